@@ -1,0 +1,346 @@
+"""Every setting of a run: its key, type, default, bounds and one-line meaning, in this one place.
+
+A configuration is a TOML file of sections, or the name of a shipped profile, changed by ``--set
+section.key=value``. The resolved configuration of a run lies in ``RUN/config.toml``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rcdp_hpc.errors import InputError
+
+STAGES = ("prepare", "search", "train", "evaluate")
+MAY_CHANGE: dict[str, Any] = {"may_change": True}
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are refused, values are checked when set."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+class RunSection(Section):
+    """Settings of the run as a whole."""
+
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of the split, the balancing, the search and the training")
+    stall_seconds: int = Field(
+        600, ge=10, description="a rank missing from a collective for so long ends the job", json_schema_extra=MAY_CHANGE
+    )
+    progress: bool = Field(True, description="show progress on rank 0", json_schema_extra=MAY_CHANGE)
+
+
+class DataSection(Section):
+    """Where the samples come from, how they are split, balanced and sharded."""
+
+    source: Literal["digits", "mnist", "npz"] = Field("digits", description="kind of source: digits, mnist (IDX files) or npz")
+    path: str = Field("", description="file or folder of the source (digits needs none)", json_schema_extra=MAY_CHANGE)
+    keep: list[float] = Field(
+        default_factory=list,
+        description="share of each class kept from the source, in class order, to make it uneven on purpose; empty keeps all",
+    )
+    validation_fraction: float = Field(0.1, gt=0, lt=0.9, description="share of the training data held out for validation")
+    test_fraction: float = Field(0.2, gt=0, lt=0.9, description="share held out for the test, where the source has no test set of its own")
+    balance: Literal["smote", "none"] = Field("smote", description="how the training part is balanced")
+    smote_neighbours: int = Field(7, ge=1, le=1000, description="nearest neighbours k of SMOTE (paper: 7)")
+    shards: int = Field(16, ge=1, le=100_000, description="shards written of the training part")
+    verify_on_read: bool = Field(
+        True, description="check each shard's checksum before its rows are used", json_schema_extra=MAY_CHANGE
+    )
+
+
+class ReservoirSection(Section):
+    """The fixed random recurrent network (eq. 3 and 9)."""
+
+    nodes: int = Field(1000, ge=1, le=100_000, description="reservoir neurons n (paper: 1000)")
+    density: float = Field(0.1, gt=0, le=1, description="connection density p (paper: 0.1)")
+    scaling: Literal["spectral_radius", "weight_scale"] = Field(
+        "spectral_radius", description="which of the next two keys sets the size of the recurrent weights"
+    )
+    spectral_radius: float = Field(0.9, gt=0, le=10, description="largest eigenvalue modulus rho of C (paper: 0.9)")
+    weight_scale: float = Field(0.1, gt=0, le=10, description="recurrent weights are uniform in [-w, w] (with scaling = weight_scale)")
+    input_scaling: float = Field(1.0, gt=0, le=100, description="input weights are uniform in [-s, s]")
+    bias_scaling: float = Field(0.1, ge=0, le=100, description="biases are uniform in [-s, s]")
+    leak: float = Field(1.0, gt=0, le=1, description="leak rate a of eq. 9 (paper: 1)")
+    activation: Literal["tanh", "sigmoid"] = Field("tanh", description="activation f of eq. 9 (paper: sigmoid in Table 2, tanh in eq. 9)")
+    sequence: Literal["rows", "columns", "both"] = Field("rows", description="how an image becomes a sequence: rows, columns, or both at once")
+    states: int = Field(1, ge=1, le=1000, description="states kept per sample, equally spaced in time, the last one included")
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of every random matrix of the reservoir")
+    kernel: Literal["auto", "dense-fp32", "dense-bf16"] = Field(
+        "auto", description="how states are computed; auto measures once and records its choice in RUN/config.toml"
+    )
+    batch_rows: int = Field(512, ge=1, le=1_000_000, description="samples whose states are computed at once; also the row block of Gram sums")
+
+
+class RangeSection(Section):
+    """Bounds of one dimension of the search space."""
+
+    low: float = Field(description="lower bound")
+    high: float = Field(description="upper bound")
+    log: bool = Field(False, description="search on a logarithmic scale")
+    integer: bool = Field(False, description="round to whole numbers")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RangeSection:
+        if not self.low < self.high:
+            raise ValueError(f"low = {self.low} must be below high = {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low = {self.low} must be above 0 on a logarithmic scale")
+        return self
+
+
+class SpaceSection(Section):
+    """The dimensions of the search space; one left out keeps its configured value."""
+
+    density: RangeSection | None = Field(None, description="connection density p")
+    spectral_radius: RangeSection | None = Field(None, description="spectral radius rho")
+    weight_scale: RangeSection | None = Field(None, description="weight scale w (with reservoir.scaling = weight_scale)")
+    input_scaling: RangeSection | None = Field(None, description="input scaling")
+    leak: RangeSection | None = Field(None, description="leak rate a")
+    learning_rate: RangeSection | None = Field(None, description="learning rate of the readout (evaluation = train)")
+    relu_slope: RangeSection | None = Field(None, description="slope of the ReLU below zero (evaluation = train)")
+    hidden: RangeSection | None = Field(None, description="width of the readout's hidden layers (evaluation = train)")
+
+
+class SearchSection(Section):
+    """The moth-flame search for the reservoir and its readout (eq. 4 and 5)."""
+
+    population: int = Field(50, ge=2, le=100_000, description="moths N (paper: 50)")
+    generations: int = Field(100, ge=0, le=100_000, description="generations T (paper: 100); 0 skips the search")
+    fitness: Literal["eq5", "accuracy"] = Field("eq5", description="what is maximised: eq. 5 or the validation accuracy")
+    density_weight: float = Field(0.0, ge=0, description="lambda of eq. 5; 0 switches its density term off")
+    density_target: float = Field(0.1, ge=0, le=1, description="p_target of eq. 5")
+    evaluation: Literal["ridge", "train"] = Field("ridge", description="how a candidate's readout is fitted: solved by ridge or trained for a few epochs")
+    ridge_penalty: float = Field(1e-2, gt=0, description="ridge penalty per training row")
+    epochs: int = Field(3, ge=1, description="epochs of training per candidate (evaluation = train)")
+    train_rows: int = Field(5000, ge=1, description="training rows that a candidate is fitted to (at most)")
+    validation_rows: int = Field(2000, ge=1, description="validation rows that a candidate is judged by (at most)")
+    threads: int = Field(1, ge=1, le=1024, description="threads per candidate; a part of the result's last digits, whatever the number of ranks")
+    space: SpaceSection = Field(default_factory=SpaceSection, description="bounds of each searched value")
+
+
+class TrainingSection(Section):
+    """The data-parallel training of the readout (eq. 10 to 12)."""
+
+    loss: Literal["cross_entropy", "eq12"] = Field("cross_entropy", description="loss: cross-entropy or eq. 12")
+    epochs: int = Field(250, ge=1, description="epochs at most (paper: 250)", json_schema_extra=MAY_CHANGE)
+    batch: int = Field(64, ge=1, description="samples per rank and step (paper: 64)")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="learning rate of Adam (paper: 0.001)")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty of Adam")
+    outputs: int = Field(128, ge=1, description="components of the reservoir output o (eq. 10)")
+    hidden: int = Field(128, ge=1, description="width of the two ReLU layers (eq. 11)")
+    relu_slope: float = Field(0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped in training")
+    slabs: int = Field(12, ge=1, le=100_000, description="canonical slabs V that the training rows are cut into")
+    loss_target: float = Field(1e-5, ge=0, description="stop when the training loss falls below it (paper: 1e-5)", json_schema_extra=MAY_CHANGE)
+    patience: int = Field(20, ge=1, description="stop after so many epochs without a better validation loss", json_schema_extra=MAY_CHANGE)
+    checkpoint_seconds: float = Field(60.0, ge=0, description="seconds between checkpoints; 0 writes one each epoch", json_schema_extra=MAY_CHANGE)
+    threads: int = Field(0, ge=0, le=1024, description="threads per rank; 0 takes the cores the rank may use, and is recorded")
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    run: RunSection = Field(default_factory=RunSection)
+    data: DataSection = Field(default_factory=DataSection)
+    reservoir: ReservoirSection = Field(default_factory=ReservoirSection)
+    search: SearchSection = Field(default_factory=SearchSection)
+    training: TrainingSection = Field(default_factory=TrainingSection)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        space = self.search.space
+        if space.spectral_radius is not None and self.reservoir.scaling != "spectral_radius":
+            raise ValueError("search.space.spectral_radius needs reservoir.scaling = 'spectral_radius'")
+        if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":
+            raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
+        return self
+
+
+def profile_names() -> list[str]:
+    """Return the names of the shipped profiles."""
+    folder = resources.files("rcdp_hpc") / "configs"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a configuration file or shipped profile and apply ``section.key=value`` overrides.
+
+    Parameters
+    ----------
+    name : str or Path
+        Path of a TOML file, or the name of a shipped profile.
+    overrides : iterable of str
+        Settings of the form ``section.key=value``, the value in TOML or a bare string.
+
+    Returns
+    -------
+    Config
+        The checked configuration.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or a key or value in it is not accepted.
+    """
+    tree = _read_toml(name)
+    for override in overrides:
+        _apply_override(tree, override)
+    return parse_config(tree, where=str(name))
+
+
+def parse_config(tree: Mapping[str, Any], where: str) -> Config:
+    """Check a tree of settings; `where` names its origin in the message of an `InputError`."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        lines = [_explain(dict(problem)) for problem in error.errors()]
+        raise InputError(f"configuration {where}: " + "; ".join(lines)) from None
+
+
+def to_tree(config: Config) -> dict[str, Any]:
+    """Return the settings as nested plain dicts, keys without a value left out."""
+    return config.model_dump(exclude_none=True)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings as one dict with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def may_change(key: str) -> bool:
+    """Tell whether the value of a dotted key may differ when a stage is resumed."""
+    for name, field in _fields():
+        if name == key or key.startswith(name + "."):
+            extra = field.json_schema_extra
+            return isinstance(extra, dict) and bool(extra.get("may_change"))
+    return False
+
+
+def differing_keys(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Return the dotted keys of two settings trees whose values differ, sorted."""
+    old, new = flatten(recorded), flatten(current)
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
+def commented_toml(config: Config) -> str:
+    """Return the configuration as TOML with the meaning and bounds of every key beside it."""
+    document = tomlkit.document()
+    document.add(tomlkit.comment("Configuration of rcdp_hpc. Every key with its meaning; a key left out takes its default."))
+    for name in Config.model_fields:
+        section = getattr(config, name)
+        document.add(tomlkit.nl())
+        document.add(name, _commented_table(section))
+    return tomlkit.dumps(document)
+
+
+def _commented_table(section: Section) -> Any:
+    table = tomlkit.table()
+    doc = (type(section).__doc__ or "").strip().splitlines()[0]
+    table.add(tomlkit.comment(doc))
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, RangeSection):
+            inline = tomlkit.inline_table()
+            inline.update(value.model_dump())
+            table.add(key, inline)
+            table[key].comment(field.description or "")
+        elif isinstance(value, Section):
+            table.add(key, _commented_table(value))
+        elif value is None:
+            table.add(tomlkit.comment(f"{key} = {{ low = ..., high = ... }}  # {field.description}"))
+        else:
+            table.add(key, value)
+            table[key].comment(f"{field.description}{_bounds_text(field)}")
+    return table
+
+
+def _bounds_text(field: Any) -> str:
+    words = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    parts = [
+        f"{sign} {getattr(rule, name)}" for rule in field.metadata for name, sign in words.items() if getattr(rule, name, None) is not None
+    ]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _fields(annotation, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", field
+
+
+def known_keys() -> list[str]:
+    """Return every dotted key of the configuration."""
+    return [name for name, _ in _fields()]
+
+
+def _read_toml(name: str | Path) -> dict[str, Any]:
+    path = Path(name)
+    try:
+        if path.suffix == ".toml" or path.exists():
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        profile = resources.files("rcdp_hpc") / "configs" / f"{name}.toml"
+        return tomllib.loads(profile.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"configuration {name}: neither a TOML file nor a shipped profile ({', '.join(profile_names())})"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"configuration {name}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise InputError(f"configuration {name}: cannot be read: {error.strerror}") from None
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not separator or len(parts) < 2 or not all(parts):
+        raise InputError(f"--set {override}: expected section.key=value, as in training.epochs=20")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    node = tree
+    for part in parts[:-1]:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise InputError(f"--set {override}: {part} is not a section")
+        node = child
+    node[parts[-1]] = value
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key} is not a known key{_nearest(key)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key} = {problem.get('input')!r}: {message[0].lower()}{message[1:]}"
+
+
+def _nearest(key: str) -> str:
+    sections = [*Config.model_fields, "search.space"]
+    close = difflib.get_close_matches(key, known_keys() + sections, n=1, cutoff=0.5)
+    if not close:
+        leaf = key.rpartition(".")[2]
+        by_leaf = {name.rpartition(".")[2]: name for name in known_keys()}
+        close = [by_leaf[match] for match in difflib.get_close_matches(leaf, by_leaf, n=1)]
+    return f"; the nearest known one is {close[0]}" if close else ""

@@ -1,0 +1,47 @@
+"""The errors a user can meet, each with the exit code that it ends in.
+
+Anything that is not one of these is a defect of the package and leaves with code 1 and a traceback.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_INPUT = 2
+EXIT_DAMAGED = 3
+EXIT_STOPPED = 75
+
+
+class RcdpError(Exception):
+    """Base of every error that is explained to the user in one message.
+
+    The message names the file, key or rank, what was expected, and what to do.
+    """
+
+    exit_code = EXIT_FAILED
+
+
+class InputError(RcdpError):
+    """The user's input or configuration is wrong (exit code 2)."""
+
+    exit_code = EXIT_INPUT
+
+
+class DataDamagedError(RcdpError):
+    """A file that this package wrote is missing, cut short or altered (exit code 3)."""
+
+    exit_code = EXIT_DAMAGED
+
+
+class StageFailedError(RcdpError):
+    """A stage cannot go on for a reason outside the input: a full disk, a lost rank (exit code 1)."""
+
+
+class StoppedError(RcdpError):
+    """A signal asked for a stop and a checkpoint is written (exit code 75: start again to go on)."""
+
+    exit_code = EXIT_STOPPED
+
+
+class CandidateError(RcdpError):
+    """One candidate of the search cannot be evaluated; it counts as the worst possible."""

@@ -1,0 +1,1 @@
+"""What every stage stands on: launch detection, communicators, files, signals, progress."""

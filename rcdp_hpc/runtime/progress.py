@@ -1,0 +1,55 @@
+"""Progress that people can see: one bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """A progress bar, or a line every few seconds where the output is no terminal.
+
+    Parameters
+    ----------
+    title : str
+        What is being done.
+    total : int
+        Units of work.
+    unit : str
+        Name of a unit, plural.
+    enabled : bool
+        False on ranks other than 0 and where the user switched progress off.
+    """
+
+    def __init__(self, title: str, total: int, unit: str = "rows", enabled: bool = True, interval: float = 5.0) -> None:
+        self.title, self.total, self.unit, self.interval = title, total, unit, interval
+        self.done = 0
+        self.enabled = enabled
+        self.started = self.last = time.monotonic()
+        on_terminal = enabled and sys.stderr.isatty()
+        self.bar = tqdm(total=total, desc=title, unit=" " + unit, leave=False) if on_terminal else None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def advance(self, units: int = 1, note: str = "") -> None:
+        """Count `units` more as done; `note` is shown beside the count."""
+        self.done += units
+        if self.bar is not None:
+            self.bar.update(units)
+            if note:
+                self.bar.set_postfix_str(note, refresh=False)
+        elif self.enabled and time.monotonic() - self.last >= self.interval:
+            self.last = time.monotonic()
+            rate = self.done / max(self.last - self.started, 1e-9)
+            log.info("%s: %d of %d %s, %.3g a second%s", self.title, self.done, self.total, self.unit, rate, f", {note}" if note else "")

@@ -1,0 +1,48 @@
+"""Stop signals, turned into a flag that stages look at between steps.
+
+SIGTERM, SIGUSR1 and SIGUSR2 (and a first Ctrl-C) ask for a stop at the next step boundary. A rank never
+leaves on its own: all ranks agree through `stop_agreed`, write a checkpoint and leave together with code 75.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import numpy as np
+
+from rcdp_hpc.runtime.comm import Communicator
+
+_received: list[int] = []
+
+
+def install() -> None:
+    """Catch the stop signals from here on. Only the main thread of a process may call it."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+        signal.signal(number, _remember)
+
+
+def stop_requested() -> bool:
+    """Tell whether this rank has received a stop signal."""
+    return bool(_received)
+
+
+def stop_agreed(comm: Communicator) -> bool:
+    """Tell, on all ranks alike, whether any of them was asked to stop. Collective."""
+    return bool(comm.allreduce(np.array([float(stop_requested())]), "max")[0])
+
+
+def received_name() -> str:
+    """Return the name of the first stop signal received, for messages."""
+    return signal.Signals(_received[0]).name if _received else "a signal to another rank"
+
+
+def forget() -> None:
+    """Clear the flag (for tests and for callers that run several pipelines in one process)."""
+    _received.clear()
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGINT and _received:
+        raise KeyboardInterrupt
+    _received.append(number)
