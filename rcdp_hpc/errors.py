@@ -16,9 +16,17 @@ class RcdpError(Exception):
     """Base of every error that is explained to the user in one message.
 
     The message names the file, key or rank, what was expected, and what to do.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the process leaves with.
+    agreed : bool
+        Whether all ranks hold this error, so that rank 0 alone prints it and all leave in order.
     """
 
     exit_code = EXIT_FAILED
+    agreed = False
 
 
 class InputError(RcdpError):

@@ -1,0 +1,108 @@
+"""Ways for ranks to act and to fail together: one message, the same exit code, no hang."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rcdp_hpc.errors import RcdpError, StageFailedError
+from rcdp_hpc.runtime.comm import Communicator
+
+T = TypeVar("T")
+
+TICK_SECONDS = 0.1
+
+
+def run_on_root(comm: Communicator, work: Callable[[], T]) -> T:
+    """Run `work` on rank 0 while the others sleep; give its value to all, or raise its error on all.
+
+    The work runs in a thread of rank 0, and its main thread meets the other ranks every tick: waiting ranks
+    sleep between ticks instead of polling a barrier, which would burn a core each, and no collective is ever
+    older than a tick, which Horovod's stall check would otherwise end.
+
+    Parameters
+    ----------
+    comm : Communicator
+        All its ranks must call this together.
+    work : callable
+        What rank 0 does; its value must be small and picklable.
+
+    Returns
+    -------
+    object
+        The value, on every rank.
+
+    Raises
+    ------
+    RcdpError
+        What `work` raised, on every rank, marked as agreed.
+    """
+    if comm.size == 1:
+        return work()
+    outcome = _Outcome(work if comm.is_root else None)
+    while not comm.allreduce(np.array([float(outcome.done())]), "max")[0]:
+        time.sleep(TICK_SECONDS)
+    value, error = comm.broadcast(outcome.result())
+    if error is not None:
+        raise outcome.original or agreed(error)
+    return value  # type: ignore[no-any-return]
+
+
+def agree(comm: Communicator, work: Callable[[], T]) -> T:
+    """Run `work` on every rank; where it fails on some, raise the lowest such rank's error on all.
+
+    `work` itself must not communicate, or only among ranks that fail together.
+    """
+    value: Any = None
+    error: RcdpError | None = None
+    try:
+        value = work()
+    except RcdpError as failure:
+        error = failure
+    failures = [(rank, failure) for rank, failure in enumerate(comm.allgather(error)) if failure is not None]
+    if not failures:
+        return value  # type: ignore[no-any-return]
+    rank, failure = failures[0]
+    if comm.size > 1 and len(failures) < comm.size:
+        failure = type(failure)(f"rank {rank}: {failure}")
+    raise agreed(failure)
+
+
+def agreed(error: RcdpError) -> RcdpError:
+    """Mark an error as known to all ranks, so that rank 0 alone tells the user."""
+    error.agreed = True
+    return error
+
+
+class _Outcome:
+    """The work of rank 0 in a thread of its own; on other ranks, never done."""
+
+    def __init__(self, work: Callable[[], Any] | None) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.original: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True) if work is not None else None
+        if self._thread is not None:
+            self._thread.start()
+
+    def _run(self, work: Callable[[], Any]) -> None:
+        try:
+            self.value = work()
+        except BaseException as error:  # carried to the main thread and raised there
+            self.error = error
+
+    def done(self) -> bool:
+        return self._thread is not None and not self._thread.is_alive()
+
+    def result(self) -> tuple[Any, RcdpError | None]:
+        """Return (value, error) in a form that can be sent; remember the error itself for rank 0."""
+        if self.error is None:
+            return self.value, None
+        if isinstance(self.error, RcdpError):
+            return None, agreed(self.error)
+        self.original = self.error
+        return None, StageFailedError(f"rank 0 failed: {type(self.error).__name__}: {self.error}")

@@ -1,0 +1,97 @@
+"""Files that are either whole or not there: written under a temporary name, then moved into place."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rcdp_hpc.errors import DataDamagedError, InputError, RcdpError, StageFailedError
+
+# There is no way to read the umask without setting it, which is safe only while there is one thread.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+def explain_os_error(error: OSError, path: Path) -> RcdpError:
+    """Turn an operating-system error about `path` into a message for people."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StageFailedError(
+            f"{path}: no room left to write ({_free_text(path)}). Make room or choose another --out, then start again: "
+            "what was complete before is kept."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(f"{path}: cannot be written ({error.strerror}). Choose an --out folder that you may write to.")
+    return StageFailedError(f"{path}: {error.strerror or error}")
+
+
+def _free_text(path: Path) -> str:
+    folder = path
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        return f"{shutil.disk_usage(folder).free / 2**20:.1f} MiB free"
+    except OSError:
+        return "free space unknown"
+
+
+@contextmanager
+def os_errors_explained(path: Path) -> Iterator[None]:
+    """Raise operating-system errors of the block as explained errors about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, flush it to disk and move it into place.
+
+    Raises
+    ------
+    StageFailedError, InputError
+        If the disk is full or the folder cannot be written; an earlier file at `path` is left as it was.
+    """
+    with os_errors_explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_UMASK)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that this package wrote.
+
+    Raises
+    ------
+    DataDamagedError
+        If it is not valid JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataDamagedError(f"{path}: not valid JSON ({error}); the file is damaged or was edited.") from None

@@ -1,0 +1,118 @@
+"""Horovod: starting it, checking its world, and the communicator over it for horovodrun's Gloo mode."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.comm import Communicator, Operation
+from rcdp_hpc.runtime.launch import detect
+
+
+def start_horovod(stall_seconds: int) -> ModuleType:
+    """Import and initialise Horovod for torch, once a process.
+
+    Parameters
+    ----------
+    stall_seconds : int
+        A rank that misses a collective for so long ends the job, with a message that names it.
+
+    Returns
+    -------
+    module
+        ``horovod.torch``.
+
+    Raises
+    ------
+    InputError
+        If Horovod or torch is not installed, or Horovod was built without what it needs here.
+    """
+    # Horovod reads these once, in init. Warn well before the shutdown, so that the log names the rank.
+    os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(5, stall_seconds // 4)))
+    os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_seconds))
+    os.environ["HOROVOD_AUTOTUNE"] = "0"
+    try:
+        import horovod.torch as hvd
+    except ImportError as error:
+        raise InputError(
+            f"training on several ranks needs Horovod built for torch, which cannot be imported ({error}). "
+            "Run `make setup`, or `rcdp doctor` to see what is missing; a single process needs no Horovod."
+        ) from None
+    try:
+        hvd.init()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"Horovod cannot start under {detect().launcher}: {error}. See `rcdp doctor`.") from None
+    return hvd  # type: ignore[no-any-return]
+
+
+def check_world(hvd: ModuleType, comm: Communicator) -> None:
+    """Raise an `InputError` where Horovod's world is not the communicator's, before anything is written."""
+    if (hvd.size(), hvd.rank()) == (comm.size, comm.rank):
+        return
+    raise InputError(
+        f"rank {comm.rank} of {comm.size} ({detect().launcher}) is rank {hvd.rank()} of {hvd.size()} to Horovod. "
+        "Both must count the same ranks: start with mpirun, or with srun --mpi=pmix, and unset HOROVOD_* variables "
+        "that an outer horovodrun left behind."
+    )
+
+
+class HorovodCommunicator(Communicator):
+    """A group of ranks under horovodrun's Gloo mode, where MPI sees one rank per process."""
+
+    kind = "horovod"
+
+    def __init__(self, stall_seconds: int) -> None:
+        self.hvd = start_horovod(stall_seconds)
+        self.rank = self.hvd.rank()
+        self.size = self.hvd.size()
+
+    def barrier(self) -> None:
+        """Return once every rank has called it."""
+        self.allreduce(np.zeros(1))
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's (small, picklable) value on every rank."""
+        return self.hvd.broadcast_object(value, root_rank=0, name="rcdp.broadcast")
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Return every rank's (small, picklable) value on every rank."""
+        return list(self.hvd.allgather_object(value, name="rcdp.allgather"))
+
+    def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
+        """Return the elementwise sum, maximum or minimum over ranks."""
+        import torch
+
+        operation = {"sum": self.hvd.Sum, "max": self.hvd.Max, "min": self.hvd.Min}[op]
+        tensor = torch.from_numpy(np.array(array, copy=True, order="C"))
+        return np.asarray(self.hvd.allreduce(tensor, op=operation, name="rcdp.allreduce").numpy())
+
+    def scatter_rows(self, rows: NDArray[np.float64] | None, columns: int) -> NDArray[np.float64]:
+        """Send all rows to every rank and keep this rank's."""
+        everything = np.asarray(self.broadcast(rows)).reshape(-1, columns)
+        bounds = np.arange(self.size + 1) * len(everything) // self.size
+        return everything[bounds[self.rank] : bounds[self.rank + 1]]
+
+    def gather_rows(self, rows: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Gather on every rank and keep the result on rank 0."""
+        stacked = np.concatenate(self.allgather(rows))
+        return stacked if self.is_root else None
+
+    def share(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """Build the arrays in every process: Gloo offers no shared window."""
+        arrays = make()
+        for array in arrays.values():
+            array.flags.writeable = False
+        return arrays
+
+    def abort(self, code: int) -> NoReturn:
+        """Leave at once; horovodrun then ends the other ranks."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,52 @@
+"""How this process was started: alone, by an MPI launcher, or by horovodrun with Gloo.
+
+Read from the launchers' environment variables alone, so that it works before, and without, MPI or Horovod.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["single", "mpi", "horovod-gloo"]
+
+# (rank variable, size variable, what sets them); the first pair that is complete decides. mpirun inside a Slurm
+# job starts its daemons through srun, so Slurm's own counts come last: they may be those of the daemons.
+_MPI_VARIABLES = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun (Open MPI)"),
+    ("PMI_RANK", "PMI_SIZE", "an MPI launcher (PMI)"),
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun"),
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How this process was started.
+
+    Attributes
+    ----------
+    kind : {"single", "mpi", "horovod-gloo"}
+        What the ranks talk through.
+    rank, size : int
+        What the launcher's environment says; the communicator's own numbers are checked against it.
+    launcher : str
+        The launcher's name, for messages.
+    """
+
+    kind: Kind
+    rank: int
+    size: int
+    launcher: str
+
+
+def detect(environ: Mapping[str, str] | None = None) -> Launch:
+    """Return how this process was started, from `environ` (default: the process's own)."""
+    env = os.environ if environ is None else environ
+    if env.get("HOROVOD_GLOO_RENDEZVOUS_ADDR") and "HOROVOD_RANK" in env:
+        return Launch("horovod-gloo", int(env["HOROVOD_RANK"]), int(env.get("HOROVOD_SIZE", "1")), "horovodrun (Gloo)")
+    for rank_name, size_name, launcher in _MPI_VARIABLES:
+        if rank_name in env and size_name in env:
+            return Launch("mpi", int(env[rank_name]), int(env[size_name]), launcher)
+    return Launch("single", 0, 1, "no launcher")

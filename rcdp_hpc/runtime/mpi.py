@@ -1,0 +1,120 @@
+"""The communicator over MPI: the one door to mpi4py."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.errors import RcdpError
+from rcdp_hpc.runtime.comm import Communicator, Operation
+
+
+class MPICommunicator(Communicator):
+    """A group of MPI ranks.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm, optional
+        Default: a duplicate of COMM_WORLD, so that no other library's messages meet ours.
+    """
+
+    kind = "mpi"
+
+    def __init__(self, comm: Any = None) -> None:
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self.comm = MPI.COMM_WORLD.Dup() if comm is None else comm
+        self.rank = self.comm.Get_rank()
+        self.size = self.comm.Get_size()
+        self._windows: list[Any] = []
+
+    def barrier(self) -> None:
+        """Return once every rank has called it."""
+        self.comm.Barrier()
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's (small, picklable) value on every rank."""
+        return self.comm.bcast(value, root=0)
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Return every rank's (small, picklable) value on every rank."""
+        return list(self.comm.allgather(value))
+
+    def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
+        """Return the elementwise sum, maximum or minimum over ranks."""
+        result = np.empty_like(array, order="C")
+        operation = {"sum": self._mpi.SUM, "max": self._mpi.MAX, "min": self._mpi.MIN}[op]
+        self.comm.Allreduce(np.ascontiguousarray(array), result, op=operation)
+        return result
+
+    def scatter_rows(self, rows: NDArray[np.float64] | None, columns: int) -> NDArray[np.float64]:
+        """Deal rank 0's rows through MPI Scatterv."""
+        total = self.comm.bcast(0 if rows is None else len(rows), root=0)
+        bounds = np.arange(self.size + 1) * total // self.size
+        mine = np.empty((bounds[self.rank + 1] - bounds[self.rank], columns))
+        counts, starts = np.diff(bounds) * columns, bounds[:-1] * columns
+        send = None if rows is None else [np.ascontiguousarray(rows, np.float64), counts, starts, self._mpi.DOUBLE]
+        self.comm.Scatterv(send, mine, root=0)
+        return mine
+
+    def gather_rows(self, rows: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Stack every rank's rows on rank 0 through MPI Gatherv."""
+        mine = np.ascontiguousarray(rows, np.float64)
+        counts = self.comm.gather(len(mine), root=0)
+        if counts is None:
+            self.comm.Gatherv(mine, None, root=0)
+            return None
+        columns = mine.shape[1]
+        stacked = np.empty((sum(counts), columns))
+        sizes = np.array(counts) * columns
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        self.comm.Gatherv(mine, [stacked, sizes, starts, self._mpi.DOUBLE], root=0)
+        return stacked
+
+    def share(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """Build the arrays on the first rank of each node and map them into the others' memory."""
+        node = self.comm.Split_type(self._mpi.COMM_TYPE_SHARED)
+        made, failure = _attempt(make) if node.Get_rank() == 0 else ({}, None)
+        failure = node.bcast(failure, root=0)
+        if failure is not None:
+            raise failure
+        layout = node.bcast([(name, array.shape, array.dtype) for name, array in made.items()], root=0)
+        shared = {name: self._shared_array(node, shape, dtype) for name, shape, dtype in layout}
+        for name, array in made.items():
+            shared[name][...] = array
+        node.Barrier()
+        for array in shared.values():
+            array.flags.writeable = False
+        return shared
+
+    def _shared_array(self, node: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        size = int(np.prod(shape)) * dtype.itemsize if node.Get_rank() == 0 else 0
+        window = self._mpi.Win.Allocate_shared(size, dtype.itemsize, comm=node)
+        self._windows.append(window)
+        memory, _ = window.Shared_query(0)
+        return np.ndarray(shape, dtype=dtype, buffer=memory)
+
+    def abort(self, code: int) -> NoReturn:
+        """End every rank of the job at once."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.comm.Abort(code)
+        raise SystemExit(code)
+
+    def close(self) -> None:
+        """Free the shared-memory windows."""
+        while self._windows:
+            self._windows.pop().Free()
+
+
+def _attempt(make: Callable[[], dict[str, NDArray[Any]]]) -> tuple[dict[str, NDArray[Any]], RcdpError | None]:
+    """Call `make`; an explained error is returned, so that the ranks waiting for the arrays learn of it."""
+    try:
+        return make(), None
+    except RcdpError as error:
+        return {}, error

@@ -1,0 +1,108 @@
+"""The run directory: where each stage's files lie, and what each stage has done."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rcdp_hpc.config import Config, commented_toml, load_config
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.files import read_json, write_json, write_text
+
+Status = Literal["running", "stopped", "failed", "done"]
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """All that one configuration produced.
+
+    Attributes
+    ----------
+    path : Path
+        The directory; it need not exist yet.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.toml"
+
+    @property
+    def shards(self) -> Path:
+        """HDF5 shards and their index (stage prepare)."""
+        return self.path / "shards"
+
+    @property
+    def search(self) -> Path:
+        """History, best candidate and checkpoint (stage search)."""
+        return self.path / "search"
+
+    @property
+    def train(self) -> Path:
+        """Checkpoints, metrics and the model (stage train)."""
+        return self.path / "train"
+
+    @property
+    def report(self) -> Path:
+        """Summary and pictures (stage evaluate)."""
+        return self.path / "report"
+
+    @property
+    def best_candidate(self) -> Path:
+        """The search's winner."""
+        return self.search / "best.toml"
+
+    @property
+    def model(self) -> Path:
+        """The trained model."""
+        return self.train / "model.pt"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the job that works here."""
+        return self.path / "lock"
+
+    @property
+    def log(self) -> Path:
+        """Everything logged, as JSON lines."""
+        return self.path / "log.jsonl"
+
+    def state_file(self, stage: str) -> Path:
+        """Return the file that tells what `stage` has done."""
+        return self.path / "state" / f"{stage}.json"
+
+    def state(self, stage: str) -> dict[str, Any]:
+        """Return what `stage` has done: empty where it never started."""
+        path = self.state_file(stage)
+        if not path.exists():
+            return {}
+        state: dict[str, Any] = read_json(path)
+        return state
+
+    def note(self, stage: str, status: Status, **details: Any) -> None:
+        """Record what `stage` has done, keeping details recorded earlier."""
+        state = {**self.state(stage), "stage": stage, "status": status, "updated": time.time(), **details}
+        write_json(self.state_file(stage), state)
+
+    def config(self) -> Config:
+        """Return the resolved configuration.
+
+        Raises
+        ------
+        InputError
+            If the directory holds none.
+        """
+        if not self.config_file.exists():
+            raise InputError(
+                f"{self.config_file}: not there, so {self.path} is no run directory yet. Name a configuration, as in "
+                f"`rcdp run digits --out {self.path}`."
+            )
+        return load_config(self.config_file)
+
+    def write_config(self, config: Config) -> None:
+        """Write the resolved configuration, with its comments."""
+        write_text(self.config_file, commented_toml(config))

@@ -1,0 +1,79 @@
+"""Starting real ranks in tests, always under a time limit: a hang is a failure, not a wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return an environment for ranks: one thread each, root allowed, this virtual environment first."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_", "HOROVOD_", "SLURM_"))}
+    env.update(
+        PATH=f"{BIN}{os.pathsep}{env.get('PATH', '')}",
+        PYTHONPATH=f"{REPOSITORY}{os.pathsep}{env.get('PYTHONPATH', '')}",
+        OMP_NUM_THREADS="1",
+        OMPI_ALLOW_RUN_AS_ROOT="1",
+        OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+    )
+    return {**env, **(extra or {})}
+
+
+def mpirun_command(ranks: int, command: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+    """Return the mpirun command line for `ranks` ranks on this machine."""
+    return [str(mpirun()), "-n", str(ranks), "--oversubscribe", "--bind-to", "none", *options, *command]
+
+
+def mpirun() -> Path | str:
+    """Return the mpirun that belongs to the environment's MPI."""
+    own = BIN / "mpirun"
+    return own if own.exists() else "mpirun"
+
+
+def start_ranks(
+    ranks: int, command: Sequence[str], env: Mapping[str, str] | None = None, options: Sequence[str] = ()
+) -> subprocess.Popen[str]:
+    """Start a command on `ranks` ranks (one: without a launcher when ranks is 0) and return at once."""
+    line = list(command) if ranks == 0 else mpirun_command(ranks, command, options)
+    return subprocess.Popen(
+        line, env=environment(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """Wait for a started command; kill its whole group and fail where it takes longer than `timeout` seconds."""
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(f"{process.args} was still running after {timeout} s:\n{output[-4000:]}") from None
+    return subprocess.CompletedProcess(process.args, process.returncode, output, "")
+
+
+def run_ranks(
+    ranks: int,
+    command: Sequence[str],
+    timeout: float = 120,
+    env: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Run a command on `ranks` ranks (0: without mpirun) and return its exit code and joined output."""
+    return finish(start_ranks(ranks, command, env, options), timeout)
+
+
+def rcdp(*arguments: str) -> list[str]:
+    """Return the command line of ``rcdp`` with this interpreter."""
+    return [sys.executable, "-m", "rcdp_hpc", *arguments]
+
+
+def python(code: str) -> list[str]:
+    """Return the command line that runs `code` with this interpreter."""
+    return [sys.executable, "-c", code]
