@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -25,6 +26,9 @@ class MPICommunicator(Communicator):
     kind = "mpi"
 
     def __init__(self, comm: Any = None) -> None:
+        # The shared window is the only one-sided use here; Open MPI's UCX component for it prints an error
+        # on hosts without a fast network, though nothing is wrong.
+        os.environ.setdefault("OMPI_MCA_osc", "^ucx")
         from mpi4py import MPI
 
         self._mpi = MPI

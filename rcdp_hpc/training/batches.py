@@ -1,0 +1,100 @@
+"""Which training rows make up each step, the same for any number of ranks.
+
+The N training rows are cut into V canonical slabs of consecutive rows. Each slab is shuffled on its own every
+epoch, and a global batch takes the same share of every slab; a rank owns a run of whole slabs. So R ranks
+with batch B see, together, the batches that one rank with batch R*B sees, and every row is seen once an epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The batches of one rank.
+
+    Attributes
+    ----------
+    rows : int
+        Training rows N over all ranks.
+    global_batch : int
+        Rows of one step over all ranks.
+    slabs : int
+        Canonical slabs V; raised to the next multiple that gives every rank at least one.
+    rank, ranks : int
+        Whose batches these are.
+    seed : int
+        Seed of the shuffles.
+    """
+
+    rows: int
+    global_batch: int
+    slabs: int
+    rank: int
+    ranks: int
+    seed: int
+
+    @property
+    def slab_count(self) -> int:
+        """Slabs in use: a multiple of `slabs`, at least the number of ranks."""
+        return self.slabs * -(-self.ranks // self.slabs)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch; the last may be smaller."""
+        return -(-self.rows // self.global_batch)
+
+    @property
+    def own_slabs(self) -> range:
+        """The slabs of this rank."""
+        count = self.slab_count
+        return range(self.rank * count // self.ranks, (self.rank + 1) * count // self.ranks)
+
+    def slab_start(self, slab: int) -> int:
+        """Return the first row of a slab: sizes are floor((N + v) / V), so they differ by at most one."""
+        count = self.slab_count
+        # The sum over v' < v of floor((N + v') / V): the last N mod V slabs hold one row more.
+        extra = max(0, slab - (count - self.rows % count))
+        return slab * (self.rows // count) + extra
+
+    def slab_bounds(self, slab: int) -> tuple[int, int]:
+        """Return the first row of a slab and the one behind its last."""
+        return self.slab_start(slab), self.slab_start(slab + 1)
+
+    @property
+    def own_rows(self) -> tuple[int, int]:
+        """The rows of this rank: first, and one behind the last."""
+        own = self.own_slabs
+        return self.slab_start(own.start), self.slab_start(own.stop)
+
+    def global_rows(self, step: int) -> int:
+        """Return the rows of a step over all ranks."""
+        return min(self.global_batch, self.rows - step * self.global_batch)
+
+    def orders(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Return the shuffled rows of each own slab, counted from this rank's first row."""
+        first = self.own_rows[0]
+        shuffled = []
+        for slab in self.own_slabs:
+            start, stop = self.slab_bounds(slab)
+            generator = np.random.default_rng([self.seed, epoch, slab])
+            shuffled.append(start - first + generator.permutation(stop - start))
+        return shuffled
+
+    def batch(self, orders: list[NDArray[np.int64]], step: int) -> NDArray[np.int64]:
+        """Return this rank's rows of a step, possibly none, counted from this rank's first row.
+
+        Slab v gives its rows floor((s*G + v)/V) to floor(((s+1)*G + v)/V), cut at its end: over all slabs these
+        add up to exactly G rows (Hermite's identity), and at the end of an epoch to exactly N.
+        """
+        count = self.slab_count
+        parts = []
+        for slab, order in zip(self.own_slabs, orders, strict=True):
+            low = (step * self.global_batch + slab) // count
+            high = ((step + 1) * self.global_batch + slab) // count
+            parts.append(order[low:high])
+        return np.concatenate(parts)
