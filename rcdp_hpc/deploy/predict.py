@@ -1,0 +1,62 @@
+"""Labels and probabilities for new samples, in one process and without MPI."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from rcdp_hpc.data.sources import read_samples
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.files import write_atomic
+from rcdp_hpc.training.model import TrainedModel
+
+log = logging.getLogger(__name__)
+
+
+def predict(model_file: Path, samples_file: Path, output: Path) -> dict[str, int]:
+    """Write the labels and probabilities of new samples.
+
+    Parameters
+    ----------
+    model_file : Path
+        A ``model.pt``.
+    samples_file : Path
+        An npz file (array x) or an IDX file of images, raw as the source the model was trained on.
+    output : Path
+        An npz file (arrays label, name, probability) or, where its name ends in .csv, a table.
+
+    Returns
+    -------
+    dict
+        How many samples got each class name.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or of the wrong form, or samples have another shape than the model's.
+    """
+    if output.suffix not in (".npz", ".csv"):
+        raise InputError(f"{output}: expected a name that ends in .npz or .csv.")
+    model = TrainedModel.load(model_file)
+    samples = read_samples(samples_file)
+    try:
+        probabilities = model.probabilities(samples, scaled=False)
+    except InputError as error:
+        raise InputError(f"{samples_file}: {error}") from None
+    labels = probabilities.argmax(1) if len(probabilities) else np.empty(0, np.int64)
+    names = np.array(model.classes)[labels]
+    if output.suffix == ".csv":
+        write_atomic(output, lambda file: file.write(_table(names, probabilities, model.classes).encode()))
+    else:
+        write_atomic(output, lambda file: np.savez(file, label=labels, name=names, probability=probabilities))
+    log.info("wrote labels and probabilities of %d samples to %s", len(labels), output)
+    return {name: int((labels == number).sum()) for number, name in enumerate(model.classes)}
+
+
+def _table(names: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> str:
+    lines = ["sample,label," + ",".join(f"p_{name}" for name in classes)]
+    for number, (name, row) in enumerate(zip(names, probabilities, strict=True)):
+        lines.append(f"{number},{name}," + ",".join(f"{value:.6g}" for value in row))
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,68 @@
+"""Pictures of a run: the confusion matrix and the training curve. The one door to matplotlib."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.runtime.files import write_atomic
+
+matplotlib.use("Agg")
+
+from matplotlib.figure import Figure  # noqa: E402 - the backend has to be chosen first
+
+MOST_LABELS = 30
+
+
+def draw_confusion(confusion: NDArray[np.int64], classes: list[str], path: Path) -> None:
+    """Draw a confusion matrix, shaded by the share of each true class, counts in the cells.
+
+    Parameters
+    ----------
+    confusion : ndarray, shape (classes, classes)
+        Rows are true classes.
+    classes : list of str
+        Class names.
+    path : Path
+        The PNG file to write.
+    """
+    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    size = min(12.0, 2.5 + 0.45 * len(classes))
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    accuracy = np.trace(confusion) / max(confusion.sum(), 1)
+    axes.set(xlabel="predicted class", ylabel="true class", title=f"Test accuracy {100 * accuracy:.2f} %")
+    if len(classes) <= MOST_LABELS:
+        axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
+        axes.set_yticks(range(len(classes)), classes)
+        for row, column in np.argwhere(confusion):
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    _save(figure, path)
+
+
+def draw_training(metrics: Path, path: Path) -> None:
+    """Draw loss and accuracy over the epochs of a ``metrics.jsonl``."""
+    epochs: list[dict[str, Any]] = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    numbers = [entry["epoch"] + 1 for entry in epochs]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for split, label in (("train", "training"), ("validation", "validation")):
+        loss.plot(numbers, [entry[f"{split}_loss"] for entry in epochs], label=label)
+        accuracy.plot(numbers, [100 * entry[f"{split}_accuracy"] for entry in epochs], label=label)
+    loss.set(xlabel="epoch", ylabel="loss", yscale="log")
+    accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
+    for axes in (loss, accuracy):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=120))

@@ -1,0 +1,127 @@
+"""The evaluation stage: the model on the test split, every sample counted once over all ranks."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import rcdp_hpc
+from rcdp_hpc.config import STAGES, Config
+from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.split import slab_bounds
+from rcdp_hpc.evaluation.metrics import confusion_matrix, scores
+from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.files import write_json
+from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.threads import fair_share, limit_threads
+from rcdp_hpc.training.model import TrainedModel
+from rcdp_hpc.training.stage import device
+
+log = logging.getLogger(__name__)
+
+BLOCK_ROWS = 4096
+
+
+def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+    """Evaluate the trained model on the test split.
+
+    Parameters
+    ----------
+    config : Config
+        Settings of the run.
+    comm : Communicator
+        All ranks of the job; each takes a slab of the test rows.
+    run : RunDirectory
+        Its shards and model are read, ``report/summary.json`` and the pictures are written.
+
+    Returns
+    -------
+    dict
+        As `scores`, with the confusion matrix.
+    """
+    started = time.perf_counter()
+    shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
+    with limit_threads(config.training.threads or fair_share(comm)):
+        mine = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards))
+    confusion = comm.allreduce(mine)
+    result = scores(confusion)
+    result["confusion"] = confusion.tolist()
+    seconds = time.perf_counter() - started
+    if comm.is_root:
+        _tell(result, shards.classes)
+    agree(comm, lambda: _write_report(config, comm, run, shards, result, seconds) if comm.is_root else None)
+    return result
+
+
+def _confusion_of_slab(config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> NDArray[np.int64]:
+    model = TrainedModel.load(run.model, device())
+    start, stop = slab_bounds(shards.rows("test"), comm.rank, comm.size)
+    confusion = np.zeros((len(shards.classes),) * 2, np.int64)
+    with Progress("test", stop - start, enabled=comm.is_root and config.run.progress) as progress:
+        for low in range(start, stop, BLOCK_ROWS):
+            rows = shards.read("test", low, min(low + BLOCK_ROWS, stop))
+            predicted = model.probabilities(rows.x, scaled=True).argmax(1)
+            confusion += confusion_matrix(rows.y, predicted, len(shards.classes))
+            progress.advance(len(rows.y))
+    return confusion
+
+
+def _tell(result: dict[str, Any], classes: list[str]) -> None:
+    log.info(
+        "test accuracy %.2f %% (%d of %d samples), macro F1 %.4f",
+        100 * result["accuracy"], result["correct"], result["samples"], result["macro_f1"],
+    )  # fmt: skip
+    if len(classes) <= 20:
+        log.info("  class         precision  recall  samples")
+        for name, precision, recall, row in zip(classes, result["precision"], result["recall"], result["confusion"], strict=True):
+            log.info("  %-12s  %9.3f  %6.3f  %7d", name, precision, recall, sum(row))
+
+
+def _write_report(
+    config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, result: dict[str, Any], seconds: float
+) -> None:
+    states = {stage: run.state(stage) for stage in STAGES}
+    timings = {stage: states[stage]["seconds"] for stage in STAGES if "seconds" in states[stage]}
+    summary = {
+        "test": result,
+        "classes": shards.classes,
+        "seconds": {**timings, "evaluate": seconds},
+        "training": states["train"].get("result", {}),
+        "search": states["search"].get("result", {}),
+        "ranks": {"evaluate": comm.size, **{stage: state["ranks"] for stage, state in states.items() if "ranks" in state}},
+        "seed": config.run.seed,
+        "versions": versions(),
+    }
+    write_json(run.report / "summary.json", summary)
+    log.info("wrote %s", run.report / "summary.json")
+    _draw(run, shards, result)
+
+
+def _draw(run: RunDirectory, shards: ShardSet, result: dict[str, Any]) -> None:
+    try:
+        from rcdp_hpc.evaluation.pictures import draw_confusion, draw_training
+    except ImportError:
+        log.info("no pictures: matplotlib is not installed (pip install 'rcdp_hpc[report]')")
+        return
+    draw_confusion(np.array(result["confusion"]), shards.classes, run.report / "confusion.png")
+    draw_training(run.train / "metrics.jsonl", run.report / "training.png")
+    log.info("drew %s and training.png", run.report / "confusion.png")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package, Python and the libraries a result depends on."""
+    found = {"rcdp_hpc": rcdp_hpc.__version__, "python": platform.python_version()}
+    for name in ("numpy", "scipy", "scikit-learn", "imbalanced-learn", "h5py", "torch", "horovod", "mpi4py"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

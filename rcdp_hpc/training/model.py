@@ -1,0 +1,135 @@
+"""The trained model as one file: everything it takes to get from raw samples to class probabilities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import ReservoirSection, TrainingSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.sequence import as_sequences, sequence_shape
+from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.training import checkpoint
+from rcdp_hpc.training.loop import build_network
+
+
+class TrainedModel:
+    """A reservoir and its trained readout, for prediction in one process.
+
+    Parameters
+    ----------
+    reservoir, training : ReservoirSection, TrainingSection
+        Settings both were built with; the reservoir's matrices follow from its seed.
+    classes : list of str
+        Class names.
+    sample_shape : tuple of int
+        Shape of one sample.
+    scale : float
+        Factor from the source's raw values to those the model was trained on.
+    weights : dict
+        State of the readout network.
+    """
+
+    def __init__(
+        self,
+        reservoir: ReservoirSection,
+        training: TrainingSection,
+        classes: list[str],
+        sample_shape: tuple[int, ...],
+        scale: float,
+        weights: dict[str, torch.Tensor],
+        device: torch.device | None = None,
+    ) -> None:
+        self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
+        self.device = device or torch.device("cpu")
+        _, features = sequence_shape(sample_shape, reservoir.sequence)
+        self.reservoir = Reservoir(reservoir, features, reservoir.kernel, device=self.device)
+        self.network = build_network(training, self.reservoir.output_size, len(classes), seed=0).to(self.device)
+        self.network.load_state_dict(weights)
+        self.network.eval()
+
+    @staticmethod
+    def save(
+        path: Path,
+        reservoir: ReservoirSection,
+        training: TrainingSection,
+        classes: list[str],
+        sample_shape: tuple[int, ...],
+        scale: float,
+        weights: dict[str, torch.Tensor],
+    ) -> None:
+        """Write the model file, atomically."""
+        settings = {"reservoir": reservoir.model_dump(), "training": training.model_dump()}
+        content = {
+            "settings": json.dumps(settings),
+            "classes": list(classes),
+            "sample_shape": list(sample_shape),
+            "scale": scale,
+            "weights": {name: value.cpu() for name, value in weights.items()},
+        }
+        checkpoint.save(path, content)
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | None = None) -> TrainedModel:
+        """Read a model file.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        DataDamagedError
+            If it is damaged.
+        """
+        if not path.exists():
+            raise InputError(f"{path}: no trained model there yet. Train one first (`rcdp train --out {path.parent.parent}`).")
+        content: dict[str, Any] = checkpoint.load(path)
+        settings = json.loads(content["settings"])
+        return cls(
+            ReservoirSection(**settings["reservoir"]),
+            TrainingSection(**settings["training"]),
+            content["classes"],
+            tuple(content["sample_shape"]),
+            content["scale"],
+            content["weights"],
+            device,
+        )
+
+    def probabilities(self, samples: NDArray[Any], scaled: bool) -> NDArray[np.float32]:
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (rows, *sample_shape)
+            Raw samples, or samples as they lie in the shards.
+        scaled : bool
+            Whether they are as in the shards.
+
+        Returns
+        -------
+        ndarray, shape (rows, classes), float32
+            Softmax of the class scores.
+
+        Raises
+        ------
+        InputError
+            If the samples are of another shape than those the model was trained on.
+        """
+        if samples.shape[1:] != self.sample_shape:
+            raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
+        size = self.reservoir.section.batch_rows
+        parts = [self._block(samples[start : start + size], scaled) for start in range(0, len(samples), size)]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
+
+    def _block(self, samples: NDArray[Any], scaled: bool) -> NDArray[np.float32]:
+        values = samples.astype(np.float32)
+        if not scaled:
+            values *= np.float32(self.scale)
+        inputs = torch.from_numpy(as_sequences(values, self.reservoir.section.sequence)).to(self.device)
+        with torch.no_grad():
+            scores = self.network(self.reservoir.states(inputs).float())
+            return np.asarray(torch.softmax(scores, 1).cpu().numpy())

@@ -1,0 +1,70 @@
+"""A short training of the readout in one process: how the search judges learning rate, ReLU slope and width."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.training.batches import BatchPlan
+from rcdp_hpc.training.loop import build_network
+from rcdp_hpc.training.losses import LOSSES
+from rcdp_hpc.training.network import DropoutDraw
+
+
+def fit_readout(
+    features: torch.Tensor,
+    labels: torch.Tensor,
+    validation_features: torch.Tensor,
+    *,
+    training: TrainingSection,
+    classes: int,
+    epochs: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Train a readout for a few epochs and return its class probabilities on the validation rows.
+
+    Parameters
+    ----------
+    features : torch.Tensor, shape (rows, kept * nodes)
+        States of the rows to fit.
+    labels : torch.Tensor, shape (rows,), int64
+        Their class numbers.
+    validation_features : torch.Tensor, shape (validation rows, kept * nodes)
+        States of the rows to judge by.
+    training : TrainingSection
+        Loss, batch, learning rate, widths, slope.
+    classes, epochs, seed : int
+        Number of classes; passes over the rows; seed of weights and shuffles.
+
+    Returns
+    -------
+    ndarray, shape (validation rows, classes), float64
+        Probabilities (softmax of the scores).
+
+    Raises
+    ------
+    CandidateError
+        If the loss is no longer finite.
+    """
+    network = build_network(training, features.shape[1], classes, seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    plan = BatchPlan(len(labels), training.batch, training.slabs, rank=0, ranks=1, seed=seed)
+    loss = LOSSES[training.loss]
+    for epoch in range(epochs):
+        orders = plan.orders(epoch)
+        for step in range(plan.steps):
+            rows = torch.from_numpy(plan.batch(orders, step))
+            draw = DropoutDraw(seed, epoch, rows) if training.dropout else None
+            value = loss(network(features[rows].float(), draw), labels[rows]) / len(rows)
+            optimizer.zero_grad()
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        if not torch.isfinite(value):
+            raise CandidateError(f"the readout's loss is {float(value)} after epoch {epoch + 1}")
+    network.eval()
+    with torch.no_grad():
+        scores: torch.Tensor = network(validation_features.float())
+    return np.asarray(torch.softmax(scores.double(), 1).numpy())

@@ -1,0 +1,271 @@
+"""The training stage: from shards and the search's winner to a trained model and its metrics."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from rcdp_hpc.config import Config, differing_keys, may_change, to_tree
+from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.split import slab_bounds
+from rcdp_hpc.errors import InputError, StoppedError
+from rcdp_hpc.reservoir.sequence import sequence_shape
+from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.collective import agree, agreed
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.threads import fair_share, limit_threads
+from rcdp_hpc.training import checkpoint
+from rcdp_hpc.training.batches import BatchPlan
+from rcdp_hpc.training.cache import CachedStates, cache_states
+from rcdp_hpc.training.loop import EpochReport, Trainer
+from rcdp_hpc.training.model import TrainedModel
+from rcdp_hpc.training.parallel import Alone, parallel_for
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+    """Train the readout on all ranks, or go on from the last checkpoint.
+
+    Parameters
+    ----------
+    config : Config
+        With the search's winner already put into its reservoir and training sections.
+    comm : Communicator
+        All ranks of the job.
+    run : RunDirectory
+        Its shards are read; checkpoints, metrics and the model are written.
+
+    Returns
+    -------
+    dict
+        Epochs, best validation loss and accuracy, why it ended, seconds computing and waiting per rank.
+
+    Raises
+    ------
+    InputError
+        If the checkpoint belongs to other settings, or ranks cannot train together.
+    StoppedError
+        If a signal asked for a stop; a checkpoint is written.
+    """
+    saved = agree(comm, lambda: _load_checkpoint(config, run))
+    threads = _threads(config, comm, saved)
+    parallel = agree(comm, lambda: parallel_for(comm, config.run.stall_seconds))
+    with limit_threads(threads):
+        shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
+        session = _Session(config, comm, run, shards, _prepare_trainer(config, comm, shards, parallel), threads)
+        if saved is not None:
+            session.go_on_from(saved)
+        session.trainer.run(session.pause, session.report)
+        session.save_checkpoint()
+        return session.summary()
+
+
+def _load_checkpoint(config: Config, run: RunDirectory) -> dict[str, Any] | None:
+    saved = checkpoint.load_latest(run.train / "last.pt")
+    if saved is None:
+        return None
+    differ = differing_keys(json.loads(saved["settings"]), settings_that_matter(config))
+    if differ:
+        free = [key for key in to_flat_training_keys(config) if may_change(key)]
+        raise InputError(
+            f"{run.train / 'last.pt'} belongs to other settings: {', '.join(differ)} differ. On resume only "
+            f"{', '.join(free)} may change. Set them back, choose another --out, or start this stage over with --restart."
+        )
+    return saved
+
+
+def to_flat_training_keys(config: Config) -> list[str]:
+    """Return the dotted keys of the training section."""
+    return [f"training.{key}" for key in type(config.training).model_fields]
+
+
+def settings_that_matter(config: Config) -> dict[str, Any]:
+    """Return the settings that decide the trained weights, without those that may change on resume."""
+    tree = to_tree(config)
+    tree.pop("search")
+    return {
+        section: {key: value for key, value in values.items() if not may_change(f"{section}.{key}")}
+        for section, values in tree.items()
+    }
+
+
+def _threads(config: Config, comm: Communicator, saved: dict[str, Any] | None) -> int:
+    """Threads per rank: as configured, as in the run that is resumed, or the rank's share of the cores."""
+    if config.training.threads:
+        return config.training.threads
+    share = fair_share(comm)
+    if saved is None:
+        return share
+    if saved["ranks"] == comm.size:
+        return int(saved["threads"])
+    log.info("resuming on %d ranks what ran on %d: equal to rounding, not to the bit", comm.size, saved["ranks"])
+    return share
+
+
+def _prepare_trainer(config: Config, comm: Communicator, shards: ShardSet, parallel: Alone) -> Trainer:
+    rows, settings = shards.rows("train"), config.training
+    if comm.size > rows:
+        raise agreed(InputError(f"{comm.size} ranks for {rows} training rows: start at most {rows} ranks."))
+    plan = BatchPlan(rows, settings.batch * comm.size, settings.slabs, comm.rank, comm.size, config.run.seed)
+    reservoir = agree(comm, lambda: _build_reservoir(config, shards))
+    pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
+    validation = [slab_bounds(shards.rows("validation"), comm.rank, comm.size)]
+    mine = pieces[-1][1] - pieces[0][0] + validation[0][1] - validation[0][0]
+    started = time.perf_counter()
+    with Progress("states", mine, enabled=comm.is_root and config.run.progress) as progress:
+
+        def both() -> tuple[CachedStates, CachedStates]:
+            return (
+                cache_states(reservoir, shards, "train", pieces, progress),
+                cache_states(reservoir, shards, "validation", validation, progress),
+            )
+
+        train_states, validation_states = agree(comm, both)
+    seconds = time.perf_counter() - started
+    log.info("states of %d rows per rank computed once and cached in %.1f s (%s)", mine, seconds, reservoir.kernel)
+    return Trainer(
+        settings, config.run.seed, len(shards.classes), train_states, validation_states, plan,
+        shards.rows("validation"), comm, parallel,
+    )  # fmt: skip
+
+
+def _build_reservoir(config: Config, shards: ShardSet) -> Reservoir:
+    _, features = sequence_shape(shards.sample_shape, config.reservoir.sequence)
+    return Reservoir(config.reservoir, features, config.reservoir.kernel, device=device())
+
+
+def device() -> torch.device:
+    """Return this rank's GPU where torch sees any, and the CPU otherwise."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local_rank = next((int(os.environ[name]) for name in _LOCAL_RANK_VARIABLES if name in os.environ), 0)
+    # Some sites show each task a single device, number 0.
+    return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+_LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
+
+
+class _Session:
+    """A training under way: its files, its clock, its pauses."""
+
+    def __init__(
+        self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, trainer: Trainer, threads: int
+    ) -> None:
+        self.config, self.comm, self.run, self.shards = config, comm, run, shards
+        self.trainer, self.threads = trainer, threads
+        self.metrics_bytes = 0
+        self.last_checkpoint = time.monotonic()
+        self.reports: list[dict[str, Any]] = []
+
+    @property
+    def metrics_file(self) -> Any:
+        return self.run.train / "metrics.jsonl"
+
+    def go_on_from(self, saved: dict[str, Any]) -> None:
+        """Restore weights, position and the metrics written so far."""
+        self.trainer.restore(saved["trainer"])
+        position = self.trainer.position
+        if position.finished and json.loads(saved["limits"]) != self._limits():
+            position.finished = "" if position.epoch < self.config.training.epochs else position.finished
+        self.metrics_bytes = saved["metrics_bytes"]
+        agree(self.comm, self._truncate_metrics)
+        self.reports = json.loads(saved["reports"])
+        log.info("going on from epoch %d, step %d", position.epoch + 1, position.step)
+
+    def _limits(self) -> dict[str, float]:
+        settings = self.config.training
+        return {"epochs": settings.epochs, "patience": settings.patience, "loss_target": settings.loss_target}
+
+    def _truncate_metrics(self) -> None:
+        """Drop the lines that were written after the checkpoint: their epochs come again."""
+        if self.comm.is_root:
+            with os_errors_explained(self.metrics_file), open(self.metrics_file, "ab") as file:
+                file.truncate(self.metrics_bytes)
+
+    def report(self, epoch: EpochReport) -> None:
+        """Write an epoch's metrics and tell the user."""
+        self.reports.append(asdict(epoch))
+        agree(self.comm, lambda: self._append_metrics(epoch))
+        best = " *" if self.trainer.position.best_epoch == epoch.epoch else ""
+        log.info(
+            "epoch %3d  loss %.4f  accuracy %.2f %%   validation loss %.4f  accuracy %.2f %%%s   %.1f s, %.0f %% waiting",
+            epoch.epoch + 1, epoch.train_loss, 100 * epoch.train_accuracy, epoch.validation_loss,
+            100 * epoch.validation_accuracy, best, epoch.seconds, 100 * np.mean(epoch.wait_seconds) / epoch.seconds,
+        )  # fmt: skip
+
+    def _append_metrics(self, epoch: EpochReport) -> None:
+        if self.comm.is_root:
+            with os_errors_explained(self.metrics_file):
+                self.metrics_file.parent.mkdir(parents=True, exist_ok=True)
+                with open(self.metrics_file, "ab") as file:
+                    file.write(json.dumps(asdict(epoch)).encode() + b"\n")
+                    self.metrics_bytes = file.tell()
+
+    def pause(self) -> None:
+        """Stop or write a checkpoint where all ranks are at the same step."""
+        due = self.comm.is_root and time.monotonic() - self.last_checkpoint >= self.config.training.checkpoint_seconds
+        wishes = self.comm.allreduce(np.array([float(signals.stop_requested()), float(due)]), "max")
+        if wishes[0]:
+            self.save_checkpoint()
+            self.comm.barrier()
+            position = self.trainer.position
+            raise agreed(
+                StoppedError(
+                    f"training stopped by {signals.received_name()} in epoch {position.epoch + 1}, step {position.step}; "
+                    "the checkpoint is written: run the same command to go on."
+                )
+            )
+        if wishes[1]:
+            self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        """Write the last checkpoint, and the best model so far. Collective."""
+        state = self.trainer.state()
+        agree(self.comm, lambda: self._write(state) if self.comm.is_root else None)
+        self.last_checkpoint = time.monotonic()
+
+    def _write(self, state: dict[str, Any]) -> None:
+        content = {
+            "settings": json.dumps(settings_that_matter(self.config)),
+            "limits": json.dumps(self._limits()),
+            "ranks": self.comm.size,
+            "threads": self.threads,
+            "metrics_bytes": self.metrics_bytes,
+            "reports": json.dumps(self.reports),
+            "trainer": state,
+        }
+        if state["position"]["best_epoch"] >= 0:
+            TrainedModel.save(
+                self.run.model, self.config.reservoir, self.config.training, self.shards.classes,
+                self.shards.sample_shape, self.shards.scale, state["best_weights"],
+            )  # fmt: skip
+        # Last, so that a checkpoint never speaks of a better model than the one on the disk.
+        checkpoint.save(self.run.train / "last.pt", content)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the stage did, for its state file."""
+        position, best = self.trainer.position, self.reports[self.trainer.position.best_epoch]
+        return {
+            "epochs": position.epoch,
+            "best_epoch": position.best_epoch + 1,
+            "validation_loss": best["validation_loss"],
+            "validation_accuracy": best["validation_accuracy"],
+            "ended": position.finished,
+            "ranks": self.comm.size,
+            "threads": self.threads,
+            "compute_seconds": np.sum([report["compute_seconds"] for report in self.reports], axis=0).tolist(),
+            "wait_seconds": np.sum([report["wait_seconds"] for report in self.reports], axis=0).tolist(),
+        }
