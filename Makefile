@@ -19,7 +19,7 @@ export PATH := $(RCDP_VENV)/bin:$(PATH)
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 export OMPI_MCA_rmaps_base_oversubscribe ?= 1
 
-.PHONY: help setup demo test lint type clean
+.PHONY: help setup demo test lint type format clean
 
 help:
 	@echo 'make setup   install everything into $(RCDP_VENV), without root (quick when nothing changed)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make test    lint, types, tests, and the tests that start real MPI ranks'
 	@echo 'make lint    ruff'
 	@echo 'make type    mypy'
+	@echo 'make format  let ruff mend what it can'
 	@echo 'make clean   remove what the tools and runs left behind (not the environment)'
 
 setup:
@@ -47,6 +48,10 @@ lint:
 
 type:
 	mypy
+
+format:
+	ruff check --fix-only .
+	ruff format .
 
 clean:
 	rm -rf build dist runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
