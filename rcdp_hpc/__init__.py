@@ -1,3 +1,18 @@
-"""Reservoir computing, data parallel: balance, search and train on Slurm/MPI clusters."""
+"""Reservoir computing, data parallel: balance, search and train on Slurm/MPI clusters.
+
+Examples
+--------
+>>> import rcdp_hpc
+>>> config = rcdp_hpc.load_config("digits", ["training.epochs=5"])
+>>> result = rcdp_hpc.run(config, out="runs/first")  # doctest: +SKIP
+
+Every stage is a function of its own: `prepare`, `search`, `train`, `evaluate`. Importing this package needs neither
+torch nor Horovod nor MPI.
+"""
+
+from rcdp_hpc.config import Config, load_config
+from rcdp_hpc.pipeline import evaluate, prepare, run, search, train
 
 __version__ = "0.1.0"
+
+__all__ = ["Config", "evaluate", "load_config", "prepare", "run", "search", "train"]

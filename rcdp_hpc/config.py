@@ -33,7 +33,10 @@ class RunSection(Section):
 
     seed: int = Field(1, ge=0, lt=2**31, description="seed of the split, the balancing, the search and the training")
     stall_seconds: int = Field(
-        600, ge=10, description="a rank missing from a collective for so long ends the job", json_schema_extra=MAY_CHANGE
+        600,
+        ge=10,
+        description="a rank missing from a collective for so long ends the job",
+        json_schema_extra=MAY_CHANGE,
     )
     progress: bool = Field(True, description="show progress on rank 0", json_schema_extra=MAY_CHANGE)
 
@@ -41,14 +44,20 @@ class RunSection(Section):
 class DataSection(Section):
     """Where the samples come from, how they are split, balanced and sharded."""
 
-    source: Literal["digits", "mnist", "npz"] = Field("digits", description="kind of source: digits, mnist (IDX files) or npz")
+    source: Literal["digits", "mnist", "npz"] = Field(
+        "digits", description="kind of source: digits, mnist (IDX files) or npz"
+    )
     path: str = Field("", description="file or folder of the source (digits needs none)", json_schema_extra=MAY_CHANGE)
     keep: list[float] = Field(
         default_factory=list,
-        description="share of each class kept from the source, in class order, to make it uneven on purpose; empty keeps all",
+        description="share of each class kept, in class order, to make a set uneven on purpose; empty keeps all",
     )
-    validation_fraction: float = Field(0.1, gt=0, lt=0.9, description="share of the training data held out for validation")
-    test_fraction: float = Field(0.2, gt=0, lt=0.9, description="share held out for the test, where the source has no test set of its own")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.9, description="share of the training data held out for validation"
+    )
+    test_fraction: float = Field(
+        0.2, gt=0, lt=0.9, description="share held out for the test, where the source has no test set of its own"
+    )
     balance: Literal["smote", "none"] = Field("smote", description="how the training part is balanced")
     smote_neighbours: int = Field(7, ge=1, le=1000, description="nearest neighbours k of SMOTE (paper: 7)")
     shards: int = Field(16, ge=1, le=100_000, description="shards written of the training part")
@@ -66,18 +75,31 @@ class ReservoirSection(Section):
         "spectral_radius", description="which of the next two keys sets the size of the recurrent weights"
     )
     spectral_radius: float = Field(0.9, gt=0, le=10, description="largest eigenvalue modulus rho of C (paper: 0.9)")
-    weight_scale: float = Field(0.1, gt=0, le=10, description="recurrent weights are uniform in [-w, w] (with scaling = weight_scale)")
+    weight_scale: float = Field(
+        0.1, gt=0, le=10, description="recurrent weights are uniform in [-w, w] (with scaling = weight_scale)"
+    )
     input_scaling: float = Field(1.0, gt=0, le=100, description="input weights are uniform in [-s, s]")
     bias_scaling: float = Field(0.1, ge=0, le=100, description="biases are uniform in [-s, s]")
     leak: float = Field(1.0, gt=0, le=1, description="leak rate a of eq. 9 (paper: 1)")
-    activation: Literal["tanh", "sigmoid"] = Field("tanh", description="activation f of eq. 9 (paper: sigmoid in Table 2, tanh in eq. 9)")
-    sequence: Literal["rows", "columns", "both"] = Field("rows", description="how an image becomes a sequence: rows, columns, or both at once")
-    states: int = Field(1, ge=1, le=1000, description="states kept per sample, equally spaced in time, the last one included")
+    activation: Literal["tanh", "sigmoid"] = Field(
+        "tanh", description="activation f of eq. 9 (paper: sigmoid in Table 2, tanh in eq. 9)"
+    )
+    sequence: Literal["rows", "columns", "both"] = Field(
+        "rows", description="how an image becomes a sequence: rows, columns, or both at once"
+    )
+    states: int = Field(
+        1, ge=1, le=1000, description="states kept per sample, equally spaced in time, the last one included"
+    )
     seed: int = Field(1, ge=0, lt=2**31, description="seed of every random matrix of the reservoir")
     kernel: Literal["auto", "dense-fp32", "dense-bf16"] = Field(
         "auto", description="how states are computed; auto measures once and records its choice in RUN/config.toml"
     )
-    batch_rows: int = Field(512, ge=1, le=1_000_000, description="samples whose states are computed at once; also the row block of Gram sums")
+    batch_rows: int = Field(
+        512,
+        ge=1,
+        le=1_000_000,
+        description="samples whose states are computed at once; also the row block of Gram sums",
+    )
 
 
 class RangeSection(Section):
@@ -102,7 +124,9 @@ class SpaceSection(Section):
 
     density: RangeSection | None = Field(None, description="connection density p")
     spectral_radius: RangeSection | None = Field(None, description="spectral radius rho")
-    weight_scale: RangeSection | None = Field(None, description="weight scale w (with reservoir.scaling = weight_scale)")
+    weight_scale: RangeSection | None = Field(
+        None, description="weight scale w (with reservoir.scaling = weight_scale)"
+    )
     input_scaling: RangeSection | None = Field(None, description="input scaling")
     leak: RangeSection | None = Field(None, description="leak rate a")
     learning_rate: RangeSection | None = Field(None, description="learning rate of the readout (evaluation = train)")
@@ -115,15 +139,24 @@ class SearchSection(Section):
 
     population: int = Field(50, ge=2, le=100_000, description="moths N (paper: 50)")
     generations: int = Field(100, ge=0, le=100_000, description="generations T (paper: 100); 0 skips the search")
-    fitness: Literal["eq5", "accuracy"] = Field("eq5", description="what is maximised: eq. 5 or the validation accuracy")
+    fitness: Literal["eq5", "accuracy"] = Field(
+        "eq5", description="what is maximised: eq. 5 or the validation accuracy"
+    )
     density_weight: float = Field(0.0, ge=0, description="lambda of eq. 5; 0 switches its density term off")
     density_target: float = Field(0.1, ge=0, le=1, description="p_target of eq. 5")
-    evaluation: Literal["ridge", "train"] = Field("ridge", description="how a candidate's readout is fitted: solved by ridge or trained for a few epochs")
+    evaluation: Literal["ridge", "train"] = Field(
+        "ridge", description="how a candidate's readout is fitted: solved by ridge or trained for a few epochs"
+    )
     ridge_penalty: float = Field(1e-2, gt=0, description="ridge penalty per training row")
     epochs: int = Field(3, ge=1, description="epochs of training per candidate (evaluation = train)")
     train_rows: int = Field(5000, ge=1, description="training rows that a candidate is fitted to (at most)")
     validation_rows: int = Field(2000, ge=1, description="validation rows that a candidate is judged by (at most)")
-    threads: int = Field(1, ge=1, le=1024, description="threads per candidate; a part of the result's last digits, whatever the number of ranks")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="threads per candidate; a part of the result's last digits, whatever the number of ranks",
+    )
     space: SpaceSection = Field(default_factory=SpaceSection, description="bounds of each searched value")
 
 
@@ -140,10 +173,18 @@ class TrainingSection(Section):
     relu_slope: float = Field(0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped in training")
     slabs: int = Field(12, ge=1, le=100_000, description="canonical slabs V that the training rows are cut into")
-    loss_target: float = Field(1e-5, ge=0, description="stop when the training loss falls below it (paper: 1e-5)", json_schema_extra=MAY_CHANGE)
-    patience: int = Field(20, ge=1, description="stop after so many epochs without a better validation loss", json_schema_extra=MAY_CHANGE)
-    checkpoint_seconds: float = Field(60.0, ge=0, description="seconds between checkpoints; 0 writes one each epoch", json_schema_extra=MAY_CHANGE)
-    threads: int = Field(0, ge=0, le=1024, description="threads per rank; 0 takes the cores the rank may use, and is recorded")
+    loss_target: float = Field(
+        1e-5, ge=0, description="stop when the training loss falls below it (paper: 1e-5)", json_schema_extra=MAY_CHANGE
+    )
+    patience: int = Field(
+        20, ge=1, description="stop after so many epochs without a better validation loss", json_schema_extra=MAY_CHANGE
+    )
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="seconds between checkpoints; 0 writes one each epoch", json_schema_extra=MAY_CHANGE
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="threads per rank; 0 takes the cores the rank may use, and is recorded"
+    )
 
 
 class Config(Section):
@@ -237,10 +278,44 @@ def differing_keys(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> l
     return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
 
 
+def refuse_other_settings(path: Path, recorded: Mapping[str, Any], current: Mapping[str, Any], section: str) -> None:
+    """Raise an `InputError` where results at `path` were made with other settings than the present ones.
+
+    Parameters
+    ----------
+    path : Path
+        The file that recorded its settings.
+    recorded, current : mapping
+        Settings trees, without the keys that may change.
+    section : str
+        The section whose keys that may change on resume are named in the message.
+    """
+    differ = differing_keys(recorded, current)
+    if not differ:
+        return
+    free = [key for key in known_keys() if key.startswith(f"{section}.") and may_change(key)]
+    hint = f"On resume {', '.join(free)} may change. " if free else ""
+    raise InputError(
+        f"{path} belongs to other settings: {', '.join(differ)}. {hint}Set the keys back, choose another --out, or start "
+        "this stage over with --restart, which puts the earlier results aside."
+    )
+
+
+def settings_that_matter(config: Config, sections: Iterable[str]) -> dict[str, Any]:
+    """Return sections of the configuration without the keys that may change when a stage is resumed."""
+    tree = to_tree(config)
+    return {
+        section: {key: value for key, value in tree[section].items() if not may_change(f"{section}.{key}")}
+        for section in sections
+    }
+
+
 def commented_toml(config: Config) -> str:
     """Return the configuration as TOML with the meaning and bounds of every key beside it."""
     document = tomlkit.document()
-    document.add(tomlkit.comment("Configuration of rcdp_hpc. Every key with its meaning; a key left out takes its default."))
+    document.add(
+        tomlkit.comment("Configuration of rcdp_hpc. Every key with its meaning; a key left out takes its default.")
+    )
     for name in Config.model_fields:
         section = getattr(config, name)
         document.add(tomlkit.nl())
@@ -250,29 +325,31 @@ def commented_toml(config: Config) -> str:
 
 def _commented_table(section: Section) -> Any:
     table = tomlkit.table()
-    doc = (type(section).__doc__ or "").strip().splitlines()[0]
-    table.add(tomlkit.comment(doc))
+    table.add(tomlkit.comment((type(section).__doc__ or "").strip().splitlines()[0]))
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
-        if isinstance(value, RangeSection):
-            inline = tomlkit.inline_table()
-            inline.update(value.model_dump())
-            table.add(key, inline)
-            table[key].comment(field.description or "")
-        elif isinstance(value, Section):
+        if isinstance(value, Section) and not isinstance(value, RangeSection):
+            table.add(tomlkit.nl())
             table.add(key, _commented_table(value))
-        elif value is None:
-            table.add(tomlkit.comment(f"{key} = {{ low = ..., high = ... }}  # {field.description}"))
+            continue
+        table.add(tomlkit.comment(f"{field.description}{_bounds_text(field)}"))
+        if value is None:
+            table.add(tomlkit.comment(f"{key} = {{ low = ..., high = ... }}"))
+        elif isinstance(value, RangeSection):
+            table.add(key, tomlkit.inline_table())
+            table[key].update(value.model_dump())
         else:
             table.add(key, value)
-            table[key].comment(f"{field.description}{_bounds_text(field)}")
     return table
 
 
 def _bounds_text(field: Any) -> str:
     words = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     parts = [
-        f"{sign} {getattr(rule, name)}" for rule in field.metadata for name, sign in words.items() if getattr(rule, name, None) is not None
+        f"{sign} {getattr(rule, name)}"
+        for rule in field.metadata
+        for name, sign in words.items()
+        if getattr(rule, name, None) is not None
     ]
     return f" ({', '.join(parts)})" if parts else ""
 

@@ -15,7 +15,11 @@ BIN = Path(sys.executable).parent
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment for ranks: one thread each, root allowed, this virtual environment first."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMIX_", "HOROVOD_", "SLURM_"))}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OMPI_", "PMIX_", "HOROVOD_", "SLURM_"))
+    }
     env.update(
         PATH=f"{BIN}{os.pathsep}{env.get('PATH', '')}",
         PYTHONPATH=f"{REPOSITORY}{os.pathsep}{env.get('PYTHONPATH', '')}",

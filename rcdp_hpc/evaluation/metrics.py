@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def confusion_matrix(labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int) -> NDArray[np.int64]:
+def confusion_matrix(
+    labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int
+) -> NDArray[np.int64]:
     """Count samples by true class (rows) and predicted class (columns); matrices of disjoint samples add up.
 
     Parameters

@@ -14,7 +14,7 @@ from rcdp_hpc.runtime.files import write_atomic
 
 matplotlib.use("Agg")
 
-from matplotlib.figure import Figure  # noqa: E402 - the backend has to be chosen first
+from matplotlib.figure import Figure
 
 MOST_LABELS = 30
 

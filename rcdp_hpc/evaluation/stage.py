@@ -81,7 +81,9 @@ def _tell(result: dict[str, Any], classes: list[str]) -> None:
     )  # fmt: skip
     if len(classes) <= 20:
         log.info("  class         precision  recall  samples")
-        for name, precision, recall, row in zip(classes, result["precision"], result["recall"], result["confusion"], strict=True):
+        for name, precision, recall, row in zip(
+            classes, result["precision"], result["recall"], result["confusion"], strict=True
+        ):
             log.info("  %-12s  %9.3f  %6.3f  %7d", name, precision, recall, sum(row))
 
 
@@ -96,7 +98,10 @@ def _write_report(
         "seconds": {**timings, "evaluate": seconds},
         "training": states["train"].get("result", {}),
         "search": states["search"].get("result", {}),
-        "ranks": {"evaluate": comm.size, **{stage: state["ranks"] for stage, state in states.items() if "ranks" in state}},
+        "ranks": {
+            "evaluate": comm.size,
+            **{stage: state["ranks"] for stage, state in states.items() if "ranks" in state},
+        },
         "seed": config.run.seed,
         "versions": versions(),
     }

@@ -27,7 +27,9 @@ def explain_os_error(error: OSError, path: Path) -> RcdpError:
             "what was complete before is kept."
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return InputError(f"{path}: cannot be written ({error.strerror}). Choose an --out folder that you may write to.")
+        return InputError(
+            f"{path}: cannot be written ({error.strerror}). Choose an --out folder that you may write to."
+        )
     return StageFailedError(f"{path}: {error.strerror or error}")
 
 

@@ -57,7 +57,9 @@ class RunLock:
         self._heart.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._released.set()
         self._heart.join()
         if read_lock(self.path).get("token") == self._token:
@@ -94,7 +96,8 @@ class RunLock:
         if not _is_gone(holder, age):
             raise InputError(
                 f"{self.path.parent} is in use by {describe(holder)}, last seen {age:.0f} s ago. Wait for it to end or "
-                f"choose another --out. If that job is gone, its lock can be taken over {STALE_SECONDS:.0f} s after it was last seen."
+                f"choose another --out. If that job is gone, start again {STALE_SECONDS:.0f} s after it was last seen: "
+                "its lock is then taken over."
             )
         aside = self.path.with_name(f".lock.{self._token}.stale")
         try:
@@ -123,7 +126,9 @@ class RunLock:
         while not self._released.wait(HEARTBEAT_SECONDS):
             holder = read_lock(self.path)
             if holder.get("token") != self._token:
-                log.error("%s was taken over by %s: stopping", self.path.parent, describe(holder) if holder else "another job")
+                log.error(
+                    "%s was taken over by %s: stopping", self.path.parent, describe(holder) if holder else "another job"
+                )
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             try:
@@ -162,7 +167,9 @@ def _is_running(pid: int, started: float | None) -> bool:
     """Tell whether the very process is there: its number alone may have been given to another."""
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and (started is None or abs(process.create_time() - started) < 2)
+        return process.status() != psutil.STATUS_ZOMBIE and (
+            started is None or abs(process.create_time() - started) < 2
+        )
     except psutil.NoSuchProcess:
         return False
 

@@ -23,7 +23,12 @@ class _TerminalHandler(logging.Handler):
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {"time": record.created, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        entry = {
+            "time": record.created,
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
         return json.dumps(entry)
 
 

@@ -38,7 +38,9 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.bar is not None:
             self.bar.close()
 
@@ -52,4 +54,12 @@ class Progress:
         elif self.enabled and time.monotonic() - self.last >= self.interval:
             self.last = time.monotonic()
             rate = self.done / max(self.last - self.started, 1e-9)
-            log.info("%s: %d of %d %s, %.3g a second%s", self.title, self.done, self.total, self.unit, rate, f", {note}" if note else "")
+            log.info(
+                "%s: %d of %d %s, %.3g a second%s",
+                self.title,
+                self.done,
+                self.total,
+                self.unit,
+                rate,
+                f", {note}" if note else "",
+            )

@@ -66,7 +66,11 @@ def fair_share(comm: Communicator) -> int:
     int
         Threads per rank, at least 1.
     """
-    mine = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset(range(available_cores()))
+    mine = (
+        frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset(range(available_cores()))
+    )
     places = comm.allgather((socket.gethostname(), mine))
-    shares = [len(cores) // sum(host == other and bool(cores & others) for other, others in places) for host, cores in places]
+    shares = [
+        len(cores) // sum(host == other and bool(cores & others) for other, others in places) for host, cores in places
+    ]
     return max(1, min(shares))

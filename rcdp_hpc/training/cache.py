@@ -77,7 +77,9 @@ def cache_states(
         inputs = torch.from_numpy(as_sequences(block.x, reservoir.section.sequence)).to(reservoir.device)
         states[place] = reservoir.states(inputs)
         if not torch.isfinite(states[place]).all():
-            raise DataDamagedError(f"the {split} rows {start} to {stop} gave states that are not finite: run `rcdp verify`.")
+            raise DataDamagedError(
+                f"the {split} rows {start} to {stop} gave states that are not finite: run `rcdp verify`."
+            )
         labels[place] = torch.from_numpy(block.y).to(torch.int64)
         progress.advance(stop - start)
     return CachedStates(states, labels, first)

@@ -46,9 +46,13 @@ def load(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataDamagedError(f"{path}: cannot be read as a checkpoint ({reason}); it is cut short or damaged.") from None
+        raise DataDamagedError(
+            f"{path}: cannot be read as a checkpoint ({reason}); it is cut short or damaged."
+        ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DataDamagedError(f"{path}: expected a checkpoint of format {FORMAT}; it is damaged or of another version.")
+        raise DataDamagedError(
+            f"{path}: expected a checkpoint of format {FORMAT}; it is damaged or of another version."
+        )
     return content
 
 

@@ -110,7 +110,9 @@ class Trainer:
         self.step_seconds = 0.0
         self.network = build_network(settings, train.states.shape[1], classes, seed, parallel).to(train.states.device)
         parallel.broadcast_model(self.network)
-        adam = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        adam = torch.optim.Adam(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
         self.optimizer = parallel.wrap(adam, self.network)
         self.best_weights = copy.deepcopy(self.network.state_dict())
 
@@ -147,7 +149,7 @@ class Trainer:
                 pause()
 
     def _steps_between_pauses(self) -> int:
-        """Agree on how many steps take about `SECONDS_BETWEEN_PAUSES`; every step until that is known."""
+        """Agree on how many steps take about `SECONDS_BETWEEN_PAUSES`; ten until that is known."""
         slowest = float(self.comm.allreduce(np.array([self.step_seconds]), "max")[0])
         return max(1, round(SECONDS_BETWEEN_PAUSES / slowest)) if slowest else 10
 
@@ -170,9 +172,16 @@ class Trainer:
         waits = self.comm.allgather((seconds - wait, wait))
         train_rows, validation_rows = self.plan.rows, self.validation_rows
         report = EpochReport(
-            position.epoch, sums[0] / train_rows, sums[1] / train_rows, sums[2] / validation_rows, sums[3] / validation_rows,
-            float(self.optimizer.param_groups[0]["lr"]), seconds, [c for c, _ in waits], [w for _, w in waits],
-        )  # fmt: skip
+            epoch=position.epoch,
+            train_loss=float(sums[0]) / train_rows,
+            train_accuracy=float(sums[1]) / train_rows,
+            validation_loss=float(sums[2]) / validation_rows,
+            validation_accuracy=float(sums[3]) / validation_rows,
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            seconds=seconds,
+            compute_seconds=[compute for compute, _ in waits],
+            wait_seconds=[wait for _, wait in waits],
+        )
         self._judge(report)
         position.epoch, position.step, position.loss_sum, position.correct = position.epoch + 1, 0, 0.0, 0.0
         return report
@@ -193,8 +202,9 @@ class Trainer:
         position, settings = self.position, self.settings
         if not np.isfinite([report.train_loss, report.validation_loss]).all():
             raise StageFailedError(
-                f"epoch {report.epoch + 1}: the loss is {report.train_loss} (validation {report.validation_loss}). Lower "
-                f"training.learning_rate (now {settings.learning_rate}); the best weights before are in the last checkpoint."
+                f"epoch {report.epoch + 1}: the loss is {report.train_loss} (validation {report.validation_loss}). "
+                f"Lower training.learning_rate (now {settings.learning_rate}); the last checkpoint holds the best weights "
+                "before it."
             )
         if report.validation_loss < position.best_loss:
             position.best_loss, position.best_epoch = report.validation_loss, report.epoch
@@ -235,7 +245,9 @@ class Trainer:
         self.best_weights = state["best_weights"]
 
 
-def build_network(settings: TrainingSection, features: int, classes: int, seed: int, parallel: Alone | None = None) -> ReadoutNetwork:
+def build_network(
+    settings: TrainingSection, features: int, classes: int, seed: int, parallel: Alone | None = None
+) -> ReadoutNetwork:
     """Return a readout network whose initial weights depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -86,7 +86,9 @@ class TrainedModel:
             If it is damaged.
         """
         if not path.exists():
-            raise InputError(f"{path}: no trained model there yet. Train one first (`rcdp train --out {path.parent.parent}`).")
+            raise InputError(
+                f"{path}: no trained model there yet. Train one first (`rcdp train --out {path.parent.parent}`)."
+            )
         content: dict[str, Any] = checkpoint.load(path)
         settings = json.loads(content["settings"])
         return cls(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rcdp_hpc.config import Config, differing_keys, may_change, to_tree
+from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import InputError, StoppedError
@@ -76,29 +76,13 @@ def _load_checkpoint(config: Config, run: RunDirectory) -> dict[str, Any] | None
     saved = checkpoint.load_latest(run.train / "last.pt")
     if saved is None:
         return None
-    differ = differing_keys(json.loads(saved["settings"]), settings_that_matter(config))
-    if differ:
-        free = [key for key in to_flat_training_keys(config) if may_change(key)]
-        raise InputError(
-            f"{run.train / 'last.pt'} belongs to other settings: {', '.join(differ)} differ. On resume only "
-            f"{', '.join(free)} may change. Set them back, choose another --out, or start this stage over with --restart."
-        )
+    refuse_other_settings(run.train / "last.pt", json.loads(saved["settings"]), _settings(config), "training")
     return saved
 
 
-def to_flat_training_keys(config: Config) -> list[str]:
-    """Return the dotted keys of the training section."""
-    return [f"training.{key}" for key in type(config.training).model_fields]
-
-
-def settings_that_matter(config: Config) -> dict[str, Any]:
-    """Return the settings that decide the trained weights, without those that may change on resume."""
-    tree = to_tree(config)
-    tree.pop("search")
-    return {
-        section: {key: value for key, value in values.items() if not may_change(f"{section}.{key}")}
-        for section, values in tree.items()
-    }
+def _settings(config: Config) -> dict[str, Any]:
+    """Return the settings that decide the trained weights."""
+    return settings_that_matter(config, ("run", "data", "reservoir", "training"))
 
 
 def _threads(config: Config, comm: Communicator, saved: dict[str, Any] | None) -> int:
@@ -201,7 +185,7 @@ class _Session:
         agree(self.comm, lambda: self._append_metrics(epoch))
         best = " *" if self.trainer.position.best_epoch == epoch.epoch else ""
         log.info(
-            "epoch %3d  loss %.4f  accuracy %.2f %%   validation loss %.4f  accuracy %.2f %%%s   %.1f s, %.0f %% waiting",
+            "epoch %3d  loss %.4f  accuracy %.2f %%  validation %.4f  %.2f %%%s  %.1f s, %.0f %% waiting",
             epoch.epoch + 1, epoch.train_loss, 100 * epoch.train_accuracy, epoch.validation_loss,
             100 * epoch.validation_accuracy, best, epoch.seconds, 100 * np.mean(epoch.wait_seconds) / epoch.seconds,
         )  # fmt: skip
@@ -224,8 +208,8 @@ class _Session:
             position = self.trainer.position
             raise agreed(
                 StoppedError(
-                    f"training stopped by {signals.received_name()} in epoch {position.epoch + 1}, step {position.step}; "
-                    "the checkpoint is written: run the same command to go on."
+                    f"training stopped by {signals.received_name()} in epoch {position.epoch + 1}, step "
+                    f"{position.step}; the checkpoint is written: run the same command to go on."
                 )
             )
         if wishes[1]:
@@ -239,7 +223,7 @@ class _Session:
 
     def _write(self, state: dict[str, Any]) -> None:
         content = {
-            "settings": json.dumps(settings_that_matter(self.config)),
+            "settings": json.dumps(_settings(self.config)),
             "limits": json.dumps(self._limits()),
             "ranks": self.comm.size,
             "threads": self.threads,

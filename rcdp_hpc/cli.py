@@ -1,0 +1,217 @@
+"""The command line: ``rcdp COMMAND``. Parses, calls one function, turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import rcdp_hpc
+from rcdp_hpc.config import STAGES, Config, commented_toml, load_config, parse_config, profile_names, to_tree
+from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, EXIT_FAILED, RcdpError
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.collective import run_on_root
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.runtime.logs import log_to_terminal
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.world import connect
+
+log = logging.getLogger(__name__)
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 1, 2, 3 or 75 (see `rcdp_hpc.errors`)."""
+    signals.install()
+    options = _parser().parse_args(arguments)
+    rank = detect().rank
+    log_to_terminal(is_root=rank == 0, quiet=getattr(options, "quiet", False))
+    command: Command = options.command
+    try:
+        return command(options)
+    except RcdpError as error:
+        if rank == 0:
+            _say_error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _say_error(message: str) -> None:
+    # The log as well, so that log.jsonl tells how a job ended; the terminal gets it on stderr once.
+    print(f"rcdp: error: {message}", file=sys.stderr, flush=True)
+
+
+def _run_command(options: argparse.Namespace) -> int:
+    """Stages that may run on many ranks: prepare, search, train, evaluate, run."""
+    comm = connect()
+    try:
+        return _together(options, comm)
+    except RcdpError as error:
+        if error.agreed or comm.size == 1:
+            raise
+        _say_error(f"rank {comm.rank}: {error}")
+        comm.abort(error.exit_code)
+    except Exception:
+        # Not an error we know how to explain: one traceback, from the rank it happened on, and no rank left waiting.
+        print(f"rcdp: rank {comm.rank} of {comm.size} failed:", file=sys.stderr)
+        traceback.print_exc()
+        if comm.size == 1:
+            return EXIT_FAILED
+        comm.abort(EXIT_FAILED)
+    finally:
+        comm.close()
+
+
+def _together(options: argparse.Namespace, comm: Communicator) -> int:
+    from rcdp_hpc.pipeline import run_stages
+
+    config = run_on_root(comm, lambda: _configuration(options))
+    stages = STAGES if options.stage == "run" else (options.stage,)
+    run_stages(stages, config, options.out, comm, options.restart)
+    comm.barrier()
+    if comm.is_root and not options.quiet:
+        print(_what_next(options), flush=True)
+    return EXIT_DONE
+
+
+def _configuration(options: argparse.Namespace) -> Config:
+    """Return the named configuration, or the run directory's own, with --set applied."""
+    run = RunDirectory(Path(options.out))
+    if options.config is None and not run.config_file.exists():
+        run.config()
+    config = load_config(options.config or run.config_file, options.set)
+    if config.data.path:
+        # A run directory is used again from other working directories.
+        tree = to_tree(config)
+        tree["data"]["path"] = str(Path(config.data.path).expanduser().absolute())
+        config = parse_config(tree, where=str(options.config))
+    return config
+
+
+def _what_next(options: argparse.Namespace) -> str:
+    out = options.out
+    following = {
+        "prepare": [f"rcdp verify {out}", f"mpirun -n 2 rcdp search --out {out}"],
+        "search": [f"mpirun -n 2 rcdp train --out {out}"],
+        "train": [f"mpirun -n 2 rcdp evaluate --out {out}"],
+        "evaluate": [f"rcdp status {out}", f"rcdp predict {out} SAMPLES.npz --to labels.csv"],
+        "run": [
+            f"rcdp status {out}                     what each stage did, and the report's files",
+            f"rcdp predict {out} X.npz --to y.csv   labels for new samples, without MPI",
+            "rcdp config mnist > my.toml           a commented configuration to make your own",
+        ],
+    }
+    return "\nnext:\n" + "\n".join(f"  {line}" for line in following[options.stage])
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from rcdp_hpc.pipeline import need_torch
+
+    need_torch()
+    from rcdp_hpc.deploy.predict import predict
+
+    run = RunDirectory(options.run)
+    counts = predict(run.model if run.path.is_dir() else run.path, options.samples, options.to)
+    log.info("  ".join(f"{name}: {count}" for name, count in counts.items()))
+    return EXIT_DONE
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from rcdp_hpc.data.verify import verify_shards
+
+    findings = verify_shards(RunDirectory(options.run).shards)
+    for finding in findings:
+        _say_error(finding)
+    if findings:
+        return EXIT_DAMAGED
+    log.info("every checksum, count and proportion holds, and no synthetic row comes from outside the training part")
+    return EXIT_DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from rcdp_hpc.status import describe_run
+
+    print(describe_run(RunDirectory(options.run)))
+    return EXIT_DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from rcdp_hpc import doctor
+
+    return doctor.run(json=options.json)
+
+
+def _config(options: argparse.Namespace) -> int:
+    print(commented_toml(load_config(options.profile, options.set)), end="")
+    return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rcdp",
+        description="Reservoir computing, data parallel: balance, search and train on Slurm/MPI clusters.",
+        epilog="Exit codes: 0 done, 2 wrong input or configuration, 3 damaged data, 75 stopped with a checkpoint "
+        "(start again to go on), 1 anything else.",
+    )
+    parser.add_argument("--version", action="version", version=f"rcdp_hpc {rcdp_hpc.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_stages(commands)
+    _add_tools(commands)
+    return parser
+
+
+def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    meanings = {
+        "run": "all four stages in one job",
+        "prepare": "balance the data set and write its shards",
+        "search": "search for the reservoir and its readout on all ranks",
+        "train": "train the readout on all ranks",
+        "evaluate": "evaluate the trained model on the test split",
+    }
+    for stage, meaning in meanings.items():
+        parser = commands.add_parser(stage, help=meaning, description=meaning.capitalize() + ".")
+        parser.add_argument(
+            "config", nargs="?", metavar="CONFIG",
+            help=f"a TOML file or a profile ({', '.join(profile_names())}); default: the run directory's own",
+        )  # fmt: skip
+        parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run directory")
+        _add_set(parser)
+        parser.add_argument(
+            "--restart", action="store_true", help="put earlier results of this stage aside and start it over"
+        )
+        parser.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
+        parser.set_defaults(command=_run_command, stage=stage)
+
+
+def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    predict = commands.add_parser("predict", help="labels and probabilities for new samples, without MPI")
+    predict.add_argument("run", type=Path, metavar="RUN", help="a run directory or a model.pt")
+    predict.add_argument("samples", type=Path, help="an npz file (array x) or an IDX file of images")
+    predict.add_argument("--to", type=Path, required=True, metavar="FILE", help="what to write: .npz or .csv")
+    predict.set_defaults(command=_predict)
+    for name, command, meaning in (
+        ("verify", _verify, "re-check every checksum, count and proportion of the shards"),
+        ("status", _status, "what each stage has done, and what to type next"),
+    ):
+        parser = commands.add_parser(name, help=meaning)
+        parser.add_argument("run", type=Path, metavar="RUN", help="the run directory")
+        parser.set_defaults(command=command)
+    doctor = commands.add_parser("doctor", help="what is installed here, and what is missing for which stage")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(command=_doctor)
+    config = commands.add_parser("config", help="print a commented configuration to start from")
+    config.add_argument("profile", nargs="?", default="digits", help=f"{', '.join(profile_names())}, or a TOML file")
+    _add_set(config)
+    config.set_defaults(command=_config)
+
+
+def _add_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting (may be repeated)"
+    )

@@ -1,0 +1,268 @@
+"""The stages in order, and what surrounds each: lock, resolved configuration, state file, resume.
+
+Each stage is a function of (configuration, run directory, communicator) and can be called from Python; the
+command line does nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rcdp_hpc.config import STAGES, Config, parse_config, to_tree
+from rcdp_hpc.errors import InputError, RcdpError, StoppedError
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
+from rcdp_hpc.runtime.comm import Communicator, SingleProcess
+from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.lock import RunLock
+from rcdp_hpc.runtime.logs import log_to_file
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+log = logging.getLogger(__name__)
+
+_FOLDERS = {"prepare": "shards", "search": "search", "train": "train", "evaluate": "report"}
+
+
+def run_stages(
+    stages: Sequence[str], config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False
+) -> dict[str, Any]:
+    """Run stages one after the other in a run directory; those already done are passed over or resumed.
+
+    Parameters
+    ----------
+    stages : sequence of {"prepare", "search", "train", "evaluate"}
+        In this order.
+    config : Config
+        Settings of the run, the same on every rank.
+    out : str or Path
+        The run directory.
+    comm : Communicator, optional
+        All ranks of the job; default: this process alone.
+    restart : bool
+        Put aside what these stages did before and start them over.
+
+    Returns
+    -------
+    dict
+        What each stage reports, by its name.
+
+    Raises
+    ------
+    RcdpError
+        The same on every rank where it is marked as agreed.
+    """
+    comm = comm or SingleProcess()
+    run = RunDirectory(Path(out).absolute())
+    results = {}
+    with _held(run, comm):
+        if restart:
+            agree(comm, lambda: _put_aside(run, stages) if comm.is_root else None)
+        config = run_on_root(comm, lambda: _recorded(config, run))
+        for number, stage in enumerate(stages, 1):
+            if len(stages) > 1:
+                log.info("== %d of %d: %s ==", number, len(stages), stage)
+            if stage in ("search", "train"):
+                config = run_on_root(comm, lambda config=config: _with_kernel(config, run))
+            results[stage] = _run_stage(stage, config, comm, run)
+    return results
+
+
+def prepare(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> Any:
+    """Balance the data set and write its shards. Parameters and errors as `run_stages`."""
+    return run_stages(["prepare"], config, out, comm, restart)["prepare"]
+
+
+def search(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> Any:
+    """Search for the reservoir and its readout. Parameters and errors as `run_stages`."""
+    return run_stages(["search"], config, out, comm, restart)["search"]
+
+
+def train(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> Any:
+    """Train the readout. Parameters and errors as `run_stages`."""
+    return run_stages(["train"], config, out, comm, restart)["train"]
+
+
+def evaluate(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> Any:
+    """Evaluate the trained model on the test split. Parameters and errors as `run_stages`."""
+    return run_stages(["evaluate"], config, out, comm, restart)["evaluate"]
+
+
+def run(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> dict[str, Any]:
+    """Run all stages in one job. Parameters and errors as `run_stages`."""
+    return run_stages(STAGES, config, out, comm, restart)
+
+
+@contextmanager
+def _held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
+    """Hold the run directory's lock on rank 0 and log into the directory."""
+    with ExitStack() as stack:
+
+        def enter() -> None:
+            stack.enter_context(RunLock(run.lock))
+            with os_errors_explained(run.log):
+                log_to_file(run.log)
+
+        agree(comm, enter if comm.is_root else lambda: None)
+        yield
+
+
+def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory) -> Any:
+    started = time.time()
+    _note(run, comm, stage, "running", ranks=comm.size, started=started, reason="")
+    try:
+        result = _WORK[stage](config, comm, run)
+    except RcdpError as error:
+        _note_quietly(run, comm, stage, "stopped" if isinstance(error, StoppedError) else "failed", reason=str(error))
+        raise
+    except Exception as error:
+        _note_quietly(run, comm, stage, "failed", reason=f"{type(error).__name__}: {error}")
+        raise
+    spent = run.state(stage).get("earlier_seconds", 0.0) + time.time() - started
+    _note(run, comm, stage, "done", seconds=spent, earlier_seconds=spent, result=result)
+    return result
+
+
+def _note(run: RunDirectory, comm: Communicator, stage: str, status: Any, **details: Any) -> None:
+    agree(comm, lambda: run.note(stage, status, **details) if comm.is_root else None)
+
+
+def _note_quietly(run: RunDirectory, comm: Communicator, stage: str, status: Any, **details: Any) -> None:
+    """Record a failure where that is possible: the failure itself matters more than its note."""
+    if not comm.is_root:
+        return
+    try:
+        earlier = run.state(stage)
+        spent = earlier.get("earlier_seconds", 0.0) + time.time() - earlier.get("started", time.time())
+        run.note(stage, status, earlier_seconds=spent, **details)
+    except RcdpError as error:
+        log.warning("the state of stage %s could not be recorded: %s", stage, error)
+
+
+def _prepare(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+    from rcdp_hpc.data.prepare import prepare_shards
+
+    index = run_on_root(comm, lambda: prepare_shards(config, run.shards, check_stop=_stop_preparing))
+    return {split: part["rows"] for split, part in index["splits"].items()}
+
+
+def _stop_preparing() -> None:
+    if signals.stop_requested():
+        raise StoppedError(
+            f"preparation stopped by {signals.received_name()}: what was complete before is kept; run the same command "
+            "to prepare anew."
+        )
+
+
+def _search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+    from rcdp_hpc.search.driver import search as search_stage
+
+    if not config.search.generations:
+        log.info("search.generations = 0: no search, the configured reservoir is taken")
+        return {}
+    if comm.kind == "horovod":
+        raise agreed(
+            InputError(
+                "the search talks through MPI, and horovodrun with Gloo starts every rank in an MPI world of its own: "
+                "each would search alone. Start it with mpirun, srun --mpi=pmix or horovodrun --mpi, or set "
+                "search.generations=0."
+            )
+        )
+    return search_stage(config, comm, run)
+
+
+def _train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+    need_torch()
+    from rcdp_hpc.training.stage import train as train_stage
+
+    return train_stage(agree(comm, lambda: _with_winner(config, run)), comm, run)
+
+
+def _evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+    need_torch()
+    from rcdp_hpc.evaluation.stage import evaluate as evaluate_stage
+
+    return evaluate_stage(config, comm, run)
+
+
+_WORK: dict[str, Callable[[Config, Communicator, RunDirectory], Any]] = {
+    "prepare": _prepare,
+    "search": _search,
+    "train": _train,
+    "evaluate": _evaluate,
+}
+
+
+def need_torch() -> None:
+    """Raise an `InputError` where torch is missing, before a stage imports what builds on it."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise agreed(
+            InputError(
+                f"this stage needs torch, which cannot be imported ({error}). Run `make setup`, or see `rcdp doctor`."
+            )
+        ) from None
+
+
+def _with_kernel(config: Config, run: RunDirectory) -> Config:
+    """Choose the reservoir's kernel by measuring, where that is not done yet, and record the choice."""
+    if config.reservoir.kernel != "auto":
+        return config
+    need_torch()
+    from rcdp_hpc.data.reading import ShardSet
+    from rcdp_hpc.reservoir.calibrate import choose_kernel
+    from rcdp_hpc.reservoir.sequence import sequence_shape
+
+    reservoir = config.reservoir
+    _, features = sequence_shape(ShardSet(run.shards, verify=False).sample_shape, reservoir.sequence)
+    kernel = choose_kernel(reservoir.nodes, features, reservoir.batch_rows, config.search.threads)
+    config = with_values(config, {"reservoir": {"kernel": kernel}})
+    run.write_config(config)
+    return config
+
+
+def _with_winner(config: Config, run: RunDirectory) -> Config:
+    """Put the search's winner into the settings that training reads."""
+    if not config.search.generations:
+        return config
+    from rcdp_hpc.search.best import read_best
+
+    best = read_best(run.best_candidate)
+    log.info("best candidate: %s", ", ".join(f"{name} = {value:.4g}" for name, value in best.items()))
+    training = {name: value for name, value in best.items() if name in type(config.training).model_fields}
+    reservoir = {name: value for name, value in best.items() if name in type(config.reservoir).model_fields}
+    return with_values(config, {"reservoir": reservoir, "training": training})
+
+
+def with_values(config: Config, changes: dict[str, dict[str, Any]]) -> Config:
+    """Return a copy of the configuration with some values changed, checked like any other."""
+    tree = to_tree(config)
+    for section, values in changes.items():
+        tree[section].update(values)
+    return parse_config(tree, where="(with the values found)")
+
+
+def _recorded(config: Config, run: RunDirectory) -> Config:
+    """Write the configuration into the run directory, keeping the kernel that was chosen there before."""
+    if config.reservoir.kernel == "auto" and run.config_file.exists():
+        config = with_values(config, {"reservoir": {"kernel": run.config().reservoir.kernel}})
+    run.write_config(config)
+    return config
+
+
+def _put_aside(run: RunDirectory, stages: Sequence[str]) -> None:
+    """Move earlier results of these stages out of the way: a restart loses nothing either."""
+    for stage in stages:
+        folder = run.path / _FOLDERS[stage]
+        if folder.exists():
+            with os_errors_explained(folder):
+                aside = tempfile.mkdtemp(prefix=f"{folder.name}.before-", dir=run.path)
+                folder.rename(Path(aside) / folder.name)
+            log.info("put the earlier %s aside in %s", folder.name, aside)
+        run.state_file(stage).unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""What a run directory says about itself; reads without the lock."""
+
+from __future__ import annotations
+
+import time
+
+from rcdp_hpc.config import STAGES
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.lock import describe, read_lock
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+
+def describe_run(run: RunDirectory) -> str:
+    """Return what each stage has done, who works here, and what to type next.
+
+    Raises
+    ------
+    InputError
+        If there is no run directory.
+    """
+    if not run.path.is_dir():
+        raise InputError(f"{run.path}: no such run directory.")
+    holder = read_lock(run.lock)
+    lines = [f"run directory {run.path}", f"in use by {describe(holder)}" if holder else "in use by nobody"]
+    states = {stage: run.state(stage) for stage in STAGES}
+    for stage, state in states.items():
+        lines.append(f"  {stage:<9} {_stage_line(state, bool(holder))}")
+    lines.append(
+        _next_line(run, {stage: str(state.get("status", "")) for stage, state in states.items()}, bool(holder))
+    )
+    return "\n".join(lines)
+
+
+def _stage_line(state: dict[str, object], held: bool) -> str:
+    status = state.get("status")
+    if not status:
+        return "not started"
+    if status == "done":
+        return f"done in {state['seconds']:.1f} s on {state['ranks']} ranks{_result_text(state.get('result'))}"
+    if status == "running":
+        age = time.time() - float(str(state["updated"]))
+        return f"running for {age:.0f} s" if held else "was killed: start it again to go on from its last checkpoint"
+    return f"{status}: {state.get('reason', '')}"
+
+
+def _result_text(result: object) -> str:
+    """Return the plain numbers of a stage's result."""
+    if not isinstance(result, dict):
+        return ""
+    parts = [
+        f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in result.items()
+        if isinstance(value, int | float | str)
+    ]
+    return ": " + ", ".join(parts) if parts else ""
+
+
+def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool) -> str:
+    if held:
+        return f"next: wait, or follow {run.log}"
+    for stage, status in statuses.items():
+        if status != "done":
+            return (
+                f"next: rcdp {stage} --out {run.path}   (on several ranks: mpirun -n 2 rcdp {stage} --out {run.path})"
+            )
+    return f"next: see {run.report / 'summary.json'}, or label new samples: rcdp predict {run.path} X.npz --to y.csv"
