@@ -1,0 +1,245 @@
+"""The random matrices of the reservoir (eq. 3, 6 and 7): NumPy and SciPy only.
+
+Every matrix is a function of ``reservoir.seed`` and of the values it is built from, and of nothing else.
+Candidates that differ in one value share all the random numbers behind it: the connections of a sparser
+reservoir are a subset of those of a denser one, and a connection present in both has the same weight
+before scaling. Differences in fitness then come from the values and not from the draw.
+
+The draws use the raw 64-bit output of PCG64, which NumPy keeps stable over its versions (unlike the
+methods of `numpy.random.Generator`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import ArpackError, eigs
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import CandidateError
+
+STREAMS = ("mask", "weights", "input", "bias")
+DRAWN_AT_ONCE = 1 << 21
+DENSE_BELOW = 150
+DENSE_AT_MOST = 2000
+RADIUS_DIGITS = 9
+
+
+@dataclass(frozen=True)
+class ReservoirMatrices:
+    """The fixed parameters of eq. 9.
+
+    Attributes
+    ----------
+    recurrent : scipy.sparse.csr_array, shape (nodes, nodes), float64
+        Connection matrix C.
+    input : numpy.ndarray, shape (nodes, features), float64
+        Input weights W_in.
+    bias : numpy.ndarray, shape (nodes,), float64
+        Biases b_in.
+    """
+
+    recurrent: scipy.sparse.csr_array
+    input: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+
+def reservoir_matrices(settings: ReservoirSection, features: int) -> ReservoirMatrices:
+    """Build all matrices of a reservoir.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+        The section ``[reservoir]``, a candidate's values already in it.
+    features : int
+        Features per step of the input sequence.
+
+    Returns
+    -------
+    ReservoirMatrices
+
+    Raises
+    ------
+    CandidateError
+        If the connection matrix cannot be given the spectral radius.
+    """
+    return ReservoirMatrices(
+        connection_matrix(settings),
+        input_weights(settings.nodes, features, settings.input_scaling, settings.seed),
+        biases(settings.nodes, settings.bias_scaling, settings.seed),
+    )
+
+
+def connection_matrix(settings: ReservoirSection) -> scipy.sparse.csr_array:
+    """Build the connection matrix C (eq. 3, 6 and 7): a random mask times random weights, rescaled.
+
+    The mask holds exactly round(density · nodes²) connections: those with the smallest of nodes² random
+    scores. With ``scaling = "spectral_radius"`` the weights are rescaled so that the largest eigenvalue
+    modulus is ``spectral_radius`` (to 1e-8 of it); with ``"weight_scale"`` they are uniform in [-w, w].
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+        Of it are used: nodes, density, scaling, spectral_radius, weight_scale, seed.
+
+    Returns
+    -------
+    scipy.sparse.csr_array, shape (nodes, nodes), float64
+        Row i holds the weights of the connections into neuron i.
+
+    Raises
+    ------
+    CandidateError
+        If there are no connections, or no cycle among them where a spectral radius is asked for.
+    """
+    nodes, density = settings.nodes, settings.density
+    count = round(density * nodes * nodes)
+    if count == 0:
+        raise CandidateError(
+            f"reservoir.density = {density:g} leaves {nodes} nodes without any connection: "
+            "raise reservoir.density or reservoir.nodes"
+        )
+    places, weights = _smallest_scores(nodes, count, settings.seed)
+    matrix = _to_csr(places, weights, nodes)
+    if settings.scaling == "weight_scale":
+        matrix.data *= settings.weight_scale
+        return matrix
+    radius = spectral_radius(matrix)
+    if radius == 0:
+        raise CandidateError(
+            f"the connection matrix has no cycle, so no spectral radius: reservoir.density = {density:g} is "
+            f"too small for {nodes} nodes; raise one of the two"
+        )
+    matrix.data *= settings.spectral_radius / radius
+    return matrix
+
+
+def input_weights(nodes: int, features: int, input_scaling: float, seed: int) -> NDArray[np.float64]:
+    """Return the input weights W_in, uniform in [-input_scaling, input_scaling], shape (nodes, features)."""
+    return input_scaling * _symmetric(_stream("input", seed), nodes * features).reshape(nodes, features)
+
+
+def biases(nodes: int, bias_scaling: float, seed: int) -> NDArray[np.float64]:
+    """Return the biases b_in, uniform in [-bias_scaling, bias_scaling], shape (nodes,)."""
+    return bias_scaling * _symmetric(_stream("bias", seed), nodes)
+
+
+def spectral_radius(matrix: scipy.sparse.csr_array) -> float:
+    """Return the largest eigenvalue modulus of a square matrix, rounded to 9 significant digits.
+
+    The eigenvalues of a matrix are those of its strongly connected blocks, so each block is looked at by
+    itself: what lies between them is nilpotent, and would only spoil the accuracy. A matrix without a
+    cycle has radius 0 exactly. The rounding takes away the digits in which BLAS libraries and thread
+    counts differ, and with them any difference between the matrices that are rescaled by it.
+
+    Parameters
+    ----------
+    matrix : scipy.sparse.csr_array, shape (n, n)
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    CandidateError
+        If ARPACK does not converge on a block of more than 2000 neurons.
+    """
+    _, labels = connected_components(matrix, directed=True, connection="strong")
+    sizes = np.bincount(labels)
+    loops = np.abs(matrix.diagonal())
+    radius = float(loops[sizes[labels] == 1].max(initial=0.0))
+    for block in np.flatnonzero(sizes > 1):
+        inside = np.flatnonzero(labels == block)
+        part = matrix if inside.size == matrix.shape[0] else matrix[inside][:, inside]
+        radius = max(radius, _block_radius(part))
+    return float(f"{radius:.{RADIUS_DIGITS - 1}e}")
+
+
+def _block_radius(block: scipy.sparse.csr_array) -> float:
+    """Return the largest eigenvalue modulus of a strongly connected block."""
+    size = block.shape[0]
+    if size < DENSE_BELOW:
+        return _dense_radius(block)
+    # Close moduli (the eigenvalues of a random matrix fill a disc) need several eigenvalues and a wide basis.
+    start = np.random.Generator(np.random.PCG64(0)).uniform(0.5, 1.5, size)
+    try:
+        values = eigs(block, k=10, ncv=100, v0=start, maxiter=1000, tol=1e-11, return_eigenvectors=False)
+    except ArpackError as error:
+        if size <= DENSE_AT_MOST:
+            return _dense_radius(block)
+        raise CandidateError(
+            f"the spectral radius of {size} connected neurons could not be found ({error}): change "
+            "reservoir.density or reservoir.seed, or take reservoir.scaling = 'weight_scale'"
+        ) from None
+    return float(np.abs(values).max())
+
+
+def _dense_radius(block: scipy.sparse.csr_array) -> float:
+    return float(np.abs(np.linalg.eigvals(block.toarray())).max())
+
+
+def _smallest_scores(nodes: int, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the places (row · nodes + column, ascending) with the smallest scores, and their weights.
+
+    Only scores below a bound just above the expected threshold are held, so the memory is that of the
+    connections and not of nodes² scores.
+    """
+    total = nodes * nodes
+    share = count / total
+    margin = 8 * np.sqrt(share * (1 - share) / total) + 1 / total
+    while True:
+        bound = np.uint64(min(int((share + margin) * 2.0**64), 2**64 - 1))
+        places, scores, weights = _scores_up_to(bound, total, seed)
+        if places.size >= count:
+            break
+        margin *= 4
+    if places.size > count:
+        kept = np.sort(np.argpartition(scores, count - 1)[:count])
+        places, weights = places[kept], weights[kept]
+    return places, weights
+
+
+def _scores_up_to(
+    bound: np.uint64, total: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.float64]]:
+    """Draw `total` scores and weights piece by piece and return those with a score of at most `bound`."""
+    mask, weight = _stream("mask", seed), _stream("weights", seed)
+    found: list[tuple[NDArray[Any], ...]] = []
+    for start, length in _pieces(total):
+        scores = mask.random_raw(length)
+        inside = np.flatnonzero(scores <= bound)
+        found.append((inside + start, scores[inside], _symmetric(weight, length)[inside]))
+    places, scores, weights = (np.concatenate(column) for column in zip(*found, strict=True))
+    return places, scores, weights
+
+
+def _pieces(total: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, total, DRAWN_AT_ONCE):
+        yield start, min(DRAWN_AT_ONCE, total - start)
+
+
+def _to_csr(places: NDArray[np.int64], weights: NDArray[np.float64], nodes: int) -> scipy.sparse.csr_array:
+    rows, columns = np.divmod(places, nodes)
+    starts = np.zeros(nodes + 1, dtype=np.int64)
+    np.cumsum(np.bincount(rows, minlength=nodes), out=starts[1:])
+    index = np.int32 if places.size < 2**31 else np.int64
+    parts = (weights, columns.astype(index), starts.astype(index))
+    return scipy.sparse.csr_array(parts, shape=(nodes, nodes))
+
+
+def _stream(name: str, seed: int) -> np.random.PCG64:
+    """Return the random stream of this name: independent of the other names under the same seed."""
+    return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(STREAMS.index(name),)))
+
+
+def _symmetric(stream: np.random.PCG64, count: int) -> NDArray[np.float64]:
+    """Draw uniform numbers in [-1, 1): the upper 53 bits of each raw draw."""
+    raw: NDArray[np.uint64] = stream.random_raw(count)
+    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0

@@ -1,0 +1,19 @@
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """The sizes here gain nothing from threads, which fight for cores where tests run side by side."""
+    import torch
+
+    from rcdp_hpc.runtime.threads import limit_threads
+
+    assert torch.get_num_threads() >= 1
+    with limit_threads(1):
+        yield

@@ -1,0 +1,26 @@
+import os
+
+import pytest
+import torch
+
+from rcdp_hpc.runtime.threads import available_cores, limit_threads
+
+
+def test_available_cores_are_those_of_the_affinity_mask():
+    assert available_cores() == len(os.sched_getaffinity(0)) >= 1
+
+
+def test_threads_are_limited_and_restored():
+    before = torch.get_num_threads()
+    with limit_threads(1):
+        assert torch.get_num_threads() == 1
+        with pytest.raises(RuntimeError), limit_threads(2):
+            assert torch.get_num_threads() == 2
+            raise RuntimeError
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
+
+
+def test_no_threads_are_refused():
+    with pytest.raises(ValueError, match="count = 0"), limit_threads(0):
+        pass
