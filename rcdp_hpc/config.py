@@ -296,8 +296,8 @@ def refuse_other_settings(path: Path, recorded: Mapping[str, Any], current: Mapp
     free = [key for key in known_keys() if key.startswith(f"{section}.") and may_change(key)]
     hint = f"On resume {', '.join(free)} may change. " if free else ""
     raise InputError(
-        f"{path} belongs to other settings: {', '.join(differ)}. {hint}Set the keys back, choose another --out, or start "
-        "this stage over with --restart, which puts the earlier results aside."
+        f"{path} belongs to other settings: {', '.join(differ)}. {hint}Set the keys back, choose another --out, or "
+        "start this stage over with --restart, which puts the earlier results aside."
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
+    except Exception as error:  # damaged bytes make the unpickler fail in any way there is: IndexError, KeyError, ...
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataDamagedError(
             f"{path}: cannot be read as a checkpoint ({reason}); it is cut short or damaged."

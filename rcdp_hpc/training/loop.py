@@ -203,8 +203,8 @@ class Trainer:
         if not np.isfinite([report.train_loss, report.validation_loss]).all():
             raise StageFailedError(
                 f"epoch {report.epoch + 1}: the loss is {report.train_loss} (validation {report.validation_loss}). "
-                f"Lower training.learning_rate (now {settings.learning_rate}); the last checkpoint holds the best weights "
-                "before it."
+                f"Lower training.learning_rate (now {settings.learning_rate}); the last checkpoint holds the best "
+                "weights before it."
             )
         if report.validation_loss < position.best_loss:
             position.best_loss, position.best_epoch = report.validation_loss, report.epoch

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rcdp_hpc.training.batches import BatchPlan
+
+
+def plans(rows: int, batch: int, slabs: int, ranks: int) -> list[BatchPlan]:
+    return [BatchPlan(rows, batch, slabs, rank, ranks, seed=3) for rank in range(ranks)]
+
+
+def global_batches(rank_plans: list[BatchPlan], epoch: int) -> list[np.ndarray]:
+    """The rows of every step over all ranks, as numbers in the whole split."""
+    steps = []
+    orders = [plan.orders(epoch) for plan in rank_plans]
+    for step in range(rank_plans[0].steps):
+        parts = [plan.batch(order, step) + plan.own_rows[0] for plan, order in zip(rank_plans, orders, strict=True)]
+        steps.append(np.concatenate(parts))
+    return steps
+
+
+sizes = st.tuples(st.integers(1, 400), st.integers(1, 90), st.integers(1, 14), st.integers(1, 17))
+
+
+@given(sizes, st.integers(0, 3))
+def test_every_row_is_seen_once_an_epoch_on_any_number_of_ranks(size, epoch):
+    rows, batch, slabs, ranks = size
+    steps = global_batches(plans(rows, batch, slabs, ranks), epoch)
+    assert sorted(np.concatenate(steps).tolist()) == list(range(rows))
+
+
+@given(sizes)
+def test_global_batches_have_the_size_asked_for(size):
+    rows, batch, slabs, ranks = size
+    rank_plans = plans(rows, batch, slabs, ranks)
+    lengths = [len(step) for step in global_batches(rank_plans, 0)]
+    assert lengths == [rank_plans[0].global_rows(step) for step in range(rank_plans[0].steps)]
+    assert all(length == batch for length in lengths[:-1])
+
+
+@given(st.integers(12, 500), st.integers(1, 60), st.sampled_from([2, 3, 4, 6, 12]))
+def test_ranks_that_divide_the_slabs_see_the_batches_of_one_rank(rows, batch, ranks):
+    alone = global_batches(plans(rows, batch, 12, 1), epoch=2)
+    together = global_batches(plans(rows, batch, 12, ranks), epoch=2)
+    for one, many in zip(alone, together, strict=True):
+        assert one.tolist() == many.tolist()
+
+
+@given(sizes)
+def test_slabs_differ_by_at_most_one_row_and_cover_all(size):
+    rows, batch, slabs, ranks = size
+    plan = BatchPlan(rows, batch, slabs, 0, ranks, seed=0)
+    bounds = [plan.slab_bounds(slab) for slab in range(plan.slab_count)]
+    lengths = [stop - start for start, stop in bounds]
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == rows
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(bounds))
+    assert max(lengths) - min(lengths) <= 1
+    assert plan.slab_count % slabs == 0
+    assert plan.slab_count >= ranks
+
+
+def test_epochs_are_shuffled_differently_and_repeatably():
+    plan = BatchPlan(100, 10, 4, 0, 2, seed=1)
+    first, again, second = (np.concatenate(plan.orders(epoch)).tolist() for epoch in (0, 0, 1))
+    assert first == again
+    assert first != second

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+
+from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.training import checkpoint
+
+
+def test_the_one_before_is_kept_and_taken_where_the_last_is_cut_short(tmp_path, caplog):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"epoch": 1, "x": torch.arange(1000)})
+    checkpoint.save(path, {"epoch": 2, "x": torch.arange(1000)})
+    assert checkpoint.load_latest(path)["epoch"] == 2
+    path.write_bytes(path.read_bytes()[:-500])
+    with caplog.at_level("WARNING", logger="rcdp_hpc"):
+        assert checkpoint.load_latest(path)["epoch"] == 1
+    assert caplog.text.count("last.pt.previous") == 1
+
+
+def test_both_damaged_is_an_error_that_says_what_to_do(tmp_path):
+    path = tmp_path / "last.pt"
+    path.write_bytes(b"rubbish")
+    with pytest.raises(DataDamagedError, match="--restart"):
+        checkpoint.load_latest(path)
+
+
+def test_none_is_no_error(tmp_path):
+    assert checkpoint.load_latest(tmp_path / "last.pt") is None
+
+
+def test_nothing_in_a_checkpoint_is_run(tmp_path):
+    path = tmp_path / "last.pt"
+    marker = tmp_path / "ran"
+
+    class Hostile:
+        def __reduce__(self):
+            return (open, (str(marker), "w"))
+
+    torch.save({"format": 1, "x": Hostile()}, path, pickle_module=pickle)
+    with pytest.raises(DataDamagedError):
+        checkpoint.load(path)
+    assert not marker.exists()
+
+
+def test_another_format_is_refused(tmp_path):
+    path = tmp_path / "last.pt"
+    torch.save({"format": 99}, path)
+    with pytest.raises(DataDamagedError, match="format 1"):
+        checkpoint.load(path)

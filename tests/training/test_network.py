@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rcdp_hpc.training.losses import LOSSES
+from rcdp_hpc.training.network import DropoutDraw, ReadoutNetwork, SyncBatchNorm
+from rcdp_hpc.training.parallel import Alone
+
+
+def test_batch_normalisation_equals_torchs_forward_backward_and_running():
+    torch.manual_seed(0)
+    ours, theirs = SyncBatchNorm(5, Alone(), "n"), torch.nn.BatchNorm1d(5)
+    x = torch.randn(17, 5) * 3 + 2
+    for _ in range(3):
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        weight = torch.randn(17, 5)
+        (ours(a) * weight).sum().backward()
+        (theirs(b) * weight).sum().backward()
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    ours.eval(), theirs.eval()
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_dropout_depends_on_seed_epoch_and_sample_alone():
+    samples = torch.arange(50)
+    whole = DropoutDraw(1, 2, samples).keep_mask(40, 0.3, layer=0)
+    half = DropoutDraw(1, 2, samples[20:]).keep_mask(40, 0.3, layer=0)
+    assert torch.equal(whole[20:], half)
+    for other in (DropoutDraw(2, 2, samples), DropoutDraw(1, 3, samples)):
+        assert not torch.equal(whole, other.keep_mask(40, 0.3, layer=0))
+    assert not torch.equal(whole, DropoutDraw(1, 2, samples).keep_mask(40, 0.3, layer=1))
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    mask = DropoutDraw(7, 0, torch.arange(2000)).keep_mask(200, 0.25, layer=1)
+    assert abs(float((mask == 0).float().mean()) - 0.25) < 0.005
+    assert abs(float(mask.mean()) - 1) < 0.01
+    # No stripes: the share dropped is the same for every unit and every sample, within chance.
+    assert float((mask == 0).float().mean(0).std()) < 0.02
+    assert float((mask == 0).float().mean(1).std()) < 0.06
+
+
+def test_a_rank_without_rows_still_gives_gradients_of_zero():
+    network = ReadoutNetwork(6, 4, 5, 3, parallel=_WithOthersRows(6))
+    network.train()
+    scores = network(torch.empty(0, 6))
+    LOSSES["cross_entropy"](scores, torch.empty(0, dtype=torch.int64)).backward()
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in network.parameters())
+
+
+class _WithOthersRows(Alone):
+    """Another rank holds 8 rows whose sums are all ones."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
+        others = torch.ones_like(values)
+        others[-1] = 8
+        return values + others
+
+
+def test_cross_entropy_and_eq12_by_hand():
+    scores = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    labels = torch.tensor([0, 0])
+    expected = torch.log1p(torch.exp(torch.tensor(-2.0))) + torch.log1p(torch.exp(torch.tensor(1.0)))
+    torch.testing.assert_close(LOSSES["cross_entropy"](scores, labels), expected)
+    # Differences to the one-hot (1, 0): (1, 0) and (-1, 1).
+    torch.testing.assert_close(LOSSES["eq12"](scores, labels), torch.tensor(1.0 + 2**0.5))
+
+
+def test_eq12_has_a_finite_gradient_where_the_prediction_is_exact():
+    scores = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    LOSSES["eq12"](scores, torch.tensor([0])).backward()
+    assert torch.isfinite(scores.grad).all()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_the_network_is_eq_10_and_11(slope):
+    network = ReadoutNetwork(6, 4, 5, 3, relu_slope=slope)
+    network.eval()
+    s = torch.randn(7, 6)
+    relu = torch.nn.LeakyReLU(slope)
+    o = s @ network.output_map.weight.T
+    hidden = relu(network.inner_norm(o @ network.inner.weight.T))
+    z = relu(network.outer_norm(hidden @ network.outer.weight.T))
+    torch.testing.assert_close(network(s), z @ network.scores.weight.T + network.scores.bias)
