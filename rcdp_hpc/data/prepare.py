@@ -1,0 +1,251 @@
+"""Preparation: read the source, split it, balance the training part, write the shards."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import rcdp_hpc
+from rcdp_hpc.config import Config, DataSection, known_keys, may_change
+from rcdp_hpc.data.index import (
+    FORMAT,
+    FORMAT_VERSION,
+    INDEX_NAME,
+    changed_settings,
+    load_index,
+    shard_settings,
+)
+from rcdp_hpc.data.rows import RowTable, original_rows, stacked
+from rcdp_hpc.data.shards import shard_numbers, shards_bytes, write_split
+from rcdp_hpc.data.sources import Source, open_source
+from rcdp_hpc.data.split import SPLITS, Split, interleave, keep_indices, split_indices
+from rcdp_hpc.data.staging import recover, refuse_foreign_files, replaced
+from rcdp_hpc.errors import DataDamagedError, InputError
+from rcdp_hpc.runtime.files import write_json
+from rcdp_hpc.runtime.progress import Progress
+
+log = logging.getLogger(__name__)
+
+CheckStop = Callable[[], None]
+TABLE_CLASSES = 20
+
+
+def prepare_shards(
+    config: Config, directory: Path, check_stop: CheckStop = lambda: None, restart: bool = False
+) -> dict[str, Any]:
+    """Prepare the shards of a configuration in a folder, or find them there.
+
+    Needs one process, and neither MPI nor torch. An earlier preparation stays in place until the new one is
+    complete. The same settings give the same bytes.
+
+    Parameters
+    ----------
+    config : Config
+        Settings; of these, ``data`` and ``run.seed`` decide what the shards hold.
+    directory : Path
+        Folder of the shards (``RUN/shards``).
+    check_stop : callable
+        Called between blocks of work; what it raises ends the preparation and leaves nothing behind.
+    restart : bool
+        Prepare anew even if the folder holds a complete preparation.
+
+    Returns
+    -------
+    dict
+        The index, as in index.json.
+
+    Raises
+    ------
+    InputError
+        If the source or the settings cannot be used, the folder holds shards of other settings or other
+        files, or it cannot be written.
+    DataDamagedError
+        If the folder holds shards of the same settings of which a file is missing or has another length.
+    StageFailedError
+        If the disk is full.
+    """
+    recover(directory)
+    refuse_foreign_files(directory)
+    if not restart and (directory / INDEX_NAME).exists():
+        return _settled(config, directory)
+    started = time.monotonic()
+    source = open_source(config.data)
+    log.info("source: %s", source.description)
+    tables, kept = plan_rows(source, config, check_stop)
+    _tell_classes(source.classes, kept, tables)
+    index = _write(config, directory, source, tables, kept, check_stop)
+    rows = ", ".join(f"{len(table)} {split}" for split, table in tables.items())
+    log.info("prepared %s in %.1f s: %s rows", directory, time.monotonic() - started, rows)
+    return index
+
+
+def plan_rows(
+    source: Source, config: Config, check_stop: CheckStop = lambda: None
+) -> tuple[dict[Split, RowTable], dict[str, list[int]]]:
+    """Split the source, plan the synthetic rows of the training part, and put the rows in order.
+
+    Returns
+    -------
+    tables : dict
+        The rows of each split, in the order of the shards.
+    counts : dict
+        Per class: samples of the ``source``, those ``kept`` of it, and training rows ``before`` balancing.
+    """
+    data, seed = config.data, config.run.seed
+    y = source.train.y
+    kept = keep_indices(y, data.keep, source.classes, seed)
+    parts = split_indices(y[kept], data.validation_fraction, None if source.test else data.test_fraction, seed)
+    indices = {split: kept[rows] for split, rows in parts.items()}
+    tables = {split: original_rows(y[rows], rows) for split, rows in indices.items()}
+    if source.test is not None:
+        tables["test"] = original_rows(source.test.y, len(y) + np.arange(len(source.test)))
+    _warn_of_absent(source.classes, tables)
+    counts = {
+        "source": np.bincount(y, minlength=len(source.classes)).tolist(),
+        "kept": np.bincount(y[kept], minlength=len(source.classes)).tolist(),
+        "before": tables["train"].counts(len(source.classes)),
+    }
+    if data.balance == "smote":
+        made = _synthetic_rows(source, indices["train"], data, seed, config.run.progress, check_stop)
+        tables["train"] = stacked([tables["train"], *made])
+    ordered = {split: tables[split].part(interleave(tables[split].y.astype(np.int64), seed)) for split in SPLITS}
+    return ordered, counts
+
+
+def _synthetic_rows(
+    source: Source, train: NDArray[np.int64], data: DataSection, seed: int, progress: bool, check_stop: CheckStop
+) -> list[RowTable]:
+    # Imported here: scikit-learn takes seconds to load, and data.balance = 'none' does without it.
+    from rcdp_hpc.data.balance import plan_smote, samples_to_search
+
+    labels = source.train.y[train]
+    members = [train[labels == label] for label in range(len(source.classes))]
+    with Progress("neighbours", samples_to_search(members), "samples", enabled=progress) as bar:
+
+        def advance(rows: int) -> None:
+            bar.advance(rows)
+            check_stop()
+
+        plans = plan_smote(source.samples, members, source.classes, data.smote_neighbours, seed, advance)
+    return [
+        RowTable(np.full(len(plan.step), plan.label, np.int32), plan.source, plan.neighbour, plan.step) for plan in plans
+    ]
+
+
+def _write(
+    config: Config,
+    directory: Path,
+    source: Source,
+    tables: dict[Split, RowTable],
+    counts: dict[str, list[int]],
+    check_stop: CheckStop,
+) -> dict[str, Any]:
+    numbers = shard_numbers({split: len(table) for split, table in tables.items()}, config.data.shards)
+    needed = sum(shards_bytes(len(tables[split]), numbers[split], source.sample_shape) for split in SPLITS)
+    with (
+        replaced(directory, needed) as partial,
+        Progress("shards", sum(map(len, tables.values())), "rows", enabled=config.run.progress) as bar,
+    ):
+
+        def advance(rows: int) -> None:
+            bar.advance(rows)
+            check_stop()
+
+        splits = {
+            split: write_split(partial, split, tables[split], numbers[split], source, advance) for split in SPLITS
+        }
+        index = _index(config, source, counts, splits)
+        write_json(partial / INDEX_NAME, index)
+    return index
+
+
+def _index(
+    config: Config, source: Source, counts: dict[str, list[int]], splits: dict[Split, dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "package_version": rcdp_hpc.__version__,
+        "classes": source.classes,
+        "sample_shape": list(source.sample_shape),
+        "scale": source.scale,
+        "source": {
+            "name": source.name,
+            "description": source.description,
+            "dtype": str(source.train.x.dtype),
+            "samples": len(source.train) + (0 if source.test is None else len(source.test)),
+            "sha256": source.fingerprint(),
+        },
+        "seed": config.run.seed,
+        "settings": shard_settings(config),
+        "class_table": [
+            {
+                "class": name,
+                **{key: values[label] for key, values in counts.items()},
+                "after": splits["train"]["class_counts"][label],
+                "validation": splits["validation"]["class_counts"][label],
+                "test": splits["test"]["class_counts"][label],
+            }
+            for label, name in enumerate(source.classes)
+        ],
+        "splits": dict(splits),
+    }
+
+
+def _settled(config: Config, directory: Path) -> dict[str, Any]:
+    """Return the index of a complete preparation if it is the one that is asked for."""
+    index = load_index(directory)
+    changed = changed_settings(index["settings"], config)
+    if changed:
+        free = [key for key in known_keys() if key.startswith("data.") and may_change(key)]
+        raise InputError(
+            f"{directory}: holds shards that were prepared with other settings: {', '.join(changed)}. Only "
+            f"{' and '.join(free)} may change. Choose another --out, or prepare anew with --restart."
+        )
+    _refuse_other_source(config.data, directory, index)
+    for split in index["splits"].values():
+        for shard in split["shards"]:
+            path = directory / shard["file"]
+            if not path.is_file() or path.stat().st_size != shard["bytes"]:
+                raise DataDamagedError(f"{path}: missing or of another length. Prepare again with --restart.")
+    log.info("%s: already prepared with these settings, nothing to do", directory)
+    return index
+
+
+def _refuse_other_source(data: DataSection, directory: Path, index: dict[str, Any]) -> None:
+    """Raise if data.path has changed and now leads to other data (it may change: data are moved)."""
+    if data.path == index["settings"]["data"]["path"] or not Path(data.path).exists():
+        return
+    if open_source(data).fingerprint() != index["source"]["sha256"]:
+        raise InputError(
+            f"{directory}: holds shards of {index['settings']['data']['path']}, and data.path = {data.path} holds other data. "
+            "Choose another --out, or prepare anew with --restart."
+        )
+
+
+def _warn_of_absent(classes: list[str], tables: dict[Split, RowTable]) -> None:
+    for split in ("validation", "test"):
+        absent = [name for name, count in zip(classes, tables[split].counts(len(classes)), strict=True) if not count]
+        if absent:
+            more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
+            log.warning("too few samples to have any in %s: class %s%s", split, ", ".join(absent[:10]), more)
+
+
+def _tell_classes(classes: list[str], counts: dict[str, list[int]], tables: dict[Split, RowTable]) -> None:
+    after = {split: table.counts(len(classes)) for split, table in tables.items()}
+    width = max(5, *(len(name) for name in classes[:TABLE_CLASSES]))
+    log.info("%-*s  %9s  %9s  %9s  %10s  %9s", width, "class", "samples", "training", "balanced", "validation", "test")
+    for label, name in enumerate(classes[:TABLE_CLASSES]):
+        log.info(
+            "%-*s  %9d  %9d  %9d  %10d  %9d",
+            *(width, name, counts["kept"][label], counts["before"][label]),
+            *(after["train"][label], after["validation"][label], after["test"][label]),
+        )
+    if len(classes) > TABLE_CLASSES:
+        log.info("... and %d classes more (index.json has them all)", len(classes) - TABLE_CLASSES)

@@ -1,0 +1,234 @@
+"""Where rows came from: nothing leaks between splits, and every synthetic row is what SMOTE would make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.rows import on_segment
+from rcdp_hpc.data.split import SPLITS
+
+GROUP_BYTES = 2**28
+BLOCK_BYTES = 2**25
+QUERY_ROWS = 512
+# Squared distances are sums of products, which cancel: two that are equal come out this far apart, relative to
+# the size of the samples themselves.
+TIE_TOLERANCE = 1e-9
+
+Columns = dict[str, NDArray[Any]]
+
+
+def provenance_findings(
+    shards: ShardSet, columns: dict[str, Columns], check_stop: Callable[[], None] = lambda: None
+) -> list[str]:
+    """Check that splits share no sample and that synthetic rows are made of training samples as SMOTE makes them.
+
+    Parameters
+    ----------
+    shards : ShardSet
+        Shards whose files are undamaged.
+    columns : dict
+        For each split: ``y``, ``synthetic``, ``source_index``, ``neighbour_index`` and ``step`` of all its rows.
+    check_stop : callable
+        Called between blocks of work.
+
+    Returns
+    -------
+    list of str
+        What is wrong.
+    """
+    findings = _shared_samples(columns) + _misplaced(columns)
+    if findings:
+        return findings
+    train = columns["train"]
+    seeds, places = _locate(train)
+    findings = _foreign_seeds(train, seeds, places)
+    if findings or not train["synthetic"].any():
+        return findings
+    k = int(shards.index["settings"]["data"]["smote_neighbours"])
+    for group in _class_groups(shards, train):
+        x, rows = _read_group(shards, group, train["y"], check_stop)
+        for label in group:
+            findings += _class_findings(shards.classes[label], k, train, label, x, rows, check_stop)
+    return findings
+
+
+def _shared_samples(columns: dict[str, Columns]) -> list[str]:
+    """Look for a sample that is an original row twice, in one split or in two."""
+    findings = []
+    originals = {split: columns[split]["source_index"][~columns[split]["synthetic"]] for split in SPLITS}
+    for split, indices in originals.items():
+        if len(np.unique(indices)) != len(indices):
+            findings.append(f"{split}: a sample of the source occurs twice")
+    for number, first in enumerate(SPLITS):
+        for second in SPLITS[number + 1 :]:
+            both = np.intersect1d(originals[first], originals[second])
+            if len(both):
+                findings.append(f"{first} and {second} share {len(both)} samples of the source, as number {both[0]}")
+    return findings
+
+
+def _misplaced(columns: dict[str, Columns]) -> list[str]:
+    """Look for synthetic rows outside training, and for rows whose marks contradict each other."""
+    findings = []
+    for split in SPLITS:
+        synthetic, neighbour = columns[split]["synthetic"], columns[split]["neighbour_index"]
+        if split != "train" and synthetic.any():
+            findings.append(f"{split}: {int(synthetic.sum())} synthetic rows; only training may have any")
+        wrong = (neighbour >= 0) != synthetic
+        if wrong.any():
+            findings.append(f"{split}: row {int(np.argmax(wrong))} is marked synthetic without a neighbour, or not with one")
+    return findings
+
+
+def _locate(train: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices in the source of the original training rows, ascending, and the rows they are."""
+    rows = np.flatnonzero(~train["synthetic"])
+    order = np.argsort(train["source_index"][rows])
+    return train["source_index"][rows][order], rows[order]
+
+
+def _foreign_seeds(train: Columns, seeds: NDArray[np.int64], places: NDArray[np.int64]) -> list[str]:
+    """Look for synthetic rows made of anything but training samples of their own class."""
+    made = np.flatnonzero(train["synthetic"])
+    findings = []
+    for key in ("source_index", "neighbour_index"):
+        found = _find(seeds, train[key][made])
+        foreign = found < 0
+        if foreign.any():
+            findings.append(f"train: {int(foreign.sum())} synthetic rows have a {key} that is no training sample")
+        elif (train["y"][places[found]] != train["y"][made]).any():
+            findings.append(f"train: synthetic rows have a {key} of another class")
+    if (train["source_index"][made] == train["neighbour_index"][made]).any():
+        findings.append("train: synthetic rows have their own source as neighbour")
+    if ((train["step"][made] < 0) | ~(train["step"][made] <= 1)).any():
+        findings.append("train: synthetic rows have a step that is not between 0 and 1")
+    return findings
+
+
+def _find(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place of each wanted number, -1 where it is not there."""
+    if len(ascending) == 0:
+        return np.full(len(wanted), -1)
+    places = np.searchsorted(ascending, wanted).clip(max=len(ascending) - 1)
+    return np.where(ascending[places] == wanted, places, -1)
+
+
+def _class_groups(shards: ShardSet, train: Columns) -> Iterator[list[int]]:
+    """Yield the classes with synthetic rows, as many at once as fit in memory."""
+    made = np.bincount(train["y"][train["synthetic"]], minlength=len(shards.classes))
+    row_bytes = 4 * int(np.prod(shards.sample_shape))
+    group: list[int] = []
+    held = 0
+    for label in np.flatnonzero(made).tolist():
+        size = int(shards.class_counts("train")[label]) * row_bytes
+        if group and held + size > GROUP_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(label)
+        held += size
+    if group:
+        yield group
+
+
+def _read_group(
+    shards: ShardSet, group: list[int], y: NDArray[np.int32], check_stop: Callable[[], None]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return all training rows of some classes, flattened, and their row numbers, ascending."""
+    rows = np.flatnonzero(np.isin(y, group))
+    width = int(np.prod(shards.sample_shape))
+    x = np.empty((len(rows), width), np.float32)
+    block = max(1, BLOCK_BYTES // (4 * width))
+    edges = [*range(0, len(y), block), len(y)]
+    for start, stop in pairwise(edges):
+        check_stop()
+        low, high = np.searchsorted(rows, (start, stop))
+        if low < high:
+            x[low:high] = shards.columns("train", start, stop, ("x",))["x"][rows[low:high] - start].reshape(-1, width)
+    return x, rows
+
+
+def _class_findings(
+    name: str,
+    k: int,
+    train: Columns,
+    label: int,
+    x: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    check_stop: Callable[[], None],
+) -> list[str]:
+    """Check the segments and neighbours of one class; `x` holds rows number `rows`, those of the class among them."""
+    mine = np.flatnonzero(train["y"][rows] == label)
+    own = {key: values[rows[mine]] for key, values in train.items()}
+    made, originals = np.flatnonzero(own["synthetic"]), np.flatnonzero(~own["synthetic"])
+    originals = originals[np.argsort(own["source_index"][originals])]
+    seeds = own["source_index"][originals]
+    start, end = _find(seeds, own["source_index"][made]), _find(seeds, own["neighbour_index"][made])
+    base = x[mine[originals]]
+    findings = []
+    off = _off_segment(x, mine[made], base, start, end, own["step"][made])
+    if len(off):
+        findings.append(
+            f"train: class {name}: {len(off)} synthetic rows are not on the segment of their samples, as row {rows[mine[made[off[0]]]]}"
+        )
+    far = _too_far(base.astype(np.float64), start, end, min(k, len(base) - 1), check_stop)
+    if len(far):
+        findings.append(
+            f"train: class {name}: {len(far)} synthetic rows have a neighbour that is not among the {min(k, len(base) - 1)} "
+            f"nearest, as row {rows[mine[made[far[0]]]]}"
+        )
+    return findings
+
+
+def _off_segment(
+    x: NDArray[np.float32],
+    made: NDArray[np.int64],
+    base: NDArray[np.float32],
+    start: NDArray[np.int64],
+    end: NDArray[np.int64],
+    step: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """Return which synthetic rows differ from their recipe by more than rounding in float32."""
+    wrong = []
+    block = max(1, BLOCK_BYTES // (4 * x.shape[1]))
+    for low in range(0, len(made), block):
+        part = slice(low, low + block)
+        expected = on_segment(base[start[part]], base[end[part]], step[part])
+        # Another machine may fuse the multiplication and the addition.
+        room = 4 * np.finfo(np.float32).eps * (np.abs(base[start[part]]) + np.abs(base[end[part]]))
+        good = (np.abs(x[made[part]] - expected) <= room).all(axis=1)
+        wrong.append(low + np.flatnonzero(~good))
+    return np.concatenate(wrong) if wrong else np.empty(0, np.int64)
+
+
+def _too_far(
+    base: NDArray[np.float64],
+    start: NDArray[np.int64],
+    end: NDArray[np.int64],
+    k: int,
+    check_stop: Callable[[], None],
+) -> NDArray[np.int64]:
+    """Return which pairs are further apart than `start` and its k-th nearest other sample, ties allowed."""
+    base = base - base.mean(axis=0)
+    square = np.einsum("ij,ij->i", base, base)
+    reach = np.full(len(base), np.nan)
+    used = np.unique(start)
+    for low in range(0, len(used), QUERY_ROWS):
+        check_stop()
+        chosen = used[low : low + QUERY_ROWS]
+        distance = square[chosen, None] + square - 2 * base[chosen] @ base.T
+        distance[np.arange(len(chosen)), chosen] = np.inf
+        reach[chosen] = np.partition(distance, k - 1, axis=1)[:, k - 1]
+    wrong = []
+    block = max(1, BLOCK_BYTES // (8 * base.shape[1]))
+    for low in range(0, len(start), block):
+        first, second = start[low : low + block], end[low : low + block]
+        apart = np.einsum("ij,ij->i", base[first] - base[second], base[first] - base[second])
+        room = TIE_TOLERANCE * (square[first] + square[second])
+        wrong.append(low + np.flatnonzero(~(apart <= reach[first] + room)))
+    return np.concatenate(wrong) if wrong else np.empty(0, np.int64)

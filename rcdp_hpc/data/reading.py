@@ -1,0 +1,223 @@
+"""Reading shards: any rows of a split, over as many files as they lie in."""
+
+from __future__ import annotations
+
+import bisect
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.index import REPAIR, load_index
+from rcdp_hpc.data.shards import COLUMNS, SAMPLE_TYPE, file_sha256
+from rcdp_hpc.data.split import SPLITS
+from rcdp_hpc.errors import DataDamagedError
+
+OPEN_FILES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a split.
+
+    Attributes
+    ----------
+    x : ndarray of float32, shape (n, *sample_shape)
+        Samples, scaled.
+    y : ndarray of int32, shape (n,)
+        Class indices.
+    synthetic : ndarray of bool, shape (n,)
+        Whether a row was made by balancing.
+    source_index : ndarray of int64, shape (n,)
+        Index of the sample in the source; of a synthetic row, the sample it was made from.
+    neighbour_index : ndarray of int64, shape (n,)
+        Index of the neighbour a synthetic row was made with; -1 for original rows.
+    step : ndarray of float32, shape (n,)
+        Place of a synthetic row between the two; 0 for original rows.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int32]
+    synthetic: NDArray[np.bool_]
+    source_index: NDArray[np.int64]
+    neighbour_index: NDArray[np.int64]
+    step: NDArray[np.float32]
+
+
+class ShardSet:
+    """The shards of a run directory, read-only.
+
+    Files are opened when their rows are first asked for, in each process by itself, without locks (so that
+    it works on NFS and Lustre). May be pickled and used after a fork.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the shards (``RUN/shards``).
+    verify : bool
+        Check a file's SHA-256 before its rows are first used. Its length is always checked.
+
+    Attributes
+    ----------
+    index : dict
+        The content of index.json.
+    classes : list of str
+        Names of the classes, in the order of their indices.
+    sample_shape : tuple of int
+        Shape of one sample.
+    scale : float
+        What raw samples of the source are multiplied with.
+
+    Raises
+    ------
+    InputError
+        If there is no index.json.
+    DataDamagedError
+        If index.json is damaged; on reading, if a shard is missing, altered or not of the expected form.
+
+    Examples
+    --------
+    >>> shards = ShardSet(Path("run/shards"), verify=True)  # doctest: +SKIP
+    >>> start, stop = slab_bounds(shards.rows("train"), comm.rank, comm.size)  # doctest: +SKIP
+    >>> shards.read("train", start, stop).x.shape  # doctest: +SKIP
+    (640, 8, 8)
+    """
+
+    def __init__(self, directory: Path, verify: bool = True) -> None:
+        self.directory, self.verify = Path(directory), verify
+        self.index = load_index(self.directory)
+        self.classes: list[str] = self.index["classes"]
+        self.sample_shape: tuple[int, ...] = tuple(self.index["sample_shape"])
+        self.scale: float = self.index["scale"]
+        # The first row of each shard, and the end of the last.
+        self._starts: dict[str, list[int]] = {
+            split: [0, *accumulate(shard["rows"] for shard in self.index["splits"][split]["shards"])] for split in SPLITS
+        }
+        self._checked: set[str] = set()
+        self._open: OrderedDict[str, h5py.File] = OrderedDict()
+        self._process = os.getpid()
+
+    def rows(self, split: str) -> int:
+        """Return the number of rows of "train", "validation" or "test"."""
+        return int(self._entry(split)["rows"])
+
+    def class_counts(self, split: str) -> NDArray[np.int64]:
+        """Return the number of rows of each class, shape (C,)."""
+        return np.array(self._entry(split)["class_counts"], np.int64)
+
+    def read(self, split: str, start: int, stop: int) -> Rows:
+        """Return rows `start` to `stop` - 1 of a split; only these are read.
+
+        Raises
+        ------
+        DataDamagedError
+            If a file they lie in is missing, altered or not of the expected form.
+        IndexError
+            If the split has no such rows.
+        """
+        return Rows(**self.columns(split, start, stop, ("x", *COLUMNS)))
+
+    def columns(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return some datasets' rows `start` to `stop` - 1, by name; errors as in `read`."""
+        if not 0 <= start <= stop <= self.rows(split):
+            raise IndexError(f"rows {start} to {stop} of {split}, which has {self.rows(split)}")
+        result = {name: np.empty((stop - start, *self._shape(name)), _dtype(name).newbyteorder("=")) for name in names}
+        for entry, first, low, high in self._pieces(split, start, stop):
+            file = self._file(entry)
+            for name, array in result.items():
+                target = array[first + low - start : first + high - start]
+                try:
+                    file[name].read_direct(target, source_sel=np.s_[low:high])
+                except (OSError, RuntimeError) as error:
+                    raise self._damaged(entry, f"{name} cannot be read ({error})") from None
+        return result
+
+    def close(self) -> None:
+        """Close all files; reading again opens them again."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def _entry(self, split: str) -> dict[str, Any]:
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+        entry: dict[str, Any] = self.index["splits"][split]
+        return entry
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self.sample_shape if name == "x" else ()
+
+    def _pieces(self, split: str, start: int, stop: int) -> Iterator[tuple[dict[str, Any], int, int, int]]:
+        """Yield each shard that holds some of the rows, its first row, and which of its own rows they are."""
+        starts = self._starts[split]
+        number = bisect.bisect_right(starts, start) - 1
+        while start < stop:
+            first, end = starts[number], min(stop, starts[number + 1])
+            yield self.index["splits"][split]["shards"][number], first, start - first, end - first
+            start, number = end, number + 1
+
+    def _file(self, entry: dict[str, Any]) -> h5py.File:
+        if self._process != os.getpid():
+            # An HDF5 file must not be used by a process that did not open it.
+            self._open, self._process = OrderedDict(), os.getpid()
+        name = entry["file"]
+        if name in self._open:
+            self._open.move_to_end(name)
+            return self._open[name]
+        self._check_bytes(entry)
+        try:
+            file = h5py.File(self.directory / name, "r", locking=False)
+        except OSError as error:
+            raise self._damaged(entry, f"cannot be opened as HDF5 ({error})") from None
+        try:
+            self._check_form(file, entry)
+        except BaseException:
+            file.close()
+            raise
+        self._open[name] = file
+        if len(self._open) > OPEN_FILES:
+            self._open.popitem(last=False)[1].close()
+        return file
+
+    def _check_bytes(self, entry: dict[str, Any]) -> None:
+        path = self.directory / entry["file"]
+        if path.is_symlink() or not path.is_file():
+            raise self._damaged(entry, "missing" if not path.is_symlink() else "a symbolic link, which is not followed")
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            raise self._damaged(entry, f"{size} bytes long, {entry['bytes']} expected")
+        if self.verify and entry["file"] not in self._checked:
+            if file_sha256(path) != entry["sha256"]:
+                raise self._damaged(entry, "its content has changed since it was written (SHA-256 differs)")
+            self._checked.add(entry["file"])
+
+    def _check_form(self, file: h5py.File, entry: dict[str, Any]) -> None:
+        """Refuse anything but the expected datasets with their content in this very file."""
+        for name in ("x", *COLUMNS):
+            link = file.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise self._damaged(entry, f"{name} is missing or leads out of the file")
+            dataset = file[name]
+            if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+                raise self._damaged(entry, f"{name} is no dataset with its content in the file")
+            shape = (entry["rows"], *self._shape(name))
+            if dataset.shape != shape or dataset.dtype != _dtype(name):
+                raise self._damaged(
+                    entry, f"{name} is {dataset.dtype} of shape {dataset.shape}, {_dtype(name)} of shape {shape} expected"
+                )
+
+    def _damaged(self, entry: dict[str, Any], what: str) -> DataDamagedError:
+        return DataDamagedError(f"{self.directory / entry['file']}: {what}. {REPAIR}")
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    return SAMPLE_TYPE if name == "x" else COLUMNS[name]

@@ -1,0 +1,90 @@
+"""The rows of a split before they are written: what each is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.sources import Source
+
+
+@dataclass(frozen=True, eq=False)
+class RowTable:
+    """Rows in the order of the shards, as recipes.
+
+    Attributes
+    ----------
+    y : ndarray of int32, shape (N,)
+        Class indices.
+    source : ndarray of int64, shape (N,)
+        Index of the sample in the source; of a synthetic row, the sample it starts from.
+    neighbour : ndarray of int64, shape (N,)
+        Index of the sample a synthetic row goes towards; -1 for original rows.
+    step : ndarray of float32, shape (N,)
+        Place of a synthetic row on the segment; 0 for original rows.
+    """
+
+    y: NDArray[np.int32]
+    source: NDArray[np.int64]
+    neighbour: NDArray[np.int64]
+    step: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def synthetic(self) -> NDArray[np.bool_]:
+        """Whether each row is synthetic, shape (N,)."""
+        return self.neighbour >= 0
+
+    def part(self, rows: slice | NDArray[np.int64]) -> RowTable:
+        """Return some of the rows."""
+        return RowTable(self.y[rows], self.source[rows], self.neighbour[rows], self.step[rows])
+
+    def counts(self, classes: int) -> list[int]:
+        """Return the number of rows of each class."""
+        return np.bincount(self.y, minlength=classes).tolist()
+
+    def synthetic_counts(self, classes: int) -> list[int]:
+        """Return the number of synthetic rows of each class."""
+        return np.bincount(self.y[self.synthetic], minlength=classes).tolist()
+
+
+def original_rows(y: NDArray[np.int64], indices: NDArray[np.int64]) -> RowTable:
+    """Return the table of original rows with labels `y` and indices in the source."""
+    return RowTable(
+        y.astype(np.int32), indices.astype(np.int64), np.full(len(y), -1, np.int64), np.zeros(len(y), np.float32)
+    )
+
+
+def stacked(tables: list[RowTable]) -> RowTable:
+    """Return several tables as one."""
+    return RowTable(
+        np.concatenate([table.y for table in tables]),
+        np.concatenate([table.source for table in tables]),
+        np.concatenate([table.neighbour for table in tables]),
+        np.concatenate([table.step for table in tables]),
+    )
+
+
+def make_samples(source: Source, rows: RowTable) -> NDArray[np.float32]:
+    """Make the samples of some rows of one split: x_i, or x_i + step * (x_j - x_i), in float32.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, *sample_shape)
+    """
+    x = source.samples(rows.source)
+    made = np.flatnonzero(rows.synthetic)
+    if len(made):
+        x[made] = on_segment(x[made], source.samples(rows.neighbour[made]), rows.step[made])
+    return x
+
+
+def on_segment(
+    start: NDArray[np.float32], end: NDArray[np.float32], step: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return start + step * (end - start) for each row, in float32 (eq. 1)."""
+    return start + step.reshape(-1, *(1,) * (start.ndim - 1)) * (end - start)

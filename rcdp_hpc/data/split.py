@@ -1,0 +1,192 @@
+"""Who gets which rows: the stratified split, the order of rows in the shards, and the slabs of ranks."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.errors import InputError
+
+log = logging.getLogger(__name__)
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+# A purpose's random numbers must not depend on how many another purpose has drawn.
+_KEEP, _SPLIT, _ORDER = 1, 2, 3
+
+
+def keep_indices(y: NDArray[np.int64], keep: Sequence[float], classes: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """Choose the samples that stay when a source is made uneven on purpose.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (N,)
+        Class indices.
+    keep : sequence of float
+        Share of each class that stays, above 0 and at most 1, in class order; empty keeps all. Of every
+        class at least one sample stays.
+    classes : sequence of str
+        Names of the classes.
+    seed : int
+        Decides which samples stay.
+
+    Returns
+    -------
+    ndarray of int64
+        Indices into `y`, ascending.
+
+    Raises
+    ------
+    InputError
+        If there is not one share per class, or a share is out of bounds.
+    """
+    if not keep:
+        return np.arange(len(y), dtype=np.int64)
+    if len(keep) != len(classes):
+        raise InputError(f"data.keep has {len(keep)} shares, but the source has {len(classes)} classes; give one for each.")
+    for name, share in zip(classes, keep, strict=True):
+        if not 0 < share <= 1:
+            raise InputError(f"data.keep: the share {share} of class {name} is not above 0 and at most 1.")
+    kept = []
+    for label, share in enumerate(keep):
+        members = _shuffled(np.flatnonzero(y == label), seed, label, _KEEP)
+        kept.append(members[: max(1, _rounded(share * len(members)))])
+    return np.sort(np.concatenate(kept))
+
+
+def split_indices(
+    y: NDArray[np.int64], validation_fraction: float, test_fraction: float | None, seed: int
+) -> dict[Split, NDArray[np.int64]]:
+    """Split rows at random so that each part has the class proportions of the whole.
+
+    Of each class, the test takes `test_fraction` and the validation `validation_fraction` of what is left,
+    rounded, and one row at least; but two rows stay in training before the test gets one, and after it the
+    validation. A class of 4 rows (3 without a test part) is therefore present everywhere.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (N,)
+        Class indices.
+    validation_fraction, test_fraction : float
+        Shares held out; without a test fraction there is no test part.
+    seed : int
+        Decides which rows go where.
+
+    Returns
+    -------
+    dict
+        Ascending int64 indices into `y` for each part; together they are all rows, once.
+
+    Raises
+    ------
+    InputError
+        If a part would get no row at all.
+    """
+    parts: dict[Split, list[NDArray[np.int64]]] = {"train": [], "validation": []}
+    if test_fraction is not None:
+        parts["test"] = []
+    for label in np.unique(y):
+        members = _shuffled(np.flatnonzero(y == label), seed, int(label), _SPLIT)
+        spare = max(0, len(members) - 2)
+        tests = 0 if test_fraction is None else min(spare, max(1, _rounded(test_fraction * len(members))))
+        wanted = max(1, _rounded(validation_fraction * (len(members) - tests)))
+        validations = min(spare - tests, wanted)
+        if test_fraction is not None:
+            parts["test"].append(members[:tests])
+        parts["validation"].append(members[tests : tests + validations])
+        parts["train"].append(members[tests + validations :])
+    split = {name: np.sort(np.concatenate(chosen)) for name, chosen in parts.items()}
+    for name, rows in split.items():
+        if len(rows) == 0:
+            raise InputError(
+                f"the split leaves no row for {name}: no class has more than {2 if name == 'test' else 3} samples. "
+                "Give more samples."
+            )
+    return split
+
+
+def interleave(y: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Order rows so that every contiguous slice has the class proportions of the whole.
+
+    Rows are permuted within their class, then the classes take turns by Tijdeman's algorithm: with class
+    shares p_c, step t goes to the most urgent of the classes with t*p_c - count_c >= 1/(2C - 2), that is the
+    one with the smallest (1 - 1/(2C - 2) - (t*p_c - count_c)) / p_c. Then for every class and every t
+
+        abs(count_c(t) - t*p_c) <= 1 - 1/(2C - 2),
+
+    so that a slice's count of a class is less than 2 away from its proportional share.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (N,)
+        Class indices.
+    seed : int
+        Decides the order within each class.
+
+    Returns
+    -------
+    ndarray of int64, shape (N,)
+        The row at each place.
+
+    References
+    ----------
+    R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32 (1980), 323-330.
+    """
+    labels, counts = np.unique(y, return_counts=True)
+    turns = _take_turns([int(count) for count in counts])
+    order = np.empty(len(y), np.int64)
+    for place, label in enumerate(labels):
+        order[turns == place] = _shuffled(np.flatnonzero(y == label), seed, int(label), _ORDER)
+    return order
+
+
+def _take_turns(counts: list[int]) -> NDArray[np.int64]:
+    """Return the class whose turn each step is, shape (sum of counts,), by Tijdeman's algorithm."""
+    if len(counts) < 2:
+        return np.zeros(sum(counts), np.int64)
+    # After N/gcd steps every class has exactly its share, so the turns repeat from there.
+    repeats = math.gcd(*counts)
+    counts = [count // repeats for count in counts]
+    total, m = sum(counts), 2 * len(counts) - 2
+    # The k-th turn of class c (k from 0) is due between these steps, which follow from the two conditions by
+    # solving for t. Whole numbers throughout: a rounding error would break the bound. Rounding a deadline
+    # down changes nothing, as steps are whole.
+    released = [(_ceil_div(total, m * count), c, 0) for c, count in enumerate(counts)]
+    heapq.heapify(released)
+    ready: list[tuple[int, int, int]] = []
+    turns = np.empty(total, np.int64)
+    for step in range(1, total + 1):
+        while released and released[0][0] <= step:
+            _, c, k = heapq.heappop(released)
+            heapq.heappush(ready, (((k + 1) * m - 1) * total // (m * counts[c]), c, k))
+        _, c, k = heapq.heappop(ready)
+        turns[step - 1] = c
+        if k + 1 < counts[c]:
+            heapq.heappush(released, (_ceil_div(((k + 1) * m + 1) * total, m * counts[c]), c, k + 1))
+    return np.tile(turns, repeats)
+
+
+def slab_bounds(rows: int, rank: int, size: int) -> tuple[int, int]:
+    """Return the first row of a rank's slab and the one after its last; slab sizes differ by at most one."""
+    return rank * rows // size, (rank + 1) * rows // size
+
+
+def _shuffled(members: NDArray[np.int64], seed: int, label: int, purpose: int) -> NDArray[np.int64]:
+    # Seeded per class, so that what happens to a class depends on that class alone.
+    generator = np.random.default_rng(np.random.SeedSequence([seed, label], spawn_key=(purpose,)))
+    return generator.permutation(members)
+
+
+def _rounded(value: float) -> int:
+    return math.floor(value + 0.5)
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)

@@ -1,0 +1,133 @@
+"""A folder that is either whole or as it was: written beside its place, then moved into it.
+
+``shards.partial`` is being written; ``shards.old`` is what was there before, for the moment of the exchange.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rcdp_hpc.data.index import INDEX_NAME, SHARD_NAME
+from rcdp_hpc.errors import InputError, StageFailedError
+from rcdp_hpc.runtime.files import explain_os_error, os_errors_explained
+
+log = logging.getLogger(__name__)
+
+
+def recover(directory: Path) -> None:
+    """Clean up after a preparation that was killed: what was complete before it is in place again."""
+    partial, old = _partial(directory), _old(directory)
+    with os_errors_explained(directory):
+        if old.is_dir():
+            if directory.is_dir():
+                shutil.rmtree(old)
+            else:
+                os.rename(old, directory)
+                log.info("%s: put back what an interrupted preparation had moved aside", directory)
+        if partial.is_dir():
+            shutil.rmtree(partial)
+            log.info("%s: removed what an interrupted preparation had left", partial)
+
+
+def refuse_foreign_files(directory: Path) -> None:
+    """Raise `InputError` if the folder holds anything but shards: it is about to be replaced.
+
+    Raises
+    ------
+    InputError
+        If it holds other files, or is not a folder.
+    """
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise InputError(f"{directory}: is a file, where the folder of shards should be. Choose another --out.")
+    foreign = sorted(
+        entry.name for entry in directory.iterdir() if entry.name != INDEX_NAME and not SHARD_NAME.fullmatch(entry.name)
+    )
+    if foreign:
+        raise InputError(
+            f"{directory}: holds {foreign[0]}, which preparation did not write. Move it away, or choose another --out."
+        )
+
+
+@contextmanager
+def replaced(directory: Path, needed: int) -> Iterator[Path]:
+    """Give an empty folder to fill, which takes the place of `directory` at the end of the block.
+
+    If the block fails, the folder is removed and `directory` is as it was.
+
+    Parameters
+    ----------
+    directory : Path
+        The folder to make or replace.
+    needed : int
+        Bytes that will be written.
+
+    Raises
+    ------
+    StageFailedError
+        If there is not enough room, before writing or while writing.
+    InputError
+        If the place cannot be written to.
+    """
+    partial, old = _partial(directory), _old(directory)
+    with os_errors_explained(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(directory.parent).free
+        if free < needed:
+            raise no_room(directory, needed, free)
+        partial.mkdir()
+    try:
+        try:
+            yield partial
+            sync_folder(partial)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise no_room(directory, needed, shutil.disk_usage(directory.parent).free) from error
+            raise explain_os_error(error, directory) from error
+        with os_errors_explained(directory):
+            if directory.exists():
+                os.rename(directory, old)
+            os.rename(partial, directory)
+            sync_folder(directory.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.is_dir() and not directory.exists():
+            os.rename(old, directory)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def no_room(directory: Path, needed: int, free: int) -> StageFailedError:
+    """Return the error for a full disk."""
+    return StageFailedError(
+        f"{directory}: no room for the shards: {_mib(needed)} needed, {_mib(free)} free. Make room or choose another --out, "
+        "then start again; what was complete before is kept."
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the folder's entries are on disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _partial(directory: Path) -> Path:
+    return directory.with_name(directory.name + ".partial")
+
+
+def _old(directory: Path) -> Path:
+    return directory.with_name(directory.name + ".old")
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,133 @@
+"""Checking shards from end to end: bytes, counts, proportions, and where every row came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.index import FILE_PREFIX, INDEX_NAME, load_index
+from rcdp_hpc.data.provenance import provenance_findings
+from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.split import SPLITS
+from rcdp_hpc.errors import DataDamagedError
+
+LABELS = ("y", "synthetic", "source_index", "neighbour_index", "step")
+
+
+def verify_shards(directory: Path, check_stop: Callable[[], None] = lambda: None) -> list[str]:
+    """Check every checksum, count, proportion and origin of the shards in a folder.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the shards (``RUN/shards``).
+    check_stop : callable
+        Called between blocks of work; what it raises ends the check.
+
+    Returns
+    -------
+    list of str
+        What is wrong, one line each, naming the file; empty if all is well.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no index.json.
+    """
+    try:
+        index = load_index(directory)
+    except DataDamagedError as error:
+        return [str(error)]
+    findings = _stray_files(directory, index)
+    shards = ShardSet(directory, verify=True)
+    columns: dict[str, dict[str, NDArray[Any]]] = {}
+    for split in SPLITS:
+        check_stop()
+        damaged = _damaged_files(shards, split)
+        findings += damaged
+        if not damaged:
+            columns[split] = _read_columns(shards, split)
+            findings += _count_findings(shards, split, columns[split]) + _proportion_findings(split, columns[split]["y"])
+    # Where rows come from is told by all splits together.
+    if len(columns) == len(SPLITS):
+        findings += _balance_findings(index)
+        findings += provenance_findings(shards, columns, check_stop)
+    shards.close()
+    return findings
+
+
+def _stray_files(directory: Path, index: dict[str, Any]) -> list[str]:
+    known = {INDEX_NAME} | {shard["file"] for split in index["splits"].values() for shard in split["shards"]}
+    return [
+        f"{directory / entry.name}: not in {INDEX_NAME}"
+        for entry in sorted(directory.iterdir())
+        if entry.name not in known
+    ]
+
+
+def _damaged_files(shards: ShardSet, split: str) -> list[str]:
+    """Open each file of a split, which checks length, checksum and form."""
+    findings, start = [], 0
+    for shard in shards.index["splits"][split]["shards"]:
+        try:
+            shards.columns(split, start, start + 1, ("y",))
+        except DataDamagedError as error:
+            findings.append(str(error))
+        start += shard["rows"]
+    return findings
+
+
+def _read_columns(shards: ShardSet, split: str) -> dict[str, NDArray[Any]]:
+    return shards.columns(split, 0, shards.rows(split), LABELS)
+
+
+def _count_findings(shards: ShardSet, split: str, columns: dict[str, NDArray[Any]]) -> list[str]:
+    """Compare the rows of each class, in each shard and in all, with the index."""
+    entry, classes = shards.index["splits"][split], len(shards.classes)
+    y, synthetic = columns["y"], columns["synthetic"]
+    if y.min() < 0 or y.max() >= classes:
+        return [f"{shards.directory}, {split}: labels {y.min()} to {y.max()}, expected 0 to {classes - 1}"]
+    findings, start = [], 0
+    pieces = []
+    for shard in entry["shards"]:
+        pieces.append((str(shards.directory / shard["file"]), shard, slice(start, start + shard["rows"])))
+        start += shard["rows"]
+    for name, recorded, rows in [*pieces, (f"{shards.directory / INDEX_NAME}, {split}", entry, slice(None))]:
+        for key, labels in (("class_counts", y[rows]), ("synthetic_counts", y[rows][synthetic[rows]])):
+            found = np.bincount(labels, minlength=classes).tolist()
+            if found != recorded[key]:
+                findings.append(f"{name}: {key} are {found}, the index says {recorded[key]}")
+    return findings
+
+
+def _proportion_findings(split: str, y: NDArray[np.int32]) -> list[str]:
+    """Check Tijdeman's bound on every prefix (see `rcdp_hpc.data.split.interleave`), in whole numbers."""
+    labels, counts = np.unique(y, return_counts=True)
+    if len(labels) < 2:
+        return []
+    m, total = 2 * len(labels) - 2, len(y)
+    findings = []
+    for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
+        # The count is furthest ahead at each of its rows, and furthest behind just before it.
+        steps = np.flatnonzero(y == label) + 1
+        nth = np.arange(1, count + 1)
+        ahead = nth * total - steps * count
+        behind = (steps - 1) * count - (nth - 1) * total
+        worst = max(ahead.max(), behind.max())
+        if worst * m > (m - 1) * total:
+            findings.append(
+                f"{FILE_PREFIX[split]}-*.h5: class {label} is {worst / total:.2f} rows away from its share, "  # type: ignore[index]
+                f"at most {1 - 1 / m:.2f} allowed"
+            )
+    return findings
+
+
+def _balance_findings(index: dict[str, Any]) -> list[str]:
+    counts = index["splits"]["train"]["class_counts"]
+    if index["settings"]["data"]["balance"] == "smote" and len(set(counts)) != 1:
+        return [f"{INDEX_NAME}: the training part is not balanced: {counts} rows of the classes"]
+    return []
