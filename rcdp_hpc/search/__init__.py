@@ -1,0 +1,1 @@
+"""The search for the reservoir and its readout: space, fitness, optimisers, and the evaluator over ranks."""

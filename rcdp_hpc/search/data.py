@@ -1,0 +1,78 @@
+"""The rows that candidates are fitted to and judged by."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.runtime.comm import Communicator
+
+if TYPE_CHECKING:
+    from rcdp_hpc.data.reading import ShardSet
+
+
+@dataclass(frozen=True)
+class FitnessData:
+    """Rows for fitting and for judging candidates.
+
+    Attributes
+    ----------
+    x_train, x_val : ndarray, shape (rows, ...)
+        Samples.
+    y_train, y_val : ndarray, shape (rows,), int64
+        Class numbers.
+    classes : int
+        Number of classes.
+    """
+
+    x_train: NDArray[Any]
+    y_train: NDArray[np.int64]
+    x_val: NDArray[Any]
+    y_val: NDArray[np.int64]
+    classes: int
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of the rows."""
+        digest = hashlib.sha256(str(self.classes).encode())
+        for array in (self.x_train, self.y_train, self.x_val, self.y_val):
+            digest.update(f"{array.shape}{array.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> FitnessData:
+    """Read the first rows of the training and the validation split, once per node. Collective.
+
+    Any contiguous slice of a split keeps the class proportions, so the first rows are as good as any.
+
+    Parameters
+    ----------
+    shards : ShardSet
+    config : Config
+        ``search.train_rows`` and ``search.validation_rows`` bound how many rows are read.
+    comm : Communicator
+
+    Returns
+    -------
+    FitnessData
+        Its arrays are read-only and shared by the ranks of a node.
+    """
+
+    def read() -> dict[str, NDArray[Any]]:
+        train = shards.read("train", 0, min(config.search.train_rows, shards.rows("train")))
+        val = shards.read("validation", 0, min(config.search.validation_rows, shards.rows("validation")))
+        return {
+            "x_train": train.x,
+            "y_train": np.asarray(train.y, dtype=np.int64),
+            "x_val": val.x,
+            "y_val": np.asarray(val.y, dtype=np.int64),
+        }
+
+    arrays = agree(comm, lambda: comm.share(read))
+    return FitnessData(**arrays, classes=len(shards.classes))
