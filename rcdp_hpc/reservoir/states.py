@@ -1,12 +1,14 @@
 """The state engine: leaky reservoir states of many samples at once (eq. 9), in torch.
 
 A step of a block of samples is one matrix product, [s_t, u_t, 1] times [C, W_in, b_in] transposed, into
-buffers that are allocated once. Nothing is differentiated: the reservoir is fixed.
+buffers that are allocated once. Nothing is differentiated: the reservoir is fixed. In bfloat16 only the
+product is; activation and leak are float32, which is more accurate, and faster than torch's own bfloat16
+tanh.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +22,8 @@ from rcdp_hpc.reservoir.sequence import as_sequences, sequence_shape
 
 Kernel = Literal["dense-fp32", "dense-bf16"]
 KERNELS: dict[str, torch.dtype] = {"dense-fp32": torch.float32, "dense-bf16": torch.bfloat16}
+# The inner length of the product is padded with zeros: bfloat16 products are up to 1.7 times faster for it.
+MULTIPLE = 32
 
 
 def kept_steps(steps: int, count: int) -> list[int]:
@@ -48,10 +52,9 @@ class Reservoir:
     features : int
         Features per step of the input sequence.
     kernel : {"dense-fp32", "dense-bf16"}
-        Precision of the matrix products and of the states returned. With a leak below 1, ``"dense-bf16"``
-        carries the running state in float32, since small increments would be lost in bfloat16.
-    device : str
-        A torch device.
+        Precision of the matrix products and of the states returned.
+    device : str or torch.device
+        Where states are computed.
     matrices : ReservoirMatrices, optional
         Taken instead of those that `settings` would give.
 
@@ -74,7 +77,7 @@ class Reservoir:
         settings: ReservoirSection,
         features: int,
         kernel: str = "dense-fp32",
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         matrices: ReservoirMatrices | None = None,
     ) -> None:
         if kernel not in KERNELS:
@@ -87,22 +90,22 @@ class Reservoir:
         self._activate = torch.Tensor.tanh_ if settings.activation == "tanh" else torch.Tensor.sigmoid_
 
     def _stack(self, matrices: ReservoirMatrices) -> Tensor:
-        """Return [C, W_in, b_in] transposed, shape (nodes + features + 1, nodes)."""
-        shape = (self.nodes, self.nodes + self.features + 1)
+        """Return [C, W_in, b_in, 0] transposed, shape (nodes + features + 1 + padding, nodes)."""
+        length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
         try:
-            stack = np.zeros(shape, dtype=np.float32)
+            stack = np.zeros((self.nodes, length), dtype=np.float32)
         except MemoryError:
             raise CandidateError(
-                f"reservoir.nodes = {self.nodes} needs {shape[0] * shape[1] * 4 / 2**30:.1f} GiB for its "
+                f"reservoir.nodes = {self.nodes} needs {self.nodes * length * 4 / 2**30:.1f} GiB for its "
                 "connection matrix, more than there is: lower reservoir.nodes"
             ) from None
         recurrent = matrices.recurrent.tocoo()
         stack[recurrent.row, recurrent.col] = recurrent.data
-        stack[:, self.nodes : -1] = matrices.input
-        stack[:, -1] = matrices.bias
+        stack[:, self.nodes : self.nodes + self.features] = matrices.input
+        stack[:, self.nodes + self.features] = matrices.bias
         return torch.from_numpy(stack).to(self.device, self.dtype).T
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def states(self, u: Any, out: Tensor | None = None) -> Tensor:
         """Drive the reservoir from s_0 = 0 and return the kept states (eq. 9).
 
@@ -135,18 +138,7 @@ class Reservoir:
         if out is None:
             out = torch.empty(batch, self.width, dtype=self.dtype, device=self.device)
         blocks = out.view(batch, len(kept), self.nodes)
-        buffer = torch.zeros(batch, self._weights.shape[0], dtype=self.dtype, device=self.device)
-        buffer[:, -1] = 1
-        driven = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
-        leak = self.settings.leak
-        exact = torch.zeros(batch, self.nodes, device=self.device) if leak < 1 else None
-        for step in range(steps):
-            buffer[:, self.nodes : -1] = u[:, step]
-            torch.mm(buffer, self._weights, out=driven)
-            self._activate(driven)
-            state = driven if exact is None else exact.mul_(1 - leak).add_(driven, alpha=leak)
-            if step + 1 < steps:
-                buffer[:, : self.nodes] = state
+        for step, state in enumerate(self._run(u)):
             if step in kept:
                 blocks[:, kept[step]] = state
         if not torch.isfinite(out).all():
@@ -155,6 +147,29 @@ class Reservoir:
                 "reservoir.input_scaling and the size of the recurrent weights"
             )
         return out
+
+    def _run(self, u: Tensor) -> Iterator[Tensor]:
+        """Yield the float32 states after each step, shape (batch, nodes), in one buffer for all of them."""
+        batch, steps = u.shape[:2]
+        joined = torch.zeros(batch, self._weights.shape[0], dtype=self.dtype, device=self.device)
+        recurrent, fed = joined[:, : self.nodes], joined[:, self.nodes : self.nodes + self.features]
+        joined[:, self.nodes + self.features] = 1
+        product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
+        driven = product if self.dtype == torch.float32 else torch.empty_like(product, dtype=torch.float32)
+        leak = self.settings.leak
+        state = driven if leak == 1 else torch.zeros_like(driven)
+        for step in range(steps):
+            fed.copy_(u[:, step])
+            first = self.nodes if step == 0 else 0  # s_0 = 0: nothing comes from C yet
+            torch.mm(joined[:, first:], self._weights[first:], out=product)
+            if driven is not product:
+                driven.copy_(product)
+            self._activate(driven)
+            if leak < 1:
+                state.lerp_(driven, leak)
+            if step + 1 < steps:
+                recurrent.copy_(state)
+            yield state
 
     def compute(self, x: Any, out: Tensor | None = None, advance: Callable[[int], object] | None = None) -> Tensor:
         """Compute the features of many raw samples in fixed blocks of ``batch_rows`` rows.

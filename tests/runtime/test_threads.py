@@ -14,11 +14,15 @@ def test_threads_are_limited_and_restored():
     before = torch.get_num_threads()
     with limit_threads(1):
         assert torch.get_num_threads() == 1
-        with pytest.raises(RuntimeError), limit_threads(2):
-            assert torch.get_num_threads() == 2
-            raise RuntimeError
+        with pytest.raises(RuntimeError, match="2 threads"):
+            _fail_with_two_threads()
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+def _fail_with_two_threads():
+    with limit_threads(2):
+        raise RuntimeError(f"{torch.get_num_threads()} threads")
 
 
 def test_no_threads_are_refused():
