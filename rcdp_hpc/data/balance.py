@@ -117,11 +117,13 @@ def class_seed(seed: int, label: int) -> int:
 def _neighbours_for(name: str, count: int, neighbours: int) -> int:
     if count == 1:
         raise InputError(
-            f"class {name} has 1 training sample and so no neighbour to make synthetic rows with. Give it more samples, "
-            "merge it with another class, or set data.balance = 'none'."
+            f"class {name} has 1 training sample and so no neighbour to make synthetic rows with. Give it more "
+            "samples, merge it with another class, or set data.balance = 'none'."
         )
     if count <= neighbours:
-        log.warning("class %s has %d training samples: SMOTE takes k = %d instead of %d", name, count, count - 1, neighbours)
+        log.warning(
+            "class %s has %d training samples: SMOTE takes k = %d instead of %d", name, count, count - 1, neighbours
+        )
     return min(neighbours, count - 1)
 
 
@@ -172,7 +174,7 @@ class _SelfFirst(NearestNeighbors):  # type: ignore[misc]
 
     advance: Callable[[int], None]
 
-    def kneighbors(self, X: Any, return_distance: bool = False) -> Any:  # noqa: N803 - the parent's name
+    def kneighbors(self, X: Any, return_distance: bool = False) -> Any:
         found = []
         for start in range(0, len(X), QUERY_ROWS):
             block = super().kneighbors(X[start : start + QUERY_ROWS], return_distance=False)

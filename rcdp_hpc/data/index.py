@@ -89,7 +89,8 @@ def load_index(directory: Path) -> dict[str, Any]:
     version = content.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise InputError(
-            f"{path}: has format version {version}, this package reads up to {FORMAT_VERSION}. Update rcdp_hpc, or prepare again."
+            f"{path}: has format version {version}, this package reads up to {FORMAT_VERSION}. "
+            "Update rcdp_hpc, or prepare again."
         )
     try:
         _Index.model_validate(content)

@@ -21,7 +21,7 @@ from rcdp_hpc.data.index import (
     load_index,
     shard_settings,
 )
-from rcdp_hpc.data.rows import RowTable, original_rows, stacked
+from rcdp_hpc.data.rows import RowTable, original_rows, stacked, synthetic_rows
 from rcdp_hpc.data.shards import shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.sources import Source, open_source
 from rcdp_hpc.data.split import SPLITS, Split, interleave, keep_indices, split_indices
@@ -112,13 +112,13 @@ def plan_rows(
         "before": tables["train"].counts(len(source.classes)),
     }
     if data.balance == "smote":
-        made = _synthetic_rows(source, indices["train"], data, seed, config.run.progress, check_stop)
+        made = _balancing_rows(source, indices["train"], data, seed, config.run.progress, check_stop)
         tables["train"] = stacked([tables["train"], *made])
     ordered = {split: tables[split].part(interleave(tables[split].y.astype(np.int64), seed)) for split in SPLITS}
     return ordered, counts
 
 
-def _synthetic_rows(
+def _balancing_rows(
     source: Source, train: NDArray[np.int64], data: DataSection, seed: int, progress: bool, check_stop: CheckStop
 ) -> list[RowTable]:
     # Imported here: scikit-learn takes seconds to load, and data.balance = 'none' does without it.
@@ -133,9 +133,7 @@ def _synthetic_rows(
             check_stop()
 
         plans = plan_smote(source.samples, members, source.classes, data.smote_neighbours, seed, advance)
-    return [
-        RowTable(np.full(len(plan.step), plan.label, np.int32), plan.source, plan.neighbour, plan.step) for plan in plans
-    ]
+    return [synthetic_rows(plan.label, plan.source, plan.neighbour, plan.step) for plan in plans]
 
 
 def _write(
@@ -220,12 +218,13 @@ def _settled(config: Config, directory: Path) -> dict[str, Any]:
 
 def _refuse_other_source(data: DataSection, directory: Path, index: dict[str, Any]) -> None:
     """Raise if data.path has changed and now leads to other data (it may change: data are moved)."""
-    if data.path == index["settings"]["data"]["path"] or not Path(data.path).exists():
+    recorded = index["settings"]["data"]["path"]
+    if data.path == recorded or not Path(data.path).exists():
         return
     if open_source(data).fingerprint() != index["source"]["sha256"]:
         raise InputError(
-            f"{directory}: holds shards of {index['settings']['data']['path']}, and data.path = {data.path} holds other data. "
-            "Choose another --out, or prepare anew with --restart."
+            f"{directory}: holds shards of {recorded}, and data.path = {data.path} holds other "
+            "data. Choose another --out, or prepare anew with --restart."
         )
 
 

@@ -82,7 +82,7 @@ def _misplaced(columns: dict[str, Columns]) -> list[str]:
             findings.append(f"{split}: {int(synthetic.sum())} synthetic rows; only training may have any")
         wrong = (neighbour >= 0) != synthetic
         if wrong.any():
-            findings.append(f"{split}: row {int(np.argmax(wrong))} is marked synthetic without a neighbour, or not with one")
+            findings.append(f"{split}: row {int(np.argmax(wrong))} is synthetic without a neighbour, or the reverse")
     return findings
 
 
@@ -174,13 +174,15 @@ def _class_findings(
     off = _off_segment(x, mine[made], base, start, end, own["step"][made])
     if len(off):
         findings.append(
-            f"train: class {name}: {len(off)} synthetic rows are not on the segment of their samples, as row {rows[mine[made[off[0]]]]}"
+            f"train: class {name}: {len(off)} synthetic rows are not on the segment of their samples, "
+            f"as row {rows[mine[made[off[0]]]]}"
         )
-    far = _too_far(base.astype(np.float64), start, end, min(k, len(base) - 1), check_stop)
+    k = min(k, len(base) - 1)
+    far = _too_far(base.astype(np.float64), start, end, k, check_stop)
     if len(far):
         findings.append(
-            f"train: class {name}: {len(far)} synthetic rows have a neighbour that is not among the {min(k, len(base) - 1)} "
-            f"nearest, as row {rows[mine[made[far[0]]]]}"
+            f"train: class {name}: {len(far)} synthetic rows have a neighbour that is not among the {k} nearest, "
+            f"as row {rows[mine[made[far[0]]]]}"
         )
     return findings
 

@@ -98,7 +98,7 @@ class ShardSet:
         self.scale: float = self.index["scale"]
         # The first row of each shard, and the end of the last.
         self._starts: dict[str, list[int]] = {
-            split: [0, *accumulate(shard["rows"] for shard in self.index["splits"][split]["shards"])] for split in SPLITS
+            split: [0, *accumulate(shard["rows"] for shard in self._entry(split)["shards"])] for split in SPLITS
         }
         self._checked: set[str] = set()
         self._open: OrderedDict[str, h5py.File] = OrderedDict()
@@ -162,7 +162,7 @@ class ShardSet:
         number = bisect.bisect_right(starts, start) - 1
         while start < stop:
             first, end = starts[number], min(stop, starts[number + 1])
-            yield self.index["splits"][split]["shards"][number], first, start - first, end - first
+            yield self._entry(split)["shards"][number], first, start - first, end - first
             start, number = end, number + 1
 
     def _file(self, entry: dict[str, Any]) -> h5py.File:
@@ -211,9 +211,8 @@ class ShardSet:
                 raise self._damaged(entry, f"{name} is no dataset with its content in the file")
             shape = (entry["rows"], *self._shape(name))
             if dataset.shape != shape or dataset.dtype != _dtype(name):
-                raise self._damaged(
-                    entry, f"{name} is {dataset.dtype} of shape {dataset.shape}, {_dtype(name)} of shape {shape} expected"
-                )
+                found = f"{dataset.dtype} of shape {dataset.shape}"
+                raise self._damaged(entry, f"{name} is {found}, {_dtype(name)} of shape {shape} expected")
 
     def _damaged(self, entry: dict[str, Any], what: str) -> DataDamagedError:
         return DataDamagedError(f"{self.directory / entry['file']}: {what}. {REPAIR}")

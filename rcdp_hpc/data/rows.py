@@ -59,6 +59,13 @@ def original_rows(y: NDArray[np.int64], indices: NDArray[np.int64]) -> RowTable:
     )
 
 
+def synthetic_rows(
+    label: int, source: NDArray[np.int64], neighbour: NDArray[np.int64], step: NDArray[np.float32]
+) -> RowTable:
+    """Return the table of synthetic rows of one class."""
+    return RowTable(np.full(len(step), label, np.int32), source, neighbour, step)
+
+
 def stacked(tables: list[RowTable]) -> RowTable:
     """Return several tables as one."""
     return RowTable(
@@ -83,8 +90,6 @@ def make_samples(source: Source, rows: RowTable) -> NDArray[np.float32]:
     return x
 
 
-def on_segment(
-    start: NDArray[np.float32], end: NDArray[np.float32], step: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def on_segment(start: NDArray[np.float32], end: NDArray[np.float32], step: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return start + step * (end - start) for each row, in float32 (eq. 1)."""
     return start + step.reshape(-1, *(1,) * (start.ndim - 1)) * (end - start)

@@ -50,7 +50,7 @@ def keep_indices(y: NDArray[np.int64], keep: Sequence[float], classes: Sequence[
     if not keep:
         return np.arange(len(y), dtype=np.int64)
     if len(keep) != len(classes):
-        raise InputError(f"data.keep has {len(keep)} shares, but the source has {len(classes)} classes; give one for each.")
+        raise InputError(f"data.keep has {len(keep)} shares, but the source has {len(classes)} classes; give one each.")
     for name, share in zip(classes, keep, strict=True):
         if not 0 < share <= 1:
             raise InputError(f"data.keep: the share {share} of class {name} is not above 0 and at most 1.")

@@ -107,8 +107,8 @@ def replaced(directory: Path, needed: int) -> Iterator[Path]:
 def no_room(directory: Path, needed: int, free: int) -> StageFailedError:
     """Return the error for a full disk."""
     return StageFailedError(
-        f"{directory}: no room for the shards: {_mib(needed)} needed, {_mib(free)} free. Make room or choose another --out, "
-        "then start again; what was complete before is kept."
+        f"{directory}: no room for the shards: {_mib(needed)} needed, {_mib(free)} free. Make room or choose another "
+        "--out, then start again; what was complete before is kept."
     )
 
 

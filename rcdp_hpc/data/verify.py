@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.data.index import FILE_PREFIX, INDEX_NAME, load_index
 from rcdp_hpc.data.provenance import provenance_findings
 from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.data.split import SPLITS
+from rcdp_hpc.data.split import SPLITS, Split
 from rcdp_hpc.errors import DataDamagedError
 
 LABELS = ("y", "synthetic", "source_index", "neighbour_index", "step")
@@ -51,7 +51,8 @@ def verify_shards(directory: Path, check_stop: Callable[[], None] = lambda: None
         findings += damaged
         if not damaged:
             columns[split] = _read_columns(shards, split)
-            findings += _count_findings(shards, split, columns[split]) + _proportion_findings(split, columns[split]["y"])
+            findings += _count_findings(shards, split, columns[split])
+            findings += _proportion_findings(split, columns[split]["y"])
     # Where rows come from is told by all splits together.
     if len(columns) == len(SPLITS):
         findings += _balance_findings(index)
@@ -104,7 +105,7 @@ def _count_findings(shards: ShardSet, split: str, columns: dict[str, NDArray[Any
     return findings
 
 
-def _proportion_findings(split: str, y: NDArray[np.int32]) -> list[str]:
+def _proportion_findings(split: Split, y: NDArray[np.int32]) -> list[str]:
     """Check Tijdeman's bound on every prefix (see `rcdp_hpc.data.split.interleave`), in whole numbers."""
     labels, counts = np.unique(y, return_counts=True)
     if len(labels) < 2:
@@ -120,7 +121,7 @@ def _proportion_findings(split: str, y: NDArray[np.int32]) -> list[str]:
         worst = max(ahead.max(), behind.max())
         if worst * m > (m - 1) * total:
             findings.append(
-                f"{FILE_PREFIX[split]}-*.h5: class {label} is {worst / total:.2f} rows away from its share, "  # type: ignore[index]
+                f"{FILE_PREFIX[split]}-*.h5: class {label} is {worst / total:.2f} rows away from its share, "
                 f"at most {1 - 1 / m:.2f} allowed"
             )
     return findings

@@ -46,7 +46,8 @@ def read_source(folder: Path) -> Source:
     test_x, test_y = _read_pair(folder, "test") if has_test else (None, None)
     if test_x is not None and test_x.shape[1:] != train_x.shape[1:]:
         raise InputError(
-            f"{folder}: test images of {_times(test_x.shape[1:])} do not match training images of {_times(train_x.shape[1:])}."
+            f"{folder}: test images of {_times(test_x.shape[1:])} do not match training images of "
+            f"{_times(train_x.shape[1:])}."
         )
     classes, train_labels, test_labels = encode_labels(train_y, test_y, f"{folder}, test labels")
     test = None if test_x is None or test_labels is None else Part(test_x, test_labels)
@@ -56,7 +57,7 @@ def read_source(folder: Path) -> Source:
         train=Part(train_x, train_labels),
         test=test,
         scale=default_scale(train_x.dtype),
-        description=f"IDX images of {_times(train_x.shape[1:])}: {len(train_x)} training, {0 if test is None else len(test)} test",
+        description=f"IDX images of {_times(train_x.shape[1:])}: {len(train_x)} training, {len(test or ())} test",
     )
 
 
@@ -102,7 +103,7 @@ def parse_idx(data: bytes, path: Path) -> NDArray[np.uint8]:
     zero, kind, dimensions = struct.unpack(">HBB", data[:4])
     if zero != 0 or kind != UNSIGNED_BYTE or dimensions == 0:
         raise InputError(
-            f"{path}: wrong magic number 0x{data[:4].hex()}, expected 0x000008nn (IDX of unsigned bytes, nn dimensions)."
+            f"{path}: wrong magic number 0x{data[:4].hex()}, expected 0x000008nn (unsigned bytes in nn dimensions)."
         )
     header = 4 + 4 * dimensions
     if len(data) < header:
@@ -155,9 +156,7 @@ def _matches(folder: Path, part: str, kind: str) -> list[Path]:
     """Return the files of a part and kind; of a file and its .gz, the plain one."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     found = [
-        name
-        for name in names
-        if "idx" in name and kind in name and any(word in name for word in PART_WORDS[part])
+        name for name in names if "idx" in name and kind in name and any(word in name for word in PART_WORDS[part])
     ]
     return [folder / name for name in found if not (name.endswith(".gz") and name[:-3] in found)]
 

@@ -13,7 +13,7 @@ from rcdp_hpc.errors import InputError
 def encode_labels(
     train: NDArray[Any], test: NDArray[Any] | None, test_name: str
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64] | None]:
-    """Number the classes in sorted order.
+    """Give numbers to the classes in sorted order.
 
     Parameters
     ----------
@@ -44,7 +44,8 @@ def encode_labels(
     if len(unknown):
         row = int(unknown[0])
         raise InputError(
-            f"{test_name}: label {str(test[row])!r} of row {row} does not occur in the training labels ({_some(classes)})."
+            f"{test_name}: label {str(test[row])!r} of row {row} does not occur in the training labels "
+            f"({_some(classes)})."
         )
     return classes, train_indices.astype(np.int64), places.astype(np.int64)
 

@@ -77,7 +77,8 @@ def _load(path: Path, only: tuple[str, ...] = ("x", "y", "x_test", "y_test")) ->
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise InputError(
-                f"{path}: holds Python objects, which are not read for safety (or is no npz file); save plain numbers and strings."
+                f"{path}: holds Python objects, which are not read for safety (or is no npz file); "
+                "save plain numbers and strings."
             ) from None
         raise InputError(f"{path}: not a readable npz file ({error}).") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
@@ -101,7 +102,7 @@ def _samples(path: Path, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[A
     if x.dtype.kind not in "buif":
         raise InputError(f"{path}: {key} holds {x.dtype}, expected numbers.")
     if x.ndim < 2 or x.size == 0:
-        raise InputError(f"{path}: {key} has shape {x.shape}, expected (samples, values, ...) with at least one of each.")
+        raise InputError(f"{path}: {key} has shape {x.shape}, expected (samples, values, ...), none of them 0.")
     if x.dtype.kind == "f":
         _refuse_non_finite(path, key, x)
     return x
@@ -112,10 +113,12 @@ def _refuse_non_finite(path: Path, key: str, x: NDArray[Any]) -> None:
     for start in range(0, len(x), rows):
         with np.errstate(over="ignore"):
             # A float64 beyond the range of float32 becomes infinite in the shards.
-            finite = np.isfinite(x[start : start + rows].astype(np.float32)).reshape(len(x[start : start + rows]), -1).all(axis=1)
+            block = x[start : start + rows].astype(np.float32)
+        finite = np.isfinite(block.reshape(len(block), -1)).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))
-            raise InputError(f"{path}: {key} holds NaN or infinity (or a number too large for float32), first in row {row}.")
+            what = "NaN, infinity or a number too large for float32"
+            raise InputError(f"{path}: {key} holds {what}, first in row {row}.")
 
 
 def _labels(path: Path, arrays: dict[str, NDArray[Any]], key: str) -> NDArray[Any]:

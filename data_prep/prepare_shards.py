@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""Prepare shards offline, with plain Python: no MPI, no torch, no Horovod, no GPU.
+
+    python data_prep/prepare_shards.py CONFIG --out RUN [--set section.key=value ...] [--restart]
+
+Writes what `rcdp prepare` writes, to the byte. The later stages find it in RUN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if importlib.util.find_spec("rcdp_hpc") is None:
+    # From a checkout that is not installed.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+PACKAGES = (
+    "numpy scipy scikit-learn 'imbalanced-learn>=0.14,<0.15' h5py joblib tqdm pydantic tomlkit psutil threadpoolctl"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare, and return the exit code: 0 done, 2 wrong input, 3 damaged data, 75 stopped, 1 anything else."""
+    options = parse(arguments)
+    try:
+        from rcdp_hpc.errors import EXIT_DONE, RcdpError
+        from rcdp_hpc.pipeline import prepare
+        from rcdp_hpc.runtime import signals
+        from rcdp_hpc.runtime.comm import SingleProcess
+        from rcdp_hpc.runtime.logs import log_to_terminal
+    except ModuleNotFoundError as error:
+        return say_error(f"the Python package {error.name} is missing; install with: pip install {PACKAGES}")
+    signals.install()
+    log_to_terminal(is_root=True, quiet=options.quiet)
+    try:
+        # One process whatever the surroundings look like: inside a Slurm allocation, too.
+        prepare(configuration(options), options.out, SingleProcess(), options.restart)
+    except RcdpError as error:
+        say_error(str(error))
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        return say_error(f"the Python package {error.name} is missing; install with: pip install {PACKAGES}")
+    return EXIT_DONE
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Prepare shards offline, without MPI, torch, Horovod or a GPU.")
+    parser.add_argument("config", metavar="CONFIG", help="a TOML file or a shipped profile (digits, mnist, ...)")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="RUN", help="the run directory; shards go to RUN/shards"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
+    )
+    parser.add_argument("--restart", action="store_true", help="prepare anew, putting an earlier preparation aside")
+    parser.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
+    return parser.parse_args(arguments)
+
+
+def configuration(options: argparse.Namespace):
+    from rcdp_hpc.config import load_config
+
+    config = load_config(options.config, options.set)
+    if config.data.path:
+        # The run directory is used again from other working directories.
+        config.data.path = str(Path(config.data.path).expanduser().absolute())
+    return config
+
+
+def say_error(message: str) -> int:
+    print(f"prepare_shards: error: {message}", file=sys.stderr, flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
