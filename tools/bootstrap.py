@@ -78,6 +78,11 @@ if rank == 0:
 hvd.shutdown()
 """
 
+COMPILER_HINT = (
+    "a C++20 compiler is needed (g++ 10 or newer). Debian, Ubuntu: apt-get install g++. Fedora, RHEL: "
+    "dnf install gcc-c++. On a cluster: module load gcc. Another compiler is named by CC and CXX."
+)
+
 # What a failed step's log says -> what to do about it. The first match counts.
 HINTS = (
     (
@@ -96,10 +101,9 @@ HINTS = (
         "install python3-devel. Without root: use the site's Python module or a conda Python.",
     ),
     (
-        r"(c\+\+|g\+\+|gcc|cc)\b.{0,20}(not found|No such file)|No CMAKE_C(XX)?_COMPILER could be found|"
+        r"(\+\+|gcc|\bcc): (command )?not found|No CMAKE_C(XX)?_COMPILER could be found|"
         r"unrecognized command.line option .-std=c\+\+20|concepts: No such file",
-        "a C++20 compiler is needed (g++ 10 or newer). Debian, Ubuntu: apt-get install g++. Fedora, RHEL: "
-        "dnf install gcc-c++. On a cluster: module load gcc. Another compiler is named by CC and CXX.",
+        COMPILER_HINT,
     ),
     (
         r"Killed signal terminated program|internal compiler error: Killed|virtual memory exhausted",
@@ -107,8 +111,7 @@ HINTS = (
     ),
     (
         r"Could NOT find NCCL|nccl\.h: No such file",
-        "NCCL is missing: load the site's NCCL module, or set HOROVOD_NCCL_HOME, or build without GPUs "
-        "(RCDP_GPU=0).",
+        "NCCL is missing: load the site's NCCL module, or set HOROVOD_NCCL_HOME, or build without GPUs (RCDP_GPU=0).",
     ),
     (
         r"Could NOT find MPI",
@@ -162,6 +165,7 @@ class Setup:
     # Children hold the lock, too: after a kill -9 the next setup waits for a pip that goes on alone.
     lock: tuple[int, ...] = ()
     log: Path = field(default=Path(os.devnull))
+    started: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -194,7 +198,7 @@ class Setup:
                 log.write(f"{error}\n")
                 raise StepError(f"cannot start {args[0]}: {error.strerror}") from error
             try:
-                code = child.wait()
+                code = self.wait(child)
             except BaseException:
                 os.killpg(child.pid, signal.SIGTERM)
                 child.wait()
@@ -204,6 +208,19 @@ class Setup:
         if code:
             raise StepError(f"{Path(args[0]).name} left with code {code}")
         return output
+
+    def wait(self, child: "subprocess.Popen[bytes]") -> int:
+        """Wait for a child; on a terminal show how long the step has taken and how far a build is."""
+        while True:
+            try:
+                return child.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                if sys.stdout.isatty():
+                    done = re.findall(rb"\[ *(\d+)%\]", end_of(self.log))
+                    percent = f"  {done[-1].decode()} %" if done else ""
+                    print(
+                        f"\r  {self.log.stem:<12} {time.monotonic() - self.started:6.1f} s{percent}", end="", flush=True
+                    )
 
     def pip(self, *args: str | Path, **variables: str) -> str:
         """Run the environment's pip, held to the tested versions."""
@@ -380,7 +397,11 @@ def compiler(setup: Setup) -> str:
         try:
             setup.run(*shlex.split(cxx), "-std=c++20", f"-I{include}", "-c", source, "-o", f"{folder}/p.o")
         except StepError as error:
-            raise StepError(f"no C++20 program with Python's headers can be compiled: {error}") from error
+            log = setup.log.read_text(encoding="utf-8", errors="replace")
+            raise StepError(
+                f"no C++20 program with Python's headers can be compiled: {error}",
+                hint_for(log) or COMPILER_HINT,
+            ) from error
     return first_line(*shlex.split(cxx), "--version")
 
 
@@ -403,7 +424,7 @@ def build_tools(setup: Setup) -> str:
     site_cmake = found is not None and (int(found.group(1)), int(found.group(2))) >= (3, 18)
     # CMake 4 no longer knows the policies of some of Horovod's third parties.
     site_cmake = site_cmake and found is not None and int(found.group(1)) < 4
-    setup.pip("install", "setuptools", "wheel", "packaging", *(() if site_cmake else ("cmake",)))
+    setup.pip("install", "setuptools>=77", "wheel", "packaging", *(() if site_cmake else ("cmake",)))
     return "the site's CMake" if site_cmake else "PyPI's CMake"
 
 
@@ -623,6 +644,13 @@ def is_current(path: Path, key: str) -> bool:
         return False
 
 
+def end_of(path: Path, size: int = 4096) -> bytes:
+    """Return the last bytes of a file."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read()
+
+
 def hint_for(log_text: str) -> str:
     """Return what to install or do, from what a failed step's log says."""
     return next((hint for pattern, hint in HINTS if re.search(pattern, log_text)), "")
@@ -654,11 +682,15 @@ def run_step(setup: Setup, name: str, action: Callable[[Setup], str], key: str) 
         stamp.unlink()
     setup.log = setup.venv / "setup-logs" / f"{name}.log"
     setup.log.write_text("", encoding="utf-8")
-    print(f"  {name:<12} ...", end="\r" if sys.stdout.isatty() else "\n", flush=True)
-    start = time.monotonic()
-    result = action(setup)
+    setup.started = time.monotonic()
+    overwrite = "\r\033[K" if sys.stdout.isatty() else ""
+    try:
+        result = action(setup)
+    except BaseException:
+        print(end=overwrite, flush=True)
+        raise
     write_atomically(stamp, key)
-    print(f"  {name:<12} {time.monotonic() - start:6.1f} s  {result}", flush=True)
+    print(f"{overwrite}  {name:<12} {time.monotonic() - setup.started:6.1f} s  {result}", flush=True)
 
 
 def bootstrap(venv: Path, environ: Mapping[str, str]) -> int:

