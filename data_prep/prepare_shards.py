@@ -50,12 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Prepare shards offline, without MPI, torch, Horovod or a GPU.")
     parser.add_argument("config", metavar="CONFIG", help="a TOML file or a shipped profile (digits, mnist, ...)")
-    parser.add_argument(
-        "--out", required=True, type=Path, metavar="RUN", help="the run directory; shards go to RUN/shards"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
-    )
+    parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run directory (shards: RUN/shards)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (repeatable)")
     parser.add_argument("--restart", action="store_true", help="prepare anew, putting an earlier preparation aside")
     parser.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
     return parser.parse_args(arguments)

@@ -67,8 +67,8 @@ def split_indices(
     """Split rows at random so that each part has the class proportions of the whole.
 
     Of each class, the test takes `test_fraction` and the validation `validation_fraction` of what is left,
-    rounded, and one row at least; but two rows stay in training before the test gets one, and after it the
-    validation. A class of 4 rows (3 without a test part) is therefore present everywhere.
+    rounded, and one row at least; but the first two rows of a class are kept for training, the third for the
+    test and the fourth for validation. A class of 4 rows (3 without a test part) is therefore present everywhere.
 
     Parameters
     ----------
@@ -95,7 +95,10 @@ def split_indices(
     for label in np.unique(y):
         members = _shuffled(np.flatnonzero(y == label), seed, int(label), _SPLIT)
         spare = max(0, len(members) - 2)
-        tests = 0 if test_fraction is None else min(spare, max(1, _rounded(test_fraction * len(members))))
+        tests = 0
+        if test_fraction is not None:
+            room = max(spare - 1, min(spare, 1))
+            tests = min(room, max(1, _rounded(test_fraction * len(members))))
         wanted = max(1, _rounded(validation_fraction * (len(members) - tests)))
         validations = min(spare - tests, wanted)
         if test_fraction is not None:

@@ -1,0 +1,160 @@
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data.conftest import idx_bytes, write_idx
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources import open_source, read_samples
+from rcdp_hpc.data.sources.idx import parse_idx, read_labels
+from rcdp_hpc.errors import InputError
+
+HERE = Path("some-file")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    images = np.arange(6 * 2 * 3).reshape(6, 2, 3)
+    write_idx(tmp_path / "train-images-idx3-ubyte.gz", images)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", [3, 1, 3, 9, 1, 3])
+    write_idx(tmp_path / "t10k-images-idx3-ubyte", images[:2] + 100)
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte.gz", [9, 1])
+    return tmp_path
+
+
+def read(folder):
+    return open_source(DataSection(source="mnist", path=str(folder)))
+
+
+def test_known_values(folder):
+    source = read(folder)
+    assert source.classes == ["1", "3", "9"]
+    assert source.train.x.dtype == np.uint8
+    np.testing.assert_array_equal(source.train.x, np.arange(36).reshape(6, 2, 3))
+    np.testing.assert_array_equal(source.train.y, [1, 0, 1, 2, 0, 1])
+    np.testing.assert_array_equal(source.test.y, [2, 0])
+    assert source.test.x[0, 0, 0] == 100
+    assert source.samples(np.array([6, 7])).dtype == np.float32
+    np.testing.assert_allclose(source.samples(np.array([6]))[0, 0, 0], 100 / 255, rtol=1e-6)
+
+
+def test_white_is_exactly_one(folder):
+    write_idx(folder / "train-images-idx3-ubyte.gz", np.full((6, 2, 3), 255))
+    assert (read(folder).samples(np.arange(6)) == 1).all()
+
+
+def test_names_of_emnist_are_taken(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("emnist")
+    for path in folder.iterdir():
+        name = path.name.replace("t10k", "test")
+        (other / f"emnist-balanced-{name}").write_bytes(path.read_bytes())
+    assert len(read(other).test) == 2
+
+
+def test_test_set_is_optional(folder):
+    for path in folder.glob("t10k*"):
+        path.unlink()
+    assert read(folder).test is None
+
+
+def test_of_plain_and_gzipped_the_plain_one_is_read(folder):
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"anything")
+    assert len(read(folder).train) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: (f / "train-labels-idx1-ubyte").unlink(), ["train labels", "train-labels-idx1-ubyte.gz"]),
+        (lambda f: (f / "t10k-images-idx3-ubyte").unlink(), ["test images"]),
+        (lambda f: (f / "other-train-labels-idx1-ubyte").touch(), ["several", "other-train"]),
+        (lambda f: write_idx(f / "train-labels-idx1-ubyte", [1, 2]), ["fewer labels", "2 labels", "6 images"]),
+        (lambda f: write_idx(f / "train-labels-idx1-ubyte", [1] * 9), ["more labels", "9 labels"]),
+        (lambda f: write_idx(f / "train-labels-idx1-ubyte", np.zeros((6, 2, 3))), ["magic", "0x00000803", "0x00000801"]),
+        (lambda f: write_idx(f / "train-images-idx3-ubyte.gz", [1, 2]), ["magic", "0x00000801", "0x00000803"]),
+        (lambda f: write_idx(f / "t10k-labels-idx1-ubyte.gz", [9, 4]), ["'4'", "row 1", "training labels"]),
+        (lambda f: write_idx(f / "t10k-images-idx3-ubyte", np.zeros((2, 5, 5))), ["5x5", "2x3"]),
+        (lambda f: (f / "train-images-idx3-ubyte.gz").write_bytes(b"plain"), ["train-images", "not a gzip"]),
+        (lambda f: write_idx(f / "train-labels-idx1-ubyte", [3] * 6), ["1", "training labels"]),
+    ],
+)
+def test_what_is_wrong_is_named(folder, change, words):
+    change(folder)
+    with pytest.raises(InputError) as caught:
+        read(folder)
+    for word in [*words, str(folder)]:
+        assert word in str(caught.value)
+
+
+def test_one_class_only(folder):
+    write_idx(folder / "train-labels-idx1-ubyte", [3] * 6)
+    write_idx(folder / "t10k-labels-idx1-ubyte.gz", [3, 3])
+    with pytest.raises(InputError, match="two classes or more are needed, only class '3'"):
+        read(folder)
+
+
+def test_missing_folder_and_missing_path(tmp_path):
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="data.path is empty"):
+        open_source(DataSection(source="mnist"))
+    with pytest.raises(InputError, match="no such file"):
+        read_labels(tmp_path / "nowhere.gz")
+
+
+def test_gzip_cut_short(folder):
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(InputError, match=r"train-images-idx3-ubyte\.gz: cut short"):
+        read(folder)
+
+
+def test_images_for_prediction_need_no_labels(folder):
+    assert read_samples(folder / "t10k-images-idx3-ubyte").shape == (2, 2, 3)
+    write_idx(folder / "none-images", np.zeros((0, 2, 3)))
+    with pytest.raises(InputError, match="no images"):
+        read_samples(folder / "none-images")
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6)))
+def test_round_trip(array):
+    np.testing.assert_array_equal(parse_idx(idx_bytes(array), HERE), array)
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6)), st.data())
+def test_any_other_length_is_refused_and_both_lengths_told(array, data):
+    whole = idx_bytes(array)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    with pytest.raises(InputError, match=f"some-file: cut short.*{cut} ") as caught:
+        parse_idx(whole[:cut], HERE)
+    if cut >= 4 + 4 * array.ndim:
+        assert f"{len(whole)} bytes expected" in str(caught.value)
+    with pytest.raises(InputError, match="longer"):
+        parse_idx(whole + b"x", HERE)
+
+
+@given(st.binary(max_size=64))
+def test_arbitrary_bytes_never_do_more_than_raise_an_input_error(data):
+    try:
+        assert idx_bytes(parse_idx(data, HERE)) == data
+    except InputError as error:
+        assert "some-file" in str(error)
+
+
+def test_a_huge_shape_in_the_header_takes_no_memory():
+    data = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1)
+    with pytest.raises(InputError, match="cut short"):
+        parse_idx(data, HERE)
+
+
+def test_gzip_damaged_inside(folder):
+    packed = bytearray(gzip.compress(idx_bytes(np.zeros((6, 20, 30)))))
+    packed[15] ^= 0xFF
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(packed)
+    with pytest.raises(InputError, match="train-images"):
+        read(folder)
