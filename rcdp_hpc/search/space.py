@@ -55,7 +55,8 @@ class Dimension:
 
     def decode(self, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn search coordinates into values within the bounds."""
-        values = 10.0**coordinates if self.log else coordinates
+        inside = np.clip(coordinates, self.lower, self.upper)
+        values = 10.0**inside if self.log else inside
         if self.integer:
             values = np.floor(values + 0.5)
         return np.clip(values, self.low, self.high)

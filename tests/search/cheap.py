@@ -1,0 +1,84 @@
+"""A search whose candidates cost next to nothing, run as a program by tests that need real ranks or a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from rcdp_hpc.config import Config, parse_config
+from rcdp_hpc.errors import CandidateError, RcdpError
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.search.candidate import Evaluation, judge
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.space import Values
+
+
+def cheap_config(**search: object) -> Config:
+    """Return a configuration with a small space, one dimension of it logarithmic."""
+    space = {
+        "density": {"low": 0.01, "high": 0.5},
+        "input_scaling": {"low": 0.01, "high": 10.0, "log": True},
+        "leak": {"low": 0.1, "high": 1.0},
+    }
+    settings = {"population": 7, "generations": 6, "density_weight": 2.0, "space": space, **search}
+    return parse_config({"run": {"seed": 3, "progress": False}, "search": settings}, "(of a test)")
+
+
+class CheapFitness:
+    """A smooth error; candidates of a high leak fail. Counts its calls."""
+
+    def __init__(self, config: Config, pause: float = 0.0) -> None:
+        self.config, self.pause, self.calls = config, pause, 0
+
+    def __call__(self, values: Values) -> Evaluation:
+        self.calls += 1
+        time.sleep(self.pause)
+        return judge(self.measure, values, self.config.search, float(values["density"]))
+
+    def measure(self, values: Values) -> tuple[float, float]:
+        if values["leak"] > 0.8:
+            raise CandidateError(f"leak {values['leak']:.3f} is too high for this test")
+        error = (values["density"] - 0.2) ** 2 + np.log10(values["input_scaling"]) ** 2 + 0.01
+        return float(error), float(1 / (1 + error))
+
+
+class KilledAtCall(CheapFitness):
+    """Ends its process with kill -9, or sends it SIGUSR1, at a call of the given number."""
+
+    def __init__(self, config: Config, call: int, number: int) -> None:
+        super().__init__(config)
+        self.call, self.number = call, number
+
+    def __call__(self, values: Values) -> Evaluation:
+        if self.calls + 1 == self.call:
+            os.kill(os.getpid(), self.number)
+        return super().__call__(values)
+
+
+def main() -> int:
+    """Run: folder [kill|stop call-number]; with mpirun, over its ranks."""
+    from rcdp_hpc.runtime.world import connect
+
+    folder, *order = sys.argv[1:]
+    config = cheap_config()
+    comm = connect()
+    signals.install()
+    fitness = CheapFitness(config)
+    if order and comm.rank == comm.size - 1:
+        number = signal.SIGKILL if order[0] == "kill" else signal.SIGUSR1
+        fitness = KilledAtCall(config, int(order[1]), number)
+    try:
+        run_search(config, comm, fitness, Path(folder))
+    except RcdpError as error:
+        print(f"rank {comm.rank}: {type(error).__name__}: {error}", flush=True)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

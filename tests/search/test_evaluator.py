@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import signal
+import threading
+
+import numpy as np
+import pytest
+from search.cheap import CheapFitness, cheap_config
+
+from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.search.candidate import Evaluation
+from rcdp_hpc.search.evaluator import Evaluator
+from rcdp_hpc.search.space import searched_space
+
+CONFIG = cheap_config()
+SPACE = searched_space(CONFIG.search)
+VALUES = np.array([[0.1, 1.0, 0.5], [0.2, 1.0, 0.9], [0.3, 2.0, 0.4], [0.4, 0.5, 0.2], [0.2, 1.0, 0.3]])
+
+
+def test_results_come_in_the_order_of_the_candidates():
+    found = Evaluator(SingleProcess(), CheapFitness(CONFIG), SPACE).evaluate(VALUES)
+    direct = [CheapFitness(CONFIG)(SPACE.named(row)) for row in VALUES]
+    assert [(f.fitness, f.reason) for f in found] == [(d.fitness, d.reason) for d in direct]
+    assert found[1].reason.startswith("leak 0.9")
+
+
+class Ranks:
+    """Ranks as threads of this process, meeting at barriers: the evaluator's view of a communicator."""
+
+    def __init__(self, size: int) -> None:
+        self.barrier, self.board = threading.Barrier(size, timeout=20), [None] * size
+        self.members = [self.Member(self, rank, size) for rank in range(size)]
+
+    class Member(SingleProcess):
+        kind = "mpi"
+
+        def __init__(self, ranks: Ranks, rank: int, size: int) -> None:
+            self.ranks, self.rank, self.size = ranks, rank, size
+
+        def allgather(self, value):
+            self.ranks.board[self.rank] = value
+            self.ranks.barrier.wait()
+            found = list(self.ranks.board)
+            self.ranks.barrier.wait()
+            return found
+
+        def scatter_rows(self, rows, columns):
+            rows = self.allgather(rows)[0]
+            bounds = np.arange(self.size + 1) * len(rows) // self.size
+            return rows[bounds[self.rank] : bounds[self.rank + 1]].reshape(-1, columns)
+
+        def gather_rows(self, rows):
+            found = np.concatenate(self.allgather(rows))
+            return found if self.rank == 0 else None
+
+    def run(self, work):
+        results: list = [None] * len(self.members)
+
+        def one(rank: int) -> None:
+            try:
+                results[rank] = work(self.members[rank])
+            except Exception as error:
+                results[rank] = error
+
+        threads = [threading.Thread(target=one, args=(rank,)) for rank in range(len(self.members))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return results
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 7])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_any_number_of_ranks_gives_the_same(size, count):
+    def work(comm):
+        return Evaluator(comm, CheapFitness(CONFIG), SPACE).evaluate(VALUES[:count] if comm.is_root else None)
+
+    found, *others = Ranks(size).run(work)
+    assert others == [None] * (size - 1)
+    alone = Evaluator(SingleProcess(), CheapFitness(CONFIG), SPACE).evaluate(VALUES[:count])
+    assert [(f.fitness, f.reason) for f in found] == [(a.fitness, a.reason) for a in alone]
+    assert len({f.rank for f in found}) == min(size, count)
+
+
+def test_an_error_of_one_rank_is_raised_on_all():
+    def work(comm):
+        def fitness(values):
+            if comm.rank == 2:
+                raise StageFailedError("the disk is full")
+            return Evaluation(1, 1, 1)
+
+        return Evaluator(comm, fitness, SPACE).evaluate(VALUES if comm.is_root else None)
+
+    for error in Ranks(3).run(work):
+        assert isinstance(error, StageFailedError)
+        assert str(error) == "rank 2: the disk is full"
+
+
+def test_a_stop_signal_leaves_the_rest_pending():
+    fitness = CheapFitness(CONFIG)
+
+    def stopping(values):
+        if fitness.calls == 1:
+            signals._remember(signal.SIGUSR1, None)
+        return fitness(values)
+
+    found = Evaluator(SingleProcess(), stopping, SPACE).evaluate(VALUES)
+    assert [evaluation is None for evaluation in found] == [False, False, True, True, True]
+
+
+def test_progress_counts_every_candidate_once():
+    advanced = []
+    Evaluator(SingleProcess(), CheapFitness(CONFIG), SPACE, advanced.append).evaluate(VALUES)
+    assert sum(advanced) == len(VALUES)

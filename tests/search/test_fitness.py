@@ -1,0 +1,146 @@
+"""ReservoirFitness on real reservoirs, small ones."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from rcdp_hpc.config import Config, parse_config
+from rcdp_hpc.reservoir.ridge import one_hot
+from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.search.data import FitnessData, fitness_rows
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.fitness import ReservoirFitness, judge_scores
+from rcdp_hpc.search.history import read_history
+
+
+def config_of(**search: object) -> Config:
+    tree = {
+        "reservoir": {"nodes": 40, "kernel": "dense-fp32", "batch_rows": 64},
+        "search": {"density_weight": 3.0, "density_target": 0.1, "epochs": 3, **search},
+        "training": {"outputs": 16, "hidden": 16, "batch": 32},
+    }
+    return parse_config(tree, "(of a test)")
+
+
+@pytest.fixture(scope="module")
+def data() -> FitnessData:
+    digits = load_digits()
+    x = (digits.images / 16).astype(np.float32)
+    y = digits.target.astype(np.int64)
+    return FitnessData(x[:600], y[:600], x[600:900], y[600:900], 10)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with limit_threads(1):
+        yield
+
+
+VALUES = {"density": 0.2, "spectral_radius": 0.8, "input_scaling": 0.5, "leak": 0.7}
+
+
+def test_ridge_fitness_is_that_of_normal_equations_on_the_states(data):
+    config = config_of()
+    found = ReservoirFitness(config, data)(VALUES)
+    chosen = config.reservoir.model_copy(update=VALUES)
+    reservoir = Reservoir(chosen, 8)
+    train = reservoir.compute(data.x_train).numpy().astype(np.float64)
+    validation = reservoir.compute(data.x_val).numpy().astype(np.float64)
+    targets = one_hot(data.y_train, 10).astype(np.float64)
+    centred = train - train.mean(axis=0)
+    gram = centred.T @ centred + config.search.ridge_penalty * len(train) * np.eye(40)
+    weights = np.linalg.solve(gram, centred.T @ (targets - targets.mean(axis=0)))
+    scores = (validation - train.mean(axis=0)) @ weights + targets.mean(axis=0)
+    error = np.mean((scores - one_hot(data.y_val, 10)) ** 2)
+    assert found.error == pytest.approx(error, rel=1e-4)
+    assert found.accuracy == pytest.approx(np.mean(scores.argmax(axis=1) == data.y_val), abs=0.01)
+    assert found.fitness == 1 / found.error - 3.0 * (0.2 - 0.1) ** 2
+    assert found.accuracy > 0.5
+    assert found.seconds > 0
+
+
+def test_the_same_candidate_gives_the_same_bits(data):
+    fitness = ReservoirFitness(config_of(), data)
+    first = fitness(VALUES)
+    fitness({**VALUES, "leak": 0.2})
+    again = fitness(VALUES)
+    assert (first.fitness, first.error, first.accuracy) == (again.fitness, again.error, again.accuracy)
+
+
+def test_trained_fitness_depends_on_the_readouts_values(data):
+    fitness = ReservoirFitness(config_of(evaluation="train"), data)
+    readout = {"learning_rate": 3e-3, "relu_slope": 0.1, "hidden": 24}
+    first, again = fitness({**VALUES, **readout}), fitness({**VALUES, **readout})
+    assert first.reason is None
+    assert (first.fitness, first.accuracy) == (again.fitness, again.accuracy)
+    assert first.accuracy > 0.3
+    for change in ({"learning_rate": 1e-5}, {"relu_slope": 0.5}, {"hidden": 12}):
+        assert fitness({**VALUES, **readout, **change}).error != first.error
+
+
+def test_a_learning_rate_that_explodes_is_a_failed_candidate_not_an_end(data):
+    found = ReservoirFitness(config_of(evaluation="train"), data)({**VALUES, "learning_rate": 10.0, "relu_slope": 0.9})
+    assert found.reason is not None or np.isfinite(found.fitness)
+
+
+def test_a_reservoir_without_a_cycle_fails_with_its_reason(data):
+    found = ReservoirFitness(config_of(), data)({**VALUES, "density": 0.0007})
+    assert found.fitness == -np.inf
+    assert "cycle" in found.reason
+
+
+def test_rows_that_are_not_numbers_fail_every_candidate(data):
+    spoiled = data.x_train.copy()
+    spoiled[3] = np.nan
+    broken = FitnessData(spoiled, data.y_train, data.x_val, data.y_val, 10)
+    assert "not finite" in ReservoirFitness(config_of(), broken)(VALUES).reason
+
+
+def test_accuracy_and_error_of_scores_by_hand():
+    scores = np.array([[1.0, 0.0], [0.25, 0.75], [0.5, 0.0]], dtype=np.float32)
+    error, accuracy = judge_scores(scores, np.array([0, 0, 1]))
+    assert error == pytest.approx((0 + 0.75**2 * 2 + 0.25 + 1) / 6)
+    assert accuracy == pytest.approx(1 / 3)
+
+
+def test_a_search_over_reservoirs_improves_and_records(data, tmp_path):
+    space = {"density": {"low": 0.02, "high": 0.5}, "input_scaling": {"low": 0.01, "high": 2.0, "log": True}}
+    config = config_of(population=4, generations=3, space=space)
+    best = run_search(config, SingleProcess(), ReservoirFitness(config, data), tmp_path, fingerprint=data.fingerprint())
+    lines = read_history(tmp_path / "history.jsonl")
+    first = [line["fitness"] for line in lines if line["generation"] == 1]
+    assert best.fitness >= max(first)
+    assert len(lines) == 12
+
+
+class Shards:
+    """What `fitness_rows` uses of a ShardSet."""
+
+    classes = ("a", "b")
+
+    def rows(self, split: str) -> int:
+        return {"train": 50, "validation": 20}[split]
+
+    def read(self, split: str, start: int, stop: int) -> SimpleNamespace:
+        x = np.full((stop - start, 3), len(split), np.float32)
+        return SimpleNamespace(x=x, y=np.arange(start, stop, dtype=np.int32))
+
+
+def test_fitness_rows_are_the_first_and_read_only():
+    found = fitness_rows(Shards(), config_of(train_rows=10, validation_rows=100), SingleProcess())
+    assert (found.x_train.shape, found.x_val.shape, found.classes) == ((10, 3), (20, 3), 2)
+    assert found.y_train.tolist() == list(range(10))
+    assert found.y_val.dtype == np.int64
+    with pytest.raises(ValueError, match="read-only"):
+        found.x_train[0] = 1
+
+
+def test_fingerprint_tells_rows_apart(data):
+    other = FitnessData(data.x_train[:-1], data.y_train[:-1], data.x_val, data.y_val, 10)
+    assert data.fingerprint() == data.fingerprint() != other.fingerprint()

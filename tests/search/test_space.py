@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from search.cheap import cheap_config
+
+from rcdp_hpc.config import RangeSection, SpaceSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.search.space import READOUT_KEYS, Space, with_values
+
+
+def space_of(evaluation: str = "train", **ranges: dict) -> Space:
+    return Space.from_config(SpaceSection(**ranges), evaluation)
+
+
+def test_dimensions_keep_the_order_of_the_section_whatever_was_written_first():
+    space = space_of(leak={"low": 0.1, "high": 1}, density={"low": 0.1, "high": 0.2})
+    assert space.names == ("density", "leak")
+
+
+def test_logarithmic_and_whole_dimensions():
+    space = space_of(learning_rate={"low": 1e-4, "high": 1e-2, "log": True}, hidden={"low": 8, "high": 64, "log": True})
+    np.testing.assert_allclose(space.lower, [-4, np.log10(8)])
+    np.testing.assert_allclose(space.upper, [-2, np.log10(64)])
+    assert space.decode([-3, np.log10(16.5)]) == {"learning_rate": pytest.approx(1e-3), "hidden": 17}
+    assert isinstance(space.decode([-3, 1.5])["hidden"], int)
+    assert space.decode([-99, 99]) == {"learning_rate": 1e-4, "hidden": 64}
+
+
+@given(st.floats(1e-6, 10), st.floats(1e-6, 100), st.booleans(), st.booleans(), st.floats(0, 1), st.floats(-1e3, 1e3))
+@settings(max_examples=200, deadline=None)
+def test_decoded_values_stay_within_bounds(low, width, log, integer, share, outside):
+    # input_scaling accepts any value in (0, 100]
+    bounds = {"low": low, "high": min(low + width, 100.0), "log": log, "integer": integer}
+    try:
+        space = space_of(input_scaling=bounds)
+    except InputError:
+        # no two whole numbers between the bounds, or 0 the lower of them
+        assert integer
+        return
+    inside = float(space.lower[0] + share * (space.upper[0] - space.lower[0]))
+    for position in (inside, outside):
+        value = space.decode([position])["input_scaling"]
+        assert RangeSection(**bounds).low <= value <= bounds["high"]
+        assert isinstance(value, int) == integer
+    if not integer:
+        expected = 10**inside if log else inside
+        assert space.decode([inside])["input_scaling"] == pytest.approx(expected)
+
+
+def test_an_empty_space_is_refused():
+    with pytest.raises(InputError, match=r"search\.space is empty"):
+        space_of()
+
+
+@pytest.mark.parametrize("name", READOUT_KEYS)
+def test_readout_dimensions_need_a_trained_readout(name):
+    ranges = {name: {"low": 0.1, "high": 0.5} if name != "hidden" else {"low": 8, "high": 16}}
+    space_of("train", **ranges)
+    with pytest.raises(InputError, match=rf"search.space.{name}.*search.evaluation"):
+        space_of("ridge", **ranges)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "side"),
+    [
+        ("density", 0.1, 1.5, "high = 1.5"),
+        ("density", 0.0, 0.5, "low = 0"),
+        ("leak", 0.5, 2, "high = 2"),
+        ("relu_slope", 0, 1, "high = 1"),
+        ("hidden", 0, 8, "low = 0"),
+    ],
+)
+def test_bounds_beyond_those_of_the_key_are_named(name, low, high, side):
+    with pytest.raises(InputError, match=rf"search.space.{name}: {side}"):
+        space_of(**{name: {"low": low, "high": high}})
+
+
+def test_too_few_whole_numbers():
+    with pytest.raises(InputError, match="fewer than two whole numbers"):
+        space_of(hidden={"low": 7.2, "high": 8.9})
+
+
+def test_values_go_into_their_sections():
+    config = with_values(cheap_config(), {"density": 0.3, "hidden": 7})
+    assert (config.reservoir.density, config.training.hidden) == (0.3, 7)
