@@ -1,4 +1,5 @@
 import gzip
+import logging
 import struct
 
 import numpy as np
@@ -10,7 +11,9 @@ from rcdp_hpc.data.prepare import prepare_shards
 
 def idx_bytes(array: np.ndarray) -> bytes:
     """The IDX format, written from its description alone."""
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    return (
+        bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    )
 
 
 def write_idx(path, array):
@@ -30,6 +33,12 @@ def uneven_data(counts=(60, 30, 12), shape=(4, 3), seed=0):
     y = generator.permutation(np.repeat(np.arange(len(counts)), counts))
     x = generator.normal(size=(len(y), *shape)).astype(np.float32) + y.reshape(-1, *(1,) * len(shape))
     return x.astype(np.float32), y
+
+
+@pytest.fixture(autouse=True)
+def _log_is_heard(monkeypatch):
+    """The command line, tested elsewhere in this process, keeps the package's messages to itself."""
+    monkeypatch.setattr(logging.getLogger("rcdp_hpc"), "propagate", True)
 
 
 @pytest.fixture

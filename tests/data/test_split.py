@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ def labels(counts, seed=0):
     return np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
 
 
-@given(st.lists(st.integers(4, 60), min_size=2, max_size=6), st.floats(0.05, 0.5), st.floats(0.05, 0.5), st.integers(0, 9))
+@given(
+    st.lists(st.integers(4, 60), min_size=2, max_size=6), st.floats(0.05, 0.5), st.floats(0.05, 0.5), st.integers(0, 9)
+)
 def test_split_is_complete_disjoint_and_stratified(counts, validation, test, seed):
     y = labels(counts)
     split = split_indices(y, validation, test, seed)
@@ -129,6 +132,6 @@ def test_slabs_are_disjoint_complete_and_equal(rows, size):
     bounds = [slab_bounds(rows, rank, size) for rank in range(size)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == rows
-    assert all(low[1] == high[0] for low, high in zip(bounds, bounds[1:], strict=False))
+    assert all(low[1] == high[0] for low, high in pairwise(bounds))
     sizes = [stop - start for start, stop in bounds]
     assert max(sizes) - min(sizes) <= 1

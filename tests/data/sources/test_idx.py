@@ -75,7 +75,10 @@ def test_of_plain_and_gzipped_the_plain_one_is_read(folder):
         (lambda f: (f / "other-train-labels-idx1-ubyte").touch(), ["several", "other-train"]),
         (lambda f: write_idx(f / "train-labels-idx1-ubyte", [1, 2]), ["fewer labels", "2 labels", "6 images"]),
         (lambda f: write_idx(f / "train-labels-idx1-ubyte", [1] * 9), ["more labels", "9 labels"]),
-        (lambda f: write_idx(f / "train-labels-idx1-ubyte", np.zeros((6, 2, 3))), ["magic", "0x00000803", "0x00000801"]),
+        (
+            lambda f: write_idx(f / "train-labels-idx1-ubyte", np.zeros((6, 2, 3))),
+            ["magic", "0x00000803", "0x00000801"],
+        ),
         (lambda f: write_idx(f / "train-images-idx3-ubyte.gz", [1, 2]), ["magic", "0x00000801", "0x00000803"]),
         (lambda f: write_idx(f / "t10k-labels-idx1-ubyte.gz", [9, 4]), ["'4'", "row 1", "training labels"]),
         (lambda f: write_idx(f / "t10k-images-idx3-ubyte", np.zeros((2, 5, 5))), ["5x5", "2x3"]),
@@ -101,7 +104,7 @@ def test_one_class_only(folder):
 def test_missing_folder_and_missing_path(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such folder"):
         read(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="data.path is empty"):
+    with pytest.raises(InputError, match=r"data\.path is empty"):
         open_source(DataSection(source="mnist"))
     with pytest.raises(InputError, match="no such file"):
         read_labels(tmp_path / "nowhere.gz")
@@ -141,9 +144,10 @@ def test_any_other_length_is_refused_and_both_lengths_told(array, data):
 @given(st.binary(max_size=64))
 def test_arbitrary_bytes_never_do_more_than_raise_an_input_error(data):
     try:
-        assert idx_bytes(parse_idx(data, HERE)) == data
-    except InputError as error:
-        assert "some-file" in str(error)
+        array = parse_idx(data, HERE)
+    except InputError:
+        return
+    assert idx_bytes(array) == data
 
 
 def test_a_huge_shape_in_the_header_takes_no_memory():
