@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import Config, ReservoirSection, TrainingSection
+from rcdp_hpc.config import Config, TrainingSection
 from rcdp_hpc.reservoir.ridge import GramSums, one_hot, solve
 from rcdp_hpc.reservoir.sequence import as_sequences, sequence_shape
-from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.reservoir.states import Reservoir, kept_steps
 from rcdp_hpc.search.candidate import Evaluation, judge
 from rcdp_hpc.search.data import FitnessData
 from rcdp_hpc.search.space import Values, with_values
@@ -31,11 +32,17 @@ class ReservoirFitness:
         ``reservoir.kernel`` must be chosen already, not "auto".
     data : FitnessData
         The rows that candidates are fitted to and judged by.
+
+    Raises
+    ------
+    InputError
+        If the samples cannot drive the reservoir, or have fewer steps than states are to be kept.
     """
 
     def __init__(self, config: Config, data: FitnessData) -> None:
         self.config, self.data = config, data
-        _, self.features = sequence_shape(data.x_train.shape[1:], config.reservoir.sequence)
+        steps, self.features = sequence_shape(data.x_train.shape[1:], config.reservoir.sequence)
+        kept_steps(steps, config.reservoir.states)
 
     def __call__(self, values: Values) -> Evaluation:
         """Evaluate the candidate with these values."""
@@ -53,30 +60,26 @@ class ReservoirFitness:
         chosen = with_values(self.config, values)
         reservoir = Reservoir(chosen.reservoir, self.features, chosen.reservoir.kernel)
         if chosen.search.evaluation == "ridge":
-            return self._by_ridge(reservoir, chosen.reservoir)
+            return self._by_ridge(reservoir)
         return self._by_training(reservoir, chosen.training)
 
-    def _by_ridge(self, reservoir: Reservoir, section: ReservoirSection) -> tuple[float, float]:
+    def _by_ridge(self, reservoir: Reservoir) -> tuple[float, float]:
         data = self.data
         sums = GramSums(reservoir.width, data.classes)
-        for rows in _blocks(len(data.x_train), section.batch_rows):
-            states = reservoir.states(as_sequences(data.x_train[rows], section.sequence))
+        for rows, states in _states(reservoir, data.x_train):
             sums.add(states, one_hot(data.y_train[rows], data.classes))
         readout = solve(sums, self.config.search.ridge_penalty)
-        scores = [
-            readout.predict(reservoir.states(as_sequences(data.x_val[rows], section.sequence)))
-            for rows in _blocks(len(data.x_val), section.batch_rows)
-        ]
-        return judge_scores(np.concatenate(scores), data.y_val)
+        scores = np.concatenate([readout.predict(states) for _, states in _states(reservoir, data.x_val)])
+        return judge_scores(scores, data.y_val)
 
     def _by_training(self, reservoir: Reservoir, training: TrainingSection) -> tuple[float, float]:
         from rcdp_hpc.training.readout import fit_readout
 
         data = self.data
         probabilities = fit_readout(
-            reservoir.compute(data.x_train),
+            _all_states(reservoir, data.x_train),
             torch.tensor(data.y_train, dtype=torch.int64),
-            reservoir.compute(data.x_val),
+            _all_states(reservoir, data.x_val),
             training=training,
             classes=data.classes,
             epochs=self.config.search.epochs,
@@ -98,6 +101,18 @@ def judge_scores(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> t
     return float(np.mean(np.square(difference))), float(np.mean(scores.argmax(axis=1) == labels))
 
 
-def _blocks(rows: int, size: int) -> Iterator[slice]:
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
+def _states(reservoir: Reservoir, x: NDArray[Any]) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yield rows and their states, in fixed blocks."""
+    section = reservoir.settings
+    for start in range(0, len(x), section.batch_rows):
+        rows = slice(start, min(start + section.batch_rows, len(x)))
+        block = x[rows].copy()  # the shared rows are read-only, which torch has no notion of
+        yield rows, reservoir.states(as_sequences(block, section.sequence))
+
+
+def _all_states(reservoir: Reservoir, x: NDArray[Any]) -> torch.Tensor:
+    """Return the states of all rows, shape (rows, kept * nodes)."""
+    found = torch.empty((len(x), reservoir.width), dtype=reservoir.dtype)
+    for rows, states in _states(reservoir, x):
+        found[rows] = states
+    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import sys
 import tomllib
@@ -266,6 +268,23 @@ def test_a_search_where_everything_fails_says_why(tmp_path):
 
     with pytest.raises(StageFailedError, match=r"every candidate.*no cycle"):
         run_search(config, SingleProcess(), fitness, tmp_path)
+
+
+@pytest.mark.parametrize("call", [1, 4, 7])
+def test_a_full_disk_is_explained_and_loses_nothing(tmp_path, straight, call, monkeypatch):
+    """Each generation flushes two files: the history and the checkpoint."""
+    calls = []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) == call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StageFailedError, match="no room left"):
+        search(tmp_path)
+    search(tmp_path)
+    assert outcome(tmp_path) == straight
 
 
 def test_nothing_to_search(tmp_path):

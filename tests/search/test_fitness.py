@@ -9,6 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from rcdp_hpc.config import Config, parse_config
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.ridge import one_hot
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import SingleProcess
@@ -33,6 +34,8 @@ def data() -> FitnessData:
     digits = load_digits()
     x = (digits.images / 16).astype(np.float32)
     y = digits.target.astype(np.int64)
+    for array in (x, y):
+        array.flags.writeable = False  # as in memory that ranks share
     return FitnessData(x[:600], y[:600], x[600:900], y[600:900], 10)
 
 
@@ -50,8 +53,8 @@ def test_ridge_fitness_is_that_of_normal_equations_on_the_states(data):
     found = ReservoirFitness(config, data)(VALUES)
     chosen = config.reservoir.model_copy(update=VALUES)
     reservoir = Reservoir(chosen, 8)
-    train = reservoir.compute(data.x_train).numpy().astype(np.float64)
-    validation = reservoir.compute(data.x_val).numpy().astype(np.float64)
+    train = reservoir.compute(data.x_train.copy()).numpy().astype(np.float64)
+    validation = reservoir.compute(data.x_val.copy()).numpy().astype(np.float64)
     targets = one_hot(data.y_train, 10).astype(np.float64)
     centred = train - train.mean(axis=0)
     gram = centred.T @ centred + config.search.ridge_penalty * len(train) * np.eye(40)
@@ -93,6 +96,13 @@ def test_a_reservoir_without_a_cycle_fails_with_its_reason(data):
     found = ReservoirFitness(config_of(), data)({**VALUES, "density": 0.0007})
     assert found.fitness == -np.inf
     assert "cycle" in found.reason
+
+
+def test_more_states_than_steps_is_the_users_error_not_the_candidates(data):
+    config = config_of()
+    config.reservoir.states = 9  # the digits have 8 rows
+    with pytest.raises(InputError, match="states"):
+        ReservoirFitness(config, data)
 
 
 def test_rows_that_are_not_numbers_fail_every_candidate(data):
