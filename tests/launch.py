@@ -26,6 +26,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         OMP_NUM_THREADS="1",
         OMPI_ALLOW_RUN_AS_ROOT="1",
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+        # More ranks than cores: a rank that waits gives its core to one that works.
+        OMPI_MCA_mpi_yield_when_idle="1",
     )
     return {**env, **(extra or {})}
 

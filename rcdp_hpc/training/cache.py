@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.reservoir.sequence import as_sequences
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.progress import Progress
@@ -68,18 +67,13 @@ def cache_states(
     CachedStates
     """
     rows = pieces[-1][1] - pieces[0][0]
-    states = torch.empty((rows, reservoir.output_size), dtype=reservoir.dtype, device=reservoir.device)
+    states = torch.empty((rows, reservoir.width), dtype=reservoir.dtype, device=reservoir.device)
     labels = torch.empty(rows, dtype=torch.int64, device=reservoir.device)
-    first, size = pieces[0][0], reservoir.section.batch_rows
+    first, size = pieces[0][0], reservoir.settings.batch_rows
     for start, stop in ((low, min(low + size, end)) for begin, end in pieces for low in range(begin, end, size)):
         block = shards.read(split, start, stop)
         place = slice(start - first, stop - first)
-        inputs = torch.from_numpy(as_sequences(block.x, reservoir.section.sequence)).to(reservoir.device)
-        states[place] = reservoir.states(inputs)
-        if not torch.isfinite(states[place]).all():
-            raise DataDamagedError(
-                f"the {split} rows {start} to {stop} gave states that are not finite: run `rcdp verify`."
-            )
+        reservoir.states(as_sequences(block.x, reservoir.settings.sequence), out=states[place])
         labels[place] = torch.from_numpy(block.y).to(torch.int64)
         progress.advance(stop - start)
     return CachedStates(states, labels, first)

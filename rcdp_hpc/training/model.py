@@ -48,8 +48,8 @@ class TrainedModel:
         self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
         self.device = device or torch.device("cpu")
         _, features = sequence_shape(sample_shape, reservoir.sequence)
-        self.reservoir = Reservoir(reservoir, features, reservoir.kernel, device=self.device)
-        self.network = build_network(training, self.reservoir.output_size, len(classes), seed=0).to(self.device)
+        self.reservoir = Reservoir(reservoir, features, reservoir.kernel, device=str(self.device))
+        self.network = build_network(training, self.reservoir.width, len(classes), seed=0).to(self.device)
         self.network.load_state_dict(weights)
         self.network.eval()
 
@@ -123,7 +123,7 @@ class TrainedModel:
         """
         if samples.shape[1:] != self.sample_shape:
             raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
-        size = self.reservoir.section.batch_rows
+        size = self.reservoir.settings.batch_rows
         parts = [self._block(samples[start : start + size], scaled) for start in range(0, len(samples), size)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
@@ -131,7 +131,7 @@ class TrainedModel:
         values = samples.astype(np.float32)
         if not scaled:
             values *= np.float32(self.scale)
-        inputs = torch.from_numpy(as_sequences(values, self.reservoir.section.sequence)).to(self.device)
         with torch.no_grad():
-            scores = self.network(self.reservoir.states(inputs).float())
+            states = self.reservoir.states(as_sequences(values, self.reservoir.settings.sequence))
+            scores = self.network(states.float())
             return np.asarray(torch.softmax(scores, 1).cpu().numpy())

@@ -127,7 +127,7 @@ def _prepare_trainer(config: Config, comm: Communicator, shards: ShardSet, paral
 
 def _build_reservoir(config: Config, shards: ShardSet) -> Reservoir:
     _, features = sequence_shape(shards.sample_shape, config.reservoir.sequence)
-    return Reservoir(config.reservoir, features, config.reservoir.kernel, device=device())
+    return Reservoir(config.reservoir, features, config.reservoir.kernel, device=str(device()))
 
 
 def device() -> torch.device:

@@ -1,0 +1,255 @@
+"""The whole package on real ranks: same answers for any number of them, stops, kills and resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from launch import BIN, finish, mpirun, rcdp, run_ranks, start_ranks
+
+pytestmark = pytest.mark.mpi
+
+SMALL = [
+    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.population=6", "search.generations=3",
+    "search.train_rows=300", "search.validation_rows=100", "training.epochs=4", "training.hidden=16",
+    "training.outputs=16", "training.dropout=0.2", "training.threads=1",
+]  # fmt: skip
+
+
+def settings(*extra: str) -> list[str]:
+    return [part for value in (*SMALL, *extra) for part in ("--set", value)]
+
+
+def run(ranks: int, out: Path, *extra: str, stage: str = "run", timeout: float = 180) -> str:
+    done = run_ranks(ranks, rcdp(stage, "digits", "--out", str(out), *settings(*extra)), timeout=timeout)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def history(out: Path) -> list[dict]:
+    """The search's history without what may differ between runs."""
+    return [
+        {key: value for key, value in line.items() if key != "timing"} for line in lines(out / "search/history.jsonl")
+    ]
+
+
+def curve(out: Path) -> np.ndarray:
+    names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    return np.array([[line[name] for name in names] for line in lines(out / "train/metrics.jsonl")])
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out / "train/last.pt", weights_only=True)["trainer"]["network"]
+
+
+def shard_digests(out: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / "shards").glob("*.h5"))}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    """A run of one rank with the global batch of the others."""
+    out = tmp_path_factory.mktemp("alone")
+    run(1, out, "training.batch=48")
+    return out
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_any_number_of_ranks_gives_the_answers_of_one(ranks, alone, tmp_path):
+    output = run(ranks, tmp_path, f"training.batch={48 // ranks}")
+    assert output.count("test accuracy") == 1
+    assert shard_digests(tmp_path) == shard_digests(alone)
+    assert history(tmp_path) == history(alone)
+    np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=2e-3, atol=2e-3)
+    one, many = (json.loads((out / "report/summary.json").read_text()) for out in (alone, tmp_path))
+    assert many["test"]["samples"] == one["test"]["samples"]
+    timings = [line["timing"]["rank"] for line in lines(tmp_path / "search/history.jsonl")]
+    assert set(timings) - {None} == set(range(ranks))
+    assert set(many["ranks"].values()) == {ranks}
+
+
+def test_a_process_without_launcher_does_it_all(alone, tmp_path):
+    run(0, tmp_path, "training.batch=48")
+    assert history(tmp_path) == history(alone)
+    np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-6, atol=1e-7)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    """A longer training on two ranks that nobody disturbed."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    run(2, out, *LONGER, "search.generations=0")
+    return out
+
+
+LONGER = ("training.epochs=30", "training.patience=30", "training.checkpoint_seconds=0.3", "training.batch=16")
+
+
+def test_the_same_ranks_repeat_to_the_bit(undisturbed, tmp_path):
+    run(2, tmp_path, *LONGER, "search.generations=0")
+    assert_same_training(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL])
+def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_path):
+    command = rcdp("run", "digits", "--out", str(tmp_path), *settings(*LONGER, "search.generations=0"))
+    process = start_ranks(2, command, options=["--mca", "odls_base_sigkill_timeout", "20"])
+    wait_for(lambda: (tmp_path / "train/metrics.jsonl").exists() and len(lines(tmp_path / "train/metrics.jsonl")) >= 4)
+    if number == signal.SIGKILL:
+        os.killpg(process.pid, number)
+        kill_ranks(tmp_path)
+    else:
+        process.send_signal(number)
+    done = finish(process, 60)
+    state = json.loads((tmp_path / "state/train.json").read_text())
+    if number == signal.SIGUSR1:
+        assert done.returncode == 75, done.stdout
+        assert done.stdout.count("the checkpoint is written") == 1
+    assert done.returncode != 0
+    assert state["status"] == ("running" if number == signal.SIGKILL else "stopped"), done.stdout
+    output = run(2, tmp_path, *LONGER, "search.generations=0")
+    assert "going on from epoch" in output
+    if number == signal.SIGKILL:
+        assert output.count("which is gone") == 1
+    assert_same_training(tmp_path, undisturbed)
+
+
+def assert_same_training(out: Path, other: Path) -> None:
+    ours, theirs = weights(out), weights(other)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    np.testing.assert_array_equal(curve(out), curve(other))
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def kill_ranks(out: Path) -> None:
+    """Kill what a killed mpirun leaves behind: ranks are in process groups of their own."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and str(out).encode() in _command_line(process):
+            os.kill(int(process.name), signal.SIGKILL)
+
+
+def _command_line(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_search_killed_in_the_middle_ends_equal(alone, tmp_path):
+    extra = ("training.batch=48",)
+    run(2, tmp_path, *extra, stage="prepare")
+    process = start_ranks(2, rcdp("search", "--out", str(tmp_path)))
+    wait_for(lambda: (tmp_path / "search/history.jsonl").exists())
+    os.killpg(process.pid, signal.SIGKILL)
+    kill_ranks(tmp_path)
+    finish(process, 30)
+    done = run_ranks(3, rcdp("search", "--out", str(tmp_path)))
+    assert done.returncode == 0, done.stdout
+    assert history(tmp_path) == history(alone)
+
+
+def test_stages_one_by_one_give_the_same_as_all_in_one(alone, tmp_path):
+    for stage in ("prepare", "search", "train", "evaluate"):
+        run(1, tmp_path, "training.batch=48", stage=stage)
+    assert history(tmp_path) == history(alone)
+    np.testing.assert_array_equal(curve(tmp_path), curve(alone))
+
+
+@pytest.mark.horovodrun
+@pytest.mark.parametrize("controller", ["--gloo", "--mpi"])
+def test_horovodrun_trains_on_both_controllers(controller, tmp_path):
+    command = [str(BIN / "horovodrun"), controller, "-np", "2"]
+    if controller == "--mpi":
+        # Horovod's own default is in Open MPI 4's spelling.
+        command += ["--binding-args=--bind-to none --map-by slot:OVERSUBSCRIBE"]
+    done = run_ranks(0, [*command, *rcdp("run", "digits", "--out", str(tmp_path), *settings("search.generations=0"))])
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("test accuracy") == 1
+    assert len(lines(tmp_path / "train/metrics.jsonl")) == 4
+
+
+@pytest.mark.horovodrun
+def test_the_search_under_horovodruns_gloo_says_which_launcher_it_needs(tmp_path):
+    command = [
+        str(BIN / "horovodrun"),
+        "--gloo",
+        "-np",
+        "2",
+        *rcdp("run", "digits", "--out", str(tmp_path), *settings()),
+    ]
+    done = run_ranks(0, command)
+    assert done.returncode != 0
+    assert done.stdout.count("Start it with mpirun") == 1
+    assert not (tmp_path / "search/history.jsonl").exists()
+
+
+def test_a_directory_in_use_is_refused_by_one_message(tmp_path):
+    from rcdp_hpc.runtime.lock import RunLock
+
+    with RunLock(tmp_path / "lock"):
+        done = run_ranks(2, rcdp("prepare", "digits", "--out", str(tmp_path)))
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("is in use by process") == 1
+
+
+def test_more_ranks_than_rows_is_refused(tmp_path):
+    generator = np.random.default_rng(0)
+    np.savez(tmp_path / "tiny.npz", x=generator.random((12, 6)), y=np.arange(12) % 2)
+    extra = ("data.source=npz", f"data.path={tmp_path / 'tiny.npz'}", "data.keep=[]", "data.validation_fraction=0.3",
+             "data.test_fraction=0.4", "reservoir.states=1", "reservoir.sequence=rows", "search.generations=0")  # fmt: skip
+    done = run_ranks(7, rcdp("run", "digits", "--out", str(tmp_path / "run"), *settings(*extra)))
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("start at most") == 1
+
+
+def test_an_unexpected_failure_of_one_rank_ends_all_and_names_it(tmp_path):
+    code = (
+        "import sys, rcdp_hpc.cli as cli, rcdp_hpc.pipeline as pipeline\n"
+        "def work(config, comm, run):\n"
+        "    if comm.rank == 1: raise ValueError('boom')\n"
+        "    comm.barrier()\n"
+        "pipeline._WORK['prepare'] = work\n"
+        f"sys.exit(cli.main(['prepare', 'digits', '--out', {str(tmp_path)!r}]))\n"
+    )
+    done = run_ranks(3, [str(BIN / "python"), "-c", code], timeout=60)
+    assert done.returncode not in (0, 75)
+    assert done.stdout.count("rank 1 of 3 failed") == 1
+    assert done.stdout.count("ValueError: boom") == 1
+
+
+def test_ranks_that_disagree_with_horovod_are_refused(tmp_path):
+    # An outer launcher's variables left behind make Horovod count other ranks than MPI does.
+    code = (
+        "from rcdp_hpc.runtime.world import connect\n"
+        "from rcdp_hpc.training.parallel import HorovodParallel\n"
+        "from rcdp_hpc.runtime.comm import SingleProcess\n"
+        "from rcdp_hpc.errors import InputError\n"
+        "comm = connect()\n"
+        "try:\n    HorovodParallel(SingleProcess(), 60)\n"
+        "except InputError as error:\n    print(error)\n"
+    )
+    done = run_ranks(2, [str(BIN / "python"), "-c", code], timeout=60)
+    assert "rank 0 of 1" in done.stdout
+    assert "is rank 1 of 2 to Horovod" in done.stdout
+
+
+def test_mpirun_belongs_to_this_environment():
+    assert Path(mpirun()).exists()
