@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +16,15 @@ import numpy as np
 from imblearn.over_sampling import SMOTE
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.runtime.threads import available_cores, limit_threads
 
 log = logging.getLogger(__name__)
 
 Samples = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-QUERY_ROWS = 2048
+QUERY_ROWS = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,11 +177,20 @@ class _SelfFirst(NearestNeighbors):  # type: ignore[misc]
     advance: Callable[[int], None]
 
     def kneighbors(self, X: Any, return_distance: bool = False) -> Any:
+        blocks = [slice(start, start + QUERY_ROWS) for start in range(0, len(X), QUERY_ROWS)]
+        search = super().kneighbors
         found = []
-        for start in range(0, len(X), QUERY_ROWS):
-            block = super().kneighbors(X[start : start + QUERY_ROWS], return_distance=False)
-            found.append(_own_first(block, np.arange(start, start + len(block))))
-            self.advance(len(block))
+        # Blocks are the same and each is searched on one thread, however many are searched at once.
+        with ThreadPoolExecutor(available_cores(), initializer=threadpool_limits, initargs=(1,)) as pool:
+            try:
+                for block, nearest in zip(
+                    blocks, pool.map(lambda rows: search(X[rows], return_distance=False), blocks), strict=True
+                ):
+                    found.append(_own_first(nearest, np.arange(block.start, block.start + len(nearest))))
+                    self.advance(len(nearest))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
         return np.concatenate(found)
 
 

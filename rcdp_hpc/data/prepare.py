@@ -70,10 +70,12 @@ def prepare_shards(
     StageFailedError
         If the disk is full.
     """
+    # Where the folder is a link to another disk, it stays one.
+    directory = directory.resolve()
     recover(directory)
-    refuse_foreign_files(directory)
     if not restart and (directory / INDEX_NAME).exists():
         return _settled(config, directory)
+    refuse_foreign_files(directory)
     started = time.monotonic()
     source = open_source(config.data)
     log.info("source: %s", source.description)
@@ -217,14 +219,19 @@ def _settled(config: Config, directory: Path) -> dict[str, Any]:
 
 
 def _refuse_other_source(data: DataSection, directory: Path, index: dict[str, Any]) -> None:
-    """Raise if data.path has changed and now leads to other data (it may change: data are moved)."""
-    recorded = index["settings"]["data"]["path"]
-    if data.path == recorded or not Path(data.path).exists():
+    """Raise if data.path leads to other data than the shards were made of.
+
+    Data may be moved, or gone by now. They are read again only if their place or their time gives reason to.
+    """
+    path, recorded = Path(data.path), index["settings"]["data"]["path"]
+    if not data.path or not path.exists():
         return
-    if open_source(data).fingerprint() != index["source"]["sha256"]:
+    files = [path, *(file for file in path.iterdir() if file.exists())] if path.is_dir() else [path]
+    newer = max(file.stat().st_mtime for file in files) > (directory / INDEX_NAME).stat().st_mtime
+    if (newer or data.path != recorded) and open_source(data).fingerprint() != index["source"]["sha256"]:
         raise InputError(
-            f"{directory}: holds shards of {recorded}, and data.path = {data.path} holds other "
-            "data. Choose another --out, or prepare anew with --restart."
+            f"{directory}: holds shards of other data than data.path = {data.path} holds now. "
+            "Choose another --out, or prepare anew with --restart."
         )
 
 

@@ -24,7 +24,7 @@ Columns = dict[str, NDArray[Any]]
 
 
 def provenance_findings(
-    shards: ShardSet, columns: dict[str, Columns], check_stop: Callable[[], None] = lambda: None
+    shards: ShardSet, columns: dict[str, Columns], advance: Callable[[int], None] = lambda classes: None
 ) -> list[str]:
     """Check that splits share no sample and that synthetic rows are made of training samples as SMOTE makes them.
 
@@ -34,8 +34,8 @@ def provenance_findings(
         Shards whose files are undamaged.
     columns : dict
         For each split: ``y``, ``synthetic``, ``source_index``, ``neighbour_index`` and ``step`` of all its rows.
-    check_stop : callable
-        Called between blocks of work.
+    advance : callable
+        Told how many classes have been checked, 0 between blocks of work; may raise to stop.
 
     Returns
     -------
@@ -52,9 +52,10 @@ def provenance_findings(
         return findings
     k = int(shards.index["settings"]["data"]["smote_neighbours"])
     for group in _class_groups(shards, train):
-        x, rows = _read_group(shards, group, train["y"], check_stop)
+        x, rows = _read_group(shards, group, train["y"], advance)
         for label in group:
-            findings += _class_findings(shards.classes[label], k, train, label, x, rows, check_stop)
+            findings += _class_findings(shards.classes[label], k, train, label, x, rows, advance)
+            advance(1)
     return findings
 
 
@@ -137,7 +138,7 @@ def _class_groups(shards: ShardSet, train: Columns) -> Iterator[list[int]]:
 
 
 def _read_group(
-    shards: ShardSet, group: list[int], y: NDArray[np.int32], check_stop: Callable[[], None]
+    shards: ShardSet, group: list[int], y: NDArray[np.int32], advance: Callable[[int], None]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return all training rows of some classes, flattened, and their row numbers, ascending."""
     rows = np.flatnonzero(np.isin(y, group))
@@ -146,7 +147,7 @@ def _read_group(
     block = max(1, BLOCK_BYTES // (4 * width))
     edges = [*range(0, len(y), block), len(y)]
     for start, stop in pairwise(edges):
-        check_stop()
+        advance(0)
         low, high = np.searchsorted(rows, (start, stop))
         if low < high:
             x[low:high] = shards.columns("train", start, stop, ("x",))["x"][rows[low:high] - start].reshape(-1, width)
@@ -160,7 +161,7 @@ def _class_findings(
     label: int,
     x: NDArray[np.float32],
     rows: NDArray[np.int64],
-    check_stop: Callable[[], None],
+    advance: Callable[[int], None],
 ) -> list[str]:
     """Check the segments and neighbours of one class; `x` holds rows number `rows`, those of the class among them."""
     mine = np.flatnonzero(train["y"][rows] == label)
@@ -178,7 +179,7 @@ def _class_findings(
             f"as row {rows[mine[made[off[0]]]]}"
         )
     k = min(k, len(base) - 1)
-    far = _too_far(base.astype(np.float64), start, end, k, check_stop)
+    far = _too_far(base.astype(np.float64), start, end, k, advance)
     if len(far):
         findings.append(
             f"train: class {name}: {len(far)} synthetic rows have a neighbour that is not among the {k} nearest, "
@@ -213,7 +214,7 @@ def _too_far(
     start: NDArray[np.int64],
     end: NDArray[np.int64],
     k: int,
-    check_stop: Callable[[], None],
+    advance: Callable[[int], None],
 ) -> NDArray[np.int64]:
     """Return which pairs are further apart than `start` and its k-th nearest other sample, ties allowed."""
     base = base - base.mean(axis=0)
@@ -221,7 +222,7 @@ def _too_far(
     reach = np.full(len(base), np.nan)
     used = np.unique(start)
     for low in range(0, len(used), QUERY_ROWS):
-        check_stop()
+        advance(0)
         chosen = used[low : low + QUERY_ROWS]
         distance = square[chosen, None] + square - 2 * base[chosen] @ base.T
         distance[np.arange(len(chosen)), chosen] = np.inf

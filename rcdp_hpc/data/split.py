@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import logging
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -12,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import InputError
-
-log = logging.getLogger(__name__)
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

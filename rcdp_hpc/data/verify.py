@@ -14,11 +14,12 @@ from rcdp_hpc.data.provenance import provenance_findings
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import SPLITS, Split
 from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.runtime.progress import Progress
 
 LABELS = ("y", "synthetic", "source_index", "neighbour_index", "step")
 
 
-def verify_shards(directory: Path, check_stop: Callable[[], None] = lambda: None) -> list[str]:
+def verify_shards(directory: Path, check_stop: Callable[[], None] = lambda: None, progress: bool = False) -> list[str]:
     """Check every checksum, count, proportion and origin of the shards in a folder.
 
     Parameters
@@ -27,6 +28,8 @@ def verify_shards(directory: Path, check_stop: Callable[[], None] = lambda: None
         Folder of the shards (``RUN/shards``).
     check_stop : callable
         Called between blocks of work; what it raises ends the check.
+    progress : bool
+        Show progress.
 
     Returns
     -------
@@ -42,12 +45,21 @@ def verify_shards(directory: Path, check_stop: Callable[[], None] = lambda: None
         index = load_index(directory)
     except DataDamagedError as error:
         return [str(error)]
-    findings = _stray_files(directory, index)
-    shards = ShardSet(directory, verify=True)
+    steps = sum(len(split["shards"]) for split in index["splits"].values()) + len(index["classes"])
+    with Progress("verify", steps, "files and classes", enabled=progress) as bar:
+
+        def advance(done: int) -> None:
+            bar.advance(done)
+            check_stop()
+
+        return _stray_files(directory, index) + _content_findings(ShardSet(directory, verify=True), advance)
+
+
+def _content_findings(shards: ShardSet, advance: Callable[[int], None]) -> list[str]:
+    findings: list[str] = []
     columns: dict[str, dict[str, NDArray[Any]]] = {}
     for split in SPLITS:
-        check_stop()
-        damaged = _damaged_files(shards, split)
+        damaged = _damaged_files(shards, split, advance)
         findings += damaged
         if not damaged:
             columns[split] = _read_columns(shards, split)
@@ -55,8 +67,8 @@ def verify_shards(directory: Path, check_stop: Callable[[], None] = lambda: None
             findings += _proportion_findings(split, columns[split]["y"])
     # Where rows come from is told by all splits together.
     if len(columns) == len(SPLITS):
-        findings += _balance_findings(index)
-        findings += provenance_findings(shards, columns, check_stop)
+        findings += _balance_findings(shards.index)
+        findings += provenance_findings(shards, columns, advance)
     shards.close()
     return findings
 
@@ -70,7 +82,7 @@ def _stray_files(directory: Path, index: dict[str, Any]) -> list[str]:
     ]
 
 
-def _damaged_files(shards: ShardSet, split: str) -> list[str]:
+def _damaged_files(shards: ShardSet, split: str, advance: Callable[[int], None]) -> list[str]:
     """Open each file of a split, which checks length, checksum and form."""
     findings, start = [], 0
     for shard in shards.index["splits"][split]["shards"]:
@@ -79,6 +91,7 @@ def _damaged_files(shards: ShardSet, split: str) -> list[str]:
         except DataDamagedError as error:
             findings.append(str(error))
         start += shard["rows"]
+        advance(1)
     return findings
 
 

@@ -153,6 +153,18 @@ def test_progress_is_told_and_may_stop_the_search():
         plan(x, y, advance=stop)
 
 
+@pytest.mark.parametrize("cores", [2, 5])
+def test_cores_do_not_change_the_plan(monkeypatch, digits, cores):
+    x, y = digits
+    y = np.where(y < 6, 0, 1)
+    plans = []
+    for number in (1, cores):
+        monkeypatch.setattr("rcdp_hpc.data.balance.available_cores", lambda number=number: number)
+        plans.append(plan(x, y)[0])
+    for name in ("source", "neighbour", "step"):
+        np.testing.assert_array_equal(getattr(plans[0], name), getattr(plans[1], name))
+
+
 def test_blocks_of_queries_do_not_change_the_neighbours(monkeypatch, digits):
     x, y = digits
     y = np.where(y < 5, 0, 1)

@@ -200,8 +200,29 @@ def test_the_source_may_move_but_not_change(tmp_path, npz_file):
     prepare_shards(make_config(tmp_path / "gone.npz"), tmp_path / "shards")
     x, y = uneven_data(seed=5)
     np.savez(tmp_path / "other.npz", x=x, y=y)
-    with pytest.raises(InputError, match=r"other\.npz holds other data"):
+    with pytest.raises(InputError, match=r"other data than data\.path = .*other\.npz"):
         prepare_shards(make_config(tmp_path / "other.npz"), tmp_path / "shards")
+
+
+def test_a_source_that_was_written_anew_is_read_again(tmp_path, npz_file):
+    prepare_shards(make_config(npz_file), tmp_path / "shards")
+    later = (tmp_path / "shards/index.json").stat().st_mtime + 10
+    os.utime(npz_file, (later, later))
+    prepare_shards(make_config(npz_file), tmp_path / "shards")
+    x, y = uneven_data(seed=5)
+    np.savez(npz_file, x=x, y=y)
+    os.utime(npz_file, (later, later))
+    with pytest.raises(InputError, match="other data"):
+        prepare_shards(make_config(npz_file), tmp_path / "shards")
+
+
+def test_a_linked_folder_stays_one(tmp_path, npz_file):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "shards").symlink_to(tmp_path / "scratch")
+    for seed in (1, 2):
+        prepare_shards(make_config(npz_file, seed=seed), tmp_path / "shards", restart=True)
+    assert (tmp_path / "shards").is_symlink()
+    assert verify_shards(tmp_path / "scratch") == []
 
 
 def test_damaged_shards_are_told_on_the_next_start(tmp_path, npz_file):
