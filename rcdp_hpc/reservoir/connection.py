@@ -26,7 +26,7 @@ from rcdp_hpc.errors import CandidateError
 
 STREAMS = ("mask", "weights", "input", "bias")
 DRAWN_AT_ONCE = 1 << 21
-DENSE_BELOW = 150
+DENSE_BELOW = 200
 DENSE_AT_MOST = 2000
 RADIUS_DIGITS = 9
 
@@ -170,7 +170,7 @@ def _block_radius(block: scipy.sparse.csr_array) -> float:
     # Close moduli (the eigenvalues of a random matrix fill a disc) need several eigenvalues and a wide basis.
     start = np.random.Generator(np.random.PCG64(0)).uniform(0.5, 1.5, size)
     try:
-        values = eigs(block, k=10, ncv=100, v0=start, maxiter=1000, tol=1e-11, return_eigenvectors=False)
+        values = eigs(block, k=6, ncv=150, v0=start, maxiter=1000, tol=1e-11, return_eigenvectors=False)
     except ArpackError as error:
         if size <= DENSE_AT_MOST:
             return _dense_radius(block)

@@ -87,7 +87,7 @@ def test_spectral_radius_is_as_asked(nodes, density, seed):
 
 
 @settings(max_examples=25, deadline=None)
-@given(nodes=st.integers(160, 300), density=st.floats(0.005, 0.5), seed=st.integers(0, 10**6))
+@given(nodes=st.integers(200, 320), density=st.floats(0.005, 0.5), seed=st.integers(0, 10**6))
 def test_arpack_finds_what_the_dense_method_finds(nodes, density, seed):
     matrix = connection_matrix(section(nodes=nodes, density=density, seed=seed, scaling="weight_scale"))
     assert spectral_radius(matrix) == pytest.approx(dense_radius(matrix), rel=RADIUS_TOLERANCE)
@@ -117,16 +117,16 @@ def test_no_cycle_is_explained():
 
 
 def test_arpack_failure_falls_back_to_the_dense_method(monkeypatch):
-    expected = connection_matrix(section(nodes=200))
+    expected = connection_matrix(section(nodes=220))
 
     def fail(*args, **kwargs):
         raise connection.ArpackError(-1)
 
     monkeypatch.setattr(connection, "eigs", fail)
-    np.testing.assert_array_equal(connection_matrix(section(nodes=200)).data, expected.data)
+    np.testing.assert_array_equal(connection_matrix(section(nodes=220)).data, expected.data)
     monkeypatch.setattr(connection, "DENSE_AT_MOST", 100)
     with pytest.raises(CandidateError, match="could not be found"):
-        connection_matrix(section(nodes=200))
+        connection_matrix(section(nodes=220))
 
 
 @pytest.mark.parametrize("scaling", ["spectral_radius", "weight_scale"])

@@ -11,8 +11,8 @@ from rcdp_hpc.reservoir.sequence import as_sequences
 from rcdp_hpc.reservoir.states import Reservoir, kept_steps
 
 # Largest difference from the float64 reference over 28 steps at spectral radius 0.9, states within [-1, 1].
-TOLERANCES = {"dense-fp32": 2e-6, "dense-bf16": 0.06}
-MEAN_TOLERANCES = {"dense-fp32": 2e-7, "dense-bf16": 0.008}
+TOLERANCES = {"dense-fp32": 2e-6, "dense-bf16": 0.03}
+MEAN_TOLERANCES = {"dense-fp32": 2e-7, "dense-bf16": 0.003}
 
 
 def section(**values):
