@@ -331,3 +331,28 @@ def test_pypis_mpi4py_is_pointed_at_the_sites_library(bootstrap, setup, fake):
     fake("python", "exit 0", "venv/bin")
     bootstrap.mpi_library(setup)
     assert not link.is_symlink()
+
+
+def test_a_wheel_that_is_installed_is_not_installed_again(bootstrap, setup, tmp_path, monkeypatch):
+    """Whoever uses the environment meanwhile would find Horovod gone for a moment."""
+    wheel = tmp_path / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl"
+    calls = []
+    monkeypatch.setattr(bootstrap.Setup, "pip", lambda self, *args, **variables: calls.append(args))
+    for content, expected in ((b"one", 1), (b"one", 1), (b"two", 2)):
+        wheel.write_bytes(content)
+        bootstrap.install_wheel(setup, wheel)
+        (setup.venv / "lib/python3.11/site-packages/horovod-0.28.1.dist-info").mkdir(parents=True, exist_ok=True)
+        assert len(calls) == expected
+
+
+def test_an_mpi4py_of_another_mpi_is_replaced(bootstrap, setup, monkeypatch):
+    calls = []
+    monkeypatch.setattr(bootstrap.Setup, "pip", lambda self, *args, **variables: calls.append(args))
+
+    def works_once_reinstalled(_):
+        if "--force-reinstall" not in calls[-1]:
+            raise bootstrap.StepError("the library sees 1 ranks")
+
+    monkeypatch.setattr(bootstrap, "try_mpi4py", works_once_reinstalled)
+    assert bootstrap.mpi4py(setup) == "PyPI's wheel"
+    assert len(calls) == 2

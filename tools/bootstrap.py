@@ -493,14 +493,16 @@ def mpi4py(setup: Setup) -> str:
         install_wheel(setup, wheel)
         try_mpi4py(setup)
         return "compiled earlier, from the cache"
-    setup.pip("install", "--force-reinstall", "--no-deps", requirement)
-    try:
-        try_mpi4py(setup)
-    except StepError:
-        if setup.mpi.kind == "wheel":
-            raise
-    else:
-        return "PyPI's wheel"
+    # An mpi4py that is there already may be one that was compiled against another MPI.
+    for options in ((), ("--force-reinstall", "--no-deps")):
+        setup.pip("install", *options, requirement)
+        try:
+            try_mpi4py(setup)
+        except StepError:
+            if options and setup.mpi.kind == "wheel":
+                raise
+        else:
+            return "PyPI's wheel"
     with tempfile.TemporaryDirectory() as folder:
         setup.pip(
             *("wheel", "--no-deps", "--no-cache-dir", "--no-binary", "mpi4py", "-w", folder, requirement),
@@ -584,7 +586,16 @@ def torch_nccl(setup: Setup, folder: Path) -> dict[str, str]:
 
 
 def install_wheel(setup: Setup, wheel: Path) -> None:
+    """Install a compiled wheel, unless it is this very one that is installed."""
+    name = wheel.name.split("-")[0]
+    stamp = setup.stamps / f"{name}.wheel"
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    installed = list(setup.venv.glob(f"lib/python*/site-packages/{name}-*.dist-info"))
+    if installed and is_current(stamp, digest):
+        return
+    stamp.unlink(missing_ok=True)
     setup.pip("install", "--no-deps", "--force-reinstall", wheel)
+    write_atomically(stamp, digest)
 
 
 def package(setup: Setup) -> str:
