@@ -32,7 +32,6 @@ CORE_PACKAGES = {
     "sklearn": "scikit-learn",
     "imblearn": "imbalanced-learn",
     "h5py": "h5py",
-    "joblib": "joblib",
     "tqdm": "tqdm",
     "pydantic": "pydantic",
     "tomlkit": "tomlkit",
@@ -411,7 +410,9 @@ def main_text(facts: Facts) -> str:
     lines += [""]
     for stage, state in facts["stages"].items():
         lines += [f"  {stage:<17} ready"] if state["ready"] else []
-        lines += [f"  {stage:<17} missing: {lack['what']}\n{'':<20}-> {lack['do']}" for lack in state["missing"]]
+        for remedy in dict.fromkeys(lack["do"] for lack in state["missing"]):
+            what = ", ".join(lack["what"] for lack in state["missing"] if lack["do"] == remedy)
+            lines += [f"  {stage:<17} missing: {what}", f"{'':<20}-> {remedy}"]
     lines += ["", *(f"  note: {note}" for note in facts["notes"])]
     lines += [_verdict(facts)]
     return "\n".join(lines)
