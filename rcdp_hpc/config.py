@@ -50,7 +50,7 @@ class DataSection(Section):
     path: str = Field("", description="file or folder of the source (digits needs none)", json_schema_extra=MAY_CHANGE)
     keep: list[float] = Field(
         default_factory=list,
-        description="share of each class kept, in class order, to make a set uneven on purpose; empty keeps all",
+        description="share of each class's training samples kept, to make a set uneven on purpose; empty keeps all",
     )
     validation_fraction: float = Field(
         0.1, gt=0, lt=0.9, description="share of the training data held out for validation"
@@ -147,7 +147,7 @@ class SearchSection(Section):
     evaluation: Literal["ridge", "train"] = Field(
         "ridge", description="how a candidate's readout is fitted: solved by ridge or trained for a few epochs"
     )
-    ridge_penalty: float = Field(1e-2, gt=0, description="ridge penalty per training row")
+    ridge_penalty: float = Field(1e-4, gt=0, description="ridge penalty per training row")
     epochs: int = Field(3, ge=1, description="epochs of training per candidate (evaluation = train)")
     train_rows: int = Field(5000, ge=1, description="training rows that a candidate is fitted to (at most)")
     validation_rows: int = Field(2000, ge=1, description="validation rows that a candidate is judged by (at most)")
@@ -167,6 +167,9 @@ class TrainingSection(Section):
     epochs: int = Field(250, ge=1, description="epochs at most (paper: 250)", json_schema_extra=MAY_CHANGE)
     batch: int = Field(64, ge=1, description="samples per rank and step (paper: 64)")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="learning rate of Adam (paper: 0.001)")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="learning rate over time: constant, or falling to 0 on half a cosine over the epochs"
+    )
     weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty of Adam")
     outputs: int = Field(128, ge=1, description="components of the reservoir output o (eq. 10)")
     hidden: int = Field(128, ge=1, description="width of the two ReLU layers (eq. 11)")

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def run_stages(
             if len(stages) > 1:
                 log.info("== %d of %d: %s ==", number, len(stages), stage)
             if stage in ("search", "train"):
-                config = run_on_root(comm, lambda config=config: _with_kernel(config, run))
+                config = run_on_root(comm, partial(_with_kernel, config, run))
             results[stage] = _run_stage(stage, config, comm, run)
     return results
 

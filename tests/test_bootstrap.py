@@ -282,13 +282,13 @@ def test_the_build_looks_for_mpi_where_it_will_be(bootstrap, setup, tmp_path, mo
     assert "HOROVOD_GPU_OPERATIONS" not in seen
 
 
-def test_a_gpu_build_uses_the_nccl_that_came_with_torch(bootstrap, setup, tmp_path, monkeypatch):
+def test_a_gpu_build_uses_the_nccl_that_came_with_torch(bootstrap, setup, tmp_path, monkeypatch, fake):
     seen = {}
     monkeypatch.setattr(bootstrap.Setup, "pip", lambda self, *args, **variables: seen.update(variables))
     nccl = setup.venv / "lib" / "python3.11" / "site-packages" / "nvidia" / "nccl"
     (nccl / "lib").mkdir(parents=True)
     (nccl / "lib" / "libnccl.so.2").touch()
-    setup.nvcc = "/opt/cuda/bin/nvcc"
+    setup.nvcc = fake("nvcc", "echo '#$ TOP=/opt/cuda/bin/..' >&2") + "/nvcc"
     setup.environ = {}
     bootstrap.build_horovod(setup, tmp_path, with_nccl=True)
     assert seen["HOROVOD_GPU_OPERATIONS"] == "NCCL"

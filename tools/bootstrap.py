@@ -305,6 +305,12 @@ def cuda_version(nvcc: str) -> str:
     return found.group(1) if found else ""
 
 
+def toolkit_home(nvcc: str) -> str:
+    """Return the root of the CUDA toolkit: the nvcc on the PATH may be a script that calls it from elsewhere."""
+    found = re.search(r"^#\$ TOP=(.+)$", output_of(nvcc, "--dryrun", "-x", "cu", os.devnull), re.MULTILINE)
+    return os.path.realpath(found.group(1).strip() if found else Path(nvcc).resolve().parents[1])
+
+
 def cache_root(environ: Mapping[str, str]) -> Path:
     """Return where compiled wheels are kept."""
     if environ.get("RCDP_CACHE"):
@@ -558,7 +564,10 @@ def build_horovod(setup: Setup, folder: Path, with_nccl: bool) -> None:
         "MAKEFLAGS": f"-j{build_jobs(setup.environ)}",
     }
     if with_nccl:
-        variables |= {"HOROVOD_GPU_OPERATIONS": "NCCL", "HOROVOD_CUDA_HOME": str(Path(setup.nvcc).parents[1])}
+        home = toolkit_home(setup.nvcc)
+        # For Horovod, CMake and torch, each of which would guess for itself.
+        variables |= dict.fromkeys(("HOROVOD_CUDA_HOME", "CUDAToolkit_ROOT", "CUDA_HOME"), home)
+        variables["HOROVOD_GPU_OPERATIONS"] = "NCCL"
         variables |= torch_nccl(setup, folder)
     # --no-cache-dir: pip's cache knows neither torch nor MPI, and would hand this wheel to another build.
     setup.pip(

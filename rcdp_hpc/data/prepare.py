@@ -79,9 +79,9 @@ def prepare_shards(
     started = time.monotonic()
     source = open_source(config.data)
     log.info("source: %s", source.description)
-    tables, kept = plan_rows(source, config, check_stop)
-    _tell_classes(source.classes, kept, tables)
-    index = _write(config, directory, source, tables, kept, check_stop)
+    tables, counts = plan_rows(source, config, check_stop)
+    _tell_classes(source.classes, counts, tables)
+    index = _write(config, directory, source, tables, counts, check_stop)
     rows = ", ".join(f"{len(table)} {split}" for split, table in tables.items())
     log.info("prepared %s in %.1f s: %s rows", directory, time.monotonic() - started, rows)
     return index
@@ -97,21 +97,24 @@ def plan_rows(
     tables : dict
         The rows of each split, in the order of the shards.
     counts : dict
-        Per class: samples of the ``source``, those ``kept`` of it, and training rows ``before`` balancing.
+        Per class: samples of the ``source``, training samples that ``data.keep`` thinned out (``dropped``), and
+        training rows ``before`` balancing.
     """
     data, seed = config.data, config.run.seed
     y = source.train.y
-    kept = keep_indices(y, data.keep, source.classes, seed)
-    parts = split_indices(y[kept], data.validation_fraction, None if source.test else data.test_fraction, seed)
-    indices = {split: kept[rows] for split, rows in parts.items()}
+    indices = split_indices(y, data.validation_fraction, None if source.test else data.test_fraction, seed)
+    train = indices["train"]
+    # Only the training part is made uneven: what a model is judged by stays as the source has it.
+    indices["train"] = train[keep_indices(y[train], data.keep, source.classes, seed)]
     tables = {split: original_rows(y[rows], rows) for split, rows in indices.items()}
     if source.test is not None:
         tables["test"] = original_rows(source.test.y, len(y) + np.arange(len(source.test)))
     _warn_of_absent(source.classes, tables)
+    before = np.bincount(y[indices["train"]], minlength=len(source.classes))
     counts = {
         "source": np.bincount(y, minlength=len(source.classes)).tolist(),
-        "kept": np.bincount(y[kept], minlength=len(source.classes)).tolist(),
-        "before": tables["train"].counts(len(source.classes)),
+        "dropped": (np.bincount(y[train], minlength=len(source.classes)) - before).tolist(),
+        "before": before.tolist(),
     }
     if data.balance == "smote":
         made = _balancing_rows(source, indices["train"], data, seed, config.run.progress, check_stop)
@@ -250,7 +253,7 @@ def _tell_classes(classes: list[str], counts: dict[str, list[int]], tables: dict
     for label, name in enumerate(classes[:TABLE_CLASSES]):
         log.info(
             "%-*s  %9d  %9d  %9d  %10d  %9d",
-            *(width, name, counts["kept"][label], counts["before"][label]),
+            *(width, name, counts["source"][label], counts["before"][label]),
             *(after["train"][label], after["validation"][label], after["test"][label]),
         )
     if len(classes) > TABLE_CLASSES:

@@ -58,18 +58,19 @@ def agree(comm: Communicator, work: Callable[[], T]) -> T:
     `work` itself must not communicate, or only among ranks that fail together.
     """
     value: Any = None
-    error: RcdpError | None = None
+    mine: RcdpError | None = None
     try:
         value = work()
-    except RcdpError as failure:
-        error = failure
-    failures = [(rank, failure) for rank, failure in enumerate(comm.allgather(error)) if failure is not None]
+    except RcdpError as error:
+        mine = error
+    failures = [(rank, error) for rank, error in enumerate(comm.allgather(mine)) if error is not None]
     if not failures:
         return value  # type: ignore[no-any-return]
-    rank, failure = failures[0]
-    if comm.size > 1 and len(failures) < comm.size:
-        failure = type(failure)(f"rank {rank}: {failure}")
-    raise agreed(failure)
+    rank, first = failures[0]
+    # Rank 0's own failures, and those all ranks share, need no number.
+    if rank and len(failures) < comm.size:
+        first = type(first)(f"rank {rank}: {first}")
+    raise agreed(first)
 
 
 def agreed(error: RcdpError) -> RcdpError:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.reservoir.sequence import as_sequences
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.progress import Progress
+
+MOMENT_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,14 @@ class CachedStates:
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return float32 states and labels of the given rows, counted from the first."""
         return self.states[rows].float(), self.labels[rows]
+
+    def moments(self) -> NDArray[np.float64]:
+        """Return the sum and the sum of squares of each feature over the rows, shape (2, kept * nodes)."""
+        sums = np.zeros((2, self.states.shape[1]))
+        for block in self.states.split(MOMENT_ROWS):
+            wide = block.double()
+            sums += torch.stack([wide.sum(0), (wide * wide).sum(0)]).cpu().numpy()
+        return sums
 
 
 def cache_states(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -109,6 +110,8 @@ class Trainer:
         self.position = Position()
         self.step_seconds = 0.0
         self.network = build_network(settings, train.states.shape[1], classes, seed, parallel).to(train.states.device)
+        moments = torch.from_numpy(comm.allreduce(train.moments())).to(train.states.device)
+        self.network.standardise(moments[0], moments[1], plan.rows)
         parallel.broadcast_model(self.network)
         adam = torch.optim.Adam(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -158,11 +161,21 @@ class Trainer:
         draw = DropoutDraw(self.seed, self.position.epoch, rows + self.train.first) if self.settings.dropout else None
         scores = self.network(states, draw)
         loss = self.loss(scores, labels)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
         self.optimizer.zero_grad()
         (loss / self.plan.global_rows(self.position.step)).backward()
         self.parallel.step(self.optimizer)
         self.position.loss_sum += loss.item()
         self.position.correct += float((scores.argmax(1) == labels).sum())
+
+    def _learning_rate(self) -> float:
+        """Return the learning rate of this step: constant, or falling to 0 on half a cosine over the epochs."""
+        highest = self.settings.learning_rate
+        if self.settings.schedule == "constant":
+            return highest
+        done = (self.position.epoch + self.position.step / self.plan.steps) / self.settings.epochs
+        return 0.5 * highest * (1 + math.cos(math.pi * done))
 
     def _close_epoch(self, seconds: float) -> EpochReport:
         position = self.position

@@ -7,6 +7,8 @@ from torch import nn
 
 from rcdp_hpc.training.parallel import Alone
 
+LEAST_DEVIATION = 1e-3
+
 
 class SyncBatchNorm(nn.Module):
     """Batch normalisation with the statistics of the global batch, on CPU and GPU.
@@ -61,7 +63,8 @@ class ReadoutNetwork(nn.Module):
     """Class scores from reservoir states.
 
     ``o = W_out s`` (eq. 10), ``z = ReLU(w_1 ReLU(w_2 o + b_2) + b_1)`` (eq. 11), scores = W z + b. Each ReLU's input is
-    batch-normalised, and its bias b_2, b_1 is the normalisation's shift.
+    batch-normalised, and its bias b_2, b_1 is the normalisation's shift. The states s are standardised first, by
+    the mean and deviation of the training states: many nodes hardly move, and Adam is slow where scales differ.
 
     Parameters
     ----------
@@ -75,6 +78,9 @@ class ReadoutNetwork(nn.Module):
         How batch statistics are summed over ranks; default: one process.
     """
 
+    state_mean: torch.Tensor
+    state_scale: torch.Tensor
+
     def __init__(
         self,
         features: int,
@@ -87,6 +93,8 @@ class ReadoutNetwork(nn.Module):
     ) -> None:
         super().__init__()
         parallel = parallel or Alone()
+        self.register_buffer("state_mean", torch.zeros(features))
+        self.register_buffer("state_scale", torch.ones(features))
         self.output_map = nn.Linear(features, outputs, bias=False)
         self.inner = nn.Linear(outputs, hidden, bias=False)
         self.inner_norm = SyncBatchNorm(hidden, parallel, "norm.inner")
@@ -98,12 +106,29 @@ class ReadoutNetwork(nn.Module):
 
     def forward(self, states: torch.Tensor, draw: DropoutDraw | None = None) -> torch.Tensor:
         """Return class scores (rows, classes) of states (rows, features); `draw` drops hidden units."""
-        hidden = self.relu(self.inner_norm(self.inner(self.output_map(states))))
+        standard = (states - self.state_mean) * self.state_scale
+        hidden = self.relu(self.inner_norm(self.inner(self.output_map(standard))))
         hidden = self._drop(hidden, draw, layer=0)
         hidden = self.relu(self.outer_norm(self.outer(hidden)))
         hidden = self._drop(hidden, draw, layer=1)
         scores: torch.Tensor = self.scores(hidden)
         return scores
+
+    def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: int) -> None:
+        """Fix the standardisation of the states.
+
+        Parameters
+        ----------
+        sums, squares : torch.Tensor, shape (features,), float64
+            Sum and sum of squares of each feature over the training rows of all ranks.
+        rows : int
+            How many rows these are.
+        """
+        mean = sums / rows
+        deviation = (squares / rows - mean * mean).clamp_min(0).sqrt()
+        self.state_mean.copy_(mean.float())
+        # A node that does not move at all would otherwise be blown up into rounding noise.
+        self.state_scale.copy_((1 / (deviation + LEAST_DEVIATION)).float())
 
     def _drop(self, hidden: torch.Tensor, draw: DropoutDraw | None, layer: int) -> torch.Tensor:
         if draw is None or not self.dropout or not self.training:

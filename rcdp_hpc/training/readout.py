@@ -50,6 +50,8 @@ def fit_readout(
         If the loss is no longer finite.
     """
     network = build_network(training, features.shape[1], classes, seed)
+    wide = features.double()
+    network.standardise(wide.sum(0), (wide * wide).sum(0), len(labels))
     optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
     plan = BatchPlan(len(labels), training.batch, training.slabs, rank=0, ranks=1, seed=seed)
     loss = LOSSES[training.loss]

@@ -75,7 +75,7 @@ def test_the_training_part_is_balanced_and_the_others_are_as_the_source(digits_s
     counts = index["splits"]["train"]["class_counts"]
     assert len(set(counts)) == 1
     for entry in index["class_table"]:
-        assert entry["before"] + entry["validation"] + entry["test"] == entry["kept"] <= entry["source"]
+        assert entry["before"] + entry["dropped"] + entry["validation"] + entry["test"] == entry["source"]
         assert entry["after"] == counts[0]
 
 
