@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from launch import BIN, finish, mpirun, rcdp, run_ranks, start_ranks
 
 pytestmark = pytest.mark.mpi
@@ -213,8 +212,10 @@ def test_a_directory_in_use_is_refused_by_one_message(tmp_path):
 def test_more_ranks_than_rows_is_refused(tmp_path):
     generator = np.random.default_rng(0)
     np.savez(tmp_path / "tiny.npz", x=generator.random((12, 6)), y=np.arange(12) % 2)
-    extra = ("data.source=npz", f"data.path={tmp_path / 'tiny.npz'}", "data.keep=[]", "data.validation_fraction=0.3",
-             "data.test_fraction=0.4", "reservoir.states=1", "reservoir.sequence=rows", "search.generations=0")  # fmt: skip
+    extra = (
+        "data.source=npz", f"data.path={tmp_path / 'tiny.npz'}", "data.keep=[]", "data.validation_fraction=0.3",
+        "data.test_fraction=0.4", "reservoir.states=1", "reservoir.sequence=rows", "search.generations=0",
+    )  # fmt: skip
     done = run_ranks(7, rcdp("run", "digits", "--out", str(tmp_path / "run"), *settings(*extra)))
     assert done.returncode == 2, done.stdout
     assert done.stdout.count("start at most") == 1

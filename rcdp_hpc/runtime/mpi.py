@@ -101,7 +101,8 @@ class MPICommunicator(Communicator):
         window = self._mpi.Win.Allocate_shared(size, dtype.itemsize, comm=node)
         self._windows.append(window)
         memory, _ = window.Shared_query(0)
-        return np.frombuffer(memory, dtype=dtype, count=int(np.prod(shape))).reshape(shape)
+        flat: NDArray[Any] = np.frombuffer(memory, dtype=dtype, count=int(np.prod(shape)))  # type: ignore[call-overload]
+        return flat.reshape(shape)
 
     def abort(self, code: int) -> NoReturn:
         """End every rank of the job at once."""
