@@ -24,8 +24,11 @@ def test_a_failed_write_leaves_the_earlier_file_and_no_rubbish(tmp_path):
 
 
 def test_a_real_full_device_is_explained(tmp_path):
-    with pytest.raises(StageFailedError, match="no room left"):
-        write_atomic(tmp_path / "file", lambda file: open("/dev/full", "wb", buffering=0).write(b"x"))
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(StageFailedError, match="no room left"),
+    ):
+        write_atomic(tmp_path / "file", lambda file: full.write(b"x"))
 
 
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
