@@ -281,26 +281,30 @@ def differing_keys(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> l
     return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
 
 
-def refuse_other_settings(path: Path, recorded: Mapping[str, Any], current: Mapping[str, Any], section: str) -> None:
-    """Raise an `InputError` where results at `path` were made with other settings than the present ones.
+def refuse_other_settings(where: str, recorded: Mapping[str, Any], current: Mapping[str, Any], section: str) -> None:
+    """Raise an `InputError` where results were made with other settings than the present ones.
+
+    Keys that may change on resume are let through.
 
     Parameters
     ----------
-    path : Path
-        The file that recorded its settings.
+    where : str
+        What recorded the settings, for the message.
     recorded, current : mapping
-        Settings trees, without the keys that may change.
+        Settings trees.
     section : str
-        The section whose keys that may change on resume are named in the message.
+        The section whose keys that may change are named in the message.
     """
-    differ = differing_keys(recorded, current)
-    if not differ:
+    fixed = [key for key in differing_keys(recorded, current) if not may_change(key)]
+    if not fixed:
         return
+    old, new = flatten(recorded), flatten(current)
+    changes = ", ".join(f"{key} ({old.get(key, 'not set')} -> {new.get(key, 'not set')})" for key in fixed)
     free = [key for key in known_keys() if key.startswith(f"{section}.") and may_change(key)]
-    hint = f"On resume {', '.join(free)} may change. " if free else ""
+    hint = f" Of this section only {', '.join(free)} may change on resume." if free else ""
     raise InputError(
-        f"{path} belongs to other settings: {', '.join(differ)}. {hint}Set the keys back, choose another --out, or "
-        "start this stage over with --restart, which puts the earlier results aside."
+        f"{where} was made with other settings: {changes}.{hint} Set them back, choose another --out, or start this "
+        "stage over with --restart, which puts the earlier results aside."
     )
 
 

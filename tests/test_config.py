@@ -105,11 +105,12 @@ def test_keys_that_may_change_on_resume():
     assert not may_change("search.space.leak.high")
 
 
-def test_results_of_other_settings_are_refused_with_the_keys(tmp_path):
+def test_results_of_other_settings_are_refused_with_the_keys():
+    recorded = {"training": {"batch": 1, "epochs": 3}}
     with pytest.raises(InputError) as error:
-        refuse_other_settings(tmp_path / "last.pt", {"training": {"batch": 1}}, {"training": {"batch": 2}}, "training")
+        refuse_other_settings("last.pt", recorded, {"training": {"batch": 2, "epochs": 4}}, "training")
     message = str(error.value)
-    assert "last.pt belongs to other settings: training.batch" in message
+    assert "last.pt was made with other settings: training.batch (1 -> 2)." in message
     assert "training.epochs" in message
     assert "--restart" in message
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rcdp_hpc.config import Config, differing_keys, may_change, to_tree
+from rcdp_hpc.config import Config, to_tree
 from rcdp_hpc.data.split import SPLITS, Split
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.files import read_json
@@ -104,8 +103,3 @@ def load_index(directory: Path) -> dict[str, Any]:
 def shard_settings(config: Config) -> dict[str, Any]:
     """Return the settings that shards are recorded with: the [data] section and the seed."""
     return {"data": to_tree(config)["data"], "run": {"seed": config.run.seed}}
-
-
-def changed_settings(recorded: Mapping[str, Any], config: Config) -> list[str]:
-    """Return the keys that differ from the recorded ones and that decide what the shards hold."""
-    return [key for key in differing_keys(recorded, shard_settings(config)) if not may_change(key)]

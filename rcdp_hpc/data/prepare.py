@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import rcdp_hpc
-from rcdp_hpc.config import Config, DataSection, known_keys, may_change
+from rcdp_hpc.config import Config, DataSection, refuse_other_settings
 from rcdp_hpc.data.index import (
     FORMAT,
     FORMAT_VERSION,
     INDEX_NAME,
-    changed_settings,
     load_index,
     shard_settings,
 )
@@ -204,13 +203,7 @@ def _index(
 def _settled(config: Config, directory: Path) -> dict[str, Any]:
     """Return the index of a complete preparation if it is the one that is asked for."""
     index = load_index(directory)
-    changed = changed_settings(index["settings"], config)
-    if changed:
-        free = [key for key in known_keys() if key.startswith("data.") and may_change(key)]
-        raise InputError(
-            f"{directory}: holds shards that were prepared with other settings: {', '.join(changed)}. Only "
-            f"{' and '.join(free)} may change. Choose another --out, or prepare anew with --restart."
-        )
+    refuse_other_settings(str(directory), index["settings"], shard_settings(config), "data")
     _refuse_other_source(config.data, directory, index)
     for split in index["splits"].values():
         for shard in split["shards"]:

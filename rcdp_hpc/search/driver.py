@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import Config
+from rcdp_hpc.config import Config, refuse_other_settings
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
@@ -26,7 +26,7 @@ from rcdp_hpc.search.evaluator import Evaluator
 from rcdp_hpc.search.history import History, history_line
 from rcdp_hpc.search.memory import Entry, Memory
 from rcdp_hpc.search.optimizers import MothFlame, Optimizer
-from rcdp_hpc.search.settings import check_settings, search_settings
+from rcdp_hpc.search.settings import search_settings
 from rcdp_hpc.search.space import Space, searched_space
 
 log = logging.getLogger(__name__)
@@ -247,7 +247,7 @@ class _Root:
         if checkpoint is None:
             self.history.rewind(0, 0)
             return
-        check_settings(self.folder, checkpoint.notes["settings"], self.settings)
+        refuse_other_settings(str(self.folder), checkpoint.notes["settings"], self.settings, "search")
         arrays = checkpoint.arrays
         try:
             self.optimizer.restore(_without_prefix(arrays, "optimizer."))

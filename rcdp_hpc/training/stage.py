@@ -76,7 +76,7 @@ def _load_checkpoint(config: Config, run: RunDirectory) -> dict[str, Any] | None
     saved = checkpoint.load_latest(run.train / "last.pt")
     if saved is None:
         return None
-    refuse_other_settings(run.train / "last.pt", json.loads(saved["settings"]), _settings(config), "training")
+    refuse_other_settings(str(run.train / "last.pt"), json.loads(saved["settings"]), _settings(config), "training")
     return saved
 
 

@@ -236,8 +236,8 @@ def test_other_settings_are_refused_and_named(tmp_path):
     with pytest.raises(InputError) as refused:
         run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
     text = str(refused.value)
-    assert "reservoir.nodes (1000 -> 77), search.ridge_penalty (0.01 -> 0.5)" in text
-    assert "data.path differ as well and may" in text
+    assert "reservoir.nodes (1000 -> 77), search.ridge_penalty (0.0001 -> 0.5)" in text
+    assert "data.path" not in text
     assert "progress" not in text
     assert "density" not in text
 
