@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,15 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except RcdpError as error:
         if rank == 0:
-            _say_error(str(error))
+            log.error("%s", error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-
-
-def _say_error(message: str) -> None:
-    # The log as well, so that log.jsonl tells how a job ended; the terminal gets it on stderr once.
-    print(f"rcdp: error: {message}", file=sys.stderr, flush=True)
 
 
 def _run_command(options: argparse.Namespace) -> int:
@@ -55,12 +49,11 @@ def _run_command(options: argparse.Namespace) -> int:
     except RcdpError as error:
         if error.agreed or comm.size == 1:
             raise
-        _say_error(f"rank {comm.rank}: {error}")
+        log.error("rank %d: %s", comm.rank, error)
         comm.abort(error.exit_code)
     except Exception:
         # Not an error we know how to explain: one traceback, from the rank it happened on, and no rank left waiting.
-        print(f"rcdp: rank {comm.rank} of {comm.size} failed:", file=sys.stderr)
-        traceback.print_exc()
+        log.error("rank %d of %d failed:\n%s", comm.rank, comm.size, traceback.format_exc())
         if comm.size == 1:
             return EXIT_FAILED
         comm.abort(EXIT_FAILED)
@@ -125,9 +118,9 @@ def _predict(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from rcdp_hpc.data.verify import verify_shards
 
-    findings = verify_shards(RunDirectory(options.run).shards)
+    findings = verify_shards(RunDirectory(options.run).shards, progress=True)
     for finding in findings:
-        _say_error(finding)
+        log.error("%s", finding)
     if findings:
         return EXIT_DAMAGED
     log.info("every checksum, count and proportion holds, and no synthetic row comes from outside the training part")

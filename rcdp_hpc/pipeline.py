@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rcdp_hpc.config import STAGES, Config, parse_config, to_tree
+from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.errors import InputError, RcdpError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
@@ -223,7 +223,7 @@ def _with_kernel(config: Config, run: RunDirectory) -> Config:
     reservoir = config.reservoir
     _, features = sequence_shape(ShardSet(run.shards, verify=False).sample_shape, reservoir.sequence)
     kernel = choose_kernel(reservoir.nodes, features, reservoir.batch_rows, config.search.threads)
-    config = with_values(config, {"reservoir": {"kernel": kernel}})
+    config = _pinned(config, kernel)
     run.write_config(config)
     return config
 
@@ -233,26 +233,26 @@ def _with_winner(config: Config, run: RunDirectory) -> Config:
     if not config.search.generations:
         return config
     from rcdp_hpc.search.best import read_best
+    from rcdp_hpc.search.space import with_values
 
+    if not run.best_candidate.exists():
+        raise InputError(
+            f"{run.best_candidate}: no search has been finished there. Run `rcdp prepare` and `rcdp search` first, or "
+            "train with the configured reservoir: --set search.generations=0."
+        )
     best = read_best(run.best_candidate)
     log.info("best candidate: %s", ", ".join(f"{name} = {value:.4g}" for name, value in best.items()))
-    training = {name: value for name, value in best.items() if name in type(config.training).model_fields}
-    reservoir = {name: value for name, value in best.items() if name in type(config.reservoir).model_fields}
-    return with_values(config, {"reservoir": reservoir, "training": training})
+    return with_values(config, best)
 
 
-def with_values(config: Config, changes: dict[str, dict[str, Any]]) -> Config:
-    """Return a copy of the configuration with some values changed, checked like any other."""
-    tree = to_tree(config)
-    for section, values in changes.items():
-        tree[section].update(values)
-    return parse_config(tree, where="(with the values found)")
+def _pinned(config: Config, kernel: str) -> Config:
+    return config.model_copy(update={"reservoir": config.reservoir.model_copy(update={"kernel": kernel})})
 
 
 def _recorded(config: Config, run: RunDirectory) -> Config:
     """Write the configuration into the run directory, keeping the kernel that was chosen there before."""
     if config.reservoir.kernel == "auto" and run.config_file.exists():
-        config = with_values(config, {"reservoir": {"kernel": run.config().reservoir.kernel}})
+        config = _pinned(config, run.config().reservoir.kernel)
     run.write_config(config)
     return config
 

@@ -16,9 +16,11 @@ class _TerminalHandler(logging.Handler):
     """Print messages without breaking a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        tqdm.write(prefix + record.getMessage(), file=sys.stdout)
-        sys.stdout.flush()
+        troubled = record.levelno >= logging.WARNING
+        stream = sys.stderr if troubled else sys.stdout
+        prefix = f"rcdp: {record.levelname.lower()}: " if troubled else ""
+        tqdm.write(prefix + record.getMessage(), file=stream)
+        stream.flush()
 
 
 class _JsonFormatter(logging.Formatter):

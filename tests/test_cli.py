@@ -1,0 +1,326 @@
+"""What a user sees: one message that says what was expected and what to do, the exit code, and nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launch import environment, python, rcdp, run_ranks
+
+from rcdp_hpc.cli import main
+
+FAST = [
+    "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.population=4", "search.generations=2",
+    "search.train_rows=200", "search.validation_rows=80", "training.epochs=3", "training.hidden=12",
+    "training.outputs=12", "training.threads=1", "training.checkpoint_seconds=0", "training.learning_rate=0.01",
+]  # fmt: skip
+
+
+def flags(*values: str) -> list[str]:
+    return [part for value in (*FAST, *values) for part in ("--set", value)]
+
+
+def call(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return run_ranks(0, rcdp(*map(str, arguments)), timeout=120, env=env)
+
+
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stdout.splitlines() if line.startswith("rcdp: error:")]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    done = call("run", "digits", "--out", out, *flags())
+    assert done.returncode == 0, done.stdout
+    return out
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file but what each start appends to or rewrites."""
+    kept = (
+        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("log.jsonl", "config.toml")
+    )
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept if path.parent.name != "state"}
+
+
+def test_a_run_leaves_what_is_promised(finished):
+    summary = json.loads((finished / "report/summary.json").read_text())
+    assert set(summary["seconds"]) == {"prepare", "search", "train", "evaluate"}
+    assert summary["seed"] == 1
+    assert summary["versions"]["torch"]
+    confusion = np.array(summary["test"]["confusion"])
+    assert confusion.sum() == summary["test"]["samples"] == 359
+    assert (finished / "report/confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert (finished / "report/training.png").exists()
+    assert not (finished / "lock").exists()
+
+
+def test_the_same_command_again_changes_no_result(copy):
+    before = tree(copy)
+    done = call("run", "digits", "--out", copy, *flags())
+    assert done.returncode == 0, done.stdout
+    after = tree(copy)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed <= {"report/summary.json", "train/last.pt", "train/last.pt.previous", "train/model.pt.previous"}
+
+
+def test_a_run_directory_alone_is_configuration_enough(copy):
+    done = call("evaluate", "--out", copy)
+    assert done.returncode == 0, done.stdout
+    assert "test accuracy" in done.stdout
+
+
+def test_status_before_between_and_after(finished, tmp_path):
+    assert "report/summary.json" in call("status", finished).stdout
+    call("prepare", "digits", "--out", tmp_path / "new", *flags())
+    text = call("status", tmp_path / "new").stdout
+    assert "prepare   done" in text
+    assert f"next: rcdp search --out {tmp_path / 'new'}" in text
+    missing = call("status", tmp_path / "none")
+    assert missing.returncode == 2
+    assert "no such run directory" in missing.stdout
+
+
+def test_predict_writes_labels_and_probabilities(finished, tmp_path):
+    from sklearn.datasets import load_digits
+
+    np.savez(tmp_path / "x.npz", x=load_digits().images[:50])
+    for name in ("out.npz", "out.csv"):
+        assert call("predict", finished, tmp_path / "x.npz", "--to", tmp_path / name).returncode == 0
+    with np.load(tmp_path / "out.npz") as out:
+        assert out["probability"].shape == (50, 10)
+        np.testing.assert_allclose(out["probability"].sum(1), 1, atol=1e-5)
+        assert (out["label"] == load_digits().target[:50]).mean() > 0.8
+    table = (tmp_path / "out.csv").read_text().splitlines()
+    assert len(table) == 51
+    assert table[0].startswith("sample,label,p_0,")
+
+
+def test_predict_refuses_samples_of_another_shape_and_a_missing_model(finished, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 9, 9)))
+    done = call("predict", finished, tmp_path / "x.npz", "--to", tmp_path / "y.csv")
+    assert done.returncode == 2
+    assert "(9, 9); this model takes (8, 8)" in errors(done)[0]
+    done = call("predict", tmp_path, tmp_path / "x.npz", "--to", tmp_path / "y.csv")
+    assert done.returncode == 2
+    assert "no trained model" in errors(done)[0]
+
+
+BAD_SETTINGS = {
+    "unknown key": (["--set", "search.populaton=3"], "nearest known one is search.population"),
+    "out of bounds": (["--set", "training.epochs=0"], "training.epochs = 0"),
+    "missing file": (["--set", "data.source=mnist", "--set", "data.path=nowhere"], "nowhere"),
+    "no path": (["--set", "data.source=npz"], "data.path is empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SETTINGS)
+def test_wrong_settings_are_one_message_and_code_2(case, tmp_path):
+    arguments, words = BAD_SETTINGS[case]
+    done = call("prepare", "digits", "--out", tmp_path / "run", *arguments)
+    assert done.returncode == 2
+    assert len(errors(done)) == 1
+    assert words in errors(done)[0]
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("case", BAD_SETTINGS)
+def test_wrong_settings_are_one_message_on_three_ranks_too(case, tmp_path):
+    arguments, words = BAD_SETTINGS[case]
+    done = run_ranks(3, rcdp("prepare", "digits", "--out", str(tmp_path / "run"), *arguments), timeout=60)
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("rcdp: error:") == 1
+    assert words in done.stdout
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+DAMAGE = {
+    "cut short": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "flipped byte": flip,
+    "missing": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_shard_is_named_by_verify_and_by_training(damage, copy):
+    victim = sorted((copy / "shards").glob("train-*.h5"))[1]
+    DAMAGE[damage](victim)
+    verified = call("verify", copy)
+    assert verified.returncode == 3
+    assert victim.name in errors(verified)[0]
+    trained = call("train", "--out", copy, "--restart")
+    assert trained.returncode == 3
+    assert len(errors(trained)) == 1
+    assert victim.name in errors(trained)[0]
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_shard_that_one_rank_finds_damaged_stops_all_with_one_message(damage, copy):
+    victim = sorted((copy / "shards").glob("train-*.h5"))[-1]
+    DAMAGE[damage](victim)
+    done = run_ranks(3, rcdp("train", "--out", str(copy), "--restart"), timeout=90)
+    assert done.returncode == 3, done.stdout
+    assert done.stdout.count("rcdp: error:") == 1
+    assert victim.name in done.stdout
+
+
+def test_verify_finds_nothing_in_sound_shards(finished):
+    done = call("verify", finished)
+    assert done.returncode == 0
+    assert "every checksum" in done.stdout
+
+
+def test_a_checkpoint_of_other_settings_names_the_keys_and_loses_nothing(copy):
+    before = tree(copy)
+    done = call("train", "--out", copy, "--set", "training.batch=7", "--set", "training.epochs=9")
+    assert done.returncode == 2
+    assert "training.batch (32 -> 7)" in errors(done)[0]
+    assert "training.epochs" in errors(done)[0].partition("may change")[0]
+    assert tree(copy) == before
+
+
+def test_epochs_may_be_raised_on_resume(copy):
+    done = call("train", "--out", copy, "--set", "training.epochs=5", "--set", "training.schedule=cosine")
+    assert done.returncode == 0, done.stdout
+    assert "going on from epoch 4" in done.stdout
+    assert len((copy / "train/metrics.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_restart_puts_earlier_results_aside(copy):
+    done = call("train", "--out", copy, "--set", "training.batch=7", "--restart")
+    assert done.returncode == 0, done.stdout
+    assert len(list(copy.glob("train.before-*/train/last.pt"))) == 1
+
+
+def test_the_last_checkpoint_cut_short_falls_back_to_the_one_before(copy):
+    os.truncate(copy / "train/last.pt", 3000)
+    done = call("train", "--out", copy, "--set", "training.epochs=4")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("last.pt.previous") == 1
+
+
+def test_stages_out_of_order_say_what_to_run_first(tmp_path):
+    for stage, words in (("search", "rcdp prepare"), ("train", "rcdp prepare"), ("evaluate", "rcdp prepare")):
+        done = call(stage, "digits", "--out", tmp_path, *flags())
+        assert done.returncode == 2, done.stdout
+        assert words in errors(done)[0]
+
+
+def test_no_configuration_and_no_run_directory(tmp_path):
+    done = call("train", "--out", tmp_path / "none")
+    assert done.returncode == 2
+    assert "Name a configuration" in errors(done)[0]
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = call("prepare", "digits", "--out", tmp_path / "file" / "run")
+    assert done.returncode in (1, 2)
+    assert len(errors(done)) == 1
+    assert str(tmp_path / "file") in errors(done)[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_disk_that_fills_up_loses_nothing(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1300k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this machine does not let root mount a small disk")
+    try:
+        assert call("prepare", "digits", "--out", disk / "run", *flags()).returncode == 0
+        before = {path.name: path.read_bytes() for path in (disk / "run/shards").iterdir()}
+        subprocess.run(["dd", "if=/dev/zero", f"of={disk / 'ballast'}", "bs=1k"], capture_output=True, check=False)
+        done = call("run", "digits", "--out", disk / "run", *flags())
+        assert done.returncode == 1, done.stdout
+        assert len(errors(done)) == 1
+        assert "no room left" in errors(done)[0]
+        assert {path.name: path.read_bytes() for path in (disk / "run/shards").iterdir()} == before
+        (disk / "ballast").unlink()
+        # Room again: the same command goes on.
+        shutil.copytree(disk / "run", tmp_path / "rescued")
+        assert call("run", "digits", "--out", tmp_path / "rescued", *flags()).returncode == 0
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def without(*packages: str) -> dict[str, str]:
+    """An environment in which importing these packages fails as if they were not installed."""
+    return {"RCDP_TEST_BLOCKED": ",".join(packages)}
+
+
+BLOCKED = (
+    "import os, sys\n"
+    "class Block:\n"
+    "    def find_spec(self, name, path=None, target=None):\n"
+    "        if name.partition('.')[0] in os.environ['RCDP_TEST_BLOCKED'].split(','):\n"
+    "            raise ImportError(f'No module named {name!r} (blocked)')\n"
+    "sys.meta_path.insert(0, Block())\n"
+    "from rcdp_hpc.cli import main\n"
+    "sys.exit(main(sys.argv[1:]))\n"
+)
+
+
+def test_without_torch_training_says_what_is_missing(copy):
+    done = run_ranks(0, [*python(BLOCKED), "train", "--out", str(copy)], env=without("torch"))
+    assert done.returncode == 2
+    assert "needs torch" in errors(done)[0]
+    assert "make setup" in errors(done)[0]
+
+
+def test_without_horovod_and_mpi_one_process_does_it_all(tmp_path):
+    command = [*python(BLOCKED), "run", "digits", "--out", str(tmp_path), *flags()]
+    done = run_ranks(0, command, env=without("horovod", "mpi4py"))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.mpi
+def test_without_horovod_several_ranks_say_what_is_missing(copy):
+    done = run_ranks(2, [*python(BLOCKED), "train", "--out", str(copy), "--restart"], env=without("horovod"))
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("needs Horovod") == 1
+
+
+@pytest.mark.mpi
+def test_without_mpi_several_ranks_say_what_is_missing(tmp_path):
+    command = [*python(BLOCKED), "prepare", "digits", "--out", str(tmp_path / "run")]
+    done = run_ranks(2, command, env=without("mpi4py"))
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("mpi4py or the MPI library cannot be loaded") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_importing_the_package_needs_neither_torch_nor_horovod_nor_mpi():
+    code = BLOCKED.partition("from rcdp_hpc.cli")[0] + "import rcdp_hpc, rcdp_hpc.cli, rcdp_hpc.status\n"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env=environment(without("torch", "horovod", "mpi4py", "h5py", "sklearn")),
+    )
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for command in ("prepare", "search", "train", "evaluate", "predict", "run", "verify", "status", "doctor", "config"):
+        assert command in text
