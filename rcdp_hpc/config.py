@@ -378,7 +378,8 @@ def known_keys() -> list[str]:
 def _read_toml(name: str | Path) -> dict[str, Any]:
     path = Path(name)
     try:
-        if path.suffix == ".toml" or path.exists():
+        # A folder of data may well be named like a profile.
+        if path.suffix == ".toml" or path.is_file():
             return tomllib.loads(path.read_text(encoding="utf-8"))
         profile = resources.files("rcdp_hpc") / "configs" / f"{name}.toml"
         return tomllib.loads(profile.read_text(encoding="utf-8"))

@@ -67,7 +67,7 @@ def run_stages(
         config = run_on_root(comm, lambda: _recorded(config, run))
         for number, stage in enumerate(stages, 1):
             if len(stages) > 1:
-                log.info("== %d of %d: %s ==", number, len(stages), stage)
+                log.info("== %d of %d: %s on %s ==", number, len(stages), stage, _ranks_text(stage, comm))
             if stage in ("search", "train"):
                 config = run_on_root(comm, partial(_with_kernel, config, run))
             results[stage] = _run_stage(stage, config, comm, run)
@@ -127,6 +127,13 @@ def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory
     spent = run.state(stage).get("earlier_seconds", 0.0) + time.time() - started
     _note(run, comm, stage, "done", seconds=spent, earlier_seconds=spent, result=result)
     return result
+
+
+def _ranks_text(stage: str, comm: Communicator) -> str:
+    if stage == "prepare" or comm.size == 1:
+        return "one process"
+    through = {"search": "MPI", "train": "Horovod"}.get(stage, comm.kind.upper() if comm.kind == "mpi" else "Horovod")
+    return f"{comm.size} ranks ({through})"
 
 
 def _note(run: RunDirectory, comm: Communicator, stage: str, status: Any, **details: Any) -> None:

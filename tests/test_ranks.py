@@ -71,8 +71,7 @@ def test_any_number_of_ranks_gives_the_answers_of_one(ranks, alone, tmp_path):
     assert output.count("test accuracy") == 1
     assert shard_digests(tmp_path) == shard_digests(alone)
     assert history(tmp_path) == history(alone)
-    print(ranks, np.abs(curve(tmp_path) - curve(alone)).max(axis=1))
-    np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5, atol=1e-5)
     one, many = (json.loads((out / "report/summary.json").read_text()) for out in (alone, tmp_path))
     assert many["test"]["samples"] == one["test"]["samples"]
     timings = [line["timing"]["rank"] for line in lines(tmp_path / "search/history.jsonl")]
@@ -118,10 +117,12 @@ def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_pat
         assert done.returncode == 75, done.stdout
         assert done.stdout.count("the checkpoint is written") == 1
     assert done.returncode != 0
-    assert state["status"] == ("running" if number == signal.SIGKILL else "stopped"), done.stdout
+    # mpirun may kill the ranks of a SIGTERM before they are done stopping: the checkpoint before then counts.
+    expected = {signal.SIGUSR1: {"stopped"}, signal.SIGTERM: {"stopped", "running"}, signal.SIGKILL: {"running"}}
+    assert state["status"] in expected[number], done.stdout
     output = run(2, tmp_path, *LONGER, "search.generations=0")
     assert "going on from epoch" in output
-    if number == signal.SIGKILL:
+    if state["status"] == "running":
         assert output.count("which is gone") == 1
     assert_same_training(tmp_path, undisturbed)
 

@@ -69,7 +69,12 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
             session.go_on_from(saved)
         session.trainer.run(session.pause, session.report)
         session.save_checkpoint()
-        return session.summary()
+        summary = session.summary()
+        log.info(
+            "training ended: %s; best epoch %d, validation accuracy %.2f %%",
+            *(summary["ended"], summary["best_epoch"], 100 * summary["validation_accuracy"]),
+        )
+        return summary
 
 
 def _load_checkpoint(config: Config, run: RunDirectory) -> dict[str, Any] | None:
@@ -183,7 +188,14 @@ class _Session:
         """Write an epoch's metrics and tell the user."""
         self.reports.append(asdict(epoch))
         agree(self.comm, lambda: self._append_metrics(epoch))
-        best = " *" if self.trainer.position.best_epoch == epoch.epoch else ""
+        self._tell(epoch)
+
+    def _tell(self, epoch: EpochReport) -> None:
+        """Show about twenty epochs, the first and the last among them; metrics.jsonl has them all."""
+        position, epochs = self.trainer.position, self.config.training.epochs
+        if epoch.epoch % -(-epochs // 20) and not position.finished:
+            return
+        best = " *" if position.best_epoch == epoch.epoch else ""
         log.info(
             "epoch %3d  loss %.4f  accuracy %.2f %%  validation %.4f  %.2f %%%s  %.1f s, %.0f %% waiting",
             epoch.epoch + 1, epoch.train_loss, 100 * epoch.train_accuracy, epoch.validation_loss,
