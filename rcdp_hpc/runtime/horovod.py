@@ -16,8 +16,26 @@ from rcdp_hpc.runtime.comm import Communicator, Operation
 from rcdp_hpc.runtime.launch import detect
 
 
+def import_horovod() -> ModuleType:
+    """Return ``horovod.torch``, not yet initialised.
+
+    Raises
+    ------
+    InputError
+        If Horovod or torch is not installed, or was built for others than those here.
+    """
+    try:
+        import horovod.torch as hvd
+    except ImportError as error:
+        raise InputError(
+            f"training on several ranks needs Horovod built for torch, which cannot be imported ({error}). "
+            "Run `make setup`, or `rcdp doctor` to see what is missing; a single process needs no Horovod."
+        ) from None
+    return hvd  # type: ignore[no-any-return]
+
+
 def start_horovod(stall_seconds: int) -> ModuleType:
-    """Import and initialise Horovod for torch, once a process.
+    """Initialise Horovod, once a process; all ranks must do so together.
 
     Parameters
     ----------
@@ -32,24 +50,18 @@ def start_horovod(stall_seconds: int) -> ModuleType:
     Raises
     ------
     InputError
-        If Horovod or torch is not installed, or Horovod was built without what it needs here.
+        As `import_horovod`, or if Horovod cannot start under this launcher.
     """
     # Horovod reads these once, in init. Warn well before the shutdown, so that the log names the rank.
     os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(5, stall_seconds // 4)))
     os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_seconds))
     os.environ["HOROVOD_AUTOTUNE"] = "0"
-    try:
-        import horovod.torch as hvd
-    except ImportError as error:
-        raise InputError(
-            f"training on several ranks needs Horovod built for torch, which cannot be imported ({error}). "
-            "Run `make setup`, or `rcdp doctor` to see what is missing; a single process needs no Horovod."
-        ) from None
+    hvd = import_horovod()
     try:
         hvd.init()
     except (RuntimeError, ValueError) as error:
         raise InputError(f"Horovod cannot start under {detect().launcher}: {error}. See `rcdp doctor`.") from None
-    return hvd  # type: ignore[no-any-return]
+    return hvd
 
 
 def check_world(hvd: ModuleType, comm: Communicator) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.horovod import check_world, start_horovod
+from rcdp_hpc.runtime.horovod import check_world, import_horovod, start_horovod
 
 
 class Alone:
@@ -110,5 +111,15 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 def parallel_for(comm: Communicator, stall_seconds: int) -> Alone:
-    """Return Horovod for several ranks, and a plain process for one, which needs no Horovod."""
-    return Alone() if comm.size == 1 else HorovodParallel(comm, stall_seconds)
+    """Return Horovod for several ranks, and a plain process for one, which needs no Horovod. Collective.
+
+    Raises
+    ------
+    InputError
+        On all ranks, if Horovod is missing on some or counts other ranks than `comm` does.
+    """
+    if comm.size == 1:
+        return Alone()
+    # Before any rank starts Horovod: its start waits for all, and would wait forever for one that cannot.
+    agree(comm, import_horovod)
+    return agree(comm, lambda: HorovodParallel(comm, stall_seconds))

@@ -61,7 +61,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     """
     saved = agree(comm, lambda: _load_checkpoint(config, run))
     threads = _threads(config, comm, saved)
-    parallel = agree(comm, lambda: parallel_for(comm, config.run.stall_seconds))
+    parallel = parallel_for(comm, config.run.stall_seconds)
     with limit_threads(threads):
         shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
         session = _Session(config, comm, run, shards, _prepare_trainer(config, comm, shards, parallel), threads)
