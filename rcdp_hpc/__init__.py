@@ -6,13 +6,16 @@ Examples
 >>> config = rcdp_hpc.load_config("digits", ["training.epochs=5"])
 >>> result = rcdp_hpc.run(config, out="runs/first")  # doctest: +SKIP
 
+Under mpirun pass ``comm=rcdp_hpc.connect()``.
+
 Every stage is a function of its own: `prepare`, `search`, `train`, `evaluate`. Importing this package needs neither
 torch nor Horovod nor MPI.
 """
 
 from rcdp_hpc.config import Config, load_config
 from rcdp_hpc.pipeline import evaluate, prepare, run, search, train
+from rcdp_hpc.runtime.world import connect
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "evaluate", "load_config", "prepare", "run", "search", "train"]
+__all__ = ["Config", "connect", "evaluate", "load_config", "prepare", "run", "search", "train"]

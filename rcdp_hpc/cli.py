@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import rcdp_hpc
 from rcdp_hpc.config import STAGES, Config, commented_toml, load_config, parse_config, profile_names, to_tree
-from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, EXIT_FAILED, RcdpError
+from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, EXIT_FAILED, InputError, RcdpError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import run_on_root
 from rcdp_hpc.runtime.comm import Communicator
@@ -26,9 +28,12 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1, 2, 3 or 75 (see `rcdp_hpc.errors`)."""
-    signals.install()
-    options = _parser().parse_args(arguments)
     rank = detect().rank
+    # One rank's word on a mistyped command is enough.
+    with contextlib.redirect_stderr(io.StringIO()) if rank else contextlib.nullcontext():
+        options = _parser().parse_args(arguments)
+    if rank and options.command is not _run_command:
+        return EXIT_DONE
     log_to_terminal(is_root=rank == 0, quiet=getattr(options, "quiet", False))
     command: Command = options.command
     try:
@@ -43,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_command(options: argparse.Namespace) -> int:
     """Stages that may run on many ranks: prepare, search, train, evaluate, run."""
-    comm = connect()
+    signals.install()
+    comm = connect(_configuration(options).run.stall_seconds)
     try:
         return _together(options, comm)
     except RcdpError as error:
@@ -109,6 +115,8 @@ def _predict(options: argparse.Namespace) -> int:
     need_torch()
     from rcdp_hpc.deploy.predict import predict
 
+    if not options.run.exists():
+        raise InputError(f"{options.run}: no such run directory or model file.")
     run = RunDirectory(options.run)
     counts = predict(run.model if run.path.is_dir() else run.path, options.samples, options.to)
     log.info("  ".join(f"{name}: {count}" for name, count in counts.items()))

@@ -35,7 +35,7 @@ class RunSection(Section):
     stall_seconds: int = Field(
         600,
         ge=10,
-        description="a rank missing from a collective for so long ends the job",
+        description="Horovod ends the job when a rank misses a collective for so long",
         json_schema_extra=MAY_CHANGE,
     )
     progress: bool = Field(True, description="show progress on rank 0", json_schema_extra=MAY_CHANGE)
@@ -183,7 +183,10 @@ class TrainingSection(Section):
         20, ge=1, description="stop after so many epochs without a better validation loss", json_schema_extra=MAY_CHANGE
     )
     checkpoint_seconds: float = Field(
-        60.0, ge=0, description="seconds between checkpoints; 0 writes one each epoch", json_schema_extra=MAY_CHANGE
+        60.0,
+        ge=0,
+        description="seconds between checkpoints, written between steps",
+        json_schema_extra=MAY_CHANGE,
     )
     threads: int = Field(
         0, ge=0, le=1024, description="threads per rank; 0 takes the cores the rank may use, and is recorded"

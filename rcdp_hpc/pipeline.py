@@ -21,8 +21,9 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.lock import RunLock
-from rcdp_hpc.runtime.logs import log_to_file
+from rcdp_hpc.runtime.logs import logging_to_file
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -58,13 +59,14 @@ def run_stages(
     RcdpError
         The same on every rank where it is marked as agreed.
     """
-    comm = comm or SingleProcess()
+    comm = comm or _alone()
     run = RunDirectory(Path(out).absolute())
     results = {}
     with _held(run, comm):
         if restart:
             agree(comm, lambda: _put_aside(run, stages) if comm.is_root else None)
         config = run_on_root(comm, lambda: _recorded(config, run))
+        agree(comm, lambda: _sweep(run) if comm.is_root else None)
         for number, stage in enumerate(stages, 1):
             if len(stages) > 1:
                 log.info("== %d of %d: %s on %s ==", number, len(stages), stage, _ranks_text(stage, comm))
@@ -107,7 +109,7 @@ def _held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
         def enter() -> None:
             stack.enter_context(RunLock(run.lock))
             with os_errors_explained(run.log):
-                log_to_file(run.log)
+                stack.enter_context(logging_to_file(run.log))
 
         agree(comm, enter if comm.is_root else lambda: None)
         yield
@@ -120,13 +122,21 @@ def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory
         result = _WORK[stage](config, comm, run)
     except RcdpError as error:
         _note_quietly(run, comm, stage, "stopped" if isinstance(error, StoppedError) else "failed", reason=str(error))
+        if isinstance(error, StoppedError) and comm.is_root:
+            run.write_config(config)
         raise
     except Exception as error:
         _note_quietly(run, comm, stage, "failed", reason=f"{type(error).__name__}: {error}")
         raise
-    spent = run.state(stage).get("earlier_seconds", 0.0) + time.time() - started
-    _note(run, comm, stage, "done", seconds=spent, earlier_seconds=spent, result=result)
+    agree(comm, lambda: _finish(run, stage, config, started, result) if comm.is_root else None)
     return result
+
+
+def _finish(run: RunDirectory, stage: str, config: Config, started: float, result: Any) -> None:
+    """Record a stage that is done, and the settings it accepted: a refused command changes neither."""
+    seconds = run.state(stage).get("earlier_seconds", 0.0) + time.time() - started
+    run.write_config(config)
+    run.note(stage, "done", seconds=seconds, earlier_seconds=0.0, result=result)
 
 
 def _ranks_text(stage: str, comm: Communicator) -> str:
@@ -230,9 +240,9 @@ def _with_kernel(config: Config, run: RunDirectory) -> Config:
     reservoir = config.reservoir
     _, features = sequence_shape(ShardSet(run.shards, verify=False).sample_shape, reservoir.sequence)
     kernel = choose_kernel(reservoir.nodes, features, reservoir.batch_rows, config.search.threads)
-    config = _pinned(config, kernel)
-    run.write_config(config)
-    return config
+    # Only the choice is recorded now; whether the stage accepts the other settings is not known yet.
+    run.write_config(_pinned(run.config(), kernel))
+    return _pinned(config, kernel)
 
 
 def _with_winner(config: Config, run: RunDirectory) -> Config:
@@ -257,11 +267,30 @@ def _pinned(config: Config, kernel: str) -> Config:
 
 
 def _recorded(config: Config, run: RunDirectory) -> Config:
-    """Write the configuration into the run directory, keeping the kernel that was chosen there before."""
-    if config.reservoir.kernel == "auto" and run.config_file.exists():
+    """Return the configuration with the kernel chosen here before; write it down where there is none yet."""
+    if not run.config_file.exists():
+        run.write_config(config)
+    elif config.reservoir.kernel == "auto":
         config = _pinned(config, run.config().reservoir.kernel)
-    run.write_config(config)
     return config
+
+
+def _sweep(run: RunDirectory) -> None:
+    """Remove half-written files of a job that was killed; the lock makes sure that nobody is writing them."""
+    for folder in (run.path, run.search, run.train, run.report, run.path / "state"):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def _alone() -> Communicator:
+    """Return the communicator of a single process; several need one that the caller made."""
+    launch = detect()
+    if launch.size > 1:
+        raise InputError(
+            f"{launch.launcher} started {launch.size} ranks, each of which would do all the work: pass "
+            "comm=rcdp_hpc.connect()."
+        )
+    return SingleProcess()
 
 
 def _put_aside(run: RunDirectory, stages: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import time
 
 from rcdp_hpc.config import STAGES
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.lock import describe, read_lock
+from rcdp_hpc.runtime.lock import describe, holder_is_gone, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
@@ -21,7 +21,11 @@ def describe_run(run: RunDirectory) -> str:
     if not run.path.is_dir():
         raise InputError(f"{run.path}: no such run directory.")
     holder = read_lock(run.lock)
-    lines = [f"run directory {run.path}", f"in use by {describe(holder)}" if holder else "in use by nobody"]
+    if holder and holder_is_gone(run.lock):
+        lines = [f"run directory {run.path}", f"in use by nobody: {describe(holder)} is gone and left its lock"]
+        holder = {}
+    else:
+        lines = [f"run directory {run.path}", f"in use by {describe(holder)}" if holder else "in use by nobody"]
     states = {stage: run.state(stage) for stage in STAGES}
     for stage, state in states.items():
         lines.append(f"  {stage:<9} {_stage_line(state, bool(holder))}")

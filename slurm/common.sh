@@ -10,8 +10,7 @@ set -u
 # preemption (--signal=B:USR1@90) goes on to the ranks, which write a checkpoint together and leave with code 75.
 # The job is then queued again and goes on from there.
 run_stage() {
-    # Unquoted on purpose: a launcher is a command and its options.
-    # shellcheck disable=SC2086
+    began=$(mktemp)
     "$@" &
     child=$!
     trap 'kill -USR1 "$child" 2>/dev/null' USR1 TERM
@@ -22,11 +21,23 @@ run_stage() {
         kill -0 "$child" 2>/dev/null || break
     done
     trap - USR1 TERM
-    # Launchers may change the code of their ranks; the state file tells what happened.
-    if [ "$code" -ne 0 ] && grep -qs '"status": "stopped"' "$RUN"/state/*.json; then
+    # Launchers may change the code of their ranks; the state file tells what happened. It counts only if this very
+    # command wrote it, and wrong input (2) or damaged data (3) would only fail again.
+    if [ "$code" -ne 0 ] && [ "$code" -ne 2 ] && [ "$code" -ne 3 ] && stopped_since "$began"; then
+        rm -f "$began"
+        if [ "${SLURM_RESTART_COUNT:-0}" -ge "${RCDP_MOST_RESTARTS:-50}" ]; then
+            echo "stopped with a checkpoint, but requeued ${SLURM_RESTART_COUNT} times already: submit again to go on"
+            exit 75
+        fi
         echo "stopped with a checkpoint: job $SLURM_JOB_ID goes back to the queue"
         scontrol requeue "$SLURM_JOB_ID"
         exit 75
     fi
+    rm -f "$began"
     return "$code"
+}
+
+# Tell whether a stage recorded a stop after the file $1 was made.
+stopped_since() {
+    find "$RUN/state" -name '*.json' -newer "$1" -exec grep -q '"status": "stopped"' {} \; -print 2>/dev/null | grep -q .
 }

@@ -72,11 +72,19 @@ def test_any_number_of_ranks_gives_the_answers_of_one(ranks, alone, tmp_path):
     assert shard_digests(tmp_path) == shard_digests(alone)
     assert history(tmp_path) == history(alone)
     np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5, atol=1e-5)
+    for name, value in weights(alone).items():
+        torch.testing.assert_close(weights(tmp_path)[name], value, rtol=1e-3, atol=1e-4)
     one, many = (json.loads((out / "report/summary.json").read_text()) for out in (alone, tmp_path))
     assert many["test"]["samples"] == one["test"]["samples"]
     timings = [line["timing"]["rank"] for line in lines(tmp_path / "search/history.jsonl")]
     assert set(timings) - {None} == set(range(ranks))
     assert set(many["ranks"].values()) == {ranks}
+
+
+def test_the_shipped_digits_profile_is_as_good_as_the_readme_says(tmp_path):
+    done = run_ranks(2, rcdp("run", "digits", "--out", str(tmp_path)), timeout=280)
+    assert done.returncode == 0, done.stdout
+    assert json.loads((tmp_path / "report/summary.json").read_text())["test"]["accuracy"] >= 0.97
 
 
 def test_a_process_without_launcher_does_it_all(alone, tmp_path):
@@ -127,6 +135,19 @@ def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_pat
     assert_same_training(tmp_path, undisturbed)
 
 
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 3)])
+def test_a_training_goes_on_with_another_number_of_ranks(before, after, undisturbed, tmp_path):
+    batch = f"training.batch={32 // before}"
+    start = [*LONGER[:-1], batch, "search.generations=0"]
+    process = start_ranks(before, rcdp("run", "digits", "--out", str(tmp_path), *settings(*start)))
+    wait_for(lambda: (tmp_path / "train/metrics.jsonl").exists() and len(lines(tmp_path / "train/metrics.jsonl")) >= 4)
+    process.send_signal(signal.SIGUSR1)
+    assert finish(process, 60).returncode == 75
+    output = run(after, tmp_path, *start)
+    assert "batches stay 32 rows over all ranks" in output
+    np.testing.assert_allclose(curve(tmp_path), curve(undisturbed), rtol=1e-3, atol=1e-3)
+
+
 def assert_same_training(out: Path, other: Path) -> None:
     ours, theirs = weights(out), weights(other)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -158,12 +179,17 @@ def test_a_search_killed_in_the_middle_ends_equal(alone, tmp_path):
     extra = ("training.batch=48",)
     run(2, tmp_path, *extra, stage="prepare")
     process = start_ranks(2, rcdp("search", "--out", str(tmp_path)))
-    wait_for(lambda: (tmp_path / "search/history.jsonl").exists())
+    wait_for(
+        lambda: (tmp_path / "search/history.jsonl").exists() and len(lines(tmp_path / "search/history.jsonl")) >= 6
+    )
     os.killpg(process.pid, signal.SIGKILL)
     kill_ranks(tmp_path)
     finish(process, 30)
+    assert (tmp_path / "search/checkpoint.npz").exists()
+    assert not (tmp_path / "search/best.toml").exists()
     done = run_ranks(3, rcdp("search", "--out", str(tmp_path)))
     assert done.returncode == 0, done.stdout
+    assert "going on in generation" in done.stdout
     assert history(tmp_path) == history(alone)
 
 
@@ -239,7 +265,6 @@ def test_an_unexpected_failure_of_one_rank_ends_all_and_names_it(tmp_path):
 
 
 def test_ranks_that_disagree_with_horovod_are_refused(tmp_path):
-    # An outer launcher's variables left behind make Horovod count other ranks than MPI does.
     code = (
         "from rcdp_hpc.runtime.world import connect\n"
         "from rcdp_hpc.training.parallel import HorovodParallel\n"
@@ -252,6 +277,32 @@ def test_ranks_that_disagree_with_horovod_are_refused(tmp_path):
     done = run_ranks(2, [str(BIN / "python"), "-c", code], timeout=60)
     assert "rank 0 of 1" in done.stdout
     assert "is rank 1 of 2 to Horovod" in done.stdout
+
+
+def test_what_an_earlier_horovodrun_left_behind_is_refused_under_mpirun(tmp_path):
+    left = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "HOROVOD_RANK": "0", "HOROVOD_SIZE": "3"}
+    done = run_ranks(2, rcdp("prepare", "digits", "--out", str(tmp_path / "run")), timeout=60, env=left)
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("unset the HOROVOD_* variables") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_controller_chosen_for_another_launcher_does_no_harm(tmp_path):
+    command = rcdp("run", "digits", "--out", str(tmp_path), *settings("search.generations=0"))
+    done = run_ranks(2, command, env={"HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"})
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_loss_that_is_no_number_is_one_message(tmp_path):
+    code = (
+        "import sys, rcdp_hpc.cli as cli, rcdp_hpc.training.losses as losses\n"
+        "losses.LOSSES['cross_entropy'] = lambda scores, labels: scores.sum() * float('nan')\n"
+        f"sys.exit(cli.main(['run', 'digits', '--out', {str(tmp_path)!r}, *{settings('search.generations=0')!r}]))\n"
+    )
+    done = run_ranks(2, [str(BIN / "python"), "-c", code], timeout=90)
+    assert done.returncode == 1, done.stdout
+    assert done.stdout.count("rcdp: error:") == 1
+    assert "the loss is nan" in done.stdout
 
 
 def test_mpirun_belongs_to_this_environment():

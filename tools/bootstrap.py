@@ -535,7 +535,7 @@ def horovod(setup: Setup) -> str:
             "To train on GPUs: module load cuda (or set CUDA_HOME), then make setup again."
         )
     key = wheel_key(setup.mpi, version, cuda)
-    wheel = cached_wheel(setup.cache, key, "horovod")
+    wheel = cached_wheel(setup.cache, key, HOROVOD.replace("==", "-"))
     operations = f"NCCL, CUDA {cuda}" if cuda else "CPU"
     if wheel is not None:
         install_wheel(setup, wheel)

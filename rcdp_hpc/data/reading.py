@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.index import REPAIR, load_index
+from rcdp_hpc.config import Config, refuse_other_settings
+from rcdp_hpc.data.index import REPAIR, load_index, shard_settings
 from rcdp_hpc.data.shards import COLUMNS, SAMPLE_TYPE, file_sha256
 from rcdp_hpc.data.split import SPLITS
 from rcdp_hpc.errors import DataDamagedError
@@ -49,6 +51,21 @@ class Rows:
     source_index: NDArray[np.int64]
     neighbour_index: NDArray[np.int64]
     step: NDArray[np.float32]
+
+
+def open_shards(config: Config, directory: Path) -> ShardSet:
+    """Open the shards of a configuration.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they were prepared with other settings.
+    DataDamagedError
+        If the index is damaged.
+    """
+    shards = ShardSet(directory, verify=config.data.verify_on_read)
+    refuse_other_settings(str(directory), shards.index["settings"], shard_settings(config), "data")
+    return shards
 
 
 class ShardSet:
@@ -103,6 +120,12 @@ class ShardSet:
         self._checked: set[str] = set()
         self._open: OrderedDict[str, h5py.File] = OrderedDict()
         self._process = os.getpid()
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of all the shards' own: two preparations with the same one hold the same rows."""
+        parts = [shard["sha256"] for split in SPLITS for shard in self.index["splits"][split]["shards"]]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def rows(self, split: str) -> int:
         """Return the number of rows of "train", "validation" or "test"."""

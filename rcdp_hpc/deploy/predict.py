@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rcdp_hpc.data.sources import read_samples
 from rcdp_hpc.errors import InputError
@@ -55,8 +58,10 @@ def predict(model_file: Path, samples_file: Path, output: Path) -> dict[str, int
     return {name: int((labels == number).sum()) for number, name in enumerate(model.classes)}
 
 
-def _table(names: np.ndarray, probabilities: np.ndarray, classes: list[str]) -> str:
-    lines = ["sample,label," + ",".join(f"p_{name}" for name in classes)]
+def _table(names: NDArray[np.str_], probabilities: NDArray[np.float32], classes: list[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["sample", "label", *(f"p_{name}" for name in classes)])
     for number, (name, row) in enumerate(zip(names, probabilities, strict=True)):
-        lines.append(f"{number},{name}," + ",".join(f"{value:.6g}" for value in row))
-    return "\n".join(lines) + "\n"
+        writer.writerow([number, name, *(f"{value:.6g}" for value in row)])
+    return text.getvalue()

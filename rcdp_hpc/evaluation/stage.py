@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import STAGES, Config
-from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.evaluation.metrics import confusion_matrix, scores
+from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import write_json
@@ -23,7 +24,7 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training.model import TrainedModel
-from rcdp_hpc.training.stage import device
+from rcdp_hpc.training.stage import device, refuse_other_shards
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,9 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
         As `scores`, with the confusion matrix.
     """
     started = time.perf_counter()
-    shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
+    shards = agree(comm, lambda: open_shards(config, run.shards))
+    if comm.is_root and run.state("train").get("status") != "done":
+        log.warning("the training has not ended: this is the best model so far")
     with limit_threads(config.training.threads or fair_share(comm)):
         mine = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards))
     confusion = comm.allreduce(mine)
@@ -63,10 +66,12 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
 
 def _confusion_of_slab(config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> NDArray[np.int64]:
     model = TrainedModel.load(run.model, device())
+    refuse_other_shards(str(run.model), model.shards, shards)
     start, stop = slab_bounds(shards.rows("test"), comm.rank, comm.size)
     confusion = np.zeros((len(shards.classes),) * 2, np.int64)
     with Progress("test", stop - start, enabled=comm.is_root and config.run.progress) as progress:
         for low in range(start, stop, BLOCK_ROWS):
+            signals.raise_if_stopped("evaluating")
             rows = shards.read("test", low, min(low + BLOCK_ROWS, stop))
             predicted = model.probabilities(rows.x, scaled=True).argmax(1)
             confusion += confusion_matrix(rows.y, predicted, len(shards.classes))

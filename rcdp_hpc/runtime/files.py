@@ -18,6 +18,8 @@ from rcdp_hpc.errors import DataDamagedError, InputError, RcdpError, StageFailed
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
+_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+
 
 def explain_os_error(error: OSError, path: Path) -> RcdpError:
     """Turn an operating-system error about `path` into a message for people."""
@@ -26,7 +28,7 @@ def explain_os_error(error: OSError, path: Path) -> RcdpError:
             f"{path}: no room left to write ({_free_text(path)}). Make room or choose another --out, then start again: "
             "what was complete before is kept."
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in _WRONG_PLACE:
         return InputError(
             f"{path}: cannot be written ({error.strerror}). Choose an --out folder that you may write to."
         )

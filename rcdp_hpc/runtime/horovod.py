@@ -57,6 +57,9 @@ def start_horovod(stall_seconds: int) -> ModuleType:
     os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_seconds))
     os.environ["HOROVOD_AUTOTUNE"] = "0"
     hvd = import_horovod()
+    if detect().kind == "mpi" and hvd.mpi_built():
+        # A controller chosen in the environment for another launcher would wait for ranks that do not exist.
+        os.environ.update(HOROVOD_CONTROLLER="mpi", HOROVOD_CPU_OPERATIONS="mpi")
     try:
         hvd.init()
     except (RuntimeError, ValueError) as error:

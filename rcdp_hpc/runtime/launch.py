@@ -20,6 +20,12 @@ _MPI_VARIABLES = (
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "srun"),
 )
 
+_CONFLICT = (
+    "both mpirun (OMPI_COMM_WORLD_SIZE) and horovodrun with Gloo (HOROVOD_GLOO_RENDEZVOUS_ADDR) seem to have started "
+    "this process, and they count different ranks. Start with one of them; unset the HOROVOD_* variables that an "
+    "earlier horovodrun left behind."
+)
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -33,17 +39,22 @@ class Launch:
         What the launcher's environment says; the communicator's own numbers are checked against it.
     launcher : str
         The launcher's name, for messages.
+    conflict : str
+        Why the environment makes no sense; empty where it does.
     """
 
     kind: Kind
     rank: int
     size: int
     launcher: str
+    conflict: str = ""
 
 
 def detect(environ: Mapping[str, str] | None = None) -> Launch:
     """Return how this process was started, from `environ` (default: the process's own)."""
     env = os.environ if environ is None else environ
+    if env.get("HOROVOD_GLOO_RENDEZVOUS_ADDR") and "OMPI_COMM_WORLD_SIZE" in env:
+        return Launch("mpi", int(env["OMPI_COMM_WORLD_RANK"]), int(env["OMPI_COMM_WORLD_SIZE"]), "mpirun", _CONFLICT)
     if env.get("HOROVOD_GLOO_RENDEZVOUS_ADDR") and "HOROVOD_RANK" in env:
         return Launch("horovod-gloo", int(env["HOROVOD_RANK"]), int(env.get("HOROVOD_SIZE", "1")), "horovodrun (Gloo)")
     for rank_name, size_name, launcher in _MPI_VARIABLES:

@@ -7,12 +7,13 @@ where the holder cannot be asked (another host).
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
-import signal
 import socket
 import threading
+import time
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.errors import EXIT_FAILED, InputError
 from rcdp_hpc.runtime.files import os_errors_explained, write_json
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,21 @@ class RunLock:
             return True
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            return self._create_without_links()
         finally:
             mine.unlink()
+
+    def _create_without_links(self) -> bool:
+        """Put the lock in place on a file system that has no hard links."""
+        try:
+            with open(self.path, "x", encoding="utf-8") as file:
+                json.dump(self._content(), file)
+            return True
+        except FileExistsError:
+            return False
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -124,17 +138,20 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
-            holder = read_lock(self.path)
+            try:
+                holder = read_lock(self.path)
+                os.utime(self.path)
+            except FileNotFoundError:
+                holder = {}
+            except OSError as error:  # a file server that stumbles; the next beat may get through
+                log.warning("%s: heartbeat failed (%s)", self.path, error.strerror)
+                continue
             if holder.get("token") != self._token:
+                # Not one more file may be written here: the directory is another job's.
                 log.error(
                     "%s was taken over by %s: stopping", self.path.parent, describe(holder) if holder else "another job"
                 )
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-            try:
-                os.utime(self.path)
-            except OSError as error:
-                log.warning("%s: heartbeat failed (%s)", self.path, error.strerror)
+                os._exit(EXIT_FAILED)
 
 
 def read_lock(path: Path) -> dict[str, Any]:
@@ -154,24 +171,35 @@ def describe(holder: dict[str, Any]) -> str:
     return f"process {holder['pid']}{job} on host {holder['host']}"
 
 
+def holder_is_gone(path: Path) -> bool:
+    """Tell whether a lock was left behind by a job that is no more; writes nothing."""
+    try:
+        silence = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return _is_gone(read_lock(path), silence)
+
+
 def _is_gone(holder: dict[str, Any], silence: float) -> bool:
     if holder["host"] == socket.gethostname() and holder["namespace"] == _process_namespace():
-        return not _is_running(holder["pid"], holder.get("started"))
+        return _is_dead(holder["pid"], holder.get("started"), silence)
     same_job = holder["job"] and holder["job"] == os.environ.get("SLURM_JOB_ID")
     if same_job and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > holder.get("restarts", 0):
         return True
     return silence > STALE_SECONDS
 
 
-def _is_running(pid: int, started: float | None) -> bool:
-    """Tell whether the very process is there: its number alone may have been given to another."""
+def _is_dead(pid: int, started: float | None, silence: float) -> bool:
+    """Tell whether a process of this host is no more, though another may bear its number."""
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and (
-            started is None or abs(process.create_time() - started) < 2
-        )
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        another = started is not None and abs(process.create_time() - started) >= 2
     except psutil.NoSuchProcess:
-        return False
+        return True
+    # A stepped clock shifts start times, too: they alone do not condemn a holder that is heard of.
+    return another and silence > 3 * HEARTBEAT_SECONDS
 
 
 def _process_namespace() -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -47,9 +50,40 @@ def log_to_terminal(is_root: bool, quiet: bool = False) -> None:
     logger.propagate = False
 
 
-def log_to_file(path: Path) -> None:
-    """Append every message to `path` as a JSON line."""
+class _JsonFileHandler(logging.FileHandler):
+    """Append JSON lines; where the disk is full, say so once and go on without: the work matters more."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            self.failed = True
+            print(f"rcdp: warning: {self.baseFilename} cannot be written any more", file=sys.stderr, flush=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            super().emit(record)
+
+    def close(self) -> None:
+        # What is still buffered cannot be written either.
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def logging_to_file(path: Path) -> Iterator[None]:
+    """Append every message of the block to `path` as a JSON line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _JsonFileHandler(path, encoding="utf-8")
     handler.setFormatter(_JsonFormatter())
-    logging.getLogger(PACKAGE).addHandler(handler)
+    logger = logging.getLogger(PACKAGE)
+    logger.addHandler(handler)
+    # A program that calls the stages from Python may not have set a level.
+    level = logger.level
+    logger.setLevel(min(logging.INFO, level or logging.INFO))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        handler.close()

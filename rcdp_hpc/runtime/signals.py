@@ -11,6 +11,7 @@ from types import FrameType
 
 import numpy as np
 
+from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.runtime.comm import Communicator
 
 _received: list[int] = []
@@ -30,6 +31,18 @@ def stop_requested() -> bool:
 def stop_agreed(comm: Communicator) -> bool:
     """Tell, on all ranks alike, whether any of them was asked to stop. Collective."""
     return bool(comm.allreduce(np.array([float(stop_requested())]), "max")[0])
+
+
+def raise_if_stopped(doing: str) -> None:
+    """Leave work that has nothing to save where this rank was asked to stop.
+
+    Raises
+    ------
+    StoppedError
+        If a stop signal was received; call this where one rank's error is raised on all (`agree`, `run_on_root`).
+    """
+    if stop_requested():
+        raise StoppedError(f"stopped by {received_name()} while {doing}: run the same command to do it anew.")
 
 
 def received_name() -> str:

@@ -23,6 +23,8 @@ def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communica
         If the launcher started several ranks that cannot reach one another.
     """
     launch = launch or detect()
+    if launch.conflict:
+        raise InputError(launch.conflict)
     if launch.kind == "single":
         return SingleProcess()
     if launch.kind == "horovod-gloo":

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.reservoir.sequence import as_sequences
 from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.progress import Progress
 
 MOMENT_ROWS = 1024
@@ -83,6 +84,7 @@ def cache_states(
     labels = torch.empty(rows, dtype=torch.int64, device=reservoir.device)
     first, size = pieces[0][0], reservoir.settings.batch_rows
     for start, stop in ((low, min(low + size, end)) for begin, end in pieces for low in range(begin, end, size)):
+        signals.raise_if_stopped("computing reservoir states")
         block = shards.read(split, start, stop)
         place = slice(start - first, stop - first)
         reservoir.states(as_sequences(block.x, reservoir.settings.sequence), out=states[place])

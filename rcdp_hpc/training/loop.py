@@ -15,6 +15,7 @@ import torch
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
@@ -132,11 +133,17 @@ class Trainer:
         """
         while not self.position.finished:
             started, self.parallel.waited = time.perf_counter(), 0.0
-            self._train_epoch(pause)
+            self._train_epoch(lambda: self._count_as_waiting(pause))
             seconds = time.perf_counter() - started
             epoch_report = self._close_epoch(seconds)
             report(epoch_report)
-            pause()
+            if not self.position.finished:
+                pause()
+
+    def _count_as_waiting(self, pause: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        pause()
+        self.parallel.waited += time.perf_counter() - started
 
     def _train_epoch(self, pause: Callable[[], None]) -> None:
         self.network.train()
@@ -214,10 +221,12 @@ class Trainer:
         """Keep the best weights, and decide whether this was the last epoch."""
         position, settings = self.position, self.settings
         if not np.isfinite([report.train_loss, report.validation_loss]).all():
-            raise StageFailedError(
-                f"epoch {report.epoch + 1}: the loss is {report.train_loss} (validation {report.validation_loss}). "
-                f"Lower training.learning_rate (now {settings.learning_rate}); the last checkpoint holds the best "
-                "weights before it."
+            kept = "model.pt holds the best weights before it" if position.best_epoch >= 0 else "no epoch was sound"
+            raise agreed(
+                StageFailedError(
+                    f"epoch {report.epoch + 1}: the loss is {report.train_loss} (validation {report.validation_loss}). "
+                    f"Lower training.learning_rate (now {settings.learning_rate}); {kept}."
+                )
             )
         if report.validation_loss < position.best_loss:
             position.best_loss, position.best_epoch = report.validation_loss, report.epoch

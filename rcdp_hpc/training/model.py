@@ -33,6 +33,8 @@ class TrainedModel:
         Factor from the source's raw values to those the model was trained on.
     weights : dict
         State of the readout network.
+    shards : str
+        Digest of the shards it was trained on.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class TrainedModel:
         sample_shape: tuple[int, ...],
         scale: float,
         weights: dict[str, torch.Tensor],
+        shards: str = "",
         device: torch.device | None = None,
     ) -> None:
+        self.shards = shards
         self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
         self.device = device or torch.device("cpu")
         _, features = sequence_shape(sample_shape, reservoir.sequence)
@@ -62,6 +66,7 @@ class TrainedModel:
         sample_shape: tuple[int, ...],
         scale: float,
         weights: dict[str, torch.Tensor],
+        shards: str = "",
     ) -> None:
         """Write the model file, atomically."""
         settings = {"reservoir": reservoir.model_dump(), "training": training.model_dump()}
@@ -70,6 +75,7 @@ class TrainedModel:
             "classes": list(classes),
             "sample_shape": list(sample_shape),
             "scale": scale,
+            "shards": shards,
             "weights": {name: value.cpu() for name, value in weights.items()},
         }
         checkpoint.save(path, content)
@@ -98,6 +104,7 @@ class TrainedModel:
             tuple(content["sample_shape"]),
             content["scale"],
             content["weights"],
+            content["shards"],
             device,
         )
 

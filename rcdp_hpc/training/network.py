@@ -31,6 +31,7 @@ class SyncBatchNorm(nn.Module):
 
     running_mean: torch.Tensor
     running_var: torch.Tensor
+    largest_batch: torch.Tensor
 
     def __init__(self, width: int, parallel: Alone, name: str, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
@@ -39,6 +40,7 @@ class SyncBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
         self.register_buffer("running_mean", torch.zeros(width))
         self.register_buffer("running_var", torch.ones(width))
+        self.register_buffer("largest_batch", torch.ones((), dtype=torch.float64))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Normalise x, shape (rows, width)."""
@@ -54,8 +56,11 @@ class SyncBatchNorm(nn.Module):
         variance = (sums[self.width : -1] / total - mean * mean).clamp_min(0)
         with torch.no_grad():
             unbiased = variance * (total / (total - 1).clamp_min(1))
-            self.running_mean.lerp_(mean.float(), self.momentum)
-            self.running_var.lerp_(unbiased.float(), self.momentum)
+            # The last batch of an epoch may be a single row: it counts by its size.
+            self.largest_batch.copy_(torch.maximum(self.largest_batch, total))
+            weight = (self.momentum * total / self.largest_batch).float()
+            self.running_mean.lerp_(mean.float(), weight)
+            self.running_var.lerp_(unbiased.float(), weight)
         return mean.float(), variance.float()
 
 
@@ -157,7 +162,9 @@ class DropoutDraw:
     def keep_mask(self, width: int, share: float, layer: int) -> torch.Tensor:
         """Return a (rows, width) float32 mask: 0 for dropped units, 1 / (1 - share) for the others."""
         units = torch.arange(width, dtype=torch.int64, device=self.samples.device)
-        sample_keys = _scramble(self.samples + _signed(self.key * 0x9E3779B97F4A7C15 + layer))
+        # Scrambled twice, so that no sample's numbers in one layer are another's in the next.
+        layer_key = _scramble(torch.tensor(_signed(self.key * 0x9E3779B97F4A7C15 + layer), device=units.device))
+        sample_keys = _scramble(self.samples ^ layer_key)
         bits = _scramble(sample_keys[:, None] + units * _signed(0x9E3779B97F4A7C15))
         uniform = _shift_right(bits, 40).float() / 2**24
         return (uniform >= share).float() / (1 - share)

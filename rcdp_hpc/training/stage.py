@@ -7,21 +7,23 @@ import logging
 import os
 import time
 from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
-from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import InputError, StoppedError
 from rcdp_hpc.reservoir.sequence import sequence_shape
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree, agreed
+from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.files import os_errors_explained, write_text
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import fair_share, limit_threads
@@ -59,30 +61,44 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     StoppedError
         If a signal asked for a stop; a checkpoint is written.
     """
-    saved = agree(comm, lambda: _load_checkpoint(config, run))
-    threads = _threads(config, comm, saved)
+    shards = agree(comm, lambda: open_shards(config, run.shards))
+    # Rank 0 decides for all: on a network file system ranks may not see the same files at the same moment.
+    saved = run_on_root(comm, lambda: _load_checkpoint(config, run, shards))
+    session = _Session(config, comm, run, shards)
+    if saved is not None and session.is_over(saved):
+        log.info("training is over already: %s", saved["trainer"]["position"]["finished"])
+        return session.summary(saved["trainer"]["position"])
     parallel = parallel_for(comm, config.run.stall_seconds)
-    with limit_threads(threads):
-        shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
-        session = _Session(config, comm, run, shards, _prepare_trainer(config, comm, shards, parallel), threads)
-        if saved is not None:
-            session.go_on_from(saved)
+    session.threads = _threads(config, comm, saved)
+    with limit_threads(session.threads):
+        session.begin(_prepare_trainer(config, comm, shards, parallel, saved), saved)
         session.trainer.run(session.pause, session.report)
         session.save_checkpoint()
-        summary = session.summary()
-        log.info(
-            "training ended: %s; best epoch %d, validation accuracy %.2f %%",
-            *(summary["ended"], summary["best_epoch"], 100 * summary["validation_accuracy"]),
-        )
-        return summary
+    summary = session.summary(asdict(session.trainer.position))
+    log.info(
+        "training ended: %s; best epoch %d, validation accuracy %.2f %%",
+        *(summary["ended"], summary["best_epoch"], 100 * summary["validation_accuracy"]),
+    )
+    return summary
 
 
-def _load_checkpoint(config: Config, run: RunDirectory) -> dict[str, Any] | None:
+def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str, Any] | None:
     saved = checkpoint.load_latest(run.train / "last.pt")
     if saved is None:
         return None
-    refuse_other_settings(str(run.train / "last.pt"), json.loads(saved["settings"]), _settings(config), "training")
+    where = str(run.train / "last.pt")
+    refuse_other_settings(where, json.loads(saved["settings"]), _settings(config), "training")
+    refuse_other_shards(where, saved["shards"], shards)
     return saved
+
+
+def refuse_other_shards(where: str, digest: str, shards: ShardSet) -> None:
+    """Raise an `InputError` where `where` was made from other shards: their rows may be in another split now."""
+    if digest != shards.digest:
+        raise InputError(
+            f"{where} was made from other shards than those that are there now. Train anew with --restart, or put the "
+            "earlier shards back."
+        )
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -92,22 +108,27 @@ def _settings(config: Config) -> dict[str, Any]:
 
 def _threads(config: Config, comm: Communicator, saved: dict[str, Any] | None) -> int:
     """Threads per rank: as configured, as in the run that is resumed, or the rank's share of the cores."""
-    if config.training.threads:
-        return config.training.threads
-    share = fair_share(comm)
+    share = config.training.threads or fair_share(comm)
     if saved is None:
         return share
     if saved["ranks"] == comm.size:
         return int(saved["threads"])
-    log.info("resuming on %d ranks what ran on %d: equal to rounding, not to the bit", comm.size, saved["ranks"])
+    log.info(
+        "resuming on %d ranks what ran on %d: batches stay %d rows over all ranks, results are equal to rounding",
+        *(comm.size, saved["ranks"], saved["global_batch"]),
+    )
     return share
 
 
-def _prepare_trainer(config: Config, comm: Communicator, shards: ShardSet, parallel: Alone) -> Trainer:
+def _prepare_trainer(
+    config: Config, comm: Communicator, shards: ShardSet, parallel: Alone, saved: dict[str, Any] | None
+) -> Trainer:
     rows, settings = shards.rows("train"), config.training
     if comm.size > rows:
         raise agreed(InputError(f"{comm.size} ranks for {rows} training rows: start at most {rows} ranks."))
-    plan = BatchPlan(rows, settings.batch * comm.size, settings.slabs, comm.rank, comm.size, config.run.seed)
+    # A resumed run keeps its global batch on any number of ranks, or its steps would mean other rows.
+    global_batch = saved["global_batch"] if saved is not None else settings.batch * comm.size
+    plan = BatchPlan(rows, global_batch, settings.slabs, comm.rank, comm.size, config.run.seed)
     reservoir = agree(comm, lambda: _build_reservoir(config, shards))
     pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
     validation = [slab_bounds(shards.rows("validation"), comm.rank, comm.size)]
@@ -150,45 +171,49 @@ _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MP
 class _Session:
     """A training under way: its files, its clock, its pauses."""
 
-    def __init__(
-        self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, trainer: Trainer, threads: int
-    ) -> None:
+    trainer: Trainer
+
+    def __init__(self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> None:
         self.config, self.comm, self.run, self.shards = config, comm, run, shards
-        self.trainer, self.threads = trainer, threads
-        self.metrics_bytes = 0
+        self.threads = 1
         self.last_checkpoint = time.monotonic()
         self.reports: list[dict[str, Any]] = []
 
     @property
-    def metrics_file(self) -> Any:
+    def metrics_file(self) -> Path:
         return self.run.train / "metrics.jsonl"
 
-    def go_on_from(self, saved: dict[str, Any]) -> None:
-        """Restore weights, position and the metrics written so far."""
-        self.trainer.restore(saved["trainer"])
-        position = self.trainer.position
-        if position.finished and json.loads(saved["limits"]) != self._limits():
-            position.finished = "" if position.epoch < self.config.training.epochs else position.finished
-        self.metrics_bytes = saved["metrics_bytes"]
-        agree(self.comm, self._truncate_metrics)
-        self.reports = json.loads(saved["reports"])
-        log.info("going on from epoch %d, step %d", position.epoch + 1, position.step)
+    def is_over(self, saved: dict[str, Any]) -> bool:
+        """Tell whether a checkpoint is that of a training that ended, under the limits of today."""
+        self.reports, self.threads = json.loads(saved["reports"]), saved["threads"]
+        return bool(saved["trainer"]["position"]["finished"]) and json.loads(saved["limits"]) == self._limits()
+
+    def begin(self, trainer: Trainer, saved: dict[str, Any] | None) -> None:
+        """Start, or restore weights, position and the metrics written so far."""
+        self.trainer = trainer
+        if saved is not None:
+            trainer.restore(saved["trainer"])
+            position, epochs = trainer.position, self.config.training.epochs
+            position.finished = f"{epochs} epochs done" if position.epoch >= epochs else ""
+            self.reports = json.loads(saved["reports"])
+            log.info("going on from epoch %d, step %d", position.epoch + 1, position.step)
+        # What was written after the checkpoint goes: its epochs come again.
+        lines = "".join(json.dumps(entry) + "\n" for entry in self.reports)
+        agree(self.comm, lambda: write_text(self.metrics_file, lines) if self.comm.is_root else None)
 
     def _limits(self) -> dict[str, float]:
         settings = self.config.training
         return {"epochs": settings.epochs, "patience": settings.patience, "loss_target": settings.loss_target}
 
-    def _truncate_metrics(self) -> None:
-        """Drop the lines that were written after the checkpoint: their epochs come again."""
-        if self.comm.is_root:
-            with os_errors_explained(self.metrics_file), open(self.metrics_file, "ab") as file:
-                file.truncate(self.metrics_bytes)
-
     def report(self, epoch: EpochReport) -> None:
         """Write an epoch's metrics and tell the user."""
         self.reports.append(asdict(epoch))
-        agree(self.comm, lambda: self._append_metrics(epoch))
+        agree(self.comm, lambda: self._append_metrics(epoch) if self.comm.is_root else None)
         self._tell(epoch)
+
+    def _append_metrics(self, epoch: EpochReport) -> None:
+        with os_errors_explained(self.metrics_file), open(self.metrics_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(epoch)) + "\n")
 
     def _tell(self, epoch: EpochReport) -> None:
         """Show about twenty epochs, the first and the last among them; metrics.jsonl has them all."""
@@ -201,14 +226,6 @@ class _Session:
             epoch.epoch + 1, epoch.train_loss, 100 * epoch.train_accuracy, epoch.validation_loss,
             100 * epoch.validation_accuracy, best, epoch.seconds, 100 * np.mean(epoch.wait_seconds) / epoch.seconds,
         )  # fmt: skip
-
-    def _append_metrics(self, epoch: EpochReport) -> None:
-        if self.comm.is_root:
-            with os_errors_explained(self.metrics_file):
-                self.metrics_file.parent.mkdir(parents=True, exist_ok=True)
-                with open(self.metrics_file, "ab") as file:
-                    file.write(json.dumps(asdict(epoch)).encode() + b"\n")
-                    self.metrics_bytes = file.tell()
 
     def pause(self) -> None:
         """Stop or write a checkpoint where all ranks are at the same step."""
@@ -239,29 +256,34 @@ class _Session:
             "limits": json.dumps(self._limits()),
             "ranks": self.comm.size,
             "threads": self.threads,
-            "metrics_bytes": self.metrics_bytes,
+            "global_batch": self.trainer.plan.global_batch,
+            "shards": self.shards.digest,
             "reports": json.dumps(self.reports),
             "trainer": state,
         }
         if state["position"]["best_epoch"] >= 0:
             TrainedModel.save(
                 self.run.model, self.config.reservoir, self.config.training, self.shards.classes,
-                self.shards.sample_shape, self.shards.scale, state["best_weights"],
+                self.shards.sample_shape, self.shards.scale, state["best_weights"], self.shards.digest,
             )  # fmt: skip
         # Last, so that a checkpoint never speaks of a better model than the one on the disk.
         checkpoint.save(self.run.train / "last.pt", content)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, position: dict[str, Any]) -> dict[str, Any]:
         """Return what the stage did, for its state file."""
-        position, best = self.trainer.position, self.reports[self.trainer.position.best_epoch]
+        best = self.reports[position["best_epoch"]]
         return {
-            "epochs": position.epoch,
-            "best_epoch": position.best_epoch + 1,
+            "epochs": position["epoch"],
+            "best_epoch": position["best_epoch"] + 1,
             "validation_loss": best["validation_loss"],
             "validation_accuracy": best["validation_accuracy"],
-            "ended": position.finished,
-            "ranks": self.comm.size,
+            "ended": position["finished"],
             "threads": self.threads,
-            "compute_seconds": np.sum([report["compute_seconds"] for report in self.reports], axis=0).tolist(),
-            "wait_seconds": np.sum([report["wait_seconds"] for report in self.reports], axis=0).tolist(),
+            "compute_seconds": self._sum_by_rank("compute_seconds"),
+            "wait_seconds": self._sum_by_rank("wait_seconds"),
         }
+
+    def _sum_by_rank(self, name: str) -> list[float]:
+        """Return the sum over epochs for each rank; epochs before a resume may have had fewer or more ranks."""
+        by_rank = zip_longest(*(report[name] for report in self.reports), fillvalue=0.0)
+        return [float(sum(epochs)) for epochs in by_rank]

@@ -31,7 +31,10 @@ def test_dropout_depends_on_seed_epoch_and_sample_alone():
     assert torch.equal(whole[20:], half)
     for other in (DropoutDraw(2, 2, samples), DropoutDraw(1, 3, samples)):
         assert not torch.equal(whole, other.keep_mask(40, 0.3, layer=0))
-    assert not torch.equal(whole, DropoutDraw(1, 2, samples).keep_mask(40, 0.3, layer=1))
+    other = DropoutDraw(1, 2, samples).keep_mask(40, 0.3, layer=1)
+    for shift in range(-3, 4):
+        same = (other.roll(shift, 0) == whole).float().mean()
+        assert abs(float(same) - (0.7**2 + 0.3**2)) < 0.06, "the layers' masks are those of neighbouring samples"
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
@@ -41,6 +44,16 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     # No stripes: the share dropped is the same for every unit and every sample, within chance.
     assert float((mask == 0).float().mean(0).std()) < 0.02
     assert float((mask == 0).float().mean(1).std()) < 0.06
+
+
+def test_a_small_last_batch_moves_the_running_statistics_little():
+    norm = SyncBatchNorm(1, Alone(), "n")
+    for _ in range(200):
+        norm(torch.tensor([[1.0], [3.0]] * 16))
+    before = norm.running_mean.clone(), norm.running_var.clone()
+    norm(torch.tensor([[100.0]]))
+    assert float((norm.running_mean - before[0]).abs()) < 0.1 * 100 / 32
+    assert abs(float(norm.running_var / before[1]) - 1) < 0.01
 
 
 def test_a_rank_without_rows_still_gives_gradients_of_zero():
