@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -58,7 +59,10 @@ def finish(process: subprocess.Popen[str], timeout: float) -> subprocess.Complet
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        # Ranks are in process groups of their own.
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+        process.kill()
         output, _ = process.communicate()
         raise AssertionError(f"{process.args} was still running after {timeout} s:\n{output[-4000:]}") from None
     return subprocess.CompletedProcess(process.args, process.returncode, output, "")

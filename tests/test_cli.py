@@ -48,10 +48,8 @@ def copy(finished, tmp_path) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file but what each start appends to or rewrites."""
-    kept = (
-        path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("log.jsonl", "config.toml")
-    )
+    """Every file but what each start appends to."""
+    kept = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "log.jsonl")
     return {str(path.relative_to(folder)): path.read_bytes() for path in kept if path.parent.name != "state"}
 
 
@@ -73,7 +71,9 @@ def test_the_same_command_again_changes_no_result(copy):
     assert done.returncode == 0, done.stdout
     after = tree(copy)
     changed = {name for name in before if before[name] != after[name]}
-    assert changed <= {"report/summary.json", "train/last.pt", "train/last.pt.previous", "train/model.pt.previous"}
+    assert changed <= {"report/summary.json"}
+    assert set(after) == set(before)
+    assert "training is over already" in done.stdout
 
 
 def test_a_run_directory_alone_is_configuration_enough(copy):
@@ -198,6 +198,66 @@ def test_a_checkpoint_of_other_settings_names_the_keys_and_loses_nothing(copy):
     assert tree(copy) == before
 
 
+def test_a_refused_command_leaves_the_run_directory_usable(copy):
+    assert call("train", "--out", copy, "--set", "training.batch=7").returncode == 2
+    assert call("evaluate", "digits", "--out", copy, "--set", "data.shards=3").returncode == 2
+    assert call("train", "--out", copy).returncode == 0
+
+
+def test_a_model_of_other_shards_is_neither_trained_on_nor_evaluated(copy):
+    assert call("prepare", "--out", copy, "--restart", "--set", "run.seed=5").returncode == 0
+    for stage in ("train", "evaluate"):
+        done = call(stage, "--out", copy)
+        assert done.returncode == 2, done.stdout
+        assert "run.seed (1 -> 5)" in errors(done)[0] or "other shards" in errors(done)[0]
+
+
+def test_metrics_are_whole_whatever_happened_to_them(copy):
+    metrics = copy / "train/metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.unlink()
+    assert call("train", "--out", copy, "--set", "training.epochs=4").returncode == 0
+    assert metrics.read_text().startswith(whole)
+    assert len(metrics.read_text().splitlines()) == 4
+    shutil.rmtree(copy / "train")
+    metrics.parent.mkdir()
+    metrics.write_text('{"left by": "a job that was killed before its first checkpoint"}\n')
+    assert call("train", "--out", copy).returncode == 0
+    assert "left by" not in metrics.read_text()
+
+
+def test_status_knows_a_lock_that_was_left_behind(copy):
+    code = (
+        "import os; from pathlib import Path; from rcdp_hpc.runtime.lock import RunLock\n"
+        f"RunLock(Path({str(copy / 'lock')!r})).__enter__(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
+    text = call("status", copy).stdout
+    assert "is gone and left its lock" in text
+    assert "wait" not in text
+
+
+def test_a_full_log_is_said_once_and_nothing_else_suffers(copy):
+    (copy / "log.jsonl").unlink()
+    (copy / "log.jsonl").symlink_to("/dev/full")
+    done = call("evaluate", "--out", copy)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("cannot be written any more") == 1
+    assert "Traceback" not in done.stdout
+
+
+def test_from_python_two_runs_keep_their_logs_apart(tmp_path):
+    code = (
+        "import rcdp_hpc\n"
+        f"for out in ({str(tmp_path / 'a')!r}, {str(tmp_path / 'b')!r}):\n"
+        "    rcdp_hpc.prepare(rcdp_hpc.load_config('digits'), out)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment(), timeout=120)
+    first, second = ((tmp_path / name / "log.jsonl").read_text() for name in "ab")
+    assert len(first.splitlines()) == len(second.splitlines()) > 3
+    assert str(tmp_path / "b") not in first
+
+
 def test_epochs_may_be_raised_on_resume(copy):
     done = call("train", "--out", copy, "--set", "training.epochs=5", "--set", "training.schedule=cosine")
     assert done.returncode == 0, done.stdout
@@ -254,6 +314,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path):
         assert done.returncode == 1, done.stdout
         assert len(errors(done)) == 1
         assert "no room left" in errors(done)[0]
+        assert "Traceback" not in done.stdout
         assert {path.name: path.read_bytes() for path in (disk / "run/shards").iterdir()} == before
         (disk / "ballast").unlink()
         # Room again: the same command goes on.
