@@ -43,7 +43,7 @@ def predict(model_file: Path, samples_file: Path, output: Path) -> dict[str, int
     if output.suffix not in (".npz", ".csv"):
         raise InputError(f"{output}: expected a name that ends in .npz or .csv.")
     model = TrainedModel.load(model_file)
-    samples = read_samples(samples_file)
+    samples = np.asarray(read_samples(samples_file)[:])
     try:
         probabilities = model.probabilities(samples, scaled=False)
     except InputError as error:
