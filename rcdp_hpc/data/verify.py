@@ -13,10 +13,12 @@ from rcdp_hpc.data.index import FILE_PREFIX, INDEX_NAME, load_index
 from rcdp_hpc.data.provenance import provenance_findings
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import SPLITS, Split
+from rcdp_hpc.data.targets import class_targets
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.progress import Progress
 
-LABELS = ("y", "synthetic", "source_index", "neighbour_index", "step")
+# What comes out at exactly the rows that were asked for.
+EXACT = ("smote", "smotenc", "random_over", "random_under")
 
 
 def verify_shards(directory: Path, check_stop: Callable[[], None] = lambda: None, progress: bool = False) -> list[str]:
@@ -96,7 +98,7 @@ def _damaged_files(shards: ShardSet, split: str, advance: Callable[[int], None])
 
 
 def _read_columns(shards: ShardSet, split: str) -> dict[str, NDArray[Any]]:
-    return shards.columns(split, 0, shards.rows(split), LABELS)
+    return shards.columns(split, 0, shards.rows(split), tuple(shards.layout.columns))
 
 
 def _count_findings(shards: ShardSet, split: str, columns: dict[str, NDArray[Any]]) -> list[str]:
@@ -141,7 +143,16 @@ def _proportion_findings(split: Split, y: NDArray[np.int32]) -> list[str]:
 
 
 def _balance_findings(index: dict[str, Any]) -> list[str]:
-    counts = index["splits"]["train"]["class_counts"]
-    if index["settings"]["data"]["balance"] == "smote" and len(set(counts)) != 1:
-        return [f"{INDEX_NAME}: the training part is not balanced: {counts} rows of the classes"]
+    counts, data = index["splits"]["train"]["class_counts"], index["settings"]["data"]
+    if data["balance"] not in EXACT:
+        return []
+    wanted = class_targets(
+        [entry["before"] for entry in index["class_table"]],
+        index["classes"],
+        data["balance"],
+        data.get("balance_ratio", 1.0),
+        data.get("balance_counts", ()),
+    )
+    if counts != wanted:
+        return [f"{INDEX_NAME}: the training part is not balanced: {counts} rows of the classes, {wanted} wanted"]
     return []
