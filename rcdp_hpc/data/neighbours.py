@@ -5,8 +5,9 @@ Blocks depend on the width of a row alone: neither the memory budget nor the num
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,12 +58,15 @@ def nearest_rows(
             for start in range(0, rows, fitted):
                 search = _search(read(slice(start, start + fitted)), neighbours + 1)
                 found: list[Found] = []
-                # As many at once as there are cores: the rows of those that wait are not read.
-                for first in range(0, len(queries), available_cores()):
-                    batch = queries[first : first + available_cores()]
-                    found += pool.map(lambda block, search=search: search(read(block)), batch)
-                    last = start + fitted >= rows
-                    advance(sum(block.stop - block.start for block in batch) if last else 0)
+                last = start + fitted >= rows
+                running: deque[Future[Found]] = deque()
+                # The rows of queries that wait are not read, so few of them wait.
+                for block in queries:
+                    if len(running) > 2 * available_cores():
+                        found.append(running.popleft().result())
+                    running.append(pool.submit(lambda block, search: search(read(block)), block, search))
+                    advance(block.stop - block.start if last else 0)
+                found += [waiting.result() for waiting in running]
                 distance, place = _nearer(
                     (distance, place),
                     (np.concatenate([d for d, _ in found]), np.concatenate([p for _, p in found]) + start),

@@ -24,6 +24,7 @@ from rcdp_hpc.data.storage import storage_in
 from rcdp_hpc.errors import DataDamagedError
 
 OPEN_FILES = 16
+CACHE_BYTES = 2**23
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +125,8 @@ class ShardSet:
         self._starts: dict[str, list[int]] = {
             split: [0, *accumulate(shard["rows"] for shard in self._entry(split)["shards"])] for split in SPLITS
         }
+        # Rows are read once, in order: a cache of chunks would cost a copy. What is compressed is unpacked in it.
+        self._cache_bytes = 0 if self.layout.storage.compression == "none" else CACHE_BYTES
         self._checked: set[str] = set()
         self._open: OrderedDict[str, h5py.File] = OrderedDict()
         self._process = os.getpid()
@@ -156,6 +159,16 @@ class ShardSet:
 
     def columns(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return some datasets' rows `start` to `stop` - 1, by name; errors as in `read`."""
+        result = self._stored(split, start, stop, names)
+        if "x" in result:
+            result["x"] = self.layout.storage.decode(result["x"])
+        return result
+
+    def stored(self, split: str, start: int, stop: int) -> NDArray[Any]:
+        """Return the samples of some rows as they are stored, neither scaled nor converted; errors as in `read`."""
+        return self._stored(split, start, stop, ("x",))["x"]
+
+    def _stored(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         if not 0 <= start <= stop <= self.rows(split):
             raise IndexError(f"rows {start} to {stop} of {split}, which has {self.rows(split)}")
         result = {
@@ -169,8 +182,6 @@ class ShardSet:
                     file[name].read_direct(target, source_sel=np.s_[low:high])
                 except (OSError, RuntimeError) as error:
                     raise self._damaged(entry, f"{name} cannot be read ({error})") from None
-        if "x" in result:
-            result["x"] = self.layout.storage.decode(result["x"])
         return result
 
     def close(self) -> None:
@@ -212,7 +223,7 @@ class ShardSet:
             return self._open[name]
         self._check_bytes(entry)
         try:
-            file = h5py.File(self.directory / name, "r", locking=False)
+            file = h5py.File(self.directory / name, "r", locking=False, rdcc_nbytes=self._cache_bytes)
         except OSError as error:
             raise self._damaged(entry, f"cannot be opened as HDF5 ({error})") from None
         try:
