@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 Samples = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 # What needs the rows of one class at a time, and so no more memory than it is given.
+READ_BYTES = 2**24
 STREAMED = ("smote", "random_over", "random_under", "none")
 
 
@@ -163,7 +164,12 @@ def _reader(samples: Samples, indices: NDArray[np.int64], room: int) -> Callable
     """Return a function that reads some rows of a class, flattened: from memory where the class has room there."""
     row_bytes = samples(indices[:1]).nbytes
     if row_bytes * len(indices) <= room:
-        held = samples(indices).reshape(len(indices), -1)
+        # Read in blocks: on their way, samples are in memory twice and more.
+        held = np.empty((len(indices), row_bytes // 4), np.float32)
+        size = max(1, READ_BYTES // row_bytes)
+        for start in range(0, len(indices), size):
+            part = indices[start : start + size]
+            held[start : start + size] = samples(part).reshape(len(part), -1)
         return lambda rows: held[rows]
     return lambda rows: samples(indices[rows]).reshape(len(indices[rows]), -1)
 

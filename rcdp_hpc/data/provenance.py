@@ -79,7 +79,10 @@ class Rules:
 
 
 def provenance_findings(
-    shards: ShardSet, columns: dict[str, Columns], advance: Callable[[int], None] = lambda classes: None
+    shards: ShardSet,
+    columns: dict[str, Columns],
+    advance: Callable[[int], None] = lambda classes: None,
+    share: tuple[int, int] = (0, 1),
 ) -> list[str]:
     """Check that splits share no sample and that synthetic rows are made of training samples as SMOTE makes them.
 
@@ -92,6 +95,9 @@ def provenance_findings(
     advance : callable
         Told how many classes have been checked, 0 between blocks of work; may raise to stop.
 
+    share : tuple of int
+        This rank and the number of ranks: a rank checks its share of the classes, rank 0 what concerns them all.
+
     Returns
     -------
     list of str
@@ -99,7 +105,7 @@ def provenance_findings(
     """
     findings = _shared_samples(columns) + _misplaced(columns)
     if findings:
-        return findings
+        return findings if share[0] == 0 else []
     train = columns["train"]
     rules = Rules.of(shards)
     if rules.cleaned:
@@ -107,8 +113,8 @@ def provenance_findings(
     seeds, places = _locate(train)
     findings += _foreign_seeds(train, seeds, places, rules)
     if findings or not train["synthetic"].any():
-        return findings
-    for group in _class_groups(shards, train):
+        return findings if share[0] == 0 else []
+    for group in _class_groups(shards, train, share):
         x, rows = _read_group(shards, group, train["y"], advance)
         for label in group:
             findings += _class_findings(shards.classes[label], rules, train, label, x, rows, advance)
@@ -192,13 +198,13 @@ def _find(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np
     return np.where(ascending[places] == wanted, places, -1)
 
 
-def _class_groups(shards: ShardSet, train: Columns) -> Iterator[list[int]]:
-    """Yield the classes with synthetic rows, as many at once as fit in memory."""
+def _class_groups(shards: ShardSet, train: Columns, share: tuple[int, int]) -> Iterator[list[int]]:
+    """Yield the classes with synthetic rows, this rank's share, as many at once as fit in memory."""
     made = np.bincount(train["y"][train["synthetic"]], minlength=len(shards.classes))
     row_bytes = 4 * int(np.prod(shards.sample_shape))
     group: list[int] = []
     held = 0
-    for label in np.flatnonzero(made).tolist():
+    for label in np.flatnonzero(made)[share[0] :: share[1]].tolist():
         size = int(shards.class_counts("train")[label]) * row_bytes
         if group and held + size > GROUP_BYTES:
             yield group
