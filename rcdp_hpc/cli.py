@@ -127,7 +127,11 @@ def _predict(options: argparse.Namespace) -> int:
     if not options.run.exists():
         raise InputError(f"{options.run}: no such run directory or model file.")
     run = RunDirectory(options.run)
-    counts = predict(run.model if run.path.is_dir() else run.path, options.samples, options.to)
+    if run.path.is_dir():
+        settings = run.config().data if run.config_file.exists() else None
+        counts = predict(run.model, options.samples, options.to, settings)
+    else:
+        counts = predict(run.path, options.samples, options.to)
     log.info("  ".join(f"{name}: {count}" for name, count in counts.items()))
     return EXIT_DONE
 
@@ -226,7 +230,9 @@ def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     predict = commands.add_parser("predict", help="labels and probabilities for new samples, without MPI")
     predict.add_argument("run", type=Path, metavar="RUN", help="a run directory or a model.pt")
-    predict.add_argument("samples", type=Path, help="an npz file (array x) or an IDX file of images")
+    predict.add_argument(
+        "samples", type=Path, help="npz, npy, IDX images, csv, parquet, HDF5, ts, or a folder of images"
+    )
     predict.add_argument("--to", type=Path, required=True, metavar="FILE", help="what to write: .npz or .csv")
     predict.set_defaults(command=_predict)
     for name, command, meaning in (

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources import cifar, digits, hdf5, idx, image_folder, npy, npz, tables, ts
@@ -63,21 +66,27 @@ def _read(settings: DataSection, path: Path, budget: Budget, progress: bool) -> 
             return image_folder.read_source(path, settings, budget, progress)
 
 
-def read_samples(path: Path, settings: DataSection | None = None) -> Samples:
+def read_samples(
+    path: Path, settings: DataSection | None = None, longest: int = 0
+) -> tuple[Samples, NDArray[np.int64] | None]:
     """Read samples that need no labels, for prediction.
 
     Parameters
     ----------
     path : Path
         An npz file (key ``x``), an npy file, a file of IDX images, plain or .gz, a csv or parquet table, an HDF5 file
-        or a folder of images; the kind follows from the name.
+        a file of time series (.ts) or a folder of images; the kind follows from the name.
     settings : DataSection, optional
         Names of columns and datasets and the size of images, as the model was trained with.
+    longest : int
+        Steps that time series are padded to.
 
     Returns
     -------
-    Samples, shape (N, *sample_shape)
+    samples : Samples, shape (N, *sample_shape)
         Raw samples; multiply by the scale in index.json (`to_float`).
+    lengths : ndarray of int64, shape (N,), or None
+        Steps of each padded series; None where samples are whole.
 
     Raises
     ------
@@ -88,13 +97,15 @@ def read_samples(path: Path, settings: DataSection | None = None) -> Samples:
     budget = Budget.of(settings)
     match path.suffix:
         case ".npz":
-            return npz.read_samples(path, budget)
+            return npz.read_samples(path, budget), None
         case ".npy":
-            return npy.read_samples(path, budget)
+            return npy.read_samples(path, budget), None
         case ".csv" | ".parquet":
-            return tables.read_samples(path, settings, budget)
+            return tables.read_samples(path, settings, budget), None
         case ".h5" | ".hdf5":
-            return hdf5.read_samples(path, settings.x_name, budget)
+            return hdf5.read_samples(path, settings.x_name, budget), None
+        case ".ts":
+            return ts.read_samples(path, budget, longest)
     if path.is_dir():
-        return image_folder.read_samples(path, settings, budget)[0]
-    return idx.read_images(path)
+        return image_folder.read_samples(path, settings, budget), None
+    return idx.read_images(path), None

@@ -81,13 +81,13 @@ def read_source(path: Path, data: DataSection, budget: Budget, progress: bool = 
     )
 
 
-def read_samples(path: Path, data: DataSection, budget: Budget) -> tuple[Samples, list[str]]:
-    """Return the images of a folder, subfolders included, and their names; errors as in `read_source`."""
+def read_samples(path: Path, data: DataSection, budget: Budget) -> Samples:
+    """Return the images of a folder, subfolders included, in the order of their names; errors as in `read_source`."""
     _need_pillow(path)
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"{path}: no image ({', '.join(SUFFIXES)}) there.")
-    return ImageRows(files, data), [str(file.relative_to(path)) for file in files]
+    return ImageRows(files, data)
 
 
 class ImageRows:

@@ -73,11 +73,12 @@ def read_source(path: Path, test_path: str, budget: Budget) -> Source:
     )
 
 
-def read_samples(path: Path, budget: Budget, longest: int = 0) -> tuple[Samples, NDArray[np.int64]]:
-    """Return series padded to `longest` steps at least, and their lengths; errors as in `read_source`."""
+def read_samples(path: Path, budget: Budget, longest: int = 0) -> tuple[Samples, NDArray[np.int64] | None]:
+    """Return series padded to `longest` steps at least, and their lengths, None where none is padded; errors as in `read_source`."""
     series = _parse(path, budget)
     part = _part(series, np.zeros(len(series.lengths), np.int64), max(longest, *series.lengths), True)
-    return part.x, np.array(series.lengths, np.int64)
+    whole = min(series.lengths) == part.x.shape[1]
+    return part.x, None if whole else part.lengths
 
 
 def _part(series: _Series, y: NDArray[np.int64], longest: int, unequal: bool) -> Part:
