@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import mmap
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.sources.base import Samples
+from rcdp_hpc.errors import StageFailedError
 
 RELEASE_BYTES = 2**26
 
@@ -85,12 +88,25 @@ class Spool:
         shape = (self.rows, *self.row_shape)
         if self._file is None:
             return np.concatenate(self._blocks) if self._blocks else np.empty(shape, self.dtype)
-        self._file.flush()
+        with _room_explained():
+            self._file.flush()
         return MappedRows(np.memmap(self._file, self.dtype, "r", shape=shape))
 
     def _write(self, block: NDArray[Any]) -> None:
         assert self._file is not None
-        self._file.write(block.tobytes())
+        with _room_explained():
+            self._file.write(block.tobytes())
+
+
+@contextmanager
+def _room_explained() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StageFailedError(
+            f"{tempfile.gettempdir()}: a source beyond data.memory_budget is unpacked here, which failed "
+            f"({error.strerror or error}). Make room, set TMPDIR to a larger disk, or raise data.memory_budget."
+        ) from error
 
 
 class RaggedRows:

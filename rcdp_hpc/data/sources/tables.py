@@ -16,7 +16,7 @@ from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import Part, Samples, Source
 from rcdp_hpc.data.sources.labels import encode_labels
 from rcdp_hpc.data.sources.rows import RaggedRows, Spool
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.errors import InputError, RcdpError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -170,7 +170,7 @@ def _read(path: Path, data: DataSection, budget: Budget, categories: _Categories
             table = table or _begun(path, batch.schema.names, data, budget, labelled)
             _take(path, table, batch, data, categories, row, labelled)
             row += batch.num_rows
-    except InputError:
+    except RcdpError:
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None

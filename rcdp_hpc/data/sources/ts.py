@@ -74,7 +74,7 @@ def read_source(path: Path, test_path: str, budget: Budget) -> Source:
 
 
 def read_samples(path: Path, budget: Budget, longest: int = 0) -> tuple[Samples, NDArray[np.int64] | None]:
-    """Return series padded to `longest` steps at least, and their lengths, None where none is padded; errors as in `read_source`."""
+    """Return series padded to `longest` steps at least, and their lengths (None: all whole); errors as above."""
     series = _parse(path, budget)
     part = _part(series, np.zeros(len(series.lengths), np.int64), max(longest, *series.lengths), True)
     whole = min(series.lengths) == part.x.shape[1]
