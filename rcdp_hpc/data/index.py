@@ -106,6 +106,9 @@ def load_index(directory: Path) -> dict[str, Any]:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise DataDamagedError(f"{path}: {where or 'content'}: {problem['msg']}. {REPAIR}") from None
+    if version == 1:
+        # Its settings had fewer keys; what they stood for are the defaults of the new ones.
+        content["settings"]["data"] = {**to_tree(Config())["data"], **content["settings"].get("data", {})}
     return content
 
 
