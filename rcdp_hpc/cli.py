@@ -49,9 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_command(options: argparse.Namespace) -> int:
     """Stages that may run on many ranks: prepare, search, train, evaluate, run."""
     signals.install()
-    comm = connect(_configuration(options).run.stall_seconds)
+    return _on_all_ranks(options, _together, _configuration(options).run.stall_seconds)
+
+
+def _on_all_ranks(
+    options: argparse.Namespace,
+    work: Callable[[argparse.Namespace, Communicator], int],
+    stall_seconds: int = 600,
+) -> int:
+    """Run `work` on every rank; where it fails on one alone, end the job."""
+    comm = connect(stall_seconds)
     try:
-        return _together(options, comm)
+        return work(options, comm)
     except RcdpError as error:
         if error.agreed or comm.size == 1:
             raise
@@ -118,15 +127,43 @@ def _predict(options: argparse.Namespace) -> int:
     if not options.run.exists():
         raise InputError(f"{options.run}: no such run directory or model file.")
     run = RunDirectory(options.run)
-    counts = predict(run.model if run.path.is_dir() else run.path, options.samples, options.to)
+    if run.path.is_dir():
+        settings = run.config().data if run.config_file.exists() else None
+        counts = predict(run.model, options.samples, options.to, settings)
+    else:
+        counts = predict(run.path, options.samples, options.to)
     log.info("  ".join(f"{name}: {count}" for name, count in counts.items()))
     return EXIT_DONE
 
 
 def _verify(options: argparse.Namespace) -> int:
+    return _on_all_ranks(options, _verify_together)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from rcdp_hpc.data.index import load_index
+    from rcdp_hpc.data.inspect import describe_shards
+
+    folder = RunDirectory(options.run).shards
+    print(describe_shards(folder, options.ranks))
+    if options.picture is not None:
+        try:
+            from rcdp_hpc.evaluation.pictures import draw_class_counts
+        except ModuleNotFoundError as error:
+            raise InputError(f"a picture needs {error.name}, which is missing: pip install matplotlib.") from None
+        table = load_index(folder)["class_table"]
+        counts = {name: [entry[name] for entry in table] for name in ("before", "after")}
+        draw_class_counts([entry["class"] for entry in table], counts, options.picture)
+        log.info("drew %s", options.picture)
+    return EXIT_DONE
+
+
+def _verify_together(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.data.verify import verify_shards
 
-    findings = verify_shards(RunDirectory(options.run).shards, progress=True)
+    findings = verify_shards(RunDirectory(options.run).shards, progress=True, comm=comm)
+    if not comm.is_root:
+        return EXIT_DAMAGED if findings else EXIT_DONE
     for finding in findings:
         log.error("%s", finding)
     if findings:
@@ -193,7 +230,9 @@ def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     predict = commands.add_parser("predict", help="labels and probabilities for new samples, without MPI")
     predict.add_argument("run", type=Path, metavar="RUN", help="a run directory or a model.pt")
-    predict.add_argument("samples", type=Path, help="an npz file (array x) or an IDX file of images")
+    predict.add_argument(
+        "samples", type=Path, help="npz, npy, IDX images, csv, parquet, HDF5, ts, or a folder of images"
+    )
     predict.add_argument("--to", type=Path, required=True, metavar="FILE", help="what to write: .npz or .csv")
     predict.set_defaults(command=_predict)
     for name, command, meaning in (
@@ -203,6 +242,11 @@ def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         parser = commands.add_parser(name, help=meaning)
         parser.add_argument("run", type=Path, metavar="RUN", help="the run directory")
         parser.set_defaults(command=command)
+    inspect = commands.add_parser("inspect", help="the class table before and after balancing, per shard and rank")
+    inspect.add_argument("run", type=Path, metavar="RUN", help="the run directory")
+    inspect.add_argument("--ranks", type=int, default=0, metavar="R", help="show what each of R ranks reads, too")
+    inspect.add_argument("--picture", type=Path, metavar="FILE", help="draw the classes into this PNG file")
+    inspect.set_defaults(command=_inspect)
     doctor = commands.add_parser("doctor", help="what is installed here, and what is missing for which stage")
     doctor.add_argument("--json", action="store_true", help="as JSON")
     doctor.set_defaults(command=_doctor)

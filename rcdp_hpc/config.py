@@ -44,10 +44,45 @@ class RunSection(Section):
 class DataSection(Section):
     """Where the samples come from, how they are split, balanced and sharded."""
 
-    source: Literal["digits", "mnist", "npz"] = Field(
-        "digits", description="kind of source: digits, mnist (IDX files) or npz"
+    source: Literal[
+        "digits", "mnist", "npz", "npy", "cifar10", "cifar100", "csv", "parquet", "hdf5", "ts", "image_folder"
+    ] = Field(
+        "digits",
+        description="kind of source: digits, mnist (IDX files), npz, npy, cifar10, cifar100, csv, parquet, hdf5, ts "
+        "or image_folder",
     )
     path: str = Field("", description="file or folder of the source (digits needs none)", json_schema_extra=MAY_CHANGE)
+    test_path: str = Field(
+        "",
+        description="file or folder of the test set, where it is one of its own (csv, parquet, ts, image_folder)",
+        json_schema_extra=MAY_CHANGE,
+    )
+    label_column: str = Field("label", description="column of the labels (csv, parquet)")
+    group_column: str = Field(
+        "", description="column that tells which rows form one sequence (csv, parquet); empty: each row is a sample"
+    )
+    time_column: str = Field(
+        "", description="column by which the rows of a group are ordered (csv, parquet); empty: their order in the file"
+    )
+    category_columns: list[str] = Field(
+        default_factory=list, description="columns that hold categories, turned into numbers (csv, parquet)"
+    )
+    drop_columns: list[str] = Field(default_factory=list, description="columns that are not read (csv, parquet)")
+    x_name: str = Field("x", description="dataset of the samples (hdf5)")
+    y_name: str = Field("y", description="dataset of the labels (hdf5)")
+    x_test_name: str = Field("", description="dataset of the test samples (hdf5); empty: no test set of its own")
+    y_test_name: str = Field("", description="dataset of the test labels (hdf5)")
+    coarse_labels: bool = Field(False, description="take the 20 coarse classes instead of the 100 fine ones (cifar100)")
+    image_size: list[int] = Field(
+        default_factory=lambda: [64, 64],
+        min_length=2,
+        max_length=2,
+        description="height and width that images are resized and cropped to (image_folder)",
+    )
+    image_channels: Literal[1, 3] = Field(3, description="1 for grey images, 3 for colour (image_folder)")
+    corrupt_images: Literal["fail", "skip"] = Field(
+        "fail", description="what a corrupt image does: fail, or skip it and say so (image_folder)"
+    )
     keep: list[float] = Field(
         default_factory=list,
         description="share of each class's training samples kept, to make a set uneven on purpose; empty keeps all",
@@ -58,8 +93,39 @@ class DataSection(Section):
     test_fraction: float = Field(
         0.2, gt=0, lt=0.9, description="share held out for the test, where the source has no test set of its own"
     )
-    balance: Literal["smote", "none"] = Field("smote", description="how the training part is balanced")
+    balance: Literal[
+        "smote",
+        "borderline_smote",
+        "svm_smote",
+        "adasyn",
+        "kmeans_smote",
+        "smotenc",
+        "smote_tomek",
+        "smote_enn",
+        "random_over",
+        "random_under",
+        "none",
+    ] = Field("smote", description="how the training part is balanced")
+    balance_ratio: float = Field(
+        1.0, gt=0, le=1, description="smallest class over largest that balancing aims at; 1 makes all classes equal"
+    )
+    balance_counts: list[int] = Field(
+        default_factory=list,
+        description="training rows each class shall have, in class order, 0 leaves a class as it is; "
+        "empty: as balance_ratio says",
+    )
     smote_neighbours: int = Field(7, ge=1, le=1000, description="nearest neighbours k of SMOTE (paper: 7)")
+    memory_budget: int = Field(
+        4096,
+        ge=1,
+        le=2**30,
+        description="MiB of samples that preparation may hold at once; what is larger is streamed",
+        json_schema_extra=MAY_CHANGE,
+    )
+    storage: Literal["auto", "float32", "float16", "uint8"] = Field(
+        "auto", description="number format of samples in the shards; auto: uint8 where the source has it, or float32"
+    )
+    compression: Literal["none", "lzf", "gzip"] = Field("none", description="compression of the samples in the shards")
     shards: int = Field(16, ge=1, le=100_000, description="shards written of the training part")
     verify_on_read: bool = Field(
         True, description="check each shard's checksum before its rows are used", json_schema_extra=MAY_CHANGE

@@ -15,7 +15,7 @@ from rcdp_hpc.runtime.files import read_json
 
 INDEX_NAME = "index.json"
 FORMAT = "rcdp-shards"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE_PREFIX: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 SHARD_NAME = re.compile(r"(train|val|test)-\d{5,}-of-\d{5,}\.h5")
 REPAIR = "Run `rcdp verify` to see what is damaged; prepare again with --restart."
@@ -23,6 +23,12 @@ REPAIR = "Run `rcdp verify` to see what is damaged; prepare again with --restart
 
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class _Storage(_Entry):
+    kind: Literal["float32", "float16", "uint8"] = "float32"
+    scale: float = 1.0
+    compression: Literal["none", "lzf", "gzip"] = "none"
 
 
 class _Shard(_Entry):
@@ -53,6 +59,9 @@ class _Index(_Entry):
     classes: list[str] = Field(min_length=2)
     sample_shape: list[int] = Field(min_length=1)
     scale: float
+    storage: _Storage = _Storage()
+    lengths: bool = False
+    categories: list[int] = []
     settings: dict[str, Any]
     source: dict[str, Any]
     splits: dict[str, _Split]
@@ -97,6 +106,9 @@ def load_index(directory: Path) -> dict[str, Any]:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise DataDamagedError(f"{path}: {where or 'content'}: {problem['msg']}. {REPAIR}") from None
+    if version == 1:
+        # Its settings had fewer keys; what they stood for are the defaults of the new ones.
+        content["settings"]["data"] = {**to_tree(Config())["data"], **content["settings"].get("data", {})}
     return content
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import Config, DataSection, refuse_other_settings
+from rcdp_hpc.data.balancing import balanced_rows
 from rcdp_hpc.data.index import (
     FORMAT,
     FORMAT_VERSION,
@@ -20,14 +22,17 @@ from rcdp_hpc.data.index import (
     load_index,
     shard_settings,
 )
-from rcdp_hpc.data.rows import RowTable, original_rows, stacked, synthetic_rows
-from rcdp_hpc.data.shards import shard_numbers, shards_bytes, write_split
+from rcdp_hpc.data.memory import MIB, Budget
+from rcdp_hpc.data.rows import RowTable, original_rows
+from rcdp_hpc.data.shards import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.sources import Source, open_source
 from rcdp_hpc.data.split import SPLITS, Split, interleave, keep_indices, split_indices
 from rcdp_hpc.data.staging import recover, refuse_foreign_files, replaced
+from rcdp_hpc.data.storage import Storage, storage_of
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.files import write_json
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.runtime.threads import available_cores
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +81,14 @@ def prepare_shards(
         return _settled(config, directory)
     refuse_foreign_files(directory)
     started = time.monotonic()
-    source = open_source(config.data)
+    source = open_source(config.data, config.run.progress)
+    Budget.of(config.data).refuse_wide_rows(4 * math.prod(source.sample_shape), available_cores())
+    storage = storage_of(config.data, source)
     log.info("source: %s", source.description)
     tables, counts = plan_rows(source, config, check_stop)
+    check_stop()
     _tell_classes(source.classes, counts, tables)
-    index = _write(config, directory, source, tables, counts, check_stop)
+    index = _write(config, directory, source, storage, tables, counts, check_stop)
     rows = ", ".join(f"{len(table)} {split}" for split, table in tables.items())
     log.info("prepared %s in %.1f s: %s rows", directory, time.monotonic() - started, rows)
     return index
@@ -115,60 +123,51 @@ def plan_rows(
         "dropped": (np.bincount(y[train], minlength=len(source.classes)) - before).tolist(),
         "before": before.tolist(),
     }
-    if data.balance == "smote":
-        made = _balancing_rows(source, indices["train"], data, seed, config.run.progress, check_stop)
-        tables["train"] = stacked([tables["train"], *made])
+    storage = storage_of(data, source)
+    tables["train"] = balanced_rows(source, indices["train"], data, seed, storage, config.run.progress, check_stop)
     ordered = {split: tables[split].part(interleave(tables[split].y.astype(np.int64), seed)) for split in SPLITS}
     return ordered, counts
-
-
-def _balancing_rows(
-    source: Source, train: NDArray[np.int64], data: DataSection, seed: int, progress: bool, check_stop: CheckStop
-) -> list[RowTable]:
-    # Imported here: scikit-learn takes seconds to load, and data.balance = 'none' does without it.
-    from rcdp_hpc.data.balance import plan_smote, samples_to_search
-
-    labels = source.train.y[train]
-    members = [train[labels == label] for label in range(len(source.classes))]
-    with Progress("neighbours", samples_to_search(members), "samples", enabled=progress) as bar:
-
-        def advance(rows: int) -> None:
-            bar.advance(rows)
-            check_stop()
-
-        plans = plan_smote(source.samples, members, source.classes, data.smote_neighbours, seed, advance)
-    return [synthetic_rows(plan.label, plan.source, plan.neighbour, plan.step) for plan in plans]
 
 
 def _write(
     config: Config,
     directory: Path,
     source: Source,
+    storage: Storage,
     tables: dict[Split, RowTable],
     counts: dict[str, list[int]],
     check_stop: CheckStop,
 ) -> dict[str, Any]:
     numbers = shard_numbers({split: len(table) for split, table in tables.items()}, config.data.shards)
-    needed = sum(shards_bytes(len(tables[split]), numbers[split], source.sample_shape) for split in SPLITS)
+    layout = Layout(source.sample_shape, storage, source.has_lengths)
+    needed = sum(shards_bytes(len(tables[split]), numbers[split], layout) for split in SPLITS)
+    row_bytes = storage.dtype.itemsize * math.prod(source.sample_shape)
+    started = time.monotonic()
     with (
         replaced(directory, needed) as partial,
         Progress("shards", sum(map(len, tables.values())), "rows", enabled=config.run.progress) as bar,
     ):
 
         def advance(rows: int) -> None:
-            bar.advance(rows)
+            rate = (bar.done + rows) * row_bytes / MIB / max(time.monotonic() - started, 1e-9)
+            bar.advance(rows, f"{rate:.3g} MiB a second")
             check_stop()
 
         splits = {
-            split: write_split(partial, split, tables[split], numbers[split], source, advance) for split in SPLITS
+            split: write_split(partial, split, tables[split], numbers[split], source, storage, advance)
+            for split in SPLITS
         }
-        index = _index(config, source, counts, splits)
+        index = _index(config, source, storage, counts, splits)
         write_json(partial / INDEX_NAME, index)
     return index
 
 
 def _index(
-    config: Config, source: Source, counts: dict[str, list[int]], splits: dict[Split, dict[str, Any]]
+    config: Config,
+    source: Source,
+    storage: Storage,
+    counts: dict[str, list[int]],
+    splits: dict[Split, dict[str, Any]],
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
@@ -177,10 +176,13 @@ def _index(
         "classes": source.classes,
         "sample_shape": list(source.sample_shape),
         "scale": source.scale,
+        "storage": asdict(storage),
+        "lengths": source.has_lengths,
+        "categories": list(source.categories),
         "source": {
             "name": source.name,
             "description": source.description,
-            "dtype": str(source.train.x.dtype),
+            "dtype": str(source.dtype),
             "samples": len(source.train) + (0 if source.test is None else len(source.test)),
             "sha256": source.fingerprint(),
         },

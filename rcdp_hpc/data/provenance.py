@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.lengths import stretched
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.rows import on_segment
 from rcdp_hpc.data.split import SPLITS
+from rcdp_hpc.data.storage import Storage
 
 GROUP_BYTES = 2**28
 BLOCK_BYTES = 2**25
@@ -21,10 +24,65 @@ QUERY_ROWS = 512
 TIE_TOLERANCE = 1e-9
 
 Columns = dict[str, NDArray[Any]]
+NEAREST = ("smote", "borderline_smote", "svm_smote", "adasyn")
+CLEANED = ("smote_tomek", "smote_enn")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What synthetic rows must be like, which depends on how they were made.
+
+    Attributes
+    ----------
+    neighbours : int
+        Nearest neighbours k.
+    nearest : bool
+        Whether a neighbour is one of the k nearest samples of the class.
+    cleaned : bool
+        Whether samples that rows were made of may have been taken away afterwards.
+    copies : bool
+        Whether synthetic rows are copies.
+    least_step : float
+        Smallest step: SVMSMOTE also goes away from the neighbour.
+    shape : tuple of int
+        Shape of a sample.
+    storage : Storage
+        How samples are stored.
+    categories : tuple of int
+        Features that lie on no segment.
+    """
+
+    neighbours: int
+    nearest: bool
+    cleaned: bool
+    copies: bool
+    least_step: float
+    shape: tuple[int, ...]
+    storage: Storage
+    categories: tuple[int, ...]
+
+    @classmethod
+    def of(cls, shards: ShardSet) -> Rules:
+        """Return the rules of a folder of shards."""
+        data = shards.index["settings"]["data"]
+        method = data["balance"]
+        return cls(
+            int(data["smote_neighbours"]),
+            method in NEAREST,
+            method in CLEANED,
+            method == "random_over",
+            -0.5 if method == "svm_smote" else 0.0,
+            shards.sample_shape,
+            shards.layout.storage,
+            tuple(shards.index.get("categories", ())),
+        )
 
 
 def provenance_findings(
-    shards: ShardSet, columns: dict[str, Columns], advance: Callable[[int], None] = lambda classes: None
+    shards: ShardSet,
+    columns: dict[str, Columns],
+    advance: Callable[[int], None] = lambda classes: None,
+    share: tuple[int, int] = (0, 1),
 ) -> list[str]:
     """Check that splits share no sample and that synthetic rows are made of training samples as SMOTE makes them.
 
@@ -33,9 +91,12 @@ def provenance_findings(
     shards : ShardSet
         Shards whose files are undamaged.
     columns : dict
-        For each split: ``y``, ``synthetic``, ``source_index``, ``neighbour_index`` and ``step`` of all its rows.
+        For each split: ``y``, ``synthetic``, ``source_index``, ``neighbour_index``, ``step`` (and ``length``).
     advance : callable
         Told how many classes have been checked, 0 between blocks of work; may raise to stop.
+
+    share : tuple of int
+        This rank and the number of ranks: a rank checks its share of the classes, rank 0 what concerns them all.
 
     Returns
     -------
@@ -44,17 +105,19 @@ def provenance_findings(
     """
     findings = _shared_samples(columns) + _misplaced(columns)
     if findings:
-        return findings
+        return findings if share[0] == 0 else []
     train = columns["train"]
+    rules = Rules.of(shards)
+    if rules.cleaned:
+        findings = _made_of_other_parts(columns)
     seeds, places = _locate(train)
-    findings = _foreign_seeds(train, seeds, places)
+    findings += _foreign_seeds(train, seeds, places, rules)
     if findings or not train["synthetic"].any():
-        return findings
-    k = int(shards.index["settings"]["data"]["smote_neighbours"])
-    for group in _class_groups(shards, train):
+        return findings if share[0] == 0 else []
+    for group in _class_groups(shards, train, share):
         x, rows = _read_group(shards, group, train["y"], advance)
         for label in group:
-            findings += _class_findings(shards.classes[label], k, train, label, x, rows, advance)
+            findings += _class_findings(shards.classes[label], rules, train, label, x, rows, advance)
             advance(1)
     return findings
 
@@ -94,21 +157,36 @@ def _locate(train: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return train["source_index"][rows][order], rows[order]
 
 
-def _foreign_seeds(train: Columns, seeds: NDArray[np.int64], places: NDArray[np.int64]) -> list[str]:
+def _made_of_other_parts(columns: dict[str, Columns]) -> list[str]:
+    """Look for synthetic rows that are made of samples of validation or test."""
+    train, findings = columns["train"], []
+    made = train["synthetic"]
+    for split in ("validation", "test"):
+        for key in ("source_index", "neighbour_index"):
+            used = int(np.isin(train[key][made], columns[split]["source_index"]).sum())
+            if used:
+                findings.append(f"train: {used} synthetic rows have a {key} that is a sample of {split}")
+    return findings
+
+
+def _foreign_seeds(train: Columns, seeds: NDArray[np.int64], places: NDArray[np.int64], rules: Rules) -> list[str]:
     """Look for synthetic rows made of anything but training samples of their own class."""
     made = np.flatnonzero(train["synthetic"])
     findings = []
     for key in ("source_index", "neighbour_index"):
         found = _find(seeds, train[key][made])
         foreign = found < 0
-        if foreign.any():
+        if foreign.any() and not rules.cleaned:
             findings.append(f"train: {int(foreign.sum())} synthetic rows have a {key} that is no training sample")
-        elif (train["y"][places[found]] != train["y"][made]).any():
+        elif (train["y"][places[found[~foreign]]] != train["y"][made[~foreign]]).any():
             findings.append(f"train: synthetic rows have a {key} of another class")
-    if (train["source_index"][made] == train["neighbour_index"][made]).any():
+    copies = train["source_index"][made] == train["neighbour_index"][made]
+    if copies.any() and not rules.copies:
         findings.append("train: synthetic rows have their own source as neighbour")
-    if ((train["step"][made] < 0) | ~(train["step"][made] <= 1)).any():
-        findings.append("train: synthetic rows have a step that is not between 0 and 1")
+    if rules.copies and not copies.all():
+        findings.append("train: synthetic rows are no copies, as data.balance = 'random_over' makes them")
+    if ((train["step"][made] < rules.least_step) | ~(train["step"][made] <= 1)).any():
+        findings.append(f"train: synthetic rows have a step that is not between {rules.least_step:g} and 1")
     return findings
 
 
@@ -120,13 +198,13 @@ def _find(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np
     return np.where(ascending[places] == wanted, places, -1)
 
 
-def _class_groups(shards: ShardSet, train: Columns) -> Iterator[list[int]]:
-    """Yield the classes with synthetic rows, as many at once as fit in memory."""
+def _class_groups(shards: ShardSet, train: Columns, share: tuple[int, int]) -> Iterator[list[int]]:
+    """Yield the classes with synthetic rows, this rank's share, as many at once as fit in memory."""
     made = np.bincount(train["y"][train["synthetic"]], minlength=len(shards.classes))
     row_bytes = 4 * int(np.prod(shards.sample_shape))
     group: list[int] = []
     held = 0
-    for label in np.flatnonzero(made).tolist():
+    for label in np.flatnonzero(made)[share[0] :: share[1]].tolist():
         size = int(shards.class_counts("train")[label]) * row_bytes
         if group and held + size > GROUP_BYTES:
             yield group
@@ -156,7 +234,7 @@ def _read_group(
 
 def _class_findings(
     name: str,
-    k: int,
+    rules: Rules,
     train: Columns,
     label: int,
     x: NDArray[np.float32],
@@ -171,14 +249,22 @@ def _class_findings(
     seeds = own["source_index"][originals]
     start, end = _find(seeds, own["source_index"][made]), _find(seeds, own["neighbour_index"][made])
     base = x[mine[originals]]
+    lengths = own["length"][originals].astype(np.int64) if "length" in own else None
     findings = []
-    off = _off_segment(x, mine[made], base, start, end, own["step"][made])
+    # Cleaning may have taken away what a row was made of.
+    known = (start >= 0) & (end >= 0)
+    made, start, end = made[known], start[known], end[known]
+    off = _off_segment(x, mine[made], base, lengths, start, end, own["step"][made], rules)
     if len(off):
         findings.append(
             f"train: class {name}: {len(off)} synthetic rows are not on the segment of their samples, "
             f"as row {rows[mine[made[off[0]]]]}"
         )
-    k = min(k, len(base) - 1)
+    if not rules.nearest:
+        return findings
+    if lengths is not None:
+        base = stretched(base.reshape(-1, *rules.shape), lengths, rules.shape[0]).reshape(base.shape)
+    k = min(rules.neighbours, len(base) - 1)
     far = _too_far(base.astype(np.float64), start, end, k, advance)
     if len(far):
         findings.append(
@@ -192,19 +278,26 @@ def _off_segment(
     x: NDArray[np.float32],
     made: NDArray[np.int64],
     base: NDArray[np.float32],
+    lengths: NDArray[np.int64] | None,
     start: NDArray[np.int64],
     end: NDArray[np.int64],
     step: NDArray[np.float32],
+    rules: Rules,
 ) -> NDArray[np.int64]:
-    """Return which synthetic rows differ from their recipe by more than rounding in float32."""
+    """Return which synthetic rows differ from their recipe by more than rounding to the stored numbers."""
     wrong = []
+    linear = np.setdiff1d(np.arange(x.shape[1]), rules.categories)
     block = max(1, BLOCK_BYTES // (4 * x.shape[1]))
     for low in range(0, len(made), block):
         part = slice(low, low + block)
-        expected = on_segment(base[start[part]], base[end[part]], step[part])
+        first, second = base[start[part]], base[end[part]]
+        if lengths is not None:
+            second = stretched(second.reshape(-1, *rules.shape), lengths[end[part]], lengths[start[part]])
+            second = second.reshape(first.shape)
+        expected = on_segment(first, second, step[part])
         # Another machine may fuse the multiplication and the addition.
-        room = 4 * np.finfo(np.float32).eps * (np.abs(base[start[part]]) + np.abs(base[end[part]]))
-        good = (np.abs(x[made[part]] - expected) <= room).all(axis=1)
+        room = 4 * np.finfo(np.float32).eps * (np.abs(first) + np.abs(second)) + rules.storage.step(expected)
+        good = (np.abs(x[made[part]] - expected) <= room)[:, linear].all(axis=1)
         wrong.append(low + np.flatnonzero(~good))
     return np.concatenate(wrong) if wrong else np.empty(0, np.int64)
 

@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, refuse_other_settings
 from rcdp_hpc.data.index import REPAIR, load_index, shard_settings
-from rcdp_hpc.data.shards import COLUMNS, SAMPLE_TYPE, file_sha256
+from rcdp_hpc.data.shards import Layout, file_sha256
 from rcdp_hpc.data.split import SPLITS
+from rcdp_hpc.data.storage import storage_in
 from rcdp_hpc.errors import DataDamagedError
 
 OPEN_FILES = 16
+CACHE_BYTES = 2**23
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,8 @@ class Rows:
         Index of the neighbour a synthetic row was made with; -1 for original rows.
     step : ndarray of float32, shape (n,)
         Place of a synthetic row between the two; 0 for original rows.
+    length : ndarray of int32, shape (n,), or None
+        Steps of each sample that hold data, the rest being padding; None where all samples are whole.
     """
 
     x: NDArray[np.float32]
@@ -51,6 +55,7 @@ class Rows:
     source_index: NDArray[np.int64]
     neighbour_index: NDArray[np.int64]
     step: NDArray[np.float32]
+    length: NDArray[np.int32] | None = None
 
 
 def open_shards(config: Config, directory: Path) -> ShardSet:
@@ -91,6 +96,8 @@ class ShardSet:
         Shape of one sample.
     scale : float
         What raw samples of the source are multiplied with.
+    layout : Layout
+        How rows lie on disk; ``layout.lengths`` tells whether they have lengths.
 
     Raises
     ------
@@ -113,10 +120,13 @@ class ShardSet:
         self.classes: list[str] = self.index["classes"]
         self.sample_shape: tuple[int, ...] = tuple(self.index["sample_shape"])
         self.scale: float = self.index["scale"]
+        self.layout = Layout(self.sample_shape, storage_in(self.index), self.index.get("lengths", False))
         # The first row of each shard, and the end of the last.
         self._starts: dict[str, list[int]] = {
             split: [0, *accumulate(shard["rows"] for shard in self._entry(split)["shards"])] for split in SPLITS
         }
+        # Rows are read once, in order: a cache of chunks would cost a copy. What is compressed is unpacked in it.
+        self._cache_bytes = 0 if self.layout.storage.compression == "none" else CACHE_BYTES
         self._checked: set[str] = set()
         self._open: OrderedDict[str, h5py.File] = OrderedDict()
         self._process = os.getpid()
@@ -145,13 +155,25 @@ class ShardSet:
         IndexError
             If the split has no such rows.
         """
-        return Rows(**self.columns(split, start, stop, ("x", *COLUMNS)))
+        return Rows(**self.columns(split, start, stop, ("x", *self.layout.columns)))
 
     def columns(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return some datasets' rows `start` to `stop` - 1, by name; errors as in `read`."""
+        result = self._stored(split, start, stop, names)
+        if "x" in result:
+            result["x"] = self.layout.storage.decode(result["x"])
+        return result
+
+    def stored(self, split: str, start: int, stop: int) -> NDArray[Any]:
+        """Return the samples of some rows as they are stored, neither scaled nor converted; errors as in `read`."""
+        return self._stored(split, start, stop, ("x",))["x"]
+
+    def _stored(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         if not 0 <= start <= stop <= self.rows(split):
             raise IndexError(f"rows {start} to {stop} of {split}, which has {self.rows(split)}")
-        result = {name: np.empty((stop - start, *self._shape(name)), _dtype(name).newbyteorder("=")) for name in names}
+        result = {
+            name: np.empty((stop - start, *self._shape(name)), self._dtype(name).newbyteorder("=")) for name in names
+        }
         for entry, first, low, high in self._pieces(split, start, stop):
             file = self._file(entry)
             for name, array in result.items():
@@ -179,6 +201,9 @@ class ShardSet:
     def _shape(self, name: str) -> tuple[int, ...]:
         return self.sample_shape if name == "x" else ()
 
+    def _dtype(self, name: str) -> np.dtype[Any]:
+        return self.layout.storage.dtype if name == "x" else self.layout.columns[name]
+
     def _pieces(self, split: str, start: int, stop: int) -> Iterator[tuple[dict[str, Any], int, int, int]]:
         """Yield each shard that holds some of the rows, its first row, and which of its own rows they are."""
         starts = self._starts[split]
@@ -198,7 +223,7 @@ class ShardSet:
             return self._open[name]
         self._check_bytes(entry)
         try:
-            file = h5py.File(self.directory / name, "r", locking=False)
+            file = h5py.File(self.directory / name, "r", locking=False, rdcc_nbytes=self._cache_bytes)
         except OSError as error:
             raise self._damaged(entry, f"cannot be opened as HDF5 ({error})") from None
         try:
@@ -225,7 +250,7 @@ class ShardSet:
 
     def _check_form(self, file: h5py.File, entry: dict[str, Any]) -> None:
         """Refuse anything but the expected datasets with their content in this very file."""
-        for name in ("x", *COLUMNS):
+        for name in ("x", *self.layout.columns):
             link = file.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
                 raise self._damaged(entry, f"{name} is missing or leads out of the file")
@@ -233,13 +258,9 @@ class ShardSet:
             if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
                 raise self._damaged(entry, f"{name} is no dataset with its content in the file")
             shape = (entry["rows"], *self._shape(name))
-            if dataset.shape != shape or dataset.dtype != _dtype(name):
+            if dataset.shape != shape or dataset.dtype != self._dtype(name):
                 found = f"{dataset.dtype} of shape {dataset.shape}"
-                raise self._damaged(entry, f"{name} is {found}, {_dtype(name)} of shape {shape} expected")
+                raise self._damaged(entry, f"{name} is {found}, {self._dtype(name)} of shape {shape} expected")
 
     def _damaged(self, entry: dict[str, Any], what: str) -> DataDamagedError:
         return DataDamagedError(f"{self.directory / entry['file']}: {what}. {REPAIR}")
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    return SAMPLE_TYPE if name == "x" else COLUMNS[name]

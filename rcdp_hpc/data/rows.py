@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.lengths import stretched
 from rcdp_hpc.data.sources import Source
+from rcdp_hpc.data.storage import Storage
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,15 +23,19 @@ class RowTable:
     source : ndarray of int64, shape (N,)
         Index of the sample in the source; of a synthetic row, the sample it starts from.
     neighbour : ndarray of int64, shape (N,)
-        Index of the sample a synthetic row goes towards; -1 for original rows.
+        Index of the sample a synthetic row goes towards (itself for a copy); -1 for original rows.
     step : ndarray of float32, shape (N,)
         Place of a synthetic row on the segment; 0 for original rows.
+    categories : ndarray of float32, shape (N, K)
+        What the K features that hold categories get in a synthetic row, NaN where they stay as they are. K = 0
+        unless the method of balancing knows categories.
     """
 
     y: NDArray[np.int32]
     source: NDArray[np.int64]
     neighbour: NDArray[np.int64]
     step: NDArray[np.float32]
+    categories: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -41,7 +47,7 @@ class RowTable:
 
     def part(self, rows: slice | NDArray[np.int64]) -> RowTable:
         """Return some of the rows."""
-        return RowTable(self.y[rows], self.source[rows], self.neighbour[rows], self.step[rows])
+        return RowTable(*(getattr(self, column.name)[rows] for column in fields(self)))
 
     def counts(self, classes: int) -> list[int]:
         """Return the number of rows of each class."""
@@ -55,38 +61,64 @@ class RowTable:
 def original_rows(y: NDArray[np.int64], indices: NDArray[np.int64]) -> RowTable:
     """Return the table of original rows with labels `y` and indices in the source."""
     return RowTable(
-        y.astype(np.int32), indices.astype(np.int64), np.full(len(y), -1, np.int64), np.zeros(len(y), np.float32)
+        y.astype(np.int32),
+        indices.astype(np.int64),
+        np.full(len(y), -1, np.int64),
+        np.zeros(len(y), np.float32),
+        np.empty((len(y), 0), np.float32),
     )
 
 
 def synthetic_rows(
-    label: int, source: NDArray[np.int64], neighbour: NDArray[np.int64], step: NDArray[np.float32]
+    label: int,
+    source: NDArray[np.int64],
+    neighbour: NDArray[np.int64],
+    step: NDArray[np.float32],
+    categories: NDArray[np.float32] | None = None,
 ) -> RowTable:
     """Return the table of synthetic rows of one class."""
-    return RowTable(np.full(len(step), label, np.int32), source, neighbour, step)
+    if categories is None:
+        categories = np.empty((len(step), 0), np.float32)
+    return RowTable(np.full(len(step), label, np.int32), source, neighbour, step, categories)
 
 
 def stacked(tables: list[RowTable]) -> RowTable:
     """Return several tables as one."""
+    wide = max(table.categories.shape[1] for table in tables)
+    categories = [
+        table.categories if table.categories.shape[1] == wide else np.full((len(table), wide), np.nan, np.float32)
+        for table in tables
+    ]
     return RowTable(
         np.concatenate([table.y for table in tables]),
         np.concatenate([table.source for table in tables]),
         np.concatenate([table.neighbour for table in tables]),
         np.concatenate([table.step for table in tables]),
+        np.concatenate(categories),
     )
 
 
-def make_samples(source: Source, rows: RowTable) -> NDArray[np.float32]:
+def make_samples(source: Source, rows: RowTable, storage: Storage) -> NDArray[np.float32]:
     """Make the samples of some rows of one split: x_i, or x_i + step * (x_j - x_i), in float32.
+
+    A neighbour of another length is first resampled to the length of x_i.
 
     Returns
     -------
     ndarray of float32, shape (n, *sample_shape)
     """
-    x = source.samples(rows.source)
+    x = storage.rounded(source.samples(rows.source))
     made = np.flatnonzero(rows.synthetic)
     if len(made):
-        x[made] = on_segment(x[made], source.samples(rows.neighbour[made]), rows.step[made])
+        ends = storage.rounded(source.samples(rows.neighbour[made]))
+        own, other = source.lengths(rows.source[made]), source.lengths(rows.neighbour[made])
+        if own is not None and other is not None:
+            ends = stretched(ends, other, own)
+        x[made] = on_segment(x[made], ends, rows.step[made])
+        if rows.categories.shape[1]:
+            flat, places = x.reshape(len(x), -1), list(source.categories)
+            known = np.isfinite(rows.categories)
+            flat[:, places] = np.where(known, rows.categories, flat[:, places])
     return x
 
 

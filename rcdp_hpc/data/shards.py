@@ -6,7 +6,9 @@ import errno
 import hashlib
 import math
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from rcdp_hpc.data.index import shard_file
 from rcdp_hpc.data.rows import RowTable, make_samples
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.split import Split, slab_bounds
+from rcdp_hpc.data.storage import Storage
 
 CHUNK_BYTES = 2**20
+GZIP_LEVEL = 1
 COLUMNS: dict[str, np.dtype[Any]] = {
     "y": np.dtype("<i4"),
     "synthetic": np.dtype(bool),
@@ -27,9 +31,34 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "neighbour_index": np.dtype("<i8"),
     "step": np.dtype("<f4"),
 }
-SAMPLE_TYPE = np.dtype("<f4")
+LENGTHS: dict[str, np.dtype[Any]] = {"length": np.dtype("<i4")}
 COLUMN_CHUNK_ROWS = 2**14
 HEADER_BYTES = 2**16
+SPARE_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the rows of a shard look like on disk.
+
+    Attributes
+    ----------
+    sample_shape : tuple of int
+        Shape of a sample.
+    storage : Storage
+        Number format and compression of samples.
+    lengths : bool
+        Whether rows have lengths.
+    """
+
+    sample_shape: tuple[int, ...]
+    storage: Storage
+    lengths: bool = False
+
+    @property
+    def columns(self) -> dict[str, np.dtype[Any]]:
+        """Datasets beside ``x``."""
+        return {**COLUMNS, **LENGTHS} if self.lengths else COLUMNS
 
 
 def shard_numbers(rows: dict[Split, int], train_shards: int) -> dict[Split, int]:
@@ -41,14 +70,20 @@ def shard_numbers(rows: dict[Split, int], train_shards: int) -> dict[Split, int]
     return numbers
 
 
-def shards_bytes(rows: int, shards: int, sample_shape: tuple[int, ...]) -> int:
+def shards_bytes(rows: int, shards: int, layout: Layout) -> int:
     """Return how much room the shards of a split take, at most."""
     each = math.ceil(rows / shards)
-    return shards * (_chunked_bytes(each, sample_shape) + _header_bytes(each, sample_shape))
+    return shards * (_chunked_bytes(each, layout) + _header_bytes(each, layout))
 
 
 def write_split(
-    folder: Path, split: Split, rows: RowTable, shards: int, source: Source, advance: Callable[[int], None]
+    folder: Path,
+    split: Split,
+    rows: RowTable,
+    shards: int,
+    source: Source,
+    storage: Storage,
+    advance: Callable[[int], None],
 ) -> dict[str, Any]:
     """Write the shards of a split, each a contiguous slab of the rows, and return the split's entry in the index.
 
@@ -64,6 +99,8 @@ def write_split(
         Number of files, at most the number of rows.
     source : Source
         Where the samples come from.
+    storage : Storage
+        How they are stored.
     advance : callable
         Told how many rows have been written; may raise to stop.
 
@@ -77,7 +114,7 @@ def write_split(
     for number in range(shards):
         slab = rows.part(slice(*slab_bounds(len(rows), number, shards)))
         path = folder / shard_file(split, number, shards)
-        write_shard(path, slab, source, advance)
+        write_shard(path, slab, source, storage, advance)
         entries.append(
             {
                 "file": path.name,
@@ -96,11 +133,12 @@ def write_split(
     }
 
 
-def write_shard(path: Path, rows: RowTable, source: Source, advance: Callable[[int], None]) -> None:
+def write_shard(path: Path, rows: RowTable, source: Source, storage: Storage, advance: Callable[[int], None]) -> None:
     """Write one shard; parameters and errors as in `write_split`."""
-    _lay_out(path, len(rows), source.sample_shape)
+    layout = Layout(source.sample_shape, storage, source.has_lengths)
+    _lay_out(path, len(rows), layout)
     # The HDF5 library was seen to crash the process on a full disk, so all room is taken before it writes:
-    # from here on it only fills in what is there.
+    # from here on it only fills in what is there. What is compressed has no size before it is written.
     _reserve(path, path.stat().st_size)
     with h5py.File(path, "r+", locking=False) as file:
         _write_chunks(file["y"], rows.y, 0)
@@ -108,10 +146,18 @@ def write_shard(path: Path, rows: RowTable, source: Source, advance: Callable[[i
         _write_chunks(file["source_index"], rows.source, 0)
         _write_chunks(file["neighbour_index"], rows.neighbour, 0)
         _write_chunks(file["step"], rows.step, 0)
+        lengths = source.lengths(rows.source)
+        if lengths is not None:
+            _write_chunks(file["length"], lengths, 0)
         block = file["x"].chunks[0]
         for start in range(0, len(rows), block):
             part = rows.part(slice(start, start + block))
-            _write_chunks(file["x"], make_samples(source, part), start)
+            stored = storage.encode(make_samples(source, part, storage))
+            if storage.compression == "none":
+                _write_chunks(file["x"], stored, start)
+            else:
+                _need_room(path, stored.nbytes)
+                file["x"][start : start + len(part)] = stored
             advance(len(part))
     with path.open("rb") as written:
         os.fsync(written.fileno())
@@ -123,26 +169,46 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _lay_out(path: Path, rows: int, sample_shape: tuple[int, ...]) -> None:
+def _lay_out(path: Path, rows: int, layout: Layout) -> None:
     """Create the file with all its datasets and no content."""
     # The little that this writes must find room, too.
-    _reserve(path, _header_bytes(rows, sample_shape))
+    _reserve(path, _header_bytes(rows, layout))
     with h5py.File(path, "w", locking=False) as file:
-        chunk = _chunk_rows(rows, sample_shape)
-        _create(file, "x", SAMPLE_TYPE, (rows, *sample_shape), (chunk, *sample_shape))
-        for name, dtype in COLUMNS.items():
+        chunk, shape = _chunk_rows(rows, layout), layout.sample_shape
+        _create(file, "x", layout.storage.dtype, (rows, *shape), (chunk, *shape), layout.storage.compression)
+        for name, dtype in layout.columns.items():
             _create(file, name, dtype, (rows,), (min(rows, COLUMN_CHUNK_ROWS),))
 
 
-def _create(file: h5py.File, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], chunk: tuple[int, ...]) -> None:
+def _create(
+    file: h5py.File,
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    chunk: tuple[int, ...],
+    compression: str = "none",
+) -> None:
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_chunk(chunk)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    # Every byte is written below, the rest of the last chunk included.
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    if compression == "none":
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        # Every byte is written below, the rest of the last chunk included.
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    else:
+        layout.set_shuffle()
+        if compression == "gzip":
+            layout.set_deflate(GZIP_LEVEL)
+        else:
+            layout.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
     layout.set_obj_track_times(False)
     space = h5py.h5s.create_simple(shape)
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, layout)
+
+
+def _need_room(path: Path, size: int) -> None:
+    """Raise where the disk is about to be full."""
+    if shutil.disk_usage(path.parent).free < size + SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _write_chunks(dataset: h5py.Dataset, values: NDArray[Any], start: int) -> None:
@@ -166,16 +232,17 @@ def _reserve(path: Path, size: int) -> None:
                 raise
 
 
-def _chunk_rows(rows: int, sample_shape: tuple[int, ...]) -> int:
-    return min(rows, max(1, CHUNK_BYTES // (SAMPLE_TYPE.itemsize * math.prod(sample_shape))))
+def _chunk_rows(rows: int, layout: Layout) -> int:
+    return min(rows, max(1, CHUNK_BYTES // (layout.storage.dtype.itemsize * math.prod(layout.sample_shape))))
 
 
-def _chunked_bytes(rows: int, sample_shape: tuple[int, ...]) -> int:
-    chunk, column_chunk = _chunk_rows(rows, sample_shape), min(rows, COLUMN_CHUNK_ROWS)
-    samples = math.ceil(rows / chunk) * chunk * math.prod(sample_shape) * SAMPLE_TYPE.itemsize
-    return samples + sum(math.ceil(rows / column_chunk) * column_chunk * dtype.itemsize for dtype in COLUMNS.values())
+def _chunked_bytes(rows: int, layout: Layout) -> int:
+    chunk, column_chunk = _chunk_rows(rows, layout), min(rows, COLUMN_CHUNK_ROWS)
+    samples = math.ceil(rows / chunk) * chunk * math.prod(layout.sample_shape) * layout.storage.dtype.itemsize
+    columns = sum(dtype.itemsize for dtype in layout.columns.values())
+    return samples + math.ceil(rows / column_chunk) * column_chunk * columns
 
 
-def _header_bytes(rows: int, sample_shape: tuple[int, ...]) -> int:
-    chunks = math.ceil(rows / _chunk_rows(rows, sample_shape)) + len(COLUMNS) * math.ceil(rows / COLUMN_CHUNK_ROWS)
-    return HEADER_BYTES + 128 * chunks
+def _header_bytes(rows: int, layout: Layout) -> int:
+    chunks = math.ceil(rows / _chunk_rows(rows, layout))
+    return HEADER_BYTES + 128 * (chunks + len(layout.columns) * math.ceil(rows / COLUMN_CHUNK_ROWS))

@@ -13,14 +13,25 @@ from rcdp_hpc.data.index import FILE_PREFIX, INDEX_NAME, load_index
 from rcdp_hpc.data.provenance import provenance_findings
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import SPLITS, Split
+from rcdp_hpc.data.targets import class_targets
 from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.runtime.progress import Progress
 
-LABELS = ("y", "synthetic", "source_index", "neighbour_index", "step")
+# What comes out at exactly the rows that were asked for.
+EXACT = ("smote", "smotenc", "random_over", "random_under")
 
 
-def verify_shards(directory: Path, check_stop: Callable[[], None] = lambda: None, progress: bool = False) -> list[str]:
-    """Check every checksum, count, proportion and origin of the shards in a folder.
+def verify_shards(
+    directory: Path,
+    check_stop: Callable[[], None] = lambda: None,
+    progress: bool = False,
+    comm: Communicator | None = None,
+) -> list[str]:
+    """Check every checksum, count, proportion and origin of the shards in a folder. Collective.
+
+    Ranks share the files, and then the classes, between them.
 
     Parameters
     ----------
@@ -29,48 +40,74 @@ def verify_shards(directory: Path, check_stop: Callable[[], None] = lambda: None
     check_stop : callable
         Called between blocks of work; what it raises ends the check.
     progress : bool
-        Show progress.
+        Show progress on rank 0.
+    comm : Communicator, optional
+        All ranks; default: this process alone.
 
     Returns
     -------
     list of str
-        What is wrong, one line each, naming the file; empty if all is well.
+        What is wrong, one line each, naming the file; empty if all is well. The same on every rank.
 
     Raises
     ------
     InputError
         If the folder holds no index.json.
     """
-    try:
-        index = load_index(directory)
-    except DataDamagedError as error:
-        return [str(error)]
+    comm = comm or SingleProcess()
+
+    def load() -> dict[str, Any] | str:
+        try:
+            return load_index(directory)
+        except DataDamagedError as error:
+            return str(error)
+
+    index = agree(comm, load)
+    if isinstance(index, str):
+        return [index]
     steps = sum(len(split["shards"]) for split in index["splits"].values()) + len(index["classes"])
-    with Progress("verify", steps, "files and classes", enabled=progress) as bar:
+    with Progress("verify", -(-steps // comm.size), "files and classes", enabled=progress and comm.is_root) as bar:
 
         def advance(done: int) -> None:
             bar.advance(done)
             check_stop()
 
-        return _stray_files(directory, index) + _content_findings(ShardSet(directory, verify=True), advance)
+        stray = agree(comm, lambda: _stray_files(directory, index) if comm.is_root else [])
+        return list(dict.fromkeys([*comm.broadcast(stray), *_content_findings(directory, comm, advance)]))
 
 
-def _content_findings(shards: ShardSet, advance: Callable[[int], None]) -> list[str]:
-    findings: list[str] = []
-    columns: dict[str, dict[str, NDArray[Any]]] = {}
-    for split in SPLITS:
-        damaged = _damaged_files(shards, split, advance)
-        findings += damaged
-        if not damaged:
-            columns[split] = _read_columns(shards, split)
-            findings += _count_findings(shards, split, columns[split])
-            findings += _proportion_findings(split, columns[split]["y"])
-    # Where rows come from is told by all splits together.
-    if len(columns) == len(SPLITS):
-        findings += _balance_findings(shards.index)
-        findings += provenance_findings(shards, columns, advance)
-    shards.close()
-    return findings
+def _content_findings(directory: Path, comm: Communicator, advance: Callable[[int], None]) -> list[str]:
+    shards = ShardSet(directory, verify=True)
+    damaged = _gathered(
+        comm, lambda: [found for split in SPLITS for found in _damaged_files(shards, split, comm, advance)]
+    )
+    # Every rank reads the columns of all rows, which are small, and the samples of its own classes alone.
+    shards = ShardSet(directory, verify=False)
+    whole = [
+        split for split in SPLITS if not any(f"{FILE_PREFIX[split]}-" in Path(f.split(":")[0]).name for f in damaged)
+    ]
+
+    def look() -> list[str]:
+        columns = {split: _read_columns(shards, split) for split in whole}
+        findings: list[str] = []
+        if comm.is_root:
+            for split, content in columns.items():
+                findings += _count_findings(shards, split, content)
+                findings += _proportion_findings(split, content["y"])
+        # Where rows come from is told by all splits together.
+        if len(columns) == len(SPLITS):
+            if comm.is_root:
+                findings += _balance_findings(shards.index)
+            findings += provenance_findings(shards, dict(columns.items()), advance, (comm.rank, comm.size))
+        shards.close()
+        return findings
+
+    return damaged + _gathered(comm, look)
+
+
+def _gathered(comm: Communicator, look: Callable[[], list[str]]) -> list[str]:
+    """Return what all ranks found, in the order of the ranks."""
+    return [finding for found in comm.allgather(agree(comm, look)) for finding in found]
 
 
 def _stray_files(directory: Path, index: dict[str, Any]) -> list[str]:
@@ -82,21 +119,22 @@ def _stray_files(directory: Path, index: dict[str, Any]) -> list[str]:
     ]
 
 
-def _damaged_files(shards: ShardSet, split: str, advance: Callable[[int], None]) -> list[str]:
-    """Open each file of a split, which checks length, checksum and form."""
+def _damaged_files(shards: ShardSet, split: str, comm: Communicator, advance: Callable[[int], None]) -> list[str]:
+    """Open this rank's share of the files of a split, which checks length, checksum and form."""
     findings, start = [], 0
-    for shard in shards.index["splits"][split]["shards"]:
-        try:
-            shards.columns(split, start, start + 1, ("y",))
-        except DataDamagedError as error:
-            findings.append(str(error))
+    for number, shard in enumerate(shards.index["splits"][split]["shards"]):
+        if number % comm.size == comm.rank:
+            try:
+                shards.columns(split, start, start + 1, ("y",))
+            except DataDamagedError as error:
+                findings.append(str(error))
+            advance(1)
         start += shard["rows"]
-        advance(1)
     return findings
 
 
 def _read_columns(shards: ShardSet, split: str) -> dict[str, NDArray[Any]]:
-    return shards.columns(split, 0, shards.rows(split), LABELS)
+    return shards.columns(split, 0, shards.rows(split), tuple(shards.layout.columns))
 
 
 def _count_findings(shards: ShardSet, split: str, columns: dict[str, NDArray[Any]]) -> list[str]:
@@ -141,7 +179,16 @@ def _proportion_findings(split: Split, y: NDArray[np.int32]) -> list[str]:
 
 
 def _balance_findings(index: dict[str, Any]) -> list[str]:
-    counts = index["splits"]["train"]["class_counts"]
-    if index["settings"]["data"]["balance"] == "smote" and len(set(counts)) != 1:
-        return [f"{INDEX_NAME}: the training part is not balanced: {counts} rows of the classes"]
+    counts, data = index["splits"]["train"]["class_counts"], index["settings"]["data"]
+    if data["balance"] not in EXACT:
+        return []
+    wanted = class_targets(
+        [entry["before"] for entry in index["class_table"]],
+        index["classes"],
+        data["balance"],
+        data.get("balance_ratio", 1.0),
+        data.get("balance_counts", ()),
+    )
+    if counts != wanted:
+        return [f"{INDEX_NAME}: the training part is not balanced: {counts} rows of the classes, {wanted} wanted"]
     return []

@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.sources import read_samples
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.files import write_atomic
 from rcdp_hpc.training.model import TrainedModel
 
+BLOCK_ROWS = 4096
 log = logging.getLogger(__name__)
 
 
-def predict(model_file: Path, samples_file: Path, output: Path) -> dict[str, int]:
+def predict(model_file: Path, samples_file: Path, output: Path, settings: DataSection | None = None) -> dict[str, int]:
     """Write the labels and probabilities of new samples.
 
     Parameters
@@ -26,9 +28,13 @@ def predict(model_file: Path, samples_file: Path, output: Path) -> dict[str, int
     model_file : Path
         A ``model.pt``.
     samples_file : Path
-        An npz file (array x) or an IDX file of images, raw as the source the model was trained on.
+        Samples, raw as the source the model was trained on: an npz or npy file, IDX images, a table, an HDF5 file, time
+        series or a folder of images. They are read some at a time.
     output : Path
         An npz file (arrays label, name, probability) or, where its name ends in .csv, a table.
+
+    settings : DataSection, optional
+        The section [data] that the model was trained with: names of columns and datasets, size of images.
 
     Returns
     -------
@@ -43,11 +49,16 @@ def predict(model_file: Path, samples_file: Path, output: Path) -> dict[str, int
     if output.suffix not in (".npz", ".csv"):
         raise InputError(f"{output}: expected a name that ends in .npz or .csv.")
     model = TrainedModel.load(model_file)
-    samples = read_samples(samples_file)
+    samples, lengths = read_samples(samples_file, settings, model.sample_shape[0])
+    parts = [np.empty((0, len(model.classes)), np.float32)]
     try:
-        probabilities = model.probabilities(samples, scaled=False)
+        for start in range(0, samples.shape[0], BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            own = None if lengths is None else lengths[rows]
+            parts.append(model.probabilities(samples[rows], scaled=False, lengths=own))
     except InputError as error:
         raise InputError(f"{samples_file}: {error}") from None
+    probabilities = np.concatenate(parts)
     labels = probabilities.argmax(1) if len(probabilities) else np.empty(0, np.int64)
     names = np.array(model.classes)[labels]
     if output.suffix == ".csv":

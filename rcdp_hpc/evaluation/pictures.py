@@ -66,3 +66,17 @@ def draw_training(metrics: Path, path: Path) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=120))
+
+
+def draw_class_counts(classes: list[str], counts: dict[str, list[int]], path: Path) -> None:
+    """Draw the rows of each class as bars side by side, one colour for each of `counts`."""
+    figure = Figure(figsize=(min(14.0, 3 + 0.5 * len(classes)), 3.6), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(counts)
+    for number, (name, values) in enumerate(counts.items()):
+        axes.bar(np.arange(len(classes)) + (number - (len(counts) - 1) / 2) * width, values, width, label=name)
+    axes.set(xlabel="class", ylabel="training rows", title="Before and after balancing")
+    if len(classes) <= MOST_LABELS:
+        axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
+    axes.legend()
+    _save(figure, path)

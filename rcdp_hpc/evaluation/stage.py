@@ -73,7 +73,7 @@ def _confusion_of_slab(config: Config, comm: Communicator, run: RunDirectory, sh
         for low in range(start, stop, BLOCK_ROWS):
             signals.raise_if_stopped("evaluating")
             rows = shards.read("test", low, min(low + BLOCK_ROWS, stop))
-            predicted = model.probabilities(rows.x, scaled=True).argmax(1)
+            predicted = model.probabilities(rows.x, scaled=True, lengths=rows.length).argmax(1)
             confusion += confusion_matrix(rows.y, predicted, len(shards.classes))
             progress.advance(len(rows.y))
     return confusion

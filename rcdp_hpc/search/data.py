@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
 
 if TYPE_CHECKING:
@@ -63,6 +64,13 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
     FitnessData
         Its arrays are read-only and shared by the ranks of a node.
     """
+    if shards.layout.lengths:
+        raise agreed(
+            InputError(
+                "the search takes samples of one length, and these shards hold sequences of unequal length: set "
+                "search.generations=0, which trains with the configured reservoir."
+            )
+        )
 
     def read() -> dict[str, NDArray[Any]]:
         train = shards.read("train", 0, min(config.search.train_rows, shards.rows("train")))

@@ -14,6 +14,7 @@ from rcdp_hpc.reservoir.sequence import as_sequences
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.training.lengths import states_of
 
 MOMENT_ROWS = 1024
 
@@ -87,7 +88,7 @@ def cache_states(
         signals.raise_if_stopped("computing reservoir states")
         block = shards.read(split, start, stop)
         place = slice(start - first, stop - first)
-        reservoir.states(as_sequences(block.x, reservoir.settings.sequence), out=states[place])
+        states_of(reservoir, as_sequences(block.x, reservoir.settings.sequence), block.length, out=states[place])
         labels[place] = torch.from_numpy(block.y).to(torch.int64)
         progress.advance(stop - start)
     return CachedStates(states, labels, first)

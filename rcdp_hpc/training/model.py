@@ -15,6 +15,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.sequence import as_sequences, sequence_shape
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.training import checkpoint
+from rcdp_hpc.training.lengths import states_of
 from rcdp_hpc.training.loop import build_network
 
 
@@ -108,7 +109,9 @@ class TrainedModel:
             device,
         )
 
-    def probabilities(self, samples: NDArray[Any], scaled: bool) -> NDArray[np.float32]:
+    def probabilities(
+        self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None
+    ) -> NDArray[np.float32]:
         """Return class probabilities.
 
         Parameters
@@ -117,6 +120,8 @@ class TrainedModel:
             Raw samples, or samples as they lie in the shards.
         scaled : bool
             Whether they are as in the shards.
+        lengths : ndarray of int, shape (rows,), optional
+            Steps of each sample that hold data; without it all are whole.
 
         Returns
         -------
@@ -131,14 +136,19 @@ class TrainedModel:
         if samples.shape[1:] != self.sample_shape:
             raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
         size = self.reservoir.settings.batch_rows
-        parts = [self._block(samples[start : start + size], scaled) for start in range(0, len(samples), size)]
+        parts = [
+            self._block(
+                samples[start : start + size], scaled, None if lengths is None else lengths[start : start + size]
+            )
+            for start in range(0, len(samples), size)
+        ]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
-    def _block(self, samples: NDArray[Any], scaled: bool) -> NDArray[np.float32]:
+    def _block(self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None) -> NDArray[np.float32]:
         values = samples.astype(np.float32)
         if not scaled:
             values *= np.float32(self.scale)
         with torch.no_grad():
-            states = self.reservoir.states(as_sequences(values, self.reservoir.settings.sequence))
+            states = states_of(self.reservoir, as_sequences(values, self.reservoir.settings.sequence), lengths)
             scores = self.network(states.float())
             return np.asarray(torch.softmax(scores, 1).cpu().numpy())

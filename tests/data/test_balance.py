@@ -159,7 +159,7 @@ def test_cores_do_not_change_the_plan(monkeypatch, digits, cores):
     y = np.where(y < 6, 0, 1)
     plans = []
     for number in (1, cores):
-        monkeypatch.setattr("rcdp_hpc.data.balance.available_cores", lambda number=number: number)
+        monkeypatch.setattr("rcdp_hpc.data.neighbours.available_cores", lambda number=number: number)
         plans.append(plan(x, y)[0])
     for name in ("source", "neighbour", "step"):
         np.testing.assert_array_equal(getattr(plans[0], name), getattr(plans[1], name))
@@ -169,6 +169,6 @@ def test_blocks_of_queries_do_not_change_the_neighbours(monkeypatch, digits):
     x, y = digits
     y = np.where(y < 5, 0, 1)
     whole = plan(x, y)[0]
-    monkeypatch.setattr("rcdp_hpc.data.balance.QUERY_ROWS", 100)
+    monkeypatch.setattr("rcdp_hpc.data.neighbours.QUERY_ROWS", 100)
     blocks = plan(x, y)[0]
     np.testing.assert_array_equal(whole.neighbour, blocks.neighbour)

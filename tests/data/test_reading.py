@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from data.conftest import make_config
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcdp_hpc.data.prepare import prepare_shards
@@ -59,6 +59,7 @@ def test_rows_out_of_range_and_unknown_splits(digits_shards):
         shards.rows("val")
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_range_is_that_part_of_the_whole(digits_shards, data):
     shards = ShardSet(digits_shards, verify=False)

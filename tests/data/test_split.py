@@ -69,6 +69,7 @@ def test_keep():
 
 
 @given(counts_of_classes, st.integers(0, 5))
+@settings(deadline=None)
 def test_interleave_is_a_permutation_within_the_bound_for_every_prefix(counts, seed):
     y = labels(counts)
     order = interleave(y, seed)
@@ -81,6 +82,7 @@ def test_interleave_is_a_permutation_within_the_bound_for_every_prefix(counts, s
 
 
 @given(counts_of_classes, st.data())
+@settings(deadline=None)
 def test_every_slice_is_within_two_of_its_share(counts, data):
     y = labels(counts)
     ordered = y[interleave(y, 1)]
@@ -103,8 +105,9 @@ def tijdeman(counts):
     return turns
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 15), min_size=2, max_size=6))
+@settings(deadline=None)
 def test_interleave_is_tijdemans_algorithm(counts):
     y = labels(counts)
     divisor = int(np.gcd.reduce(counts))
@@ -128,6 +131,7 @@ def test_interleave_of_extreme_shares_is_exact():
 
 
 @given(st.integers(0, 1000), st.integers(1, 17))
+@settings(deadline=None)
 def test_slabs_are_disjoint_complete_and_equal(rows, size):
     bounds = [slab_bounds(rows, rank, size) for rank in range(size)]
     assert bounds[0][0] == 0
@@ -135,3 +139,24 @@ def test_slabs_are_disjoint_complete_and_equal(rows, size):
     assert all(low[1] == high[0] for low, high in pairwise(bounds))
     sizes = [stop - start for start, stop in bounds]
     assert max(sizes) - min(sizes) <= 1
+
+
+@given(
+    counts=st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    ranks=st.integers(1, 17),
+    shards=st.integers(1, 13),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_slabs_of_ranks_over_shards_are_stratified_disjoint_and_complete(counts, ranks, shards, seed):
+    y = np.repeat(np.arange(len(counts)), counts)
+    order = interleave(y, seed)
+    pieces = [order[slice(*slab_bounds(len(y), number, shards))] for number in range(shards)]
+    read = np.concatenate(pieces)
+    slabs = [read[slice(*slab_bounds(len(y), rank, ranks))] for rank in range(ranks)]
+    np.testing.assert_array_equal(np.sort(np.concatenate(slabs)), np.arange(len(y)))
+    sizes = [len(slab) for slab in slabs]
+    assert max(sizes) - min(sizes) <= 1
+    for slab in (*slabs, *pieces):
+        share = len(slab) * np.array(counts) / len(y)
+        assert (np.abs(np.bincount(y[slab], minlength=len(counts)) - share) < 2).all()

@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.sources import digits, idx, npz
-from rcdp_hpc.data.sources.base import Part, Source, default_scale, to_float
+from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources import cifar, digits, hdf5, idx, image_folder, npy, npz, tables, ts
+from rcdp_hpc.data.sources.base import Part, Samples, Source, default_scale, to_float
 from rcdp_hpc.errors import InputError
 
-__all__ = ["Part", "Source", "default_scale", "open_source", "read_samples", "to_float"]
+__all__ = ["Part", "Samples", "Source", "default_scale", "open_source", "read_samples", "to_float"]
 
 
-def open_source(settings: DataSection) -> Source:
-    """Read the source that the configuration names.
+def open_source(settings: DataSection, progress: bool = False) -> Source:
+    """Open the source that the configuration names.
+
+    What of it does not fit in ``data.memory_budget`` is read when it is needed.
+
+    Parameters
+    ----------
+    settings : DataSection
+        The section ``[data]``.
+    progress : bool
+        Show progress where every sample has to be looked at.
 
     Raises
     ------
     InputError
         If a file is missing, damaged or not what the source expects, or holds fewer than two classes.
     """
-    if settings.source == "digits":
-        source = digits.read_source()
-    elif not settings.path:
+    if settings.source != "digits" and not settings.path:
         raise InputError(f"data.path is empty: data.source = '{settings.source}' needs the path of its data.")
-    elif settings.source == "mnist":
-        source = idx.read_source(Path(settings.path))
-    else:
-        source = npz.read_source(Path(settings.path))
+    source = _read(settings, Path(settings.path), Budget.of(settings), progress)
     if len(source.classes) < 2:
         found = f"only class {source.classes[0]!r}" if source.classes else "none"
         raise InputError(
@@ -39,22 +44,68 @@ def open_source(settings: DataSection) -> Source:
     return source
 
 
-def read_samples(path: Path) -> NDArray[Any]:
+def _read(settings: DataSection, path: Path, budget: Budget, progress: bool) -> Source:
+    match settings.source:
+        case "digits":
+            return digits.read_source()
+        case "mnist":
+            return idx.read_source(path)
+        case "npz":
+            return npz.read_source(path, budget)
+        case "npy":
+            return npy.read_source(path, budget)
+        case "cifar10" | "cifar100":
+            return cifar.read_source(path, settings.source, settings.coarse_labels, budget)
+        case "csv" | "parquet":
+            return tables.read_source(path, settings, budget)
+        case "hdf5":
+            return hdf5.read_source(path, settings, budget)
+        case "ts":
+            return ts.read_source(path, settings.test_path, budget)
+        case "image_folder":
+            return image_folder.read_source(path, settings, budget, progress)
+
+
+def read_samples(
+    path: Path, settings: DataSection | None = None, longest: int = 0
+) -> tuple[Samples, NDArray[np.int64] | None]:
     """Read samples that need no labels, for prediction.
 
     Parameters
     ----------
     path : Path
-        An npz file (key ``x``) or a file of IDX images, plain or .gz.
+        An npz file (key ``x``), an npy file, a file of IDX images, plain or .gz, a csv or parquet table, an HDF5 file
+        a file of time series (.ts) or a folder of images; the kind follows from the name.
+    settings : DataSection, optional
+        Names of columns and datasets and the size of images, as the model was trained with.
+    longest : int
+        Steps that time series are padded to.
 
     Returns
     -------
-    ndarray, shape (N, *sample_shape)
+    samples : Samples, shape (N, *sample_shape)
         Raw samples; multiply by the scale in index.json (`to_float`).
+    lengths : ndarray of int64, shape (N,), or None
+        Steps of each padded series; None where samples are whole.
 
     Raises
     ------
     InputError
-        If the file is missing, damaged, empty or of neither format.
+        If the file is missing, damaged, empty or of none of these formats.
     """
-    return npz.read_samples(path) if path.suffix == ".npz" else idx.read_images(path)
+    settings = settings or DataSection()
+    budget = Budget.of(settings)
+    match path.suffix:
+        case ".npz":
+            return npz.read_samples(path, budget), None
+        case ".npy":
+            return npy.read_samples(path, budget), None
+        case ".csv" | ".parquet":
+            return tables.read_samples(path, settings, budget), None
+        case ".h5" | ".hdf5":
+            return hdf5.read_samples(path, settings.x_name, budget), None
+        case ".ts":
+            return ts.read_samples(path, budget, longest)
+    if path.is_dir():
+        return image_folder.read_samples(path, settings, budget), None
+    return idx.read_images(path), None

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rcdp_hpc.errors import InputError
+
+BLOCK_BYTES = 2**24
+
+
+class Samples(Protocol):
+    """Samples that are read by their index: a NumPy array, or something that reads from files like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of samples, and the shape of one."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Return the samples of a slice or of an int64 array of indices, as a NumPy array."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,14 +37,18 @@ class Part:
 
     Attributes
     ----------
-    x : ndarray, shape (N, *sample_shape)
+    x : Samples, shape (N, *sample_shape)
         Raw samples, in the number format of the source (uint8 stays uint8).
     y : ndarray of int64, shape (N,)
         Class indices 0 to C - 1.
+    lengths : ndarray of int64, shape (N,), or None
+        Steps of each sample that hold data (along its first axis, from the first one); the rest is padding.
+        None where all samples are whole.
     """
 
-    x: NDArray[Any]
+    x: Samples
     y: NDArray[np.int64]
+    lengths: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -49,6 +74,8 @@ class Source:
         Value of a sample = raw number * scale.
     description : str
         One line for people.
+    categories : tuple of int
+        Features (of a flattened sample) that hold categories as numbers.
     """
 
     name: str
@@ -57,11 +84,22 @@ class Source:
     test: Part | None
     scale: float
     description: str
+    categories: tuple[int, ...] = ()
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of one sample."""
         return tuple(int(length) for length in self.train.x.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the raw samples."""
+        return self.train.x.dtype
+
+    @property
+    def has_lengths(self) -> bool:
+        """Whether samples are padded sequences."""
+        return self.train.lengths is not None
 
     def samples(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return samples by their index in the source, scaled.
@@ -74,25 +112,65 @@ class Source:
         Returns
         -------
         ndarray of float32, shape (n, *sample_shape)
+
+        Raises
+        ------
+        InputError
+            If a value is not finite in float32.
         """
-        if self.test is not None and len(indices) and indices[0] >= len(self.train):
-            return to_float(self.test.x[indices - len(self.train)], self.scale)
-        return to_float(self.train.x[indices], self.scale)
+        part, rows = self._rows(indices)
+        raw = part.x[rows]
+        x = to_float(raw, self.scale)
+        if raw.dtype.kind == "f":
+            finite = np.isfinite(x.reshape(len(x), -1)).all(axis=1)
+            if not finite.all():
+                raise InputError(
+                    f"{self.description}: NaN, infinity or a number too large for float32 in sample "
+                    f"{rows[int(np.argmin(finite))]} of the {'training' if part is self.train else 'test'} data."
+                )
+        return x
+
+    def lengths(self, indices: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Return the lengths of samples by their index in the source, None where all are whole."""
+        part, rows = self._rows(indices)
+        return None if part.lengths is None else part.lengths[rows]
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of samples, labels and class names, which tells one source from another."""
         digest = hashlib.sha256(repr((self.classes, self.scale)).encode())
         for part in (self.train, self.test):
             if part is not None:
-                for array in (part.x, part.y):
-                    digest.update(repr((array.shape, array.dtype.str)).encode())
-                    digest.update(np.ascontiguousarray(array).data)
+                digest.update(repr((part.x.shape, part.x.dtype.str)).encode())
+                for block in blocks(part.x):
+                    digest.update(np.ascontiguousarray(block).data)
+                for array in (part.y, part.lengths):
+                    if array is not None:
+                        digest.update(repr((array.shape, array.dtype.str)).encode())
+                        digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    def _rows(self, indices: NDArray[np.int64]) -> tuple[Part, NDArray[np.int64]]:
+        if self.test is not None and len(indices) and indices[0] >= len(self.train):
+            return self.test, indices - len(self.train)
+        return self.train, indices
+
+
+def blocks(x: Samples) -> Iterator[NDArray[Any]]:
+    """Yield the samples in order, some at a time."""
+    rows = max(1, BLOCK_BYTES // row_bytes(x))
+    for start in range(0, x.shape[0], rows):
+        yield x[start : start + rows]
+
+
+def row_bytes(x: Samples) -> int:
+    """Return how many bytes one sample has."""
+    return max(1, math.prod(x.shape[1:]) * x.dtype.itemsize)
 
 
 def to_float(x: NDArray[Any], scale: float) -> NDArray[np.float32]:
     """Return raw * scale as float32, the one rule by which raw samples become numbers for the network."""
-    return np.multiply(x, np.float32(scale), dtype=np.float32, casting="unsafe")
+    with np.errstate(over="ignore"):
+        return np.multiply(x, np.float32(scale), dtype=np.float32, casting="unsafe")
 
 
 def default_scale(dtype: np.dtype[Any]) -> float:

@@ -1,0 +1,143 @@
+"""Balancing the training part of a source under a configuration: one place for all methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.lengths import stretched
+from rcdp_hpc.data.memory import MIB, Budget
+from rcdp_hpc.data.rows import RowTable, make_samples, original_rows, stacked, synthetic_rows
+from rcdp_hpc.data.sources import Source
+from rcdp_hpc.data.storage import Storage
+from rcdp_hpc.data.targets import class_targets
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.progress import Progress
+
+
+def balanced_rows(
+    source: Source,
+    train: NDArray[np.int64],
+    data: DataSection,
+    seed: int,
+    storage: Storage,
+    progress: bool = False,
+    check_stop: Callable[[], None] = lambda: None,
+) -> RowTable:
+    """Return the rows of the training part after balancing, not yet in the order of the shards.
+
+    Parameters
+    ----------
+    source : Source
+        The samples.
+    train : ndarray of int64
+        Ascending indices of the training samples.
+    data : DataSection
+        ``balance`` and its options, and ``memory_budget``.
+    seed : int
+        ``run.seed``.
+    storage : Storage
+        How samples are stored: neighbours are found among the values that are stored.
+    progress : bool
+        Show progress.
+    check_stop : callable
+        Called between blocks of work; what it raises ends the balancing.
+
+    Raises
+    ------
+    InputError
+        If the method cannot be used on these samples, or does not fit ``data.memory_budget``.
+    """
+    labels = source.train.y[train]
+    if data.balance == "none":
+        return original_rows(labels, train)
+    # Imported here: scikit-learn takes seconds to load, and data.balance = 'none' does without it.
+    from rcdp_hpc.data import balance
+
+    classes = source.classes
+    members = [train[labels == label] for label in range(len(classes))]
+    targets = class_targets(
+        [len(own) for own in members], classes, data.balance, data.balance_ratio, data.balance_counts
+    )
+    if data.balance == "random_under":
+        kept = np.sort(np.concatenate(balance.thinned(members, targets, seed)))
+        return original_rows(source.train.y[kept], kept)
+    rows = original_rows(labels, train)
+    if data.balance == "random_over":
+        plans = balance.plan_copies(members, targets, seed)
+        return stacked([rows, *(synthetic_rows(p.label, p.source, p.neighbour, p.step) for p in plans)])
+    if source.categories and data.balance != "smotenc":
+        raise InputError(
+            f"data.balance = '{data.balance}' would mix the numbers of data.category_columns: take 'smotenc', "
+            "'random_over', 'random_under' or 'none'."
+        )
+    if data.balance == "smotenc" and not source.categories:
+        raise InputError("data.balance = 'smotenc' is for tables with data.category_columns: take 'smote'.")
+    samples = _comparable(source, storage)
+    if data.balance not in balance.STREAMED:
+        _refuse_too_large(source, sum(targets) if data.balance.startswith("smote_") else len(train), data)
+    if data.balance in ("smote", "smote_tomek", "smote_enn"):
+        with Progress("neighbours", balance.samples_to_search(members, targets), "samples", enabled=progress) as bar:
+
+            def advance(done: int) -> None:
+                bar.advance(done)
+                check_stop()
+
+            plans = balance.plan_smote(
+                samples, members, classes, data.smote_neighbours, seed, advance, targets, Budget.of(data).held
+            )
+        rows = stacked([rows, *(synthetic_rows(p.label, p.source, p.neighbour, p.step) for p in plans)])
+        return rows if data.balance == "smote" else _cleaned(source, rows, data.balance, storage)
+    return stacked([rows, *_whole(source, train, labels, data, seed, samples, targets)])
+
+
+def _whole(
+    source: Source,
+    train: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    data: DataSection,
+    seed: int,
+    samples: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    targets: list[int],
+) -> list[RowTable]:
+    from rcdp_hpc.data import balance_whole
+
+    x = samples(train).reshape(len(train), -1)
+    made = balance_whole.made_rows(data.balance, x, labels, targets, data.smote_neighbours, seed, source.categories)
+    return [
+        RowTable(table.y, train[table.source], train[table.neighbour], table.step, table.categories) for table in made
+    ]
+
+
+def _cleaned(source: Source, rows: RowTable, method: str, storage: Storage) -> RowTable:
+    from rcdp_hpc.data.balance_whole import kept_rows
+
+    x = make_samples(source, rows, storage).reshape(len(rows), -1)
+    return rows.part(kept_rows(method, x, rows.y))
+
+
+def _comparable(source: Source, storage: Storage) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+    """Return a function that reads samples as distances are taken: sequences stretched to the longest."""
+
+    def read(indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        x = storage.rounded(source.samples(indices))
+        lengths = source.lengths(indices)
+        return x if lengths is None else stretched(x, lengths, x.shape[1])
+
+    return read
+
+
+def _refuse_too_large(source: Source, rows: int, data: DataSection) -> None:
+    needed = rows * math.prod(source.sample_shape) * 4
+    room = Budget.of(data).held
+    if needed > room:
+        raise InputError(
+            f"data.balance = '{data.balance}' looks at the samples of all classes at once, and {rows} rows of "
+            f"{source.sample_shape} take {-(-needed // MIB)} MiB: set data.memory_budget to at least "
+            f"{-(-4 * needed // MIB)} (MiB), or take 'smote', 'random_over', 'random_under' or 'none', which need one "
+            "class at a time."
+        )

@@ -1,0 +1,128 @@
+"""How evenly the classes lie: before and after balancing, over the shards, and over the ranks that read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.split import slab_bounds
+
+MOST_CLASSES = 20
+MOST_COLUMNS = 12
+
+
+def counts_of_shards(index: dict[str, Any], split: str) -> NDArray[np.int64]:
+    """Return the rows of each class in each shard of a split, shape (shards, classes)."""
+    return np.array([shard["class_counts"] for shard in index["splits"][split]["shards"]], np.int64)
+
+
+def counts_of_ranks(shards: ShardSet, split: str, ranks: int) -> NDArray[np.int64]:
+    """Return the rows of each class in the slab of each rank, shape (ranks, classes)."""
+    total, classes = shards.rows(split), len(shards.classes)
+    y = shards.columns(split, 0, total, ("y",))["y"]
+    slabs = [slab_bounds(total, rank, ranks) for rank in range(ranks)]
+    return np.array([np.bincount(y[start:stop], minlength=classes) for start, stop in slabs], np.int64)
+
+
+def spread(counts: NDArray[np.int64]) -> dict[str, float]:
+    """Return how unequal some counts are.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (n,)
+
+    Returns
+    -------
+    dict
+        ``mean``, ``variance``, ``deviation`` (standard deviation) and ``largest`` (largest over mean).
+
+    Examples
+    --------
+    >>> spread(np.array([8, 12]))
+    {'mean': 10.0, 'variance': 4.0, 'deviation': 2.0, 'largest': 1.2}
+    """
+    mean = float(counts.mean())
+    return {
+        "mean": mean,
+        "variance": float(counts.var()),
+        "deviation": float(counts.std()),
+        "largest": float(counts.max() / mean) if mean else 0.0,
+    }
+
+
+def describe_shards(directory: Path, ranks: int = 0) -> str:
+    """Return the class table, the rows of each class per shard and per rank, and their spread, as text.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the shards (``RUN/shards``).
+    ranks : int
+        Ranks that the training part is read by; 0 leaves them out.
+
+    Raises
+    ------
+    InputError, DataDamagedError
+        As `ShardSet`.
+    """
+    shards = ShardSet(directory, verify=False)
+    index = shards.index
+    storage = shards.layout.storage
+    lines = [
+        f"{index['source']['description']}",
+        f"samples of shape {shards.sample_shape} as {storage.kind}"
+        + ("" if storage.compression == "none" else f", {storage.compression}")
+        + f"; balanced by {index['settings']['data']['balance']}, seed {index['seed']}",
+        "",
+        *_class_table(index),
+        "",
+        *_places("shard", shards.classes, counts_of_shards(index, "train")),
+    ]
+    if ranks:
+        lines += ["", *_places("rank", shards.classes, counts_of_ranks(shards, "train", ranks))]
+    shards.close()
+    return "\n".join(lines)
+
+
+def _class_table(index: dict[str, Any]) -> list[str]:
+    table = index["class_table"]
+    width = max(5, *(len(entry["class"]) for entry in table[:MOST_CLASSES]))
+    names = ("source", "dropped", "before", "after", "synthetic", "validation", "test")
+    made = index["splits"]["train"]["synthetic_counts"]
+    lines = [f"{'class':<{width}}" + "".join(f"  {name:>10}" for name in names)]
+    for label, entry in enumerate(table[:MOST_CLASSES]):
+        values = {**entry, "synthetic": made[label]}
+        lines.append(f"{entry['class']:<{width}}" + "".join(f"  {values[name]:>10}" for name in names))
+    if len(table) > MOST_CLASSES:
+        lines.append(f"... and {len(table) - MOST_CLASSES} classes more (index.json has them all)")
+    for name in ("before", "after"):
+        lines.append(f"{name} balancing: {_spread_text(np.array([entry[name] for entry in table]))}")
+    return lines
+
+
+def _places(what: str, classes: list[str], counts: NDArray[np.int64]) -> list[str]:
+    """Return a table of some places, a line each, and the spread of each class over all of them."""
+    width = max(len(what), 5)
+    shown = classes[:MOST_COLUMNS]
+    more = " ..." if len(classes) > MOST_COLUMNS else ""
+    lines = [f"{what:<{width}}  {'rows':>8}" + "".join(f"  {name[:8]:>8}" for name in shown) + more]
+    for number, row in enumerate(counts[:MOST_CLASSES].tolist()):
+        lines.append(f"{number:<{width}}  {sum(row):>8}" + "".join(f"  {count:>8}" for count in row[: len(shown)]))
+    if len(counts) > MOST_CLASSES:
+        lines.append(f"... and {len(counts) - MOST_CLASSES} {what}s more")
+    lines.append(f"rows over the {what}s: {_spread_text(counts.sum(axis=1))}")
+    worst = int(np.argmax([spread(column)["largest"] for column in counts.T]))
+    lines.append(f"most uneven class over the {what}s: {classes[worst]}, {_spread_text(counts[:, worst])}")
+    return lines
+
+
+def _spread_text(counts: NDArray[np.int64]) -> str:
+    values = spread(counts)
+    return (
+        f"mean {values['mean']:.1f}, variance {values['variance']:.3g}, standard deviation {values['deviation']:.3g}, "
+        f"largest over mean {values['largest']:.4f}"
+    )

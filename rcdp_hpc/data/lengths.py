@@ -1,0 +1,46 @@
+"""Sequences of unequal length: stretching one to the length of another."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def stretched(
+    x: NDArray[np.float32], lengths: NDArray[np.int64], wanted: NDArray[np.int64] | int
+) -> NDArray[np.float32]:
+    """Resample sequences to other lengths, linearly between their steps, the first and the last step kept.
+
+    Parameters
+    ----------
+    x : ndarray of float32, shape (n, steps, ...)
+        Padded sequences.
+    lengths : ndarray of int64, shape (n,)
+        Steps of each that hold data.
+    wanted : ndarray of int64, shape (n,), or int
+        Steps that each shall have, at most `steps`.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, steps, ...)
+        Zero after `wanted` steps.
+
+    Examples
+    --------
+    >>> stretched(np.array([[[0.0], [2.0], [0.0]]], np.float32), np.array([2]), 3)[0, :, 0].tolist()
+    [0.0, 1.0, 2.0]
+    """
+    wanted = np.broadcast_to(np.asarray(wanted, np.int64), lengths.shape)
+    steps = np.arange(x.shape[1])
+    place = steps * ((lengths - 1) / np.maximum(wanted - 1, 1))[:, None]
+    low = np.minimum(place.astype(np.int64), (lengths - 1)[:, None])
+    high = np.minimum(low + 1, (lengths - 1)[:, None])
+    axes = (*x.shape[:2], *(1,) * (x.ndim - 2))
+    part = (place - low).astype(np.float32).reshape(axes)
+    rows = np.arange(len(x))[:, None]
+    start = x[rows, low]
+    result: NDArray[np.float32] = start + part * (x[rows, high] - start)
+    result[steps >= wanted[:, None]] = 0
+    same = lengths == wanted
+    result[same] = x[same]
+    return result

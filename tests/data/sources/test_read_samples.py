@@ -1,0 +1,67 @@
+"""Samples for prediction, out of every kind of file."""
+
+import h5py
+import numpy as np
+import pytest
+from data.conftest import write_idx
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources import read_samples
+from rcdp_hpc.errors import InputError
+
+X = np.arange(24, dtype=np.float32).reshape(6, 4)
+
+
+def taken(path, **settings):
+    samples, lengths = read_samples(path, DataSection(**settings))
+    assert lengths is None
+    return np.asarray(samples[:])
+
+
+def test_arrays(tmp_path):
+    np.savez(tmp_path / "s.npz", x=X)
+    np.save(tmp_path / "s.npy", X)
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["new/x"] = X
+    write_idx(tmp_path / "images", X.reshape(6, 2, 2))
+    np.testing.assert_array_equal(taken(tmp_path / "s.npz"), X)
+    np.testing.assert_array_equal(taken(tmp_path / "s.npy"), X)
+    np.testing.assert_array_equal(taken(tmp_path / "s.h5", x_name="new/x"), X)
+    np.testing.assert_array_equal(taken(tmp_path / "images"), X.reshape(6, 2, 2))
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_tables_with_and_without_labels(tmp_path, labelled):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {f"c{number}": X[:, number] for number in range(4)} | ({"label": list("ababab")} if labelled else {})
+    parquet.write_table(pa.table(columns), tmp_path / "s.parquet")
+    np.testing.assert_array_equal(taken(tmp_path / "s.parquet"), X)
+    lines = [",".join(columns)] + [",".join(str(column[row]) for column in columns.values()) for row in range(6)]
+    (tmp_path / "s.csv").write_text("\n".join(lines))
+    np.testing.assert_array_equal(taken(tmp_path / "s.csv"), X)
+    with pytest.raises(InputError, match="save their samples as npz"):
+        taken(tmp_path / "s.csv", group_column="c0")
+
+
+def test_series(tmp_path):
+    (tmp_path / "s.ts").write_text("@classLabel true a b\n@data\n1,2:3,4:a\n5:6:b\n")
+    samples, lengths = read_samples(tmp_path / "s.ts", longest=4)
+    assert samples.shape == (2, 4, 2)
+    assert lengths.tolist() == [2, 1]
+    assert samples[np.array([1])][0].tolist() == [[5, 6], [0, 0], [0, 0], [0, 0]]
+    (tmp_path / "t.ts").write_text("@classLabel true a b\n@data\n1,2:3,4:a\n5,6:6,7:b\n")
+    assert read_samples(tmp_path / "t.ts", longest=2)[1] is None
+
+
+def test_images(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "sub").mkdir()
+    for name, shade in (("b.png", 10), ("a.png", 20), ("sub/c.png", 30)):
+        image.new("L", (8, 8), shade).save(tmp_path / name)
+    x = taken(tmp_path, image_size=[4, 4], image_channels=1)
+    assert x.shape == (3, 4, 4, 1)
+    assert x[:, 0, 0, 0].tolist() == [20, 10, 30]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no image"):
+        taken(tmp_path / "empty")

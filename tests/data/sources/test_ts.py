@@ -1,0 +1,94 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data.sources.conftest import everything, opened
+
+from rcdp_hpc.errors import InputError
+
+REAL = Path(os.environ.get("RCDP_TEST_DATA", "/work/shared/data")) / "japanese-vowels"
+HEADER = "#a comment\n@problemName Toy\n@timeStamps false\n@univariate false\n@classLabel true 1 2 10\n@data\n"
+TRAIN = HEADER + "1,2,3:10,20,30:2\n4,5:40,50:10\n6:60:1\n"
+
+
+def write(folder, train=TRAIN, test=None):
+    (folder / "Toy_TRAIN.ts").write_text(train)
+    if test is not None:
+        (folder / "Toy_TEST.ts").write_text(test)
+    return folder
+
+
+def test_series_of_unequal_lengths(tmp_path):
+    source = opened("ts", write(tmp_path, test=HEADER + "7,7,7,7:8,8,8,8:1\n"))
+    assert source.classes == ["1", "2", "10"]
+    assert source.train.y.tolist() == [1, 2, 0]
+    assert source.sample_shape == (4, 2)
+    assert source.train.lengths.tolist() == [3, 2, 1]
+    assert source.test.lengths.tolist() == [4]
+    x = everything(source.train)
+    assert x[0].tolist() == [[1, 10], [2, 20], [3, 30], [0, 0]]
+    assert x[2].tolist() == [[6, 60], [0, 0], [0, 0], [0, 0]]
+    assert source.lengths(np.array([1, 0])).tolist() == [2, 3]
+    assert source.lengths(np.array([3])).tolist() == [4]
+
+
+def test_series_of_one_length_have_no_lengths(tmp_path):
+    (tmp_path / "a.ts").write_text(HEADER + "1,2:3,4:1\n5,6:7,8:2\n")
+    source = opened("ts", tmp_path / "a.ts")
+    assert source.train.lengths is None
+    assert source.test is None
+
+
+def test_files_named_one_by_one(tmp_path):
+    write(tmp_path, test=TRAIN)
+    source = opened("ts", tmp_path / "Toy_TRAIN.ts", test_path=str(tmp_path / "Toy_TEST.ts"))
+    assert len(source.test) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEADER + "1,2:3:1\n", r"line 7: its dimensions have 1 to 2 steps"),
+        (HEADER + "1,2:3,4:1\n1,2:2\n", r"line 8: 1 dimensions, 2 in the first"),
+        (HEADER + "1,?:3,4:1\n", r"line 7: .*missing values"),
+        (HEADER + "1,inf:3,4:1\n", r"line 7: NaN, infinity"),
+        (HEADER + "1,2:3,4:7\n", r"line 7: label '7' is not among those of @classLabel"),
+        (HEADER + "1,2,3\n", "no ':' before a class label"),
+        (HEADER, "holds no series"),
+        ("1,2:1\n", "line 1: data before the line @data"),
+        (HEADER.replace("true", "false"), "no '@classLabel true'"),
+        (HEADER.replace("@timeStamps false", "@timeStamps true"), "time stamps"),
+    ],
+)
+def test_damaged_series(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        opened("ts", write(tmp_path, text))
+
+
+def test_a_label_seen_only_in_the_test_part(tmp_path):
+    with pytest.raises(InputError, match="label '10' of row 0 does not occur"):
+        opened("ts", write(tmp_path, HEADER + "1:2:1\n1:2:2\n", HEADER + "1:2:10\n"))
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(InputError, match=r"no file \*_TRAIN\.ts"):
+        opened("ts", tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        opened("ts", tmp_path / "gone.ts")
+    (tmp_path / "b.ts").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(InputError, match="not a text file"):
+        opened("ts", tmp_path / "b.ts")
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"the real Japanese Vowels are not at {REAL}")
+def test_the_real_japanese_vowels():
+    source = opened("ts", REAL)
+    assert source.sample_shape == (29, 12)
+    assert np.bincount(source.train.y).tolist() == [30] * 9
+    assert np.bincount(source.test.y).tolist() == [31, 35, 88, 44, 29, 24, 40, 50, 29]
+    assert source.train.lengths.min() >= 7
+    assert source.train.lengths[0] == 20
+    first = source.train.x[np.array([0])][0]
+    assert first[0, :2].tolist() == [np.float32(1.860936), np.float32(-0.207383)]
+    assert not first[20:].any()

@@ -1,0 +1,94 @@
+import re
+import threading
+
+import numpy as np
+import pytest
+from data.conftest import make_config
+
+from rcdp_hpc.cli import main
+from rcdp_hpc.data.inspect import counts_of_ranks, counts_of_shards, describe_shards, spread
+from rcdp_hpc.data.prepare import prepare_shards
+from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.verify import verify_shards
+from rcdp_hpc.runtime.comm import SingleProcess
+
+
+def test_spread():
+    assert spread(np.array([8, 12])) == {"mean": 10.0, "variance": 4.0, "deviation": 2.0, "largest": 1.2}
+    assert spread(np.zeros(3))["largest"] == 0
+
+
+@pytest.mark.parametrize("ranks", [1, 3, 17])
+def test_counts_of_shards_and_ranks_add_up(digits_shards, ranks):
+    shards = ShardSet(digits_shards)
+    for counts in (counts_of_shards(shards.index, "train"), counts_of_ranks(shards, "train", ranks)):
+        np.testing.assert_array_equal(counts.sum(axis=0), shards.class_counts("train"))
+        assert np.ptp(counts.sum(axis=1)) <= 1
+        assert (np.abs(counts - counts.mean(axis=0)) < 2).all()
+
+
+def test_what_is_told(digits_shards):
+    text = describe_shards(digits_shards, 3)
+    assert "samples of shape (8, 8) as uint8; balanced by smote, seed 1" in text
+    assert re.search(r"^class +source +dropped +before +after +synthetic +validation +test$", text, re.MULTILINE)
+    assert re.search(
+        r"after balancing: mean 1\d\d\.0, variance 0, standard deviation 0, largest over mean 1\.0000", text
+    )
+    assert "most uneven class over the ranks" in text
+
+
+def test_the_command(tmp_path, npz_file, capsys):
+    pytest.importorskip("matplotlib")
+    prepare_shards(make_config(npz_file, shards=2), tmp_path / "run/shards")
+    picture = tmp_path / "classes.png"
+    assert main(["inspect", str(tmp_path / "run"), "--ranks", "2", "--picture", str(picture)]) == 0
+    assert "rows over the ranks" in capsys.readouterr().out
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert main(["inspect", str(tmp_path / "nowhere")]) == 2
+
+
+class Meeting(SingleProcess):
+    """Ranks as threads of one process, as far as verification needs them."""
+
+    def __init__(self, rank, size, table, barrier):
+        self.rank, self.size = rank, size
+        self._table, self._barrier = table, barrier
+
+    def allgather(self, value):
+        self._table[self.rank] = value
+        self._barrier.wait()
+        values = list(self._table)
+        self._barrier.wait()
+        return values
+
+    def broadcast(self, value):
+        return self.allgather(value)[0]
+
+
+def verified_by(ranks, directory):
+    table, barrier, found = [None] * ranks, threading.Barrier(ranks, timeout=60), [None] * ranks
+
+    def work(rank):
+        found[rank] = verify_shards(directory, comm=Meeting(rank, ranks, table, barrier))
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(one == found[0] for one in found)
+    return found[0]
+
+
+def test_ranks_together_find_what_one_finds(tmp_path, npz_file):
+    prepare_shards(make_config(npz_file, shards=4), tmp_path / "shards")
+    assert verified_by(3, tmp_path / "shards") == []
+    for number in (1, 2):
+        path = tmp_path / f"shards/train-0000{number}-of-00004.h5"
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    (tmp_path / "shards/stray").write_text("")
+    found = verified_by(3, tmp_path / "shards")
+    assert sorted(found) == sorted(verify_shards(tmp_path / "shards"))
+    assert len(found) == 3
