@@ -107,7 +107,6 @@ def tijdeman(counts):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 15), min_size=2, max_size=6))
-@settings(deadline=None)
 def test_interleave_is_tijdemans_algorithm(counts):
     y = labels(counts)
     divisor = int(np.gcd.reduce(counts))
