@@ -135,7 +135,7 @@ def test_states_that_are_not_finite_are_refused(kernel, bad):
     u[2, 0, 1] = bad
     # An infinite input saturates a tanh neuron and its state stays finite; 0 times it does not.
     matrices = ReservoirMatrices(scipy.sparse.csr_array(np.eye(3)), np.array([[0, 0.0]] * 3), np.zeros(3))
-    with pytest.raises(CandidateError, match="not finite"):
+    with pytest.raises(CandidateError, match=r"row 2 of the batch holds (nan|inf) \(step 0, feature 1\).*not finite"):
         Reservoir(section(nodes=3), 2, kernel, matrices=matrices).states(u)
 
 
