@@ -178,7 +178,9 @@ class ReservoirSection(Section):
         "sequence = both); empty is one, forward",
     )
     window: int = Field(1, ge=1, le=1000, description="steps that a neuron sees at once: this one and those before it")
-    bidirectional: bool = Field(False, description="drive each reservoir a second time, from the last step to the first")
+    bidirectional: bool = Field(
+        False, description="drive each reservoir a second time, from the last step to the first"
+    )
     noise: float = Field(
         0.0, ge=0, le=100, description="deviation of normal noise inside f, on the training samples only; 0 has none"
     )

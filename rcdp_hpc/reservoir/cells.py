@@ -144,10 +144,6 @@ class FusedCell(Cell):
         self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
     ) -> None:
         super().__init__(settings, matrices, dtype, device)
-        if not fused_available(device):
-            raise InputError(
-                "reservoir.kernel = 'fused-bf16' needs a CPU and a torch built with oneDNN: take 'dense-bf16'"
-            )
         self._length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
         square = torch.zeros(self._length, self._length, dtype=dtype)
         square[: self.nodes] = _stacked(matrices, self.nodes, self._length).to(dtype)
@@ -231,10 +227,11 @@ class SparseCell(Cell):
         return self._state.T
 
 
-def make_cell(
-    settings: ReservoirSection, matrices: ReservoirMatrices, kernel: str, device: torch.device
-) -> Cell:
+def make_cell(settings: ReservoirSection, matrices: ReservoirMatrices, kernel: str, device: torch.device) -> Cell:
     """Return the cell of a kernel, one of `KERNELS`.
+
+    Where there is no oneDNN, on a GPU for example, fused-bf16 is computed by torch's bfloat16 product: the same
+    precision, other last digits.
 
     Raises
     ------
@@ -245,7 +242,9 @@ def make_cell(
     """
     if kernel not in KERNELS:
         raise InputError(f"reservoir.kernel = {kernel!r}: expected {' or '.join(KERNELS)} by now")
-    kind = {"fused-bf16": FusedCell, "sparse-fp32": SparseCell}.get(kernel, DenseCell)
+    kind: type[Cell] = {"fused-bf16": FusedCell, "sparse-fp32": SparseCell}.get(kernel, DenseCell)
+    if kind is FusedCell and not fused_available(device):
+        kind = DenseCell
     return kind(settings, matrices, KERNELS[kernel], device)
 
 

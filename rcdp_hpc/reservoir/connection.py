@@ -251,9 +251,7 @@ def _dense_radius(block: scipy.sparse.csr_array) -> float:
     return float(np.abs(np.linalg.eigvals(block.toarray())).max())
 
 
-def _smallest_scores(
-    nodes: int, count: int, seed: int, part: Part
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _smallest_scores(nodes: int, count: int, seed: int, part: Part) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the places (row · nodes + column, ascending) with the smallest scores, and their weights.
 
     Only scores below a bound just above the expected threshold are held, so the memory is that of the
@@ -300,4 +298,3 @@ def _to_csr(places: NDArray[np.int64], weights: NDArray[np.float64], nodes: int)
     index = np.int32 if places.size < 2**31 else np.int64
     parts = (weights, columns.astype(index), starts.astype(index))
     return scipy.sparse.csr_array(parts, shape=(nodes, nodes))
-

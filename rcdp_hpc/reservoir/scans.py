@@ -62,7 +62,7 @@ class Scan:
         return (features // 2 if halved else features) * self.window
 
     def read(self, u: Tensor, lengths: Tensor | None, turned: bool = False) -> Tensor:
-        """Return the sequences in reading order, shape (batch, steps, features of a step); each turned within its length.
+        """Return the sequences in reading order, each turned within its length, shape (batch, steps, features).
 
         Parameters
         ----------

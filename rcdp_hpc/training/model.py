@@ -135,7 +135,7 @@ class TrainedModel:
         """
         if samples.shape[1:] != self.sample_shape:
             raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
-        size = self.reservoir.settings.batch_rows
+        size = self.reservoir.batch_rows
         parts = [
             self._block(
                 samples[start : start + size], scaled, None if lengths is None else lengths[start : start + size]
