@@ -286,6 +286,22 @@ class SearchSection(Section):
 class TrainingSection(Section):
     """The data-parallel training of the readout (eq. 10 to 12)."""
 
+    readout: Literal["network", "ridge"] = Field(
+        "network", description="the readout: the network of eq. 10 and 11, trained, or a linear one solved by ridge"
+    )
+    ridge_penalties: list[float] = Field(
+        default_factory=lambda: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2],
+        min_length=1,
+        max_length=100,
+        description="ridge penalties per training row; the best on validation is taken",
+    )
+    ridge_precision: Literal["double", "single"] = Field(
+        "single", description="precision of the products behind the ridge sums, which are float64 themselves"
+    )
+    baseline: bool = Field(
+        True, description="solve a ridge readout on the same states too, to compare the network with"
+    )
+    warm_start: bool = Field(False, description="start the network from the ridge readout")
     loss: Literal["cross_entropy", "eq12"] = Field("cross_entropy", description="loss: cross-entropy or eq. 12")
     epochs: int = Field(250, ge=1, description="epochs at most (paper: 250)", json_schema_extra=MAY_CHANGE)
     batch: int = Field(64, ge=1, description="samples per rank and step (paper: 64)")
@@ -330,6 +346,10 @@ class Config(Section):
         space = self.search.space
         if space.spectral_radius is not None and self.reservoir.scaling != "spectral_radius":
             raise ValueError("search.space.spectral_radius needs reservoir.scaling = 'spectral_radius'")
+        if min(self.training.ridge_penalties) <= 0:
+            raise ValueError("training.ridge_penalties: every penalty must be above 0")
+        if self.training.warm_start and not self.training.baseline:
+            raise ValueError("training.warm_start needs training.baseline = true")
         if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":
             raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
         return self
