@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 CLEARLY_FASTER = 1.2
 NODES_AT_MOST, ROWS_AT_MOST = 1000, 512
-# Sizes at which a sparse product is compared with dense ones.
-SPARSE_NODES_AT_MOST, SPARSE_ROWS_AT_MOST, SPARSE_DENSITY = 4000, 128, 0.05
+# Where a sparse product may be the fastest, and the size at which it is compared with dense ones.
+SPARSE_FROM, SPARSE_DENSITY, SPARSE_NODES_AT_MOST = 2000, 0.05, 4000
 STEPS = 2
 TURNS_AT_MOST = 8
 SECONDS_AT_MOST = 0.25
@@ -76,7 +76,7 @@ def choose_kernel(
     kernels = _kernels(nodes, density, device)
     sparse = "sparse-fp32" in kernels
     nodes = min(nodes, SPARSE_NODES_AT_MOST if sparse else NODES_AT_MOST)
-    rows = min(batch_rows or ROWS_UNLESS_SET, SPARSE_ROWS_AT_MOST if sparse else ROWS_AT_MOST)
+    rows = min(batch_rows or ROWS_UNLESS_SET, ROWS_AT_MOST)
     key = f"kernel {nodes} nodes {density:.3g} density {features} features {rows} rows {threads} threads"
     seconds = _remembered(cache, device, key)
     if seconds is None or set(seconds) != set(kernels):
@@ -161,7 +161,7 @@ def _kernels(nodes: int, density: float, device: str) -> list[Kernel]:
         kernels.append("dense-fp16")
     elif fused_available(torch.device(device)):
         kernels.append("fused-bf16")
-    if density <= SPARSE_DENSITY and nodes >= NODES_AT_MOST:
+    if density <= SPARSE_DENSITY and nodes >= SPARSE_FROM:
         kernels.append("sparse-fp32")
     return kernels
 

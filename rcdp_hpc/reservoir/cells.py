@@ -21,6 +21,7 @@ the product's own bfloat16 output.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -192,13 +193,15 @@ class SparseCell(Cell):
     ) -> None:
         super().__init__(settings, matrices, dtype, device)
         recurrent = matrices.recurrent.tocsr()
-        self._recurrent = torch.sparse_csr_tensor(
-            torch.from_numpy(recurrent.indptr.astype(np.int64)),
-            torch.from_numpy(recurrent.indices.astype(np.int64)),
-            torch.from_numpy(recurrent.data.astype(np.float32)),
-            size=recurrent.shape,
-            check_invariants=False,
-        ).to(device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            self._recurrent = torch.sparse_csr_tensor(
+                torch.from_numpy(recurrent.indptr.astype(np.int64)),
+                torch.from_numpy(recurrent.indices.astype(np.int64)),
+                torch.from_numpy(recurrent.data.astype(np.float32)),
+                size=recurrent.shape,
+                check_invariants=False,
+            ).to(device)
         joined = np.column_stack([matrices.input, matrices.bias]).astype(np.float32)
         self._input = torch.from_numpy(joined).to(device)
 

@@ -205,7 +205,8 @@ class Reservoir:
         half = len(u) // 2
         _say_once(
             f"{self.device}: no memory for the states of {len(u)} samples at once, so {half} are taken; "
-            "lower reservoir.batch_rows to have it so from the start"
+            "lower reservoir.batch_rows to have it so from the start",
+            kind="memory",
         )
         for rows in (slice(0, half), slice(half, len(u))):
             self._fill(u[rows], out[rows], None if lengths is None else lengths[rows], noisy)
@@ -358,7 +359,7 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
 
 
-def _say_once(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
+def _say_once(message: str, kind: str = "") -> None:
+    if (kind or message) not in _said:
+        _said.add(kind or message)
         log.warning("%s", message)
