@@ -14,10 +14,12 @@ from torch import nn
 
 from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, best_readout, reduce_sums
 from rcdp_hpc.reservoir.sequence import as_sequences
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.reservoir.stream import ahead, bound_of_sums, sum_slabs
+from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import read_json, write_json
@@ -213,6 +215,11 @@ def solve_readout(
             size = reservoir.batch_rows
             bounds = [(low, min(low + size, stop)) for low in range(start, stop, size)]
             for block in ahead(shards.read(split, low, high) for low, high in bounds):
+                if signals.stop_requested():
+                    raise StoppedError(
+                        f"stopped by {signals.received_name()} before the readout was solved: run the same command "
+                        "again to solve it from the start."
+                    )
                 sequences = as_sequences(block.x, config.reservoir.sequence)
                 states = states_of(reservoir, sequences, block.length, noisy=split == "train")
                 progress.advance(len(states))

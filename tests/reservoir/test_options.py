@@ -25,7 +25,7 @@ def radius(matrix):
 @pytest.mark.parametrize("topology", ["random", "ring", "small-world", "cycle-jumps"])
 def test_every_topology_and_distribution_has_its_radius(weights, topology):
     if weights == "orthogonal" and topology != "random":
-        with pytest.raises(ValueError, match="needs reservoir.topology = 'random'"):
+        with pytest.raises(ValueError, match=r"needs reservoir\.topology = 'random'"):
             section(weights=weights, topology=topology)
         return
     matrix = connection_matrix(section(weights=weights, topology=topology, spectral_radius=0.8, jump=7))
