@@ -133,7 +133,7 @@ def measure(nodes: int, density: float, options: argparse.Namespace, peers: Path
     table: list[Row] = []
     for name, taken in seconds.items():
         if name.startswith("peak"):
-            print(f"{name}: {operations[name] / taken / 1e9:.0f} GFLOP/s")
+            print(f"| {name}: {operations[name] / taken / 1e9:.0f} GFLOP/s | | | | |")
             continue
         dtype = "bfloat16" if name.endswith(("bf16", "fp16")) else "float32"
         peak = operations[f"peak {dtype}"] / seconds[f"peak {dtype}"]
@@ -145,10 +145,20 @@ def measure(nodes: int, density: float, options: argparse.Namespace, peers: Path
         table.append((name, updates, share, (weights + rows * nodes * 12) / 1e6, difference))
         if name == "sparse-fp32":
             traffic = (density * nodes * nodes * 12 + rows * nodes * 4 * (density * nodes + 2)) * STEPS / taken / 1e9
-            print(f"sparse-fp32 moves {traffic:.1f} GB/s between its matrix, its states and the cores")
+            print(f"| sparse-fp32 moves {traffic:.1f} GB/s between matrix, states and cores | | | | |")
+    show(table)
     if peers is not None and nodes <= 1000:
-        table += measure_peers(peers, first, u, exact, options)
+        compared = measure_peers(peers, first, u, exact, options)
+        show(compared)
+        table += compared
     return table
+
+
+def show(table: list[Row]) -> None:
+    """Print rows of the table."""
+    for name, updates, share, size_mb, difference in table:
+        cells = (name, f"{updates:,.0f}", f"{100 * share:.0f} %", f"{size_mb:.0f}", f"{difference:.1g}")
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def measure_peers(
@@ -218,12 +228,8 @@ def main() -> None:
         for size in options.sizes:
             nodes, density = size.split(":")
             print(f"\n{nodes} nodes, density {density}, {options.threads} threads", flush=True)
-            table = tables[size] = measure(int(nodes), float(density), options, peers)
-            print("\n| kernel | state updates a second | of peak | MB | largest difference |\n|---|---|---|---|---|")
-            for name, updates, share, size_mb, difference in table:
-                print(
-                    f"| {name} | {updates:,.0f} | {100 * share:.0f} % | {size_mb:.0f} | {difference:.1g} |", flush=True
-                )
+            print("| kernel | state updates a second | of peak | MB | largest difference |\n|---|---|---|---|---|")
+            tables[size] = measure(int(nodes), float(density), options, peers)
     if options.plot:
         plot(Path(options.plot), tables)
 
