@@ -147,25 +147,82 @@ class ReservoirSection(Section):
     input_scaling: float = Field(1.0, gt=0, le=100, description="input weights are uniform in [-s, s]")
     bias_scaling: float = Field(0.1, ge=0, le=100, description="biases are uniform in [-s, s]")
     leak: float = Field(1.0, gt=0, le=1, description="leak rate a of eq. 9 (paper: 1)")
-    activation: Literal["tanh", "sigmoid"] = Field(
+    activation: Literal["tanh", "sigmoid", "relu", "identity"] = Field(
         "tanh", description="activation f of eq. 9 (paper: sigmoid in Table 2, tanh in eq. 9)"
+    )
+    topology: Literal["random", "ring", "small-world", "cycle-jumps"] = Field(
+        "random", description="which neurons are connected; ring and cycle-jumps have no use for the density"
+    )
+    rewiring: float = Field(0.1, ge=0, le=1, description="share of connections led elsewhere (small-world)")
+    jump: int = Field(10, ge=2, le=100_000, description="neurons that a jump passes over (cycle-jumps)")
+    weights: Literal["uniform", "normal", "bernoulli", "orthogonal"] = Field(
+        "uniform", description="distribution of the recurrent weights before they are scaled"
+    )
+    input_weights: Literal["uniform", "normal", "bernoulli"] = Field(
+        "uniform", description="distribution of the input weights before they are scaled"
+    )
+    input_density: float = Field(1.0, gt=0, le=1, description="share of the input connections that exist")
+    feature_scaling: list[float] = Field(
+        default_factory=list,
+        max_length=100_000,
+        description="factor on input_scaling for each feature of a step; empty takes 1 for all",
+    )
+    matrices: str = Field(
+        "", description="npz file with matrices of the user's (recurrent, input, bias), taken instead of drawn ones"
+    )
+    layers: int = Field(1, ge=1, le=100, description="reservoirs stacked, each driven by the states of the one below")
+    scans: list[Literal["forward", "backward", "rows", "columns", "rows-backward", "columns-backward"]] = Field(
+        default_factory=list,
+        max_length=100,
+        description="reservoirs side by side, one per reading of the sequence (rows and columns: the halves of "
+        "sequence = both); empty is one, forward",
+    )
+    window: int = Field(1, ge=1, le=1000, description="steps that a neuron sees at once: this one and those before it")
+    bidirectional: bool = Field(
+        False, description="drive each reservoir a second time, from the last step to the first"
+    )
+    noise: float = Field(
+        0.0, ge=0, le=100, description="deviation of normal noise inside f, on the training samples only; 0 has none"
     )
     sequence: Literal["rows", "columns", "both"] = Field(
         "rows", description="how an image becomes a sequence: rows, columns, or both at once"
     )
+    reduction: Literal["states", "mean", "mean_std"] = Field(
+        "states", description="what is kept of the states: some of them, their mean, or mean and standard deviation"
+    )
     states: int = Field(
         1, ge=1, le=1000, description="states kept per sample, equally spaced in time, the last one included"
     )
+    steps: list[int] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="steps whose states are kept, from 0 or, below 0, from the end; empty keeps equally spaced ones",
+    )
+    warm_up: int = Field(0, ge=0, le=1_000_000, description="first steps that no kept state or mean is taken from")
     seed: int = Field(1, ge=0, lt=2**31, description="seed of every random matrix of the reservoir")
-    kernel: Literal["auto", "dense-fp32", "dense-bf16"] = Field(
+    kernel: Literal["auto", "dense-fp32", "dense-bf16", "dense-fp16", "fused-bf16", "sparse-fp32"] = Field(
         "auto", description="how states are computed; auto measures once and records its choice in RUN/config.toml"
     )
     batch_rows: int = Field(
         512,
-        ge=1,
+        ge=0,
         le=1_000_000,
-        description="samples whose states are computed at once; also the row block of Gram sums",
+        description="samples whose states are computed at once, also the row block of Gram sums; 0 measures once and "
+        "records",
     )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> ReservoirSection:
+        halves = [scan for scan in self.scans if scan.startswith(("rows", "columns"))]
+        if halves and self.sequence != "both":
+            raise ValueError(f"reservoir.scans: {halves[0]} is a half of reservoir.sequence = 'both': set that")
+        if self.weights == "orthogonal" and self.topology != "random":
+            raise ValueError("reservoir.weights = 'orthogonal' needs reservoir.topology = 'random'")
+        if self.steps and self.reduction != "states":
+            raise ValueError("reservoir.steps needs reservoir.reduction = 'states'")
+        if self.matrices and (self.layers > 1 or len(self.scans) > 1):
+            raise ValueError("reservoir.matrices holds one reservoir: set reservoir.layers = 1 and one scan")
+        return self
 
 
 class RangeSection(Section):
@@ -229,6 +286,22 @@ class SearchSection(Section):
 class TrainingSection(Section):
     """The data-parallel training of the readout (eq. 10 to 12)."""
 
+    readout: Literal["network", "ridge"] = Field(
+        "network", description="the readout: the network of eq. 10 and 11, trained, or a linear one solved by ridge"
+    )
+    ridge_penalties: list[float] = Field(
+        default_factory=lambda: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2],
+        min_length=1,
+        max_length=100,
+        description="ridge penalties per training row; the best on validation is taken",
+    )
+    ridge_precision: Literal["double", "single"] = Field(
+        "single", description="precision of the products behind the ridge sums, which are float64 themselves"
+    )
+    baseline: bool = Field(
+        True, description="solve a ridge readout on the same states too, to compare the network with"
+    )
+    warm_start: bool = Field(False, description="start the network from the ridge readout")
     loss: Literal["cross_entropy", "eq12"] = Field("cross_entropy", description="loss: cross-entropy or eq. 12")
     epochs: int = Field(250, ge=1, description="epochs at most (paper: 250)", json_schema_extra=MAY_CHANGE)
     batch: int = Field(64, ge=1, description="samples per rank and step (paper: 64)")
@@ -273,6 +346,10 @@ class Config(Section):
         space = self.search.space
         if space.spectral_radius is not None and self.reservoir.scaling != "spectral_radius":
             raise ValueError("search.space.spectral_radius needs reservoir.scaling = 'spectral_radius'")
+        if min(self.training.ridge_penalties) <= 0:
+            raise ValueError("training.ridge_penalties: every penalty must be above 0")
+        if self.training.warm_start and not self.training.baseline:
+            raise ValueError("training.warm_start needs training.baseline = true")
         if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":
             raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
         return self

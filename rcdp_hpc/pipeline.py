@@ -72,6 +72,7 @@ def run_stages(
                 log.info("== %d of %d: %s on %s ==", number, len(stages), stage, _ranks_text(stage, comm))
             if stage in ("search", "train"):
                 config = run_on_root(comm, partial(_with_kernel, config, run))
+                _report_unlike(comm)
             results[stage] = _run_stage(stage, config, comm, run)
     return results
 
@@ -230,19 +231,32 @@ def need_torch() -> None:
 
 def _with_kernel(config: Config, run: RunDirectory) -> Config:
     """Choose the reservoir's kernel by measuring, where that is not done yet, and record the choice."""
-    if config.reservoir.kernel != "auto":
+    if config.reservoir.kernel != "auto" and config.reservoir.batch_rows:
         return config
     need_torch()
     from rcdp_hpc.data.reading import ShardSet
-    from rcdp_hpc.reservoir.calibrate import choose_kernel
+    from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, default_cache
     from rcdp_hpc.reservoir.sequence import sequence_shape
 
-    reservoir = config.reservoir
+    reservoir, threads, cache = config.reservoir, config.search.threads, default_cache()
     _, features = sequence_shape(ShardSet(run.shards, verify=False).sample_shape, reservoir.sequence)
-    kernel = choose_kernel(reservoir.nodes, features, reservoir.batch_rows, config.search.threads)
+    kernel, rows = str(reservoir.kernel), reservoir.batch_rows
+    if kernel == "auto":
+        density = 1.0 if reservoir.weights == "orthogonal" else reservoir.density
+        kernel = choose_kernel(reservoir.nodes, features, rows, threads, density=density, cache=cache)
+    if not rows:
+        rows = choose_batch_rows(reservoir.nodes, features, kernel, threads, cache=cache)
     # Only the choice is recorded now; whether the stage accepts the other settings is not known yet.
-    run.write_config(_pinned(run.config(), kernel))
-    return _pinned(config, kernel)
+    run.write_config(_pinned(run.config(), kernel, rows))
+    return _pinned(config, kernel, rows)
+
+
+def _report_unlike(comm: Communicator) -> None:
+    if comm.size > 1:
+        need_torch()
+        from rcdp_hpc.reservoir.calibrate import report_unlike
+
+        report_unlike(comm)
 
 
 def _with_winner(config: Config, run: RunDirectory) -> Config:
@@ -262,16 +276,19 @@ def _with_winner(config: Config, run: RunDirectory) -> Config:
     return with_values(config, best)
 
 
-def _pinned(config: Config, kernel: str) -> Config:
-    return config.model_copy(update={"reservoir": config.reservoir.model_copy(update={"kernel": kernel})})
+def _pinned(config: Config, kernel: str, rows: int) -> Config:
+    pinned = {"kernel": kernel, "batch_rows": rows}
+    return config.model_copy(update={"reservoir": config.reservoir.model_copy(update=pinned)})
 
 
 def _recorded(config: Config, run: RunDirectory) -> Config:
-    """Return the configuration with the kernel chosen here before; write it down where there is none yet."""
+    """Return the configuration with the kernel and block chosen here before; write it down where there is none yet."""
     if not run.config_file.exists():
         run.write_config(config)
-    elif config.reservoir.kernel == "auto":
-        config = _pinned(config, run.config().reservoir.kernel)
+    else:
+        before, now = run.config().reservoir, config.reservoir
+        kernel = before.kernel if now.kernel == "auto" else now.kernel
+        config = _pinned(config, kernel, now.batch_rows or before.batch_rows)
     return config
 
 

@@ -53,10 +53,13 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
     if comm.is_root and run.state("train").get("status") != "done":
         log.warning("the training has not ended: this is the best model so far")
     with limit_threads(config.training.threads or fair_share(comm)):
-        mine = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards))
+        mine, compared = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards))
     confusion = comm.allreduce(mine)
     result = scores(confusion)
     result["confusion"] = confusion.tolist()
+    if all(comm.allgather(compared is not None)) and compared is not None:
+        ridge = scores(comm.allreduce(compared))
+        result["ridge"] = {name: ridge[name] for name in ("accuracy", "correct", "samples", "macro_f1")}
     seconds = time.perf_counter() - started
     if comm.is_root:
         _tell(result, shards.classes)
@@ -64,19 +67,27 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
     return result
 
 
-def _confusion_of_slab(config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> NDArray[np.int64]:
+def _confusion_of_slab(
+    config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Return the confusion of the model over this rank's test rows, and that of the ridge baseline, if there is one."""
     model = TrainedModel.load(run.model, device())
     refuse_other_shards(str(run.model), model.shards, shards)
     start, stop = slab_bounds(shards.rows("test"), comm.rank, comm.size)
-    confusion = np.zeros((len(shards.classes),) * 2, np.int64)
+    classes = len(shards.classes)
+    confusion = np.zeros((classes, classes), np.int64)
+    ridge = TrainedModel.load_baseline(run.train / "ridge.pt", model)
+    compared = None if ridge is None else np.zeros_like(confusion)
     with Progress("test", stop - start, enabled=comm.is_root and config.run.progress) as progress:
         for low in range(start, stop, BLOCK_ROWS):
             signals.raise_if_stopped("evaluating")
             rows = shards.read("test", low, min(low + BLOCK_ROWS, stop))
-            predicted = model.probabilities(rows.x, scaled=True, lengths=rows.length).argmax(1)
-            confusion += confusion_matrix(rows.y, predicted, len(shards.classes))
+            for states, labels in model.blocks(rows.x, rows.y, rows.length):
+                confusion += confusion_matrix(labels, model.probabilities_of(states).argmax(1), classes)
+                if ridge is not None and compared is not None:
+                    compared += confusion_matrix(labels, ridge(states).argmax(1), classes)
             progress.advance(len(rows.y))
-    return confusion
+    return confusion, compared
 
 
 def _tell(result: dict[str, Any], classes: list[str]) -> None:
@@ -84,6 +95,11 @@ def _tell(result: dict[str, Any], classes: list[str]) -> None:
         "test accuracy %.2f %% (%d of %d samples), macro F1 %.4f",
         100 * result["accuracy"], result["correct"], result["samples"], result["macro_f1"],
     )  # fmt: skip
+    if "ridge" in result:
+        log.info(
+            "the same states with a readout solved by ridge: %.2f %%, macro F1 %.4f",
+            100 * result["ridge"]["accuracy"], result["ridge"]["macro_f1"],
+        )  # fmt: skip
     if len(classes) <= 20:
         log.info("  class         precision  recall  samples")
         for name, precision, recall, row in zip(
@@ -122,8 +138,10 @@ def _draw(run: RunDirectory, shards: ShardSet, result: dict[str, Any]) -> None:
         log.info("no pictures: matplotlib is not installed (pip install 'rcdp_hpc[report]')")
         return
     draw_confusion(np.array(result["confusion"]), shards.classes, run.report / "confusion.png")
-    draw_training(run.train / "metrics.jsonl", run.report / "training.png")
-    log.info("drew %s and training.png", run.report / "confusion.png")
+    log.info("drew %s", run.report / "confusion.png")
+    if (run.train / "metrics.jsonl").exists():  # a solved readout has no epochs
+        draw_training(run.train / "metrics.jsonl", run.report / "training.png")
+        log.info("drew %s", run.report / "training.png")
 
 
 def versions() -> dict[str, str]:

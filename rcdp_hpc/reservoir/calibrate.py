@@ -1,68 +1,212 @@
-"""Which kernel computes the states fastest on this machine."""
+"""Which kernel, and which block of samples, computes the states fastest on this machine.
+
+The choice changes the last digits of results: it is made once per run, on one rank, and recorded in RUN/config.toml.
+What was measured is remembered in a cache file, so that a machine is measured once for a size.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import platform
 import time
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 import torch
 
 from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import RcdpError
+from rcdp_hpc.reservoir.cells import fused_available
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
-from rcdp_hpc.reservoir.states import Kernel, Reservoir
+from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Kernel, Reservoir
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.files import write_json
 from rcdp_hpc.runtime.threads import limit_threads
 
 log = logging.getLogger(__name__)
 
 CLEARLY_FASTER = 1.2
-NODES_AT_MOST = 1000
-ROWS_AT_MOST = 512
+NODES_AT_MOST, ROWS_AT_MOST = 1000, 512
+# Where a sparse product may be the fastest, and the size at which it is compared with dense ones.
+SPARSE_FROM, SPARSE_DENSITY, SPARSE_NODES_AT_MOST = 2000, 0.05, 4000
 STEPS = 2
 TURNS_AT_MOST = 8
 SECONDS_AT_MOST = 0.25
+BLOCKS = {"cpu": (512, 1024, 2048), "cuda": (2048, 8192)}
+# A larger block costs memory: it must be faster by so much.
+BLOCK_FASTER = 1.05
 
 
-def choose_kernel(nodes: int, features: int, batch_rows: int, threads: int, device: str = "cpu") -> Kernel:
-    """Measure both kernels for a moment and return the one to use.
+def choose_kernel(
+    nodes: int,
+    features: int,
+    batch_rows: int,
+    threads: int,
+    device: str = "cpu",
+    density: float = 1.0,
+    cache: Path | None = None,
+) -> Kernel:
+    """Measure the kernels for a moment and return the one to use.
 
-    float32 is more accurate, so bfloat16 is taken only where it is at least 1.2 times as fast. Large
-    reservoirs and blocks are measured at a smaller size, which keeps the measurement below half a second.
-    The choice changes results: make it once per run, on one rank, and record it.
+    float32 is more accurate, so a kernel of 16 bits is taken only where it is at least 1.2 times as fast, and the
+    log names its precision. Large reservoirs and blocks are measured at a smaller size, which keeps the
+    measurement short. Make the choice once per run, on one rank, and record it.
 
     Parameters
     ----------
     nodes, features, batch_rows : int
-        Size of the reservoir, features per step, samples computed at once.
+        Size of the reservoir, features per step, samples computed at once (0: the default).
     threads : int
         Threads that the states will be computed with.
     device : str
         A torch device.
+    density : float
+        Connection density; thin reservoirs are tried with the sparse kernel too.
+    cache : Path, optional
+        Where measurements are remembered (see `default_cache`); default: nowhere.
 
     Returns
     -------
-    {"dense-fp32", "dense-bf16"}
+    str
+        One of `rcdp_hpc.reservoir.cells.KERNELS`.
     """
-    nodes, rows = min(nodes, NODES_AT_MOST), min(batch_rows, ROWS_AT_MOST)
+    kernels = _kernels(nodes, density, device)
+    sparse = "sparse-fp32" in kernels
+    nodes = min(nodes, SPARSE_NODES_AT_MOST if sparse else NODES_AT_MOST)
+    rows = min(batch_rows or ROWS_UNLESS_SET, ROWS_AT_MOST)
+    key = f"kernel {nodes} nodes {density:.3g} density {features} features {rows} rows {threads} threads"
+    seconds = _remembered(cache, device, key)
+    if seconds is None or set(seconds) != set(kernels):
+        block = torch.from_numpy(np.random.default_rng(0).random((rows, STEPS, features), dtype=np.float32))
+        with limit_threads(threads):
+            reservoirs = [_sample_reservoir(nodes, features, density, kernel, rows, device) for kernel in kernels]
+            seconds = dict(zip(kernels, _fastest(reservoirs, block), strict=True))
+        _remember(cache, device, key, seconds)
+    exact = min((name for name in seconds if name.endswith("fp32")), key=lambda name: seconds[name])
+    half = min((name for name in seconds if not name.endswith("fp32")), key=lambda name: seconds[name])
+    choice = half if seconds[exact] >= CLEARLY_FASTER * seconds[half] else exact
+    log.info(
+        "reservoir kernel %s (float32 and bfloat16 products compared): a step of %d samples, %d nodes and %d threads "
+        "takes %s",
+        choice, rows, nodes, threads,
+        ", ".join(f"{1000 * value / STEPS:.2f} ms by {name}" for name, value in seconds.items()),
+    )  # fmt: skip
+    return choice  # type: ignore[return-value]
+
+
+def choose_batch_rows(
+    nodes: int, features: int, kernel: str, threads: int, device: str = "cpu", cache: Path | None = None
+) -> int:
+    """Return the smallest block that is within 5 % of the fastest. Parameters as `choose_kernel`."""
+    nodes = min(nodes, NODES_AT_MOST)
+    kernel = "dense-fp32" if kernel == "sparse-fp32" else kernel
+    blocks = BLOCKS["cpu" if torch.device(device).type == "cpu" else "cuda"]
+    key = f"block {nodes} nodes {features} features {kernel} {threads} threads"
+    seconds = _remembered(cache, device, key)
+    if seconds is None or set(seconds) != {str(rows) for rows in blocks}:
+        seconds = {}
+        with limit_threads(threads):
+            for rows in blocks:
+                block = torch.from_numpy(np.random.default_rng(0).random((rows, STEPS, features), dtype=np.float32))
+                reservoir = _sample_reservoir(nodes, features, 1.0, kernel, rows, device)
+                seconds[str(rows)] = _fastest([reservoir], block)[0] / rows
+        _remember(cache, device, key, seconds)
+    least = min(seconds.values())
+    choice = next(rows for rows in blocks if seconds[str(rows)] <= BLOCK_FASTER * least)
+    log.info("reservoir.batch_rows = %d, measured among %s", choice, ", ".join(map(str, blocks)))
+    return choice
+
+
+def machine_name(device: str = "cpu") -> str:
+    """Return what decides a measurement: processor or GPU, and torch's version."""
+    name = torch.cuda.get_device_name(torch.device(device)) if torch.device(device).type == "cuda" else _processor()
+    return f"{name}, torch {torch.__version__}"
+
+
+def report_unlike(comm: Communicator) -> None:
+    """Say so where ranks run on unlike processors: their results may differ in the last digits. Collective."""
+    names = comm.allgather(_processor())
+    kinds = sorted(set(names))
+    if comm.is_root and len(kinds) > 1:
+        log.warning(
+            "the ranks run on unlike processors (%s): the same kernel may round otherwise on each, so that another "
+            "distribution of ranks gives other last digits",
+            "; ".join(f"{kind} on {names.count(kind)} ranks" for kind in kinds),
+        )
+
+
+def default_cache() -> Path:
+    """Return the file in which measurements are remembered, in the user's cache folder."""
+    folder = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    return Path(folder) / "rcdp_hpc" / "kernels.json"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            found = dict(line.split(":", 1) for line in lines if ":" in line)
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {name.strip(): value.strip() for name, value in found.items()}
+    parts = [fields[name] for name in ("model name", "cpu family", "model", "stepping") if name in fields]
+    return " ".join(parts) or platform.machine()
+
+
+def _kernels(nodes: int, density: float, device: str) -> list[Kernel]:
+    kernels: list[Kernel] = ["dense-fp32", "dense-bf16"]
+    if torch.device(device).type == "cuda":
+        kernels.append("dense-fp16")
+    elif fused_available(torch.device(device)):
+        kernels.append("fused-bf16")
+    if density <= SPARSE_DENSITY and nodes >= SPARSE_FROM:
+        kernels.append("sparse-fp32")
+    return kernels
+
+
+def _sample_reservoir(nodes: int, features: int, density: float, kernel: str, rows: int, device: str) -> Reservoir:
+    """Return a reservoir of this size that costs no eigenvalues."""
     settings = ReservoirSection.model_validate({"nodes": nodes, "batch_rows": rows})
     generator = np.random.default_rng(0)
-    weights = generator.standard_normal((nodes, nodes), dtype=np.float32) * (0.9 / np.sqrt(nodes))
-    matrices = ReservoirMatrices(
-        scipy.sparse.csr_array(weights), generator.uniform(-1, 1, (nodes, features)), np.zeros(nodes)
-    )
-    block = torch.from_numpy(generator.random((rows, STEPS, features), dtype=np.float32))
-    kernels: list[Kernel] = ["dense-fp32", "dense-bf16"]
-    with limit_threads(threads):
-        reservoirs = [Reservoir(settings, features, kernel, device, matrices) for kernel in kernels]
-        single, half = _fastest(reservoirs, block)
-    choice = kernels[single >= CLEARLY_FASTER * half]
-    log.info(
-        "reservoir kernel %s: a step of %d samples, %d nodes and %d threads takes %.2f ms in float32 and "
-        "%.2f ms in bfloat16",
-        *(choice, rows, nodes, threads, 1000 * single / STEPS, 1000 * half / STEPS),
-    )
-    return choice
+    count = max(1, round(density * nodes))
+    columns = generator.integers(0, nodes, (nodes, count)).astype(np.int32).ravel()
+    data = generator.standard_normal(nodes * count) * (0.9 / np.sqrt(count))
+    recurrent = scipy.sparse.csr_array((data, columns, np.arange(nodes + 1) * count), shape=(nodes, nodes))
+    recurrent.sum_duplicates()
+    weights = generator.uniform(-1, 1, (nodes, features))
+    return Reservoir(settings, features, kernel, device, ReservoirMatrices(recurrent, weights, np.zeros(nodes)))
+
+
+def _remembered(cache: Path | None, device: str, key: str) -> dict[str, float] | None:
+    """Return what was measured before; whatever is wrong with the file, it is measured again."""
+    if cache is None:
+        return None
+    try:
+        found = json.loads(cache.read_text(encoding="utf-8"))[machine_name(device)][key]
+        return {str(name): float(value) for name, value in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _remember(cache: Path | None, device: str, key: str, seconds: dict[str, float]) -> None:
+    if cache is None:
+        return
+    try:
+        content = json.loads(cache.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            content = {}
+    except (OSError, ValueError):
+        content = {}
+    machine = machine_name(device)
+    if not isinstance(content.get(machine), dict):
+        content[machine] = {}
+    content[machine][key] = seconds
+    try:
+        write_json(cache, content)
+    except (OSError, RcdpError) as error:  # a home that cannot be written to costs a measurement per run, no more
+        log.debug("%s: not written (%s)", cache, error)
 
 
 def _fastest(reservoirs: list[Reservoir], block: torch.Tensor) -> list[float]:

@@ -4,9 +4,6 @@ Every matrix is a function of ``reservoir.seed`` and of the values it is built f
 Candidates that differ in one value share all the random numbers behind it: the connections of a sparser
 reservoir are a subset of those of a denser one, and a connection present in both has the same weight
 before scaling. Differences in fitness then come from the values and not from the draw.
-
-The draws use the raw 64-bit output of PCG64, which NumPy keeps stable over its versions (unlike the
-methods of `numpy.random.Generator`).
 """
 
 from __future__ import annotations
@@ -20,15 +17,19 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackError, eigs
+from threadpoolctl import threadpool_limits
 
 from rcdp_hpc.config import ReservoirSection
-from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.errors import CandidateError, InputError
+from rcdp_hpc.reservoir.draws import Part, distributed, stream, symmetric
+from rcdp_hpc.reservoir.topology import cycle_jump_places, orthogonal_matrix, ring_places, small_world_places
 
-STREAMS = ("mask", "weights", "input", "bias")
 DRAWN_AT_ONCE = 1 << 21
 DENSE_BELOW = 200
 DENSE_AT_MOST = 2000
 RADIUS_DIGITS = 9
+# Above DENSE_AT_MOST neurons: a looser, faster search, and digits that it is sure of.
+LARGE_DIGITS = 7
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class ReservoirMatrices:
     bias: NDArray[np.float64]
 
 
-def reservoir_matrices(settings: ReservoirSection, features: int) -> ReservoirMatrices:
+def reservoir_matrices(settings: ReservoirSection, features: int, part: Part = ()) -> ReservoirMatrices:
     """Build all matrices of a reservoir.
 
     Parameters
@@ -59,6 +60,8 @@ def reservoir_matrices(settings: ReservoirSection, features: int) -> ReservoirMa
         The section ``[reservoir]``, a candidate's values already in it.
     features : int
         Features per step of the input sequence.
+    part : tuple of int
+        Which of several reservoirs, (scan, layer); () is the first.
 
     Returns
     -------
@@ -68,25 +71,38 @@ def reservoir_matrices(settings: ReservoirSection, features: int) -> ReservoirMa
     ------
     CandidateError
         If the connection matrix cannot be given the spectral radius.
+    InputError
+        If ``feature_scaling`` has another length than there are features.
     """
-    return ReservoirMatrices(
-        connection_matrix(settings),
-        input_weights(settings.nodes, features, settings.input_scaling, settings.seed),
-        biases(settings.nodes, settings.bias_scaling, settings.seed),
-    )
+    weights = input_weights(
+        settings.nodes, features, settings.input_scaling, settings.seed,
+        distribution=settings.input_weights, density=settings.input_density, part=part,
+    )  # fmt: skip
+    if settings.feature_scaling:
+        if len(settings.feature_scaling) != features:
+            raise InputError(
+                f"reservoir.feature_scaling has {len(settings.feature_scaling)} factors, but a step has {features} "
+                "features: give one factor for each"
+            )
+        weights = weights * np.array(settings.feature_scaling)
+    bias = biases(settings.nodes, settings.bias_scaling, settings.seed, part)
+    return ReservoirMatrices(connection_matrix(settings, part), weights, bias)
 
 
-def connection_matrix(settings: ReservoirSection) -> scipy.sparse.csr_array:
-    """Build the connection matrix C (eq. 3, 6 and 7): a random mask times random weights, rescaled.
+def connection_matrix(settings: ReservoirSection, part: Part = ()) -> scipy.sparse.csr_array:
+    """Build the connection matrix C (eq. 3, 6 and 7): a mask times random weights, rescaled.
 
-    The mask holds exactly round(density · nodes²) connections: those with the smallest of nodes² random
-    scores. With ``scaling = "spectral_radius"`` the weights are rescaled so that the largest eigenvalue
-    modulus is ``spectral_radius`` (to 1e-8 of it); with ``"weight_scale"`` they are uniform in [-w, w].
+    With ``topology = "random"`` the mask holds exactly round(density · nodes²) connections: those with the smallest
+    of nodes² random scores. With ``scaling = "spectral_radius"`` the weights are rescaled so that the largest
+    eigenvalue modulus is ``spectral_radius`` (to 1e-8 of it up to 2000 nodes, to 1e-6 above); with ``"weight_scale"``
+    they are multiplied by w, so uniform in [-w, w] where ``weights = "uniform"``.
 
     Parameters
     ----------
     settings : ReservoirSection
-        Of it are used: nodes, density, scaling, spectral_radius, weight_scale, seed.
+        Of it are used: nodes, density, topology, rewiring, jump, weights, scaling, spectral_radius, weight_scale, seed.
+    part : tuple of int
+        Which of several reservoirs, (scan, layer); () is the first.
 
     Returns
     -------
@@ -99,18 +115,16 @@ def connection_matrix(settings: ReservoirSection) -> scipy.sparse.csr_array:
         If there are no connections, or no cycle among them where a spectral radius is asked for.
     """
     nodes, density = settings.nodes, settings.density
-    count = round(density * nodes * nodes)
-    if count == 0:
+    matrix = _unscaled(settings, part)
+    if matrix.nnz == 0:
         raise CandidateError(
             f"reservoir.density = {density:g} leaves {nodes} nodes without any connection: "
             "raise reservoir.density or reservoir.nodes"
         )
-    places, weights = _smallest_scores(nodes, count, settings.seed)
-    matrix = _to_csr(places, weights, nodes)
     if settings.scaling == "weight_scale":
         matrix.data *= settings.weight_scale
         return matrix
-    radius = spectral_radius(matrix)
+    radius = 1.0 if settings.weights == "orthogonal" else spectral_radius(matrix)
     if radius == 0:
         raise CandidateError(
             f"the connection matrix has no cycle, so no spectral radius: reservoir.density = {density:g} is "
@@ -120,18 +134,57 @@ def connection_matrix(settings: ReservoirSection) -> scipy.sparse.csr_array:
     return matrix
 
 
-def input_weights(nodes: int, features: int, input_scaling: float, seed: int) -> NDArray[np.float64]:
-    """Return the input weights W_in, uniform in [-input_scaling, input_scaling], shape (nodes, features)."""
-    return input_scaling * _symmetric(_stream("input", seed), nodes * features).reshape(nodes, features)
+def _unscaled(settings: ReservoirSection, part: Part) -> scipy.sparse.csr_array:
+    """Return the mask times the weights as they are drawn."""
+    nodes, density, seed = settings.nodes, settings.density, settings.seed
+    if settings.weights == "orthogonal":
+        return orthogonal_matrix(nodes, density, seed, part)
+    if settings.topology == "random":
+        count = round(density * nodes * nodes)
+        if count == 0:
+            return scipy.sparse.csr_array((nodes, nodes))
+        places, weights = _smallest_scores(nodes, count, seed, part)
+    else:
+        if settings.topology == "ring":
+            places = ring_places(nodes)
+        elif settings.topology == "cycle-jumps":
+            places = cycle_jump_places(nodes, settings.jump)
+        else:
+            places = small_world_places(nodes, density, settings.rewiring, seed, part)
+        weights = symmetric(stream("weights", seed, part), places.size)
+    return _to_csr(places, distributed(weights, settings.weights), nodes)
 
 
-def biases(nodes: int, bias_scaling: float, seed: int) -> NDArray[np.float64]:
+def input_weights(
+    nodes: int,
+    features: int,
+    input_scaling: float,
+    seed: int,
+    distribution: str = "uniform",
+    density: float = 1.0,
+    part: Part = (),
+) -> NDArray[np.float64]:
+    """Return the input weights W_in, shape (nodes, features).
+
+    They are uniform in [-input_scaling, input_scaling), or input_scaling times another distribution; below density 1
+    each neuron keeps the round(density · features) inputs with the smallest random scores, at least one.
+    """
+    drawn = symmetric(stream("input", seed, part), nodes * features).reshape(nodes, features)
+    weights = input_scaling * distributed(drawn, distribution)
+    if density < 1:
+        scores = stream("input_mask", seed, part).random_raw(nodes * features).reshape(nodes, features)
+        order = np.argsort(scores, axis=1, kind="stable")
+        np.put_along_axis(weights, order[:, max(1, round(density * features)) :], 0.0, axis=1)
+    return weights
+
+
+def biases(nodes: int, bias_scaling: float, seed: int, part: Part = ()) -> NDArray[np.float64]:
     """Return the biases b_in, uniform in [-bias_scaling, bias_scaling], shape (nodes,)."""
-    return bias_scaling * _symmetric(_stream("bias", seed), nodes)
+    return bias_scaling * symmetric(stream("bias", seed, part), nodes)
 
 
 def spectral_radius(matrix: scipy.sparse.csr_array) -> float:
-    """Return the largest eigenvalue modulus of a square matrix, rounded to 9 significant digits.
+    """Return the largest eigenvalue modulus of a square matrix, rounded to 9 significant digits (7 above 2000 rows).
 
     The eigenvalues of a matrix are those of its strongly connected blocks, so each block is looked at by
     itself: what lies between them is nilpotent, and would only spoil the accuracy. A matrix without a
@@ -151,6 +204,14 @@ def spectral_radius(matrix: scipy.sparse.csr_array) -> float:
     CandidateError
         If ARPACK does not converge on a block of more than 2000 neurons.
     """
+    with threadpool_limits(1):  # products this small lose by threads, and would round in another order
+        radius = _largest_radius(matrix)
+    digits = RADIUS_DIGITS if matrix.shape[0] <= DENSE_AT_MOST else LARGE_DIGITS
+    return float(f"{radius:.{digits - 1}e}")
+
+
+def _largest_radius(matrix: scipy.sparse.csr_array) -> float:
+    """Return the largest of the radii of the strongly connected blocks."""
     _, labels = connected_components(matrix, directed=True, connection="strong")
     sizes = np.bincount(labels)
     loops = np.abs(matrix.diagonal())
@@ -159,18 +220,23 @@ def spectral_radius(matrix: scipy.sparse.csr_array) -> float:
         inside = np.flatnonzero(labels == block)
         part = matrix if inside.size == matrix.shape[0] else matrix[inside][:, inside]
         radius = max(radius, _block_radius(part))
-    return float(f"{radius:.{RADIUS_DIGITS - 1}e}")
+    return radius
 
 
 def _block_radius(block: scipy.sparse.csr_array) -> float:
     """Return the largest eigenvalue modulus of a strongly connected block."""
     size = block.shape[0]
+    if block.nnz == size:  # one cycle through all: its eigenvalues lie on a circle, where ARPACK never converges
+        return float(np.exp(np.log(np.abs(block.data)).mean())) if np.all(block.data) else 0.0
     if size < DENSE_BELOW:
         return _dense_radius(block)
     # Close moduli (the eigenvalues of a random matrix fill a disc) need several eigenvalues and a wide basis.
     start = np.random.Generator(np.random.PCG64(0)).uniform(0.5, 1.5, size)
+    wanted: dict[str, Any] = {"k": 6, "ncv": 150, "maxiter": 1000, "tol": 1e-11}
+    if size > DENSE_AT_MOST:
+        wanted = {"k": 8, "ncv": 100, "maxiter": 1000, "tol": 1e-6}  # with fewer, the largest was missed
     try:
-        values = eigs(block, k=6, ncv=150, v0=start, maxiter=1000, tol=1e-11, return_eigenvectors=False)
+        values = eigs(block, v0=start, return_eigenvectors=False, **wanted)
     except ArpackError as error:
         if size <= DENSE_AT_MOST:
             return _dense_radius(block)
@@ -185,7 +251,7 @@ def _dense_radius(block: scipy.sparse.csr_array) -> float:
     return float(np.abs(np.linalg.eigvals(block.toarray())).max())
 
 
-def _smallest_scores(nodes: int, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _smallest_scores(nodes: int, count: int, seed: int, part: Part) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the places (row · nodes + column, ascending) with the smallest scores, and their weights.
 
     Only scores below a bound just above the expected threshold are held, so the memory is that of the
@@ -196,7 +262,7 @@ def _smallest_scores(nodes: int, count: int, seed: int) -> tuple[NDArray[np.int6
     margin = 8 * np.sqrt(share * (1 - share) / total) + 1 / total
     while True:
         bound = np.uint64(min(int((share + margin) * 2.0**64), 2**64 - 1))
-        places, scores, weights = _scores_up_to(bound, total, seed)
+        places, scores, weights = _scores_up_to(bound, total, seed, part)
         if places.size >= count:
             break
         margin *= 4
@@ -207,15 +273,15 @@ def _smallest_scores(nodes: int, count: int, seed: int) -> tuple[NDArray[np.int6
 
 
 def _scores_up_to(
-    bound: np.uint64, total: int, seed: int
+    bound: np.uint64, total: int, seed: int, part: Part
 ) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.float64]]:
     """Draw `total` scores and weights piece by piece and return those with a score of at most `bound`."""
-    mask, weight = _stream("mask", seed), _stream("weights", seed)
+    mask, weight = stream("mask", seed, part), stream("weights", seed, part)
     found: list[tuple[NDArray[Any], ...]] = []
     for start, length in _pieces(total):
         scores = mask.random_raw(length)
         inside = np.flatnonzero(scores <= bound)
-        found.append((inside + start, scores[inside], _symmetric(weight, length)[inside]))
+        found.append((inside + start, scores[inside], symmetric(weight, length)[inside]))
     places, scores, weights = (np.concatenate(column) for column in zip(*found, strict=True))
     return places, scores, weights
 
@@ -232,14 +298,3 @@ def _to_csr(places: NDArray[np.int64], weights: NDArray[np.float64], nodes: int)
     index = np.int32 if places.size < 2**31 else np.int64
     parts = (weights, columns.astype(index), starts.astype(index))
     return scipy.sparse.csr_array(parts, shape=(nodes, nodes))
-
-
-def _stream(name: str, seed: int) -> np.random.PCG64:
-    """Return the random stream of this name: independent of the other names under the same seed."""
-    return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(STREAMS.index(name),)))
-
-
-def _symmetric(stream: np.random.PCG64, count: int) -> NDArray[np.float64]:
-    """Draw uniform numbers in [-1, 1): the upper 53 bits of each raw draw."""
-    raw: NDArray[np.uint64] = stream.random_raw(count)
-    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0

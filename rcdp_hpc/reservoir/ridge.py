@@ -1,25 +1,31 @@
 """The readout solved by ridge regression from sums over blocks of rows.
 
 W = (Xc'Xc + alpha · n · I)^-1 · Xc'Yc,  b = mean(Y) - mean(X) · W, where Xc and Yc are centred and n is
-the number of rows. The sums are formed in float64: a symmetric rank-k update of a float64 block costs as
-much as a float32 product followed by a float64 addition, and leaves nothing to explain.
+the number of rows. The sums are formed in float64, or, where speed matters more than the last digits, in float32
+over a few thousand rows at a time and added up in float64: 2 to 3 times as fast, with relative errors near 1e-6.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk, ssyrk
 from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.runtime.comm import Communicator
 
 ROWS_AT_ONCE = 4096
+# Rows whose products are added up in float32 before they go into the float64 sums.
+SINGLE_ROWS = 8192
+# Above it an eigendecomposition costs more than a Cholesky factorisation for each of several penalties.
+EIGEN_FEATURES = 2500
 
 
 def one_hot(labels: Any, classes: int) -> NDArray[np.float32]:
@@ -71,13 +77,19 @@ class GramSums:
         Length F of a feature vector.
     outputs : int
         Length K of a target vector.
+    precision : {"double", "single"}
+        Of the products X'X; the sums over all rows are float64 either way.
+    largest : float, optional
+        A bound on the absolute value of every sum over all rows of all ranks. With it, sums over the rows between two
+        calls of `flush` are rounded to multiples of a power of two, so fine that the totals keep 52 bits, and adding
+        them up is exact: in any order, by any number of ranks, to the same bits.
 
     Attributes
     ----------
     rows : int
         Rows added so far.
     xx : numpy.ndarray, shape (F, F), float64
-        Upper triangle of X'X; the lower one is not filled.
+        Upper triangle of X'X; the lower one is not filled. With precision "single" complete after `flush`.
     xy : numpy.ndarray, shape (F, K), float64
         X'Y.
     x, y : numpy.ndarray, shape (F,) and (K,), float64
@@ -86,8 +98,17 @@ class GramSums:
         Column sums of Y².
     """
 
-    def __init__(self, features: int, outputs: int) -> None:
-        self.rows = 0
+    def __init__(
+        self,
+        features: int,
+        outputs: int,
+        precision: Literal["double", "single"] = "double",
+        largest: float | None = None,
+    ) -> None:
+        self.rows, self.precision = 0, precision
+        self._unit = None if largest is None else 2.0 ** (np.ceil(np.log2(largest)) - 52)
+        self._pending: dict[str, NDArray[Any]] = {}
+        self._pending_rows = 0
         try:
             self.xx = np.zeros((features, features), order="F")
         except MemoryError:
@@ -108,6 +129,9 @@ class GramSums:
             Of any float dtype, bfloat16 included.
         targets : torch.Tensor or numpy.ndarray, shape (rows, K)
         """
+        if self.precision == "single" or self._unit is not None:
+            self._add_pending(features, targets)
+            return
         block, wanted = _double(features), _double(targets)
         if block.shape != (len(wanted), self.x.size) or wanted.shape[1:] != self.y.shape:
             raise ValueError(
@@ -121,6 +145,39 @@ class GramSums:
         self.y += wanted.sum(axis=0)
         self.yy += np.square(wanted).sum(axis=0)
 
+    def _add_pending(self, features: Any, targets: Any) -> None:
+        single = self.precision == "single"
+        block, wanted = (_single if single else _double)(features), _double(targets)
+        if block.shape != (len(wanted), self.x.size) or wanted.shape[1:] != self.y.shape:
+            raise ValueError(f"features {block.shape} and targets {wanted.shape} do not fit these sums")
+        if not self._pending:
+            self._pending = {name: np.zeros_like(getattr(self, name)) for name in ("xy", "x", "y", "yy")}
+            self._pending["xx"] = np.zeros(self.xx.shape, block.dtype, order="F")
+        update, pending = (ssyrk if single else dsyrk), self._pending
+        for start in range(0, len(block), ROWS_AT_ONCE):
+            part, some = block[start : start + ROWS_AT_ONCE], wanted[start : start + ROWS_AT_ONCE]
+            pending["xx"] = update(1.0, part.T, beta=1.0, c=pending["xx"], overwrite_c=1)
+            pending["xy"] += part.T @ some.astype(part.dtype)
+            pending["x"] += part.sum(axis=0, dtype=np.float64)
+            pending["y"] += some.sum(axis=0)
+            pending["yy"] += np.square(some).sum(axis=0)
+            self._pending_rows += len(part)
+            self.rows += len(part)
+            if self._pending_rows >= SINGLE_ROWS:
+                self.flush()
+
+    def flush(self) -> None:
+        """Add what is still held back to the sums: call it where rows end that are always summed together."""
+        if not self._pending_rows:
+            return
+        for name, pending in self._pending.items():
+            total = getattr(self, name)
+            # Column by column of a Fortran array, so that no second array of the size of X'X is made.
+            for piece, into in zip(_pieces(pending), _pieces(total), strict=True):
+                into += piece if self._unit is None else np.rint(piece / self._unit) * self._unit
+            pending[...] = 0
+        self._pending_rows = 0
+
     def add_all(self, features: Any, targets: Any, batch_rows: int) -> None:
         """Add many rows in fixed blocks of `batch_rows`, the last one shorter."""
         for start in range(0, len(features), batch_rows):
@@ -129,12 +186,15 @@ class GramSums:
 
     def merge(self, other: GramSums) -> None:
         """Add the sums of other rows."""
+        self.flush()
+        other.flush()
         self.rows += other.rows
         for name in ("xx", "xy", "x", "y", "yy"):
             getattr(self, name).__iadd__(getattr(other, name))
 
     def mean_squared_error(self, readout: RidgeReadout) -> float:
         """Return the mean over rows and outputs of a readout's squared error on the rows added."""
+        self.flush()
         gram = self.xx + np.triu(self.xx, 1).T
         weights, intercept = readout.weights, readout.intercept
         squares = (weights * (gram @ weights)).sum(axis=0) + self.rows * intercept**2 + self.yy
@@ -161,10 +221,7 @@ def solve(sums: GramSums, penalty_per_row: float) -> RidgeReadout:
     CandidateError
         If the sums are not finite, or not positive definite under this penalty.
     """
-    if sums.rows == 0:
-        raise ValueError("no rows were added")
-    mean_x, mean_y = sums.x / sums.rows, sums.y / sums.rows
-    gram = sums.xx - np.outer(sums.x, mean_x)
+    gram = _centred(sums)
     gram[np.diag_indices_from(gram)] += penalty_per_row * sums.rows
     try:
         factor = scipy.linalg.cho_factor(gram, lower=False, overwrite_a=True)
@@ -173,8 +230,114 @@ def solve(sums: GramSums, penalty_per_row: float) -> RidgeReadout:
             f"the ridge readout cannot be solved ({error}): raise search.ridge_penalty "
             f"= {penalty_per_row:g}, and see that the states are finite"
         ) from None
+    mean_x, mean_y = sums.x / sums.rows, sums.y / sums.rows
     weights = scipy.linalg.cho_solve(factor, sums.xy - np.outer(sums.x, mean_y))
     return RidgeReadout(weights, mean_y - mean_x @ weights)
+
+
+def solve_path(sums: GramSums, penalties: Sequence[float]) -> list[RidgeReadout]:
+    """Solve the ridge regression for several penalties.
+
+    Up to 2500 features by one eigendecomposition Xc'Xc = V · diag(l) · V', from which every penalty costs two small
+    products, W = V · diag(1 / (l + alpha · n)) · V' · Xc'Yc; above, where that costs more than it saves, by a
+    Cholesky factorisation each.
+
+    Parameters
+    ----------
+    sums : GramSums
+        At least one row; left as they are.
+    penalties : sequence of float
+        Values of alpha, per row.
+
+    Returns
+    -------
+    list of RidgeReadout
+        One for each penalty, in order.
+
+    Raises
+    ------
+    CandidateError
+        If the sums are not finite, or not positive definite under a penalty.
+    """
+    if sums.x.size > EIGEN_FEATURES or len(penalties) == 1:
+        return [solve(sums, penalty) for penalty in penalties]
+    gram = _centred(sums)
+    try:
+        values, vectors = scipy.linalg.eigh(gram, lower=False, overwrite_a=True)
+    except (np.linalg.LinAlgError, ValueError) as error:
+        raise CandidateError(f"the ridge readout cannot be solved ({error}): see that the states are finite") from None
+    mean_x, mean_y = sums.x / sums.rows, sums.y / sums.rows
+    turned = vectors.T @ (sums.xy - np.outer(sums.x, mean_y))
+    readouts = []
+    for penalty in penalties:
+        shifted = values + penalty * sums.rows
+        if shifted[0] <= 0:
+            raise CandidateError(f"the ridge readout cannot be solved: raise the ridge penalty of {penalty:g}")
+        weights = vectors @ (turned / shifted[:, None])
+        readouts.append(RidgeReadout(weights, mean_y - mean_x @ weights))
+    return readouts
+
+
+def best_readout(
+    sums: GramSums, penalties: Sequence[float], accuracy: Callable[[RidgeReadout], float]
+) -> tuple[RidgeReadout, float, float]:
+    """Return the readout that does best on validation rows, its penalty and its accuracy; of equals the larger penalty.
+
+    Parameters
+    ----------
+    sums : GramSums
+        Of the training rows.
+    penalties : sequence of float
+        Values of alpha, per row.
+    accuracy : callable
+        Returns a readout's accuracy on the validation rows.
+    """
+    tried = [
+        (accuracy(readout), penalty, readout)
+        for penalty, readout in zip(penalties, solve_path(sums, penalties), strict=True)
+    ]
+    best = max(tried, key=lambda found: found[:2])
+    return best[2], best[1], best[0]
+
+
+def reduce_sums(sums: GramSums, comm: Communicator) -> GramSums:
+    """Add the sums of all ranks, in place, by allreduce; the same on every rank. Collective.
+
+    With `largest` given to the sums the totals are the same bits for any number of ranks.
+    """
+    sums.flush()
+    if comm.size == 1:
+        return sums
+    sums.xx = comm.allreduce(sums.xx.T).T
+    parts = [sums.xy.ravel(), sums.x, sums.y, sums.yy, np.array([float(sums.rows)])]
+    pieces = np.split(comm.allreduce(np.concatenate(parts)), np.cumsum([part.size for part in parts])[:-1])
+    sums.xy = pieces[0].reshape(sums.xy.shape)
+    sums.x, sums.y, sums.yy = pieces[1:4]
+    sums.rows = int(pieces[4][0])
+    return sums
+
+
+def _pieces(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return views that together are the array, each of a few million numbers at most."""
+    return np.array_split(array, max(1, array.size // (1 << 22)), axis=-1)
+
+
+def _centred(sums: GramSums) -> NDArray[np.float64]:
+    """Return Xc'Xc, upper triangle."""
+    if sums.rows == 0:
+        raise ValueError("no rows were added")
+    sums.flush()
+    gram = sums.xx.copy(order="F")
+    for columns, x in zip(_pieces(gram), np.array_split(sums.x, len(_pieces(gram))), strict=True):
+        columns -= np.outer(sums.x, x / sums.rows)
+    return gram
+
+
+def _single(values: Tensor | NDArray[Any]) -> NDArray[np.float32]:
+    """Return the values as a float32 array in C order."""
+    if isinstance(values, Tensor):
+        return values.detach().to("cpu", torch.float32).contiguous().numpy()
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def _double(values: Tensor | NDArray[Any]) -> NDArray[np.float64]:

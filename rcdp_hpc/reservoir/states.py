@@ -1,49 +1,50 @@
 """The state engine: leaky reservoir states of many samples at once (eq. 9), in torch.
 
-A step of a block of samples is one matrix product, [s_t, u_t, 1] times [C, W_in, b_in] transposed, into
-buffers that are allocated once. Nothing is differentiated: the reservoir is fixed. In bfloat16 only the
-product is; activation and leak are float32, which is more accurate, and faster than torch's own bfloat16
-tanh.
+The steps are taken by `rcdp_hpc.reservoir.cells`, what is kept of the states is computed on the way by
+`rcdp_hpc.reservoir.reductions`: the states of all steps never exist together. Nothing is differentiated here;
+`rcdp_hpc.reservoir.gradient` is the path for gradients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
+from rcdp_hpc.reservoir.cells import KERNELS, Cell, make_cell
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, reservoir_matrices
+from rcdp_hpc.reservoir.files import read_matrices
+from rcdp_hpc.reservoir.noise import SampleNoise
+from rcdp_hpc.reservoir.reductions import Reduction, check_length, values_per_neuron
+from rcdp_hpc.reservoir.scans import Scan, kept_steps, scans_of
 from rcdp_hpc.reservoir.sequence import as_sequences, sequence_shape
 
-Kernel = Literal["dense-fp32", "dense-bf16"]
-KERNELS: dict[str, torch.dtype] = {"dense-fp32": torch.float32, "dense-bf16": torch.bfloat16}
-# The inner length of the product is padded with zeros: bfloat16 products are up to 1.7 times faster for it.
-MULTIPLE = 32
+__all__ = ["KERNELS", "Kernel", "Reservoir", "kept_steps"]
 
+log = logging.getLogger(__name__)
 
-def kept_steps(steps: int, count: int) -> list[int]:
-    """Return the steps (from 0) whose states are kept: `count` of them, equally spaced, the last included.
-
-    Raises
-    ------
-    InputError
-        If more states are asked for than the sequence has steps.
-    """
-    if count > steps:
-        raise InputError(
-            f"reservoir.states = {count} is more than the {steps} steps of a sample: "
-            "lower it, or choose another reservoir.sequence"
-        )
-    return [(place + 1) * steps // count - 1 for place in range(count)]
+Kernel = Literal["dense-fp32", "dense-bf16", "dense-fp16", "fused-bf16", "sparse-fp32"]
+ROWS_UNLESS_SET = 512
+# Above this radius a leak of 1 no longer forgets its past.
+FAR_ABOVE_ONE = 1.5
+_said: set[str] = set()
 
 
 class Reservoir:
-    """A fixed random reservoir.
+    """A fixed random reservoir: one, or several side by side and stacked.
+
+    s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in), s_0 = 0
+
+    With ``layers = L`` layer l > 1 has u_t = s_t of the layer below. With ``scans`` each reading of the sequence has
+    L layers of its own, with matrices of their own. With ``bidirectional`` each is driven a second time by the sequence
+    turned round. The values kept of each are put side by side, in this order: scan, direction, layer, step, neuron.
 
     Parameters
     ----------
@@ -51,25 +52,33 @@ class Reservoir:
         The section ``[reservoir]``, a candidate's values already in it.
     features : int
         Features per step of the input sequence.
-    kernel : {"dense-fp32", "dense-bf16"}
-        Precision of the matrix products and of the states returned.
+    kernel : str
+        One of `KERNELS`: how the products are formed, and the precision of the states returned.
     device : str or torch.device
         Where states are computed.
     matrices : ReservoirMatrices, optional
-        Taken instead of those that `settings` would give.
+        Taken for the (only) reservoir instead of those that `settings` would give.
 
     Attributes
     ----------
     nodes, features : int
+    parts : int
+        Reservoirs side by side and stacked: scans times directions times layers.
     width : int
-        Length of a sample's feature vector: kept states times nodes.
+        Length of a sample's feature vector: parts times values kept times nodes.
+    batch_rows : int
+        Samples that `compute` takes at once.
     dtype : torch.dtype
         Of the states returned.
+    matrices : list of list of ReservoirMatrices
+        Of each scan and layer.
 
     Raises
     ------
     CandidateError
         If the connection matrix cannot be given its spectral radius, or does not fit into memory.
+    InputError
+        If the kernel is unknown, or given matrices do not fit.
     """
 
     def __init__(
@@ -84,30 +93,59 @@ class Reservoir:
             raise InputError(f"reservoir.kernel = {kernel!r}: expected {' or '.join(KERNELS)} by now")
         self.settings, self.features, self.kernel = settings, features, kernel
         self.nodes = settings.nodes
-        self.width = settings.nodes * settings.states
+        self.scans = scans_of(settings)
+        self.directions = 2 if settings.bidirectional else 1
+        self.parts = len(self.scans) * self.directions * settings.layers
+        self.values = values_per_neuron(settings)
+        self.width = self.parts * self.values * self.nodes
+        self.batch_rows = settings.batch_rows or ROWS_UNLESS_SET
         self.dtype, self.device = KERNELS[kernel], torch.device(device)
-        self._weights = self._stack(matrices or reservoir_matrices(settings, features))
-        self._activate = torch.Tensor.tanh_ if settings.activation == "tanh" else torch.Tensor.sigmoid_
+        if settings.matrices and matrices is None:
+            matrices = read_matrices(settings.matrices, self.nodes, self.scans[0].features(features))
+        self.matrices = [[matrices]] if matrices is not None else self._drawn()
+        self._cells = [
+            [make_cell(settings, layer, kernel, self.device) for layer in layers] for layers in self.matrices
+        ]
+        self._advise()
 
-    def _stack(self, matrices: ReservoirMatrices) -> Tensor:
-        """Return [C, W_in, b_in, 0] transposed, shape (nodes + features + 1 + padding, nodes)."""
-        length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
-        try:
-            stack = np.zeros((self.nodes, length), dtype=np.float32)
-        except MemoryError:
-            raise CandidateError(
-                f"reservoir.nodes = {self.nodes} needs {self.nodes * length * 4 / 2**30:.1f} GiB for its "
-                "connection matrix, more than there is: lower reservoir.nodes"
-            ) from None
-        recurrent = matrices.recurrent.tocoo()
-        stack[recurrent.row, recurrent.col] = recurrent.data
-        stack[:, self.nodes : self.nodes + self.features] = matrices.input
-        stack[:, self.nodes + self.features] = matrices.bias
-        return torch.from_numpy(stack).to(self.device, self.dtype).T
+    def _drawn(self) -> list[list[ReservoirMatrices]]:
+        """Draw the matrices of every scan and layer; the first keeps the random streams of a single reservoir."""
+        drawn = []
+        for place, scan in enumerate(self.scans):
+            inputs = [scan.features(self.features)] + [self.nodes] * (self.settings.layers - 1)
+            drawn.append([self._draw(place, layer, count) for layer, count in enumerate(inputs)])
+        return drawn
+
+    def _draw(self, scan: int, layer: int, features: int) -> ReservoirMatrices:
+        settings = self.settings
+        if (layer or scan) and settings.feature_scaling and (layer or features != self.matrices_width):
+            settings = settings.model_copy(update={"feature_scaling": []})
+        return reservoir_matrices(settings, features, (scan, layer) if scan or layer else ())
+
+    @property
+    def matrices_width(self) -> int:
+        """Inputs per step of the first reservoir."""
+        return self.scans[0].features(self.features)
+
+    def _advise(self) -> None:
+        """Say, once per process, what is allowed and seldom meant."""
+        settings = self.settings
+        if settings.scaling == "spectral_radius" and settings.leak == 1 and settings.spectral_radius > FAR_ABOVE_ONE:
+            _say_once(
+                f"reservoir.spectral_radius = {settings.spectral_radius:g} with leak 1 is far above 1: such a "
+                "reservoir is unstable, and its states depend on rounding; lower one of the two unless that is meant"
+            )
+        if self.nodes < self.features:
+            _say_once(
+                f"reservoir.nodes = {self.nodes} is fewer than the {self.features} features of a step: "
+                "the states cannot hold what the input does; raise it unless that is meant"
+            )
 
     @torch.no_grad()
-    def states(self, u: Any, out: Tensor | None = None) -> Tensor:
-        """Drive the reservoir from s_0 = 0 and return the kept states (eq. 9).
+    def states(
+        self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None, noisy: bool = False
+    ) -> Tensor:
+        """Drive the reservoir from s_0 = 0 and return what is kept of its states (eq. 9).
 
         s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in)
 
@@ -117,61 +155,123 @@ class Reservoir:
             Input sequences.
         out : torch.Tensor, shape (batch, width), optional
             Where to write, of the kernel's dtype.
+        lengths : array of int, shape (batch,), optional
+            Steps of each sequence, 1 to steps. What lies beyond is never looked at; the last state is each
+            sequence's own last, and equally spaced ones are spaced over its own length.
+        noisy : bool
+            Add the settings' noise inside f: for samples that are trained on.
 
         Returns
         -------
         torch.Tensor, shape (batch, width)
-            The kept states one after the other, earliest first.
+            The kept values one after the other: by scan, direction and layer, then by step, earliest first.
 
         Raises
         ------
         InputError
-            If the shape of `u` does not fit, or the sequence has fewer steps than states are to be kept.
+            If the shape of `u` does not fit, or a sequence has fewer steps than states are to be kept.
         CandidateError
-            If a state is not finite.
+            If a value of `u` or a state is not finite; the first such row is named.
         """
         u = torch.as_tensor(u, device=self.device)
         if u.ndim != 3 or u.shape[2] != self.features:
             raise InputError(f"sequences of shape {tuple(u.shape)}: expected (batch, steps, {self.features})")
-        batch, steps = u.shape[:2]
-        kept = {step: place for place, step in enumerate(kept_steps(steps, self.settings.states))}
+        checked = None if lengths is None else _checked_lengths(lengths, u)
+        if checked is not None and bool((checked == u.shape[1]).all()):
+            checked = None
+        _check_input(u, checked)
         if out is None:
-            out = torch.empty(batch, self.width, dtype=self.dtype, device=self.device)
-        blocks = out.view(batch, len(kept), self.nodes)
-        for step, state in enumerate(self._run(u)):
-            if step in kept:
-                blocks[:, kept[step]] = state
+            out = torch.empty(len(u), self.width, dtype=self.dtype, device=self.device)
+        self._fill(u, out, checked, noisy)
         if not torch.isfinite(out).all():
+            row = int((~torch.isfinite(out).all(1)).nonzero()[0])
             raise CandidateError(
-                "reservoir states are not finite: look for NaN or very large values in the data, or lower "
-                "reservoir.input_scaling and the size of the recurrent weights"
+                f"reservoir states are not finite (row {row} overflows): lower reservoir.input_scaling and the size "
+                "of the recurrent weights, or take a bounded reservoir.activation"
             )
         return out
 
-    def _run(self, u: Tensor) -> Iterator[Tensor]:
-        """Yield the float32 states after each step, shape (batch, nodes), in one buffer for all of them."""
-        batch, steps = u.shape[:2]
-        joined = torch.zeros(batch, self._weights.shape[0], dtype=self.dtype, device=self.device)
-        recurrent, fed = joined[:, : self.nodes], joined[:, self.nodes : self.nodes + self.features]
-        joined[:, self.nodes + self.features] = 1
-        product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
-        driven = product if self.dtype == torch.float32 else torch.empty_like(product, dtype=torch.float32)
-        leak = self.settings.leak
-        state = driven if leak == 1 else torch.zeros_like(driven)
-        for step in range(steps):
-            fed.copy_(u[:, step])
-            first = self.nodes if step == 0 else 0  # s_0 = 0: nothing comes from C yet
-            torch.mm(joined[:, first:], self._weights[first:], out=product)
-            if driven is not product:
-                driven.copy_(product)
-            self._activate(driven)
-            if leak < 1:
-                state.lerp_(driven, leak)
-            if step + 1 < steps:
-                recurrent.copy_(state)
-            yield state
+    def _fill(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
+        """Compute the rows, in halves where the device's memory does not hold all."""
+        try:
+            self._compute_rows(u, out, lengths, noisy)
+            return
+        except (RuntimeError, MemoryError) as error:
+            if len(u) < 2 or not _out_of_memory(error):
+                raise
+        # Outside the except block: the traceback would keep the buffers that did not fit.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = len(u) // 2
+        _say_once(
+            f"{self.device}: no memory for the states of {len(u)} samples at once, so {half} are taken; "
+            "lower reservoir.batch_rows to have it so from the start",
+            kind="memory",
+        )
+        for rows in (slice(0, half), slice(half, len(u))):
+            self._fill(u[rows], out[rows], None if lengths is None else lengths[rows], noisy)
 
-    def compute(self, x: Any, out: Tensor | None = None, advance: Callable[[int], object] | None = None) -> Tensor:
+    def _compute_rows(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
+        steps = u.shape[1]
+        noise = SampleNoise(_blanked(u, lengths), self.settings.seed) if noisy and self.settings.noise else None
+        if lengths is None:
+            check_length(self.settings, steps)
+            self._run(u, out, None, noise)
+            return
+        # Longest first, so that the sequences still running are always the first ones.
+        order = torch.argsort(lengths, descending=True, stable=True)
+        ordered = torch.empty_like(out)
+        if noise is not None:
+            noise.reorder(order)
+        self._run(u[order], ordered, lengths[order], noise)
+        out[order] = ordered
+
+    def _run(self, u: Tensor, out: Tensor, lengths: Tensor | None, noise: SampleNoise | None) -> None:
+        """Run every reservoir over the sequences, which are longest first where they have lengths."""
+        blocks = out.view(len(u), len(self.scans), self.directions, self.settings.layers, self.values, self.nodes)
+        for place, (scan, cells) in enumerate(zip(self.scans, self._cells, strict=True)):
+            for direction in range(self.directions):
+                read = scan.read(u, lengths, turned=bool(direction))
+                self._run_scan(scan, cells, read, blocks[:, place, direction], lengths, noise, place)
+
+    def _run_scan(
+        self,
+        scan: Scan,
+        cells: list[Cell],
+        u: Tensor,
+        out: Tensor,
+        lengths: Tensor | None,
+        noise: SampleNoise | None,
+        place: int,
+    ) -> None:
+        listed = None if lengths is None else lengths.tolist()
+        steps = u.shape[1] if listed is None else listed[0]
+        reductions = [Reduction(self.settings, out[:, layer], steps, listed) for layer in range(len(cells))]
+        for cell in cells:
+            cell.begin(len(u))
+        rows = len(u)
+        for step in range(steps):
+            while listed is not None and listed[rows - 1] <= step:
+                rows -= 1
+            given = scan.at(u, step, rows)
+            for layer, (cell, reduction) in enumerate(zip(cells, reductions, strict=True)):
+                drawn = None
+                if noise is not None:
+                    part = place * self.settings.layers + layer
+                    drawn = noise.normal(step, part, self.nodes, rows) * self.settings.noise
+                state = cell.step(given, drawn)
+                reduction.take(step, state, rows)
+                given = state[:rows]
+        for reduction in reductions:
+            reduction.finish()
+
+    def compute(
+        self,
+        x: Any,
+        out: Tensor | None = None,
+        advance: Callable[[int], object] | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> Tensor:
         """Compute the features of many raw samples in fixed blocks of ``batch_rows`` rows.
 
         Memory beyond `out` is that of one block. The last block may be shorter.
@@ -185,6 +285,8 @@ class Reservoir:
             Where to write, of the kernel's dtype and on its device.
         advance : callable, optional
             Called after each block with the number of its rows.
+        lengths : array of int, shape (N,), optional
+            Steps of each sequence, as in `states`.
 
         Returns
         -------
@@ -202,13 +304,62 @@ class Reservoir:
                 f"samples of shape {tuple(x.shape[1:])} give {features} features a step under "
                 f"reservoir.sequence = {sequence!r}, but the reservoir was built for {self.features}"
             )
-        kept_steps(steps, self.settings.states)
+        if lengths is None:
+            check_length(self.settings, steps)
         if out is None:
             out = torch.empty(rows, self.width, dtype=self.dtype, device=self.device)
-        for start in range(0, rows, self.settings.batch_rows):
-            stop = min(start + self.settings.batch_rows, rows)
+        for start in range(0, rows, self.batch_rows):
+            stop = min(start + self.batch_rows, rows)
             block = torch.as_tensor(x[start:stop], device=self.device)
-            self.states(as_sequences(block, sequence), out=out[start:stop])
+            steps_of_block = None if lengths is None else np.asarray(lengths)[start:stop]
+            try:
+                self.states(as_sequences(block, sequence), out=out[start:stop], lengths=steps_of_block)
+            except CandidateError as error:
+                where = f"rows from {start}: " if start else ""
+                raise CandidateError(f"{where}{error}") from None
             if advance is not None:
                 advance(stop - start)
         return out
+
+
+def _checked_lengths(lengths: ArrayLike, u: Tensor) -> Tensor:
+    found = torch.as_tensor(lengths).to(u.device, torch.int64)
+    if found.shape != (len(u),):
+        raise InputError(f"lengths of shape {tuple(found.shape)}: expected one for each of {len(u)} sequences")
+    wrong = ((found < 1) | (found > u.shape[1])).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(f"row {row} has length {int(found[row])}: expected 1 to the {u.shape[1]} steps there are")
+    return found
+
+
+def _blanked(u: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return the sequences with 0 beyond their lengths."""
+    if lengths is None:
+        return u
+    inside = torch.arange(u.shape[1], device=u.device) < lengths[:, None]
+    return u.masked_fill(~inside[..., None], 0)
+
+
+def _check_input(u: Tensor, lengths: Tensor | None) -> None:
+    """Refuse values that are not finite, naming the first; padding may hold anything."""
+    if not u.is_floating_point() or bool(torch.isfinite(u).all()):
+        return
+    wrong = (~torch.isfinite(_blanked(u, lengths))).nonzero()
+    if len(wrong):
+        row, step, feature = wrong[0].tolist()
+        raise CandidateError(
+            f"row {row} of the batch holds {float(u[row, step, feature])} (step {step}, feature {feature}), which is "
+            "not finite: mend or leave out that sample"
+        )
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Tell whether torch could not allocate, which it reports as a plain RuntimeError on a CPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+
+
+def _say_once(message: str, kind: str = "") -> None:
+    if (kind or message) not in _said:
+        _said.add(kind or message)
+        log.warning("%s", message)

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, TrainingSection
+from rcdp_hpc.reservoir.reductions import check_length
 from rcdp_hpc.reservoir.ridge import GramSums, one_hot, solve
 from rcdp_hpc.reservoir.sequence import as_sequences, sequence_shape
-from rcdp_hpc.reservoir.states import Reservoir, kept_steps
+from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.candidate import Evaluation, judge
 from rcdp_hpc.search.data import FitnessData
 from rcdp_hpc.search.space import Values, with_values
@@ -42,7 +43,7 @@ class ReservoirFitness:
     def __init__(self, config: Config, data: FitnessData) -> None:
         self.config, self.data = config, data
         steps, self.features = sequence_shape(data.x_train.shape[1:], config.reservoir.sequence)
-        kept_steps(steps, config.reservoir.states)
+        check_length(config.reservoir, steps)
 
     def __call__(self, values: Values) -> Evaluation:
         """Evaluate the candidate with these values."""
@@ -66,7 +67,7 @@ class ReservoirFitness:
     def _by_ridge(self, reservoir: Reservoir) -> tuple[float, float]:
         data = self.data
         sums = GramSums(reservoir.width, data.classes)
-        for rows, states in _states(reservoir, data.x_train):
+        for rows, states in _states(reservoir, data.x_train, noisy=True):
             sums.add(states, one_hot(data.y_train[rows], data.classes))
         readout = solve(sums, self.config.search.ridge_penalty)
         scores = np.concatenate([readout.predict(states) for _, states in _states(reservoir, data.x_val)])
@@ -77,7 +78,7 @@ class ReservoirFitness:
 
         data = self.data
         probabilities = fit_readout(
-            _all_states(reservoir, data.x_train),
+            _all_states(reservoir, data.x_train, noisy=True),
             torch.tensor(data.y_train, dtype=torch.int64),
             _all_states(reservoir, data.x_val),
             training=training,
@@ -101,18 +102,18 @@ def judge_scores(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> t
     return float(np.mean(np.square(difference))), float(np.mean(scores.argmax(axis=1) == labels))
 
 
-def _states(reservoir: Reservoir, x: NDArray[Any]) -> Iterator[tuple[slice, torch.Tensor]]:
+def _states(reservoir: Reservoir, x: NDArray[Any], noisy: bool = False) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield rows and their states, in fixed blocks."""
     section = reservoir.settings
-    for start in range(0, len(x), section.batch_rows):
-        rows = slice(start, min(start + section.batch_rows, len(x)))
+    for start in range(0, len(x), reservoir.batch_rows):
+        rows = slice(start, min(start + reservoir.batch_rows, len(x)))
         block = x[rows].copy()  # the shared rows are read-only, which torch has no notion of
-        yield rows, reservoir.states(as_sequences(block, section.sequence))
+        yield rows, reservoir.states(as_sequences(block, section.sequence), noisy=noisy)
 
 
-def _all_states(reservoir: Reservoir, x: NDArray[Any]) -> torch.Tensor:
+def _all_states(reservoir: Reservoir, x: NDArray[Any], noisy: bool = False) -> torch.Tensor:
     """Return the states of all rows, shape (rows, kept * nodes)."""
     found = torch.empty((len(x), reservoir.width), dtype=reservoir.dtype)
-    for rows, states in _states(reservoir, x):
+    for rows, states in _states(reservoir, x, noisy):
         found[rows] = states
     return found

@@ -83,12 +83,13 @@ def cache_states(
     rows = pieces[-1][1] - pieces[0][0]
     states = torch.empty((rows, reservoir.width), dtype=reservoir.dtype, device=reservoir.device)
     labels = torch.empty(rows, dtype=torch.int64, device=reservoir.device)
-    first, size = pieces[0][0], reservoir.settings.batch_rows
+    first, size = pieces[0][0], reservoir.batch_rows
     for start, stop in ((low, min(low + size, end)) for begin, end in pieces for low in range(begin, end, size)):
         signals.raise_if_stopped("computing reservoir states")
         block = shards.read(split, start, stop)
         place = slice(start - first, stop - first)
-        states_of(reservoir, as_sequences(block.x, reservoir.settings.sequence), block.length, out=states[place])
+        sequences = as_sequences(block.x, reservoir.settings.sequence)
+        states_of(reservoir, sequences, block.length, out=states[place], noisy=split == "train")
         labels[place] = torch.from_numpy(block.y).to(torch.int64)
         progress.advance(stop - start)
     return CachedStates(states, labels, first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.lengths import states_of
 from rcdp_hpc.training.loop import build_network
+from rcdp_hpc.training.ridge import RidgeNetwork
 
 
 class TrainedModel:
@@ -54,7 +56,11 @@ class TrainedModel:
         self.device = device or torch.device("cpu")
         _, features = sequence_shape(sample_shape, reservoir.sequence)
         self.reservoir = Reservoir(reservoir, features, reservoir.kernel, device=str(self.device))
-        self.network = build_network(training, self.reservoir.width, len(classes), seed=0).to(self.device)
+        self.network: torch.nn.Module = (
+            RidgeNetwork(self.reservoir.width, len(classes))
+            if training.readout == "ridge"
+            else build_network(training, self.reservoir.width, len(classes), seed=0)
+        ).to(self.device)
         self.network.load_state_dict(weights)
         self.network.eval()
 
@@ -109,6 +115,36 @@ class TrainedModel:
             device,
         )
 
+    @staticmethod
+    def load_baseline(path: Path, model: TrainedModel) -> Callable[[torch.Tensor], NDArray[np.float32]] | None:
+        """Return what gives the class scores of the ridge readout that was fitted to the same states as the model.
+
+        None where there is none, or it was fitted to the states of another reservoir.
+        """
+        if not path.exists():
+            return None
+        content: dict[str, Any] = checkpoint.load(path)
+        reservoir = ReservoirSection(**json.loads(content["settings"])["reservoir"])
+        if reservoir != model.reservoir.settings:
+            return None
+        network = RidgeNetwork(model.reservoir.width, len(model.classes)).to(model.device)
+        network.load_state_dict(content["weights"])
+
+        def scores(states: torch.Tensor) -> NDArray[np.float32]:
+            with torch.no_grad():
+                return np.asarray(network(states.float()).cpu().numpy())
+
+        return scores
+
+    def blocks(
+        self, samples: NDArray[Any], labels: NDArray[Any], lengths: NDArray[Any] | None
+    ) -> Iterator[tuple[torch.Tensor, NDArray[Any]]]:
+        """Yield the states and labels of samples as they lie in the shards, a block of rows at a time."""
+        size = self.reservoir.batch_rows
+        for start in range(0, len(samples), size):
+            rows = slice(start, start + size)
+            yield self.states(samples[rows], True, None if lengths is None else lengths[rows]), labels[rows]
+
     def probabilities(
         self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None
     ) -> NDArray[np.float32]:
@@ -135,7 +171,7 @@ class TrainedModel:
         """
         if samples.shape[1:] != self.sample_shape:
             raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
-        size = self.reservoir.settings.batch_rows
+        size = self.reservoir.batch_rows
         parts = [
             self._block(
                 samples[start : start + size], scaled, None if lengths is None else lengths[start : start + size]
@@ -145,10 +181,17 @@ class TrainedModel:
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
     def _block(self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None) -> NDArray[np.float32]:
+        return self.probabilities_of(self.states(samples, scaled, lengths))
+
+    def states(self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None) -> torch.Tensor:
+        """Return the reservoir states of a block of samples, shape (rows, width); parameters as `probabilities`."""
         values = samples.astype(np.float32)
         if not scaled:
             values *= np.float32(self.scale)
+        return states_of(self.reservoir, as_sequences(values, self.reservoir.settings.sequence), lengths)
+
+    def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:
+        """Return class probabilities of states that `states` gave, shape (rows, classes)."""
         with torch.no_grad():
-            states = states_of(self.reservoir, as_sequences(values, self.reservoir.settings.sequence), lengths)
             scores = self.network(states.float())
             return np.asarray(torch.softmax(scores, 1).cpu().numpy())

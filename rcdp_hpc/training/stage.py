@@ -33,6 +33,7 @@ from rcdp_hpc.training.cache import CachedStates, cache_states
 from rcdp_hpc.training.loop import EpochReport, Trainer
 from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.parallel import Alone, parallel_for
+from rcdp_hpc.training.ridge import baseline_of, solve_readout, warm_start
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     StoppedError
         If a signal asked for a stop; a checkpoint is written.
     """
+    if config.training.readout == "ridge":
+        return _solve(config, comm, run)
     shards = agree(comm, lambda: open_shards(config, run.shards))
     # Rank 0 decides for all: on a network file system ranks may not see the same files at the same moment.
     saved = run_on_root(comm, lambda: _load_checkpoint(config, run, shards))
@@ -71,7 +74,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     parallel = parallel_for(comm, config.run.stall_seconds)
     session.threads = _threads(config, comm, saved)
     with limit_threads(session.threads):
-        session.begin(_prepare_trainer(config, comm, shards, parallel, saved), saved)
+        session.begin(_prepare_trainer(config, comm, run, shards, parallel, saved), saved)
         session.trainer.run(session.pause, session.report)
         session.save_checkpoint()
     summary = session.summary(asdict(session.trainer.position))
@@ -120,15 +123,36 @@ def _threads(config: Config, comm: Communicator, saved: dict[str, Any] | None) -
     return share
 
 
-def _prepare_trainer(
-    config: Config, comm: Communicator, shards: ShardSet, parallel: Alone, saved: dict[str, Any] | None
-) -> Trainer:
+def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+    """Solve the readout by ridge instead of training it."""
+    threads = config.training.threads or fair_share(comm)
+    with limit_threads(threads):
+        shards = agree(comm, lambda: open_shards(config, run.shards))
+        plan = _plan(config, comm, shards, None)
+        reservoir = agree(comm, lambda: _build_reservoir(config, shards))
+        pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
+        validation = slab_bounds(shards.rows("validation"), comm.rank, comm.size)
+        return solve_readout(config, comm, run, shards, reservoir, pieces, validation, threads)
+
+
+def _plan(config: Config, comm: Communicator, shards: ShardSet, saved: dict[str, Any] | None) -> BatchPlan:
     rows, settings = shards.rows("train"), config.training
     if comm.size > rows:
         raise agreed(InputError(f"{comm.size} ranks for {rows} training rows: start at most {rows} ranks."))
     # A resumed run keeps its global batch on any number of ranks, or its steps would mean other rows.
     global_batch = saved["global_batch"] if saved is not None else settings.batch * comm.size
-    plan = BatchPlan(rows, global_batch, settings.slabs, comm.rank, comm.size, config.run.seed)
+    return BatchPlan(rows, global_batch, settings.slabs, comm.rank, comm.size, config.run.seed)
+
+
+def _prepare_trainer(
+    config: Config,
+    comm: Communicator,
+    run: RunDirectory,
+    shards: ShardSet,
+    parallel: Alone,
+    saved: dict[str, Any] | None,
+) -> Trainer:
+    plan, settings = _plan(config, comm, shards, saved), config.training
     reservoir = agree(comm, lambda: _build_reservoir(config, shards))
     pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
     validation = [slab_bounds(shards.rows("validation"), comm.rank, comm.size)]
@@ -145,10 +169,17 @@ def _prepare_trainer(
         train_states, validation_states = agree(comm, both)
     seconds = time.perf_counter() - started
     log.info("states of %d rows per rank computed once and cached in %.1f s (%s)", mine, seconds, reservoir.kernel)
-    return Trainer(
+    trainer = Trainer(
         settings, config.run.seed, len(shards.classes), train_states, validation_states, plan,
         shards.rows("validation"), comm, parallel,
     )  # fmt: skip
+    known = agree(comm, lambda: (run.train / "ridge.pt").exists() and (run.train / "last.pt").exists())
+    if settings.baseline and not all(comm.allgather(known)):
+        states = (train_states, validation_states)
+        fit = baseline_of(config, comm, run, shards, states, pieces, reservoir.batch_rows)
+        if settings.warm_start:
+            warm_start(trainer.network, fit.readout)
+    return trainer
 
 
 def _build_reservoir(config: Config, shards: ShardSet) -> Reservoir:

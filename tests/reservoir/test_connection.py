@@ -61,7 +61,7 @@ def test_masks_are_nested_and_share_their_weights(pair, seed):
 
 def test_mask_is_that_of_the_smallest_scores_of_one_matrix():
     nodes, count = 30, 100
-    scores = connection._stream("mask", 5).random_raw(nodes * nodes)
+    scores = connection.stream("mask", 5).random_raw(nodes * nodes)
     expected = np.sort(np.argsort(scores)[:count])
     matrix = connection_matrix(section(nodes=nodes, density=count / 900, seed=5, scaling="weight_scale")).tocoo()
     np.testing.assert_array_equal(matrix.row * nodes + matrix.col, expected)

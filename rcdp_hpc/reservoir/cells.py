@@ -1,0 +1,275 @@
+"""One recurrent network, one step at a time: the kernels that compute eq. 9.
+
+s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in + noise)
+
+A cell holds the states of a block of samples and moves the first `rows` of them on by a step, in buffers that are
+allocated once per block. Nothing is differentiated here.
+
+=============  =============================================  =========================================
+kernel         product                                        for
+=============  =============================================  =========================================
+dense-fp32     torch, float32                                 any machine
+dense-bf16     torch, bfloat16                                processors and GPUs that multiply bfloat16
+dense-fp16     torch, float16                                 GPUs where that is faster
+fused-bf16     oneDNN, bfloat16, packed weights, f included   CPUs that multiply bfloat16
+sparse-fp32    torch CSR, float32                             large, thin reservoirs
+=============  =============================================  =========================================
+
+The running state is float32 in all of them, so that small leaks are not lost; in fused-bf16 with leak 1 the state is
+the product's own bfloat16 output.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import CandidateError, InputError
+from rcdp_hpc.reservoir.connection import ReservoirMatrices
+
+KERNELS: dict[str, torch.dtype] = {
+    "dense-fp32": torch.float32,
+    "dense-bf16": torch.bfloat16,
+    "dense-fp16": torch.float16,
+    "fused-bf16": torch.bfloat16,
+    "sparse-fp32": torch.float32,
+}
+# The inner length of the product is padded with zeros: bfloat16 products are up to 1.7 times faster for it.
+MULTIPLE = 32
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.Tensor.tanh_,
+    "sigmoid": torch.Tensor.sigmoid_,
+    "relu": torch.Tensor.relu_,
+    "identity": lambda value: value,
+}
+Noise = Callable[[int], Tensor]
+
+
+class Cell:
+    """A reservoir's neurons. Subclasses say how the product is formed.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+        Of it are used: nodes, leak, activation.
+    matrices : ReservoirMatrices
+        C, W_in and b_in.
+    dtype : torch.dtype
+        Precision of the product.
+    device : torch.device
+    """
+
+    def __init__(
+        self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.nodes, self.leak, self.activation = settings.nodes, settings.leak, settings.activation
+        self.features = matrices.input.shape[1]
+        self.dtype, self.device = dtype, device
+        self._activate = ACTIVATIONS[settings.activation]
+
+    def begin(self, batch: int) -> None:
+        """Allocate the buffers of a block and set s_0 = 0."""
+        raise NotImplementedError
+
+    def step(self, u: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Move the first rows on by one step.
+
+        Parameters
+        ----------
+        u : torch.Tensor, shape (rows, features)
+            Input; samples beyond the first `rows` keep their state.
+        noise : torch.Tensor, shape (rows, nodes), optional
+            Added inside f.
+
+        Returns
+        -------
+        torch.Tensor, shape (batch, nodes)
+            The states of all samples, in a buffer that the next step overwrites.
+        """
+        raise NotImplementedError
+
+
+class DenseCell(Cell):
+    """[s_t, u_t, 1] times [C, W_in, b_in] transposed in one dense product; activation and leak in float32."""
+
+    def __init__(
+        self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__(settings, matrices, dtype, device)
+        length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
+        self._weights = _stacked(matrices, self.nodes, length).to(device, dtype).T
+
+    def begin(self, batch: int) -> None:
+        """Allocate the buffers of a block and set s_0 = 0."""
+        self._joined = torch.zeros(batch, self._weights.shape[0], dtype=self.dtype, device=self.device)
+        self._joined[:, self.nodes + self.features] = 1
+        self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
+        single = self.dtype == torch.float32
+        self._driven = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
+        self._state = self._driven if self.leak == 1 else torch.zeros_like(self._driven)
+        self._started = False
+
+    def step(self, u: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Move the first rows on by one step."""
+        rows = len(u)
+        joined, product, driven = self._joined[:rows], self._product[:rows], self._driven[:rows]
+        if self._started:
+            joined[:, : self.nodes].copy_(self._state[:rows])
+        joined[:, self.nodes : self.nodes + self.features].copy_(u)
+        first = 0 if self._started else self.nodes  # s_0 = 0: nothing comes from C yet
+        self._started = True
+        torch.mm(joined[:, first:], self._weights[first:], out=product)
+        if self._driven is not self._product:
+            driven.copy_(product)
+        if noise is not None:
+            driven.add_(noise)
+        self._activate(driven)
+        if self.leak < 1:
+            self._state[:rows].lerp_(driven, self.leak)
+        return self._state
+
+
+class FusedCell(Cell):
+    """oneDNN's bfloat16 product with the activation fused into it, weights packed once for it.
+
+    The product's rows are as wide as its input, [s, u, 1, 0], its columns beyond the neurons 0: with leak 1 the
+    output is the next step's input as it is, with u and 1 written into it.
+    """
+
+    def __init__(
+        self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__(settings, matrices, dtype, device)
+        self._length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
+        square = torch.zeros(self._length, self._length, dtype=dtype)
+        square[: self.nodes] = _stacked(matrices, self.nodes, self._length).to(dtype)
+        self._square = square
+        self._packed: dict[int, Tensor] = {}
+        # An activation that is not 0 at 0 would leave its value in the padding, whose weights are 0.
+        self._inside = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "identity": "none"}[self.activation]
+
+    def begin(self, batch: int) -> None:
+        """Allocate the buffers of a block and set s_0 = 0."""
+        self._joined = torch.zeros(batch, self._length, dtype=self.dtype)
+        if batch not in self._packed:
+            self._packed = {batch: torch.ops.mkldnn._reorder_linear_weight(self._square, batch)}
+        if self.leak < 1:
+            self._state = torch.zeros(batch, self.nodes)
+            self._driven = torch.empty(batch, self.nodes)
+
+    def step(self, u: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Move the first rows on by one step."""
+        rows, batch, nodes = len(u), len(self._joined), self.nodes
+        joined = self._joined if rows == batch else self._joined[:rows].contiguous()
+        joined[:, nodes : nodes + self.features].copy_(u)
+        joined[:, nodes + self.features] = 1
+        weights = next(iter(self._packed.values()))
+        inside = self._inside if noise is None else "none"
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(joined, weights, None, inside, [], "")
+        if noise is not None:
+            out[:, :nodes] = self._activate(out[:, :nodes].float().add_(noise))
+        if self.leak == 1:
+            if rows == batch:
+                self._joined = out
+            else:
+                self._joined[:rows] = out
+            return self._joined[:, :nodes]
+        driven = self._driven[:rows].copy_(out[:, :nodes])
+        self._state[:rows].lerp_(driven, self.leak)
+        self._joined[:rows, :nodes].copy_(self._state[:rows])
+        return self._state
+
+
+class SparseCell(Cell):
+    """C as a CSR matrix times the states, which lie transposed, (nodes, batch); W_in dense."""
+
+    def __init__(
+        self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        super().__init__(settings, matrices, dtype, device)
+        recurrent = matrices.recurrent.tocsr()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            self._recurrent = torch.sparse_csr_tensor(
+                torch.from_numpy(recurrent.indptr.astype(np.int64)),
+                torch.from_numpy(recurrent.indices.astype(np.int64)),
+                torch.from_numpy(recurrent.data.astype(np.float32)),
+                size=recurrent.shape,
+                check_invariants=False,
+            ).to(device)
+        joined = np.column_stack([matrices.input, matrices.bias]).astype(np.float32)
+        self._input = torch.from_numpy(joined).to(device)
+
+    def begin(self, batch: int) -> None:
+        """Allocate the buffers of a block and set s_0 = 0."""
+        self._state = torch.zeros(self.nodes, batch, device=self.device)
+        self._fed = torch.ones(self.features + 1, batch, device=self.device)
+        self._started = False
+
+    def step(self, u: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Move the first rows on by one step."""
+        rows = len(u)
+        fed, state = self._fed[:, :rows], self._state[:, :rows]
+        fed[:-1].copy_(u.T)
+        driven = torch.mm(self._input, fed)
+        if self._started:
+            driven = torch.addmm(driven, self._recurrent, state.contiguous())
+        self._started = True
+        if noise is not None:
+            driven += noise.T
+        self._activate(driven)
+        if self.leak < 1:
+            state.lerp_(driven, self.leak)
+        else:
+            state.copy_(driven)
+        return self._state.T
+
+
+def make_cell(settings: ReservoirSection, matrices: ReservoirMatrices, kernel: str, device: torch.device) -> Cell:
+    """Return the cell of a kernel, one of `KERNELS`.
+
+    Where there is no oneDNN, on a GPU for example, fused-bf16 is computed by torch's bfloat16 product: the same
+    precision, other last digits.
+
+    Raises
+    ------
+    InputError
+        If there is no such kernel, or this machine cannot run it.
+    CandidateError
+        If the matrices do not fit into memory.
+    """
+    if kernel not in KERNELS:
+        raise InputError(f"reservoir.kernel = {kernel!r}: expected {' or '.join(KERNELS)} by now")
+    kind: type[Cell] = {"fused-bf16": FusedCell, "sparse-fp32": SparseCell}.get(kernel, DenseCell)
+    if kind is FusedCell and not fused_available(device):
+        kind = DenseCell
+    return kind(settings, matrices, KERNELS[kernel], device)
+
+
+def fused_available(device: torch.device) -> bool:
+    """Tell whether this torch has oneDNN's fused product, and the device is a CPU."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    return hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+
+
+def _stacked(matrices: ReservoirMatrices, nodes: int, length: int) -> Tensor:
+    """Return [C, W_in, b_in, 0], shape (nodes, length), float32."""
+    try:
+        stack = np.zeros((nodes, length), dtype=np.float32)
+    except MemoryError:
+        raise CandidateError(
+            f"reservoir.nodes = {nodes} needs {nodes * length * 4 / 2**30:.1f} GiB for its "
+            "connection matrix, more than there is: lower reservoir.nodes"
+        ) from None
+    features = matrices.input.shape[1]
+    recurrent = matrices.recurrent.tocoo()
+    stack[recurrent.row, recurrent.col] = recurrent.data
+    stack[:, nodes : nodes + features] = matrices.input
+    stack[:, nodes + features] = matrices.bias
+    return torch.from_numpy(stack)

@@ -1,0 +1,100 @@
+"""Reservoir matrices in npz files: the user's own, and those of a reservoir that is saved.
+
+=============================  ==============================  ==================================
+array                          shape                           meaning
+=============================  ==============================  ==================================
+recurrent                      (nodes, nodes)                  C, dense
+recurrent_data, _indices,      (connections,) twice,           C as CSR, instead of `recurrent`
+_indptr                        (nodes + 1,)
+input                          (nodes, features)               W_in
+bias                           (nodes,), may be missing        b_in, 0 where missing
+=============================  ==============================  ==================================
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.connection import ReservoirMatrices
+from rcdp_hpc.runtime.files import write_atomic
+
+
+def save_matrices(path: str | Path, matrices: ReservoirMatrices) -> None:
+    """Write the matrices of one reservoir, atomically; `read_matrices` gives the same bits back."""
+    recurrent = matrices.recurrent.tocsr()
+    arrays = {
+        "recurrent_data": recurrent.data,
+        "recurrent_indices": recurrent.indices,
+        "recurrent_indptr": recurrent.indptr,
+        "input": matrices.input,
+        "bias": matrices.bias,
+    }
+    write_atomic(Path(path), lambda file: np.savez(file, **arrays))
+
+
+def read_matrices(path: str | Path, nodes: int, features: int) -> ReservoirMatrices:
+    """Read the matrices of one reservoir.
+
+    Parameters
+    ----------
+    path : str or Path
+        An npz file with the arrays of the module's table; nothing in it is ever unpickled.
+    nodes, features : int
+        What the settings and the sequences ask for.
+
+    Returns
+    -------
+    ReservoirMatrices
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, an array is missing, of another shape, or not finite.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays: dict[str, Any] = {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"reservoir.matrices = {path}: cannot be read as an npz file ({error})") from None
+    recurrent = _recurrent(path, arrays, nodes)
+    if "input" not in arrays:
+        raise InputError(f"reservoir.matrices = {path}: has no array 'input' ({nodes} nodes x {features} features)")
+    given = np.asarray(arrays["input"], dtype=np.float64)
+    bias = np.asarray(arrays.get("bias", np.zeros(nodes)), dtype=np.float64)
+    for name, array, shape in (
+        ("recurrent", recurrent, (nodes, nodes)),
+        ("input", given, (nodes, features)),
+        ("bias", bias, (nodes,)),
+    ):
+        if array.shape != shape:
+            raise InputError(
+                f"reservoir.matrices = {path}: '{name}' has the shape {array.shape}, expected {shape} for "
+                f"reservoir.nodes = {nodes} and {features} features a step"
+            )
+        if not np.isfinite(array.data if scipy.sparse.issparse(array) else array).all():
+            raise InputError(f"reservoir.matrices = {path}: '{name}' holds values that are not finite")
+    return ReservoirMatrices(recurrent, given, bias)
+
+
+def _recurrent(path: str | Path, arrays: dict[str, Any], nodes: int) -> scipy.sparse.csr_array:
+    parts = [f"recurrent_{name}" for name in ("data", "indices", "indptr")]
+    try:
+        if "recurrent" in arrays:
+            return scipy.sparse.csr_array(np.asarray(arrays["recurrent"], dtype=np.float64))
+        if not all(name in arrays for name in parts):
+            raise InputError(
+                f"reservoir.matrices = {path}: has neither an array 'recurrent' ({nodes} x {nodes}) nor its CSR parts"
+            )
+        data, indices, indptr = (arrays[name] for name in parts)
+        matrix = scipy.sparse.csr_array((data.astype(np.float64), indices, indptr), shape=(nodes, nodes))
+        matrix.check_format(full_check=True)
+        matrix.sum_duplicates()
+        return matrix
+    except (ValueError, TypeError) as error:
+        raise InputError(f"reservoir.matrices = {path}: the recurrent matrix cannot be read ({error})") from None

@@ -1,0 +1,105 @@
+"""Gradients through the frozen reservoir: eq. 9 in operations that torch differentiates.
+
+The reservoir's own matrices stay constants; gradients flow to the input sequences, and so to whatever produced them: a
+trainable extractor can sit in front. The states are those of `Reservoir.states` up to rounding. Memory grows with the
+steps, since backpropagation needs every step's states.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.reductions import check_length, steps_of
+from rcdp_hpc.reservoir.states import Reservoir
+
+
+class DifferentiableReservoir(nn.Module):
+    """A reservoir as a torch module without parameters.
+
+    s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in), and by the chain rule
+    dL/ds_t = (1 - a) · dL/ds_(t+1) + a · C' (f' ∘ dL/ds_(t+1)),  dL/du_t = a · W_in' (f' ∘ dL/ds_(t+1)).
+
+    Parameters
+    ----------
+    reservoir : Reservoir
+        Its settings and matrices are taken, on its device.
+    dtype : torch.dtype
+        Precision of the computation, float32 or float64.
+    """
+
+    def __init__(self, reservoir: Reservoir, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.reservoir, self.settings = reservoir, reservoir.settings
+        for scan, layers in enumerate(reservoir.matrices):
+            for layer, found in enumerate(layers):
+                arrays = (found.recurrent.toarray(), found.input, found.bias)
+                names = [f"{name}_{scan}_{layer}" for name in ("recurrent", "input", "bias")]
+                for name, array in zip(names, arrays, strict=True):
+                    self.register_buffer(name, torch.as_tensor(array).to(reservoir.device, dtype), persistent=False)
+        self._functions: dict[str, Any] = {
+            "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "identity": lambda value: value,
+        }  # fmt: skip
+
+    def forward(self, u: Tensor, lengths: ArrayLike | None = None) -> Tensor:
+        """Return what is kept of the states, shape (batch, width), as `Reservoir.states`.
+
+        Parameters
+        ----------
+        u : torch.Tensor, shape (batch, steps, features)
+            Input sequences, of the module's dtype.
+        lengths : array of int, shape (batch,), optional
+            Steps of each sequence.
+
+        Raises
+        ------
+        InputError
+            If a shape does not fit, or a sequence is too short.
+        """
+        if u.ndim != 3 or u.shape[2] != self.reservoir.features:
+            raise InputError(f"sequences of shape {tuple(u.shape)}: expected (batch, steps, {self.reservoir.features})")
+        found = None if lengths is None else torch.as_tensor(lengths).to(u.device, torch.int64)
+        listed = [u.shape[1]] * len(u) if found is None else found.tolist()
+        for length in set(listed):
+            check_length(self.settings, length)
+        parts = []
+        for place, scan in enumerate(self.reservoir.scans):
+            for direction in range(self.reservoir.directions):
+                read = scan.read(u, found, turned=bool(direction))
+                given = torch.stack([scan.at(read, step, len(u)) for step in range(u.shape[1])], dim=1)
+                for layer in range(self.settings.layers):
+                    given = self._states(given, place, layer)
+                    parts.append(self._reduced(given, listed))
+        return torch.cat(parts, dim=1)
+
+    def _states(self, u: Tensor, scan: int, layer: int) -> Tensor:
+        """Return the states after all steps, shape (batch, steps, nodes)."""
+        recurrent, weights, bias = (
+            self.get_buffer(f"{name}_{scan}_{layer}") for name in ("recurrent", "input", "bias")
+        )
+        driven = u @ weights.T + bias
+        state = torch.zeros_like(driven[:, 0])
+        states = []
+        for step in range(u.shape[1]):
+            moved = self._functions[self.settings.activation](state @ recurrent.T + driven[:, step])
+            state = (1 - self.settings.leak) * state + self.settings.leak * moved
+            states.append(state)
+        return torch.stack(states, dim=1)
+
+    def _reduced(self, states: Tensor, lengths: list[int]) -> Tensor:
+        """Return the values kept of each sequence, shape (batch, values · nodes)."""
+        if self.settings.reduction == "states":
+            places = torch.tensor([steps_of(self.settings, length) for length in lengths], device=states.device)
+            return states.gather(1, places[..., None].expand(-1, -1, states.shape[2])).flatten(1)
+        rows = []
+        for sequence, length in zip(states, lengths, strict=True):
+            counted = sequence[self.settings.warm_up : length]
+            mean = counted.mean(0)
+            rows.append(mean)
+            if self.settings.reduction == "mean_std":
+                rows.append((counted - mean).square().mean(0).sqrt())
+        return torch.stack(rows).reshape(len(lengths), -1)

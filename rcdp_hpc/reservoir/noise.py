@@ -1,0 +1,57 @@
+"""Normal noise for the neurons: a function of the sample, the step and the neuron, whatever the batch or the rank."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class SampleNoise:
+    """Noise of a block of samples.
+
+    A sample's key is a hash of its own input values and the seed, so that the same sample draws the same noise in any
+    batch and on any rank: a counter-based generator, scrambled by the finaliser of SplitMix64 (Steele, Lea and Flood
+    2014), and Box and Muller's transform.
+
+    Parameters
+    ----------
+    u : torch.Tensor, shape (batch, steps, features)
+    seed : int
+    """
+
+    def __init__(self, u: Tensor, seed: int) -> None:
+        bits = u.float().contiguous().view(torch.int32).flatten(1).long()
+        places = torch.arange(bits.shape[1], dtype=torch.int64, device=u.device)
+        self._keys = _scramble(_scramble(bits + places * _GOLDEN).sum(1) + seed)
+
+    def reorder(self, order: Tensor) -> None:
+        """Put the samples into another order."""
+        self._keys = self._keys[order]
+
+    def normal(self, step: int, part: int, nodes: int, rows: int) -> Tensor:
+        """Return standard normal numbers, shape (rows, nodes), float32, for the first rows."""
+        units = torch.arange(nodes, dtype=torch.int64, device=self._keys.device)
+        keys = _scramble(self._keys[:rows] + _signed((step * 65_537 + part) * 0x9E3779B97F4A7C15))
+        bits = _scramble(keys[:, None] + units * _GOLDEN)
+        first = ((_shift_right(bits, 40) + 1).double() / 2**24).log_().mul_(-2).sqrt_()
+        second = ((bits & 0xFFFFFF).double() * (2 * torch.pi / 2**24)).cos_()
+        return first.mul_(second).float()
+
+
+def _scramble(value: Tensor) -> Tensor:
+    value = (value ^ _shift_right(value, 30)) * _signed(0xBF58476D1CE4E5B9)
+    value = (value ^ _shift_right(value, 27)) * _signed(0x94D049BB133111EB)
+    return value ^ _shift_right(value, 31)
+
+
+def _shift_right(value: Tensor, bits: int) -> Tensor:
+    # torch has no unsigned shift: clear the copies of the sign bit.
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(value: int) -> int:
+    value &= 2**64 - 1
+    return value - 2**64 if value >= 2**63 else value
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)

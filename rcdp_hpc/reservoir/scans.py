@@ -1,0 +1,97 @@
+"""How a sequence is read: forwards or backwards, by halves, through a window; and the steps whose states are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import InputError
+
+
+def kept_steps(steps: int, count: int, warm_up: int = 0) -> list[int]:
+    """Return the steps (from 0) whose states are kept: `count` of them, equally spaced, the last included.
+
+    Parameters
+    ----------
+    steps, count : int
+        Steps of the sequence; states to keep.
+    warm_up : int
+        Steps at the beginning that count for nothing.
+
+    Raises
+    ------
+    InputError
+        If more states are asked for than the sequence has steps.
+    """
+    left = steps - warm_up
+    if count > left:
+        behind = f" left after reservoir.warm_up = {warm_up}" if warm_up else ""
+        raise InputError(
+            f"reservoir.states = {count} is more than the {max(left, 0)} steps of a sample{behind}: "
+            "lower it, or choose another reservoir.sequence"
+        )
+    return [warm_up + (place + 1) * left // count - 1 for place in range(count)]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One reading of the sequence u_1 .. u_T.
+
+    Attributes
+    ----------
+    name : str
+        "forward", "rows" (first half of the features) or "columns" (second half), or one of them + "-backward".
+    window : int
+        Steps seen at once: the input at t is [u_t, u_(t-1), ...], zeros before the first step.
+    """
+
+    name: str
+    window: int
+
+    @property
+    def backward(self) -> bool:
+        """Whether the last step comes first."""
+        return self.name.endswith("backward")
+
+    def features(self, features: int) -> int:
+        """Return how many inputs a neuron has at a step when a step of the sequence has `features`."""
+        halved = self.name.startswith(("rows", "columns"))
+        return (features // 2 if halved else features) * self.window
+
+    def read(self, u: Tensor, lengths: Tensor | None, turned: bool = False) -> Tensor:
+        """Return the sequences in reading order, each turned within its length, shape (batch, steps, features).
+
+        Parameters
+        ----------
+        u : torch.Tensor, shape (batch, steps, features)
+        lengths : torch.Tensor, shape (batch,), int64, optional
+        turned : bool
+            Read in the opposite direction: the second half of a bidirectional reservoir.
+        """
+        half = u.shape[2] // 2
+        if self.name.startswith("rows"):
+            u = u[..., :half]
+        elif self.name.startswith("columns"):
+            u = u[..., half:]
+        if self.backward == turned:
+            return u
+        if lengths is None:
+            return u.flip(1)
+        places = (lengths[:, None] - 1 - torch.arange(u.shape[1], device=u.device)).clamp_min(0)
+        return u.gather(1, places[..., None].expand_as(u))
+
+    def at(self, u: Tensor, step: int, rows: int) -> Tensor:
+        """Return the input at a step of the first `rows` sequences in reading order, shape (rows, inputs)."""
+        if self.window == 1:
+            return u[:rows, step]
+        seen = [u[:rows, step - back] for back in range(min(self.window, step + 1))]
+        missing = self.window - len(seen)
+        return torch.cat([*seen, u.new_zeros(rows, missing * u.shape[2])], dim=1)
+
+
+def scans_of(settings: ReservoirSection) -> list[Scan]:
+    """Return the readings that the settings ask for: one forward where none is named."""
+    return [Scan(name, settings.window) for name in settings.scans or ["forward"]]

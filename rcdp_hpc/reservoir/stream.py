@@ -1,0 +1,83 @@
+"""Gram sums over blocks that stream by: the next block is read while the last one computes, and no X is ever held."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from rcdp_hpc.reservoir.ridge import GramSums, one_hot
+
+T = TypeVar("T")
+_END = object()
+STATES_WITHIN = {"tanh": 1.0, "sigmoid": 1.0}
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield the items, the next one being made in a thread of its own while the present one is worked on.
+
+    What the making of an item raises is raised here. A consumer that stops early lets the thread end.
+    """
+    ready: queue.Queue[Any] = queue.Queue(maxsize=1)
+    ended = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not ended.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((_END, None))
+        except BaseException as error:  # carried to the consumer and raised there
+            put((_END, error))
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        ended.set()
+        thread.join()
+
+
+def sum_slabs(sums: GramSums, slabs: Iterable[Iterable[tuple[Tensor, Tensor]]], classes: int) -> GramSums:
+    """Add blocks of (states, labels) to the sums, flushing at the end of each slab.
+
+    Parameters
+    ----------
+    sums : GramSums
+    slabs : iterable of iterables of (torch.Tensor, torch.Tensor)
+        States (rows, features) and class numbers (rows,). Slabs and their blocks must not depend on the number
+        of ranks, so that the sums do not.
+    classes : int
+        Number of classes.
+    """
+    for slab in slabs:
+        for states, labels in slab:
+            sums.add(states, torch.from_numpy(one_hot(labels.cpu().numpy(), classes)))
+        sums.flush()
+    return sums
+
+
+def bound_of_sums(activation: str, rows: int) -> float | None:
+    """Return a bound on every sum over so many rows, None where states are unbounded."""
+    within = STATES_WITHIN.get(activation)
+    return None if within is None else rows * within**2

@@ -1,0 +1,261 @@
+"""The readout solved by ridge regression on all ranks: baseline, warm start, or the model itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
+from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.errors import StoppedError
+from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, best_readout, reduce_sums
+from rcdp_hpc.reservoir.sequence import as_sequences
+from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.reservoir.stream import ahead, bound_of_sums, sum_slabs
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.files import read_json, write_json
+from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.training.cache import CachedStates
+from rcdp_hpc.training.lengths import states_of
+from rcdp_hpc.training.network import ReadoutNetwork
+
+log = logging.getLogger(__name__)
+
+LEAST_SHARE = 1e-6
+Blocks = Iterable[tuple[torch.Tensor, torch.Tensor]]
+
+
+class RidgeNetwork(nn.Module):
+    """A linear readout in the place of a trained one.
+
+    z = W s + b approximates one-hot classes; the scores given are log(max(z, 1e-6)), so that their softmax is z without
+    what is negative, scaled to the sum 1.
+
+    Parameters
+    ----------
+    features, classes : int
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, classes)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return class scores (rows, classes) of states (rows, features)."""
+        return torch.log(self.linear(states).clamp_min(LEAST_SHARE))
+
+    @staticmethod
+    def weights_of(readout: RidgeReadout) -> dict[str, torch.Tensor]:
+        """Return the state of a network that computes this readout."""
+        return {
+            "linear.weight": torch.from_numpy(readout.weights.T.copy()).float(),
+            "linear.bias": torch.from_numpy(readout.intercept).float(),
+        }
+
+
+@dataclass(frozen=True)
+class RidgeFit:
+    """A ridge readout and how it was chosen.
+
+    Attributes
+    ----------
+    readout : RidgeReadout
+    penalty : float
+        Per row; the best of ``training.ridge_penalties`` on the validation rows.
+    accuracy : float
+        On the validation rows.
+    """
+
+    readout: RidgeReadout
+    penalty: float
+    accuracy: float
+
+
+def fit_ridge(
+    config: Config,
+    comm: Communicator,
+    width: int,
+    classes: int,
+    rows: int,
+    slabs: Iterable[Blocks],
+    validation: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    validation_rows: int,
+) -> RidgeFit:
+    """Solve the readout from the sums of all ranks and choose its penalty on validation. Collective.
+
+    Parameters
+    ----------
+    config : Config
+    comm : Communicator
+    width, classes : int
+        Features and classes.
+    rows, validation_rows : int
+        Rows over all ranks.
+    slabs : iterable of iterables of (torch.Tensor, torch.Tensor)
+        This rank's training states and class numbers, slab by slab.
+    validation : sequence of (torch.Tensor, torch.Tensor)
+        This rank's validation states and class numbers.
+
+    Returns
+    -------
+    RidgeFit
+        The same bits on every rank, and for any number of ranks.
+    """
+
+    def summed() -> GramSums:
+        bound = bound_of_sums(config.reservoir.activation, rows)
+        return sum_slabs(GramSums(width, classes, config.training.ridge_precision, bound), slabs, classes)
+
+    sums = reduce_sums(agree(comm, summed), comm)
+
+    def accuracy(readout: RidgeReadout) -> float:
+        correct = sum(
+            int((readout.predict(states).argmax(1) == labels.cpu().numpy()).sum()) for states, labels in validation
+        )
+        return float(comm.allreduce(np.array([float(correct)]))[0]) / validation_rows
+
+    readout, penalty, best = best_readout(sums, config.training.ridge_penalties, accuracy)
+    return RidgeFit(readout, penalty, best)
+
+
+def baseline_of(
+    config: Config,
+    comm: Communicator,
+    run: RunDirectory,
+    shards: ShardSet,
+    states: tuple[CachedStates, CachedStates],
+    pieces: Sequence[tuple[int, int]],
+    batch_rows: int,
+) -> RidgeFit:
+    """Fit the ridge readout to the states that the network is trained on, and keep it beside the model. Collective."""
+    from rcdp_hpc.training.model import TrainedModel
+
+    train, validation = states
+    width = train.states.shape[1]
+
+    def blocks(start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for low in range(start - train.first, stop - train.first, batch_rows):
+            rows = slice(low, min(low + batch_rows, stop - train.first))
+            yield train.states[rows], train.labels[rows]
+
+    fit = fit_ridge(
+        config, comm, width, len(shards.classes), shards.rows("train"), (blocks(*piece) for piece in pieces),
+        [(validation.states, validation.labels)], shards.rows("validation"),
+    )  # fmt: skip
+    log.info(
+        "baseline: the same states with a readout solved by ridge reach %.2f %% on validation (penalty %g)",
+        100 * fit.accuracy, fit.penalty,
+    )  # fmt: skip
+    training = config.training.model_copy(update={"readout": "ridge"})
+
+    def write() -> None:
+        TrainedModel.save(
+            run.train / "ridge.pt", config.reservoir, training, shards.classes, shards.sample_shape, shards.scale,
+            RidgeNetwork.weights_of(fit.readout), shards.digest,
+        )  # fmt: skip
+
+    agree(comm, lambda: write() if comm.is_root else None)
+    return fit
+
+
+def warm_start(network: ReadoutNetwork, readout: RidgeReadout) -> None:
+    """Let the first components of the reservoir output o (eq. 10) be the ridge readout's class scores.
+
+    Parameters
+    ----------
+    network : ReadoutNetwork
+        Its standardisation is set already; as many rows of W_out as there are classes are replaced.
+    readout : RidgeReadout
+    """
+    count = min(network.output_map.out_features, readout.weights.shape[1])
+    weights = torch.from_numpy(readout.weights.T[:count].copy()).to(network.output_map.weight.device)
+    with torch.no_grad():
+        network.output_map.weight[:count] = (weights / network.state_scale.double()).float()
+
+
+def solve_readout(
+    config: Config,
+    comm: Communicator,
+    run: RunDirectory,
+    shards: ShardSet,
+    reservoir: Reservoir,
+    pieces: Sequence[tuple[int, int]],
+    validation_piece: tuple[int, int],
+    threads: int,
+) -> dict[str, Any]:
+    """Do the training stage where the readout is solved: states stream into sums and are not kept. Collective.
+
+    Returns
+    -------
+    dict
+        Validation accuracy, penalty, ranks, threads.
+    """
+    from rcdp_hpc.training.model import TrainedModel
+
+    settings = settings_that_matter(config, ("run", "data", "reservoir", "training"))
+    done = agree(comm, lambda: _earlier(run, settings) if comm.is_root else None)
+    done = comm.broadcast(done)
+    if done is not None:
+        log.info("the readout is solved already")
+        return dict(done)
+    mine = pieces[-1][1] - pieces[0][0] + validation_piece[1] - validation_piece[0]
+    with Progress("states and sums", mine, enabled=comm.is_root and config.run.progress) as progress:
+
+        def blocks(split: str, start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            size = reservoir.batch_rows
+            bounds = [(low, min(low + size, stop)) for low in range(start, stop, size)]
+            for block in ahead(shards.read(split, low, high) for low, high in bounds):
+                if signals.stop_requested():
+                    raise StoppedError(
+                        f"stopped by {signals.received_name()} before the readout was solved: run the same command "
+                        "again to solve it from the start."
+                    )
+                sequences = as_sequences(block.x, config.reservoir.sequence)
+                states = states_of(reservoir, sequences, block.length, noisy=split == "train")
+                progress.advance(len(states))
+                yield states, torch.from_numpy(np.asarray(block.y, dtype=np.int64))
+
+        validation = agree(comm, lambda: list(blocks("validation", *validation_piece)))
+        fit = fit_ridge(
+            config, comm, reservoir.width, len(shards.classes), shards.rows("train"),
+            (blocks("train", *piece) for piece in pieces), validation, shards.rows("validation"),
+        )  # fmt: skip
+    log.info("readout solved by ridge: %.2f %% on validation (penalty %g)", 100 * fit.accuracy, fit.penalty)
+    result = {
+        "epochs": 0,
+        "validation_accuracy": fit.accuracy,
+        "penalty": fit.penalty,
+        "ended": "the readout is solved",
+        "ranks": comm.size,
+        "threads": threads,
+    }
+
+    def write() -> None:
+        TrainedModel.save(
+            run.model, config.reservoir, config.training, shards.classes, shards.sample_shape, shards.scale,
+            RidgeNetwork.weights_of(fit.readout), shards.digest,
+        )  # fmt: skip
+        write_json(run.train / "ridge.json", {"settings": settings, "result": result})
+
+    agree(comm, lambda: write() if comm.is_root else None)
+    return result
+
+
+def _earlier(run: RunDirectory, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the result of a readout solved before with the same settings; refuse one of other settings."""
+    path = run.train / "ridge.json"
+    if not path.exists() or not run.model.exists():
+        return None
+    content = read_json(path)
+    refuse_other_settings(str(path), content["settings"], json.loads(json.dumps(settings)), "training")
+    return dict(content["result"])

@@ -1,0 +1,62 @@
+"""Eq. 9 in float64 NumPy, sample by sample and step by step, for every option of the engine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+F = {
+    "tanh": np.tanh,
+    "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+    "relu": lambda v: np.maximum(v, 0),
+    "identity": lambda v: v,
+}
+
+
+def drive(settings, matrices, sequence):
+    """Return the states after each step, shape (steps, nodes)."""
+    state, states = np.zeros(settings.nodes), []
+    recurrent = matrices.recurrent.toarray()
+    for u in sequence:
+        moved = F[settings.activation](recurrent @ state + matrices.input @ u + matrices.bias)
+        state = (1 - settings.leak) * state + settings.leak * moved
+        states.append(state)
+    return np.array(states)
+
+
+def windowed(sequence, window):
+    padded = np.concatenate([np.zeros((window - 1, sequence.shape[1])), sequence])
+    return np.array([np.concatenate(padded[t : t + window][::-1]) for t in range(len(sequence))])
+
+
+def reduced(settings, states):
+    length, warm = len(states), settings.warm_up
+    if settings.reduction == "mean":
+        return states[warm:].mean(0)
+    if settings.reduction == "mean_std":
+        return np.concatenate([states[warm:].mean(0), states[warm:].std(0)])
+    if settings.steps:
+        return np.concatenate([states[step] for step in settings.steps])
+    kept = [warm + (i + 1) * (length - warm) // settings.states - 1 for i in range(settings.states)]
+    return np.concatenate([states[step] for step in kept])
+
+
+def expected(reservoir, u, lengths=None):
+    """Return what `Reservoir.states` should, float64."""
+    settings, rows = reservoir.settings, []
+    for row, sequence in enumerate(np.asarray(u, dtype=np.float64)):
+        sequence = sequence if lengths is None else sequence[: lengths[row]]
+        half = sequence.shape[1] // 2
+        parts = []
+        for scan, layers in zip(settings.scans or ["forward"], reservoir.matrices, strict=True):
+            seen = sequence
+            if scan.startswith("rows"):
+                seen = sequence[:, :half]
+            elif scan.startswith("columns"):
+                seen = sequence[:, half:]
+            for turned in (False, True) if settings.bidirectional else (False,):
+                given = windowed(seen[::-1] if scan.endswith("backward") != turned else seen, settings.window)
+                for matrices in layers:
+                    given = drive(settings, matrices, given)
+                    parts.append(reduced(settings, given))
+        rows.append(np.concatenate(parts))
+    return np.array(rows)

@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+from rcdp_hpc.reservoir import calibrate
+from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, machine_name, report_unlike
+from rcdp_hpc.runtime.comm import SingleProcess
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Times by kernel; what is asked for is noted."""
+    times, asked = {}, []
+
+    def fastest(reservoirs, block):
+        asked.append([reservoir.kernel for reservoir in reservoirs])
+        return [times.get(reservoir.kernel, 9.0) for reservoir in reservoirs]
+
+    monkeypatch.setattr(calibrate, "_fastest", fastest)
+    return times, asked
+
+
+def test_what_was_measured_is_remembered_for_the_machine(measured, tmp_path):
+    times, asked = measured
+    times.update({"dense-fp32": 1.0, "dense-bf16": 0.5})
+    cache = tmp_path / "deep" / "kernels.json"
+    for _ in range(2):
+        assert choose_kernel(30, 4, 8, 1, cache=cache) == "dense-bf16"
+    assert len(asked) == 1
+    assert choose_kernel(31, 4, 8, 1, cache=cache) == "dense-bf16"
+    assert choose_kernel(30, 4, 8, 2, cache=cache) == "dense-bf16"
+    assert len(asked) == 3
+    assert list(json.loads(cache.read_text())) == [machine_name()]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
+def test_a_cache_that_is_broken_is_made_anew(measured, tmp_path, content):
+    measured[0].update({"dense-fp32": 1.0})
+    cache = tmp_path / "kernels.json"
+    cache.write_text(content)
+    assert choose_kernel(30, 4, 8, 1, cache=cache) == "dense-fp32"
+    assert machine_name() in json.loads(cache.read_text())
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(measured, tmp_path):
+    (tmp_path / "file").write_text("")
+    measured[0].update({"dense-fp32": 1.0})
+    assert choose_kernel(30, 4, 8, 1, cache=tmp_path / "file" / "kernels.json") == "dense-fp32"
+
+
+def test_thin_large_reservoirs_are_tried_sparse(measured):
+    times, asked = measured
+    times.update({"dense-fp32": 2.0, "dense-bf16": 1.0, "sparse-fp32": 1.1})
+    assert choose_kernel(2000, 4, 8, 1, density=0.01) == "sparse-fp32"
+    assert "sparse-fp32" in asked[0]
+    choose_kernel(2000, 4, 8, 1, density=0.5)
+    assert "sparse-fp32" not in asked[1]
+
+
+def test_the_smallest_block_that_is_nearly_the_fastest(monkeypatch, tmp_path):
+    times = iter([512 * 1.2, 1024 * 1.04, 2048 * 1.0])
+    monkeypatch.setattr(calibrate, "_fastest", lambda reservoirs, block: [next(times)])
+    cache = tmp_path / "kernels.json"
+    assert choose_batch_rows(10, 2, "dense-fp32", 1, cache=cache) == 1024
+    assert choose_batch_rows(10, 2, "dense-fp32", 1, cache=cache) == 1024
+
+
+def test_unlike_ranks_are_reported(caplog, monkeypatch):
+    class Three(SingleProcess):
+        size = 3
+
+        def allgather(self, value):
+            return ["fast", "slow", "fast"]
+
+    report_unlike(Three())
+    assert "fast on 2 ranks; slow on 1 ranks" in caplog.text
+    caplog.clear()
+    report_unlike(SingleProcess())
+    assert not caplog.text

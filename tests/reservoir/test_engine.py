@@ -1,0 +1,182 @@
+"""Every option of the engine against the float64 reference."""
+
+import numpy as np
+import pytest
+import torch
+from reservoir.reference import expected
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import CandidateError, InputError
+from rcdp_hpc.reservoir import states as engine
+from rcdp_hpc.reservoir.cells import KERNELS, fused_available
+from rcdp_hpc.reservoir.states import Reservoir
+
+# Largest difference from float64 per layer, over 12 steps at spectral radius 0.9, states within [-1, 1].
+TOLERANCES = {"dense-fp32": 2e-6, "sparse-fp32": 2e-6, "dense-bf16": 0.03, "fused-bf16": 0.03, "dense-fp16": 0.004}
+OPTIONS = {
+    "leak": {"leak": 0.3},
+    "sigmoid": {"activation": "sigmoid"},
+    "relu": {"activation": "relu", "leak": 0.5},
+    "identity": {"activation": "identity", "spectral_radius": 0.5, "input_scaling": 0.2},
+    "spaced": {"states": 4},
+    "chosen": {"steps": [0, 2, -1]},
+    "mean": {"reduction": "mean", "warm_up": 1},
+    "mean_std": {"reduction": "mean_std", "leak": 0.4},
+    "warm_up": {"warm_up": 2, "states": 1},
+    "deep": {"layers": 3, "leak": 0.5, "states": 2},
+    "bidirectional": {"bidirectional": True},
+    "scans": {"sequence": "both", "scans": ["rows", "columns-backward", "backward"], "states": 2},
+    "window": {"window": 3, "scans": ["forward", "backward"]},
+    "ring": {"topology": "ring"},
+    "all": {"layers": 2, "bidirectional": True, "reduction": "mean_std", "window": 2, "leak": 0.7, "warm_up": 1},
+}
+
+
+def section(**values):
+    return ReservoirSection.model_validate({"nodes": 50, "density": 0.2, **values})
+
+
+def allowed(reservoir, wanted):
+    return TOLERANCES[reservoir.kernel] * reservoir.settings.layers * max(1, np.abs(wanted).max())
+
+
+def kernels():
+    return [kernel for kernel in KERNELS if kernel != "fused-bf16" or fused_available(torch.device("cpu"))]
+
+
+@pytest.mark.parametrize("kernel", kernels())
+@pytest.mark.parametrize("option", OPTIONS)
+def test_agrees_with_float64(kernel, option, rng):
+    reservoir = Reservoir(section(**OPTIONS[option]), 6, kernel)
+    u = rng.random((9, 12, 6), dtype=np.float32)
+    found = reservoir.states(u)
+    assert found.shape == (9, reservoir.width)
+    assert found.dtype == KERNELS[kernel]
+    wanted = expected(reservoir, u)
+    assert np.abs(found.double().numpy() - wanted).max() < allowed(reservoir, wanted)
+
+
+@pytest.mark.parametrize("kernel", kernels())
+@pytest.mark.parametrize("option", OPTIONS)
+def test_lengths_and_padding(kernel, option, rng):
+    reservoir = Reservoir(section(**OPTIONS[option]), 6, kernel)
+    u = rng.random((7, 12, 6), dtype=np.float32)
+    lengths = np.array([5, 12, 7, 5, 12, 4, 9])
+    wanted = expected(reservoir, u, lengths)
+    for row, length in enumerate(lengths):
+        u[row, length:] = np.nan  # padding is never looked at
+    found = reservoir.states(u, lengths=lengths)
+    assert np.abs(found.double().numpy() - wanted).max() < allowed(reservoir, wanted)
+
+
+def test_compute_takes_lengths(rng):
+    reservoir = Reservoir(section(batch_rows=4), 6)
+    x = rng.random((10, 8, 6), dtype=np.float32)
+    lengths = rng.integers(1, 9, 10)
+    np.testing.assert_allclose(
+        reservoir.compute(x, lengths=lengths).numpy(), expected(reservoir, x, lengths), atol=2e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("lengths", "words"),
+    [
+        ([3, 9], "row 1 has length 9"),
+        ([0, 3], "row 0 has length 0"),
+        ([3], "one for each of 2"),
+        ([3, 1], "states = 2"),
+    ],
+)
+def test_wrong_lengths_are_named(lengths, words, rng):
+    with pytest.raises(InputError, match=words):
+        Reservoir(section(states=2), 3).states(rng.random((2, 8, 3), dtype=np.float32), lengths=lengths)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"steps": [8]}, "step 8 is not within the 8 steps"), ({"reduction": "mean", "warm_up": 8}, "leaves nothing"),
+     ({"states": 4, "warm_up": 5}, "the 3 steps of a sample left after reservoir.warm_up = 5")],
+)  # fmt: skip
+def test_sequences_too_short_are_explained(values, words, rng):
+    with pytest.raises(InputError, match=words):
+        Reservoir(section(**values), 3).states(rng.random((2, 8, 3), dtype=np.float32))
+
+
+def test_side_by_side_and_stacked_reservoirs_have_matrices_of_their_own():
+    single = Reservoir(section(), 6)
+    several = Reservoir(section(scans=["forward", "forward"], layers=2), 6)
+    first, second = several.matrices
+    np.testing.assert_array_equal(first[0].recurrent.toarray(), single.matrices[0][0].recurrent.toarray())
+    np.testing.assert_array_equal(first[0].input, single.matrices[0][0].input)
+    everything = [found.recurrent.toarray() for found in (*first, *second)]
+    assert len({array.tobytes() for array in everything}) == 4
+
+
+def test_noise_belongs_to_the_sample(rng):
+    reservoir = Reservoir(section(noise=0.1, states=2), 6)
+    u = rng.random((8, 5, 6), dtype=np.float32)
+    calm, noisy = reservoir.states(u), reservoir.states(u, noisy=True)
+    assert 0.01 < float((noisy - calm).std()) < 0.2
+    alone = reservoir.states(u[3:5], noisy=True)
+    np.testing.assert_allclose(alone.numpy(), noisy[3:5].numpy(), atol=1e-6)
+    assert not torch.equal(noisy[0], reservoir.states(u[[0]] + 0.001, noisy=True)[0])
+    flat = engine.SampleNoise(torch.rand(200, 3, 2), 1).normal(0, 0, 500, 200)
+    assert abs(float(flat.mean())) < 0.01
+    assert float(flat.std()) == pytest.approx(1, abs=0.01)
+
+
+def test_noise_and_lengths_go_together(rng):
+    reservoir = Reservoir(section(noise=0.1), 6)
+    u = rng.random((4, 9, 6), dtype=np.float32)
+    lengths = [4, 9, 2, 9]
+    found = reservoir.states(u, lengths=lengths, noisy=True)
+    alone = reservoir.states(u[[2]], lengths=[2], noisy=True)
+    np.testing.assert_allclose(found[[2]].numpy(), alone.numpy(), atol=1e-6)
+
+
+def test_overflow_names_the_row(rng):
+    settings = section(activation="relu", spectral_radius=10, leak=1, density=1)
+    u = np.zeros((3, 200, 2), dtype=np.float32)
+    u[1] = 1
+    with pytest.raises(CandidateError, match=r"not finite \(row [01] overflows\).*bounded reservoir\.activation"):
+        Reservoir(settings, 2).states(u)
+
+
+def test_bad_rows_are_counted_from_the_start_of_the_samples(rng):
+    x = rng.random((9, 4, 4), dtype=np.float32)
+    x[6, 1, 2] = np.nan
+    with pytest.raises(CandidateError, match=r"rows from 4: row 2 of the batch holds nan \(step 1, feature 2\)"):
+        Reservoir(section(batch_rows=4), 4).compute(x)
+
+
+def test_unstable_settings_and_few_nodes_are_said_once(caplog, monkeypatch):
+    monkeypatch.setattr(engine, "_said", set())
+    for _ in range(2):
+        Reservoir(section(spectral_radius=3.0), 6)
+        Reservoir(section(nodes=5, density=1), 6)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert "far above 1" in messages[0]
+    assert "fewer than the 6 features" in messages[1]
+
+
+def test_out_of_memory_halves_the_batch_and_says_so_once(caplog, monkeypatch, rng):
+    monkeypatch.setattr(engine, "_said", set())
+    reservoir = Reservoir(section(), 6)
+    u = rng.random((8, 5, 6), dtype=np.float32)
+    whole, run = reservoir.states(u), Reservoir._run
+
+    def small(self, part, *others):
+        if len(part) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        run(self, part, *others)
+
+    monkeypatch.setattr(Reservoir, "_run", small)
+    for _ in range(2):
+        np.testing.assert_allclose(reservoir.states(u).numpy(), whole.numpy(), atol=1e-6)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 1, messages
+    assert "cpu: no memory for the states of 8 samples at once, so 4 are taken" in messages[0]
+    monkeypatch.setattr(Reservoir, "_run", lambda *others: (_ for _ in ()).throw(RuntimeError("something else")))
+    with pytest.raises(RuntimeError, match="something else"):
+        reservoir.states(u)

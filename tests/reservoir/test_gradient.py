@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import torch
+from reservoir.reference import expected
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
+from rcdp_hpc.reservoir.states import Reservoir
+
+OPTIONS = [
+    {},
+    {"leak": 0.3, "states": 3},
+    {"activation": "sigmoid", "reduction": "mean"},
+    {"reduction": "mean_std", "leak": 0.5, "warm_up": 1},
+    {"layers": 2, "bidirectional": True, "window": 2},
+    {"scans": ["rows", "columns-backward"], "sequence": "both", "activation": "identity", "steps": [1, -1]},
+]
+
+
+@pytest.mark.parametrize("values", OPTIONS)
+@pytest.mark.parametrize("lengths", [None, [3, 5]])
+def test_states_and_gradients(values, lengths):
+    """Values against the reference, gradients against finite differences."""
+    settings = ReservoirSection.model_validate({"nodes": 7, "density": 0.6, **values})
+    reservoir = Reservoir(settings, 4)
+    module = DifferentiableReservoir(reservoir, torch.float64)
+    u = torch.rand(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    found = module(u, lengths)
+    np.testing.assert_allclose(found.detach().numpy(), expected(reservoir, u.detach().numpy(), lengths), atol=1e-12)
+    assert torch.autograd.gradcheck(lambda given: module(given, lengths), (u,), eps=1e-6, atol=1e-6)
+    assert not list(module.parameters())
+
+
+def test_padding_has_no_gradient():
+    reservoir = Reservoir(ReservoirSection.model_validate({"nodes": 7, "density": 0.6, "bidirectional": True}), 4)
+    u = torch.rand(2, 5, 4, requires_grad=True)
+    DifferentiableReservoir(reservoir)(u, [3, 5]).sum().backward()
+    assert (u.grad[0, 3:] == 0).all()
+    assert (u.grad[0, :3] != 0).any()
+
+
+def test_wrong_shapes_are_explained():
+    reservoir = Reservoir(ReservoirSection.model_validate({"nodes": 7, "density": 0.6}), 4)
+    with pytest.raises(InputError, match="expected"):
+        DifferentiableReservoir(reservoir)(torch.rand(2, 5, 3))

@@ -1,0 +1,148 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.reservoir import ridge
+from rcdp_hpc.reservoir.ridge import GramSums, best_readout, one_hot, reduce_sums, solve, solve_path
+from rcdp_hpc.reservoir.stream import ahead, bound_of_sums, sum_slabs
+from rcdp_hpc.runtime.comm import SingleProcess
+
+NAMES = ("xx", "xy", "x", "y", "yy")
+
+
+@pytest.fixture
+def problem(rng):
+    x = np.tanh(rng.standard_normal((600, 5)) @ rng.standard_normal((5, 30)) + rng.standard_normal((600, 30)))
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(rng.integers(0, 4, 600))
+
+
+class Together(SingleProcess):
+    """The last of several ranks, the others' arrays known beforehand."""
+
+    size = 3
+
+    def __init__(self, others):
+        self.others = others
+
+    def allreduce(self, array, op="sum"):
+        for other in self.others.pop(0):
+            array = other + array
+        return array
+
+
+def slabs_of(problem, numbers):
+    x, y = problem
+    for number in numbers:
+        rows = slice(100 * number, 100 * number + 100)
+        yield [(x[rows][:70], y[rows][:70]), (x[rows][70:], y[rows][70:])]
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+@pytest.mark.parametrize("dealt", [[[0, 1], [2, 3], [4, 5]], [[5], [4, 3, 2], [0, 1]]])
+def test_sums_are_the_same_bits_however_slabs_are_dealt(problem, precision, dealt):
+    def sums_over(numbers):
+        sums = GramSums(30, 4, precision, bound_of_sums("tanh", 600))
+        return sum_slabs(sums, slabs_of(problem, numbers), 4)
+
+    whole = sums_over(range(6))
+    first, second, last = map(sums_over, dealt)
+    vectors = [np.concatenate([s.xy.ravel(), s.x, s.y, s.yy, [float(s.rows)]]) for s in (first, second)]
+    total = reduce_sums(last, Together([[first.xx.T, second.xx.T], vectors]))
+    assert total.rows == 600
+    for name in NAMES:
+        np.testing.assert_array_equal(getattr(total, name), getattr(whole, name))
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_rounded_sums_are_the_sums(problem, precision):
+    x, y = problem
+    plain = GramSums(30, 4)
+    plain.add(x, one_hot(y, 4))
+    rounded = sum_slabs(GramSums(30, 4, precision, 600.0), slabs_of(problem, range(6)), 4)
+    for name in NAMES:
+        tolerance = 1e-8 if precision == "double" else 1e-3
+        np.testing.assert_allclose(getattr(rounded, name), getattr(plain, name), atol=tolerance)
+    np.testing.assert_allclose(solve(rounded, 1e-3).weights, solve(plain, 1e-3).weights, atol=1e-3)
+
+
+def test_single_precision_flushes_on_its_own(problem, monkeypatch):
+    x, y = problem
+    plain = GramSums(30, 4, "single")
+    plain.add(x, one_hot(y, 4))
+    monkeypatch.setattr(ridge, "SINGLE_ROWS", 100)
+    monkeypatch.setattr(ridge, "ROWS_AT_ONCE", 64)
+    often = GramSums(30, 4, "single")
+    often.add_all(x, one_hot(y, 4), 90)
+    np.testing.assert_allclose(solve(often, 1e-3).weights, solve(plain, 1e-3).weights, atol=1e-4)
+    assert often.mean_squared_error(solve(often, 1e-3)) == pytest.approx(
+        plain.mean_squared_error(solve(plain, 1e-3)), rel=1e-4
+    )
+    with pytest.raises(ValueError, match="do not fit"):
+        often.add(x[:, :3], one_hot(y, 4))
+
+
+def test_a_path_is_that_of_single_solutions(problem, monkeypatch):
+    x, y = problem
+    sums = GramSums(30, 4)
+    sums.add(x, one_hot(y, 4))
+    penalties = [1e-6, 1e-3, 1.0]
+    path = solve_path(sums, penalties)
+    monkeypatch.setattr(ridge, "EIGEN_FEATURES", 10)
+    for one, other, penalty in zip(path, solve_path(sums, penalties), penalties, strict=True):
+        np.testing.assert_allclose(one.weights, solve(sums, penalty).weights, rtol=1e-6, atol=1e-9)
+        np.testing.assert_array_equal(other.weights, solve(sums, penalty).weights)
+
+
+def test_a_path_over_bad_sums_is_explained():
+    sums = GramSums(3, 1)
+    sums.add(np.ones((10, 3)), np.ones((10, 1)))
+    sums.xx[0, 0] = -1e9
+    with pytest.raises(CandidateError, match="raise the ridge penalty of 1e-06"):
+        solve_path(sums, [1e-6, 1e-3])
+    sums.xx[0, 0] = np.nan
+    with pytest.raises(CandidateError, match="finite"):
+        solve_path(sums, [1e-6, 1e-3])
+
+
+def test_the_best_penalty_is_chosen_on_validation_and_the_larger_of_equals(problem):
+    x, y = problem
+    sums = GramSums(30, 4)
+    sums.add(x, one_hot(y, 4))
+    scores = iter([0.5, 0.9, 0.9])
+    _, penalty, accuracy = best_readout(sums, [1e-6, 1e-3, 1.0], lambda readout: next(scores))
+    assert (penalty, accuracy) == (1.0, 0.9)
+
+
+def test_the_next_block_is_made_while_the_last_is_worked_on():
+    made = threading.Event()
+
+    def items():
+        yield 1
+        made.set()
+        yield 2
+
+    stream = ahead(items())
+    assert next(stream) == 1
+    assert made.wait(5)
+    assert list(stream) == [2]
+
+
+def test_what_goes_wrong_ahead_is_raised_here():
+    def items():
+        yield 1
+        raise CandidateError("broken")
+
+    with pytest.raises(CandidateError, match="broken"):
+        list(ahead(items()))
+    stream = ahead(iter(range(100)))
+    assert next(stream) == 0
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.endswith("(make)")]
+
+
+def test_unbounded_states_have_no_bound():
+    assert bound_of_sums("relu", 10) is None
+    assert bound_of_sums("sigmoid", 10) == 10

@@ -1,0 +1,93 @@
+"""The solved readout as model, as baseline and as warm start, in whole runs on a small set."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from rcdp_hpc.config import load_config
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.reservoir.ridge import RidgeReadout
+from rcdp_hpc.training.model import TrainedModel
+from rcdp_hpc.training.network import ReadoutNetwork
+from rcdp_hpc.training.ridge import RidgeNetwork, warm_start
+
+STAGES = ["prepare", "train", "evaluate"]
+SMALL = [
+    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "reservoir.batch_rows=128", "search.generations=0",
+    "training.epochs=2", "training.threads=1", "run.progress=false",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def test_a_solved_readout_is_a_model_like_any_other(tmp_path):
+    changes = [
+        *SMALL,
+        "training.readout=ridge",
+        "training.ridge_penalties=[1e-5, 1e-3]",
+        "reservoir.scans=['rows', 'columns']",
+    ]
+    config = load_config("digits", changes)
+    result = run_stages(STAGES, config, tmp_path)
+    assert result["train"]["penalty"] in (1e-5, 1e-3)
+    assert result["evaluate"]["accuracy"] > 0.9
+    assert "ridge" not in result["evaluate"]
+    model = TrainedModel.load(tmp_path / "train/model.pt")
+    found = model.probabilities(np.random.default_rng(0).random((3, 8, 8), dtype=np.float32), scaled=True)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
+    before = (tmp_path / "train/model.pt").read_bytes()
+    assert run_stages(["train"], config, tmp_path)["train"] == result["train"]
+    assert (tmp_path / "train/model.pt").read_bytes() == before
+    with pytest.raises(InputError, match=r"reservoir\.leak"):
+        run_stages(["train"], load_config("digits", [*changes, "reservoir.leak=0.5"]), tmp_path)
+
+
+@pytest.mark.parametrize("warm", ["false", "true"])
+def test_the_baseline_stands_beside_the_trained_network(tmp_path, warm, caplog):
+    config = load_config("digits", [*SMALL, f"training.warm_start={warm}"])
+    with caplog.at_level("INFO"):
+        result = run_stages(STAGES, config, tmp_path)["evaluate"]
+    summary = json.loads((tmp_path / "report/summary.json").read_text())
+    assert summary["test"]["ridge"] == result["ridge"]
+    assert result["ridge"]["accuracy"] > 0.85
+    assert result["ridge"]["samples"] == result["samples"]
+    assert "a readout solved by ridge" in caplog.text
+
+
+def test_without_baseline_there_is_none(tmp_path):
+    result = run_stages(STAGES, load_config("digits", [*SMALL, "training.baseline=false"]), tmp_path)
+    assert "ridge" not in result["evaluate"]
+    with pytest.raises(InputError, match=r"training\.warm_start needs training\.baseline"):
+        load_config("digits", ["training.baseline=false", "training.warm_start=true"])
+
+
+def test_probabilities_of_a_linear_readout():
+    network = RidgeNetwork(2, 3)
+    weights = RidgeReadout(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([0.0, 0.0, -0.5]))
+    network.load_state_dict(RidgeNetwork.weights_of(weights))
+    found = torch.softmax(network(torch.tensor([[0.75, 0.25]])), 1)
+    np.testing.assert_allclose(found.detach().numpy(), [[0.75, 0.25, 0]], atol=1e-5)
+
+
+def test_a_warm_start_puts_the_scores_into_the_reservoir_output(rng):
+    states = torch.from_numpy(rng.random((20, 6), dtype=np.float32))
+    network = ReadoutNetwork(6, 5, 4, 3)
+    network.standardise(states.double().sum(0), states.double().square().sum(0), 20)
+    readout = RidgeReadout(rng.standard_normal((6, 3)), rng.standard_normal(3))
+    warm_start(network, readout)
+    outputs = network.output_map((states - network.state_mean) * network.state_scale)[:, :3].detach().numpy()
+    expected = readout.predict(states)
+    np.testing.assert_allclose(outputs - outputs.mean(0), expected - expected.mean(0), atol=1e-4)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
