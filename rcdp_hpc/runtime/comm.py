@@ -67,6 +67,18 @@ class Communicator(ABC):
     def share(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """Return read-only arrays that `make` built once per node, in memory its ranks have in common."""
 
+    def split(self, color: int) -> Communicator:
+        """Return the communicator of the ranks that gave the same number, in the order of their ranks. Collective."""
+        raise NotImplementedError(f"a communicator of kind {self.kind} has no groups")
+
+    def send_array(self, array: NDArray[Any], to: int) -> None:
+        """Send a contiguous array to another rank, which must be in `receive_array`."""
+        raise NotImplementedError(f"a communicator of kind {self.kind} passes no arrays from rank to rank")
+
+    def receive_array(self, array: NDArray[Any], source: int) -> None:
+        """Overwrite a contiguous array by one of the same size and type that another rank sends."""
+        raise NotImplementedError(f"a communicator of kind {self.kind} passes no arrays from rank to rank")
+
     @abstractmethod
     def abort(self, code: int) -> NoReturn:
         """End every rank of the job at once with the given exit code."""
@@ -113,6 +125,10 @@ class SingleProcess(Communicator):
         for array in arrays.values():
             array.flags.writeable = False
         return arrays
+
+    def split(self, color: int) -> Communicator:
+        """Return this group of one."""
+        return self
 
     def abort(self, code: int) -> NoReturn:
         """Exit."""

@@ -202,6 +202,8 @@ def _choice(
     owner: type[Section], name: str, choices: list[float | str], start: float | str | None, integer: bool
 ) -> Dimension:
     for choice in choices:
+        if integer and isinstance(choice, float) and choice != int(choice):
+            raise InputError(f"search.space.{name}: a choice = {choice:g} is no whole number")
         _check_bound(owner, name, "a choice", choice, integer)
     found = tuple(int(choice) if integer and isinstance(choice, float) else choice for choice in choices)
     place = None if start is None else float(choices.index(start))
