@@ -6,6 +6,7 @@ who it is: it asks the communicator it was given.
 
 from __future__ import annotations
 
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -82,6 +83,12 @@ class Communicator(ABC):
     @abstractmethod
     def abort(self, code: int) -> NoReturn:
         """End every rank of the job at once with the given exit code."""
+
+    def end_job(self, code: int) -> None:
+        """End the job at once from any thread, where the main thread does not come back."""
+        if self.size > 1:
+            self.abort(code)
+        os._exit(code)
 
     def close(self) -> None:  # noqa: B027 - most communicators hold nothing to free
         """Free what the communicator holds; called once by every rank."""
