@@ -1,0 +1,131 @@
+"""Groups of ranks: the same bits as one rank, whatever is divided and however."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launch import REPOSITORY, run_ranks
+from search.grouped import small_config, small_data
+from search.outcome import outcome
+from search.ranks import Ranks
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.evaluator import Evaluator
+from rcdp_hpc.search.fitness import ReservoirFitness
+from rcdp_hpc.search.group import row_blocks, slab
+from rcdp_hpc.search.space import searched_space
+
+GROUPED = [sys.executable, str(REPOSITORY / "tests" / "search" / "grouped.py")]
+VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with limit_threads(1):
+        yield
+
+
+def bits(found) -> tuple:
+    return found.fitness, found.error, found.accuracy, found.reason
+
+
+def test_slabs_are_consecutive_and_grow():
+    blocks = row_blocks(1000, 32)
+    assert blocks[0] == slice(0, 32)
+    assert blocks[-1] == slice(992, 1000)
+    for size in (1, 2, 3, 7, 50):
+        for growth in (1.0, 1.3):
+            parts = [slab(blocks, place, size, growth) for place in range(size)]
+            assert [block for part in parts for block in part] == blocks
+    assert len(slab(blocks, 0, 2, 1.5)) < len(slab(blocks, 1, 2, 1.5))
+
+
+@pytest.mark.parametrize("evaluation", ["ridge", "train"])
+@pytest.mark.parametrize("size", [2, 3, 4, 7, 13])
+def test_a_group_gives_the_bits_of_one_rank(size, evaluation):
+    config, data = small_config(evaluation=evaluation), small_data()
+    alone = bits(ReservoirFitness(config, data)(VALUES))
+    assert alone[-1] is None
+
+    def work(comm):
+        return bits(ReservoirFitness(config, data).in_group(comm)(VALUES))
+
+    assert Ranks(size).run(work) == [alone] * size
+
+
+@pytest.mark.parametrize("values", [{**VALUES, "density": 0.0004}, {**VALUES, "density": 1e-9}])
+def test_a_failing_candidate_fails_alike_on_all_ranks(values):
+    config, data = small_config(), small_data()
+    alone = bits(ReservoirFitness(config, data)(values))
+    assert alone[-1]
+    found = Ranks(3).run(lambda comm: bits(ReservoirFitness(config, data).in_group(comm)(values))[-1])
+    assert found == [alone[-1]] * 3
+
+
+def test_rows_that_are_not_finite_in_one_slab_fail_alike():
+    config, data = small_config(), small_data()
+    data.x_train[290] = np.nan
+    alone = bits(ReservoirFitness(config, data)(VALUES))
+    assert "not finite" in alone[-1]
+    found = Ranks(4).run(lambda comm: bits(ReservoirFitness(config, data).in_group(comm)(VALUES))[-1])
+    assert found == [alone[-1]] * 4
+
+
+@pytest.mark.parametrize(("size", "group_ranks"), [(2, 2), (3, 2), (4, 2), (7, 3), (7, 0), (4, 1), (5, 5)])
+def test_evaluations_do_not_depend_on_ranks_or_groups(size, group_ranks):
+    config, data = small_config(), small_data()
+    space = searched_space(config.search)
+    values = np.array([[0.1, 0.5, 0], [0.4, 0.9, 1], [0.0004, 0.9, 0]])
+    alone = [bits(found) for found in Evaluator(SingleProcess(), ReservoirFitness(config, data), space).evaluate(values)]
+
+    def work(comm):
+        evaluator = Evaluator(comm, ReservoirFitness(config, data), space, group_ranks=group_ranks)
+        found = evaluator.evaluate(values if comm.is_root else None)
+        return evaluator.workers, found and [bits(one) for one in found]
+
+    (workers, found), *_ = Ranks(size).run(work)
+    assert found == alone
+    if group_ranks:
+        assert workers == max(1, size // group_ranks)
+    else:
+        assert workers == 3  # more ranks than candidates: 7 ranks make 3 groups
+
+
+def test_more_ranks_per_group_than_ranks_is_refused(tmp_path):
+    config = small_config(group_ranks=2)
+    with pytest.raises(InputError, match=r"search.group_ranks = 2 is more than the 1 ranks"):
+        run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path)
+
+
+def alone_in(folder: Path, evaluation: str) -> tuple:
+    config = small_config(evaluation=evaluation)
+    run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), folder)
+    return outcome(folder)
+
+
+@pytest.mark.mpi
+def test_trajectories_of_real_ranks_and_groups(tmp_path):
+    straight = alone_in(tmp_path / "alone", "ridge")
+    for ranks, group_ranks in ((1, 1), (2, 2), (3, 0), (4, 2), (7, 3)):
+        folder = tmp_path / f"{ranks}-{group_ranks}"
+        done = run_ranks(ranks, [*GROUPED, str(folder), str(group_ranks), "ridge"], timeout=60)
+        assert done.returncode == 0, done.stdout
+        assert outcome(folder) == straight, (ranks, group_ranks)
+
+
+@pytest.mark.mpi
+def test_killed_in_a_group_stopped_in_another_and_resumed_alone(tmp_path):
+    straight = alone_in(tmp_path / "alone", "train")
+    killed = run_ranks(3, [*GROUPED, str(tmp_path), "3", "train", "kill", "7"], timeout=60)
+    assert killed.returncode != 0
+    stopped = run_ranks(2, [*GROUPED, str(tmp_path), "2", "train", "stop", "2"], timeout=60)
+    assert stopped.returncode == 75, stopped.stdout
+    done = run_ranks(2, [*GROUPED, str(tmp_path), "1", "train"], timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert outcome(tmp_path) == straight
