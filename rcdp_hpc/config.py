@@ -221,7 +221,8 @@ class SearchSection(Section):
     """The search for the reservoir and its readout, by default moth-flame (eq. 4 and 5)."""
 
     optimizer: Literal["mfo", "woa", "avoa", "pso", "ga", "random", "sobol"] = Field(
-        "mfo", description="what proposes candidates: moth-flame (paper), whale, African vultures, particle swarm, genetic"
+        "mfo",
+        description="what proposes candidates: moth-flame (paper), whale, African vultures, particle swarm, genetic",
     )
     population: int = Field(50, ge=2, le=100_000, description="candidates per generation, moths N (paper: 50)")
     generations: int = Field(100, ge=0, le=100_000, description="generations T (paper: 100); 0 skips the search")

@@ -96,5 +96,7 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
     arrays = agree(comm, lambda: comm.share(read))
     classes, names = len(shards.classes), ("x_train", "y_train", "x_val", "y_val")
     numbers = range(config.search.folds if config.search.folds > 1 else 0)
-    folds = tuple(FitnessData(**{name: arrays[f"{name}.{fold}"] for name in names}, classes=classes) for fold in numbers)
+    folds = tuple(
+        FitnessData(**{name: arrays[f"{name}.{fold}"] for name in names}, classes=classes) for fold in numbers
+    )
     return FitnessData(**{name: arrays[name] for name in names}, classes=classes, folds=folds)

@@ -148,10 +148,7 @@ class Space:
 
     def named(self, row: NDArray[np.float64]) -> Values:
         """Return one row of values, shape (d,), by name; whole numbers as int."""
-        return {
-            dimension.name: dimension.named(value)
-            for dimension, value in zip(self.dimensions, row, strict=True)
-        }
+        return {dimension.name: dimension.named(value) for dimension, value in zip(self.dimensions, row, strict=True)}
 
     def decode(self, position: ArrayLike) -> Values:
         """Return the values at a position, shape (d,), by name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -10,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from rcdp_hpc.config import Config, parse_config
-from rcdp_hpc.errors import RcdpError
+from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.collective import run_on_root
+from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.search.data import FitnessData
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.fitness import ReservoirFitness
@@ -48,35 +49,48 @@ def small_data() -> FitnessData:
 
 
 class Interrupted(ReservoirFitness):
-    """Sends its process a signal at a call of the given number."""
+    """Is asked to stop at a call of the given number."""
 
-    def __init__(self, config: Config, data: FitnessData, call: int, number: int) -> None:
+    def __init__(self, config: Config, data: FitnessData, call: int) -> None:
         super().__init__(config, data)
-        self.call, self.number, self.calls = call, number, 0
+        self.call, self.calls = call, 0
 
     def __call__(self, values):
         self.calls += 1
         if self.calls == self.call:
-            os.kill(os.getpid(), self.number)
+            signals._remember(signal.SIGUSR1, None)
         return super().__call__(values)
 
 
+def search(comm: Communicator, ranks: int, group_ranks: int, folder: Path, evaluation: str, call: int = 0) -> None:
+    """Search on the first `ranks` ranks, the last of which may be asked to stop; the others wait."""
+    part = comm.split(int(comm.rank < ranks))
+    if comm.rank < ranks:
+        config = small_config(group_ranks=group_ranks, evaluation=evaluation)
+        last = comm.rank == ranks - 1
+        fitness = Interrupted(config, small_data(), call if last else 0)
+        try:
+            run_search(config, part, fitness, folder)
+        except StoppedError:
+            assert call
+            signals.forget()
+        else:
+            assert not call
+    run_on_root(comm, lambda: None)
+
+
 def main() -> int:
-    """Run: folder group-ranks evaluation [kill|stop call-number]."""
+    """Run: folder."""
     from rcdp_hpc.runtime.world import connect
 
-    folder, group_ranks, evaluation, *order = sys.argv[1:]
-    config, comm = small_config(group_ranks=int(group_ranks), evaluation=evaluation), connect()
+    folder, comm = Path(sys.argv[1]), connect()
     signals.install()
-    fitness = ReservoirFitness(config, small_data())
-    if order and comm.rank == comm.size - 1:
-        number = signal.SIGKILL if order[0] == "kill" else signal.SIGUSR1
-        fitness = Interrupted(config, small_data(), int(order[1]), number)
-    try:
-        run_search(config, comm, fitness, Path(folder))
-    except RcdpError as error:
-        print(f"rank {comm.rank}: {type(error).__name__}: {error}", flush=True)
-        return error.exit_code
+    for ranks, group_ranks in ((1, 1), (2, 2), (3, 0), (4, 2), (7, 3), (7, 1)):
+        search(comm, ranks, group_ranks, folder / f"ridge-{ranks}-{group_ranks}", "ridge")
+    stopped = folder / "train-stopped-in-a-group-and-resumed"
+    search(comm, 3, 3, stopped, "train", 7)
+    search(comm, 4, 2, stopped, "train", 1)
+    search(comm, 2, 1, stopped, "train")
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +31,9 @@ def _one_thread():
 
 
 def bits(found) -> tuple:
-    return found.fitness, found.error, found.accuracy, found.reason
+    return repr(
+        (found.fitness, found.error, found.accuracy)
+    ), found.reason  # repr: NaN equals NaN, and every bit counts
 
 
 def test_slabs_are_consecutive_and_grow():
@@ -82,7 +83,9 @@ def test_evaluations_do_not_depend_on_ranks_or_groups(size, group_ranks):
     config, data = small_config(), small_data()
     space = searched_space(config.search)
     values = np.array([[0.1, 0.5, 0], [0.4, 0.9, 1], [0.0004, 0.9, 0]])
-    alone = [bits(found) for found in Evaluator(SingleProcess(), ReservoirFitness(config, data), space).evaluate(values)]
+    alone = [
+        bits(found) for found in Evaluator(SingleProcess(), ReservoirFitness(config, data), space).evaluate(values)
+    ]
 
     def work(comm):
         evaluator = Evaluator(comm, ReservoirFitness(config, data), space, group_ranks=group_ranks)
@@ -103,29 +106,15 @@ def test_more_ranks_per_group_than_ranks_is_refused(tmp_path):
         run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path)
 
 
-def alone_in(folder: Path, evaluation: str) -> tuple:
-    config = small_config(evaluation=evaluation)
-    run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), folder)
-    return outcome(folder)
-
-
 @pytest.mark.mpi
 def test_trajectories_of_real_ranks_and_groups(tmp_path):
-    straight = alone_in(tmp_path / "alone", "ridge")
-    for ranks, group_ranks in ((1, 1), (2, 2), (3, 0), (4, 2), (7, 3)):
-        folder = tmp_path / f"{ranks}-{group_ranks}"
-        done = run_ranks(ranks, [*GROUPED, str(folder), str(group_ranks), "ridge"], timeout=60)
-        assert done.returncode == 0, done.stdout
-        assert outcome(folder) == straight, (ranks, group_ranks)
-
-
-@pytest.mark.mpi
-def test_killed_in_a_group_stopped_in_another_and_resumed_alone(tmp_path):
-    straight = alone_in(tmp_path / "alone", "train")
-    killed = run_ranks(3, [*GROUPED, str(tmp_path), "3", "train", "kill", "7"], timeout=60)
-    assert killed.returncode != 0
-    stopped = run_ranks(2, [*GROUPED, str(tmp_path), "2", "train", "stop", "2"], timeout=60)
-    assert stopped.returncode == 75, stopped.stdout
-    done = run_ranks(2, [*GROUPED, str(tmp_path), "1", "train"], timeout=60)
+    """One launch of 7 ranks; the first 1, 2, 3, 4 and 7 of them search, grouped and not, stopped and resumed."""
+    for evaluation in ("ridge", "train"):
+        config = small_config(evaluation=evaluation)
+        run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path / evaluation)
+    done = run_ranks(7, [*GROUPED, str(tmp_path / "ranks")], timeout=120)
     assert done.returncode == 0, done.stdout
-    assert outcome(tmp_path) == straight
+    folders = sorted((tmp_path / "ranks").iterdir())
+    assert len(folders) == 7
+    for folder in folders:
+        assert outcome(folder) == outcome(tmp_path / folder.name.split("-")[0]), folder.name

@@ -115,7 +115,9 @@ def levy(
     u and v are standard normal, made of two uniform numbers in [0, 1) each (Box and Muller 1958).
     """
     beta = LEVY_BETA
-    sigma = (gamma(1 + beta) * sin(pi * beta / 2) / (gamma((1 + beta) / 2) * beta * 2 ** ((beta - 1) / 2))) ** (1 / beta)
+    sigma = (gamma(1 + beta) * sin(pi * beta / 2) / (gamma((1 + beta) / 2) * beta * 2 ** ((beta - 1) / 2))) ** (
+        1 / beta
+    )
     u = np.sqrt(-2.0 * np.log1p(-u1)) * np.cos(2.0 * pi * u2)
     v = np.sqrt(-2.0 * np.log1p(-v1)) * np.cos(2.0 * pi * v2)
     return 0.01 * u * sigma / np.maximum(np.abs(v), 1e-300) ** (1 / beta)
