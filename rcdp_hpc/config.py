@@ -233,7 +233,7 @@ class SearchSection(Section):
     density_target: float = Field(0.1, ge=0, le=1, description="p_target of eq. 5")
     evaluation: Literal["ridge", "train", "function"] = Field(
         "ridge",
-        description="how a candidate is judged: readout solved by ridge or trained for a few epochs, or your own function",
+        description="how a candidate is judged: readout solved by ridge, or trained briefly, or by your own function",
     )
     function: str = Field(
         "", description="your own fitness as module:function (evaluation = function); docs/search.md has its contract"

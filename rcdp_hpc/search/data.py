@@ -81,7 +81,7 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
     def read() -> dict[str, NDArray[Any]]:
         train = shards.read("train", 0, min(config.search.train_rows, shards.rows("train")))
         val = shards.read("validation", 0, min(config.search.validation_rows, shards.rows("validation")))
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "x_train": train.x,
             "y_train": np.asarray(train.y, dtype=np.int64),
             "x_val": val.x,
@@ -94,9 +94,14 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
         return arrays | {f"{name}.{fold}": part[name] for fold, part in enumerate(folds) for name in part}
 
     arrays = agree(comm, lambda: comm.share(read))
-    classes, names = len(shards.classes), ("x_train", "y_train", "x_val", "y_val")
+    classes = len(shards.classes)
     numbers = range(config.search.folds if config.search.folds > 1 else 0)
-    folds = tuple(
-        FitnessData(**{name: arrays[f"{name}.{fold}"] for name in names}, classes=classes) for fold in numbers
-    )
-    return FitnessData(**{name: arrays[name] for name in names}, classes=classes, folds=folds)
+    folds = tuple(_data(arrays, f".{fold}", classes) for fold in numbers)
+    return _data(arrays, "", classes, folds)
+
+
+def _data(
+    arrays: dict[str, NDArray[Any]], suffix: str, classes: int, folds: tuple[FitnessData, ...] = ()
+) -> FitnessData:
+    x_train, y_train, x_val, y_val = (arrays[name + suffix] for name in ("x_train", "y_train", "x_val", "y_val"))
+    return FitnessData(x_train, y_train, x_val, y_val, classes, folds)

@@ -165,13 +165,13 @@ def _checked(config: Config, comm: Communicator) -> Space:
         raise InputError("search.generations = 0: there is nothing to search; raise it, or leave the search out")
     if search.group_ranks > comm.size:
         raise InputError(
-            f"search.group_ranks = {search.group_ranks} is more than the {comm.size} ranks of this job: lower it, set it "
-            "to 0 to have it chosen, or start more ranks"
+            f"search.group_ranks = {search.group_ranks} is more than the {comm.size} ranks of this job: lower it, set "
+            "it to 0 to have it chosen, or start more ranks"
         )
     if (search.evaluation == "function") != bool(search.function):
         raise InputError(
-            f"search.evaluation = {search.evaluation!r} and search.function = {search.function!r} contradict each other: "
-            "a function of your own needs both evaluation = 'function' and function = 'module:function'"
+            f"search.evaluation = {search.evaluation!r} and search.function = {search.function!r} contradict each "
+            "other: a function of your own needs both evaluation = 'function' and function = 'module:function'"
         )
     return searched_space(search)
 

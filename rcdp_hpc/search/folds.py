@@ -38,8 +38,8 @@ def fold_numbers(y: NDArray[np.int64], classes: Sequence[str], folds: int, seed:
     poor = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < folds]
     if poor:
         raise InputError(
-            f"search.folds = {folds}: the rows of the fitness hold fewer samples than folds of {', '.join(poor)}; lower "
-            "search.folds or raise search.train_rows"
+            f"search.folds = {folds}: the rows of the fitness hold fewer samples than folds of {', '.join(poor)}; "
+            "lower search.folds or raise search.train_rows"
         )
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, folds])))
     order = np.concatenate([generator.permutation(np.flatnonzero(y == label)) for label in range(len(classes))])

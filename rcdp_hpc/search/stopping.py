@@ -32,5 +32,7 @@ def reason_to_end(
     if search.stop_stagnation and generations - best_generation >= search.stop_stagnation:
         return f"no better candidate since generation {best_generation}"
     if search.stop_seconds and seconds * (generations + 1) / generations > search.stop_seconds:
-        return f"{seconds:.0f} s used of search.stop_seconds = {search.stop_seconds:g}, too few left for another generation"
+        return (
+            f"{seconds:.0f} s used of search.stop_seconds = {search.stop_seconds:g}, too little for another generation"
+        )
     return ""

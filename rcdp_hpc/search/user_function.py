@@ -41,8 +41,8 @@ def load_function(name: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module raises on import
         raise InputError(
-            f"search.function = {name!r}: module {module_name} cannot be imported ({type(error).__name__}: {error}); it is "
-            f"looked for in PYTHONPATH and in {os.getcwd()}"
+            f"search.function = {name!r}: module {module_name} cannot be imported ({type(error).__name__}: {error}); "
+            f"it is looked for in PYTHONPATH and in {os.getcwd()}"
         ) from None
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -84,8 +84,8 @@ class FunctionFitness:
                 answer = self.function(given, self.data)
         except InputError:
             raise
-        except Exception as error:
-            text = str(error) if isinstance(error, CandidateError) else f"{type(error).__name__}: {error}"
+        except Exception as failure:
+            text = str(failure) if isinstance(failure, CandidateError) else f"{type(failure).__name__}: {failure}"
             return self._failed(" ".join(text.split()), started)
         if given != values:
             raise InputError(f"search.function = {self.name!r} changed its input from {values} to {given}; let it copy")

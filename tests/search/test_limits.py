@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import signal
@@ -31,10 +32,8 @@ VALUES = np.array([0.1, 1.0, 0.5])
 def test_the_alarm_interrupts_python_even_where_exceptions_are_swallowed():
     def stubborn():
         while True:
-            try:
+            with contextlib.suppress(Exception):
                 time.sleep(10)
-            except Exception:  # noqa: S110
-                pass
 
     started = time.monotonic()
     with pytest.raises(CandidateError, match=r"longer than search.candidate_seconds = 0.2"), time_limit(0.2):

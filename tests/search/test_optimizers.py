@@ -83,7 +83,23 @@ def test_children_of_two_parents():
 
 def vulture_numbers(**columns: list[float]) -> list[list[float]]:
     """Return the numbers of generation 2 of three vultures on one dimension."""
-    names = "wheel h z rand1 rand2 rand3 rand4 rand5 rand6 choice x u1 u2 v1 v2".split()
+    names = [
+        "wheel",
+        "h",
+        "z",
+        "rand1",
+        "rand2",
+        "rand3",
+        "rand4",
+        "rand5",
+        "rand6",
+        "choice",
+        "x",
+        "u1",
+        "u2",
+        "v1",
+        "v2",
+    ]
     return [PLACES, [number for name in names for number in columns.get(name, [0.5, 0.5, 0.5])]]
 
 

@@ -59,7 +59,7 @@ class PopulationOptimizer(Optimizer):
         """Return the best position so far, shape (d,), and its cost."""
         return self.best_position.copy(), float(self.best_cost)
 
-    def learn(self, costs: Costs) -> None:  # noqa: B027 - most keep nothing but the best position
+    def learn(self, costs: Costs) -> None:
         """Take what the subclass remembers beyond the best position from the generation just evaluated."""
 
     @abstractmethod
