@@ -10,7 +10,6 @@ eigenvalues do. docs/search.md has the model and its assumptions.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -98,7 +97,7 @@ def predict(population: int, mean: float, root: float, latency: float) -> list[d
     costs = np.asarray(seconds_of(density, mean))
     found = []
     for ranks in (1, 2, 4, *(2**power for power in range(3, 13))):
-        group = choose_group_ranks(population, ranks, PARALLEL_SHARE) if ranks <= 512 else max(1, ranks // population)
+        group = choose_group_ranks(population, ranks, PARALLEL_SHARE)
         row = {"ranks": ranks, "group": group}
         for name, size in (("alone", 1), ("grouped", group)):
             wall = model_wall(costs, ranks, root, latency, size)
@@ -154,11 +153,7 @@ def main() -> None:
             f"{row['ranks']:5} ranks: efficiency {row['alone']:.1%} alone (speed-up {row['alone_speedup']:.1f}), "
             f"{row['grouped']:.1%} in groups of {row['group']} (speed-up {row['grouped_speedup']:.1f})"
         )
-    plot(predicted, efficiency, chosen.population, chosen.out / "search-scaling.png")
-    (chosen.out / "search-scaling.json").write_text(
-        json.dumps({"root": root, "latency": latency, "efficiency": efficiency, "predicted": predicted}, indent=1)
-        + "\n"
-    )
+    plot(predicted, efficiency, chosen.population, chosen.out / "images" / "search-scaling.png")
 
 
 if __name__ == "__main__":
