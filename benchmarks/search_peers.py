@@ -11,6 +11,7 @@ and imports nothing of this package.
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import tempfile
@@ -38,6 +39,7 @@ def by_mealpy() -> None:
     from mealpy.swarm_based.MFO import OriginalMFO
 
     problem = {"obj_func": objective, "bounds": FloatVar(lb=LOW, ub=HIGH), "minmax": "min", "log_to": None}
+    os.cpu_count = lambda: WORKERS + 1  # it refuses as many workers as there are cores
     model = OriginalMFO(epoch=GENERATIONS, pop_size=POPULATION)
     started = time.perf_counter()
     model.solve(problem, mode="process", n_workers=WORKERS, seed=1)
