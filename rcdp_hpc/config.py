@@ -224,6 +224,9 @@ class SearchSection(Section):
         "mfo",
         description="what proposes candidates: moth-flame (paper), whale, African vultures, particle swarm, genetic",
     )
+    improvements: list[Literal["opposition", "levy", "restart"]] = Field(
+        default_factory=list, description="changes to moth-flame that are not part of the published algorithm"
+    )
     population: int = Field(50, ge=2, le=100_000, description="candidates per generation, moths N (paper: 50)")
     generations: int = Field(100, ge=0, le=100_000, description="generations T (paper: 100); 0 skips the search")
     fitness: Literal["eq5", "accuracy"] = Field(

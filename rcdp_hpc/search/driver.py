@@ -173,6 +173,11 @@ def _checked(config: Config, comm: Communicator) -> Space:
             f"search.evaluation = {search.evaluation!r} and search.function = {search.function!r} contradict each "
             "other: a function of your own needs both evaluation = 'function' and function = 'module:function'"
         )
+    if search.improvements and search.optimizer != "mfo":
+        raise InputError(
+            f"search.improvements = {search.improvements} belong to search.optimizer = 'mfo', not {search.optimizer!r}"
+            ": take one of the two out"
+        )
     return searched_space(search)
 
 

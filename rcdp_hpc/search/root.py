@@ -23,7 +23,7 @@ from rcdp_hpc.search.efficiency import Usage, append_usage, time_left
 from rcdp_hpc.search.history import History, history_line
 from rcdp_hpc.search.journal import read_journals, remove_journals
 from rcdp_hpc.search.memory import Entry, Memory
-from rcdp_hpc.search.optimizers import Optimizer
+from rcdp_hpc.search.optimizers import ImprovedMothFlame, MothFlame, Optimizer
 from rcdp_hpc.search.settings import search_settings
 from rcdp_hpc.search.space import Space
 from rcdp_hpc.search.stopping import reason_to_end
@@ -68,9 +68,11 @@ class Root:
     ) -> None:
         search = config.search
         self.search, self.space, self.folder, self.ranks = search, space, folder, ranks
-        self.optimizer = make_optimizer(
-            space.lower, space.upper, search.population, search.generations, config.run.seed, space.start
-        )
+        size = (space.lower, space.upper, search.population, search.generations, config.run.seed, space.start)
+        if search.improvements and make_optimizer is MothFlame:
+            self.optimizer: Optimizer = ImprovedMothFlame(*size, search.improvements)
+        else:
+            self.optimizer = make_optimizer(*size)
         self.settings = search_settings(config, fingerprint)
         self.settings["search"]["optimizer"] = make_optimizer.__name__
         self.memory, self.history = Memory(), History(folder / "history.jsonl")

@@ -118,6 +118,13 @@ def test_a_line_begun_after_the_checkpoint_is_dropped(tmp_path):
     assert len(read_history(tmp_path / "history.jsonl")) == 42
 
 
+def test_improvements_of_another_optimiser_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"search.improvements = \['levy'\] belong to search.optimizer = 'mfo'"):
+        run_search(cheap_config(optimizer="ga", improvements=["levy"]), SingleProcess(), None, tmp_path)
+    config = cheap_config(improvements=["opposition", "restart"])
+    assert run_search(config, SingleProcess(), CheapFitness(config), tmp_path / "mfo").evaluations > 0
+
+
 @pytest.mark.parametrize("optimizer", ["woa", "avoa", "pso", "ga", "random", "sobol"])
 def test_every_optimiser_searches_stops_and_goes_on_to_the_same_end(tmp_path, optimizer):
     config = cheap_config(optimizer=optimizer)

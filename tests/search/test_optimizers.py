@@ -7,9 +7,28 @@ import math
 import numpy as np
 import pytest
 
-from rcdp_hpc.search.optimizers import OPTIMIZERS, Genetic, ParticleSwarm, Sobol, Vultures, Whale
+from rcdp_hpc.search.optimizers import (
+    OPTIMIZERS,
+    Genetic,
+    ImprovedMothFlame,
+    MothFlame,
+    ParticleSwarm,
+    Sobol,
+    Vultures,
+    Whale,
+)
 
 ALL = list(OPTIMIZERS.values())
+
+
+class Improved(ImprovedMothFlame):
+    """With all its changes."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments, improvements=["opposition", "levy", "restart"])
+
+
+ALL.append(Improved)
 PLACES = [0.7, 0.4, 0.9]  # of [-10, 10]: 4, -2 and 8
 
 
@@ -163,6 +182,25 @@ def test_shifted_sobol_points_stay_a_net():
         assert np.bincount((column * 64).astype(int), minlength=64).tolist() == [1] * 64
 
 
+def test_opposites_and_restart_by_hand():
+    search = given(ImprovedMothFlame, [[0.7, 0.4, 0.9, 0.1]], [-10], [10], 4, 9, 0, None, ["opposition"])
+    np.testing.assert_allclose(search.ask()[:, 0], [4, -2, -4, 2])
+    search = ImprovedMothFlame([-10], [10], 4, 20, 0, None, ["restart"])
+    for _ in range(6):
+        search.tell([1.0] * 4)  # equal: no better flame after the first generation
+    drawn = search.numbers(7, 24)[4:].reshape(5, 4)[4]
+    assert search.ask()[-1, 0] == pytest.approx(-10 + 20 * drawn[-1])
+    assert search.stale == 0
+
+
+def test_without_changes_it_is_the_published_algorithm():
+    searches = MothFlame([-5] * 2, [5] * 2, 6, 8, 3), ImprovedMothFlame([-5] * 2, [5] * 2, 6, 8, 3)
+    while not searches[0].done:
+        assert searches[0].ask().tobytes() == searches[1].ask().tobytes()
+        for search in searches:
+            search.tell(squares(search.ask()))
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_restored_state_goes_on_with_the_same_bits(kind):
     straight, stopped = kind([-5] * 3, [5] * 3, 7, 9, 4), kind([-5] * 3, [5] * 3, 7, 9, 4)
@@ -199,7 +237,7 @@ def test_positions_stay_within_bounds_whatever_fails(kind, population):
     assert np.isfinite(search.best()[0]).all()
 
 
-@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("kind", list(OPTIMIZERS.values()))
 def test_a_point_to_start_from_leads_and_the_rest_is_as_drawn(kind):
     plain, started = kind([0, 0], [1, 1], 4, 3, 6), kind([0, 0], [1, 1], 4, 3, 6, [0.25, np.nan])
     assert started.ask()[0].tolist() == [0.25, plain.ask()[0, 1]]
