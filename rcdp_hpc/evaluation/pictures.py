@@ -80,4 +80,4 @@ def draw_class_counts(classes: list[str], counts: dict[str, list[int]], path: Pa
     if len(classes) <= MOST_LABELS:
         axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
