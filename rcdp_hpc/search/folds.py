@@ -59,6 +59,11 @@ def balanced_folds(x: NDArray[Any], y: NDArray[np.int64], classes: Sequence[str]
     config : Config
         Of it are used: ``search.folds``, ``data.balance``, ``data.smote_neighbours`` and ``run.seed``.
     """
+    if config.data.balance not in ("smote", "none"):
+        raise InputError(
+            f"search.folds = {config.search.folds}: inside a fold the rows can be balanced by data.balance = 'smote' "
+            f"to equal classes, or not at all ('none'), but not by {config.data.balance!r}; set search.folds = 1"
+        )
     numbers = fold_numbers(y, classes, config.search.folds, config.run.seed)
     found = []
     for fold in range(config.search.folds):

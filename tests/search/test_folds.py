@@ -70,8 +70,16 @@ def test_without_balancing_folds_hold_the_real_rows():
         assert len(fold["x_train"]) + len(fold["x_val"]) == 100
 
 
+def test_another_way_of_balancing_is_refused():
+    config = small_config(folds=2)
+    config.data.balance = "adasyn"
+    with pytest.raises(InputError, match=r"search.folds = 2.*not by 'adasyn'"):
+        balanced_folds(*uneven(), CLASSES, config)
+
+
 class Shards:
     classes = ("a", "b")
+    layout = SimpleNamespace(lengths=False)
 
     def rows(self, split: str) -> int:
         return {"train": 40, "validation": 10}[split]
