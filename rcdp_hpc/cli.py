@@ -76,6 +76,21 @@ def _on_all_ranks(
         comm.close()
 
 
+def _search_command(options: argparse.Namespace) -> int:
+    """Run the stage search, or with --report draw what it has found so far."""
+    if not options.report:
+        return _run_command(options)
+    try:
+        from rcdp_hpc.evaluation.search_pictures import draw_search
+    except ImportError as error:
+        raise InputError(
+            f"--report draws with matplotlib, which cannot be imported ({error}). Run `make setup`."
+        ) from None
+    for path in draw_search(RunDirectory(options.out).search):
+        log.info("%s", path)
+    return EXIT_DONE
+
+
 def _together(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.pipeline import run_stages
 
@@ -225,6 +240,13 @@ def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         )
         parser.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
         parser.set_defaults(command=_run_command, stage=stage)
+        if stage == "search":
+            parser.add_argument(
+                "--report",
+                action="store_true",
+                help="search nothing: draw what a search found so far, beside its files",
+            )
+            parser.set_defaults(command=_search_command)
 
 
 def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

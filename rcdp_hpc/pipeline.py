@@ -263,7 +263,7 @@ def _with_winner(config: Config, run: RunDirectory) -> Config:
     """Put the search's winner into the settings that training reads."""
     if not config.search.generations:
         return config
-    from rcdp_hpc.search.best import read_best
+    from rcdp_hpc.search.best import read_best, shown
     from rcdp_hpc.search.space import with_values
 
     if not run.best_candidate.exists():
@@ -272,7 +272,7 @@ def _with_winner(config: Config, run: RunDirectory) -> Config:
             "train with the configured reservoir: --set search.generations=0."
         )
     best = read_best(run.best_candidate)
-    log.info("best candidate: %s", ", ".join(f"{name} = {value:.4g}" for name, value in best.items()))
+    log.info("best candidate: %s", ", ".join(f"{name} = {shown(value)}" for name, value in best.items()))
     return with_values(config, best)
 
 

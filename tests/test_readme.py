@@ -57,7 +57,7 @@ def test_your_own_data(folder):
     shell("rcdp verify runs/mine; rcdp status runs/mine", folder)
 
 
-def test_doctor():
+def test_doctor(folder):
     done = subprocess.run(
         ["rcdp", "doctor"], cwd=folder, env=environment(), capture_output=True, text=True, timeout=240
     )

@@ -44,7 +44,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: list[str], path: Path)
         for row, column in np.argwhere(confusion):
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_training(metrics: Path, path: Path) -> None:
@@ -61,10 +61,11 @@ def draw_training(metrics: Path, path: Path) -> None:
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
         axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=120))
 
 
@@ -79,4 +80,4 @@ def draw_class_counts(classes: list[str], counts: dict[str, list[int]], path: Pa
     if len(classes) <= MOST_LABELS:
         axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)

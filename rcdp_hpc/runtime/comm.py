@@ -6,6 +6,7 @@ who it is: it asks the communicator it was given.
 
 from __future__ import annotations
 
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -67,9 +68,27 @@ class Communicator(ABC):
     def share(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """Return read-only arrays that `make` built once per node, in memory its ranks have in common."""
 
+    def split(self, color: int) -> Communicator:
+        """Return the communicator of the ranks that gave the same number, in the order of their ranks. Collective."""
+        raise NotImplementedError(f"a communicator of kind {self.kind} has no groups")
+
+    def send_array(self, array: NDArray[Any], to: int) -> None:
+        """Send a contiguous array to another rank, which must be in `receive_array`."""
+        raise NotImplementedError(f"a communicator of kind {self.kind} passes no arrays from rank to rank")
+
+    def receive_array(self, array: NDArray[Any], source: int) -> None:
+        """Overwrite a contiguous array by one of the same size and type that another rank sends."""
+        raise NotImplementedError(f"a communicator of kind {self.kind} passes no arrays from rank to rank")
+
     @abstractmethod
     def abort(self, code: int) -> NoReturn:
         """End every rank of the job at once with the given exit code."""
+
+    def end_job(self, code: int) -> None:
+        """End the job at once from any thread, where the main thread does not come back."""
+        if self.size > 1:
+            self.abort(code)
+        os._exit(code)
 
     def close(self) -> None:  # noqa: B027 - most communicators hold nothing to free
         """Free what the communicator holds; called once by every rank."""
@@ -113,6 +132,10 @@ class SingleProcess(Communicator):
         for array in arrays.values():
             array.flags.writeable = False
         return arrays
+
+    def split(self, color: int) -> Communicator:
+        """Return this group of one."""
+        return self
 
     def abort(self, code: int) -> NoReturn:
         """Exit."""

@@ -104,11 +104,23 @@ class MPICommunicator(Communicator):
         flat: NDArray[Any] = np.frombuffer(memory, dtype=dtype, count=int(np.prod(shape)))  # type: ignore[call-overload]
         return flat.reshape(shape)
 
+    def split(self, color: int) -> MPICommunicator:
+        """Return the communicator of the ranks that gave the same number."""
+        return MPICommunicator(self.comm.Split(color, self.rank))
+
+    def send_array(self, array: NDArray[Any], to: int) -> None:
+        """Send a contiguous array to another rank."""
+        self.comm.Send(array.reshape(-1), dest=to)
+
+    def receive_array(self, array: NDArray[Any], source: int) -> None:
+        """Overwrite a contiguous array by one that another rank sends."""
+        self.comm.Recv(array.reshape(-1), source=source)
+
     def abort(self, code: int) -> NoReturn:
         """End every rank of the job at once."""
         sys.stdout.flush()
         sys.stderr.flush()
-        self.comm.Abort(code)
+        self._mpi.COMM_WORLD.Abort(code)  # a group's own communicator might end the group alone
         raise SystemExit(code)
 
     def close(self) -> None:

@@ -83,3 +83,8 @@ def read_best_record(path: Path) -> Best:
         raise DataDamagedError(
             f"{path}: not a winner's file ({error}); start the search again to write it anew"
         ) from None
+
+
+def shown(value: float | int | str) -> str:
+    """Return a value for people, numbers to four digits."""
+    return value if isinstance(value, str) else f"{value:.4g}"

@@ -94,9 +94,9 @@ def judge(measure: Measure, values: Values, search: SearchSection, density: floa
     try:
         error, accuracy = measure(values)
     except FAILURES as failure:
-        return _failed(_explain(failure), started)
+        return _failed(explain(failure), started)
     except RuntimeError as failure:
-        if not _is_out_of_memory(failure):
+        if not is_out_of_memory(failure):
             raise
         return _failed("out of memory", started)
     if not (np.isfinite(error) and np.isfinite(accuracy)):
@@ -108,13 +108,14 @@ def _failed(reason: str, started: float) -> Evaluation:
     return Evaluation(-np.inf, np.nan, np.nan, time.perf_counter() - started, reason[:REASON_LENGTH])
 
 
-def _explain(failure: BaseException) -> str:
+def explain(failure: BaseException) -> str:
+    """Return the reason of a failure in words that are the same wherever it happens."""
     if isinstance(failure, MemoryError):  # its text tells addresses and sizes that differ from run to run
         return "out of memory"
     text = " ".join(str(failure).split())
     return text if isinstance(failure, CandidateError) and text else f"{type(failure).__name__}: {text}"
 
 
-def _is_out_of_memory(failure: RuntimeError) -> bool:
+def is_out_of_memory(failure: RuntimeError) -> bool:
     """Tell whether torch could not allocate, which it reports as a plain RuntimeError on a CPU."""
     return "allocate memory" in str(failure) or type(failure).__name__ == "OutOfMemoryError"

@@ -13,6 +13,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.search.folds import balanced_folds
 
 if TYPE_CHECKING:
     from rcdp_hpc.data.reading import ShardSet
@@ -30,6 +31,8 @@ class FitnessData:
         Class numbers.
     classes : int
         Number of classes.
+    folds : tuple of FitnessData
+        Folds of cross-validation within the fitness, which then take the place of the rows themselves; else empty.
     """
 
     x_train: NDArray[Any]
@@ -37,6 +40,7 @@ class FitnessData:
     x_val: NDArray[Any]
     y_val: NDArray[np.int64]
     classes: int
+    folds: tuple[FitnessData, ...] = ()
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of the rows."""
@@ -44,6 +48,8 @@ class FitnessData:
         for array in (self.x_train, self.y_train, self.x_val, self.y_val):
             digest.update(f"{array.shape}{array.dtype.str}".encode())
             digest.update(np.ascontiguousarray(array).data)
+        for fold in self.folds:
+            digest.update(fold.fingerprint().encode())
         return digest.hexdigest()
 
 
@@ -75,12 +81,27 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
     def read() -> dict[str, NDArray[Any]]:
         train = shards.read("train", 0, min(config.search.train_rows, shards.rows("train")))
         val = shards.read("validation", 0, min(config.search.validation_rows, shards.rows("validation")))
-        return {
+        arrays: dict[str, NDArray[Any]] = {
             "x_train": train.x,
             "y_train": np.asarray(train.y, dtype=np.int64),
             "x_val": val.x,
             "y_val": np.asarray(val.y, dtype=np.int64),
         }
+        if config.search.folds == 1:
+            return arrays
+        real = ~np.asarray(train.synthetic, dtype=bool)
+        folds = balanced_folds(train.x[real], arrays["y_train"][real], shards.classes, config)
+        return arrays | {f"{name}.{fold}": part[name] for fold, part in enumerate(folds) for name in part}
 
     arrays = agree(comm, lambda: comm.share(read))
-    return FitnessData(**arrays, classes=len(shards.classes))
+    classes = len(shards.classes)
+    numbers = range(config.search.folds if config.search.folds > 1 else 0)
+    folds = tuple(_data(arrays, f".{fold}", classes) for fold in numbers)
+    return _data(arrays, "", classes, folds)
+
+
+def _data(
+    arrays: dict[str, NDArray[Any]], suffix: str, classes: int, folds: tuple[FitnessData, ...] = ()
+) -> FitnessData:
+    x_train, y_train, x_val, y_val = (arrays[name + suffix] for name in ("x_train", "y_train", "x_val", "y_val"))
+    return FitnessData(x_train, y_train, x_val, y_val, classes, folds)

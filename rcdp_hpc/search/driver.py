@@ -1,35 +1,28 @@
-"""The search loop: ask, evaluate on all ranks, tell, write the history and a checkpoint."""
+"""The search loop: ask, evaluate on all ranks, tell."""
 
 from __future__ import annotations
 
-import logging
+import socket
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rcdp_hpc.config import Config, refuse_other_settings
-from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError, StoppedError
+from rcdp_hpc.config import Config
+from rcdp_hpc.errors import InputError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.search.best import Best, write_best
-from rcdp_hpc.search.candidate import Evaluation, Fitness
-from rcdp_hpc.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rcdp_hpc.search.best import Best
+from rcdp_hpc.search.candidate import Fitness
 from rcdp_hpc.search.evaluator import Evaluator
-from rcdp_hpc.search.history import History, history_line
-from rcdp_hpc.search.memory import Entry, Memory
-from rcdp_hpc.search.optimizers import MothFlame, Optimizer
-from rcdp_hpc.search.settings import search_settings
+from rcdp_hpc.search.journal import Journal
+from rcdp_hpc.search.optimizers import OPTIMIZERS, Optimizer
+from rcdp_hpc.search.root import Root
 from rcdp_hpc.search.space import Space, searched_space
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -41,7 +34,7 @@ def run_search(
     folder: Path,
     *,
     fingerprint: str = "",
-    make_optimizer: type[Optimizer] = MothFlame,
+    make_optimizer: type[Optimizer] | None = None,
 ) -> Best:
     """Search for the best candidate, or go on with a search that was stopped. Collective.
 
@@ -58,7 +51,7 @@ def run_search(
     fingerprint : str
         Of the data behind `fitness`; a checkpoint of other data is refused.
     make_optimizer : type
-        Class of the optimiser.
+        Class of the optimiser; default: what ``search.optimizer`` names.
 
     Returns
     -------
@@ -76,16 +69,26 @@ def run_search(
     StageFailedError
         If every candidate failed, or a file cannot be written.
     """
-    space = agree(comm, lambda: _checked_space(config))
-    root = _on_root(comm, lambda: _Root(config, space, folder, fingerprint, make_optimizer))
+    space = agree(comm, lambda: _checked(config, comm))
+    kind = make_optimizer or OPTIMIZERS[config.search.optimizer]
+    root = _on_root(comm, lambda: Root(config, space, folder, fingerprint, kind, comm.size))
+    digest = comm.broadcast(root.digest if root is not None else "")
+    journal = Journal(folder, comm.rank, digest, config.search.candidate_seconds, comm.end_job)
     remaining = root.remaining() if root is not None else 0
     with (
         limit_threads(config.search.threads),
         Progress("search", remaining, "candidates", comm.is_root and config.run.progress) as progress,
     ):
-        evaluator = Evaluator(comm, fitness, space, lambda count: progress.advance(count, root.note() if root else ""))
-        while not comm.broadcast(root is not None and root.done):
-            _generation(comm, evaluator, root, progress)
+
+        def advance(count: int) -> None:
+            progress.advance(count, root.note() if root else "")
+
+        evaluator = Evaluator(comm, fitness, space, advance, config.search.group_ranks, journal)
+        try:
+            while not comm.broadcast(root is not None and root.done):
+                _generation(comm, evaluator, root, progress)
+        finally:
+            journal.close()
     return run_on_root(comm, root.finish if root is not None else _nothing)
 
 
@@ -114,22 +117,40 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.search.data import fitness_rows
     from rcdp_hpc.search.fitness import ReservoirFitness
+    from rcdp_hpc.search.limits import memory_limit
+    from rcdp_hpc.search.user_function import FunctionFitness
 
-    agree(comm, lambda: _checked_space(config))
+    agree(comm, lambda: _checked(config, comm))
     shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
     data = fitness_rows(shards, config, comm)
-    fitness = agree(comm, lambda: ReservoirFitness(config, data))
-    fingerprint = data.fingerprint() if comm.is_root else ""
+    hosts = comm.allgather(socket.gethostname())
+    memory = memory_limit(config, hosts.count(hosts[comm.rank]))
+
+    def make() -> Fitness:
+        if config.search.evaluation == "function":
+            return FunctionFitness(config, data)
+        return ReservoirFitness(config, data, memory)
+
+    fitness = agree(comm, make)
+    fingerprint = data.fingerprint() + getattr(fitness, "source", "") if comm.is_root else ""
     best = run_search(config, comm, fitness, run.search, fingerprint=fingerprint)
     return {**asdict(best), "generations": config.search.generations}
 
 
-def _generation(comm: Communicator, evaluator: Evaluator, root: _Root | None, progress: Progress) -> None:
+def _generation(comm: Communicator, evaluator: Evaluator, root: Root | None, progress: Progress) -> None:
     """Evaluate one generation on all ranks and record it, or stop with a checkpoint."""
     unknown = root.unknown() if root is not None else None
-    outcomes = evaluator.evaluate(unknown)
+    generation, settled = comm.broadcast((root.generation, root.settled) if root is not None else None)
+    outcomes = evaluator.evaluate(unknown, generation, settled)
     stop = signals.stop_agreed(comm)
-    agree(comm, lambda: root.take(outcomes) if root is not None and outcomes is not None else None)
+
+    def take() -> None:
+        if root is not None and outcomes is not None:
+            root.take(outcomes, evaluator.workers)
+            if stop:
+                root.settle()
+
+    agree(comm, take)
     if root is not None and unknown is not None and not stop:
         progress.advance(root.optimizer.population - len(unknown), root.note())
     if stop and not comm.broadcast(root is not None and root.done):
@@ -138,137 +159,26 @@ def _generation(comm: Communicator, evaluator: Evaluator, root: _Root | None, pr
         raise agreed(StoppedError(f"search stopped by {signals.received_name()} {where}; start again to go on."))
 
 
-class _Root:
-    """What rank 0 holds: optimiser, memory and files."""
-
-    def __init__(
-        self, config: Config, space: Space, folder: Path, fingerprint: str, make_optimizer: type[Optimizer]
-    ) -> None:
-        search = config.search
-        self.space, self.folder = space, folder
-        self.optimizer = make_optimizer(
-            space.lower, space.upper, search.population, search.generations, config.run.seed
-        )
-        self.settings = search_settings(config, fingerprint)
-        self.settings["search"]["optimizer"] = make_optimizer.__name__
-        self.memory, self.history = Memory(), History(folder / "history.jsonl")
-        self._last_note = ""
-        self._asked: list[int] = []
-        self._resume()
-        self._begin()
-
-    @property
-    def done(self) -> bool:
-        return self.optimizer.done
-
-    def remaining(self) -> int:
-        """Return how many candidates are still to come, evaluated or reused."""
-        return self.optimizer.population * (self.optimizer.generations - self.optimizer.generation + 1)
-
-    def note(self) -> str:
-        """Return a few words on the last complete generation."""
-        return self._last_note
-
-    def where(self) -> str:
-        return f"in generation {self.optimizer.generation} of {self.optimizer.generations}"
-
-    def unknown(self) -> NDArray[np.float64]:
-        """Return the values of this generation that are not known yet, each once, shape (n, d)."""
-        self._asked = self.memory.unknown(self.values)
-        return self.values[self._asked]
-
-    def take(self, outcomes: list[Evaluation | None]) -> None:
-        """Remember what was evaluated; finish the generation where nothing is missing; write a checkpoint."""
-        for row, found in zip(self._asked, outcomes, strict=True):
-            if found is not None:
-                self.memory.add(Entry(self.optimizer.generation, row, self.values[row], found))
-        if not self.memory.unknown(self.values):
-            self._finish_generation()
-        self._save()
-        self._begin()
-
-    def finish(self) -> Best:
-        """Write and return the winner."""
-        entry = self.memory.best()
-        if entry is None or entry.evaluation.fitness == -np.inf:
-            reason = entry.evaluation.reason if entry is not None else "nothing was evaluated"
-            raise StageFailedError(
-                f"{self.folder}: every candidate of the search failed, the first one because: {reason}. See "
-                f"{self.history.path} for the others; narrow [search.space] or look at the data."
-            )
-        found = entry.evaluation
-        best = Best(
-            self.space.named(entry.values), found.fitness, found.error, found.accuracy, entry.generation,
-            entry.candidate, len(self.memory), self.memory.seconds(),
-        )  # fmt: skip
-        write_best(self.folder / "best.toml", best)
-        return best
-
-    def _begin(self) -> None:
-        self.positions = self.optimizer.ask()
-        self.values = self.space.decode_rows(self.positions)
-
-    def _finish_generation(self) -> None:
-        entries = [entry for values in self.values if (entry := self.memory.get(values)) is not None]
-        generation = self.optimizer.generation
-        self.history.append(
-            history_line(generation, place, position.tolist(), self.space.named(entry.values), entry)
-            for place, (position, entry) in enumerate(zip(self.positions, entries, strict=True))
-        )
-        fitness = np.array([entry.evaluation.fitness for entry in entries])
-        self.optimizer.tell(-fitness)
-        self._last_note = self._summary(generation, fitness)
-
-    def _summary(self, generation: int, fitness: NDArray[np.float64]) -> str:
-        sound = fitness[np.isfinite(fitness)]
-        mean = f"{sound.mean():.5g}" if sound.size else "none"
-        parts = [
-            f"generation {generation} of {self.optimizer.generations}",
-            f"best fitness {-self.optimizer.best()[1]:.5g}",
-            f"mean {mean}",
-            self.optimizer.status(),
-            f"{fitness.size - sound.size} failed" if sound.size < fitness.size else "",
-        ]
-        return ", ".join(part for part in parts if part)
-
-    def _save(self) -> None:
-        state = {f"optimizer.{name}": array for name, array in self.optimizer.state().items()}
-        memory = {f"memory.{name}": array for name, array in self.memory.arrays(len(self.space.dimensions)).items()}
-        notes = {
-            "settings": self.settings,
-            "reasons": self.memory.reasons(),
-            "history": {"size": self.history.size, "checksum": self.history.checksum},
-        }
-        save_checkpoint(self.folder, Checkpoint({**state, **memory}, notes))
-
-    def _resume(self) -> None:
-        """Go on from the newest sound checkpoint; without one, begin."""
-        checkpoint = load_checkpoint(self.folder, self._check_history)
-        if checkpoint is None:
-            self.history.rewind(0, 0)
-            return
-        refuse_other_settings(str(self.folder), checkpoint.notes["settings"], self.settings, "search")
-        arrays = checkpoint.arrays
-        try:
-            self.optimizer.restore(_without_prefix(arrays, "optimizer."))
-            self.memory = Memory.from_arrays(_without_prefix(arrays, "memory."), checkpoint.notes["reasons"])
-        except (KeyError, ValueError) as error:
-            raise DataDamagedError(f"{self.folder}: the checkpoint is not one of this search ({error})") from None
-        self.history.rewind(**checkpoint.notes["history"])
-        log.info("search: going on %s, %d candidates evaluated so far", self.where(), len(self.memory))
-
-    def _check_history(self, checkpoint: Checkpoint) -> None:
-        self.history.check(**checkpoint.notes["history"])
-
-
-def _checked_space(config: Config) -> Space:
-    if config.search.generations == 0:
+def _checked(config: Config, comm: Communicator) -> Space:
+    search = config.search
+    if search.generations == 0:
         raise InputError("search.generations = 0: there is nothing to search; raise it, or leave the search out")
-    return searched_space(config.search)
-
-
-def _without_prefix(arrays: dict[str, NDArray[np.float64]], prefix: str) -> dict[str, NDArray[np.float64]]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+    if search.group_ranks > comm.size:
+        raise InputError(
+            f"search.group_ranks = {search.group_ranks} is more than the {comm.size} ranks of this job: lower it, set "
+            "it to 0 to have it chosen, or start more ranks"
+        )
+    if (search.evaluation == "function") != bool(search.function):
+        raise InputError(
+            f"search.evaluation = {search.evaluation!r} and search.function = {search.function!r} contradict each "
+            "other: a function of your own needs both evaluation = 'function' and function = 'module:function'"
+        )
+    if search.improvements and search.optimizer != "mfo":
+        raise InputError(
+            f"search.improvements = {search.improvements} belong to search.optimizer = 'mfo', not {search.optimizer!r}"
+            ": take one of the two out"
+        )
+    return searched_space(search)
 
 
 def _on_root(comm: Communicator, make: Callable[[], T]) -> T | None:

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.search.candidate import Evaluation, Fitness
+from rcdp_hpc.search.deal import CostModel, choose_group_ranks, deal, padded
+from rcdp_hpc.search.journal import Journal
 from rcdp_hpc.search.space import Space
 
 COLUMNS = ("index", "fitness", "error", "accuracy", "seconds", "rank", "status")
 PENDING, EVALUATED, FAILED = 0.0, 1.0, 2.0
+NOTHING = -1.0  # index of a row that only fills up a rank's share
 
 
 class Evaluator:
@@ -25,20 +28,45 @@ class Evaluator:
     ----------
     comm : Communicator
     fitness : callable
-        Returns the `Evaluation` of a candidate's named values.
+        Returns the `Evaluation` of a candidate's named values. Where it has a method ``in_group``, ranks may
+        evaluate a candidate together: they call it at the same time, after ``in_group(communicator)``.
     space : Space
         Names and kinds of the values.
     advance : callable, optional
         Called on rank 0 after each of its own candidates with the number of candidates that all ranks together
         will have done by then, were they equally fast.
+    group_ranks : int
+        Ranks that evaluate a candidate together; 0 chooses from measured costs, generation by generation.
+    journal : Journal, optional
+        Told of every candidate.
+
+    Attributes
+    ----------
+    cost : CostModel
+        On rank 0, what candidates are dealt by.
+    workers : int
+        Ranks or groups of the last generation.
     """
 
     def __init__(
-        self, comm: Communicator, fitness: Fitness, space: Space, advance: Callable[[int], object] | None = None
+        self,
+        comm: Communicator,
+        fitness: Fitness,
+        space: Space,
+        advance: Callable[[int], object] | None = None,
+        group_ranks: int = 1,
+        journal: Journal | None = None,
     ) -> None:
         self.comm, self.fitness, self.space, self.advance = comm, fitness, space, advance
+        self.group_ranks, self.journal = group_ranks if hasattr(fitness, "in_group") else 1, journal
+        self.cost = CostModel(space)
+        self.workers = comm.size
+        self._groups: dict[int, Communicator] = {comm.size: SingleProcess()}
+        self._group = self._groups[comm.size]
 
-    def evaluate(self, values: NDArray[np.float64] | None) -> list[Evaluation | None] | None:
+    def evaluate(
+        self, values: NDArray[np.float64] | None, generation: int = 0, settled: int = -1
+    ) -> list[Evaluation | None] | None:
         """Evaluate candidates. Collective.
 
         Once a rank has received a stop signal it leaves its remaining candidates unevaluated.
@@ -47,6 +75,8 @@ class Evaluator:
         ----------
         values : ndarray, shape (n, d), float64, or None
             On rank 0 the candidates' values, in the order of the space's names; None on other ranks.
+        generation, settled : int
+            For the journal: the present generation, and the last one that a checkpoint holds.
 
         Returns
         -------
@@ -58,34 +88,73 @@ class Evaluator:
         RcdpError
             What a rank met apart from a failing candidate, on all ranks alike.
         """
+        workers = self._choose_workers(values)
+        self._form_groups(workers)
         columns = 1 + len(self.space.dimensions)
-        share = self.comm.scatter_rows(self._dealt(values), columns)
-        rows, reasons = agree(self.comm, lambda: self._evaluate_share(share, None if values is None else len(values)))
+        share = self.comm.scatter_rows(self._dealt(values, workers), columns)
+        total = None if values is None else len(values)
+        rows, reasons = agree(self.comm, lambda: self._evaluate_share(share, total, generation, settled))
         gathered = self.comm.gather_rows(rows)
         reasons_by_index = dict(pair for found in self.comm.allgather(reasons) for pair in found)
         if values is None or gathered is None:
             return None
-        return _in_order(gathered, reasons_by_index)
+        found = _in_order(gathered, reasons_by_index, len(values))
+        for row, evaluation in zip(values, found, strict=True):
+            if evaluation is not None and evaluation.reason is None:
+                self.cost.observe(row, evaluation.seconds)
+        return found
 
-    def _dealt(self, values: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-        """Return the rows with their index in front, ordered so that contiguous shares interleave the candidates."""
+    def _choose_workers(self, values: NDArray[np.float64] | None) -> int:
+        """Return into how many groups of ranks the candidates go, the same on all ranks."""
+        size = self.comm.size
+        if size == 1 or self.group_ranks == 1:
+            return size
+        together = self.group_ranks
+        if not together and values is not None:
+            together = choose_group_ranks(len(values), size, getattr(self.fitness, "parallel_share", 0.0))
+        return int(self.comm.broadcast(max(1, size // max(together, 1))))
+
+    def _form_groups(self, workers: int) -> None:
+        """Split the ranks into groups whose sizes differ by at most one; a split is made once and kept."""
+        self.workers = workers
+        if workers not in self._groups:
+            self._groups[workers] = self.comm.split(self.comm.rank * workers // self.comm.size)
+        self._group = self._groups[workers]
+        in_group = getattr(self.fitness, "in_group", None)
+        if in_group is not None:
+            in_group(self._group)
+
+    def _dealt(self, values: NDArray[np.float64] | None, workers: int) -> NDArray[np.float64] | None:
+        """Return the rows with their index in front, as many for every rank: longest first, to group leaders alone."""
         if values is None:
             return None
-        order = np.concatenate([np.arange(rank, len(values), self.comm.size) for rank in range(self.comm.size)])
-        return np.column_stack([order.astype(np.float64), values[order]])
+        size = self.comm.size
+        leaders = [-(-worker * size // workers) for worker in range(workers)]
+        table = padded(deal(self.cost.predict(values), workers), leaders, size).ravel()
+        rows = np.full((len(table), 1 + values.shape[1]), NOTHING)
+        taken = table >= 0
+        rows[taken] = np.column_stack([table[taken].astype(np.float64), values[table[taken]]])
+        return rows
 
     def _evaluate_share(
-        self, share: NDArray[np.float64], total: int | None
+        self, share: NDArray[np.float64], total: int | None, generation: int, settled: int
     ) -> tuple[NDArray[np.float64], list[tuple[int, str]]]:
-        rows = np.full((len(share), len(COLUMNS)), np.nan)
-        rows[:, COLUMNS.index("index")] = share[:, 0]
+        share = self._group.broadcast(share[share[:, 0] != NOTHING])
+        leads = self._group.is_root
+        rows = np.full((len(share) if leads else 0, len(COLUMNS)), np.nan)
+        rows[:, COLUMNS.index("index")] = share[: len(rows), 0]
         rows[:, COLUMNS.index("rank")] = self.comm.rank
         rows[:, COLUMNS.index("status")] = PENDING
         reasons: list[tuple[int, str]] = []
+        journal = self.journal if leads else None
+        if journal is not None:
+            journal.begin(generation, settled)
         for place, (index, *values) in enumerate(share):
-            if signals.stop_requested():
+            if signals.stop_agreed(self._group):
                 break
-            found = self.fitness(self.space.named(np.array(values)))
+            found = self._evaluated(np.array(values), journal)
+            if not leads:
+                continue
             status = EVALUATED if found.reason is None else FAILED
             rows[place, 1:5] = found.fitness, found.error, found.accuracy, found.seconds
             rows[place, COLUMNS.index("status")] = status
@@ -95,10 +164,19 @@ class Evaluator:
                 self.advance((place + 1) * total // len(share) - place * total // len(share))
         return rows, reasons
 
+    def _evaluated(self, values: NDArray[np.float64], journal: Journal | None) -> Evaluation:
+        named = self.space.named(values)
+        if journal is None:
+            return self.fitness(named)
+        with journal.watched(values, ", ".join(f"{name} = {value}" for name, value in named.items())):
+            found = self.fitness(named)
+        journal.record(values, found)
+        return found
 
-def _in_order(gathered: NDArray[np.float64], reasons: dict[int, str]) -> list[Evaluation | None]:
+
+def _in_order(gathered: NDArray[np.float64], reasons: dict[int, str], count: int) -> list[Evaluation | None]:
     """Return the rows as evaluations in the order of their index."""
-    evaluations: list[Evaluation | None] = [None] * len(gathered)
+    evaluations: list[Evaluation | None] = [None] * count
     for index, fitness, error, accuracy, seconds, rank, status in gathered.tolist():
         if status != PENDING:
             found = Evaluation(fitness, error, accuracy, seconds, rank=int(rank))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,18 +17,29 @@ from rcdp_hpc.reservoir.reductions import check_length
 from rcdp_hpc.reservoir.ridge import GramSums, one_hot, solve
 from rcdp_hpc.reservoir.sequence import as_sequences, sequence_shape
 from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.search.candidate import Evaluation, judge
 from rcdp_hpc.search.data import FitnessData
+from rcdp_hpc.search.group import add_in_turn, by_leader, row_blocks, slab, stack_rows, together
+from rcdp_hpc.search.limits import Clock, estimated_bytes, refuse_too_large, time_limit
+from rcdp_hpc.search.matrices import MatrixCache, is_plain
 from rcdp_hpc.search.space import Values, with_values
+
+# A float64 rank-k update costs several times a float32 product of as many operations.
+DOUBLE_COST = 4.0
+Judged = tuple[float, float]
+Keep = Callable[[slice, torch.Tensor], None]
 
 
 class ReservoirFitness:
     """The fitness of a candidate (eq. 5, or the accuracy), a function of its values and the configuration alone.
 
     E is the mean over validation rows and classes of the squared difference between the readout's scores and
-    one-hot targets; with ``search.evaluation = "train"`` the scores are the class probabilities.
+    one-hot targets; with ``search.evaluation = "train"`` the scores are the class probabilities. With folds, E
+    and the accuracy are means over all rows that the folds hold out.
 
-    Thread counts decide the last digits: call it within `rcdp_hpc.runtime.threads.limit_threads`.
+    Thread counts decide the last digits: call it within `rcdp_hpc.runtime.threads.limit_threads`. The ranks of
+    a group call it together, and get the bits that one rank would.
 
     Parameters
     ----------
@@ -33,6 +47,8 @@ class ReservoirFitness:
         ``reservoir.kernel`` must be chosen already, not "auto".
     data : FitnessData
         The rows that candidates are fitted to and judged by.
+    memory : int, optional
+        Bytes that a candidate may need by estimate; default: any number.
 
     Raises
     ------
@@ -40,56 +56,172 @@ class ReservoirFitness:
         If the samples cannot drive the reservoir, or have fewer steps than states are to be kept.
     """
 
-    def __init__(self, config: Config, data: FitnessData) -> None:
-        self.config, self.data = config, data
-        steps, self.features = sequence_shape(data.x_train.shape[1:], config.reservoir.sequence)
-        check_length(config.reservoir, steps)
+    def __init__(self, config: Config, data: FitnessData, memory: int = sys.maxsize) -> None:
+        self.config, self.data, self.memory = config, data, memory
+        self.group: Communicator = SingleProcess()
+        self.cache = MatrixCache()
+        self.steps = self._features(config)[0]
+        self._divided = self._spent = 0.0
+
+    def in_group(self, group: Communicator) -> ReservoirFitness:
+        """Evaluate the next candidates together with the ranks of `group`; return this object."""
+        self.group = group
+        return self
+
+    @property
+    def parallel_share(self) -> float:
+        """The share of a candidate's time that a group divides, as measured so far."""
+        return self._divided / self._spent if self._spent else 0.8
 
     def __call__(self, values: Values) -> Evaluation:
         """Evaluate the candidate with these values."""
         density = float(values.get("density", self.config.reservoir.density))
         return judge(self.measure, values, self.config.search, density)
 
-    def measure(self, values: Values) -> tuple[float, float]:
+    def measure(self, values: Values) -> Judged:
         """Return the validation error E and the accuracy of the candidate with these values.
 
         Raises
         ------
         CandidateError
-            If its reservoir cannot be built or its readout cannot be fitted.
+            If its reservoir cannot be built, its readout cannot be fitted, or its time is up.
         """
-        chosen = with_values(self.config, values)
-        reservoir = Reservoir(chosen.reservoir, self.features, chosen.reservoir.kernel)
-        if chosen.search.evaluation == "ridge":
-            return self._by_ridge(reservoir)
-        return self._by_training(reservoir, chosen.training)
+        chosen, started = with_values(self.config, values), time.perf_counter()
+        divided = self._divided
+        with time_limit(chosen.search.candidate_seconds, alarm=self.group.size == 1) as clock:
+            reservoir = together(self.group, lambda: self._reservoir(chosen))
+            parts = self.data.folds or (self.data,)
+            judged = [self._judged(chosen, reservoir, part, clock) for part in parts]
+        # What a group divided would have taken one rank as much longer.
+        self._spent += time.perf_counter() - started + (self._divided - divided) * (1 - 1 / self.group.size)
+        if len(judged) == 1:
+            return judged[0]
+        rows = np.array([len(part.y_val) for part in parts], dtype=np.float64)
+        error, accuracy = (rows / rows.sum()) @ np.array(judged)
+        return float(error), float(accuracy)
 
-    def _by_ridge(self, reservoir: Reservoir) -> tuple[float, float]:
-        data = self.data
+    def _features(self, config: Config) -> tuple[int, int]:
+        steps, features = sequence_shape(self.data.x_train.shape[1:], config.reservoir.sequence)
+        check_length(config.reservoir, steps)
+        return steps, features
+
+    def _reservoir(self, chosen: Config) -> Reservoir:
+        features = self._features(chosen)[1]
+        rows = len(self.data.x_train) + len(self.data.x_val)
+        refuse_too_large(estimated_bytes(chosen, features, rows, self.data.classes), self.memory)
+        matrices = self.cache.matrices(chosen.reservoir, features) if is_plain(chosen.reservoir) else None
+        return Reservoir(chosen.reservoir, features, chosen.reservoir.kernel, matrices=matrices)
+
+    def _judged(self, chosen: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
+        if chosen.search.evaluation == "train":
+            return self._by_training(reservoir, data, chosen.training, clock)
+        if self.group.size > 1:
+            return self._by_ridge_in_group(reservoir, data, clock)
+        return self._by_ridge(reservoir, data, clock)
+
+    def _by_ridge(self, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
         sums = GramSums(reservoir.width, data.classes)
-        for rows, states in _states(reservoir, data.x_train, noisy=True):
+        for rows, states in self._states(reservoir, data.x_train, clock, noisy=True):
             sums.add(states, one_hot(data.y_train[rows], data.classes))
         readout = solve(sums, self.config.search.ridge_penalty)
-        scores = np.concatenate([readout.predict(states) for _, states in _states(reservoir, data.x_val)])
+        scores = np.concatenate([readout.predict(states) for _, states in self._states(reservoir, data.x_val, clock)])
         return judge_scores(scores, data.y_val)
 
-    def _by_training(self, reservoir: Reservoir, training: TrainingSection) -> tuple[float, float]:
+    def _by_ridge_in_group(self, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
+        """As `_by_ridge`: every rank computes the states of its slab, and the sums travel from slab to slab."""
+        group, place = self.group, self.group.size - 1 - self.group.rank  # rank 0 has the last slab: it solves
+        blocks = row_blocks(len(data.x_train), reservoir.batch_rows)
+        # Each slab is longer than the one before by what adding that one takes, so that no rank waits for the sums.
+        growth = 1 + DOUBLE_COST * reservoir.width**2 / (2 * self.steps * reservoir.nodes**2)
+        mine = slab(blocks, place, group.size, growth)
+        sums, found = together(
+            group,
+            lambda: (
+                GramSums(reservoir.width, data.classes),
+                list(self._states(reservoir, data.x_train, clock, mine, noisy=True)),
+            ),
+        )
+
+        def add(sums: GramSums) -> None:
+            for rows, states in found:
+                sums.add(states, one_hot(data.y_train[rows], data.classes))
+
+        add_in_turn(group, sums, add)
+        found.clear()
+        readout = by_leader(group, lambda: solve(sums, self.config.search.ridge_penalty))
+        blocks = slab(row_blocks(len(data.x_val), reservoir.batch_rows), group.rank, group.size)
+        parts = together(
+            group, lambda: [readout.predict(states) for _, states in self._states(reservoir, data.x_val, clock, blocks)]
+        )
+        none = np.empty((0, data.classes), dtype=np.float32)
+        scores = stack_rows(group, np.concatenate([none, *parts]))
+        return by_leader(group, lambda: judge_scores(_there(scores), data.y_val))
+
+    def _by_training(self, reservoir: Reservoir, data: FitnessData, training: TrainingSection, clock: Clock) -> Judged:
         from rcdp_hpc.training.readout import fit_readout
 
-        data = self.data
-        probabilities = fit_readout(
-            _all_states(reservoir, data.x_train, noisy=True),
-            torch.tensor(data.y_train, dtype=torch.int64),
-            _all_states(reservoir, data.x_val),
-            training=training,
-            classes=data.classes,
-            epochs=self.config.search.epochs,
-            seed=self.config.run.seed,
+        states = [
+            self._all_states(reservoir, data.x_train, clock, noisy=True),
+            self._all_states(reservoir, data.x_val, clock),
+        ]
+
+        def fit() -> Judged:
+            fitted, judged = (_there(found) for found in states)
+            probabilities = fit_readout(
+                fitted,
+                torch.tensor(data.y_train, dtype=torch.int64),
+                judged,
+                training=training,
+                classes=data.classes,
+                epochs=self.config.search.epochs,
+                seed=self.config.run.seed,
+            )
+            return judge_scores(probabilities, data.y_val)
+
+        return by_leader(self.group, fit) if self.group.size > 1 else fit()
+
+    def _states(
+        self,
+        reservoir: Reservoir,
+        x: NDArray[Any],
+        clock: Clock,
+        blocks: list[slice] | None = None,
+        noisy: bool = False,
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield rows and their states, in fixed blocks: all of them, or those given."""
+        section = reservoir.settings
+        for rows in row_blocks(len(x), reservoir.batch_rows) if blocks is None else blocks:
+            clock.check()
+            with self._measured():
+                block = x[rows].copy()  # the shared rows are read-only, which torch has no notion of
+                states = reservoir.states(as_sequences(block, section.sequence), noisy=noisy)
+            yield rows, states
+
+    def _all_states(
+        self, reservoir: Reservoir, x: NDArray[Any], clock: Clock, noisy: bool = False
+    ) -> torch.Tensor | None:
+        """Return the states of all rows, shape (rows, kept * nodes), on the rank that leads the group."""
+        if self.group.size == 1:
+            found = torch.empty((len(x), reservoir.width), dtype=reservoir.dtype)
+            for rows, states in self._states(reservoir, x, clock, noisy=noisy):
+                found[rows] = states
+            return found
+        mine = slab(row_blocks(len(x), reservoir.batch_rows), self.group.rank, self.group.size)
+        parts = together(
+            self.group, lambda: [states.float().numpy() for _, states in self._states(reservoir, x, clock, mine, noisy)]
         )
-        return judge_scores(probabilities, data.y_val)
+        none = np.empty((0, reservoir.width), dtype=np.float32)
+        stacked = stack_rows(self.group, np.concatenate([none, *parts]))
+        return None if stacked is None else torch.from_numpy(stacked).to(reservoir.dtype)
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._divided += (time.perf_counter() - started) * self.group.size
 
 
-def judge_scores(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[float, float]:
+def judge_scores(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> Judged:
     """Return the mean squared error against one-hot targets, and the accuracy.
 
     Parameters
@@ -102,18 +234,8 @@ def judge_scores(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> t
     return float(np.mean(np.square(difference))), float(np.mean(scores.argmax(axis=1) == labels))
 
 
-def _states(reservoir: Reservoir, x: NDArray[Any], noisy: bool = False) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield rows and their states, in fixed blocks."""
-    section = reservoir.settings
-    for start in range(0, len(x), reservoir.batch_rows):
-        rows = slice(start, min(start + reservoir.batch_rows, len(x)))
-        block = x[rows].copy()  # the shared rows are read-only, which torch has no notion of
-        yield rows, reservoir.states(as_sequences(block, section.sequence), noisy=noisy)
-
-
-def _all_states(reservoir: Reservoir, x: NDArray[Any], noisy: bool = False) -> torch.Tensor:
-    """Return the states of all rows, shape (rows, kept * nodes)."""
-    found = torch.empty((len(x), reservoir.width), dtype=reservoir.dtype)
-    for rows, states in _states(reservoir, x, noisy):
-        found[rows] = states
+def _there(found: Any) -> Any:
+    """Return what the leading rank has."""
+    if found is None:
+        raise AssertionError("only the leading rank has it")
     return found

@@ -19,8 +19,8 @@ from rcdp_hpc.config import (
 )
 from rcdp_hpc.errors import InputError
 
-Values = dict[str, float | int]
-READOUT_KEYS = ("learning_rate", "relu_slope", "hidden")
+Values = dict[str, float | int | str]
+READOUT_KEYS = ("learning_rate", "relu_slope", "hidden", "weight_decay")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Dimension:
         Bounds of the value, whole numbers where `integer` is set.
     log, integer : bool
         Searched as log10 of the value; rounded to whole numbers, halves up.
+    choices : tuple
+        What is chosen from; bounds and numbers are then places in it, from 0. Empty where there are bounds.
+    start : float or None
+        Value, or place among the choices, that the first candidate takes.
     """
 
     name: str
@@ -42,24 +46,36 @@ class Dimension:
     high: float
     log: bool
     integer: bool
+    choices: tuple[float | int | str, ...] = ()
+    start: float | None = None
 
     @property
     def lower(self) -> float:
-        """Lower bound in search coordinates."""
+        """Lower bound in search coordinates; choices have equal shares of [-1/2, n - 1/2]."""
+        if self.choices:
+            return -0.5
         return float(np.log10(self.low)) if self.log else self.low
 
     @property
     def upper(self) -> float:
         """Upper bound in search coordinates."""
+        if self.choices:
+            return self.high + 0.5
         return float(np.log10(self.high)) if self.log else self.high
 
     def decode(self, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
         """Turn search coordinates into values within the bounds."""
         inside = np.clip(coordinates, self.lower, self.upper)
         values = 10.0**inside if self.log else inside
-        if self.integer:
+        if self.integer or self.choices:
             values = np.floor(values + 0.5)
         return np.clip(values, self.low, self.high)
+
+    def named(self, value: float) -> float | int | str:
+        """Return a decoded number as the key takes it."""
+        if self.choices:
+            return self.choices[int(value)]
+        return int(value) if self.integer else float(value)
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ class Space:
         Parameters
         ----------
         section : SpaceSection
-        evaluation : {"ridge", "train"}
+        evaluation : {"ridge", "train", "function"}
             The setting ``search.evaluation``.
 
         Raises
@@ -114,6 +130,15 @@ class Space:
         """Upper bounds in search coordinates, shape (d,)."""
         return np.array([dimension.upper for dimension in self.dimensions])
 
+    @property
+    def start(self) -> NDArray[np.float64]:
+        """The point to start from in search coordinates, shape (d,); NaN where none is given."""
+        given = [
+            np.nan if dimension.start is None else np.log10(dimension.start) if dimension.log else dimension.start
+            for dimension in self.dimensions
+        ]
+        return np.array(given, dtype=np.float64)
+
     def decode_rows(self, positions: ArrayLike) -> NDArray[np.float64]:
         """Turn positions into values, both of shape (n, d)."""
         columns = np.asarray(positions, dtype=np.float64).T
@@ -123,10 +148,7 @@ class Space:
 
     def named(self, row: NDArray[np.float64]) -> Values:
         """Return one row of values, shape (d,), by name; whole numbers as int."""
-        return {
-            dimension.name: int(value) if dimension.integer else float(value)
-            for dimension, value in zip(self.dimensions, row, strict=True)
-        }
+        return {dimension.name: dimension.named(value) for dimension, value in zip(self.dimensions, row, strict=True)}
 
     def decode(self, position: ArrayLike) -> Values:
         """Return the values at a position, shape (d,), by name."""
@@ -150,13 +172,17 @@ def searched_space(search: SearchSection) -> Space:
 
 
 def _dimension(name: str, bounds: RangeSection, evaluation: str) -> Dimension:
-    if name in READOUT_KEYS and evaluation != "train":
+    if name in READOUT_KEYS and evaluation == "ridge":
         raise InputError(
             f"search.space.{name} has no meaning with search.evaluation = {evaluation!r}, where no readout is trained: "
             "set search.evaluation = 'train', or take it out"
         )
     owner: type[Section] = TrainingSection if name in READOUT_KEYS else ReservoirSection
     integer = bounds.integer or owner.model_fields[name].annotation is int
+    if bounds.choices is not None:
+        return _choice(owner, name, bounds.choices, bounds.start, integer)
+    if bounds.low is None or bounds.high is None or isinstance(bounds.start, str):  # the section lets none through
+        raise AssertionError(f"search.space.{name} has no bounds")
     low, high = bounds.low, bounds.high
     if integer:
         low, high = float(np.ceil(low)), float(np.floor(high))
@@ -166,16 +192,29 @@ def _dimension(name: str, bounds: RangeSection, evaluation: str) -> Dimension:
             )
     _check_bound(owner, name, "low", low, integer)
     _check_bound(owner, name, "high", high, integer)
-    return Dimension(name, low, high, bounds.log, integer)
+    return Dimension(name, low, high, bounds.log, integer, start=bounds.start)
 
 
-def _check_bound(owner: type[Section], name: str, side: str, value: float, integer: bool) -> None:
-    """Refuse a bound that would be refused as the value of its key."""
+def _choice(
+    owner: type[Section], name: str, choices: list[float | str], start: float | str | None, integer: bool
+) -> Dimension:
+    for choice in choices:
+        if integer and isinstance(choice, float) and choice != int(choice):
+            raise InputError(f"search.space.{name}: a choice = {choice:g} is no whole number")
+        _check_bound(owner, name, "a choice", choice, integer)
+    found = tuple(int(choice) if integer and isinstance(choice, float) else choice for choice in choices)
+    place = None if start is None else float(choices.index(start))
+    return Dimension(name, 0.0, len(found) - 1.0, False, False, found, place)
+
+
+def _check_bound(owner: type[Section], name: str, side: str, value: float | str, integer: bool) -> None:
+    """Refuse a bound or choice that would be refused as the value of its key."""
     try:
-        owner.model_validate({name: int(value) if integer else value})
+        owner.model_validate({name: int(value) if integer and not isinstance(value, str) else value})
     except ValidationError as error:
         section = "training" if owner is TrainingSection else "reservoir"
         problem = error.errors()[0]["msg"].lower()
+        shown = repr(value) if isinstance(value, str) else f"{value:g}"
         raise InputError(
-            f"search.space.{name}: {side} = {value:g} is not accepted as {section}.{name} ({problem})"
+            f"search.space.{name}: {side} = {shown} is not accepted as {section}.{name} ({problem})"
         ) from None

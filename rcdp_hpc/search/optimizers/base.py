@@ -29,6 +29,9 @@ class Optimizer(ABC):
         Generations T; N · T positions are evaluated in all.
     seed : int
         Seed of every random number.
+    start : array_like, shape (d,), optional
+        Takes the place of the first position of generation 1, as a point to start from; NaN leaves a coordinate
+        as it was drawn.
 
     Attributes
     ----------
@@ -36,7 +39,15 @@ class Optimizer(ABC):
         Number of the generation that `ask` returns, from 1; T + 1 once all are told.
     """
 
-    def __init__(self, lower: ArrayLike, upper: ArrayLike, population: int, generations: int, seed: int) -> None:
+    def __init__(
+        self,
+        lower: ArrayLike,
+        upper: ArrayLike,
+        population: int,
+        generations: int,
+        seed: int,
+        start: ArrayLike | None = None,
+    ) -> None:
         self.lower = np.array(lower, dtype=np.float64, ndmin=1)
         self.upper = np.array(upper, dtype=np.float64, ndmin=1)
         if self.lower.ndim != 1 or self.lower.shape != self.upper.shape or self.lower.size == 0:
@@ -46,6 +57,9 @@ class Optimizer(ABC):
         if population < 1 or generations < 1 or seed < 0:
             raise ValueError("population and generations must be at least 1, seed at least 0")
         self.population, self.generations, self.seed = population, generations, seed
+        self.start = np.full(self.lower.shape, np.nan) if start is None else np.array(start, dtype=np.float64, ndmin=1)
+        if self.start.shape != self.lower.shape or np.isinf(self.start).any():
+            raise ValueError("start must be a vector as long as the bounds, without infinities")
         self.generation = 1
 
     @property
@@ -83,10 +97,23 @@ class Optimizer(ABC):
         The raw output of PCG64 is used, which NumPy keeps over its versions; with this conversion it equals
         ``Generator(PCG64(SeedSequence([seed, generation]))).random((N, d))``.
         """
+        return self.numbers(generation, self.population * self.lower.size).reshape(self.population, -1)
+
+    def numbers(self, generation: int, count: int) -> NDArray[np.float64]:
+        """Return the first `count` numbers in [0, 1) of a generation, shape (count,); `draws` are the first of them."""
         stream = np.random.PCG64(np.random.SeedSequence([self.seed, generation]))
-        raw = stream.random_raw(self.population * self.lower.size)
-        mantissas = (raw >> np.uint64(11)).astype(np.float64)
-        return mantissas.reshape(self.population, self.lower.size) * 2.0**-53
+        raw = stream.random_raw(count)
+        return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+    def first(self) -> Positions:
+        """Return the positions of generation 1: uniform in the box, the point to start from in front, shape (N, d)."""
+        positions = self.uniform(1)
+        positions[0] = self.with_start(positions[0])
+        return positions
+
+    def with_start(self, position: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a position, shape (d,), with the coordinates that the point to start from gives."""
+        return np.where(np.isnan(self.start), position, np.clip(self.start, self.lower, self.upper))
 
     def uniform(self, generation: int) -> Positions:
         """Return positions drawn uniformly from the box, shape (N, d)."""

@@ -34,9 +34,17 @@ class MothFlame(Optimizer):
     before moths. Parameters are those of `Optimizer`.
     """
 
-    def __init__(self, lower: ArrayLike, upper: ArrayLike, population: int, generations: int, seed: int) -> None:
-        super().__init__(lower, upper, population, generations, seed)
-        self.moths = self.uniform(1)
+    def __init__(
+        self,
+        lower: ArrayLike,
+        upper: ArrayLike,
+        population: int,
+        generations: int,
+        seed: int,
+        start: ArrayLike | None = None,
+    ) -> None:
+        super().__init__(lower, upper, population, generations, seed, start)
+        self.moths = self.first()
         self.flames: Positions = self.moths.copy()
         self.flame_costs: Costs = np.full(population, np.inf)
 

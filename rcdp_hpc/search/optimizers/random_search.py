@@ -14,14 +14,22 @@ from rcdp_hpc.search.optimizers.base import Optimizer, Positions
 class RandomSearch(Optimizer):
     """N positions uniform in the box each generation, whatever the costs. Parameters are those of `Optimizer`."""
 
-    def __init__(self, lower: ArrayLike, upper: ArrayLike, population: int, generations: int, seed: int) -> None:
-        super().__init__(lower, upper, population, generations, seed)
-        self.best_position = self.uniform(1)[0]
+    def __init__(
+        self,
+        lower: ArrayLike,
+        upper: ArrayLike,
+        population: int,
+        generations: int,
+        seed: int,
+        start: ArrayLike | None = None,
+    ) -> None:
+        super().__init__(lower, upper, population, generations, seed, start)
+        self.best_position = self.ask()[0]
         self.best_cost = np.inf
 
     def ask(self) -> Positions:
         """Return the positions of this generation, shape (N, d)."""
-        return self.uniform(self.generation)
+        return self.first() if self.generation == 1 else self.uniform(self.generation)
 
     def tell(self, costs: ArrayLike) -> None:
         """Take the costs, shape (N,), and keep the best."""

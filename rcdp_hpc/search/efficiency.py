@@ -1,0 +1,87 @@
+"""How well the ranks were used, generation by generation: RUN/search/generations.jsonl."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rcdp_hpc.runtime.files import os_errors_explained
+
+NAME = "generations.jsonl"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """One generation, or what a job did of it.
+
+    Attributes
+    ----------
+    generation : int
+        From 1.
+    candidates : int
+        Evaluated in it.
+    ranks, workers : int
+        Ranks of the job, and groups that they worked in.
+    wall, busy, slowest : float
+        Seconds of the generation; of all ranks' evaluations together; of the worker that was done last.
+    """
+
+    generation: int
+    candidates: int
+    ranks: int
+    workers: int
+    wall: float
+    busy: float
+    slowest: float
+
+    @property
+    def efficiency(self) -> float:
+        """Busy time over wall time times ranks."""
+        return self.busy / (self.wall * self.ranks) if self.wall > 0 else 0.0
+
+    @property
+    def overhead(self) -> float:
+        """Share of the wall time in which no rank evaluated: rank 0's own work and all communication."""
+        return max(0.0, 1 - self.slowest / self.wall) if self.wall > 0 else 0.0
+
+    def words(self) -> str:
+        """Return a few words for progress lines."""
+        rate = self.candidates / self.wall if self.wall > 0 else 0.0
+        return f"{rate:.3g} candidates/s, efficiency {self.efficiency:.0%}"
+
+
+def append_usage(folder: Path, usage: Usage) -> None:
+    """Add a line to generations.jsonl; it is for people and the report, and nothing depends on it."""
+    path = folder / NAME
+    with os_errors_explained(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(usage)) + "\n")
+
+
+def read_usage(folder: Path) -> list[Usage]:
+    """Return the lines of generations.jsonl that are whole; empty where there is no such file."""
+    path, found = folder / NAME, []
+    if not path.exists():
+        return []
+    with os_errors_explained(path):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    for line in text.splitlines():
+        try:
+            tree: dict[str, Any] = json.loads(line)
+            found.append(Usage(**tree))
+        except (json.JSONDecodeError, TypeError):
+            continue
+    return found
+
+
+def time_left(seconds: float) -> str:
+    """Return seconds in the unit that people read."""
+    if not math.isfinite(seconds):
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s left"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min left"
+    return f"{seconds / 3600:.1f} h left"

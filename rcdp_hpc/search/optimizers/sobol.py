@@ -1,0 +1,54 @@
+"""Sobol search: the quasi-random floor.
+
+I. M. Sobol, "On the distribution of points in a cube and the approximate evaluation of integrals", USSR
+Computational Mathematics and Mathematical Physics 7 (1967) 86-112; direction numbers of S. Joe, F. Y. Kuo, SIAM
+Journal on Scientific Computing 30 (2008) 2635-2654, as SciPy has them.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from scipy.stats import qmc
+
+from rcdp_hpc.search.optimizers.base import Costs, Positions
+from rcdp_hpc.search.optimizers.population import PopulationOptimizer
+
+BITS = 30
+
+
+class Sobol(PopulationOptimizer):
+    """Generation l takes points (l - 1)·N to l·N - 1 of one Sobol sequence, whatever the costs.
+
+    The sequence is shifted digitally (exclusive or) by numbers drawn from the seed, so that seeds differ and the
+    net stays a net; every point is moved to the middle of its cell, 2^-31 from its corner. Parameters are
+    those of `Optimizer`.
+    """
+
+    def first(self) -> Positions:
+        """Return the points of generation 1, the point to start from in place of the first, shape (N, d)."""
+        points = self._points()
+        points[0] = self.with_start(points[0])
+        return points
+
+    def moved(self, costs: Costs) -> Positions:
+        """Return the next N points, shape (N, d)."""
+        return self._points()
+
+    def _points(self) -> Positions:
+        sequence = qmc.Sobol(self.lower.size, scramble=False, bits=BITS)
+        if self.generation > 1:
+            sequence.fast_forward((self.generation - 1) * self.population)
+        cells = (_without_warning(sequence, self.population) * 2.0**BITS).astype(np.int64)
+        shift = (self.numbers(1, self.lower.size) * 2.0**BITS).astype(np.int64)
+        share = ((cells ^ shift) + 0.5) * 2.0**-BITS
+        return np.clip(self.lower + share * (self.upper - self.lower), self.lower, self.upper)
+
+
+def _without_warning(sequence: qmc.Sobol, count: int) -> Positions:
+    """Draw points; SciPy warns where their number is no power of 2, which a search's seldom is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        points: Positions = sequence.random(count)
+    return points

@@ -1,0 +1,98 @@
+"""A search over small reservoirs, run as a program over real ranks: groups must not change a bit."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from rcdp_hpc.config import Config, parse_config
+from rcdp_hpc.errors import StoppedError
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.collective import run_on_root
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.search.data import FitnessData
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.fitness import ReservoirFitness
+
+
+def small_config(**search: object) -> Config:
+    """Return a configuration of a small reservoir and few candidates, some of which fail."""
+    tree = {
+        "run": {"seed": 5, "progress": False},
+        "reservoir": {"nodes": 40, "kernel": "dense-fp32", "batch_rows": 32, "states": 2},
+        "search": {
+            "population": 5,
+            "generations": 3,
+            "epochs": 2,
+            "space": {
+                "density": {"low": 0.0003, "high": 0.5, "log": True},
+                "leak": {"low": 0.2, "high": 1.0},
+                "activation": {"choices": ["tanh", "sigmoid"]},
+            },
+            **search,
+        },
+        "training": {"outputs": 8, "hidden": 8, "batch": 32},
+    }
+    return parse_config(tree, "(of a test)")
+
+
+def small_data() -> FitnessData:
+    """Return rows that need no file: noisy ramps of four slopes."""
+    generator = np.random.default_rng(3)
+    y = np.arange(400) % 4
+    ramp = np.linspace(-1, 1, 6)[None, :, None] * (y[:, None, None] - 1.5)
+    x = (ramp + generator.normal(0, 0.4, (400, 6, 5))).astype(np.float32)
+    return FitnessData(x[:300], y[:300], x[300:], y[300:], 4)
+
+
+class Interrupted(ReservoirFitness):
+    """Is asked to stop at a call of the given number."""
+
+    def __init__(self, config: Config, data: FitnessData, call: int) -> None:
+        super().__init__(config, data)
+        self.call, self.calls = call, 0
+
+    def __call__(self, values):
+        self.calls += 1
+        if self.calls == self.call:
+            signals._remember(signal.SIGUSR1, None)
+        return super().__call__(values)
+
+
+def search(comm: Communicator, ranks: int, group_ranks: int, folder: Path, evaluation: str, call: int = 0) -> None:
+    """Search on the first `ranks` ranks, the last of which may be asked to stop; the others wait."""
+    part = comm.split(int(comm.rank < ranks))
+    if comm.rank < ranks:
+        config = small_config(group_ranks=group_ranks, evaluation=evaluation)
+        last = comm.rank == ranks - 1
+        fitness = Interrupted(config, small_data(), call if last else 0)
+        try:
+            run_search(config, part, fitness, folder)
+        except StoppedError:
+            assert call
+            signals.forget()
+        else:
+            assert not call
+    run_on_root(comm, lambda: None)
+
+
+def main() -> int:
+    """Run: folder."""
+    from rcdp_hpc.runtime.world import connect
+
+    folder, comm = Path(sys.argv[1]), connect()
+    signals.install()
+    for ranks, group_ranks in ((1, 1), (2, 2), (3, 0), (4, 2), (7, 3), (7, 1)):
+        search(comm, ranks, group_ranks, folder / f"ridge-{ranks}-{group_ranks}", "ridge")
+    stopped = folder / "train-stopped-in-a-group-and-resumed"
+    search(comm, 3, 3, stopped, "train", 7)
+    search(comm, 4, 2, stopped, "train", 1)
+    search(comm, 2, 1, stopped, "train")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Each thing a user can get wrong with a search, and what is said."""
+
+from __future__ import annotations
+
+import pytest
+from search.cheap import CheapFitness, cheap_config
+
+from rcdp_hpc.config import parse_config
+from rcdp_hpc.errors import DataDamagedError, InputError, StoppedError
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.history import read_history
+from rcdp_hpc.search.space import searched_space
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"population": 1}, r"search\.population = 1: input should be greater than or equal to 2"),
+        ({"optimizer": "gradient"}, r"search\.optimizer = 'gradient'.*'mfo', 'woa'"),
+        ({"space": {"leak": {"low": 0.9, "high": 0.1}}}, r"low = 0\.9 must be below high = 0\.1"),
+        ({"space": {"leak": {"low": 0.1}}}, "low and high are needed, or choices"),
+        ({"space": {"leak": {"low": 0.1, "high": 0.9, "start": 1.0}}}, r"start = 1\.0 must lie between low = 0\.1"),
+        ({"space": {"leak": {"low": 0.1, "high": 0.9, "start": "x"}}}, "start = 'x' must lie between"),
+        ({"space": {"leak": {"choices": [0.5]}}}, "must be two or more different values"),
+        ({"space": {"leak": {"choices": [0.5, 0.5]}}}, "must be two or more different values"),
+        ({"space": {"leak": {"choices": [0.5, 0.6], "log": True}}}, "choices exclude low, high, log and integer"),
+        ({"space": {"leak": {"choices": [0.5, 0.6], "start": 0.7}}}, r"start = 0\.7 is not among the choices"),
+    ],
+)
+def test_settings_refused_when_read(settings, message):
+    tree = {"search": {"space": {"density": {"low": 0.1, "high": 0.2}}, **settings}}
+    with pytest.raises(InputError, match=message):
+        parse_config(tree, "(of a test)")
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({}, "search.space is empty"),
+        ({"activation": {"choices": ["tanh", "step"]}}, r"search.space.activation: a choice = 'step' is not accepted"),
+        ({"hidden": {"choices": [8, 8.5]}}, r"search.space.hidden: a choice = 8.5 is no whole number"),
+        ({"leak": {"choices": [0.5, 7]}}, r"search.space.leak: a choice = 7 is not accepted"),
+        ({"weight_scale": {"low": 0.1, "high": 0.2}}, "needs reservoir.scaling"),
+    ],
+)
+def test_spaces_refused(space, message):
+    with pytest.raises(InputError, match=message):
+        searched_space(cheap_config(space=space, evaluation="train").search)
+
+
+def test_choices_and_start_are_decoded():
+    space = searched_space(
+        cheap_config(
+            evaluation="train",
+            space={
+                "density": {"low": 0.01, "high": 1.0, "log": True, "start": 0.1},
+                "activation": {"choices": ["tanh", "sigmoid"], "start": "sigmoid"},
+                "hidden": {"choices": [8, 16, 64]},
+            },
+        ).search
+    )
+    assert space.decode([-1, 1.49, -0.5]) == {"density": pytest.approx(0.1), "activation": "sigmoid", "hidden": 8}
+    assert space.decode([-1, 0.49, 2.5]) == {"density": pytest.approx(0.1), "activation": "tanh", "hidden": 64}
+    assert isinstance(space.decode([-1, 0, 1])["hidden"], int)
+    assert space.start.tolist()[:2] == [-1, 1]
+
+
+def stopped(folder, **settings):
+    config = cheap_config(**settings)
+    fitness = CheapFitness(config)
+
+    def stopping(values):
+        if fitness.calls == 16:
+            signals._received.append(10)
+        return fitness(values)
+
+    with pytest.raises(StoppedError):
+        run_search(config, SingleProcess(), stopping, folder)
+    signals.forget()
+
+
+def test_a_checkpoint_from_another_space_is_refused_and_both_are_named(tmp_path):
+    stopped(tmp_path)
+    space = {"density": {"low": 0.02, "high": 0.5}, "leak": {"low": 0.1, "high": 1.0}}
+    with pytest.raises(InputError) as refused:
+        run_search(cheap_config(space=space), SingleProcess(), None, tmp_path)
+    assert "search.space.density.low (0.01 -> 0.02)" in str(refused.value)
+    assert "search.space.input_scaling.high (10.0 -> not set)" in str(refused.value)
+
+
+def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path):
+    stopped(tmp_path)
+    with pytest.raises(InputError, match=r"search\.optimizer \(MothFlame -> ParticleSwarm\)"):
+        run_search(cheap_config(optimizer="pso"), SingleProcess(), None, tmp_path)
+
+
+def test_a_history_cut_short_in_its_last_line(tmp_path):
+    stopped(tmp_path)
+    path = tmp_path / "history.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with pytest.raises(DataDamagedError, match=r"line \d+ is not valid JSON; the file was cut short"):
+        read_history(path)
+    config = cheap_config()
+    run_search(config, SingleProcess(), CheapFitness(config), tmp_path)  # the checkpoint before it knows what to do
+    assert path.read_bytes()[: len(whole) - 400] == whole[:-400]
+    assert len(read_history(path)) == 42
+
+
+def test_a_line_begun_after_the_checkpoint_is_dropped(tmp_path):
+    stopped(tmp_path)
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"generation": 3, "cand')
+    config = cheap_config()
+    run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
+    assert len(read_history(tmp_path / "history.jsonl")) == 42
+
+
+def test_improvements_of_another_optimiser_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"search.improvements = \['levy'\] belong to search.optimizer = 'mfo'"):
+        run_search(cheap_config(optimizer="ga", improvements=["levy"]), SingleProcess(), None, tmp_path)
+    config = cheap_config(improvements=["opposition", "restart"])
+    assert run_search(config, SingleProcess(), CheapFitness(config), tmp_path / "mfo").evaluations > 0
+
+
+@pytest.mark.parametrize("optimizer", ["woa", "avoa", "pso", "ga", "random", "sobol"])
+def test_every_optimiser_searches_stops_and_goes_on_to_the_same_end(tmp_path, optimizer):
+    config = cheap_config(optimizer=optimizer)
+    straight = run_search(config, SingleProcess(), CheapFitness(config), tmp_path / "straight")
+    stopped(tmp_path / "stopped", optimizer=optimizer)
+    resumed = run_search(config, SingleProcess(), CheapFitness(config), tmp_path / "stopped")
+    assert (resumed.values, resumed.fitness) == (straight.values, straight.fitness)
+    lines = [
+        [{**line, "timing": None} for line in read_history(tmp_path / name / "history.jsonl")]
+        for name in ("straight", "stopped")
+    ]
+    assert lines[0] == lines[1]

@@ -1,0 +1,120 @@
+"""Groups of ranks: the same bits as one rank, whatever is divided and however."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from launch import REPOSITORY, run_ranks
+from search.grouped import small_config, small_data
+from search.outcome import outcome
+from search.ranks import Ranks
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.evaluator import Evaluator
+from rcdp_hpc.search.fitness import ReservoirFitness
+from rcdp_hpc.search.group import row_blocks, slab
+from rcdp_hpc.search.space import searched_space
+
+GROUPED = [sys.executable, str(REPOSITORY / "tests" / "search" / "grouped.py")]
+VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with limit_threads(1):
+        yield
+
+
+def bits(found) -> tuple:
+    return repr(
+        (found.fitness, found.error, found.accuracy)
+    ), found.reason  # repr: NaN equals NaN, and every bit counts
+
+
+def test_slabs_are_consecutive_and_grow():
+    blocks = row_blocks(1000, 32)
+    assert blocks[0] == slice(0, 32)
+    assert blocks[-1] == slice(992, 1000)
+    for size in (1, 2, 3, 7, 50):
+        for growth in (1.0, 1.3):
+            parts = [slab(blocks, place, size, growth) for place in range(size)]
+            assert [block for part in parts for block in part] == blocks
+    assert len(slab(blocks, 0, 2, 1.5)) < len(slab(blocks, 1, 2, 1.5))
+
+
+@pytest.mark.parametrize("evaluation", ["ridge", "train"])
+@pytest.mark.parametrize("size", [2, 3, 4, 7, 13])
+def test_a_group_gives_the_bits_of_one_rank(size, evaluation):
+    config, data = small_config(evaluation=evaluation), small_data()
+    alone = bits(ReservoirFitness(config, data)(VALUES))
+    assert alone[-1] is None
+
+    def work(comm):
+        return bits(ReservoirFitness(config, data).in_group(comm)(VALUES))
+
+    assert Ranks(size).run(work) == [alone] * size
+
+
+@pytest.mark.parametrize("values", [{**VALUES, "density": 0.0004}, {**VALUES, "density": 1e-9}])
+def test_a_failing_candidate_fails_alike_on_all_ranks(values):
+    config, data = small_config(), small_data()
+    alone = bits(ReservoirFitness(config, data)(values))
+    assert alone[-1]
+    found = Ranks(3).run(lambda comm: bits(ReservoirFitness(config, data).in_group(comm)(values))[-1])
+    assert found == [alone[-1]] * 3
+
+
+def test_rows_that_are_not_finite_in_one_slab_fail_alike():
+    config, data = small_config(), small_data()
+    data.x_train[290] = np.nan
+    alone = bits(ReservoirFitness(config, data)(VALUES))
+    assert "not finite" in alone[-1]
+    found = Ranks(4).run(lambda comm: bits(ReservoirFitness(config, data).in_group(comm)(VALUES))[-1])
+    assert found == [alone[-1]] * 4
+
+
+@pytest.mark.parametrize(("size", "group_ranks"), [(2, 2), (3, 2), (4, 2), (7, 3), (7, 0), (4, 1), (5, 5)])
+def test_evaluations_do_not_depend_on_ranks_or_groups(size, group_ranks):
+    config, data = small_config(), small_data()
+    space = searched_space(config.search)
+    values = np.array([[0.1, 0.5, 0], [0.4, 0.9, 1], [0.0004, 0.9, 0]])
+    alone = [
+        bits(found) for found in Evaluator(SingleProcess(), ReservoirFitness(config, data), space).evaluate(values)
+    ]
+
+    def work(comm):
+        evaluator = Evaluator(comm, ReservoirFitness(config, data), space, group_ranks=group_ranks)
+        found = evaluator.evaluate(values if comm.is_root else None)
+        return evaluator.workers, found and [bits(one) for one in found]
+
+    (workers, found), *_ = Ranks(size).run(work)
+    assert found == alone
+    if group_ranks:
+        assert workers == max(1, size // group_ranks)
+    else:
+        assert workers == 3  # more ranks than candidates: 7 ranks make 3 groups
+
+
+def test_more_ranks_per_group_than_ranks_is_refused(tmp_path):
+    config = small_config(group_ranks=2)
+    with pytest.raises(InputError, match=r"search.group_ranks = 2 is more than the 1 ranks"):
+        run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path)
+
+
+@pytest.mark.mpi
+def test_trajectories_of_real_ranks_and_groups(tmp_path):
+    """One launch of 7 ranks; the first 1, 2, 3, 4 and 7 of them search, grouped and not, stopped and resumed."""
+    for evaluation in ("ridge", "train"):
+        config = small_config(evaluation=evaluation)
+        run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path / evaluation)
+    done = run_ranks(7, [*GROUPED, str(tmp_path / "ranks")], timeout=120)
+    assert done.returncode == 0, done.stdout
+    folders = sorted((tmp_path / "ranks").iterdir())
+    assert len(folders) == 7
+    for folder in folders:
+        assert outcome(folder) == outcome(tmp_path / folder.name.split("-")[0]), folder.name

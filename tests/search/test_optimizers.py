@@ -1,0 +1,275 @@
+"""Every optimiser against steps worked out by hand, and what all of them must keep."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rcdp_hpc.search.optimizers import (
+    OPTIMIZERS,
+    Genetic,
+    ImprovedMothFlame,
+    MothFlame,
+    ParticleSwarm,
+    Sobol,
+    Vultures,
+    Whale,
+)
+
+ALL = list(OPTIMIZERS.values())
+
+
+class Improved(ImprovedMothFlame):
+    """With all its changes."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments, improvements=["opposition", "levy", "restart"])
+
+
+ALL.append(Improved)
+PLACES = [0.7, 0.4, 0.9]  # of [-10, 10]: 4, -2 and 8
+
+
+def given(kind, numbers, *arguments):
+    """Return an optimiser whose random numbers are given, by generation."""
+
+    class Given(kind):
+        def numbers(self, generation: int, count: int) -> np.ndarray:
+            found = np.array(numbers[generation - 1], dtype=np.float64)
+            assert found.size >= count
+            return found[:count]
+
+    return Given(*arguments)
+
+
+def squares(x: np.ndarray) -> np.ndarray:
+    return np.square(x).sum(axis=1)
+
+
+def step(search) -> np.ndarray:
+    search.tell(squares(search.ask()))
+    return search.ask()[:, 0]
+
+
+def test_whales_explore_encircle_and_spiral():
+    # a = 2 in the first move. Whale 1 (4): A = 2·2·0.25 - 2 = -1, so it follows whale number floor(0.9·3) = 2, at 8:
+    # C = 1.5, D = |12 - 4| = 8, 8 + 8 = 16, clipped. Whale 2 (-2): A = 0, so it stays on X* = -2.
+    # Whale 3 (8): p = 0.8, u = -1/2: 10·e^(-1/2)·cos(-pi) - 2.
+    numbers = [PLACES, [0.25, 0.5, 0.0, 0.75, 0.5, 0.0, 0.3, 0.3, 0.8, 0.0, 0.0, 0.25, 0.9, 0.0, 0.0]]
+    moved = step(given(Whale, numbers, -10, 10, 3, 2, 0))
+    np.testing.assert_allclose(moved, [10, -2, -10 * math.exp(-0.5) - 2], rtol=1e-14)
+
+
+def test_whales_encircle_with_the_coefficient_of_the_second_move():
+    # a = 2 - 2·1/4 = 1.5: A = 2·1.5·0.75 - 1.5 = 0.75, C = 1: D = |X* - X|.
+    still = [0.5, 0.5, 0.5, 0.5, 0.3, 0.3, 0.0, 0.0, 0.0, 0.0]  # A = 0: both go to X* = -2
+    numbers = [[0.7, 0.4], still, [0.75, 0.5, 0.5, 0.5, 0.3, 0.3, 0.0, 0.0, 0.0, 0.0]]
+    search = given(Whale, numbers, -10, 10, 2, 4, 0)
+    np.testing.assert_allclose(step(search), [-2, -2])
+    search.positions[0] = 1.0
+    np.testing.assert_allclose(step(search), [1.0, 1.0])  # the new best is 1; whale 2 goes to it with A = 0
+
+
+def test_particles_move_with_inertia_and_pull():
+    # Generation 1: x = 4, -2; v = 0 and (2·0.6 - 1)·10 = 2. w = 0.9, g = -2.
+    # Particle 1: v = 2·0.25·(-2 - 4) = -3, x = 1. Particle 2: v = 0.9·2, x = -0.2.
+    # Generation 2: w = 0.4, g = -0.2. Particle 1: 0.4·(-3) + 2·0.5·(-0.2 - 1) = -2.4, x = -1.4. Particle 2: 0.72.
+    numbers = [[0.7, 0.4, 0.5, 0.6], [0.9, 0.9, 0.25, 0.25], [0.5, 0.5, 0.5, 0.5]]
+    search = given(ParticleSwarm, numbers, -10, 10, 2, 3, 0)
+    np.testing.assert_allclose(step(search), [1, -0.2], rtol=1e-13)
+    np.testing.assert_allclose(step(search), [-1.4, 0.52], rtol=1e-13)
+
+
+def test_particles_remember_their_own_best_and_their_fastest():
+    numbers = [[0.7, 0.4, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]]
+    search = given(ParticleSwarm, numbers, -10, 10, 2, 3, 0)  # v = 10 and -10
+    np.testing.assert_allclose(step(search), [10, -10])  # 4 + 9 and -2 - 9, clipped
+    # own bests stay at 4 and -2: v = 0.4·9 + 2·(4 - 10) = -8.4 and 0.4·(-9) + 2·8 = 12.4, held at 10
+    np.testing.assert_allclose(step(search), [1.6, 0.0], atol=1e-13)
+
+
+def test_children_of_two_parents():
+    # Tournaments: 1 against 2 (2 wins: -2) and 1 against 1 (4). beta = (2·0.5^17)^(1/16) = 1/2: 1 -+ 1.5.
+    # Mutation of child 2: (2·0.5^22)^(1/21) - 1 = -1/2 of the width 20. Child 1 gives way to the best.
+    numbers = [[0.7, 0.4], [0.0, 0.9, 0.0, 0.1, 0.5, 0.5**17, 0.2, 0.5, 0.5, 0.5, 0.5**22]]
+    np.testing.assert_allclose(step(given(Genetic, numbers, -10, 10, 2, 2, 0)), [-2, 2.5 - 10], rtol=1e-13)
+    # Without crossover (chance 0.95) and mutation (1/2 moves by 0) the second child is the second parent.
+    numbers[1][4], numbers[1][-1] = 0.95, 0.5
+    np.testing.assert_allclose(step(given(Genetic, numbers, -10, 10, 2, 2, 0)), [-2, 4], rtol=1e-13)
+
+
+def vulture_numbers(**columns: list[float]) -> list[list[float]]:
+    """Return the numbers of generation 2 of three vultures on one dimension."""
+    names = [
+        "wheel",
+        "h",
+        "z",
+        "rand1",
+        "rand2",
+        "rand3",
+        "rand4",
+        "rand5",
+        "rand6",
+        "choice",
+        "x",
+        "u1",
+        "u2",
+        "v1",
+        "v2",
+    ]
+    return [PLACES, [number for name in names for number in columns.get(name, [0.5, 0.5, 0.5])]]
+
+
+def test_vultures_by_their_first_choices():
+    # After generation 1 of 2, with h = 0: F = (2·rand1 + 1)·z/2 = 1.25, 0.75 and 0.25. Best -2, second 4.
+    numbers = vulture_numbers(
+        wheel=[0.5, 0.9, 0.5], z=[1, 1, 0.75], rand1=[0.75, 0.25, 0], rand4=[0, 0.25, 0], choice=[0.5, 0.3, 0.2]
+    )
+    moved = step(given(Vultures, numbers, -10, 10, 3, 2, 0))
+    first = -2 - abs(-2 - 4) * 1.25  # eq. 6
+    second = abs(4 + 2) * (0.75 + 0.25) - (4 + 2)  # eq. 10
+    third = (-2 - (-2 * 8) / (-2 - 64) * 0.25 + 4 - (4 * 8) / (4 - 64) * 0.25) / 2  # eq. 16
+    np.testing.assert_allclose(moved, [first, second, third], rtol=1e-13, atol=1e-13)
+
+
+def test_vultures_by_their_second_choices():
+    u = 1 - math.exp(-0.5)  # a normal number of 1 where the angle is 0
+    numbers = vulture_numbers(
+        wheel=[0.5, 0.9, 0.5], z=[1, 1, 0.75], rand1=[0.75, 0.25, 0], rand3=[0.25] * 3, rand6=[0.25] * 3,
+        choice=[0.9, 0.9, 0.9], u1=[u] * 3, u2=[0] * 3, v1=[u] * 3, v2=[0] * 3,
+    )  # fmt: skip
+    moved = step(given(Vultures, numbers, -10, 10, 3, 2, 0))
+    first = -2 - 1.25 + 0.5 * (20 * 0.25 - 10)  # eq. 8
+    second = 4 - 4 * -2 / (2 * math.pi) * (0.5 * math.cos(-2) + 0.25 * math.sin(-2))  # eq. 13
+    third = -2 - 10 * 0.25 * 0.01 * 0.6965745  # eq. 17, sigma of beta = 1.5 from tables
+    np.testing.assert_allclose(moved, [first, second, third], rtol=1e-7)
+
+
+def test_the_hunger_of_vultures_leans():
+    # h = 2·1 (from 1.0), f = 1/2: t = 2·(sin^2.5(pi/4) + cos(pi/4) - 1) = 0.25510998; z = 0 leaves F = t < 1/2.
+    numbers = vulture_numbers(wheel=[0.5] * 3, h=[1.0] * 3, choice=[0.2] * 3)
+    moved = step(given(Vultures, numbers, -10, 10, 3, 2, 0))
+    hunger = 2 * (0.5**1.25 + 0.5**0.5 - 1)
+    assert hunger == pytest.approx(0.25510998, rel=1e-7)
+    assert moved[2] == pytest.approx((-2 - 16 / 66 * hunger + 4 + 32 / 60 * hunger) / 2, rel=1e-13)
+
+
+def test_the_second_vulture_is_the_second_best_and_another_place():
+    search = Vultures([-10], [10], 4, 5, 0)
+    search.positions = np.array([[3.0], [1.0], [1.0], [2.0]])
+    search.tell([9, 1, 1, 4])
+    assert (search.best_position[0], search.second_position[0]) == (1, 2)
+    search.positions = np.array([[0.5], [5.0], [6.0], [7.0]])
+    search.tell([0.25, 25, 36, 49])
+    assert (search.best_position[0], search.second_position[0]) == (0.5, 1)  # the old best became the second
+
+
+def test_sobol_points_are_those_of_the_books():
+    search = given(Sobol, [[0.0, 0.0]] * 9, [0, 0], [1, 1], 2, 4, 0)
+    found = []
+    for _ in range(4):
+        found.extend(search.ask().tolist())
+        search.tell([0, 0])
+    expected = [[0, 0], [0.5, 0.5], [0.75, 0.25], [0.25, 0.75], [0.375, 0.375], [0.875, 0.875]]
+    np.testing.assert_allclose(found[:6], expected, atol=1e-9)
+
+
+def test_shifted_sobol_points_stay_a_net():
+    search = Sobol([0] * 3, [1] * 3, 64, 1, 5)
+    for column in search.ask().T:
+        assert np.bincount((column * 64).astype(int), minlength=64).tolist() == [1] * 64
+
+
+def test_opposites_and_restart_by_hand():
+    search = given(ImprovedMothFlame, [[0.7, 0.4, 0.9, 0.1]], [-10], [10], 4, 9, 0, None, ["opposition"])
+    np.testing.assert_allclose(search.ask()[:, 0], [4, -2, -4, 2])
+    search = ImprovedMothFlame([-10], [10], 4, 20, 0, None, ["restart"])
+    for _ in range(6):
+        search.tell([1.0] * 4)  # equal: no better flame after the first generation
+    drawn = search.numbers(7, 24)[4:].reshape(5, 4)[4]
+    assert search.ask()[-1, 0] == pytest.approx(-10 + 20 * drawn[-1])
+    assert search.stale == 0
+
+
+def test_without_changes_it_is_the_published_algorithm():
+    searches = MothFlame([-5] * 2, [5] * 2, 6, 8, 3), ImprovedMothFlame([-5] * 2, [5] * 2, 6, 8, 3)
+    while not searches[0].done:
+        assert searches[0].ask().tobytes() == searches[1].ask().tobytes()
+        for search in searches:
+            search.tell(squares(search.ask()))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_restored_state_goes_on_with_the_same_bits(kind):
+    straight, stopped = kind([-5] * 3, [5] * 3, 7, 9, 4), kind([-5] * 3, [5] * 3, 7, 9, 4)
+    for _ in range(4):
+        straight.tell(squares(straight.ask()))
+        stopped.tell(squares(stopped.ask()))
+    state = stopped.state()
+    stopped.tell(squares(stopped.ask()))  # must not reach into the state taken before
+    resumed = kind([-5] * 3, [5] * 3, 7, 9, 4)
+    resumed.restore(state)
+    while not straight.done:
+        assert straight.ask().tobytes() == resumed.ask().tobytes()
+        straight.tell(squares(straight.ask()))
+        resumed.tell(squares(resumed.ask()))
+    assert resumed.done
+    for name, array in straight.state().items():
+        assert array.dtype != object
+        assert array.tobytes() == resumed.state()[name].tobytes()
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("population", [1, 2, 5])
+def test_positions_stay_within_bounds_whatever_fails(kind, population):
+    generator = np.random.default_rng(population)
+    search = kind([-3, 0, 1e-3], [2, 1, 1e6], population, 12, 8)
+    while not search.done:
+        positions = search.ask()
+        assert positions.shape == (population, 3)
+        assert (positions >= search.lower).all()
+        assert (positions <= search.upper).all()
+        costs = generator.standard_normal(population)
+        costs[generator.random(population) < 0.5] = np.inf
+        search.tell(costs)
+    assert np.isfinite(search.best()[0]).all()
+
+
+@pytest.mark.parametrize("kind", list(OPTIMIZERS.values()))
+def test_a_point_to_start_from_leads_and_the_rest_is_as_drawn(kind):
+    plain, started = kind([0, 0], [1, 1], 4, 3, 6), kind([0, 0], [1, 1], 4, 3, 6, [0.25, np.nan])
+    assert started.ask()[0].tolist() == [0.25, plain.ask()[0, 1]]
+    assert started.ask()[1:].tobytes() == plain.ask()[1:].tobytes()
+    started.tell([0, 1, 2, 3])
+    assert started.best() == (pytest.approx([0.25, plain.ask()[0, 1]]), 0.0)
+    with pytest.raises(ValueError, match="start"):
+        kind([0, 0], [1, 1], 4, 3, 6, [0.5])
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_equal_seeds_give_equal_and_other_seeds_other_positions(kind):
+    def trajectory(seed: int) -> bytes:
+        search, found = kind([-5] * 2, [5] * 2, 5, 4, seed), b""
+        while not search.done:
+            found += search.ask().tobytes()
+            search.tell(squares(search.ask()))
+        return found
+
+    assert trajectory(1) == trajectory(1) != trajectory(2)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_wrong_use_is_refused(kind):
+    with pytest.raises(ValueError, match="below upper"):
+        kind([0, 1], [1, 1], 3, 3, 0)
+    search = kind([0], [1], 3, 1, 0)
+    with pytest.raises(ValueError, match="NaN"):
+        search.tell([1, np.nan, 2])
+    with pytest.raises(ValueError, match="state"):
+        search.restore({})
+    search.tell([1, 2, 3])
+    assert search.best()[1] == 1
+    with pytest.raises(ValueError, match="already"):
+        search.tell([1, 2, 3])

@@ -1,0 +1,76 @@
+"""Searches that end early, on purpose."""
+
+from __future__ import annotations
+
+import pytest
+from search.cheap import CheapFitness, cheap_config
+
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.efficiency import read_usage
+from rcdp_hpc.search.history import read_history
+from rcdp_hpc.search.stopping import reason_to_end
+
+
+def search(folder, pause=0.0, **settings):
+    config = cheap_config(**settings)
+    fitness = CheapFitness(config, pause)
+    return run_search(config, SingleProcess(), fitness, folder), fitness
+
+
+def test_a_search_ends_at_its_number_of_evaluations_and_can_go_on(tmp_path):
+    best, fitness = search(tmp_path / "short", stop_evaluations=10)
+    lines = read_history(tmp_path / "short" / "history.jsonl")
+    assert 10 <= fitness.calls == best.evaluations <= 14  # generations of 7 are not cut; the same values count once
+    assert {line["generation"] for line in lines} == {1, 2}
+    _, again = search(tmp_path / "short", stop_evaluations=10)
+    assert again.calls == 0
+    whole, _ = search(tmp_path / "whole")
+    on, _ = search(tmp_path / "short")
+    assert on.values == whole.values
+    assert [line["values"] for line in read_history(tmp_path / "short" / "history.jsonl")] == [
+        line["values"] for line in read_history(tmp_path / "whole" / "history.jsonl")
+    ]
+
+
+def test_a_search_ends_without_improvement(tmp_path):
+    best, _ = search(tmp_path, generations=40, stop_stagnation=3)
+    last = read_history(tmp_path / "history.jsonl")[-1]["generation"]
+    assert last == best.generation + 3 or last == 40
+
+
+def test_a_search_ends_within_its_seconds(tmp_path, caplog):
+    caplog.set_level("INFO")
+    search(tmp_path, pause=0.02, generations=500, stop_seconds=1.0)
+    assert 1 <= read_history(tmp_path / "history.jsonl")[-1]["generation"] < 10
+    assert "search.stop_seconds = 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "reached", "word"),
+    [
+        ({}, (5, 100, 1, 1e9), ""),
+        ({"stop_evaluations": 100}, (5, 99, 5, 0), ""),
+        ({"stop_evaluations": 100}, (5, 100, 5, 0), "evaluations"),
+        ({"stop_stagnation": 3}, (5, 9, 3, 0), ""),
+        ({"stop_stagnation": 3}, (6, 9, 3, 0), "no better candidate"),
+        ({"stop_seconds": 100}, (4, 9, 3, 79), ""),
+        ({"stop_seconds": 100}, (4, 9, 3, 81), "another generation"),
+        ({"stop_seconds": 1}, (0, 0, 0, 50), ""),
+    ],
+)
+def test_reasons_to_end(settings, reached, word):
+    found = reason_to_end(cheap_config(**settings).search, *reached)
+    assert word in found
+    assert bool(found) == bool(word)
+
+
+def test_usage_of_the_ranks_is_told_and_written(tmp_path):
+    search(tmp_path, pause=0.01)
+    usages = read_usage(tmp_path)
+    assert [usage.generation for usage in usages] == list(range(1, 7))
+    for usage in usages:
+        assert 0 < usage.efficiency <= 1
+        assert 0 <= usage.overhead < 1
+        assert "candidates/s" in usage.words()
+    assert (usages[0].candidates, usages[0].ranks, usages[0].workers) == (7, 1, 1)
