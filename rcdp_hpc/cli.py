@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import logging
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # One rank's word on a mistyped command is enough.
     with contextlib.redirect_stderr(io.StringIO()) if rank else contextlib.nullcontext():
         options = _parser().parse_args(arguments)
-    if rank and options.command not in (_run_command, _verify):
+    if rank and options.command in (_status, _config, _predict):
         return EXIT_DONE
     log_to_terminal(is_root=rank == 0, quiet=getattr(options, "quiet", False))
     command: Command = options.command
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RcdpError as error:
         if rank == 0:
             log.error("%s", error)
+        else:
+            # Launchers end the job when the first rank leaves: let rank 0 have its say before.
+            time.sleep(1)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
