@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # One rank's word on a mistyped command is enough.
     with contextlib.redirect_stderr(io.StringIO()) if rank else contextlib.nullcontext():
         options = _parser().parse_args(arguments)
-    if rank and options.command in (_status, _config, _predict):
+    if rank and options.command not in (_run_command, _search_command, _verify):
         return EXIT_DONE
     log_to_terminal(is_root=rank == 0, quiet=getattr(options, "quiet", False))
     command: Command = options.command
