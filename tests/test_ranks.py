@@ -101,7 +101,15 @@ def undisturbed(tmp_path_factory) -> Path:
     return out
 
 
-LONGER = ("training.epochs=30", "training.patience=30", "training.checkpoint_seconds=0.3", "training.batch=16")
+# The seed is one of a run in which no unit's ReLU input comes within rounding of zero: where one does (1 ends so in its
+# 14th step, at 3e-8), it may pass on one number of ranks and not on another, and the curves part by 1e-4.
+LONGER = (
+    "training.epochs=30",
+    "training.patience=30",
+    "training.checkpoint_seconds=0.3",
+    "run.seed=3",
+    "training.batch=16",
+)
 
 
 def test_the_same_ranks_repeat_to_the_bit(undisturbed, tmp_path):
@@ -135,7 +143,7 @@ def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_pat
     assert_same_training(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1)])
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 1), (2, 3)])
 def test_a_training_goes_on_with_another_number_of_ranks(before, after, undisturbed, tmp_path):
     batch = f"training.batch={32 // before}"
     start = [*LONGER[:-1], batch, "search.generations=0"]
@@ -145,7 +153,7 @@ def test_a_training_goes_on_with_another_number_of_ranks(before, after, undistur
     assert finish(process, 60).returncode == 75
     output = run(after, tmp_path, *start)
     assert "batches stay 32 rows over all ranks" in output
-    np.testing.assert_allclose(curve(tmp_path), curve(undisturbed), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(curve(tmp_path), curve(undisturbed), rtol=1e-5, atol=1e-5)
 
 
 def assert_same_training(out: Path, other: Path) -> None:
