@@ -8,23 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search.by_hand import given as with_numbers
+from search.by_hand import squares
 
-from rcdp_hpc.search.optimizers import MothFlame, RandomSearch
-
-
-class Drawn(MothFlame):
-    """MFO with the drawn numbers given."""
-
-    def __init__(self, drawn: list[list[list[float]]], *args: object) -> None:
-        self.drawn = drawn
-        super().__init__(*args)
-
-    def draws(self, generation: int) -> np.ndarray:
-        return np.array(self.drawn[generation - 1], dtype=np.float64)
-
-
-def squares(x: np.ndarray) -> np.ndarray:
-    return np.square(x).sum(axis=1)
+from rcdp_hpc.search.optimizers import MothFlame
 
 
 def test_three_generations_in_literal_numbers():
@@ -33,8 +20,8 @@ def test_three_generations_in_literal_numbers():
     # (factor -e^(-1/2)), with D = 6 for both: -2 + 6 = 4 and 4 - 3.63918396 = 0.36081604.
     # After generation 2: flames 0.36081604 and -2; round(2 - 2/3) = 1 is left, r = -5/3. Moth 1: D = 3.63918396,
     # t = 1/2 (factor -e^(1/2)): 0.36081604 - 6. Moth 2 is beyond the last flame, circles the first and sits on it.
-    drawn = [[[0.7], [0.4]], [[4 / 7], [5 / 14]], [[13 / 16], [0.3]]]
-    search = Drawn(drawn, -10, 10, 2, 3, 0)
+    numbers = [[0.7, 0.4], [4 / 7, 5 / 14], [13 / 16, 0.3]]
+    search = with_numbers(MothFlame, numbers, -10, 10, 2, 3, 0)
     np.testing.assert_allclose(search.ask(), [[4], [-2]], rtol=1e-14)
     search.tell(squares(search.ask()))
     np.testing.assert_allclose(search.flames, [[-2], [4]], rtol=1e-14)
@@ -46,8 +33,8 @@ def test_three_generations_in_literal_numbers():
 
 def test_excess_moths_circle_the_last_flame_in_distance_and_centre():
     # As above, but 3 moths and T = 2 leave round(3 - 1) = 2 flames: moth 3 circles flame 2.
-    drawn = [[[0.7], [0.4], [0.9]], [[0.6], [0.6], [0.6]]]  # r = -3/2: 0.6 gives t = 0, factor 1
-    search = Drawn(drawn, -10, 10, 3, 2, 0)
+    numbers = [[0.7, 0.4, 0.9], [0.6, 0.6, 0.6]]  # r = -3/2: 0.6 gives t = 0, factor 1
+    search = with_numbers(MothFlame, numbers, -10, 10, 3, 2, 0)
     search.tell(squares(search.ask()))
     assert search.flame_count(1) == 2
     np.testing.assert_allclose(search.flames, [[-2], [4], [8]], rtol=1e-14)
@@ -131,44 +118,6 @@ def test_failed_candidates_come_last_and_leave_no_nan():
     search.tell([np.inf] * 4)
     assert search.best()[1] == 1.0
     assert np.isfinite(search.ask()).all()
-
-
-@pytest.mark.parametrize("kind", [MothFlame, RandomSearch])
-def test_restored_state_goes_on_with_the_same_bits(kind):
-    straight, stopped = kind([-5] * 3, [5] * 3, 8, 9, 4), kind([-5] * 3, [5] * 3, 8, 9, 4)
-    for _ in range(4):
-        straight.tell(squares(straight.ask()))
-        stopped.tell(squares(stopped.ask()))
-    state = stopped.state()
-    stopped.tell(squares(stopped.ask()))  # must not reach into the state taken before
-    resumed = kind([-5] * 3, [5] * 3, 8, 9, 4)
-    resumed.restore(state)
-    while not straight.done:
-        assert straight.ask().tobytes() == resumed.ask().tobytes()
-        straight.tell(squares(straight.ask()))
-        resumed.tell(squares(resumed.ask()))
-    assert resumed.done
-    assert straight.best()[1] == resumed.best()[1]
-    for name, array in straight.state().items():
-        assert array.tobytes() == resumed.state()[name].tobytes()
-
-
-@pytest.mark.parametrize("kind", [MothFlame, RandomSearch])
-def test_wrong_use_is_refused(kind):
-    with pytest.raises(ValueError, match="below upper"):
-        kind([0, 1], [1, 1], 3, 3, 0)
-    with pytest.raises(ValueError, match="one length"):
-        kind([0, 1], [1], 3, 3, 0)
-    search = kind([0], [1], 3, 1, 0)
-    with pytest.raises(ValueError, match="NaN"):
-        search.tell([1, np.nan, 2])
-    with pytest.raises(ValueError, match="shape"):
-        search.tell([1, 2])
-    with pytest.raises(ValueError, match="state"):
-        search.restore({})
-    search.tell([1, 2, 3])
-    with pytest.raises(ValueError, match="already"):
-        search.tell([1, 2, 3])
 
 
 def test_draws_are_those_of_the_generator():

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from search.by_hand import given, squares, step
 
 from rcdp_hpc.search.optimizers import (
     OPTIMIZERS,
@@ -30,27 +31,6 @@ class Improved(ImprovedMothFlame):
 
 ALL.append(Improved)
 PLACES = [0.7, 0.4, 0.9]  # of [-10, 10]: 4, -2 and 8
-
-
-def given(kind, numbers, *arguments):
-    """Return an optimiser whose random numbers are given, by generation."""
-
-    class Given(kind):
-        def numbers(self, generation: int, count: int) -> np.ndarray:
-            found = np.array(numbers[generation - 1], dtype=np.float64)
-            assert found.size >= count
-            return found[:count]
-
-    return Given(*arguments)
-
-
-def squares(x: np.ndarray) -> np.ndarray:
-    return np.square(x).sum(axis=1)
-
-
-def step(search) -> np.ndarray:
-    search.tell(squares(search.ask()))
-    return search.ask()[:, 0]
 
 
 def test_whales_explore_encircle_and_spiral():
@@ -216,6 +196,7 @@ def test_restored_state_goes_on_with_the_same_bits(kind):
         straight.tell(squares(straight.ask()))
         resumed.tell(squares(resumed.ask()))
     assert resumed.done
+    assert straight.best()[1] == resumed.best()[1]
     for name, array in straight.state().items():
         assert array.dtype != object
         assert array.tobytes() == resumed.state()[name].tobytes()
@@ -264,9 +245,13 @@ def test_equal_seeds_give_equal_and_other_seeds_other_positions(kind):
 def test_wrong_use_is_refused(kind):
     with pytest.raises(ValueError, match="below upper"):
         kind([0, 1], [1, 1], 3, 3, 0)
+    with pytest.raises(ValueError, match="one length"):
+        kind([0, 1], [1], 3, 3, 0)
     search = kind([0], [1], 3, 1, 0)
     with pytest.raises(ValueError, match="NaN"):
         search.tell([1, np.nan, 2])
+    with pytest.raises(ValueError, match="shape"):
+        search.tell([1, 2])
     with pytest.raises(ValueError, match="state"):
         search.restore({})
     search.tell([1, 2, 3])

@@ -17,7 +17,8 @@ class Optimizer(ABC):
     """A search for the position of least cost in a box.
 
     The random numbers behind generation l are those of ``SeedSequence([seed, l])``: no generator state has
-    to be carried from one generation to the next, or into a checkpoint.
+    to be carried from one generation to the next, or into a checkpoint. Subclasses have this constructor and say in
+    `begin` what there is before the first generation.
 
     Parameters
     ----------
@@ -61,11 +62,16 @@ class Optimizer(ABC):
         if self.start.shape != self.lower.shape or np.isinf(self.start).any():
             raise ValueError("start must be a vector as long as the bounds, without infinities")
         self.generation = 1
+        self.begin()
 
     @property
     def done(self) -> bool:
         """Whether every generation has been told."""
         return self.generation > self.generations
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Set up what the optimiser carries from generation to generation; called once, by the constructor."""
 
     @abstractmethod
     def ask(self) -> Positions:

@@ -34,19 +34,11 @@ class MothFlame(Optimizer):
     before moths. Parameters are those of `Optimizer`.
     """
 
-    def __init__(
-        self,
-        lower: ArrayLike,
-        upper: ArrayLike,
-        population: int,
-        generations: int,
-        seed: int,
-        start: ArrayLike | None = None,
-    ) -> None:
-        super().__init__(lower, upper, population, generations, seed, start)
+    def begin(self) -> None:
+        """Place the moths; each is its own flame until costs are told."""
         self.moths = self.first()
         self.flames: Positions = self.moths.copy()
-        self.flame_costs: Costs = np.full(population, np.inf)
+        self.flame_costs: Costs = np.full(self.population, np.inf)
 
     def ask(self) -> Positions:
         """Return the moths of this generation, shape (N, d)."""

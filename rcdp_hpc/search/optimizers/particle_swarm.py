@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from rcdp_hpc.search.optimizers.base import Costs, Positions
 from rcdp_hpc.search.optimizers.population import PopulationOptimizer
@@ -35,22 +34,15 @@ class ParticleSwarm(PopulationOptimizer):
 
     carried: ClassVar[tuple[str, ...]] = ("velocities", "own_positions", "own_costs")
 
-    def __init__(
-        self,
-        lower: ArrayLike,
-        upper: ArrayLike,
-        population: int,
-        generations: int,
-        seed: int,
-        start: ArrayLike | None = None,
-    ) -> None:
-        super().__init__(lower, upper, population, generations, seed, start)
+    def begin(self) -> None:
+        """Place the particles and give each a velocity."""
+        super().begin()
         self.limit = FASTEST * (self.upper - self.lower)
-        size = population * self.lower.size
-        drawn = self.numbers(1, 2 * size)[size:].reshape(population, -1)  # the first of them placed the particles
+        size = self.positions.size
+        drawn = self.numbers(1, 2 * size)[size:].reshape(self.population, -1)  # the first of them placed the particles
         self.velocities = (2.0 * drawn - 1.0) * self.limit
         self.own_positions = self.positions.copy()
-        self.own_costs: Costs = np.full(population, np.inf)
+        self.own_costs: Costs = np.full(self.population, np.inf)
 
     def learn(self, costs: Costs) -> None:
         """Keep each particle's best position."""

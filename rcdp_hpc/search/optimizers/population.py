@@ -21,16 +21,8 @@ class PopulationOptimizer(Optimizer):
 
     carried: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(
-        self,
-        lower: ArrayLike,
-        upper: ArrayLike,
-        population: int,
-        generations: int,
-        seed: int,
-        start: ArrayLike | None = None,
-    ) -> None:
-        super().__init__(lower, upper, population, generations, seed, start)
+    def begin(self) -> None:
+        """Place the positions; the first is the best until costs are told."""
         self.positions = self.first()
         self.best_position = self.positions[0].copy()
         self.best_cost = np.array(np.inf)

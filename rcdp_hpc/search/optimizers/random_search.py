@@ -14,16 +14,8 @@ from rcdp_hpc.search.optimizers.base import Optimizer, Positions
 class RandomSearch(Optimizer):
     """N positions uniform in the box each generation, whatever the costs. Parameters are those of `Optimizer`."""
 
-    def __init__(
-        self,
-        lower: ArrayLike,
-        upper: ArrayLike,
-        population: int,
-        generations: int,
-        seed: int,
-        start: ArrayLike | None = None,
-    ) -> None:
-        super().__init__(lower, upper, population, generations, seed, start)
+    def begin(self) -> None:
+        """Take the first position for the best until costs are told."""
         self.best_position = self.ask()[0]
         self.best_cost = np.inf
 

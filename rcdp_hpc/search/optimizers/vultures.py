@@ -45,16 +45,9 @@ class Vultures(PopulationOptimizer):
 
     carried: ClassVar[tuple[str, ...]] = ("second_position", "second_cost")
 
-    def __init__(
-        self,
-        lower: ArrayLike,
-        upper: ArrayLike,
-        population: int,
-        generations: int,
-        seed: int,
-        start: ArrayLike | None = None,
-    ) -> None:
-        super().__init__(lower, upper, population, generations, seed, start)
+    def begin(self) -> None:
+        """Place the vultures; the last is the second best until costs are told."""
+        super().begin()
         self.second_position = self.positions[-1].copy()
         self.second_cost = np.array(np.inf)
         self._earlier = (self.best_position, self.best_cost)
