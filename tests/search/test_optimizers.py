@@ -52,6 +52,22 @@ def test_whales_encircle_with_the_coefficient_of_the_second_move():
     np.testing.assert_allclose(step(search), [1.0, 1.0])  # the new best is 1; whale 2 goes to it with A = 0
 
 
+def test_two_moves_of_whales_in_two_dimensions():
+    # Whales (4, -2) and (-2, 2): X* is the second. a = 2: A = 0.5, C = 1.5, D = (7, 5): X* - D/2. It spirals around
+    # itself: D' = 0. Then a = 1.5: whale 1 spirals with u = -1/2 at D' = (3.5, 2.5); whale 2 has A = -1.5 and follows
+    # whale 1 from where that was evaluated: C = 1, D = (3.5, 2.5).
+    numbers = [
+        [0.7, 0.4, 0.4, 0.6],
+        [0.625, 0.5, 0.75, 0.5, 0.3, 0.8, 0.0, 0.75, 0.0, 0.0],
+        [0.5, 0.0, 0.5, 0.5, 0.7, 0.3, 0.25, 0.0, 0.0, 0.1],
+    ]
+    search = given(Whale, numbers, [-10, -10], [10, 10], 2, 4, 0)
+    search.tell(squares(search.ask()))
+    np.testing.assert_allclose(search.ask(), [[-5.5, -0.5], [-2, 2]], rtol=1e-14)
+    search.tell(squares(search.ask()))
+    np.testing.assert_allclose(search.ask(), [[-4.12285731, 0.48367335], [-0.25, 3.25]], rtol=1e-8)
+
+
 def test_particles_move_with_inertia_and_pull():
     # Generation 1: x = 4, -2; v = 0 and (2·0.6 - 1)·10 = 2. w = 0.9, g = -2.
     # Particle 1: v = 2·0.25·(-2 - 4) = -3, x = 1. Particle 2: v = 0.9·2, x = -0.2.
@@ -78,6 +94,23 @@ def test_children_of_two_parents():
     # Without crossover (chance 0.95) and mutation (1/2 moves by 0) the second child is the second parent.
     numbers[1][4], numbers[1][-1] = 0.95, 0.5
     np.testing.assert_allclose(step(given(Genetic, numbers, -10, 10, 2, 2, 0)), [-2, 4], rtol=1e-13)
+
+
+def test_two_generations_of_children_in_two_dimensions():
+    # Parents (-2, 2) and (4, -2). u = 0.875 gives beta = 4^(1/16), in the second dimension alone. The second child
+    # mutates in the first dimension by -1/2 of the width 20; the first gives way to the best.
+    # Then the best, which wins although drawn second, and the second child, without crossover (chance 0.95); the
+    # second child's second dimension mutates by 1 - (2·0.5^22)^(1/21) = 1/2 of the width.
+    numbers = [
+        [0.7, 0.4, 0.4, 0.6],
+        [0.0, 0.9, 0.1, 0.2, 0.5, 0.5, 0.875, 0.9, 0.2, 0.9, 0.9, 0.1, 0.9, 0.5, 0.5, 0.5**22, 0.5],
+        [0.9, 0.0, 0.9, 0.9, 0.95, 0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.1, 0.5, 0.5, 0.5, 1 - 0.5**22],
+    ]
+    search = given(Genetic, numbers, [-10, -10], [10, 10], 2, 3, 0)
+    search.tell(squares(search.ask()))
+    np.testing.assert_allclose(search.ask(), [[-2, 2], [-6, -2.18101547]], rtol=1e-8)
+    search.tell(squares(search.ask()))
+    np.testing.assert_allclose(search.ask(), [[-2, 2], [-6, 7.81898453]], rtol=1e-8)
 
 
 def vulture_numbers(**columns: list[float]) -> list[list[float]]:
@@ -125,6 +158,29 @@ def test_vultures_by_their_second_choices():
     second = 4 - 4 * -2 / (2 * math.pi) * (0.5 * math.cos(-2) + 0.25 * math.sin(-2))  # eq. 13
     third = -2 - 10 * 0.25 * 0.01 * 0.6965745  # eq. 17, sigma of beta = 1.5 from tables
     np.testing.assert_allclose(moved, [first, second, third], rtol=1e-7)
+
+
+def test_two_moves_of_vultures():
+    # f = 1/4, h = 0: F = 1.5, 0.75 and 0.25. Best -2, second 4; X = 0.5 for the first vulture, else 1.
+    numbers = vulture_numbers(
+        wheel=[0.5, 0.9, 0.5], z=[1, 1, 2 / 3], rand1=[0.5, 0, 0], rand4=[0, 0.5, 0], choice=[0.5, 0.3, 0.2],
+        x=[0.25, 0.5, 0.5],
+    )  # fmt: skip
+    # f = 1/2, h = 1: t = 0.5^1.25 + 0.5^0.5 - 1; F = 1 + t, 1/2 + t and t.
+    numbers += vulture_numbers(
+        wheel=[0.5] * 3, h=[0.75] * 3, z=[1, 1, 0.5], rand1=[0.5, 0, 0], rand3=[0.75] * 3, rand6=[0.25] * 3,
+        choice=[0.9, 0.9, 0.2],
+    )[1:]  # fmt: skip
+    search = given(Vultures, numbers, -10, 10, 3, 4, 0)
+    third = (-2 - 16 / 66 * 0.25 + 4 + 32 / 60 * 0.25) / 2  # eq. 16: 1.03636
+    # eq. 6: -2 - |-1 - 4|·1.5; eq. 10: 6·(0.75 + 0.5) - (4 + 2)
+    np.testing.assert_allclose(step(search), [-9.5, 1.5, third], rtol=1e-13)
+    lean = 0.12755499  # the best is now the third vulture, the second best the second
+    first = third - (1 + lean) + 0.5 * (20 * 0.75 - 10)  # eq. 8
+    second = third - third * 1.5 / (2 * math.pi) * (0.5 * math.cos(1.5) + 0.25 * math.sin(1.5))  # eq. 13
+    other = 1.5 - 1.5 * third / (1.5 - third**2) * lean
+    third = (third - third**2 / (third - third**2) * lean + other) / 2  # eq. 15 and 16
+    np.testing.assert_allclose(step(search), [first, second, third], rtol=1e-7)
 
 
 def test_the_hunger_of_vultures_leans():

@@ -26,7 +26,7 @@ class Vultures(PopulationOptimizer):
     """Vultures around the two best positions found so far.
 
     After generation l of T every vulture P follows R, the best position with chance 0.8 and else the second
-    best (eq. 1, L1 and L2), under a hunger F that falls to 0; f = l/T:
+    best (eq. 1, and eq. 2 with L1 and L2), under a hunger F that falls to 0; f = l/T:
 
     - t = h·(sin^w(pi/2·f) + cos(pi/2·f) - 1), h uniform in [-2, 2], w = 2.5 (eq. 3);
       F = (2·rand + 1)·z·(1 - f) + t, z uniform in [-1, 1] (eq. 4);

@@ -1,0 +1,111 @@
+"""The optimisers of mealpy and NiaPy beside those here: the same functions, the same number of evaluations.
+
+    python -m venv PEERS
+    PEERS/bin/pip install mealpy==3.0.3 niapy==2.0.5 tomlkit pydantic psutil tqdm threadpoolctl
+    PYTHONPATH=. PEERS/bin/python benchmarks/mfo_peers.py [--seeds 20] [--population 30] [--generations 100]
+        [--dimensions 10]
+
+mealpy needs NumPy below 2, hence an environment of its own, with what it takes to import this package. The peers
+evaluate a first population before their generations, and so get one generation less. Their parameters are their
+defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from mealpy import FloatVar
+from mealpy.evolutionary_based.GA import BaseGA
+from mealpy.swarm_based.AVOA import OriginalAVOA
+from mealpy.swarm_based.MFO import OriginalMFO
+from mealpy.swarm_based.PSO import LDW_PSO, OriginalPSO
+from mealpy.swarm_based.WOA import OriginalWOA
+from mfo_functions import FUNCTIONS, OFFSET, minimum_found
+from niapy.algorithms.basic import MothFlameOptimizer
+from niapy.problems import Problem
+from niapy.task import Task
+from numpy.typing import NDArray
+
+from rcdp_hpc.search.optimizers import OPTIMIZERS
+
+PEERS = {
+    "mfo": {"mealpy OriginalMFO": OriginalMFO, "NiaPy MothFlameOptimizer": MothFlameOptimizer},
+    "woa": {"mealpy OriginalWOA": OriginalWOA},
+    "avoa": {"mealpy OriginalAVOA": OriginalAVOA},
+    "pso": {"mealpy OriginalPSO": OriginalPSO, "mealpy LDW_PSO": LDW_PSO},
+    "ga": {"mealpy BaseGA": BaseGA},
+}
+
+
+class Counted:
+    """A function with its minimum moved, which counts what it is asked and keeps the least value."""
+
+    def __init__(self, name: str) -> None:
+        self.function, self.bound = FUNCTIONS[name]
+        self.count, self.least = 0, np.inf
+
+    def __call__(self, position: NDArray[np.float64]) -> float:
+        value = float(self.function(np.asarray(position, np.float64)[None] - OFFSET * self.bound)[0])
+        self.count, self.least = self.count + 1, min(self.least, value)
+        return value
+
+
+def by_mealpy(kind: type, objective: Counted, seed: int, population: int, generations: int, dimensions: int) -> None:
+    bounds = FloatVar(lb=[-objective.bound] * dimensions, ub=[objective.bound] * dimensions)
+    problem = {"obj_func": objective, "bounds": bounds, "minmax": "min", "log_to": None}
+    kind(epoch=generations - 1, pop_size=population).solve(problem, seed=seed)
+
+
+def by_niapy(objective: Counted, seed: int, population: int, generations: int, dimensions: int) -> None:
+    class Moved(Problem):
+        def _evaluate(self, position: NDArray[np.float64]) -> float:
+            return objective(position)
+
+    task = Task(Moved(dimensions, -objective.bound, objective.bound), max_iters=generations - 1)
+    MothFlameOptimizer(population_size=population, seed=seed).run(task)
+
+
+def peer_minima(kind: type, name: str, seeds: int, *size: int) -> tuple[NDArray[np.float64], int]:
+    """Return the least value for each seed, and the greatest number of evaluations."""
+    least, count = [], 0
+    for seed in range(seeds):
+        objective = Counted(name)
+        if kind is MothFlameOptimizer:
+            by_niapy(objective, seed, *size)
+        else:
+            by_mealpy(kind, objective, seed, *size)
+        least.append(objective.least)
+        count = max(count, objective.count)
+    return np.array(least), count
+
+
+def row(label: str, minima: list[NDArray[np.float64]], count: int) -> str:
+    cells = " | ".join(f"{one.mean():.3g} ({one.std(ddof=1):.2g})" for one in minima)
+    return f"| {label} | {cells} | {count} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--population", type=int, default=30)
+    parser.add_argument("--generations", type=int, default=100)
+    parser.add_argument("--dimensions", type=int, default=10)
+    chosen = parser.parse_args()
+    size = (chosen.population, chosen.generations, chosen.dimensions)
+    print(f"{size[2]} dimensions, {size[0]} x {size[1]} evaluations, seeds 0 to {chosen.seeds - 1}:")
+    print("mean of the least value found (standard deviation)\n")
+    print(f"| optimiser | {' | '.join(FUNCTIONS)} | evaluations |\n|---|{'---|' * (len(FUNCTIONS) + 1)}")
+    for key, peers in PEERS.items():
+        own = [
+            np.array([minimum_found(OPTIMIZERS[key], name, seed, *size) for seed in range(chosen.seeds)])
+            for name in FUNCTIONS
+        ]
+        print(row(f"**{key}**", own, size[0] * size[1]), flush=True)
+        for label, kind in peers.items():
+            found = [peer_minima(kind, name, chosen.seeds, *size) for name in FUNCTIONS]
+            print(row(label, [one for one, _ in found], max(count for _, count in found)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
