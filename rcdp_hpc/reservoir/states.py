@@ -191,6 +191,37 @@ class Reservoir:
             )
         return out
 
+    def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
+        """Cut raw samples into sequences and return what is kept of the states, as `states`.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, shape (batch, ...)
+            Samples in a shape of `rcdp_hpc.reservoir.sequence`.
+        lengths : array of int, shape (batch,), optional
+            Of each padded sample, the entries of its first axis that hold data. None where all are whole.
+        out, noisy
+            As in `states`.
+
+        Returns
+        -------
+        torch.Tensor, shape (batch, width)
+
+        Raises
+        ------
+        InputError
+            If samples have lengths and ``reservoir.sequence`` does not follow them, or as `states`.
+        CandidateError
+            As `states`.
+        """
+        sequence = self.settings.sequence
+        if lengths is not None and sequence != "rows":
+            raise InputError(
+                f"reservoir.sequence = '{sequence}' does not follow the steps of sequences of unequal length: take "
+                "'rows'"
+            )
+        return self.states(as_sequences(x, sequence), out, lengths, noisy)
+
     def _fill(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
         """Compute the rows, in halves where the device's memory does not hold all."""
         try:
@@ -313,7 +344,7 @@ class Reservoir:
             block = torch.as_tensor(x[start:stop], device=self.device)
             steps_of_block = None if lengths is None else np.asarray(lengths)[start:stop]
             try:
-                self.states(as_sequences(block, sequence), out=out[start:stop], lengths=steps_of_block)
+                self.drive(block, steps_of_block, out[start:stop])
             except CandidateError as error:
                 where = f"rows from {start}: " if start else ""
                 raise CandidateError(f"{where}{error}") from None

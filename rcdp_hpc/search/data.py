@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.collective import agree, agreed
+from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.search.folds import balanced_folds
 
 if TYPE_CHECKING:
-    from rcdp_hpc.data.reading import ShardSet
+    from rcdp_hpc.data.reading import Rows, ShardSet
+
+Part = Literal["train", "val"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class FitnessData:
         Number of classes.
     folds : tuple of FitnessData
         Folds of cross-validation within the fitness, which then take the place of the rows themselves; else empty.
+    lengths_train, lengths_val : ndarray, shape (rows,), int64, or None
+        Steps of each padded sample that hold data; None where all samples are whole.
     """
 
     x_train: NDArray[Any]
@@ -41,11 +44,23 @@ class FitnessData:
     y_val: NDArray[np.int64]
     classes: int
     folds: tuple[FitnessData, ...] = ()
+    lengths_train: NDArray[np.int64] | None = None
+    lengths_val: NDArray[np.int64] | None = None
+
+    def samples(self, part: Part) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+        """Return the samples of "train" or "val" and their lengths."""
+        return (self.x_train, self.lengths_train) if part == "train" else (self.x_val, self.lengths_val)
+
+    def shortest(self) -> int | None:
+        """Return the length of the shortest sample; None where all are whole."""
+        found = [lengths.min() for lengths in (self.lengths_train, self.lengths_val) if lengths is not None]
+        return int(min(found)) if found else None
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of the rows."""
         digest = hashlib.sha256(str(self.classes).encode())
-        for array in (self.x_train, self.y_train, self.x_val, self.y_val):
+        lengths = [found for found in (self.lengths_train, self.lengths_val) if found is not None]
+        for array in (self.x_train, self.y_train, self.x_val, self.y_val, *lengths):
             digest.update(f"{array.shape}{array.dtype.str}".encode())
             digest.update(np.ascontiguousarray(array).data)
         for fold in self.folds:
@@ -70,27 +85,16 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
     FitnessData
         Its arrays are read-only and shared by the ranks of a node.
     """
-    if shards.layout.lengths:
-        raise agreed(
-            InputError(
-                "the search takes samples of one length, and these shards hold sequences of unequal length: set "
-                "search.generations=0, which trains with the configured reservoir."
-            )
-        )
 
     def read() -> dict[str, NDArray[Any]]:
         train = shards.read("train", 0, min(config.search.train_rows, shards.rows("train")))
         val = shards.read("validation", 0, min(config.search.validation_rows, shards.rows("validation")))
-        arrays: dict[str, NDArray[Any]] = {
-            "x_train": train.x,
-            "y_train": np.asarray(train.y, dtype=np.int64),
-            "x_val": val.x,
-            "y_val": np.asarray(val.y, dtype=np.int64),
-        }
+        arrays = _columns(train, "train") | _columns(val, "val")
         if config.search.folds == 1:
             return arrays
         real = ~np.asarray(train.synthetic, dtype=bool)
-        folds = balanced_folds(train.x[real], arrays["y_train"][real], shards.classes, config)
+        lengths = arrays["lengths_train"][real] if "lengths_train" in arrays else None
+        folds = balanced_folds(train.x[real], arrays["y_train"][real], shards.classes, config, lengths)
         return arrays | {f"{name}.{fold}": part[name] for fold, part in enumerate(folds) for name in part}
 
     arrays = agree(comm, lambda: comm.share(read))
@@ -100,8 +104,16 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
     return _data(arrays, "", classes, folds)
 
 
+def _columns(rows: Rows, part: Part) -> dict[str, NDArray[Any]]:
+    found: dict[str, NDArray[Any]] = {f"x_{part}": rows.x, f"y_{part}": np.asarray(rows.y, dtype=np.int64)}
+    if rows.length is not None:
+        found[f"lengths_{part}"] = np.asarray(rows.length, dtype=np.int64)
+    return found
+
+
 def _data(
     arrays: dict[str, NDArray[Any]], suffix: str, classes: int, folds: tuple[FitnessData, ...] = ()
 ) -> FitnessData:
     x_train, y_train, x_val, y_val = (arrays[name + suffix] for name in ("x_train", "y_train", "x_val", "y_val"))
-    return FitnessData(x_train, y_train, x_val, y_val, classes, folds)
+    lengths = (arrays.get(name + suffix) for name in ("lengths_train", "lengths_val"))
+    return FitnessData(x_train, y_train, x_val, y_val, classes, folds, *lengths)

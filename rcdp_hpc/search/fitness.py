@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config, TrainingSection
 from rcdp_hpc.reservoir.reductions import check_length
 from rcdp_hpc.reservoir.ridge import GramSums, one_hot, solve
-from rcdp_hpc.reservoir.sequence import as_sequences, sequence_shape
+from rcdp_hpc.reservoir.sequence import sequence_shape
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.search.candidate import Evaluation, judge
-from rcdp_hpc.search.data import FitnessData
+from rcdp_hpc.search.data import FitnessData, Part
 from rcdp_hpc.search.group import add_in_turn, by_leader, row_blocks, slab, stack_rows, together
 from rcdp_hpc.search.limits import Clock, estimated_bytes, refuse_too_large, time_limit
 from rcdp_hpc.search.matrices import MatrixCache, is_plain
@@ -27,6 +27,7 @@ from rcdp_hpc.search.space import Values, with_values
 
 # A float64 rank-k update costs several times a float32 product of as many operations.
 DOUBLE_COST = 4.0
+PARTS: tuple[Part, Part] = ("train", "val")
 Judged = tuple[float, float]
 Keep = Callable[[slice, torch.Tensor], None]
 
@@ -102,7 +103,7 @@ class ReservoirFitness:
 
     def _features(self, config: Config) -> tuple[int, int]:
         steps, features = sequence_shape(self.data.x_train.shape[1:], config.reservoir.sequence)
-        check_length(config.reservoir, steps)
+        check_length(config.reservoir, self.data.shortest() or steps)
         return steps, features
 
     def _reservoir(self, chosen: Config) -> Reservoir:
@@ -121,10 +122,11 @@ class ReservoirFitness:
 
     def _by_ridge(self, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
         sums = GramSums(reservoir.width, data.classes)
-        for rows, states in self._states(reservoir, data.x_train, clock, noisy=True):
+        for rows, states in self._states(reservoir, data, "train", clock):
             sums.add(states, one_hot(data.y_train[rows], data.classes))
         readout = solve(sums, self.config.search.ridge_penalty)
-        scores = np.concatenate([readout.predict(states) for _, states in self._states(reservoir, data.x_val, clock)])
+        judged = self._states(reservoir, data, "val", clock)
+        scores = np.concatenate([readout.predict(states) for _, states in judged])
         return judge_scores(scores, data.y_val)
 
     def _by_ridge_in_group(self, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
@@ -138,7 +140,7 @@ class ReservoirFitness:
             group,
             lambda: (
                 GramSums(reservoir.width, data.classes),
-                list(self._states(reservoir, data.x_train, clock, mine, noisy=True)),
+                list(self._states(reservoir, data, "train", clock, mine)),
             ),
         )
 
@@ -151,7 +153,8 @@ class ReservoirFitness:
         readout = by_leader(group, lambda: solve(sums, self.config.search.ridge_penalty))
         blocks = slab(row_blocks(len(data.x_val), reservoir.batch_rows), group.rank, group.size)
         parts = together(
-            group, lambda: [readout.predict(states) for _, states in self._states(reservoir, data.x_val, clock, blocks)]
+            group,
+            lambda: [readout.predict(states) for _, states in self._states(reservoir, data, "val", clock, blocks)],
         )
         none = np.empty((0, data.classes), dtype=np.float32)
         scores = stack_rows(group, np.concatenate([none, *parts]))
@@ -160,10 +163,7 @@ class ReservoirFitness:
     def _by_training(self, reservoir: Reservoir, data: FitnessData, training: TrainingSection, clock: Clock) -> Judged:
         from rcdp_hpc.training.readout import fit_readout
 
-        states = [
-            self._all_states(reservoir, data.x_train, clock, noisy=True),
-            self._all_states(reservoir, data.x_val, clock),
-        ]
+        states = [self._all_states(reservoir, data, part, clock) for part in PARTS]
 
         def fit() -> Judged:
             fitted, judged = (_there(found) for found in states)
@@ -181,34 +181,30 @@ class ReservoirFitness:
         return by_leader(self.group, fit) if self.group.size > 1 else fit()
 
     def _states(
-        self,
-        reservoir: Reservoir,
-        x: NDArray[Any],
-        clock: Clock,
-        blocks: list[slice] | None = None,
-        noisy: bool = False,
+        self, reservoir: Reservoir, data: FitnessData, part: Part, clock: Clock, blocks: list[slice] | None = None
     ) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield rows and their states, in fixed blocks: all of them, or those given."""
-        section = reservoir.settings
+        x, lengths = data.samples(part)
         for rows in row_blocks(len(x), reservoir.batch_rows) if blocks is None else blocks:
             clock.check()
             with self._measured():
                 block = x[rows].copy()  # the shared rows are read-only, which torch has no notion of
-                states = reservoir.states(as_sequences(block, section.sequence), noisy=noisy)
+                own = None if lengths is None else lengths[rows].copy()
+                states = reservoir.drive(block, own, noisy=part == "train")
             yield rows, states
 
-    def _all_states(
-        self, reservoir: Reservoir, x: NDArray[Any], clock: Clock, noisy: bool = False
-    ) -> torch.Tensor | None:
+    def _all_states(self, reservoir: Reservoir, data: FitnessData, part: Part, clock: Clock) -> torch.Tensor | None:
         """Return the states of all rows, shape (rows, kept * nodes), on the rank that leads the group."""
+        count = len(data.samples(part)[0])
         if self.group.size == 1:
-            found = torch.empty((len(x), reservoir.width), dtype=reservoir.dtype)
-            for rows, states in self._states(reservoir, x, clock, noisy=noisy):
+            found = torch.empty((count, reservoir.width), dtype=reservoir.dtype)
+            for rows, states in self._states(reservoir, data, part, clock):
                 found[rows] = states
             return found
-        mine = slab(row_blocks(len(x), reservoir.batch_rows), self.group.rank, self.group.size)
+        mine = slab(row_blocks(count, reservoir.batch_rows), self.group.rank, self.group.size)
         parts = together(
-            self.group, lambda: [states.float().numpy() for _, states in self._states(reservoir, x, clock, mine, noisy)]
+            self.group,
+            lambda: [states.float().numpy() for _, states in self._states(reservoir, data, part, clock, mine)],
         )
         none = np.empty((0, reservoir.width), dtype=np.float32)
         stacked = stack_rows(self.group, np.concatenate([none, *parts]))

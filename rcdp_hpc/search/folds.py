@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.data.lengths import stretched
+from rcdp_hpc.data.rows import on_segment
 from rcdp_hpc.errors import InputError
+
+if TYPE_CHECKING:
+    from rcdp_hpc.data.balance import SyntheticPlan
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -48,8 +53,16 @@ def fold_numbers(y: NDArray[np.int64], classes: Sequence[str], folds: int, seed:
     return found
 
 
-def balanced_folds(x: NDArray[Any], y: NDArray[np.int64], classes: Sequence[str], config: Config) -> list[Arrays]:
+def balanced_folds(
+    x: NDArray[Any],
+    y: NDArray[np.int64],
+    classes: Sequence[str],
+    config: Config,
+    lengths: NDArray[np.int64] | None = None,
+) -> list[Arrays]:
     """Return x_train, y_train, x_val and y_val of every fold; only the training part of each is balanced.
+
+    Sequences of unequal length have lengths_train and lengths_val with them.
 
     Parameters
     ----------
@@ -58,6 +71,8 @@ def balanced_folds(x: NDArray[Any], y: NDArray[np.int64], classes: Sequence[str]
     classes : sequence of str
     config : Config
         Of it are used: ``search.folds``, ``data.balance``, ``data.smote_neighbours`` and ``run.seed``.
+    lengths : ndarray, shape (rows,), int64, optional
+        Steps of each padded sample that hold data.
     """
     if config.data.balance not in ("smote", "none"):
         raise InputError(
@@ -68,24 +83,34 @@ def balanced_folds(x: NDArray[Any], y: NDArray[np.int64], classes: Sequence[str]
     found = []
     for fold in range(config.search.folds):
         train, held_out = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
-        x_train, y_train = x[train], y[train]
+        part = {"x": x[train], "y": y[train]} | ({} if lengths is None else {"lengths": lengths[train]})
         if config.data.balance == "smote":
-            x_train, y_train = _with_synthetic(x_train, y_train, classes, config)
-        found.append({"x_train": x_train, "y_train": y_train, "x_val": x[held_out], "y_val": y[held_out]})
+            part = _with_synthetic(part, classes, config)
+        arrays = {f"{name}_train": array for name, array in part.items()}
+        arrays |= {"x_val": x[held_out], "y_val": y[held_out]}
+        found.append(arrays | ({} if lengths is None else {"lengths_val": lengths[held_out]}))
     return found
 
 
-def _with_synthetic(
-    x: NDArray[Any], y: NDArray[np.int64], classes: Sequence[str], config: Config
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _with_synthetic(part: Arrays, classes: Sequence[str], config: Config) -> Arrays:
+    """Add the rows that SMOTE makes, a neighbour of another length resampled to the length of its seed."""
     from rcdp_hpc.data.balance import plan_smote
 
+    x, y, lengths = part["x"], part["y"], part.get("lengths")
+
+    def comparable(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        found = np.asarray(x[rows], np.float32)
+        return found if lengths is None else stretched(found, lengths[rows], x.shape[1])
+
+    def ends(plan: SyntheticPlan) -> NDArray[Any]:
+        found = x[plan.neighbour]
+        return found if lengths is None else stretched(found, lengths[plan.neighbour], lengths[plan.source])
+
     members = [np.flatnonzero(y == label) for label in range(len(classes))]
-    seed, neighbours = config.run.seed, config.data.smote_neighbours
-    plans = plan_smote(lambda rows: np.asarray(x[rows], np.float32), members, classes, neighbours, seed)
-    steps = [plan.step.reshape(-1, *[1] * (x.ndim - 1)) for plan in plans]
-    made = [
-        x[plan.source] + step * (x[plan.neighbour] - x[plan.source]) for plan, step in zip(plans, steps, strict=True)
-    ]
+    plans = plan_smote(comparable, members, classes, config.data.smote_neighbours, config.run.seed)
+    made = [on_segment(x[plan.source], ends(plan), plan.step) for plan in plans]
     labels = [np.full(len(plan.source), plan.label, dtype=np.int64) for plan in plans]
-    return np.concatenate([x, *made]).astype(x.dtype), np.concatenate([y, *labels])
+    result: Arrays = {"x": np.concatenate([x, *made]).astype(x.dtype), "y": np.concatenate([y, *labels])}
+    if lengths is not None:
+        result["lengths"] = np.concatenate([lengths, *(lengths[plan.source] for plan in plans)])
+    return result

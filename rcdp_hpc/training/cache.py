@@ -10,11 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.reservoir.sequence import as_sequences
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.progress import Progress
-from rcdp_hpc.training.lengths import states_of
 
 MOMENT_ROWS = 1024
 
@@ -88,8 +86,7 @@ def cache_states(
         signals.raise_if_stopped("computing reservoir states")
         block = shards.read(split, start, stop)
         place = slice(start - first, stop - first)
-        sequences = as_sequences(block.x, reservoir.settings.sequence)
-        states_of(reservoir, sequences, block.length, out=states[place], noisy=split == "train")
+        reservoir.drive(block.x, block.length, out=states[place], noisy=split == "train")
         labels[place] = torch.from_numpy(block.y).to(torch.int64)
         progress.advance(stop - start)
     return CachedStates(states, labels, first)

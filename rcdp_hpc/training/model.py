@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import ReservoirSection, TrainingSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.sequence import as_sequences, sequence_shape
+from rcdp_hpc.reservoir.sequence import sequence_shape
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.training import checkpoint
-from rcdp_hpc.training.lengths import states_of
 from rcdp_hpc.training.loop import build_network
 from rcdp_hpc.training.ridge import RidgeNetwork
 
@@ -188,7 +187,7 @@ class TrainedModel:
         values = samples.astype(np.float32)
         if not scaled:
             values *= np.float32(self.scale)
-        return states_of(self.reservoir, as_sequences(values, self.reservoir.settings.sequence), lengths)
+        return self.reservoir.drive(values, lengths)
 
     def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:
         """Return class probabilities of states that `states` gave, shape (rows, classes)."""

@@ -16,7 +16,6 @@ from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, best_readout, reduce_sums
-from rcdp_hpc.reservoir.sequence import as_sequences
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.reservoir.stream import ahead, bound_of_sums, sum_slabs
 from rcdp_hpc.runtime import signals
@@ -26,7 +25,6 @@ from rcdp_hpc.runtime.files import read_json, write_json
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.lengths import states_of
 from rcdp_hpc.training.network import ReadoutNetwork
 
 log = logging.getLogger(__name__)
@@ -220,8 +218,7 @@ def solve_readout(
                         f"stopped by {signals.received_name()} before the readout was solved: run the same command "
                         "again to solve it from the start."
                     )
-                sequences = as_sequences(block.x, config.reservoir.sequence)
-                states = states_of(reservoir, sequences, block.length, noisy=split == "train")
+                states = reservoir.drive(block.x, block.length, noisy=split == "train")
                 progress.advance(len(states))
                 yield states, torch.from_numpy(np.asarray(block.y, dtype=np.int64))
 

@@ -133,14 +133,13 @@ class Shards:
     """What `fitness_rows` uses of a ShardSet."""
 
     classes = ("a", "b")
-    layout = SimpleNamespace(lengths=False)
 
     def rows(self, split: str) -> int:
         return {"train": 50, "validation": 20}[split]
 
     def read(self, split: str, start: int, stop: int) -> SimpleNamespace:
         x = np.full((stop - start, 3), len(split), np.float32)
-        return SimpleNamespace(x=x, y=np.arange(start, stop, dtype=np.int32))
+        return SimpleNamespace(x=x, y=np.arange(start, stop, dtype=np.int32), length=None)
 
 
 def test_fitness_rows_are_the_first_and_read_only():

@@ -79,7 +79,6 @@ def test_another_way_of_balancing_is_refused():
 
 class Shards:
     classes = ("a", "b")
-    layout = SimpleNamespace(lengths=False)
 
     def rows(self, split: str) -> int:
         return {"train": 40, "validation": 10}[split]
@@ -87,7 +86,8 @@ class Shards:
     def read(self, split: str, start: int, stop: int) -> SimpleNamespace:
         numbers = np.arange(start, stop)
         x = np.random.default_rng(0).normal(size=(stop - start, 3)).astype(np.float32)
-        return SimpleNamespace(x=x, y=(numbers % 4 == 0).astype(np.int32), synthetic=numbers >= 32)
+        y = (numbers % 4 == 0).astype(np.int32)
+        return SimpleNamespace(x=x, y=y, synthetic=numbers >= 32, length=None)
 
 
 def test_synthetic_rows_never_enter_the_folds():

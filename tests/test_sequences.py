@@ -1,0 +1,101 @@
+"""Sequences of unequal length from a .ts file to predictions: padding counts for nothing on the whole way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from rcdp_hpc.cli import main
+
+SETTINGS = [
+    "data.source=ts", "data.validation_fraction=0.25", "data.verify_on_read=false", "data.shards=2",
+    "reservoir.nodes=30", "reservoir.kernel=dense-fp32", "reservoir.reduction=mean_std", "reservoir.bidirectional=true",
+    "reservoir.leak=0.6", "reservoir.noise=0.01", "search.population=3", "search.generations=2", "search.folds=2",
+    "search.space.density={low=0.05,high=0.5}", "training.epochs=12", "training.learning_rate=0.01",
+    "training.hidden=8", "training.outputs=8", "training.threads=1", "run.progress=false",
+]  # fmt: skip
+
+
+def series_file(path: Path, rows: int, seed: int) -> Path:
+    """Write sines of three frequencies, 5 to 12 steps long, in two dimensions; the first class is rare."""
+    generator = np.random.default_rng(seed)
+    lines = ["@problemName Waves", "@timeStamps false", "@univariate false", "@classLabel true low mid high", "@data"]
+    for row in range(rows):
+        label = (0, 1, 2, 1, 2)[row % 5]
+        steps = np.arange(generator.integers(5, 13)) * (label + 1) / 4 + generator.uniform(0, 0.5)
+        waves = np.stack([np.sin(steps), np.cos(steps)]) + generator.normal(0, 0.05, (2, len(steps)))
+        values = (",".join(f"{value:.5f}" for value in wave) for wave in waves)
+        lines.append(":".join([*values, ("low", "mid", "high")[label]]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def spoil_padding(shards: Path) -> None:
+    """Overwrite what lies beyond each sequence's length."""
+    for path in shards.glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            x, lengths = file["x"][:], file["length"][:]
+            beyond = np.arange(x.shape[1]) >= lengths[:, None]
+            assert not x[beyond].any()
+            x[beyond] = 1e6
+            file["x"][:] = x
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("waves")
+    series_file(folder / "Waves_TRAIN.ts", 100, 1)
+    series_file(folder / "Waves_TEST.ts", 30, 2)
+    (folder / "waves.toml").write_text("")
+    flags = [part for value in (*SETTINGS, f"data.path={folder}") for part in ("--set", value)]
+    assert main(["prepare", str(folder / "waves.toml"), "--out", str(folder / "run"), *flags]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("readout", ["ridge", "network"])
+def test_other_bytes_in_the_padding_change_nothing(prepared, tmp_path, readout):
+    outcomes = []
+    for name in ("as-written", "spoiled"):
+        run = Path(shutil.copytree(prepared / "run", tmp_path / name))
+        if name == "spoiled":
+            spoil_padding(run / "shards")
+        for stage in ("search", "train", "evaluate"):
+            assert main([stage, "--out", str(run), "--set", f"training.readout={readout}"]) == 0
+        outcomes.append((history(run), json.loads((run / "report/summary.json").read_text())["test"]))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][1]["samples"] == 30
+    assert all(line["reason"] is None for line in outcomes[0][0])
+
+
+def history(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "search/history.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
+
+
+def test_prediction_is_the_evaluations_even_where_a_file_has_shorter_series(prepared, tmp_path):
+    run = Path(shutil.copytree(prepared / "run", tmp_path / "run"))
+    for stage in ("train", "evaluate"):
+        assert main([stage, "--out", str(run), "--set", "search.generations=0"]) == 0
+    summary = json.loads((run / "report/summary.json").read_text())["test"]
+    lines = (prepared / "Waves_TEST.ts").read_text().splitlines()
+    series = [line for line in lines if not line.startswith("@")]
+    # Files of one series each are padded otherwise than the file of all of them.
+    found = []
+    for number, line in enumerate(series[:4]):
+        one = tmp_path / f"{number}.ts"
+        one.write_text("\n".join([*lines[:5], line]) + "\n")
+        found.append(predicted(run, one, tmp_path / f"{number}.npz")["probability"][0])
+    whole = predicted(run, prepared / "Waves_TEST.ts", tmp_path / "all.npz")
+    np.testing.assert_allclose(found, whole["probability"][:4], atol=1e-5)
+    labels = np.array([line.rsplit(":", 1)[1] for line in series])
+    assert (whole["name"] == labels).sum() == summary["correct"]
+
+
+def predicted(run: Path, samples: Path, output: Path) -> dict[str, np.ndarray]:
+    assert main(["predict", str(run), str(samples), "--to", str(output)]) == 0
+    return dict(np.load(output))
