@@ -94,7 +94,9 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
             return arrays
         real = ~np.asarray(train.synthetic, dtype=bool)
         lengths = arrays["lengths_train"][real] if "lengths_train" in arrays else None
-        folds = balanced_folds(train.x[real], arrays["y_train"][real], shards.classes, config, lengths)
+        storage, categories = shards.layout.storage, tuple(shards.index.get("categories", ()))
+        x, y = train.x[real], arrays["y_train"][real]
+        folds = balanced_folds(x, y, shards.classes, config, storage, categories, lengths)
         return arrays | {f"{name}.{fold}": part[name] for fold, part in enumerate(folds) for name in part}
 
     arrays = agree(comm, lambda: comm.share(read))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.data.lengths import stretched
-from rcdp_hpc.data.rows import on_segment
+from rcdp_hpc.data.balancing import balanced_rows
+from rcdp_hpc.data.rows import make_samples
+from rcdp_hpc.data.sources.base import Part, Source
+from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.errors import InputError
 
-if TYPE_CHECKING:
-    from rcdp_hpc.data.balance import SyntheticPlan
-
+CLEANING = ("smote_tomek", "smote_enn")
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -58,6 +58,8 @@ def balanced_folds(
     y: NDArray[np.int64],
     classes: Sequence[str],
     config: Config,
+    storage: Storage,
+    categories: tuple[int, ...] = (),
     lengths: NDArray[np.int64] | None = None,
 ) -> list[Arrays]:
     """Return x_train, y_train, x_val and y_val of every fold; only the training part of each is balanced.
@@ -70,47 +72,46 @@ def balanced_folds(
         Real rows alone: synthetic ones could have been made of rows that a fold holds out.
     classes : sequence of str
     config : Config
-        Of it are used: ``search.folds``, ``data.balance``, ``data.smote_neighbours`` and ``run.seed``.
+        Of it are used: ``search.folds``, what ``data`` says of balancing, and ``run.seed``.
+    storage : Storage
+        How the rows are stored: synthetic rows are rounded as they are in shards.
+    categories : tuple of int
+        Features that hold categories.
     lengths : ndarray, shape (rows,), int64, optional
         Steps of each padded sample that hold data.
+
+    Raises
+    ------
+    InputError
+        If the rows cannot be balanced fold by fold, or a class is too small for it.
     """
-    if config.data.balance not in ("smote", "none"):
-        raise InputError(
-            f"search.folds = {config.search.folds}: inside a fold the rows can be balanced by data.balance = 'smote' "
-            f"to equal classes, or not at all ('none'), but not by {config.data.balance!r}; set search.folds = 1"
-        )
+    _refuse(config)
     numbers = fold_numbers(y, classes, config.search.folds, config.run.seed)
+    source = Source("folds", list(classes), Part(x, y, lengths), None, 1.0, "the rows of the fitness", categories)
     found = []
     for fold in range(config.search.folds):
         train, held_out = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
-        part = {"x": x[train], "y": y[train]} | ({} if lengths is None else {"lengths": lengths[train]})
-        if config.data.balance == "smote":
-            part = _with_synthetic(part, classes, config)
-        arrays = {f"{name}_train": array for name, array in part.items()}
-        arrays |= {"x_val": x[held_out], "y_val": y[held_out]}
-        found.append(arrays | ({} if lengths is None else {"lengths_val": lengths[held_out]}))
+        try:
+            rows = balanced_rows(source, train, config.data, config.run.seed, storage)
+        except InputError as error:
+            raise InputError(f"search.folds = {config.search.folds}, fold {fold + 1}: {error}") from None
+        x_train = storage.rounded(make_samples(source, rows, storage)).astype(x.dtype, copy=False)
+        part = {"x_train": x_train, "y_train": rows.y.astype(np.int64), "x_val": x[held_out], "y_val": y[held_out]}
+        if lengths is not None:  # a synthetic row is as long as the one it was made from
+            part |= {"lengths_train": lengths[rows.source], "lengths_val": lengths[held_out]}
+        found.append(part)
     return found
 
 
-def _with_synthetic(part: Arrays, classes: Sequence[str], config: Config) -> Arrays:
-    """Add the rows that SMOTE makes, a neighbour of another length resampled to the length of its seed."""
-    from rcdp_hpc.data.balance import plan_smote
-
-    x, y, lengths = part["x"], part["y"], part.get("lengths")
-
-    def comparable(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        found = np.asarray(x[rows], np.float32)
-        return found if lengths is None else stretched(found, lengths[rows], x.shape[1])
-
-    def ends(plan: SyntheticPlan) -> NDArray[Any]:
-        found = x[plan.neighbour]
-        return found if lengths is None else stretched(found, lengths[plan.neighbour], lengths[plan.source])
-
-    members = [np.flatnonzero(y == label) for label in range(len(classes))]
-    plans = plan_smote(comparable, members, classes, config.data.smote_neighbours, config.run.seed)
-    made = [on_segment(x[plan.source], ends(plan), plan.step) for plan in plans]
-    labels = [np.full(len(plan.source), plan.label, dtype=np.int64) for plan in plans]
-    result: Arrays = {"x": np.concatenate([x, *made]).astype(x.dtype), "y": np.concatenate([y, *labels])}
-    if lengths is not None:
-        result["lengths"] = np.concatenate([lengths, *(lengths[plan.source] for plan in plans)])
-    return result
+def _refuse(config: Config) -> None:
+    folds, data = config.search.folds, config.data
+    if data.balance in CLEANING:
+        raise InputError(
+            f"search.folds = {folds}: data.balance = {data.balance!r} has cleaned the rows before they are cut into "
+            "folds, so that those held out would be easier than others; set search.folds = 1, or data.balance = 'smote'"
+        )
+    if data.balance_counts:
+        raise InputError(
+            f"search.folds = {folds}: data.balance_counts are numbers of the whole training part and cannot be those "
+            "of a fold's; set data.balance_ratio instead, or search.folds = 1"
+        )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from search.grouped import small_config, small_data
 from search.ranks import Ranks
 
+from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.connection import reservoir_matrices
 from rcdp_hpc.runtime.comm import SingleProcess
@@ -18,12 +20,14 @@ from rcdp_hpc.search.folds import balanced_folds, fold_numbers
 from rcdp_hpc.search.matrices import MatrixCache
 
 CLASSES = ("a", "b", "c")
+FLOATS = Storage()
 
 
 def uneven() -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of three classes that overlap, so that all ways of balancing find a border between them."""
     generator = np.random.default_rng(1)
     y = np.repeat([0, 1, 2], [60, 25, 15])
-    return generator.normal(y[:, None], 0.3, (100, 4)).astype(np.float32), y
+    return generator.normal(y[:, None], 0.8, (100, 4)).astype(np.float32), y
 
 
 def test_folds_keep_the_proportions_and_differ_by_one_row():
@@ -41,44 +45,97 @@ def test_a_class_of_fewer_rows_than_folds_is_named():
         fold_numbers(uneven()[1], CLASSES, 20, 0)
 
 
-def test_only_the_training_part_is_balanced_and_nothing_leaks():
+def folds_of(balance: str, storage: Storage = FLOATS, **data: object) -> list[dict]:
+    config = small_config(folds=5)
+    config.data.balance = balance
+    for key, value in data.items():
+        setattr(config.data, key, value)
     x, y = uneven()
-    found = balanced_folds(x, y, CLASSES, small_config(folds=5))
+    return balanced_folds(storage.rounded(x), y, CLASSES, config, storage)
+
+
+OVERSAMPLING = ("smote", "borderline_smote", "svm_smote", "adasyn", "kmeans_smote", "random_over")
+
+
+@pytest.mark.parametrize("balance", OVERSAMPLING)
+def test_only_the_training_part_is_balanced_and_nothing_leaks(balance):
+    x, y = uneven()
     real = {row.tobytes() for row in x}
     held = []
-    for fold in found:
+    for fold in folds_of(balance, smote_neighbours=3):
+        inside = np.bincount(y) - np.bincount(fold["y_val"])
         counts = np.bincount(fold["y_train"])
-        assert counts.tolist() == [counts.max()] * 3
+        assert counts[0] == inside[0]
+        assert counts[1:].sum() > inside[1:].sum()
+        if balance in ("smote", "random_over"):  # the others look at each row's surroundings
+            assert counts.tolist() == [counts.max()] * 3
         val = {row.tobytes() for row in fold["x_val"]}
         train = {row.tobytes() for row in fold["x_train"]}
         assert val <= real
         assert not val & train
-        synthetic = [row for row in fold["x_train"] if row.tobytes() not in real]
-        assert synthetic
-        inside = x[[row.tobytes() not in val for row in x]]
-        assert np.min(synthetic) >= inside.min()
-        assert np.max(synthetic) <= inside.max()
+        assert real - val <= train
+        own = x[[row.tobytes() not in val for row in x]]
+        if balance != "svm_smote":  # which also goes beyond its seeds
+            assert fold["x_train"].min() >= own.min()
+            assert fold["x_train"].max() <= own.max()
+        assert (not train <= real) == (balance != "random_over")
         held.extend(val)
     assert sorted(held) == sorted(real)
+
+
+def test_undersampling_takes_rows_of_the_training_part_away():
+    for fold in folds_of("random_under"):
+        assert np.bincount(fold["y_train"]).tolist() == [12, 12, 12]
+        assert len(fold["x_val"]) == 20
+        assert not {row.tobytes() for row in fold["x_train"]} & {row.tobytes() for row in fold["x_val"]}
+
+
+def test_the_ratio_and_the_rounding_of_the_shards_hold_inside_folds():
+    for fold in folds_of("smote", balance_ratio=0.5):
+        assert np.bincount(fold["y_train"]).tolist() == [48, 24, 24]
+    halves = Storage("float16")
+    for fold in folds_of("smote", halves):
+        assert (halves.rounded(fold["x_train"]) == fold["x_train"]).all()
+
+
+def test_categories_stay_whole_inside_folds():
+    x, y = uneven()
+    x[:, 2] = np.arange(100) % 3
+    config = small_config(folds=3)
+    config.data.balance = "smotenc"
+    for fold in balanced_folds(x, y, CLASSES, config, FLOATS, (2,)):
+        assert set(fold["x_train"][:, 2]) == {0, 1, 2}
+        assert len(set(np.bincount(fold["y_train"]))) == 1
+    config.data.balance = "smote"
+    with pytest.raises(InputError, match=r"search.folds = 3, fold 1: data.balance = 'smote' would mix"):
+        balanced_folds(x, y, CLASSES, config, FLOATS, (2,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"balance": "smote_tomek"}, r"search.folds = 5: data.balance = 'smote_tomek' has cleaned"),
+        ({"balance": "smote_enn"}, r"search.folds = 5: data.balance = 'smote_enn' has cleaned"),
+        ({"balance": "smote", "balance_counts": [60, 60, 60]}, r"search.folds = 5: data.balance_counts are numbers"),
+    ],
+)
+def test_what_folds_cannot_be_balanced_by_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        folds_of(**settings)
 
 
 def test_without_balancing_folds_hold_the_real_rows():
     x, y = uneven()
     config = small_config(folds=4)
     config.data.balance = "none"
-    for fold in balanced_folds(x, y, CLASSES, config):
+    for fold in balanced_folds(x, y, CLASSES, config, FLOATS):
         assert len(fold["x_train"]) + len(fold["x_val"]) == 100
-
-
-def test_another_way_of_balancing_is_refused():
-    config = small_config(folds=2)
-    config.data.balance = "adasyn"
-    with pytest.raises(InputError, match=r"search.folds = 2.*not by 'adasyn'"):
-        balanced_folds(*uneven(), CLASSES, config)
 
 
 class Shards:
     classes = ("a", "b")
+    layout = SimpleNamespace(storage=FLOATS)
+    index: ClassVar[dict] = {}
 
     def rows(self, split: str) -> int:
         return {"train": 40, "validation": 10}[split]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from search.grouped import small_config
 from search.ranks import Ranks
 
 from rcdp_hpc.data.lengths import stretched
+from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.ridge import one_hot
 from rcdp_hpc.reservoir.states import Reservoir
@@ -122,7 +124,7 @@ def uneven() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_folds_balance_sequences_by_neighbours_of_the_seeds_length():
     x, y, lengths = uneven()
-    found = balanced_folds(x, y, CLASSES, small_config(folds=3), lengths)
+    found = balanced_folds(x, y, CLASSES, small_config(folds=3), Storage(), lengths=lengths)
     real = {row.tobytes(): int(length) for row, length in zip(x, lengths, strict=True)}
     for fold in found:
         assert np.ptp(np.bincount(fold["y_train"])) == 0
@@ -151,6 +153,8 @@ class Shards:
     """What `fitness_rows` uses of a ShardSet."""
 
     classes = CLASSES
+    layout = SimpleNamespace(storage=Storage())
+    index: ClassVar[dict] = {}
 
     def rows(self, split: str) -> int:
         return {"train": 100, "validation": 30}[split]
