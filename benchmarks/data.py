@@ -51,7 +51,7 @@ def unbalanced_mnist(folder):
 def balance(options):
     from imblearn.over_sampling import SMOTE
 
-    from rcdp_hpc.data.balance import plan_smote
+    from rcdp_hpc.data.balance import draw_smote, plan_smote
     from rcdp_hpc.data.rows import make_samples, synthetic_rows
     from rcdp_hpc.data.storage import Storage
 
@@ -61,7 +61,7 @@ def balance(options):
     members = [rows[y == label] for label in range(10)]
 
     def ours():
-        plans = plan_smote(source.samples, members, source.classes, 7, 1)
+        plans = plan_smote(source.samples, members, draw_smote(members, source.classes, 7, 1))
         made = [make_samples(source, synthetic_rows(p.label, p.source, p.neighbour, p.step), Storage()) for p in plans]
         return np.concatenate([source.samples(rows), *made])
 

@@ -48,25 +48,49 @@ class SyntheticPlan:
     step: NDArray[np.float32]
 
 
-def plan_smote(
-    samples: Samples,
+@dataclass(frozen=True, eq=False)
+class SmoteDraw:
+    """What SMOTE draws for one class before any neighbour is known.
+
+    Attributes
+    ----------
+    label : int
+        Class index.
+    neighbours : int
+        Nearest neighbours k of this class.
+    rows : ndarray of int64, shape (n,)
+        The sample that each synthetic row is made from, as a place among the class's own.
+    which : ndarray of int64, shape (n,)
+        Which of that sample's neighbours is taken: 0 is the nearest.
+    step : ndarray of float32, shape (n,)
+        Place on the segment, 0 to 1.
+    """
+
+    label: int
+    neighbours: int
+    rows: NDArray[np.int64]
+    which: NDArray[np.int64]
+    step: NDArray[np.float32]
+
+    @property
+    def searched(self) -> NDArray[np.int64]:
+        """The samples whose neighbours are needed, ascending: in a class that lacks little, few of its samples."""
+        return np.unique(self.rows)
+
+
+def draw_smote(
     members: Sequence[NDArray[np.int64]],
     classes: Sequence[str],
     neighbours: int,
     seed: int,
-    advance: Callable[[int], None] = lambda rows: None,
     targets: Sequence[int] | None = None,
-    room: int = 2**62,
-) -> list[SyntheticPlan]:
-    """Plan the synthetic rows that bring every class up to its target, one class at a time.
+) -> list[SmoteDraw]:
+    """Draw what brings every class up to its target, as imbalanced-learn's SMOTE does, one class at a time.
 
-    Neighbours and draws are those of imbalanced-learn's SMOTE. A class's plan depends on the rows of that class,
-    how many are wanted, and the seed; never on the other classes, the number of threads, or the room.
+    A class's draw depends on its number of rows, how many are wanted, and the seed; never on the other classes.
 
     Parameters
     ----------
-    samples : callable
-        Returns the float32 samples of given indices, shape (n, *sample_shape).
     members : sequence of ndarray of int64
         Ascending indices of the training samples of each class: training samples and no others.
     classes : sequence of str
@@ -75,39 +99,69 @@ def plan_smote(
         Nearest neighbours k. A class of fewer than k + 1 samples takes all its samples, with a warning.
     seed : int
         Seed of the draws.
-    advance : callable
-        Told how many samples have got their neighbours; may raise to stop.
     targets : sequence of int, optional
         Rows that each class shall have; default: as many as the largest.
-    room : int
-        Bytes of samples that may be held: a class beyond it is read again for each of its blocks.
 
     Returns
     -------
-    list of SyntheticPlan
+    list of SmoteDraw
         One for each class that is below its target.
 
     Raises
     ------
     InputError
         If a class that needs synthetic rows has one sample, hence no neighbour.
+    """
+    targets = targets or [max(len(indices) for indices in members)] * len(members)
+    short = [label for label, indices in enumerate(members) if len(indices) < targets[label]]
+    used = {label: _neighbours_for(classes[label], len(members[label]), neighbours) for label in short}
+    return [_draw(label, len(members[label]), targets[label], used[label], seed) for label in short]
+
+
+def plan_smote(
+    samples: Samples,
+    members: Sequence[NDArray[np.int64]],
+    draws: Sequence[SmoteDraw],
+    advance: Callable[[int], None] = lambda rows: None,
+    room: int = 2**62,
+) -> list[SyntheticPlan]:
+    """Find the neighbours that a draw asks for, one class at a time.
+
+    Neighbours are those of imbalanced-learn's SMOTE. A class's plan depends on its draw and its rows; never on the
+    other classes, the number of threads, or the room.
+
+    Parameters
+    ----------
+    samples : callable
+        Returns the float32 samples of given indices, shape (n, *sample_shape).
+    members : sequence of ndarray of int64
+        As for `draw_smote`.
+    draws : sequence of SmoteDraw
+        What `draw_smote` returned.
+    advance : callable
+        Told how many samples have got their neighbours; may raise to stop.
+    room : int
+        Bytes of samples that may be held: a class beyond it is read again for each of its blocks.
+
+    Returns
+    -------
+    list of SyntheticPlan
+        One for each draw.
 
     References
     ----------
     N. V. Chawla, K. W. Bowyer, L. O. Hall, W. P. Kegelmeyer, "SMOTE: synthetic minority over-sampling
     technique", Journal of Artificial Intelligence Research 16 (2002), 321-357 (eq. 1 of the method).
     """
-    targets = _targets_of(members, targets)
-    short = [label for label, indices in enumerate(members) if len(indices) < targets[label]]
-    used = {label: _neighbours_for(classes[label], len(members[label]), neighbours) for label in short}
     plans = []
-    for label in short:
-        indices = members[label]
+    for draw in draws:
+        indices, searched = members[draw.label], draw.searched
         # BLAS on another number of threads rounds differently, which can exchange neighbours at equal distance.
         with limit_threads(1):
-            nearest = nearest_rows(_reader(samples, indices, room), len(indices), used[label], advance)
-        rows, others, steps = _draw(nearest, targets[label] - len(indices), class_seed(seed, label))
-        plans.append(SyntheticPlan(label, indices[rows], indices[others], steps))
+            read = _reader(samples, indices, room)
+            nearest = nearest_rows(read, len(indices), searched, draw.neighbours, advance)
+        others = nearest[np.searchsorted(searched, draw.rows), draw.which]
+        plans.append(SyntheticPlan(draw.label, indices[draw.rows], indices[others], draw.step))
     return plans
 
 
@@ -132,19 +186,9 @@ def thinned(members: Sequence[NDArray[np.int64]], targets: Sequence[int], seed: 
     ]
 
 
-def samples_to_search(members: Sequence[NDArray[np.int64]], targets: Sequence[int] | None = None) -> int:
-    """Return how many samples `plan_smote` finds neighbours for."""
-    targets = _targets_of(members, targets)
-    return sum(len(indices) for indices, target in zip(members, targets, strict=True) if len(indices) < target)
-
-
 def class_seed(seed: int, label: int) -> int:
     """Return the seed of a class's draws."""
     return int(np.random.SeedSequence([seed, label]).generate_state(1)[0])
-
-
-def _targets_of(members: Sequence[NDArray[np.int64]], targets: Sequence[int] | None) -> Sequence[int]:
-    return targets or [max(len(indices) for indices in members)] * len(members)
 
 
 def _neighbours_for(name: str, count: int, neighbours: int) -> int:
@@ -160,7 +204,9 @@ def _neighbours_for(name: str, count: int, neighbours: int) -> int:
     return min(neighbours, count - 1)
 
 
-def _reader(samples: Samples, indices: NDArray[np.int64], room: int) -> Callable[[slice], NDArray[np.float32]]:
+def _reader(
+    samples: Samples, indices: NDArray[np.int64], room: int
+) -> Callable[[slice | NDArray[np.int64]], NDArray[np.float32]]:
     """Return a function that reads some rows of a class, flattened: from memory where the class has room there."""
     row_bytes = samples(indices[:1]).nbytes
     if row_bytes * len(indices) <= room:
@@ -174,16 +220,13 @@ def _reader(samples: Samples, indices: NDArray[np.int64], room: int) -> Callable
     return lambda rows: samples(indices[rows]).reshape(len(indices[rows]), -1)
 
 
-def _draw(
-    nearest: NDArray[np.int64], wanted: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Let imbalanced-learn choose `wanted` pairs of rows of one class, and the steps between them."""
+def _draw(label: int, count: int, target: int, neighbours: int, seed: int) -> SmoteDraw:
+    """Let imbalanced-learn choose the rows of one class that are combined, and the steps between them."""
     sampler = _RecordingSMOTE(
-        k_neighbors=nearest.shape[1] - 1, sampling_strategy={0: len(nearest) + wanted}, random_state=seed
+        k_neighbors=neighbours, sampling_strategy={0: target}, random_state=class_seed(seed, label)
     )
-    sampler.nearest = nearest
-    _resample(sampler, len(nearest))
-    return sampler.rows, sampler.others, sampler.steps
+    _resample(sampler, count)
+    return SmoteDraw(label, neighbours, sampler.rows, sampler.which, sampler.steps)
 
 
 def _sampled(sampler_type: Any, count: int, target: int, seed: int) -> NDArray[np.int64]:
@@ -206,32 +249,31 @@ def _resample(sampler: Any, count: int) -> None:
 
 
 class _RecordingSMOTE(SMOTE):  # type: ignore[misc]
-    """SMOTE that knows the neighbours, and records what it would combine instead of combining it."""
+    """SMOTE that records what it would combine instead of combining it, and so needs no neighbours yet."""
 
-    nearest: NDArray[np.int64]
     rows: NDArray[np.int64]
-    others: NDArray[np.int64]
+    which: NDArray[np.int64]
     steps: NDArray[np.float32]
 
     def _validate_estimator(self) -> None:
         # imbalanced-learn adds the 1 for the sample itself only to a number, and clones an object.
-        self.nn_k_ = _Known(self.nearest)
+        self.nn_k_ = _Unknown(self.k_neighbors + 1)
 
     def _generate_samples(self, x: Any, nn_data: Any, nn_num: Any, rows: Any, cols: Any, steps: Any, *rest: Any) -> Any:
         self.rows = rows.astype(np.int64)
-        self.others = nn_num[rows, cols].astype(np.int64)
+        self.which = cols.astype(np.int64)
         self.steps = steps[:, 0].astype(np.float32)
         return x[:0]
 
 
-class _Known:
-    """Nearest neighbours that have been found."""
+class _Unknown:
+    """Nearest neighbours that have not been looked for: the draws need only know how many each row will have."""
 
-    def __init__(self, nearest: NDArray[np.int64]) -> None:
-        self.nearest = nearest
+    def __init__(self, count: int) -> None:
+        self.count = count
 
-    def fit(self, X: Any) -> _Known:
+    def fit(self, X: Any) -> _Unknown:
         return self
 
     def kneighbors(self, X: Any, return_distance: bool = False) -> NDArray[np.int64]:
-        return self.nearest
+        return np.broadcast_to(np.int64(0), (len(X), self.count))

@@ -81,15 +81,15 @@ def balanced_rows(
     if data.balance not in balance.STREAMED:
         _refuse_too_large(source, sum(targets) if data.balance.startswith("smote_") else len(train), data)
     if data.balance in ("smote", "smote_tomek", "smote_enn"):
-        with Progress("neighbours", balance.samples_to_search(members, targets), "samples", enabled=progress) as bar:
+        draws = balance.draw_smote(members, classes, data.smote_neighbours, seed, targets)
+        searched = sum(len(draw.searched) for draw in draws)
+        with Progress("neighbours", searched, "samples", enabled=progress) as bar:
 
             def advance(done: int) -> None:
                 bar.advance(done)
                 check_stop()
 
-            plans = balance.plan_smote(
-                samples, members, classes, data.smote_neighbours, seed, advance, targets, Budget.of(data).held
-            )
+            plans = balance.plan_smote(samples, members, draws, advance, Budget.of(data).held)
         rows = stacked([rows, *(synthetic_rows(p.label, p.source, p.neighbour, p.step) for p in plans)])
         return rows if data.balance == "smote" else _cleaned(source, rows, data.balance, storage)
     return stacked([rows, *_whole(source, train, labels, data, seed, samples, targets)])

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from rcdp_hpc.data.memory import FITTED_BYTES, QUERY_BYTES
 from rcdp_hpc.runtime.threads import available_cores
 
-ReadRows = Callable[[slice], NDArray[np.float32]]
+ReadRows = Callable[[slice | NDArray[np.int64]], NDArray[np.float32]]
 Found = tuple[NDArray[np.float64], NDArray[np.int64]]
 QUERY_ROWS = 512
 # scikit-learn turns 256 rows at a time into float64: for wider rows that is too much memory.
@@ -25,12 +25,16 @@ WIDEST = 2**14
 
 
 def nearest_rows(
-    read: ReadRows, rows: int, neighbours: int, advance: Callable[[int], None] = lambda rows: None
+    read: ReadRows,
+    rows: int,
+    searched: NDArray[np.int64],
+    neighbours: int,
+    advance: Callable[[int], None] = lambda rows: None,
 ) -> NDArray[np.int64]:
-    """Find the nearest rows of each row, itself first.
+    """Find the nearest other rows of some rows, nearest first.
 
-    Where rows are equal, another one may be found before the row itself; it is put in front all the same, so that a
-    row is never left among its own neighbours.
+    Where rows are equal, another one may be found before the row itself, or in its stead: it is never left among its
+    own neighbours.
 
     Parameters
     ----------
@@ -38,6 +42,8 @@ def nearest_rows(
         Returns some of the rows, flattened, shape (n, width).
     rows : int
         How many there are, more than `neighbours`.
+    searched : ndarray of int64, shape (n,)
+        The rows whose neighbours are wanted.
     neighbours : int
         How many others to find.
     advance : callable
@@ -45,13 +51,13 @@ def nearest_rows(
 
     Returns
     -------
-    ndarray of int64, shape (rows, neighbours + 1)
+    ndarray of int64, shape (n, neighbours)
     """
     width = read(slice(0, 1)).shape[1]
     fitted, asked = _block(FITTED_BYTES, width, rows), min(QUERY_ROWS, _block(QUERY_BYTES, width, rows))
-    queries = [slice(start, min(start + asked, rows)) for start in range(0, rows, asked)]
-    distance = np.empty((rows, 0))
-    place = np.empty((rows, 0), np.int64)
+    queries = [searched[start : start + asked] for start in range(0, len(searched), asked)]
+    distance = np.empty((len(searched), 0))
+    place = np.empty((len(searched), 0), np.int64)
     # Each block is searched on one thread, however many are searched at once.
     with ThreadPoolExecutor(available_cores(), initializer=threadpool_limits, initargs=(1,)) as pool:
         try:
@@ -65,7 +71,7 @@ def nearest_rows(
                     if len(running) > 2 * available_cores():
                         found.append(running.popleft().result())
                     running.append(pool.submit(lambda block, search: search(read(block)), block, search))
-                    advance(block.stop - block.start if last else 0)
+                    advance(len(block) if last else 0)
                 found += [waiting.result() for waiting in running]
                 distance, place = _nearer(
                     (distance, place),
@@ -75,7 +81,7 @@ def nearest_rows(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return _own_first(place, np.arange(rows))
+    return _without_own(place, searched)
 
 
 def _block(size: int, width: int, rows: int) -> int:
@@ -110,11 +116,9 @@ def _nearer(first: Found, second: Found, count: int) -> Found:
     return np.take_along_axis(distance, order, 1), np.take_along_axis(place, order, 1)
 
 
-def _own_first(nearest: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Move each row's own index to the front of its list, shape (n, k + 1), in place of the last if it is not there."""
+def _without_own(nearest: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Take each row's own index, or the last where it is not there, out of its list, shape (n, k + 1)."""
     is_own = nearest == own[:, None]
     place = np.where(is_own.any(axis=1), is_own.argmax(axis=1), nearest.shape[1] - 1)
-    for row in np.flatnonzero(place > 0):
-        nearest[row, 1 : place[row] + 1] = nearest[row, : place[row]].copy()
-    nearest[:, 0] = own
-    return nearest
+    others = np.arange(nearest.shape[1]) != place[:, None]
+    return nearest[others].reshape(len(nearest), nearest.shape[1] - 1)

@@ -12,7 +12,7 @@ from imblearn.over_sampling import ADASYN, SMOTENC, SVMSMOTE, BorderlineSMOTE, K
 from imblearn.under_sampling import RandomUnderSampler
 
 from rcdp_hpc.data import neighbours as neighbours_module
-from rcdp_hpc.data.balance import plan_copies, plan_smote, thinned
+from rcdp_hpc.data.balance import draw_smote, plan_copies, plan_smote, thinned
 from rcdp_hpc.data.balance_whole import made_rows
 from rcdp_hpc.data.lengths import stretched
 from rcdp_hpc.data.memory import Budget
@@ -81,21 +81,30 @@ def test_neighbours_in_blocks_are_those_of_brute_force(rows, width, block, query
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbours_module, "FITTED_BYTES", block * 4 * width)
         patch.setattr(neighbours_module, "QUERY_BYTES", query * 4 * width)
-        found = nearest_rows(lambda part: x[part], rows, 7)
+        searched = np.arange(seed % 3, rows, 1 + seed % 4)
+        found = nearest_rows(lambda part: x[part], rows, searched, 7)
     distance = ((x[:, None].astype(float) - x) ** 2).sum(axis=2)
-    np.testing.assert_array_equal(found, np.argsort(distance, axis=1)[:, :8])
+    np.testing.assert_array_equal(found, np.argsort(distance, axis=1)[searched, 1:8])
 
 
 def test_neighbours_of_wide_rows(monkeypatch):
     monkeypatch.setattr(neighbours_module, "WIDEST", 10)
     x = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
-    found = nearest_rows(lambda part: x[part], 50, 5)
-    np.testing.assert_array_equal(found, np.argsort(((x[:, None] - x) ** 2).sum(axis=2), axis=1)[:, :6])
+    found = nearest_rows(lambda part: x[part], 50, np.arange(50), 5)
+    np.testing.assert_array_equal(found, np.argsort(((x[:, None] - x) ** 2).sum(axis=2), axis=1)[:, 1:6])
+
+
+def test_a_row_is_not_its_own_neighbour_though_others_equal_it():
+    x = np.repeat(np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), 5, axis=0)
+    found = nearest_rows(lambda part: x[part], 30, np.arange(30), 3)
+    assert (found != np.arange(30)[:, None]).all()
+    np.testing.assert_array_equal(found // 5, np.repeat(np.arange(30)[:, None] // 5, 3, axis=1))
 
 
 def test_a_class_that_is_not_held_gets_the_same_plan():
     x, y = uneven_data((80, 40, 12))
-    plans = [plan_smote(lambda rows: x[rows], members_of(y), NAMES, 7, 1, room=room) for room in (0, 2**40)]
+    draws = draw_smote(members_of(y), NAMES, 7, 1)
+    plans = [plan_smote(lambda rows: x[rows], members_of(y), draws, room=room) for room in (0, 2**40)]
     for one, other in zip(*plans, strict=True):
         for name in ("source", "neighbour", "step"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
