@@ -184,8 +184,23 @@ class ReservoirSection(Section):
     noise: float = Field(
         0.0, ge=0, le=100, description="deviation of normal noise inside f, on the training samples only; 0 has none"
     )
-    sequence: Literal["rows", "columns", "both"] = Field(
-        "rows", description="how an image becomes a sequence: rows, columns, or both at once"
+    sequence: Literal["rows", "columns", "both", "patches", "windows", "channels", "pixels"] = Field(
+        "rows",
+        description="how a sample is cut into a sequence: by rows (the steps of a series), columns, both at once, "
+        "patches, windows of steps, channels or pixels; docs/cutting.md has the shapes",
+    )
+    piece_size: list[int] = Field(
+        default_factory=list,
+        max_length=2,
+        description="[height, width] of a patch, or [steps] of a window (sequence = patches or windows)",
+    )
+    piece_stride: list[int] = Field(
+        default_factory=list,
+        max_length=2,
+        description="how far apart patches or windows begin, as piece_size; empty: side by side, without overlap",
+    )
+    piece_edge: Literal["refuse", "drop"] = Field(
+        "refuse", description="what becomes of rows, columns or steps behind the last whole patch or window"
     )
     reduction: Literal["states", "mean", "mean_std"] = Field(
         "states", description="what is kept of the states: some of them, their mean, or mean and standard deviation"
@@ -210,6 +225,30 @@ class ReservoirSection(Section):
         description="samples whose states are computed at once, also the row block of Gram sums; 0 measures once and "
         "records",
     )
+
+    @model_validator(mode="after")
+    def _cut(self) -> ReservoirSection:
+        form = {"patches": "[height, width]", "windows": "[steps]"}.get(self.sequence)
+        if form is None:
+            if self.piece_size or self.piece_stride:
+                raise ValueError(
+                    f"reservoir.piece_size and piece_stride are for sequence = 'patches' or 'windows', not "
+                    f"{self.sequence!r}: set reservoir.sequence, or take them out"
+                )
+            return self
+        axes = 1 + form.count(",")
+        if len(self.piece_size) != axes:
+            raise ValueError(
+                f"reservoir.sequence = {self.sequence!r} needs reservoir.piece_size = {form}, not {self.piece_size}"
+            )
+        if self.piece_stride and len(self.piece_stride) != axes:
+            raise ValueError(f"reservoir.piece_stride = {self.piece_stride}: expected {form}, as piece_size, or []")
+        if min(self.piece_size + self.piece_stride) < 1:
+            raise ValueError(
+                f"reservoir.piece_size = {self.piece_size} and piece_stride = {self.piece_stride}: every number must "
+                "be 1 or more"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fitting(self) -> ReservoirSection:

@@ -236,10 +236,10 @@ def _with_kernel(config: Config, run: RunDirectory) -> Config:
     need_torch()
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, default_cache
-    from rcdp_hpc.reservoir.sequence import sequence_shape
+    from rcdp_hpc.reservoir.cutting import Cut
 
     reservoir, threads, cache = config.reservoir, config.search.threads, default_cache()
-    _, features = sequence_shape(ShardSet(run.shards, verify=False).sample_shape, reservoir.sequence)
+    _, features = Cut.of(reservoir).shape(ShardSet(run.shards, verify=False).sample_shape)
     kernel, rows = str(reservoir.kernel), reservoir.batch_rows
     if kernel == "auto":
         density = 1.0 if reservoir.weights == "orthogonal" else reservoir.density

@@ -57,15 +57,19 @@ def prepared(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("readout", ["ridge", "network"])
-def test_other_bytes_in_the_padding_change_nothing(prepared, tmp_path, readout):
+WINDOWS = ["reservoir.sequence=windows", "reservoir.piece_size=[3]", "reservoir.piece_stride=[2]"]
+
+
+@pytest.mark.parametrize(("readout", "cut"), [("network", []), ("ridge", [*WINDOWS, "reservoir.piece_edge=drop"])])
+def test_other_bytes_in_the_padding_change_nothing(prepared, tmp_path, readout, cut):
+    settings = [part for value in (*cut, f"training.readout={readout}") for part in ("--set", value)]
     outcomes = []
     for name in ("as-written", "spoiled"):
         run = Path(shutil.copytree(prepared / "run", tmp_path / name))
         if name == "spoiled":
             spoil_padding(run / "shards")
         for stage in ("search", "train", "evaluate"):
-            assert main([stage, "--out", str(run), "--set", f"training.readout={readout}"]) == 0
+            assert main([stage, "--out", str(run), *settings]) == 0
         outcomes.append((history(run), json.loads((run / "report/summary.json").read_text())["test"]))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][1]["samples"] == 30

@@ -20,11 +20,11 @@ from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.cells import KERNELS, Cell, make_cell
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, reservoir_matrices
+from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.files import read_matrices
 from rcdp_hpc.reservoir.noise import SampleNoise
 from rcdp_hpc.reservoir.reductions import Reduction, check_length, values_per_neuron
 from rcdp_hpc.reservoir.scans import Scan, kept_steps, scans_of
-from rcdp_hpc.reservoir.sequence import as_sequences, sequence_shape
 
 __all__ = ["KERNELS", "Kernel", "Reservoir", "kept_steps"]
 
@@ -62,6 +62,8 @@ class Reservoir:
     Attributes
     ----------
     nodes, features : int
+    cut : Cut
+        How raw samples become sequences.
     parts : int
         Reservoirs side by side and stacked: scans times directions times layers.
     width : int
@@ -94,6 +96,7 @@ class Reservoir:
         self.settings, self.features, self.kernel = settings, features, kernel
         self.nodes = settings.nodes
         self.scans = scans_of(settings)
+        self.cut = Cut.of(settings)
         self.directions = 2 if settings.bidirectional else 1
         self.parts = len(self.scans) * self.directions * settings.layers
         self.values = values_per_neuron(settings)
@@ -197,7 +200,7 @@ class Reservoir:
         Parameters
         ----------
         x : torch.Tensor or numpy.ndarray, shape (batch, ...)
-            Samples in a shape of `rcdp_hpc.reservoir.sequence`.
+            Samples in a shape of `rcdp_hpc.reservoir.cutting`.
         lengths : array of int, shape (batch,), optional
             Of each padded sample, the entries of its first axis that hold data. None where all are whole.
         out, noisy
@@ -210,17 +213,12 @@ class Reservoir:
         Raises
         ------
         InputError
-            If samples have lengths and ``reservoir.sequence`` does not follow them, or as `states`.
+            As `Cut.sequences`, `Cut.lengths` and `states`.
         CandidateError
             As `states`.
         """
-        sequence = self.settings.sequence
-        if lengths is not None and sequence != "rows":
-            raise InputError(
-                f"reservoir.sequence = '{sequence}' does not follow the steps of sequences of unequal length: take "
-                "'rows'"
-            )
-        return self.states(as_sequences(x, sequence), out, lengths, noisy)
+        steps = None if lengths is None else self.cut.lengths(lengths)
+        return self.states(self.cut.sequences(x), out, steps, noisy)
 
     def _fill(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
         """Compute the rows, in halves where the device's memory does not hold all."""
@@ -310,14 +308,14 @@ class Reservoir:
         Parameters
         ----------
         x : array, shape (N, ...)
-            Samples in a shape of `rcdp_hpc.reservoir.sequence`; anything that has a shape and gives a
+            Samples in a shape of `rcdp_hpc.reservoir.cutting`; anything that has a shape and gives a
             NumPy array or a tensor for a slice of rows, so an HDF5 dataset also.
         out : torch.Tensor, shape (N, width), optional
             Where to write, of the kernel's dtype and on its device.
         advance : callable, optional
             Called after each block with the number of its rows.
         lengths : array of int, shape (N,), optional
-            Steps of each sequence, as in `states`.
+            Of each padded sample, as in `drive`.
 
         Returns
         -------
@@ -326,14 +324,14 @@ class Reservoir:
         Raises
         ------
         InputError, CandidateError
-            As `states` and `sequence_shape`.
+            As `drive`.
         """
-        rows, sequence = x.shape[0], self.settings.sequence
-        steps, features = sequence_shape(x.shape[1:], sequence)
+        rows = x.shape[0]
+        steps, features = self.cut.shape(x.shape[1:])
         if features != self.features:
             raise InputError(
                 f"samples of shape {tuple(x.shape[1:])} give {features} features a step under "
-                f"reservoir.sequence = {sequence!r}, but the reservoir was built for {self.features}"
+                f"reservoir.sequence = {self.cut.order!r}, but the reservoir was built for {self.features}"
             )
         if lengths is None:
             check_length(self.settings, steps)

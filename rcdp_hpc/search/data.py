@@ -51,11 +51,6 @@ class FitnessData:
         """Return the samples of "train" or "val" and their lengths."""
         return (self.x_train, self.lengths_train) if part == "train" else (self.x_val, self.lengths_val)
 
-    def shortest(self) -> int | None:
-        """Return the length of the shortest sample; None where all are whole."""
-        found = [lengths.min() for lengths in (self.lengths_train, self.lengths_val) if lengths is not None]
-        return int(min(found)) if found else None
-
     def fingerprint(self) -> str:
         """Return a SHA-256 of the rows."""
         digest = hashlib.sha256(str(self.classes).encode())

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, TrainingSection
+from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.reductions import check_length
 from rcdp_hpc.reservoir.ridge import GramSums, one_hot, solve
-from rcdp_hpc.reservoir.sequence import sequence_shape
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.search.candidate import Evaluation, judge
@@ -54,14 +54,15 @@ class ReservoirFitness:
     Raises
     ------
     InputError
-        If the samples cannot drive the reservoir, or have fewer steps than states are to be kept.
+        If the samples cannot be cut as the reservoir reads them, or one has fewer steps than states are to be kept.
     """
 
     def __init__(self, config: Config, data: FitnessData, memory: int = sys.maxsize) -> None:
         self.config, self.data, self.memory = config, data, memory
         self.group: Communicator = SingleProcess()
         self.cache = MatrixCache()
-        self.steps = self._features(config)[0]
+        self.steps = self._shape(config)[0]
+        self._check_lengths()
         self._divided = self._spent = 0.0
 
     def in_group(self, group: Communicator) -> ReservoirFitness:
@@ -101,13 +102,18 @@ class ReservoirFitness:
         error, accuracy = (rows / rows.sum()) @ np.array(judged)
         return float(error), float(accuracy)
 
-    def _features(self, config: Config) -> tuple[int, int]:
-        steps, features = sequence_shape(self.data.x_train.shape[1:], config.reservoir.sequence)
-        check_length(config.reservoir, self.data.shortest() or steps)
-        return steps, features
+    def _shape(self, config: Config) -> tuple[int, int]:
+        return Cut.of(config.reservoir).shape(self.data.x_train.shape[1:])
+
+    def _check_lengths(self) -> None:
+        """Refuse samples too short for what is kept of them, before any candidate is evaluated."""
+        settings = self.config.reservoir
+        lengths = [found for _, found in map(self.data.samples, PARTS) if found is not None]
+        shortest = [int(Cut.of(settings).lengths(found).min()) for found in lengths]
+        check_length(settings, min(shortest, default=self.steps))
 
     def _reservoir(self, chosen: Config) -> Reservoir:
-        features = self._features(chosen)[1]
+        features = self._shape(chosen)[1]
         rows = len(self.data.x_train) + len(self.data.x_val)
         refuse_too_large(estimated_bytes(chosen, features, rows, self.data.classes), self.memory)
         matrices = self.cache.matrices(chosen.reservoir, features) if is_plain(chosen.reservoir) else None

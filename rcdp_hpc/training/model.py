@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import ReservoirSection, TrainingSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.sequence import sequence_shape
+from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.loop import build_network
@@ -53,7 +53,7 @@ class TrainedModel:
         self.shards = shards
         self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
         self.device = device or torch.device("cpu")
-        _, features = sequence_shape(sample_shape, reservoir.sequence)
+        _, features = Cut.of(reservoir).shape(sample_shape)
         self.reservoir = Reservoir(reservoir, features, reservoir.kernel, device=str(self.device))
         self.network: torch.nn.Module = (
             RidgeNetwork(self.reservoir.width, len(classes))

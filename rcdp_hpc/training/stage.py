@@ -18,7 +18,7 @@ from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import InputError, StoppedError
-from rcdp_hpc.reservoir.sequence import sequence_shape
+from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
@@ -183,7 +183,7 @@ def _prepare_trainer(
 
 
 def _build_reservoir(config: Config, shards: ShardSet) -> Reservoir:
-    _, features = sequence_shape(shards.sample_shape, config.reservoir.sequence)
+    _, features = Cut.of(config.reservoir).shape(shards.sample_shape)
     return Reservoir(config.reservoir, features, config.reservoir.kernel, device=str(device()))
 
 

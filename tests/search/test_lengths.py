@@ -114,7 +114,7 @@ def test_sequences_of_unequal_length_are_read_by_their_steps():
     config, data = small_config(), data_of()
     config.reservoir.sequence = "columns"
     with pytest.raises(InputError, match="'columns' does not follow the steps of sequences of unequal length"):
-        ReservoirFitness(config, data)(VALUES)
+        ReservoirFitness(config, data)
 
 
 def uneven() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -170,7 +170,6 @@ def test_lengths_come_with_the_rows_and_the_folds():
     found = fitness_rows(Shards(), small_config(folds=3), SingleProcess())
     assert (found.lengths_train == uneven()[2]).all()
     assert found.lengths_val.dtype == np.int64
-    assert found.shortest() == 3
     for fold in found.folds:
         assert len(fold.lengths_train) == len(fold.x_train)
         assert len(fold.lengths_val) == len(fold.x_val)
