@@ -25,6 +25,7 @@ from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.threads import fair_share
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +72,11 @@ def run_stages(
             if len(stages) > 1:
                 log.info("== %d of %d: %s on %s ==", number, len(stages), stage, _ranks_text(stage, comm))
             if stage in ("search", "train"):
-                config = run_on_root(comm, partial(_with_kernel, config, run))
+                config = run_on_root(comm, partial(_with_kernel, config, run, _threads_of(config, comm)))
                 _report_unlike(comm)
             results[stage] = _run_stage(stage, config, comm, run)
+        if len(stages) > 1:
+            agree(comm, lambda: _tell_seconds(run, stages) if comm.is_root else None)
     return results
 
 
@@ -138,6 +141,13 @@ def _finish(run: RunDirectory, stage: str, config: Config, started: float, resul
     seconds = run.state(stage).get("earlier_seconds", 0.0) + time.time() - started
     run.write_config(config)
     run.note(stage, "done", seconds=seconds, earlier_seconds=0.0, result=result)
+
+
+def _tell_seconds(run: RunDirectory, stages: Sequence[str]) -> None:
+    """Say where the time went, earlier starts of the same stages included."""
+    seconds = {stage: float(run.state(stage)["seconds"]) for stage in stages}
+    parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
+    log.info("seconds: %s, together %.1f", parts, sum(seconds.values()))
 
 
 def _ranks_text(stage: str, comm: Communicator) -> str:
@@ -229,7 +239,14 @@ def need_torch() -> None:
         ) from None
 
 
-def _with_kernel(config: Config, run: RunDirectory) -> Config:
+def _threads_of(config: Config, comm: Communicator) -> int:
+    """Return the threads that most states will be computed with. Collective."""
+    if config.search.generations:
+        return config.search.threads
+    return config.training.threads or fair_share(comm)
+
+
+def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     """Choose the reservoir's kernel by measuring, where that is not done yet, and record the choice."""
     if config.reservoir.kernel != "auto" and config.reservoir.batch_rows:
         return config
@@ -238,7 +255,7 @@ def _with_kernel(config: Config, run: RunDirectory) -> Config:
     from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, default_cache
     from rcdp_hpc.reservoir.cutting import Cut
 
-    reservoir, threads, cache = config.reservoir, config.search.threads, default_cache()
+    reservoir, cache = config.reservoir, default_cache()
     _, features = Cut.of(reservoir).shape(ShardSet(run.shards, verify=False).sample_shape)
     kernel, rows = str(reservoir.kernel), reservoir.batch_rows
     if kernel == "auto":

@@ -22,7 +22,7 @@ the product's own bfloat16 output.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -76,13 +76,13 @@ class Cell:
         """Allocate the buffers of a block and set s_0 = 0."""
         raise NotImplementedError
 
-    def step(self, u: Tensor, noise: Tensor | None = None) -> Tensor:
+    def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Move the first rows on by one step.
 
         Parameters
         ----------
-        u : torch.Tensor, shape (rows, features)
-            Input; samples beyond the first `rows` keep their state.
+        u : sequence of torch.Tensor, shape (rows, part of the features)
+            Input, in pieces that lie side by side, zeros beyond them; samples beyond the first `rows` keep their state.
         noise : torch.Tensor, shape (rows, nodes), optional
             Added inside f.
 
@@ -92,6 +92,16 @@ class Cell:
             The states of all samples, in a buffer that the next step overwrites.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def _feed(into: Tensor, pieces: Sequence[Tensor]) -> None:
+        """Write the pieces side by side into a view of shape (rows, features)."""
+        start = 0
+        for piece in pieces:
+            into[:, start : start + piece.shape[1]].copy_(piece)
+            start += piece.shape[1]
+        if start < into.shape[1]:
+            into[:, start:].zero_()
 
 
 class DenseCell(Cell):
@@ -114,13 +124,13 @@ class DenseCell(Cell):
         self._state = self._driven if self.leak == 1 else torch.zeros_like(self._driven)
         self._started = False
 
-    def step(self, u: Tensor, noise: Tensor | None = None) -> Tensor:
+    def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Move the first rows on by one step."""
-        rows = len(u)
+        rows = len(u[0])
         joined, product, driven = self._joined[:rows], self._product[:rows], self._driven[:rows]
         if self._started:
             joined[:, : self.nodes].copy_(self._state[:rows])
-        joined[:, self.nodes : self.nodes + self.features].copy_(u)
+        self._feed(joined[:, self.nodes : self.nodes + self.features], u)
         first = 0 if self._started else self.nodes  # s_0 = 0: nothing comes from C yet
         self._started = True
         torch.mm(joined[:, first:], self._weights[first:], out=product)
@@ -162,11 +172,11 @@ class FusedCell(Cell):
             self._state = torch.zeros(batch, self.nodes)
             self._driven = torch.empty(batch, self.nodes)
 
-    def step(self, u: Tensor, noise: Tensor | None = None) -> Tensor:
+    def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Move the first rows on by one step."""
-        rows, batch, nodes = len(u), len(self._joined), self.nodes
+        rows, batch, nodes = len(u[0]), len(self._joined), self.nodes
         joined = self._joined if rows == batch else self._joined[:rows].contiguous()
-        joined[:, nodes : nodes + self.features].copy_(u)
+        self._feed(joined[:, nodes : nodes + self.features], u)
         joined[:, nodes + self.features] = 1
         weights = next(iter(self._packed.values()))
         inside = self._inside if noise is None else "none"
@@ -211,11 +221,11 @@ class SparseCell(Cell):
         self._fed = torch.ones(self.features + 1, batch, device=self.device)
         self._started = False
 
-    def step(self, u: Tensor, noise: Tensor | None = None) -> Tensor:
+    def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Move the first rows on by one step."""
-        rows = len(u)
+        rows = len(u[0])
         fed, state = self._fed[:, :rows], self._state[:, :rows]
-        fed[:-1].copy_(u.T)
+        self._feed(fed[:-1].T, u)
         driven = torch.mm(self._input, fed)
         if self._started:
             driven = torch.addmm(driven, self._recurrent, state.contiguous())

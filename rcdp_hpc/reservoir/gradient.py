@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.reductions import check_length, steps_of
+from rcdp_hpc.reservoir.scans import Scan
 from rcdp_hpc.reservoir.states import Reservoir
 
 
@@ -69,8 +70,7 @@ class DifferentiableReservoir(nn.Module):
         parts = []
         for place, scan in enumerate(self.reservoir.scans):
             for direction in range(self.reservoir.directions):
-                read = scan.read(u, found, turned=bool(direction))
-                given = torch.stack([scan.at(read, step, len(u)) for step in range(u.shape[1])], dim=1)
+                given = _windowed(scan, scan.read(u, found, turned=bool(direction)))
                 for layer in range(self.settings.layers):
                     given = self._states(given, place, layer)
                     parts.append(self._reduced(given, listed))
@@ -103,3 +103,14 @@ class DifferentiableReservoir(nn.Module):
             if self.settings.reduction == "mean_std":
                 rows.append((counted - mean).square().mean(0).sqrt())
         return torch.stack(rows).reshape(len(lengths), -1)
+
+
+def _windowed(scan: Scan, u: Tensor) -> Tensor:
+    """Return the input of each step, shape (batch, steps, window · features), zeros before the first step."""
+    steps_first = u.transpose(0, 1)
+    steps = []
+    for step in range(len(steps_first)):
+        seen = scan.at(steps_first, step, len(u))
+        missing = u.new_zeros(len(u), (scan.window - len(seen)) * u.shape[2])
+        steps.append(torch.cat([*seen, missing], dim=1))
+    return torch.stack(steps, dim=1)

@@ -83,13 +83,21 @@ class Scan:
         places = (lengths[:, None] - 1 - torch.arange(u.shape[1], device=u.device)).clamp_min(0)
         return u.gather(1, places[..., None].expand_as(u))
 
-    def at(self, u: Tensor, step: int, rows: int) -> Tensor:
-        """Return the input at a step of the first `rows` sequences in reading order, shape (rows, inputs)."""
-        if self.window == 1:
-            return u[:rows, step]
-        seen = [u[:rows, step - back] for back in range(min(self.window, step + 1))]
-        missing = self.window - len(seen)
-        return torch.cat([*seen, u.new_zeros(rows, missing * u.shape[2])], dim=1)
+    def at(self, u: Tensor, step: int, rows: int) -> list[Tensor]:
+        """Return what the first `rows` sequences show at a step: this step's input, then those before it.
+
+        Parameters
+        ----------
+        u : torch.Tensor, shape (steps, batch, features)
+            Sequences in reading order, steps first.
+        step, rows : int
+
+        Returns
+        -------
+        list of torch.Tensor, shape (rows, features)
+            As many as the window is wide, fewer at the beginning.
+        """
+        return [u[step - back, :rows] for back in range(min(self.window, step + 1))]
 
 
 def scans_of(settings: ReservoirSection) -> list[Scan]:

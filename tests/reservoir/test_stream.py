@@ -49,8 +49,8 @@ def test_sums_are_the_same_bits_however_slabs_are_dealt(problem, precision, deal
 
     whole = sums_over(range(6))
     first, second, last = map(sums_over, dealt)
-    vectors = [np.concatenate([s.xy.ravel(), s.x, s.y, s.yy, [float(s.rows)]]) for s in (first, second)]
-    total = reduce_sums(last, Together([[first.xx.T, second.xx.T], vectors]))
+    # A single vector of every rank: one allreduce is all there is.
+    total = reduce_sums(last, Together([[ridge._packed(first), ridge._packed(second)]]))
     assert total.rows == 600
     for name in NAMES:
         np.testing.assert_array_equal(getattr(total, name), getattr(whole, name))
@@ -66,6 +66,28 @@ def test_rounded_sums_are_the_sums(problem, precision):
         tolerance = 1e-8 if precision == "double" else 1e-3
         np.testing.assert_allclose(getattr(rounded, name), getattr(plain, name), atol=tolerance)
     np.testing.assert_allclose(solve(rounded, 1e-3).weights, solve(plain, 1e-3).weights, atol=1e-3)
+
+
+def test_bfloat16_states_lose_nothing_in_single_precision(problem, monkeypatch):
+    monkeypatch.setattr(ridge, "PANEL", 12)
+    x, y = problem[0].bfloat16(), one_hot(problem[1], 4)
+    exact, single = GramSums(30, 4), GramSums(30, 4, "single", 600.0)
+    exact.add(x, y)
+    single.add_all(x, y, 90)
+    single.flush()
+    np.testing.assert_allclose(np.triu(single.xx), np.triu(exact.xx), rtol=1e-6, atol=1e-4)
+    readout = solve(exact, 1e-3)
+    assert single.mean_squared_error(readout) == pytest.approx(exact.mean_squared_error(readout), rel=1e-5)
+    assert torch.backends.mkldnn.matmul.fp32_precision == "none"
+
+
+def test_the_pieces_of_a_triangle_cover_it_once(monkeypatch):
+    monkeypatch.setattr(ridge, "PIECE", 60)
+    covered = np.zeros((30, 30), int)
+    for place in ridge._upper_pieces(30):
+        assert covered[place].size <= 60
+        covered[place] += 1
+    assert (np.triu(covered) == np.triu(np.ones((30, 30)))).all()
 
 
 def test_single_precision_flushes_on_its_own(problem, monkeypatch):
@@ -90,13 +112,14 @@ def test_a_path_is_that_of_single_solutions(problem, monkeypatch):
     sums.add(x, one_hot(y, 4))
     penalties = [1e-6, 1e-3, 1.0]
     path = solve_path(sums, penalties)
-    monkeypatch.setattr(ridge, "EIGEN_FEATURES", 10)
+    monkeypatch.setattr(ridge, "EIGEN_PENALTIES", 3)
     for one, other, penalty in zip(path, solve_path(sums, penalties), penalties, strict=True):
-        np.testing.assert_allclose(one.weights, solve(sums, penalty).weights, rtol=1e-6, atol=1e-9)
-        np.testing.assert_array_equal(other.weights, solve(sums, penalty).weights)
+        np.testing.assert_array_equal(one.weights, solve(sums, penalty).weights)
+        np.testing.assert_allclose(other.weights, solve(sums, penalty).weights, rtol=1e-6, atol=1e-9)
 
 
-def test_a_path_over_bad_sums_is_explained():
+def test_a_path_over_bad_sums_is_explained(monkeypatch):
+    monkeypatch.setattr(ridge, "EIGEN_PENALTIES", 2)
     sums = GramSums(3, 1)
     sums.add(np.ones((10, 3)), np.ones((10, 1)))
     sums.xx[0, 0] = -1e9
