@@ -340,6 +340,13 @@ class SearchSection(Section):
     folds: int = Field(
         1, ge=1, le=100, description="folds of cross-validation within the fitness, each balanced by itself; 1 is none"
     )
+    halving: int = Field(
+        1,
+        ge=1,
+        le=10,
+        description="judge a generation by few rows first, the best n-th by n times as many, and so on; 1 is off",
+    )
+    halving_steps: int = Field(2, ge=1, le=5, description="how often before all rows are reached (halving above 1)")
     ridge_penalty: float = Field(1e-4, gt=0, description="ridge penalty per training row")
     epochs: int = Field(3, ge=1, description="epochs of training per candidate (evaluation = train)")
     train_rows: int = Field(5000, ge=1, description="training rows that a candidate is fitted to (at most)")

@@ -36,9 +36,10 @@ def draw_search(folder: Path) -> list[Path]:
     lines = read_history(history) if history.exists() else []
     if not lines:
         raise InputError(f"{history}: no complete generation yet, so there is nothing to draw; run `rcdp search` first")
+    whole = [line for line in lines if line.get("share", 1) == 1]  # what is judged by fewer rows is not comparable
     names = ("convergence.png", "parameters.png", "ranks.png")
     paths = [folder / name for name in names]
-    for path, figure in zip(paths, (_convergence(lines), _parameters(lines), _ranks(folder, lines)), strict=True):
+    for path, figure in zip(paths, (_convergence(whole), _parameters(whole), _ranks(folder, lines)), strict=True):
         save_figure(figure, path)
     return paths
 

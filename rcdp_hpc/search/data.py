@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,6 +51,25 @@ class FitnessData:
     def samples(self, part: Part) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
         """Return the samples of "train" or "val" and their lengths."""
         return (self.x_train, self.lengths_train) if part == "train" else (self.x_val, self.lengths_val)
+
+    def first(self, share: float) -> FitnessData:
+        """Return the first rows of both parts; any contiguous slice of a split keeps the class proportions.
+
+        Parameters
+        ----------
+        share : float
+            Of the rows, above 0 and at most 1; parts of a row are rounded up.
+        """
+        train, val = (slice(math.ceil(share * len(y))) for y in (self.y_train, self.y_val))
+        return FitnessData(
+            self.x_train[train],
+            self.y_train[train],
+            self.x_val[val],
+            self.y_val[val],
+            self.classes,
+            lengths_train=None if self.lengths_train is None else self.lengths_train[train],
+            lengths_val=None if self.lengths_val is None else self.lengths_val[val],
+        )
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of the rows."""

@@ -18,7 +18,7 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.best import Best
 from rcdp_hpc.search.candidate import Fitness
-from rcdp_hpc.search.evaluator import Evaluator
+from rcdp_hpc.search.evaluator import Evaluator, Round
 from rcdp_hpc.search.journal import Journal
 from rcdp_hpc.search.optimizers import OPTIMIZERS, Optimizer
 from rcdp_hpc.search.root import Root
@@ -138,10 +138,10 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
 
 
 def _generation(comm: Communicator, evaluator: Evaluator, root: Root | None, progress: Progress) -> None:
-    """Evaluate one generation on all ranks and record it, or stop with a checkpoint."""
+    """Evaluate what is due of a generation on all ranks and record it, or stop with a checkpoint."""
     unknown = root.unknown() if root is not None else None
-    generation, settled = comm.broadcast((root.generation, root.settled) if root is not None else None)
-    outcomes = evaluator.evaluate(unknown, generation, settled)
+    due = comm.broadcast(Round(root.generation, root.settled, root.share) if root is not None else None)
+    outcomes = evaluator.evaluate(unknown, due)
     stop = signals.stop_agreed(comm)
 
     def take() -> None:
@@ -151,8 +151,8 @@ def _generation(comm: Communicator, evaluator: Evaluator, root: Root | None, pro
                 root.settle()
 
     agree(comm, take)
-    if root is not None and unknown is not None and not stop:
-        progress.advance(root.optimizer.population - len(unknown), root.note())
+    if root is not None and unknown is not None and root.generation > due.generation and not stop:
+        progress.advance(root.optimizer.population - (len(unknown) if due.share == 1 else 0), root.note())
     if stop and not comm.broadcast(root is not None and root.done):
         where = comm.broadcast(root.where() if root is not None else "")
         comm.barrier()
@@ -172,6 +172,11 @@ def _checked(config: Config, comm: Communicator) -> Space:
         raise InputError(
             f"search.evaluation = {search.evaluation!r} and search.function = {search.function!r} contradict each "
             "other: a function of your own needs both evaluation = 'function' and function = 'module:function'"
+        )
+    if search.halving > 1 and search.folds > 1:
+        raise InputError(
+            f"search.halving = {search.halving} and search.folds = {search.folds} contradict each other: a part of a "
+            "fold's rows has no class proportions of its own to rely on; set one of them to 1"
         )
     if search.improvements and search.optimizer != "mfo":
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,25 @@ PENDING, EVALUATED, FAILED = 0.0, 1.0, 2.0
 NOTHING = -1.0  # index of a row that only fills up a rank's share
 
 
+class Round(NamedTuple):
+    """What candidates are evaluated for.
+
+    Attributes
+    ----------
+    generation, settled : int
+        The present generation, and the last one that a checkpoint holds: for the journal.
+    share : float
+        The share of the rows that candidates are judged by.
+    """
+
+    generation: int = 0
+    settled: int = -1
+    share: float = 1.0
+
+
+ALONE = Round()  # of no search
+
+
 class Evaluator:
     """Evaluates candidates on all ranks, rank 0 included.
 
@@ -29,7 +49,8 @@ class Evaluator:
     comm : Communicator
     fitness : callable
         Returns the `Evaluation` of a candidate's named values. Where it has a method ``in_group``, ranks may
-        evaluate a candidate together: they call it at the same time, after ``in_group(communicator)``.
+        evaluate a candidate together: they call it at the same time, after ``in_group(communicator)``. With a method
+        ``on_share``, candidates may be judged by a share of the rows, after ``on_share(share)``.
     space : Space
         Names and kinds of the values.
     advance : callable, optional
@@ -64,9 +85,7 @@ class Evaluator:
         self._groups: dict[int, Communicator] = {comm.size: SingleProcess()}
         self._group = self._groups[comm.size]
 
-    def evaluate(
-        self, values: NDArray[np.float64] | None, generation: int = 0, settled: int = -1
-    ) -> list[Evaluation | None] | None:
+    def evaluate(self, values: NDArray[np.float64] | None, due: Round = ALONE) -> list[Evaluation | None] | None:
         """Evaluate candidates. Collective.
 
         Once a rank has received a stop signal it leaves its remaining candidates unevaluated.
@@ -75,8 +94,8 @@ class Evaluator:
         ----------
         values : ndarray, shape (n, d), float64, or None
             On rank 0 the candidates' values, in the order of the space's names; None on other ranks.
-        generation, settled : int
-            For the journal: the present generation, and the last one that a checkpoint holds.
+        due : Round
+            The same on all ranks.
 
         Returns
         -------
@@ -90,17 +109,20 @@ class Evaluator:
         """
         workers = self._choose_workers(values)
         self._form_groups(workers)
+        if due.share < 1 or hasattr(self.fitness, "on_share"):
+            self.fitness.on_share(due.share)  # type: ignore[attr-defined]
         columns = 1 + len(self.space.dimensions)
-        share = self.comm.scatter_rows(self._dealt(values, workers), columns)
-        total = None if values is None else len(values)
-        rows, reasons = agree(self.comm, lambda: self._evaluate_share(share, total, generation, settled))
+        hand = self.comm.scatter_rows(self._dealt(values, workers), columns)
+        # Progress counts candidates: one that is judged by a part of the rows is not done with.
+        total = None if values is None or due.share < 1 else len(values)
+        rows, reasons = agree(self.comm, lambda: self._evaluate_hand(hand, total, due))
         gathered = self.comm.gather_rows(rows)
         reasons_by_index = dict(pair for found in self.comm.allgather(reasons) for pair in found)
         if values is None or gathered is None:
             return None
         found = _in_order(gathered, reasons_by_index, len(values))
         for row, evaluation in zip(values, found, strict=True):
-            if evaluation is not None and evaluation.reason is None:
+            if evaluation is not None and evaluation.reason is None and due.share == 1:
                 self.cost.observe(row, evaluation.seconds)
         return found
 
@@ -136,20 +158,20 @@ class Evaluator:
         rows[taken] = np.column_stack([table[taken].astype(np.float64), values[table[taken]]])
         return rows
 
-    def _evaluate_share(
-        self, share: NDArray[np.float64], total: int | None, generation: int, settled: int
+    def _evaluate_hand(
+        self, hand: NDArray[np.float64], total: int | None, due: Round
     ) -> tuple[NDArray[np.float64], list[tuple[int, str]]]:
-        share = self._group.broadcast(share[share[:, 0] != NOTHING])
+        hand = self._group.broadcast(hand[hand[:, 0] != NOTHING])
         leads = self._group.is_root
-        rows = np.full((len(share) if leads else 0, len(COLUMNS)), np.nan)
-        rows[:, COLUMNS.index("index")] = share[: len(rows), 0]
+        rows = np.full((len(hand) if leads else 0, len(COLUMNS)), np.nan)
+        rows[:, COLUMNS.index("index")] = hand[: len(rows), 0]
         rows[:, COLUMNS.index("rank")] = self.comm.rank
         rows[:, COLUMNS.index("status")] = PENDING
         reasons: list[tuple[int, str]] = []
         journal = self.journal if leads else None
         if journal is not None:
-            journal.begin(generation, settled)
-        for place, (index, *values) in enumerate(share):
+            journal.begin(*due)
+        for place, (index, *values) in enumerate(hand):
             if signals.stop_agreed(self._group):
                 break
             found = self._evaluated(np.array(values), journal)
@@ -161,7 +183,7 @@ class Evaluator:
             if found.reason is not None:
                 reasons.append((int(index), found.reason))
             if self.advance is not None and total is not None:
-                self.advance((place + 1) * total // len(share) - place * total // len(share))
+                self.advance((place + 1) * total // len(hand) - place * total // len(hand))
         return rows, reasons
 
     def _evaluated(self, values: NDArray[np.float64], journal: Journal | None) -> Evaluation:

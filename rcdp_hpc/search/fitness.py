@@ -59,6 +59,7 @@ class ReservoirFitness:
 
     def __init__(self, config: Config, data: FitnessData, memory: int = sys.maxsize) -> None:
         self.config, self.data, self.memory = config, data, memory
+        self._due = data  # the part of the rows that the next candidates are judged by
         self.group: Communicator = SingleProcess()
         self.cache = MatrixCache()
         self.steps = self._shape(config)[0]
@@ -68,6 +69,11 @@ class ReservoirFitness:
     def in_group(self, group: Communicator) -> ReservoirFitness:
         """Evaluate the next candidates together with the ranks of `group`; return this object."""
         self.group = group
+        return self
+
+    def on_share(self, share: float) -> ReservoirFitness:
+        """Judge the next candidates by the first rows, this share of all; return this object."""
+        self._due = self.data.first(share) if share < 1 else self.data
         return self
 
     @property
@@ -92,7 +98,7 @@ class ReservoirFitness:
         divided = self._divided
         with time_limit(chosen.search.candidate_seconds, alarm=self.group.size == 1) as clock:
             reservoir = together(self.group, lambda: self._reservoir(chosen))
-            parts = self.data.folds or (self.data,)
+            parts = self._due.folds or (self._due,)
             judged = [self._judged(chosen, reservoir, part, clock) for part in parts]
         # What a group divided would have taken one rank as much longer.
         self._spent += time.perf_counter() - started + (self._divided - divided) * (1 - 1 / self.group.size)

@@ -91,6 +91,7 @@ def history_line(
         "error": finite(found.error),
         "accuracy": finite(found.accuracy),
         "reason": found.reason,
+        "share": entry.share,
         "reused": reused,
         "timing": {"rank": None, "seconds": 0.0} if reused else {"rank": found.rank, "seconds": found.seconds},
     }

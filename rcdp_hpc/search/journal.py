@@ -26,6 +26,8 @@ from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.search.candidate import Evaluation
 
 FOLDER = "journal"
+NEEDED = {"values", "share", "result", "generation"}
+Key = tuple[bytes, float]
 PATIENCE = 1.5  # times its limit until a candidate that does not come back is taken to hang, and
 PATIENCE_SECONDS = 2.0  # so many seconds more
 BACKSTOP_SECONDS = 5.0  # until the process is ended from outside Python, where even the watchdog cannot run
@@ -55,22 +57,24 @@ class Journal:
         self.rank, self.digest, self.limit, self.abort = rank, digest, limit, abort
         self.paths = [folder / FOLDER / f"rank-{rank:05d}-{turn}.jsonl" for turn in (0, 1)]
         self.hang_path = folder / FOLDER / f"rank-{rank:05d}.hang"
-        self.generation = 0
+        self.generation, self.share = 0, 1.0
         self._newest = [_newest(path, digest) for path in self.paths]
         self._file: IO[str] | None = None
         self._hang: IO[str] | None = None
 
-    def begin(self, generation: int, settled: int) -> None:
-        """Begin a generation.
+    def begin(self, generation: int, settled: int, share: float = 1.0) -> None:
+        """Begin a generation, or a part of it.
 
         Parameters
         ----------
         generation : int
         settled : int
             The last generation that a checkpoint holds for certain.
+        share : float
+            The share of the rows that candidates are judged by.
         """
         self.close()
-        turn, self.generation = generation % 2, generation
+        turn, self.generation, self.share = generation % 2, generation, share
         with os_errors_explained(self.paths[turn]):
             self.paths[turn].parent.mkdir(parents=True, exist_ok=True)
             empty = self._newest[turn] <= settled
@@ -85,8 +89,9 @@ class Journal:
         """Write down an evaluated candidate, or with None one that is about to be evaluated."""
         result = None if found is None else [found.fitness, found.error, found.accuracy, found.seconds]
         line = {
-            "digest": self.digest, "generation": self.generation, "rank": self.rank, "values": values.tolist(),
-            "result": result, "reason": found.reason if found is not None else None, "limit": self.limit,
+            "digest": self.digest, "generation": self.generation, "rank": self.rank, "share": self.share,
+            "values": values.tolist(), "result": result, "limit": self.limit,
+            "reason": found.reason if found is not None else None,
         }  # fmt: skip
         if self._file is not None:
             with os_errors_explained(self.paths[self.generation % 2]):
@@ -132,12 +137,12 @@ class Journal:
         self._file = self._hang = None
 
 
-def read_journals(folder: Path, digest: str) -> dict[bytes, Evaluation]:
-    """Return what the ranks of earlier jobs found, by the bytes of the values.
+def read_journals(folder: Path, digest: str) -> dict[Key, Evaluation]:
+    """Return what the ranks of earlier jobs found, by the bytes of the values and the share of the rows.
 
     Lines that are cut short, or of other settings, are passed over. A candidate that hung counts as failed.
     """
-    found: dict[bytes, Evaluation] = {}
+    found: dict[Key, Evaluation] = {}
     for path in sorted((folder / FOLDER).glob("rank-*-?.jsonl")):
         lines = list(_lines(path, digest))
         for line in lines:
@@ -178,9 +183,9 @@ def _lines(path: Path, digest: str) -> Iterator[dict[str, Any]]:
             tree = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if isinstance(tree, dict) and tree.get("digest") == digest and {"values", "result", "generation"} <= set(tree):
+        if isinstance(tree, dict) and tree.get("digest") == digest and set(tree) >= NEEDED:
             yield tree
 
 
-def _key(line: dict[str, Any]) -> bytes:
-    return np.array(line["values"], dtype=np.float64).tobytes()
+def _key(line: dict[str, Any]) -> Key:
+    return np.array(line["values"], dtype=np.float64).tobytes(), line["share"]

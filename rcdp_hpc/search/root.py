@@ -20,6 +20,7 @@ from rcdp_hpc.search.best import Best, write_best
 from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rcdp_hpc.search.efficiency import Usage, append_usage, time_left
+from rcdp_hpc.search.halving import Halving, comparable
 from rcdp_hpc.search.history import History, history_line
 from rcdp_hpc.search.journal import read_journals, remove_journals
 from rcdp_hpc.search.memory import Entry, Memory
@@ -55,6 +56,8 @@ class Root:
         Why the search ends before its last generation; empty where it does not.
     settled : int
         The last generation that a checkpoint on disk holds.
+    share : float
+        The share of the rows that what `unknown` returned is to be judged by.
     """
 
     def __init__(
@@ -76,12 +79,14 @@ class Root:
         self.settings = search_settings(config, fingerprint)
         self.settings["search"]["optimizer"] = make_optimizer.__name__
         self.memory, self.history = Memory(), History(folder / "history.jsonl")
+        self.halving = Halving(search.halving, search.halving_steps)
         self.ended = ""
         self.settled = -1
         self._seconds_before, self._started = 0.0, time.monotonic()
         self._asked_at = self._started
         self._note = self._usage_words = ""
         self._asked: list[int] = []
+        self.share = 1.0
         self._writing = _Writing()
         self._resume()
         self._recovered = read_journals(folder, self.digest)
@@ -116,8 +121,8 @@ class Root:
         return f"in generation {self.optimizer.generation} of {self.optimizer.generations}"
 
     def unknown(self) -> NDArray[np.float64]:
-        """Return the values of this generation that are not known yet, each once, shape (n, d)."""
-        self._asked = self.memory.unknown(self.values)
+        """Return the values of this generation that are to be evaluated next, each once, shape (n, d)."""
+        self._asked, self.share = self.halving.due(self.values, self.memory)
         self._asked_at = time.monotonic()
         return self.values[self._asked]
 
@@ -127,8 +132,8 @@ class Root:
         generation = self.generation
         for row, found in zip(self._asked, outcomes, strict=True):
             if found is not None:
-                self.memory.add(Entry(generation, row, self.values[row], found))
-        lines = [] if self.memory.unknown(self.values) else self._finish_generation()
+                self.memory.add(Entry(generation, row, self.values[row], found, self.share))
+        lines = [] if self.halving.due(self.values, self.memory)[0] else self._finish_generation()
         self._write(lines)
         self._begin()
         self._look_for_end()
@@ -162,11 +167,17 @@ class Root:
     def _begin(self) -> None:
         self.positions = self.optimizer.ask()
         self.values = self.space.decode_rows(self.positions)
-        if self._recovered and not self.optimizer.done:
-            for row in self.memory.unknown(self.values):
-                found = self._recovered.pop(self.values[row].tobytes(), None)
-                if found is not None:
-                    self.memory.add(Entry(self.generation, row, self.values[row], found))
+        while self._recovered and not self.optimizer.done and self._recover():
+            pass
+
+    def _recover(self) -> bool:
+        """Take what an earlier job found of what is due; tell whether more may be due by it."""
+        rows, share = self.halving.due(self.values, self.memory)
+        for row in rows:
+            found = self._recovered.pop((self.values[row].tobytes(), share), None)
+            if found is not None:
+                self.memory.add(Entry(self.generation, row, self.values[row], found, share))
+        return bool(rows) and self.halving.due(self.values, self.memory)[1] > share
 
     def _look_for_end(self) -> None:
         best = self.memory.best()
@@ -179,13 +190,13 @@ class Root:
 
     def _finish_generation(self) -> list[dict[str, Any]]:
         """Tell the optimiser and return the history's lines."""
-        entries = [entry for values in self.values if (entry := self.memory.get(values)) is not None]
+        entries = self.halving.judged(self.values, self.memory)
         generation = self.optimizer.generation
         lines = [
             history_line(generation, place, position.tolist(), self.space.named(entry.values), entry)
             for place, (position, entry) in enumerate(zip(self.positions, entries, strict=True))
         ]
-        fitness = np.array([entry.evaluation.fitness for entry in entries])
+        fitness = comparable(entries)
         self.optimizer.tell(-fitness)
         self._note = self._summary(generation, fitness)
         return lines

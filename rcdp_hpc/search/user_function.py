@@ -73,6 +73,7 @@ class FunctionFitness:
 
     def __init__(self, config: Config, data: FitnessData) -> None:
         self.name, self.data, self.limit = config.search.function, data, config.search.candidate_seconds
+        self._due = data  # the part of the rows that the next candidates are judged by
         self.function = load_function(self.name)
         self.source = _source_digest(self.function)
 
@@ -81,7 +82,7 @@ class FunctionFitness:
         started, given = time.perf_counter(), dict(values)
         try:
             with time_limit(self.limit):
-                answer = self.function(given, self.data)
+                answer = self.function(given, self._due)
         except InputError:
             raise
         except Exception as failure:
@@ -93,6 +94,11 @@ class FunctionFitness:
         if not math.isfinite(fitness):
             return self._failed(f"{self.name} returned {fitness}", started)
         return Evaluation(fitness, error, accuracy, time.perf_counter() - started)
+
+    def on_share(self, share: float) -> FunctionFitness:
+        """Hand the next candidates the first rows, this share of all; return this object."""
+        self._due = self.data.first(share) if share < 1 else self.data
+        return self
 
     def _numbers(self, answer: Any) -> tuple[float, float, float]:
         numbers = tuple(answer) if isinstance(answer, tuple | list) else (answer, math.nan, math.nan)

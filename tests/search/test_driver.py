@@ -46,7 +46,7 @@ def test_history_tells_every_candidate(tmp_path):
     lines = read_history(tmp_path / "history.jsonl")
     places = [(line["generation"], line["candidate"]) for line in lines]
     assert places == [(generation, candidate) for generation in range(1, 7) for candidate in range(7)]
-    fields = "generation candidate values position fitness error accuracy reason reused timing"
+    fields = "generation candidate values position fitness error accuracy reason share reused timing"
     assert all(list(line) == fields.split() for line in lines)
     failed = [line for line in lines if line["values"]["leak"] > 0.8]
     assert failed

@@ -98,7 +98,7 @@ def test_journals_of_other_settings_and_lines_cut_short_are_passed_over(tmp_path
     with journal.paths[1].open("a") as file:
         file.write('{"digest": "here", "generat')
     read = read_journals(tmp_path, "here")
-    assert list(read) == [VALUES.tobytes(), (VALUES + 1).tobytes()]
+    assert list(read) == [(VALUES.tobytes(), 1.0), ((VALUES + 1).tobytes(), 1.0)]
     one, other = read.values()
     assert (one.fitness, one.error, one.rank) == (found.fitness, found.error, 3)
     assert (other.fitness, other.reason) == (-np.inf, failed.reason)

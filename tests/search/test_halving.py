@@ -1,0 +1,179 @@
+"""Successive halving: who is judged by how many rows, and that nothing else depends on it."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+import pytest
+from search.cheap import CheapFitness, KilledAtCall, cheap_config
+from search.grouped import small_config, small_data
+from search.outcome import outcome
+from search.ranks import Ranks
+
+from rcdp_hpc.errors import InputError, StoppedError
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.search.candidate import Evaluation
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.fitness import ReservoirFitness
+from rcdp_hpc.search.halving import Halving, comparable
+from rcdp_hpc.search.history import read_history
+from rcdp_hpc.search.memory import Entry, Memory
+
+VALUES = np.array([[0.1], [0.2], [0.3], [0.2], [0.4], [0.5]])
+
+
+def add(memory: Memory, rows: list[int], share: float, fitness: list[float]) -> None:
+    for row, found in zip(rows, fitness, strict=True):
+        memory.add(Entry(1, row, VALUES[row], Evaluation(found, 1.0, 0.5), share))
+
+
+def test_the_rounds_of_a_generation_by_hand():
+    halving, memory = Halving(2, 2), Memory()
+    assert halving.shares == [0.25, 0.5, 1.0]
+    assert halving.due(VALUES, memory) == ([0, 1, 2, 4, 5], 0.25)  # place 3 has the values of place 1
+    add(memory, [0, 1, 2], 0.25, [5.0, 7.0, -np.inf])
+    assert halving.due(VALUES, memory) == ([4, 5], 0.25)  # what was left when the search was stopped
+    add(memory, [4, 5], 0.25, [5.0, 9.0])
+    assert halving.due(VALUES, memory) == ([5, 1, 0], 0.5)  # the best ceil(5/2), of equals the first
+    add(memory, [5, 1, 0], 0.5, [2.0, 3.0, 1.0])
+    assert halving.due(VALUES, memory) == ([1, 5], 1.0)
+    add(memory, [1, 5], 1.0, [4.0, 6.0])
+    assert halving.due(VALUES, memory) == ([], 1.0)
+    entries = halving.judged(VALUES, memory)
+    assert [entry.share for entry in entries] == [0.5, 1.0, 0.25, 1.0, 0.25, 1.0]
+    # 5.0 by a quarter of the rows is no better than 4.0, the worst by all of them
+    assert comparable(entries).tolist() == [1.0, 4.0, -np.inf, 4.0, 4.0, 6.0]
+    assert memory.best().values == [0.5]  # 9.0 was found by fewer rows
+
+
+def test_failures_go_no_further():
+    halving, memory = Halving(2, 1), Memory()
+    add(memory, [0, 1, 2, 4, 5], 0.5, [-np.inf] * 4 + [1.0])
+    assert halving.due(VALUES, memory) == ([5], 1.0)
+    add(memory, [5], 1.0, [-np.inf])
+    assert halving.due(VALUES, memory) == ([], 1.0)
+    assert comparable(halving.judged(VALUES, memory)).tolist() == [-np.inf] * 6
+
+
+def test_off_judges_all_by_all_rows():
+    memory = Memory()
+    assert Halving().due(VALUES, memory) == ([0, 1, 2, 4, 5], 1.0)
+    memory.add(Entry(1, 0, VALUES[0], Evaluation(1.0, 1.0, 1.0)))
+    assert Halving(1, 3).due(VALUES, memory) == ([1, 2, 4, 5], 1.0)
+
+
+def test_the_memory_survives_as_arrays():
+    memory = Memory()
+    add(memory, [0], 0.5, [1.0])
+    add(memory, [0], 1.0, [2.0])
+    arrays = memory.arrays(1)
+    again = Memory.from_arrays(arrays, memory.reasons())
+    assert [(entry.share, entry.evaluation.fitness) for entry in again] == [(0.5, 1.0), (1.0, 2.0)]
+    del arrays["shares"]  # as written before there was halving
+    assert {entry.share for entry in Memory.from_arrays(arrays, memory.reasons())} == {1.0}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> tuple:
+    """Return the outcome of a search by halving that was never stopped."""
+    folder = tmp_path_factory.mktemp("straight")
+    run_search(halved(), SingleProcess(), CheapFitness(halved()), folder)
+    return outcome(folder)
+
+
+def halved(**search: object):
+    return cheap_config(**{"halving": 2, "halving_steps": 2, **search})
+
+
+def test_the_history_names_the_share_and_the_winner_is_judged_by_all_rows(tmp_path):
+    config = halved()
+    fitness = CheapFitness(config)
+    best = run_search(config, SingleProcess(), fitness, tmp_path)
+    lines = read_history(tmp_path / "history.jsonl")
+    assert {line["share"] for line in lines} == {0.25, 0.5, 1.0}
+    whole = [line for line in lines if line["share"] == 1 and line["fitness"] is not None]
+    assert best.fitness == max(line["fitness"] for line in whole)
+    assert best.evaluations == fitness.calls
+    counts = [len({str(line["values"]) for line in lines if line["generation"] == g and line["share"] == 1})
+              for g in range(1, 7)]  # fmt: skip
+    assert max(counts) <= 3  # 7, then 4, then 2 go on; one more may be known from before
+    direct = CheapFitness(config)
+    for line in lines:
+        direct.share = line["share"]
+        assert direct(line["values"]).reason == line["reason"]
+        assert line["error"] in (None, pytest.approx(direct(line["values"]).error, rel=1e-12))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_any_number_of_ranks_gives_the_same_trajectory(tmp_path, straight, size):
+    def work(comm):
+        return run_search(halved(), comm, CheapFitness(halved()), tmp_path)
+
+    assert len(set(map(str, Ranks(size).run(work)))) == 1
+    assert outcome(tmp_path) == straight
+
+
+@pytest.mark.parametrize("call", [3, 9, 12, 30])
+def test_stopped_and_resumed_ends_equal_and_repeats_nothing(tmp_path, straight, call):
+    signals.install()
+    config = halved()
+    whole, first, rest = CheapFitness(config), KilledAtCall(config, call, signal.SIGUSR1), CheapFitness(config)
+    run_search(config, SingleProcess(), whole, tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        run_search(config, SingleProcess(), first, tmp_path / "stopped")
+    signals.forget()
+    run_search(config, SingleProcess(), rest, tmp_path / "stopped")
+    assert first.calls + rest.calls == whole.calls
+    assert outcome(tmp_path / "stopped") == straight
+
+
+@pytest.mark.parametrize("lost", [10, 25])
+def test_what_journals_hold_of_later_rounds_is_not_evaluated_again(tmp_path, straight, lost):
+    config = halved()
+
+    class Lost(CheapFitness):
+        def __call__(self, values):
+            if self.calls == lost:
+                raise KeyboardInterrupt
+            return super().__call__(values)
+
+    whole, rest = CheapFitness(config), CheapFitness(config)
+    run_search(config, SingleProcess(), whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run_search(config, SingleProcess(), Lost(config), tmp_path / "lost")
+    run_search(config, SingleProcess(), rest, tmp_path / "lost")
+    assert rest.calls == whole.calls - lost
+    assert outcome(tmp_path / "lost") == straight
+
+
+def test_reservoirs_are_judged_by_the_first_rows():
+    config, data = small_config(), small_data()
+    values = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
+    with limit_threads(1):
+        fitness = ReservoirFitness(config, data)
+        part = fitness.on_share(1 / 3)(values)
+        assert part.error == ReservoirFitness(config, data.first(1 / 3))(values).error
+        assert fitness.on_share(1.0)(values).error == ReservoirFitness(config, data)(values).error != part.error
+    first = data.first(1 / 3)
+    assert (len(first.x_train), len(first.x_val)) == (100, 34)
+    assert (first.x_train == data.x_train[:100]).all()
+
+
+def test_groups_of_ranks_halve_to_the_same_bits(tmp_path):
+    config = small_config(halving=2, halving_steps=1)
+    with limit_threads(1):
+        run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path / "one")
+        grouped = small_config(halving=2, halving_steps=1, group_ranks=2)
+        Ranks(3).run(
+            lambda comm: run_search(grouped, comm, ReservoirFitness(grouped, small_data()), tmp_path / "three")
+        )
+    assert outcome(tmp_path / "three") == outcome(tmp_path / "one")
+
+
+def test_halving_and_folds_contradict_each_other(tmp_path):
+    config = halved(folds=3)
+    with pytest.raises(InputError, match=r"search.halving = 2 and search.folds = 3 contradict each other"):
+        run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
