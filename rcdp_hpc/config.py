@@ -122,6 +122,13 @@ class DataSection(Section):
         description="MiB of samples that preparation may hold at once; what is larger is streamed",
         json_schema_extra=MAY_CHANGE,
     )
+    reserve: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="synthetic rows kept aside for each class, as a share of its training rows, to refill what damaged "
+        "shards lose; 0 keeps none",
+    )
     storage: Literal["auto", "float32", "float16", "uint8"] = Field(
         "auto", description="number format of samples in the shards; auto: uint8 where the source has it, or float32"
     )
@@ -129,6 +136,11 @@ class DataSection(Section):
     shards: int = Field(16, ge=1, le=100_000, description="shards written of the training part")
     verify_on_read: bool = Field(
         True, description="check each shard's checksum before its rows are used", json_schema_extra=MAY_CHANGE
+    )
+    on_damage: Literal["fail", "replace"] = Field(
+        "fail",
+        description="what a damaged training shard does to training: fail, or replace its rows from the reserve",
+        json_schema_extra=MAY_CHANGE,
     )
 
 

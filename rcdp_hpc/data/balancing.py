@@ -77,7 +77,7 @@ def balanced_rows(
         )
     if data.balance == "smotenc" and not source.categories:
         raise InputError("data.balance = 'smotenc' is for tables with data.category_columns: take 'smote'.")
-    samples = _comparable(source, storage)
+    samples = comparable(source, storage)
     if data.balance not in balance.STREAMED:
         _refuse_too_large(source, sum(targets) if data.balance.startswith("smote_") else len(train), data)
     if data.balance in ("smote", "smote_tomek", "smote_enn"):
@@ -120,7 +120,7 @@ def _cleaned(source: Source, rows: RowTable, method: str, storage: Storage) -> R
     return rows.part(kept_rows(method, x, rows.y))
 
 
-def _comparable(source: Source, storage: Storage) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+def comparable(source: Source, storage: Storage) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
     """Return a function that reads samples as distances are taken: sequences stretched to the longest."""
 
     def read(indices: NDArray[np.int64]) -> NDArray[np.float32]:

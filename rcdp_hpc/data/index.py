@@ -9,15 +9,15 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rcdp_hpc.config import Config, to_tree
-from rcdp_hpc.data.split import SPLITS, Split
+from rcdp_hpc.data.split import RESERVE, SPLITS, Split
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.files import read_json
 
 INDEX_NAME = "index.json"
 FORMAT = "rcdp-shards"
-FORMAT_VERSION = 2
-FILE_PREFIX: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
-SHARD_NAME = re.compile(r"(train|val|test)-\d{5,}-of-\d{5,}\.h5")
+FORMAT_VERSION = 3
+FILE_PREFIX: dict[Split, str] = {"train": "train", "validation": "val", "test": "test", "reserve": "reserve"}
+SHARD_NAME = re.compile(r"(train|val|test|reserve)-\d{5,}-of-\d{5,}\.h5")
 REPAIR = "Run `rcdp verify` to see what is damaged; prepare again with --restart."
 
 
@@ -68,7 +68,7 @@ class _Index(_Entry):
 
     @model_validator(mode="after")
     def _complete(self) -> _Index:
-        if set(self.splits) != set(SPLITS):
+        if set(self.splits) - {RESERVE} != set(SPLITS):
             raise ValueError(f"it has the splits {sorted(self.splits)}, expected {sorted(SPLITS)}")
         return self
 
@@ -76,6 +76,11 @@ class _Index(_Entry):
 def shard_file(split: Split, number: int, total: int) -> str:
     """Return a shard's file name, as in ``train-00000-of-00016.h5``."""
     return f"{FILE_PREFIX[split]}-{number:05d}-of-{total:05d}.h5"
+
+
+def splits_in(index: dict[str, Any]) -> tuple[Split, ...]:
+    """Return the splits that an index lists: `SPLITS`, and the reserve where there is one."""
+    return (*SPLITS, RESERVE) if RESERVE in index["splits"] else SPLITS
 
 
 def load_index(directory: Path) -> dict[str, Any]:
@@ -106,9 +111,8 @@ def load_index(directory: Path) -> dict[str, Any]:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise DataDamagedError(f"{path}: {where or 'content'}: {problem['msg']}. {REPAIR}") from None
-    if version == 1:
-        # Its settings had fewer keys; what they stood for are the defaults of the new ones.
-        content["settings"]["data"] = {**to_tree(Config())["data"], **content["settings"].get("data", {})}
+    # Earlier versions had fewer settings; what they did without them are the defaults of the new ones.
+    content["settings"]["data"] = {**to_tree(Config())["data"], **content["settings"].get("data", {})}
     return content
 
 

@@ -23,10 +23,11 @@ from rcdp_hpc.data.index import (
     shard_settings,
 )
 from rcdp_hpc.data.memory import MIB, Budget
+from rcdp_hpc.data.reserve import reserve_rows
 from rcdp_hpc.data.rows import RowTable, original_rows
 from rcdp_hpc.data.shards import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.sources import Source, open_source
-from rcdp_hpc.data.split import SPLITS, Split, interleave, keep_indices, split_indices
+from rcdp_hpc.data.split import RESERVE, Split, interleave, keep_indices, split_indices
 from rcdp_hpc.data.staging import recover, refuse_foreign_files, replaced
 from rcdp_hpc.data.storage import Storage, storage_of
 from rcdp_hpc.errors import DataDamagedError, InputError
@@ -102,7 +103,7 @@ def plan_rows(
     Returns
     -------
     tables : dict
-        The rows of each split, in the order of the shards.
+        The rows of each split, and of the reserve where one is asked for, in the order of the shards.
     counts : dict
         Per class: samples of the ``source``, training samples that ``data.keep`` thinned out (``dropped``), and
         training rows ``before`` balancing.
@@ -113,7 +114,7 @@ def plan_rows(
     train = indices["train"]
     # Only the training part is made uneven: what a model is judged by stays as the source has it.
     indices["train"] = train[keep_indices(y[train], data.keep, source.classes, seed)]
-    tables = {split: original_rows(y[rows], rows) for split, rows in indices.items()}
+    tables: dict[Split, RowTable] = {split: original_rows(y[rows], rows) for split, rows in indices.items()}
     if source.test is not None:
         tables["test"] = original_rows(source.test.y, len(y) + np.arange(len(source.test)))
     _warn_of_absent(source.classes, tables)
@@ -125,7 +126,9 @@ def plan_rows(
     }
     storage = storage_of(data, source)
     tables["train"] = balanced_rows(source, indices["train"], data, seed, storage, config.run.progress, check_stop)
-    ordered = {split: tables[split].part(interleave(tables[split].y.astype(np.int64), seed)) for split in SPLITS}
+    if data.reserve:
+        tables[RESERVE] = reserve_rows(source, tables["train"], data, seed, storage, config.run.progress, check_stop)
+    ordered = {split: tables[split].part(interleave(tables[split].y.astype(np.int64), seed)) for split in tables}
     return ordered, counts
 
 
@@ -140,7 +143,7 @@ def _write(
 ) -> dict[str, Any]:
     numbers = shard_numbers({split: len(table) for split, table in tables.items()}, config.data.shards)
     layout = Layout(source.sample_shape, storage, source.has_lengths)
-    needed = sum(shards_bytes(len(tables[split]), numbers[split], layout) for split in SPLITS)
+    needed = sum(shards_bytes(len(tables[split]), numbers[split], layout) for split in tables)
     row_bytes = storage.dtype.itemsize * math.prod(source.sample_shape)
     started = time.monotonic()
     with (
@@ -155,7 +158,7 @@ def _write(
 
         splits = {
             split: write_split(partial, split, tables[split], numbers[split], source, storage, advance)
-            for split in SPLITS
+            for split in tables
         }
         index = _index(config, source, storage, counts, splits)
         write_json(partial / INDEX_NAME, index)
@@ -195,6 +198,7 @@ def _index(
                 "after": splits["train"]["class_counts"][label],
                 "validation": splits["validation"]["class_counts"][label],
                 "test": splits["test"]["class_counts"][label],
+                **({"reserve": splits[RESERVE]["class_counts"][label]} if RESERVE in splits else {}),
             }
             for label, name in enumerate(source.classes)
         ],

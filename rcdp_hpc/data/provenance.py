@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.data.lengths import stretched
 from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.reserve import reserve_method
 from rcdp_hpc.data.rows import on_segment
-from rcdp_hpc.data.split import SPLITS
+from rcdp_hpc.data.split import RESERVE, SPLITS
 from rcdp_hpc.data.storage import Storage
 
 GROUP_BYTES = 2**28
@@ -62,10 +63,11 @@ class Rules:
     categories: tuple[int, ...]
 
     @classmethod
-    def of(cls, shards: ShardSet) -> Rules:
-        """Return the rules of a folder of shards."""
+    def of(cls, shards: ShardSet, split: str = "train") -> Rules:
+        """Return the rules of the synthetic rows of the training part, or of the reserve."""
         data = shards.index["settings"]["data"]
-        method = data["balance"]
+        categories = tuple(shards.index.get("categories", ()))
+        method = reserve_method(data["balance"], categories) if split == RESERVE else data["balance"]
         return cls(
             int(data["smote_neighbours"]),
             method in NEAREST,
@@ -74,7 +76,7 @@ class Rules:
             -0.5 if method == "svm_smote" else 0.0,
             shards.sample_shape,
             shards.layout.storage,
-            tuple(shards.index.get("categories", ())),
+            categories,
         )
 
 
@@ -106,20 +108,65 @@ def provenance_findings(
     findings = _shared_samples(columns) + _misplaced(columns)
     if findings:
         return findings if share[0] == 0 else []
-    train = columns["train"]
-    rules = Rules.of(shards)
-    if rules.cleaned:
+    tables = [Table.of_train(columns["train"])]
+    if RESERVE in columns:
+        tables.append(Table.of_reserve(columns["train"], columns[RESERVE]))
+    if Rules.of(shards).cleaned:
         findings = _made_of_other_parts(columns)
-    seeds, places = _locate(train)
-    findings += _foreign_seeds(train, seeds, places, rules)
-    if findings or not train["synthetic"].any():
+    for table in tables:
+        findings += _foreign_seeds(table, Rules.of(shards, table.made_in))
+    if findings:
         return findings if share[0] == 0 else []
-    for group in _class_groups(shards, train, share):
-        x, rows = _read_group(shards, group, train["y"], advance)
-        for label in group:
-            findings += _class_findings(shards.classes[label], rules, train, label, x, rows, advance)
-            advance(1)
+    for table in tables:
+        rules = Rules.of(shards, table.made_in)
+        for group in _class_groups(shards, table, share):
+            x, rows = _read_group(shards, group, table, advance)
+            for label in group:
+                findings += _class_findings(shards.classes[label], rules, table, label, x, rows, advance)
+                advance(1)
     return findings
+
+
+@dataclass(frozen=True)
+class Table:
+    """Synthetic rows and the original ones that they are made of.
+
+    Attributes
+    ----------
+    columns : dict
+        As in the shards.
+    places : list of (str, ndarray of int64)
+        Where the rows lie, in order: in which split, and at which of its rows, ascending.
+    made_in : str
+        The split of the synthetic rows: "train" or "reserve".
+    """
+
+    columns: Columns
+    places: list[tuple[str, NDArray[np.int64]]]
+    made_in: str
+
+    @classmethod
+    def of_train(cls, train: Columns) -> Table:
+        """Return the training part, which holds both."""
+        return cls(train, [("train", np.arange(len(train["y"])))], "train")
+
+    @classmethod
+    def of_reserve(cls, train: Columns, reserve: Columns) -> Table:
+        """Return the original rows of training, and behind them the reserve, which holds synthetic rows alone."""
+        originals = np.flatnonzero(~train["synthetic"])
+        columns = {name: np.concatenate([values[originals], reserve[name]]) for name, values in train.items()}
+        return cls(columns, [("train", originals), (RESERVE, np.arange(len(reserve["y"])))], RESERVE)
+
+    def place(self, row: int) -> str:
+        """Return where a synthetic row lies, for people."""
+        before = sum(len(rows) for split, rows in self.places if split != self.made_in)
+        return f"row {row - before}"
+
+    def locate(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the indices in the source of the original rows, ascending, and the rows they are."""
+        rows = np.flatnonzero(~self.columns["synthetic"])
+        order = np.argsort(self.columns["source_index"][rows])
+        return self.columns["source_index"][rows][order], rows[order]
 
 
 def _shared_samples(columns: dict[str, Columns]) -> list[str]:
@@ -140,21 +187,16 @@ def _shared_samples(columns: dict[str, Columns]) -> list[str]:
 def _misplaced(columns: dict[str, Columns]) -> list[str]:
     """Look for synthetic rows outside training, and for rows whose marks contradict each other."""
     findings = []
-    for split in SPLITS:
+    for split in columns:
         synthetic, neighbour = columns[split]["synthetic"], columns[split]["neighbour_index"]
-        if split != "train" and synthetic.any():
+        if split in ("validation", "test") and synthetic.any():
             findings.append(f"{split}: {int(synthetic.sum())} synthetic rows; only training may have any")
+        if split == RESERVE and not synthetic.all():
+            findings.append(f"{split}: {int((~synthetic).sum())} rows that are not synthetic")
         wrong = (neighbour >= 0) != synthetic
         if wrong.any():
             findings.append(f"{split}: row {int(np.argmax(wrong))} is synthetic without a neighbour, or the reverse")
     return findings
-
-
-def _locate(train: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices in the source of the original training rows, ascending, and the rows they are."""
-    rows = np.flatnonzero(~train["synthetic"])
-    order = np.argsort(train["source_index"][rows])
-    return train["source_index"][rows][order], rows[order]
 
 
 def _made_of_other_parts(columns: dict[str, Columns]) -> list[str]:
@@ -169,24 +211,26 @@ def _made_of_other_parts(columns: dict[str, Columns]) -> list[str]:
     return findings
 
 
-def _foreign_seeds(train: Columns, seeds: NDArray[np.int64], places: NDArray[np.int64], rules: Rules) -> list[str]:
+def _foreign_seeds(table: Table, rules: Rules) -> list[str]:
     """Look for synthetic rows made of anything but training samples of their own class."""
+    train, name = table.columns, table.made_in
+    seeds, places = table.locate()
     made = np.flatnonzero(train["synthetic"])
     findings = []
     for key in ("source_index", "neighbour_index"):
         found = _find(seeds, train[key][made])
         foreign = found < 0
         if foreign.any() and not rules.cleaned:
-            findings.append(f"train: {int(foreign.sum())} synthetic rows have a {key} that is no training sample")
+            findings.append(f"{name}: {int(foreign.sum())} synthetic rows have a {key} that is no training sample")
         elif (train["y"][places[found[~foreign]]] != train["y"][made[~foreign]]).any():
-            findings.append(f"train: synthetic rows have a {key} of another class")
+            findings.append(f"{name}: synthetic rows have a {key} of another class")
     copies = train["source_index"][made] == train["neighbour_index"][made]
     if copies.any() and not rules.copies:
-        findings.append("train: synthetic rows have their own source as neighbour")
+        findings.append(f"{name}: synthetic rows have their own source as neighbour")
     if rules.copies and not copies.all():
-        findings.append("train: synthetic rows are no copies, as data.balance = 'random_over' makes them")
+        findings.append(f"{name}: synthetic rows are no copies, as data.balance = 'random_over' makes them")
     if ((train["step"][made] < rules.least_step) | ~(train["step"][made] <= 1)).any():
-        findings.append(f"train: synthetic rows have a step that is not between {rules.least_step:g} and 1")
+        findings.append(f"{name}: synthetic rows have a step that is not between {rules.least_step:g} and 1")
     return findings
 
 
@@ -198,14 +242,16 @@ def _find(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np
     return np.where(ascending[places] == wanted, places, -1)
 
 
-def _class_groups(shards: ShardSet, train: Columns, share: tuple[int, int]) -> Iterator[list[int]]:
+def _class_groups(shards: ShardSet, table: Table, share: tuple[int, int]) -> Iterator[list[int]]:
     """Yield the classes with synthetic rows, this rank's share, as many at once as fit in memory."""
-    made = np.bincount(train["y"][train["synthetic"]], minlength=len(shards.classes))
+    labels = table.columns["y"]
+    made = np.bincount(labels[table.columns["synthetic"]], minlength=len(shards.classes))
+    counts = np.bincount(labels, minlength=len(shards.classes))
     row_bytes = 4 * int(np.prod(shards.sample_shape))
     group: list[int] = []
     held = 0
     for label in np.flatnonzero(made)[share[0] :: share[1]].tolist():
-        size = int(shards.class_counts("train")[label]) * row_bytes
+        size = int(counts[label]) * row_bytes
         if group and held + size > GROUP_BYTES:
             yield group
             group, held = [], 0
@@ -216,34 +262,39 @@ def _class_groups(shards: ShardSet, train: Columns, share: tuple[int, int]) -> I
 
 
 def _read_group(
-    shards: ShardSet, group: list[int], y: NDArray[np.int32], advance: Callable[[int], None]
+    shards: ShardSet, group: list[int], table: Table, advance: Callable[[int], None]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return all training rows of some classes, flattened, and their row numbers, ascending."""
-    rows = np.flatnonzero(np.isin(y, group))
+    """Return all rows of some classes, flattened, and their row numbers in the table, ascending."""
+    wanted = np.isin(table.columns["y"], group)
     width = int(np.prod(shards.sample_shape))
-    x = np.empty((len(rows), width), np.float32)
+    x = np.empty((int(wanted.sum()), width), np.float32)
     block = max(1, BLOCK_BYTES // (4 * width))
-    edges = [*range(0, len(y), block), len(y)]
-    for start, stop in pairwise(edges):
-        advance(0)
-        low, high = np.searchsorted(rows, (start, stop))
-        if low < high:
-            x[low:high] = shards.columns("train", start, stop, ("x",))["x"][rows[low:high] - start].reshape(-1, width)
-    return x, rows
+    done, first = 0, 0
+    for split, places in table.places:
+        rows = places[wanted[first : first + len(places)]]
+        first += len(places)
+        for start, stop in pairwise([*range(0, shards.rows(split), block), shards.rows(split)]):
+            advance(0)
+            low, high = np.searchsorted(rows, (start, stop))
+            if low < high:
+                values = shards.columns(split, start, stop, ("x",))["x"][rows[low:high] - start]
+                x[done + low : done + high] = values.reshape(-1, width)
+        done += len(rows)
+    return x, np.flatnonzero(wanted)
 
 
 def _class_findings(
     name: str,
     rules: Rules,
-    train: Columns,
+    table: Table,
     label: int,
     x: NDArray[np.float32],
     rows: NDArray[np.int64],
     advance: Callable[[int], None],
 ) -> list[str]:
     """Check the segments and neighbours of one class; `x` holds rows number `rows`, those of the class among them."""
-    mine = np.flatnonzero(train["y"][rows] == label)
-    own = {key: values[rows[mine]] for key, values in train.items()}
+    mine = np.flatnonzero(table.columns["y"][rows] == label)
+    own = {key: values[rows[mine]] for key, values in table.columns.items()}
     made, originals = np.flatnonzero(own["synthetic"]), np.flatnonzero(~own["synthetic"])
     originals = originals[np.argsort(own["source_index"][originals])]
     seeds = own["source_index"][originals]
@@ -257,8 +308,8 @@ def _class_findings(
     off = _off_segment(x, mine[made], base, lengths, start, end, own["step"][made], rules)
     if len(off):
         findings.append(
-            f"train: class {name}: {len(off)} synthetic rows are not on the segment of their samples, "
-            f"as row {rows[mine[made[off[0]]]]}"
+            f"{table.made_in}: class {name}: {len(off)} synthetic rows are not on the segment of their samples, "
+            f"as {table.place(int(rows[mine[made[off[0]]]]))}"
         )
     if not rules.nearest:
         return findings
@@ -268,8 +319,8 @@ def _class_findings(
     far = _too_far(base.astype(np.float64), start, end, k, advance)
     if len(far):
         findings.append(
-            f"train: class {name}: {len(far)} synthetic rows have a neighbour that is not among the {k} nearest, "
-            f"as row {rows[mine[made[far[0]]]]}"
+            f"{table.made_in}: class {name}: {len(far)} synthetic rows have a neighbour that is not among the {k} "
+            f"nearest, as {table.place(int(rows[mine[made[far[0]]]]))}"
         )
     return findings
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, refuse_other_settings
-from rcdp_hpc.data.index import REPAIR, load_index, shard_settings
+from rcdp_hpc.data.index import REPAIR, load_index, shard_settings, splits_in
 from rcdp_hpc.data.shards import Layout, file_sha256
-from rcdp_hpc.data.split import SPLITS
+from rcdp_hpc.data.split import Split
 from rcdp_hpc.data.storage import storage_in
 from rcdp_hpc.errors import DataDamagedError
 
@@ -123,7 +123,7 @@ class ShardSet:
         self.layout = Layout(self.sample_shape, storage_in(self.index), self.index.get("lengths", False))
         # The first row of each shard, and the end of the last.
         self._starts: dict[str, list[int]] = {
-            split: [0, *accumulate(shard["rows"] for shard in self._entry(split)["shards"])] for split in SPLITS
+            split: [0, *accumulate(shard["rows"] for shard in self._entry(split)["shards"])] for split in self.splits
         }
         # Rows are read once, in order: a cache of chunks would cost a copy. What is compressed is unpacked in it.
         self._cache_bytes = 0 if self.layout.storage.compression == "none" else CACHE_BYTES
@@ -132,13 +132,18 @@ class ShardSet:
         self._process = os.getpid()
 
     @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits there are: "train", "validation" and "test", and "reserve" where one was kept."""
+        return splits_in(self.index)
+
+    @property
     def digest(self) -> str:
         """A SHA-256 of all the shards' own: two preparations with the same one hold the same rows."""
-        parts = [shard["sha256"] for split in SPLITS for shard in self.index["splits"][split]["shards"]]
+        parts = [shard["sha256"] for split in self.splits for shard in self.index["splits"][split]["shards"]]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
     def rows(self, split: str) -> int:
-        """Return the number of rows of "train", "validation" or "test"."""
+        """Return the number of rows of a split."""
         return int(self._entry(split)["rows"])
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
@@ -193,8 +198,8 @@ class ShardSet:
         return {**self.__dict__, "_open": OrderedDict()}
 
     def _entry(self, split: str) -> dict[str, Any]:
-        if split not in SPLITS:
-            raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} is not one of {', '.join(self.splits)}")
         entry: dict[str, Any] = self.index["splits"][split]
         return entry
 

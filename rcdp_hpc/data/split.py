@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.errors import InputError
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test", "reserve"]
+# What every source is split into. Beside it, preparation may keep a reserve of synthetic training rows.
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+RESERVE: Split = "reserve"
 
 # A purpose's random numbers must not depend on how many another purpose has drawn.
 _KEEP, _SPLIT, _ORDER = 1, 2, 3
@@ -145,6 +147,27 @@ def interleave(y: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     for place, label in enumerate(labels):
         order[turns == place] = _shuffled(np.flatnonzero(y == label), seed, int(label), _ORDER)
     return order
+
+
+def interleaved_labels(counts: Sequence[int]) -> NDArray[np.int64]:
+    """Return the class of each row in the order of `interleave`, which follows from the rows of each class alone.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Rows of each class, in class order; some may be 0.
+
+    Returns
+    -------
+    ndarray of int64, shape (sum of counts,)
+
+    Examples
+    --------
+    >>> interleaved_labels([4, 0, 2]).tolist()
+    [0, 2, 0, 0, 2, 0]
+    """
+    present = [label for label, count in enumerate(counts) if count]
+    return np.array(present, np.int64)[_take_turns([counts[label] for label in present])]
 
 
 def _take_turns(counts: list[int]) -> NDArray[np.int64]:

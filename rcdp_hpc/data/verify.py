@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from rcdp_hpc.data.index import FILE_PREFIX, INDEX_NAME, load_index
 from rcdp_hpc.data.provenance import provenance_findings
 from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.data.split import SPLITS, Split
+from rcdp_hpc.data.reserve import reserve_size
+from rcdp_hpc.data.split import RESERVE, Split
 from rcdp_hpc.data.targets import class_targets
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.collective import agree
@@ -79,12 +80,14 @@ def verify_shards(
 def _content_findings(directory: Path, comm: Communicator, advance: Callable[[int], None]) -> list[str]:
     shards = ShardSet(directory, verify=True)
     damaged = _gathered(
-        comm, lambda: [found for split in SPLITS for found in _damaged_files(shards, split, comm, advance)]
+        comm, lambda: [found for split in shards.splits for found in _damaged_files(shards, split, comm, advance)]
     )
     # Every rank reads the columns of all rows, which are small, and the samples of its own classes alone.
     shards = ShardSet(directory, verify=False)
     whole = [
-        split for split in SPLITS if not any(f"{FILE_PREFIX[split]}-" in Path(f.split(":")[0]).name for f in damaged)
+        split
+        for split in shards.splits
+        if not any(f"{FILE_PREFIX[split]}-" in Path(f.split(":")[0]).name for f in damaged)
     ]
 
     def look() -> list[str]:
@@ -95,7 +98,7 @@ def _content_findings(directory: Path, comm: Communicator, advance: Callable[[in
                 findings += _count_findings(shards, split, content)
                 findings += _proportion_findings(split, content["y"])
         # Where rows come from is told by all splits together.
-        if len(columns) == len(SPLITS):
+        if len(columns) == len(shards.splits):
             if comm.is_root:
                 findings += _balance_findings(shards.index)
             findings += provenance_findings(shards, dict(columns.items()), advance, (comm.rank, comm.size))
@@ -180,6 +183,10 @@ def _proportion_findings(split: Split, y: NDArray[np.int32]) -> list[str]:
 
 def _balance_findings(index: dict[str, Any]) -> list[str]:
     counts, data = index["splits"]["train"]["class_counts"], index["settings"]["data"]
+    kept = [reserve_size(rows, data["reserve"]) for rows in counts]
+    found = index["splits"][RESERVE]["class_counts"] if RESERVE in index["splits"] else [0] * len(counts)
+    if found != kept:
+        return [f"{INDEX_NAME}: the reserve has {found} rows of the classes, {kept} wanted"]
     if data["balance"] not in EXACT:
         return []
     wanted = class_targets(

@@ -167,6 +167,6 @@ def test_shards_of_the_first_format_are_read(tmp_path, npz_file):
 def test_later_formats_are_refused(tmp_path, npz_file):
     prepare_shards(make_config(npz_file), tmp_path / "shards")
     path = tmp_path / "shards/index.json"
-    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
-    with pytest.raises(InputError, match="has format version 3, this package reads up to 2"):
+    path.write_text(path.read_text().replace('"format_version": 3', '"format_version": 4'))
+    with pytest.raises(InputError, match="has format version 4, this package reads up to 3"):
         ShardSet(tmp_path / "shards")

@@ -1,0 +1,108 @@
+"""The reserve: synthetic rows of every class, kept aside to stand in for rows that damaged shards lose."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.balancing import comparable
+from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.rows import RowTable, stacked, synthetic_rows
+from rcdp_hpc.data.sources import Source
+from rcdp_hpc.data.storage import Storage
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.progress import Progress
+
+log = logging.getLogger(__name__)
+
+# The reserve's draws must not repeat those of the balancing.
+_RESERVE_DRAWS = 4
+
+
+def reserve_method(balance: str, categories: Sequence[int]) -> str:
+    """Return how the rows of the reserve are made: by "smote", or as copies ("random_over").
+
+    Copies are made where the training part was balanced by copies, and of samples with categories, which lie on no
+    segment.
+    """
+    return "random_over" if balance == "random_over" or len(categories) else "smote"
+
+
+def reserve_size(rows: int, share: float) -> int:
+    """Return how many rows the reserve keeps for a class of so many training rows."""
+    return math.ceil(share * rows)
+
+
+def reserve_rows(
+    source: Source,
+    train: RowTable,
+    data: DataSection,
+    seed: int,
+    storage: Storage,
+    progress: bool = False,
+    check_stop: Callable[[], None] = lambda: None,
+) -> RowTable:
+    """Plan the reserve: for each class ``data.reserve`` times its training rows, rounded up.
+
+    Its rows are made of the samples in the training part alone, a class at a time, whatever balanced that part.
+
+    Parameters
+    ----------
+    source : Source
+        The samples.
+    train : RowTable
+        The training part after balancing.
+    data, seed, storage, progress, check_stop
+        As in `rcdp_hpc.data.balancing.balanced_rows`.
+
+    Returns
+    -------
+    RowTable
+        Not yet in the order of the shards.
+
+    Raises
+    ------
+    InputError
+        If a class has one sample, of which SMOTE makes no other.
+    """
+    # Imported here, as in `balanced_rows`: scikit-learn takes seconds to load.
+    from rcdp_hpc.data import balance
+
+    made = train.synthetic
+    members = [np.sort(train.source[~made & (train.y == label)]) for label in range(len(source.classes))]
+    wanted = [reserve_size(rows, data.reserve) for rows in train.counts(len(source.classes))]
+    targets = [len(own) + rows for own, rows in zip(members, wanted, strict=True)]
+    own_seed = int(np.random.SeedSequence(seed, spawn_key=(_RESERVE_DRAWS,)).generate_state(1)[0])
+    plans: list[Any]
+    if reserve_method(data.balance, source.categories) == "random_over":
+        plans = balance.plan_copies(members, targets, own_seed)
+    else:
+        _refuse_single_samples(source.classes, [len(own) for own in members])
+        total = balance.samples_to_search(members, targets)
+        with Progress("neighbours of the reserve", total, "samples", enabled=progress) as bar:
+
+            def advance(done: int) -> None:
+                bar.advance(done)
+                check_stop()
+
+            plans = balance.plan_smote(
+                *(comparable(source, storage), members, source.classes, data.smote_neighbours, own_seed, advance),
+                targets=targets,
+                room=Budget.of(data).held,
+            )
+    log.info("reserve: %d synthetic rows kept aside", sum(wanted))
+    return stacked([synthetic_rows(plan.label, plan.source, plan.neighbour, plan.step) for plan in plans])
+
+
+def _refuse_single_samples(classes: Sequence[str], counts: Sequence[int]) -> None:
+    for name, count in zip(classes, counts, strict=True):
+        if count == 1:
+            raise InputError(
+                f"data.reserve: class {name} has 1 training sample, of which SMOTE makes no other. Give it more "
+                "samples, or set data.reserve = 0 or data.balance = 'random_over'."
+            )
