@@ -29,7 +29,7 @@ from rcdp_hpc.runtime.threads import fair_share
 
 log = logging.getLogger(__name__)
 
-_FOLDERS = {"prepare": "shards", "search": "search", "train": "train", "evaluate": "report"}
+_FOLDERS = {"search": "search", "train": "train", "evaluate": "report"}
 
 
 def run_stages(
@@ -64,8 +64,6 @@ def run_stages(
     run = RunDirectory(Path(out).absolute())
     results = {}
     with _held(run, comm):
-        if restart:
-            agree(comm, lambda: _put_aside(run, stages) if comm.is_root else None)
         config = run_on_root(comm, lambda: _recorded(config, run))
         agree(comm, lambda: _sweep(run) if comm.is_root else None)
         for number, stage in enumerate(stages, 1):
@@ -74,7 +72,7 @@ def run_stages(
             if stage in ("search", "train"):
                 config = run_on_root(comm, partial(_with_kernel, config, run, _threads_of(config, comm)))
                 _report_unlike(comm)
-            results[stage] = _run_stage(stage, config, comm, run)
+            results[stage] = _run_stage(stage, config, comm, run, restart)
         if len(stages) > 1:
             agree(comm, lambda: _tell_seconds(run, stages) if comm.is_root else None)
     return results
@@ -119,11 +117,17 @@ def _held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
         yield
 
 
-def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory) -> Any:
+def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory, restart: bool) -> Any:
+    options = {}
+    if restart and stage == "prepare":
+        # Moves the earlier shards away by itself, once the new ones are complete.
+        options = {"restart": True}
+    elif restart:
+        agree(comm, lambda: _put_aside(run, stage) if comm.is_root else None)
     started = time.time()
     _note(run, comm, stage, "running", ranks=comm.size, started=started, reason="")
     try:
-        result = _WORK[stage](config, comm, run)
+        result = _WORK[stage](config, comm, run, **options)
     except RcdpError as error:
         _note_quietly(run, comm, stage, "stopped" if isinstance(error, StoppedError) else "failed", reason=str(error))
         if isinstance(error, StoppedError) and comm.is_root:
@@ -173,10 +177,10 @@ def _note_quietly(run: RunDirectory, comm: Communicator, stage: str, status: Any
         log.warning("the state of stage %s could not be recorded: %s", stage, error)
 
 
-def _prepare(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+def _prepare(config: Config, comm: Communicator, run: RunDirectory, restart: bool = False) -> dict[str, Any]:
     from rcdp_hpc.data.prepare import prepare_shards
 
-    index = run_on_root(comm, lambda: prepare_shards(config, run.shards, check_stop=_stop_preparing))
+    index = run_on_root(comm, lambda: prepare_shards(config, run.shards, _stop_preparing, restart))
     return {split: part["rows"] for split, part in index["splits"].items()}
 
 
@@ -219,7 +223,7 @@ def _evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str
     return evaluate_stage(config, comm, run)
 
 
-_WORK: dict[str, Callable[[Config, Communicator, RunDirectory], Any]] = {
+_WORK: dict[str, Callable[..., Any]] = {
     "prepare": _prepare,
     "search": _search,
     "train": _train,
@@ -327,13 +331,12 @@ def _alone() -> Communicator:
     return SingleProcess()
 
 
-def _put_aside(run: RunDirectory, stages: Sequence[str]) -> None:
-    """Move earlier results of these stages out of the way: a restart loses nothing either."""
-    for stage in stages:
-        folder = run.path / _FOLDERS[stage]
-        if folder.exists():
-            with os_errors_explained(folder):
-                aside = tempfile.mkdtemp(prefix=f"{folder.name}.before-", dir=run.path)
-                folder.rename(Path(aside) / folder.name)
-            log.info("put the earlier %s aside in %s", folder.name, aside)
-        run.state_file(stage).unlink(missing_ok=True)
+def _put_aside(run: RunDirectory, stage: str) -> None:
+    """Move earlier results of a stage out of the way: a restart loses nothing either."""
+    folder = run.path / _FOLDERS[stage]
+    if folder.exists():
+        with os_errors_explained(folder):
+            aside = tempfile.mkdtemp(prefix=f"{folder.name}.before-", dir=run.path)
+            folder.rename(Path(aside) / folder.name)
+        log.info("put the earlier %s aside in %s", folder.name, aside)
+    run.state_file(stage).unlink(missing_ok=True)

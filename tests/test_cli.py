@@ -271,6 +271,28 @@ def test_a_restart_puts_earlier_results_aside(copy):
     assert len(list(copy.glob("train.before-*/train/last.pt"))) == 1
 
 
+def test_a_failed_restart_of_the_preparation_leaves_all_as_it_was(copy):
+    before = {path.name: path.read_bytes() for path in (copy / "shards").iterdir()}
+    code = (
+        "import os, sys, errno, rcdp_hpc.cli as cli, rcdp_hpc.data.shards as shards\n"
+        "reserve, calls = shards._reserve, []\n"
+        "def full(path, size):\n"
+        "    calls.append(path)\n"
+        "    if len(calls) > 8: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "    reserve(path, size)\n"
+        "shards._reserve = full\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    done = run_ranks(0, [*python(code), "run", "--out", str(copy), "--restart", "--set", "run.seed=5"])
+    assert done.returncode == 1, done.stdout
+    assert "no room for the shards" in done.stdout
+    assert {path.name: path.read_bytes() for path in (copy / "shards").iterdir()} == before
+    assert not list(copy.glob("*.before-*"))
+    assert (copy / "train/last.pt").exists()
+    # It goes on as if nothing had been tried.
+    assert call("train", "--out", copy).returncode == 0
+
+
 def test_the_last_checkpoint_cut_short_falls_back_to_the_one_before(copy):
     os.truncate(copy / "train/last.pt", 3000)
     done = call("train", "--out", copy, "--set", "training.epochs=4")

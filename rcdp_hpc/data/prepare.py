@@ -58,7 +58,7 @@ def prepare_shards(
     check_stop : callable
         Called between blocks of work; what it raises ends the preparation and leaves nothing behind.
     restart : bool
-        Prepare anew even if the folder holds a complete preparation.
+        Prepare anew even if the folder holds a complete preparation, which is put aside once the new one is complete.
 
     Returns
     -------

@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ def recover(directory: Path) -> None:
     with os_errors_explained(directory):
         if old.is_dir():
             if directory.is_dir():
-                shutil.rmtree(old)
+                _put_aside(directory)
             else:
                 os.rename(old, directory)
                 log.info("%s: put back what an interrupted preparation had moved aside", directory)
@@ -60,7 +61,8 @@ def refuse_foreign_files(directory: Path) -> None:
 def replaced(directory: Path, needed: int) -> Iterator[Path]:
     """Give an empty folder to fill, which takes the place of `directory` at the end of the block.
 
-    If the block fails, the folder is removed and `directory` is as it was.
+    If the block fails, the folder is removed and `directory` is as it was. Until then both take up room. An earlier
+    preparation is put aside (``shards.before-*``) when the new one is in place.
 
     Parameters
     ----------
@@ -82,6 +84,11 @@ def replaced(directory: Path, needed: int) -> Iterator[Path]:
         free = shutil.disk_usage(directory.parent).free
         if free < needed:
             raise no_room(directory, needed, free)
+        if directory.exists():
+            log.info(
+                "%s stays until the new shards are complete: %s more are needed, %s are free",
+                *(directory, _mib(needed), _mib(free)),
+            )
         partial.mkdir()
     try:
         try:
@@ -101,14 +108,27 @@ def replaced(directory: Path, needed: int) -> Iterator[Path]:
         if old.is_dir() and not directory.exists():
             os.rename(old, directory)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    with os_errors_explained(old):
+        _put_aside(directory)
+
+
+def _put_aside(directory: Path) -> None:
+    """Move an earlier preparation that a new one has replaced out of the way; remove what never was complete."""
+    old = _old(directory)
+    if (old / INDEX_NAME).exists():
+        aside = tempfile.mkdtemp(prefix=f"{directory.name}.before-", dir=directory.parent)
+        old.rename(Path(aside) / directory.name)
+        log.info("put the earlier %s aside in %s", directory.name, aside)
+    elif old.is_dir():
+        shutil.rmtree(old)
 
 
 def no_room(directory: Path, needed: int, free: int) -> StageFailedError:
     """Return the error for a full disk."""
+    both = "; those that are there stay until the new ones are complete" if directory.exists() else ""
     return StageFailedError(
-        f"{directory}: no room for the shards: {_mib(needed)} needed, {_mib(free)} free. Make room or choose another "
-        "--out, then start again; what was complete before is kept."
+        f"{directory}: no room for the shards: {_mib(needed)} needed, {_mib(free)} free{both}. Make room or choose "
+        "another --out, then start again; what was complete before is kept."
     )
 
 

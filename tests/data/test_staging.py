@@ -163,11 +163,31 @@ def test_what_a_killed_preparation_left_is_cleaned_up(prepared, npz_file, caplog
     before = fingerprints(prepared)
     shutil.copytree(prepared, prepared.with_name("shards.partial"))
     (prepared.with_name("shards.partial") / "index.json").unlink()
-    shutil.copytree(prepared, prepared.with_name("shards.old"))
+    prepared.with_name("shards.old").mkdir()
     with caplog.at_level(logging.INFO):
         prepare_shards(make_config(npz_file), prepared)
     assert "interrupted preparation" in caplog.text
     assert_untouched(prepared, before)
+
+
+def test_a_restart_puts_the_earlier_preparation_aside_when_the_new_one_is_complete(prepared, npz_file, caplog):
+    before = fingerprints(prepared)
+    with caplog.at_level(logging.INFO):
+        prepare_shards(make_config(npz_file, seed=2), prepared, restart=True)
+    assert "stays until the new shards are complete" in caplog.text
+    (aside,) = prepared.parent.glob("shards.before-*/shards")
+    assert fingerprints(aside) == before
+    assert fingerprints(prepared) != before
+    assert verify_shards(prepared) == verify_shards(aside) == []
+
+
+def test_killed_after_the_exchange_the_earlier_preparation_is_put_aside(prepared, npz_file):
+    before = fingerprints(prepared)
+    shutil.copytree(prepared, prepared.with_name("shards.old"))
+    prepare_shards(make_config(npz_file), prepared)
+    (aside,) = prepared.parent.glob("shards.before-*/shards")
+    assert fingerprints(aside) == fingerprints(prepared) == before
+    assert not prepared.with_name("shards.old").exists()
 
 
 def test_killed_in_the_moment_of_the_exchange(prepared, npz_file):
