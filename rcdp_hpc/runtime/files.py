@@ -87,6 +87,12 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
+def append_line(path: Path, value: Any) -> None:
+    """Append a value to a file of JSON lines."""
+    with os_errors_explained(path), open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(value) + "\n")
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file that this package wrote.
 

@@ -115,6 +115,8 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     """
     # Imported here, since they need torch and h5py, which the loop itself does not.
     from rcdp_hpc.data.reading import ShardSet
+    from rcdp_hpc.data.refill import RefilledShards, tell_replaced, without_damaged
+    from rcdp_hpc.data.split import slab_bounds
     from rcdp_hpc.search.data import fitness_rows
     from rcdp_hpc.search.fitness import ReservoirFitness
     from rcdp_hpc.search.limits import memory_limit
@@ -122,6 +124,13 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
 
     agree(comm, lambda: _checked(config, comm))
     shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
+    shards = without_damaged(
+        *(comm, shards, {}, config.data.on_damage == "replace"),
+        own_rows=lambda rows: slab_bounds(min(config.search.train_rows, rows), comm.rank, comm.size),
+        check_stop=lambda: signals.raise_if_stopped("checking the shards"),
+    )
+    if isinstance(shards, RefilledShards):
+        tell_replaced(shards, {})
     data = fitness_rows(shards, config, comm)
     hosts = comm.allgather(socket.gethostname())
     memory = memory_limit(config, hosts.count(hosts[comm.rank]))

@@ -56,7 +56,10 @@ class Position:
 
 @dataclass
 class EpochReport:
-    """What one epoch showed, over all ranks."""
+    """What one epoch showed, over all ranks.
+
+    Seconds and class counts are per rank; a rank's counts are the training rows of each class that it took steps with.
+    """
 
     epoch: int
     train_loss: float
@@ -67,6 +70,7 @@ class EpochReport:
     seconds: float
     compute_seconds: list[float] = field(default_factory=list)
     wait_seconds: list[float] = field(default_factory=list)
+    class_counts: list[list[int]] = field(default_factory=list)
 
 
 class Trainer:
@@ -108,6 +112,8 @@ class Trainer:
         self.train, self.validation, self.validation_rows = train, validation, validation_rows
         self.comm, self.parallel = comm, parallel
         self.loss = LOSSES[settings.loss]
+        self.labels = train.labels.cpu().numpy()
+        self.seen = np.zeros(classes, np.int64)
         self.position = Position()
         self.step_seconds = 0.0
         self.network = build_network(settings, train.states.shape[1], classes, seed, parallel).to(train.states.device)
@@ -152,7 +158,9 @@ class Trainer:
         interval = self._steps_between_pauses()
         while position.step < self.plan.steps:
             started = time.perf_counter()
-            self._train_step(torch.from_numpy(self.plan.batch(orders, position.step)).to(self.train.states.device))
+            rows = self.plan.batch(orders, position.step)
+            self._train_step(torch.from_numpy(rows).to(self.train.states.device))
+            self.seen += np.bincount(self.labels[rows], minlength=len(self.seen))
             position.step += 1
             self.step_seconds = 0.9 * self.step_seconds + 0.1 * (time.perf_counter() - started)
             if position.step % interval == 0 and position.step < self.plan.steps:
@@ -201,9 +209,11 @@ class Trainer:
             seconds=seconds,
             compute_seconds=[compute for compute, _ in waits],
             wait_seconds=[wait for _, wait in waits],
+            class_counts=[counts.tolist() for counts in self.comm.allgather(self.seen)],
         )
         self._judge(report)
         position.epoch, position.step, position.loss_sum, position.correct = position.epoch + 1, 0, 0.0, 0.0
+        self.seen[:] = 0
         return report
 
     def _validate(self) -> tuple[float, float]:
@@ -240,10 +250,10 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return all that `restore` needs to go on to the same bits. Collective."""
-        partial = self.comm.allgather((self.position.loss_sum, self.position.correct))
+        partial = self.comm.allgather((self.position.loss_sum, self.position.correct, *self.seen.tolist()))
         return {
             "position": asdict(self.position),
-            "partial_sums": [list(pair) for pair in partial],
+            "partial_sums": [list(sums) for sums in partial],
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best_weights": self.best_weights,
@@ -256,12 +266,14 @@ class Trainer:
         only the printed training loss shows, may differ.
         """
         self.position = Position(**state["position"])
-        partial = np.array(state["partial_sums"])
+        partial = np.array(state["partial_sums"], np.float64)
         if len(partial) == self.comm.size:
             mine = partial[self.comm.rank]
         else:
-            mine = partial.sum(0) if self.comm.is_root else np.zeros(2)
+            mine = partial.sum(0) if self.comm.is_root else np.zeros(partial.shape[1])
         self.position.loss_sum, self.position.correct = float(mine[0]), float(mine[1])
+        # Checkpoints of before class counts were watched have none.
+        self.seen[: len(mine) - 2] = mine[2:]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_weights = state["best_weights"]

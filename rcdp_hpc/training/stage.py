@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from dataclasses import asdict
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 
 from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet, open_shards
+from rcdp_hpc.data.refill import RefilledShards, record, replaced_in, tell_replaced, without_damaged
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import InputError, StoppedError
 from rcdp_hpc.reservoir.cutting import Cut
@@ -23,13 +25,14 @@ from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.files import os_errors_explained, write_text
+from rcdp_hpc.runtime.files import append_line, write_json, write_text
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates, cache_states
+from rcdp_hpc.training.counts import ClassWatch
 from rcdp_hpc.training.loop import EpochReport, Trainer
 from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.parallel import Alone, parallel_for
@@ -72,6 +75,8 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
         log.info("training is over already: %s", saved["trainer"]["position"]["finished"])
         return session.summary(saved["trainer"]["position"])
     parallel = parallel_for(comm, config.run.stall_seconds)
+    shards = _sound_shards(config, comm, run, shards, saved)
+    session.shards, session.replaced = shards, list(replaced_in(shards))
     session.threads = _threads(config, comm, saved)
     with limit_threads(session.threads):
         session.begin(_prepare_trainer(config, comm, run, shards, parallel, saved), saved)
@@ -93,6 +98,30 @@ def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> dic
     refuse_other_settings(where, json.loads(saved["settings"]), _settings(config), "training")
     refuse_other_shards(where, saved["shards"], shards)
     return saved
+
+
+def _sound_shards(
+    config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, saved: dict[str, Any] | None
+) -> ShardSet:
+    """Return the shards that training reads: where it is asked for, those that are damaged are replaced. Collective.
+
+    What a checkpoint was trained without stays left out, even if it is sound again: its rows are others.
+    """
+    known = {} if saved is None else json.loads(saved.get("replaced", "{}"))
+    view = without_damaged(
+        *(comm, shards, known, config.data.on_damage == "replace"),
+        own_rows=lambda rows: _plan(config, comm, rows, saved).own_rows,
+        check_stop=lambda: signals.raise_if_stopped("checking the shards"),
+    )
+    if isinstance(view, RefilledShards):
+        tell_replaced(view, known)
+        if saved is not None and view.rows("train") != saved.get("rows", view.rows("train")):
+            log.warning(
+                "%d training rows instead of %d: the epoch that is gone on with sees some rows twice, and others not",
+                *(view.rows("train"), saved["rows"]),
+            )
+        agree(comm, partial(write_json, run.train / "replaced.json", record(view)) if comm.is_root else lambda: None)
+    return view
 
 
 def refuse_other_shards(where: str, digest: str, shards: ShardSet) -> None:
@@ -128,15 +157,16 @@ def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     threads = config.training.threads or fair_share(comm)
     with limit_threads(threads):
         shards = agree(comm, lambda: open_shards(config, run.shards))
-        plan = _plan(config, comm, shards, None)
+        shards = _sound_shards(config, comm, run, shards, None)
+        plan = _plan(config, comm, shards.rows("train"), None)
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
         validation = slab_bounds(shards.rows("validation"), comm.rank, comm.size)
         return solve_readout(config, comm, run, shards, reservoir, pieces, validation, threads)
 
 
-def _plan(config: Config, comm: Communicator, shards: ShardSet, saved: dict[str, Any] | None) -> BatchPlan:
-    rows, settings = shards.rows("train"), config.training
+def _plan(config: Config, comm: Communicator, rows: int, saved: dict[str, Any] | None) -> BatchPlan:
+    settings = config.training
     if comm.size > rows:
         raise agreed(InputError(f"{comm.size} ranks for {rows} training rows: start at most {rows} ranks."))
     # A resumed run keeps its global batch on any number of ranks, or its steps would mean other rows.
@@ -152,7 +182,7 @@ def _prepare_trainer(
     parallel: Alone,
     saved: dict[str, Any] | None,
 ) -> Trainer:
-    plan, settings = _plan(config, comm, shards, saved), config.training
+    plan, settings = _plan(config, comm, shards.rows("train"), saved), config.training
     reservoir = agree(comm, lambda: _build_reservoir(config, shards))
     pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
     validation = [slab_bounds(shards.rows("validation"), comm.rank, comm.size)]
@@ -207,8 +237,10 @@ class _Session:
     def __init__(self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> None:
         self.config, self.comm, self.run, self.shards = config, comm, run, shards
         self.threads = 1
+        self.replaced: list[str] = []
         self.last_checkpoint = time.monotonic()
         self.reports: list[dict[str, Any]] = []
+        self.watch = ClassWatch(run.train / "class_counts.jsonl")
 
     @property
     def metrics_file(self) -> Path:
@@ -217,6 +249,7 @@ class _Session:
     def is_over(self, saved: dict[str, Any]) -> bool:
         """Tell whether a checkpoint is that of a training that ended, under the limits of today."""
         self.reports, self.threads = json.loads(saved["reports"]), saved["threads"]
+        self.replaced = list(json.loads(saved.get("replaced", "{}")))
         return bool(saved["trainer"]["position"]["finished"]) and json.loads(saved["limits"]) == self._limits()
 
     def begin(self, trainer: Trainer, saved: dict[str, Any] | None) -> None:
@@ -227,10 +260,12 @@ class _Session:
             position, epochs = trainer.position, self.config.training.epochs
             position.finished = f"{epochs} epochs done" if position.epoch >= epochs else ""
             self.reports = json.loads(saved["reports"])
+            self.watch.lines = json.loads(saved.get("class_counts", "[]"))
             log.info("going on from epoch %d, step %d", position.epoch + 1, position.step)
         # What was written after the checkpoint goes: its epochs come again.
         lines = "".join(json.dumps(entry) + "\n" for entry in self.reports)
         agree(self.comm, lambda: write_text(self.metrics_file, lines) if self.comm.is_root else None)
+        agree(self.comm, self.watch.rewrite if self.comm.is_root else lambda: None)
 
     def _limits(self) -> dict[str, float]:
         settings = self.config.training
@@ -238,13 +273,17 @@ class _Session:
 
     def report(self, epoch: EpochReport) -> None:
         """Write an epoch's metrics and tell the user."""
-        self.reports.append(asdict(epoch))
-        agree(self.comm, lambda: self._append_metrics(epoch) if self.comm.is_root else None)
-        self._tell(epoch)
+        entry = asdict(epoch)
+        counts = entry.pop("class_counts")
+        self.reports.append(entry)
+        line = self.watch.note(epoch.epoch, counts, self.shards.class_counts("train"))
 
-    def _append_metrics(self, epoch: EpochReport) -> None:
-        with os_errors_explained(self.metrics_file), open(self.metrics_file, "a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(epoch)) + "\n")
+        def append() -> None:
+            append_line(self.metrics_file, entry)
+            append_line(self.watch.path, line)
+
+        agree(self.comm, append if self.comm.is_root else lambda: None)
+        self._tell(epoch)
 
     def _tell(self, epoch: EpochReport) -> None:
         """Show about twenty epochs, the first and the last among them; metrics.jsonl has them all."""
@@ -290,6 +329,9 @@ class _Session:
             "global_batch": self.trainer.plan.global_batch,
             "shards": self.shards.digest,
             "reports": json.dumps(self.reports),
+            "class_counts": json.dumps(self.watch.lines),
+            "replaced": json.dumps(replaced_in(self.shards)),
+            "rows": self.shards.rows("train"),
             "trainer": state,
         }
         if state["position"]["best_epoch"] >= 0:
@@ -309,6 +351,7 @@ class _Session:
             "validation_loss": best["validation_loss"],
             "validation_accuracy": best["validation_accuracy"],
             "ended": position["finished"],
+            "replaced": sorted(self.replaced),
             "threads": self.threads,
             "compute_seconds": self._sum_by_rank("compute_seconds"),
             "wait_seconds": self._sum_by_rank("wait_seconds"),
