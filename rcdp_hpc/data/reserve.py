@@ -83,18 +83,15 @@ def reserve_rows(
         plans = balance.plan_copies(members, targets, own_seed)
     else:
         _refuse_single_samples(source.classes, [len(own) for own in members])
-        total = balance.samples_to_search(members, targets)
-        with Progress("neighbours of the reserve", total, "samples", enabled=progress) as bar:
+        draws = balance.draw_smote(members, source.classes, data.smote_neighbours, own_seed, targets)
+        searched = sum(len(draw.searched) for draw in draws)
+        with Progress("neighbours of the reserve", searched, "samples", enabled=progress) as bar:
 
             def advance(done: int) -> None:
                 bar.advance(done)
                 check_stop()
 
-            plans = balance.plan_smote(
-                *(comparable(source, storage), members, source.classes, data.smote_neighbours, own_seed, advance),
-                targets=targets,
-                room=Budget.of(data).held,
-            )
+            plans = balance.plan_smote(comparable(source, storage), members, draws, advance, Budget.of(data).held)
     log.info("reserve: %d synthetic rows kept aside", sum(wanted))
     return stacked([synthetic_rows(plan.label, plan.source, plan.neighbour, plan.step) for plan in plans])
 
