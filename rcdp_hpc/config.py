@@ -180,7 +180,10 @@ class ReservoirSection(Section):
         description="factor on input_scaling for each feature of a step; empty takes 1 for all",
     )
     matrices: str = Field(
-        "", description="npz file with matrices of the user's (recurrent, input, bias), taken instead of drawn ones"
+        "",
+        description="npz file with matrices of the user's (recurrent, input, bias), taken instead of drawn ones; the run "
+        "keeps a copy",
+        json_schema_extra=MAY_CHANGE,
     )
     layers: int = Field(1, ge=1, le=100, description="reservoirs stacked, each driven by the states of the one below")
     scans: list[Literal["forward", "backward", "rows", "columns", "rows-backward", "columns-backward"]] = Field(

@@ -6,7 +6,9 @@ command line does nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +22,7 @@ from rcdp_hpc.errors import InputError, RcdpError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
-from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
@@ -70,6 +72,7 @@ def run_stages(
             if len(stages) > 1:
                 log.info("== %d of %d: %s on %s ==", number, len(stages), stage, _ranks_text(stage, comm))
             if stage in ("search", "train"):
+                config = run_on_root(comm, partial(_with_own_matrices, config, run))
                 config = run_on_root(comm, partial(_with_kernel, config, run, _threads_of(config, comm)))
                 _report_unlike(comm)
             results[stage] = _run_stage(stage, config, comm, run, restart)
@@ -241,6 +244,56 @@ def need_torch() -> None:
                 f"this stage needs torch, which cannot be imported ({error}). Run `make setup`, or see `rcdp doctor`."
             )
         ) from None
+
+
+def _with_own_matrices(config: Config, run: RunDirectory) -> Config:
+    """Let the run read its own copy of matrices that the user gave; make the copy, or see that it is still the same."""
+    given, copy = config.reservoir.matrices, run.matrices
+    if run.search.exists() or run.train.exists():
+        _refuse_other_matrices(given, copy)
+    elif given:
+        if Path(given) != copy:
+            _copy_matrices(config, run)
+    else:
+        copy.unlink(missing_ok=True)
+    if not given:
+        return config
+    return config.model_copy(update={"reservoir": config.reservoir.model_copy(update={"matrices": str(copy)})})
+
+
+def _refuse_other_matrices(given: str, copy: Path) -> None:
+    way_out = "Choose another --out, or start search and train over with --restart."
+    if bool(given) != copy.exists():
+        before, now = ("given", "to be drawn") if copy.exists() else ("drawn", f"to be read from {given}")
+        raise InputError(
+            f"{copy.parent}: the reservoir's matrices were {before} and are now {now} (reservoir.matrices). {way_out}"
+        )
+    # A file that is gone is not missed: the copy is what the run was made with.
+    if given and Path(given).exists() and _sha256(Path(given)) != _sha256(copy):
+        raise InputError(
+            f"reservoir.matrices = {given}: the file has changed since {copy.parent} was begun with it, whose copy is "
+            f"{copy.name}. Put it back, or: {way_out}"
+        )
+
+
+def _copy_matrices(config: Config, run: RunDirectory) -> None:
+    need_torch()
+    from rcdp_hpc.data.reading import ShardSet
+    from rcdp_hpc.reservoir.cutting import Cut
+    from rcdp_hpc.reservoir.files import read_matrices
+    from rcdp_hpc.reservoir.scans import scans_of
+
+    reservoir = config.reservoir
+    _, features = Cut.of(reservoir).shape(ShardSet(run.shards, verify=False).sample_shape)
+    # Only what can be used is copied, so that the message names the user's own file.
+    read_matrices(reservoir.matrices, reservoir.nodes, scans_of(reservoir)[0].features(features))
+    with open(reservoir.matrices, "rb") as file:
+        write_atomic(run.matrices, partial(shutil.copyfileobj, file))
+
+
+def _sha256(path: Path) -> str:
+    with os_errors_explained(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _threads_of(config: Config, comm: Communicator) -> int:

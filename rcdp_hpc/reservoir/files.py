@@ -14,11 +14,13 @@ bias                           (nodes,), may be missing        b_in, 0 where mis
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
@@ -27,15 +29,20 @@ from rcdp_hpc.runtime.files import write_atomic
 
 def save_matrices(path: str | Path, matrices: ReservoirMatrices) -> None:
     """Write the matrices of one reservoir, atomically; `read_matrices` gives the same bits back."""
+    arrays: dict[str, Any] = {**arrays_of(matrices)}
+    write_atomic(Path(path), lambda file: np.savez(file, **arrays))
+
+
+def arrays_of(matrices: ReservoirMatrices) -> dict[str, NDArray[Any]]:
+    """Return the arrays of the module's table, C as CSR."""
     recurrent = matrices.recurrent.tocsr()
-    arrays = {
+    return {
         "recurrent_data": recurrent.data,
         "recurrent_indices": recurrent.indices,
         "recurrent_indptr": recurrent.indptr,
         "input": matrices.input,
         "bias": matrices.bias,
     }
-    write_atomic(Path(path), lambda file: np.savez(file, **arrays))
 
 
 def read_matrices(path: str | Path, nodes: int, features: int) -> ReservoirMatrices:
@@ -62,6 +69,11 @@ def read_matrices(path: str | Path, nodes: int, features: int) -> ReservoirMatri
             arrays: dict[str, Any] = {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"reservoir.matrices = {path}: cannot be read as an npz file ({error})") from None
+    return matrices_of(arrays, nodes, features, path)
+
+
+def matrices_of(arrays: Mapping[str, Any], nodes: int, features: int, path: str | Path) -> ReservoirMatrices:
+    """Return the matrices that arrays of the module's table hold; parameters and errors as `read_matrices`."""
     recurrent = _recurrent(path, arrays, nodes)
     if "input" not in arrays:
         raise InputError(f"reservoir.matrices = {path}: has no array 'input' ({nodes} nodes x {features} features)")
@@ -82,7 +94,7 @@ def read_matrices(path: str | Path, nodes: int, features: int) -> ReservoirMatri
     return ReservoirMatrices(recurrent, given, bias)
 
 
-def _recurrent(path: str | Path, arrays: dict[str, Any], nodes: int) -> scipy.sparse.csr_array:
+def _recurrent(path: str | Path, arrays: Mapping[str, Any], nodes: int) -> scipy.sparse.csr_array:
     parts = [f"recurrent_{name}" for name in ("data", "indices", "indptr")]
     try:
         if "recurrent" in arrays:

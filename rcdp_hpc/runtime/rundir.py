@@ -62,6 +62,11 @@ class RunDirectory:
         return self.train / "model.pt"
 
     @property
+    def matrices(self) -> Path:
+        """The copy of the reservoir matrices that the user gave."""
+        return self.path / "matrices.npz"
+
+    @property
     def lock(self) -> Path:
         """The lock of the job that works here."""
         return self.path / "lock"

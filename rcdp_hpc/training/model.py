@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import ReservoirSection, TrainingSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.files import arrays_of, matrices_of, read_matrices
+from rcdp_hpc.reservoir.scans import scans_of
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.loop import build_network
@@ -37,6 +40,10 @@ class TrainedModel:
         State of the readout network.
     shards : str
         Digest of the shards it was trained on.
+    device : torch.device, optional
+        Where states and scores are computed; default: the CPU.
+    matrices : ReservoirMatrices, optional
+        Those that the user gave.
     """
 
     def __init__(
@@ -49,12 +56,13 @@ class TrainedModel:
         weights: dict[str, torch.Tensor],
         shards: str = "",
         device: torch.device | None = None,
+        matrices: ReservoirMatrices | None = None,
     ) -> None:
         self.shards = shards
         self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
         self.device = device or torch.device("cpu")
         _, features = Cut.of(reservoir).shape(sample_shape)
-        self.reservoir = Reservoir(reservoir, features, reservoir.kernel, device=str(self.device))
+        self.reservoir = Reservoir(reservoir, features, reservoir.kernel, str(self.device), matrices)
         self.network: torch.nn.Module = (
             RidgeNetwork(self.reservoir.width, len(classes))
             if training.readout == "ridge"
@@ -74,7 +82,7 @@ class TrainedModel:
         weights: dict[str, torch.Tensor],
         shards: str = "",
     ) -> None:
-        """Write the model file, atomically."""
+        """Write the model file, atomically. Matrices that the user gave go into it."""
         settings = {"reservoir": reservoir.model_dump(), "training": training.model_dump()}
         content = {
             "settings": json.dumps(settings),
@@ -84,6 +92,9 @@ class TrainedModel:
             "shards": shards,
             "weights": {name: value.cpu() for name, value in weights.items()},
         }
+        if reservoir.matrices:
+            found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, sample_shape))
+            content["matrices"] = {name: torch.from_numpy(array) for name, array in arrays_of(found).items()}
         checkpoint.save(path, content)
 
     @classmethod
@@ -103,15 +114,21 @@ class TrainedModel:
             )
         content: dict[str, Any] = checkpoint.load(path)
         settings = json.loads(content["settings"])
+        reservoir, sample_shape = ReservoirSection(**settings["reservoir"]), tuple(content["sample_shape"])
+        matrices = None
+        if "matrices" in content:
+            arrays = {name: value.numpy() for name, value in content["matrices"].items()}
+            matrices = matrices_of(arrays, reservoir.nodes, _inputs(reservoir, sample_shape), path)
         return cls(
-            ReservoirSection(**settings["reservoir"]),
+            reservoir,
             TrainingSection(**settings["training"]),
             content["classes"],
-            tuple(content["sample_shape"]),
+            sample_shape,
             content["scale"],
             content["weights"],
             content["shards"],
             device,
+            matrices,
         )
 
     @staticmethod
@@ -194,3 +211,9 @@ class TrainedModel:
         with torch.no_grad():
             scores = self.network(states.float())
             return np.asarray(torch.softmax(scores, 1).cpu().numpy())
+
+
+def _inputs(reservoir: ReservoirSection, sample_shape: tuple[int, ...]) -> int:
+    """Return the inputs that a neuron of the first reservoir has at a step."""
+    _, features = Cut.of(reservoir).shape(sample_shape)
+    return scans_of(reservoir)[0].features(features)
