@@ -23,7 +23,7 @@ from rcdp_hpc.errors import InputError
 
 
 def test_every_profile_loads_and_survives_a_round_trip_through_its_comments():
-    assert profile_names() == ["digits", "mnist", "mnist-ridge", "paper-mnist"]
+    assert profile_names() == ["digits", "mnist", "mnist-ridge", "paper-mnist", "vowels"]
     for name in profile_names():
         config = load_config(name)
         assert parse_config(tomllib.loads(commented_toml(config)), "again") == config
@@ -81,7 +81,7 @@ def test_a_value_may_be_toml_or_a_bare_string():
 
 
 def test_a_missing_profile_is_refused_with_the_ones_there_are():
-    with pytest.raises(InputError, match="digits, mnist, mnist-ridge, paper-mnist"):
+    with pytest.raises(InputError, match="digits, mnist, mnist-ridge, paper-mnist, vowels"):
         load_config("nope")
 
 

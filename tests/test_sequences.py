@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from rcdp_hpc.cli import main
 
+REAL = Path(os.environ.get("RCDP_TEST_DATA", "/work/shared/data")) / "japanese-vowels"
 SETTINGS = [
     "data.source=ts", "data.validation_fraction=0.25", "data.verify_on_read=false", "data.shards=2",
     "reservoir.nodes=30", "reservoir.kernel=dense-fp32", "reservoir.reduction=mean_std", "reservoir.bidirectional=true",
@@ -98,6 +100,21 @@ def test_prediction_is_the_evaluations_even_where_a_file_has_shorter_series(prep
     np.testing.assert_allclose(found, whole["probability"][:4], atol=1e-5)
     labels = np.array([line.rsplit(":", 1)[1] for line in series])
     assert (whole["name"] == labels).sum() == summary["correct"]
+
+
+def test_the_vowels_profile_reads_any_series(prepared, tmp_path):
+    run = tmp_path / "run"
+    quick = [part for value in ("reservoir.nodes=100", "search.generations=1") for part in ("--set", value)]
+    assert main(["run", "vowels", "--out", str(run), "--set", f"data.path={prepared}", *quick]) == 0
+    assert json.loads((run / "report/summary.json").read_text())["test"]["accuracy"] > 0.9
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"the real Japanese Vowels are not at {REAL}")
+def test_the_vowels_profile_is_as_good_as_the_documentation_says(tmp_path):
+    quick = [part for value in (f"data.path={REAL}", "search.generations=0") for part in ("--set", value)]
+    assert main(["run", "vowels", "--out", str(tmp_path / "run"), *quick]) == 0
+    test = json.loads((tmp_path / "run/report/summary.json").read_text())["test"]
+    assert (test["samples"], test["accuracy"] > 0.97) == (370, True)
 
 
 def predicted(run: Path, samples: Path, output: Path) -> dict[str, np.ndarray]:
