@@ -1,4 +1,3 @@
-import logging
 import re
 import tomllib
 
@@ -11,6 +10,7 @@ from launch import REPOSITORY
 
 from rcdp_hpc.config import load_config, parse_config
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir import cutting
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.states import Reservoir
 
@@ -169,12 +169,14 @@ def test_what_cannot_be_cut_is_refused(shape, cut, message):
         cut.shape(shape)
 
 
-def test_what_is_dropped_is_said(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("rcdp_hpc"), "propagate", True)
+def test_what_is_dropped_is_said_once(monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(cutting, "_said", set())
+    monkeypatch.setattr(cutting.log, "warning", lambda form, *values: said.append(form % values))
     cut = Cut("patches", (3, 5), (3, 5), "drop")
     for _ in range(2):
         assert cut.shape((10, 10)) == (6, 15)
-    assert [record.message for record in caplog.records] == [
+    assert said == [
         "reservoir.piece_size = [3, 5] with reservoir.piece_stride = [3, 5] leaves 1 of the 10 rows of a sample unread "
         "(reservoir.piece_edge = 'drop')"
     ]
