@@ -181,8 +181,8 @@ class ReservoirSection(Section):
     )
     matrices: str = Field(
         "",
-        description="npz file with matrices of the user's (recurrent, input, bias), taken instead of drawn ones; the run "
-        "keeps a copy",
+        description="npz file with matrices of the user's (recurrent, input, bias), taken instead of drawn ones; the "
+        "run keeps a copy",
         json_schema_extra=MAY_CHANGE,
     )
     layers: int = Field(1, ge=1, le=100, description="reservoirs stacked, each driven by the states of the one below")

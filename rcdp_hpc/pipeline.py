@@ -72,7 +72,7 @@ def run_stages(
             if len(stages) > 1:
                 log.info("== %d of %d: %s on %s ==", number, len(stages), stage, _ranks_text(stage, comm))
             if stage in ("search", "train"):
-                config = run_on_root(comm, partial(_with_own_matrices, config, run))
+                config = run_on_root(comm, partial(_with_own_matrices, config, run, stages if restart else ()))
                 config = run_on_root(comm, partial(_with_kernel, config, run, _threads_of(config, comm)))
                 _report_unlike(comm)
             results[stage] = _run_stage(stage, config, comm, run, restart)
@@ -246,10 +246,13 @@ def need_torch() -> None:
         ) from None
 
 
-def _with_own_matrices(config: Config, run: RunDirectory) -> Config:
-    """Let the run read its own copy of matrices that the user gave; make the copy, or see that it is still the same."""
+def _with_own_matrices(config: Config, run: RunDirectory, anew: Sequence[str]) -> Config:
+    """Let the run read its own copy of matrices that the user gave; make the copy, or see that it is still the same.
+
+    Results of the stages in `anew` do not count: they are about to be put aside.
+    """
     given, copy = config.reservoir.matrices, run.matrices
-    if run.search.exists() or run.train.exists():
+    if any((run.path / _FOLDERS[stage]).exists() for stage in ("search", "train") if stage not in anew):
         _refuse_other_matrices(given, copy)
     elif given:
         if Path(given) != copy:
