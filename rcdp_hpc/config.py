@@ -438,6 +438,17 @@ class TrainingSection(Section):
     relu_slope: float = Field(0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped in training")
     slabs: int = Field(12, ge=1, le=100_000, description="canonical slabs V that the training rows are cut into")
+    allotment: Literal["equal", "speeds", "measured"] = Field(
+        "equal",
+        description="slabs per rank: equally many, by the key speeds, or by speeds measured at the start",
+        json_schema_extra=MAY_CHANGE,
+    )
+    speeds: list[float] = Field(
+        default_factory=list,
+        max_length=1_000_000,
+        description="relative speed of each rank, in order (allotment = speeds)",
+        json_schema_extra=MAY_CHANGE,
+    )
     loss_target: float = Field(
         1e-5, ge=0, description="stop when the training loss falls below it (paper: 1e-5)", json_schema_extra=MAY_CHANGE
     )
@@ -471,6 +482,8 @@ class Config(Section):
             raise ValueError("search.space.spectral_radius needs reservoir.scaling = 'spectral_radius'")
         if min(self.training.ridge_penalties) <= 0:
             raise ValueError("training.ridge_penalties: every penalty must be above 0")
+        if min(self.training.speeds, default=1.0) <= 0:
+            raise ValueError("training.speeds: every speed must be above 0")
         if self.training.warm_start and not self.training.baseline:
             raise ValueError("training.warm_start needs training.baseline = true")
         if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":

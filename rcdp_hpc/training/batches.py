@@ -3,14 +3,20 @@
 The N training rows are cut into V canonical slabs of consecutive rows. Each slab is shuffled on its own every
 epoch, and a global batch takes the same share of every slab; a rank owns a run of whole slabs. So R ranks
 with batch B see, together, the batches that one rank with batch R*B sees, and every row is seen once an epoch.
+
+Where ranks are not equally fast, they own unequal numbers of slabs, which changes nothing of the batches.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rcdp_hpc.training.allotment import Speeds, shares
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class BatchPlan:
         Whose batches these are.
     seed : int
         Seed of the shuffles.
+    speeds : tuple of float
+        Relative speed of each rank, by which slabs are dealt; empty where all get equally many.
     """
 
     rows: int
@@ -37,6 +45,7 @@ class BatchPlan:
     rank: int
     ranks: int
     seed: int
+    speeds: Speeds = ()
 
     @property
     def slab_count(self) -> int:
@@ -48,10 +57,13 @@ class BatchPlan:
         """Steps of an epoch; the last may be smaller."""
         return -(-self.rows // self.global_batch)
 
-    @property
+    @cached_property
     def own_slabs(self) -> range:
         """The slabs of this rank."""
         count = self.slab_count
+        if self.speeds:
+            ends = [0, *accumulate(shares(count, self.speeds))]
+            return range(ends[self.rank], ends[self.rank + 1])
         return range(self.rank * count // self.ranks, (self.rank + 1) * count // self.ranks)
 
     def slab_start(self, slab: int) -> int:
@@ -98,3 +110,8 @@ class BatchPlan:
             high = ((step + 1) * self.global_batch + slab) // count
             parts.append(order[low:high])
         return np.concatenate(parts)
+
+
+def slabs_of_ranks(plan: BatchPlan) -> list[int]:
+    """Return how many slabs each rank owns."""
+    return [len(replace(plan, rank=rank).own_slabs) for rank in range(plan.ranks)]

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from itertools import zip_longest
@@ -18,7 +19,6 @@ import torch
 from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.refill import RefilledShards, record, replaced_in, tell_replaced, without_damaged
-from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import InputError, StoppedError
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.states import Reservoir
@@ -30,7 +30,8 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training import checkpoint
-from rcdp_hpc.training.batches import BatchPlan
+from rcdp_hpc.training.allotment import Speeds, measured_rate, rows_by_speed, speeds_of_ranks
+from rcdp_hpc.training.batches import BatchPlan, slabs_of_ranks
 from rcdp_hpc.training.cache import CachedStates, cache_states
 from rcdp_hpc.training.counts import ClassWatch
 from rcdp_hpc.training.loop import EpochReport, Trainer
@@ -39,6 +40,9 @@ from rcdp_hpc.training.parallel import Alone, parallel_for
 from rcdp_hpc.training.ridge import baseline_of, solve_readout, warm_start
 
 log = logging.getLogger(__name__)
+
+# Given the number of training rows, returns this rank's batches.
+PlanFor = Callable[[int], BatchPlan]
 
 
 def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
@@ -75,11 +79,14 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
         log.info("training is over already: %s", saved["trainer"]["position"]["finished"])
         return session.summary(saved["trainer"]["position"])
     parallel = parallel_for(comm, config.run.stall_seconds)
-    shards = _sound_shards(config, comm, run, shards, saved)
-    session.shards, session.replaced = shards, list(replaced_in(shards))
     session.threads = _threads(config, comm, saved)
     with limit_threads(session.threads):
-        session.begin(_prepare_trainer(config, comm, run, shards, parallel, saved), saved)
+        reservoir = agree(comm, lambda: _build_reservoir(config, shards))
+        speeds = _speeds(config, comm, reservoir, shards, saved)
+        plan_for = partial(_plan, config, comm, saved, speeds)
+        session.shards = _sound_shards(config, comm, run, shards, saved, plan_for)
+        trainer = _prepare_trainer(config, comm, run, session.shards, parallel, reservoir, plan_for)
+        session.begin(trainer, saved)
         session.trainer.run(session.pause, session.report)
         session.save_checkpoint()
     summary = session.summary(asdict(session.trainer.position))
@@ -100,8 +107,27 @@ def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> dic
     return saved
 
 
+def _speeds(
+    config: Config, comm: Communicator, reservoir: Reservoir, shards: ShardSet, saved: dict[str, Any] | None
+) -> Speeds:
+    """Agree on the ranks' speeds, and tell what follows from them."""
+    steps, features = Cut.of(config.reservoir).shape(shards.sample_shape)
+    speeds = speeds_of_ranks(config.training, comm, partial(measured_rate, reservoir, steps, features), saved)
+    if speeds:
+        slabs = slabs_of_ranks(_plan(config, comm, saved, speeds, shards.rows("train")))
+        log.info("speeds of the ranks: %s; slabs: %s", list(speeds), slabs)
+        if max(speeds) / min(speeds) > 1.5 * max(slabs) / min(slabs):
+            log.warning("%d slabs are too few to follow these speeds: raise training.slabs", sum(slabs))
+    return speeds
+
+
 def _sound_shards(
-    config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, saved: dict[str, Any] | None
+    config: Config,
+    comm: Communicator,
+    run: RunDirectory,
+    shards: ShardSet,
+    saved: dict[str, Any] | None,
+    plan_for: PlanFor,
 ) -> ShardSet:
     """Return the shards that training reads: where it is asked for, those that are damaged are replaced. Collective.
 
@@ -110,7 +136,7 @@ def _sound_shards(
     known = {} if saved is None else json.loads(saved.get("replaced", "{}"))
     view = without_damaged(
         *(comm, shards, known, config.data.on_damage == "replace"),
-        own_rows=lambda rows: _plan(config, comm, rows, saved).own_rows,
+        own_rows=lambda rows: plan_for(rows).own_rows,
         check_stop=lambda: signals.raise_if_stopped("checking the shards"),
     )
     if isinstance(view, RefilledShards):
@@ -157,21 +183,23 @@ def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     threads = config.training.threads or fair_share(comm)
     with limit_threads(threads):
         shards = agree(comm, lambda: open_shards(config, run.shards))
-        shards = _sound_shards(config, comm, run, shards, None)
-        plan = _plan(config, comm, shards.rows("train"), None)
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
+        speeds = _speeds(config, comm, reservoir, shards, None)
+        plan_for = partial(_plan, config, comm, None, speeds)
+        shards = _sound_shards(config, comm, run, shards, None, plan_for)
+        plan = plan_for(shards.rows("train"))
         pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
-        validation = slab_bounds(shards.rows("validation"), comm.rank, comm.size)
+        validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, speeds)
         return solve_readout(config, comm, run, shards, reservoir, pieces, validation, threads)
 
 
-def _plan(config: Config, comm: Communicator, rows: int, saved: dict[str, Any] | None) -> BatchPlan:
+def _plan(config: Config, comm: Communicator, saved: dict[str, Any] | None, speeds: Speeds, rows: int) -> BatchPlan:
     settings = config.training
     if comm.size > rows:
         raise agreed(InputError(f"{comm.size} ranks for {rows} training rows: start at most {rows} ranks."))
     # A resumed run keeps its global batch on any number of ranks, or its steps would mean other rows.
     global_batch = saved["global_batch"] if saved is not None else settings.batch * comm.size
-    return BatchPlan(rows, global_batch, settings.slabs, comm.rank, comm.size, config.run.seed)
+    return BatchPlan(rows, global_batch, settings.slabs, comm.rank, comm.size, config.run.seed, speeds)
 
 
 def _prepare_trainer(
@@ -180,12 +208,12 @@ def _prepare_trainer(
     run: RunDirectory,
     shards: ShardSet,
     parallel: Alone,
-    saved: dict[str, Any] | None,
+    reservoir: Reservoir,
+    plan_for: PlanFor,
 ) -> Trainer:
-    plan, settings = _plan(config, comm, shards.rows("train"), saved), config.training
-    reservoir = agree(comm, lambda: _build_reservoir(config, shards))
+    plan, settings = plan_for(shards.rows("train")), config.training
     pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
-    validation = [slab_bounds(shards.rows("validation"), comm.rank, comm.size)]
+    validation = [rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)]
     mine = pieces[-1][1] - pieces[0][0] + validation[0][1] - validation[0][0]
     started = time.perf_counter()
     with Progress("states", mine, enabled=comm.is_root and config.run.progress) as progress:
@@ -237,7 +265,7 @@ class _Session:
     def __init__(self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> None:
         self.config, self.comm, self.run, self.shards = config, comm, run, shards
         self.threads = 1
-        self.replaced: list[str] = []
+        self.notes: dict[str, Any] = {}
         self.last_checkpoint = time.monotonic()
         self.reports: list[dict[str, Any]] = []
         self.watch = ClassWatch(run.train / "class_counts.jsonl")
@@ -249,12 +277,17 @@ class _Session:
     def is_over(self, saved: dict[str, Any]) -> bool:
         """Tell whether a checkpoint is that of a training that ended, under the limits of today."""
         self.reports, self.threads = json.loads(saved["reports"]), saved["threads"]
-        self.replaced = list(json.loads(saved.get("replaced", "{}")))
+        self.notes = json.loads(saved.get("notes", "{}"))
         return bool(saved["trainer"]["position"]["finished"]) and json.loads(saved["limits"]) == self._limits()
 
     def begin(self, trainer: Trainer, saved: dict[str, Any] | None) -> None:
         """Start, or restore weights, position and the metrics written so far."""
         self.trainer = trainer
+        self.notes = {
+            "replaced": list(replaced_in(self.shards)),
+            "speeds": list(trainer.plan.speeds),
+            "slabs": slabs_of_ranks(trainer.plan),
+        }
         if saved is not None:
             trainer.restore(saved["trainer"])
             position, epochs = trainer.position, self.config.training.epochs
@@ -332,6 +365,10 @@ class _Session:
             "class_counts": json.dumps(self.watch.lines),
             "replaced": json.dumps(replaced_in(self.shards)),
             "rows": self.shards.rows("train"),
+            "allotment": json.dumps(
+                {"kind": self.config.training.allotment, "speeds": list(self.trainer.plan.speeds)},
+            ),
+            "notes": json.dumps(self.notes),
             "trainer": state,
         }
         if state["position"]["best_epoch"] >= 0:
@@ -351,7 +388,7 @@ class _Session:
             "validation_loss": best["validation_loss"],
             "validation_accuracy": best["validation_accuracy"],
             "ended": position["finished"],
-            "replaced": sorted(self.replaced),
+            **self.notes,
             "threads": self.threads,
             "compute_seconds": self._sum_by_rank("compute_seconds"),
             "wait_seconds": self._sum_by_rank("wait_seconds"),

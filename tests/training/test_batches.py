@@ -3,14 +3,20 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rcdp_hpc.training.allotment import rows_by_speed, shares
 from rcdp_hpc.training.batches import BatchPlan
 
 
 def plans(rows: int, batch: int, slabs: int, ranks: int) -> list[BatchPlan]:
     return [BatchPlan(rows, batch, slabs, rank, ranks, seed=3) for rank in range(ranks)]
+
+
+def uneven_plans(rows: int, batch: int, slabs: int, speeds: list[float]) -> list[BatchPlan]:
+    ranks = len(speeds)
+    return [BatchPlan(rows, batch, slabs, rank, ranks, seed=3, speeds=tuple(speeds)) for rank in range(ranks)]
 
 
 def global_batches(rank_plans: list[BatchPlan], epoch: int) -> list[np.ndarray]:
@@ -69,3 +75,38 @@ def test_epochs_are_shuffled_differently_and_repeatably():
     first, again, second = (np.concatenate(plan.orders(epoch)).tolist() for epoch in (0, 0, 1))
     assert first == again
     assert first != second
+
+
+speeds_of_some = st.lists(st.floats(0.01, 100), min_size=1, max_size=17)
+
+
+@given(st.integers(0, 200), speeds_of_some)
+def test_units_dealt_by_speed_add_up_and_nobody_goes_without(more, speeds):
+    dealt = shares(len(speeds) + more, speeds)
+    assert sum(dealt) == len(speeds) + more
+    assert min(dealt) >= 1
+    order = np.argsort(speeds, kind="stable")
+    assert (np.diff(np.array(dealt)[order]) >= 0).all() or len(set(speeds)) < len(speeds)
+
+
+@given(st.integers(1, 40), st.lists(st.integers(1, 9), min_size=1, max_size=9))
+def test_whole_shares_are_dealt_exactly(each, speeds):
+    assert shares(each * sum(speeds), speeds) == [each * speed for speed in speeds]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(17, 400), st.integers(1, 60), speeds_of_some)
+def test_speeds_change_who_owns_a_slab_and_nothing_of_the_batches(rows, batch, speeds):
+    even = global_batches(plans(rows, batch, 12, len(speeds)), epoch=1)
+    uneven = global_batches(uneven_plans(rows, batch, 12, speeds), epoch=1)
+    for one, other in zip(even, uneven, strict=True):
+        assert one.tolist() == other.tolist()
+
+
+@given(st.integers(0, 300), speeds_of_some)
+def test_rows_by_speed_are_disjoint_and_complete(rows, speeds):
+    bounds = [rows_by_speed(rows, rank, len(speeds), tuple(speeds)) for rank in range(len(speeds))]
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == rows
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(bounds))
+    assert rows_by_speed(rows, 0, 3, ()) == (0, rows // 3)
