@@ -13,7 +13,6 @@ import numpy as np
 from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.errors import CandidateError, RcdpError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import run_on_root
 from rcdp_hpc.search.candidate import Evaluation, judge
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.space import Values
@@ -66,7 +65,7 @@ class KilledAtCall(CheapFitness):
 
 
 def main() -> int:
-    """Run: folder [kill|stop call-number], over the ranks of mpirun; folder each: on the first 1, 2, ... of them."""
+    """Run: folder [kill|stop call-number], over the ranks of mpirun."""
     from rcdp_hpc.runtime.world import connect
 
     folder, *order = sys.argv[1:]
@@ -74,13 +73,6 @@ def main() -> int:
     comm = connect()
     signals.install()
     fitness: CheapFitness = CheapFitness(config)
-    if order == ["each"]:
-        for ranks in (1, 2, 3, 4, 7):
-            part = comm.split(int(comm.rank < ranks))
-            if comm.rank < ranks:
-                run_search(config, part, CheapFitness(config), Path(folder) / str(ranks))
-            run_on_root(comm, lambda: None)
-        return 0
     if order and comm.rank == comm.size - 1:
         number = signal.SIGKILL if order[0] == "kill" else signal.SIGUSR1
         fitness = KilledAtCall(config, int(order[1]), number)

@@ -1,20 +1,14 @@
-"""A search over small reservoirs, run as a program over real ranks: groups must not change a bit."""
+"""A search over small reservoirs, some candidates of which fail: groups of ranks must not change a bit of it."""
 
 from __future__ import annotations
 
 import signal
-import sys
-from pathlib import Path
 
 import numpy as np
 
 from rcdp_hpc.config import Config, parse_config
-from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import run_on_root
-from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.search.data import FitnessData
-from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.fitness import ReservoirFitness
 
 
@@ -60,39 +54,3 @@ class Interrupted(ReservoirFitness):
         if self.calls == self.call:
             signals._remember(signal.SIGUSR1, None)
         return super().__call__(values)
-
-
-def search(comm: Communicator, ranks: int, group_ranks: int, folder: Path, evaluation: str, call: int = 0) -> None:
-    """Search on the first `ranks` ranks, the last of which may be asked to stop; the others wait."""
-    part = comm.split(int(comm.rank < ranks))
-    if comm.rank < ranks:
-        config = small_config(group_ranks=group_ranks, evaluation=evaluation)
-        last = comm.rank == ranks - 1
-        fitness = Interrupted(config, small_data(), call if last else 0)
-        try:
-            run_search(config, part, fitness, folder)
-        except StoppedError:
-            assert call
-            signals.forget()
-        else:
-            assert not call
-    run_on_root(comm, lambda: None)
-
-
-def main() -> int:
-    """Run: folder."""
-    from rcdp_hpc.runtime.world import connect
-
-    folder, comm = Path(sys.argv[1]), connect()
-    signals.install()
-    for ranks, group_ranks in ((1, 1), (2, 2), (3, 0), (4, 2), (7, 3), (7, 1)):
-        search(comm, ranks, group_ranks, folder / f"ridge-{ranks}-{group_ranks}", "ridge")
-    stopped = folder / "train-stopped-in-a-group-and-resumed"
-    search(comm, 3, 3, stopped, "train", 7)
-    search(comm, 4, 2, stopped, "train", 1)
-    search(comm, 2, 1, stopped, "train")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -276,33 +276,3 @@ def test_nothing_to_search(tmp_path):
         search(tmp_path, generations=0)
     with pytest.raises(InputError, match=r"search\.space is empty"):
         search(tmp_path, space={})
-
-
-@pytest.mark.mpi
-def test_history_is_the_same_for_any_number_of_ranks(tmp_path, straight):
-    done = run_ranks(7, [*CHEAP, str(tmp_path), "each"], timeout=60)
-    assert done.returncode == 0, done.stdout
-    for ranks in (1, 2, 3, 4, 7):
-        assert outcome(tmp_path / str(ranks)) == straight
-        used = {line["timing"]["rank"] for line in read_history(tmp_path / str(ranks) / "history.jsonl")}
-        assert used - {None} == set(range(ranks))
-
-
-@pytest.mark.mpi
-def test_ranks_killed_then_stopped_then_resumed_on_another_number(tmp_path, straight):
-    killed = run_ranks(3, [*CHEAP, str(tmp_path), "kill", "9"], timeout=60)
-    assert killed.returncode != 0
-    stopped = run_ranks(2, [*CHEAP, str(tmp_path), "stop", "3"], timeout=60)
-    assert stopped.returncode == 75, stopped.stdout
-    assert stopped.stdout.count("StoppedError") == 2
-    done = run_ranks(4, [*CHEAP, str(tmp_path)], timeout=60)
-    assert done.returncode == 0, done.stdout
-    assert outcome(tmp_path) == straight
-
-
-@pytest.mark.mpi
-def test_damage_ends_all_ranks_with_one_code(tmp_path):
-    (tmp_path / checkpoints.NAME).write_bytes(b"PK")
-    done = run_ranks(3, [*CHEAP, str(tmp_path)], timeout=60)
-    assert done.returncode == 3, done.stdout
-    assert done.stdout.count("DataDamagedError") == 3

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
-from launch import REPOSITORY, run_ranks
 from search.grouped import small_config, small_data
-from search.outcome import outcome
 from search.ranks import Ranks
 
 from rcdp_hpc.errors import InputError
@@ -20,7 +16,6 @@ from rcdp_hpc.search.fitness import ReservoirFitness
 from rcdp_hpc.search.group import row_blocks, slab
 from rcdp_hpc.search.space import searched_space
 
-GROUPED = [sys.executable, str(REPOSITORY / "tests" / "search" / "grouped.py")]
 VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
 
 
@@ -104,17 +99,3 @@ def test_more_ranks_per_group_than_ranks_is_refused(tmp_path):
     config = small_config(group_ranks=2)
     with pytest.raises(InputError, match=r"search.group_ranks = 2 is more than the 1 ranks"):
         run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path)
-
-
-@pytest.mark.mpi
-def test_trajectories_of_real_ranks_and_groups(tmp_path):
-    """One launch of 7 ranks; the first 1, 2, 3, 4 and 7 of them search, grouped and not, stopped and resumed."""
-    for evaluation in ("ridge", "train"):
-        config = small_config(evaluation=evaluation)
-        run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path / evaluation)
-    done = run_ranks(7, [*GROUPED, str(tmp_path / "ranks")], timeout=120)
-    assert done.returncode == 0, done.stdout
-    folders = sorted((tmp_path / "ranks").iterdir())
-    assert len(folders) == 7
-    for folder in folders:
-        assert outcome(folder) == outcome(tmp_path / folder.name.split("-")[0]), folder.name

@@ -134,16 +134,6 @@ def test_a_hang_in_native_code_ends_the_job_and_is_failed_on_resume(tmp_path, ho
     assert json.loads(json.dumps(hanging[0]))["fitness"] is None
 
 
-@pytest.mark.mpi
-def test_a_hang_and_a_death_of_one_rank_end_all_and_name_it(tmp_path):
-    hung = run_ranks(2, [*HANGING, str(tmp_path / "hung"), "free"], timeout=60)
-    assert hung.returncode != 0
-    assert "rank 1: the candidate density = " in hung.stdout
-    dead = run_ranks(2, [*CHEAP, str(tmp_path / "dead"), "kill", "3"], timeout=60)
-    assert dead.returncode != 0
-    assert "rank 1" in dead.stdout
-
-
 def sleep_in_native_code(held: bool) -> None:
     """Sleep so that no signal wakes it, with the interpreter free for other threads, or held."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])

@@ -1,0 +1,90 @@
+"""Searches over real ranks: what threads and a single process cannot show."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from launch import REPOSITORY, run_ranks
+from search.cheap import CheapFitness, cheap_config
+from search.grouped import small_config, small_data
+from search.outcome import outcome
+from search.seven import GROUPED, HALVING
+
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.search import checkpoint as checkpoints
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.fitness import ReservoirFitness
+from rcdp_hpc.search.history import read_history
+
+FOLDER = REPOSITORY / "tests" / "search"
+pytestmark = pytest.mark.mpi
+
+
+def program(name: str, *arguments: object) -> list[str]:
+    return [sys.executable, str(FOLDER / name), *map(str, arguments)]
+
+
+def alone(folder: Path, **search: int) -> tuple:
+    config = cheap_config(**search)
+    run_search(config, SingleProcess(), CheapFitness(config), folder)
+    return outcome(folder)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> Path:
+    """Return the folder of a search whose job died of a killed rank, then was asked to stop: three ranks, then two."""
+    folder = tmp_path_factory.mktemp("ranks")
+    killed = run_ranks(3, program("cheap.py", folder / "stopped", "kill", 9), timeout=60)
+    assert killed.returncode != 0
+    assert "rank 2" in killed.stdout
+    done = run_ranks(2, program("cheap.py", folder / "stopped", "stop", 3), timeout=60)
+    assert done.returncode == 75, done.stdout
+    assert done.stdout.count("StoppedError") == 2
+    return folder
+
+
+@pytest.fixture(scope="module")
+def seven(stopped) -> Path:
+    """Return the folder of all that seven ranks did in one job, the last of it a search that is damaged."""
+    (stopped / "damaged").mkdir()
+    (stopped / "damaged" / checkpoints.NAME).write_bytes(b"PK")
+    done = run_ranks(7, program("seven.py", stopped), timeout=180)
+    assert done.returncode == 3, done.stdout
+    assert done.stdout.count("DataDamagedError") == 7
+    return stopped
+
+
+def test_history_is_the_same_for_any_number_of_ranks(seven, tmp_path):
+    straight = alone(tmp_path)
+    for ranks in (1, 2, 3, 4, 7):
+        assert outcome(seven / f"cheap-{ranks}") == straight
+        used = {line["timing"]["rank"] for line in read_history(seven / f"cheap-{ranks}" / "history.jsonl")}
+        assert used - {None} == set(range(ranks))
+
+
+def test_halving_is_the_same_for_any_number_of_ranks(seven, tmp_path):
+    straight = alone(tmp_path, **HALVING)
+    for ranks in (1, 2, 3):
+        assert outcome(seven / f"halved-{ranks}") == straight
+
+
+def test_killed_then_stopped_then_resumed_on_another_number_ends_equal(seven, tmp_path):
+    assert outcome(seven / "stopped") == alone(tmp_path)
+
+
+def test_trajectories_of_groups(seven, tmp_path):
+    """The first 1, 2, 3, 4 and 7 ranks search, grouped and not, stopped and resumed."""
+    for evaluation in ("ridge", "train"):
+        config = small_config(evaluation=evaluation)
+        run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path / evaluation)
+    for ranks, together in GROUPED:
+        assert outcome(seven / f"ridge-{ranks}-{together}") == outcome(tmp_path / "ridge"), (ranks, together)
+    assert outcome(seven / "train-stopped-in-a-group-and-resumed") == outcome(tmp_path / "train")
+
+
+def test_a_hang_of_one_rank_ends_all_and_names_it(tmp_path):
+    hung = run_ranks(2, program("hanging.py", tmp_path, "free"), timeout=60)
+    assert hung.returncode != 0
+    assert "rank 1: the candidate density = " in hung.stdout
