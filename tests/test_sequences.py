@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from launch import rcdp, run_ranks
 
 from rcdp_hpc.cli import main
 
@@ -100,6 +101,45 @@ def test_prediction_is_the_evaluations_even_where_a_file_has_shorter_series(prep
     np.testing.assert_allclose(found, whole["probability"][:4], atol=1e-5)
     labels = np.array([line.rsplit(":", 1)[1] for line in series])
     assert (whole["name"] == labels).sum() == summary["correct"]
+
+
+def test_a_series_longer_than_those_of_training_is_predicted(prepared, tmp_path):
+    run = Path(shutil.copytree(prepared / "run", tmp_path / "run"))
+    assert main(["train", "--out", str(run), "--set", "search.generations=0"]) == 0
+    lines = (prepared / "Waves_TEST.ts").read_text().splitlines()
+    header, longer = lines[:5], ":".join([",".join(["0.5"] * 40)] * 2) + ":low"
+    (tmp_path / "longer.ts").write_text("\n".join([*header, longer]) + "\n")
+    (tmp_path / "both.ts").write_text("\n".join([*header, lines[5], longer]) + "\n")
+    alone = predicted(run, tmp_path / "longer.ts", tmp_path / "longer.npz")["probability"]
+    both = predicted(run, tmp_path / "both.ts", tmp_path / "both.npz")["probability"]
+    np.testing.assert_allclose(both[1], alone[0], atol=1e-5)
+    whole = predicted(run, prepared / "Waves_TEST.ts", tmp_path / "all.npz")["probability"]
+    np.testing.assert_allclose(both[0], whole[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["search", "train"])
+def test_a_test_series_too_short_for_what_is_kept_is_refused_at_the_start(prepared, tmp_path, capsys, stage):
+    (tmp_path / "Short_TRAIN.ts").write_text((prepared / "Waves_TRAIN.ts").read_text())
+    lines = (prepared / "Waves_TEST.ts").read_text().splitlines()
+    (tmp_path / "Short_TEST.ts").write_text("\n".join([*lines, "0.1,0.2:0.3,0.4:low"]) + "\n")
+    flags = [part for value in (*SETTINGS, f"data.path={tmp_path}") for part in ("--set", value)]
+    run = str(tmp_path / "run")
+    assert main(["prepare", str(prepared / "waves.toml"), "--out", run, *flags]) == 0
+    kept = [part for value in ("reservoir.reduction=states", "reservoir.states=3") for part in ("--set", value)]
+    generations = f"search.generations={1 if stage == 'search' else 0}"
+    assert main([stage, "--out", run, "--set", generations, *kept]) == 2
+    assert "reservoir.states = 3 is more than the 2 steps of a sample" in capsys.readouterr().err
+
+
+@pytest.mark.mpi
+def test_ranks_search_sequences_with_the_bits_of_one(prepared, tmp_path):
+    found = []
+    for ranks in (0, 2):
+        run = Path(shutil.copytree(prepared / "run", tmp_path / str(ranks)))
+        done = run_ranks(ranks, rcdp("search", "--out", str(run)), timeout=120)
+        assert done.returncode == 0, done.stdout
+        found.append(history(run))
+    assert found[0] == found[1]
 
 
 def test_the_vowels_profile_reads_any_series(prepared, tmp_path):

@@ -61,6 +61,7 @@ class _Index(_Entry):
     scale: float
     storage: _Storage = _Storage()
     lengths: bool = False
+    shortest: int | None = None
     categories: list[int] = []
     settings: dict[str, Any]
     source: dict[str, Any]

@@ -181,6 +181,7 @@ def _index(
         "scale": source.scale,
         "storage": asdict(storage),
         "lengths": source.has_lengths,
+        "shortest": source.shortest,
         "categories": list(source.categories),
         "source": {
             "name": source.name,

@@ -137,6 +137,12 @@ class ShardSet:
         return splits_in(self.index)
 
     @property
+    def shortest(self) -> int | None:
+        """Steps of the shortest sequence of all parts; None without lengths, and where older shards do not tell."""
+        found: int | None = self.index.get("shortest")
+        return found
+
+    @property
     def digest(self) -> str:
         """A SHA-256 of all the shards' own: two preparations with the same one hold the same rows."""
         parts = [shard["sha256"] for split in self.splits for shard in self.index["splits"][split]["shards"]]

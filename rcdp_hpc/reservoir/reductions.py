@@ -15,11 +15,14 @@ Steps of the warm-up count for nothing in all of them, and so do steps beyond a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.scans import kept_steps
 
 
@@ -59,6 +62,28 @@ def check_length(settings: ReservoirSection, length: int) -> None:
         raise InputError(
             f"reservoir.warm_up = {settings.warm_up} leaves nothing of a sequence of {length} steps: lower it"
         )
+
+
+def check_samples(settings: ReservoirSection, sample_shape: Sequence[int], shortest: int | None) -> int:
+    """Return the features per step of samples, or refuse those that cannot be read as the settings say.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+    sample_shape : sequence of int
+        Shape of one sample.
+    shortest : int or None
+        Length of the shortest where samples are padded sequences.
+
+    Raises
+    ------
+    InputError
+        If samples cannot be cut so, or the shortest has fewer steps than are to be kept.
+    """
+    cut = Cut.of(settings)
+    steps, features = cut.shape(sample_shape)
+    check_length(settings, steps if shortest is None else int(cut.lengths([shortest])[0]))
+    return features
 
 
 class Reduction:

@@ -117,6 +117,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.data.refill import RefilledShards, tell_replaced, without_damaged
     from rcdp_hpc.data.split import slab_bounds
+    from rcdp_hpc.reservoir.reductions import check_samples
     from rcdp_hpc.search.data import fitness_rows
     from rcdp_hpc.search.fitness import ReservoirFitness
     from rcdp_hpc.search.limits import memory_limit
@@ -124,6 +125,8 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
 
     agree(comm, lambda: _checked(config, comm))
     shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
+    if config.search.evaluation != "function":
+        agree(comm, lambda: check_samples(config.reservoir, shards.sample_shape, shards.shortest))
     shards = without_damaged(
         *(comm, shards, {}, config.data.on_damage == "replace"),
         own_rows=lambda rows: slab_bounds(min(config.search.train_rows, rows), comm.rank, comm.size),

@@ -185,7 +185,9 @@ class TrainedModel:
         InputError
             If the samples are of another shape than those the model was trained on.
         """
-        if samples.shape[1:] != self.sample_shape:
+        # The reservoir stops at a sequence's own end, so that one may be longer than those it was trained on.
+        axes = slice(1, None) if lengths is None else slice(2, None)
+        if samples.ndim != 1 + len(self.sample_shape) or samples.shape[axes] != (0, *self.sample_shape)[axes]:
             raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
         size = self.reservoir.batch_rows
         parts = [

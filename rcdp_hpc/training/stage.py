@@ -20,7 +20,7 @@ from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.refill import RefilledShards, record, replaced_in, tell_replaced, without_damaged
 from rcdp_hpc.errors import InputError, StoppedError
-from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.reductions import check_samples
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
@@ -111,7 +111,7 @@ def _speeds(
     config: Config, comm: Communicator, reservoir: Reservoir, shards: ShardSet, saved: dict[str, Any] | None
 ) -> Speeds:
     """Agree on the ranks' speeds, and tell what follows from them."""
-    steps, features = Cut.of(config.reservoir).shape(shards.sample_shape)
+    steps, features = reservoir.cut.shape(shards.sample_shape)
     speeds = speeds_of_ranks(config.training, comm, partial(measured_rate, reservoir, steps, features), saved)
     if speeds:
         slabs = slabs_of_ranks(_plan(config, comm, saved, speeds, shards.rows("train")))
@@ -241,7 +241,8 @@ def _prepare_trainer(
 
 
 def _build_reservoir(config: Config, shards: ShardSet) -> Reservoir:
-    _, features = Cut.of(config.reservoir).shape(shards.sample_shape)
+    # The test rows too: a sequence too short for what is kept would end a long training in its evaluation.
+    features = check_samples(config.reservoir, shards.sample_shape, shards.shortest)
     return Reservoir(config.reservoir, features, config.reservoir.kernel, device=str(device()))
 
 

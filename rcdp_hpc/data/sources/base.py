@@ -101,6 +101,13 @@ class Source:
         """Whether samples are padded sequences."""
         return self.train.lengths is not None
 
+    @property
+    def shortest(self) -> int | None:
+        """Steps of the shortest sequence, training or test; None where samples have no lengths."""
+        parts = (self.train, self.test)
+        found = [int(part.lengths.min()) for part in parts if part is not None and part.lengths is not None]
+        return min(found, default=None)
+
     def samples(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return samples by their index in the source, scaled.
 

@@ -74,11 +74,13 @@ def read_source(path: Path, test_path: str, budget: Budget) -> Source:
 
 
 def read_samples(path: Path, budget: Budget, longest: int = 0) -> tuple[Samples, NDArray[np.int64] | None]:
-    """Return series padded to `longest` steps at least, and their lengths (None: all whole); errors as above."""
+    """Return series padded to `longest` steps at least, and their lengths (None: all of `longest` steps).
+
+    Errors are those of `read_source`.
+    """
     series = _parse(path, budget)
     part = _part(series, np.zeros(len(series.lengths), np.int64), max(longest, *series.lengths), True)
-    whole = min(series.lengths) == part.x.shape[1]
-    return part.x, None if whole else part.lengths
+    return part.x, None if set(series.lengths) == {longest} else part.lengths
 
 
 def _part(series: _Series, y: NDArray[np.int64], longest: int, unequal: bool) -> Part:
