@@ -314,13 +314,22 @@ def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, default_cache
     from rcdp_hpc.reservoir.cutting import Cut
+    from rcdp_hpc.reservoir.precision import ROWS, Rounding, furthest, measure_rounding
 
     reservoir, cache = config.reservoir, default_cache()
-    _, features = Cut.of(reservoir).shape(ShardSet(run.shards, verify=False).sample_shape)
+    shards = ShardSet(run.shards, verify=False)
+    _, features = Cut.of(reservoir).shape(shards.sample_shape)
     kernel, rows = str(reservoir.kernel), reservoir.batch_rows
     if kernel == "auto":
         density = 1.0 if reservoir.weights == "orthogonal" else reservoir.density
-        kernel = choose_kernel(reservoir.nodes, features, rows, threads, density=density, cache=cache)
+
+        def rounding(name: str) -> Rounding:
+            found = shards.read("train", 0, min(ROWS, shards.rows("train")))
+            return measure_rounding(furthest(config), name, found.x, found.y, found.length)
+
+        kernel = choose_kernel(
+            reservoir.nodes, features, rows, threads, density=density, cache=cache, rounding=rounding
+        )
     if not rows:
         rows = choose_batch_rows(reservoir.nodes, features, kernel, threads, cache=cache)
     # Only the choice is recorded now; whether the stage accepts the other settings is not known yet.

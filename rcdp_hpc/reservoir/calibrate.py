@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.reservoir.cells import fused_available
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
+from rcdp_hpc.reservoir.precision import ERROR_RATIO_AT_MOST, STATE_ERROR_AT_MOST, Rounding
 from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Kernel, Reservoir
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import write_json
@@ -48,12 +50,13 @@ def choose_kernel(
     device: str = "cpu",
     density: float = 1.0,
     cache: Path | None = None,
+    rounding: Callable[[str], Rounding] | None = None,
 ) -> Kernel:
     """Measure the kernels for a moment and return the one to use.
 
-    float32 is more accurate, so a kernel of 16 bits is taken only where it is at least 1.2 times as fast, and the
-    log names its precision. Large reservoirs and blocks are measured at a smaller size, which keeps the
-    measurement short. Make the choice once per run, on one rank, and record it.
+    float32 is more accurate, so a kernel of 16 bits is taken only where it is at least 1.2 times as fast and its
+    rounding is not visible, and the log names its precision. Large reservoirs and blocks are measured at a smaller
+    size, which keeps the measurement short. Make the choice once per run, on one rank, and record it.
 
     Parameters
     ----------
@@ -67,6 +70,9 @@ def choose_kernel(
         Connection density; thin reservoirs are tried with the sparse kernel too.
     cache : Path, optional
         Where measurements are remembered (see `default_cache`); default: nowhere.
+    rounding : callable, optional
+        Returns what the rounding of a kernel does to the reservoir at hand (see `rcdp_hpc.reservoir.precision`);
+        default: nothing is known of it, and speed decides.
 
     Returns
     -------
@@ -88,6 +94,8 @@ def choose_kernel(
     exact = min((name for name in seconds if name.endswith("fp32")), key=lambda name: seconds[name])
     half = min((name for name in seconds if not name.endswith("fp32")), key=lambda name: seconds[name])
     choice = half if seconds[exact] >= CLEARLY_FASTER * seconds[half] else exact
+    if choice == half and rounding is not None and _is_visible(rounding(half), half, exact):
+        choice = exact
     log.info(
         "reservoir kernel %s (float32 and bfloat16 products compared): a step of %d samples, %d nodes and %d threads "
         "takes %s",
@@ -95,6 +103,18 @@ def choose_kernel(
         ", ".join(f"{1000 * value / STEPS:.2f} ms by {name}" for name, value in seconds.items()),
     )  # fmt: skip
     return choice  # type: ignore[return-value]
+
+
+def _is_visible(found: Rounding, kernel: str, exact: str) -> bool:
+    """Tell whether a kernel's rounding forbids to take it unasked, and say so."""
+    if found.visible:
+        log.warning(
+            "reservoir.kernel = auto does not take the faster %s: on training rows its rounding changes the states by "
+            "%.3g of their spread (at most %g) and the ridge readout's error by a factor of %.3g (at most %g). %s is "
+            "taken; name the kernel if you want it all the same",
+            kernel, found.state_error, STATE_ERROR_AT_MOST, found.error_ratio, ERROR_RATIO_AT_MOST, exact,
+        )  # fmt: skip
+    return found.visible
 
 
 def choose_batch_rows(
