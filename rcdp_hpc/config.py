@@ -372,6 +372,9 @@ class SearchSection(Section):
         le=1024,
         description="threads per candidate; a part of the result's last digits, whatever the number of ranks",
     )
+    device: Literal["cpu", "gpu"] = Field(
+        "cpu", description="where a candidate's states are computed: by the CPU, or by the GPU of its rank"
+    )
     group_ranks: int = Field(
         0,
         ge=0,

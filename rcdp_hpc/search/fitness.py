@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, TrainingSection
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.reductions import check_length
 from rcdp_hpc.reservoir.ridge import GramSums, one_hot, solve
@@ -54,11 +55,13 @@ class ReservoirFitness:
     Raises
     ------
     InputError
-        If the samples cannot be cut as the reservoir reads them, or one has fewer steps than states are to be kept.
+        If the samples cannot be cut as the reservoir reads them, one has fewer steps than states are to be kept, or
+        ``search.device`` is "gpu" and there is none.
     """
 
     def __init__(self, config: Config, data: FitnessData, memory: int = sys.maxsize) -> None:
         self.config, self.data, self.memory = config, data, memory
+        self.device = _device(config)
         self._due = data  # the part of the rows that the next candidates are judged by
         self.group: Communicator = SingleProcess()
         self.cache = MatrixCache()
@@ -123,7 +126,7 @@ class ReservoirFitness:
         rows = len(self.data.x_train) + len(self.data.x_val)
         refuse_too_large(estimated_bytes(chosen, features, rows, self.data.classes), self.memory)
         matrices = self.cache.matrices(chosen.reservoir, features) if is_plain(chosen.reservoir) else None
-        return Reservoir(chosen.reservoir, features, chosen.reservoir.kernel, matrices=matrices)
+        return Reservoir(chosen.reservoir, features, chosen.reservoir.kernel, self.device, matrices)
 
     def _judged(self, chosen: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
         if chosen.search.evaluation == "train":
@@ -202,7 +205,7 @@ class ReservoirFitness:
             with self._measured():
                 block = x[rows].copy()  # the shared rows are read-only, which torch has no notion of
                 own = None if lengths is None else lengths[rows].copy()
-                states = reservoir.drive(block, own, noisy=part == "train")
+                states = reservoir.drive(block, own, noisy=part == "train").cpu()
             yield rows, states
 
     def _all_states(self, reservoir: Reservoir, data: FitnessData, part: Part, clock: Clock) -> torch.Tensor | None:
@@ -240,6 +243,21 @@ def judge_scores(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> J
     """
     difference = scores.astype(np.float64) - one_hot(labels, scores.shape[1])
     return float(np.mean(np.square(difference))), float(np.mean(scores.argmax(axis=1) == labels))
+
+
+def _device(config: Config) -> str:
+    """Return the device that states are computed on, in torch's words."""
+    if config.search.device == "cpu":
+        return "cpu"
+    from rcdp_hpc.training.stage import device
+
+    found = device()
+    if found.type == "cpu":
+        raise InputError(
+            "search.device = 'gpu', and torch sees no GPU here: set search.device = 'cpu', or start on nodes with "
+            "GPUs, with a torch that is built for them"
+        )
+    return str(found)
 
 
 def _there(found: Any) -> Any:

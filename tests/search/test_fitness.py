@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from rcdp_hpc.config import Config, parse_config
@@ -154,3 +155,28 @@ def test_fitness_rows_are_the_first_and_read_only():
 def test_fingerprint_tells_rows_apart(data):
     other = FitnessData(data.x_train[:-1], data.y_train[:-1], data.x_val, data.y_val, 10)
     assert data.fingerprint() == data.fingerprint() != other.fingerprint()
+
+
+def test_a_gpu_that_is_not_there_is_told(data, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        InputError, match=r"search.device = 'gpu', and torch sees no GPU here: set search.device = 'cpu'"
+    ):
+        ReservoirFitness(config_of(device="gpu"), data)
+
+
+def test_states_are_computed_on_the_gpu_of_the_local_rank(data, monkeypatch):
+    """As far as a machine without a GPU can show it: which device is asked for."""
+    made = []
+
+    def instead(settings, features, kernel, device, matrices):
+        made.append(device)
+        return Reservoir(settings, features, kernel, "cpu", matrices)
+
+    monkeypatch.setattr("rcdp_hpc.search.fitness.Reservoir", instead)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "3")
+    found = ReservoirFitness(config_of(device="gpu"), data)(VALUES)
+    assert made == ["cuda:1"]
+    assert found.error == ReservoirFitness(config_of(), data)(VALUES).error
