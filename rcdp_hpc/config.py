@@ -701,7 +701,7 @@ def _explain(problem: dict[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{key} is not a known key{_nearest(key)}"
     message = problem["msg"].removeprefix("Value error, ")
-    if not key:
+    if not key or message.startswith(f"{key}."):  # it names the key of a section that it is about
         return message
     return f"{key} = {problem.get('input')!r}: {message[0].lower()}{message[1:]}"
 

@@ -201,8 +201,9 @@ class Cut:
             left = f"leaves {rest} of the {length} {what} of a sample unread"
             settings = f"reservoir.piece_size = {list(self.size)} with reservoir.piece_stride = {list(self.stride)}"
             if self.edge == "refuse":
+                fitting = [str(other) for other in range(1, size + 1) if (length - size) % other == 0]
                 raise InputError(
-                    f"{settings} {left}: take a stride that divides {length - size}, another size, or "
+                    f"{settings} {left}: take a stride of {' or '.join(fitting)}, another size, or "
                     "reservoir.piece_edge = 'drop' to leave them out"
                 )
             _say_once(f"{settings} {what}", f"{settings} {left} (reservoir.piece_edge = 'drop')")

@@ -159,8 +159,9 @@ def test_samples_that_may_not_be_written_are_cut_too():
         ((4, 3), Cut("patches", (5, 3), (5, 3)), "a piece of 5 rows does not fit into the 4 rows of a sample"),
         ((4, 3), Cut("patches", (4, 4), (4, 4)), "a piece of 4 columns does not fit into the 3 columns of a sample"),
         ((4, 3), Cut("windows", (5,), (1,)), r"piece_size = \[5\]: a piece of 5 steps does not fit into the 4 steps"),
-        ((7, 6), Cut("patches", (2, 2), (2, 2)), "leaves 1 of the 7 rows of a sample unread: take a stride that div"),
-        ((6, 8), Cut("patches", (3, 3), (3, 3)), "leaves 2 of the 8 columns .* divides 5, .*piece_edge = 'drop'"),
+        ((7, 6), Cut("patches", (2, 2), (2, 2)), "leaves 1 of the 7 rows of a sample unread: take a stride of 1, an"),
+        ((6, 8), Cut("patches", (3, 3), (3, 3)), "leaves 2 of the 8 columns .* stride of 1, .*piece_edge = 'drop'"),
+        ((14, 2), Cut("windows", (6,), (3,)), "a stride of 1 or 2 or 4, another size"),
         ((9, 2), Cut("windows", (4,), (3,)), r"piece_stride = \[3\] leaves 2 of the 9 steps of a sample unread"),
     ],
 )
@@ -202,7 +203,10 @@ def test_lengths_that_a_cut_cannot_follow_are_refused(cut, lengths, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sequence": "patches"}, r"'patches' needs reservoir.piece_size = \[height, width\], not \[\]"),
+        (
+            {"sequence": "patches"},
+            r"test: reservoir.sequence = 'patches' needs reservoir.piece_size = \[height, width\], not \[\]",
+        ),
         ({"sequence": "patches", "piece_size": [3]}, r"= \[height, width\], not \[3\]"),
         ({"sequence": "windows", "piece_size": [3, 3]}, r"'windows' needs reservoir.piece_size = \[steps\], not"),
         ({"piece_size": [3, 3]}, "are for sequence = 'patches' or 'windows', not 'rows'"),
