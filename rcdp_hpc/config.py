@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rcdp_hpc.errors import InputError
 
 STAGES = ("prepare", "search", "train", "evaluate")
+STEPWISE = ("lstm", "gru", "transformer", "convolution")
 MAY_CHANGE: dict[str, Any] = {"may_change": True}
 
 
@@ -147,6 +148,9 @@ class DataSection(Section):
 class ReservoirSection(Section):
     """The fixed random recurrent network (eq. 3 and 9)."""
 
+    kind: Literal["random", "none"] = Field(
+        "random", description="the fixed random network, or none: the readout then reads the cut input itself"
+    )
     nodes: int = Field(1000, ge=1, le=100_000, description="reservoir neurons n (paper: 1000)")
     density: float = Field(0.1, gt=0, le=1, description="connection density p (paper: 0.1)")
     scaling: Literal["spectral_radius", "weight_scale"] = Field(
@@ -217,8 +221,9 @@ class ReservoirSection(Section):
     piece_edge: Literal["refuse", "drop"] = Field(
         "refuse", description="what becomes of rows, columns or steps behind the last whole patch or window"
     )
-    reduction: Literal["states", "mean", "mean_std"] = Field(
-        "states", description="what is kept of the states: some of them, their mean, or mean and standard deviation"
+    reduction: Literal["states", "all", "mean", "mean_std"] = Field(
+        "states",
+        description="what is kept of the states: some of them, all, their mean, or mean and standard deviation",
     )
     states: int = Field(
         1, ge=1, le=1000, description="states kept per sample, equally spaced in time, the last one included"
@@ -274,6 +279,8 @@ class ReservoirSection(Section):
             raise ValueError("reservoir.weights = 'orthogonal' needs reservoir.topology = 'random'")
         if self.steps and self.reduction != "states":
             raise ValueError("reservoir.steps needs reservoir.reduction = 'states'")
+        if self.warm_up and self.reduction == "all":
+            raise ValueError("reservoir.reduction = 'all' keeps every state: set reservoir.warm_up = 0")
         if self.matrices and (self.layers > 1 or len(self.scans) > 1):
             raise ValueError("reservoir.matrices holds one reservoir: set reservoir.layers = 1 and one scan")
         return self
@@ -412,9 +419,14 @@ class SearchSection(Section):
 class TrainingSection(Section):
     """The data-parallel training of the readout (eq. 10 to 12)."""
 
-    readout: Literal["network", "ridge"] = Field(
-        "network", description="the readout: the network of eq. 10 and 11, trained, or a linear one solved by ridge"
+    readout: Literal["network", "ridge", "lstm", "gru", "transformer", "convolution"] = Field(
+        "network",
+        description="the readout: the network of eq. 10 and 11, a linear one solved by ridge, or one that reads the "
+        "kept states step by step: lstm, gru, transformer, convolution",
     )
+    readout_layers: int = Field(1, ge=1, le=100, description="layers of a readout that reads step by step")
+    heads: int = Field(4, ge=1, le=1000, description="attention heads, a divisor of outputs (readout = transformer)")
+    span: int = Field(3, ge=1, le=999, description="steps that a kernel spans, odd (readout = convolution)")
     ridge_penalties: list[float] = Field(
         default_factory=lambda: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2],
         min_length=1,
@@ -437,9 +449,21 @@ class TrainingSection(Section):
     )
     weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty of Adam")
     outputs: int = Field(128, ge=1, description="components of the reservoir output o (eq. 10)")
-    hidden: int = Field(128, ge=1, description="width of the two ReLU layers (eq. 11)")
+    hidden: int = Field(
+        128, ge=1, description="width of the two ReLU layers (eq. 11), units of a recurrent readout, channels"
+    )
     relu_slope: float = Field(0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped in training")
+    cache_precision: Literal["kernel", "bfloat16", "float16"] = Field(
+        "kernel", description="number format that states are kept in: the kernel's own, or one of 16 bits"
+    )
+    cache_memory: int = Field(
+        0,
+        ge=0,
+        le=2**30,
+        description="MiB of states that a rank may keep; 0 is its share of the machine's or the job's memory",
+        json_schema_extra=MAY_CHANGE,
+    )
     slabs: int = Field(12, ge=1, le=100_000, description="canonical slabs V that the training rows are cut into")
     allotment: Literal["equal", "speeds", "measured"] = Field(
         "equal",
@@ -489,9 +513,28 @@ class Config(Section):
             raise ValueError("training.speeds: every speed must be above 0")
         if self.training.warm_start and not self.training.baseline:
             raise ValueError("training.warm_start needs training.baseline = true")
+        self._check_readout()
         if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":
             raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
         return self
+
+    def _check_readout(self) -> None:
+        training, reservoir = self.training, self.reservoir
+        if training.warm_start and training.readout != "network":
+            raise ValueError(f"training.warm_start is for training.readout = 'network', not {training.readout!r}")
+        if training.readout == "transformer" and training.outputs % training.heads:
+            raise ValueError(
+                f"training.outputs = {training.outputs} must be a multiple of training.heads = {training.heads}"
+            )
+        if training.span % 2 == 0:
+            raise ValueError(f"training.span = {training.span} must be odd: a kernel has a middle")
+        several = reservoir.reduction == "all" or max(reservoir.states, len(reservoir.steps)) > 1
+        sequence = reservoir.kind == "none" or (reservoir.reduction in ("states", "all") and several)
+        if training.readout in STEPWISE and not sequence:
+            raise ValueError(
+                f"training.readout = {training.readout!r} reads states step by step, and one of them alone is no "
+                "sequence: set reservoir.reduction = 'all', or reservoir.states to 2 or more"
+            )
 
 
 def profile_names() -> list[str]:

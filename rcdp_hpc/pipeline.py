@@ -201,6 +201,9 @@ def _search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, 
     if not config.search.generations:
         log.info("search.generations = 0: no search, the configured reservoir is taken")
         return {}
+    if config.reservoir.kind == "none":
+        log.info("reservoir.kind = none: no search, since there is no reservoir to find")
+        return {}
     if comm.kind == "horovod":
         raise agreed(
             InputError(
@@ -308,7 +311,7 @@ def _threads_of(config: Config, comm: Communicator) -> int:
 
 def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     """Choose the reservoir's kernel by measuring, where that is not done yet, and record the choice."""
-    if config.reservoir.kernel != "auto" and config.reservoir.batch_rows:
+    if config.reservoir.kind == "none" or (config.reservoir.kernel != "auto" and config.reservoir.batch_rows):
         return config
     need_torch()
     from rcdp_hpc.data.reading import ShardSet
@@ -347,7 +350,7 @@ def _report_unlike(comm: Communicator) -> None:
 
 def _with_winner(config: Config, run: RunDirectory) -> Config:
     """Put the search's winner into the settings that training reads."""
-    if not config.search.generations:
+    if not config.search.generations or config.reservoir.kind == "none":
         return config
     from rcdp_hpc.search.best import read_best, shown
     from rcdp_hpc.search.space import with_values

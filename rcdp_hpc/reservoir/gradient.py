@@ -92,6 +92,12 @@ class DifferentiableReservoir(nn.Module):
 
     def _reduced(self, states: Tensor, lengths: list[int]) -> Tensor:
         """Return the values kept of each sequence, shape (batch, values · nodes)."""
+        if self.settings.reduction == "all":
+            kept = self.reservoir.values
+            whole = states.new_zeros(len(states), kept, states.shape[2])
+            for row, length in enumerate(lengths):
+                whole[row, kept - length :] = states[row, :length]
+            return whole.flatten(1)
         if self.settings.reduction == "states":
             places = torch.tensor([steps_of(self.settings, length) for length in lengths], device=states.device)
             return states.gather(1, places[..., None].expand(-1, -1, states.shape[2])).flatten(1)

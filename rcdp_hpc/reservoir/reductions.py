@@ -6,16 +6,19 @@ reduction      values per neuron                            setting
 last           the state after the sequence's own last step ``states = 1``
 spaced         m states, equally spaced, the last included  ``states = m``
 chosen         the states after the steps named             ``steps = [...]``
+all            the states after all steps                   ``reduction = "all"``
 mean           mean over the steps                          ``reduction = "mean"``
 mean, std      mean and (population) standard deviation     ``reduction = "mean_std"``
 =============  ===========================================  ==============================
 
-Steps of the warm-up count for nothing in all of them, and so do steps beyond a sequence's length.
+Steps of the warm-up count for nothing in all of them, and so do steps beyond a sequence's length. Where all states are
+kept, those of a shorter sequence are put at the end, with zeros before them: the last one is each sequence's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,8 +29,44 @@ from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.scans import kept_steps
 
 
-def values_per_neuron(settings: ReservoirSection) -> int:
-    """Return how many values of each neuron are kept."""
+class KeptShape(NamedTuple):
+    """How what is kept of a sample lies in its row of values: by part, then step, then neuron.
+
+    Attributes
+    ----------
+    parts : int
+        Reservoirs side by side and stacked.
+    steps : int
+        Values kept of each neuron, earliest first.
+    width : int
+        Neurons; features of a step where there is no reservoir.
+    raw : bool
+        Whether these are inputs that no reservoir has read.
+    """
+
+    parts: int
+    steps: int
+    width: int
+    raw: bool = False
+
+    @property
+    def features(self) -> int:
+        """Length of the row."""
+        return self.parts * self.steps * self.width
+
+
+def values_per_neuron(settings: ReservoirSection, steps: int | None = None) -> int:
+    """Return how many values of each neuron are kept; `steps` are those of the longest sequence.
+
+    Raises
+    ------
+    InputError
+        If all states are kept and `steps` is not known.
+    """
+    if settings.reduction == "all":
+        if steps is None:
+            raise InputError("reservoir.reduction = 'all' needs the steps of the longest sequence: give steps")
+        return steps
     if settings.reduction == "states":
         return len(settings.steps) or settings.states
     return {"mean": 1, "mean_std": 2}[settings.reduction]
@@ -58,7 +97,7 @@ def check_length(settings: ReservoirSection, length: int) -> None:
     """Raise an `InputError` if a sequence of this length is too short for what is kept of it."""
     if settings.reduction == "states":
         steps_of(settings, length)
-    elif length <= settings.warm_up:
+    elif settings.reduction != "all" and length <= settings.warm_up:
         raise InputError(
             f"reservoir.warm_up = {settings.warm_up} leaves nothing of a sequence of {length} steps: lower it"
         )
@@ -105,7 +144,9 @@ class Reduction:
         self.count = 0
         self._places: dict[int, list[tuple[int, Tensor | None]]] = {}
         self._lengths = lengths
-        if settings.reduction != "states":
+        if settings.reduction == "all":
+            self._begin_all(steps, lengths)
+        elif settings.reduction != "states":
             self._mean = torch.zeros(out.shape[0], out.shape[2], device=out.device)
             self._squares = torch.zeros_like(self._mean) if settings.reduction == "mean_std" else None
         elif lengths is None:
@@ -113,6 +154,13 @@ class Reduction:
                 self._places.setdefault(step, []).append((place, None))
         else:
             self._place_rows(lengths)
+
+    def _begin_all(self, steps: int, lengths: list[int] | None) -> None:
+        """Note which step of the result each row's first state is."""
+        ends = torch.tensor(lengths or [steps] * len(self.out), device=self.out.device)
+        self._first = self.out.shape[1] - ends
+        if bool(self._first.any()):
+            self.out.zero_()
 
     def _place_rows(self, lengths: list[int]) -> None:
         """Note for each step which rows' states are kept then, and where."""
@@ -132,6 +180,10 @@ class Reduction:
                 else:
                     self.out[chosen, place] = states[chosen].to(self.out.dtype)
             return
+        if self.settings.reduction == "all":
+            taken = torch.arange(rows, device=self.out.device)
+            self.out[taken, self._first[:rows] + step] = states[:rows].to(self.out.dtype)
+            return
         if step < self.settings.warm_up:
             return
         # Welford's recurrence: the sum of squares never cancels.
@@ -143,7 +195,7 @@ class Reduction:
 
     def finish(self) -> None:
         """Write means and deviations."""
-        if self.settings.reduction == "states":
+        if self.settings.reduction in ("states", "all"):
             return
         self.out[:, 0] = self._mean
         if self._squares is not None:

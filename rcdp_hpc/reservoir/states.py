@@ -23,7 +23,7 @@ from rcdp_hpc.reservoir.connection import ReservoirMatrices, reservoir_matrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.files import read_matrices
 from rcdp_hpc.reservoir.noise import SampleNoise
-from rcdp_hpc.reservoir.reductions import Reduction, check_length, values_per_neuron
+from rcdp_hpc.reservoir.reductions import KeptShape, Reduction, check_length, values_per_neuron
 from rcdp_hpc.reservoir.scans import Scan, kept_steps, scans_of
 
 __all__ = ["KERNELS", "Kernel", "Reservoir", "kept_steps"]
@@ -58,6 +58,8 @@ class Reservoir:
         Where states are computed.
     matrices : ReservoirMatrices, optional
         Taken for the (only) reservoir instead of those that `settings` would give.
+    steps : int, optional
+        Steps of the longest sequence, where all states are kept.
 
     Attributes
     ----------
@@ -66,6 +68,8 @@ class Reservoir:
         How raw samples become sequences.
     parts : int
         Reservoirs side by side and stacked: scans times directions times layers.
+    kept : KeptShape
+        How what is kept of a sample lies in its feature vector.
     width : int
         Length of a sample's feature vector: parts times values kept times nodes.
     batch_rows : int
@@ -90,6 +94,7 @@ class Reservoir:
         kernel: str = "dense-fp32",
         device: str | torch.device = "cpu",
         matrices: ReservoirMatrices | None = None,
+        steps: int | None = None,
     ) -> None:
         if kernel not in KERNELS:
             raise InputError(f"reservoir.kernel = {kernel!r}: expected {' or '.join(KERNELS)} by now")
@@ -99,8 +104,9 @@ class Reservoir:
         self.cut = Cut.of(settings)
         self.directions = 2 if settings.bidirectional else 1
         self.parts = len(self.scans) * self.directions * settings.layers
-        self.values = values_per_neuron(settings)
-        self.width = self.parts * self.values * self.nodes
+        self.values = values_per_neuron(settings, steps)
+        self.kept = KeptShape(self.parts, self.values, self.nodes)
+        self.width = self.kept.features
         self.batch_rows = settings.batch_rows or ROWS_UNLESS_SET
         self.dtype, self.device = KERNELS[kernel], torch.device(device)
         if settings.matrices and matrices is None:
@@ -182,6 +188,8 @@ class Reservoir:
         checked = None if lengths is None else _checked_lengths(lengths, u)
         if checked is not None and bool((checked == u.shape[1]).all()):
             checked = None
+        if self.settings.reduction == "all" and u.shape[1] > self.values:
+            raise InputError(f"sequences of {u.shape[1]} steps: expected at most the {self.values} that are kept")
         _check_input(u, checked)
         if out is None:
             out = torch.empty(len(u), self.width, dtype=self.dtype, device=self.device)

@@ -126,7 +126,7 @@ class ReservoirFitness:
         rows = len(self.data.x_train) + len(self.data.x_val)
         refuse_too_large(estimated_bytes(chosen, features, rows, self.data.classes), self.memory)
         matrices = self.cache.matrices(chosen.reservoir, features) if is_plain(chosen.reservoir) else None
-        return Reservoir(chosen.reservoir, features, chosen.reservoir.kernel, self.device, matrices)
+        return Reservoir(chosen.reservoir, features, chosen.reservoir.kernel, self.device, matrices, self.steps)
 
     def _judged(self, chosen: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
         if chosen.search.evaluation == "train":
@@ -184,6 +184,7 @@ class ReservoirFitness:
             fitted, judged = (_there(found) for found in states)
             probabilities = fit_readout(
                 fitted,
+                reservoir.kept,
                 torch.tensor(data.y_train, dtype=torch.int64),
                 judged,
                 training=training,

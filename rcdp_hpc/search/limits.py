@@ -7,16 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
-
-import psutil
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
-
-MIB = 2**20
-CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+from rcdp_hpc.runtime.memory import MIB, machine_memory
 
 
 class _TimeIsUp(BaseException):
@@ -125,13 +120,7 @@ def memory_limit(config: Config, ranks_here: int) -> int:
     """
     if config.search.candidate_memory:
         return config.search.candidate_memory * MIB
-    limits = [psutil.virtual_memory().total]
-    for path in CGROUP_LIMITS:
-        try:
-            limits.append(int(path.read_text()))
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-    return min(limits) // ranks_here
+    return machine_memory() // ranks_here
 
 
 def refuse_too_large(needed: int, limit: int) -> None:

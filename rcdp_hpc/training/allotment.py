@@ -15,7 +15,7 @@ import numpy as np
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.comm import Communicator
 
@@ -117,7 +117,7 @@ def speeds_of_ranks(
     return tuple(float(f"{rate / slowest:.3g}") for rate in rates)
 
 
-def measured_rate(reservoir: Reservoir, steps: int, features: int) -> float:
+def measured_rate(reservoir: StateSource, steps: int, features: int) -> float:
     """Return the samples a second whose states this rank computes: the best of a few blocks."""
     block = np.random.default_rng(0).random((reservoir.batch_rows, steps, features), np.float32)
     seconds = []

@@ -20,7 +20,8 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.losses import LOSSES
-from rcdp_hpc.training.network import DropoutDraw, ReadoutNetwork
+from rcdp_hpc.training.networks.base import Readout
+from rcdp_hpc.training.networks.draw import DropoutDraw
 from rcdp_hpc.training.parallel import Alone
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,8 @@ class Trainer:
         Seed of the initial weights, the shuffles and the dropout.
     classes : int
         Number of classes.
+    network : Readout
+        With its initial weights, on the device of the states.
     train, validation : CachedStates
         This rank's rows of both splits.
     plan : BatchPlan
@@ -101,6 +104,7 @@ class Trainer:
         settings: TrainingSection,
         seed: int,
         classes: int,
+        network: Readout,
         train: CachedStates,
         validation: CachedStates,
         plan: BatchPlan,
@@ -116,7 +120,7 @@ class Trainer:
         self.seen = np.zeros(classes, np.int64)
         self.position = Position()
         self.step_seconds = 0.0
-        self.network = build_network(settings, train.states.shape[1], classes, seed, parallel).to(train.states.device)
+        self.network = network
         moments = torch.from_numpy(comm.allreduce(train.moments())).to(train.states.device)
         self.network.standardise(moments[0], moments[1], plan.rows)
         parallel.broadcast_model(self.network)
@@ -277,14 +281,3 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.best_weights = state["best_weights"]
-
-
-def build_network(
-    settings: TrainingSection, features: int, classes: int, seed: int, parallel: Alone | None = None
-) -> ReadoutNetwork:
-    """Return a readout network whose initial weights depend on `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ReadoutNetwork(
-            features, settings.outputs, settings.hidden, classes, settings.relu_slope, settings.dropout, parallel
-        )

@@ -16,10 +16,10 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.files import arrays_of, matrices_of, read_matrices
+from rcdp_hpc.reservoir.passed import make_reservoir
 from rcdp_hpc.reservoir.scans import scans_of
-from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.training import checkpoint
-from rcdp_hpc.training.loop import build_network
+from rcdp_hpc.training.networks.registry import build_readout
 from rcdp_hpc.training.ridge import RidgeNetwork
 
 
@@ -61,12 +61,11 @@ class TrainedModel:
         self.shards = shards
         self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
         self.device = device or torch.device("cpu")
-        _, features = Cut.of(reservoir).shape(sample_shape)
-        self.reservoir = Reservoir(reservoir, features, reservoir.kernel, str(self.device), matrices)
+        self.reservoir = make_reservoir(reservoir, sample_shape, self.device, matrices)
         self.network: torch.nn.Module = (
             RidgeNetwork(self.reservoir.width, len(classes))
             if training.readout == "ridge"
-            else build_network(training, self.reservoir.width, len(classes), seed=0)
+            else build_readout(training, self.reservoir.kept, len(classes), seed=0)
         ).to(self.device)
         self.network.load_state_dict(weights)
         self.network.eval()

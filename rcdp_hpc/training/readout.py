@@ -8,14 +8,16 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.training.batches import BatchPlan
-from rcdp_hpc.training.loop import build_network
 from rcdp_hpc.training.losses import LOSSES
-from rcdp_hpc.training.network import DropoutDraw
+from rcdp_hpc.training.networks.draw import DropoutDraw
+from rcdp_hpc.training.networks.registry import build_readout
 
 
 def fit_readout(
     features: torch.Tensor,
+    kept: KeptShape,
     labels: torch.Tensor,
     validation_features: torch.Tensor,
     *,
@@ -30,6 +32,8 @@ def fit_readout(
     ----------
     features : torch.Tensor, shape (rows, kept * nodes)
         States of the rows to fit.
+    kept : KeptShape
+        How the states of a sample lie in its row.
     labels : torch.Tensor, shape (rows,), int64
         Their class numbers.
     validation_features : torch.Tensor, shape (validation rows, kept * nodes)
@@ -49,7 +53,7 @@ def fit_readout(
     CandidateError
         If the loss is no longer finite.
     """
-    network = build_network(training, features.shape[1], classes, seed)
+    network = build_readout(training, kept, classes, seed)
     wide = features.double()
     network.standardise(wide.sum(0), (wide * wide).sum(0), len(labels))
     optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)

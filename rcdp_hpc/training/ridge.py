@@ -16,8 +16,8 @@ from torch import nn
 from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.errors import StoppedError
+from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, best_readout, reduce_sums
-from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.reservoir.stream import ahead, bound_of_sums, sum_slabs
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree
@@ -26,7 +26,7 @@ from rcdp_hpc.runtime.files import read_json, write_json
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.network import ReadoutNetwork
+from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,8 @@ def fit_ridge(
     """
 
     def summed() -> GramSums:
-        bound = bound_of_sums(config.reservoir.activation, rows)
+        activation = "identity" if config.reservoir.kind == "none" else config.reservoir.activation
+        bound = bound_of_sums(activation, rows)
         return sum_slabs(GramSums(width, classes, config.training.ridge_precision, bound), slabs, classes)
 
     started = time.perf_counter()
@@ -194,7 +195,7 @@ def solve_readout(
     comm: Communicator,
     run: RunDirectory,
     shards: ShardSet,
-    reservoir: Reservoir,
+    reservoir: StateSource,
     pieces: Sequence[tuple[int, int]],
     validation_piece: tuple[int, int],
     threads: int,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,22 +21,25 @@ from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.refill import RefilledShards, record, replaced_in, tell_replaced, without_damaged
 from rcdp_hpc.errors import InputError, StoppedError
+from rcdp_hpc.reservoir.passed import StateSource, make_reservoir
 from rcdp_hpc.reservoir.reductions import check_samples
-from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import append_line, write_json, write_text
+from rcdp_hpc.runtime.memory import MIB, machine_memory
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.allotment import Speeds, measured_rate, rows_by_speed, speeds_of_ranks
 from rcdp_hpc.training.batches import BatchPlan, slabs_of_ranks
-from rcdp_hpc.training.cache import CachedStates, cache_states
+from rcdp_hpc.training.cache import CachedStates, cache_dtype, cache_states, refuse_too_many
 from rcdp_hpc.training.counts import ClassWatch
 from rcdp_hpc.training.loop import EpochReport, Trainer
 from rcdp_hpc.training.model import TrainedModel
+from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
+from rcdp_hpc.training.networks.registry import build_readout
 from rcdp_hpc.training.parallel import Alone, parallel_for
 from rcdp_hpc.training.ridge import baseline_of, solve_readout, warm_start
 
@@ -43,6 +47,8 @@ log = logging.getLogger(__name__)
 
 # Given the number of training rows, returns this rank's batches.
 PlanFor = Callable[[int], BatchPlan]
+# Beyond it the ridge's sums and factorisations take longer than most trainings.
+BASELINE_WIDTH = 10_000
 
 
 def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
@@ -108,7 +114,11 @@ def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> dic
 
 
 def _speeds(
-    config: Config, comm: Communicator, reservoir: Reservoir, shards: ShardSet, saved: dict[str, Any] | None
+    config: Config,
+    comm: Communicator,
+    reservoir: StateSource,
+    shards: ShardSet,
+    saved: dict[str, Any] | None,
 ) -> Speeds:
     """Agree on the ranks' speeds, and tell what follows from them."""
     steps, features = reservoir.cut.shape(shards.sample_shape)
@@ -208,42 +218,55 @@ def _prepare_trainer(
     run: RunDirectory,
     shards: ShardSet,
     parallel: Alone,
-    reservoir: Reservoir,
+    reservoir: StateSource,
     plan_for: PlanFor,
 ) -> Trainer:
     plan, settings = plan_for(shards.rows("train")), config.training
     pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
     validation = [rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)]
     mine = pieces[-1][1] - pieces[0][0] + validation[0][1] - validation[0][0]
+    limit = _cache_limit(config, comm)
+    agree(comm, lambda: refuse_too_many(mine, reservoir.width, cache_dtype(settings, reservoir), limit))
     started = time.perf_counter()
     with Progress("states", mine, enabled=comm.is_root and config.run.progress) as progress:
 
         def both() -> tuple[CachedStates, CachedStates]:
             return (
-                cache_states(reservoir, shards, "train", pieces, progress),
-                cache_states(reservoir, shards, "validation", validation, progress),
+                cache_states(reservoir, shards, "train", pieces, progress, cache_dtype(settings, reservoir)),
+                cache_states(reservoir, shards, "validation", validation, progress, cache_dtype(settings, reservoir)),
             )
 
         train_states, validation_states = agree(comm, both)
     seconds = time.perf_counter() - started
     log.info("states of %d rows per rank computed once and cached in %.1f s (%s)", mine, seconds, reservoir.kernel)
+    classes = len(shards.classes)
+    network = build_readout(settings, reservoir.kept, classes, config.run.seed, parallel).to(reservoir.device)
     trainer = Trainer(
-        settings, config.run.seed, len(shards.classes), train_states, validation_states, plan,
+        settings, config.run.seed, classes, network, train_states, validation_states, plan,
         shards.rows("validation"), comm, parallel,
     )  # fmt: skip
     known = agree(comm, lambda: (run.train / "ridge.pt").exists() and (run.train / "last.pt").exists())
-    if settings.baseline and not all(comm.allgather(known)):
+    if settings.baseline and reservoir.width > BASELINE_WIDTH:
+        log.info("no ridge baseline: %d values a sample are too many to solve for", reservoir.width)
+    elif settings.baseline and not all(comm.allgather(known)):
         states = (train_states, validation_states)
         fit = baseline_of(config, comm, run, shards, states, pieces, reservoir.batch_rows)
-        if settings.warm_start:
-            warm_start(trainer.network, fit.readout)
+        if settings.warm_start and isinstance(network, ReadoutNetwork):
+            warm_start(network, fit.readout)
     return trainer
 
 
-def _build_reservoir(config: Config, shards: ShardSet) -> Reservoir:
+def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
     # The test rows too: a sequence too short for what is kept would end a long training in its evaluation.
-    features = check_samples(config.reservoir, shards.sample_shape, shards.shortest)
-    return Reservoir(config.reservoir, features, config.reservoir.kernel, device=str(device()))
+    if config.reservoir.kind == "random":
+        check_samples(config.reservoir, shards.sample_shape, shards.shortest)
+    return make_reservoir(config.reservoir, shards.sample_shape, device())
+
+
+def _cache_limit(config: Config, comm: Communicator) -> int:
+    """Return the bytes of states that a rank may keep. Collective."""
+    hosts = comm.allgather(platform.node())
+    return config.training.cache_memory * MIB or machine_memory() // hosts.count(hosts[comm.rank])
 
 
 def device() -> torch.device:

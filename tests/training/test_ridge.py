@@ -11,9 +11,10 @@ import torch
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.reservoir.ridge import RidgeReadout
 from rcdp_hpc.training.model import TrainedModel
-from rcdp_hpc.training.network import ReadoutNetwork
+from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 from rcdp_hpc.training.ridge import RidgeNetwork, warm_start
 
 STAGES = ["prepare", "train", "evaluate"]
@@ -79,7 +80,7 @@ def test_probabilities_of_a_linear_readout():
 
 def test_a_warm_start_puts_the_scores_into_the_reservoir_output(rng):
     states = torch.from_numpy(rng.random((20, 6), dtype=np.float32))
-    network = ReadoutNetwork(6, 5, 4, 3)
+    network = ReadoutNetwork(KeptShape(1, 1, 6), 5, 4, 3)
     network.standardise(states.double().sum(0), states.double().square().sum(0), 20)
     readout = RidgeReadout(rng.standard_normal((6, 3)), rng.standard_normal(3))
     warm_start(network, readout)

@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.training.losses import LOSSES
-from rcdp_hpc.training.network import DropoutDraw, ReadoutNetwork, SyncBatchNorm
+from rcdp_hpc.training.networks.draw import DropoutDraw
+from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
+from rcdp_hpc.training.networks.norm import SyncBatchNorm
 from rcdp_hpc.training.parallel import Alone
 
 
@@ -57,7 +60,7 @@ def test_a_small_last_batch_moves_the_running_statistics_little():
 
 
 def test_a_rank_without_rows_still_gives_gradients_of_zero():
-    network = ReadoutNetwork(6, 4, 5, 3, parallel=_WithOthersRows(6))
+    network = ReadoutNetwork(KeptShape(1, 1, 6), 4, 5, 3, parallel=_WithOthersRows(6))
     network.train()
     scores = network(torch.empty(0, 6))
     LOSSES["cross_entropy"](scores, torch.empty(0, dtype=torch.int64)).backward()
@@ -93,7 +96,7 @@ def test_eq12_has_a_finite_gradient_where_the_prediction_is_exact():
 
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_the_network_is_eq_10_and_11(slope):
-    network = ReadoutNetwork(6, 4, 5, 3, relu_slope=slope)
+    network = ReadoutNetwork(KeptShape(1, 1, 6), 4, 5, 3, relu_slope=slope)
     network.eval()
     s = torch.randn(7, 6)
     relu = torch.nn.LeakyReLU(slope)

@@ -1,0 +1,95 @@
+"""No reservoir: the cut input handed on as it is, in the place of states. One switch turns the reservoir off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.reservoir.connection import ReservoirMatrices
+from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Reservoir
+
+
+class PassedInput:
+    """What stands in for a `Reservoir` where there is none: s_t = u_t, and all steps are kept.
+
+    Sequences of unequal length are put at the end, zeros before them: the last step is each one's own.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+        How samples are cut, and how many rows are taken at once.
+    cut : Cut
+        How raw samples become sequences.
+    sample_shape : sequence of int
+        Shape of one sample.
+    device : str or torch.device
+        Where the values are put.
+
+    Attributes
+    ----------
+    kept, width, batch_rows, dtype, device
+        As of `Reservoir`.
+    """
+
+    dtype = torch.float32
+    kernel = "none"
+
+    def __init__(
+        self, settings: ReservoirSection, cut: Cut, sample_shape: Sequence[int], device: str | torch.device = "cpu"
+    ) -> None:
+        self.settings, self.cut, self.device = settings, cut, torch.device(device)
+        self.kept = KeptShape(1, *cut.shape(sample_shape), raw=True)
+        self.width = self.kept.features
+        self.batch_rows = settings.batch_rows or ROWS_UNLESS_SET
+
+    def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
+        """Return the sequences of raw samples, shape (batch, width); parameters and errors as `Reservoir.drive`."""
+        steps = None if lengths is None else self.cut.lengths(lengths)
+        return self.states(self.cut.sequences(x), out, steps)
+
+    def states(self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None) -> Tensor:
+        """Return sequences (batch, steps, features) as rows (batch, width); parameters as `Reservoir.states`."""
+        u = torch.as_tensor(u).to(self.device, self.dtype)
+        if lengths is not None:
+            u = _to_the_end(u, torch.from_numpy(np.asarray(lengths)).to(self.device))
+        flat = u.reshape(len(u), self.width)
+        return flat if out is None else out.copy_(flat)
+
+
+StateSource = Reservoir | PassedInput
+
+
+def make_reservoir(
+    settings: ReservoirSection,
+    sample_shape: Sequence[int],
+    device: str | torch.device = "cpu",
+    matrices: ReservoirMatrices | None = None,
+) -> StateSource:
+    """Return the reservoir for samples of this shape, or what stands in for it with ``reservoir.kind = "none"``.
+
+    Raises
+    ------
+    InputError
+        If the samples cannot be cut as the settings say, or as `Reservoir`.
+    """
+    cut = Cut.of(settings)
+    if settings.kind == "none":
+        return PassedInput(settings, cut, sample_shape, device)
+    steps, features = cut.shape(sample_shape)
+    return Reservoir(settings, features, settings.kernel, device, matrices, steps)
+
+
+def _to_the_end(u: Tensor, lengths: Tensor) -> Tensor:
+    """Turn each sequence (of u, shape (batch, steps, features)) round so that it ends with its last step."""
+    steps = torch.arange(u.shape[1], device=u.device)
+    source = steps - (u.shape[1] - lengths[:, None])
+    taken = u.gather(1, source.clamp_min(0)[..., None].expand_as(u))
+    return taken.masked_fill((source < 0)[..., None], 0)

@@ -1,0 +1,1 @@
+"""The networks, assembled from parts that the configuration names, one file per part; `registry` has the names."""

@@ -1,0 +1,63 @@
+"""Every state kept, and the input handed on where there is no reservoir."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
+from rcdp_hpc.reservoir.passed import PassedInput, make_reservoir
+from rcdp_hpc.reservoir.states import Reservoir
+
+SETTINGS = {"nodes": 6, "density": 0.5, "kernel": "dense-fp32"}
+
+
+def test_all_states_are_those_after_each_step(rng):
+    u = rng.random((4, 5, 3), dtype=np.float32)
+    whole = make_reservoir(ReservoirSection(**SETTINGS, reduction="all"), (5, 3))
+    named = make_reservoir(ReservoirSection(**SETTINGS, steps=[0, 1, 2, 3, 4]), (5, 3))
+    assert whole.kept == (1, 5, 6, False)
+    assert torch.equal(whole.drive(u), named.drive(u))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_shorter_sequences_end_with_the_last_step(rng, bidirectional):
+    settings = ReservoirSection(**SETTINGS, reduction="all", bidirectional=bidirectional)
+    u = rng.random((3, 5, 3), dtype=np.float32)
+    reservoir = make_reservoir(settings, (5, 3))
+    found = reservoir.drive(u, [2, 5, 3]).view(3, reservoir.parts, 5, 6)
+    for row, length in enumerate([2, 5, 3]):
+        alone = make_reservoir(settings, (length, 3)).drive(u[row : row + 1, :length]).view(-1, length, 6)
+        assert not found[row, :, : 5 - length].any()
+        torch.testing.assert_close(found[row, :, 5 - length :], alone)
+    smooth = DifferentiableReservoir(reservoir)(torch.from_numpy(u), [2, 5, 3])
+    torch.testing.assert_close(smooth, found.flatten(1))
+
+
+def test_a_reservoir_that_keeps_all_states_must_know_how_many():
+    settings = ReservoirSection(**SETTINGS, reduction="all")
+    with pytest.raises(InputError, match="give steps"):
+        Reservoir(settings, 3)
+    with pytest.raises(InputError, match="expected at most the 4"):
+        Reservoir(settings, 3, steps=4).states(np.zeros((1, 5, 3), np.float32))
+
+
+def test_without_a_reservoir_the_cut_input_is_handed_on(rng):
+    x = rng.random((2, 4, 3), dtype=np.float32)
+    passed = make_reservoir(ReservoirSection(kind="none", sequence="columns"), (4, 3))
+    assert isinstance(passed, PassedInput)
+    assert passed.kept == (1, 3, 4, True)
+    np.testing.assert_array_equal(passed.drive(x).numpy(), x.swapaxes(1, 2).reshape(2, 12))
+    out = torch.empty(2, 12)
+    assert passed.drive(x, out=out) is out
+    assert out.any()
+
+
+def test_a_shorter_input_ends_with_its_last_step():
+    x = np.arange(1, 13, dtype=np.float32).reshape(2, 3, 2)
+    found = PassedInput(ReservoirSection(kind="none"), Cut(), (3, 2)).drive(x, [1, 3])
+    np.testing.assert_array_equal(found.numpy(), [[0, 0, 0, 0, 1, 2], [7, 8, 9, 10, 11, 12]])
