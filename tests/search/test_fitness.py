@@ -169,7 +169,7 @@ def test_states_are_computed_on_the_gpu_of_the_local_rank(data, monkeypatch):
     """As far as a machine without a GPU can show it: which device is asked for."""
     made = []
 
-    def instead(settings, features, kernel, device, matrices):
+    def instead(settings, features, kernel, device, matrices, steps):
         made.append(device)
         return Reservoir(settings, features, kernel, "cpu", matrices)
 
