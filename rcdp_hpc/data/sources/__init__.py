@@ -49,7 +49,7 @@ def _read(settings: DataSection, path: Path, budget: Budget, progress: bool) -> 
         case "digits":
             return digits.read_source()
         case "mnist":
-            return idx.read_source(path)
+            return idx.read_source(path, budget)
         case "npz":
             return npz.read_source(path, budget)
         case "npy":
@@ -108,4 +108,4 @@ def read_samples(
             return ts.read_samples(path, budget, longest)
     if path.is_dir():
         return image_folder.read_samples(path, settings, budget), None
-    return idx.read_images(path), None
+    return idx.read_images(path, budget), None

@@ -10,21 +10,25 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.sources.base import Part, Source, default_scale
+from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources.base import BLOCK_BYTES, Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.labels import encode_labels
+from rcdp_hpc.data.sources.rows import Spool, mapped
 from rcdp_hpc.errors import InputError
 
 UNSIGNED_BYTE = 0x08
 PART_WORDS = {"train": ("train",), "test": ("t10k", "test")}
 
 
-def read_source(folder: Path) -> Source:
+def read_source(folder: Path, budget: Budget) -> Source:
     """Read a folder of IDX files: training images and labels, and test ones where it has them.
 
     Parameters
@@ -32,6 +36,8 @@ def read_source(folder: Path) -> Source:
     folder : Path
         Holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the same with ``t10k``, each with
         or without ``.gz``; names that contain the same words are taken too (EMNIST's, for instance).
+    budget : Budget
+        Images beyond its share are not held: a plain file is mapped, a packed one unpacked to a temporary file.
 
     Raises
     ------
@@ -41,9 +47,9 @@ def read_source(folder: Path) -> Source:
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else "no such folder"
         raise InputError(f"data.path = {folder}: {what}; data.source = 'mnist' needs the folder of the IDX files.")
-    train_x, train_y = _read_pair(folder, "train")
+    train_x, train_y = _read_pair(folder, "train", budget)
     has_test = bool(_matches(folder, "test", "images") or _matches(folder, "test", "labels"))
-    test_x, test_y = _read_pair(folder, "test") if has_test else (None, None)
+    test_x, test_y = _read_pair(folder, "test", budget) if has_test else (None, None)
     if test_x is not None and test_x.shape[1:] != train_x.shape[1:]:
         raise InputError(
             f"{folder}: test images of {_times(test_x.shape[1:])} do not match training images of "
@@ -57,16 +63,16 @@ def read_source(folder: Path) -> Source:
         train=Part(train_x, train_labels),
         test=test,
         scale=default_scale(train_x.dtype),
-        description=f"IDX images of {_times(train_x.shape[1:])}: {len(train_x)} training, {len(test or ())} test",
+        description=f"IDX images of {_times(train_x.shape[1:])}: {train_x.shape[0]} training, {len(test or ())} test",
     )
 
 
-def read_images(path: Path) -> NDArray[np.uint8]:
+def read_images(path: Path, budget: Budget) -> Samples:
     """Read a file of IDX images.
 
     Returns
     -------
-    ndarray of uint8, shape (N, height, width)
+    Samples of uint8, shape (N, height, width)
         More dimensions where the file has them.
 
     Raises
@@ -74,54 +80,93 @@ def read_images(path: Path) -> NDArray[np.uint8]:
     InputError
         If the file is missing, cut short, empty or holds something else.
     """
-    array = parse_idx(_read_bytes(path), path)
-    if array.ndim < 3:
-        raise InputError(_wrong_magic(path, array.ndim, "0x00000803 (images)"))
-    if array.size == 0:
-        raise InputError(f"{path}: holds no images (shape {_times(array.shape)}).")
-    return array
+    with _opened(path) as file:
+        images = read_idx(file, path, budget.source, may_map=path.suffix != ".gz")
+    if len(images.shape) < 3:
+        raise InputError(_wrong_magic(path, len(images.shape), "0x00000803 (images)"))
+    if math.prod(images.shape) == 0:
+        raise InputError(f"{path}: holds no images (shape {_times(images.shape)}).")
+    return images
 
 
 def read_labels(path: Path) -> NDArray[np.uint8]:
     """Read a file of IDX labels, shape (N,); errors as in `read_images`."""
-    array = parse_idx(_read_bytes(path), path)
-    if array.ndim != 1:
-        raise InputError(_wrong_magic(path, array.ndim, "0x00000801 (labels)"))
-    return array
+    with _opened(path) as file:
+        labels = read_idx(file, path)
+    if len(labels.shape) != 1:
+        raise InputError(_wrong_magic(path, len(labels.shape), "0x00000801 (labels)"))
+    return labels[:]  # type: ignore[no-any-return]
 
 
-def parse_idx(data: bytes, path: Path) -> NDArray[np.uint8]:
-    """Turn the content of an IDX file of unsigned bytes into an array; `path` is named in errors.
+def read_idx(file: BinaryIO, path: Path, room: int = 2**62, may_map: bool = False) -> Samples:
+    """Read the content of an IDX file of unsigned bytes.
+
+    Parameters
+    ----------
+    file : binary file
+        At its beginning.
+    path : Path
+        Named in errors, and mapped.
+    room : int
+        Bytes that may be held in memory. What is more is read where it lies, or unpacked to a temporary file.
+    may_map : bool
+        Whether `path` holds these very bytes, so that they need not be unpacked.
 
     Raises
     ------
     InputError
         If the magic number is another one, or the length does not fit the header.
     """
-    if len(data) < 4:
-        raise InputError(f"{path}: cut short: {len(data)} bytes found, an IDX file has a header of at least 8.")
-    zero, kind, dimensions = struct.unpack(">HBB", data[:4])
+    shape = _read_shape(file, path)
+    header, size = 4 + 4 * len(shape), math.prod(shape)
+    if may_map and size > room:
+        _refuse_length(path, shape, path.stat().st_size)
+        return mapped(path, np.dtype(np.uint8), shape, header)
+    row = max(1, math.prod(shape[1:]))
+    spool = Spool(shape[1:], np.dtype(np.uint8), room)
+    found, rest = 0, b""
+    while data := file.read(BLOCK_BYTES):
+        # What lies behind the length that the header tells is counted and not kept.
+        rest += data[: max(0, size - found)]
+        found += len(data)
+        if whole := len(rest) // row * row:
+            spool.add(np.frombuffer(rest, np.uint8, whole))
+            rest = rest[whole:]
+    _refuse_length(path, shape, header + found)
+    return spool.finish() if size else np.empty(shape, np.uint8)
+
+
+def _read_shape(file: BinaryIO, path: Path) -> tuple[int, ...]:
+    """Read the header, and return the shape that it tells."""
+    magic = file.read(4)
+    if len(magic) < 4:
+        raise InputError(f"{path}: cut short: {len(magic)} bytes found, an IDX file has a header of at least 8.")
+    zero, kind, dimensions = struct.unpack(">HBB", magic)
     if zero != 0 or kind != UNSIGNED_BYTE or dimensions == 0:
         raise InputError(
-            f"{path}: wrong magic number 0x{data[:4].hex()}, expected 0x000008nn (unsigned bytes in nn dimensions)."
+            f"{path}: wrong magic number 0x{magic.hex()}, expected 0x000008nn (unsigned bytes in nn dimensions)."
         )
-    header = 4 + 4 * dimensions
-    if len(data) < header:
-        raise InputError(f"{path}: cut short: {len(data)} bytes found, its header alone has {header}.")
-    shape = struct.unpack(f">{dimensions}I", data[4:header])
-    expected = header + math.prod(shape)
-    if len(data) != expected:
-        what = "cut short" if len(data) < expected else "longer than its header says"
-        raise InputError(f"{path}: {what}: {expected} bytes expected for shape {_times(shape)}, {len(data)} found.")
-    return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)
+    lengths = file.read(4 * dimensions)
+    if len(lengths) < 4 * dimensions:
+        raise InputError(
+            f"{path}: cut short: {4 + len(lengths)} bytes found, its header alone has {4 + 4 * dimensions}."
+        )
+    return struct.unpack(f">{dimensions}I", lengths)
 
 
-def _read_bytes(path: Path) -> bytes:
+def _refuse_length(path: Path, shape: tuple[int, ...], found: int) -> None:
+    expected = 4 + 4 * len(shape) + math.prod(shape)
+    if found != expected:
+        what = "cut short" if found < expected else "longer than its header says"
+        raise InputError(f"{path}: {what}: {expected} bytes expected for shape {_times(shape)}, {found} found.")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, unpacked where its name ends in .gz, and explain what goes wrong while it is read."""
     try:
-        if path.suffix != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as file:
-            return file.read()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield file  # type: ignore[misc]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
     except gzip.BadGzipFile:
@@ -132,12 +177,13 @@ def _read_bytes(path: Path) -> bytes:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None
 
 
-def _read_pair(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _read_pair(folder: Path, part: str, budget: Budget) -> tuple[Samples, NDArray[np.uint8]]:
     images_path, labels_path = _find(folder, part, "images"), _find(folder, part, "labels")
-    images, labels = read_images(images_path), read_labels(labels_path)
-    if len(images) != len(labels):
-        fewer = "fewer labels than images" if len(labels) < len(images) else "more labels than images"
-        raise InputError(f"{labels_path}: {fewer}: {len(labels)} labels, {len(images)} images in {images_path.name}.")
+    images, labels = read_images(images_path, budget), read_labels(labels_path)
+    count = images.shape[0]
+    if count != len(labels):
+        fewer = "fewer labels than images" if len(labels) < count else "more labels than images"
+        raise InputError(f"{labels_path}: {fewer}: {len(labels)} labels, {count} images in {images_path.name}.")
     return images, labels
 
 

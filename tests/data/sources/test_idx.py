@@ -1,4 +1,5 @@
 import gzip
+import io
 import struct
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.sources import open_source, read_samples
-from rcdp_hpc.data.sources.idx import parse_idx, read_labels
+from rcdp_hpc.data.sources.idx import read_idx, read_labels
+from rcdp_hpc.data.sources.rows import MappedRows
 from rcdp_hpc.errors import InputError
 
 HERE = Path("some-file")
@@ -126,7 +128,7 @@ def test_images_for_prediction_need_no_labels(folder):
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6)))
 def test_round_trip(array):
-    np.testing.assert_array_equal(parse_idx(idx_bytes(array), HERE), array)
+    np.testing.assert_array_equal(read_idx(io.BytesIO(idx_bytes(array)), HERE), array)
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6)), st.data())
@@ -134,17 +136,17 @@ def test_any_other_length_is_refused_and_both_lengths_told(array, data):
     whole = idx_bytes(array)
     cut = data.draw(st.integers(0, len(whole) - 1))
     with pytest.raises(InputError, match=f"some-file: cut short.*{cut} ") as caught:
-        parse_idx(whole[:cut], HERE)
+        read_idx(io.BytesIO(whole[:cut]), HERE)
     if cut >= 4 + 4 * array.ndim:
         assert f"{len(whole)} bytes expected" in str(caught.value)
     with pytest.raises(InputError, match="longer"):
-        parse_idx(whole + b"x", HERE)
+        read_idx(io.BytesIO(whole + b"x"), HERE)
 
 
 @given(st.binary(max_size=64))
 def test_arbitrary_bytes_never_do_more_than_raise_an_input_error(data):
     try:
-        array = parse_idx(data, HERE)
+        array = read_idx(io.BytesIO(data), HERE)
     except InputError:
         return
     assert idx_bytes(array) == data
@@ -153,7 +155,7 @@ def test_arbitrary_bytes_never_do_more_than_raise_an_input_error(data):
 def test_a_huge_shape_in_the_header_takes_no_memory():
     data = bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1)
     with pytest.raises(InputError, match="cut short"):
-        parse_idx(data, HERE)
+        read_idx(io.BytesIO(data), HERE)
 
 
 def test_gzip_damaged_inside(folder):
@@ -162,3 +164,31 @@ def test_gzip_damaged_inside(folder):
     (folder / "train-images-idx3-ubyte.gz").write_bytes(packed)
     with pytest.raises(InputError, match="train-images"):
         read(folder)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_beyond_the_budget_are_read_where_they_lie(tmp_path, packed):
+    images = np.random.default_rng(0).integers(0, 256, (300, 40, 40), np.uint8)
+    for part in ("train", "t10k"):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte{'.gz' * packed}", images)
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.arange(300) % 10)
+    sources = [
+        open_source(DataSection(source="mnist", path=str(tmp_path), memory_budget=budget)) for budget in (1, 4096)
+    ]
+    assert isinstance(sources[0].train.x, MappedRows)
+    assert isinstance(sources[1].train.x, np.ndarray)
+    assert sources[0].fingerprint() == sources[1].fingerprint()
+    rows = np.array([299, 0, 7])
+    np.testing.assert_array_equal(sources[0].samples(rows), sources[1].samples(rows))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("change", "words"), [(lambda data: data[:-1], "cut short"), (lambda data: data + b"x", "longer")]
+)
+def test_a_large_file_of_another_length_is_refused(tmp_path, packed, change, words):
+    data = change(idx_bytes(np.zeros((300, 40, 40), np.uint8)))
+    path = tmp_path / f"images{'.gz' * packed}"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    with pytest.raises(InputError, match=f"{words}.*480016 bytes expected for shape 300x40x40, {len(data)} found"):
+        read_samples(path, DataSection(memory_budget=1))
