@@ -12,10 +12,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import rcdp_hpc
-from rcdp_hpc.config import STAGES, Config, commented_toml, load_config, parse_config, profile_names, to_tree
+from rcdp_hpc.config import (
+    STAGES,
+    Config,
+    DataSection,
+    commented_toml,
+    load_config,
+    parse_config,
+    profile_names,
+    to_tree,
+)
 from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, EXIT_FAILED, InputError, RcdpError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import run_on_root
+from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
@@ -33,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # One rank's word on a mistyped command is enough.
     with contextlib.redirect_stderr(io.StringIO()) if rank else contextlib.nullcontext():
         options = _parser().parse_args(arguments)
-    if rank and options.command not in (_run_command, _search_command, _verify):
+    if rank and options.command not in (_run_command, _search_command, _verify, _predict):
         return EXIT_DONE
     log_to_terminal(is_root=rank == 0, quiet=getattr(options, "quiet", False))
     command: Command = options.command
@@ -130,7 +139,7 @@ def _what_next(options: argparse.Namespace) -> str:
         "evaluate": [f"rcdp status {out}", f"rcdp predict {out} SAMPLES.npz --to labels.csv"],
         "run": [
             f"rcdp status {out}                     what each stage did, and the report's files",
-            f"rcdp predict {out} X.npz --to y.csv   labels for new samples, without MPI",
+            f"rcdp predict {out} X.npz --to y.csv   labels for new samples",
             "rcdp config mnist > my.toml           a commented configuration to make your own",
         ],
     }
@@ -138,20 +147,28 @@ def _what_next(options: argparse.Namespace) -> str:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    return _on_all_ranks(options, _predict_together)
+
+
+def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.pipeline import need_torch
 
     need_torch()
     from rcdp_hpc.deploy.predict import predict
 
-    if not options.run.exists():
-        raise InputError(f"{options.run}: no such run directory or model file.")
     run = RunDirectory(options.run)
-    if run.path.is_dir():
-        settings = run.config().data if run.config_file.exists() else None
-        counts = predict(run.model, options.samples, options.to, settings)
-    else:
-        counts = predict(run.path, options.samples, options.to)
-    log.info("  ".join(f"{name}: {count}" for name, count in counts.items()))
+
+    def model_and_settings() -> tuple[Path, DataSection | None]:
+        if not run.path.exists():
+            raise InputError(f"{run.path}: no such run directory or model file.")
+        if not run.path.is_dir():
+            return run.path, None
+        return run.model, run.config().data if run.config_file.exists() else None
+
+    model, settings = agree(comm, model_and_settings)
+    counts = predict(model, options.samples, options.to, settings, comm, show_progress=not options.quiet)
+    if comm.is_root:
+        log.info("  ".join(f"{name}: {count}" for name, count in counts.items()))
     return EXIT_DONE
 
 
@@ -254,12 +271,15 @@ def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    predict = commands.add_parser("predict", help="labels and probabilities for new samples, without MPI")
+    predict = commands.add_parser("predict", help="labels and probabilities for new samples, on one rank or many")
     predict.add_argument("run", type=Path, metavar="RUN", help="a run directory or a model.pt")
     predict.add_argument(
-        "samples", type=Path, help="npz, npy, IDX images, csv, parquet, HDF5, ts, or a folder of images"
+        "samples",
+        type=Path,
+        help="npz, npy, IDX images, csv, parquet, HDF5, ts, a folder of images, or what data.source of RUN reads",
     )
     predict.add_argument("--to", type=Path, required=True, metavar="FILE", help="what to write: .npz or .csv")
+    predict.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
     predict.set_defaults(command=_predict)
     for name, command, meaning in (
         ("verify", _verify, "re-check every checksum, count and proportion of the shards"),

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources import cifar, digits, hdf5, idx, image_folder, npy, npz, tables, ts
-from rcdp_hpc.data.sources.base import Part, Samples, Source, default_scale, to_float
+from rcdp_hpc.data.sources.base import Part, Samples, Source, default_scale, joined, to_float
 from rcdp_hpc.errors import InputError
+
+# Sources that are several files with fixed names.
+WHOLE = ("mnist", "npy", "cifar10", "cifar100", "ts")
 
 __all__ = ["Part", "Samples", "Source", "default_scale", "open_source", "read_samples", "to_float"]
 
@@ -74,10 +77,12 @@ def read_samples(
     Parameters
     ----------
     path : Path
-        An npz file (key ``x``), an npy file, a file of IDX images, plain or .gz, a csv or parquet table, an HDF5 file
-        a file of time series (.ts) or a folder of images; the kind follows from the name.
+        An npz file (key ``x``), an npy file, a file of IDX images, plain or .gz, a csv or parquet table, an HDF5 file,
+        a file of time series (.ts) or a folder of images; the kind follows from the name. Of the sources with files of
+        their own in a folder or an archive (mnist, npy, cifar10, cifar100, ts), where `settings` name one, the whole
+        source: its training and then its test samples.
     settings : DataSection, optional
-        Names of columns and datasets and the size of images, as the model was trained with.
+        Kind of source, names of columns and datasets and the size of images, as the model was trained with.
     longest : int
         Steps that time series are padded to.
 
@@ -106,6 +111,10 @@ def read_samples(
             return hdf5.read_samples(path, settings.x_name, budget), None
         case ".ts":
             return ts.read_samples(path, budget, longest)
+    if settings.source in WHOLE and (path.is_dir() or ".tar" in path.suffixes or path.suffix == ".tgz"):
+        # Samples alone cannot be told apart here from the files of labels beside them.
+        source = _read(settings.model_copy(update={"path": str(path)}), path, budget, progress=False)
+        return joined(source, longest)
     if path.is_dir():
         return image_folder.read_samples(path, settings, budget), None
     return idx.read_images(path, budget), None

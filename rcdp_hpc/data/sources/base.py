@@ -162,6 +162,56 @@ class Source:
         return self.train, indices
 
 
+def joined(source: Source, longest: int) -> tuple[Samples, NDArray[np.int64] | None]:
+    """Return the training and then the test samples of a source as one, padded to `longest` steps, and their lengths.
+
+    Parameters
+    ----------
+    source : Source
+    longest : int
+        Steps that sequences are padded to, where they are shorter.
+
+    Returns
+    -------
+    samples : Samples
+    lengths : ndarray of int64, or None
+        None where all samples are whole.
+    """
+    parts = [part for part in (source.train, source.test) if part is not None]
+    steps = max(longest, source.sample_shape[0]) if source.has_lengths else source.sample_shape[0]
+    lengths = [part.lengths for part in parts if part.lengths is not None]
+    return JoinedRows([part.x for part in parts], steps), np.concatenate(lengths) if lengths else None
+
+
+class JoinedRows:
+    """Samples of several parts, one after the other.
+
+    Parameters
+    ----------
+    parts : list of Samples
+        Of the same number format and, but for the steps, the same shape.
+    steps : int
+        Length of the samples' first axis: shorter ones are padded with zeros.
+    """
+
+    def __init__(self, parts: list[Samples], steps: int) -> None:
+        self._parts = parts
+        self.shape: tuple[int, ...] = (sum(part.shape[0] for part in parts), steps, *parts[0].shape[2:])
+        self.dtype = parts[0].dtype
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        start, stop, _ = rows.indices(self.shape[0])
+        result = np.zeros((max(0, stop - start), *self.shape[1:]), self.dtype)
+        first = 0
+        for part in self._parts:
+            low, high = max(start, first), min(stop, first + part.shape[0])
+            if low < high:
+                found = part[low - first : high - first]
+                result[low - start : high - start, : found.shape[1]] = found
+            first += part.shape[0]
+        return result
+
+
 def blocks(x: Samples) -> Iterator[NDArray[Any]]:
     """Yield the samples in order, some at a time."""
     rows = max(1, BLOCK_BYTES // row_bytes(x))
