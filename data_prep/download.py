@@ -6,6 +6,14 @@
     python data_prep/download.py cifar10 --to FOLDER [--url ADDRESS]
 
 Needs nothing but Python. What is broken off stays as NAME.part, and the next call goes on from there.
+
+Where the addresses and MD5 sums were published:
+
+- Fashion-MNIST: the table "Get the Data" in the README of https://github.com/zalandoresearch/fashion-mnist;
+- CIFAR-10: the table of downloads on https://www.cs.toronto.edu/~kriz/cifar.html, repeated in
+  torchvision/datasets/cifar.py;
+- MNIST: its page, http://yann.lecun.com/exdb/mnist/, gave no sums. These are of its four files, as
+  torchvision/datasets/mnist.py (https://github.com/pytorch/vision) has them, with the address of the mirror.
 """
 
 from __future__ import annotations
