@@ -440,14 +440,46 @@ class TrainingSection(Section):
         True, description="solve a ridge readout on the same states too, to compare the network with"
     )
     warm_start: bool = Field(False, description="start the network from the ridge readout")
-    loss: Literal["cross_entropy", "eq12"] = Field("cross_entropy", description="loss: cross-entropy or eq. 12")
+    loss: Literal["cross_entropy", "focal", "eq12"] = Field(
+        "cross_entropy", description="loss: cross-entropy, focal, or eq. 12"
+    )
+    focal_gamma: float = Field(2.0, ge=0, le=10, description="how little well-predicted rows count (loss = focal)")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target that is spread evenly over all classes"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="weight of a row in the loss: 1, or so that all classes count alike, which may stand in for "
+        "data.balance",
+    )
+    l1: float = Field(0.0, ge=0, le=1, description="L1 penalty on weight matrices; with l2 it is the elastic net")
+    l2: float = Field(0.0, ge=0, le=1, description="L2 penalty on weight matrices, in the loss for any optimizer")
     epochs: int = Field(250, ge=1, description="epochs at most (paper: 250)", json_schema_extra=MAY_CHANGE)
     batch: int = Field(64, ge=1, description="samples per rank and step (paper: 64)")
-    learning_rate: float = Field(1e-3, gt=0, le=10, description="learning rate of Adam (paper: 0.001)")
-    schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="learning rate over time: constant, or falling to 0 on half a cosine over the epochs"
+    optimizer: Literal["adam", "adamw", "sgd", "lamb"] = Field(
+        "adam", description="optimiser: Adam (paper), AdamW, SGD with momentum, or LAMB for very large batches"
     )
-    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty of Adam")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="highest learning rate (paper: 0.001)")
+    rate_scaling: Literal["none", "sqrt", "linear"] = Field(
+        "none",
+        description="factor of the learning rate: 1, the root of the number of ranks, or that number",
+    )
+    schedule: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = Field(
+        "constant",
+        description="learning rate over time: constant, falling in steps, on half a cosine to 0, rising and falling "
+        "once, or falling when the validation loss no longer does",
+    )
+    schedule_epochs: int = Field(
+        10, ge=1, description="epochs between falls (schedule = step), or without a better validation loss (plateau)"
+    )
+    schedule_factor: float = Field(0.1, gt=0, lt=1, description="what a fall multiplies the rate by (step, plateau)")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the learning rate rises from near 0")
+    warmup_steps: int = Field(0, ge=0, description="the same in steps")
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of the summed gradient; 0 is no limit")
+    weight_decay: float = Field(
+        0.0, ge=0, le=1, description="weight decay: L2 penalty with adam and sgd, decoupled with adamw and lamb"
+    )
     outputs: int = Field(128, ge=1, description="components of the reservoir output o (eq. 10)")
     hidden: int = Field(
         128, ge=1, description="width of the two ReLU layers (eq. 11), units of a recurrent readout, channels"
@@ -514,6 +546,8 @@ class Config(Section):
         if self.training.warm_start and not self.training.baseline:
             raise ValueError("training.warm_start needs training.baseline = true")
         self._check_readout()
+        if self.training.warmup_epochs and self.training.warmup_steps:
+            raise ValueError("training.warmup_epochs and training.warmup_steps: set one of them")
         if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":
             raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
         return self

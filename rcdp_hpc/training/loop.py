@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import StageFailedError
@@ -19,59 +19,18 @@ from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.losses import LOSSES
+from rcdp_hpc.training.losses import Objective
 from rcdp_hpc.training.networks.base import Readout
-from rcdp_hpc.training.networks.draw import DropoutDraw
+from rcdp_hpc.training.optimizers import make_optimizer
 from rcdp_hpc.training.parallel import Alone
+from rcdp_hpc.training.report import EpochReport, Position
+from rcdp_hpc.training.schedule import Schedule
+from rcdp_hpc.training.step import Stepper
 
 log = logging.getLogger(__name__)
 
 EVALUATION_ROWS = 4096
 SECONDS_BETWEEN_PAUSES = 0.25
-
-
-@dataclass
-class Position:
-    """Where the training stands: all that a checkpoint needs besides weights and optimiser.
-
-    Attributes
-    ----------
-    epoch, step : int
-        The next step to take, both from 0.
-    loss_sum, correct : float
-        Sums over this rank's rows of the epoch so far.
-    best_loss, best_epoch : float, int
-        Lowest validation loss and the epoch it was reached in.
-    finished : str
-        Why the training ended; empty while it goes on.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    correct: float = 0.0
-    best_loss: float = float("inf")
-    best_epoch: int = -1
-    finished: str = ""
-
-
-@dataclass
-class EpochReport:
-    """What one epoch showed, over all ranks.
-
-    Seconds and class counts are per rank; a rank's counts are the training rows of each class that it took steps with.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    learning_rate: float
-    seconds: float
-    compute_seconds: list[float] = field(default_factory=list)
-    wait_seconds: list[float] = field(default_factory=list)
-    class_counts: list[list[int]] = field(default_factory=list)
 
 
 class Trainer:
@@ -115,19 +74,19 @@ class Trainer:
         self.settings, self.seed, self.plan = settings, seed, plan
         self.train, self.validation, self.validation_rows = train, validation, validation_rows
         self.comm, self.parallel = comm, parallel
-        self.loss = LOSSES[settings.loss]
         self.labels = train.labels.cpu().numpy()
         self.seen = np.zeros(classes, np.int64)
+        counts: NDArray[np.int64] = comm.allreduce(np.bincount(self.labels, minlength=classes))
+        self.objective = Objective(settings, counts)
+        self.schedule = Schedule(settings, plan.steps, plan.global_batch / settings.batch)
         self.position = Position()
         self.step_seconds = 0.0
         self.network = network
         moments = torch.from_numpy(comm.allreduce(train.moments())).to(train.states.device)
         self.network.standardise(moments[0], moments[1], plan.rows)
         parallel.broadcast_model(self.network)
-        adam = torch.optim.Adam(
-            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        self.optimizer = parallel.wrap(adam, self.network)
+        self.optimizer = parallel.wrap(make_optimizer(settings, self.network), self.network)
+        self.stepper = Stepper(settings, seed, self.network, self.optimizer, self.objective, train, parallel)
         self.best_weights = copy.deepcopy(self.network.state_dict())
 
     def run(self, pause: Callable[[], None], report: Callable[[EpochReport], None]) -> None:
@@ -157,79 +116,73 @@ class Trainer:
 
     def _train_epoch(self, pause: Callable[[], None]) -> None:
         self.network.train()
-        position = self.position
-        orders = self.plan.orders(position.epoch)
+        position, plan = self.position, self.plan
+        orders = plan.orders(position.epoch)
+        weights = self._step_weights(orders)
         interval = self._steps_between_pauses()
-        while position.step < self.plan.steps:
+        while position.step < plan.steps:
             started = time.perf_counter()
-            rows = self.plan.batch(orders, position.step)
-            self._train_step(torch.from_numpy(rows).to(self.train.states.device))
+            rows = plan.batch(orders, position.step)
+            rate = self.schedule.rate(position.epoch, position.step)
+            on_device = torch.from_numpy(rows).to(self.train.states.device)
+            position.add(self.stepper.take(position.epoch, on_device, float(weights[position.step]), rate))
             self.seen += np.bincount(self.labels[rows], minlength=len(self.seen))
-            position.step += 1
             self.step_seconds = 0.9 * self.step_seconds + 0.1 * (time.perf_counter() - started)
-            if position.step % interval == 0 and position.step < self.plan.steps:
+            if position.step % interval == 0 and position.step < plan.steps:
                 pause()
+
+    def _step_weights(self, orders: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+        """Return the sum of the weights of all ranks' rows in each step of an epoch, by one message."""
+        steps = range(self.plan.steps)
+        if self.objective.class_weights is None:
+            return np.array([self.plan.global_rows(step) for step in steps], dtype=np.float64)
+        labels = torch.from_numpy(self.labels)
+        own = [float(self.objective.weights(labels[self.plan.batch(orders, step)]).sum()) for step in steps]
+        return self.comm.allreduce(np.array(own))
 
     def _steps_between_pauses(self) -> int:
         """Agree on how many steps take about `SECONDS_BETWEEN_PAUSES`; ten until that is known."""
         slowest = float(self.comm.allreduce(np.array([self.step_seconds]), "max")[0])
         return max(1, round(SECONDS_BETWEEN_PAUSES / slowest)) if slowest else 10
 
-    def _train_step(self, rows: torch.Tensor) -> None:
-        states, labels = self.train.batch(rows)
-        draw = DropoutDraw(self.seed, self.position.epoch, rows + self.train.first) if self.settings.dropout else None
-        scores = self.network(states, draw)
-        loss = self.loss(scores, labels)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
-        self.optimizer.zero_grad()
-        (loss / self.plan.global_rows(self.position.step)).backward()
-        self.parallel.step(self.optimizer)
-        self.position.loss_sum += loss.item()
-        self.position.correct += float((scores.argmax(1) == labels).sum())
-
-    def _learning_rate(self) -> float:
-        """Return the learning rate of this step: constant, or falling to 0 on half a cosine over the epochs."""
-        highest = self.settings.learning_rate
-        if self.settings.schedule == "constant":
-            return highest
-        done = (self.position.epoch + self.position.step / self.plan.steps) / self.settings.epochs
-        return 0.5 * highest * (1 + math.cos(math.pi * done))
-
     def _close_epoch(self, seconds: float) -> EpochReport:
-        position = self.position
-        loss_sum, correct, wait = position.loss_sum, position.correct, self.parallel.waited
-        validation_loss, validation_correct = self._validate()
-        sums = self.comm.allreduce(np.array([loss_sum, correct, validation_loss, validation_correct]))
+        position, wait = self.position, self.parallel.waited
+        train_weight = float(self.objective.weights(self.train.labels).sum())
+        own = [position.loss_sum, train_weight, position.correct, *self._validate()]
+        sums = self.comm.allreduce(np.array(own)).tolist()
         waits = self.comm.allgather((seconds - wait, wait))
-        train_rows, validation_rows = self.plan.rows, self.validation_rows
         report = EpochReport(
             epoch=position.epoch,
-            train_loss=float(sums[0]) / train_rows,
-            train_accuracy=float(sums[1]) / train_rows,
-            validation_loss=float(sums[2]) / validation_rows,
-            validation_accuracy=float(sums[3]) / validation_rows,
+            train_loss=sums[0] / sums[1],
+            train_accuracy=sums[2] / self.plan.rows,
+            validation_loss=sums[3] / sums[4],
+            validation_accuracy=sums[5] / self.validation_rows,
             learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            gradient_norm=position.norm_sum / self.plan.steps,
+            gradient_norm_max=position.norm_max,
             seconds=seconds,
             compute_seconds=[compute for compute, _ in waits],
             wait_seconds=[wait for _, wait in waits],
             class_counts=[counts.tolist() for counts in self.comm.allgather(self.seen)],
         )
         self._judge(report)
-        position.epoch, position.step, position.loss_sum, position.correct = position.epoch + 1, 0, 0.0, 0.0
+        self.schedule.close_epoch(report.epoch, report.validation_loss)
+        position.next_epoch()
         self.seen[:] = 0
         return report
 
-    def _validate(self) -> tuple[float, float]:
+    def _validate(self) -> tuple[float, float, float]:
+        """Return the weighted sum of the loss over this rank's validation rows, the weights' sum, and rows right."""
         self.network.eval()
-        loss, correct = 0.0, 0.0
+        loss, weight, correct = 0.0, 0.0, 0.0
         with torch.no_grad():
             for rows in torch.arange(len(self.validation), device=self.validation.labels.device).split(EVALUATION_ROWS):
                 states, labels = self.validation.batch(rows)
                 scores = self.network(states)
-                loss += self.loss(scores, labels).item()
+                loss += self.objective.sum(scores, labels).item()
+                weight += float(self.objective.weights(labels).sum())
                 correct += float((scores.argmax(1) == labels).sum())
-        return loss, correct
+        return loss, weight, correct
 
     def _judge(self, report: EpochReport) -> None:
         """Keep the best weights, and decide whether this was the last epoch."""
@@ -260,6 +213,7 @@ class Trainer:
             "partial_sums": [list(sums) for sums in partial],
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state(),
             "best_weights": self.best_weights,
         }
 
@@ -280,4 +234,5 @@ class Trainer:
         self.seen[: len(mine) - 2] = mine[2:]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.restore(state["schedule"])
         self.best_weights = state["best_weights"]

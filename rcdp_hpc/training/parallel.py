@@ -39,8 +39,11 @@ class Alone:
     def broadcast_model(self, model: nn.Module) -> None:
         """Do nothing: there is one copy."""
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Update the weights."""
+    def sum_gradients(self, optimizer: Any) -> None:
+        """Do nothing: the gradients are those of all rows."""
+
+    def update(self, optimizer: Any) -> None:
+        """Update the weights by the gradients as they are."""
         optimizer.step()
 
 
@@ -81,11 +84,14 @@ class HorovodParallel(Alone):
         """Give rank 0's weights and statistics to all."""
         self.hvd.broadcast_parameters(model.state_dict(), root_rank=0)
 
-    def step(self, optimizer: Any) -> None:
-        """Wait for the summed gradients, counting the wait, and update the weights."""
+    def sum_gradients(self, optimizer: Any) -> None:
+        """Put the sums over ranks in place of this rank's gradients, counting the wait."""
         started = time.perf_counter()
         optimizer.synchronize()
         self.waited += time.perf_counter() - started
+
+    def update(self, optimizer: Any) -> None:
+        """Update the weights by the gradients as they are."""
         with optimizer.skip_synchronize():
             optimizer.step()
 

@@ -10,9 +10,11 @@ from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.training.batches import BatchPlan
-from rcdp_hpc.training.losses import LOSSES
+from rcdp_hpc.training.gradients import add_penalties, clip
+from rcdp_hpc.training.losses import Objective
 from rcdp_hpc.training.networks.draw import DropoutDraw
 from rcdp_hpc.training.networks.registry import build_readout
+from rcdp_hpc.training.optimizers import make_optimizer
 
 
 def fit_readout(
@@ -39,7 +41,7 @@ def fit_readout(
     validation_features : torch.Tensor, shape (validation rows, kept * nodes)
         States of the rows to judge by.
     training : TrainingSection
-        Loss, batch, learning rate, widths, slope.
+        Loss, batch, optimiser, widths, slope. The learning rate stays constant.
     classes, epochs, seed : int
         Number of classes; passes over the rows; seed of weights and shuffles.
 
@@ -56,17 +58,20 @@ def fit_readout(
     network = build_readout(training, kept, classes, seed)
     wide = features.double()
     network.standardise(wide.sum(0), (wide * wide).sum(0), len(labels))
-    optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+    optimizer = make_optimizer(training, network)
     plan = BatchPlan(len(labels), training.batch, training.slabs, rank=0, ranks=1, seed=seed)
-    loss = LOSSES[training.loss]
+    # A class that these few rows lack needs no weight.
+    objective = Objective(training, np.bincount(labels.cpu().numpy(), minlength=classes).clip(1))
     for epoch in range(epochs):
         orders = plan.orders(epoch)
         for step in range(plan.steps):
             rows = torch.from_numpy(plan.batch(orders, step))
             draw = DropoutDraw(seed, epoch, rows) if training.dropout else None
-            value = loss(network(features[rows].float(), draw), labels[rows]) / len(rows)
+            value = objective.sum(network(features[rows].float(), draw), labels[rows])
             optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
+            (value / objective.weights(labels[rows]).sum()).backward()
+            add_penalties(network, training.l1, training.l2)
+            clip(network, training.clip_norm)
             optimizer.step()
         if not torch.isfinite(value):
             raise CandidateError(f"the readout's loss is {float(value)} after epoch {epoch + 1}")

@@ -36,11 +36,12 @@ from rcdp_hpc.training.allotment import Speeds, measured_rate, rows_by_speed, sp
 from rcdp_hpc.training.batches import BatchPlan, slabs_of_ranks
 from rcdp_hpc.training.cache import CachedStates, cache_dtype, cache_states, refuse_too_many
 from rcdp_hpc.training.counts import ClassWatch
-from rcdp_hpc.training.loop import EpochReport, Trainer
+from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 from rcdp_hpc.training.networks.registry import build_readout
 from rcdp_hpc.training.parallel import Alone, parallel_for
+from rcdp_hpc.training.report import EpochReport
 from rcdp_hpc.training.ridge import baseline_of, solve_readout, warm_start
 
 log = logging.getLogger(__name__)

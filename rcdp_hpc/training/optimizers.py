@@ -1,0 +1,89 @@
+"""The optimisers that a configuration may name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from rcdp_hpc.config import TrainingSection
+
+
+class Lamb(torch.optim.Optimizer):
+    """Layer-wise adaptive moments for large batches.
+
+    With the gradient g_t, the weights x of one tensor, and all products elementwise:
+
+    - ``m_t = b1 m_(t-1) + (1 - b1) g_t`` and ``v_t = b2 v_(t-1) + (1 - b2) g_t^2``
+    - ``r_t = (m_t / (1 - b1^t)) / (sqrt(v_t / (1 - b2^t)) + eps)``
+    - ``u_t = r_t + weight_decay x_t``
+    - ``x_(t+1) = x_t - lr (|x_t| / |u_t|) u_t``
+
+    with Euclidean norms; where one of them is 0 their ratio counts as 1 (You et al., "Large batch optimization for deep
+    learning: training BERT in 76 minutes", 2020, algorithm 2, with phi the identity).
+
+    Parameters
+    ----------
+    params : iterable
+        Tensors, or groups of them.
+    lr : float
+        Learning rate.
+    betas : tuple of float
+        b1 and b2.
+    eps : float
+        What keeps the quotient away from a division by zero.
+    weight_decay : float
+        Share of the weights in the step, not in the moments.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Update the weights; `closure`, where given, computes loss and gradients first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weights in group["params"]:
+                if weights.grad is not None:
+                    self._update(weights, group)
+        return loss
+
+    def _update(self, weights: torch.Tensor, group: dict[str, Any]) -> None:
+        state, (b1, b2), gradient = self.state[weights], group["betas"], weights.grad
+        assert gradient is not None
+        if not state:
+            state.update(step=0, exp_avg=torch.zeros_like(weights), exp_avg_sq=torch.zeros_like(weights))
+        state["step"] += 1
+        first = state["exp_avg"].mul_(b1).add_(gradient, alpha=1 - b1) / (1 - b1 ** state["step"])
+        second = state["exp_avg_sq"].mul_(b2).addcmul_(gradient, gradient, value=1 - b2) / (1 - b2 ** state["step"])
+        update = first / (second.sqrt() + group["eps"]) + group["weight_decay"] * weights
+        lengths = weights.norm(), update.norm()
+        trust = torch.where((lengths[0] > 0) & (lengths[1] > 0), lengths[0] / lengths[1], torch.ones_like(lengths[0]))
+        weights.sub_(group["lr"] * trust * update)
+
+
+def make_optimizer(settings: TrainingSection, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimiser of ``training.optimizer``.
+
+    Adam and SGD take ``training.weight_decay`` into the gradient, AdamW and LAMB into the step (decoupled).
+    """
+    weights = [weights for weights in network.parameters() if weights.requires_grad]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(weights, lr=rate, momentum=settings.momentum, weight_decay=decay)
+    kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "lamb": Lamb}
+    optimizer: torch.optim.Optimizer = kinds[settings.optimizer](weights, lr=rate, weight_decay=decay)
+    return optimizer
