@@ -138,6 +138,11 @@ class DataSection(Section):
     verify_on_read: bool = Field(
         True, description="check each shard's checksum before its rows are used", json_schema_extra=MAY_CHANGE
     )
+    stage_in: bool = Field(
+        False,
+        description="copy the shards that a node's ranks read in training to its $TMPDIR first, and read them there",
+        json_schema_extra=MAY_CHANGE,
+    )
     on_damage: Literal["fail", "replace"] = Field(
         "fail",
         description="what a damaged training shard does to training: fail, or replace its rows from the reserve",

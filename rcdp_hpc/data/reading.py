@@ -128,6 +128,8 @@ class ShardSet:
         # Rows are read once, in order: a cache of chunks would cost a copy. What is compressed is unpacked in it.
         self._cache_bytes = 0 if self.layout.storage.compression == "none" else CACHE_BYTES
         self._checked: set[str] = set()
+        # Files that are read from elsewhere for a while (`rcdp_hpc.data.stage_in`).
+        self.local: dict[str, Path] = {}
         self._open: OrderedDict[str, h5py.File] = OrderedDict()
         self._process = os.getpid()
 
@@ -196,6 +198,10 @@ class ShardSet:
                     raise self._damaged(entry, f"{name} cannot be read ({error})") from None
         return result
 
+    def entries(self, split: str, start: int, stop: int) -> list[dict[str, Any]]:
+        """Return what index.json says of the files that some rows lie in."""
+        return [entry for entry, *_ in self._pieces(split, start, stop)]
+
     def damaged(self, split: str, start: int, stop: int, check_stop: Callable[[], None]) -> dict[str, str]:
         """Return the names of the files that some rows lie in and that are damaged, each with what is wrong with it.
 
@@ -249,7 +255,7 @@ class ShardSet:
             return self._open[name]
         self._check_bytes(entry)
         try:
-            file = h5py.File(self.directory / name, "r", locking=False, rdcc_nbytes=self._cache_bytes)
+            file = h5py.File(self._path(entry), "r", locking=False, rdcc_nbytes=self._cache_bytes)
         except OSError as error:
             raise self._damaged(entry, f"cannot be opened as HDF5 ({error})") from None
         try:
@@ -263,7 +269,7 @@ class ShardSet:
         return file
 
     def _check_bytes(self, entry: dict[str, Any]) -> None:
-        path = self.directory / entry["file"]
+        path = self._path(entry)
         if path.is_symlink() or not path.is_file():
             raise self._damaged(entry, "missing" if not path.is_symlink() else "a symbolic link, which is not followed")
         size = path.stat().st_size
@@ -289,4 +295,7 @@ class ShardSet:
                 raise self._damaged(entry, f"{name} is {found}, {self._dtype(name)} of shape {shape} expected")
 
     def _damaged(self, entry: dict[str, Any], what: str) -> DataDamagedError:
-        return DataDamagedError(f"{self.directory / entry['file']}: {what}. {REPAIR}")
+        return DataDamagedError(f"{self._path(entry)}: {what}. {REPAIR}")
+
+    def _path(self, entry: dict[str, Any]) -> Path:
+        return self.local.get(entry["file"], self.directory / entry["file"])

@@ -244,6 +244,7 @@ def without_damaged(
     while True:
         if damaged:
             view = agree(comm, partial(RefilledShards, shards.directory, shards.verify, damaged))
+            view.local = shards.local
         if not search:
             return view
         rows = own_rows(view.rows("train"))

@@ -52,6 +52,42 @@ def run_on_root(comm: Communicator, work: Callable[[], T]) -> T:
     return value  # type: ignore[no-any-return]
 
 
+def run_on_some(comm: Communicator, work: Callable[[], T] | None) -> T | None:
+    """Run `work` on the ranks that have any while the others sleep; an error is raised on all.
+
+    As `run_on_root`, with each rank's own value.
+
+    Parameters
+    ----------
+    comm : Communicator
+        All its ranks must call this together.
+    work : callable or None
+        What this rank does.
+
+    Returns
+    -------
+    object
+        The value of this rank's work, None where it had none.
+
+    Raises
+    ------
+    RcdpError
+        The lowest failing rank's, on every rank, marked as agreed.
+    """
+    if comm.size == 1:
+        return work() if work is not None else None
+    outcome = _Outcome(work)
+    while comm.allreduce(np.array([float(work is not None and not outcome.done())]), "max")[0]:
+        time.sleep(TICK_SECONDS)
+
+    def finish() -> Any:
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
+
+    return agree(comm, finish)  # type: ignore[no-any-return]
+
+
 def agree(comm: Communicator, work: Callable[[], T]) -> T:
     """Run `work` on every rank; where it fails on some, raise the lowest such rank's error on all.
 
@@ -80,7 +116,7 @@ def agreed(error: RcdpError) -> RcdpError:
 
 
 class _Outcome:
-    """The work of rank 0 in a thread of its own; on other ranks, never done."""
+    """A rank's work in a thread of its own; where there is none, never done."""
 
     def __init__(self, work: Callable[[], Any] | None) -> None:
         self.value: Any = None

@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from itertools import zip_longest
@@ -20,6 +21,7 @@ import torch
 from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.refill import RefilledShards, record, replaced_in, tell_replaced, without_damaged
+from rcdp_hpc.data.stage_in import staged_in
 from rcdp_hpc.errors import InputError, StoppedError
 from rcdp_hpc.reservoir.passed import StateSource, make_reservoir
 from rcdp_hpc.reservoir.reductions import check_samples
@@ -91,8 +93,10 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         speeds = _speeds(config, comm, reservoir, shards, saved)
         plan_for = partial(_plan, config, comm, saved, speeds)
-        session.shards = _sound_shards(config, comm, run, shards, saved, plan_for)
-        trainer = _prepare_trainer(config, comm, run, session.shards, parallel, reservoir, plan_for)
+        with _staged_in(config, comm, shards, plan_for):
+            session.shards = _sound_shards(config, comm, run, shards, saved, plan_for)
+            trainer = _prepare_trainer(config, comm, run, session.shards, parallel, reservoir, plan_for)
+            session.shards.close()
         session.begin(trainer, saved)
         session.trainer.run(session.pause, session.report)
         session.save_checkpoint()
@@ -197,11 +201,24 @@ def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         speeds = _speeds(config, comm, reservoir, shards, None)
         plan_for = partial(_plan, config, comm, None, speeds)
-        shards = _sound_shards(config, comm, run, shards, None, plan_for)
-        plan = plan_for(shards.rows("train"))
-        pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
-        validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, speeds)
-        return solve_readout(config, comm, run, shards, reservoir, pieces, validation, threads)
+        with _staged_in(config, comm, shards, plan_for):
+            sound = _sound_shards(config, comm, run, shards, None, plan_for)
+            plan = plan_for(sound.rows("train"))
+            pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
+            validation = rows_by_speed(sound.rows("validation"), comm.rank, comm.size, speeds)
+            result = solve_readout(config, comm, run, sound, reservoir, pieces, validation, threads)
+            sound.close()
+        return result
+
+
+def _staged_in(config: Config, comm: Communicator, shards: ShardSet, plan_for: PlanFor) -> AbstractContextManager[None]:
+    """Read from node-local copies within the block, where that is asked for."""
+    if not config.data.stage_in:
+        return nullcontext()
+    plan = plan_for(shards.rows("train"))
+    validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)
+    pieces = [("train", *plan.own_rows), ("validation", *validation)]
+    return staged_in(comm, shards, pieces, lambda: signals.raise_if_stopped("copying shards"))
 
 
 def _plan(config: Config, comm: Communicator, saved: dict[str, Any] | None, speeds: Speeds, rows: int) -> BatchPlan:
