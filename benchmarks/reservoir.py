@@ -21,6 +21,7 @@ caches.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import sysconfig
@@ -213,7 +214,8 @@ def show(table: list[Row]) -> None:
     """Print rows of the table, with its head."""
     print("| kernel | state updates a second | of peak | MB | largest difference |\n|---|---|---|---|---|")
     for name, updates, share, size_mb, difference in table:
-        cells = (name, f"{updates:,.0f}", f"{100 * share:.0f} %", f"{size_mb:.0f}", f"{difference:.1g}")
+        of_peak = "" if np.isnan(share) else f"{100 * share:.0f} %"
+        cells = (name, f"{updates:,.0f}", of_peak, f"{size_mb:.0f}", f"{difference:.1g}")
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
@@ -230,7 +232,9 @@ def measure_peers(
             leak=options.leak, workers=options.threads,
         )  # fmt: skip
         script = Path(__file__).with_name("reservoir_peers.py")
-        subprocess.run([python, script, given, answer], check=True)
+        # The peers' worker processes look for the script's own modules there.
+        environment = {**os.environ, "PYTHONPATH": str(script.parent)}
+        subprocess.run([python, script, given, answer], check=True, env=environment)
         results = dict(np.load(answer))
     table = []
     for name in ("reservoirpy", "pyrcn"):

@@ -24,13 +24,7 @@ def reservoirpy(given: dict[str, np.ndarray]) -> Found:
 
     def part(u: np.ndarray) -> tuple[np.ndarray, float]:
         before = forget_peak()
-        node = Reservoir(
-            W=recurrent,
-            Win=given["input"],
-            bias=given["bias"].reshape(-1, 1),
-            lr=float(given["leak"]),
-            equation="internal",
-        )
+        node = Reservoir(W=recurrent, Win=given["input"], bias=given["bias"], lr=float(given["leak"]))
         last = []
         for sequence in u:
             node.reset()

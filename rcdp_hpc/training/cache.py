@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.passed import StateSource
+from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.progress import Progress
@@ -72,6 +73,59 @@ def refuse_too_many(rows: int, width: int, dtype: torch.dtype, limit: int) -> No
         )
 
 
+def state_blocks(
+    reservoir: StateSource,
+    shards: ShardSet,
+    split: str,
+    start: int,
+    stop: int,
+    progress: Progress,
+    doing: str,
+    out: torch.Tensor | None = None,
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Yield the states of consecutive rows of a split, block by block; the next block is read meanwhile.
+
+    Parameters
+    ----------
+    reservoir : Reservoir
+        The fixed network; its ``batch_rows`` are a block. Training rows are given its noise.
+    shards : ShardSet
+        Where the samples are read from.
+    split : str
+        "train", "validation" or "test".
+    start, stop : int
+        Rows.
+    progress : Progress
+        Told of every block that the caller is done with.
+    doing : str
+        For the message of a stop.
+    out : torch.Tensor, shape (stop - start, width), optional
+        Where the states are written, of the reservoir's dtype.
+
+    Yields
+    ------
+    rows : slice
+        Rows of the block, counted from `start`.
+    states : torch.Tensor, shape (rows, width)
+    labels : torch.Tensor, shape (rows,), int64
+
+    Raises
+    ------
+    StoppedError
+        If a stop signal was received.
+    """
+    size = reservoir.batch_rows
+    bounds = [(low, min(low + size, stop)) for low in range(start, stop, size)]
+    blocks = ahead(shards.read(split, low, high) for low, high in bounds)
+    for (low, high), block in zip(bounds, blocks, strict=True):
+        signals.raise_if_stopped(doing)
+        rows = slice(low - start, high - start)
+        into = None if out is None else out[rows]
+        states = reservoir.drive(block.x, block.length, out=into, noisy=split == "train")
+        yield rows, states, torch.from_numpy(np.asarray(block.y, dtype=np.int64))
+        progress.advance(high - low)
+
+
 def cache_states(
     reservoir: StateSource,
     shards: ShardSet,
@@ -105,15 +159,12 @@ def cache_states(
     rows = pieces[-1][1] - pieces[0][0]
     states = torch.empty((rows, reservoir.width), dtype=dtype or reservoir.dtype, device=reservoir.device)
     labels = torch.empty(rows, dtype=torch.int64, device=reservoir.device)
-    first, size = pieces[0][0], reservoir.batch_rows
-    for start, stop in ((low, min(low + size, end)) for begin, end in pieces for low in range(begin, end, size)):
-        signals.raise_if_stopped("computing reservoir states")
-        block = shards.read(split, start, stop)
-        place = slice(start - first, stop - first)
-        if states.dtype == reservoir.dtype:
-            reservoir.drive(block.x, block.length, out=states[place], noisy=split == "train")
-        else:
-            states[place] = reservoir.drive(block.x, block.length, noisy=split == "train").to(states.dtype)
-        labels[place] = torch.from_numpy(block.y).to(torch.int64)
-        progress.advance(stop - start)
+    first, doing = pieces[0][0], "computing reservoir states"
+    for start, stop in pieces:
+        kept, known = states[start - first : stop - first], labels[start - first : stop - first]
+        out = kept if kept.dtype == reservoir.dtype else None
+        for place, found, classes in state_blocks(reservoir, shards, split, start, stop, progress, doing, out):
+            if out is None:
+                kept[place] = found.to(kept.dtype)
+            known[place] = classes
     return CachedStates(states, labels, first)

@@ -155,10 +155,16 @@ class TrainedModel:
         self, samples: NDArray[Any], labels: NDArray[Any], lengths: NDArray[Any] | None
     ) -> Iterator[tuple[torch.Tensor, NDArray[Any]]]:
         """Yield the states and labels of samples as they lie in the shards, a block of rows at a time."""
+        for rows, states in self._blocks(samples, True, lengths):
+            yield states, labels[rows]
+
+    def _blocks(
+        self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
         size = self.reservoir.batch_rows
         for start in range(0, len(samples), size):
             rows = slice(start, start + size)
-            yield self.states(samples[rows], True, None if lengths is None else lengths[rows]), labels[rows]
+            yield rows, self.states(samples[rows], scaled, None if lengths is None else lengths[rows])
 
     def probabilities(
         self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None
@@ -188,17 +194,8 @@ class TrainedModel:
         axes = slice(1, None) if lengths is None else slice(2, None)
         if samples.ndim != 1 + len(self.sample_shape) or samples.shape[axes] != (0, *self.sample_shape)[axes]:
             raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
-        size = self.reservoir.batch_rows
-        parts = [
-            self._block(
-                samples[start : start + size], scaled, None if lengths is None else lengths[start : start + size]
-            )
-            for start in range(0, len(samples), size)
-        ]
+        parts = [self.probabilities_of(states) for _, states in self._blocks(samples, scaled, lengths)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
-
-    def _block(self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None) -> NDArray[np.float32]:
-        return self.probabilities_of(self.states(samples, scaled, lengths))
 
     def states(self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None) -> torch.Tensor:
         """Return the reservoir states of a block of samples, shape (rows, width); parameters as `probabilities`."""

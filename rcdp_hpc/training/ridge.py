@@ -15,17 +15,15 @@ from torch import nn
 
 from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, best_readout, reduce_sums
-from rcdp_hpc.reservoir.stream import ahead, bound_of_sums, sum_slabs
-from rcdp_hpc.runtime import signals
+from rcdp_hpc.reservoir.stream import bound_of_sums, sum_slabs
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import read_json, write_json
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.training.cache import CachedStates
+from rcdp_hpc.training.cache import CachedStates, state_blocks
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 
 log = logging.getLogger(__name__)
@@ -219,17 +217,9 @@ def solve_readout(
     with Progress("states and sums", mine, enabled=comm.is_root and config.run.progress) as progress:
 
         def blocks(split: str, start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-            size = reservoir.batch_rows
-            bounds = [(low, min(low + size, stop)) for low in range(start, stop, size)]
-            for block in ahead(shards.read(split, low, high) for low, high in bounds):
-                if signals.stop_requested():
-                    raise StoppedError(
-                        f"stopped by {signals.received_name()} before the readout was solved: run the same command "
-                        "again to solve it from the start."
-                    )
-                states = reservoir.drive(block.x, block.length, noisy=split == "train")
-                progress.advance(len(states))
-                yield states, torch.from_numpy(np.asarray(block.y, dtype=np.int64))
+            doing = "summing reservoir states"
+            for _, states, labels in state_blocks(reservoir, shards, split, start, stop, progress, doing):
+                yield states, labels
 
         validation = agree(comm, lambda: list(blocks("validation", *validation_piece)))
         fit = fit_ridge(

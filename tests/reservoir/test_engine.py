@@ -160,7 +160,15 @@ def test_unstable_settings_and_few_nodes_are_said_once(caplog, monkeypatch):
     assert "fewer than the 6 features" in messages[1]
 
 
-def test_out_of_memory_halves_the_batch_and_says_so_once(caplog, monkeypatch, rng):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_halves_the_batch_and_says_so_once(caplog, monkeypatch, rng, error):
     monkeypatch.setattr(engine, "_said", set())
     reservoir = Reservoir(section(), 6)
     u = rng.random((8, 5, 6), dtype=np.float32)
@@ -168,7 +176,7 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(caplog, monkeypatch, rn
 
     def small(self, part, *others):
         if len(part) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         run(self, part, *others)
 
     monkeypatch.setattr(Reservoir, "_run", small)
