@@ -19,12 +19,13 @@ export PATH := $(RCDP_VENV)/bin:$(PATH)
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 export OMPI_MCA_rmaps_base_oversubscribe ?= 1
 
-.PHONY: help setup demo test lint type format clean
+.PHONY: help setup demo test test-slurm lint type format clean
 
 help:
 	@echo 'make setup   install everything into $(RCDP_VENV), without root (quick when nothing changed)'
 	@echo 'make demo    the whole pipeline on a small data set, two ranks, in runs/demo'
 	@echo 'make test    lint, types, tests, and the tests that start real MPI ranks'
+	@echo 'make test-slurm  submit every job script to a Slurm of two virtual nodes on this machine (Debian, root)'
 	@echo 'make lint    ruff'
 	@echo 'make type    mypy'
 	@echo 'make format  let ruff mend what it can'
@@ -39,8 +40,13 @@ demo: setup
 	mpirun -n 2 rcdp run digits --out runs/demo
 
 test: setup lint type
-	pytest -m 'not mpi and not horovodrun'
-	pytest -m 'mpi or horovodrun'
+	pytest -m 'not mpi and not horovodrun and not slurm'
+	pytest -m '(mpi or horovodrun) and not slurm'
+
+# Installs Debian's packages of Slurm where it may, and says what is missing where it may not.
+test-slurm: setup
+	python tests/slurm/cluster.py install
+	RCDP_SLURM=required pytest -m slurm
 
 lint:
 	ruff check .

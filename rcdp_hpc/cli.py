@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import logging
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -215,6 +216,25 @@ def _status(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _submit(options: argparse.Namespace) -> int:
+    from rcdp_hpc.cluster import submit
+
+    run = RunDirectory(options.out.absolute())
+    config = _configuration(options)
+    seeds = submit.parse_array(options.array) if options.array else 0
+    if seeds:
+        config = submit.for_seeds(config)
+    jobs = submit.plan_jobs(config, run, options.site, one_job=options.one_job, seeds=seeds, extra=options.sbatch)
+    print(submit.show(jobs, run), flush=True)
+    if options.dry_run:
+        return EXIT_DONE
+    submitted = submit.submit_jobs(jobs, config, run, options.site)
+    for one in submitted:
+        print(f"{one.stage}: job {one.job}")
+    print(submit.how_to_follow(run))
+    return EXIT_DONE
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from rcdp_hpc import doctor
 
@@ -250,11 +270,7 @@ def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     }
     for stage, meaning in meanings.items():
         parser = commands.add_parser(stage, help=meaning, description=meaning.capitalize() + ".")
-        parser.add_argument(
-            "config", nargs="?", metavar="CONFIG",
-            help=f"a TOML file or a profile ({', '.join(profile_names())}); default: the run directory's own",
-        )  # fmt: skip
-        parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run directory")
+        _add_config(parser)
         _add_set(parser)
         parser.add_argument(
             "--restart", action="store_true", help="put earlier results of this stage aside and start it over"
@@ -288,6 +304,7 @@ def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         parser = commands.add_parser(name, help=meaning)
         parser.add_argument("run", type=Path, metavar="RUN", help="the run directory")
         parser.set_defaults(command=command)
+    _add_submit(commands)
     inspect = commands.add_parser("inspect", help="the class table before and after balancing, per shard and rank")
     inspect.add_argument("run", type=Path, metavar="RUN", help="the run directory")
     inspect.add_argument("--ranks", type=int, default=0, metavar="R", help="show what each of R ranks reads, too")
@@ -300,6 +317,36 @@ def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     config.add_argument("profile", nargs="?", default="digits", help=f"{', '.join(profile_names())}, or a TOML file")
     _add_set(config)
     config.set_defaults(command=_config)
+
+
+def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from rcdp_hpc.cluster.scripts import DEFAULT_SITE
+
+    parser = commands.add_parser("submit", help="write the jobs of a configuration and hand them to Slurm")
+    _add_config(parser)
+    _add_set(parser)
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--chain", action="store_true", help="a job a stage, each after the one before it (the default)")
+    kind.add_argument("--one-job", action="store_true", help="all stages in one job")
+    kind.add_argument("--array", metavar="seeds=N", help="N seeds over the same shards, a task of a job array each")
+    site = Path(os.environ.get("RCDP_SITE", DEFAULT_SITE))
+    parser.add_argument(
+        "--site", type=Path, default=site, metavar="FILE", help=f"your site's settings; default: {site}"
+    )
+    parser.add_argument(
+        "--sbatch", action="append", default=[], metavar="OPTION",
+        help="one more option of sbatch for every job, as in --sbatch=--time=10 (may be repeated)",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="show everything, write and submit nothing")
+    parser.set_defaults(command=_submit)
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config", nargs="?", metavar="CONFIG",
+        help=f"a TOML file or a profile ({', '.join(profile_names())}); default: the run directory's own",
+    )  # fmt: skip
+    parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run directory")
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:

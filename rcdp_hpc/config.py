@@ -45,6 +45,7 @@ class RunSection(Section):
 class DataSection(Section):
     """Where the samples come from, how they are split, balanced and sharded."""
 
+    seed: int = Field(-1, ge=-1, lt=2**31, description="seed of the split and the balancing; -1 takes run.seed")
     source: Literal[
         "digits", "mnist", "npz", "npy", "cifar10", "cifar100", "csv", "parquet", "hdf5", "ts", "image_folder"
     ] = Field(
@@ -538,6 +539,11 @@ class Config(Section):
     reservoir: ReservoirSection = Field(default_factory=ReservoirSection)
     search: SearchSection = Field(default_factory=SearchSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
+
+    @property
+    def shard_seed(self) -> int:
+        """The seed that the shards are made with."""
+        return self.run.seed if self.data.seed < 0 else self.data.seed
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

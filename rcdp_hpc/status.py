@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from rcdp_hpc.cluster.queue import describe_jobs
 from rcdp_hpc.config import STAGES
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.lock import describe, holder_is_gone, read_lock
@@ -29,9 +30,13 @@ def describe_run(run: RunDirectory) -> str:
     states = {stage: run.state(stage) for stage in STAGES}
     for stage, state in states.items():
         lines.append(f"  {stage:<9} {_stage_line(state, bool(holder))}")
-    lines.append(
-        _next_line(run, {stage: str(state.get("status", "")) for stage, state in states.items()}, bool(holder))
-    )
+    jobs, alive = describe_jobs(run)
+    if jobs:
+        lines += ["jobs", *jobs]
+    for folder in sorted(run.path.glob("seed-*"), key=lambda path: (len(path.name), path.name)):
+        lines.append(f"  {folder.name}: {_seed_line(RunDirectory(folder))}")
+    statuses = {stage: str(state.get("status", "")) for stage, state in states.items()}
+    lines.append(_next_line(run, statuses, bool(holder), alive))
     return "\n".join(lines)
 
 
@@ -59,9 +64,25 @@ def _result_text(result: object) -> str:
     return ": " + ", ".join(parts) if parts else ""
 
 
-def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool) -> str:
+def _seed_line(run: RunDirectory) -> str:
+    """Return what a task of an array has done, in short."""
+    done = [stage for stage in STAGES if run.state(stage).get("status") == "done"]
+    if len(done) == len(STAGES):
+        return f"done{_result_text(run.state(STAGES[-1]).get('result'))}"
+    following = next(stage for stage in STAGES if stage not in done)
+    return f"{following} {run.state(following).get('status', 'not started')}"
+
+
+def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: bool) -> str:
     if held:
         return f"next: wait, or follow {run.log}"
+    if queued:
+        return f"next: wait for the jobs (squeue --me), or follow {run.path / 'logs'}"
+    if run.submitted.exists() and any(status != "done" for status in statuses.values()):
+        return (
+            f"next: mend what {run.path / 'logs'} tells of, then go on with: rcdp submit --out {run.path} "
+            "(with the options of before)"
+        )
     for stage, status in statuses.items():
         if status != "done":
             return (

@@ -9,11 +9,20 @@ if [ $# -lt 2 ]; then
 fi
 export CONFIG=$1 RUN=$2
 shift 2
-after=()
-for stage in prepare search train; do
-    job=$(sbatch --parsable --export=ALL --kill-on-invalid-dep=yes "${after[@]}" "$@" "slurm/$stage.sbatch")
+# shellcheck source=rcdp_hpc/cluster/site.sh
+. "${RCDP_SITE:-slurm/site.sh}"
+mkdir -p "$RUN/jobs"
+submit() {
+    local stage=$1 job
+    shift
+    job=$(sbatch --parsable --export=ALL --kill-on-invalid-dep=yes "$@" "slurm/$stage.sbatch")
     job=${job%%;*}
     echo "$stage: job $job"
-    after=("--dependency=afterok:$job")
-done
+    # `rcdp status` asks Slurm for the jobs named there.
+    printf '{"stage": "%s", "job": "%s"}\n' "$stage" "$job" >>"$RUN/jobs/submitted.jsonl"
+    after=--dependency=afterok:$job
+}
+submit prepare "${EVERY_JOB[@]}" "${PREPARE_JOB[@]}" "$@"
+submit search "${EVERY_JOB[@]}" "${SEARCH_JOB[@]}" "$@" "$after"
+submit train "${EVERY_JOB[@]}" "${TRAIN_JOB[@]}" "$@" "$after"
 echo "follow with: squeue --me; rcdp status $RUN"

@@ -113,10 +113,12 @@ def load_index(directory: Path) -> dict[str, Any]:
         where = ".".join(str(part) for part in problem["loc"])
         raise DataDamagedError(f"{path}: {where or 'content'}: {problem['msg']}. {REPAIR}") from None
     # Earlier versions had fewer settings; what they did without them are the defaults of the new ones.
-    content["settings"]["data"] = {**to_tree(Config())["data"], **content["settings"].get("data", {})}
+    content["settings"]["data"] = {**shard_settings(Config())["data"], **content["settings"].get("data", {})}
     return content
 
 
 def shard_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that shards are recorded with: the [data] section and the seed."""
-    return {"data": to_tree(config)["data"], "run": {"seed": config.run.seed}}
+    """Return the settings that shards are recorded with: the [data] section and the seed, wherever it is set."""
+    data = to_tree(config)["data"]
+    del data["seed"]
+    return {"data": data, "run": {"seed": config.shard_seed}}

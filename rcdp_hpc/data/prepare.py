@@ -52,7 +52,7 @@ def prepare_shards(
     Parameters
     ----------
     config : Config
-        Settings; of these, ``data`` and ``run.seed`` decide what the shards hold.
+        Settings; of these, ``data`` and ``run.seed`` (unless ``data.seed`` is set) decide what the shards hold.
     directory : Path
         Folder of the shards (``RUN/shards``).
     check_stop : callable
@@ -108,7 +108,7 @@ def plan_rows(
         Per class: samples of the ``source``, training samples that ``data.keep`` thinned out (``dropped``), and
         training rows ``before`` balancing.
     """
-    data, seed = config.data, config.run.seed
+    data, seed = config.data, config.shard_seed
     y = source.train.y
     indices = split_indices(y, data.validation_fraction, None if source.test else data.test_fraction, seed)
     train = indices["train"]
@@ -190,7 +190,7 @@ def _index(
             "samples": len(source.train) + (0 if source.test is None else len(source.test)),
             "sha256": source.fingerprint(),
         },
-        "seed": config.run.seed,
+        "seed": config.shard_seed,
         "settings": shard_settings(config),
         "class_table": [
             {

@@ -76,6 +76,20 @@ class RunDirectory:
         """Everything logged, as JSON lines."""
         return self.path / "log.jsonl"
 
+    @property
+    def jobs(self) -> Path:
+        """Scripts of the jobs submitted for this run, and what they read."""
+        return self.path / "jobs"
+
+    @property
+    def submitted(self) -> Path:
+        """The jobs' numbers, as JSON lines."""
+        return self.jobs / "submitted.jsonl"
+
+    def job_script(self, stage: str) -> Path:
+        """Return the job script of `stage`."""
+        return self.jobs / f"{stage}.sbatch"
+
     def state_file(self, stage: str) -> Path:
         """Return the file that tells what `stage` has done."""
         return self.path / "state" / f"{stage}.json"

@@ -1,0 +1,175 @@
+"""The text of job scripts, and sbatch's options beside it.
+
+A script holds what is the same wherever it runs. What comes from a user (paths, a site's options) is either quoted
+for the shell or an argument of sbatch, which no shell reads.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.errors import InputError
+
+Stage = Literal["prepare", "search", "train", "all", "seeds"]
+
+SHARED = Path(__file__).parent / "job.sh"
+DEFAULT_SITE = Path(__file__).parent / "site.sh"
+
+_WORK: dict[Stage, str] = {
+    "prepare": 'alone prepare "$CONFIG" --out "$RUN"',
+    "search": 'on_ranks search "$CONFIG" --out "$RUN"',
+    "train": 'on_ranks train "$CONFIG" --out "$RUN" &&\n    on_ranks evaluate --out "$RUN"',
+    "all": 'on_ranks run "$CONFIG" --out "$RUN"',
+    "seeds": 'on_ranks run "$CONFIG" --out "$RUN" --set "run.seed=$SLURM_ARRAY_TASK_ID"',
+}
+_SITE_LISTS: dict[Stage, str] = {
+    "prepare": "PREPARE_JOB",
+    "search": "SEARCH_JOB",
+    "train": "TRAIN_JOB",
+    "all": "ALL_JOB",
+    "seeds": "ALL_JOB",
+}
+# A task of the array has a run directory of its own, and reads the shards that all share.
+_SEED_DIRECTORY = """
+RUN=$RUN/seed-$SLURM_ARRAY_TASK_ID
+mkdir -p "$RUN"
+ln -sfn ../shards "$RUN/shards"
+"""
+# Prints the words of each list, ended by NUL bytes, each list behind its length.
+_READ_SITE = """
+. "$1" >/dev/null || exit
+shift
+for name in "$@"; do
+    declare -n list=$name
+    printf '%s\\0' "${#list[@]}" "${list[@]}"
+done
+"""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job asks for.
+
+    Attributes
+    ----------
+    ranks : int
+        Tasks of the job.
+    cores : int
+        Cores of each.
+    time : str
+        Time limit, as sbatch reads it.
+    """
+
+    ranks: int
+    cores: int
+    time: str
+
+    def lines(self) -> list[str]:
+        """Return sbatch's options."""
+        return [f"--ntasks={self.ranks}", f"--cpus-per-task={self.cores}", f"--time={self.time}"]
+
+
+def resources(stage: Stage, config: Config) -> Resources:
+    """Return what a stage asks for where the site's file says nothing else.
+
+    A search of N candidates a generation has no use for more than N ranks, unless several share a candidate.
+    """
+    search, training = config.search, config.training
+    cores = training.threads or 4
+    return {
+        "prepare": Resources(1, 4, "01:00:00"),
+        "search": Resources(min(16, search.population * max(1, search.group_ranks)), search.threads, "04:00:00"),
+        "train": Resources(4, cores, "04:00:00"),
+        "all": Resources(4, max(search.threads, training.threads or 2), "08:00:00"),
+        "seeds": Resources(2, max(search.threads, training.threads or 2), "08:00:00"),
+    }[stage]
+
+
+def script_text(stage: Stage, config: Config, run: Path, environment: Path) -> str:
+    """Return the text of a stage's job script.
+
+    Parameters
+    ----------
+    stage : {"prepare", "search", "train", "all", "seeds"}
+    config : Config
+    run : Path
+        The run directory, absolute; its folder ``jobs`` holds configuration, site file and shared functions.
+    environment : Path
+        The Python environment that `rcdp` is found in, where the site file names no other.
+
+    Raises
+    ------
+    InputError
+        If Slurm could not be told the run directory's name.
+    """
+    check_name(run)
+    options = [
+        f"--job-name=rcdp-{stage}",
+        "--open-mode=append",
+        "--requeue",
+        "--signal=B:USR1@120",
+        *resources(stage, config).lines(),
+    ]
+    if stage == "prepare":
+        options.insert(4, "--nodes=1")
+    lines = [
+        "#!/usr/bin/env bash",
+        "# Written by `rcdp submit`.",
+        *(f"#SBATCH {option}" for option in options),
+        "",
+        f"RUN={shlex.quote(str(run))}",
+        "CONFIG=$RUN/jobs/config.toml",
+        "RCDP_SITE=$RUN/jobs/site.sh",
+        "shared=$RUN/jobs/job.sh",
+        f"environment={shlex.quote(str(environment))}",
+        "RCDP_VENV=${RCDP_VENV:-$environment}",
+    ]
+    if stage == "seeds":
+        lines.append(_SEED_DIRECTORY.strip())
+    return "\n".join([*lines, '. "$shared"', _WORK[stage]]) + "\n"
+
+
+def check_name(run: Path) -> None:
+    """Raise an `InputError` where sbatch could not be told a path: it reads backslashes in names of logs itself."""
+    if re.search(r"[\x00-\x1f\x7f\\]", str(run)):
+        raise InputError(
+            f"{str(run)!r}: a run directory on Slurm must have no backslash, line break or other control character in "
+            "its name. Choose another --out."
+        )
+
+
+def log_pattern(run: Path, stage: Stage) -> str:
+    """Return the name of a job's log as sbatch takes it: % is doubled, the job's number is filled in."""
+    number = "%A_%a" if stage == "seeds" else "%j"
+    return f"{str(run).replace('%', '%%')}/logs/{stage}-{number}.log"
+
+
+def site_options(site: Path, stage: Stage) -> list[str]:
+    """Return the options of sbatch that a site file holds for a stage.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or is no such file.
+    """
+    if not site.is_file():
+        raise InputError(f"{site}: no such site file. Copy slurm/site.sh, or {DEFAULT_SITE}, and edit the copy.")
+    names = ["EVERY_JOB", _SITE_LISTS[stage]]
+    done = subprocess.run(
+        ["bash", "-c", _READ_SITE, "site", str(site.absolute()), *names], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise InputError(f"{site}: bash cannot read this site file: {done.stderr.strip()}")
+    words = done.stdout.split("\0")
+    options: list[str] = []
+    for _ in names:
+        count = int(words.pop(0))
+        options += words[:count]
+        del words[:count]
+    return options

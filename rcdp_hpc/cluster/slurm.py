@@ -1,0 +1,96 @@
+"""The one door to Slurm's commands; none of them goes through a shell."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rcdp_hpc.errors import InputError, StageFailedError
+
+PATIENCE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was submitted for a run directory.
+
+    Attributes
+    ----------
+    stage : str
+        What it does: a stage, "all", or "seeds".
+    job : str
+        Its number.
+    """
+
+    stage: str
+    job: str
+
+
+def sbatch(arguments: Sequence[str]) -> str:
+    """Submit a job and return its number.
+
+    Raises
+    ------
+    InputError
+        If there is no Slurm here.
+    StageFailedError
+        If Slurm refuses the job.
+    """
+    # The number stands before the cluster's name, where several clusters share a controller.
+    return _call(["sbatch", "--parsable", *arguments]).strip().partition(";")[0]
+
+
+def scancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs. Raises as `sbatch`."""
+    _call(["scancel", *jobs])
+
+
+def job_facts(job: str) -> list[dict[str, str]]:
+    """Return what Slurm says of a job, or of each task of an array; empty where it knows it no more.
+
+    Raises
+    ------
+    InputError
+        If there is no Slurm here.
+    """
+    try:
+        text = _call(["scontrol", "--oneliner", "show", "job", job])
+    except StageFailedError:
+        return []
+    return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in text.splitlines() if line.startswith("JobId=")]
+
+
+def remember(file: Path, submitted: Submitted) -> None:
+    """Note a submitted job in the run directory."""
+    with open(file, "a", encoding="utf-8") as out:
+        out.write(json.dumps({"stage": submitted.stage, "job": submitted.job}) + "\n")
+
+
+def remembered(file: Path) -> list[Submitted]:
+    """Return the jobs noted in a run directory, oldest first; lines that say nothing are passed over."""
+    if not file.exists():
+        return []
+    found = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+            found.append(Submitted(str(entry["stage"]), str(entry["job"])))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return [one for one in found if re.fullmatch(r"\d+", one.job)]
+
+
+def _call(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    except FileNotFoundError:
+        raise InputError(f"{command[0]} is not on the PATH: run this on a login node of a Slurm cluster.") from None
+    except subprocess.TimeoutExpired:
+        raise StageFailedError(f"{command[0]} did not answer within {PATIENCE_SECONDS} s: try again later.") from None
+    if done.returncode:
+        raise StageFailedError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout

@@ -1,0 +1,167 @@
+"""Submitting the jobs of a configuration: write the scripts, show them, hand them to Slurm."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rcdp_hpc.cluster.scripts import (
+    DEFAULT_SITE,
+    SHARED,
+    Stage,
+    check_name,
+    log_pattern,
+    script_text,
+    site_options,
+)
+from rcdp_hpc.cluster.slurm import Submitted, remember, sbatch, scancel
+from rcdp_hpc.config import Config, commented_toml, parse_config, to_tree
+from rcdp_hpc.errors import InputError, RcdpError
+from rcdp_hpc.runtime.files import os_errors_explained, write_text
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job to submit.
+
+    Attributes
+    ----------
+    stage : str
+    text : str
+        Its script.
+    options : list of str
+        Further options of sbatch, which win over the lines in the script.
+    """
+
+    stage: Stage
+    text: str
+    options: list[str]
+
+    def command(self, run: RunDirectory, after: str = "") -> list[str]:
+        """Return sbatch's arguments; `after` is the number of the job that must end well before."""
+        waiting = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
+        output = f"--output={log_pattern(run.path, self.stage)}"
+        return [output, *self.options, *waiting, str(run.job_script(self.stage))]
+
+
+def plan_jobs(
+    config: Config, run: RunDirectory, site: Path = DEFAULT_SITE, *, one_job: bool = False, seeds: int = 0,
+    extra: Sequence[str] = (),
+) -> list[Job]:  # fmt: skip
+    """Return the jobs of a configuration in their order, each to start when the one before it ended well.
+
+    Parameters
+    ----------
+    config : Config
+    run : RunDirectory
+        With an absolute path.
+    site : Path
+        The site file.
+    one_job : bool
+        All stages in one job, instead of a chain.
+    seeds : int
+        Where it is above 0: an array of so many seeds, each a job of its own over the same shards.
+    extra : sequence of str
+        Options of sbatch for all jobs.
+
+    Raises
+    ------
+    InputError
+        If the site file cannot be read, or the run directory's name cannot be used.
+    """
+    check_name(run.path)
+    stages: list[Stage] = ["prepare", "search", "train"]
+    if seeds:
+        stages = ["prepare", "seeds"]
+    elif one_job:
+        stages = ["all"]
+    elif not config.search.generations:
+        stages.remove("search")
+    array = {"seeds": [f"--array=1-{seeds}"]}
+    return [
+        Job(
+            stage,
+            script_text(stage, config, run.path, Path(sys.prefix)),
+            [*site_options(site, stage), *array.get(stage, []), *extra],
+        )
+        for stage in stages
+    ]
+
+
+def show(jobs: Sequence[Job], run: RunDirectory) -> str:
+    """Return the scripts and the commands that submit them, for people."""
+    parts = []
+    for number, job in enumerate(jobs):
+        after = "JOB" if number else ""
+        command = shlex.join(["sbatch", *job.command(run, after)])
+        parts.append(f"# {run.job_script(job.stage)}\n{job.text}\n{command}\n")
+    return "\n".join(parts)
+
+
+def submit_jobs(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path = DEFAULT_SITE) -> list[Submitted]:
+    """Write the jobs' files into the run directory and submit them.
+
+    Raises
+    ------
+    RcdpError
+        If a file cannot be written or Slurm refuses a job; those submitted before it are then cancelled.
+    """
+    _write(jobs, config, run, site)
+    submitted: list[Submitted] = []
+    try:
+        for job in jobs:
+            number = sbatch(job.command(run, submitted[-1].job if submitted else ""))
+            submitted.append(Submitted(job.stage, number))
+    except RcdpError:
+        if submitted:
+            scancel([one.job for one in submitted])
+        raise
+    with os_errors_explained(run.submitted):
+        for one in submitted:
+            remember(run.submitted, one)
+    return submitted
+
+
+def how_to_follow(run: RunDirectory) -> str:
+    """Return what to type to see how the jobs do."""
+    path = shlex.quote(str(run.path))
+    return f"follow with: squeue --me; rcdp status {path}; tail -F {path}/logs/*.log"
+
+
+def for_seeds(config: Config) -> Config:
+    """Return the configuration with the seed of its shards written out: the tasks' seeds do not change it."""
+    tree = to_tree(config)
+    tree["data"]["seed"] = config.shard_seed
+    return parse_config(tree, where="the configuration")
+
+
+def parse_array(text: str) -> int:
+    """Return the number of seeds in ``seeds=10``.
+
+    Raises
+    ------
+    InputError
+        If the text is nothing of the kind.
+    """
+    match = re.fullmatch(r"seeds=([1-9]\d{0,3})", text)
+    if not match:
+        raise InputError(f"--array {text}: expected seeds=N with N from 1 to 9999, as in --array seeds=10.")
+    return int(match[1])
+
+
+def _write(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path) -> None:
+    """Write what the jobs read: later changes to the user's own files do not reach a job in the queue."""
+    with os_errors_explained(run.jobs):
+        for folder in (run.jobs, run.path / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(SHARED, run.jobs / "job.sh")
+        shutil.copyfile(site, run.jobs / "site.sh")
+    write_text(run.jobs / "config.toml", commented_toml(config))
+    for job in jobs:
+        write_text(run.job_script(job.stage), job.text)

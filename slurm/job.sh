@@ -1,0 +1,1 @@
+../rcdp_hpc/cluster/job.sh

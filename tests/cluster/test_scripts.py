@@ -1,0 +1,112 @@
+"""What `rcdp submit` writes: nothing of a user's reaches a shell unquoted, and sbatch gets what the stage needs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rcdp_hpc.cluster.scripts import DEFAULT_SITE, log_pattern, script_text, site_options
+from rcdp_hpc.cluster.slurm import Submitted, remember, remembered
+from rcdp_hpc.cluster.submit import for_seeds, parse_array, plan_jobs, show
+from rcdp_hpc.config import load_config
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+DIGITS = load_config("digits")
+STAGES = ("prepare", "search", "train", "all", "seeds")
+HOSTILE = st.text(
+    st.one_of(st.sampled_from("$`\"'\\;&|<>(){}*?~#!% \n\r\t-=,"), st.characters(exclude_categories=["Cs"])), min_size=1
+).filter(lambda name: name not in (".", "..") and "/" not in name and "\0" not in name)
+
+
+def shell_sees(text: str) -> list[str]:
+    """Run a script's text up to the shared functions, and return what the shell made of its variables."""
+    head = text.partition('. "$shared"')[0]
+    code = head + 'printf "%s\\0" "$RUN" "$CONFIG" "$RCDP_SITE" "$shared" "$RCDP_VENV"'
+    done = subprocess.run(["/bin/bash", "-uc", code], capture_output=True, timeout=20, env={"PATH": "/nowhere"})
+    assert done.stderr == b""
+    return done.stdout.decode().split("\0")[:-1]
+
+
+@given(name=HOSTILE)
+@pytest.mark.parametrize("stage", ["prepare", "search", "train", "all"])
+def test_hostile_names_stay_names(stage, name):
+    run, environment = Path("/runs") / name, Path("/venvs") / name
+    if any(ord(letter) < 32 or letter in "\\\x7f" for letter in name):
+        with pytest.raises(InputError, match="control character"):
+            script_text(stage, DIGITS, run, environment)
+        return
+    text = script_text(stage, DIGITS, run, environment)
+    jobs = f"{run}/jobs"
+    expected = [str(run), f"{jobs}/config.toml", f"{jobs}/site.sh", f"{jobs}/job.sh", str(environment)]
+    assert shell_sees(text) == expected
+
+
+@given(name=HOSTILE)
+def test_lines_for_sbatch_hold_nothing_of_the_users(name):
+    run = Path("/runs") / name.translate({**dict.fromkeys(range(32)), 127: None, 92: None}) / "x"
+    for stage in STAGES:
+        mine, plain = (script_text(stage, DIGITS, path, run).split("\n") for path in (run, Path("/x")))
+        assert [line for line in mine if line.startswith("#SBATCH")] == [
+            line for line in plain if line.startswith("#SBATCH")
+        ]
+
+
+def test_a_percent_sign_in_a_name_is_no_pattern():
+    assert log_pattern(Path("/runs/50%j"), "search") == "/runs/50%%j/logs/search-%j.log"
+    assert log_pattern(Path("/runs/x"), "seeds") == "/runs/x/logs/seeds-%A_%a.log"
+
+
+def test_a_chain_waits_and_leaves_out_a_search_of_no_generations(tmp_path):
+    run = RunDirectory(tmp_path)
+    jobs = plan_jobs(DIGITS, run)
+    assert [job.stage for job in jobs] == ["prepare", "search", "train"]
+    assert "--dependency=afterok:17" in jobs[1].command(run, "17")
+    assert not any("--dependency" in word for word in jobs[0].command(run))
+    without = load_config("digits", ["search.generations=0"])
+    assert [job.stage for job in plan_jobs(without, run)] == ["prepare", "train"]
+    assert [job.stage for job in plan_jobs(DIGITS, run, one_job=True)] == ["all"]
+    assert [job.stage for job in plan_jobs(DIGITS, run, seeds=3)] == ["prepare", "seeds"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_asks_for_no_more_ranks_than_candidates():
+    assert "--ntasks=8\n" in script_text("search", DIGITS, Path("/x"), Path("/y"))
+    many = load_config("digits", ["search.population=50", "search.threads=3"])
+    assert "--ntasks=16\n#SBATCH --cpus-per-task=3\n" in script_text("search", many, Path("/x"), Path("/y"))
+
+
+def test_a_sites_options_reach_sbatch_as_they_are(tmp_path):
+    site = tmp_path / "my site.sh"
+    site.write_text("EVERY_JOB=(--account='a b' --comment='$(touch x)')\nSEARCH_JOB=(--ntasks=64)\nPREPARE_JOB=()\n")
+    assert site_options(site, "search") == ["--account=a b", "--comment=$(touch x)", "--ntasks=64"]
+    assert site_options(site, "prepare") == ["--account=a b", "--comment=$(touch x)"]
+    assert site_options(DEFAULT_SITE, "train") == []
+    text = show(plan_jobs(DIGITS, RunDirectory(tmp_path / "run"), site), RunDirectory(tmp_path / "run"))
+    assert "'--account=a b'" in text
+
+
+@pytest.mark.parametrize("text", ["", "seeds", "seeds=0", "seeds=-1", "seeds=99999", "seeds=3;x", "folds=3"])
+def test_an_array_is_a_number_of_seeds(text):
+    assert parse_array("seeds=10") == 10
+    with pytest.raises(InputError, match="seeds=N"):
+        parse_array(text)
+
+
+def test_the_shards_of_an_array_do_not_follow_its_seeds():
+    config = for_seeds(load_config("digits", ["run.seed=7"]))
+    assert config.shard_seed == 7
+    assert config.model_copy(update={"run": config.run.model_copy(update={"seed": 8})}).shard_seed == 7
+
+
+def test_jobs_are_remembered_and_nonsense_is_passed_over(tmp_path):
+    file = tmp_path / "submitted.jsonl"
+    assert remembered(file) == []
+    remember(file, Submitted("prepare", "17"))
+    with open(file, "a") as out:
+        out.write('not json\n[]\n{"stage": "x", "job": "1; rm"}\n{"stage": "half')
+    assert remembered(file) == [Submitted("prepare", "17")]

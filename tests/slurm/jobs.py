@@ -1,0 +1,109 @@
+"""Jobs as tests see them: submit, wait, look."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from launch import BIN, REPOSITORY, environment, rcdp
+from slurm.cluster import Cluster
+
+# Small enough for many jobs on a small machine; the results are tested elsewhere. Every number that a machine would
+# choose for itself is fixed, so that runs can be compared.
+QUICK = (
+    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.population=6", "search.generations=2",
+    "search.train_rows=300", "search.validation_rows=100", "training.epochs=4", "training.hidden=16",
+    "training.outputs=16", "training.threads=1", "training.patience=1000", "run.progress=false",
+)  # fmt: skip
+MINUTE = 60.0
+OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "DEADLINE"}
+
+
+class Slurm:
+    """A user's view of the cluster from a folder with the job scripts in it.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    folder : Path
+        The user's working directory.
+    """
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+        (folder / "slurm").symlink_to(REPOSITORY / "slurm")
+
+    def call(self, *command: str | Path, check: bool = True, **variables: str) -> str:
+        """Run a command as the user and return its output."""
+        extra = {"SLURM_CONF": str(self.cluster.conf), "RCDP_VENV": str(BIN.parent), **variables}
+        done = subprocess.run(
+            list(map(str, command)), cwd=self.folder, env=environment(extra), timeout=MINUTE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+    def config(self, *settings: str) -> Path:
+        """Write a quick configuration."""
+        flags = [part for setting in (*QUICK, *settings) for part in ("--set", setting)]
+        path = self.folder / "quick.toml"
+        path.write_text(self.call(*rcdp("config", "digits", *flags)))
+        return path
+
+    def sbatch(self, script: str, *options: str, config: Path | None = None, run: str = "run", **variables: str) -> str:
+        """Submit a script of slurm/ and return the job's number."""
+        names = {"RUN": run, **({"CONFIG": str(config)} if config else {}), **variables}
+        return self.call("sbatch", "--parsable", *options, f"slurm/{script}", **names).strip()
+
+    def job(self, number: str) -> dict[str, str]:
+        """Return what Slurm says of a job."""
+        text = self.call("scontrol", "-o", "show", "job", number)
+        return dict(re.findall(r"(\w+)=(\S*)", text.splitlines()[0]))
+
+    def log(self) -> str:
+        """Return all jobs' logs of the user's folder, for messages of failed tests too."""
+        paths = sorted([*self.folder.glob("*.log"), *self.folder.glob("*/logs/*.log")])
+        return "\n".join(f"== {path.relative_to(self.folder)}\n{path.read_text()}" for path in paths)
+
+    def wait_for(self, happened: Callable[[], object], what: str, seconds: float = 2 * MINUTE) -> None:
+        try:
+            self.cluster.wait_for(happened, what, seconds)
+        except RuntimeError as error:
+            raise AssertionError(f"{error}\n{self.call('squeue')}\n{self.log()}") from None
+
+    def wait(self, number: str, seconds: float = 2 * MINUTE) -> dict[str, str]:
+        """Wait until a job is over and return what Slurm says of it."""
+        self.wait_for(lambda: self.job(number)["JobState"] in OVER, f"job {number} to end", seconds)
+        return self.job(number)
+
+    def done(self, number: str, seconds: float = 2 * MINUTE) -> dict[str, str]:
+        """Wait until a job is over, and see that it ended well."""
+        job = self.wait(number, seconds)
+        assert job["JobState"] == "COMPLETED", f"{job}\n{self.log()}"
+        return job
+
+    def state(self, stage: str, run: str = "run") -> dict:
+        """Return what a run directory records of a stage, empty while there is nothing."""
+        path = self.folder / run / "state" / f"{stage}.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def lines(self, name: str, run: str = "run") -> list[dict]:
+        """Return the JSON lines of a file in a run directory."""
+        path = self.folder / run / name
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def cancel_all(self) -> None:
+        """End all jobs, and wait until they are gone."""
+        self.call("scancel", "--user", "root", check=False)
+        self.cluster.wait_for(lambda: not self.call("squeue", "-h").strip(), "cancelled jobs to go")
+
+
+def site(folder: Path, **settings: str) -> Path:
+    """Write a site file: the shipped one with variables of its own behind it."""
+    path = folder / "site.sh"
+    shipped = (REPOSITORY / "rcdp_hpc/cluster/site.sh").read_text()
+    path.write_text(shipped + "".join(f"{name}={value}\n" for name, value in settings.items()))
+    return path

@@ -1,0 +1,69 @@
+"""The job scripts on two nodes: as a chain, in one job, and as single jobs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from launch import rcdp
+
+pytestmark = pytest.mark.slurm
+ON_ONE = ("--nodes=1", "--ntasks=2", "--cpus-per-task=1", "--time=10")
+QUICKLY = [f"--sbatch={option}" for option in ON_ONE]
+
+
+def test_a_chain_over_two_nodes(slurm):
+    config = slurm.config()
+    said = slurm.call("slurm/chain.sh", config, "run", "--time=10", "--nodes=2", "--ntasks=4", "--cpus-per-task=1")
+    prepare, search, train = re.findall(r"job (\d+)", said)
+    for job in (prepare, search, train):
+        slurm.done(job)
+    assert "test accuracy" in (slurm.folder / f"rcdp-train-{train}.log").read_text()
+    assert slurm.state("prepare")["ranks"] == 1
+    assert slurm.state("search")["ranks"] == slurm.state("train")["ranks"] == 4
+    assert slurm.job(train)["NodeList"] == "c[1-2]"
+    ranks = {line["timing"]["rank"] for line in slurm.lines("search/history.jsonl")}
+    assert ranks == {0, 1, 2, 3}
+
+
+def test_an_array_of_seeds_over_shared_shards(slurm):
+    options = [f"--sbatch={option}" for option in ("--ntasks=1", "--cpus-per-task=1", "--time=10")]
+    said = slurm.call(*rcdp("submit", str(slurm.config()), "--out", "run", "--array", "seeds=3", *options))
+    prepare, array = re.findall(r"^\w+: job (\d+)", said, re.MULTILINE)
+    slurm.done(prepare)
+    tasks = [f"{array}_{seed}" for seed in (1, 2, 3)]
+    for task in tasks:
+        slurm.done(task)
+    results = [slurm.state("evaluate", f"run/seed-{seed}")["result"]["accuracy"] for seed in (1, 2, 3)]
+    assert (
+        len({str(slurm.lines("train/metrics.jsonl", f"run/seed-{seed}")[0]["train_loss"]) for seed in (1, 2, 3)}) == 3
+    )
+    status = slurm.call(*rcdp("status", "run"))
+    for seed, task in enumerate(tasks, 1):
+        assert f"job {task}: completed" in status
+        assert f"seed-{seed}: done: accuracy {results[seed - 1]:.6g}" in status
+    assert not list((slurm.folder / "run").glob("seed-*/shards/*/"))
+
+
+def test_submit_in_one_job_from_a_folder_with_a_hostile_name(slurm):
+    name = 'it\'s $(touch pwned) `touch pwned` "100%j" & ; #x'
+    said = slurm.call(*rcdp("submit", str(slurm.config()), "--out", name, "--one-job", *QUICKLY))
+    (job,) = re.findall(r"^all: job (\d+)", said, re.MULTILINE)
+    status = slurm.call(*rcdp("status", name))
+    assert f"job {job}: " in status
+    slurm.done(job)
+    assert "test accuracy" in (slurm.folder / name / f"logs/all-{job}.log").read_text()
+    assert not list(slurm.folder.rglob("pwned"))
+    assert not [path for path in slurm.folder.iterdir() if path.name not in ("slurm", "quick.toml", name)]
+
+
+def test_evaluation_again_on_a_gpu_of_its_own_and_with_mpirun(slurm):
+    """The last script of its own; each rank is shown one device, and mpirun starts the ranks."""
+    config = slurm.config()
+    slurm.done(slurm.sbatch("prepare.sbatch", "--time=10", config=config))
+    slurm.done(slurm.sbatch("search.sbatch", *ON_ONE, config=config, RCDP_LAUNCH="mpirun --bind-to none"))
+    slurm.done(slurm.sbatch("train.sbatch", *ON_ONE, "--gpus-per-task=1", config=config))
+    job = slurm.sbatch("evaluate.sbatch", "--time=10")
+    slurm.done(job)
+    assert "test accuracy" in (slurm.folder / f"rcdp-evaluate-{job}.log").read_text()
+    assert slurm.state("search")["ranks"] == slurm.state("train")["ranks"] == 2
