@@ -235,6 +235,22 @@ def _submit(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _plan(options: argparse.Namespace) -> int:
+    from rcdp_hpc.pipeline import need_torch
+
+    need_torch()
+    from rcdp_hpc.cluster.plan import plan_text
+
+    # Of a calibration's own story only warnings matter.
+    log_to_terminal(is_root=True, quiet=True)
+    run = RunDirectory(options.out.absolute()) if options.out else None
+    if options.config is None and run is None:
+        raise InputError("rcdp plan needs a CONFIG, or --out with an earlier run.")
+    config = load_config(options.config, options.set) if options.config else _configuration(options)
+    print(plan_text(config, run))
+    return EXIT_DONE
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from rcdp_hpc import doctor
 
@@ -339,14 +355,18 @@ def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show everything, write and submit nothing")
     parser.set_defaults(command=_submit)
+    plan = commands.add_parser("plan", help="time, memory and disk of each stage, and the lines for Slurm that follow")
+    _add_config(plan, out_required=False)
+    _add_set(plan)
+    plan.set_defaults(command=_plan)
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
+def _add_config(parser: argparse.ArgumentParser, out_required: bool = True) -> None:
     parser.add_argument(
         "config", nargs="?", metavar="CONFIG",
         help=f"a TOML file or a profile ({', '.join(profile_names())}); default: the run directory's own",
     )  # fmt: skip
-    parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run directory")
+    parser.add_argument("--out", required=out_required, type=Path, metavar="RUN", help="the run directory")
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:

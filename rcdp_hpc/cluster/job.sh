@@ -23,6 +23,11 @@ export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
 if [ "${launch[0]}" = srun ]; then
     # One lost rank ends the step, and a rank that stops has two minutes for the others to write their part.
     launch+=(--kill-on-bad-exit=1 --wait=120)
+    # A node that lost power keeps PMIx's socket of the step that ran there, and its like cannot start again there under
+    # the same number: a job that was requeued goes on with the steps behind those.
+    for ((lost = 0; lost < ${SLURM_RESTART_COUNT:-0}; lost++)); do
+        srun --mpi=none --nodes=1 --ntasks=1 true
+    done
 fi
 mkdir -p "$RUN/logs" "$RUN/jobs"
 
@@ -69,7 +74,7 @@ to_the_end() {
             rm -f "$began"
             go_back_to_the_queue "$stage stopped with a checkpoint"
         fi
-        if noted running "$began"; then
+        if noted running "$began" || { [ "$code" -gt 128 ] && ! noted failed "$began"; }; then
             rm -f "$began"
             after_a_loss "$stage" "$code"
         fi
@@ -116,8 +121,13 @@ after_a_loss() {
     go_back_to_the_queue "$1 was cut off"
 }
 
+# Queue the job again, which ends it here, unless somebody has cancelled it: ranks stop with a checkpoint then, too.
 go_back_to_the_queue() {
-    if [ "${SLURM_RESTART_COUNT:-0}" -ge "${RCDP_MOST_RESTARTS:-50}" ]; then
+    local state
+    state=$(scontrol --oneliner show job "$SLURM_JOB_ID" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
+    if [ "$state" != RUNNING ]; then
+        echo "$1, and the job is ${state:-unknown to Slurm} by now: it stays so"
+    elif [ "${SLURM_RESTART_COUNT:-0}" -ge "${RCDP_MOST_RESTARTS:-50}" ]; then
         echo "$1, but was requeued $SLURM_RESTART_COUNT times already: submit again to go on"
     elif scontrol requeue "$job"; then
         echo "$1: job $job goes back to the queue"

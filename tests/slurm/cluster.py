@@ -82,6 +82,7 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 Preempt
 """
 
 # Process 1 of a virtual node: when it is killed, the kernel kills everything on the node, as a power cut does.
+# What slurmd has on its disk survives, PMIx's sockets of the lost step among it.
 NODE = """
 set -eu
 folder=$1 node=$2

@@ -96,6 +96,7 @@ def test_a_node_crashes(where, slurm, undisturbed):
     slurm.wait_for(lambda: slurm.job(job)["Restarts"] == "1", "the requeue after the crash")
     slurm.cluster.start("c2")
     slurm.done(job)
+    assert "a node was lost" in slurm.log()
     assert_same(slurm.folder / "run", undisturbed)
 
 

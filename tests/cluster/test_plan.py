@@ -1,0 +1,71 @@
+"""The plan: what was measured, scaled to the work and shared out over the ranks."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+from launch import rcdp, run_ranks
+
+from rcdp_hpc.cluster.plan import MIB, Measured, StagePlan, plan_text, stage_plans
+from rcdp_hpc.cluster.scripts import Resources
+from rcdp_hpc.config import load_config
+from rcdp_hpc.pipeline import run
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+QUICK = ["reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.population=4", "search.generations=2"]
+MEASURED = Measured(10.0, 0.5, 0.001, 0.01, 1000, MIB, "a run")
+
+
+def plans(*settings: str, rows: int = 4000) -> dict[str, StagePlan]:
+    config = load_config("digits", ["search.population=20", "search.generations=7", "training.epochs=30", *settings])
+    return {plan.stage: plan for plan in stage_plans(config, MEASURED, [8, 8], rows, 10)}
+
+
+def test_work_is_divided_by_the_ranks():
+    found = plans()
+    assert found["prepare"].seconds == 10
+    # 20 candidates on 16 ranks are two rounds a generation.
+    assert found["search"].seconds == pytest.approx(7 * 2 * 0.5)
+    assert found["train"].seconds == pytest.approx((0.01 + 0.001 * 30) * 4000 / 4)
+    assert list(plans("search.generations=0")) == ["prepare", "train"]
+
+
+def test_memory_grows_with_the_states_that_a_rank_holds():
+    small, large = (plans(rows=rows)["train"].memory for rows in (4000, 8000))
+    assert large - small == 2 * 4 * 400 * 4 * 1000
+    assert plans("reservoir.nodes=4000")["search"].memory > plans()["search"].memory
+
+
+def test_the_lines_for_the_site_file_leave_room():
+    line = StagePlan("search", 3600.0, 800 * MIB, Resources(16, 2, "04:00:00")).option_line()
+    assert line == "SEARCH_JOB=(--ntasks=16 --cpus-per-task=2 --mem-per-cpu=800M --time=125)"
+
+
+def test_an_earlier_run_is_taken_where_it_is_done(tmp_path):
+    config = load_config("digits", [*QUICK, "training.epochs=2"])
+    run(config, tmp_path / "run")
+    text = plan_text(config, RunDirectory(tmp_path / "run"))
+    assert f"measured: the run in {tmp_path / 'run'}" in text
+    assert re.search(r"^1230 training rows", text, re.MULTILINE)
+
+
+def test_a_calibration_takes_part_of_the_work_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("rcdp_hpc.cluster.plan.CALIBRATION_ROWS", 600)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    text = plan_text(load_config("digits", QUICK))
+    assert "a calibration on 33% of the samples" in text
+    (rows,) = re.findall(r"^(\d+) training rows", text, re.MULTILINE)
+    assert math.isclose(int(rows), 1230, rel_tol=0.35)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_prints_lines_for_each_stage():
+    done = run_ranks(0, rcdp("plan", "digits", *(part for pair in QUICK for part in ("--set", pair))), timeout=120)
+    assert done.returncode == 0, done.stdout
+    for name in ("PREPARE_JOB=(", "SEARCH_JOB=(", "TRAIN_JOB=("):
+        assert done.stdout.count(name) == 1
+    refused = run_ranks(0, rcdp("plan"), timeout=60)
+    assert refused.returncode == 2
+    assert "needs a CONFIG" in refused.stdout
