@@ -126,7 +126,7 @@ go_back_to_the_queue() {
     local state
     state=$(scontrol --oneliner show job "$SLURM_JOB_ID" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
     if [ "$state" != RUNNING ]; then
-        echo "$1, and the job is ${state:-unknown to Slurm} by now: it stays so"
+        echo "$1; Slurm is ending the job itself (${state:-unknown})"
     elif [ "${SLURM_RESTART_COUNT:-0}" -ge "${RCDP_MOST_RESTARTS:-50}" ]; then
         echo "$1, but was requeued $SLURM_RESTART_COUNT times already: submit again to go on"
     elif scontrol requeue "$job"; then

@@ -211,10 +211,10 @@ def _prepare_bytes(config: Config) -> int:
 
 
 def _search_bytes(config: Config, shape: list[int], classes: int) -> int:
-    from rcdp_hpc.reservoir.sequence import sequence_shape
+    from rcdp_hpc.reservoir.cutting import Cut
     from rcdp_hpc.search.limits import estimated_bytes
 
-    _, features = sequence_shape(tuple(shape), config.reservoir.sequence)
+    _, features = Cut.of(config.reservoir).shape(tuple(shape))
     rows = config.search.train_rows + config.search.validation_rows
     return PROCESS_BYTES + 4 * rows * math.prod(shape) + estimated_bytes(config, features, rows, classes)
 
