@@ -25,6 +25,7 @@ def reservoirpy(given: dict[str, np.ndarray]) -> Found:
     def part(u: np.ndarray) -> tuple[np.ndarray, float]:
         before = forget_peak()
         node = Reservoir(W=recurrent, Win=given["input"], bias=given["bias"], lr=float(given["leak"]))
+        node.initialize(u[0])
         last = []
         for sequence in u:
             node.reset()
