@@ -1,0 +1,78 @@
+"""What became of jobs, in words, from answers as scontrol gives them."""
+
+from __future__ import annotations
+
+import pytest
+
+from rcdp_hpc.cluster import queue
+from rcdp_hpc.cluster.slurm import Submitted, remember
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.status import describe_run
+
+RUNNING = {"JobId": "7", "JobState": "RUNNING", "Reason": "None", "NodeList": "c[1-2]", "RunTime": "00:01:00",
+           "TimeLimit": "04:00:00", "ExitCode": "0:0", "Restarts": "2"}  # fmt: skip
+FAILED = {"JobId": "6", "JobState": "FAILED", "Reason": "NonZeroExitCode", "ExitCode": "2:0", "StdOut": "/run/x.log"}
+CANCELLED = {"JobId": "8", "JobState": "CANCELLED", "Reason": "DependencyNeverSatisfied", "ExitCode": "0:0"}
+KILLED = {"JobId": "9", "JobState": "FAILED", "Reason": "None", "ExitCode": "0:9", "StdOut": "/run/y.log"}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> RunDirectory:
+    """A run directory with a chain of jobs; Slurm's answers are in `answers`."""
+    run = RunDirectory(tmp_path)
+    run.jobs.mkdir()
+    for stage, job in (("prepare", "6"), ("search", "7"), ("train", "8")):
+        remember(run.submitted, Submitted(stage, job))
+    return run
+
+
+def answer(monkeypatch, **facts) -> None:
+    monkeypatch.setattr(queue, "job_facts", lambda job: facts.get(f"job{job}", []))
+
+
+def test_each_job_is_a_line_with_its_reason(run, monkeypatch):
+    answer(monkeypatch, job6=[FAILED], job7=[RUNNING], job8=[CANCELLED])
+    lines, alive = queue.describe_jobs(run)
+    assert alive
+    assert lines == [
+        "  prepare   job 6: failed (NonZeroExitCode), exit code 2, see /run/x.log",
+        "  search    job 7: running, on c[1-2] for 00:01:00 of 04:00:00, requeued 2 times",
+        "  train     job 8: cancelled (DependencyNeverSatisfied: the job it waited for did not end well)",
+    ]
+
+
+def test_status_waits_for_jobs_that_live_and_says_how_to_go_on_when_none_does(run, monkeypatch):
+    answer(monkeypatch, job7=[RUNNING])
+    assert "next: wait for the jobs" in describe_run(run)
+    answer(monkeypatch, job6=[KILLED])
+    text = describe_run(run)
+    assert "ended by signal 9" in text
+    assert "has forgotten it" in text
+    assert f"rcdp submit --out {run.path}" in text
+
+
+def test_only_the_last_job_of_a_stage_counts(run, monkeypatch):
+    remember(run.submitted, Submitted("prepare", "12"))
+    answer(monkeypatch, job6=[FAILED], job12=[{**RUNNING, "JobId": "12"}])
+    lines, _ = queue.describe_jobs(run)
+    assert lines[0].startswith("  prepare   job 12: running")
+    assert not any("job 6" in line for line in lines)
+
+
+def test_a_long_array_is_cut_short(run, monkeypatch):
+    tasks = [{**RUNNING, "ArrayJobId": "7", "ArrayTaskId": str(number)} for number in range(1, 31)]
+    answer(monkeypatch, job7=tasks)
+    lines, _ = queue.describe_jobs(run)
+    assert sum("job 7_" in line for line in lines) == 20
+    assert "  search    and 10 more tasks" in lines
+
+
+def test_without_slurm_the_run_directory_still_tells(run, monkeypatch):
+    def gone(job: str) -> list[dict[str, str]]:
+        raise InputError("scontrol is not on the PATH")
+
+    monkeypatch.setattr(queue, "job_facts", gone)
+    text = describe_run(run)
+    assert "Slurm cannot be asked for them: scontrol is not on the PATH" in text
+    assert "prepare   not started" in text
