@@ -33,8 +33,11 @@ def describe_run(run: RunDirectory) -> str:
     jobs, alive = describe_jobs(run)
     if jobs:
         lines += ["jobs", *jobs]
-    for folder in sorted(run.path.glob("seed-*"), key=lambda path: (len(path.name), path.name)):
-        lines.append(f"  {folder.name}: {_seed_line(RunDirectory(folder))}")
+    seeds = sorted(run.path.glob("seed-*"), key=lambda path: (len(path.name), path.name))
+    lines += [f"  {folder.name}: {_seed_line(RunDirectory(folder))}" for folder in seeds]
+    if seeds and not alive and all(RunDirectory(folder).state("evaluate").get("status") == "done" for folder in seeds):
+        lines.append(f"next: compare {run.path}/seed-*/report/summary.json")
+        return "\n".join(lines)
     statuses = {stage: str(state.get("status", "")) for stage, state in states.items()}
     lines.append(_next_line(run, statuses, bool(holder), alive))
     return "\n".join(lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rcdp_hpc.cluster.slurm import Submitted, job_facts, remembered
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -28,7 +30,7 @@ def describe_jobs(run: RunDirectory) -> tuple[list[str], bool]:
     alive = False
     for submitted in _latest(remembered(run.submitted)):
         try:
-            facts = job_facts(submitted.job)
+            facts = sorted(job_facts(submitted.job), key=_task_number)
         except RcdpError as error:
             return [f"  jobs were submitted, but Slurm cannot be asked for them: {error}"], False
         if not facts:
@@ -43,6 +45,12 @@ def describe_jobs(run: RunDirectory) -> tuple[list[str], bool]:
 def _latest(submitted: list[Submitted]) -> list[Submitted]:
     """Return the last job of each stage."""
     return list({one.stage: one for one in submitted}.values())
+
+
+def _task_number(task: dict[str, str]) -> int:
+    """Return a task's place in its array; those that still wait are one entry, such as 4-9, and come by the first."""
+    numbers = re.findall(r"\d+", task.get("ArrayTaskId", ""))
+    return int(numbers[0]) if numbers else 0
 
 
 def _in_words(task: dict[str, str]) -> str:

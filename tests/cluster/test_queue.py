@@ -61,10 +61,11 @@ def test_only_the_last_job_of_a_stage_counts(run, monkeypatch):
 
 
 def test_a_long_array_is_cut_short(run, monkeypatch):
-    tasks = [{**RUNNING, "ArrayJobId": "7", "ArrayTaskId": str(number)} for number in range(1, 31)]
+    tasks = [{**RUNNING, "ArrayJobId": "7", "ArrayTaskId": str(number)} for number in range(30, 0, -1)]
     answer(monkeypatch, job7=tasks)
     lines, _ = queue.describe_jobs(run)
     assert sum("job 7_" in line for line in lines) == 20
+    assert "job 7_1: " in next(line for line in lines if "search" in line)
     assert "  search    and 10 more tasks" in lines
 
 
@@ -76,3 +77,21 @@ def test_without_slurm_the_run_directory_still_tells(run, monkeypatch):
     text = describe_run(run)
     assert "Slurm cannot be asked for them: scontrol is not on the PATH" in text
     assert "prepare   not started" in text
+
+
+def test_an_array_that_is_done_is_told_by_seed(run, monkeypatch):
+    answer(monkeypatch)
+    for seed in (1, 2, 10):
+        for stage in ("prepare", "search", "train", "evaluate"):
+            RunDirectory(run.path / f"seed-{seed}").state_file(stage).parent.mkdir(parents=True, exist_ok=True)
+            RunDirectory(run.path / f"seed-{seed}").note(stage, "done", result={"accuracy": seed / 100})
+    told = describe_run(run).splitlines()
+    assert [line for line in told if "seed-" in line] == [
+        "  seed-1: done: accuracy 0.01",
+        "  seed-2: done: accuracy 0.02",
+        "  seed-10: done: accuracy 0.1",
+        f"next: compare {run.path}/seed-*/report/summary.json",
+    ]
+    RunDirectory(run.path / "seed-2").note("search", "failed", reason="out of luck")
+    RunDirectory(run.path / "seed-2").state_file("evaluate").unlink()
+    assert "  seed-2: search failed" in describe_run(run)

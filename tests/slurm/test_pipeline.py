@@ -41,7 +41,8 @@ def test_an_array_of_seeds_over_shared_shards(slurm):
     status = slurm.call(*rcdp("status", "run"))
     for seed, task in enumerate(tasks, 1):
         assert f"job {task}: completed" in status
-        assert f"seed-{seed}: done: accuracy {results[seed - 1]:.6g}" in status
+        assert re.search(rf"seed-{seed}: done: .*accuracy {results[seed - 1]:.6g}", status), status
+    assert "seed-*/report/summary.json" in status.splitlines()[-1]
     assert not list((slurm.folder / "run").glob("seed-*/shards/*/"))
 
 
