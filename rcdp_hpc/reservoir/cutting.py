@@ -29,13 +29,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.logs import warn_once
 
 log = logging.getLogger(__name__)
 
 Order = Literal["rows", "columns", "both", "patches", "windows", "channels", "pixels"]
 Grid = tuple[int, int, int]
 ArrayT = TypeVar("ArrayT", bound=Any)
-_said: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Cut:
                     f"{settings} {left}: take a stride of {' or '.join(fitting)}, another size, or "
                     "reservoir.piece_edge = 'drop' to leave them out"
                 )
-            _say_once(f"{settings} {what}", f"{settings} {left} (reservoir.piece_edge = 'drop')")
+            warn_once(log, f"{settings} {what}", f"{settings} {left} (reservoir.piece_edge = 'drop')")
         return (length - size) // stride + 1
 
 
@@ -229,9 +229,3 @@ def _join(first: ArrayT, second: ArrayT) -> ArrayT:
     import torch
 
     return torch.cat((first, second), dim=-1)  # type: ignore[return-value]
-
-
-def _say_once(kind: str, message: str) -> None:
-    if kind not in _said:
-        _said.add(kind)
-        log.warning("%s", message)

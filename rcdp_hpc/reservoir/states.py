@@ -25,6 +25,7 @@ from rcdp_hpc.reservoir.files import read_matrices
 from rcdp_hpc.reservoir.noise import SampleNoise
 from rcdp_hpc.reservoir.reductions import KeptShape, Reduction, check_length, values_per_neuron
 from rcdp_hpc.reservoir.scans import Scan, kept_steps, scans_of
+from rcdp_hpc.runtime.logs import warn_once
 
 __all__ = ["KERNELS", "Kernel", "Reservoir", "kept_steps"]
 
@@ -34,7 +35,6 @@ Kernel = Literal["dense-fp32", "dense-bf16", "dense-fp16", "fused-bf16", "sparse
 ROWS_UNLESS_SET = 512
 # Above this radius a leak of 1 no longer forgets its past.
 FAR_ABOVE_ONE = 1.5
-_said: set[str] = set()
 
 
 class Reservoir:
@@ -140,14 +140,18 @@ class Reservoir:
         """Say, once per process, what is allowed and seldom meant."""
         settings = self.settings
         if settings.scaling == "spectral_radius" and settings.leak == 1 and settings.spectral_radius > FAR_ABOVE_ONE:
-            _say_once(
+            warn_once(
+                log,
+                "unstable",
                 f"reservoir.spectral_radius = {settings.spectral_radius:g} with leak 1 is far above 1: such a "
-                "reservoir is unstable, and its states depend on rounding; lower one of the two unless that is meant"
+                "reservoir is unstable, and its states depend on rounding; lower one of the two unless that is meant",
             )
         if self.nodes < self.features:
-            _say_once(
+            warn_once(
+                log,
+                "few nodes",
                 f"reservoir.nodes = {self.nodes} is fewer than the {self.features} features of a step: "
-                "the states cannot hold what the input does; raise it unless that is meant"
+                "the states cannot hold what the input does; raise it unless that is meant",
             )
 
     @torch.no_grad()
@@ -240,10 +244,11 @@ class Reservoir:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         half = len(u) // 2
-        _say_once(
+        warn_once(
+            log,
+            "memory",
             f"{self.device}: no memory for the states of {len(u)} samples at once, so {half} are taken; "
             "lower reservoir.batch_rows to have it so from the start",
-            kind="memory",
         )
         for rows in (slice(0, half), slice(half, len(u))):
             self._fill(u[rows], out[rows], None if lengths is None else lengths[rows], noisy)
@@ -401,9 +406,3 @@ def _all_finite(values: Tensor) -> bool:
 def _out_of_memory(error: BaseException) -> bool:
     """Tell whether torch could not allocate, which it reports as a plain RuntimeError on a CPU."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
-
-
-def _say_once(message: str, kind: str = "") -> None:
-    if (kind or message) not in _said:
-        _said.add(kind or message)
-        log.warning("%s", message)

@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 PACKAGE = "rcdp_hpc"
+_said: set[tuple[str, str]] = set()
 
 
 class _TerminalHandler(logging.Handler):
@@ -35,6 +36,22 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         return json.dumps(entry)
+
+
+def warn_once(logger: logging.Logger, kind: str, message: str) -> None:
+    """Log a warning, unless this process has logged one of the same kind: a search builds thousands of reservoirs.
+
+    Parameters
+    ----------
+    logger : logging.Logger
+        The caller's.
+    kind : str
+        What the warning is about, without the numbers in it.
+    message : str
+    """
+    if (logger.name, kind) not in _said:
+        _said.add((logger.name, kind))
+        logger.warning("%s", message)
 
 
 def log_to_terminal(is_root: bool, quiet: bool = False) -> None:

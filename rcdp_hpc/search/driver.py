@@ -128,7 +128,10 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     if config.search.evaluation != "function":
         agree(comm, lambda: check_samples(config.reservoir, shards.sample_shape, shards.shortest))
     shards = without_damaged(
-        *(comm, shards, {}, config.data.on_damage == "replace"),
+        comm,
+        shards,
+        {},
+        search=config.data.on_damage == "replace",
         own_rows=lambda rows: slab_bounds(min(config.search.train_rows, rows), comm.rank, comm.size),
         check_stop=lambda: signals.raise_if_stopped("checking the shards"),
     )

@@ -150,7 +150,10 @@ def _sound_shards(
     """
     known = {} if saved is None else json.loads(saved.get("replaced", "{}"))
     view = without_damaged(
-        *(comm, shards, known, config.data.on_damage == "replace"),
+        comm,
+        shards,
+        known,
+        search=config.data.on_damage == "replace",
         own_rows=lambda rows: plan_for(rows).own_rows,
         check_stop=lambda: signals.raise_if_stopped("checking the shards"),
     )

@@ -150,9 +150,9 @@ def test_bad_rows_are_counted_from_the_start_of_the_samples(rng):
 
 
 def test_unstable_settings_and_few_nodes_are_said_once(caplog, monkeypatch):
-    monkeypatch.setattr(engine, "_said", set())
-    for _ in range(2):
-        Reservoir(section(spectral_radius=3.0), 6)
+    monkeypatch.setattr("rcdp_hpc.runtime.logs._said", set())
+    for radius in (3.0, 4.0):
+        Reservoir(section(spectral_radius=radius), 6)
         Reservoir(section(nodes=5, density=1), 6)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
@@ -169,7 +169,7 @@ def test_unstable_settings_and_few_nodes_are_said_once(caplog, monkeypatch):
     ],
 )
 def test_out_of_memory_halves_the_batch_and_says_so_once(caplog, monkeypatch, rng, error):
-    monkeypatch.setattr(engine, "_said", set())
+    monkeypatch.setattr("rcdp_hpc.runtime.logs._said", set())
     reservoir = Reservoir(section(), 6)
     u = rng.random((8, 5, 6), dtype=np.float32)
     whole, run = reservoir.states(u), Reservoir._run
