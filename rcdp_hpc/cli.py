@@ -181,8 +181,9 @@ def _inspect(options: argparse.Namespace) -> int:
     from rcdp_hpc.data.index import load_index
     from rcdp_hpc.data.inspect import describe_shards
 
-    folder = RunDirectory(options.run).shards
-    print(describe_shards(folder, options.ranks))
+    run = RunDirectory(options.run)
+    folder = run.shards
+    print(describe_shards(folder, options.ranks, run.train / "class_counts.jsonl"))
     if options.picture is not None:
         try:
             from rcdp_hpc.evaluation.pictures import draw_class_counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import slab_bounds
+from rcdp_hpc.errors import DataDamagedError
 
 MOST_CLASSES = 20
 MOST_COLUMNS = 12
@@ -54,7 +56,30 @@ def spread(counts: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
-def describe_shards(directory: Path, ranks: int = 0) -> str:
+def counts_of_training(path: Path) -> NDArray[np.int64] | None:
+    """Return the rows of each class that each rank took steps with in the last epoch, shape (ranks, classes).
+
+    Parameters
+    ----------
+    path : Path
+        ``RUN/train/class_counts.jsonl``; None is returned where it is missing or has no epoch yet.
+
+    Raises
+    ------
+    DataDamagedError
+        If it is not what training writes.
+    """
+    if not path.exists():
+        return None
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        full = [line["counts"] for line in lines if "same_as" not in line]
+        return np.array(full[-1], np.int64) if full else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataDamagedError(f"{path}: not the class counts that training writes ({error}).") from None
+
+
+def describe_shards(directory: Path, ranks: int = 0, watched: Path | None = None) -> str:
     """Return the class table, the rows of each class per shard and per rank, and their spread, as text.
 
     Parameters
@@ -63,6 +88,8 @@ def describe_shards(directory: Path, ranks: int = 0) -> str:
         Folder of the shards (``RUN/shards``).
     ranks : int
         Ranks that the training part is read by; 0 leaves them out.
+    watched : Path, optional
+        ``RUN/train/class_counts.jsonl``: what the ranks of the last epoch of a training saw.
 
     Raises
     ------
@@ -84,6 +111,9 @@ def describe_shards(directory: Path, ranks: int = 0) -> str:
     ]
     if ranks:
         lines += ["", *_places("rank", shards.classes, counts_of_ranks(shards, "train", ranks))]
+    seen = None if watched is None else counts_of_training(watched)
+    if seen is not None:
+        lines += ["", "what the ranks saw in the last epoch of training:", *_places("rank", shards.classes, seen)]
     shards.close()
     return "\n".join(lines)
 
@@ -91,7 +121,9 @@ def describe_shards(directory: Path, ranks: int = 0) -> str:
 def _class_table(index: dict[str, Any]) -> list[str]:
     table = index["class_table"]
     width = max(5, *(len(entry["class"]) for entry in table[:MOST_CLASSES]))
-    names = ("source", "dropped", "before", "after", "synthetic", "validation", "test")
+    names = ["source", "dropped", "before", "after", "synthetic", "validation", "test"]
+    if "reserve" in table[0]:
+        names.append("reserve")
     made = index["splits"]["train"]["synthetic_counts"]
     lines = [f"{'class':<{width}}" + "".join(f"  {name:>10}" for name in names)]
     for label, entry in enumerate(table[:MOST_CLASSES]):

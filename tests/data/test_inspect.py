@@ -6,10 +6,11 @@ import pytest
 from data.conftest import make_config
 
 from rcdp_hpc.cli import main
-from rcdp_hpc.data.inspect import counts_of_ranks, counts_of_shards, describe_shards, spread
+from rcdp_hpc.data.inspect import counts_of_ranks, counts_of_shards, counts_of_training, describe_shards, spread
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.verify import verify_shards
+from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.comm import SingleProcess
 
 
@@ -45,6 +46,26 @@ def test_the_command(tmp_path, npz_file, capsys):
     assert "rows over the ranks" in capsys.readouterr().out
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert main(["inspect", str(tmp_path / "nowhere")]) == 2
+
+
+def test_the_reserve_and_what_ranks_saw_are_told(tmp_path, npz_file):
+    prepare_shards(make_config(npz_file, shards=2, reserve=0.5), tmp_path / "shards")
+    seen = tmp_path / "class_counts.jsonl"
+    assert counts_of_training(seen) is None
+    seen.write_text(
+        '{"epoch": 0, "counts": [[1, 1, 1], [1, 1, 1]]}\n'
+        '{"epoch": 1, "counts": [[20, 10, 10], [10, 10, 10]]}\n{"epoch": 2, "same_as": 1}\n'
+    )
+    np.testing.assert_array_equal(counts_of_training(seen), [[20, 10, 10], [10, 10, 10]])
+    text = describe_shards(tmp_path / "shards", watched=seen)
+    assert re.search(r"^class .* test +reserve$", text, re.MULTILINE)
+    assert "in the last epoch of training" in text
+    assert "rows over the ranks: mean 35.0, variance 25, standard deviation 5, largest over mean 1.1429" in text
+    assert "most uneven class over the ranks: 0, mean 15.0, variance 25" in text
+    for damage in ("not json\n", '{"epoch": 0}\n', "3\n"):
+        seen.write_text(damage)
+        with pytest.raises(DataDamagedError, match="not the class counts"):
+            counts_of_training(seen)
 
 
 class Meeting(SingleProcess):
