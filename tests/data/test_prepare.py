@@ -8,6 +8,7 @@ import pytest
 from data.conftest import make_config, uneven_data, write_idx
 from threadpoolctl import threadpool_limits
 
+from rcdp_hpc.config import load_config
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import SPLITS, slab_bounds
@@ -252,3 +253,15 @@ def test_every_count_in_the_log_is_per_class(tmp_path, npz_file, caplog):
     assert ["class", "samples", "training", "balanced", "validation", "test"] in lines
     assert ["0", "60", "43", "43", "5", "12"] in lines
     assert ["2", "12", "9", "43", "1", "2"] in lines
+
+
+def test_a_seed_of_the_data_alone_makes_shards_that_other_seeds_of_the_run_share(tmp_path):
+    first = prepare_shards(load_config("digits", ["run.seed=5"]), tmp_path / "a")
+    second = prepare_shards(load_config("digits", ["run.seed=9", "data.seed=5"]), tmp_path / "b")
+    assert first["settings"] == second["settings"]
+    for split in first["splits"]:
+        assert first["splits"][split]["shards"] == second["splits"][split]["shards"]
+    # Another seed of the run finds them as its own; another seed of the data does not.
+    assert prepare_shards(load_config("digits", ["run.seed=7", "data.seed=5"]), tmp_path / "a") == first
+    with pytest.raises(InputError, match=r"run\.seed"):
+        prepare_shards(load_config("digits", ["run.seed=7"]), tmp_path / "a")
