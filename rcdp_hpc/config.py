@@ -422,6 +422,44 @@ class SearchSection(Section):
     space: SpaceSection = Field(default_factory=SpaceSection, description="bounds of each searched value")
 
 
+class ExtractorSection(Section):
+    """What turns a sample into the sequence that drives the reservoir (eq. 8)."""
+
+    kind: Literal["none", "convolution"] = Field(
+        "none",
+        description="none: the sample as reservoir.sequence cuts it; convolution: trained, its map is the sequence",
+    )
+    channels: list[int] = Field(
+        default_factory=lambda: [64, 128, 256],
+        min_length=1,
+        max_length=10,
+        description="channels after each stage, each of which halves height and width (convolution)",
+    )
+    residual: bool = Field(True, description="a residual block in each stage (convolution)")
+    sequence: Literal["rows", "positions"] = Field(
+        "rows", description="what a step of the reservoir is: a row of the map, or one of its positions (convolution)"
+    )
+
+    @property
+    def trained(self) -> bool:
+        """Whether the extractor is trained, so that states change from step to step and are not kept."""
+        return self.kind == "convolution"
+
+
+class AugmentSection(Section):
+    """Random changes of the training images, where the extractor is trained."""
+
+    crop: int = Field(0, ge=0, le=1000, description="images are shifted by up to so many pixels, each way")
+    flip: bool = Field(False, description="half of the images are mirrored from left to right")
+    cutout: int = Field(0, ge=0, le=1000, description="side in pixels of a square that is cut out of each image")
+    test_flips: bool = Field(False, description="predictions are averaged over an image and its mirror image")
+
+    @property
+    def changes(self) -> bool:
+        """Whether training images are changed at all."""
+        return bool(self.crop or self.flip or self.cutout)
+
+
 class TrainingSection(Section):
     """The data-parallel training of the readout (eq. 10 to 12)."""
 
@@ -529,6 +567,9 @@ class TrainingSection(Section):
     threads: int = Field(
         0, ge=0, le=1024, description="threads per rank; 0 takes the cores the rank may use, and is recorded"
     )
+    # Sections come last: in TOML, a key behind one would be taken for a part of it.
+    extractor: ExtractorSection = Field(default_factory=ExtractorSection, description="what reads the samples (eq. 8)")
+    augment: AugmentSection = Field(default_factory=AugmentSection, description="random changes of training images")
 
 
 class Config(Section):
@@ -557,11 +598,36 @@ class Config(Section):
         if self.training.warm_start and not self.training.baseline:
             raise ValueError("training.warm_start needs training.baseline = true")
         self._check_readout()
+        self._check_extractor()
         if self.training.warmup_epochs and self.training.warmup_steps:
             raise ValueError("training.warmup_epochs and training.warmup_steps: set one of them")
         if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":
             raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
         return self
+
+    def _check_extractor(self) -> None:
+        training, reservoir = self.training, self.reservoir
+        augment, kind = training.augment, training.extractor.kind
+        if (augment.changes or augment.test_flips) and not training.extractor.trained:
+            raise ValueError(
+                "[training.augment] changes images before a trained extractor: set training.extractor.kind"
+            )
+        if min(training.extractor.channels) < 1:
+            raise ValueError(f"training.extractor.channels = {training.extractor.channels}: each must be above 0")
+        if not training.extractor.trained:
+            return
+        if self.search.generations:
+            raise ValueError(
+                f"training.extractor.kind = {kind!r} drives the reservoir by what it learns, which the search does not "
+                "know: set search.generations = 0"
+            )
+        if training.readout == "ridge":
+            raise ValueError(f"training.extractor.kind = {kind!r} is trained and needs a readout that is: not 'ridge'")
+        if reservoir.matrices or any(scan not in ("forward", "backward") for scan in reservoir.scans):
+            raise ValueError(
+                f"training.extractor.kind = {kind!r} makes the sequences: leave out reservoir.matrices, and rows and "
+                "columns of reservoir.scans"
+            )
 
     def _check_readout(self) -> None:
         training, reservoir = self.training, self.reservoir

@@ -92,6 +92,8 @@ class DifferentiableReservoir(nn.Module):
 
     def _reduced(self, states: Tensor, lengths: list[int]) -> Tensor:
         """Return the values kept of each sequence, shape (batch, values · nodes)."""
+        if self.settings.reduction != "states" and len(set(lengths)) <= 1:
+            return self._reduced_alike(states, lengths[0] if lengths else states.shape[1])
         if self.settings.reduction == "all":
             kept = self.reservoir.values
             whole = states.new_zeros(len(states), kept, states.shape[2])
@@ -100,6 +102,8 @@ class DifferentiableReservoir(nn.Module):
             return whole.flatten(1)
         if self.settings.reduction == "states":
             places = torch.tensor([steps_of(self.settings, length) for length in lengths], device=states.device)
+            # A rank may hold no row of a batch.
+            places = places.long().view(len(states), self.reservoir.values)
             return states.gather(1, places[..., None].expand(-1, -1, states.shape[2])).flatten(1)
         rows = []
         for sequence, length in zip(states, lengths, strict=True):
@@ -109,6 +113,16 @@ class DifferentiableReservoir(nn.Module):
             if self.settings.reduction == "mean_std":
                 rows.append((counted - mean).square().mean(0).sqrt())
         return torch.stack(rows).reshape(len(lengths), -1)
+
+    def _reduced_alike(self, states: Tensor, length: int) -> Tensor:
+        """As `_reduced`, for sequences of one length, be there any or none."""
+        if self.settings.reduction == "all":
+            return nn.functional.pad(states[:, :length], (0, 0, self.reservoir.values - length, 0)).flatten(1)
+        counted = states[:, self.settings.warm_up : length]
+        mean = counted.mean(1)
+        if self.settings.reduction == "mean":
+            return mean
+        return torch.cat([mean, (counted - mean[:, None]).square().mean(1).sqrt()], dim=1)
 
 
 def _windowed(scan: Scan, u: Tensor) -> Tensor:

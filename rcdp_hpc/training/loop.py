@@ -20,6 +20,7 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.losses import Objective
+from rcdp_hpc.training.networks.assembly import EndToEnd
 from rcdp_hpc.training.networks.base import Readout
 from rcdp_hpc.training.optimizers import make_optimizer
 from rcdp_hpc.training.parallel import Alone
@@ -44,7 +45,7 @@ class Trainer:
         Seed of the initial weights, the shuffles and the dropout.
     classes : int
         Number of classes.
-    network : Readout
+    network : Readout or EndToEnd
         With its initial weights, on the device of the states.
     train, validation : CachedStates
         This rank's rows of both splits.
@@ -63,7 +64,7 @@ class Trainer:
         settings: TrainingSection,
         seed: int,
         classes: int,
-        network: Readout,
+        network: Readout | EndToEnd,
         train: CachedStates,
         validation: CachedStates,
         plan: BatchPlan,

@@ -16,10 +16,9 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.files import arrays_of, matrices_of, read_matrices
-from rcdp_hpc.reservoir.passed import make_reservoir
 from rcdp_hpc.reservoir.scans import scans_of
 from rcdp_hpc.training import checkpoint
-from rcdp_hpc.training.networks.registry import build_readout
+from rcdp_hpc.training.networks.assembly import EndToEnd, build_network, make_source
 from rcdp_hpc.training.ridge import RidgeNetwork
 
 
@@ -61,11 +60,11 @@ class TrainedModel:
         self.shards = shards
         self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
         self.device = device or torch.device("cpu")
-        self.reservoir = make_reservoir(reservoir, sample_shape, self.device, matrices)
+        self.reservoir = make_source(reservoir, training, sample_shape, self.device, matrices)
         self.network: torch.nn.Module = (
             RidgeNetwork(self.reservoir.width, len(classes))
             if training.readout == "ridge"
-            else build_readout(training, self.reservoir.kept, len(classes), seed=0)
+            else build_network(reservoir, training, sample_shape, self.reservoir, len(classes), seed=0)
         ).to(self.device)
         self.network.load_state_dict(weights)
         self.network.eval()
@@ -207,6 +206,8 @@ class TrainedModel:
     def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:
         """Return class probabilities of states that `states` gave, shape (rows, classes)."""
         with torch.no_grad():
+            if isinstance(self.network, EndToEnd):
+                return np.asarray(self.network.probabilities(states.float()).cpu().numpy())
             scores = self.network(states.float())
             return np.asarray(torch.softmax(scores, 1).cpu().numpy())
 

@@ -23,7 +23,7 @@ from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.refill import RefilledShards, record, replaced_in, tell_replaced, without_damaged
 from rcdp_hpc.data.stage_in import staged_in
 from rcdp_hpc.errors import InputError, StoppedError
-from rcdp_hpc.reservoir.passed import StateSource, make_reservoir
+from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.reservoir.reductions import check_samples
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
@@ -40,8 +40,8 @@ from rcdp_hpc.training.cache import CachedStates, cache_dtype, cache_states, ref
 from rcdp_hpc.training.counts import ClassWatch
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.model import TrainedModel
+from rcdp_hpc.training.networks.assembly import build_network, make_source
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
-from rcdp_hpc.training.networks.registry import build_readout
 from rcdp_hpc.training.parallel import Alone, parallel_for
 from rcdp_hpc.training.report import EpochReport
 from rcdp_hpc.training.ridge import baseline_of, solve_readout, warm_start
@@ -259,15 +259,25 @@ def _prepare_trainer(
 
         train_states, validation_states = agree(comm, both)
     seconds = time.perf_counter() - started
-    log.info("states of %d rows per rank computed once and cached in %.1f s (%s)", mine, seconds, reservoir.kernel)
+    if settings.extractor.trained:
+        log.info("%d samples per rank read in %.1f s", mine, seconds)
+    else:
+        log.info("states of %d rows per rank computed once and cached in %.1f s (%s)", mine, seconds, reservoir.kernel)
     classes = len(shards.classes)
-    network = build_readout(settings, reservoir.kept, classes, config.run.seed, parallel).to(reservoir.device)
+    network = agree(
+        comm,
+        lambda: build_network(
+            config.reservoir, settings, shards.sample_shape, reservoir, classes, config.run.seed, parallel
+        ),
+    )
     trainer = Trainer(
         settings, config.run.seed, classes, network, train_states, validation_states, plan,
         shards.rows("validation"), comm, parallel,
     )  # fmt: skip
     known = agree(comm, lambda: (run.train / "ridge.pt").exists() and (run.train / "last.pt").exists())
-    if settings.baseline and reservoir.width > BASELINE_WIDTH:
+    if settings.baseline and settings.extractor.trained:
+        log.info("no ridge baseline: states change while the extractor is trained")
+    elif settings.baseline and reservoir.width > BASELINE_WIDTH:
         log.info("no ridge baseline: %d values a sample are too many to solve for", reservoir.width)
     elif settings.baseline and not all(comm.allgather(known)):
         states = (train_states, validation_states)
@@ -279,9 +289,15 @@ def _prepare_trainer(
 
 def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
     # The test rows too: a sequence too short for what is kept would end a long training in its evaluation.
-    if config.reservoir.kind == "random":
+    if config.training.extractor.trained:
+        if shards.shortest is not None:
+            raise InputError(
+                f"training.extractor.kind = {config.training.extractor.kind!r} reads samples of one length, and these "
+                "have lengths of their own: set it to 'none'"
+            )
+    elif config.reservoir.kind == "random":
         check_samples(config.reservoir, shards.sample_shape, shards.shortest)
-    return make_reservoir(config.reservoir, shards.sample_shape, device())
+    return make_source(config.reservoir, config.training, shards.sample_shape, device())
 
 
 def _cache_limit(config: Config, comm: Communicator) -> int:

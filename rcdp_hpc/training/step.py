@@ -11,6 +11,7 @@ from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.gradients import add_penalties, clip
 from rcdp_hpc.training.losses import Objective
+from rcdp_hpc.training.networks.assembly import EndToEnd
 from rcdp_hpc.training.networks.base import Readout
 from rcdp_hpc.training.networks.draw import DropoutDraw
 from rcdp_hpc.training.parallel import Alone
@@ -41,7 +42,7 @@ class Stepper:
     settings : TrainingSection
         Penalties, clipping, dropout.
     seed : int
-        Seed of the dropout.
+        Seed of the dropout, and of the changes of images.
     network, optimizer, objective
         What is trained, by what, towards what.
     train : CachedStates
@@ -54,7 +55,7 @@ class Stepper:
         self,
         settings: TrainingSection,
         seed: int,
-        network: Readout,
+        network: Readout | EndToEnd,
         optimizer: Any,
         objective: Objective,
         train: CachedStates,
@@ -69,7 +70,7 @@ class Stepper:
         Parameters
         ----------
         epoch : int
-            From 0, for the dropout.
+            From 0, for what is drawn at random.
         rows : torch.Tensor, int64
             This rank's rows, counted from its first; possibly none.
         weight : float
@@ -93,6 +94,6 @@ class Stepper:
     def _loss(self, epoch: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores of the rows and the weighted sum of their losses."""
         states, labels = self.train.batch(rows)
-        draw = DropoutDraw(self.seed, epoch, rows + self.train.first) if self.settings.dropout else None
+        draw = DropoutDraw(self.seed, epoch, rows + self.train.first)
         scores = self.network(states, draw)
         return scores, self.objective.sum(scores, labels)

@@ -25,13 +25,16 @@ class DropoutDraw:
 
     def keep_mask(self, width: int, share: float, layer: int) -> torch.Tensor:
         """Return a (rows, width) float32 mask: 0 for dropped units, 1 / (1 - share) for the others."""
+        return (self.uniform(width, layer) >= share).float() / (1 - share)
+
+    def uniform(self, width: int, layer: int) -> torch.Tensor:
+        """Return (rows, width) float32 numbers, uniform in [0, 1)."""
         units = torch.arange(width, dtype=torch.int64, device=self.samples.device)
         # Scrambled twice, so that no sample's numbers in one layer are another's in the next.
         layer_key = _scramble(torch.tensor(_signed(self.key * 0x9E3779B97F4A7C15 + layer), device=units.device))
         sample_keys = _scramble(self.samples ^ layer_key)
         bits = _scramble(sample_keys[:, None] + units * _signed(0x9E3779B97F4A7C15))
-        uniform = _shift_right(bits, 40).float() / 2**24
-        return (uniform >= share).float() / (1 - share)
+        return _shift_right(bits, 40).float() / 2**24
 
 
 def _scramble(value: torch.Tensor) -> torch.Tensor:

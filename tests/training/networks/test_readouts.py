@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from training.networks.runs import assert_prediction_equals_evaluation
 
 from rcdp_hpc.config import TrainingSection, load_config
 from rcdp_hpc.errors import InputError
@@ -152,20 +153,6 @@ def test_each_trains_and_predicts_as_it_evaluates(name, source, tmp_path):
     results = run_stages(["prepare", "train", "evaluate"], config, tmp_path)
     assert results["evaluate"]["accuracy"] > 0.6
     assert_prediction_equals_evaluation(tmp_path, results["evaluate"])
-
-
-def assert_prediction_equals_evaluation(run, evaluated):
-    from rcdp_hpc.data.reading import ShardSet
-    from rcdp_hpc.deploy.predict import predict
-
-    shards = ShardSet(run / "shards")
-    rows = shards.read("test", 0, shards.rows("test"))
-    np.savez(run / "samples.npz", x=rows.x / np.float32(shards.scale))
-    predict(run / "train/model.pt", run / "samples.npz", run / "labels.npz")
-    found = np.load(run / "labels.npz")["label"]
-    confusion = np.zeros((10, 10), int)
-    np.add.at(confusion, (rows.y, found), 1)
-    assert confusion.tolist() == evaluated["confusion"]
 
 
 def test_one_switch_leaves_the_reservoir_out(tmp_path, caplog):

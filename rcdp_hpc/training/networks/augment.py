@@ -1,0 +1,60 @@
+"""Random changes of training images, drawn by (seed, epoch, sample): the same whichever rank and batch they fall in."""
+
+from __future__ import annotations
+
+import torch
+
+from rcdp_hpc.config import AugmentSection
+from rcdp_hpc.training.networks.draw import DropoutDraw
+
+# Beyond the layers of any network, whose dropout is drawn from the same numbers.
+LAYER = 1_000_000
+
+
+def augment(images: torch.Tensor, settings: AugmentSection, draw: DropoutDraw) -> torch.Tensor:
+    """Return images shifted, mirrored and with a square cut out, each by its own sample's draw.
+
+    Parameters
+    ----------
+    images : torch.Tensor, shape (rows, height, width, ...)
+        With mean 0: what is shifted in or cut out becomes 0.
+    settings : AugmentSection
+        ``crop`` is the largest shift p, both axes uniform in -p .. p; ``flip`` mirrors half of the images from left to
+        right; ``cutout`` is the side of the square (DeVries and Taylor 2017), whose centre is uniform over the image.
+    draw : DropoutDraw
+        Of these rows.
+    """
+    rows, height, width = images.shape[:3]
+    chance = draw.uniform(5, LAYER)
+    down = _whole(chance[:, 0], 2 * settings.crop + 1) - settings.crop
+    across = _whole(chance[:, 1], 2 * settings.crop + 1) - settings.crop
+    y = torch.arange(height, device=images.device) + down[:, None]
+    x = torch.arange(width, device=images.device) + across[:, None]
+    if settings.flip:
+        x = torch.where(chance[:, 2:3] < 0.5, x.flip(1), x)
+    kept = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+    if settings.cutout:
+        kept = kept & ~(
+            _within(_whole(chance[:, 3], height), settings.cutout, height)[:, :, None]
+            & _within(_whole(chance[:, 4], width), settings.cutout, width)[:, None, :]
+        )
+    row = torch.arange(rows, device=images.device)[:, None, None]
+    moved = images[row, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]]
+    return moved * kept.view(*kept.shape, *(1,) * (images.ndim - 3))
+
+
+def mirrored(images: torch.Tensor) -> torch.Tensor:
+    """Return images (rows, height, width, ...) mirrored from left to right."""
+    return images.flip(2)
+
+
+def _whole(chance: torch.Tensor, count: int) -> torch.Tensor:
+    """Return whole numbers 0 .. count - 1 from numbers in [0, 1)."""
+    return (chance * count).long()
+
+
+def _within(centre: torch.Tensor, side: int, length: int) -> torch.Tensor:
+    """Tell which places of an axis lie within `side` places around each centre, shape (rows, length)."""
+    first = centre[:, None] - side // 2
+    place = torch.arange(length, device=centre.device)
+    return (place >= first) & (place < first + side)

@@ -1,0 +1,107 @@
+"""The trainable extractor of eq. 8: a small stack of convolutions whose feature map is the reservoir's input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.training.networks.norm import SyncBatchNorm
+from rcdp_hpc.training.parallel import Alone
+
+
+class ConvolutionExtractor(nn.Module):
+    """Feature maps T in R^(C x H x W) (eq. 8), read as a sequence.
+
+    With x_0 the image, stage l = 1 .. L does, N the batch normalisation over all ranks and P the maximum over 2 x 2,
+
+    ``y = ReLU(N(P(K_l * x_(l-1))))``, and with residuals (He et al. 2016) ``x_l = y + ReLU(N(R_l * y))``, otherwise
+    ``x_l = y``,
+
+    K_l and R_l being 3 x 3 kernels. The sequence is of the map T = x_L, normalised once more so that the reservoir sees
+    every channel at mean 0 and deviation 1: its rows, u_t = the C · W values of row t, or its positions, u_t = the C
+    values of position t, row by row.
+
+    Parameters
+    ----------
+    sample_shape : sequence of int
+        (height, width) or (height, width, channels); height and width must outlast the halvings of L stages.
+    channels : sequence of int
+        Channels after each stage.
+    residual : bool
+        Whether each stage has a residual block.
+    sequence : {"rows", "positions"}
+        What a step of the sequence is.
+    parallel : Alone, optional
+        How batch statistics are summed over ranks; default: one process.
+
+    Attributes
+    ----------
+    steps, features : int
+        Of the sequences.
+
+    Raises
+    ------
+    InputError
+        If the samples are no images, or too small.
+    """
+
+    def __init__(
+        self,
+        sample_shape: Sequence[int],
+        channels: Sequence[int],
+        residual: bool = True,
+        sequence: str = "rows",
+        parallel: Alone | None = None,
+    ) -> None:
+        super().__init__()
+        parallel = parallel or Alone()
+        height, width = (length // 2 ** len(channels) for length in (*sample_shape, 0)[:2])
+        if len(sample_shape) not in (2, 3) or not height or not width:
+            least = 2 ** len(channels)
+            raise InputError(
+                f"training.extractor.kind = 'convolution' with {len(channels)} stages needs images of at least "
+                f"{least} x {least}, these samples have the shape {tuple(sample_shape)}: take fewer "
+                "training.extractor.channels, or another extractor"
+            )
+        depth = sample_shape[2] if len(sample_shape) == 3 else 1
+        self.sequence, self.channels = sequence, channels[-1]
+        by_row = sequence == "rows"
+        self.steps = height if by_row else height * width
+        self.features = self.channels * (width if by_row else 1)
+        self.stages = nn.ModuleList(
+            Stage(below, above, residual, parallel, f"norm.map.{number}")
+            for number, (below, above) in enumerate(zip([depth, *channels[:-1]], channels, strict=True))
+        )
+        self.norm = SyncBatchNorm(self.channels, parallel, "norm.map.last")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return sequences (rows, steps, features) of images (rows, height, width) or (..., channels)."""
+        x = images.unsqueeze(3) if images.ndim == 3 else images
+        x = x.permute(0, 3, 1, 2)
+        for stage in self.stages:
+            x = stage(x)
+        x = self.norm(x)
+        # (rows, C, H, W) to (rows, H, W, C): both readings are then a matter of where the axes are cut.
+        return x.permute(0, 2, 3, 1).reshape(-1, self.steps, self.features)
+
+
+class Stage(nn.Module):
+    """One stage of `ConvolutionExtractor`: half the height and width, `above` channels out of `below`."""
+
+    def __init__(self, below: int, above: int, residual: bool, parallel: Alone, name: str) -> None:
+        super().__init__()
+        self.kernel = nn.Conv2d(below, above, 3, padding=1, bias=False)
+        self.norm = SyncBatchNorm(above, parallel, f"{name}.first")
+        self.residual_kernel = nn.Conv2d(above, above, 3, padding=1, bias=False) if residual else None
+        self.residual_norm = SyncBatchNorm(above, parallel, f"{name}.residual") if residual else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the map (rows, above, height // 2, width // 2) of x (rows, below, height, width)."""
+        y = torch.relu(self.norm(functional.max_pool2d(self.kernel(x), 2)))
+        if self.residual_kernel is None or self.residual_norm is None:
+            return y
+        return y + torch.relu(self.residual_norm(self.residual_kernel(y)))

@@ -1,0 +1,47 @@
+"""Networks on real ranks: the answers of two are those of one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from launch import rcdp, run_ranks
+
+pytestmark = pytest.mark.mpi
+
+SMALL = [
+    "reservoir.nodes=30", "reservoir.kernel=dense-fp32", "reservoir.states=2", "reservoir.sequence=rows",
+    "reservoir.input_scaling=0.3", "search.generations=0", "training.epochs=2", "training.threads=1",
+    "training.outputs=12", "training.hidden=16", "training.dropout=0.2", "data.balance=none", "run.seed=3",
+]  # fmt: skip
+
+
+def curve(ranks: int, out, changes) -> np.ndarray:
+    settings = [*SMALL, *changes, f"training.batch={96 // ranks}"]
+    flags = [part for value in settings for part in ("--set", value)]
+    done = run_ranks(ranks, rcdp("run", "digits", "--out", str(out), *flags), timeout=120)
+    assert done.returncode == 0, done.stdout
+    names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    lines = (out / "train/metrics.jsonl").read_text().splitlines()
+    test = json.loads((out / "report/summary.json").read_text())["test"]["accuracy"]
+    return np.array([*(json.loads(line)[name] for line in lines for name in names), test])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["training.readout=lstm"],
+        [
+            "training.extractor.kind=convolution",
+            "training.extractor.channels=[6, 8]",
+            "training.augment.crop=1",
+            "training.augment.flip=true",
+            "training.augment.cutout=2",
+        ],
+    ],
+    ids=["lstm", "convolution"],
+)
+def test_two_ranks_give_the_answers_of_one(changes, tmp_path):
+    one, two = (curve(ranks, tmp_path / str(ranks), changes) for ranks in (1, 2))
+    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)
