@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rcdp_hpc.errors import InputError
 
 STAGES = ("prepare", "search", "train", "evaluate")
 STEPWISE = ("lstm", "gru", "transformer", "convolution")
+READOUTS = ("network", "ridge", *STEPWISE)
+EXTRACTORS = ("none", "convolution")
 MAY_CHANGE: dict[str, Any] = {"may_change": True}
 
 
@@ -422,12 +424,20 @@ class SearchSection(Section):
     space: SpaceSection = Field(default_factory=SpaceSection, description="bounds of each searched value")
 
 
+def known_part(name: str, known: Iterable[str]) -> str:
+    """Return the name of a network's part, which is a known one or module:Class."""
+    if name in known or all(name.partition(":")):
+        return name
+    raise ValueError(f"expected {', '.join(known)}, or a class of your own as module:Class")
+
+
 class ExtractorSection(Section):
     """What turns a sample into the sequence that drives the reservoir (eq. 8)."""
 
-    kind: Literal["none", "convolution"] = Field(
+    kind: str = Field(
         "none",
-        description="none: the sample as reservoir.sequence cuts it; convolution: trained, its map is the sequence",
+        description="none: the sample as reservoir.sequence cuts it; convolution: trained, its map is the sequence; or "
+        "a class of your own as module:Class, trained too (docs/networks.md has its contract)",
     )
     channels: list[int] = Field(
         default_factory=lambda: [64, 128, 256],
@@ -443,7 +453,12 @@ class ExtractorSection(Section):
     @property
     def trained(self) -> bool:
         """Whether the extractor is trained, so that states change from step to step and are not kept."""
-        return self.kind == "convolution"
+        return self.kind != "none"
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return known_part(name, EXTRACTORS)
 
 
 class AugmentSection(Section):
@@ -463,10 +478,11 @@ class AugmentSection(Section):
 class TrainingSection(Section):
     """The data-parallel training of the readout (eq. 10 to 12)."""
 
-    readout: Literal["network", "ridge", "lstm", "gru", "transformer", "convolution"] = Field(
+    readout: str = Field(
         "network",
         description="the readout: the network of eq. 10 and 11, a linear one solved by ridge, or one that reads the "
-        "kept states step by step: lstm, gru, transformer, convolution",
+        "kept states step by step: lstm, gru, transformer, convolution; or a class of your own as module:Class "
+        "(docs/networks.md has its contract)",
     )
     readout_layers: int = Field(1, ge=1, le=100, description="layers of a readout that reads step by step")
     heads: int = Field(4, ge=1, le=1000, description="attention heads, a divisor of outputs (readout = transformer)")
@@ -567,6 +583,12 @@ class TrainingSection(Section):
     threads: int = Field(
         0, ge=0, le=1024, description="threads per rank; 0 takes the cores the rank may use, and is recorded"
     )
+
+    @field_validator("readout")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return known_part(name, READOUTS)
+
     # Sections come last: in TOML, a key behind one would be taken for a part of it.
     extractor: ExtractorSection = Field(default_factory=ExtractorSection, description="what reads the samples (eq. 8)")
     augment: AugmentSection = Field(default_factory=AugmentSection, description="random changes of training images")

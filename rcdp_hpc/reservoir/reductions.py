@@ -54,6 +54,11 @@ class KeptShape(NamedTuple):
         """Length of the row."""
         return self.parts * self.steps * self.width
 
+    def by_step(self, rows: Tensor) -> Tensor:
+        """Return rows of values (rows, features) as sequences (rows, steps, parts * width)."""
+        apart = rows.view(len(rows), self.parts, self.steps, self.width)
+        return apart.transpose(1, 2).reshape(len(rows), self.steps, self.parts * self.width)
+
 
 def values_per_neuron(settings: ReservoirSection, steps: int | None = None) -> int:
     """Return how many values of each neuron are kept; `steps` are those of the longest sequence.

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import math
-import os
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +13,7 @@ import numpy as np
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError, InputError
+from rcdp_hpc.runtime.user_code import load_named
 from rcdp_hpc.search.candidate import REASON_LENGTH, Evaluation
 from rcdp_hpc.search.data import FitnessData
 from rcdp_hpc.search.limits import time_limit
@@ -32,22 +30,7 @@ def load_function(name: str) -> Callable[..., Any]:
     InputError
         If there is no such module or function.
     """
-    module_name, separator, function_name = name.partition(":")
-    if not (separator and module_name and function_name):
-        raise InputError(f"search.function = {name!r}: expected module:function, as in my_fitness:judge")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module raises on import
-        raise InputError(
-            f"search.function = {name!r}: module {module_name} cannot be imported ({type(error).__name__}: {error}); "
-            f"it is looked for in PYTHONPATH and in {os.getcwd()}"
-        ) from None
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise InputError(f"search.function = {name!r}: module {module_name} has no function {function_name}")
-    return function  # type: ignore[no-any-return]
+    return load_named("search.function", name, "function", "my_fitness:judge")  # type: ignore[no-any-return]
 
 
 class FunctionFitness:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from rcdp_hpc.config import ReservoirSection, TrainingSection
+from rcdp_hpc.config import ExtractorSection, ReservoirSection, TrainingSection
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
@@ -19,6 +20,7 @@ from rcdp_hpc.training.networks.base import LEAST_DEVIATION, Readout
 from rcdp_hpc.training.networks.draw import DropoutDraw
 from rcdp_hpc.training.networks.extractor import ConvolutionExtractor
 from rcdp_hpc.training.networks.registry import build_readout
+from rcdp_hpc.training.networks.user import UserExtractor
 from rcdp_hpc.training.parallel import Alone
 
 
@@ -53,6 +55,10 @@ class EndToEnd(nn.Module):
         settings: TrainingSection,
     ) -> None:
         super().__init__()
+        if len(sample_shape) < 2 and (settings.augment.changes or settings.augment.test_flips):
+            raise InputError(
+                f"[training.augment] changes images, and samples of shape {tuple(sample_shape)} are none: leave it out"
+            )
         self.sample_shape, self.settings = tuple(sample_shape), settings
         self.extractor, self.reservoir, self.readout = extractor, reservoir, readout
         channels = self.sample_shape[2] if len(self.sample_shape) == 3 else 1
@@ -138,12 +144,9 @@ def build_network(
     """
     if not training.extractor.trained:
         return build_readout(training, source.kept, classes, seed, parallel).to(source.device)
-    settings = training.extractor
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        extractor = ConvolutionExtractor(
-            sample_shape, settings.channels, settings.residual, settings.sequence, parallel
-        )
+        extractor = _extractor(training.extractor, sample_shape, parallel)
     steps, features = extractor.steps, extractor.features
     kept, frozen = KeptShape(1, steps, features, raw=True), None
     if reservoir.kind != "none":
@@ -151,3 +154,11 @@ def build_network(
         kept, frozen = engine.kept, DifferentiableReservoir(engine)
     readout = build_readout(training, kept, classes, seed, parallel)
     return EndToEnd(sample_shape, extractor, frozen, readout, training).to(source.device)
+
+
+def _extractor(
+    settings: ExtractorSection, sample_shape: Sequence[int], parallel: Alone | None
+) -> ConvolutionExtractor | UserExtractor:
+    if ":" in settings.kind:
+        return UserExtractor(settings.kind, sample_shape, parallel)
+    return ConvolutionExtractor(sample_shape, settings.channels, settings.residual, settings.sequence, parallel)

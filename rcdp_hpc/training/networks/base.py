@@ -89,7 +89,5 @@ class SequenceReadout(Readout):
 
     def outputs(self, standard: torch.Tensor) -> torch.Tensor:
         """Return o of standardised states (rows, features), shape (rows, steps, outputs)."""
-        parts, steps, width = self.kept.parts, self.kept.steps, self.kept.width
-        by_step = standard.view(-1, parts, steps, width).transpose(1, 2).reshape(-1, steps, parts * width)
-        result: torch.Tensor = self.output_map(by_step)
+        result: torch.Tensor = self.output_map(self.kept.by_step(standard))
         return result

@@ -13,6 +13,7 @@ from rcdp_hpc.training.networks.convolution import ConvolutionReadout
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 from rcdp_hpc.training.networks.recurrent import RecurrentReadout
 from rcdp_hpc.training.networks.transformer import TransformerReadout
+from rcdp_hpc.training.networks.user import UserReadout
 from rcdp_hpc.training.parallel import Alone
 
 Maker = Callable[[TrainingSection, KeptShape, int, Alone], Readout]
@@ -67,7 +68,14 @@ def build_readout(
         Number of classes; what the initial weights depend on, and nothing else.
     parallel : Alone, optional
         How batch statistics are summed over ranks; default: one process.
+
+    Raises
+    ------
+    InputError
+        If a class of the user's own breaks its contract.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if ":" in settings.readout:
+            return UserReadout(settings.readout, kept, classes, parallel)
         return READOUTS[settings.readout](settings, kept, classes, parallel or Alone())

@@ -1,0 +1,148 @@
+"""Classes of the user's own: a run with both, and each way to break the contract."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from training.networks.runs import assert_prediction_equals_evaluation
+
+from rcdp_hpc.config import load_config
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.training.networks.norm import SyncBatchNorm
+from rcdp_hpc.training.networks.user import UserExtractor, UserReadout
+
+SOURCE = """
+import torch
+from torch import nn
+
+
+class Halves(nn.Module):
+    def __init__(self, sample_shape):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(sample_shape[1], 12), nn.ReLU())
+
+    def forward(self, samples):
+        return self.body(samples)
+
+
+class Last(nn.Module):
+    def __init__(self, steps, features, classes):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(features, 16), nn.BatchNorm1d(16, momentum=0.2), nn.ReLU())
+        self.scores = nn.Linear(16, classes)
+
+    def forward(self, sequences):
+        return self.scores(self.body(sequences[:, -1]))
+
+
+class Transposed(Last):
+    def forward(self, sequences):
+        return super().forward(sequences).T
+
+
+class Pair(Last):
+    def forward(self, sequences):
+        return super().forward(sequences), None
+
+
+class Flat(Halves):
+    def forward(self, samples):
+        return super().forward(samples).flatten(1)
+
+
+class Raising(Last):
+    def forward(self, sequences):
+        raise ValueError("not today")
+
+
+class NeedsRows(Last):
+    def forward(self, sequences):
+        return super().forward(sequences - sequences.max())
+
+
+class Dropping(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.body.append(nn.Dropout(0.5))
+
+
+class NoModule:
+    def __init__(self, *shape):
+        pass
+
+
+def function(*shape):
+    return Last(*shape)
+"""
+KEPT = KeptShape(1, 3, 4)
+
+
+@pytest.fixture(autouse=True)
+def _module(tmp_path, monkeypatch):
+    (tmp_path / "their_networks.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "their_networks", raising=False)
+
+
+def test_both_parts_may_be_the_users(tmp_path):
+    changes = [
+        "reservoir.nodes=30", "reservoir.sequence=rows", "reservoir.states=2", "reservoir.input_scaling=0.3",
+        "search.generations=0", "training.epochs=8", "training.threads=1", "training.batch=64", "run.progress=false",
+        "training.learning_rate=5e-3", "training.extractor.kind=their_networks:Halves",
+        "training.readout=their_networks:Last",
+    ]  # fmt: skip
+    results = run_stages(["prepare", "train", "evaluate"], load_config("digits", changes), tmp_path / "run")
+    assert results["evaluate"]["accuracy"] > 0.6
+    assert_prediction_equals_evaluation(tmp_path / "run", results["evaluate"])
+
+
+def test_batch_normalisation_is_that_of_all_ranks():
+    norm = UserReadout("their_networks:Last", KEPT, 5).inner.body[1]
+    assert isinstance(norm, SyncBatchNorm)
+    assert (norm.width, norm.momentum) == (16, 0.2)
+    assert "body.1" in norm.name
+
+
+def test_a_readout_is_given_states_step_by_step():
+    readout = UserReadout("their_networks:Last", KeptShape(2, 3, 4), 5).eval()
+    states = torch.randn(6, 24)
+    last = torch.cat([states[:, 8:12], states[:, 20:24]], dim=1)
+    torch.testing.assert_close(readout(states), readout.inner(last[:, None]))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("their_networks:Transposed", r"returned the shape \(5, 2\), expected \(2, 5\)"),
+        ("their_networks:Pair", "returned tuple: expected one torch.Tensor"),
+        ("their_networks:Raising", "forward failed .ValueError: not today"),
+        ("their_networks:NeedsRows", "forward of no rows failed"),
+        ("their_networks:Dropping", "body.3 is Dropout, whose draws depend on rank and batch"),
+        ("their_networks:NoModule", "a class derived from torch.nn.Module"),
+        ("their_networks:function", "a class derived from torch.nn.Module"),
+        ("their_networks:Missing", "module their_networks has no class Missing"),
+        ("no_such_networks:Last", "module no_such_networks cannot be imported .ModuleNotFoundError"),
+        ("their_networks:Halves", "failed .TypeError"),
+    ],
+)
+def test_a_readout_that_breaks_the_contract_is_refused(name, message):
+    with pytest.raises(InputError, match=rf"training\.readout = '{name}'.*{message}"):
+        UserReadout(name, KEPT, 5)
+
+
+def test_an_extractor_that_breaks_the_contract_is_refused():
+    with pytest.raises(
+        InputError, match=r"training\.extractor\.kind.*shape \(2, 96\), expected \(2, steps, features\)"
+    ):
+        UserExtractor("their_networks:Flat", (8, 6))
+    found = UserExtractor("their_networks:Halves", (8, 6))
+    assert (found.steps, found.features) == (8, 12)
+
+
+@pytest.mark.parametrize("key", ["readout", "extractor.kind"])
+@pytest.mark.parametrize("name", ["perceptron", ":Last", "their_networks:"])
+def test_a_name_that_is_none_is_refused(key, name):
+    with pytest.raises(InputError, match=rf"training\.{key} = '{name}': expected n.* as module:Class"):
+        load_config("digits", [f"training.{key}={name}", "search.generations=0"])
