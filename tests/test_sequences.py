@@ -79,6 +79,23 @@ def test_other_bytes_in_the_padding_change_nothing(prepared, tmp_path, readout, 
     assert all(line["reason"] is None for line in outcomes[0][0])
 
 
+@pytest.mark.parametrize("source", ["reservoir.reduction=all", "reservoir.kind=none"])
+def test_a_recurrent_readout_sees_nothing_of_the_padding(prepared, tmp_path, source):
+    changes = (source, "search.generations=0", "training.readout=gru", "training.epochs=4")
+    flags = [part for value in changes for part in ("--set", value)]
+    curves = []
+    for name in ("as-written", "spoiled"):
+        run = Path(shutil.copytree(prepared / "run", tmp_path / name))
+        if name == "spoiled":
+            spoil_padding(run / "shards")
+        for stage in ("train", "evaluate"):
+            assert main([stage, "--out", str(run), *flags]) == 0
+        lines = [json.loads(line) for line in (run / "train/metrics.jsonl").read_text().splitlines()]
+        summary = json.loads((run / "report/summary.json").read_text())["test"]
+        curves.append(([line["validation_loss"] for line in lines], summary["confusion"]))
+    assert curves[0] == curves[1]
+
+
 def history(run: Path) -> list[dict]:
     lines = [json.loads(line) for line in (run / "search/history.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "timing"} for line in lines]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.reductions import KeptShape
@@ -58,8 +59,11 @@ class PassedInput:
     def states(self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None) -> Tensor:
         """Return sequences (batch, steps, features) as rows (batch, width); parameters as `Reservoir.states`."""
         u = torch.as_tensor(u).to(self.device, self.dtype)
-        if lengths is not None:
-            u = _to_the_end(u, torch.from_numpy(np.asarray(lengths)).to(self.device))
+        if u.shape[1] > self.kept.steps:
+            raise InputError(f"sequences of {u.shape[1]} steps: expected at most the {self.kept.steps} that are read")
+        if lengths is not None or u.shape[1] < self.kept.steps:
+            found = torch.full((len(u),), u.shape[1]) if lengths is None else torch.from_numpy(np.asarray(lengths))
+            u = _to_the_end(u, found.to(self.device), self.kept.steps)
         flat = u.reshape(len(u), self.width)
         return flat if out is None else out.copy_(flat)
 
@@ -87,9 +91,8 @@ def make_reservoir(
     return Reservoir(settings, features, settings.kernel, device, matrices, steps)
 
 
-def _to_the_end(u: Tensor, lengths: Tensor) -> Tensor:
-    """Turn each sequence (of u, shape (batch, steps, features)) round so that it ends with its last step."""
-    steps = torch.arange(u.shape[1], device=u.device)
-    source = steps - (u.shape[1] - lengths[:, None])
-    taken = u.gather(1, source.clamp_min(0)[..., None].expand_as(u))
+def _to_the_end(u: Tensor, lengths: Tensor, steps: int) -> Tensor:
+    """Return sequences (batch, any, features) as (batch, steps, features), each ending with its own last step."""
+    source = torch.arange(steps, device=u.device) - (steps - lengths[:, None])
+    taken = u.gather(1, source.clamp_min(0)[..., None].expand(-1, -1, u.shape[2]))
     return taken.masked_fill((source < 0)[..., None], 0)

@@ -61,3 +61,10 @@ def test_a_shorter_input_ends_with_its_last_step():
     x = np.arange(1, 13, dtype=np.float32).reshape(2, 3, 2)
     found = PassedInput(ReservoirSection(kind="none"), Cut(), (3, 2)).drive(x, [1, 3])
     np.testing.assert_array_equal(found.numpy(), [[0, 0, 0, 0, 1, 2], [7, 8, 9, 10, 11, 12]])
+
+
+def test_inputs_of_other_lengths_than_in_training():
+    passed = PassedInput(ReservoirSection(kind="none"), Cut(), (3, 1))
+    np.testing.assert_array_equal(passed.drive(np.array([[[4.0], [5.0]]], np.float32)).numpy(), [[0, 4, 5]])
+    with pytest.raises(InputError, match="4 steps: expected at most the 3"):
+        passed.drive(np.zeros((1, 4, 1), np.float32))
