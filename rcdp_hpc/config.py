@@ -536,6 +536,29 @@ class TrainingSection(Section):
     schedule_factor: float = Field(0.1, gt=0, lt=1, description="what a fall multiplies the rate by (step, plateau)")
     warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the learning rate rises from near 0")
     warmup_steps: int = Field(0, ge=0, description="the same in steps")
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop",
+        description="what a gradient that is not finite does: stop, or leave the step out and halve the learning rate",
+        json_schema_extra=MAY_CHANGE,
+    )
+    accumulate: int = Field(
+        1, ge=1, le=10_000, description="batches whose gradients are added up for one update of the weights"
+    )
+    local_steps: int = Field(
+        1, ge=1, description="steps that ranks take by themselves before weights are averaged (local SGD); 1 is none"
+    )
+    compression: Literal["none", "fp16"] = Field(
+        "none", description="number format of gradients on their way between ranks"
+    )
+    deterministic: bool = Field(
+        True, description="the same ranks give the same bits; false lets Horovod send gradients as they come"
+    )
+    fusion_mib: int = Field(
+        0, ge=0, le=4096, description="MiB of gradients sent together (deterministic = false); 0: Horovod's own choice"
+    )
+    cycle_ms: float = Field(
+        0.0, ge=0, le=1000, description="ms between sendings (deterministic = false); 0: Horovod's own choice"
+    )
     clip_norm: float = Field(0.0, ge=0, description="largest norm of the summed gradient; 0 is no limit")
     weight_decay: float = Field(
         0.0, ge=0, le=1, description="weight decay: L2 penalty with adam and sgd, decoupled with adamw and lamb"
@@ -573,6 +596,21 @@ class TrainingSection(Section):
     )
     patience: int = Field(
         20, ge=1, description="stop after so many epochs without a better validation loss", json_schema_extra=MAY_CHANGE
+    )
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of a moving average of the weights, judged and kept instead; 0 is none"
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="number format of the network's products in training; the weights stay float32"
+    )
+    tensorboard: bool = Field(
+        False, description="write the metrics for TensorBoard, too (an extra of its own)", json_schema_extra=MAY_CHANGE
+    )
+    checkpoint_epochs: int = Field(
+        0, ge=0, description="epochs between checkpoints, beside those by time; 0 is none", json_schema_extra=MAY_CHANGE
+    )
+    checkpoint_keep: int = Field(
+        2, ge=2, le=1000, description="how many of the last checkpoints are kept", json_schema_extra=MAY_CHANGE
     )
     checkpoint_seconds: float = Field(
         60.0,
@@ -623,6 +661,10 @@ class Config(Section):
         self._check_extractor()
         if self.training.warmup_epochs and self.training.warmup_steps:
             raise ValueError("training.warmup_epochs and training.warmup_steps: set one of them")
+        if self.training.deterministic and (self.training.fusion_mib or self.training.cycle_ms):
+            raise ValueError("training.fusion_mib and training.cycle_ms need training.deterministic = false")
+        if self.training.local_steps > 1 and self.training.on_nan == "skip":
+            raise ValueError("training.on_nan = 'skip' needs training.local_steps = 1: ranks on their own cannot agree")
         if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":
             raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
         return self

@@ -299,16 +299,76 @@ def test_a_controller_chosen_for_another_launcher_does_no_harm(tmp_path):
     assert done.returncode == 0, done.stdout
 
 
-def test_a_loss_that_is_no_number_is_one_message(tmp_path):
+def poisoned(out: Path, *extra: str) -> list[str]:
+    """Return a training whose first epoch meets, on rank 1 alone, one batch of states that are no numbers."""
     code = (
-        "import sys, rcdp_hpc.cli as cli, rcdp_hpc.training.losses as losses\n"
-        "losses.LOSSES['cross_entropy'] = lambda settings: lambda scores, targets: scores.sum(1) * float('nan')\n"
-        f"sys.exit(cli.main(['run', 'digits', '--out', {str(tmp_path)!r}, *{settings('search.generations=0')!r}]))\n"
+        "import sys, rcdp_hpc.cli as cli\n"
+        "from rcdp_hpc.training.cache import CachedStates\n"
+        "whole, met = CachedStates.batch, []\n"
+        "def batch(self, rows):\n"
+        "    states, labels = whole(self, rows)\n"
+        "    met.append(len(rows))\n"
+        "    return (states * float('nan') if self.first and len(met) in (5, 6) else states), labels\n"
+        "CachedStates.batch = batch\n"
+        f"sys.exit(cli.main(['run', 'digits', '--out', {str(out)!r}, *{settings('search.generations=0', *extra)!r}]))\n"
     )
-    done = run_ranks(2, [str(BIN / "python"), "-c", code], timeout=90)
+    return [str(BIN / "python"), "-c", code]
+
+
+def test_a_gradient_that_is_not_finite_stops_all_with_a_checkpoint_and_one_message(tmp_path):
+    done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "training.schedule=constant"), timeout=180)
     assert done.returncode == 1, done.stdout
     assert done.stdout.count("rcdp: error:") == 1
-    assert "the loss is nan" in done.stdout
+    assert "epoch 1, step 5: the loss is nan" in done.stdout
+    assert "learning rate of 0.0005; first in the states that the network reads" in done.stdout
+    assert json.loads((tmp_path / "state/train.json").read_text())["status"] == "failed"
+    saved = torch.load(tmp_path / "train/last.pt", weights_only=True)["trainer"]
+    assert saved["position"]["step"] == 4
+    assert all(torch.isfinite(value).all() for value in saved["network"].values())
+
+
+def test_a_gradient_that_is_not_finite_is_left_out_where_that_is_asked_for(tmp_path):
+    done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "training.on_nan=skip"), timeout=180)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("The step is left out") == 1
+    first, *others = lines(tmp_path / "train/metrics.jsonl")
+    assert first["skipped_steps"] == 1
+    assert not any(line["skipped_steps"] for line in others)
+    assert np.isfinite(curve(tmp_path)).all()
+
+
+def test_a_rank_on_its_own_whose_gradient_is_not_finite_is_named(tmp_path):
+    done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "training.local_steps=4"), timeout=180)
+    assert done.returncode == 1, done.stdout
+    assert done.stdout.count("rcdp: error:") == 1
+    assert "rank 1: epoch 1, step 5: the loss is nan" in done.stdout
+
+
+def test_accumulated_gradients_give_the_answers_of_one_rank(tmp_path):
+    """Twelve batches and a rest an epoch, five to a step: the last step takes fewer."""
+    extra = ("search.generations=0", "training.accumulate=5")
+    run(1, tmp_path / "one", "training.batch=96", *extra)
+    run(2, tmp_path / "two", "training.batch=48", *extra)
+    np.testing.assert_allclose(curve(tmp_path / "two"), curve(tmp_path / "one"), rtol=1e-5, atol=1e-5)
+
+
+def test_ranks_that_step_by_themselves_meet_and_repeat_to_the_bit(tmp_path):
+    extra = ("search.generations=0", "training.local_steps=4", "training.learning_rate=0.01", "training.ema=0.5")
+    run(2, tmp_path / "one", *extra)
+    run(2, tmp_path / "two", *extra)
+    assert_same_training(tmp_path / "one", tmp_path / "two")
+    assert curve(tmp_path / "one")[-1, 3] > 0.5
+    run(2, tmp_path / "all", *extra, "training.local_steps=1")
+    sent = [sum(lines(tmp_path / out / "train/metrics.jsonl")[-1]["bytes_sent"]) for out in ("one", "all")]
+    assert sent[0] < sent[1]
+
+
+def test_gradients_halved_on_their_way_change_little(tmp_path):
+    extra = ("search.generations=0", "training.batch=24")
+    run(2, tmp_path / "full", *extra)
+    run(2, tmp_path / "half", *extra, "training.compression=fp16")
+    np.testing.assert_allclose(curve(tmp_path / "half"), curve(tmp_path / "full"), atol=0.03)
+    assert not np.array_equal(curve(tmp_path / "half"), curve(tmp_path / "full"))
 
 
 def test_mpirun_belongs_to_this_environment():

@@ -15,7 +15,6 @@ import rcdp_hpc
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.split import slab_bounds
-from rcdp_hpc.evaluation.metrics import confusion_matrix, scores
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
@@ -23,6 +22,7 @@ from rcdp_hpc.runtime.files import write_json
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import fair_share, limit_threads
+from rcdp_hpc.training.metrics import confusion_matrix, scores
 from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.stage import device, refuse_other_shards
 

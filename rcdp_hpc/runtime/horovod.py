@@ -34,13 +34,17 @@ def import_horovod() -> ModuleType:
     return hvd  # type: ignore[no-any-return]
 
 
-def start_horovod(stall_seconds: int) -> ModuleType:
+def start_horovod(stall_seconds: int, fusion_mib: int = 0, cycle_ms: float = 0.0) -> ModuleType:
     """Initialise Horovod, once a process; all ranks must do so together.
 
     Parameters
     ----------
     stall_seconds : int
         A rank that misses a collective for so long ends the job, with a message that names it.
+    fusion_mib : int
+        MiB of tensors that Horovod sends together; 0 leaves its own choice.
+    cycle_ms : float
+        Milliseconds between its looks for tensors to send; 0 leaves its own choice.
 
     Returns
     -------
@@ -50,13 +54,22 @@ def start_horovod(stall_seconds: int) -> ModuleType:
     Raises
     ------
     InputError
-        As `import_horovod`, or if Horovod cannot start under this launcher.
+        As `import_horovod`, if Horovod cannot start under this launcher, or has started without these choices.
     """
     # Horovod reads these once, in init. Warn well before the shutdown, so that the log names the rank.
     os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(5, stall_seconds // 4)))
     os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_seconds))
     os.environ["HOROVOD_AUTOTUNE"] = "0"
     hvd = import_horovod()
+    chosen = {"HOROVOD_FUSION_THRESHOLD": fusion_mib * 2**20, "HOROVOD_CYCLE_TIME": cycle_ms}
+    chosen = {name: value for name, value in chosen.items() if value}
+    if chosen and hvd.is_initialized():
+        words = " ".join(f"{name}={value}" for name, value in chosen.items())
+        raise InputError(
+            f"under {detect().launcher} Horovod has started before it can be told training.fusion_mib and "
+            f"training.cycle_ms: leave them at 0 and set {words} in the environment."
+        )
+    os.environ.update({name: str(value) for name, value in chosen.items()})
     if detect().kind == "mpi" and hvd.mpi_built():
         # A controller chosen in the environment for another launcher would wait for ranks that do not exist.
         os.environ.update(HOROVOD_CONTROLLER="mpi", HOROVOD_CPU_OPERATIONS="mpi")

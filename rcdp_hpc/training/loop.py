@@ -6,6 +6,7 @@ import copy
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -17,21 +18,26 @@ from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.training.averaging import MovingAverage
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
+from rcdp_hpc.training.clock import EpochClock
+from rcdp_hpc.training.divergence import DivergedError, advice, describe
 from rcdp_hpc.training.losses import Objective
+from rcdp_hpc.training.metrics import confusion_matrix, scores
 from rcdp_hpc.training.networks.assembly import EndToEnd
 from rcdp_hpc.training.networks.base import Readout
 from rcdp_hpc.training.optimizers import make_optimizer
 from rcdp_hpc.training.parallel import Alone
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.schedule import Schedule
-from rcdp_hpc.training.step import Stepper
+from rcdp_hpc.training.step import Stepper, StepResult
 
 log = logging.getLogger(__name__)
 
 EVALUATION_ROWS = 4096
 SECONDS_BETWEEN_PAUSES = 0.25
+MOST_SKIPS = 10
 
 
 class Trainer:
@@ -79,15 +85,20 @@ class Trainer:
         self.seen = np.zeros(classes, np.int64)
         counts: NDArray[np.int64] = comm.allreduce(np.bincount(self.labels, minlength=classes))
         self.objective = Objective(settings, counts)
-        self.schedule = Schedule(settings, plan.steps, plan.global_batch / settings.batch)
+        self.steps = -(-plan.steps // settings.accumulate)
+        self.schedule = Schedule(settings, self.steps, plan.global_batch / settings.batch)
         self.position = Position()
         self.step_seconds = 0.0
+        self.clock = EpochClock(parallel)
+        self.rows_timed = self.own_rows = self.skips = 0
+        self.fault = ""
         self.network = network
         moments = torch.from_numpy(comm.allreduce(train.moments())).to(train.states.device)
         self.network.standardise(moments[0], moments[1], plan.rows)
         parallel.broadcast_model(self.network)
         self.optimizer = parallel.wrap(make_optimizer(settings, self.network), self.network)
         self.stepper = Stepper(settings, seed, self.network, self.optimizer, self.objective, train, parallel)
+        self.average = MovingAverage(self.network, settings.ema) if settings.ema else None
         self.best_weights = copy.deepcopy(self.network.state_dict())
 
     def run(self, pause: Callable[[], None], report: Callable[[EpochReport], None]) -> None:
@@ -101,69 +112,142 @@ class Trainer:
         report : callable
             Given what each epoch showed, on all ranks.
         """
+        if self.average and not (self.position.epoch or self.position.step):
+            # The weights may have been set since the making.
+            self.average.restore(self.network.state_dict())
         while not self.position.finished:
-            started, self.parallel.waited = time.perf_counter(), 0.0
+            self.clock = EpochClock(self.parallel)
             self._train_epoch(lambda: self._count_as_waiting(pause))
-            seconds = time.perf_counter() - started
-            epoch_report = self._close_epoch(seconds)
-            report(epoch_report)
+            self.clock.stop()
+            report(self._close_epoch())
             if not self.position.finished:
                 pause()
 
     def _count_as_waiting(self, pause: Callable[[], None]) -> None:
         started = time.perf_counter()
         pause()
-        self.parallel.waited += time.perf_counter() - started
+        self.clock.paused += time.perf_counter() - started
 
     def _train_epoch(self, pause: Callable[[], None]) -> None:
         self.network.train()
-        position, plan = self.position, self.plan
-        orders = plan.orders(position.epoch)
+        position = self.position
+        orders = self.plan.orders(position.epoch)
         weights = self._step_weights(orders)
-        interval = self._steps_between_pauses()
-        while position.step < plan.steps:
+        interval, since, self.rows_timed = self._steps_between_pauses(), 0, 0
+        while position.step < self.steps:
             started = time.perf_counter()
-            rows = plan.batch(orders, position.step)
-            rate = self.schedule.rate(position.epoch, position.step)
-            on_device = torch.from_numpy(rows).to(self.train.states.device)
-            position.add(self.stepper.take(position.epoch, on_device, float(weights[position.step]), rate))
-            self.seen += np.bincount(self.labels[rows], minlength=len(self.seen))
+            self._take_step(orders, float(weights[position.step]))
             self.step_seconds = 0.9 * self.step_seconds + 0.1 * (time.perf_counter() - started)
-            if position.step % interval == 0 and position.step < plan.steps:
+            since += 1
+            met = self._meet()
+            if met and self.average:
+                self.average.update(self.network, self._steps_met())
+            # Ranks that take steps by themselves are equal when they have met, and only then can one checkpoint do.
+            if met and since >= interval and position.step < self.steps:
                 pause()
+                since = 0
+
+    def _take_step(self, orders: list[NDArray[np.int64]], weight: float) -> None:
+        """Take one step, or leave it out where its gradient is not finite."""
+        position, batches = self.position, self._batches_of(self.position.step)
+        own = [self.plan.batch(orders, batch) for batch in batches]
+        rows = sum(self.plan.global_rows(batch) for batch in batches)
+        rate = self.schedule.rate(position.epoch, position.step)
+        on_device = [torch.from_numpy(part).to(self.train.states.device) for part in own]
+        result = self.stepper.take(position.epoch, on_device, weight, rate)
+        self.rows_timed += rows
+        self.own_rows += sum(map(len, own))
+        if result.fault is None:
+            position.add(result)
+            self.skips = 0
+            self.seen += np.bincount(self.labels[np.concatenate(own)], minlength=len(self.seen))
+        elif self.parallel.local:
+            self.fault = self.fault or describe(
+                position.epoch, position.step, result.loss_sum / weight, rate, result.fault
+            )
+            position.step += 1
+        else:
+            self._diverged(result, weight, rows, rate)
+
+    def _batches_of(self, step: int) -> range:
+        """Return the batches that a step accumulates the gradient over."""
+        count = self.settings.accumulate
+        return range(step * count, min((step + 1) * count, self.plan.steps))
+
+    def _meet(self) -> bool:
+        """Average the weights of ranks that step by themselves, where that is due; tell whether all ranks are equal."""
+        if not self.parallel.local:
+            return True
+        if self.position.step % self.settings.local_steps and self.position.step < self.steps:
+            return False
+        for rank, fault in enumerate(self.comm.allgather(self.fault)):
+            if fault:
+                message = f"rank {rank}: {fault} {advice(False, self.position.best_epoch >= 0)}"
+                raise agreed(DivergedError(message, whole=False))
+        self.parallel.average(self.network, self.optimizer, self.own_rows)
+        self.own_rows = 0
+        return True
+
+    def _steps_met(self) -> int:
+        """Return the steps since ranks met before: 1 where they step together."""
+        count = self.settings.local_steps if self.parallel.local else 1
+        return self.position.step % count or count
+
+    def _diverged(self, result: StepResult, weight: float, rows: int, rate: float) -> None:
+        """Stop, or leave the step out and halve the rate: all ranks find the same norm, and so decide alike."""
+        loss = float(self.comm.allreduce(np.array([result.loss_sum]))[0]) / weight
+        first = min(fault for fault in self.comm.allgather(result.fault) if fault)
+        words = describe(self.position.epoch, self.position.step, loss, rate, first)
+        self.skips += 1
+        hopeless = self.skips > MOST_SKIPS or self.position.skipped_steps + 1 >= self.steps
+        if self.settings.on_nan == "stop" or hopeless:
+            raise agreed(DivergedError(f"{words} {advice(not hopeless, self.position.best_epoch >= 0)}"))
+        self.schedule.lower()
+        self.position.skip(weight, rows)
+        log.warning("%s The step is left out, and the learning rate halved.", words)
 
     def _step_weights(self, orders: list[NDArray[np.int64]]) -> NDArray[np.float64]:
-        """Return the sum of the weights of all ranks' rows in each step of an epoch, by one message."""
-        steps = range(self.plan.steps)
-        if self.objective.class_weights is None:
-            return np.array([self.plan.global_rows(step) for step in steps], dtype=np.float64)
-        labels = torch.from_numpy(self.labels)
-        own = [float(self.objective.weights(labels[self.plan.batch(orders, step)]).sum()) for step in steps]
-        return self.comm.allreduce(np.array(own))
+        """Return the sum of the weights of all ranks' rows in each step of an epoch, by one message.
+
+        Where ranks take steps by themselves it is that of their own rows, and 1 where there are none.
+        """
+        batches, local = range(self.plan.steps), self.parallel.local
+        if self.objective.class_weights is None and not local:
+            by_batch = np.array([self.plan.global_rows(batch) for batch in batches], dtype=np.float64)
+        else:
+            labels = torch.from_numpy(self.labels)
+            own = [float(self.objective.weights(labels[self.plan.batch(orders, batch)]).sum()) for batch in batches]
+            by_batch = np.array(own) if local else self.comm.allreduce(np.array(own))
+        by_step = np.add.reduceat(by_batch, np.arange(0, self.plan.steps, self.settings.accumulate))
+        return np.where(by_step > 0, by_step, 1.0)
 
     def _steps_between_pauses(self) -> int:
         """Agree on how many steps take about `SECONDS_BETWEEN_PAUSES`; ten until that is known."""
         slowest = float(self.comm.allreduce(np.array([self.step_seconds]), "max")[0])
         return max(1, round(SECONDS_BETWEEN_PAUSES / slowest)) if slowest else 10
 
-    def _close_epoch(self, seconds: float) -> EpochReport:
-        position, wait = self.position, self.parallel.waited
+    def _close_epoch(self) -> EpochReport:
+        position = self.position
         train_weight = float(self.objective.weights(self.train.labels).sum())
-        own = [position.loss_sum, train_weight, position.correct, *self._validate()]
+        with self.average.applied(self.network) if self.average else nullcontext():
+            loss, weight, confusion = self._validate()
+        own = [position.loss_sum, train_weight, position.correct, loss, weight]
         sums = self.comm.allreduce(np.array(own)).tolist()
-        waits = self.comm.allgather((seconds - wait, wait))
+        validation = scores(self.comm.allreduce(confusion))
+        cost = self.clock.close(self.comm)
         report = EpochReport(
             epoch=position.epoch,
-            train_loss=sums[0] / sums[1],
-            train_accuracy=sums[2] / self.plan.rows,
+            train_loss=sums[0] / (sums[1] - position.skipped_weight),
+            train_accuracy=sums[2] / (self.plan.rows - position.skipped_rows),
             validation_loss=sums[3] / sums[4],
-            validation_accuracy=sums[5] / self.validation_rows,
+            validation_accuracy=validation["accuracy"],
+            validation_macro_f1=validation["macro_f1"],
             learning_rate=float(self.optimizer.param_groups[0]["lr"]),
-            gradient_norm=position.norm_sum / self.plan.steps,
+            gradient_norm=position.norm_sum / (self.steps - position.skipped_steps),
             gradient_norm_max=position.norm_max,
-            seconds=seconds,
-            compute_seconds=[compute for compute, _ in waits],
-            wait_seconds=[wait for _, wait in waits],
+            skipped_steps=position.skipped_steps,
+            samples_per_second=self.rows_timed / cost.seconds,
+            **asdict(cost),
             class_counts=[counts.tolist() for counts in self.comm.allgather(self.seen)],
         )
         self._judge(report)
@@ -172,18 +256,19 @@ class Trainer:
         self.seen[:] = 0
         return report
 
-    def _validate(self) -> tuple[float, float, float]:
-        """Return the weighted sum of the loss over this rank's validation rows, the weights' sum, and rows right."""
+    def _validate(self) -> tuple[float, float, NDArray[np.int64]]:
+        """Return the weighted sum of the loss over this rank's validation rows, the weights' sum, and the confusion."""
         self.network.eval()
-        loss, weight, correct = 0.0, 0.0, 0.0
+        loss, weight, classes = 0.0, 0.0, len(self.seen)
+        confusion = np.zeros((classes, classes), np.int64)
         with torch.no_grad():
             for rows in torch.arange(len(self.validation), device=self.validation.labels.device).split(EVALUATION_ROWS):
                 states, labels = self.validation.batch(rows)
-                scores = self.network(states)
-                loss += self.objective.sum(scores, labels).item()
+                values = self.stepper.scores(states)
+                loss += self.objective.sum(values, labels).item()
                 weight += float(self.objective.weights(labels).sum())
-                correct += float((scores.argmax(1) == labels).sum())
-        return loss, weight, correct
+                confusion += confusion_matrix(labels.cpu().numpy(), values.argmax(1).cpu().numpy(), classes)
+        return loss, weight, confusion
 
     def _judge(self, report: EpochReport) -> None:
         """Keep the best weights, and decide whether this was the last epoch."""
@@ -198,7 +283,7 @@ class Trainer:
             )
         if report.validation_loss < position.best_loss:
             position.best_loss, position.best_epoch = report.validation_loss, report.epoch
-            self.best_weights = copy.deepcopy(self.network.state_dict())
+            self.best_weights = copy.deepcopy(self.average.weights if self.average else self.network.state_dict())
         if report.train_loss < settings.loss_target:
             position.finished = f"training loss below training.loss_target = {settings.loss_target:g}"
         elif report.epoch - position.best_epoch >= settings.patience:
@@ -213,6 +298,7 @@ class Trainer:
             "position": asdict(self.position),
             "partial_sums": [list(sums) for sums in partial],
             "network": self.network.state_dict(),
+            "average": self.average.weights if self.average else {},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state(),
             "best_weights": self.best_weights,
@@ -234,6 +320,8 @@ class Trainer:
         # Checkpoints of before class counts were watched have none.
         self.seen[: len(mine) - 2] = mine[2:]
         self.network.load_state_dict(state["network"])
+        if self.average:
+            self.average.restore(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.restore(state["schedule"])
         self.best_weights = state["best_weights"]

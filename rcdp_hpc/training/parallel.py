@@ -1,18 +1,22 @@
 """What the training loop needs of other ranks: summed gradients and statistics, equal starts.
 
-`Alone` is one process; `HorovodParallel` is Horovod's ring-allreduce. The loop is written once, against both.
+`Alone` is one process; `HorovodParallel` is Horovod's ring-allreduce; `LocalParallel` lets ranks step by themselves and
+averages their weights now and then. The loop is written once, against all three.
 """
 
 from __future__ import annotations
 
 import time
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.horovod import check_world, import_horovod, start_horovod
 
@@ -22,11 +26,19 @@ class Alone:
 
     Attributes
     ----------
-    waited : float
-        Seconds spent in communication since it was last set to 0: always 0 here.
+    local : bool
+        Whether ranks take steps by themselves.
+    blocked : list of float
+        Seconds spent in each communication since it was last emptied: always none here.
+    sent : float
+        Bytes sent since it was last set to 0.
     """
 
-    waited = 0.0
+    local = False
+
+    def __init__(self) -> None:
+        self.blocked: list[float] = []
+        self.sent = 0.0
 
     def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer."""
@@ -39,12 +51,18 @@ class Alone:
     def broadcast_model(self, model: nn.Module) -> None:
         """Do nothing: there is one copy."""
 
+    def expect_passes(self, optimizer: Any, count: int) -> None:
+        """Prepare for so many backward passes before the gradients are summed."""
+
     def sum_gradients(self, optimizer: Any) -> None:
         """Do nothing: the gradients are those of all rows."""
 
     def update(self, optimizer: Any) -> None:
         """Update the weights by the gradients as they are."""
         optimizer.step()
+
+    def average(self, network: nn.Module, optimizer: Any, rows: int) -> None:
+        """Do nothing: there is one copy."""
 
 
 class HorovodParallel(Alone):
@@ -56,22 +74,35 @@ class HorovodParallel(Alone):
         Checked to count the same ranks as Horovod does.
     stall_seconds : int
         Patience with a missing rank.
+    settings : TrainingSection, optional
+        Compression and fusion of the gradients.
     """
 
-    def __init__(self, comm: Communicator, stall_seconds: int) -> None:
-        self.hvd: ModuleType = start_horovod(stall_seconds)
+    def __init__(self, comm: Communicator, stall_seconds: int, settings: TrainingSection | None = None) -> None:
+        super().__init__()
+        self.settings = settings or TrainingSection()
+        self.hvd: ModuleType = start_horovod(stall_seconds, self.settings.fusion_mib, self.settings.cycle_ms)
         check_world(self.hvd, comm)
-        self.waited = 0.0
+        # Of n bytes a ring sends 2 (R - 1) / R n from each rank.
+        self.ring = 2 * (comm.size - 1) / comm.size
+        self.gradient_bytes = 0
 
     def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         """Return Horovod's optimizer around `optimizer`.
 
         Gradients are summed, not averaged: each rank's loss is already its share of the mean over the global
-        batch, which keeps the mean exact where ranks hold unequal numbers of rows. All gradients form one group:
-        with several, Horovod may fuse and so add them in another order from run to run.
+        batch, which keeps the mean exact where ranks hold unequal numbers of rows. In deterministic mode all gradients
+        form one group: with several, Horovod may fuse and so add them in another order from run to run.
         """
+        halved = self.settings.compression == "fp16"
+        weights = [weights for weights in model.parameters() if weights.requires_grad]
+        self.gradient_bytes = sum(value.numel() * (2 if halved else value.element_size()) for value in weights)
         wrapped: torch.optim.Optimizer = self.hvd.DistributedOptimizer(
-            optimizer, named_parameters=model.named_parameters(), op=self.hvd.Sum, num_groups=1
+            optimizer,
+            named_parameters=model.named_parameters(),
+            compression=self.hvd.Compression.fp16 if halved else self.hvd.Compression.none,
+            op=self.hvd.Sum,
+            num_groups=1 if self.settings.deterministic else 0,
         )
         return wrapped
 
@@ -84,11 +115,16 @@ class HorovodParallel(Alone):
         """Give rank 0's weights and statistics to all."""
         self.hvd.broadcast_parameters(model.state_dict(), root_rank=0)
 
+    def expect_passes(self, optimizer: Any, count: int) -> None:
+        """Tell Horovod to sum the gradients in the last of so many backward passes."""
+        if optimizer.backward_passes_per_step != count:
+            optimizer.set_backward_passes_per_step(count)
+
     def sum_gradients(self, optimizer: Any) -> None:
         """Put the sums over ranks in place of this rank's gradients, counting the wait."""
         started = time.perf_counter()
         optimizer.synchronize()
-        self.waited += time.perf_counter() - started
+        self._count(started, self.gradient_bytes)
 
     def update(self, optimizer: Any) -> None:
         """Update the weights by the gradients as they are."""
@@ -99,8 +135,51 @@ class HorovodParallel(Alone):
         """Return the sum over ranks, without gradients, counting the wait."""
         started = time.perf_counter()
         result: torch.Tensor = self.hvd.allreduce(values, op=self.hvd.Sum, name=name)
-        self.waited += time.perf_counter() - started
+        self._count(started, values.numel() * values.element_size())
         return result
+
+    def _count(self, started: float, size: int) -> None:
+        self.blocked.append(time.perf_counter() - started)
+        self.sent += self.ring * size
+
+
+class LocalParallel(HorovodParallel):
+    """Local SGD: ranks take steps by themselves, and every so many steps their weights are averaged.
+
+    ``x <- sum_r n_r x_r / sum_r n_r``, n_r the rows that rank r took steps with since the last time (McMahan et al.
+    2017; with equal shares, the local SGD of Stich 2019). The optimiser's moments and the running statistics are
+    averaged with the weights, so that all ranks are equal then, and one checkpoint is that of all.
+    """
+
+    local = True
+
+    def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimizer."""
+        return optimizer
+
+    def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
+        """Return the tensor: batch statistics are this rank's own."""
+        return values
+
+    def expect_passes(self, optimizer: Any, count: int) -> None:
+        """Do nothing: no pass is waited for."""
+
+    def sum_gradients(self, optimizer: Any) -> None:
+        """Do nothing: the gradients are this rank's own."""
+
+    def update(self, optimizer: Any) -> None:
+        """Update this rank's weights."""
+        optimizer.step()
+
+    def average(self, network: nn.Module, optimizer: Any, rows: int) -> None:
+        """Put the mean over ranks, weighted by rows, in place of weights, moments and statistics, by one message."""
+        moments = [value for state in optimizer.state_dict()["state"].values() for value in state.values()]
+        values = [*network.state_dict().values(), *(value for value in moments if torch.is_tensor(value))]
+        values = [value for value in values if value.is_floating_point()]
+        flat = torch.cat([value.detach().double().flatten() * rows for value in values])
+        total = self.allreduce(torch.cat([flat, flat.new_tensor([rows])]), "rcdp.average")
+        for value, mean in zip(values, (total[:-1] / total[-1]).split([v.numel() for v in values]), strict=True):
+            value.detach().copy_(mean.view(value.shape))
 
 
 class _SumOverRanks(torch.autograd.Function):
@@ -116,16 +195,29 @@ class _SumOverRanks(torch.autograd.Function):
         return ctx.parallel.allreduce(gradients[0].contiguous(), ctx.name + ".backward"), None, None
 
 
-def parallel_for(comm: Communicator, stall_seconds: int) -> Alone:
+def parallel_for(comm: Communicator, stall_seconds: int, settings: TrainingSection | None = None) -> Alone:
     """Return Horovod for several ranks, and a plain process for one, which needs no Horovod. Collective.
 
     Raises
     ------
     InputError
-        On all ranks, if Horovod is missing on some or counts other ranks than `comm` does.
+        On all ranks, if Horovod is missing on some, differs in version, or counts other ranks than `comm` does.
     """
     if comm.size == 1:
         return Alone()
     # Before any rank starts Horovod: its start waits for all, and would wait forever for one that cannot.
     agree(comm, import_horovod)
-    return agree(comm, lambda: HorovodParallel(comm, stall_seconds))
+    _check_versions(comm.allgather(f"Horovod {version('horovod')} on torch {torch.__version__}"))
+    kind = LocalParallel if settings is not None and settings.local_steps > 1 else HorovodParallel
+    return agree(comm, lambda: kind(comm, stall_seconds, settings))
+
+
+def _check_versions(versions: list[str]) -> None:
+    others = [f"rank {rank} has {other}" for rank, other in enumerate(versions) if other != versions[0]]
+    if others:
+        raise agreed(
+            InputError(
+                f"all ranks need the same versions, but rank 0 has {versions[0]} and {', '.join(others[:3])}. Install "
+                "the package anew on those nodes, or let all use one environment on a shared disk."
+            )
+        )

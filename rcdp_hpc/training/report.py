@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rcdp_hpc.training.step import StepResult
 
@@ -19,6 +19,8 @@ class Position:
         Sums over this rank's rows of the epoch so far.
     norm_sum, norm_max : float
         Sum and largest of the gradient norms of the epoch so far, the same on all ranks.
+    skipped_steps, skipped_weight, skipped_rows : int, float, int
+        Steps of the epoch that were left out, and the weight and number of their rows, over all ranks.
     best_loss, best_epoch : float, int
         Lowest validation loss and the epoch it was reached in.
     finished : str
@@ -31,6 +33,9 @@ class Position:
     correct: float = 0.0
     norm_sum: float = 0.0
     norm_max: float = 0.0
+    skipped_steps: int = 0
+    skipped_weight: float = 0.0
+    skipped_rows: int = 0
     best_loss: float = float("inf")
     best_epoch: int = -1
     finished: str = ""
@@ -43,17 +48,26 @@ class Position:
         self.norm_sum += result.gradient_norm
         self.norm_max = max(self.norm_max, result.gradient_norm)
 
+    def skip(self, weight: float, rows: int) -> None:
+        """Leave a step out, with the weight and number of its rows over all ranks, and go to the next."""
+        self.step += 1
+        self.skipped_steps += 1
+        self.skipped_weight += weight
+        self.skipped_rows += rows
+
     def next_epoch(self) -> None:
         """Go to the beginning of the next epoch."""
         self.epoch, self.step = self.epoch + 1, 0
-        self.loss_sum = self.correct = self.norm_sum = self.norm_max = 0.0
+        self.loss_sum = self.correct = self.norm_sum = self.norm_max = self.skipped_weight = 0.0
+        self.skipped_steps = self.skipped_rows = 0
 
 
 @dataclass
 class EpochReport:
     """What one epoch showed, over all ranks: a line of ``metrics.jsonl`` (docs/formats.md).
 
-    Seconds and class counts are per rank; a rank's counts are the training rows of each class that it took steps with.
+    What an epoch took is per rank, as in `EpochCost`. Class counts are, too: a rank's are the training rows of each
+    class that it took steps with.
     """
 
     epoch: int
@@ -61,10 +75,18 @@ class EpochReport:
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    validation_macro_f1: float
     learning_rate: float
     gradient_norm: float
     gradient_norm_max: float
+    skipped_steps: int
+    samples_per_second: float
     seconds: float
-    compute_seconds: list[float] = field(default_factory=list)
-    wait_seconds: list[float] = field(default_factory=list)
-    class_counts: list[list[int]] = field(default_factory=list)
+    compute_seconds: list[float]
+    wait_seconds: list[float]
+    communicate_seconds: list[float]
+    bytes_sent: list[float]
+    cpu_percent: list[float]
+    cpu_percent_deviation: float
+    memory_mib: list[float]
+    class_counts: list[list[int]]

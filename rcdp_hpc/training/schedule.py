@@ -99,6 +99,10 @@ class Schedule:
         if self.waited >= self.settings.schedule_epochs:
             self.reduction, self.waited = self.reduction * self.settings.schedule_factor, 0
 
+    def lower(self) -> None:
+        """Halve the rate of all steps to come."""
+        self.reduction *= 0.5
+
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs."""
         return {"reduction": self.reduction, "best_loss": self.best_loss, "waited": self.waited}

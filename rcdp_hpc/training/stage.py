@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +35,10 @@ from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.allotment import Speeds, measured_rate, rows_by_speed, speeds_of_ranks
 from rcdp_hpc.training.batches import BatchPlan, slabs_of_ranks
+from rcdp_hpc.training.board import Board
 from rcdp_hpc.training.cache import CachedStates, cache_dtype, cache_states, refuse_too_many
 from rcdp_hpc.training.counts import ClassWatch
+from rcdp_hpc.training.divergence import DivergedError
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.networks.assembly import build_network, make_source
@@ -45,6 +46,7 @@ from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 from rcdp_hpc.training.parallel import Alone, parallel_for
 from rcdp_hpc.training.report import EpochReport
 from rcdp_hpc.training.ridge import baseline_of, solve_readout, warm_start
+from rcdp_hpc.training.table import closing_table, sum_by_rank
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +89,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     if saved is not None and session.is_over(saved):
         log.info("training is over already: %s", saved["trainer"]["position"]["finished"])
         return session.summary(saved["trainer"]["position"])
-    parallel = parallel_for(comm, config.run.stall_seconds)
+    parallel = parallel_for(comm, config.run.stall_seconds, config.training)
     session.threads = _threads(config, comm, saved)
     with limit_threads(session.threads):
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
@@ -98,9 +100,10 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
             trainer = _prepare_trainer(config, comm, run, session.shards, parallel, reservoir, plan_for)
             session.shards.close()
         session.begin(trainer, saved)
-        session.trainer.run(session.pause, session.report)
-        session.save_checkpoint()
+        session.run_to_the_end()
     summary = session.summary(asdict(session.trainer.position))
+    for line in closing_table(session.reports):
+        log.info("%s", line)
     log.info(
         "training ended: %s; best epoch %d, validation accuracy %.2f %%",
         *(summary["ended"], summary["best_epoch"], 100 * summary["validation_accuracy"]),
@@ -243,6 +246,7 @@ def _prepare_trainer(
     plan_for: PlanFor,
 ) -> Trainer:
     plan, settings = plan_for(shards.rows("train")), config.training
+    _refuse_large_batch(plan)
     pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
     validation = [rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)]
     mine = pieces[-1][1] - pieces[0][0] + validation[0][1] - validation[0][0]
@@ -287,6 +291,16 @@ def _prepare_trainer(
     return trainer
 
 
+def _refuse_large_batch(plan: BatchPlan) -> None:
+    if plan.global_batch > plan.rows:
+        raise agreed(
+            InputError(
+                f"a batch of {plan.global_batch} rows over {plan.ranks} ranks is more than the {plan.rows} there are: "
+                f"lower training.batch to a rank's slab ({plan.rows // plan.ranks} rows) or less, or start fewer ranks."
+            )
+        )
+
+
 def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
     # The test rows too: a sequence too short for what is kept would end a long training in its evaluation.
     if config.training.extractor.trained:
@@ -326,6 +340,7 @@ class _Session:
     def __init__(self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> None:
         self.config, self.comm, self.run, self.shards = config, comm, run, shards
         self.threads = 1
+        self.board: Board | None = None
         self.notes: dict[str, Any] = {}
         self.last_checkpoint = time.monotonic()
         self.reports: list[dict[str, Any]] = []
@@ -356,10 +371,27 @@ class _Session:
             self.reports = json.loads(saved["reports"])
             self.watch.lines = json.loads(saved.get("class_counts", "[]"))
             log.info("going on from epoch %d, step %d", position.epoch + 1, position.step)
+        agree(self.comm, self._check_room if self.comm.is_root else lambda: None)
+        self.board = agree(self.comm, partial(self._open_board, self.trainer.position.epoch))
         # What was written after the checkpoint goes: its epochs come again.
         lines = "".join(json.dumps(entry) + "\n" for entry in self.reports)
         agree(self.comm, lambda: write_text(self.metrics_file, lines) if self.comm.is_root else None)
         agree(self.comm, self.watch.rewrite if self.comm.is_root else lambda: None)
+
+    def _open_board(self, epoch: int) -> Board | None:
+        wanted = self.config.training.tensorboard and self.comm.is_root
+        return Board(self.run.train / "tensorboard", epoch) if wanted else None
+
+    def _check_room(self) -> None:
+        """Refuse to begin what could not be kept: checkpoints, one more while it is written, and the model."""
+        settings, weights = self.config.training, self.trainer.network.state_dict().values()
+        size = sum(value.numel() * value.element_size() for value in weights)
+        # The weights, the best ones, two moments of the optimiser, and the moving average; all but text is that.
+        checkpoint_size = size * (4 + bool(settings.ema)) + 2**20
+        self.run.train.mkdir(parents=True, exist_ok=True)
+        present = sum(file.stat().st_size for file in self.run.train.glob("*.pt*"))
+        needed = checkpoint_size * (settings.checkpoint_keep + 1) + 3 * (size + 2**20) - present
+        checkpoint.check_room(self.run.train, needed)
 
     def _limits(self) -> dict[str, float]:
         settings = self.config.training
@@ -375,6 +407,8 @@ class _Session:
         def append() -> None:
             append_line(self.metrics_file, entry)
             append_line(self.watch.path, line)
+            if self.board:
+                self.board.write(entry)
 
         agree(self.comm, append if self.comm.is_root else lambda: None)
         self._tell(epoch)
@@ -391,14 +425,26 @@ class _Session:
             100 * epoch.validation_accuracy, best, epoch.seconds, 100 * np.mean(epoch.wait_seconds) / epoch.seconds,
         )  # fmt: skip
 
+    def run_to_the_end(self) -> None:
+        """Train, and write the last checkpoint: of the end, or of the last step that was sound."""
+        try:
+            self.trainer.run(self.pause, self.report)
+        except DivergedError as error:
+            if error.whole:
+                self.save_checkpoint()
+            raise
+        self.save_checkpoint()
+
     def pause(self) -> None:
         """Stop or write a checkpoint where all ranks are at the same step."""
-        due = self.comm.is_root and time.monotonic() - self.last_checkpoint >= self.config.training.checkpoint_seconds
+        position, settings = self.trainer.position, self.config.training
+        due = self.comm.is_root and time.monotonic() - self.last_checkpoint >= settings.checkpoint_seconds
+        if settings.checkpoint_epochs and not position.step:
+            due = due or position.epoch % settings.checkpoint_epochs == 0
         wishes = self.comm.allreduce(np.array([float(signals.stop_requested()), float(due)]), "max")
         if wishes[0]:
             self.save_checkpoint()
             self.comm.barrier()
-            position = self.trainer.position
             raise agreed(
                 StoppedError(
                     f"training stopped by {signals.received_name()} in epoch {position.epoch + 1}, step "
@@ -438,7 +484,7 @@ class _Session:
                 self.shards.sample_shape, self.shards.scale, state["best_weights"], self.shards.digest,
             )  # fmt: skip
         # Last, so that a checkpoint never speaks of a better model than the one on the disk.
-        checkpoint.save(self.run.train / "last.pt", content)
+        checkpoint.save(self.run.train / "last.pt", content, self.config.training.checkpoint_keep)
 
     def summary(self, position: dict[str, Any]) -> dict[str, Any]:
         """Return what the stage did, for its state file."""
@@ -451,11 +497,7 @@ class _Session:
             "ended": position["finished"],
             **self.notes,
             "threads": self.threads,
-            "compute_seconds": self._sum_by_rank("compute_seconds"),
-            "wait_seconds": self._sum_by_rank("wait_seconds"),
+            "compute_seconds": sum_by_rank(self.reports, "compute_seconds"),
+            "wait_seconds": sum_by_rank(self.reports, "wait_seconds"),
+            "communicate_seconds": sum_by_rank(self.reports, "communicate_seconds"),
         }
-
-    def _sum_by_rank(self, name: str) -> list[float]:
-        """Return the sum over epochs for each rank; epochs before a resume may have had fewer or more ranks."""
-        by_rank = zip_longest(*(report[name] for report in self.reports), fillvalue=0.0)
-        return [float(sum(epochs)) for epochs in by_rank]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.training.cache import CachedStates
+from rcdp_hpc.training.divergence import Finding, first_in_backward, first_in_forward, running_statistics
 from rcdp_hpc.training.gradients import add_penalties, clip
 from rcdp_hpc.training.losses import Objective
 from rcdp_hpc.training.networks.assembly import EndToEnd
@@ -26,12 +29,15 @@ class StepResult:
     loss_sum, correct : float
         Over this rank's rows: weighted sum of the loss, and rows whose highest score is their class's.
     gradient_norm : float
-        Norm of the summed gradient before clipping, the same on all ranks.
+        Norm of the summed gradient before clipping, the same on all ranks (in local SGD, this rank's own).
+    fault : tuple of int and str, optional
+        Where the gradient was not finite, what this rank found first. The weights are then those before the step.
     """
 
     loss_sum: float
     correct: float
     gradient_norm: float
+    fault: Finding | None = None
 
 
 class Stepper:
@@ -63,16 +69,17 @@ class Stepper:
     ) -> None:
         self.settings, self.seed, self.network, self.optimizer = settings, seed, network, optimizer
         self.objective, self.train, self.parallel = objective, train, parallel
+        self.statistics = running_statistics(network)
 
-    def take(self, epoch: int, rows: torch.Tensor, weight: float, rate: float) -> StepResult:
-        """Take one step.
+    def take(self, epoch: int, batches: Sequence[torch.Tensor], weight: float, rate: float) -> StepResult:
+        """Take one step: one update of the weights.
 
         Parameters
         ----------
         epoch : int
             From 0, for what is drawn at random.
-        rows : torch.Tensor, int64
-            This rank's rows, counted from its first; possibly none.
+        batches : sequence of torch.Tensor, int64
+            This rank's rows of each batch that the gradient is accumulated over, counted from its first; possibly none.
         weight : float
             Sum of the weights of all ranks' rows.
         rate : float
@@ -80,20 +87,57 @@ class Stepper:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad()
-        scores, loss = self._loss(epoch, rows)
-        # Each rank's loss is its share of the mean over the global batch, so that the gradients' sum is the gradient.
-        (loss / weight).backward()  # type: ignore[no-untyped-call]
+        before = [values.clone() for values in self.statistics]
+        loss_sum, correct = self._accumulate(epoch, batches, weight)
         self.parallel.sum_gradients(self.optimizer)
         add_penalties(self.network, self.settings.l1, self.settings.l2)
         norm = clip(self.network, self.settings.clip_norm)
-        self.parallel.update(self.optimizer)
-        correct = float((scores.argmax(1) == self.train.labels[rows]).sum())
-        return StepResult(loss.item(), correct, norm)
+        if math.isfinite(norm):
+            self.parallel.update(self.optimizer)
+            return StepResult(loss_sum, correct, norm)
+        fault = self._find_fault(epoch, batches)
+        for values, earlier in zip(self.statistics, before, strict=True):
+            values.copy_(earlier)
+        return StepResult(loss_sum, correct, norm, fault)
+
+    def _accumulate(self, epoch: int, batches: Sequence[torch.Tensor], weight: float) -> tuple[float, float]:
+        """Add up the gradients of the batches; return the sum of the losses and the rows that are right."""
+        self.optimizer.zero_grad()
+        self.parallel.expect_passes(self.optimizer, len(batches))
+        loss_sum, correct = 0.0, 0.0
+        for rows in self._worth(batches):
+            scores, loss = self._loss(epoch, rows)
+            # A rank's loss is its share of the mean over the global batch, so that the gradients' sum is the gradient.
+            (loss / weight).backward()  # type: ignore[no-untyped-call]
+            loss_sum += loss.item()
+            correct += float((scores.argmax(1) == self.train.labels[rows]).sum())
+        for weights in self.network.parameters():
+            # A rank on its own, without rows: its moments go on as if the gradient were 0.
+            if weights.grad is None and weights.requires_grad:
+                weights.grad = torch.zeros_like(weights)
+        return loss_sum, correct
+
+    def _worth(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the batches to compute: all, as other ranks count on them, or of a rank on its own those with rows."""
+        return [rows for rows in batches if len(rows) or not self.parallel.local]
 
     def _loss(self, epoch: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores of the rows and the weighted sum of their losses."""
         states, labels = self.train.batch(rows)
         draw = DropoutDraw(self.seed, epoch, rows + self.train.first)
-        scores = self.network(states, draw)
+        scores = self.scores(states, draw)
         return scores, self.objective.sum(scores, labels)
+
+    def scores(self, states: torch.Tensor, draw: DropoutDraw | None = None) -> torch.Tensor:
+        """Return the network's scores, float32, its products in the number format of ``training.precision``."""
+        halved = self.settings.precision == "bf16"
+        with torch.autocast(states.device.type, dtype=torch.bfloat16, enabled=halved):
+            scores: torch.Tensor = self.network(states, draw)
+        return scores.float()
+
+    def _find_fault(self, epoch: int, batches: Sequence[torch.Tensor]) -> Finding:
+        findings = [self._find_in(epoch, rows) for rows in self._worth(batches)]
+        return min([finding for finding in findings if finding], default=first_in_backward(self.network))
+
+    def _find_in(self, epoch: int, rows: torch.Tensor) -> Finding | None:
+        return first_in_forward(self.network, self.train.batch(rows)[0], lambda: self._loss(epoch, rows))

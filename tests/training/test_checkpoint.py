@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.errors import DataDamagedError, StageFailedError
 from rcdp_hpc.training import checkpoint
 
 
@@ -25,6 +25,26 @@ def test_both_damaged_is_an_error_that_says_what_to_do(tmp_path):
     path.write_bytes(b"rubbish")
     with pytest.raises(DataDamagedError, match="--restart"):
         checkpoint.load_latest(path)
+
+
+def test_as_many_are_kept_as_asked_for_and_the_newest_sound_one_is_taken(tmp_path, caplog):
+    path = tmp_path / "last.pt"
+    for epoch in range(6):
+        checkpoint.save(path, {"epoch": epoch, "x": torch.arange(1000)}, keep=4)
+    names = ["last.pt", "last.pt.previous", "last.pt.previous.2", "last.pt.previous.3"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    assert [checkpoint.load(tmp_path / name)["epoch"] for name in names] == [5, 4, 3, 2]
+    for name in names[:2]:
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-500])
+    with caplog.at_level("WARNING", logger="rcdp_hpc"):
+        assert checkpoint.load_latest(path)["epoch"] == 3
+    assert caplog.text.count("Going on from") == 1
+
+
+def test_too_little_room_is_told_in_numbers(tmp_path):
+    checkpoint.check_room(tmp_path, 1)
+    with pytest.raises(StageFailedError, match=r"need 1099511627776\.0 MiB"):
+        checkpoint.check_room(tmp_path, 2**60)
 
 
 def test_none_is_no_error(tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
-from rcdp_hpc.evaluation import metrics
+from rcdp_hpc.training import metrics
 
 labelled = st.integers(2, 6).flatmap(
     lambda classes: st.tuples(

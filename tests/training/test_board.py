@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.training.board import Board
+
+
+def test_metrics_are_written_as_events_and_epochs_that_come_again_replace_theirs(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = Board(tmp_path, 0)
+    for epoch in range(3):
+        board.write({"epoch": epoch, "train_loss": 3.0 - epoch, "wait_seconds": [1.0, 2.0]})
+    board.writer.close()
+    again = Board(tmp_path, 2)
+    again.write({"epoch": 2, "train_loss": 0.5, "wait_seconds": [1.0, 2.0]})
+    again.writer.close()
+    events = reader.EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("train_loss")] == [(0, 3.0), (1, 2.0), (2, 0.5)]
+    assert events.Scalars("wait_seconds")[0].value == 1.5
+
+
+def test_without_tensorboard_the_message_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="pip install"):
+        Board(tmp_path, 0)

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.training.batches import BatchPlan
+from rcdp_hpc.training.cache import CachedStates
+from rcdp_hpc.training.divergence import DivergedError
+from rcdp_hpc.training.loop import Trainer
+from rcdp_hpc.training.networks.registry import build_readout
+from rcdp_hpc.training.parallel import Alone
+
+ROWS = 90
+
+
+class Halt(Exception):
+    pass
+
+
+def rows(seed: int, count: int) -> CachedStates:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    return CachedStates(torch.randn(count, 6, generator=generator) + labels[:, None], labels, 0)
+
+
+def trainer(states: torch.Tensor | None = None, **keys) -> Trainer:
+    settings = TrainingSection(**{"epochs": 4, "batch": 8, "hidden": 6, "outputs": 5, **keys})
+    train = rows(1, ROWS) if states is None else CachedStates(states, torch.arange(ROWS) % 3, 0)
+    network = build_readout(settings, KeptShape(1, 1, 6), 3, 1)
+    plan = BatchPlan(ROWS, settings.batch, 12, 0, 1, 1)
+    return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, 30, SingleProcess(), Alone())
+
+
+def run(one: Trainer) -> list[dict]:
+    reports = []
+    one.run(lambda: None, lambda report: reports.append(report))
+    return reports
+
+
+def through_a_file(state: dict) -> dict:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+EVERYTHING = {
+    "optimizer": "lamb", "schedule": "plateau", "schedule_epochs": 1, "warmup_steps": 3, "learning_rate": 0.05,
+    "accumulate": 5, "ema": 0.8, "precision": "bf16", "dropout": 0.2, "clip_norm": 1.0, "l1": 1e-4,
+    "class_weights": "balanced", "loss": "focal",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", [{}, EVERYTHING, {"optimizer": "sgd", "schedule": "one_cycle"}])
+def test_a_training_halted_within_an_epoch_ends_with_the_same_bits(keys):
+    straight = trainer(**keys)
+    expected = run(straight)
+    halted = trainer(**keys)
+    calls = 0
+
+    def pause() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Halt
+
+    halted._steps_between_pauses = lambda: 1
+    with pytest.raises(Halt):
+        halted.run(pause, lambda report: None)
+    assert 0 < halted.position.step < halted.steps
+    resumed = trainer(**keys)
+    resumed.restore(through_a_file(halted.state()))
+    reports = run(resumed)
+    assert reports[-1].validation_loss == expected[-1].validation_loss
+    assert reports[-1].gradient_norm == expected[-1].gradient_norm
+    for name, value in straight.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[name]), name
+    for name, value in straight.best_weights.items():
+        assert torch.equal(value, resumed.best_weights[name]), name
+
+
+def test_what_is_kept_is_the_moving_average():
+    averaged = trainer(ema=0.9)
+    run(averaged)
+    assert averaged.position.best_epoch == 3
+    for name, value in averaged.average.weights.items():
+        assert torch.equal(averaged.best_weights[name], value)
+    assert not torch.equal(averaged.best_weights["scores.weight"], averaged.network.state_dict()["scores.weight"])
+
+
+def test_an_epoch_reports_f1_rates_and_where_its_seconds_went():
+    report = run(trainer())[-1]
+    assert 0 < report.validation_macro_f1 <= 1
+    assert report.gradient_norm_max >= report.gradient_norm > 0
+    assert report.samples_per_second == pytest.approx(ROWS / report.seconds)
+    parts = report.compute_seconds[0] + report.wait_seconds[0] + report.communicate_seconds[0]
+    assert parts == pytest.approx(report.seconds)
+    assert report.bytes_sent == [0]
+    assert report.memory_mib[0] > 1
+    assert report.class_counts == [[30, 30, 30]]
+
+
+def poisoned(**keys) -> Trainer:
+    """Return a training with one row that is no number, which standardisation has not seen."""
+    one = trainer(rows(1, ROWS).states.clone(), **keys)
+    one.train.states[17] = np.nan
+    return one
+
+
+def test_a_gradient_that_is_not_finite_stops_with_step_rate_and_place():
+    one = poisoned()
+    with pytest.raises(DivergedError, match=r"at a learning rate of 0\.001; first in the states.*on_nan=skip"):
+        run(one)
+    assert all(torch.isfinite(value).all() for value in one.state()["network"].values())
+
+
+def test_a_step_left_out_lowers_the_rate_and_counts_in_no_mean():
+    one = poisoned(on_nan="skip")
+    reports = run(one)
+    assert [report.skipped_steps for report in reports] == [1, 1, 1, 1]
+    assert [report.learning_rate for report in reports][-1] <= 1e-3 / 2**3
+    assert all(np.isfinite(report.train_loss) for report in reports)
+    assert sum(reports[0].class_counts[0]) < ROWS
+
+
+def test_skipping_without_end_stops():
+    one = poisoned(on_nan="skip", batch=90)
+    with pytest.raises(DivergedError, match="To do: train anew"):
+        run(one)

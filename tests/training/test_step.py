@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.training.averaging import MovingAverage
+from rcdp_hpc.training.cache import CachedStates
+from rcdp_hpc.training.losses import Objective
+from rcdp_hpc.training.networks.registry import build_readout
+from rcdp_hpc.training.parallel import Alone, LocalParallel
+from rcdp_hpc.training.step import Stepper
+
+
+def stepper(states: torch.Tensor, **keys) -> Stepper:
+    settings = TrainingSection(hidden=4, outputs=4, **keys)
+    readout = build_readout(settings, KeptShape(1, 1, states.shape[1]), 2, 1)
+    labels = torch.arange(len(states)) % 2
+    rows = CachedStates(states, labels, 0)
+    optimizer = torch.optim.SGD(readout.parameters(), lr=0.1)
+    return Stepper(settings, 1, readout.train(), optimizer, Objective(settings, np.array([5, 5])), rows, Alone())
+
+
+def test_a_step_that_is_not_finite_leaves_weights_and_statistics_as_they_were():
+    states = torch.randn(10, 3)
+    states[7] = math.inf
+    steps = stepper(states)
+    steps.take(0, [torch.arange(5)], 5.0, 0.1)
+    before = {name: value.clone() for name, value in steps.network.state_dict().items()}
+    result = steps.take(0, [torch.arange(5, 10)], 5.0, 0.1)
+    assert result.fault == (1, "the states that the network reads")
+    assert not math.isfinite(result.gradient_norm)
+    assert all(torch.equal(value, before[name]) for name, value in steps.network.state_dict().items())
+
+
+def test_batches_of_one_step_add_up_to_the_gradient_of_their_mean():
+    states = torch.randn(10, 3)
+    steps = stepper(states)
+    batches = [torch.arange(0, 6), torch.arange(6, 10)]
+    steps.take(0, batches, 10.0, 0.0)
+    added = [weights.grad.clone() for weights in steps.network.parameters()]
+    expected = [torch.zeros_like(value) for value in added]
+    for rows in batches:
+        single = stepper(states)
+        single.take(0, [rows], float(len(rows)), 0.0)
+        for total, weights in zip(expected, single.network.parameters(), strict=True):
+            total += weights.grad * len(rows) / 10
+    for one, other in zip(added, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_products_of_16_bits_leave_weights_and_scores_in_32():
+    torch.manual_seed(3)
+    states = torch.randn(10, 3)
+    full, halved = stepper(states), stepper(states, precision="bf16")
+    results = [steps.take(0, [torch.arange(10)], 10.0, 0.1) for steps in (full, halved)]
+    assert results[0].loss_sum != results[1].loss_sum
+    assert abs(results[0].loss_sum - results[1].loss_sum) < 0.5
+    assert all(value.dtype == torch.float32 for value in halved.network.parameters())
+    assert halved.scores(states).dtype == torch.float32
+
+
+def test_the_moving_average_by_hand_and_its_place_in_the_network():
+    layer = nn.Linear(1, 1, bias=False)
+    layer.weight.data.fill_(1.0)
+    average = MovingAverage(layer, decay=0.5)
+    for value in (2.0, 4.0):
+        layer.weight.data.fill_(value)
+        average.update(layer, 1)
+    # 1 -> 1.5 -> 2.75
+    with average.applied(layer):
+        assert layer.weight.item() == 2.75
+    assert layer.weight.item() == 4
+    average.update(layer, 2)
+    assert average.weights["weight"].item() == 2.75 * 0.25 + 4 * 0.75
+
+
+def test_ranks_that_meet_have_the_mean_by_rows_of_weights_and_moments():
+    class Met(LocalParallel):
+        """With another rank of 30 rows, whose values are all 5."""
+
+        def __init__(self) -> None:
+            self.messages = 0
+
+        def allreduce(self, values: torch.Tensor, name: str) -> torch.Tensor:
+            self.messages += 1
+            others = torch.full_like(values, 5.0 * 30)
+            others[-1] = 30
+            return values + others
+
+    layer = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.0, momentum=0.9)
+    layer.weight.grad, layer.bias.grad = torch.full((1, 2), 3.0), torch.full((1,), 2.0)
+    optimizer.step()
+    layer.weight.data.fill_(1.0), layer.bias.data.fill_(-3.0)
+    parallel = Met()
+    parallel.average(layer, optimizer, rows=10)
+    assert parallel.messages == 1
+    torch.testing.assert_close(layer.weight.data, torch.full((1, 2), (1.0 * 10 + 5 * 30) / 40))
+    torch.testing.assert_close(layer.bias.data, torch.full((1,), (-3.0 * 10 + 5 * 30) / 40))
+    moment = optimizer.state[layer.weight]["momentum_buffer"]
+    torch.testing.assert_close(moment, torch.full((1, 2), (3.0 * 10 + 5 * 30) / 40))
