@@ -19,6 +19,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.horovod import check_world, import_horovod, start_horovod
+from rcdp_hpc.training.divergence import running_statistics
 
 
 class Alone:
@@ -174,9 +175,11 @@ class LocalParallel(HorovodParallel):
     def average(self, network: nn.Module, optimizer: Any, rows: int) -> None:
         """Put the mean over ranks, weighted by rows, in place of weights, moments and statistics, by one message."""
         moments = [value for state in optimizer.state_dict()["state"].values() for value in state.values()]
-        values = [*network.state_dict().values(), *(value for value in moments if torch.is_tensor(value))]
-        values = [value for value in values if value.is_floating_point()]
-        flat = torch.cat([value.detach().double().flatten() * rows for value in values])
+        # Counts of steps are the same on all ranks, and would not come back whole from float32.
+        moments = [value for value in moments if torch.is_tensor(value) and value.ndim]
+        trained = [weights for weights in network.parameters() if weights.requires_grad]
+        values = [*trained, *running_statistics(network), *moments]
+        flat = torch.cat([value.detach().float().flatten() * rows for value in values])
         total = self.allreduce(torch.cat([flat, flat.new_tensor([rows])]), "rcdp.average")
         for value, mean in zip(values, (total[:-1] / total[-1]).split([v.numel() for v in values]), strict=True):
             value.detach().copy_(mean.view(value.shape))
