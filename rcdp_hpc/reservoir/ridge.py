@@ -116,8 +116,9 @@ class GramSums:
     ) -> None:
         self.rows, self.precision = 0, precision
         self._unit = None if largest is None else 2.0 ** (np.ceil(np.log2(largest)) - 52)
-        self._pending: dict[str, NDArray[Any]] = {}
+        self._pending: NDArray[Any] | None = None
         self._pending_rows = 0
+        self._z = torch.empty(0)
         try:
             self.xx = np.zeros((features, features), order="F")
         except MemoryError:
@@ -155,50 +156,66 @@ class GramSums:
         self.yy += np.square(wanted).sum(axis=0)
 
     def _add_pending(self, features: Any, targets: Any) -> None:
+        """Add Z'Z, where Z = [X Y 1]: one product has all the sums."""
+        if tuple(features.shape) != (len(targets), self.x.size) or tuple(targets.shape[1:]) != self.y.shape:
+            raise ValueError(f"features {features.shape} and targets {targets.shape} do not fit these sums")
         single = self.precision == "single"
-        halves = single and isinstance(features, Tensor) and features.dtype == torch.bfloat16
-        block, wanted = (_single if single else _double)(features), _double(targets)
-        if block.shape != (len(wanted), self.x.size) or wanted.shape[1:] != self.y.shape:
-            raise ValueError(f"features {block.shape} and targets {wanted.shape} do not fit these sums")
-        if not self._pending:
-            self._pending = {name: np.zeros_like(getattr(self, name)) for name in ("xy", "x", "y", "yy")}
-            self._pending["xx"] = np.zeros(self.xx.shape, block.dtype, order="F")
-        update, pending = (ssyrk if single else dsyrk), self._pending
-        for start in range(0, len(block), ROWS_AT_ONCE):
-            part, some = block[start : start + ROWS_AT_ONCE], wanted[start : start + ROWS_AT_ONCE]
+        wanted = torch.as_tensor(targets)
+        halves = single and features.dtype == torch.bfloat16 and bool((wanted.bfloat16() == wanted).all())
+        if self._pending is None:
+            size = _padded(self.x.size + self.y.size + 1)
+            self._pending = np.zeros((size, size), np.float32 if single else np.float64, order="F")
+        update = ssyrk if single else dsyrk
+        for start in range(0, len(wanted), ROWS_AT_ONCE):
+            rows = slice(start, start + ROWS_AT_ONCE)
+            z = self._side_by_side(torch.as_tensor(features[rows]), wanted[rows])
             if halves:
-                _add_products(pending["xx"], part)
+                _add_products(self._pending, z)
             else:
-                pending["xx"] = update(1.0, part.T, beta=1.0, c=pending["xx"], overwrite_c=1)
-            pending["xy"] += part.T @ some.astype(part.dtype)
-            pending["x"] += part.sum(axis=0, dtype=np.float64)
-            pending["y"] += some.sum(axis=0)
-            pending["yy"] += np.square(some).sum(axis=0)
-            self._pending_rows += len(part)
-            self.rows += len(part)
+                self._pending = update(1.0, z.numpy().T, beta=1.0, c=self._pending, overwrite_c=1)
+            self._pending_rows += len(z)
+            self.rows += len(z)
             if self._pending_rows >= SINGLE_ROWS:
                 self.flush()
 
+    def _side_by_side(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Return [X Y 1 0] in float32 or float64, in memory that is used again."""
+        width, outputs = self.x.size, self.y.size
+        if len(self._z) < len(features):
+            dtype = torch.float32 if self.precision == "single" else torch.float64
+            self._z = torch.zeros(len(features), _padded(width + outputs + 1), dtype=dtype)
+            self._z[:, width + outputs] = 1
+        z = self._z[: len(features)]
+        z[:, :width] = features.detach()
+        z[:, width : width + outputs] = targets
+        return z
+
     def flush(self) -> None:
         """Add what is still held back to the sums: call it where rows end that are always summed together."""
-        if not self._pending_rows:
+        if not self._pending_rows or self._pending is None:
             return
-        for name, pending in self._pending.items():
-            total = getattr(self, name)
-            for place in _upper_pieces(len(pending)) if name == "xx" else [...]:
-                self._add_rounded(total, pending, place)
-            pending[...] = 0
+        pending, width = self._pending, self.x.size
+        last = width + self.y.size
+        for place in _upper_pieces(width):
+            self._add_rounded(self.xx[place], pending[place])
+        self._add_rounded(self.xy, pending[:width, width:last])
+        self._add_rounded(self.x, pending[:width, last])
+        self._add_rounded(self.y, pending[width:last, last])
+        self._add_rounded(self.yy, np.diag(pending)[width:last].copy())
+        torch.from_numpy(pending).zero_()
         self._pending_rows = 0
 
-    def _add_rounded(self, total: NDArray[np.float64], pending: NDArray[Any], place: Any) -> None:
-        """Add a part of the sums held back to the totals, as a multiple of the unit where there is one."""
-        piece = pending[place]
+    def _add_rounded(self, total: NDArray[np.float64], part: NDArray[Any]) -> None:
+        """Add a part of the sums held back to the totals, as multiples of the unit where there is one.
+
+        By torch: NumPy would do it on one core.
+        """
+        # Transposed, as the sums lie in columns.
+        wide = torch.from_numpy(part.T).to(torch.float64, copy=True)
         if self._unit is not None:
-            piece = piece.astype(np.float64, order="K")
-            piece *= 1 / self._unit  # a power of two: exact
-            np.rint(piece, out=piece)
-            piece *= self._unit
-        total[place] += piece
+            # The unit is a power of two, so that only the rounding itself rounds.
+            wide.mul_(1 / self._unit).round_().mul_(self._unit)
+        torch.from_numpy(total.T).add_(wide)
 
     def add_all(self, features: Any, targets: Any, batch_rows: int) -> None:
         """Add many rows in fixed blocks of `batch_rows`, the last one shorter."""
@@ -371,13 +388,18 @@ def _upper_pieces(size: int) -> Iterator[tuple[slice, slice]]:
         start = stop
 
 
-def _add_products(xx: NDArray[Any], x: NDArray[Any]) -> None:
-    """Add X'X to the upper triangle, X holding numbers that are bfloat16 numbers."""
-    rows, into = torch.from_numpy(x), torch.from_numpy(xx.T)
+def _padded(columns: int) -> int:
+    """Return a number of columns at which every row begins a cache line: products are faster so."""
+    return -(-columns // 16) * 16
+
+
+def _add_products(sums: NDArray[Any], z: Tensor) -> None:
+    """Add Z'Z to the upper triangle, Z holding numbers that are bfloat16 numbers."""
+    into = torch.from_numpy(sums.T)
     with _bfloat16_products():
-        for start in range(0, len(xx), PANEL):
-            stop = min(start + PANEL, len(xx))
-            into[start:stop, :stop].addmm_(rows[:, start:stop].T, rows[:, :stop])
+        for start in range(0, len(sums), PANEL):
+            stop = min(start + PANEL, len(sums))
+            into[start:stop, :stop].addmm_(z[:, start:stop].T, z[:, :stop])
 
 
 @contextmanager
@@ -401,13 +423,6 @@ def _centred(sums: GramSums) -> NDArray[np.float64]:
     for rows, columns in _upper_pieces(len(gram)):
         gram[rows, columns] -= np.outer(sums.x[rows], sums.x[columns] / sums.rows)
     return gram
-
-
-def _single(values: Tensor | NDArray[Any]) -> NDArray[np.float32]:
-    """Return the values as a float32 array in C order."""
-    if isinstance(values, Tensor):
-        return values.detach().to("cpu", torch.float32).contiguous().numpy()
-    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def _double(values: Tensor | NDArray[Any]) -> NDArray[np.float64]:

@@ -197,7 +197,10 @@ class Reservoir:
         _check_input(u, checked)
         if out is None:
             out = torch.empty(len(u), self.width, dtype=self.dtype, device=self.device)
-        self._fill(u, out, checked, noisy)
+        most = min(cell.most_rows for cells in self._cells for cell in cells)
+        for start in range(0, len(u), most):
+            rows = slice(start, start + most)
+            self._fill(u[rows], out[rows], None if checked is None else checked[rows], noisy)
         if not _all_finite(out):
             row = int((~torch.isfinite(out).all(1)).nonzero()[0])
             raise CandidateError(

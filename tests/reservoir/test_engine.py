@@ -69,6 +69,17 @@ def test_lengths_and_padding(kernel, option, rng):
     assert np.abs(found.double().numpy() - wanted).max() < allowed(reservoir, wanted)
 
 
+@pytest.mark.parametrize("lengths", [None, [3, 8, 1, 5, 5, 8, 2]])
+def test_sparse_takes_few_samples_at_once_and_gives_the_same(lengths, monkeypatch, rng):
+    u = rng.random((7, 8, 6), dtype=np.float32)
+    whole = Reservoir(section(), 6, "sparse-fp32").states(u, lengths=lengths)
+    monkeypatch.setattr("rcdp_hpc.reservoir.cells.SPARSE_BYTES", 0)
+    monkeypatch.setattr("rcdp_hpc.reservoir.cells.SPARSE_ROWS", 3)
+    reservoir = Reservoir(section(), 6, "sparse-fp32")
+    assert reservoir._cells[0][0].most_rows == 3
+    torch.testing.assert_close(reservoir.states(u, lengths=lengths), whole, rtol=0, atol=1e-6)
+
+
 def test_compute_takes_lengths(rng):
     reservoir = Reservoir(section(batch_rows=4), 6)
     x = rng.random((10, 8, 6), dtype=np.float32)
