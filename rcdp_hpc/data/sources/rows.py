@@ -17,6 +17,8 @@ from rcdp_hpc.data.sources.base import Samples
 from rcdp_hpc.errors import StageFailedError
 
 RELEASE_BYTES = 2**26
+# What one touch of a mapped file may map: kernels keep files in pieces of up to so many bytes, and map them whole.
+PIECE_BYTES = 2**21
 
 
 class MappedRows:
@@ -37,7 +39,7 @@ class MappedRows:
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         found = np.array(self._array[rows])
         # Pages of a mapped file count as this process's memory until they are given back.
-        self._touched += max(found.nbytes, len(found) * mmap.PAGESIZE)
+        self._touched += max(found.nbytes, min(len(found) * PIECE_BYTES, self._array.nbytes))
         if self._touched > RELEASE_BYTES:
             self._touched = 0
             whole: mmap.mmap = self._array._mmap  # type: ignore[attr-defined]
