@@ -136,7 +136,11 @@ class DataSection(Section):
     storage: Literal["auto", "float32", "float16", "uint8"] = Field(
         "auto", description="number format of samples in the shards; auto: uint8 where the source has it, or float32"
     )
-    compression: Literal["none", "lzf", "gzip"] = Field("none", description="compression of the samples in the shards")
+    compression: Literal["none", "lzf", "gzip", "fastest"] = Field(
+        "none",
+        description="compression of the samples in the shards; fastest takes lzf or gzip, whichever is read back "
+        "faster where the shards lie",
+    )
     shards: int = Field(16, ge=1, le=100_000, description="shards written of the training part")
     verify_on_read: bool = Field(
         True, description="check each shard's checksum before its rows are used", json_schema_extra=MAY_CHANGE

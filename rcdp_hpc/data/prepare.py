@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import rcdp_hpc
 from rcdp_hpc.config import Config, DataSection, refuse_other_settings
 from rcdp_hpc.data.balancing import balanced_rows
+from rcdp_hpc.data.compression import SAMPLE_BYTES, fastest_compression
 from rcdp_hpc.data.index import (
     FORMAT,
     FORMAT_VERSION,
@@ -24,7 +25,7 @@ from rcdp_hpc.data.index import (
 )
 from rcdp_hpc.data.memory import MIB, Budget
 from rcdp_hpc.data.reserve import reserve_rows
-from rcdp_hpc.data.rows import RowTable, original_rows
+from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.sources import Source, open_source
 from rcdp_hpc.data.split import RESERVE, Split, interleave, keep_indices, split_indices
@@ -150,6 +151,8 @@ def _write(
         replaced(directory, needed) as partial,
         Progress("shards", sum(map(len, tables.values())), "rows", enabled=config.run.progress) as bar,
     ):
+        if storage.compression == "fastest":
+            storage = replace(storage, compression=_fastest(partial, layout, source, tables["train"]))
 
         def advance(rows: int) -> None:
             rate = (bar.done + rows) * row_bytes / MIB / max(time.monotonic() - started, 1e-9)
@@ -163,6 +166,14 @@ def _write(
         index = _index(config, source, storage, counts, splits)
         write_json(partial / INDEX_NAME, index)
     return index
+
+
+def _fastest(directory: Path, layout: Layout, source: Source, rows: RowTable) -> str:
+    """Measure on the first training rows which compression is read fastest."""
+    storage = layout.storage
+    count = max(1, SAMPLE_BYTES // (storage.dtype.itemsize * math.prod(source.sample_shape)))
+    some = rows.part(slice(count))
+    return fastest_compression(directory, layout, storage.encode(make_samples(source, some, storage)))
 
 
 def _index(

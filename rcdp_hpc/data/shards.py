@@ -174,10 +174,15 @@ def _lay_out(path: Path, rows: int, layout: Layout) -> None:
     # The little that this writes must find room, too.
     _reserve(path, _header_bytes(rows, layout))
     with h5py.File(path, "w", locking=False) as file:
-        chunk, shape = _chunk_rows(rows, layout), layout.sample_shape
-        _create(file, "x", layout.storage.dtype, (rows, *shape), (chunk, *shape), layout.storage.compression)
+        create_samples(file, rows, layout)
         for name, dtype in layout.columns.items():
             _create(file, name, dtype, (rows,), (min(rows, COLUMN_CHUNK_ROWS),))
+
+
+def create_samples(file: h5py.File, rows: int, layout: Layout) -> None:
+    """Create the dataset ``x`` of so many rows, without content."""
+    chunk, shape = _chunk_rows(rows, layout), layout.sample_shape
+    _create(file, "x", layout.storage.dtype, (rows, *shape), (chunk, *shape), layout.storage.compression)
 
 
 def _create(

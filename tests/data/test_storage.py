@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from data.conftest import make_config, uneven_data
 
+from rcdp_hpc.data import compression as compression_module
 from rcdp_hpc.data import shards as shards_module
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.reading import ShardSet
@@ -75,6 +76,21 @@ def test_compression(tmp_path, byte_file, storage, compression):
     for split in SPLITS:
         np.testing.assert_array_equal(one[split].x, other[split].x)
     assert verify_shards(packed) == []
+
+
+@pytest.mark.parametrize("slow", ["lzf", "gzip"])
+def test_the_fastest_compression_is_measured_where_the_shards_lie(tmp_path, byte_file, monkeypatch, slow):
+    read = compression_module._read_seconds
+    monkeypatch.setattr(
+        compression_module, "_read_seconds", lambda path, rows: read(path, rows) + 10 * (slow in path.name)
+    )
+    index = prepare_shards(make_config(byte_file, compression="fastest"), tmp_path / "shards")
+    (fast,) = {"lzf", "gzip"} - {slow}
+    assert index["storage"]["compression"] == fast
+    with h5py.File(next((tmp_path / "shards").glob("train-*.h5"))) as file:
+        assert file["x"].compression == fast
+    assert not list((tmp_path / "shards").glob("measured*"))
+    assert verify_shards(tmp_path / "shards") == []
 
 
 def test_a_full_disk_under_compression(tmp_path, byte_file, monkeypatch):
