@@ -40,9 +40,10 @@ def timed(work, repeats):
 
 
 def unbalanced_mnist(folder):
+    from rcdp_hpc.data.memory import Budget
     from rcdp_hpc.data.sources.idx import read_source
 
-    source = read_source(Path(folder))
+    source = read_source(Path(folder), Budget(2**40))
     y = source.train.y
     kept = [np.flatnonzero(y == label)[: int(share * (y == label).sum())] for label, share in enumerate(SHARES)]
     return source, np.sort(np.concatenate(kept))
