@@ -10,11 +10,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from launch import rcdp, run_ranks
+from launch import REPOSITORY, rcdp, run_ranks
 
 from rcdp_hpc.cli import main
 
-REAL = Path(os.environ.get("RCDP_TEST_DATA", "/work/shared/data")) / "japanese-vowels"
+REAL = Path(os.environ.get("RCDP_TEST_DATA", REPOSITORY.parent / "shared/data")) / "japanese-vowels"
 SETTINGS = [
     "data.source=ts", "data.validation_fraction=0.25", "data.verify_on_read=false", "data.shards=2",
     "reservoir.nodes=30", "reservoir.kernel=dense-fp32", "reservoir.reduction=mean_std", "reservoir.bidirectional=true",

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.sources.conftest import everything, opened, write_tar
+from launch import REPOSITORY
 
 from rcdp_hpc.data.sources.unpickle import read_pickle
 from rcdp_hpc.errors import InputError
 
-REAL = Path(os.environ.get("RCDP_TEST_DATA", "/work/shared/data")) / "cifar-10-python.tar.xz"
+REAL = Path(os.environ.get("RCDP_TEST_DATA", REPOSITORY.parent / "shared/data")) / "cifar-10-python.tar.xz"
 NAMES = ["cat", "ant", "bee"]
 
 

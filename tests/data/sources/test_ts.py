@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.sources.conftest import everything, opened
+from launch import REPOSITORY
 
 from rcdp_hpc.errors import InputError
 
-REAL = Path(os.environ.get("RCDP_TEST_DATA", "/work/shared/data")) / "japanese-vowels"
+REAL = Path(os.environ.get("RCDP_TEST_DATA", REPOSITORY.parent / "shared/data")) / "japanese-vowels"
 HEADER = "#a comment\n@problemName Toy\n@timeStamps false\n@univariate false\n@classLabel true 1 2 10\n@data\n"
 TRAIN = HEADER + "1,2,3:10,20,30:2\n4,5:40,50:10\n6:60:1\n"
 
