@@ -610,7 +610,7 @@ def install_wheel(setup: Setup, wheel: Path) -> None:
 def package(setup: Setup) -> str:
     # The tools are those of the build-tools step: no second download into an isolated build environment.
     setup.pip("install", "--no-build-isolation", "-e", f"{ROOT}[train,report,sources,tensorboard,dev]")
-    return "editable, with the extras train, report, sources, dev"
+    return "editable, with the extras train, report, sources, tensorboard, dev"
 
 
 def check(setup: Setup) -> str:
