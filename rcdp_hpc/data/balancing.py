@@ -83,7 +83,8 @@ def balanced_rows(
     if data.balance in ("smote", "smote_tomek", "smote_enn"):
         draws = balance.draw_smote(members, classes, data.smote_neighbours, seed, targets)
         searched = sum(len(draw.searched) for draw in draws)
-        with Progress("neighbours", searched, "samples", enabled=progress) as bar:
+        size = 4 * math.prod(source.sample_shape)
+        with Progress("neighbours", searched, "samples", enabled=progress, unit_bytes=size) as bar:
 
             def advance(done: int) -> None:
                 bar.advance(done)

@@ -23,7 +23,7 @@ from rcdp_hpc.data.index import (
     load_index,
     shard_settings,
 )
-from rcdp_hpc.data.memory import MIB, Budget
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.reserve import reserve_rows
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards import Layout, shard_numbers, shards_bytes, write_split
@@ -145,18 +145,17 @@ def _write(
     numbers = shard_numbers({split: len(table) for split, table in tables.items()}, config.data.shards)
     layout = Layout(source.sample_shape, storage, source.has_lengths)
     needed = sum(shards_bytes(len(tables[split]), numbers[split], layout) for split in tables)
+    total = sum(map(len, tables.values()))
     row_bytes = storage.dtype.itemsize * math.prod(source.sample_shape)
-    started = time.monotonic()
     with (
         replaced(directory, needed) as partial,
-        Progress("shards", sum(map(len, tables.values())), "rows", enabled=config.run.progress) as bar,
+        Progress("shards", total, "rows", enabled=config.run.progress, unit_bytes=row_bytes) as bar,
     ):
         if storage.compression == "fastest":
             storage = replace(storage, compression=_fastest(partial, layout, source, tables["train"]))
 
         def advance(rows: int) -> None:
-            rate = (bar.done + rows) * row_bytes / MIB / max(time.monotonic() - started, 1e-9)
-            bar.advance(rows, f"{rate:.3g} MiB a second")
+            bar.advance(rows)
             check_stop()
 
         splits = {

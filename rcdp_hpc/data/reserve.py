@@ -85,7 +85,8 @@ def reserve_rows(
         _refuse_single_samples(source.classes, [len(own) for own in members])
         draws = balance.draw_smote(members, source.classes, data.smote_neighbours, own_seed, targets)
         searched = sum(len(draw.searched) for draw in draws)
-        with Progress("neighbours of the reserve", searched, "samples", enabled=progress) as bar:
+        size = 4 * math.prod(source.sample_shape)
+        with Progress("neighbours of the reserve", searched, "samples", enabled=progress, unit_bytes=size) as bar:
 
             def advance(done: int) -> None:
                 bar.advance(done)

@@ -25,10 +25,23 @@ class Progress:
         Name of a unit, plural.
     enabled : bool
         False on ranks other than 0 and where the user switched progress off.
+    interval : float
+        Seconds between lines.
+    unit_bytes : int
+        Bytes of a unit, where a rate in bytes shall be shown.
     """
 
-    def __init__(self, title: str, total: int, unit: str = "rows", enabled: bool = True, interval: float = 5.0) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        unit: str = "rows",
+        enabled: bool = True,
+        interval: float = 5.0,
+        unit_bytes: int = 0,
+    ) -> None:
         self.title, self.total, self.unit, self.interval = title, total, unit, interval
+        self.unit_bytes = unit_bytes
         self.done = 0
         self.enabled = enabled
         self.started = self.last = time.monotonic()
@@ -47,6 +60,9 @@ class Progress:
     def advance(self, units: int = 1, note: str = "") -> None:
         """Count `units` more as done; `note` is shown beside the count."""
         self.done += units
+        if self.unit_bytes:
+            rate = self.done * self.unit_bytes / 2**20 / max(time.monotonic() - self.started, 1e-9)
+            note = note or f"{rate:.3g} MiB a second"
         if self.bar is not None:
             self.bar.update(units)
             if note:

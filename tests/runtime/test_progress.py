@@ -1,0 +1,21 @@
+import logging
+
+from rcdp_hpc.runtime.progress import Progress
+
+
+def test_lines_tell_units_and_bytes_a_second(caplog, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("rcdp_hpc.runtime.progress.time.monotonic", lambda: now[0])
+    with caplog.at_level(logging.INFO), Progress("shards", 40, unit_bytes=2**19) as bar:
+        now[0] += 1
+        bar.advance(10)
+        now[0] += 4
+        bar.advance(10)
+    assert [record.getMessage() for record in caplog.records] == ["shards: 20 of 40 rows, 4 a second, 2 MiB a second"]
+
+
+def test_nothing_is_told_where_progress_is_off(caplog):
+    with caplog.at_level(logging.INFO), Progress("shards", 2, enabled=False, interval=0) as bar:
+        bar.advance(2)
+    assert bar.done == 2
+    assert not caplog.records
