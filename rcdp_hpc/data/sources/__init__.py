@@ -106,7 +106,7 @@ def read_samples(
         case ".npy":
             return npy.read_samples(path, budget), None
         case ".csv" | ".parquet":
-            return tables.read_samples(path, settings, budget), None
+            return tables.read_samples(path, settings, budget, longest)
         case ".h5" | ".hdf5":
             return hdf5.read_samples(path, settings.x_name, budget), None
         case ".ts":

@@ -70,11 +70,23 @@ def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
     return _source(path, data, train, test, categories)
 
 
-def read_samples(path: Path, data: DataSection, budget: Budget) -> Samples:
-    """Return the features alone, of a table with or without labels; errors as in `read_source`."""
-    if data.category_columns or data.group_column:
-        raise InputError(f"{path}: tables with categories or groups are not predicted; save their samples as npz.")
-    return _read(path, data, budget, _Categories([]), labelled=False).spool.finish()
+def read_samples(
+    path: Path, data: DataSection, budget: Budget, longest: int = 0
+) -> tuple[Samples, NDArray[np.int64] | None]:
+    """Return the features alone, of a table with or without labels; errors as in `read_source`.
+
+    The rows of a group form a sequence, padded to `longest` steps at least, in the order in which the groups begin;
+    then the lengths are returned too (None: all of `longest` steps, or no groups).
+    """
+    if data.category_columns:
+        raise InputError(f"{path}: tables with categories are not predicted; save their samples as npz.")
+    table = _read(path, data, budget, _Categories([]), labelled=False)
+    if not data.group_column:
+        return table.spool.finish(), None
+    steps = sum(map(len, table.groups))
+    part = _sequences(path, data, table, np.zeros(steps, np.int64), max(longest, _longest(table)), [""])
+    assert part.lengths is not None
+    return part.x, None if set(part.lengths.tolist()) == {longest} else part.lengths
 
 
 class _Categories:

@@ -41,7 +41,16 @@ def test_tables_with_and_without_labels(tmp_path, labelled):
     (tmp_path / "s.csv").write_text("\n".join(lines))
     np.testing.assert_array_equal(taken(tmp_path / "s.csv"), X)
     with pytest.raises(InputError, match="save their samples as npz"):
-        taken(tmp_path / "s.csv", group_column="c0")
+        taken(tmp_path / "s.csv", category_columns=["c0"])
+
+
+def test_groups_of_a_table_are_series_in_order_of_time(tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "s.csv").write_text("who,when,v\nb,2,20\na,1,1\nb,1,10\nb,3,30\n")
+    data = DataSection(group_column="who", time_column="when")
+    samples, lengths = read_samples(tmp_path / "s.csv", data, longest=4)
+    assert samples[:][:, :, 0].tolist() == [[10, 20, 30, 0], [1, 0, 0, 0]]
+    assert lengths.tolist() == [3, 1]
 
 
 def test_series(tmp_path):
