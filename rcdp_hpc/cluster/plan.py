@@ -21,9 +21,9 @@ from rcdp_hpc.cluster.scripts import Resources, resources
 from rcdp_hpc.config import Config, parse_config, to_tree
 from rcdp_hpc.data.index import load_index
 from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
 
-MIB = 2**20
 # What a process holds before it has any data: Python, torch, MPI, Horovod.
 PROCESS_BYTES = 700 * MIB
 # Limits are set above the estimate: a job that runs out of time or memory costs more than one that asks for too much.

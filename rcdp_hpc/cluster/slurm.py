@@ -6,10 +6,11 @@ import json
 import re
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rcdp_hpc.errors import InputError, StageFailedError
+from rcdp_hpc.runtime.files import append_line
 
 PATIENCE_SECONDS = 60
 
@@ -66,8 +67,7 @@ def job_facts(job: str) -> list[dict[str, str]]:
 
 def remember(file: Path, submitted: Submitted) -> None:
     """Note a submitted job in the run directory."""
-    with open(file, "a", encoding="utf-8") as out:
-        out.write(json.dumps({"stage": submitted.stage, "job": submitted.job}) + "\n")
+    append_line(file, asdict(submitted))
 
 
 def remembered(file: Path) -> list[Submitted]:

@@ -122,9 +122,8 @@ def submit_jobs(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Pa
         if submitted:
             scancel([one.job for one in submitted])
         raise
-    with os_errors_explained(run.submitted):
-        for one in submitted:
-            remember(run.submitted, one)
+    for one in submitted:
+        remember(run.submitted, one)
     return submitted
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.data.targets import class_targets
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from rcdp_hpc.data.balance import SmoteDraw
 
 
 def balanced_rows(
@@ -82,18 +86,35 @@ def balanced_rows(
         _refuse_too_large(source, sum(targets) if data.balance.startswith("smote_") else len(train), data)
     if data.balance in ("smote", "smote_tomek", "smote_enn"):
         draws = balance.draw_smote(members, classes, data.smote_neighbours, seed, targets)
-        searched = sum(len(draw.searched) for draw in draws)
-        size = 4 * math.prod(source.sample_shape)
-        with Progress("neighbours", searched, "samples", enabled=progress, unit_bytes=size) as bar:
-
-            def advance(done: int) -> None:
-                bar.advance(done)
-                check_stop()
-
-            plans = balance.plan_smote(samples, members, draws, advance, Budget.of(data).held)
-        rows = stacked([rows, *(synthetic_rows(p.label, p.source, p.neighbour, p.step) for p in plans)])
+        made = smote_rows("neighbours", source, members, draws, data, storage, progress, check_stop)
+        rows = stacked([rows, *made])
         return rows if data.balance == "smote" else _cleaned(source, rows, data.balance, storage)
     return stacked([rows, *_whole(source, train, labels, data, seed, samples, targets)])
+
+
+def smote_rows(
+    title: str,
+    source: Source,
+    members: Sequence[NDArray[np.int64]],
+    draws: Sequence[SmoteDraw],
+    data: DataSection,
+    storage: Storage,
+    progress: bool,
+    check_stop: Callable[[], None],
+) -> list[RowTable]:
+    """Return the rows of each draw, their neighbours found under a progress bar of this title; see `balanced_rows`."""
+    from rcdp_hpc.data.balance import plan_smote
+
+    searched = sum(len(draw.searched) for draw in draws)
+    size = 4 * math.prod(source.sample_shape)
+    with Progress(title, searched, "samples", enabled=progress, unit_bytes=size) as bar:
+
+        def advance(done: int) -> None:
+            bar.advance(done)
+            check_stop()
+
+        plans = plan_smote(comparable(source, storage), members, draws, advance, Budget.of(data).held)
+    return [synthetic_rows(plan.label, plan.source, plan.neighbour, plan.step) for plan in plans]
 
 
 def _whole(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.memory import MIB
 
-MIB = 2**20
 # Blocks never depend on the budget, so that results do not either.
 QUERY_BYTES = 2**23
 FITTED_BYTES = 2**25

@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.balancing import comparable
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.balancing import smote_rows
 from rcdp_hpc.data.rows import RowTable, stacked, synthetic_rows
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -78,23 +75,15 @@ def reserve_rows(
     wanted = [reserve_size(rows, data.reserve) for rows in train.counts(len(source.classes))]
     targets = [len(own) + rows for own, rows in zip(members, wanted, strict=True)]
     own_seed = int(np.random.SeedSequence(seed, spawn_key=(_RESERVE_DRAWS,)).generate_state(1)[0])
-    plans: list[Any]
     if reserve_method(data.balance, source.categories) == "random_over":
         plans = balance.plan_copies(members, targets, own_seed)
+        rows = [synthetic_rows(plan.label, plan.source, plan.neighbour, plan.step) for plan in plans]
     else:
         _refuse_single_samples(source.classes, [len(own) for own in members])
         draws = balance.draw_smote(members, source.classes, data.smote_neighbours, own_seed, targets)
-        searched = sum(len(draw.searched) for draw in draws)
-        size = 4 * math.prod(source.sample_shape)
-        with Progress("neighbours of the reserve", searched, "samples", enabled=progress, unit_bytes=size) as bar:
-
-            def advance(done: int) -> None:
-                bar.advance(done)
-                check_stop()
-
-            plans = balance.plan_smote(comparable(source, storage), members, draws, advance, Budget.of(data).held)
+        rows = smote_rows("neighbours of the reserve", source, members, draws, data, storage, progress, check_stop)
     log.info("reserve: %d synthetic rows kept aside", sum(wanted))
-    return stacked([synthetic_rows(plan.label, plan.source, plan.neighbour, plan.step) for plan in plans])
+    return stacked(rows)
 
 
 def _refuse_single_samples(classes: Sequence[str], counts: Sequence[int]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.shards import file_sha256
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime.collective import agree, run_on_some
 from rcdp_hpc.runtime.comm import Communicator
@@ -109,8 +110,7 @@ def _copy_file(source: Path, target: Path, entry: dict[str, Any], check_stop: Ca
             check_stop()
             written.write(block)
     # Of what was written, so that a fault of the local disk shows, too.
-    with target.open("rb") as file:
-        sound = hashlib.file_digest(file, "sha256").hexdigest() == entry["sha256"]
+    sound = file_sha256(target) == entry["sha256"]
     if not sound:
         target.unlink()
     return sound

@@ -75,6 +75,12 @@ class EpochClock:
         columns = [list(column) for column in zip(*comm.allgather(own), strict=True)]
         compute, waits, communicates, sent, percents, memories = columns
         return EpochCost(
-            *(self.seconds, compute, waits, communicates, sent),
-            *(percents, float(np.std(percents)), memories),
+            seconds=self.seconds,
+            compute_seconds=compute,
+            wait_seconds=waits,
+            communicate_seconds=communicates,
+            bytes_sent=sent,
+            cpu_percent=percents,
+            cpu_percent_deviation=float(np.std(percents)),
+            memory_mib=memories,
         )
