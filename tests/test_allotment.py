@@ -85,9 +85,9 @@ def test_unequal_shares_train_to_the_same(speeds, slabs, alone, tmp_path):
 def measuring(*arguments: str) -> list[str]:
     """Return the command line of ``rcdp`` on ranks that seem to differ."""
     code = (
-        "import sys, rcdp_hpc.cli as cli, rcdp_hpc.training.stage as stage\n"
+        "import sys, rcdp_hpc.cli as cli, rcdp_hpc.training.rows as rows\n"
         "from rcdp_hpc.runtime.launch import detect\n"
-        "stage.measured_rate = lambda *_: 100.0 * (1 + 2 * detect().rank)\n"
+        "rows.measured_rate = lambda *_: 100.0 * (1 + 2 * detect().rank)\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     return [*python(code), *arguments]

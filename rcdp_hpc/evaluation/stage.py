@@ -22,9 +22,10 @@ from rcdp_hpc.runtime.files import write_json
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import fair_share, limit_threads
+from rcdp_hpc.training.device import device
 from rcdp_hpc.training.metrics import confusion_matrix, scores
 from rcdp_hpc.training.model import TrainedModel
-from rcdp_hpc.training.stage import device, refuse_other_shards
+from rcdp_hpc.training.stage import refuse_other_shards
 
 log = logging.getLogger(__name__)
 

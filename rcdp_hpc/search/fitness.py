@@ -250,7 +250,7 @@ def _device(config: Config) -> str:
     """Return the device that states are computed on, in torch's words."""
     if config.search.device == "cpu":
         return "cpu"
-    from rcdp_hpc.training.stage import device
+    from rcdp_hpc.training.device import device
 
     found = device()
     if found.type == "cpu":

@@ -11,6 +11,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.divergence import BACKWARD, first_in_backward, first_in_forward
 from rcdp_hpc.training.parallel import _check_versions
+from rcdp_hpc.training.rows import refuse_large_batch
 
 
 def network() -> nn.Sequential:
@@ -65,8 +66,6 @@ def test_settings_that_contradict_one_another_are_refused(keys):
 
 
 def test_a_batch_larger_than_a_slab_is_refused():
-    from rcdp_hpc.training.stage import _refuse_large_batch
-
-    _refuse_large_batch(BatchPlan(100, 100, 12, 0, 2, 1))
+    refuse_large_batch(BatchPlan(100, 100, 12, 0, 2, 1))
     with pytest.raises(InputError, match=r"slab \(50 rows\)"):
-        _refuse_large_batch(BatchPlan(100, 128, 12, 0, 2, 1))
+        refuse_large_batch(BatchPlan(100, 128, 12, 0, 2, 1))

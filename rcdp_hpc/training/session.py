@@ -1,0 +1,211 @@
+"""A training under way: its files, its clock, its pauses."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcdp_hpc.config import Config, settings_that_matter
+from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.refill import replaced_in
+from rcdp_hpc.errors import StoppedError
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.collective import agree, agreed
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.files import append_line, write_text
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.training import checkpoint
+from rcdp_hpc.training.batches import slabs_of_ranks
+from rcdp_hpc.training.board import Board
+from rcdp_hpc.training.counts import ClassWatch
+from rcdp_hpc.training.divergence import DivergedError
+from rcdp_hpc.training.loop import Trainer
+from rcdp_hpc.training.model import TrainedModel
+from rcdp_hpc.training.report import EpochReport
+from rcdp_hpc.training.table import sum_by_rank
+
+log = logging.getLogger(__name__)
+
+
+def decisive_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that decide the trained weights."""
+    return settings_that_matter(config, ("run", "data", "reservoir", "training"))
+
+
+class Session:
+    """A training under way: its files, its clock, its pauses."""
+
+    trainer: Trainer
+
+    def __init__(self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> None:
+        self.config, self.comm, self.run, self.shards = config, comm, run, shards
+        self.threads = 1
+        self.board: Board | None = None
+        self.notes: dict[str, Any] = {}
+        self.last_checkpoint = time.monotonic()
+        self.reports: list[dict[str, Any]] = []
+        self.watch = ClassWatch(run.train / "class_counts.jsonl")
+
+    @property
+    def metrics_file(self) -> Path:
+        """Where every epoch leaves a line."""
+        return self.run.train / "metrics.jsonl"
+
+    def is_over(self, saved: dict[str, Any]) -> bool:
+        """Tell whether a checkpoint is that of a training that ended, under the limits of today."""
+        self.reports, self.threads = json.loads(saved["reports"]), saved["threads"]
+        self.notes = json.loads(saved.get("notes", "{}"))
+        return bool(saved["trainer"]["position"]["finished"]) and json.loads(saved["limits"]) == self._limits()
+
+    def begin(self, trainer: Trainer, saved: dict[str, Any] | None) -> None:
+        """Start, or restore weights, position and the metrics written so far."""
+        self.trainer = trainer
+        self.notes = {
+            "replaced": list(replaced_in(self.shards)),
+            "speeds": list(trainer.plan.speeds),
+            "slabs": slabs_of_ranks(trainer.plan),
+        }
+        if saved is not None:
+            trainer.restore(saved["trainer"])
+            position, epochs = trainer.position, self.config.training.epochs
+            position.finished = f"{epochs} epochs done" if position.epoch >= epochs else ""
+            self.reports = json.loads(saved["reports"])
+            self.watch.lines = json.loads(saved.get("class_counts", "[]"))
+            log.info("going on from epoch %d, step %d", position.epoch + 1, position.step)
+        agree(self.comm, self._check_room if self.comm.is_root else lambda: None)
+        self.board = agree(self.comm, partial(self._open_board, self.trainer.position.epoch))
+        # What was written after the checkpoint goes: its epochs come again.
+        lines = "".join(json.dumps(entry) + "\n" for entry in self.reports)
+        agree(self.comm, lambda: write_text(self.metrics_file, lines) if self.comm.is_root else None)
+        agree(self.comm, self.watch.rewrite if self.comm.is_root else lambda: None)
+
+    def _open_board(self, epoch: int) -> Board | None:
+        wanted = self.config.training.tensorboard and self.comm.is_root
+        return Board(self.run.train / "tensorboard", epoch) if wanted else None
+
+    def _check_room(self) -> None:
+        """Refuse to begin what could not be kept: checkpoints, one more while it is written, and the model."""
+        settings, weights = self.config.training, self.trainer.network.state_dict().values()
+        size = sum(value.numel() * value.element_size() for value in weights)
+        # The weights, the best ones, two moments of the optimiser, and the moving average; all but text is that.
+        checkpoint_size = size * (4 + bool(settings.ema)) + 2**20
+        self.run.train.mkdir(parents=True, exist_ok=True)
+        present = sum(file.stat().st_size for file in self.run.train.glob("*.pt*"))
+        needed = checkpoint_size * (settings.checkpoint_keep + 1) + 3 * (size + 2**20) - present
+        checkpoint.check_room(self.run.train, needed)
+
+    def _limits(self) -> dict[str, float]:
+        settings = self.config.training
+        return {"epochs": settings.epochs, "patience": settings.patience, "loss_target": settings.loss_target}
+
+    def report(self, epoch: EpochReport) -> None:
+        """Write an epoch's metrics and tell the user."""
+        entry = asdict(epoch)
+        counts = entry.pop("class_counts")
+        self.reports.append(entry)
+        line = self.watch.note(epoch.epoch, counts, self.shards.class_counts("train"))
+
+        def append() -> None:
+            append_line(self.metrics_file, entry)
+            append_line(self.watch.path, line)
+            if self.board:
+                self.board.write(entry)
+
+        agree(self.comm, append if self.comm.is_root else lambda: None)
+        self._tell(epoch)
+
+    def _tell(self, epoch: EpochReport) -> None:
+        """Show about twenty epochs, the first and the last among them; metrics.jsonl has them all."""
+        position, epochs = self.trainer.position, self.config.training.epochs
+        if epoch.epoch % -(-epochs // 20) and not position.finished:
+            return
+        best = " *" if position.best_epoch == epoch.epoch else ""
+        log.info(
+            "epoch %3d  loss %.4f  accuracy %.2f %%  validation %.4f  %.2f %%%s  %.1f s, %.0f %% waiting",
+            epoch.epoch + 1, epoch.train_loss, 100 * epoch.train_accuracy, epoch.validation_loss,
+            100 * epoch.validation_accuracy, best, epoch.seconds, 100 * np.mean(epoch.wait_seconds) / epoch.seconds,
+        )  # fmt: skip
+
+    def run_to_the_end(self) -> None:
+        """Train, and write the last checkpoint: of the end, or of the last step that was sound."""
+        try:
+            self.trainer.run(self.pause, self.report)
+        except DivergedError as error:
+            if error.whole:
+                self.save_checkpoint()
+            raise
+        self.save_checkpoint()
+
+    def pause(self) -> None:
+        """Stop or write a checkpoint where all ranks are at the same step."""
+        position, settings = self.trainer.position, self.config.training
+        due = self.comm.is_root and time.monotonic() - self.last_checkpoint >= settings.checkpoint_seconds
+        if settings.checkpoint_epochs and not position.step:
+            due = due or position.epoch % settings.checkpoint_epochs == 0
+        wishes = self.comm.allreduce(np.array([float(signals.stop_requested()), float(due)]), "max")
+        if wishes[0]:
+            self.save_checkpoint()
+            self.comm.barrier()
+            raise agreed(
+                StoppedError(
+                    f"training stopped by {signals.received_name()} in epoch {position.epoch + 1}, step "
+                    f"{position.step}; the checkpoint is written: run the same command to go on."
+                )
+            )
+        if wishes[1]:
+            self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        """Write the last checkpoint, and the best model so far. Collective."""
+        state = self.trainer.state()
+        agree(self.comm, lambda: self._write(state) if self.comm.is_root else None)
+        self.last_checkpoint = time.monotonic()
+
+    def _write(self, state: dict[str, Any]) -> None:
+        content = {
+            "settings": json.dumps(decisive_settings(self.config)),
+            "limits": json.dumps(self._limits()),
+            "ranks": self.comm.size,
+            "threads": self.threads,
+            "global_batch": self.trainer.plan.global_batch,
+            "shards": self.shards.digest,
+            "reports": json.dumps(self.reports),
+            "class_counts": json.dumps(self.watch.lines),
+            "replaced": json.dumps(replaced_in(self.shards)),
+            "rows": self.shards.rows("train"),
+            "allotment": json.dumps(
+                {"kind": self.config.training.allotment, "speeds": list(self.trainer.plan.speeds)},
+            ),
+            "notes": json.dumps(self.notes),
+            "trainer": state,
+        }
+        if state["position"]["best_epoch"] >= 0:
+            TrainedModel.save(
+                self.run.model, self.config.reservoir, self.config.training, self.shards.classes,
+                self.shards.sample_shape, self.shards.scale, state["best_weights"], self.shards.digest,
+            )  # fmt: skip
+        # Last, so that a checkpoint never speaks of a better model than the one on the disk.
+        checkpoint.save(self.run.train / "last.pt", content, self.config.training.checkpoint_keep)
+
+    def summary(self, position: dict[str, Any]) -> dict[str, Any]:
+        """Return what the stage did, for its state file."""
+        best = self.reports[position["best_epoch"]]
+        return {
+            "epochs": position["epoch"],
+            "best_epoch": position["best_epoch"] + 1,
+            "validation_loss": best["validation_loss"],
+            "validation_accuracy": best["validation_accuracy"],
+            "ended": position["finished"],
+            **self.notes,
+            "threads": self.threads,
+            "compute_seconds": sum_by_rank(self.reports, "compute_seconds"),
+            "wait_seconds": sum_by_rank(self.reports, "wait_seconds"),
+            "communicate_seconds": sum_by_rank(self.reports, "communicate_seconds"),
+        }
