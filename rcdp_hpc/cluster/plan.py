@@ -214,9 +214,9 @@ def _search_bytes(config: Config, shape: list[int], classes: int) -> int:
     from rcdp_hpc.reservoir.cutting import Cut
     from rcdp_hpc.search.limits import estimated_bytes
 
-    _, features = Cut.of(config.reservoir).shape(tuple(shape))
+    cut = Cut.of(config.reservoir).shape(tuple(shape))
     rows = config.search.train_rows + config.search.validation_rows
-    return PROCESS_BYTES + 4 * rows * math.prod(shape) + estimated_bytes(config, features, rows, classes)
+    return PROCESS_BYTES + 4 * rows * math.prod(shape) + estimated_bytes(config, cut, rows, classes)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from torch import Tensor
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.cutting import Cut
-from rcdp_hpc.reservoir.scans import kept_steps
+from rcdp_hpc.reservoir.scans import kept_steps, scans_of
 
 
 class KeptShape(NamedTuple):
@@ -75,6 +75,12 @@ def values_per_neuron(settings: ReservoirSection, steps: int | None = None) -> i
     if settings.reduction == "states":
         return len(settings.steps) or settings.states
     return {"mean": 1, "mean_std": 2}[settings.reduction]
+
+
+def kept_shape(settings: ReservoirSection, steps: int | None = None) -> KeptShape:
+    """Return how what is kept of a sample lies in its row; `steps` and errors as `values_per_neuron`."""
+    parts = len(scans_of(settings)) * (2 if settings.bidirectional else 1) * settings.layers
+    return KeptShape(parts, values_per_neuron(settings, steps), settings.nodes)
 
 
 def steps_of(settings: ReservoirSection, length: int) -> list[int]:

@@ -23,7 +23,7 @@ from rcdp_hpc.reservoir.connection import ReservoirMatrices, reservoir_matrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.files import read_matrices
 from rcdp_hpc.reservoir.noise import SampleNoise
-from rcdp_hpc.reservoir.reductions import KeptShape, Reduction, check_length, values_per_neuron
+from rcdp_hpc.reservoir.reductions import Reduction, check_length, kept_shape
 from rcdp_hpc.reservoir.scans import Scan, kept_steps, scans_of
 from rcdp_hpc.runtime.logs import warn_once
 
@@ -103,10 +103,8 @@ class Reservoir:
         self.scans = scans_of(settings)
         self.cut = Cut.of(settings)
         self.directions = 2 if settings.bidirectional else 1
-        self.parts = len(self.scans) * self.directions * settings.layers
-        self.values = values_per_neuron(settings, steps)
-        self.kept = KeptShape(self.parts, self.values, self.nodes)
-        self.width = self.kept.features
+        self.kept = kept_shape(settings, steps)
+        self.parts, self.values, self.width = self.kept.parts, self.kept.steps, self.kept.features
         self.batch_rows = settings.batch_rows or ROWS_UNLESS_SET
         self.dtype, self.device = KERNELS[kernel], torch.device(device)
         if settings.matrices and matrices is None:

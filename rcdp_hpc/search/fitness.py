@@ -122,9 +122,9 @@ class ReservoirFitness:
         check_length(settings, min(shortest, default=self.steps))
 
     def _reservoir(self, chosen: Config) -> Reservoir:
-        features = self._shape(chosen)[1]
-        rows = len(self.data.x_train) + len(self.data.x_val)
-        refuse_too_large(estimated_bytes(chosen, features, rows, self.data.classes), self.memory)
+        shape = self._shape(chosen)
+        features, rows = shape[1], len(self.data.x_train) + len(self.data.x_val)
+        refuse_too_large(estimated_bytes(chosen, shape, rows, self.data.classes), self.memory)
         matrices = self.cache.matrices(chosen.reservoir, features) if is_plain(chosen.reservoir) else None
         return Reservoir(chosen.reservoir, features, chosen.reservoir.kernel, self.device, matrices, self.steps)
 

@@ -11,6 +11,7 @@ from types import FrameType
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.reservoir.reductions import kept_shape
 from rcdp_hpc.runtime.memory import MIB, machine_memory
 
 
@@ -81,7 +82,7 @@ def time_limit(seconds: float, alarm: bool = True) -> Iterator[Clock]:
         signal.signal(signal.SIGALRM, before)
 
 
-def estimated_bytes(config: Config, features: int, rows: int, classes: int) -> int:
+def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: int) -> int:
     """Return about how much memory one candidate needs beyond the rows themselves.
 
     Counted are the connection matrix (dense for the states, sparse, and dense again where LAPACK finds its
@@ -92,13 +93,16 @@ def estimated_bytes(config: Config, features: int, rows: int, classes: int) -> i
     ----------
     config : Config
         With the candidate's values.
-    features, rows, classes : int
-        Features per step; rows fitted to and judged by; number of classes.
+    shape : tuple of int
+        Steps of the longest sequence, and features per step.
+    rows, classes : int
+        Rows fitted to and judged by; number of classes.
     """
-    reservoir = config.reservoir
-    nodes, width = reservoir.nodes, reservoir.nodes * reservoir.states
-    matrix = 8 * nodes * (nodes + features + 33)  # float32, and once more while it is converted
-    sparse = 3 * 16 * round(reservoir.density * nodes**2)
+    reservoir, (steps, features) = config.reservoir, shape
+    kept = kept_shape(reservoir, steps)
+    nodes, width = reservoir.nodes, kept.features
+    matrix = 8 * kept.parts * nodes * (nodes + features + 33)  # float32, and once more while it is converted
+    sparse = 3 * 16 * kept.parts * round(reservoir.density * nodes**2)
     eigen = 3 * 8 * nodes**2 if nodes <= 2000 and reservoir.scaling == "spectral_radius" else 0
     block = reservoir.batch_rows * (12 * width + 20 * (nodes + features))
     if config.search.evaluation == "train":
