@@ -466,16 +466,19 @@ class ExtractorSection(Section):
 
 
 class AugmentSection(Section):
-    """Random changes of the training images, where the extractor is trained."""
+    """Random changes of the training samples, where the extractor is trained."""
 
     crop: int = Field(0, ge=0, le=1000, description="images are shifted by up to so many pixels, each way")
     flip: bool = Field(False, description="half of the images are mirrored from left to right")
     cutout: int = Field(0, ge=0, le=1000, description="side in pixels of a square that is cut out of each image")
+    mixup: float = Field(
+        0.0, ge=0, le=100, description="samples are mixed in pairs, by shares of Beta(a, a) with this a; 0 mixes none"
+    )
     test_flips: bool = Field(False, description="predictions are averaged over an image and its mirror image")
 
     @property
     def changes(self) -> bool:
-        """Whether training images are changed at all."""
+        """Whether training images are changed, each by itself."""
         return bool(self.crop or self.flip or self.cutout)
 
 
@@ -676,9 +679,9 @@ class Config(Section):
     def _check_extractor(self) -> None:
         training, reservoir = self.training, self.reservoir
         augment, kind = training.augment, training.extractor.kind
-        if (augment.changes or augment.test_flips) and not training.extractor.trained:
+        if (augment.changes or augment.mixup or augment.test_flips) and not training.extractor.trained:
             raise ValueError(
-                "[training.augment] changes images before a trained extractor: set training.extractor.kind"
+                "[training.augment] changes samples before a trained extractor: set training.extractor.kind"
             )
         if min(training.extractor.channels) < 1:
             raise ValueError(f"training.extractor.channels = {training.extractor.channels}: each must be above 0")

@@ -27,6 +27,7 @@ from rcdp_hpc.training.losses import Objective
 from rcdp_hpc.training.metrics import confusion_matrix, scores
 from rcdp_hpc.training.networks.assembly import EndToEnd
 from rcdp_hpc.training.networks.base import Readout
+from rcdp_hpc.training.networks.mixup import Mixup
 from rcdp_hpc.training.optimizers import make_optimizer
 from rcdp_hpc.training.parallel import Alone
 from rcdp_hpc.training.report import EpochReport, Position
@@ -97,7 +98,8 @@ class Trainer:
         self.network.standardise(moments[0], moments[1], plan.rows)
         parallel.broadcast_model(self.network)
         self.optimizer = parallel.wrap(make_optimizer(settings, self.network), self.network)
-        self.stepper = Stepper(settings, seed, self.network, self.optimizer, self.objective, train, parallel)
+        mixup = Mixup(settings.augment.mixup, plan) if settings.augment.mixup else None
+        self.stepper = Stepper(settings, seed, self.network, self.optimizer, self.objective, train, parallel, mixup)
         self.average = MovingAverage(self.network, settings.ema) if settings.ema else None
         self.best_weights = copy.deepcopy(self.network.state_dict())
 

@@ -14,6 +14,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.collective import agreed
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Mixed = tuple[torch.Tensor, torch.Tensor]
 
 
 def cross_entropy(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -86,9 +87,21 @@ class Objective:
             return torch.ones(len(labels), dtype=torch.float64, device=labels.device)
         return self.class_weights.to(labels.device)[labels]
 
-    def sum(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the weighted sum of the loss over rows; scores (rows, classes), labels (rows,) int64."""
+    def sum(self, scores: torch.Tensor, labels: torch.Tensor, mixed: Mixed | None = None) -> torch.Tensor:
+        """Return the weighted sum of the loss over rows.
+
+        Parameters
+        ----------
+        scores : torch.Tensor, shape (rows, classes)
+        labels : torch.Tensor, shape (rows,), int64
+            Classes of the rows, which their weights are those of.
+        mixed : (torch.Tensor, torch.Tensor), optional
+            Of mixed rows, the classes of their partners, and each row's own share m: the target is then
+            ``m y_i + (1 - m) y_j``.
+        """
         targets = functional.one_hot(labels, self.classes).to(scores.dtype)
+        if mixed is not None:
+            targets = targets.lerp(functional.one_hot(mixed[0], self.classes).to(scores.dtype), 1 - mixed[1][:, None])
         if self.smoothing:
             targets = targets * (1 - self.smoothing) + self.smoothing / self.classes
         rows = self.loss(scores, targets)

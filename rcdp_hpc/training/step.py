@@ -17,6 +17,7 @@ from rcdp_hpc.training.losses import Objective
 from rcdp_hpc.training.networks.assembly import EndToEnd
 from rcdp_hpc.training.networks.base import Readout
 from rcdp_hpc.training.networks.draw import DropoutDraw
+from rcdp_hpc.training.networks.mixup import Mixup
 from rcdp_hpc.training.parallel import Alone
 
 
@@ -55,6 +56,8 @@ class Stepper:
         This rank's rows.
     parallel : Alone
         Sums over ranks.
+    mixup : Mixup, optional
+        Which rows are mixed.
     """
 
     def __init__(
@@ -66,9 +69,10 @@ class Stepper:
         objective: Objective,
         train: CachedStates,
         parallel: Alone,
+        mixup: Mixup | None = None,
     ) -> None:
         self.settings, self.seed, self.network, self.optimizer = settings, seed, network, optimizer
-        self.objective, self.train, self.parallel = objective, train, parallel
+        self.objective, self.train, self.parallel, self.mixup = objective, train, parallel, mixup
         self.statistics = running_statistics(network)
 
     def take(self, epoch: int, batches: Sequence[torch.Tensor], weight: float, rate: float) -> StepResult:
@@ -125,8 +129,13 @@ class Stepper:
         """Return the scores of the rows and the weighted sum of their losses."""
         states, labels = self.train.batch(rows)
         draw = DropoutDraw(self.seed, epoch, rows + self.train.first)
+        mixed = None
+        if self.mixup:
+            partners, shares = self.mixup.pairs(draw)
+            others, other_labels = self.train.batch(partners - self.train.first)
+            states, mixed = states.lerp(others, 1 - shares[:, None]), (other_labels, shares)
         scores = self.scores(states, draw)
-        return scores, self.objective.sum(scores, labels)
+        return scores, self.objective.sum(scores, labels, mixed)
 
     def scores(self, states: torch.Tensor, draw: DropoutDraw | None = None) -> torch.Tensor:
         """Return the network's scores, float32, its products in the number format of ``training.precision``."""

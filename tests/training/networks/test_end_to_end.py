@@ -222,7 +222,7 @@ def trained(out, *changes: str) -> dict:
 
 
 def test_a_training_gone_on_with_ends_equal_to_the_bit(tmp_path):
-    changed = ["training.augment.crop=1", "training.augment.flip=true"]
+    changed = ["training.augment.crop=1", "training.augment.flip=true", "training.augment.mixup=0.5"]
     whole = trained(tmp_path / "whole", *changed, "training.epochs=2")
     trained(tmp_path / "halves", *changed, "training.epochs=1")
     halves = trained(tmp_path / "halves", *changed, "training.epochs=2")

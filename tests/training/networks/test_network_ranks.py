@@ -38,6 +38,7 @@ def curve(ranks: int, out, changes) -> np.ndarray:
             "training.augment.crop=1",
             "training.augment.flip=true",
             "training.augment.cutout=2",
+            "training.augment.mixup=0.4",
         ],
     ],
     ids=["lstm", "convolution"],
