@@ -157,8 +157,8 @@ class DenseCell(Cell):
 class FusedCell(Cell):
     """oneDNN's bfloat16 product with the activation fused into it, weights packed once for it.
 
-    The product's rows are as wide as its input, [s, u, 1, 0], its columns beyond the neurons 0: with leak 1 the
-    output is the next step's input as it is, with u and 1 written into it.
+    With leak 1 the product's rows are as wide as its input, [s, u, 1, 0], its columns beyond the neurons 0: the output
+    is the next step's input as it is, with u and 1 written into it.
     """
 
     def __init__(
@@ -166,21 +166,24 @@ class FusedCell(Cell):
     ) -> None:
         super().__init__(settings, matrices, dtype, device)
         self._length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
-        square = torch.zeros(self._length, self._length, dtype=dtype)
-        square[: self.nodes] = _stacked(matrices, self.nodes, self._length).to(dtype)
-        self._square = square
-        self._packed: dict[int, Tensor] = {}
+        self._weights = torch.zeros(self._length if self.leak == 1 else self.nodes, self._length, dtype=dtype)
+        self._weights[: self.nodes] = _stacked(matrices, self.nodes, self._length).to(dtype)
+        self._packed_for = 0
         # An activation that is not 0 at 0 would leave its value in the padding, whose weights are 0.
         self._inside = {"tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "identity": "none"}[self.activation]
 
     def begin(self, batch: int) -> None:
         """Allocate the buffers of a block and set s_0 = 0."""
         self._joined = torch.zeros(batch, self._length, dtype=self.dtype)
-        if batch not in self._packed:
-            self._packed = {batch: torch.ops.mkldnn._reorder_linear_weight(self._square, batch)}
+        if batch != self._packed_for:
+            pack = torch.ops.mkldnn._reorder_linear_weight
+            self._packed = pack(self._weights, batch)
+            self._packed_input = pack(self._weights[:, self.nodes :].contiguous(), batch)
+            self._packed_for = batch
         if self.leak < 1:
             self._state = torch.zeros(batch, self.nodes)
             self._driven = torch.empty(batch, self.nodes)
+        self._started = False
 
     def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Move the first rows on by one step."""
@@ -188,9 +191,7 @@ class FusedCell(Cell):
         joined = self._joined if rows == batch else self._joined[:rows].contiguous()
         self._feed(joined[:, nodes : nodes + self.features], u)
         joined[:, nodes + self.features] = 1
-        weights = next(iter(self._packed.values()))
-        inside = self._inside if noise is None else "none"
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(joined, weights, None, inside, [], "")
+        out = self._product(joined, "none" if noise is not None else self._inside)
         if noise is not None:
             out[:, :nodes] = self._activate(out[:, :nodes].float().add_(noise))
         if self.leak == 1:
@@ -199,10 +200,18 @@ class FusedCell(Cell):
             else:
                 self._joined[:rows] = out
             return self._joined[:, :nodes]
-        driven = self._driven[:rows].copy_(out[:, :nodes])
+        driven = self._driven[:rows].copy_(out)
         self._state[:rows].lerp_(driven, self.leak)
         self._joined[:rows, :nodes].copy_(self._state[:rows])
         return self._state
+
+    def _product(self, joined: Tensor, activation: str) -> Tensor:
+        weights = self._packed
+        if not self._started:  # s_0 = 0: nothing comes from C yet
+            joined, weights = joined[:, self.nodes :].contiguous(), self._packed_input
+        self._started = True
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(joined, weights, None, activation, [], "")
+        return out
 
 
 class SparseCell(Cell):
