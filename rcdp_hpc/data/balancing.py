@@ -74,9 +74,11 @@ def balanced_rows(
     if data.balance == "random_over":
         plans = balance.plan_copies(members, targets, seed)
         return stacked([rows, *(synthetic_rows(p.label, p.source, p.neighbour, p.step) for p in plans)])
-    if source.categories and data.balance != "smotenc":
+    # Which numbers of a whole sequence are categories, SMOTENC is not told.
+    if source.categories and (data.balance != "smotenc" or source.has_lengths):
+        nominal = "" if source.has_lengths else "'smotenc', "
         raise InputError(
-            f"data.balance = '{data.balance}' would mix the numbers of data.category_columns: take 'smotenc', "
+            f"data.balance = '{data.balance}' would mix the numbers of data.category_columns: take {nominal}"
             "'random_over', 'random_under' or 'none'."
         )
     if data.balance == "smotenc" and not source.categories:
@@ -157,9 +159,10 @@ def _refuse_too_large(source: Source, rows: int, data: DataSection) -> None:
     needed = rows * math.prod(source.sample_shape) * 4
     room = Budget.of(data).held
     if needed > room:
+        smote = "" if source.categories else "'smote', "
         raise InputError(
             f"data.balance = '{data.balance}' looks at the samples of all classes at once, and {rows} rows of "
             f"{source.sample_shape} take {-(-needed // MIB)} MiB: set data.memory_budget to at least "
-            f"{-(-4 * needed // MIB)} (MiB), or take 'smote', 'random_over', 'random_under' or 'none', which need one "
-            "class at a time."
+            f"{-(-4 * needed // MIB)} (MiB), or take {smote}'random_over', 'random_under' or 'none', which need "
+            "one class at a time."
         )

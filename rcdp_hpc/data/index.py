@@ -53,6 +53,11 @@ class _Split(_Entry):
         return self
 
 
+class _Columns(_Entry):
+    features: list[str]
+    categories: dict[str, list[str]]
+
+
 class _Index(_Entry):
     format: Literal["rcdp-shards"]
     format_version: int
@@ -63,6 +68,7 @@ class _Index(_Entry):
     lengths: bool = False
     shortest: int | None = None
     categories: list[int] = []
+    columns: _Columns | None = None
     settings: dict[str, Any]
     source: dict[str, Any]
     splits: dict[str, _Split]

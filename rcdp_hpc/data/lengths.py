@@ -44,3 +44,8 @@ def stretched(
     same = lengths == wanted
     result[same] = x[same]
     return result
+
+
+def unless_whole(lengths: NDArray[np.int64], steps: int) -> NDArray[np.int64] | None:
+    """Return the lengths of sequences, or None where each has just so many steps, so that nothing is padding."""
+    return None if (lengths == steps).all() else lengths

@@ -193,6 +193,7 @@ def _index(
         "lengths": source.has_lengths,
         "shortest": source.shortest,
         "categories": list(source.categories),
+        "columns": _columns(source),
         "source": {
             "name": source.name,
             "description": source.description,
@@ -215,6 +216,10 @@ def _index(
         ],
         "splits": dict(splits),
     }
+
+
+def _columns(source: Source) -> dict[str, Any] | None:
+    return None if source.columns is None else asdict(source.columns)
 
 
 def _settled(config: Config, directory: Path) -> dict[str, Any]:
@@ -241,7 +246,12 @@ def _refuse_other_source(data: DataSection, directory: Path, index: dict[str, An
         return
     files = [path, *(file for file in path.iterdir() if file.exists())] if path.is_dir() else [path]
     newer = max(file.stat().st_mtime for file in files) > (directory / INDEX_NAME).stat().st_mtime
-    if (newer or data.path != recorded) and open_source(data).fingerprint() != index["source"]["sha256"]:
+    if not newer and data.path == recorded:
+        return
+    source = open_source(data)
+    # Of categories the fingerprint knows the numbers alone; an index of an earlier version has no columns.
+    renamed = index.get("columns") and index["columns"] != _columns(source)
+    if renamed or source.fingerprint() != index["source"]["sha256"]:
         raise InputError(
             f"{directory}: holds shards of other data than data.path = {data.path} holds now. "
             "Choose another --out, or prepare anew with --restart."

@@ -75,7 +75,7 @@ def predict(
     if output.suffix not in (".npz", ".csv"):
         raise agreed(InputError(f"{output}: expected a name that ends in .npz or .csv."))
     model = agree(comm, partial(TrainedModel.load, model_file))
-    samples, lengths = agree(comm, partial(read_samples, samples_file, settings, model.sample_shape[0]))
+    samples, lengths = agree(comm, partial(read_samples, samples_file, settings, model.sample_shape[0], model.columns))
     rows = samples.shape[0]
     counts = np.zeros(len(model.classes), np.int64)
 

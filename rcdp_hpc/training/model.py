@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import ReservoirSection, TrainingSection
+from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.sources import Columns
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.cutting import Cut
@@ -43,6 +45,8 @@ class TrainedModel:
         Where states and scores are computed; default: the CPU.
     matrices : ReservoirMatrices, optional
         Those that the user gave.
+    columns : Columns, optional
+        Where it was trained on a table: the columns of a sample, and the numbers of categories.
     """
 
     def __init__(
@@ -56,8 +60,9 @@ class TrainedModel:
         shards: str = "",
         device: torch.device | None = None,
         matrices: ReservoirMatrices | None = None,
+        columns: Columns | None = None,
     ) -> None:
-        self.shards = shards
+        self.shards, self.columns = shards, columns
         self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
         self.device = device or torch.device("cpu")
         self.reservoir = make_source(reservoir, training, sample_shape, self.device, matrices)
@@ -74,24 +79,25 @@ class TrainedModel:
         path: Path,
         reservoir: ReservoirSection,
         training: TrainingSection,
-        classes: list[str],
-        sample_shape: tuple[int, ...],
-        scale: float,
+        shards: ShardSet,
         weights: dict[str, torch.Tensor],
-        shards: str = "",
     ) -> None:
-        """Write the model file, atomically. Matrices that the user gave go into it."""
+        """Write the model file, atomically.
+
+        Matrices that the user gave go into it, and what prediction has to know of the shards it was trained on.
+        """
         settings = {"reservoir": reservoir.model_dump(), "training": training.model_dump()}
         content = {
             "settings": json.dumps(settings),
-            "classes": list(classes),
-            "sample_shape": list(sample_shape),
-            "scale": scale,
-            "shards": shards,
+            "classes": list(shards.classes),
+            "sample_shape": list(shards.sample_shape),
+            "scale": shards.scale,
+            "shards": shards.digest,
+            "columns": shards.index.get("columns"),
             "weights": {name: value.cpu() for name, value in weights.items()},
         }
         if reservoir.matrices:
-            found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, sample_shape))
+            found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, shards.sample_shape))
             content["matrices"] = {name: torch.from_numpy(array) for name, array in arrays_of(found).items()}
         checkpoint.save(path, content)
 
@@ -127,6 +133,8 @@ class TrainedModel:
             content["shards"],
             device,
             matrices,
+            # Model files of earlier versions have none.
+            Columns(**content["columns"]) if content.get("columns") else None,
         )
 
     @staticmethod

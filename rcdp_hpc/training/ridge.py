@@ -165,9 +165,8 @@ def baseline_of(
 
     def write() -> None:
         TrainedModel.save(
-            run.train / "ridge.pt", config.reservoir, training, shards.classes, shards.sample_shape, shards.scale,
-            RidgeNetwork.weights_of(fit.readout), shards.digest,
-        )  # fmt: skip
+            run.train / "ridge.pt", config.reservoir, training, shards, RidgeNetwork.weights_of(fit.readout)
+        )
 
     agree(comm, lambda: write() if comm.is_root else None)
     return fit
@@ -237,10 +236,7 @@ def solve_readout(
     }
 
     def write() -> None:
-        TrainedModel.save(
-            run.model, config.reservoir, config.training, shards.classes, shards.sample_shape, shards.scale,
-            RidgeNetwork.weights_of(fit.readout), shards.digest,
-        )  # fmt: skip
+        TrainedModel.save(run.model, config.reservoir, config.training, shards, RidgeNetwork.weights_of(fit.readout))
         write_json(run.train / "ridge.json", {"settings": settings, "result": result})
 
     agree(comm, lambda: write() if comm.is_root else None)

@@ -188,9 +188,8 @@ class Session:
         }
         if state["position"]["best_epoch"] >= 0:
             TrainedModel.save(
-                self.run.model, self.config.reservoir, self.config.training, self.shards.classes,
-                self.shards.sample_shape, self.shards.scale, state["best_weights"], self.shards.digest,
-            )  # fmt: skip
+                self.run.model, self.config.reservoir, self.config.training, self.shards, state["best_weights"]
+            )
         # Last, so that a checkpoint never speaks of a better model than the one on the disk.
         checkpoint.save(self.run.train / "last.pt", content, self.config.training.checkpoint_keep)
 

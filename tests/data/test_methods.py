@@ -224,6 +224,17 @@ def test_methods_that_look_at_other_classes_are_refused_beyond_the_budget(
     assert not (tmp_path / "shards").exists()
 
 
+def test_smotenc_is_refused_beyond_the_budget(tmp_path, nothing_is_held):
+    pytest.importorskip("pyarrow")
+    lines = [f"{row % 3},{row},{'yn'[row % 4 == 0]}" for row in range(90)]
+    (tmp_path / "t.csv").write_text("\n".join(["kind,weight,label", *lines]))
+    config = make_config(tmp_path / "t.csv", source="csv", category_columns=["kind"], balance="smotenc")
+    message = r"'smotenc' looks at the samples of all classes .* at least 1 \(MiB\), or take 'random_over'"
+    with pytest.raises(InputError, match=message):
+        prepare_shards(config, tmp_path / "shards")
+    assert not (tmp_path / "shards").exists()
+
+
 def test_a_budget_that_holds_no_block_of_rows(tmp_path, overlapping):
     message = r"data\.memory_budget = 1 MiB cannot hold one block of rows .*: at least \d+ MiB are needed"
     with pytest.raises(InputError, match=message):
@@ -260,6 +271,18 @@ def test_tables_with_categories(tmp_path):
         prepare_shards(
             make_config(tmp_path / "t.csv", balance="smotenc", drop_columns=["colour"], **options), tmp_path / "other"
         )
+
+
+@pytest.mark.parametrize("balance", ["smote", "smotenc"])
+def test_sequences_with_categories_are_copied_and_not_mixed(tmp_path, balance):
+    pytest.importorskip("pyarrow")
+    lines = [f"{row // 2},{'ab'[row % 2]},{row},{'yn'[row // 2 % 4 == 0]}" for row in range(120)]
+    (tmp_path / "t.csv").write_text("\n".join(["who,kind,weight,label", *lines]))
+    options = {"source": "csv", "category_columns": ["kind"], "group_column": "who"}
+    with pytest.raises(InputError, match=r"would mix the numbers of data.category_columns: take 'random_over'"):
+        prepare_shards(make_config(tmp_path / "t.csv", balance=balance, **options), tmp_path / "shards")
+    prepare_shards(make_config(tmp_path / "t.csv", balance="random_over", **options), tmp_path / "shards")
+    assert verify_shards(tmp_path / "shards") == []
 
 
 @pytest.mark.parametrize(("length", "wanted"), [(1, 4), (4, 1), (2, 2), (3, 5), (5, 3)])

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources import cifar, digits, hdf5, idx, image_folder, npy, npz, tables, ts
-from rcdp_hpc.data.sources.base import Part, Samples, Source, default_scale, joined, to_float
+from rcdp_hpc.data.sources.base import Columns, Part, Samples, Source, default_scale, joined, to_float
 from rcdp_hpc.errors import InputError
 
 # Sources that are several files with fixed names.
 WHOLE = ("mnist", "npy", "cifar10", "cifar100", "ts")
 
-__all__ = ["Part", "Samples", "Source", "default_scale", "open_source", "read_samples", "to_float"]
+__all__ = ["Columns", "Part", "Samples", "Source", "default_scale", "open_source", "read_samples", "to_float"]
 
 
 def open_source(settings: DataSection, progress: bool = False) -> Source:
@@ -70,7 +70,7 @@ def _read(settings: DataSection, path: Path, budget: Budget, progress: bool) -> 
 
 
 def read_samples(
-    path: Path, settings: DataSection | None = None, longest: int = 0
+    path: Path, settings: DataSection | None = None, longest: int = 0, columns: Columns | None = None
 ) -> tuple[Samples, NDArray[np.int64] | None]:
     """Read samples that need no labels, for prediction.
 
@@ -85,6 +85,8 @@ def read_samples(
         Kind of source, names of columns and datasets and the size of images, as the model was trained with.
     longest : int
         Steps that time series are padded to.
+    columns : Columns, optional
+        Of the table that the model was trained on.
 
     Returns
     -------
@@ -106,7 +108,7 @@ def read_samples(
         case ".npy":
             return npy.read_samples(path, budget), None
         case ".csv" | ".parquet":
-            return tables.read_samples(path, settings, budget, longest)
+            return tables.read_samples(path, settings, budget, longest, columns)
         case ".h5" | ".hdf5":
             return hdf5.read_samples(path, settings.x_name, budget), None
         case ".ts":

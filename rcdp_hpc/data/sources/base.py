@@ -54,6 +54,22 @@ class Part:
         return len(self.y)
 
 
+@dataclass(frozen=True)
+class Columns:
+    """How the columns of a table become the numbers of a sample.
+
+    Attributes
+    ----------
+    features : list of str
+        Names of the columns, in the order of a sample's numbers.
+    categories : dict of str to list of str
+        The texts of each column that holds categories; a text's number is its place.
+    """
+
+    features: list[str]
+    categories: dict[str, list[str]]
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """Labelled raw data before preparation.
@@ -76,6 +92,8 @@ class Source:
         One line for people.
     categories : tuple of int
         Features (of a flattened sample) that hold categories as numbers.
+    columns : Columns or None
+        Of a table.
     """
 
     name: str
@@ -85,6 +103,7 @@ class Source:
     scale: float
     description: str
     categories: tuple[int, ...] = ()
+    columns: Columns | None = None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

@@ -45,10 +45,11 @@ def encode_labels(
         row = int(unknown[0])
         raise InputError(
             f"{test_name}: label {str(test[row])!r} of row {row} does not occur in the training labels "
-            f"({_some(classes)})."
+            f"({some_names(classes)})."
         )
     return classes, train_indices.astype(np.int64), places.astype(np.int64)
 
 
-def _some(names: list[str]) -> str:
+def some_names(names: list[str]) -> str:
+    """Return the first of some names, for messages."""
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.lengths import unless_whole
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources.base import Part, Samples, Source
-from rcdp_hpc.data.sources.labels import encode_labels
+from rcdp_hpc.data.sources.base import Columns, Part, Samples, Source
+from rcdp_hpc.data.sources.labels import encode_labels, some_names
 from rcdp_hpc.data.sources.rows import RaggedRows, Spool
 from rcdp_hpc.errors import InputError, RcdpError
 
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
 
 CSV_BLOCK = 2**22
 PARQUET_ROWS = 2**14
-
-
-@dataclass(eq=False)
-class _Table:
-    """What was read of a file."""
-
-    features: list[str]
-    spool: Spool
-    labels: list[NDArray[Any]] = field(default_factory=list)
-    groups: list[NDArray[Any]] = field(default_factory=list)
-    times: list[NDArray[Any]] = field(default_factory=list)
 
 
 def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
@@ -60,84 +50,86 @@ def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
     """
     if data.time_column and not data.group_column:
         raise InputError("data.time_column needs data.group_column, which tells what rows form one sequence.")
-    categories = _Categories(data.category_columns)
-    train = _read(path, data, budget, categories)
-    categories.frozen = True
-    test = _read(Path(data.test_path), data, budget, categories) if data.test_path else None
-    if test is not None and test.features != train.features:
-        odd = sorted(set(test.features) ^ set(train.features)) or test.features
-        raise InputError(f"{data.test_path}: its columns differ from those of {path}: {', '.join(odd[:10])}.")
-    return _source(path, data, train, test, categories)
+    train = _Table(path, data, budget, codes={column: {} for column in data.category_columns})
+    train.read()
+    test = None
+    if data.test_path:
+        test = _Table(Path(data.test_path), data, budget, codes=train.codes, frozen=True)
+        test.read()
+        if test.features != train.features:
+            odd = sorted(set(test.features) ^ set(train.features)) or test.features
+            raise InputError(f"{data.test_path}: its columns differ from those of {path}: {', '.join(odd[:10])}.")
+    return _source(train, test)
 
 
 def read_samples(
-    path: Path, data: DataSection, budget: Budget, longest: int = 0
+    path: Path, data: DataSection, budget: Budget, longest: int = 0, columns: Columns | None = None
 ) -> tuple[Samples, NDArray[np.int64] | None]:
     """Return the features alone, of a table with or without labels; errors as in `read_source`.
 
     The rows of a group form a sequence, padded to `longest` steps at least, in the order in which the groups begin;
     then the lengths are returned too (None: all of `longest` steps, or no groups).
+
+    Parameters
+    ----------
+    path, data, budget
+        As in `read_source`.
+    longest : int
+        Steps.
+    columns : Columns, optional
+        Those of the table that was prepared: they are taken by their names, in whatever order the file has them, and
+        categories get the numbers that they had there. Without it, all columns that could be features are.
     """
-    if data.category_columns:
-        raise InputError(f"{path}: tables with categories are not predicted; save their samples as npz.")
-    table = _read(path, data, budget, _Categories([]), labelled=False)
+    if columns is None and data.category_columns:
+        raise InputError(
+            f"{path}: which number each category has was not kept when this model's data were prepared, by an earlier "
+            "version: prepare and train anew (--restart), or save the samples as npz with the numbers they had."
+        )
+    table = _Table(path, data, budget, labelled=False)
+    if columns is not None:
+        table = _Table(path, data, budget, False, columns.features, _codes_of(columns), frozen=True)
+    table.read()
     if not data.group_column:
         return table.spool.finish(), None
-    steps = sum(map(len, table.groups))
-    part = _sequences(path, data, table, np.zeros(steps, np.int64), max(longest, _longest(table)), [""])
+    part = table.sequences(np.zeros(table.rows, np.int64), max(longest, table.longest), [""])
     assert part.lengths is not None
-    return part.x, None if set(part.lengths.tolist()) == {longest} else part.lengths
+    return part.x, unless_whole(part.lengths, longest)
 
 
-class _Categories:
-    """Numbers the texts of categories, in the order of their appearance."""
-
-    def __init__(self, columns: list[str]) -> None:
-        self.codes: dict[str, dict[str, int]] = {column: {} for column in columns}
-        self.frozen = False
-
-    def encode(self, path: Path, column: str, texts: list[str]) -> NDArray[np.float32]:
-        codes = self.codes[column]
-        for text in dict.fromkeys(texts):
-            if text not in codes:
-                if self.frozen:
-                    raise InputError(
-                        f"{path}: category {text!r} of column {column} does not occur in the training data."
-                    )
-                codes[text] = len(codes)
-        return np.array([codes[text] for text in texts], np.float32)
+def _codes_of(columns: Columns) -> dict[str, dict[str, int]]:
+    return {name: {text: code for code, text in enumerate(texts)} for name, texts in columns.categories.items()}
 
 
-def _source(path: Path, data: DataSection, train: _Table, test: _Table | None, categories: _Categories) -> Source:
-    labels = np.concatenate(train.labels) if train.labels else np.empty(0, str)
-    if not len(labels):
-        raise InputError(f"{path}: holds no row.")
-    test_labels = None if test is None else np.concatenate(test.labels)
+def _source(train: _Table, test: _Table | None) -> Source:
+    data, test_labels = train.data, None if test is None else np.concatenate(test.labels)
+    labels = np.concatenate(train.labels)
     if _whole(labels) and (test_labels is None or _whole(test_labels)):
         labels, test_labels = labels.astype(np.int64), None if test_labels is None else test_labels.astype(np.int64)
     else:
         labels, test_labels = labels.astype(str), None if test_labels is None else test_labels.astype(str)
     classes, y, test_y = encode_labels(labels, test_labels, f"{data.test_path}, column {data.label_column}")
     kind = f"{len(train.features)} features"
+    test_part = None
     if data.group_column:
-        longest = max(_longest(train), 0 if test is None else _longest(test))
-        train_part = _sequences(path, data, train, y, longest, classes)
-        test_part = None
+        longest = max(train.longest, 0 if test is None else test.longest)
+        train_part = train.sequences(y, longest, classes)
         if test is not None and test_y is not None:
-            test_part = _sequences(Path(data.test_path), data, test, test_y, longest, classes)
+            test_part = test.sequences(test_y, longest, classes)
         kind = f"up to {longest} steps of {kind}"
     else:
         train_part = Part(train.spool.finish(), y)
-        test_part = None if test is None or test_y is None else Part(test.spool.finish(), test_y)
+        if test is not None and test_y is not None:
+            test_part = Part(test.spool.finish(), test_y)
     return Source(
         name=data.source,
         classes=classes,
         train=train_part,
         test=test_part,
         scale=1.0,
-        description=f"{path.name}: {len(train_part)} samples of {kind}"
+        description=f"{train.path.name}: {len(train_part)} samples of {kind}"
         + ("" if test_part is None else f", {len(test_part)} for the test"),
         categories=tuple(train.features.index(column) for column in data.category_columns),
+        columns=Columns(train.features, {column: list(codes) for column, codes in train.codes.items()}),
     )
 
 
@@ -146,120 +138,156 @@ def _whole(labels: NDArray[Any]) -> bool:
     return labels.dtype.kind != "U" or all(str(label).removeprefix("-").isdecimal() for label in np.unique(labels))
 
 
-def _longest(table: _Table) -> int:
-    return int(np.unique(np.concatenate(table.groups), return_counts=True)[1].max())
+@dataclass(eq=False)
+class _Table:
+    """A file, and what was read of it.
 
+    `features` names the columns to take; empty: all that are nothing else. `codes` numbers the texts of each column of
+    categories, in the order of their appearance; when `frozen`, another text is an error.
+    """
 
-def _sequences(
-    path: Path, data: DataSection, table: _Table, y: NDArray[np.int64], longest: int, classes: list[str]
-) -> Part:
-    """Return one sequence for each group, in the order in which the groups begin."""
-    groups = np.concatenate(table.groups)
-    names, first, group = np.unique(groups, return_index=True, return_inverse=True)
-    rank = np.empty(len(names), np.int64)
-    rank[np.argsort(first)] = np.arange(len(names))
-    group = rank[group]
-    times = np.concatenate(table.times) if table.times else np.arange(len(groups))
-    order = np.lexsort((times, group))
-    lengths = np.bincount(group)
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    label = y[order[starts]]
-    mixed = np.flatnonzero(y != label[group])
-    if len(mixed):
-        row = int(mixed[0])
-        raise InputError(
-            f"{path}: group {groups[row]} has rows of class {classes[label[group[row]]]} and of class "
-            f"{classes[y[row]]}; a sequence has one class."
-        )
-    return Part(RaggedRows(table.spool.finish(), starts, lengths, longest, order), label, lengths)
+    path: Path
+    data: DataSection
+    budget: Budget
+    labelled: bool = True
+    features: list[str] = field(default_factory=list)
+    codes: dict[str, dict[str, int]] = field(default_factory=dict)
+    frozen: bool = False
+    rows: int = 0
+    labels: list[NDArray[Any]] = field(default_factory=list)
+    groups: list[NDArray[Any]] = field(default_factory=list)
+    times: list[NDArray[Any]] = field(default_factory=list)
+    spool: Spool = field(init=False)
 
-
-def _read(path: Path, data: DataSection, budget: Budget, categories: _Categories, labelled: bool = True) -> _Table:
-    table: _Table | None = None
-    row = 0
-    try:
-        for batch in _batches(path, data, labelled):
-            table = table or _begun(path, batch.schema.names, data, budget, labelled)
-            _take(path, table, batch, data, categories, row, labelled)
-            row += batch.num_rows
-    except RcdpError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file.") from None
-    except Exception as error:
-        if type(error).__module__.split(".")[0] != "pyarrow" and not isinstance(error, OSError | UnicodeDecodeError):
+    def read(self) -> None:
+        """Read all of the file."""
+        try:
+            for batch in _batches(self):
+                self._take(batch)
+        except RcdpError:
             raise
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    if table is None or not row:
-        raise InputError(f"{path}: holds no row.")
-    return table
+        except FileNotFoundError:
+            raise InputError(f"{self.path}: no such file.") from None
+        except Exception as error:
+            if type(error).__module__.split(".")[0] != "pyarrow" and not isinstance(
+                error, OSError | UnicodeDecodeError
+            ):
+                raise
+            raise InputError(f"{self.path}: cannot be read: {error}") from None
+        if not self.rows:
+            raise InputError(f"{self.path}: holds no row.")
+
+    @property
+    def longest(self) -> int:
+        """Rows of the largest group."""
+        return int(np.unique(np.concatenate(self.groups), return_counts=True)[1].max())
+
+    def sequences(self, y: NDArray[np.int64], longest: int, classes: list[str]) -> Part:
+        """Return one sequence for each group, in the order in which the groups begin."""
+        groups = np.concatenate(self.groups)
+        names, first, group = np.unique(groups, return_index=True, return_inverse=True)
+        rank = np.empty(len(names), np.int64)
+        rank[np.argsort(first)] = np.arange(len(names))
+        group = rank[group]
+        times = np.concatenate(self.times) if self.times else np.arange(len(groups))
+        order = np.lexsort((times, group))
+        lengths = np.bincount(group)
+        starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        label = y[order[starts]]
+        mixed = np.flatnonzero(y != label[group])
+        if len(mixed):
+            row = int(mixed[0])
+            raise InputError(
+                f"{self.path}: group {groups[row]} has rows of class {classes[label[group[row]]]} and of class "
+                f"{classes[y[row]]}; a sequence has one class."
+            )
+        return Part(RaggedRows(self.spool.finish(), starts, lengths, longest, order), label, lengths)
+
+    def begin(self, names: list[str]) -> None:
+        """Settle which of the file's columns are features; refuse a file that lacks what is asked for."""
+        data = self.data
+        special = [data.label_column if self.labelled else "", data.group_column, data.time_column]
+        for name in (*filter(None, special), *self.features, *self.codes):
+            if name not in names:
+                raise InputError(f"{self.path}: no column {name!r}; it has {', '.join(names[:20]) or 'none'}.")
+        if len(set(names)) != len(names):
+            raise InputError(f"{self.path}: two columns have the same name.")
+        dropped = {data.label_column, data.group_column, data.time_column, *data.drop_columns}
+        self.features = self.features or [name for name in names if name not in dropped]
+        if not self.features:
+            raise InputError(f"{self.path}: no column of features; it has {', '.join(names[:20])}.")
+        for name in self.codes:
+            if name not in self.features:
+                raise InputError(f"data.category_columns names {name}, which other settings of [data] make no feature.")
+        self.spool = Spool((len(self.features),), np.dtype(np.float32), self.budget.source // 2)
+
+    @property
+    def wanted(self) -> set[str]:
+        """Names of the columns that are read; known once the table is begun."""
+        data = self.data
+        special = [data.label_column if self.labelled else "", data.group_column, data.time_column]
+        return {*self.features, *filter(None, special)}
+
+    def _take(self, batch: pa.RecordBatch) -> None:
+        for name in self.wanted:
+            column = batch.column(name)
+            if column.null_count:
+                empty = self.rows + int(np.argmax(np.asarray(column.is_null())))
+                raise InputError(
+                    f"{self.path}: column {name} is empty in row {empty} (from 0); fill it or leave the row out."
+                )
+        x = np.empty((batch.num_rows, len(self.features)), np.float32)
+        for place, name in enumerate(self.features):
+            x[:, place] = (
+                self._encoded(name, batch.column(name))
+                if name in self.codes
+                else self._numbers(name, batch.column(name), np.float32)
+            )
+        self.spool.add(x)
+        data = self.data
+        if self.labelled:
+            self.labels.append(_labels(self.path, data.label_column, batch.column(data.label_column)))
+        if data.group_column:
+            self.groups.append(np.array(_texts(batch.column(data.group_column)), str))
+        if data.time_column:
+            self.times.append(self._numbers(data.time_column, batch.column(data.time_column), np.float64))
+        self.rows += batch.num_rows
+
+    def _encoded(self, name: str, column: Any) -> NDArray[np.float32]:
+        """Return the numbers of categories."""
+        codes, texts = self.codes[name], _texts(column)
+        for text in dict.fromkeys(texts):
+            if text not in codes:
+                if self.frozen:
+                    raise InputError(
+                        f"{self.path}: row {self.rows + texts.index(text)} (from 0), column {name}: category {text!r} "
+                        f"does not occur in the training data, which have {some_names(list(codes))}. Leave the row "
+                        "out, or prepare and train anew with data that have it."
+                    )
+                codes[text] = len(codes)
+        return np.array([codes[text] for text in texts], np.float32)
+
+    def _numbers(self, name: str, column: Any, dtype: Any) -> NDArray[Any]:
+        values = column.to_numpy(zero_copy_only=False)
+        if values.dtype.kind == "M":
+            values = values.astype("datetime64[us]").astype(np.int64)
+        if values.dtype.kind not in "buif":
+            raise InputError(
+                f"{self.path}: column {name} holds {column.type}, numbers expected: name it in data.category_columns "
+                "or data.drop_columns."
+            )
+        with np.errstate(over="ignore"):
+            values = values.astype(dtype)
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"{self.path}: column {name} holds NaN, infinity or a number too large, first in row "
+                f"{self.rows + int(np.argmin(np.isfinite(values)))} (from 0)."
+            )
+        return values
 
 
-def _begun(path: Path, columns: list[str], data: DataSection, budget: Budget, labelled: bool) -> _Table:
-    _check_columns(path, columns, data, labelled)
-    dropped = {data.label_column, data.group_column, data.time_column, *data.drop_columns}
-    features = [name for name in columns if name not in dropped]
-    if not features:
-        raise InputError(f"{path}: no column of features; it has {', '.join(columns[:20])}.")
-    return _Table(features, Spool((len(features),), np.dtype(np.float32), budget.source // 2))
-
-
-def _check_columns(path: Path, columns: list[str], data: DataSection, labelled: bool) -> None:
-    special = [name for name in (data.label_column if labelled else "", data.group_column, data.time_column) if name]
-    for name in (*special, *data.category_columns):
-        if name not in columns:
-            raise InputError(f"{path}: no column {name!r}; it has {', '.join(columns[:20]) or 'none'}.")
-    if len(set(columns)) != len(columns):
-        raise InputError(f"{path}: two columns have the same name.")
-
-
-def _take(
-    path: Path,
-    table: _Table,
-    batch: pa.RecordBatch,
-    data: DataSection,
-    categories: _Categories,
-    row: int,
-    labelled: bool,
-) -> None:
-    for name in batch.schema.names:
-        column = batch.column(name)
-        if column.null_count and name not in data.drop_columns:
-            empty = row + int(np.argmax(np.asarray(column.is_null())))
-            raise InputError(f"{path}: column {name} is empty in row {empty} (from 0); fill it or leave the row out.")
-    x = np.empty((batch.num_rows, len(table.features)), np.float32)
-    for place, name in enumerate(table.features):
-        column = batch.column(name)
-        if name in data.category_columns:
-            x[:, place] = categories.encode(path, name, [str(value) for value in column.to_pylist()])
-        else:
-            x[:, place] = _numbers(path, name, column, row)
-    table.spool.add(x)
-    if labelled:
-        table.labels.append(_labels(path, data.label_column, batch.column(data.label_column)))
-    if data.group_column:
-        table.groups.append(np.array([str(value) for value in batch.column(data.group_column).to_pylist()], str))
-    if data.time_column:
-        table.times.append(_numbers(path, data.time_column, batch.column(data.time_column), row, np.float64))
-
-
-def _numbers(path: Path, name: str, column: Any, row: int, dtype: Any = np.float32) -> NDArray[Any]:
-    values = column.to_numpy(zero_copy_only=False)
-    if values.dtype.kind == "M":
-        values = values.astype("datetime64[us]").astype(np.int64)
-    if values.dtype.kind not in "buif":
-        raise InputError(
-            f"{path}: column {name} holds {column.type}, numbers expected: name it in data.category_columns or "
-            "data.drop_columns."
-        )
-    with np.errstate(over="ignore"):
-        values = values.astype(dtype)
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"{path}: column {name} holds NaN, infinity or a number too large, first in row "
-            f"{row + int(np.argmin(np.isfinite(values)))} (from 0)."
-        )
-    return values
+def _texts(column: Any) -> list[str]:
+    return [str(value) for value in column.to_pylist()]
 
 
 def _labels(path: Path, name: str, column: Any) -> NDArray[Any]:
@@ -271,7 +299,9 @@ def _labels(path: Path, name: str, column: Any) -> NDArray[Any]:
     return np.array(values, str)
 
 
-def _batches(path: Path, data: DataSection, labelled: bool) -> Iterator[pa.RecordBatch]:
+def _batches(table: _Table) -> Iterator[pa.RecordBatch]:
+    """Yield the file's rows, some at a time; only the columns that are wanted."""
+    path, data = table.path, table.data
     try:
         import pyarrow as pa
         from pyarrow import csv, parquet
@@ -279,20 +309,25 @@ def _batches(path: Path, data: DataSection, labelled: bool) -> Iterator[pa.Recor
         raise InputError(f"{path}: tables are read by pyarrow, which is missing: pip install pyarrow.") from None
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
-    if path.suffix == ".parquet" or data.source == "parquet":
+    if path.suffix == ".parquet" or (data.source == "parquet" and path.suffix != ".csv"):
         with parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(PARQUET_ROWS)
+            names = file.schema_arrow.names
+            table.begin(names)
+            yield from file.iter_batches(PARQUET_ROWS, columns=[name for name in names if name in table.wanted])
         return
     names = _header(path)
-    _check_columns(path, names, data, labelled)
-    texts = {data.group_column, *data.category_columns, *data.drop_columns} & set(names)
-    others = {name: pa.float64() for name in names if name not in texts | {data.label_column}}
+    table.begin(names)
     # The label's type is that of the whole column, and a type is guessed from the first block alone.
-    types = {**others, **dict.fromkeys(texts, pa.string()), data.label_column: pa.string()}
+    texts = {data.label_column, data.group_column, *table.codes}
+    types = {name: pa.string() if name in texts else pa.float64() for name in table.wanted}
     with csv.open_csv(
         path,
         read_options=csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False),
-        convert_options=csv.ConvertOptions(column_types=types, strings_can_be_null=False),
+        convert_options=csv.ConvertOptions(
+            column_types=types,
+            include_columns=[name for name in names if name in table.wanted],
+            strings_can_be_null=False,
+        ),
     ) as reader:
         yield from reader
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.lengths import unless_whole
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import Part, Samples, Source
 from rcdp_hpc.data.sources.labels import encode_labels
@@ -80,7 +81,8 @@ def read_samples(path: Path, budget: Budget, longest: int = 0) -> tuple[Samples,
     """
     series = _parse(path, budget)
     part = _part(series, np.zeros(len(series.lengths), np.int64), max(longest, *series.lengths), True)
-    return part.x, None if set(series.lengths) == {longest} else part.lengths
+    assert part.lengths is not None
+    return part.x, unless_whole(part.lengths, longest)
 
 
 def _part(series: _Series, y: NDArray[np.int64], longest: int, unequal: bool) -> Part:

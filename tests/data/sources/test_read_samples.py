@@ -6,7 +6,7 @@ import pytest
 from data.conftest import write_idx
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.sources import read_samples
+from rcdp_hpc.data.sources import Columns, read_samples, tables
 from rcdp_hpc.errors import InputError
 
 X = np.arange(24, dtype=np.float32).reshape(6, 4)
@@ -40,8 +40,43 @@ def test_tables_with_and_without_labels(tmp_path, labelled):
     lines = [",".join(columns)] + [",".join(str(column[row]) for column in columns.values()) for row in range(6)]
     (tmp_path / "s.csv").write_text("\n".join(lines))
     np.testing.assert_array_equal(taken(tmp_path / "s.csv"), X)
-    with pytest.raises(InputError, match="save their samples as npz"):
+    with pytest.raises(InputError, match=r"was not kept .* prepare and train anew \(--restart\), or save"):
         taken(tmp_path / "s.csv", category_columns=["c0"])
+
+
+SEEN = Columns(["size", "colour"], {"colour": ["red", "blue"]})
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_columns_are_taken_by_name_and_categories_get_the_numbers_they_had(tmp_path, suffix):
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({"note": ["x", "y"], "colour": ["blue", "red"], "size": [1.5, 2.5]})
+    save(table, tmp_path / f"s.{suffix}")
+    samples, _ = read_samples(tmp_path / f"s.{suffix}", DataSection(category_columns=["colour"]), columns=SEEN)
+    assert samples[:].tolist() == [[1.5, 1], [2.5, 0]]
+    # What the model knows is enough.
+    assert read_samples(tmp_path / f"s.{suffix}", columns=SEEN)[0][:].tolist() == [[1.5, 1], [2.5, 0]]
+    save(table.drop_columns(["size"]), tmp_path / f"s.{suffix}")
+    with pytest.raises(InputError, match=rf"s\.{suffix}: no column 'size'; it has note, colour"):
+        read_samples(tmp_path / f"s.{suffix}", columns=SEEN)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_category_that_was_never_seen_is_told_with_its_place(tmp_path, suffix, monkeypatch):
+    pa = pytest.importorskip("pyarrow")
+    # Rows are counted over the blocks in which they are read.
+    monkeypatch.setattr(tables, "CSV_BLOCK", 64)
+    monkeypatch.setattr(tables, "PARQUET_ROWS", 7)
+    colours = ["red", "blue"] * 20 + ["green"] + ["red"] * 9
+    save(pa.table({"size": list(range(50)), "colour": colours}), tmp_path / f"s.{suffix}")
+    message = rf"s\.{suffix}: row 40 \(from 0\), column colour: category 'green' .*, which have red, blue\."
+    with pytest.raises(InputError, match=message):
+        read_samples(tmp_path / f"s.{suffix}", columns=SEEN)
+
+
+def save(table, path):
+    csv, parquet = pytest.importorskip("pyarrow.csv"), pytest.importorskip("pyarrow.parquet")
+    (csv.write_csv if path.suffix == ".csv" else parquet.write_table)(table, path)
 
 
 def test_groups_of_a_table_are_series_in_order_of_time(tmp_path):

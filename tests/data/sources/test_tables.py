@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from data.sources.conftest import everything, opened
 
+from rcdp_hpc.data.sources import Columns
 from rcdp_hpc.errors import InputError
 
 pa = pytest.importorskip("pyarrow")
@@ -51,9 +52,26 @@ def test_categories_become_numbers(tmp_path):
     source = opened("csv", write(tmp_path / "t.csv", text), category_columns=["colour"])
     assert source.categories == (0,)
     assert everything(source.train).tolist() == [[0, 1], [1, 2], [0, 3]]
-    test = write(tmp_path / "test.csv", "colour,size,label\ngreen,1,a\n")
-    with pytest.raises(InputError, match=r"category 'green' of column colour does not occur in the training data"):
+    assert source.columns == Columns(["colour", "size"], {"colour": ["red", "blue"]})
+    test = write(tmp_path / "test.csv", "colour,size,label\nblue,2,b\ngreen,1,a\n")
+    message = r"test\.csv: row 1 \(from 0\), column colour: category 'green' does not occur .*, which have red, blue"
+    with pytest.raises(InputError, match=message):
         opened("csv", tmp_path / "t.csv", category_columns=["colour"], test_path=str(test))
+
+
+def test_a_category_column_that_is_no_feature(tmp_path):
+    path = write(tmp_path / "t.csv", CSV)
+    with pytest.raises(InputError, match=r"category_columns names a, which other settings of \[data\] make no feature"):
+        opened("csv", path, category_columns=["a"], drop_columns=["a"])
+
+
+def test_columns_that_are_dropped_are_not_even_read(tmp_path):
+    text = "a,note,label\n1,,no\n3,x,yes\n"
+    source = opened("csv", write(tmp_path / "t.csv", text), drop_columns=["note"])
+    assert source.columns.features == ["a"]
+    table = pa.table({"a": [1, 3], "note": [None, "x"], "label": ["no", "yes"]})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert opened("parquet", tmp_path / "t.parquet", drop_columns=["note"]).columns == source.columns
 
 
 def test_groups_are_sequences_in_order_of_time(tmp_path):
