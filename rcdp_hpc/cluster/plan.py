@@ -7,7 +7,6 @@ by the work, and divided by the ranks as if the ranks did not disturb one anothe
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from rcdp_hpc.cluster.scripts import Resources, resources
 from rcdp_hpc.config import Config, parse_config, to_tree
 from rcdp_hpc.data.index import load_index
 from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.files import read_lines
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -222,7 +222,7 @@ def _search_bytes(config: Config, shape: list[int], classes: int) -> int:
 def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return read_lines(path)
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.runtime.files import read_lines
 
 MOST_CLASSES = 20
 MOST_COLUMNS = 12
@@ -71,8 +71,8 @@ def counts_of_training(path: Path) -> NDArray[np.int64] | None:
     """
     if not path.exists():
         return None
+    lines = read_lines(path)
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         full = [line["counts"] for line in lines if "same_as" not in line]
         return np.array(full[-1], np.int64) if full else None
     except (ValueError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.runtime.files import write_atomic
+from rcdp_hpc.runtime.files import read_lines, write_atomic
 
 matplotlib.use("Agg")
 
@@ -49,7 +48,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: list[str], path: Path)
 
 def draw_training(metrics: Path, path: Path) -> None:
     """Draw loss and accuracy over the epochs of a ``metrics.jsonl``."""
-    epochs: list[dict[str, Any]] = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    epochs: list[dict[str, Any]] = read_lines(metrics)
     numbers = [entry["epoch"] + 1 for entry in epochs]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)

@@ -93,6 +93,27 @@ def append_line(path: Path, value: Any) -> None:
         file.write(json.dumps(value) + "\n")
 
 
+def read_lines(path: Path) -> list[Any]:
+    """Read a file of JSON lines that this package wrote.
+
+    Raises
+    ------
+    DataDamagedError
+        If a line is not valid JSON.
+    """
+    with os_errors_explained(path):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    values = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError:
+            raise DataDamagedError(
+                f"{path}: line {number} is not valid JSON; the file was cut short or edited"
+            ) from None
+    return values
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file that this package wrote.
 

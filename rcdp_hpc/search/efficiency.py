@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.files import append_line, os_errors_explained
 
 NAME = "generations.jsonl"
 
@@ -55,9 +55,7 @@ class Usage:
 
 def append_usage(folder: Path, usage: Usage) -> None:
     """Add a line to generations.jsonl; it is for people and the report, and nothing depends on it."""
-    path = folder / NAME
-    with os_errors_explained(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(usage)) + "\n")
+    append_line(folder / NAME, asdict(usage))
 
 
 def read_usage(folder: Path) -> list[Usage]:

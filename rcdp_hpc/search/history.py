@@ -100,24 +100,3 @@ def history_line(
 def finite(number: float) -> float | None:
     """Return the number, None where JSON has no word for it."""
     return number if math.isfinite(number) else None
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a history as dicts.
-
-    Raises
-    ------
-    DataDamagedError
-        If a line is not valid JSON.
-    """
-    lines = []
-    with os_errors_explained(path):
-        text = path.read_text(encoding="utf-8", errors="replace")
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            raise DataDamagedError(
-                f"{path}: line {number} is not valid JSON; the file was cut short or edited"
-            ) from None
-    return lines

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError
-from rcdp_hpc.runtime.files import read_json, write_atomic, write_json, write_text
+from rcdp_hpc.runtime.files import append_line, read_json, read_lines, write_atomic, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_no_rubbish(tmp_path):
@@ -44,3 +44,13 @@ def test_broken_json_is_damage(tmp_path):
     path.write_text('{"a"')
     with pytest.raises(DataDamagedError, match=r"state\.json"):
         read_json(path)
+
+
+def test_lines_are_read_as_they_were_appended_and_a_broken_one_is_named(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    for value in ({"a": 1}, {"b": "two\nlines"}):
+        append_line(path, value)
+    assert read_lines(path) == [{"a": 1}, {"b": "two\nlines"}]
+    path.write_text(path.read_text() + '{"c": ')
+    with pytest.raises(DataDamagedError, match=r"lines\.jsonl: line 3 is not valid JSON"):
+        read_lines(path)

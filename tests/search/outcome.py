@@ -5,13 +5,13 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+from rcdp_hpc.runtime.files import read_lines
 from rcdp_hpc.search import checkpoint as checkpoints
-from rcdp_hpc.search.history import read_history
 
 
 def untimed(folder: Path) -> list[dict]:
     """Return the history without its timings."""
-    lines = read_history(folder / "history.jsonl")
+    lines = read_lines(folder / "history.jsonl")
     return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
 
 

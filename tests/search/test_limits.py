@@ -18,9 +18,9 @@ from search.outcome import outcome
 
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.files import read_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.fitness import ReservoirFitness
-from rcdp_hpc.search.history import read_history
 from rcdp_hpc.search.journal import Journal, read_journals
 from rcdp_hpc.search.limits import estimated_bytes, memory_limit, time_limit
 
@@ -131,7 +131,7 @@ def test_a_hang_in_native_code_ends_the_job_and_is_failed_on_resume(tmp_path, ho
     config = cheap_config(candidate_seconds=0.3)
     rest = CheapFitness(config)
     run_search(config, SingleProcess(), rest, tmp_path)
-    lines = read_history(tmp_path / "history.jsonl")
+    lines = read_lines(tmp_path / "history.jsonl")
     hanging = [line for line in lines if line["reason"] == "hung: did not come back within 0.3 s"]
     assert len(hanging) >= 1
     assert not hanging[0]["reused"]
