@@ -503,6 +503,13 @@ class TrainingSection(Section):
     ridge_precision: Literal["double", "single"] = Field(
         "single", description="precision of the products behind the ridge sums, which are float64 themselves"
     )
+    shifts: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="training images count once more for every shift of so many pixels in all, down and across: 1 "
+        "makes 5 of each, 2 makes 13 (readout = ridge)",
+    )
     baseline: bool = Field(
         True, description="solve a ridge readout on the same states too, to compare the network with"
     )
@@ -704,6 +711,11 @@ class Config(Section):
         training, reservoir = self.training, self.reservoir
         if training.warm_start and training.readout != "network":
             raise ValueError(f"training.warm_start is for training.readout = 'network', not {training.readout!r}")
+        if training.shifts and training.readout != "ridge":
+            raise ValueError(
+                f"training.shifts is for training.readout = 'ridge', not {training.readout!r}: where an extractor is "
+                "trained, training.augment.crop shifts images"
+            )
         if training.readout == "transformer" and training.outputs % training.heads:
             raise ValueError(
                 f"training.outputs = {training.outputs} must be a multiple of training.heads = {training.heads}"

@@ -17,6 +17,7 @@ from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.training.shifts import UNSHIFTED, Shift, shifted
 
 MOMENT_ROWS = 1024
 
@@ -82,6 +83,7 @@ def state_blocks(
     progress: Progress,
     doing: str,
     out: torch.Tensor | None = None,
+    shifts: Sequence[Shift] = (UNSHIFTED,),
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """Yield the states of consecutive rows of a split, block by block; the next block is read meanwhile.
 
@@ -101,6 +103,8 @@ def state_blocks(
         For the message of a stop.
     out : torch.Tensor, shape (stop - start, width), optional
         Where the states are written, of the reservoir's dtype.
+    shifts : sequence of (down, across), optional
+        A block of images is yielded once for each, shifted so.
 
     Yields
     ------
@@ -121,8 +125,10 @@ def state_blocks(
         signals.raise_if_stopped(doing)
         rows = slice(low - start, high - start)
         into = None if out is None else out[rows]
-        states = reservoir.drive(block.x, block.length, out=into, noisy=split == "train")
-        yield rows, states, torch.from_numpy(np.asarray(block.y, dtype=np.int64))
+        labels = torch.from_numpy(np.asarray(block.y, dtype=np.int64))
+        for shift in shifts:
+            x = shifted(block.x, shift)
+            yield rows, reservoir.drive(x, block.length, out=into, noisy=split == "train"), labels
         progress.advance(high - low)
 
 

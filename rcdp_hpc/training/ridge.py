@@ -25,6 +25,7 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.cache import CachedStates, state_blocks
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
+from rcdp_hpc.training.shifts import shifts_within
 
 log = logging.getLogger(__name__)
 
@@ -213,16 +214,19 @@ def solve_readout(
         log.info("the readout is solved already")
         return dict(done)
     mine = pieces[-1][1] - pieces[0][0] + validation_piece[1] - validation_piece[0]
+    shifts = shifts_within(config.training.shifts)
     with Progress("states and sums", mine, enabled=comm.is_root and config.run.progress) as progress:
 
         def blocks(split: str, start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-            doing = "summing reservoir states"
-            for _, states, labels in state_blocks(reservoir, shards, split, start, stop, progress, doing):
+            doing, copies = "summing reservoir states", shifts if split == "train" else shifts[:1]
+            for _, states, labels in state_blocks(
+                reservoir, shards, split, start, stop, progress, doing, shifts=copies
+            ):
                 yield states, labels
 
         validation = agree(comm, lambda: list(blocks("validation", *validation_piece)))
         fit = fit_ridge(
-            config, comm, reservoir.width, len(shards.classes), shards.rows("train"),
+            config, comm, reservoir.width, len(shards.classes), shards.rows("train") * len(shifts),
             (blocks("train", *piece) for piece in pieces), validation, shards.rows("validation"),
         )  # fmt: skip
     log.info("readout solved by ridge: %.2f %% on validation (penalty %g)", 100 * fit.accuracy, fit.penalty)

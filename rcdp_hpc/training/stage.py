@@ -39,6 +39,7 @@ from rcdp_hpc.training.rows import (
     staged_where_asked,
 )
 from rcdp_hpc.training.session import Session, decisive_settings
+from rcdp_hpc.training.shifts import check_shifts
 from rcdp_hpc.training.table import closing_table
 
 log = logging.getLogger(__name__)
@@ -209,6 +210,7 @@ def _prepare_trainer(
 
 
 def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
+    check_shifts(config.training.shifts, shards.sample_shape, shards.shortest)
     # The test rows too: a sequence too short for what is kept would end a long training in its evaluation.
     if config.training.extractor.trained:
         if shards.shortest is not None:
