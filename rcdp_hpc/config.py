@@ -620,6 +620,11 @@ class TrainingSection(Section):
     tensorboard: bool = Field(
         False, description="write the metrics for TensorBoard, too (an extra of its own)", json_schema_extra=MAY_CHANGE
     )
+    gradient_norms: bool = Field(
+        False,
+        description="measure the gradient's norm of each layer, and of each step of the sequence, epoch by epoch",
+        json_schema_extra=MAY_CHANGE,
+    )
     checkpoint_epochs: int = Field(
         0, ge=0, description="epochs between checkpoints, beside those by time; 0 is none", json_schema_extra=MAY_CHANGE
     )

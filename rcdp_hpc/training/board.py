@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,18 @@ class Board:
     def write(self, entry: Mapping[str, Any]) -> None:
         """Write an epoch's line of ``metrics.jsonl``; of a list over ranks, the mean."""
         for name, value in entry.items():
-            if name != "epoch":
+            if isinstance(value, Mapping):
+                for path, number in _flat(name, value):
+                    self.writer.add_scalar(path, number, entry["epoch"])
+            elif name != "epoch":
                 self.writer.add_scalar(name, float(np.mean(value)), entry["epoch"])
         self.writer.flush()
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Yield the numbers within nested mappings and lists, each with its path."""
+    if not isinstance(value, Mapping | list):
+        yield path, float(value)
+        return
+    for name, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+        yield from _flat(f"{path}/{name}", inner)

@@ -23,6 +23,7 @@ from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.clock import EpochClock
 from rcdp_hpc.training.divergence import DivergedError, advice, describe
+from rcdp_hpc.training.gradient_watch import GradientWatch
 from rcdp_hpc.training.losses import Objective
 from rcdp_hpc.training.metrics import confusion_matrix, scores
 from rcdp_hpc.training.networks.assembly import EndToEnd
@@ -99,7 +100,10 @@ class Trainer:
         parallel.broadcast_model(self.network)
         self.optimizer = parallel.wrap(make_optimizer(settings, self.network), self.network)
         mixup = Mixup(settings.augment.mixup, plan) if settings.augment.mixup else None
-        self.stepper = Stepper(settings, seed, self.network, self.optimizer, self.objective, train, parallel, mixup)
+        self.watch = GradientWatch(self.network) if settings.gradient_norms else None
+        self.stepper = Stepper(
+            settings, seed, self.network, self.optimizer, self.objective, train, parallel, mixup, self.watch
+        )
         self.average = MovingAverage(self.network, settings.ema) if settings.ema else None
         self.best_weights = copy.deepcopy(self.network.state_dict())
 
@@ -250,6 +254,7 @@ class Trainer:
             skipped_steps=position.skipped_steps,
             samples_per_second=self.rows_timed / cost.seconds,
             **asdict(cost),
+            gradients=self.watch.close(self.comm, self.parallel) if self.watch else None,
             class_counts=[counts.tolist() for counts in self.comm.allgather(self.seen)],
         )
         self._judge(report)
@@ -303,6 +308,7 @@ class Trainer:
             "average": self.average.weights if self.average else {},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state(),
+            "gradients": self.watch.state(self.comm) if self.watch else {},
             "best_weights": self.best_weights,
         }
 
@@ -326,4 +332,7 @@ class Trainer:
             self.average.restore(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.restore(state["schedule"])
+        # Where norms were not asked for before, they are those of the rest of the epoch.
+        if self.watch and state.get("gradients"):
+            self.watch.restore(state["gradients"], self.comm)
         self.best_weights = state["best_weights"]

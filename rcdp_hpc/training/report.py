@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from rcdp_hpc.training.step import StepResult
 
@@ -67,7 +68,7 @@ class EpochReport:
     """What one epoch showed, over all ranks: a line of ``metrics.jsonl`` (docs/formats.md).
 
     What an epoch took is per rank, as in `EpochCost`. Class counts are, too: a rank's are the training rows of each
-    class that it took steps with.
+    class that it took steps with. Gradients are what `GradientWatch.close` returns, None where they are not watched.
     """
 
     epoch: int
@@ -89,4 +90,5 @@ class EpochReport:
     cpu_percent: list[float]
     cpu_percent_deviation: float
     memory_mib: list[float]
+    gradients: dict[str, Any] | None
     class_counts: list[list[int]]

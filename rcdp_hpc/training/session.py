@@ -109,6 +109,8 @@ class Session:
         """Write an epoch's metrics and tell the user."""
         entry = asdict(epoch)
         counts = entry.pop("class_counts")
+        if entry["gradients"] is None:
+            del entry["gradients"]
         self.reports.append(entry)
         line = self.watch.note(epoch.epoch, counts, self.shards.class_counts("train"))
 

@@ -12,6 +12,7 @@ import torch
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.divergence import Finding, first_in_backward, first_in_forward, running_statistics
+from rcdp_hpc.training.gradient_watch import GradientWatch
 from rcdp_hpc.training.gradients import add_penalties, clip
 from rcdp_hpc.training.losses import Objective
 from rcdp_hpc.training.networks.assembly import EndToEnd
@@ -58,6 +59,8 @@ class Stepper:
         Sums over ranks.
     mixup : Mixup, optional
         Which rows are mixed.
+    watch : GradientWatch, optional
+        Given the gradients of each step.
     """
 
     def __init__(
@@ -70,9 +73,11 @@ class Stepper:
         train: CachedStates,
         parallel: Alone,
         mixup: Mixup | None = None,
+        watch: GradientWatch | None = None,
     ) -> None:
         self.settings, self.seed, self.network, self.optimizer = settings, seed, network, optimizer
-        self.objective, self.train, self.parallel, self.mixup = objective, train, parallel, mixup
+        self.objective, self.train, self.parallel = objective, train, parallel
+        self.mixup, self.watch = mixup, watch
         self.statistics = running_statistics(network)
 
     def take(self, epoch: int, batches: Sequence[torch.Tensor], weight: float, rate: float) -> StepResult:
@@ -94,11 +99,16 @@ class Stepper:
         before = [values.clone() for values in self.statistics]
         loss_sum, correct = self._accumulate(epoch, batches, weight)
         self.parallel.sum_gradients(self.optimizer)
+        layer_norms = self.watch.layer_norms() if self.watch else None
         add_penalties(self.network, self.settings.l1, self.settings.l2)
         norm = clip(self.network, self.settings.clip_norm)
         if math.isfinite(norm):
+            if self.watch and layer_norms is not None:
+                self.watch.add(layer_norms)
             self.parallel.update(self.optimizer)
             return StepResult(loss_sum, correct, norm)
+        if self.watch:
+            self.watch.leave_out()
         fault = self._find_fault(epoch, batches)
         for values, earlier in zip(self.statistics, before, strict=True):
             values.copy_(earlier)

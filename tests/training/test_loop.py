@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import ReservoirSection, TrainingSection
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.divergence import DivergedError
 from rcdp_hpc.training.loop import Trainer
+from rcdp_hpc.training.networks.assembly import build_network, make_source
 from rcdp_hpc.training.networks.registry import build_readout
 from rcdp_hpc.training.parallel import Alone
 
@@ -32,7 +33,12 @@ def rows(seed: int, count: int) -> CachedStates:
 def trainer(states: torch.Tensor | None = None, **keys) -> Trainer:
     settings = TrainingSection(**{"epochs": 4, "batch": 8, "hidden": 6, "outputs": 5, **keys})
     train = rows(1, ROWS) if states is None else CachedStates(states, torch.arange(ROWS) % 3, 0)
-    network = build_readout(settings, KeptShape(1, 1, 6), 3, 1)
+    if settings.extractor.trained:
+        section = ReservoirSection(nodes=5, density=1)
+        source = make_source(section, settings, (2, 3), torch.device("cpu"))
+        network = build_network(section, settings, (2, 3), source, 3, 1)
+    else:
+        network = build_readout(settings, KeptShape(1, 3, 2), 3, 1)
     plan = BatchPlan(ROWS, settings.batch, 12, 0, 1, 1)
     return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, 30, SingleProcess(), Alone())
 
@@ -57,7 +63,20 @@ EVERYTHING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("keys", [{}, EVERYTHING, {"optimizer": "sgd", "schedule": "one_cycle"}])
+STEPWISE = [
+    {"readout": name, "outputs": 4, "heads": 2, "readout_layers": 2, "dropout": 0.2, "gradient_norms": True}
+    for name in ("lstm", "gru", "transformer", "convolution")
+]
+EXTRACTED = {
+    "extractor": {"kind": "convolution", "channels": [4]}, "augment": {"crop": 1, "flip": True, "mixup": 0.3},
+    "gradient_norms": True, "ema": 0.9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, EVERYTHING, {"optimizer": "sgd", "schedule": "one_cycle"}, *STEPWISE, EXTRACTED],
+    ids=lambda keys: keys.get("readout", "-".join(keys)[:30]),
+)  # fmt: skip
 def test_a_training_halted_within_an_epoch_ends_with_the_same_bits(keys):
     straight = trainer(**keys)
     expected = run(straight)
@@ -79,10 +98,22 @@ def test_a_training_halted_within_an_epoch_ends_with_the_same_bits(keys):
     reports = run(resumed)
     assert reports[-1].validation_loss == expected[-1].validation_loss
     assert reports[-1].gradient_norm == expected[-1].gradient_norm
+    assert reports[0].gradients == expected[len(expected) - len(reports)].gradients
     for name, value in straight.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name]), name
     for name, value in straight.best_weights.items():
         assert torch.equal(value, resumed.best_weights[name]), name
+
+
+@pytest.mark.parametrize("keys", [EVERYTHING, *STEPWISE, EXTRACTED], ids=lambda keys: keys.get("readout", ""))
+def test_watching_gradients_changes_no_bit(keys):
+    plain, watched = trainer(**{**keys, "gradient_norms": False}), trainer(**{**keys, "gradient_norms": True})
+    assert run(plain)[-1].gradients is None
+    found = run(watched)[-1].gradients
+    assert all(0 < norms["mean"] < 100 for norms in found["layers"].values())
+    assert all(0 < norm < 100 for norm in found["steps"])
+    for name, value in plain.network.state_dict().items():
+        assert torch.equal(value, watched.network.state_dict()[name]), name
 
 
 def test_what_is_kept_is_the_moving_average():

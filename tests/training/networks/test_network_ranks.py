@@ -14,6 +14,7 @@ SMALL = [
     "reservoir.nodes=30", "reservoir.kernel=dense-fp32", "reservoir.states=2", "reservoir.sequence=rows",
     "reservoir.input_scaling=0.3", "search.generations=0", "training.epochs=2", "training.threads=1",
     "training.outputs=12", "training.hidden=16", "training.dropout=0.2", "data.balance=none", "run.seed=3",
+    "training.gradient_norms=true",
 ]  # fmt: skip
 
 
@@ -23,9 +24,11 @@ def curve(ranks: int, out, changes) -> np.ndarray:
     done = run_ranks(ranks, rcdp("run", "digits", "--out", str(out), *flags), timeout=120)
     assert done.returncode == 0, done.stdout
     names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-    lines = (out / "train/metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in (out / "train/metrics.jsonl").read_text().splitlines()]
     test = json.loads((out / "report/summary.json").read_text())["test"]["accuracy"]
-    return np.array([*(json.loads(line)[name] for line in lines for name in names), test])
+    norms = [norm for line in lines for layer in line["gradients"]["layers"].values() for norm in layer.values()]
+    by_step = [norm for line in lines for norm in line["gradients"]["steps"]]
+    return np.array([*(line[name] for line in lines for name in names), test, *norms, *by_step])
 
 
 @pytest.mark.parametrize(
