@@ -394,6 +394,12 @@ class SearchSection(Section):
     device: Literal["cpu", "gpu"] = Field(
         "cpu", description="where a candidate's states are computed: by the CPU, or by the GPU of its rank"
     )
+    candidates_at_once: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="candidates whose states a rank computes in common products, for GPUs (evaluation = ridge)",
+    )
     group_ranks: int = Field(
         0,
         ge=0,

@@ -216,7 +216,8 @@ def _search_bytes(config: Config, shape: list[int], classes: int) -> int:
 
     cut = Cut.of(config.reservoir).shape(tuple(shape))
     rows = config.search.train_rows + config.search.validation_rows
-    return PROCESS_BYTES + 4 * rows * math.prod(shape) + estimated_bytes(config, cut, rows, classes)
+    candidates = config.search.candidates_at_once * estimated_bytes(config, cut, rows, classes)
+    return PROCESS_BYTES + 4 * rows * math.prod(shape) + candidates
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

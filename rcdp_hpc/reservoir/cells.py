@@ -115,18 +115,24 @@ class Cell:
 
 
 class DenseCell(Cell):
-    """[s_t, u_t, 1] times [C, W_in, b_in] transposed in one dense product; activation and leak in float32."""
+    """[s_t, u_t, 1] times [C, W_in, b_in] transposed in one dense product; activation and leak in float32.
+
+    Attributes
+    ----------
+    weights : torch.Tensor, shape (nodes + features + 1, rounded up, nodes)
+        [C, W_in, b_in, 0] transposed.
+    """
 
     def __init__(
         self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
     ) -> None:
         super().__init__(settings, matrices, dtype, device)
         length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
-        self._weights = _stacked(matrices, self.nodes, length).to(device, dtype).T
+        self.weights = _stacked(matrices, self.nodes, length).to(device, dtype).T
 
     def begin(self, batch: int) -> None:
         """Allocate the buffers of a block and set s_0 = 0."""
-        self._joined = torch.zeros(batch, self._weights.shape[0], dtype=self.dtype, device=self.device)
+        self._joined = torch.zeros(batch, self.weights.shape[0], dtype=self.dtype, device=self.device)
         self._joined[:, self.nodes + self.features] = 1
         self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
         single = self.dtype == torch.float32
@@ -143,7 +149,7 @@ class DenseCell(Cell):
         self._feed(joined[:, self.nodes : self.nodes + self.features], u)
         first = 0 if self._started else self.nodes  # s_0 = 0: nothing comes from C yet
         self._started = True
-        torch.mm(joined[:, first:], self._weights[first:], out=product)
+        torch.mm(joined[:, first:], self.weights[first:], out=product)
         if self._driven is not self._product:
             driven.copy_(product)
         if noise is not None:

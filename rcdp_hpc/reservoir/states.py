@@ -130,6 +130,12 @@ class Reservoir:
         return reservoir_matrices(settings, features, (scan, layer) if scan or layer else ())
 
     @property
+    def only_cell(self) -> Cell:
+        """The cell of a reservoir that is one alone, neither stacked nor beside others."""
+        ((cell,),) = self._cells
+        return cell
+
+    @property
     def matrices_width(self) -> int:
         """Inputs per step of the first reservoir."""
         return self.scans[0].features(self.features)
@@ -192,19 +198,14 @@ class Reservoir:
             checked = None
         if self.settings.reduction == "all" and u.shape[1] > self.values:
             raise InputError(f"sequences of {u.shape[1]} steps: expected at most the {self.values} that are kept")
-        _check_input(u, checked)
+        check_input(u, checked)
         if out is None:
             out = torch.empty(len(u), self.width, dtype=self.dtype, device=self.device)
         most = min(cell.most_rows for cells in self._cells for cell in cells)
         for start in range(0, len(u), most):
             rows = slice(start, start + most)
             self._fill(u[rows], out[rows], None if checked is None else checked[rows], noisy)
-        if not _all_finite(out):
-            row = int((~torch.isfinite(out).all(1)).nonzero()[0])
-            raise CandidateError(
-                f"reservoir states are not finite (row {row} overflows): lower reservoir.input_scaling and the size "
-                "of the recurrent weights, or take a bounded reservoir.activation"
-            )
+        check_states(out)
         return out
 
     def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
@@ -386,8 +387,15 @@ def _blanked(u: Tensor, lengths: Tensor | None) -> Tensor:
     return u.masked_fill(~inside[..., None], 0)
 
 
-def _check_input(u: Tensor, lengths: Tensor | None) -> None:
-    """Refuse values that are not finite, naming the first; padding may hold anything."""
+def check_input(u: Tensor, lengths: Tensor | None = None) -> None:
+    """Raise a `CandidateError` where sequences hold values that are not finite, naming the first.
+
+    Parameters
+    ----------
+    u : torch.Tensor, shape (batch, steps, features)
+    lengths : torch.Tensor, shape (batch,), optional
+        Steps of each sequence; padding may hold anything.
+    """
     if not u.is_floating_point() or _all_finite(u):
         return
     wrong = (~torch.isfinite(_blanked(u, lengths))).nonzero()
@@ -397,6 +405,17 @@ def _check_input(u: Tensor, lengths: Tensor | None) -> None:
             f"row {row} of the batch holds {float(u[row, step, feature])} (step {step}, feature {feature}), which is "
             "not finite: mend or leave out that sample"
         )
+
+
+def check_states(states: Tensor) -> None:
+    """Raise a `CandidateError` where a value kept of the states, shape (batch, width), is not finite."""
+    if _all_finite(states):
+        return
+    row = int((~torch.isfinite(states).all(1)).nonzero()[0])
+    raise CandidateError(
+        f"reservoir states are not finite (row {row} overflows): lower reservoir.input_scaling and the size "
+        "of the recurrent weights, or take a bounded reservoir.activation"
+    )
 
 
 def _all_finite(values: Tensor) -> bool:

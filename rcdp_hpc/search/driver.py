@@ -118,6 +118,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     from rcdp_hpc.data.refill import RefilledShards, tell_replaced, without_damaged
     from rcdp_hpc.data.split import slab_bounds
     from rcdp_hpc.reservoir.reductions import check_samples
+    from rcdp_hpc.search.batch import BatchedFitness
     from rcdp_hpc.search.data import fitness_rows
     from rcdp_hpc.search.fitness import ReservoirFitness
     from rcdp_hpc.search.limits import memory_limit
@@ -144,6 +145,8 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     def make() -> Fitness:
         if config.search.evaluation == "function":
             return FunctionFitness(config, data)
+        if config.search.candidates_at_once > 1:
+            return BatchedFitness(config, data, memory)
         return ReservoirFitness(config, data, memory)
 
     fitness = agree(comm, make)
@@ -187,6 +190,11 @@ def _checked(config: Config, comm: Communicator) -> Space:
         raise InputError(
             f"search.evaluation = {search.evaluation!r} and search.function = {search.function!r} contradict each "
             "other: a function of your own needs both evaluation = 'function' and function = 'module:function'"
+        )
+    if search.evaluation == "function" and search.candidates_at_once > 1:
+        raise InputError(
+            f"search.candidates_at_once = {search.candidates_at_once} has no meaning for search.evaluation = "
+            "'function': set it to 1"
         )
     if search.halving > 1 and search.folds > 1:
         raise InputError(

@@ -50,7 +50,8 @@ class Evaluator:
     fitness : callable
         Returns the `Evaluation` of a candidate's named values. Where it has a method ``in_group``, ranks may
         evaluate a candidate together: they call it at the same time, after ``in_group(communicator)``. With a method
-        ``on_share``, candidates may be judged by a share of the rows, after ``on_share(share)``.
+        ``on_share``, candidates may be judged by a share of the rows, after ``on_share(share)``. With an attribute
+        ``at_once`` so many candidates are given to its method ``evaluate`` in a list.
     space : Space
         Names and kinds of the values.
     advance : callable, optional
@@ -171,22 +172,32 @@ class Evaluator:
         journal = self.journal if leads else None
         if journal is not None:
             journal.begin(*due)
-        for place, (index, *values) in enumerate(hand):
+        at_once = getattr(self.fitness, "at_once", 1)
+        for start in range(0, len(hand), at_once):
             if signals.stop_agreed(self._group):
                 break
-            found = self._evaluated(np.array(values), journal)
+            evaluated = self._evaluated(hand[start : start + at_once, 1:], journal)
             if not leads:
                 continue
-            status = EVALUATED if found.reason is None else FAILED
-            rows[place, 1:5] = found.fitness, found.error, found.accuracy, found.seconds
-            rows[place, COLUMNS.index("status")] = status
-            if found.reason is not None:
-                reasons.append((int(index), found.reason))
-            if self.advance is not None and total is not None:
-                self.advance((place + 1) * total // len(hand) - place * total // len(hand))
+            for place, found in enumerate(evaluated, start):
+                rows[place, 1:5] = found.fitness, found.error, found.accuracy, found.seconds
+                rows[place, COLUMNS.index("status")] = EVALUATED if found.reason is None else FAILED
+                if found.reason is not None:
+                    reasons.append((int(hand[place, 0]), found.reason))
+                if self.advance is not None and total is not None:
+                    self.advance((place + 1) * total // len(hand) - place * total // len(hand))
         return rows, reasons
 
-    def _evaluated(self, values: NDArray[np.float64], journal: Journal | None) -> Evaluation:
+    def _evaluated(self, values: NDArray[np.float64], journal: Journal | None) -> list[Evaluation]:
+        if len(values) == 1:
+            return [self._evaluated_alone(values[0], journal)]
+        found: list[Evaluation] = self.fitness.evaluate([self.space.named(row) for row in values])  # type: ignore[attr-defined]
+        if journal is not None:
+            for row, one in zip(values, found, strict=True):
+                journal.record(row, one)
+        return found
+
+    def _evaluated_alone(self, values: NDArray[np.float64], journal: Journal | None) -> Evaluation:
         named = self.space.named(values)
         if journal is None:
             return self.fitness(named)

@@ -86,8 +86,16 @@ class ReservoirFitness:
 
     def __call__(self, values: Values) -> Evaluation:
         """Evaluate the candidate with these values."""
-        density = float(values.get("density", self.config.reservoir.density))
-        return judge(self.measure, values, self.config.search, density)
+        return judge(self.measure, values, self.config.search, self.density(values))
+
+    def density(self, values: Values) -> float:
+        """Return the connection density of the candidate with these values."""
+        return float(values.get("density", self.config.reservoir.density))
+
+    @property
+    def parts(self) -> tuple[FitnessData, ...]:
+        """What the next candidates are judged by: the folds, or the rows that are due."""
+        return self._due.folds or (self._due,)
 
     def measure(self, values: Values) -> Judged:
         """Return the validation error E and the accuracy of the candidate with these values.
@@ -100,16 +108,11 @@ class ReservoirFitness:
         chosen, started = with_values(self.config, values), time.perf_counter()
         divided = self._divided
         with time_limit(chosen.search.candidate_seconds, alarm=self.group.size == 1) as clock:
-            reservoir = together(self.group, lambda: self._reservoir(chosen))
-            parts = self._due.folds or (self._due,)
-            judged = [self._judged(chosen, reservoir, part, clock) for part in parts]
+            reservoir = together(self.group, lambda: self.reservoir(chosen))
+            judged = [self._judged(chosen, reservoir, part, clock) for part in self.parts]
         # What a group divided would have taken one rank as much longer.
         self._spent += time.perf_counter() - started + (self._divided - divided) * (1 - 1 / self.group.size)
-        if len(judged) == 1:
-            return judged[0]
-        rows = np.array([len(part.y_val) for part in parts], dtype=np.float64)
-        error, accuracy = (rows / rows.sum()) @ np.array(judged)
-        return float(error), float(accuracy)
+        return over_parts(judged, self.parts)
 
     def _shape(self, config: Config) -> tuple[int, int]:
         return Cut.of(config.reservoir).shape(self.data.x_train.shape[1:])
@@ -121,7 +124,19 @@ class ReservoirFitness:
         shortest = [int(Cut.of(settings).lengths(found).min()) for found in lengths]
         check_length(settings, min(shortest, default=self.steps))
 
-    def _reservoir(self, chosen: Config) -> Reservoir:
+    def reservoir(self, chosen: Config) -> Reservoir:
+        """Build a candidate's reservoir.
+
+        Parameters
+        ----------
+        chosen : Config
+            With the candidate's values.
+
+        Raises
+        ------
+        CandidateError
+            If it cannot be built, or the candidate needs too much memory.
+        """
         shape = self._shape(chosen)
         features, rows = shape[1], len(self.data.x_train) + len(self.data.x_val)
         refuse_too_large(estimated_bytes(chosen, shape, rows, self.data.classes), self.memory)
@@ -231,6 +246,15 @@ class ReservoirFitness:
         started = time.perf_counter()
         yield
         self._divided += (time.perf_counter() - started) * self.group.size
+
+
+def over_parts(judged: list[Judged], parts: tuple[FitnessData, ...]) -> Judged:
+    """Return error and accuracy over all rows that the parts are judged by, from those of each."""
+    if len(judged) == 1:
+        return judged[0]
+    rows = np.array([len(part.y_val) for part in parts], dtype=np.float64)
+    error, accuracy = (rows / rows.sum()) @ np.array(judged)
+    return float(error), float(accuracy)
 
 
 def judge_scores(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> Judged:

@@ -1,0 +1,104 @@
+"""Several reservoirs driven by the same samples, a step of all of them in one product.
+
+A step of one reservoir over a block of samples is over before a GPU has begun the next: many small products one after
+the other leave it idle. The candidates of a search differ in weights, leak and activation alone, so their states can
+lie one behind the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.cells import ACTIVATIONS, DenseCell
+from rcdp_hpc.reservoir.reductions import Reduction
+from rcdp_hpc.reservoir.states import Reservoir, check_input
+
+
+class StackedReservoirs:
+    """Single reservoirs of one shape over the same sequences, which are of one length and without noise.
+
+    The number of places is fixed, and those left over are filled with the first reservoir: the bits of a product may
+    depend on how many are formed at once, but not on what stands in the other places.
+
+    Parameters
+    ----------
+    reservoirs : sequence of Reservoir
+        Alike in all but their weights, leaks and activations.
+    places : int
+        How many there are room for.
+
+    Raises
+    ------
+    InputError
+        If their kernel is not a dense one.
+    """
+
+    def __init__(self, reservoirs: Sequence[Reservoir], places: int) -> None:
+        self.count, self.first = len(reservoirs), reservoirs[0]
+        cells = [_dense(reservoir) for reservoir in reservoirs]
+        cells += cells[:1] * (places - len(cells))
+        self._weights = torch.stack([cell.weights for cell in cells])
+        self._leaks = torch.tensor([cell.leak for cell in cells], device=self.first.device).view(-1, 1, 1)
+        self._activations = [cell.activation for cell in cells]
+
+    @torch.no_grad()
+    def drive(self, x: Any) -> Tensor:
+        """Drive every reservoir from s_0 = 0 and return what is kept of its states (eq. 9), as `Reservoir.drive`.
+
+        Parameters
+        ----------
+        x : torch.Tensor or numpy.ndarray, shape (batch, ...)
+            Samples in a shape of `rcdp_hpc.reservoir.cutting`.
+
+        Returns
+        -------
+        torch.Tensor, shape (reservoirs, batch, width)
+            Not checked for values that are not finite.
+
+        Raises
+        ------
+        CandidateError
+            If a value of `x` is not finite.
+        """
+        first = self.first
+        u = torch.as_tensor(first.cut.sequences(x), device=first.device)
+        check_input(u)
+        steps, batch, places = u.shape[1], len(u), len(self._weights)
+        out = torch.empty(places * batch, first.values, first.nodes, dtype=first.dtype, device=first.device)
+        reduction = Reduction(first.settings, out, steps, None)
+        joined = torch.zeros(places, batch, self._weights.shape[1], dtype=first.dtype, device=first.device)
+        joined[:, :, first.nodes + first.features] = 1
+        state = torch.zeros(places, batch, first.nodes, device=first.device)
+        for step in range(steps):
+            joined[:, :, first.nodes : first.nodes + first.features] = u[:, step]
+            start = 0 if step else first.nodes  # s_0 = 0: nothing comes from C yet
+            if step:
+                joined[:, :, : first.nodes] = state
+            driven = torch.bmm(joined[:, :, start:], self._weights[:, start:]).float()
+            state.lerp_(self._activated(driven), self._leaks)
+            reduction.take(step, state.view(-1, first.nodes), places * batch)
+        reduction.finish()
+        return out.view(places, batch, first.width)[: self.count]
+
+    def _activated(self, driven: Tensor) -> Tensor:
+        # A CPU computes the last few values of an array otherwise than the rest, so each reservoir's states are one.
+        if self.first.device.type != "cpu" and len(set(self._activations)) == 1:
+            return ACTIVATIONS[self._activations[0]](driven)
+        for one, activation in zip(driven, self._activations, strict=True):
+            ACTIVATIONS[activation](one)
+        return driven
+
+
+def _dense(reservoir: Reservoir) -> DenseCell:
+    cell = reservoir.only_cell
+    if not isinstance(cell, DenseCell):
+        raise InputError(
+            f"reservoir.kernel = {reservoir.kernel!r} computes one reservoir at a time: set search.candidates_at_once "
+            "= 1, or reservoir.kernel to dense-fp32, dense-bf16 or dense-fp16"
+        )
+    return cell
