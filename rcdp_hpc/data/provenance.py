@@ -345,7 +345,8 @@ def _off_segment(
         if lengths is not None:
             second = stretched(second.reshape(-1, *rules.shape), lengths[end[part]], lengths[start[part]])
             second = second.reshape(first.shape)
-        expected = on_segment(first, second, step[part])
+        # SVMSMOTE's rows may lie beyond their seed, and so outside of what bytes hold.
+        expected = rules.storage.within(on_segment(first, second, step[part]))
         # Another machine may fuse the multiplication and the addition.
         room = 4 * np.finfo(np.float32).eps * (np.abs(first) + np.abs(second)) + rules.storage.step(expected)
         good = (np.abs(x[made[part]] - expected) <= room)[:, linear].all(axis=1)

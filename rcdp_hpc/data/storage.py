@@ -72,6 +72,10 @@ class Storage:
         """Return values as they will be read."""
         return x if self.kind == "float32" else self.decode(self.encode(x))
 
+    def within(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return values cut off where the stored numbers end: bytes at 0 and 255."""
+        return x.clip(0, np.float32(255 * self.scale)) if self.kind == "uint8" else x
+
     def step(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how far a stored value may be from the exact one: half a step, more or less."""
         if self.kind == "uint8":

@@ -192,6 +192,16 @@ def test_shards_of_every_method_are_sound(tmp_path, overlapping, method):
     assert (made > 0) == (method not in ("random_under", "none"))
 
 
+def test_bytes_of_svm_smote_end_where_bytes_end(tmp_path):
+    x, y = uneven_data((150, 70, 60), shape=(3, 2), seed=2)
+    np.savez(tmp_path / "bytes.npz", x=(60 * x + 30).clip(0, 255).astype(np.uint8), y=y)
+    prepare_shards(make_config(tmp_path / "bytes.npz", balance="svm_smote", shards=3), tmp_path / "shards")
+    shards = ShardSet(tmp_path / "shards")
+    rows = shards.read("train", 0, shards.rows("train"))
+    assert (rows.step < 0).any()
+    assert verify_shards(tmp_path / "shards") == []
+
+
 @pytest.mark.parametrize(("method", "counts"), [("smote", [120, 0, 70]), ("random_under", [50, 0, 7])])
 def test_asked_for_counts(tmp_path, overlapping, method, counts):
     config = make_config(overlapping, balance=method, balance_counts=counts)
