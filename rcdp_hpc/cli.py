@@ -113,7 +113,7 @@ def _together(options: argparse.Namespace, comm: Communicator) -> int:
     run_stages(stages, config, options.out, comm, options.restart)
     comm.barrier()
     if comm.is_root and not options.quiet:
-        print(_what_next(options), flush=True)
+        print(_what_next(options, config), flush=True)
     return EXIT_DONE
 
 
@@ -131,10 +131,10 @@ def _configuration(options: argparse.Namespace) -> Config:
     return config
 
 
-def _what_next(options: argparse.Namespace) -> str:
-    out = options.out
+def _what_next(options: argparse.Namespace, config: Config) -> str:
+    out, after = options.out, "search" if config.has_search else "train"
     following = {
-        "prepare": [f"rcdp verify {out}", f"mpirun -n 2 rcdp search --out {out}"],
+        "prepare": [f"rcdp verify {out}", f"mpirun -n 2 rcdp {after} --out {out}"],
         "search": [f"mpirun -n 2 rcdp train --out {out}"],
         "train": [f"mpirun -n 2 rcdp evaluate --out {out}"],
         "evaluate": [f"rcdp status {out}", f"rcdp predict {out} SAMPLES.npz --to labels.csv"],

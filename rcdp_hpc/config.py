@@ -671,6 +671,11 @@ class Config(Section):
         """The seed that the shards are made with."""
         return self.run.seed if self.data.seed < 0 else self.data.seed
 
+    @property
+    def has_search(self) -> bool:
+        """Whether there is a reservoir to search for, and a generation to do it in."""
+        return self.search.generations > 0 and self.reservoir.kind != "none"
+
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         space = self.search.space

@@ -304,7 +304,7 @@ def _sha256(path: Path) -> str:
 
 def _threads_of(config: Config, comm: Communicator) -> int:
     """Return the threads that most states will be computed with. Collective."""
-    if config.search.generations:
+    if config.has_search:
         return config.search.threads
     return config.training.threads or fair_share(comm)
 
@@ -351,7 +351,7 @@ def _report_unlike(comm: Communicator) -> None:
 
 def _with_winner(config: Config, run: RunDirectory) -> Config:
     """Put the search's winner into the settings that training reads."""
-    if not config.search.generations or config.reservoir.kind == "none":
+    if not config.has_search:
         return config
     from rcdp_hpc.search.best import read_best, shown
     from rcdp_hpc.search.space import with_values

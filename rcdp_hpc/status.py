@@ -27,7 +27,8 @@ def describe_run(run: RunDirectory) -> str:
         holder = {}
     else:
         lines = [f"run directory {run.path}", f"in use by {describe(holder)}" if holder else "in use by nobody"]
-    states = {stage: run.state(stage) for stage in STAGES}
+    stages = [stage for stage in STAGES if stage != "search" or _has_search(run)]
+    states = {stage: run.state(stage) for stage in stages}
     for stage, state in states.items():
         lines.append(f"  {stage:<9} {_stage_line(state, bool(holder))}")
     jobs, alive = describe_jobs(run)
@@ -41,6 +42,10 @@ def describe_run(run: RunDirectory) -> str:
     statuses = {stage: str(state.get("status", "")) for stage, state in states.items()}
     lines.append(_next_line(run, statuses, bool(holder), alive))
     return "\n".join(lines)
+
+
+def _has_search(run: RunDirectory) -> bool:
+    return not run.config_file.exists() or run.config().has_search
 
 
 def _stage_line(state: dict[str, object], held: bool) -> str:

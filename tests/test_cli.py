@@ -93,6 +93,16 @@ def test_status_before_between_and_after(finished, tmp_path):
     assert "no such run directory" in missing.stdout
 
 
+def test_without_a_search_nobody_is_sent_to_it(tmp_path):
+    out = tmp_path / "run"
+    done = call("prepare", "digits", "--out", out, *flags("search.generations=0"))
+    assert f"rcdp train --out {out}" in done.stdout
+    text = call("status", out).stdout
+    assert f"next: rcdp train --out {out}" in text
+    assert "rcdp search" not in done.stdout + text
+    assert "  search " not in text
+
+
 def test_predict_writes_labels_and_probabilities(finished, tmp_path):
     from sklearn.datasets import load_digits
 

@@ -49,6 +49,12 @@ def alone(prepared, tmp_path_factory) -> Path:
     return out
 
 
+def test_ranks_verify_together_and_tell_once(prepared):
+    done = run_ranks(3, rcdp("verify", str(prepared)), timeout=60)
+    assert done.returncode == 3, done.stdout
+    assert done.stdout.count(DAMAGED) == 1
+
+
 def test_by_default_all_ranks_stop_with_the_name(prepared, tmp_path):
     out = shutil.copytree(prepared, tmp_path / "run")
     done = train(2, out)
@@ -129,7 +135,9 @@ def test_a_readout_solved_by_ridge_does_without_the_shard(prepared, tmp_path):
         out = shutil.copytree(prepared, tmp_path / str(ranks))
         done = train(ranks, out, "data.on_damage=replace", "training.readout=ridge")
         assert done.returncode == 0, done.stdout
-        results.append(json.loads((out / "state/train.json").read_text())["result"]["validation_accuracy"])
+        result = json.loads((out / "state/train.json").read_text())["result"]
+        assert result["replaced"] == [DAMAGED]
+        results.append(result["validation_accuracy"])
     assert results[0] == results[1]
 
 
@@ -141,6 +149,7 @@ def test_the_search_does_without_it_too(prepared, tmp_path):
         done = run_ranks(ranks, rcdp("search", "digits", "--out", str(out), *settings(*SETTINGS, *extra)))
         assert done.returncode == 0, done.stdout
         assert done.stdout.count("Left out on all ranks") == 1
+        assert json.loads((out / "state/search.json").read_text())["result"]["replaced"] == [DAMAGED]
         histories.append([line["fitness"] for line in lines(out / "search/history.jsonl") if "fitness" in line])
     assert histories[0]
     assert histories[0] == histories[1]

@@ -137,7 +137,7 @@ def stage_plans(config: Config, measured: Measured, shape: list[int], rows: int,
     """
     plans = [StagePlan("prepare", measured.prepare_seconds, _prepare_bytes(config), resources("prepare", config))]
     search, training = config.search, config.training
-    if search.generations:
+    if config.has_search:
         asked = resources("search", config)
         rounds = search.generations * math.ceil(search.population / asked.ranks)
         plans.append(
@@ -203,7 +203,7 @@ def _smaller(config: Config, counts: NDArray[np.int64], share: float) -> Config:
 
 
 def _stages(config: Config) -> list[str]:
-    return ["prepare", *(["search"] if config.search.generations else []), "train"]
+    return ["prepare", *(["search"] if config.has_search else []), "train"]
 
 
 def _prepare_bytes(config: Config) -> int:

@@ -81,7 +81,7 @@ def plan_jobs(
         stages = ["prepare", "seeds"]
     elif one_job:
         stages = ["all"]
-    elif not config.search.generations:
+    elif not config.has_search:
         stages.remove("search")
     array = {"seeds": [f"--array=1-{seeds}"]}
     return [

@@ -106,7 +106,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     Returns
     -------
     dict
-        What the stage's state tells of the winner.
+        What the stage's state tells: the winner, and the shards that were replaced.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     """
     # Imported here, since they need torch and h5py, which the loop itself does not.
     from rcdp_hpc.data.reading import ShardSet
-    from rcdp_hpc.data.refill import RefilledShards, tell_replaced, without_damaged
+    from rcdp_hpc.data.refill import RefilledShards, replaced_in, tell_replaced, without_damaged
     from rcdp_hpc.data.split import slab_bounds
     from rcdp_hpc.reservoir.reductions import check_samples
     from rcdp_hpc.search.batch import BatchedFitness
@@ -152,7 +152,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     fitness = agree(comm, make)
     fingerprint = data.fingerprint() + getattr(fitness, "source", "") if comm.is_root else ""
     best = run_search(config, comm, fitness, run.search, fingerprint=fingerprint)
-    return {**asdict(best), "generations": config.search.generations}
+    return {**asdict(best), "generations": config.search.generations, "replaced": list(replaced_in(shards))}
 
 
 def _generation(comm: Communicator, evaluator: Evaluator, root: Root | None, progress: Progress) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.refill import replaced_in
 from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, best_readout, reduce_sums
 from rcdp_hpc.reservoir.stream import bound_of_sums, sum_slabs
@@ -203,7 +204,7 @@ def solve_readout(
     Returns
     -------
     dict
-        Validation accuracy, penalty, ranks, threads.
+        Validation accuracy, penalty, shards that were replaced, ranks, threads.
     """
     from rcdp_hpc.training.model import TrainedModel
 
@@ -235,6 +236,7 @@ def solve_readout(
         "validation_accuracy": fit.accuracy,
         "penalty": fit.penalty,
         "ended": "the readout is solved",
+        "replaced": list(replaced_in(shards)),
         "ranks": comm.size,
         "threads": threads,
     }
