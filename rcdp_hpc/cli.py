@@ -122,12 +122,16 @@ def _configuration(options: argparse.Namespace) -> Config:
     run = RunDirectory(Path(options.out))
     if options.config is None and not run.config_file.exists():
         run.config()
-    config = load_config(options.config or run.config_file, options.set)
+    return _load(options.config or str(run.config_file), options.set)
+
+
+def _load(name: str, settings: Sequence[str]) -> Config:
+    config = load_config(name, settings)
     if config.data.path:
         # A run directory is used again from other working directories.
         tree = to_tree(config)
         tree["data"]["path"] = str(Path(config.data.path).expanduser().absolute())
-        config = parse_config(tree, where=str(options.config))
+        config = parse_config(tree, where=name)
     return config
 
 
@@ -219,17 +223,20 @@ def _status(options: argparse.Namespace) -> int:
 
 def _submit(options: argparse.Namespace) -> int:
     from rcdp_hpc.cluster import submit
+    from rcdp_hpc.cluster.array import make_array
 
     run = RunDirectory(options.out.absolute())
-    config = _configuration(options)
-    seeds = submit.parse_array(options.array) if options.array else 0
-    if seeds:
-        config = submit.for_seeds(config)
-    jobs = submit.plan_jobs(config, run, options.site, one_job=options.one_job, seeds=seeds, extra=options.sbatch)
+    array = None
+    if options.array:
+        array = make_array(options.array, lambda name: _load(name, options.set) if name else _configuration(options))
+        if array.configs and options.config is not None:
+            raise InputError(f"--array {options.array} names the configurations: leave {options.config} out.")
+    config = array.shared if array else _configuration(options)
+    jobs = submit.plan_jobs(config, run, options.site, one_job=options.one_job, array=array, extra=options.sbatch)
     print(submit.show(jobs, run), flush=True)
     if options.dry_run:
         return EXIT_DONE
-    submitted = submit.submit_jobs(jobs, config, run, options.site)
+    submitted = submit.submit_jobs(jobs, config, run, options.site, array.configs if array else ())
     for one in submitted:
         print(f"{one.stage}: job {one.job}")
     print(submit.how_to_follow(run))
@@ -345,7 +352,10 @@ def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--chain", action="store_true", help="a job a stage, each after the one before it (the default)")
     kind.add_argument("--one-job", action="store_true", help="all stages in one job")
-    kind.add_argument("--array", metavar="seeds=N", help="N seeds over the same shards, a task of a job array each")
+    kind.add_argument(
+        "--array", metavar="seeds=N|configs=FOLDER",
+        help="a task of a job array for each of N seeds, or of the TOML files in a folder, over the same shards",
+    )  # fmt: skip
     site = Path(os.environ.get("RCDP_SITE", DEFAULT_SITE))
     parser.add_argument(
         "--site", type=Path, default=site, metavar="FILE", help=f"your site's settings; default: {site}"

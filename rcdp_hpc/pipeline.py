@@ -175,7 +175,7 @@ def _note_quietly(run: RunDirectory, comm: Communicator, stage: str, status: Any
     try:
         earlier = run.state(stage)
         spent = earlier.get("earlier_seconds", 0.0) + time.time() - earlier.get("started", time.time())
-        run.note(stage, status, earlier_seconds=spent, **details)
+        run.note_failure(stage, status, earlier_seconds=spent, **details)
     except RcdpError as error:
         log.warning("the state of stage %s could not be recorded: %s", stage, error)
 

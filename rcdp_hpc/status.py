@@ -27,25 +27,27 @@ def describe_run(run: RunDirectory) -> str:
         holder = {}
     else:
         lines = [f"run directory {run.path}", f"in use by {describe(holder)}" if holder else "in use by nobody"]
-    stages = [stage for stage in STAGES if stage != "search" or _has_search(run)]
-    states = {stage: run.state(stage) for stage in stages}
+    states = {stage: run.state(stage) for stage in _stages(run)}
+    tasks = run.tasks()
     for stage, state in states.items():
-        lines.append(f"  {stage:<9} {_stage_line(state, bool(holder))}")
+        if state or not tasks:
+            lines.append(f"  {stage:<9} {_stage_line(state, bool(holder))}")
     jobs, alive = describe_jobs(run)
     if jobs:
         lines += ["jobs", *jobs]
-    seeds = sorted(run.path.glob("seed-*"), key=lambda path: (len(path.name), path.name))
-    lines += [f"  {folder.name}: {_seed_line(RunDirectory(folder))}" for folder in seeds]
-    if seeds and not alive and all(RunDirectory(folder).state("evaluate").get("status") == "done" for folder in seeds):
-        lines.append(f"next: compare {run.path}/seed-*/report/summary.json")
+    lines += [f"  {task.path.name}: {_task_line(task)}" for task in tasks]
+    if tasks and not alive and all(task.state("evaluate").get("status") == "done" for task in tasks):
+        lines.append(f"next: compare {run.path}/*/report/summary.json")
         return "\n".join(lines)
     statuses = {stage: str(state.get("status", "")) for stage, state in states.items()}
     lines.append(_next_line(run, statuses, bool(holder), alive))
     return "\n".join(lines)
 
 
-def _has_search(run: RunDirectory) -> bool:
-    return not run.config_file.exists() or run.config().has_search
+def _stages(run: RunDirectory) -> list[str]:
+    """Return the run's stages; before it has a configuration, all there may be."""
+    searches = not run.config_file.exists() or run.config().has_search
+    return [stage for stage in STAGES if stage != "search" or searches]
 
 
 def _stage_line(state: dict[str, object], held: bool) -> str:
@@ -72,13 +74,15 @@ def _result_text(result: object) -> str:
     return ": " + ", ".join(parts) if parts else ""
 
 
-def _seed_line(run: RunDirectory) -> str:
+def _task_line(run: RunDirectory) -> str:
     """Return what a task of an array has done, in short."""
-    done = [stage for stage in STAGES if run.state(stage).get("status") == "done"]
-    if len(done) == len(STAGES):
-        return f"done{_result_text(run.state(STAGES[-1]).get('result'))}"
-    following = next(stage for stage in STAGES if stage not in done)
-    return f"{following} {run.state(following).get('status', 'not started')}"
+    stages = _stages(run)
+    following = next((stage for stage in stages if run.state(stage).get("status") != "done"), None)
+    if following is None:
+        return f"done{_result_text(run.state(stages[-1]).get('result'))}"
+    state = run.state(following)
+    reason = f": {state['reason']}" if state.get("reason") else ""
+    return f"{following} {state.get('status', 'not started')}{reason}"
 
 
 def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: bool) -> str:

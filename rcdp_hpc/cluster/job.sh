@@ -20,7 +20,7 @@ job=${job:-$SLURM_JOB_ID}
 # A rank takes the cores that Slurm gave it and no more. srun does not inherit --cpus-per-task from sbatch.
 export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
-if [ "${launch[0]}" = srun ]; then
+if [ "${launch[0]##*/}" = srun ]; then
     # One lost rank ends the step, and a rank that stops has two minutes for the others to write their part.
     launch+=(--kill-on-bad-exit=1 --wait=120)
     # A node that lost power keeps PMIx's socket of the step that ran there, and its like cannot start again there under
@@ -110,7 +110,10 @@ noted() {
 after_a_loss() {
     local most=${RCDP_MOST_LOSSES:-3} patience
     echo "$1 ended with code $2 without a word: a node was lost, or memory was short"
-    echo lost >>"$RUN/jobs/.lost-$job"
+    if ! echo lost >>"$RUN/jobs/.lost-$job"; then
+        echo "and nothing can be written to $RUN: this job ends here"
+        exit "$2"
+    fi
     if [ "$(wc -l <"$RUN/jobs/.lost-$job")" -gt "$most" ]; then
         echo "that was so $most times before: this job ends here"
         exit "$2"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +17,8 @@ from typing import Literal
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 
-Stage = Literal["prepare", "search", "train", "all", "seeds"]
+Stage = Literal["prepare", "search", "train", "all", "seeds", "configs"]
+ARRAYS = ("seeds", "configs")
 
 SHARED = Path(__file__).parent / "job.sh"
 DEFAULT_SITE = Path(__file__).parent / "site.sh"
@@ -27,6 +29,7 @@ _WORK: dict[Stage, str] = {
     "train": 'on_ranks train "$CONFIG" --out "$RUN" &&\n    on_ranks evaluate --out "$RUN"',
     "all": 'on_ranks run "$CONFIG" --out "$RUN"',
     "seeds": 'on_ranks run "$CONFIG" --out "$RUN" --set "run.seed=$SLURM_ARRAY_TASK_ID"',
+    "configs": 'on_ranks run "$CONFIG" --out "$RUN"',
 }
 _SITE_LISTS: dict[Stage, str] = {
     "prepare": "PREPARE_JOB",
@@ -34,13 +37,14 @@ _SITE_LISTS: dict[Stage, str] = {
     "train": "TRAIN_JOB",
     "all": "ALL_JOB",
     "seeds": "ALL_JOB",
+    "configs": "ALL_JOB",
 }
-# A task of the array has a run directory of its own, and reads the shards that all share.
-_SEED_DIRECTORY = """
-RUN=$RUN/seed-$SLURM_ARRAY_TASK_ID
-mkdir -p "$RUN"
-ln -sfn ../shards "$RUN/shards"
-"""
+# A task of an array has a run directory of its own, and reads the shards that all share.
+_TASK_DIRECTORY = {
+    "seeds": "RUN=$RUN/seed-$SLURM_ARRAY_TASK_ID",
+    "configs": "CONFIG=$RUN/jobs/configs/$SLURM_ARRAY_TASK_ID.toml\nRUN=$RUN/${names[SLURM_ARRAY_TASK_ID - 1]}",
+}
+_SHARED_SHARDS = 'mkdir -p "$RUN"\nln -sfn ../shards "$RUN/shards"'
 # Prints the words of each list, ended by NUL bytes, each list behind its length.
 _READ_SITE = """
 . "$1" >/dev/null || exit
@@ -87,28 +91,31 @@ def resources(stage: Stage, config: Config) -> Resources:
         "search": Resources(min(16, search.population * max(1, search.group_ranks)), search.threads, "04:00:00"),
         "train": Resources(4, cores, "04:00:00"),
         "all": Resources(4, max(search.threads, training.threads or 2), "08:00:00"),
-        "seeds": Resources(2, max(search.threads, training.threads or 2), "08:00:00"),
+        **dict.fromkeys(ARRAYS, Resources(2, max(search.threads, training.threads or 2), "08:00:00")),
     }[stage]
 
 
-def script_text(stage: Stage, config: Config, run: Path, environment: Path) -> str:
+def script_text(stage: Stage, config: Config, run: Path, environment: Path, names: Sequence[str] = ()) -> str:
     """Return the text of a stage's job script.
 
     Parameters
     ----------
-    stage : {"prepare", "search", "train", "all", "seeds"}
+    stage : {"prepare", "search", "train", "all", "seeds", "configs"}
     config : Config
     run : Path
         The run directory, absolute; its folder ``jobs`` holds configuration, site file and shared functions.
     environment : Path
         The Python environment that `rcdp` is found in, where the site file names no other.
+    names : sequence of str
+        Run directories of an array of configurations, within `run`.
 
     Raises
     ------
     InputError
         If Slurm could not be told the run directory's name.
     """
-    check_name(run)
+    for path in (run, *(run / name for name in names)):
+        check_name(path)
     options = [
         f"--job-name=rcdp-{stage}",
         "--open-mode=append",
@@ -130,8 +137,10 @@ def script_text(stage: Stage, config: Config, run: Path, environment: Path) -> s
         f"environment={shlex.quote(str(environment))}",
         "RCDP_VENV=${RCDP_VENV:-$environment}",
     ]
-    if stage == "seeds":
-        lines.append(_SEED_DIRECTORY.strip())
+    if stage == "configs":
+        lines += ["names=(", *(shlex.quote(name) for name in names), ")"]
+    if stage in ARRAYS:
+        lines += [_TASK_DIRECTORY[stage], _SHARED_SHARDS]
     return "\n".join([*lines, '. "$shared"', _WORK[stage]]) + "\n"
 
 
@@ -146,7 +155,7 @@ def check_name(run: Path) -> None:
 
 def log_pattern(run: Path, stage: Stage) -> str:
     """Return the name of a job's log as sbatch takes it: % is doubled, the job's number is filled in."""
-    number = "%A_%a" if stage == "seeds" else "%j"
+    number = "%A_%a" if stage in ARRAYS else "%j"
     return f"{str(run).replace('%', '%%')}/logs/{stage}-{number}.log"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rcdp_hpc.cluster.array import Array
 from rcdp_hpc.cluster.scripts import (
     DEFAULT_SITE,
     SHARED,
@@ -20,8 +20,8 @@ from rcdp_hpc.cluster.scripts import (
     site_options,
 )
 from rcdp_hpc.cluster.slurm import Submitted, remember, sbatch, scancel
-from rcdp_hpc.config import Config, commented_toml, parse_config, to_tree
-from rcdp_hpc.errors import InputError, RcdpError
+from rcdp_hpc.config import Config, commented_toml
+from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.runtime.files import os_errors_explained, write_text
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -51,7 +51,7 @@ class Job:
 
 
 def plan_jobs(
-    config: Config, run: RunDirectory, site: Path = DEFAULT_SITE, *, one_job: bool = False, seeds: int = 0,
+    config: Config, run: RunDirectory, site: Path = DEFAULT_SITE, *, one_job: bool = False, array: Array | None = None,
     extra: Sequence[str] = (),
 ) -> list[Job]:  # fmt: skip
     """Return the jobs of a configuration in their order, each to start when the one before it ended well.
@@ -65,8 +65,8 @@ def plan_jobs(
         The site file.
     one_job : bool
         All stages in one job, instead of a chain.
-    seeds : int
-        Where it is above 0: an array of so many seeds, each a job of its own over the same shards.
+    array : Array, optional
+        Tasks to run over the shards that `config` prepares.
     extra : sequence of str
         Options of sbatch for all jobs.
 
@@ -77,21 +77,19 @@ def plan_jobs(
     """
     check_name(run.path)
     stages: list[Stage] = ["prepare", "search", "train"]
-    if seeds:
-        stages = ["prepare", "seeds"]
+    if array:
+        stages = ["prepare", array.stage]
     elif one_job:
         stages = ["all"]
     elif not config.has_search:
         stages.remove("search")
-    array = {"seeds": [f"--array=1-{seeds}"]}
-    return [
-        Job(
-            stage,
-            script_text(stage, config, run.path, Path(sys.prefix)),
-            [*site_options(site, stage), *array.get(stage, []), *extra],
-        )
-        for stage in stages
-    ]
+    jobs = []
+    for stage in stages:
+        tasks = array.names if array and stage == array.stage else ()
+        numbers = [f"--array=1-{len(tasks)}"] if tasks else []
+        text = script_text(stage, config, run.path, Path(sys.prefix), tasks)
+        jobs.append(Job(stage, text, [*site_options(site, stage), *numbers, *extra]))
+    return jobs
 
 
 def show(jobs: Sequence[Job], run: RunDirectory) -> str:
@@ -104,8 +102,10 @@ def show(jobs: Sequence[Job], run: RunDirectory) -> str:
     return "\n".join(parts)
 
 
-def submit_jobs(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path = DEFAULT_SITE) -> list[Submitted]:
-    """Write the jobs' files into the run directory and submit them.
+def submit_jobs(
+    jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path = DEFAULT_SITE, tasks: Sequence[Config] = ()
+) -> list[Submitted]:
+    """Write the jobs' files into the run directory, those of an array's `tasks` too, and submit them.
 
     Raises
     ------
@@ -113,6 +113,8 @@ def submit_jobs(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Pa
         If a file cannot be written or Slurm refuses a job; those submitted before it are then cancelled.
     """
     _write(jobs, config, run, site)
+    for at, task in enumerate(tasks, 1):
+        write_text(run.jobs / "configs" / f"{at}.toml", commented_toml(task))
     submitted: list[Submitted] = []
     try:
         for job in jobs:
@@ -131,27 +133,6 @@ def how_to_follow(run: RunDirectory) -> str:
     """Return what to type to see how the jobs do."""
     path = shlex.quote(str(run.path))
     return f"follow with: squeue --me; rcdp status {path}; tail -F {path}/logs/*.log"
-
-
-def for_seeds(config: Config) -> Config:
-    """Return the configuration with the seed of its shards written out: the tasks' seeds do not change it."""
-    tree = to_tree(config)
-    tree["data"]["seed"] = config.shard_seed
-    return parse_config(tree, where="the configuration")
-
-
-def parse_array(text: str) -> int:
-    """Return the number of seeds in ``seeds=10``.
-
-    Raises
-    ------
-    InputError
-        If the text is nothing of the kind.
-    """
-    match = re.fullmatch(r"seeds=([1-9]\d{0,3})", text)
-    if not match:
-        raise InputError(f"--array {text}: expected seeds=N with N from 1 to 9999, as in --array seeds=10.")
-    return int(match[1])
 
 
 def _write(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
@@ -20,6 +19,7 @@ from rcdp_hpc.data.shards import file_sha256
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime.collective import agree, run_on_some
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.files import NO_ROOM
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _copy(directory: Path, files: dict[str, dict[str, Any]], check_stop: Callabl
         shutil.rmtree(folder, ignore_errors=True)
         if not isinstance(error, OSError):
             raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             raise _no_room(parent, needed, shutil.disk_usage(parent).free) from error
         raise StageFailedError(
             f"{directory}: its shards cannot be copied to {parent} on {socket.gethostname()} ({error}). Set TMPDIR to "

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from rcdp_hpc.data.index import INDEX_NAME, SHARD_NAME
 from rcdp_hpc.errors import InputError, StageFailedError
-from rcdp_hpc.runtime.files import explain_os_error, os_errors_explained
+from rcdp_hpc.runtime.files import NO_ROOM, explain_os_error, os_errors_explained
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +94,7 @@ def replaced(directory: Path, needed: int) -> Iterator[Path]:
             yield partial
             sync_folder(partial)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in NO_ROOM:
                 raise no_room(directory, needed, shutil.disk_usage(directory.parent).free) from error
             raise explain_os_error(error, directory) from error
         with os_errors_explained(directory):

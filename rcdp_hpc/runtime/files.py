@@ -18,12 +18,13 @@ from rcdp_hpc.errors import DataDamagedError, InputError, RcdpError, StageFailed
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def explain_os_error(error: OSError, path: Path) -> RcdpError:
     """Turn an operating-system error about `path` into a message for people."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_ROOM:
         return StageFailedError(
             f"{path}: no room left to write ({_free_text(path)}). Make room or choose another --out, then start again: "
             "what was complete before is kept."
@@ -85,6 +86,16 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def overwrite_json(path: Path, value: Any) -> None:
+    """Write a small JSON file over itself, not atomically: a full disk has no room for a second one beside it."""
+    content = (json.dumps(value, indent=1) + "\n").encode()
+    with os_errors_explained(path), open(path, "r+b") as file:
+        file.write(content)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def append_line(path: Path, value: Any) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from rcdp_hpc.runtime.files import NO_ROOM
+
 PACKAGE = "rcdp_hpc"
 _said: set[tuple[str, str]] = set()
 
@@ -23,8 +25,13 @@ class _TerminalHandler(logging.Handler):
         troubled = record.levelno >= logging.WARNING
         stream = sys.stderr if troubled else sys.stdout
         prefix = f"rcdp: {record.levelname.lower()}: " if troubled else ""
-        tqdm.write(prefix + record.getMessage(), file=stream)
-        stream.flush()
+        try:
+            tqdm.write(prefix + record.getMessage(), file=stream)
+            stream.flush()
+        except OSError as error:
+            # A job's log on a full disk: the work, or why it ended, matters more.
+            if error.errno not in NO_ROOM:
+                raise
 
 
 class _JsonFormatter(logging.Formatter):

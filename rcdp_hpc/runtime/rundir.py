@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from rcdp_hpc.config import Config, commented_toml, load_config
-from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.files import read_json, write_json, write_text
+from rcdp_hpc.errors import InputError, StageFailedError
+from rcdp_hpc.runtime.files import overwrite_json, read_json, write_json, write_text
 
 Status = Literal["running", "stopped", "failed", "done"]
 
@@ -86,6 +87,11 @@ class RunDirectory:
         """The jobs' numbers, as JSON lines."""
         return self.jobs / "submitted.jsonl"
 
+    def tasks(self) -> list[RunDirectory]:
+        """Return the run directories of a job array's tasks, as people count."""
+        found = [path for kind in ("seed", "config") for path in self.path.glob(f"{kind}-*") if path.is_dir()]
+        return [RunDirectory(path) for path in sorted(found, key=lambda path: _as_counted(path.name))]
+
     def job_script(self, stage: str) -> Path:
         """Return the job script of `stage`."""
         return self.jobs / f"{stage}.sbatch"
@@ -104,8 +110,18 @@ class RunDirectory:
 
     def note(self, stage: str, status: Status, **details: Any) -> None:
         """Record what `stage` has done, keeping details recorded earlier."""
-        state = {**self.state(stage), "stage": stage, "status": status, "updated": time.time(), **details}
-        write_json(self.state_file(stage), state)
+        write_json(self.state_file(stage), self._noted(stage, status, details))
+
+    def note_failure(self, stage: str, status: Status, **details: Any) -> None:
+        """Record as `note` why `stage` ended, on a full disk too: in the place of what was recorded before."""
+        state = self._noted(stage, status, details)
+        try:
+            write_json(self.state_file(stage), state)
+        except StageFailedError:
+            overwrite_json(self.state_file(stage), state)
+
+    def _noted(self, stage: str, status: Status, details: dict[str, Any]) -> dict[str, Any]:
+        return {**self.state(stage), "stage": stage, "status": status, "updated": time.time(), **details}
 
     def config(self) -> Config:
         """Return the resolved configuration.
@@ -125,3 +141,8 @@ class RunDirectory:
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration, with its comments."""
         write_text(self.config_file, commented_toml(config))
+
+
+def _as_counted(name: str) -> list[tuple[int, str]]:
+    """Return a key that puts seed-2 before seed-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]

@@ -54,7 +54,8 @@ def fair_share(comm: Communicator) -> int:
     """Return the threads each rank may use so that ranks of one host do not fight for cores. Collective.
 
     Launchers may bind each rank to cores of its own, or leave all ranks on all cores: the cores a rank may run on
-    are divided by the ranks of its host that may run on any of them. All ranks get the same count, the smallest.
+    are divided by the ranks of its host that may run on any of them. A task of Slurm takes no more than its
+    ``--cpus-per-task``. All ranks get the same count, the smallest.
 
     Parameters
     ----------
@@ -73,4 +74,10 @@ def fair_share(comm: Communicator) -> int:
     shares = [
         len(cores) // sum(host == other and bool(cores & others) for other, others in places) for host, cores in places
     ]
-    return max(1, min(shares))
+    granted = comm.allgather(_granted_by_slurm())
+    return max(1, min([*shares, *filter(None, granted)]))
+
+
+def _granted_by_slurm() -> int:
+    """Return the cores that Slurm gave this task, 0 where it names none: not every site holds tasks to theirs."""
+    return int(os.environ.get("SLURM_CPUS_PER_TASK") or 0)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from launch import BIN
 
-from rcdp_hpc.cluster.scripts import DEFAULT_SITE, log_pattern, script_text, site_options
+from rcdp_hpc.cluster.array import Array
+from rcdp_hpc.cluster.scripts import DEFAULT_SITE, SHARED, log_pattern, script_text, site_options
 from rcdp_hpc.cluster.slurm import Submitted, remember, remembered
-from rcdp_hpc.cluster.submit import for_seeds, parse_array, plan_jobs, show
+from rcdp_hpc.cluster.submit import plan_jobs, show
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 DIGITS = load_config("digits")
-STAGES = ("prepare", "search", "train", "all", "seeds")
+STAGES = ("prepare", "search", "train", "all", "seeds", "configs")
 HOSTILE = st.text(
     st.one_of(st.sampled_from("$`\"'\\;&|<>(){}*?~#!% \n\r\t-=,"), st.characters(exclude_categories=["Cs"])), min_size=1
 ).filter(lambda name: name not in (".", "..") and "/" not in name and "\0" not in name)
@@ -70,7 +73,10 @@ def test_a_chain_waits_and_leaves_out_a_search_of_no_generations(tmp_path):
     without = load_config("digits", ["search.generations=0"])
     assert [job.stage for job in plan_jobs(without, run)] == ["prepare", "train"]
     assert [job.stage for job in plan_jobs(DIGITS, run, one_job=True)] == ["all"]
-    assert [job.stage for job in plan_jobs(DIGITS, run, seeds=3)] == ["prepare", "seeds"]
+    jobs = plan_jobs(DIGITS, run, array=Array("seeds", DIGITS, ("seed-1", "seed-2")))
+    assert [job.stage for job in jobs] == ["prepare", "seeds"]
+    assert "--array=1-2" in jobs[1].options
+    assert "--array=1-2" not in jobs[0].options
     assert not list(tmp_path.iterdir())
 
 
@@ -90,17 +96,31 @@ def test_a_sites_options_reach_sbatch_as_they_are(tmp_path):
     assert "'--account=a b'" in text
 
 
-@pytest.mark.parametrize("text", ["", "seeds", "seeds=0", "seeds=-1", "seeds=99999", "seeds=3;x", "folds=3"])
-def test_an_array_is_a_number_of_seeds(text):
-    assert parse_array("seeds=10") == 10
-    with pytest.raises(InputError, match="seeds=N"):
-        parse_array(text)
+@given(name=HOSTILE)
+def test_hostile_names_of_configurations_stay_names(name):
+    names = ("config-plain", f"config-{name}")
+    if any(ord(letter) < 32 or letter in "\\\x7f" for letter in name):
+        with pytest.raises(InputError, match="control character"):
+            script_text("configs", DIGITS, Path("/x"), Path("/y"), names)
+        return
+    head = script_text("configs", DIGITS, Path("/x"), Path("/y"), names).partition("mkdir")[0]
+    code = head + 'printf "%s\\0" "$RUN" "$CONFIG"'
+    done = subprocess.run(["/bin/bash", "-uc", code], capture_output=True, timeout=20, env={"SLURM_ARRAY_TASK_ID": "2"})
+    assert done.stderr == b""
+    assert done.stdout.decode().split("\0")[:-1] == [f"/x/config-{name}", "/x/jobs/configs/2.toml"]
 
 
-def test_the_shards_of_an_array_do_not_follow_its_seeds():
-    config = for_seeds(load_config("digits", ["run.seed=7"]))
-    assert config.shard_seed == 7
-    assert config.model_copy(update={"run": config.run.model_copy(update={"seed": 8})}).shard_seed == 7
+@pytest.mark.parametrize("stage", STAGES)
+def test_shellcheck_finds_nothing_in_what_is_written(stage, tmp_path):
+    for file in (SHARED, DEFAULT_SITE):
+        shutil.copyfile(file, tmp_path / file.name)
+    script = tmp_path / "job.sbatch"
+    script.write_text(script_text(stage, DIGITS, Path("/a b"), Path("/it's"), ["config-a b"]))
+    # What is sourced is named by a variable that the job alone knows.
+    done = subprocess.run(
+        [BIN / "shellcheck", "--exclude=SC1090,SC1091,SC2034", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_jobs_are_remembered_and_nonsense_is_passed_over(tmp_path):

@@ -6,7 +6,15 @@ import os
 import pytest
 
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError
-from rcdp_hpc.runtime.files import append_line, read_json, read_lines, write_atomic, write_json, write_text
+from rcdp_hpc.runtime.files import (
+    append_line,
+    overwrite_json,
+    read_json,
+    read_lines,
+    write_atomic,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failed_write_leaves_the_earlier_file_and_no_rubbish(tmp_path):
@@ -54,3 +62,14 @@ def test_lines_are_read_as_they_were_appended_and_a_broken_one_is_named(tmp_path
     path.write_text(path.read_text() + '{"c": ')
     with pytest.raises(DataDamagedError, match=r"lines\.jsonl: line 3 is not valid JSON"):
         read_lines(path)
+
+
+def test_a_small_file_is_written_over_itself(tmp_path):
+    path = tmp_path / "state.json"
+    write_json(path, {"a": "long" * 100})
+    before = path.stat().st_ino
+    overwrite_json(path, {"a": 1})
+    assert read_json(path) == {"a": 1}
+    assert path.stat().st_ino == before
+    with pytest.raises(StageFailedError, match="nowhere"):
+        overwrite_json(tmp_path / "nowhere", {})

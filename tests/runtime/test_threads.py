@@ -3,7 +3,8 @@ import os
 import pytest
 import torch
 
-from rcdp_hpc.runtime.threads import available_cores, limit_threads
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.threads import available_cores, fair_share, limit_threads
 
 
 def test_available_cores_are_those_of_the_affinity_mask():
@@ -28,3 +29,10 @@ def _fail_with_two_threads():
 def test_no_threads_are_refused():
     with pytest.raises(ValueError, match="count = 0"), limit_threads(0):
         pass
+
+
+@pytest.mark.parametrize(("granted", "threads"), [("1", 1), ("2", 2), ("64", 8), ("", 8)])
+def test_a_task_of_slurm_takes_no_more_cores_than_it_was_given(granted, threads, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", granted)
+    assert fair_share(SingleProcess()) == threads

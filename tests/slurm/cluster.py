@@ -31,6 +31,8 @@ FOLDER = Path("/var/tmp/rcdp-slurm")
 NETWORK = "10.91.7"
 BRIDGE = "rcdp-bridge"
 CONTROLLER = f"{NETWORK}.254"
+# A disk that a test can fill: seen by all nodes, and soon full.
+SMALL_DISK_MIB = 16
 
 # Times are short, since tests wait for them: a lost node is noticed after SlurmdTimeout, and a requeued job waits
 # for cred_expire. A job in `main` gives way to one in `urgent` after GraceTime.
@@ -145,6 +147,10 @@ class Cluster:
     def conf(self) -> Path:
         return self.folder / "slurm.conf"
 
+    @property
+    def small_disk(self) -> Path:
+        return self.folder / "small"
+
     def up(self) -> None:
         """Start everything and wait until both nodes take jobs. What a killed cluster left behind goes first."""
         self.down()
@@ -172,6 +178,7 @@ class Cluster:
         for node in NODES:
             run("ip", "netns", "delete", f"rcdp-{node}", check=False)
         run("ip", "link", "delete", BRIDGE, check=False)
+        run("umount", self.small_disk, check=False)
         shutil.rmtree(self.folder)
 
     def start(self, node: str) -> None:
@@ -211,6 +218,9 @@ class Cluster:
             *(f"{kind}/{node}" for kind in ("spool", "tmp") for node in NODES),
         ):
             (self.folder / name).mkdir(parents=True)
+        # Mounted before the nodes start: each of them sees it, too.
+        self.small_disk.mkdir()
+        run("mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m", "tmpfs", self.small_disk)
         # munged's clients reach the socket through both folders; the key is root's alone.
         (self.folder / "munge").chmod(0o711)
         key = self.folder / "munge/key"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from slurm.cluster import Cluster, missing
-from slurm.jobs import Slurm
+from slurm.jobs import LONGER, RANKS, Slurm
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +42,12 @@ def slurm(cluster, tmp_path: Path):
         yield user
     finally:
         user.cancel_all()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster, tmp_path_factory) -> Path:
+    """The run directory of a job that nobody disturbed."""
+    slurm = Slurm(cluster, tmp_path_factory.mktemp("undisturbed"))
+    job = slurm.sbatch("all.sbatch", *RANKS, config=slurm.config(*LONGER))
+    assert slurm.done(job)["Restarts"] == "0"
+    return slurm.folder / "run"

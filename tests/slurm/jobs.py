@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from launch import BIN, REPOSITORY, environment, rcdp
 from slurm.cluster import Cluster
 
@@ -18,7 +19,13 @@ QUICK = (
     "search.train_rows=300", "search.validation_rows=100", "training.epochs=4", "training.hidden=16",
     "training.outputs=16", "training.threads=1", "training.patience=1000", "run.progress=false",
 )  # fmt: skip
+# Long enough to be disturbed in the middle.
+LONGER = ("search.generations=40", "search.population=8", "reservoir.nodes=100", "training.epochs=60")
+# On both nodes.
+RANKS = ("--nodes=2", "--ntasks=2", "--cpus-per-task=1", "--time=10")
 MINUTE = 60.0
+# For what takes seconds on a quiet machine.
+PATIENCE = 4 * MINUTE
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "DEADLINE"}
 
 
@@ -68,18 +75,18 @@ class Slurm:
         paths = sorted([*self.folder.glob("*.log"), *self.folder.glob("*/logs/*.log")])
         return "\n".join(f"== {path.relative_to(self.folder)}\n{path.read_text()}" for path in paths)
 
-    def wait_for(self, happened: Callable[[], object], what: str, seconds: float = 2 * MINUTE) -> None:
+    def wait_for(self, happened: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
         try:
             self.cluster.wait_for(happened, what, seconds)
         except RuntimeError as error:
             raise AssertionError(f"{error}\n{self.call('squeue')}\n{self.log()}") from None
 
-    def wait(self, number: str, seconds: float = 2 * MINUTE) -> dict[str, str]:
+    def wait(self, number: str, seconds: float = PATIENCE) -> dict[str, str]:
         """Wait until a job is over and return what Slurm says of it."""
         self.wait_for(lambda: self.job(number)["JobState"] in OVER, f"job {number} to end", seconds)
         return self.job(number)
 
-    def done(self, number: str, seconds: float = 2 * MINUTE) -> dict[str, str]:
+    def done(self, number: str, seconds: float = PATIENCE) -> dict[str, str]:
         """Wait until a job is over, and see that it ended well."""
         job = self.wait(number, seconds)
         assert job["JobState"] == "COMPLETED", f"{job}\n{self.log()}"
@@ -107,3 +114,19 @@ def site(folder: Path, **settings: str) -> Path:
     shipped = (REPOSITORY / "rcdp_hpc/cluster/site.sh").read_text()
     path.write_text(shipped + "".join(f"{name}={value}\n" for name, value in settings.items()))
     return path
+
+
+def history(run: Path) -> list[dict]:
+    """Return what a search found, without how long it took."""
+    lines = [json.loads(line) for line in (run / "search/history.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """See that two runs found the same candidates and trained the same weights, to the bit."""
+    assert history(run) == history(other)
+    mine, theirs = (
+        torch.load(path / "train/last.pt", weights_only=True)["trainer"]["network"] for path in (run, other)
+    )
+    for name, value in theirs.items():
+        assert torch.equal(mine[name], value), name

@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import re
 import time
-from pathlib import Path
 
 import pytest
-import torch
-from slurm.jobs import Slurm
+from launch import rcdp
+from slurm.jobs import LONGER, OVER, RANKS, Slurm, assert_same, site
 
 pytestmark = pytest.mark.slurm
 
-# Long enough to be disturbed in the middle.
-LONGER = ("search.generations=40", "search.population=8", "reservoir.nodes=100", "training.epochs=60")
-RANKS = ("--nodes=2", "--ntasks=2", "--cpus-per-task=1", "--time=10")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(cluster, tmp_path_factory) -> Path:
-    """The run directory of a job that nobody disturbed."""
-    slurm = Slurm(cluster, tmp_path_factory.mktemp("undisturbed"))
-    job = slurm.sbatch("all.sbatch", *RANKS, config=slurm.config(*LONGER))
-    assert slurm.done(job)["Restarts"] == "0"
-    return slurm.folder / "run"
-
-
-def history(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "search/history.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
-
-
-def assert_same(run: Path, other: Path) -> None:
-    assert history(run) == history(other)
-    mine, theirs = (
-        torch.load(path / "train/last.pt", weights_only=True)["trainer"]["network"] for path in (run, other)
-    )
-    for name, value in theirs.items():
-        assert torch.equal(mine[name], value), name
+MPIRUN = "'mpirun --bind-to none --mca odls_base_sigkill_timeout 60'"
 
 
 def in_search(slurm: Slurm) -> bool:
@@ -53,9 +27,11 @@ def wait_until(slurm: Slurm, where) -> None:
 
 
 def test_usr1_in_search_and_in_training(slurm, undisturbed):
-    job = slurm.sbatch("all.sbatch", *RANKS, config=slurm.config(*LONGER))
+    """Sent to ranks that srun started, and after the requeue to ranks of mpirun: a site file is read at each start."""
+    job = slurm.sbatch("all.sbatch", *RANKS, config=slurm.config(*LONGER), RCDP_SITE=str(site(slurm.folder)))
     for count, (stage, where) in enumerate((("search", in_search), ("train", in_training)), 1):
         wait_until(slurm, where)
+        site(slurm.folder, RCDP_LAUNCH=MPIRUN)
         # The second and third change nothing.
         for _ in range(3):
             slurm.call("scancel", "--batch", "--signal=USR1", job)
@@ -111,13 +87,43 @@ def test_scancel_ends_the_job_with_a_checkpoint(slurm):
     assert not (slurm.folder / "run/lock").exists()
 
 
-def test_a_run_directory_shared_by_two_jobs(slurm):
+def test_a_run_directory_shared_by_two_jobs_and_a_signal_to_the_step(slurm):
+    """The second job refuses, and the first, which may not be requeued, ends with its checkpoint."""
     config = slurm.config(*LONGER)
-    first = slurm.sbatch("all.sbatch", *RANKS, config=config)
+    first = slurm.sbatch("all.sbatch", *RANKS, "--no-requeue", config=config)
     wait_until(slurm, in_search)
     second = slurm.sbatch("search.sbatch", *RANKS, config=config)
     assert slurm.wait(second)["ExitCode"] == "2:0"
     message = (slurm.folder / f"rcdp-search-{second}.log").read_text()
     assert "is in use by process" in message
     assert f"of job {first}" in message
-    slurm.done(first)
+    # As `#SBATCH --signal=USR1@120` does, without the B: the ranks get it, and the script does not.
+    slurm.call("scancel", "--signal=USR1", f"{first}.0")
+    assert slurm.wait(first)["ExitCode"] == "75:0"
+    assert "does not let a job requeue itself: submit again to go on" in slurm.log()
+    assert any(slurm.state(stage).get("status") == "stopped" for stage in ("search", "train"))
+
+
+def test_a_disk_that_fills_up_in_training(slurm, undisturbed):
+    """The log is on that disk, too: the state file says why, and after room was made the run goes on."""
+    run = slurm.cluster.small_disk / "run"
+    submit = rcdp("submit", "--out", str(run), "--one-job", *(f"--sbatch={option}" for option in RANKS))
+    said = slurm.call(*submit, str(slurm.config(*LONGER, "training.checkpoint_seconds=1")))
+    (job,) = re.findall(r"^all: job (\d+)", said, re.MULTILINE)
+    slurm.wait_for(lambda: len(slurm.lines("train/metrics.jsonl", str(run))) >= 3, "training to go on")
+    ballast = slurm.cluster.small_disk / "ballast"
+
+    def over_while_the_disk_fills() -> bool:
+        # Again and again: a checkpoint that replaces another makes room.
+        slurm.call("dd", "if=/dev/zero", f"of={ballast}", "oflag=append", "conv=notrunc", "status=none", check=False)
+        return slurm.job(job)["JobState"] in OVER
+
+    slurm.wait_for(over_while_the_disk_fills, "the job to end")
+    ended = slurm.job(job)
+    assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "1:0", "0"), ended
+    status = slurm.call(*rcdp("status", str(run)))
+    assert re.search(r"train +failed: .*no room left to write \(0.0 MiB free\)", status), status
+    ballast.unlink()
+    (job,) = re.findall(r"^all: job (\d+)", slurm.call(*submit), re.MULTILINE)
+    slurm.done(job)
+    assert_same(run, undisturbed)

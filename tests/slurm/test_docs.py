@@ -24,7 +24,7 @@ def test_the_guide_from_login_to_result(slurm):
             # What a user does in the editor: this cluster is small.
             with open(slurm.folder / "my-site.sh", "a") as site:
                 site.write("EVERY_JOB=(--nodes=1 --ntasks=2 --cpus-per-task=1 --time=10)\nPREPARE_JOB=(--ntasks=1)\n")
-        if line.startswith("rcdp config"):
+        if line.endswith("> my.toml"):
             slurm.config().rename(slurm.folder / "my.toml")
         if line.startswith("rcdp submit") and "--dry-run" not in line:
             jobs = re.findall(r"^\w+: job (\d+)", said[line], re.MULTILINE)
@@ -34,6 +34,7 @@ def test_the_guide_from_login_to_result(slurm):
         if line == "rcdp status runs/first":
             for job in jobs:
                 slurm.done(job)
+    assert "config-large" in said[COMMANDS[-1]]
     assert "SEARCH_JOB=(" in said["rcdp plan my.toml"]
     assert len(re.findall(r"job \d+: completed", said["rcdp status runs/first"])) == 3
     assert "every checksum" in said["rcdp verify runs/first"]

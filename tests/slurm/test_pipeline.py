@@ -7,6 +7,8 @@ import re
 import pytest
 from launch import rcdp
 
+from rcdp_hpc.config import load_config
+
 pytestmark = pytest.mark.slurm
 ON_ONE = ("--nodes=1", "--ntasks=2", "--cpus-per-task=1", "--time=10")
 QUICKLY = [f"--sbatch={option}" for option in ON_ONE]
@@ -26,24 +28,24 @@ def test_a_chain_over_two_nodes(slurm):
     assert ranks == {0, 1, 2, 3}
 
 
-def test_an_array_of_seeds_over_shared_shards(slurm):
+def test_an_array_of_configurations_over_shared_shards(slurm):
+    grid = slurm.folder / "grid"
+    grid.mkdir()
+    for name, nodes in (("small", 40), ("it's large", 80)):
+        slurm.config(f"reservoir.nodes={nodes}").rename(grid / f"{name}.toml")
     options = [f"--sbatch={option}" for option in ("--ntasks=1", "--cpus-per-task=1", "--time=10")]
-    said = slurm.call(*rcdp("submit", str(slurm.config()), "--out", "run", "--array", "seeds=3", *options))
-    prepare, array = re.findall(r"^\w+: job (\d+)", said, re.MULTILINE)
-    slurm.done(prepare)
-    tasks = [f"{array}_{seed}" for seed in (1, 2, 3)]
-    for task in tasks:
-        slurm.done(task)
-    results = [slurm.state("evaluate", f"run/seed-{seed}")["result"]["accuracy"] for seed in (1, 2, 3)]
-    assert (
-        len({str(slurm.lines("train/metrics.jsonl", f"run/seed-{seed}")[0]["train_loss"]) for seed in (1, 2, 3)}) == 3
-    )
+    said = slurm.call(*rcdp("submit", "--out", "run", "--array", "configs=grid", *options))
+    _, array = re.findall(r"^\w+: job (\d+)", said, re.MULTILINE)
+    names = ("config-it's large", "config-small")
+    for task, _ in enumerate(names, 1):
+        slurm.done(f"{array}_{task}")
     status = slurm.call(*rcdp("status", "run"))
-    for seed, task in enumerate(tasks, 1):
-        assert f"job {task}: completed" in status
-        assert re.search(rf"seed-{seed}: done: .*accuracy {results[seed - 1]:.6g}", status), status
-    assert "seed-*/report/summary.json" in status.splitlines()[-1]
-    assert not list((slurm.folder / "run").glob("seed-*/shards/*/"))
+    for name in names:
+        accuracy = slurm.state("evaluate", f"run/{name}")["result"]["accuracy"]
+        assert re.search(rf"  {name}: done: .*accuracy {accuracy:.6g}", status), status
+        assert (slurm.folder / "run" / name / "shards").resolve() == slurm.folder / "run/shards"
+    nodes = [load_config(slurm.folder / "run" / name / "config.toml").reservoir.nodes for name in names]
+    assert nodes == [80, 40]
 
 
 def test_submit_in_one_job_from_a_folder_with_a_hostile_name(slurm):

@@ -42,28 +42,6 @@ def test_a_wrong_mpi_flag_is_named_before_anything_is_written(flavour, slurm):
     assert not (slurm.folder / "run/shards").exists()
 
 
-def test_a_full_disk(slurm):
-    disk = slurm.folder / "disk"
-    disk.mkdir()
-    # Mounted on the nodes alone, where the job writes: they have mounts of their own.
-    config = slurm.config()
-    mount = f"mount -t tmpfs -o size=600k tmpfs {disk}"
-    settings = site(slurm.folder, RCDP_LAUNCH="'srun --mpi=pmix'")
-    with open(settings, "a") as file:
-        file.write(f"mountpoint -q {disk} || {mount}\n")
-    try:
-        job = slurm.sbatch(
-            "all.sbatch", "--nodes=1", "--ntasks=2", "--nodelist=c1", "--time=10", config=config, run=str(disk / "run"),
-            RCDP_SITE=str(settings),
-        )  # fmt: skip
-        assert slurm.wait(job)["ExitCode"] == "1:0", slurm.log()
-        message = (slurm.folder / f"rcdp-all-{job}.log").read_text()
-        assert message.count("rcdp: error:") == 1, message
-        assert "no room" in message
-    finally:
-        slurm.call("srun", "--nodelist=c1", "--ntasks=1", "umount", "-l", str(disk), check=False)
-
-
 def test_a_site_file_that_is_missing_or_broken_is_named(slurm):
     broken = slurm.folder / "broken.sh"
     broken.write_text("EVERY_JOB=(\n")

@@ -1,0 +1,104 @@
+"""Job arrays: many seeds or many configurations over the same shards, each a run of its own."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rcdp_hpc.config import Config, differing_keys, flatten, may_change, parse_config, to_tree
+from rcdp_hpc.data.index import shard_settings
+from rcdp_hpc.errors import InputError
+
+
+@dataclass(frozen=True)
+class Array:
+    """The tasks of a job array, which read the shards that one preparation wrote.
+
+    Attributes
+    ----------
+    stage : {"seeds", "configs"}
+        What differs from task to task.
+    shared : Config
+        What the shards are prepared from.
+    names : tuple of str
+        The tasks' run directories, within that of the array.
+    configs : tuple of Config
+        One a task; empty where only the seed differs, which is then the task's number.
+    """
+
+    stage: Literal["seeds", "configs"]
+    shared: Config
+    names: tuple[str, ...]
+    configs: tuple[Config, ...] = ()
+
+
+def make_array(text: str, load: Callable[[str | None], Config]) -> Array:
+    """Return the array that ``seeds=N`` or ``configs=PLACE`` asks for.
+
+    Parameters
+    ----------
+    text : str
+        PLACE is a folder of TOML files, or a pattern that such files' names match.
+    load : callable
+        Given a file's name, returns its configuration; given None, the one that was named beside the array.
+
+    Raises
+    ------
+    InputError
+        If the text is nothing of the kind, no file matches, two files have the same name, or their shards would differ.
+    """
+    kind, _, value = text.partition("=")
+    if kind == "seeds" and re.fullmatch(r"[1-9]\d{0,3}", value):
+        names = tuple(f"seed-{seed}" for seed in range(1, int(value) + 1))
+        return Array("seeds", _with_shard_seed(load(None)), names)
+    if kind == "configs" and value:
+        return _of_configurations(text, _files(value), load)
+    raise InputError(
+        f"--array {text}: expected seeds=N with N from 1 to 9999, as in --array seeds=10, or configs=FOLDER with a "
+        "folder of TOML files."
+    )
+
+
+def _files(place: str) -> list[Path]:
+    path = Path(place).expanduser()
+    found = path.glob("*.toml") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
+    return sorted(file for file in found if file.is_file())
+
+
+def _of_configurations(text: str, files: list[Path], load: Callable[[str | None], Config]) -> Array:
+    if not files:
+        raise InputError(f"--array {text}: no TOML file there.")
+    names = [f"config-{file.stem}" for file in files]
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise InputError(
+                f"--array {text}: {files[names.index(name)]} and {files[at]} would share the run directory {name}. "
+                "Rename one."
+            )
+    configs = tuple(_with_shard_seed(load(str(file))) for file in files)
+    for file, config in zip(files, configs, strict=True):
+        _refuse_other_shards(files[0], configs[0], file, config)
+    return Array("configs", configs[0], tuple(names), configs)
+
+
+def _refuse_other_shards(first_file: Path, first: Config, file: Path, config: Config) -> None:
+    one, other = shard_settings(first), shard_settings(config)
+    differing = [key for key in differing_keys(one, other) if not may_change(key)]
+    if differing:
+        key = differing[0]
+        values = [flatten(tree).get(key, "not set") for tree in (one, other)]
+        raise InputError(
+            f"{first_file} and {file} cannot share shards: {key} is {values[0]} in one and {values[1]} in the other. "
+            "Submit those that differ in what is prepared by themselves."
+        )
+
+
+def _with_shard_seed(config: Config) -> Config:
+    """Return the configuration with the seed of its shards written out: the tasks' own seeds do not change it."""
+    tree = to_tree(config)
+    tree["data"]["seed"] = config.shard_seed
+    return parse_config(tree, where="the configuration")

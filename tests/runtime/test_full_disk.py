@@ -1,0 +1,33 @@
+"""On a full disk: what ended a stage is recorded, and a log that takes no more ends nothing."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from launch import rcdp
+
+from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.runtime import rundir
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+
+def test_a_failure_is_recorded_in_the_place_of_what_was_there(tmp_path, monkeypatch):
+    run = RunDirectory(tmp_path)
+    run.note("train", "running", ranks=2)
+
+    def full(path, value):
+        raise StageFailedError(f"{path}: no room left")
+
+    monkeypatch.setattr(rundir, "write_json", full)
+    with pytest.raises(StageFailedError):
+        run.note("train", "running")
+    run.note_failure("train", "failed", reason="no room left")
+    found = run.state("train")
+    assert (found["status"], found["reason"], found["ranks"]) == ("failed", "no room left", 2)
+
+
+def test_a_log_on_a_full_disk_ends_nothing(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(rcdp("status", str(tmp_path / "nowhere")), stdout=full, stderr=full, timeout=60)
+    assert done.returncode == 2

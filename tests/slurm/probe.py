@@ -1,0 +1,32 @@
+"""Stands in for `rcdp` in a job: each rank writes down what it was given, and which device it would take."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from rcdp_hpc.runtime.threads import fair_share
+from rcdp_hpc.runtime.world import connect
+from rcdp_hpc.training.stage import device
+
+comm = connect()
+visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
+# The cluster's devices are none; Slurm hands them out all the same.
+torch.cuda.is_available = lambda: True
+torch.cuda.device_count = lambda: len(visible)
+mine = {
+    "host": os.uname().nodename,
+    "visible": visible,
+    "device": device().index,
+    "cpus_per_task": os.environ["SLURM_CPUS_PER_TASK"],
+    "omp": os.environ["OMP_NUM_THREADS"],
+    "threads": fair_share(comm),
+}
+print(f"rank {comm.rank} of {comm.size} was here")
+found = comm.allgather(mine)
+if comm.is_root:
+    Path(sys.argv[sys.argv.index("--out") + 1], "probe.json").write_text(json.dumps(found))
