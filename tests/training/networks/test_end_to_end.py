@@ -69,6 +69,19 @@ def test_batch_normalisation_of_maps_equals_torchs(rows):
     torch.testing.assert_close(ours.running_var, theirs.running_var)
 
 
+def test_batch_normalisation_of_maps_in_bf16_stays_close_and_in_bf16():
+    torch.manual_seed(0)
+    norm = SyncBatchNorm(16, Alone(), "n")
+    rounded = (torch.randn(8, 16, 6, 6) * 2 + 1).bfloat16()
+    halved, whole = rounded.clone().requires_grad_(), rounded.float().requires_grad_()
+    slope = torch.randn(8, 16, 6, 6).bfloat16()
+    for x in (halved, whole):
+        y = norm(x)
+        assert y.dtype == x.dtype
+        y.backward(slope.to(x.dtype))
+    torch.testing.assert_close(halved.grad.float(), whole.grad, atol=0.02, rtol=0.02)
+
+
 class _Summing(Alone):
     """The other half of a batch lies on another rank, which is run first."""
 
@@ -79,6 +92,28 @@ class _Summing(Alone):
         total = values if self.other is None else values + self.other
         self.other = values.detach()
         return total
+
+
+class _Beside(Alone):
+    """Another rank has added its numbers already."""
+
+    def __init__(self, others: dict[str, torch.Tensor]) -> None:
+        super().__init__()
+        self.others = others
+
+    def sum(self, values, name):
+        return values + self.others[name]
+
+
+def test_a_rank_without_rows_takes_part_in_normalising_maps():
+    others = {"n": torch.tensor([8.0, 40.0, 2.0]), "n.backward": torch.ones(2)}
+    norm = SyncBatchNorm(1, _Beside(others), "n")
+    x = torch.empty(0, 1, 4, 4, requires_grad=True)
+    norm(x).sum().backward()
+    assert x.grad.shape == x.shape
+    assert not norm.weight.grad.any()
+    torch.testing.assert_close(norm.running_mean, torch.tensor([0.4]))  # of mean 4, variance 4, unbiased 8
+    torch.testing.assert_close(norm.running_var, torch.tensor([0.9 + 0.8]))
 
 
 def test_batch_normalisation_of_maps_adds_up_over_ranks():
