@@ -456,6 +456,14 @@ class ExtractorSection(Section):
         description="channels after each stage, each of which halves height and width (convolution)",
     )
     residual: bool = Field(True, description="a residual block in each stage (convolution)")
+    activation: Literal["relu", "gelu"] = Field("relu", description="activation of the stages (convolution)")
+    whitening: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="side of the image patches that a first layer whitens, fixed without labels before the training; 0 "
+        "is no such layer (convolution)",
+    )
     sequence: Literal["rows", "positions"] = Field(
         "rows", description="what a step of the reservoir is: a row of the map, or one of its positions (convolution)"
     )
@@ -475,7 +483,13 @@ class AugmentSection(Section):
     """Random changes of the training samples, where the extractor is trained."""
 
     crop: int = Field(0, ge=0, le=1000, description="images are shifted by up to so many pixels, each way")
+    edges: Literal["zero", "reflect"] = Field(
+        "zero", description="what a shift brings in: the mean, or the image mirrored at its edge"
+    )
     flip: bool = Field(False, description="half of the images are mirrored from left to right")
+    alternate: bool = Field(
+        False, description="each image is mirrored in every second epoch, not by chance in half of them (flip = true)"
+    )
     cutout: int = Field(0, ge=0, le=1000, description="side in pixels of a square that is cut out of each image")
     mixup: float = Field(
         0.0, ge=0, le=100, description="samples are mixed in pairs, by shares of Beta(a, a) with this a; 0 mixes none"
@@ -536,10 +550,13 @@ class TrainingSection(Section):
     l2: float = Field(0.0, ge=0, le=1, description="L2 penalty on weight matrices, in the loss for any optimizer")
     epochs: int = Field(250, ge=1, description="epochs at most (paper: 250)", json_schema_extra=MAY_CHANGE)
     batch: int = Field(64, ge=1, description="samples per rank and step (paper: 64)")
-    optimizer: Literal["adam", "adamw", "sgd", "lamb"] = Field(
-        "adam", description="optimiser: Adam (paper), AdamW, SGD with momentum, or LAMB for very large batches"
+    optimizer: Literal["adam", "adamw", "sgd", "lamb", "muon"] = Field(
+        "adam",
+        description="optimiser: Adam (paper), AdamW, SGD with momentum, LAMB for very large batches, or Muon, which "
+        "takes few epochs",
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD and of Muon")
+    nesterov: bool = Field(False, description="Nesterov's momentum (optimizer = sgd)")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="highest learning rate (paper: 0.001)")
     rate_scaling: Literal["none", "sqrt", "linear"] = Field(
         "none",
@@ -581,7 +598,7 @@ class TrainingSection(Section):
     )
     clip_norm: float = Field(0.0, ge=0, description="largest norm of the summed gradient; 0 is no limit")
     weight_decay: float = Field(
-        0.0, ge=0, le=1, description="weight decay: L2 penalty with adam and sgd, decoupled with adamw and lamb"
+        0.0, ge=0, le=1, description="weight decay: L2 penalty with adam and sgd, decoupled with adamw, lamb and muon"
     )
     outputs: int = Field(128, ge=1, description="components of the reservoir output o (eq. 10)")
     hidden: int = Field(
@@ -689,6 +706,8 @@ class Config(Section):
             raise ValueError("training.warm_start needs training.baseline = true")
         self._check_readout()
         self._check_extractor()
+        if self.training.nesterov and (self.training.optimizer != "sgd" or not self.training.momentum):
+            raise ValueError("training.nesterov needs training.optimizer = 'sgd' and a training.momentum above 0")
         if self.training.warmup_epochs and self.training.warmup_steps:
             raise ValueError("training.warmup_epochs and training.warmup_steps: set one of them")
         if self.training.deterministic and (self.training.fusion_mib or self.training.cycle_ms):

@@ -20,7 +20,7 @@ from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.training.averaging import MovingAverage
 from rcdp_hpc.training.batches import BatchPlan
-from rcdp_hpc.training.cache import CachedStates
+from rcdp_hpc.training.cache import MOMENT_ROWS, CachedStates
 from rcdp_hpc.training.clock import EpochClock
 from rcdp_hpc.training.divergence import DivergedError, advice, describe
 from rcdp_hpc.training.gradient_watch import GradientWatch
@@ -97,6 +97,8 @@ class Trainer:
         self.network = network
         moments = torch.from_numpy(comm.allreduce(train.moments())).to(train.states.device)
         self.network.standardise(moments[0], moments[1], plan.rows)
+        if isinstance(self.network, EndToEnd):
+            self.network.fit_patches(train.states.split(MOMENT_ROWS), comm.allreduce)
         parallel.broadcast_model(self.network)
         self.optimizer = parallel.wrap(make_optimizer(settings, self.network), self.network)
         mixup = Mixup(settings.augment.mixup, plan) if settings.augment.mixup else None

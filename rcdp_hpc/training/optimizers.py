@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.training.muon import Muon
 
 
 class Lamb(torch.optim.Optimizer):
@@ -78,12 +79,17 @@ class Lamb(torch.optim.Optimizer):
 def make_optimizer(settings: TrainingSection, network: nn.Module) -> torch.optim.Optimizer:
     """Return the optimiser of ``training.optimizer``.
 
-    Adam and SGD take ``training.weight_decay`` into the gradient, AdamW and LAMB into the step (decoupled).
+    Adam and SGD take ``training.weight_decay`` into the gradient, AdamW, LAMB and Muon into the step (decoupled).
     """
     weights = [weights for weights in network.parameters() if weights.requires_grad]
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(weights, lr=rate, momentum=settings.momentum, weight_decay=decay)
+        return torch.optim.SGD(
+            weights, lr=rate, momentum=settings.momentum, weight_decay=decay, nesterov=settings.nesterov
+        )
+    if settings.optimizer == "muon":
+        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        return Muon(weights, lr=rate, momentum=settings.momentum, weight_decay=decay, dtype=dtype)
     kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "lamb": Lamb}
     optimizer: torch.optim.Optimizer = kinds[settings.optimizer](weights, lr=rate, weight_decay=decay)
     return optimizer

@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import TrainingSection, load_config
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.gradients import add_penalties, clip
+from rcdp_hpc.training.muon import Muon
 from rcdp_hpc.training.optimizers import Lamb, make_optimizer
 
 
@@ -53,7 +55,13 @@ def test_lamb_goes_on_from_its_state_to_the_bit():
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD), ("lamb", Lamb)],
+    [
+        ("adam", torch.optim.Adam),
+        ("adamw", torch.optim.AdamW),
+        ("sgd", torch.optim.SGD),
+        ("lamb", Lamb),
+        ("muon", Muon),
+    ],
 )
 def test_the_configuration_names_the_optimiser(name, kind):
     settings = TrainingSection(optimizer=name, learning_rate=0.02, weight_decay=0.03, momentum=0.7)
@@ -62,6 +70,14 @@ def test_the_configuration_names_the_optimiser(name, kind):
     assert made.defaults["lr"] == 0.02
     assert made.defaults["weight_decay"] == 0.03
     assert made.defaults.get("momentum", 0.7) == 0.7
+
+
+def test_nesterov_momentum_is_for_sgd_that_has_momentum():
+    made = make_optimizer(TrainingSection(optimizer="sgd", nesterov=True), torch.nn.Linear(2, 2))
+    assert made.defaults["nesterov"]
+    for changes in (["training.optimizer=adam"], ["training.optimizer=sgd", "training.momentum=0"]):
+        with pytest.raises(InputError, match=r"training\.nesterov needs training\.optimizer = 'sgd'"):
+            load_config("digits", ["training.nesterov=true", *changes])
 
 
 def test_penalties_are_the_gradient_of_the_elastic_net_on_matrices_alone():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.config import ExtractorSection, ReservoirSection, TrainingSection
@@ -18,9 +20,10 @@ from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.training.networks.augment import augment, mirrored
 from rcdp_hpc.training.networks.base import LEAST_DEVIATION, Readout
 from rcdp_hpc.training.networks.draw import DropoutDraw
-from rcdp_hpc.training.networks.extractor import ConvolutionExtractor
+from rcdp_hpc.training.networks.extractor import ConvolutionExtractor, maps_of
 from rcdp_hpc.training.networks.registry import build_readout
 from rcdp_hpc.training.networks.user import UserExtractor
+from rcdp_hpc.training.networks.whitening import PatchWhitening
 from rcdp_hpc.training.parallel import Alone
 
 
@@ -67,9 +70,7 @@ class EndToEnd(nn.Module):
 
     def forward(self, samples: torch.Tensor, draw: DropoutDraw | None = None) -> torch.Tensor:
         """Return class scores (rows, classes) of flat samples (rows, values); `draw` changes them and drops units."""
-        channels = len(self.input_mean)
-        x = samples.view(len(samples), samples.shape[1] // channels, channels)
-        x = ((x - self.input_mean) * self.input_scale).view(len(samples), *self.sample_shape)
+        x = self._normalised(samples)
         if self.training and draw is not None and self.settings.augment.changes:
             x = augment(x, self.settings.augment, draw)
         return self._scores(x, draw)
@@ -81,6 +82,32 @@ class EndToEnd(nn.Module):
             return found
         images = mirrored(samples.view(len(samples), *self.sample_shape)).reshape(samples.shape)
         return (found + torch.softmax(self(images).float(), 1)) / 2
+
+    def _normalised(self, samples: torch.Tensor) -> torch.Tensor:
+        """Return flat samples normalised by channel, shape (rows, *sample_shape)."""
+        channels = len(self.input_mean)
+        x = samples.view(len(samples), samples.shape[1] // channels, channels)
+        return ((x - self.input_mean) * self.input_scale).view(len(samples), *self.sample_shape)
+
+    def fit_patches(
+        self, blocks: Iterable[torch.Tensor], add: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    ) -> None:
+        """Fix the whitening of image patches, where the extractor has one. Collective.
+
+        Parameters
+        ----------
+        blocks : iterable of torch.Tensor, shape (rows, values)
+            This rank's training samples.
+        add : callable
+            Adds up an array over ranks.
+        """
+        whitening = getattr(self.extractor, "whitening", None)
+        if not isinstance(whitening, PatchWhitening):
+            return
+        moments = whitening.no_moments()
+        for block in blocks:
+            moments += whitening.moments(maps_of(self._normalised(block.float())))
+        whitening.fit(torch.from_numpy(add(moments.cpu().numpy())))
 
     def _scores(self, x: torch.Tensor, draw: DropoutDraw | None) -> torch.Tensor:
         sequences = self.extractor(x)
@@ -161,4 +188,7 @@ def _extractor(
 ) -> ConvolutionExtractor | UserExtractor:
     if ":" in settings.kind:
         return UserExtractor(settings.kind, sample_shape, parallel)
-    return ConvolutionExtractor(sample_shape, settings.channels, settings.residual, settings.sequence, parallel)
+    return ConvolutionExtractor(
+        sample_shape, settings.channels, settings.residual, settings.sequence, parallel, settings.activation,
+        settings.whitening,
+    )  # fmt: skip

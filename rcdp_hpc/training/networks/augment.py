@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from rcdp_hpc.config import AugmentSection
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.networks.draw import DropoutDraw
 
 # Beyond the layers of any network, whose dropout is drawn from the same numbers.
@@ -17,21 +18,35 @@ def augment(images: torch.Tensor, settings: AugmentSection, draw: DropoutDraw) -
     Parameters
     ----------
     images : torch.Tensor, shape (rows, height, width, ...)
-        With mean 0: what is shifted in or cut out becomes 0.
+        With mean 0: what is cut out becomes 0, and what is shifted in unless ``edges`` says ``"reflect"``.
     settings : AugmentSection
         ``crop`` is the largest shift p, both axes uniform in -p .. p; ``flip`` mirrors half of the images from left to
-        right; ``cutout`` is the side of the square (DeVries and Taylor 2017), whose centre is uniform over the image.
+        right, drawn anew in each epoch, or with ``alternate`` the halves in turn (Jordan 2024), so that two epochs show
+        each image both ways; ``cutout`` is the side of the square (DeVries and Taylor 2017), whose centre is uniform
+        over the image.
     draw : DropoutDraw
         Of these rows.
+
+    Raises
+    ------
+    InputError
+        If images are to be mirrored at their edges further than they reach.
     """
     rows, height, width = images.shape[:3]
+    if settings.edges == "reflect" and settings.crop >= min(height, width):
+        raise InputError(
+            f"training.augment.crop = {settings.crop} with edges = 'reflect': images of {height} x {width} take at "
+            f"most {min(height, width) - 1}"
+        )
     chance = draw.uniform(5, LAYER)
     down = _whole(chance[:, 0], 2 * settings.crop + 1) - settings.crop
     across = _whole(chance[:, 1], 2 * settings.crop + 1) - settings.crop
     y = torch.arange(height, device=images.device) + down[:, None]
     x = torch.arange(width, device=images.device) + across[:, None]
     if settings.flip:
-        x = torch.where(chance[:, 2:3] < 0.5, x.flip(1), x)
+        x = torch.where(_turned(settings, draw, chance[:, 2])[:, None], x.flip(1), x)
+    if settings.edges == "reflect":
+        y, x = _reflected(y, height), _reflected(x, width)
     kept = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
     if settings.cutout:
         kept = kept & ~(
@@ -41,6 +56,19 @@ def augment(images: torch.Tensor, settings: AugmentSection, draw: DropoutDraw) -
     row = torch.arange(rows, device=images.device)[:, None, None]
     moved = images[row, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]]
     return moved * kept.view(*kept.shape, *(1,) * (images.ndim - 3))
+
+
+def _turned(settings: AugmentSection, draw: DropoutDraw, chance: torch.Tensor) -> torch.Tensor:
+    """Tell which images are mirrored, given this epoch's numbers in [0, 1)."""
+    if not settings.alternate:
+        return chance < 0.5
+    return (draw.first().uniform(3, LAYER)[:, 2] < 0.5) ^ bool(draw.epoch % 2)
+
+
+def _reflected(place: torch.Tensor, length: int) -> torch.Tensor:
+    """Return places beyond an edge mirrored at the outermost pixel, which is not repeated."""
+    inside = place.abs()
+    return torch.where(inside >= length, 2 * (length - 1) - inside, inside)
 
 
 def mirrored(images: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,12 @@ class DropoutDraw:
     """
 
     def __init__(self, seed: int, epoch: int, samples: torch.Tensor) -> None:
+        self.seed, self.epoch, self.samples = seed, epoch, samples
         self.key = seed * 1_000_003 + epoch
-        self.samples = samples
+
+    def first(self) -> DropoutDraw:
+        """Return the draw of these samples in the first epoch."""
+        return DropoutDraw(self.seed, 0, self.samples)
 
     def keep_mask(self, width: int, share: float, layer: int) -> torch.Tensor:
         """Return a (rows, width) float32 mask: 0 for dropped units, 1 / (1 - share) for the others."""

@@ -10,15 +10,17 @@ from torch.nn import functional
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.networks.norm import SyncBatchNorm
+from rcdp_hpc.training.networks.whitening import ACTIVATIONS, PatchWhitening
 from rcdp_hpc.training.parallel import Alone
 
 
 class ConvolutionExtractor(nn.Module):
     """Feature maps T in R^(C x H x W) (eq. 8), read as a sequence.
 
-    With x_0 the image, stage l = 1 .. L does, N the batch normalisation over all ranks and P the maximum over 2 x 2,
+    With x_0 the image, or its whitened patches (`PatchWhitening`), stage l = 1 .. L does, N the batch normalisation
+    over all ranks, P the maximum over 2 x 2 and A the activation,
 
-    ``y = ReLU(N(P(K_l * x_(l-1))))``, and with residuals (He et al. 2016) ``x_l = y + ReLU(N(R_l * y))``, otherwise
+    ``y = A(N(P(K_l * x_(l-1))))``, and with residuals (He et al. 2016) ``x_l = y + A(N(R_l * y))``, otherwise
     ``x_l = y``,
 
     K_l and R_l being 3 x 3 kernels. The sequence is of the map T = x_L, normalised once more so that the reservoir sees
@@ -37,6 +39,10 @@ class ConvolutionExtractor(nn.Module):
         What a step of the sequence is.
     parallel : Alone, optional
         How batch statistics are summed over ranks; default: one process.
+    activation : {"relu", "gelu"}
+        A.
+    whitening : int
+        Side of the patches; 0 leaves them out.
 
     Attributes
     ----------
@@ -56,12 +62,15 @@ class ConvolutionExtractor(nn.Module):
         residual: bool = True,
         sequence: str = "rows",
         parallel: Alone | None = None,
+        activation: str = "relu",
+        whitening: int = 0,
     ) -> None:
         super().__init__()
         parallel = parallel or Alone()
-        height, width = (length // 2 ** len(channels) for length in (*sample_shape, 0)[:2])
+        lost = max(0, whitening - 1)
+        height, width = (max(0, length - lost) // 2 ** len(channels) for length in (*sample_shape, 0)[:2])
         if len(sample_shape) not in (2, 3) or not height or not width:
-            least = 2 ** len(channels)
+            least = 2 ** len(channels) + lost
             raise InputError(
                 f"training.extractor.kind = 'convolution' with {len(channels)} stages needs images of at least "
                 f"{least} x {least}, these samples have the shape {tuple(sample_shape)}: take fewer "
@@ -72,16 +81,19 @@ class ConvolutionExtractor(nn.Module):
         by_row = sequence == "rows"
         self.steps = height if by_row else height * width
         self.features = self.channels * (width if by_row else 1)
+        self.whitening = PatchWhitening(whitening, depth, activation) if whitening else None
+        first = 2 * self.whitening.width if self.whitening else depth
         self.stages = nn.ModuleList(
-            Stage(below, above, residual, parallel, f"norm.map.{number}")
-            for number, (below, above) in enumerate(zip([depth, *channels[:-1]], channels, strict=True))
+            Stage(below, above, residual, parallel, f"norm.map.{number}", activation)
+            for number, (below, above) in enumerate(zip([first, *channels[:-1]], channels, strict=True))
         )
         self.norm = SyncBatchNorm(self.channels, parallel, "norm.map.last")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return sequences (rows, steps, features) of images (rows, height, width) or (..., channels)."""
-        x = images.unsqueeze(3) if images.ndim == 3 else images
-        x = x.permute(0, 3, 1, 2)
+        x = maps_of(images)
+        if self.whitening:
+            x = self.whitening(x)
         for stage in self.stages:
             x = stage(x)
         x = self.norm(x)
@@ -89,11 +101,19 @@ class ConvolutionExtractor(nn.Module):
         return x.permute(0, 2, 3, 1).reshape(-1, self.steps, self.features)
 
 
+def maps_of(images: torch.Tensor) -> torch.Tensor:
+    """Return images as (rows, channels, height, width)."""
+    return (images.unsqueeze(3) if images.ndim == 3 else images).permute(0, 3, 1, 2)
+
+
 class Stage(nn.Module):
     """One stage of `ConvolutionExtractor`: half the height and width, `above` channels out of `below`."""
 
-    def __init__(self, below: int, above: int, residual: bool, parallel: Alone, name: str) -> None:
+    def __init__(
+        self, below: int, above: int, residual: bool, parallel: Alone, name: str, activation: str = "relu"
+    ) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.kernel = nn.Conv2d(below, above, 3, padding=1, bias=False)
         self.norm = SyncBatchNorm(above, parallel, f"{name}.first")
         self.residual_kernel = nn.Conv2d(above, above, 3, padding=1, bias=False) if residual else None
@@ -101,7 +121,7 @@ class Stage(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the map (rows, above, height // 2, width // 2) of x (rows, below, height, width)."""
-        y = torch.relu(self.norm(functional.max_pool2d(self.kernel(x), 2)))
+        y = self.activation(self.norm(functional.max_pool2d(self.kernel(x), 2)))
         if self.residual_kernel is None or self.residual_norm is None:
             return y
-        return y + torch.relu(self.residual_norm(self.residual_kernel(y)))
+        return y + self.activation(self.residual_norm(self.residual_kernel(y)))

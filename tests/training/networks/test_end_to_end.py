@@ -186,6 +186,29 @@ def test_half_of_the_images_are_mirrored():
     assert 150 < int(mirror.sum()) < 250
 
 
+def test_images_are_mirrored_in_turn():
+    images = torch.arange(6, dtype=torch.float32).view(1, 2, 3).expand(400, -1, -1)
+    settings = AugmentSection(flip=True, alternate=True)
+    first, second, third = (augment(images, settings, draw(*range(400), epoch=epoch)) for epoch in range(3))
+    assert torch.equal(second, first.flip(2))
+    assert torch.equal(third, first)
+    assert 150 < int((first == images).flatten(1).all(1).sum()) < 250
+
+
+def test_a_shift_may_bring_in_the_image_mirrored_at_its_edge():
+    image = torch.arange(1, 17, dtype=torch.float32).view(1, 4, 4)
+    padded = torch.nn.functional.pad(image, (2, 2, 2, 2), mode="reflect")[0]
+    crops = {tuple(padded[y : y + 4, x : x + 4].flatten().tolist()) for y in range(5) for x in range(5)}
+    settings = AugmentSection(crop=2, edges="reflect")
+    found = {tuple(augment(image, settings, draw(sample)).flatten().tolist()) for sample in range(400)}
+    assert found == crops
+
+
+def test_a_shift_beyond_the_mirror_image_is_refused():
+    with pytest.raises(InputError, match=r"training\.augment\.crop = 3.*at most 2"):
+        augment(torch.ones(1, 3, 5), AugmentSection(crop=3, edges="reflect"), draw(0))
+
+
 def test_a_square_is_cut_out():
     found = augment(torch.ones(300, 9, 9), AugmentSection(cutout=3), draw(*range(300)))
     missing = (found == 0).flatten(1).sum(1)
