@@ -37,8 +37,12 @@ def curve(ranks: int, out, changes) -> np.ndarray:
         ["training.readout=lstm"],
         [
             "training.extractor.kind=convolution",
-            "training.extractor.channels=[6, 8]",
+            "training.extractor.channels=[8]",
+            "training.extractor.whitening=2",
+            "training.optimizer=muon",
             "training.augment.crop=1",
+            "training.augment.edges=reflect",
+            "training.augment.alternate=true",
             "training.augment.flip=true",
             "training.augment.cutout=2",
             "training.augment.mixup=0.4",
