@@ -495,11 +495,19 @@ class AugmentSection(Section):
         0.0, ge=0, le=100, description="samples are mixed in pairs, by shares of Beta(a, a) with this a; 0 mixes none"
     )
     test_flips: bool = Field(False, description="predictions are averaged over an image and its mirror image")
+    test_shift: int = Field(
+        0, ge=0, le=1000, description="and over images moved by so many pixels up and left, and down and right"
+    )
 
     @property
     def changes(self) -> bool:
         """Whether training images are changed, each by itself."""
         return bool(self.crop or self.flip or self.cutout)
+
+    @property
+    def several_views(self) -> bool:
+        """Whether predictions are averaged over several views of an image."""
+        return bool(self.test_flips or self.test_shift)
 
 
 class TrainingSection(Section):
@@ -721,7 +729,7 @@ class Config(Section):
     def _check_extractor(self) -> None:
         training, reservoir = self.training, self.reservoir
         augment, kind = training.augment, training.extractor.kind
-        if (augment.changes or augment.mixup or augment.test_flips) and not training.extractor.trained:
+        if (augment.changes or augment.mixup or augment.several_views) and not training.extractor.trained:
             raise ValueError(
                 "[training.augment] changes samples before a trained extractor: set training.extractor.kind"
             )

@@ -17,7 +17,7 @@ from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 from rcdp_hpc.reservoir.passed import PassedInput, StateSource, make_reservoir
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.reservoir.states import Reservoir
-from rcdp_hpc.training.networks.augment import augment, mirrored
+from rcdp_hpc.training.networks.augment import augment, check_shifts, views_of
 from rcdp_hpc.training.networks.base import LEAST_DEVIATION, Readout
 from rcdp_hpc.training.networks.draw import DropoutDraw
 from rcdp_hpc.training.networks.extractor import ConvolutionExtractor, maps_of
@@ -58,10 +58,13 @@ class EndToEnd(nn.Module):
         settings: TrainingSection,
     ) -> None:
         super().__init__()
-        if len(sample_shape) < 2 and (settings.augment.changes or settings.augment.test_flips):
-            raise InputError(
-                f"[training.augment] changes images, and samples of shape {tuple(sample_shape)} are none: leave it out"
-            )
+        if settings.augment.changes or settings.augment.several_views:
+            if len(sample_shape) < 2:
+                raise InputError(
+                    f"[training.augment] changes images, and samples of shape {tuple(sample_shape)} are none: leave it "
+                    "out"
+                )
+            check_shifts(settings.augment, sample_shape)
         self.sample_shape, self.settings = tuple(sample_shape), settings
         self.extractor, self.reservoir, self.readout = extractor, reservoir, readout
         channels = self.sample_shape[2] if len(self.sample_shape) == 3 else 1
@@ -76,12 +79,12 @@ class EndToEnd(nn.Module):
         return self._scores(x, draw)
 
     def probabilities(self, samples: torch.Tensor) -> torch.Tensor:
-        """Return the class probabilities of flat samples, averaged over their mirror images where that is asked for."""
-        found = torch.softmax(self(samples).float(), 1)
-        if not self.settings.augment.test_flips:
-            return found
-        images = mirrored(samples.view(len(samples), *self.sample_shape)).reshape(samples.shape)
-        return (found + torch.softmax(self(images).float(), 1)) / 2
+        """Return the class probabilities of flat samples, averaged over their `views_of`."""
+        views = [(1.0, samples)]
+        if self.settings.augment.several_views:
+            views = views_of(samples.view(len(samples), *self.sample_shape), self.settings.augment)
+        found = [weight * torch.softmax(self(view.reshape(samples.shape)).float(), 1) for weight, view in views]
+        return torch.stack(found).sum(0)
 
     def _normalised(self, samples: torch.Tensor) -> torch.Tensor:
         """Return flat samples normalised by channel, shape (rows, *sample_shape)."""

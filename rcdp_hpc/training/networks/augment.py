@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from rcdp_hpc.config import AugmentSection
@@ -10,6 +12,17 @@ from rcdp_hpc.training.networks.draw import DropoutDraw
 
 # Beyond the layers of any network, whose dropout is drawn from the same numbers.
 LAYER = 1_000_000
+
+
+def check_shifts(settings: AugmentSection, sample_shape: Sequence[int]) -> None:
+    """Raise an `InputError` if images are to be mirrored at their edges further than they reach."""
+    crop = settings.crop if settings.edges == "reflect" else 0
+    for key, places in (("crop", crop), ("test_shift", settings.test_shift)):
+        if places >= min(sample_shape[:2]):
+            raise InputError(
+                f"training.augment.{key} = {places} mirrors images of {sample_shape[0]} x {sample_shape[1]} at their "
+                f"edges: take at most {min(sample_shape[:2]) - 1}"
+            )
 
 
 def augment(images: torch.Tensor, settings: AugmentSection, draw: DropoutDraw) -> torch.Tensor:
@@ -26,18 +39,8 @@ def augment(images: torch.Tensor, settings: AugmentSection, draw: DropoutDraw) -
         over the image.
     draw : DropoutDraw
         Of these rows.
-
-    Raises
-    ------
-    InputError
-        If images are to be mirrored at their edges further than they reach.
     """
     rows, height, width = images.shape[:3]
-    if settings.edges == "reflect" and settings.crop >= min(height, width):
-        raise InputError(
-            f"training.augment.crop = {settings.crop} with edges = 'reflect': images of {height} x {width} take at "
-            f"most {min(height, width) - 1}"
-        )
     chance = draw.uniform(5, LAYER)
     down = _whole(chance[:, 0], 2 * settings.crop + 1) - settings.crop
     across = _whole(chance[:, 1], 2 * settings.crop + 1) - settings.crop
@@ -56,6 +59,31 @@ def augment(images: torch.Tensor, settings: AugmentSection, draw: DropoutDraw) -
     row = torch.arange(rows, device=images.device)[:, None, None]
     moved = images[row, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]]
     return moved * kept.view(*kept.shape, *(1,) * (images.ndim - 3))
+
+
+def views_of(images: torch.Tensor, settings: AugmentSection) -> list[tuple[float, torch.Tensor]]:
+    """Return what predictions of images are averaged over: weights that add up to 1, and images.
+
+    With ``test_shift`` the images as they are count one half, and moved up and left, or down and right, one quarter
+    each, their edges mirrored; with ``test_flips`` each of these is halved with its mirror image.
+
+    Parameters
+    ----------
+    images : torch.Tensor, shape (rows, height, width, ...)
+    settings : AugmentSection
+    """
+    views = [(1.0, images)]
+    if settings.test_shift:
+        views = [(0.5, images), *((0.25, _moved(images, way * settings.test_shift)) for way in (-1, 1))]
+    if settings.test_flips:
+        views = [(weight / 2, view) for weight, seen in views for view in (seen, mirrored(seen))]
+    return views
+
+
+def _moved(images: torch.Tensor, places: int) -> torch.Tensor:
+    """Return images moved along both axes, mirrored at their edges."""
+    y, x = (_reflected(torch.arange(length, device=images.device) - places, length) for length in images.shape[1:3])
+    return images[:, y][:, :, x]
 
 
 def _turned(settings: AugmentSection, draw: DropoutDraw, chance: torch.Tensor) -> torch.Tensor:

@@ -204,9 +204,10 @@ def test_a_shift_may_bring_in_the_image_mirrored_at_its_edge():
     assert found == crops
 
 
-def test_a_shift_beyond_the_mirror_image_is_refused():
-    with pytest.raises(InputError, match=r"training\.augment\.crop = 3.*at most 2"):
-        augment(torch.ones(1, 3, 5), AugmentSection(crop=3, edges="reflect"), draw(0))
+@pytest.mark.parametrize("changes", [{"crop": 8, "edges": "reflect"}, {"test_shift": 8}])
+def test_a_shift_beyond_the_mirror_image_is_refused(changes):
+    with pytest.raises(InputError, match=r"training\.augment\.(crop|test_shift) = 8 .*take at most 7"):
+        network(augment=changes)
 
 
 def test_a_square_is_cut_out():
@@ -241,15 +242,23 @@ def test_whole_runs_predict_as_they_evaluate(changes, tmp_path, caplog):
     assert_prediction_equals_evaluation(tmp_path, results["evaluate"])
 
 
-def test_predictions_are_means_over_mirror_images(tmp_path):
-    changes = [*SMALL, "training.epochs=1", "training.augment.test_flips=true"]
+@pytest.mark.parametrize("shift", [0, 1])
+def test_predictions_are_means_over_views(shift, tmp_path):
+    changes = [*SMALL, "training.epochs=1", "training.augment.test_flips=true", f"training.augment.test_shift={shift}"]
     run_stages(["prepare", "train"], load_config("digits", changes), tmp_path)
     model = TrainedModel.load(tmp_path / "train/model.pt")
-    samples = torch.rand(5, 8, 8).numpy()
-    both = model.probabilities(samples, scaled=True)
-    model.network.settings.augment.test_flips = False
-    alone = [model.probabilities(images, scaled=True) for images in (samples, samples[:, :, ::-1].copy())]
-    torch.testing.assert_close(torch.from_numpy(both), torch.from_numpy((alone[0] + alone[1]) / 2))
+    samples = torch.rand(5, 8, 8)
+    found = model.probabilities(samples.numpy(), scaled=True)
+    model.network.settings.augment.test_flips, model.network.settings.augment.test_shift = False, 0
+    padded = torch.nn.functional.pad(samples, (1, 1, 1, 1), mode="reflect")
+    moved = [padded[:, :-2, :-2], padded[:, 2:, 2:]]
+    views = [(1.0, samples)] if not shift else [(0.5, samples), *((0.25, view) for view in moved)]
+    expected = sum(
+        weight / 2 * torch.from_numpy(model.probabilities(seen.numpy(), scaled=True))
+        for weight, view in views
+        for seen in (view, view.flip(2))
+    )
+    torch.testing.assert_close(torch.from_numpy(found), expected)
 
 
 @pytest.mark.parametrize(
