@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import STAGES, Config
-from rcdp_hpc.errors import InputError, RcdpError, StoppedError
+from rcdp_hpc.errors import InputError, RcdpError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
@@ -26,10 +27,20 @@ from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
+from rcdp_hpc.runtime.memory import is_out_of_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import fair_share
 
 log = logging.getLogger(__name__)
+
+# What makes a stage need less memory.
+_LESS_MEMORY = {
+    "prepare": "lower data.memory_budget",
+    "search": "lower search.train_rows, reservoir.batch_rows or reservoir.nodes (with --restart)",
+    "train": "lower training.batch (training.accumulate keeps the rows of an update) or reservoir.batch_rows, or set "
+    "training.cache_precision = 'float16' (with --restart)",
+    "evaluate": "lower reservoir.batch_rows",
+}
 
 _FOLDERS = {"search": "search", "train": "train", "evaluate": "report"}
 
@@ -62,7 +73,7 @@ def run_stages(
     RcdpError
         The same on every rank where it is marked as agreed.
     """
-    comm = comm or _alone()
+    comm = comm or alone()
     run = RunDirectory(Path(out).absolute())
     results = {}
     with _held(run, comm):
@@ -137,10 +148,22 @@ def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory
             run.write_config(config)
         raise
     except Exception as error:
-        _note_quietly(run, comm, stage, "failed", reason=f"{type(error).__name__}: {error}")
+        told = _no_memory(stage, error) if is_out_of_memory(error) else None
+        _note_quietly(run, comm, stage, "failed", reason=str(told or f"{type(error).__name__}: {error}"))
+        if told is not None:
+            raise told from error
         raise
     agree(comm, lambda: _finish(run, stage, config, started, result) if comm.is_root else None)
     return result
+
+
+def _no_memory(stage: str, error: Exception) -> StageFailedError:
+    """Return what a stage that found no memory says; on one rank alone, the others are ended by it."""
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    return StageFailedError(
+        f"stage {stage}: no memory left on {socket.gethostname()} ({first}). To do: {_LESS_MEMORY[stage]}, or start "
+        "fewer ranks a node. With more memory the same command goes on from the last checkpoint."
+    )
 
 
 def _finish(run: RunDirectory, stage: str, config: Config, started: float, result: Any) -> None:
@@ -389,7 +412,7 @@ def _sweep(run: RunDirectory) -> None:
             path.unlink(missing_ok=True)
 
 
-def _alone() -> Communicator:
+def alone() -> Communicator:
     """Return the communicator of a single process; several need one that the caller made."""
     launch = detect()
     if launch.size > 1:

@@ -26,6 +26,7 @@ from rcdp_hpc.reservoir.noise import SampleNoise
 from rcdp_hpc.reservoir.reductions import Reduction, check_length, kept_shape
 from rcdp_hpc.reservoir.scans import Scan, kept_steps, scans_of
 from rcdp_hpc.runtime.logs import warn_once
+from rcdp_hpc.runtime.memory import is_out_of_memory
 
 __all__ = ["KERNELS", "Kernel", "Reservoir", "kept_steps"]
 
@@ -240,7 +241,7 @@ class Reservoir:
             self._compute_rows(u, out, lengths, noisy)
             return
         except (RuntimeError, MemoryError) as error:
-            if len(u) < 2 or not _out_of_memory(error):
+            if len(u) < 2 or not is_out_of_memory(error):
                 raise
         # Outside the except block: the traceback would keep the buffers that did not fit.
         if self.device.type == "cuda":
@@ -421,8 +422,3 @@ def check_states(states: Tensor) -> None:
 def _all_finite(values: Tensor) -> bool:
     """Tell whether all values are finite; where their sum is, all are, and a sum is several times as fast."""
     return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Tell whether torch could not allocate, which it reports as a plain RuntimeError on a CPU."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)

@@ -19,3 +19,9 @@ def machine_memory() -> int:
         except (OSError, ValueError):  # not there, or "max"
             continue
     return min(limits)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that there is no memory; on a CPU torch's is a plain RuntimeError."""
+    told = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return told or "allocate memory" in str(error)

@@ -11,6 +11,7 @@ from scipy.sparse.linalg import ArpackError
 
 from rcdp_hpc.config import SearchSection
 from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.runtime.memory import is_out_of_memory
 from rcdp_hpc.search.space import Values
 
 SMALLEST_ERROR = 1e-12
@@ -114,8 +115,3 @@ def explain(failure: BaseException) -> str:
         return "out of memory"
     text = " ".join(str(failure).split())
     return text if isinstance(failure, CandidateError) and text else f"{type(failure).__name__}: {text}"
-
-
-def is_out_of_memory(failure: RuntimeError) -> bool:
-    """Tell whether torch could not allocate, which it reports as a plain RuntimeError on a CPU."""
-    return "allocate memory" in str(failure) or type(failure).__name__ == "OutOfMemoryError"

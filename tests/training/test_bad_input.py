@@ -1,0 +1,95 @@
+"""What one rank of a training alone may meet: one message that says what to do, and no rank left waiting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from launch import REPOSITORY, python, run_ranks
+
+from rcdp_hpc import pipeline
+from rcdp_hpc.config import load_config
+from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.runtime.memory import is_out_of_memory
+
+SMALL = (
+    "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.generations=0", "training.epochs=2",
+    "training.hidden=16", "training.outputs=16", "training.threads=1", "training.baseline=false", "run.progress=false",
+)  # fmt: skip
+
+THEIRS = """
+import torch
+class Wrong(torch.nn.Linear):
+    def __init__(self, steps, features, classes):
+        super().__init__(features, classes + 1)
+    def forward(self, sequences):
+        return super().forward(sequences[:, -1])
+"""
+
+NO_MEMORY = r"""
+import torch
+from rcdp_hpc.training.step import Stepper
+take, steps = Stepper.take, []
+def short(self, *arguments):
+    steps.append(self)
+    if rank == 1 and len(steps) == 5:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\n and a page more")
+    return take(self, *arguments)
+Stepper.take = short
+"""
+
+OTHER_VERSION = """
+from rcdp_hpc.training import parallel
+version = parallel.version
+parallel.version = lambda name: "0.27.0" if rank == 1 else version(name)
+"""
+
+# What rank 1 meets, settings, exit code, words of the one message.
+CASES = {
+    "no memory": (NO_MEMORY, (), 1, (
+        "rank 1: stage train: no memory left on", "(CUDA out of memory. Tried to allocate 2.00 GiB)", "training.batch",
+    )),
+    "another version": (OTHER_VERSION, (), 2, ("rank 0 has Horovod 0.28", "rank 1 has Horovod 0.27.0")),
+    "a wrong shape": ("", ("training.readout=theirs:Wrong",), 2, ("theirs:Wrong", "(2, 11), expected (2, 10)")),
+    "a large batch": ("", ("training.batch=900",), 2, ("a batch of 1800 rows over 2 ranks", "a rank's slab (")),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("prepared")
+    pipeline.prepare(load_config("digits", SMALL), out)
+    (out / "theirs.py").write_text(THEIRS)
+    return out
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("case", CASES)
+def test_what_one_rank_meets_ends_all_with_one_message(case, prepared, tmp_path):
+    met, changes, code, words = CASES[case]
+    out = tmp_path / "run"
+    shutil.copytree(prepared, out)
+    arguments = ["train", "--out", str(out), *(part for value in changes for part in ("--set", value))]
+    start = "import sys, rcdp_hpc.cli as cli\nfrom rcdp_hpc.runtime.launch import detect\nrank = detect().rank\n"
+    command = python(f"{start}{met}\nsys.exit(cli.main({arguments!r}))")
+    done = run_ranks(2, command, timeout=120, env={"PYTHONPATH": f"{out}:{REPOSITORY}"})
+    assert done.returncode == code, done.stdout
+    assert done.stdout.count("rcdp: error:") == 1, done.stdout
+    assert "Traceback" not in done.stdout
+    for word in words:
+        assert word in done.stdout
+    assert not (out / "train/model.pt").exists()
+
+
+def test_without_memory_a_stage_says_what_to_lower(tmp_path, monkeypatch):
+    def prepare(*arguments, **options):
+        raise MemoryError("Unable to allocate 9.00 TiB")
+
+    monkeypatch.setitem(pipeline._WORK, "prepare", prepare)
+    words = r"no memory left on .* \(Unable to allocate 9.00 TiB\).*lower data.memory_budget"
+    with pytest.raises(StageFailedError, match=words):
+        pipeline.prepare(load_config("digits"), tmp_path)
+    assert json.loads((tmp_path / "state/prepare.json").read_text())["status"] == "failed"
+    assert not is_out_of_memory(RuntimeError("the sizes do not match"))
