@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -334,6 +335,7 @@ def test_a_gradient_that_is_not_finite_is_left_out_where_that_is_asked_for(tmp_p
     first, *others = lines(tmp_path / "train/metrics.jsonl")
     assert first["skipped_steps"] == 1
     assert not any(line["skipped_steps"] for line in others)
+    assert torch.load(tmp_path / "train/last.pt", weights_only=True)["trainer"]["schedule"]["reduction"] == 0.5
     assert np.isfinite(curve(tmp_path)).all()
 
 
@@ -369,6 +371,30 @@ def test_gradients_halved_on_their_way_change_little(tmp_path):
     run(2, tmp_path / "half", *extra, "training.compression=fp16")
     np.testing.assert_allclose(curve(tmp_path / "half"), curve(tmp_path / "full"), atol=0.03)
     assert not np.array_equal(curve(tmp_path / "half"), curve(tmp_path / "full"))
+
+
+def test_gradients_sent_as_they_come_give_the_same_to_rounding(alone, tmp_path):
+    """Horovod is told how much to send together and how often to look, and looks no more often than that."""
+    free = ("training.deterministic=false", "training.fusion_mib=3", "training.cycle_ms=8", "training.batch=16")
+    command = ["run", "digits", "--out", str(tmp_path), *settings(*free)]
+    code = (
+        "import os, sys, horovod.torch as hvd, rcdp_hpc.cli as cli\n"
+        "init = hvd.init\n"
+        "def told(*arguments, **options):\n"
+        "    names = ('HOROVOD_FUSION_THRESHOLD', 'HOROVOD_CYCLE_TIME')\n"
+        "    if not hvd.is_initialized(): print('told', *(os.environ.get(name) for name in names), flush=True)\n"
+        "    return init(*arguments, **options)\n"
+        "hvd.init = told\n"
+        f"sys.exit(cli.main({command!r}))\n"
+    )
+    timeline = {"HOROVOD_TIMELINE": str(tmp_path / "timeline.json"), "HOROVOD_TIMELINE_MARK_CYCLES": "1"}
+    done = run_ranks(3, [str(BIN / "python"), "-c", code], timeout=180, env=timeline)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count(f"told {3 * 2**20} 8.0") == 3, done.stdout
+    written = (tmp_path / "timeline.json").read_text()
+    cycles = [int(micro) for micro in re.findall(r'"CYCLE_START".*?"ts": ?(\d+)', written)]
+    assert np.median(np.diff(cycles)) >= 7500
+    np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5, atol=1e-5)
 
 
 def test_mpirun_belongs_to_this_environment():
