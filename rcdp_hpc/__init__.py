@@ -8,14 +8,15 @@ Examples
 
 Under mpirun pass ``comm=rcdp_hpc.connect()``.
 
-Every stage is a function of its own: `prepare`, `search`, `train`, `evaluate`. Importing this package needs neither
-torch nor Horovod nor MPI.
+Every stage is a function of its own: `prepare`, `search`, `train`, `evaluate`; `crossvalidate` runs all for each fold.
+Importing this package needs neither torch nor Horovod nor MPI.
 """
 
 from rcdp_hpc.config import Config, load_config
+from rcdp_hpc.folds import crossvalidate
 from rcdp_hpc.pipeline import evaluate, prepare, run, search, train
 from rcdp_hpc.runtime.world import connect
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "connect", "evaluate", "load_config", "prepare", "run", "search", "train"]
+__all__ = ["Config", "connect", "crossvalidate", "evaluate", "load_config", "prepare", "run", "search", "train"]

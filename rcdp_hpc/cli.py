@@ -34,6 +34,8 @@ from rcdp_hpc.runtime.world import connect
 
 log = logging.getLogger(__name__)
 
+DEFAULT_FOLDS = 5
+
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # One rank's word on a mistyped command is enough.
     with contextlib.redirect_stderr(io.StringIO()) if rank else contextlib.nullcontext():
         options = _parser().parse_args(arguments)
-    if rank and options.command not in (_run_command, _search_command, _verify, _predict):
+    if rank and options.command not in (_run_command, _crossvalidate, _search_command, _verify, _predict):
         return EXIT_DONE
     log_to_terminal(is_root=rank == 0, quiet=getattr(options, "quiet", False))
     command: Command = options.command
@@ -114,6 +116,26 @@ def _together(options: argparse.Namespace, comm: Communicator) -> int:
     comm.barrier()
     if comm.is_root and not options.quiet:
         print(_what_next(options, config), flush=True)
+    return EXIT_DONE
+
+
+def _crossvalidate(options: argparse.Namespace) -> int:
+    signals.install()
+    return _on_all_ranks(options, _crossvalidate_together, _configuration(options).run.stall_seconds)
+
+
+def _crossvalidate_together(options: argparse.Namespace, comm: Communicator) -> int:
+    from rcdp_hpc.folds import crossvalidate
+
+    def configuration() -> Config:
+        config = _configuration(options)
+        tree = to_tree(config)
+        tree["data"] |= {"folds": options.folds or config.data.folds or DEFAULT_FOLDS, "fold": 0}
+        return parse_config(tree, where=str(options.config or options.out))
+
+    crossvalidate(run_on_root(comm, configuration), options.out, comm, options.fold, options.restart)
+    if comm.is_root and not options.quiet:
+        print(f"\nnext:\n  rcdp status {options.out}", flush=True)
     return EXIT_DONE
 
 
@@ -280,6 +302,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rcdp_hpc {rcdp_hpc.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_stages(commands)
+    _add_crossvalidate(commands)
     _add_tools(commands)
     return parser
 
@@ -308,6 +331,19 @@ def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
                 help="search nothing: draw what a search found so far, beside its files",
             )
             parser.set_defaults(command=_search_command)
+
+
+def _add_crossvalidate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("crossvalidate", help="all stages for each fold of the data, and the results together")
+    _add_config(parser)
+    _add_set(parser)
+    parser.add_argument(
+        "--folds", type=int, default=0, metavar="K", help=f"folds; default: data.folds, or {DEFAULT_FOLDS}"
+    )
+    parser.add_argument("--fold", type=int, default=0, metavar="I", help="this fold alone, from 1, for arrays of jobs")
+    parser.add_argument("--restart", action="store_true", help="put earlier results aside and start over")
+    parser.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
+    parser.set_defaults(command=_crossvalidate)
 
 
 def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

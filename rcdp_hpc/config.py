@@ -97,6 +97,18 @@ class DataSection(Section):
     test_fraction: float = Field(
         0.2, gt=0, lt=0.9, description="share held out for the test, where the source has no test set of its own"
     )
+    folds: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="folds that cross-validation deals the training data to, instead of a test part; 0 is none",
+    )
+    fold: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="the fold, from 1, that is held out as the test; rcdp crossvalidate takes each",
+    )
     balance: Literal[
         "smote",
         "borderline_smote",
@@ -155,6 +167,14 @@ class DataSection(Section):
         description="what a damaged training shard does to training: fail, or replace its rows from the reserve",
         json_schema_extra=MAY_CHANGE,
     )
+
+    @model_validator(mode="after")
+    def _dealt(self) -> DataSection:
+        if self.folds == 1:
+            raise ValueError("data.folds = 1 leaves nothing to train on: take 2 or more, or 0 for no cross-validation")
+        if self.fold > self.folds:
+            raise ValueError(f"data.fold = {self.fold} is none of data.folds = {self.folds}, which count from 1")
+        return self
 
 
 class ReservoirSection(Section):
@@ -558,6 +578,9 @@ class TrainingSection(Section):
     l2: float = Field(0.0, ge=0, le=1, description="L2 penalty on weight matrices, in the loss for any optimizer")
     epochs: int = Field(250, ge=1, description="epochs at most (paper: 250)", json_schema_extra=MAY_CHANGE)
     batch: int = Field(64, ge=1, description="samples per rank and step (paper: 64)")
+    global_batch: int = Field(
+        0, ge=0, description="samples per step over all ranks, whatever their number; 0 is batch times the ranks"
+    )
     optimizer: Literal["adam", "adamw", "sgd", "lamb", "muon"] = Field(
         "adam",
         description="optimiser: Adam (paper), AdamW, SGD with momentum, LAMB for very large batches, or Muon, which "

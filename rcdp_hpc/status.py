@@ -7,6 +7,7 @@ import time
 from rcdp_hpc.cluster.queue import describe_jobs
 from rcdp_hpc.config import STAGES
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.files import read_json
 from rcdp_hpc.runtime.lock import describe, holder_is_gone, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -21,6 +22,9 @@ def describe_run(run: RunDirectory) -> str:
     """
     if not run.path.is_dir():
         raise InputError(f"{run.path}: no such run directory.")
+    folds = run.folds()
+    if folds:
+        return "\n".join([f"run directory {run.path}", *_fold_lines(run, folds)])
     holder = read_lock(run.lock)
     if holder and holder_is_gone(run.lock):
         lines = [f"run directory {run.path}", f"in use by nobody: {describe(holder)} is gone and left its lock"]
@@ -50,6 +54,25 @@ def _stages(run: RunDirectory) -> list[str]:
     return [stage for stage in STAGES if stage != "search" or searches]
 
 
+def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
+    """Return what each fold of a cross-validation has done, what they amount to, and what to type next."""
+    jobs, alive = describe_jobs(run)
+    lines = [f"  {one.path.name}: {_task_line(one)}" for one in folds]
+    lines += ["jobs", *jobs] if jobs else []
+    summary = run.report / "summary.json"
+    done = sum(one.state("evaluate").get("status") == "done" for one in folds) == run.config().data.folds
+    if done and summary.exists():
+        mean, deviation = (read_json(summary)[name] for name in ("mean", "deviation"))
+        lines.append(
+            f"mean of {len(folds)} folds: accuracy {100 * mean['accuracy']:.2f} % (deviation "
+            f"{100 * deviation['accuracy']:.2f}), macro F1 {mean['macro_f1']:.4f} ({deviation['macro_f1']:.4f})"
+        )
+        return [*lines, f"next: see {summary}, or one fold: rcdp status {folds[0].path}"]
+    if alive or any(read_lock(one.lock) and not holder_is_gone(one.lock) for one in folds):
+        return [*lines, f"next: wait, or follow {folds[0].log} and its like"]
+    return [*lines, f"next: rcdp crossvalidate --out {run.path}   (on several ranks: mpirun -n 2 rcdp ...)"]
+
+
 def _stage_line(state: dict[str, object], held: bool) -> str:
     status = state.get("status")
     if not status:
@@ -75,7 +98,7 @@ def _result_text(result: object) -> str:
 
 
 def _task_line(run: RunDirectory) -> str:
-    """Return what a task of an array has done, in short."""
+    """Return what a task of an array or a fold has done, in short."""
     stages = _stages(run)
     following = next((stage for stage in stages if run.state(stage).get("status") != "done"), None)
     if following is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import Config, DataSection, refuse_other_settings
@@ -28,7 +29,7 @@ from rcdp_hpc.data.reserve import reserve_rows
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.sources import Source, open_source
-from rcdp_hpc.data.split import RESERVE, Split, interleave, keep_indices, split_indices
+from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, keep_indices, split_indices
 from rcdp_hpc.data.staging import recover, refuse_foreign_files, replaced
 from rcdp_hpc.data.storage import Storage, storage_of
 from rcdp_hpc.errors import DataDamagedError, InputError
@@ -111,12 +112,12 @@ def plan_rows(
     """
     data, seed = config.data, config.shard_seed
     y = source.train.y
-    indices = split_indices(y, data.validation_fraction, None if source.test else data.test_fraction, seed)
+    indices = _split(source, data, seed)
     train = indices["train"]
     # Only the training part is made uneven: what a model is judged by stays as the source has it.
     indices["train"] = train[keep_indices(y[train], data.keep, source.classes, seed)]
     tables: dict[Split, RowTable] = {split: original_rows(y[rows], rows) for split, rows in indices.items()}
-    if source.test is not None:
+    if "test" not in tables and source.test is not None:
         tables["test"] = original_rows(source.test.y, len(y) + np.arange(len(source.test)))
     _warn_of_absent(source.classes, tables)
     before = np.bincount(y[indices["train"]], minlength=len(source.classes))
@@ -131,6 +132,13 @@ def plan_rows(
         tables[RESERVE] = reserve_rows(source, tables["train"], data, seed, storage, config.run.progress, check_stop)
     ordered = {split: tables[split].part(interleave(tables[split].y.astype(np.int64), seed)) for split in tables}
     return ordered, counts
+
+
+def _split(source: Source, data: DataSection, seed: int) -> dict[Split, NDArray[np.int64]]:
+    """Split the source's training data; with folds a test set of the source's own is left alone."""
+    if data.folds:
+        return fold_indices(source.train.y, source.classes, data.folds, data.fold, data.validation_fraction, seed)
+    return split_indices(source.train.y, data.validation_fraction, None if source.test else data.test_fraction, seed)
 
 
 def _write(

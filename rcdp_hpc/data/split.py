@@ -114,6 +114,92 @@ def split_indices(
     return split
 
 
+def fold_numbers(
+    y: NDArray[np.int64],
+    classes: Sequence[str],
+    folds: int,
+    seed: int,
+    key: str = "data.folds",
+    remedy: str = "give more samples",
+) -> NDArray[np.int64]:
+    """Deal rows to folds so that every fold has the class proportions of the whole and sizes differ by at most one.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (rows,)
+        Class indices.
+    classes : sequence of str
+        Names of the classes.
+    folds, seed : int
+    key, remedy : str
+        The setting that says how many folds, and what else than lowering it helps, for the message.
+
+    Returns
+    -------
+    ndarray, shape (rows,), int64
+        From 0.
+
+    Raises
+    ------
+    InputError
+        If a class has fewer rows than there are folds.
+    """
+    counts = np.bincount(y, minlength=len(classes))
+    poor = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < folds]
+    if poor:
+        raise InputError(
+            f"{key} = {folds}: there are fewer samples than folds of class {', '.join(poor)}; lower {key} or {remedy}."
+        )
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, folds])))
+    order = np.concatenate([generator.permutation(np.flatnonzero(y == label)) for label in range(len(classes))])
+    found = np.empty(len(y), dtype=np.int64)
+    found[order] = np.arange(len(y)) % folds
+    return found
+
+
+def fold_indices(
+    y: NDArray[np.int64], classes: Sequence[str], folds: int, fold: int, validation_fraction: float, seed: int
+) -> dict[Split, NDArray[np.int64]]:
+    """Hold one of several folds out as the test, and split the rest into training and validation.
+
+    The validation rows, by which a training is stopped and its best epoch chosen, are none of the held-out fold's.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (N,)
+        Class indices.
+    classes : sequence of str
+        Names of the classes.
+    folds : int
+        How many folds there are, dealt by `fold_numbers`.
+    fold : int
+        The one that is held out, from 1.
+    validation_fraction : float
+        Share of the other folds that is the validation, as in `split_indices`.
+    seed : int
+        Decides which rows go where; the folds of the same seed belong together.
+
+    Returns
+    -------
+    dict
+        As `split_indices`.
+
+    Raises
+    ------
+    InputError
+        If no fold is named, a class has fewer rows than there are folds, or there is no row for the validation.
+    """
+    if not fold:
+        raise InputError(
+            f"data.folds = {folds} deals the data to folds, and data.fold does not say which is held out: set it "
+            f"to 1 ... {folds}, or let `rcdp crossvalidate` take one after another."
+        )
+    numbers = fold_numbers(y, classes, folds, seed)
+    others = np.flatnonzero(numbers != fold - 1)
+    inner = split_indices(y[others], validation_fraction, None, seed)
+    return {**{split: others[rows] for split, rows in inner.items()}, "test": np.flatnonzero(numbers == fold - 1)}
+
+
 def interleave(y: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Order rows so that every contiguous slice has the class proportions of the whole.
 

@@ -1,4 +1,4 @@
-"""Pictures of a run: the confusion matrix and the training curve. The one door to matplotlib."""
+"""Pictures of a run: the confusion matrix, the training curve, the folds. The one door to matplotlib."""
 
 from __future__ import annotations
 
@@ -60,6 +60,24 @@ def draw_training(metrics: Path, path: Path) -> None:
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
         axes.legend()
+    save_figure(figure, path)
+
+
+def draw_folds(measures: dict[str, list[float]], path: Path) -> None:
+    """Draw what the folds of a cross-validation reached, a box and the folds themselves for each measure, in %.
+
+    A box spans the quartiles with a line at the median; its whiskers reach to the last fold within 1.5 times the
+    quartiles' distance (Tukey), and the triangle is the mean.
+    """
+    figure = Figure(figsize=(2.2 + 1.4 * len(measures), 3.6), layout="constrained")
+    axes = figure.subplots()
+    values = [100 * np.array(folds) for folds in measures.values()]
+    axes.boxplot(values, widths=0.4, showmeans=True, showfliers=False)
+    for place, folds in enumerate(values, 1):
+        axes.plot(np.full(len(folds), place), folds, "o", markersize=4, alpha=0.6)
+    axes.set_xticks(range(1, len(measures) + 1), list(measures))
+    axes.set(ylabel="%", title=f"{len(values[0])} folds")
+    axes.grid(axis="y", alpha=0.3)
     save_figure(figure, path)
 
 

@@ -29,11 +29,14 @@ class Communicator(ABC):
         Number of processes.
     kind : str
         "single", "mpi" or "horovod".
+    job_places : list of (str, frozenset of int), or None
+        Host and cores of every rank of the job, where this is a group of them that works beside others.
     """
 
     rank: int
     size: int
     kind: str
+    job_places: list[tuple[str, frozenset[int]]] | None = None
 
     @property
     def is_root(self) -> bool:
@@ -43,6 +46,10 @@ class Communicator(ABC):
     @abstractmethod
     def barrier(self) -> None:
         """Return once every rank has called it."""
+
+    def wait_for_all(self) -> None:
+        """Return once every rank has called it, which may take hours: where that is possible, ranks sleep meanwhile."""
+        self.barrier()
 
     @abstractmethod
     def broadcast(self, value: Any) -> Any:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm import Communicator, Operation
 from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.runtime.mpi import MPICommunicator
 
 
 def import_horovod() -> ModuleType:
@@ -34,7 +35,9 @@ def import_horovod() -> ModuleType:
     return hvd  # type: ignore[no-any-return]
 
 
-def start_horovod(stall_seconds: int, fusion_mib: int = 0, cycle_ms: float = 0.0) -> ModuleType:
+def start_horovod(
+    stall_seconds: int, fusion_mib: int = 0, cycle_ms: float = 0.0, comm: Communicator | None = None
+) -> ModuleType:
     """Initialise Horovod, once a process; all ranks must do so together.
 
     Parameters
@@ -45,6 +48,8 @@ def start_horovod(stall_seconds: int, fusion_mib: int = 0, cycle_ms: float = 0.0
         MiB of tensors that Horovod sends together; 0 leaves its own choice.
     cycle_ms : float
         Milliseconds between its looks for tensors to send; 0 leaves its own choice.
+    comm : Communicator, optional
+        Where it is a group of the job's ranks, Horovod's world is that group. Default: all ranks.
 
     Returns
     -------
@@ -74,10 +79,15 @@ def start_horovod(stall_seconds: int, fusion_mib: int = 0, cycle_ms: float = 0.0
         # A controller chosen in the environment for another launcher would wait for ranks that do not exist.
         os.environ.update(HOROVOD_CONTROLLER="mpi", HOROVOD_CPU_OPERATIONS="mpi")
     try:
-        hvd.init()
+        hvd.init(comm=_mpi_group(comm))
     except (RuntimeError, ValueError) as error:
         raise InputError(f"Horovod cannot start under {detect().launcher}: {error}. See `rcdp doctor`.") from None
     return hvd
+
+
+def _mpi_group(comm: Communicator | None) -> Any:
+    """Return mpi4py's communicator of a group of ranks, None where `comm` is all of them."""
+    return comm.comm if isinstance(comm, MPICommunicator) and comm.job_places is not None else None
 
 
 def check_world(hvd: ModuleType, comm: Communicator) -> None:

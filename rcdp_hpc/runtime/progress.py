@@ -9,6 +9,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from rcdp_hpc.runtime.launch import detect
+
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +47,8 @@ class Progress:
         self.done = 0
         self.enabled = enabled
         self.started = self.last = time.monotonic()
-        on_terminal = enabled and sys.stderr.isatty()
+        # The first rank of a group of ranks logs its lines, and leaves the terminal to rank 0 of the job.
+        on_terminal = enabled and sys.stderr.isatty() and not detect().rank
         self.bar = tqdm(total=total, desc=title, unit=" " + unit, leave=False) if on_terminal else None
 
     def __enter__(self) -> Progress:

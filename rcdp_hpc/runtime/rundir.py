@@ -89,7 +89,18 @@ class RunDirectory:
 
     def tasks(self) -> list[RunDirectory]:
         """Return the run directories of a job array's tasks, as people count."""
-        found = [path for kind in ("seed", "config") for path in self.path.glob(f"{kind}-*") if path.is_dir()]
+        return self._within("seed-*", "config-*")
+
+    def folds(self) -> list[RunDirectory]:
+        """Return the run directories of a cross-validation's folds, as people count."""
+        return self._within("fold-*")
+
+    def fold(self, number: int) -> RunDirectory:
+        """Return the run directory of a fold of a cross-validation, from 1."""
+        return RunDirectory(self.path / f"fold-{number}")
+
+    def _within(self, *patterns: str) -> list[RunDirectory]:
+        found = [path for pattern in patterns for path in self.path.glob(pattern) if path.is_dir()]
         return [RunDirectory(path) for path in sorted(found, key=lambda path: _as_counted(path.name))]
 
     def job_script(self, stage: str) -> Path:

@@ -50,6 +50,21 @@ def limit_threads(count: int) -> Iterator[None]:
                 torch.set_num_threads(before)
 
 
+def places_of_job(comm: Communicator) -> list[tuple[str, frozenset[int]]]:
+    """Return the host and the cores of every rank of the job, also where `comm` is a group of it. Collective."""
+    if comm.job_places is not None:
+        return comm.job_places
+    mine = (
+        frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset(range(available_cores()))
+    )
+    return comm.allgather((socket.gethostname(), mine))
+
+
+def ranks_here(comm: Communicator) -> int:
+    """Return how many of the job's ranks run on this host, also where `comm` is a group of them. Collective."""
+    return [host for host, _ in places_of_job(comm)].count(socket.gethostname())
+
+
 def fair_share(comm: Communicator) -> int:
     """Return the threads each rank may use so that ranks of one host do not fight for cores. Collective.
 
@@ -60,17 +75,14 @@ def fair_share(comm: Communicator) -> int:
     Parameters
     ----------
     comm : Communicator
-        The ranks that work at the same time.
+        The ranks that work at the same time, or a group of them that knows the others' places.
 
     Returns
     -------
     int
         Threads per rank, at least 1.
     """
-    mine = (
-        frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset(range(available_cores()))
-    )
-    places = comm.allgather((socket.gethostname(), mine))
+    places = places_of_job(comm)
     shares = [
         len(cores) // sum(host == other and bool(cores & others) for other, others in places) for host, cores in places
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.runtime.threads import limit_threads, ranks_here
 from rcdp_hpc.search.best import Best
 from rcdp_hpc.search.candidate import Fitness
 from rcdp_hpc.search.evaluator import Evaluator, Round
@@ -139,8 +138,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     if isinstance(shards, RefilledShards):
         tell_replaced(shards, {})
     data = fitness_rows(shards, config, comm)
-    hosts = comm.allgather(socket.gethostname())
-    memory = memory_limit(config, hosts.count(hosts[comm.rank]))
+    memory = memory_limit(config, ranks_here(comm))
 
     def make() -> Fitness:
         if config.search.evaluation == "function":

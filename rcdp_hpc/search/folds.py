@@ -12,45 +12,12 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.data.balancing import balanced_rows
 from rcdp_hpc.data.rows import make_samples
 from rcdp_hpc.data.sources.base import Part, Source
+from rcdp_hpc.data.split import fold_numbers
 from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.errors import InputError
 
 CLEANING = ("smote_tomek", "smote_enn")
 Arrays = dict[str, NDArray[Any]]
-
-
-def fold_numbers(y: NDArray[np.int64], classes: Sequence[str], folds: int, seed: int) -> NDArray[np.int64]:
-    """Deal rows to folds so that every fold has the class proportions of the whole and sizes differ by at most one.
-
-    Parameters
-    ----------
-    y : ndarray, shape (rows,)
-        Class numbers.
-    classes : sequence of str
-    folds, seed : int
-
-    Returns
-    -------
-    ndarray, shape (rows,), int64
-        From 0.
-
-    Raises
-    ------
-    InputError
-        If a class has fewer rows than there are folds.
-    """
-    counts = np.bincount(y, minlength=len(classes))
-    poor = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < folds]
-    if poor:
-        raise InputError(
-            f"search.folds = {folds}: the rows of the fitness hold fewer samples than folds of {', '.join(poor)}; "
-            "lower search.folds or raise search.train_rows"
-        )
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, folds])))
-    order = np.concatenate([generator.permutation(np.flatnonzero(y == label)) for label in range(len(classes))])
-    found = np.empty(len(y), dtype=np.int64)
-    found[order] = np.arange(len(y)) % folds
-    return found
 
 
 def balanced_folds(
@@ -86,7 +53,7 @@ def balanced_folds(
         If the rows cannot be balanced fold by fold, or a class is too small for it.
     """
     _refuse(config)
-    numbers = fold_numbers(y, classes, config.search.folds, config.run.seed)
+    numbers = fold_numbers(y, classes, config.search.folds, config.run.seed, "search.folds", "raise search.train_rows")
     source = Source("folds", list(classes), Part(x, y, lengths), None, 1.0, "the rows of the fitness", categories)
     found = []
     for fold in range(config.search.folds):

@@ -82,7 +82,7 @@ class HorovodParallel(Alone):
     def __init__(self, comm: Communicator, stall_seconds: int, settings: TrainingSection | None = None) -> None:
         super().__init__()
         self.settings = settings or TrainingSection()
-        self.hvd: ModuleType = start_horovod(stall_seconds, self.settings.fusion_mib, self.settings.cycle_ms)
+        self.hvd: ModuleType = start_horovod(stall_seconds, self.settings.fusion_mib, self.settings.cycle_ms, comm)
         check_world(self.hvd, comm)
         # Of n bytes a ring sends 2 (R - 1) / R n from each rank.
         self.ring = 2 * (comm.size - 1) / comm.size

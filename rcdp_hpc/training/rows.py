@@ -55,7 +55,7 @@ def plan_batches(
     if comm.size > rows:
         raise agreed(InputError(f"{comm.size} ranks for {rows} training rows: start at most {rows} ranks."))
     # A resumed run keeps its global batch on any number of ranks, or its steps would mean other rows.
-    global_batch = saved["global_batch"] if saved is not None else settings.batch * comm.size
+    global_batch = saved["global_batch"] if saved is not None else settings.global_batch or settings.batch * comm.size
     return BatchPlan(rows, global_batch, settings.slabs, comm.rank, comm.size, config.run.seed, speeds)
 
 
@@ -65,7 +65,8 @@ def refuse_large_batch(plan: BatchPlan) -> None:
         raise agreed(
             InputError(
                 f"a batch of {plan.global_batch} rows over {plan.ranks} ranks is more than the {plan.rows} there are: "
-                f"lower training.batch to a rank's slab ({plan.rows // plan.ranks} rows) or less, or start fewer ranks."
+                f"lower training.batch to a rank's slab ({plan.rows // plan.ranks} rows) or less (or "
+                "training.global_batch, where that is set), or start fewer ranks."
             )
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import time
 from dataclasses import asdict
 from functools import partial
@@ -20,7 +19,7 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.memory import MIB, machine_memory
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.threads import fair_share, limit_threads
+from rcdp_hpc.runtime.threads import fair_share, limit_threads, ranks_here
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.allotment import rows_by_speed
 from rcdp_hpc.training.cache import CachedStates, cache_dtype, cache_states, refuse_too_many
@@ -225,5 +224,5 @@ def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
 
 def _cache_limit(config: Config, comm: Communicator) -> int:
     """Return the bytes of states that a rank may keep. Collective."""
-    hosts = comm.allgather(platform.node())
-    return config.training.cache_memory * MIB or machine_memory() // hosts.count(hosts[comm.rank])
+    share = machine_memory() // ranks_here(comm)
+    return config.training.cache_memory * MIB or share

@@ -10,13 +10,14 @@ import pytest
 from search.grouped import small_config, small_data
 from search.ranks import Ranks
 
+from rcdp_hpc.data.split import fold_numbers
 from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.connection import reservoir_matrices
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.search.data import FitnessData, fitness_rows
 from rcdp_hpc.search.fitness import ReservoirFitness
-from rcdp_hpc.search.folds import balanced_folds, fold_numbers
+from rcdp_hpc.search.folds import balanced_folds
 from rcdp_hpc.search.matrices import MatrixCache
 
 CLASSES = ("a", "b", "c")
@@ -41,8 +42,9 @@ def test_folds_keep_the_proportions_and_differ_by_one_row():
 
 
 def test_a_class_of_fewer_rows_than_folds_is_named():
-    with pytest.raises(InputError, match=r"search.folds = 20.* of c \(15\)"):
-        fold_numbers(uneven()[1], CLASSES, 20, 0)
+    x, y = uneven()
+    with pytest.raises(InputError, match=r"search.folds = 20.* of class c \(15\); .* raise search.train_rows"):
+        balanced_folds(x, y, CLASSES, small_config(folds=20), FLOATS)
 
 
 def folds_of(balance: str, storage: Storage = FLOATS, **data: object) -> list[dict]:

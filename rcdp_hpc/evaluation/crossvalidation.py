@@ -1,0 +1,79 @@
+"""The results of all folds: mean, standard deviation, and a picture."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from typing import Any
+
+import numpy as np
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.evaluation.stage import versions
+from rcdp_hpc.runtime.files import read_json, write_json
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+log = logging.getLogger(__name__)
+
+MEASURES = ("accuracy", "macro_f1")
+
+
+def folds_done(run: RunDirectory, folds: int) -> list[int]:
+    """Return the folds that are evaluated, from 1."""
+    return [fold for fold in range(1, folds + 1) if run.fold(fold).state("evaluate").get("status") == "done"]
+
+
+def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
+    """Write ``RUN/report/summary.json`` and draw ``folds.png`` from the summaries of the folds, all of which are there.
+
+    Returns
+    -------
+    dict
+        ``results`` of each fold; ``mean`` and ``deviation`` (the sample standard deviation, s^2 = sum (x - mean)^2 /
+        (k - 1)) of accuracy and macro F1 over the k folds; ``confusion``, in which every sample is counted once.
+    """
+    summaries = {fold: read_json(run.fold(fold).report / "summary.json") for fold in range(1, config.data.folds + 1)}
+    results = [
+        {
+            "fold": fold,
+            **{name: summary["test"][name] for name in ("samples", "correct", *MEASURES)},
+            "seconds": sum(summary["seconds"].values()),
+        }
+        for fold, summary in summaries.items()
+    ]
+    columns = {name: [result[name] for result in results] for name in MEASURES}
+    content = {
+        "folds": config.data.folds,
+        "results": results,
+        "mean": {name: statistics.fmean(values) for name, values in columns.items()},
+        "deviation": {name: statistics.stdev(values) for name, values in columns.items()},
+        "classes": summaries[1]["classes"],
+        "confusion": np.sum([summary["test"]["confusion"] for summary in summaries.values()], axis=0).tolist(),
+        "seed": config.run.seed,
+        "versions": versions(),
+    }
+    write_json(run.report / "summary.json", content)
+    log.info("wrote %s", run.report / "summary.json")
+    _draw(run, columns)
+    return content
+
+
+def table(summary: dict[str, Any]) -> list[str]:
+    """Return the results of the folds as lines."""
+    lines = ["fold       samples  accuracy  macro F1"]
+    for one in summary["results"]:
+        lines.append(f"{one['fold']:<9}  {one['samples']:7d}  {100 * one['accuracy']:6.2f} %    {one['macro_f1']:.4f}")
+    for name in ("mean", "deviation"):
+        values = summary[name]
+        lines.append(f"{name:<9}  {'':7}  {100 * values['accuracy']:6.2f} %    {values['macro_f1']:.4f}")
+    return lines
+
+
+def _draw(run: RunDirectory, columns: dict[str, list[float]]) -> None:
+    try:
+        from rcdp_hpc.evaluation.pictures import draw_folds
+    except ImportError:
+        log.info("no picture: matplotlib is not installed (pip install 'rcdp_hpc[report]')")
+        return
+    draw_folds({name.replace("_f1", " F1"): values for name, values in columns.items()}, run.report / "folds.png")
+    log.info("drew %s", run.report / "folds.png")
