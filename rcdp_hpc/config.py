@@ -21,7 +21,7 @@ from rcdp_hpc.errors import InputError
 STAGES = ("prepare", "search", "train", "evaluate")
 STEPWISE = ("lstm", "gru", "transformer", "convolution")
 READOUTS = ("network", "ridge", *STEPWISE)
-EXTRACTORS = ("none", "convolution")
+EXTRACTORS = ("none", "dictionary", "convolution")
 MAY_CHANGE: dict[str, Any] = {"may_change": True}
 
 
@@ -466,8 +466,9 @@ class ExtractorSection(Section):
 
     kind: str = Field(
         "none",
-        description="none: the sample as reservoir.sequence cuts it; convolution: trained, its map is the sequence; or "
-        "a class of your own as module:Class, trained too (docs/networks.md has its contract)",
+        description="none: the sample as reservoir.sequence cuts it; dictionary: the map of patches learned without "
+        "labels and then fixed; convolution: a trained map; or a class of your own as module:Class, trained too "
+        "(docs/networks.md has its contract)",
     )
     channels: list[int] = Field(
         default_factory=lambda: [64, 128, 256],
@@ -485,13 +486,38 @@ class ExtractorSection(Section):
         "is no such layer (convolution)",
     )
     sequence: Literal["rows", "positions"] = Field(
-        "rows", description="what a step of the reservoir is: a row of the map, or one of its positions (convolution)"
+        "rows",
+        description="what a step of the reservoir is: a row of the map, or one of its positions (dictionary, "
+        "convolution)",
+    )
+    patch: int = Field(6, ge=1, le=100, description="height and width of a patch in pixels (dictionary)")
+    atoms: int = Field(
+        256, ge=1, le=100_000, description="atoms of the dictionary; the map has twice as many channels (dictionary)"
+    )
+    stride: int = Field(1, ge=1, le=100, description="pixels between patches that are encoded (dictionary)")
+    pool: int = Field(
+        4, ge=1, le=100, description="regions each way that codes are averaged over: rows of the map (dictionary)"
+    )
+    threshold: float = Field(
+        0.5, ge=0, le=100, description="how far a patch must lie along an atom to count (dictionary)"
+    )
+    learning: Literal["kmeans", "patches"] = Field(
+        "kmeans", description="atoms by k-means on the sphere, or random patches as they are (dictionary)"
+    )
+    patches: int = Field(
+        100_000,
+        ge=1,
+        le=2_000_000,
+        description="patches of training rows that the dictionary is learned from (dictionary)",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="number format of the products with the atoms (dictionary)"
     )
 
     @property
     def trained(self) -> bool:
         """Whether the extractor is trained, so that states change from step to step and are not kept."""
-        return self.kind != "none"
+        return self.kind not in ("none", "dictionary")
 
     @field_validator("kind")
     @classmethod
@@ -758,14 +784,19 @@ class Config(Section):
             )
         if min(training.extractor.channels) < 1:
             raise ValueError(f"training.extractor.channels = {training.extractor.channels}: each must be above 0")
-        if not training.extractor.trained:
+        if kind == "none":
             return
         if self.search.generations:
             raise ValueError(
                 f"training.extractor.kind = {kind!r} drives the reservoir by what it learns, which the search does not "
                 "know: set search.generations = 0"
             )
-        if training.readout == "ridge":
+        if training.extractor.patches < training.extractor.atoms:
+            raise ValueError(
+                f"training.extractor.patches = {training.extractor.patches} are fewer than training.extractor.atoms = "
+                f"{training.extractor.atoms}: take more patches, or fewer atoms"
+            )
+        if training.extractor.trained and training.readout == "ridge":
             raise ValueError(f"training.extractor.kind = {kind!r} is trained and needs a readout that is: not 'ridge'")
         if reservoir.matrices or any(scan not in ("forward", "backward") for scan in reservoir.scans):
             raise ValueError(

@@ -335,7 +335,7 @@ def _threads_of(config: Config, comm: Communicator) -> int:
 def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     """Choose the reservoir's kernel by measuring, where that is not done yet, and record the choice."""
     chosen = config.reservoir.kernel != "auto" and config.reservoir.batch_rows
-    if config.training.extractor.trained or config.reservoir.kind == "none" or chosen:
+    if config.training.extractor.kind != "none" or config.reservoir.kind == "none" or chosen:
         return config
     need_torch()
     from rcdp_hpc.data.reading import ShardSet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -56,7 +56,9 @@ class PassedInput:
         steps = None if lengths is None else self.cut.lengths(lengths)
         return self.states(self.cut.sequences(x), out, steps)
 
-    def states(self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None) -> Tensor:
+    def states(
+        self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None, noisy: bool = False
+    ) -> Tensor:
         """Return sequences (batch, steps, features) as rows (batch, width); parameters as `Reservoir.states`."""
         u = torch.as_tensor(u).to(self.device, self.dtype)
         if u.shape[1] > self.kept.steps:
@@ -68,7 +70,35 @@ class PassedInput:
         return flat if out is None else out.copy_(flat)
 
 
-StateSource = Reservoir | PassedInput
+class StateSource(Protocol):
+    """What gives the rows that are kept of samples: a reservoir, what stands in for it, or one behind an extractor.
+
+    Attributes
+    ----------
+    settings : ReservoirSection
+    cut : Cut
+        How raw samples become the sequences that `states` reads.
+    kept : KeptShape
+    width, batch_rows : int
+        Values of a row; rows computed at once.
+    dtype, device, kernel
+        Of the rows, of the computation, and its name.
+    """
+
+    settings: ReservoirSection
+    cut: Cut
+    kept: KeptShape
+    width: int
+    batch_rows: int
+    dtype: torch.dtype
+    device: torch.device
+    kernel: str
+
+    def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
+        """Return what is kept of raw samples."""
+
+    def states(self, u: Any, out: Tensor | None = None) -> Tensor:
+        """Return what is kept of sequences."""
 
 
 def make_reservoir(
@@ -76,7 +106,7 @@ def make_reservoir(
     sample_shape: Sequence[int],
     device: str | torch.device = "cpu",
     matrices: ReservoirMatrices | None = None,
-) -> StateSource:
+) -> Reservoir | PassedInput:
     """Return the reservoir for samples of this shape, or what stands in for it with ``reservoir.kind = "none"``.
 
     Raises

@@ -21,6 +21,7 @@ from rcdp_hpc.reservoir.files import arrays_of, matrices_of, read_matrices
 from rcdp_hpc.reservoir.scans import scans_of
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.networks.assembly import EndToEnd, build_network, make_source
+from rcdp_hpc.training.networks.dictionary import DictionarySource
 from rcdp_hpc.training.ridge import RidgeNetwork
 
 
@@ -47,6 +48,8 @@ class TrainedModel:
         Those that the user gave.
     columns : Columns, optional
         Where it was trained on a table: the columns of a sample, and the numbers of categories.
+    learned : dict, optional
+        State of the dictionary, where the extractor is one.
     """
 
     def __init__(
@@ -61,11 +64,14 @@ class TrainedModel:
         device: torch.device | None = None,
         matrices: ReservoirMatrices | None = None,
         columns: Columns | None = None,
+        learned: dict[str, torch.Tensor] | None = None,
     ) -> None:
         self.shards, self.columns = shards, columns
         self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
         self.device = device or torch.device("cpu")
         self.reservoir = make_source(reservoir, training, sample_shape, self.device, matrices)
+        if isinstance(self.reservoir, DictionarySource):
+            self.reservoir.dictionary.load_state_dict(learned or {})
         self.network: torch.nn.Module = (
             RidgeNetwork(self.reservoir.width, len(classes))
             if training.readout == "ridge"
@@ -81,10 +87,12 @@ class TrainedModel:
         training: TrainingSection,
         shards: ShardSet,
         weights: dict[str, torch.Tensor],
+        learned: dict[str, torch.Tensor] | None = None,
     ) -> None:
         """Write the model file, atomically.
 
-        Matrices that the user gave go into it, and what prediction has to know of the shards it was trained on.
+        Matrices that the user gave go into it, a dictionary that was learned, and what prediction has to know of the
+        shards it was trained on.
         """
         settings = {"reservoir": reservoir.model_dump(), "training": training.model_dump()}
         content = {
@@ -96,6 +104,8 @@ class TrainedModel:
             "columns": shards.index.get("columns"),
             "weights": {name: value.cpu() for name, value in weights.items()},
         }
+        if learned:
+            content["learned"] = {name: value.cpu() for name, value in learned.items()}
         if reservoir.matrices:
             found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, shards.sample_shape))
             content["matrices"] = {name: torch.from_numpy(array) for name, array in arrays_of(found).items()}
@@ -135,6 +145,7 @@ class TrainedModel:
             matrices,
             # Model files of earlier versions have none.
             Columns(**content["columns"]) if content.get("columns") else None,
+            content.get("learned"),
         )
 
     @staticmethod

@@ -25,6 +25,7 @@ from rcdp_hpc.runtime.files import read_json, write_json
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.cache import CachedStates, state_blocks
+from rcdp_hpc.training.networks.dictionary import learned_of
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 from rcdp_hpc.training.shifts import shifts_within
 
@@ -142,7 +143,7 @@ def baseline_of(
     shards: ShardSet,
     states: tuple[CachedStates, CachedStates],
     pieces: Sequence[tuple[int, int]],
-    batch_rows: int,
+    reservoir: StateSource,
 ) -> RidgeFit:
     """Fit the ridge readout to the states that the network is trained on, and keep it beside the model. Collective."""
     from rcdp_hpc.training.model import TrainedModel
@@ -151,8 +152,8 @@ def baseline_of(
     width = train.states.shape[1]
 
     def blocks(start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for low in range(start - train.first, stop - train.first, batch_rows):
-            rows = slice(low, min(low + batch_rows, stop - train.first))
+        for low in range(start - train.first, stop - train.first, reservoir.batch_rows):
+            rows = slice(low, min(low + reservoir.batch_rows, stop - train.first))
             yield train.states[rows], train.labels[rows]
 
     fit = fit_ridge(
@@ -167,8 +168,9 @@ def baseline_of(
 
     def write() -> None:
         TrainedModel.save(
-            run.train / "ridge.pt", config.reservoir, training, shards, RidgeNetwork.weights_of(fit.readout)
-        )
+            run.train / "ridge.pt", config.reservoir, training, shards, RidgeNetwork.weights_of(fit.readout),
+            learned_of(reservoir),
+        )  # fmt: skip
 
     agree(comm, lambda: write() if comm.is_root else None)
     return fit
@@ -242,7 +244,10 @@ def solve_readout(
     }
 
     def write() -> None:
-        TrainedModel.save(run.model, config.reservoir, config.training, shards, RidgeNetwork.weights_of(fit.readout))
+        TrainedModel.save(
+            run.model, config.reservoir, config.training, shards, RidgeNetwork.weights_of(fit.readout),
+            learned_of(reservoir),
+        )  # fmt: skip
         write_json(run.train / "ridge.json", {"settings": settings, "result": result})
 
     agree(comm, lambda: write() if comm.is_root else None)

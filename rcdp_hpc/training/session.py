@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from rcdp_hpc.config import Config, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
@@ -49,6 +50,7 @@ class Session:
         self.threads = 1
         self.board: Board | None = None
         self.notes: dict[str, Any] = {}
+        self.learned: dict[str, torch.Tensor] = {}
         self.last_checkpoint = time.monotonic()
         self.reports: list[dict[str, Any]] = []
         self.watch = ClassWatch(run.train / "class_counts.jsonl")
@@ -190,8 +192,9 @@ class Session:
         }
         if state["position"]["best_epoch"] >= 0:
             TrainedModel.save(
-                self.run.model, self.config.reservoir, self.config.training, self.shards, state["best_weights"]
-            )
+                self.run.model, self.config.reservoir, self.config.training, self.shards, state["best_weights"],
+                self.learned,
+            )  # fmt: skip
         # Last, so that a checkpoint never speaks of a better model than the one on the disk.
         checkpoint.save(self.run.train / "last.pt", content, self.config.training.checkpoint_keep)
 

@@ -24,6 +24,7 @@ from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.allotment import rows_by_speed
 from rcdp_hpc.training.cache import CachedStates, cache_dtype, cache_states, refuse_too_many
 from rcdp_hpc.training.device import device
+from rcdp_hpc.training.learning import learn_extractor
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.networks.assembly import build_network, make_source
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
@@ -88,6 +89,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
         plan_for = partial(plan_batches, config, comm, saved, speeds)
         with staged_where_asked(config, comm, shards, plan_for):
             session.shards = sound_shards(config, comm, run, shards, saved, plan_for)
+            session.learned = learn_extractor(config, comm, run, session.shards, reservoir)
             trainer = _prepare_trainer(config, comm, run, session.shards, parallel, reservoir, plan_for)
             session.shards.close()
         session.begin(trainer, saved)
@@ -145,6 +147,7 @@ def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
         plan_for = partial(plan_batches, config, comm, None, speeds)
         with staged_where_asked(config, comm, shards, plan_for):
             sound = sound_shards(config, comm, run, shards, None, plan_for)
+            learn_extractor(config, comm, run, sound, reservoir)
             plan = plan_for(sound.rows("train"))
             pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
             validation = rows_by_speed(sound.rows("validation"), comm.rank, comm.size, speeds)
@@ -202,7 +205,7 @@ def _prepare_trainer(
         log.info("no ridge baseline: %d values a sample are too many to solve for", reservoir.width)
     elif settings.baseline and not all(comm.allgather(known)):
         states = (train_states, validation_states)
-        fit = baseline_of(config, comm, run, shards, states, pieces, reservoir.batch_rows)
+        fit = baseline_of(config, comm, run, shards, states, pieces, reservoir)
         if settings.warm_start and isinstance(network, ReadoutNetwork):
             warm_start(network, fit.readout)
     return trainer
@@ -211,7 +214,7 @@ def _prepare_trainer(
 def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
     check_shifts(config.training.shifts, shards.sample_shape, shards.shortest)
     # The test rows too: a sequence too short for what is kept would end a long training in its evaluation.
-    if config.training.extractor.trained:
+    if config.training.extractor.kind != "none":
         if shards.shortest is not None:
             raise InputError(
                 f"training.extractor.kind = {config.training.extractor.kind!r} reads samples of one length, and these "

@@ -19,6 +19,7 @@ from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.training.networks.augment import augment, check_shifts, views_of
 from rcdp_hpc.training.networks.base import LEAST_DEVIATION, Readout
+from rcdp_hpc.training.networks.dictionary import DictionarySource
 from rcdp_hpc.training.networks.draw import DropoutDraw
 from rcdp_hpc.training.networks.extractor import ConvolutionExtractor, maps_of
 from rcdp_hpc.training.networks.registry import build_readout
@@ -136,10 +137,18 @@ def make_source(
 ) -> StateSource:
     """Return what the rows that are kept for training come from.
 
-    States where nothing in front of the readout is trained, and otherwise the samples themselves.
+    States where nothing in front of the readout is trained, and otherwise the samples themselves. A dictionary has
+    still to be learned or loaded.
+
+    Raises
+    ------
+    InputError
+        If the reservoir or the dictionary has no use for such samples.
     """
     if training.extractor.trained:
         return PassedInput(reservoir, Cut(), sample_shape, device)
+    if training.extractor.kind == "dictionary":
+        return DictionarySource(reservoir, training.extractor, sample_shape, device)
     return make_reservoir(reservoir, sample_shape, device, matrices)
 
 

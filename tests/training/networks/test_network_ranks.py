@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from launch import rcdp, run_ranks
 
 pytestmark = pytest.mark.mpi
@@ -34,7 +35,14 @@ def curve(ranks: int, out, changes) -> np.ndarray:
 @pytest.mark.parametrize(
     "changes",
     [
-        ["training.readout=lstm"],
+        [
+            "training.readout=lstm",
+            "training.extractor.kind=dictionary",
+            "training.extractor.patch=3",
+            "training.extractor.atoms=10",
+            "training.extractor.pool=3",
+            "training.extractor.patches=2000",
+        ],
         [
             "training.extractor.kind=convolution",
             "training.extractor.channels=[8]",
@@ -49,8 +57,13 @@ def curve(ranks: int, out, changes) -> np.ndarray:
             "training.augment.mixup=0.4",
         ],
     ],
-    ids=["lstm", "convolution"],
+    ids=["dictionary", "convolution"],
 )
 def test_two_ranks_give_the_answers_of_one(changes, tmp_path):
     one, two = (curve(ranks, tmp_path / str(ranks), changes) for ranks in (1, 2))
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)
+    learned = [torch.load(tmp_path / f"{ranks}/train/model.pt", weights_only=True).get("learned") for ranks in (1, 2)]
+    if learned[0] is None:
+        assert "training.extractor.kind=dictionary" not in changes
+    else:
+        assert all(torch.equal(learned[1][name], value) for name, value in learned[0].items())

@@ -1,0 +1,184 @@
+"""The frozen extractor of eq. 8: a dictionary of patches, learned without labels, whose codes drive the reservoir."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rcdp_hpc.config import ExtractorSection, ReservoirSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.passed import PassedInput, StateSource
+from rcdp_hpc.reservoir.reductions import check_length
+from rcdp_hpc.reservoir.states import Reservoir
+
+# Bytes of float32 that one map of codes may take: a few images at once, so that it stays in the processor's cache.
+MAP_BYTES = 2**23
+
+
+class PatchDictionary(nn.Module):
+    """Codes of patches, pooled over regions (Coates and Ng, "The importance of encoding", 2011).
+
+    A patch v of p · p · C values is normalised, ``n = (v - mean(v)) / sqrt(var(v) + e)``, and whitened, ``z = W (n -
+    m)``, with m the mean and W the ZCA matrix of the patches learned from. Its code has two values for each atom d_k
+    of unit length,
+
+    ``f_k = max(0, d_k z - a),  f_(K+k) = max(0, -d_k z - a)``,
+
+    a being the threshold. The map T in R^(2K x q x q) (eq. 8) is the mean of the codes over q x q regions, each channel
+    then brought to mean 0 and deviation 1. The sequence is of its rows or its positions, as of `ConvolutionExtractor`.
+
+    All that is linear is one convolution, by ``W d_k`` less its mean; what is left is a factor for each patch.
+
+    Parameters
+    ----------
+    settings : ExtractorSection
+        ``patch`` p, ``atoms`` K, ``stride``, ``threshold`` a, ``pool`` q, ``sequence``, ``precision``.
+    sample_shape : sequence of int
+        (height, width) or (height, width, channels).
+
+    Attributes
+    ----------
+    steps, features : int
+        Of the sequences.
+
+    Raises
+    ------
+    InputError
+        If the samples are no images, or too small for the patches or the regions.
+    """
+
+    filters: Tensor
+    offset: Tensor
+    floor: Tensor
+    code_mean: Tensor
+    code_scale: Tensor
+
+    def __init__(self, settings: ExtractorSection, sample_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.settings, self.sample_shape = settings, tuple(sample_shape)
+        if len(self.sample_shape) not in (2, 3) or min(self.sample_shape[:2]) < settings.patch:
+            raise InputError(
+                f"training.extractor.kind = 'dictionary' needs images of at least {settings.patch} x {settings.patch} "
+                f"(training.extractor.patch), these samples have the shape {self.sample_shape}: lower it, or take "
+                "another extractor"
+            )
+        height, width = ((length - settings.patch) // settings.stride + 1 for length in self.sample_shape[:2])
+        if min(height, width) < settings.pool:
+            raise InputError(
+                f"training.extractor.pool = {settings.pool}: the map has {height} x {width} places, fewer than "
+                "regions: lower it, or training.extractor.patch or stride"
+            )
+        channels, by_row = 2 * settings.atoms, settings.sequence == "rows"
+        self.steps = settings.pool if by_row else settings.pool**2
+        self.features = channels * (settings.pool if by_row else 1)
+        self.rows_at_once = max(1, MAP_BYTES // (4 * settings.atoms * height * width))
+        self.depth = self.sample_shape[2] if len(self.sample_shape) == 3 else 1
+        self.register_buffer("filters", torch.zeros(settings.atoms, self.depth, settings.patch, settings.patch))
+        self.register_buffer("offset", torch.zeros(settings.atoms))
+        self.register_buffer("floor", torch.ones(()))
+        self.register_buffer("code_mean", torch.zeros(channels))
+        self.register_buffer("code_scale", torch.ones(channels))
+
+    @torch.no_grad()
+    def forward(self, samples: Tensor) -> Tensor:
+        """Return the sequences (rows, steps, features), float32, of samples (rows, *sample_shape)."""
+        images = self.images(samples)
+        pool = self.settings.pool
+        codes = torch.empty(len(images), 2 * self.settings.atoms, pool, pool, device=images.device)
+        for start in range(0, len(images), self.rows_at_once):
+            rows = slice(start, start + self.rows_at_once)
+            codes[rows] = self.codes(images[rows])
+        standard = (codes - self.code_mean[:, None, None]) * self.code_scale[:, None, None]
+        return standard.permute(0, 2, 3, 1).reshape(len(samples), self.steps, self.features)
+
+    def images(self, samples: Tensor) -> Tensor:
+        """Return samples (rows, *sample_shape) as images (rows, C, height, width)."""
+        return samples.view(len(samples), *self.sample_shape[:2], self.depth).permute(0, 3, 1, 2)
+
+    def codes(self, images: Tensor) -> Tensor:
+        """Return the pooled codes (rows, 2K, q, q), not yet standardised, of images (rows, C, height, width)."""
+        settings = self.settings
+        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+        factor = self._factor(images).to(dtype)
+        # The filters sum to 0: taking the mean of each image away changes nothing, and 16 bits then lose less.
+        images = (images - images.mean((1, 2, 3), keepdim=True)).to(dtype)
+        images = images.contiguous(memory_format=torch.channels_last)
+        found = functional.conv2d(images, self.filters.to(dtype), stride=settings.stride)
+        offset = self.offset.to(dtype)[:, None, None]
+        halves = [
+            functional.adaptive_avg_pool2d(
+                torch.addcmul(sign * offset - settings.threshold, found, sign * factor).relu_(), settings.pool
+            )
+            for sign in (1, -1)
+        ]
+        return torch.cat(halves, dim=1).float()
+
+    def _factor(self, images: Tensor) -> Tensor:
+        """Return 1 / sqrt(var + e) of each patch, shape (rows, 1, height, width) of the map."""
+
+        def means(x: Tensor) -> Tensor:
+            return functional.avg_pool2d(x, self.settings.patch, self.settings.stride).mean(1, keepdim=True)
+
+        centred = images - images.mean((1, 2, 3), keepdim=True)
+        mean = means(centred)
+        return torch.rsqrt((means(centred * centred) - mean * mean).clamp_min(0) + self.floor)
+
+
+def learned_of(source: StateSource) -> dict[str, Tensor]:
+    """Return what was learned for a source before the training, which a model file has to hold; often nothing."""
+    return source.dictionary.state_dict() if isinstance(source, DictionarySource) else {}
+
+
+class DictionarySource:
+    """A reservoir that reads what a `PatchDictionary` makes of samples; without a reservoir, its sequences themselves.
+
+    The dictionary does not change, so that states are computed once and kept, as those of samples cut by themselves.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+        Its kernel ``auto`` is dense-fp32 here: how samples are cut says nothing of what the dictionary makes of them.
+    extractor : ExtractorSection
+    sample_shape : sequence of int
+    device : torch.device
+
+    Attributes
+    ----------
+    dictionary : PatchDictionary
+        Its values are zeros until they are learned or loaded.
+    kept, width, batch_rows, dtype, device, kernel, cut
+        As of `rcdp_hpc.reservoir.passed.StateSource`.
+    """
+
+    def __init__(
+        self, settings: ReservoirSection, extractor: ExtractorSection, sample_shape: Sequence[int], device: torch.device
+    ) -> None:
+        self.settings, self.device, self.cut = settings, device, Cut()
+        self.dictionary = PatchDictionary(extractor, sample_shape).to(device)
+        steps, features = self.dictionary.steps, self.dictionary.features
+        self.inner: Reservoir | PassedInput
+        if settings.kind == "none":
+            self.inner = PassedInput(settings, Cut(), (steps, features), device)
+        else:
+            check_length(settings, steps)
+            kernel = "dense-fp32" if settings.kernel == "auto" else settings.kernel
+            self.inner = Reservoir(settings, features, kernel, device, steps=steps)
+        inner = self.inner
+        self.kept, self.width, self.batch_rows = inner.kept, inner.width, inner.batch_rows
+        self.dtype, self.kernel = inner.dtype, inner.kernel
+
+    def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
+        """Return what is kept of the states of samples (rows, *sample_shape); parameters as `Reservoir.drive`."""
+        samples = torch.as_tensor(np.asarray(x)).to(self.device, torch.float32)
+        return self.inner.states(self.dictionary(samples), out, noisy=noisy)
+
+    def states(self, u: Any, out: Tensor | None = None) -> Tensor:
+        """Return the same of samples that are cut by rows, (rows, height, width · channels)."""
+        return self.drive(u, out=out)
