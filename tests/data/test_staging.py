@@ -194,6 +194,8 @@ def test_killed_in_the_moment_of_the_exchange(prepared, npz_file):
     before = fingerprints(prepared)
     prepared.rename(prepared.with_name("shards.old"))
     prepared.with_name("shards.partial").mkdir()
+    # Without the source nothing but what was there can come back.
+    npz_file.unlink()
     prepare_shards(make_config(npz_file), prepared)
     assert_untouched(prepared, before)
 
