@@ -1,0 +1,67 @@
+"""A profile with and without its reservoir, at equal epochs and at equal time, over several seeds.
+
+    python benchmarks/reservoir_ablation.py cifar10 --out FOLDER --seeds 1 2 3 --set data.path=CIFAR
+
+For each seed: the profile as it is; without its reservoir for as many epochs; and, where that takes another time,
+without it for as many epochs as take about the time of the first. Every run is `mpirun -n RANKS rcdp run` with the same
+split, and looks at the test set once, at its end. Seconds are those of the training stage; run it on a machine that
+does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("profile")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    chosen = parser.parse_args()
+    found: dict[str, list[tuple[float, float]]] = {}
+
+    def trained(name: str, seed: int, *changes: str) -> tuple[float, int]:
+        summary = run(chosen, f"{name.replace(' ', '-')}-{seed}", [f"run.seed={seed}", "data.seed=1", *changes])
+        accuracy, seconds = summary["test"]["accuracy"], summary["seconds"]["train"]
+        epochs = summary["training"]["epochs"]
+        found.setdefault(name, []).append((accuracy, seconds))
+        print(f"seed {seed}  {name:28s} {epochs:3d} epochs  {seconds:7.1f} s  {100 * accuracy:.2f} %", flush=True)
+        return seconds, epochs
+
+    for seed in chosen.seeds:
+        whole, epochs = trained("with the reservoir", seed)
+        without, _ = trained("without, equal epochs", seed, "reservoir.kind=none")
+        fitting = max(1, round(epochs * whole / without))
+        if fitting != epochs:
+            trained("without, equal time", seed, "reservoir.kind=none", f"training.epochs={fitting}")
+    for name, results in found.items():
+        accuracies, seconds = zip(*results, strict=True)
+        spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+        print(
+            f"{name:28s} {100 * statistics.mean(accuracies):.2f} % (deviation {100 * spread:.2f}) over {len(results)} "
+            f"seeds, {statistics.median(seconds):.1f} s"
+        )
+
+
+def run(chosen: argparse.Namespace, name: str, changes: list[str]) -> dict:
+    """Return the summary of one run."""
+    settings = ["run.progress=false", *chosen.settings, *changes]
+    flags = [part for value in settings for part in ("--set", value)]
+    out = chosen.out / name
+    command = ["mpirun", "-n", str(chosen.ranks), sys.executable, "-m", "rcdp_hpc", "run", chosen.profile]
+    done = subprocess.run([*command, "--out", str(out), *flags], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(done.args)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return json.loads((out / "report/summary.json").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What a training step of a profile with a trained extractor costs, by processor seconds of one thread.
+
+    python benchmarks/training_step.py cifar10 [--rows 256] [--shape 32 32 3] [--set training.precision=fp32]
+
+Random images, forward and backward, without the sums over ranks and the optimiser. Processor seconds, so that other
+work on the machine counts little; the least of the repeats is printed, and the ten operations that take longest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+from torch.profiler import profile
+
+from rcdp_hpc.config import load_config
+from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.training.networks.assembly import build_network, make_source
+from rcdp_hpc.training.networks.draw import DropoutDraw
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("profile")
+    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--shape", type=int, nargs="+", default=[32, 32, 3])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    chosen = parser.parse_args()
+    with limit_threads(1):
+        step = step_of(chosen)
+        step()
+        seconds = []
+        for _ in range(chosen.repeats):
+            started = time.process_time()
+            step()
+            seconds.append(time.process_time() - started)
+        least = min(seconds)
+        print(f"{least * 1e3:.0f} ms a step of {chosen.rows} images, {least / chosen.rows * 1e6:.0f} us each")
+        with profile() as seen:
+            step()
+    print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=10, max_name_column_width=50))
+
+
+def step_of(chosen: argparse.Namespace):
+    """Return what takes a step."""
+    config = load_config(chosen.profile, chosen.settings)
+    source = make_source(config.reservoir, config.training, chosen.shape, torch.device("cpu"))
+    network = build_network(config.reservoir, config.training, chosen.shape, source, classes=10, seed=0).train()
+    samples = torch.rand(chosen.rows, source.width, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(chosen.rows) % 10
+    network.standardise(samples.double().sum(0), samples.double().square().sum(0), chosen.rows)
+    network.fit_patches([samples], lambda moments: moments)
+    draw = DropoutDraw(0, 0, torch.arange(chosen.rows))
+
+    def step() -> None:
+        network.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=config.training.precision == "bf16"):
+            scores = network(samples, draw)
+        torch.nn.functional.cross_entropy(scores.float(), labels).backward()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
