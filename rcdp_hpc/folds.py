@@ -81,7 +81,7 @@ def _check(config: Config, fold: int) -> None:
 
 
 def _begin(config: Config, run: RunDirectory) -> None:
-    if any(run.state(stage) for stage in STAGES):
+    if run.shards.exists():
         raise InputError(f"{run.path}: holds a run of its own; choose another --out for a cross-validation.")
     if not run.config_file.exists():
         run.write_config(config)

@@ -99,7 +99,7 @@ def test_a_fold_that_there_is_not_is_refused(tmp_path):
         folds.crossvalidate(load_config("digits", ["data.folds=3"]), tmp_path, fold=4)
     with pytest.raises(InputError, match=r"data.folds = 0: cross-validation needs 2 or more"):
         folds.crossvalidate(load_config("digits"), tmp_path)
-    RunDirectory(tmp_path).note("prepare", "done")
+    RunDirectory(tmp_path).shards.mkdir()
     with pytest.raises(InputError, match="holds a run of its own"):
         folds.crossvalidate(load_config("digits", ["data.folds=3"]), tmp_path)
 

@@ -388,7 +388,7 @@ def test_gradients_sent_as_they_come_give_the_same_to_rounding(alone, tmp_path):
         f"sys.exit(cli.main({command!r}))\n"
     )
     timeline = {"HOROVOD_TIMELINE": str(tmp_path / "timeline.json"), "HOROVOD_TIMELINE_MARK_CYCLES": "1"}
-    done = run_ranks(3, [str(BIN / "python"), "-c", code], timeout=180, env=timeline)
+    done = run_ranks(3, [str(BIN / "python"), "-c", code], timeout=280, env=timeline)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count(f"told {3 * 2**20} 8.0") == 3, done.stdout
     written = (tmp_path / "timeline.json").read_text()

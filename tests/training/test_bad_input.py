@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
-from launch import REPOSITORY, python, run_ranks
+from launch import REPOSITORY, python, rcdp, run_ranks
 
 from rcdp_hpc import pipeline
 from rcdp_hpc.config import load_config
@@ -81,6 +82,18 @@ def test_what_one_rank_meets_ends_all_with_one_message(case, prepared, tmp_path)
     for word in words:
         assert word in done.stdout
     assert not (out / "train/model.pt").exists()
+
+
+@pytest.mark.mpi
+def test_a_checkpoint_cut_short_is_told_once_and_the_one_before_is_gone_on_from(prepared, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(prepared, out)
+    pipeline.train(load_config("digits", [*SMALL, "training.checkpoint_epochs=1"]), out)
+    os.truncate(out / "train/last.pt", 3000)
+    done = run_ranks(2, rcdp("train", "--out", str(out), "--set", "training.epochs=3"))
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("last.pt.previous") == 1
+    assert done.stdout.count("going on from epoch 2, step 0") == 1
 
 
 def test_without_memory_a_stage_says_what_to_lower(tmp_path, monkeypatch):
