@@ -27,6 +27,7 @@ from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, EXIT_FAILED, InputError, Rc
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.horovod import is_lost_rank
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -65,7 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_command(options: argparse.Namespace) -> int:
     """Stages that may run on many ranks: prepare, search, train, evaluate, run."""
     signals.install()
-    return _on_all_ranks(options, _together, _configuration(options).run.stall_seconds)
+    stall_seconds = _configuration(options).run.stall_seconds
+
+    def work() -> int:
+        return _on_all_ranks(options, _together, stall_seconds)
+
+    if not detect().elastic:
+        return work()
+    from rcdp_hpc.runtime.elastic import run_elastic
+
+    return run_elastic(work, stall_seconds, lambda: log_to_terminal(detect().rank == 0, options.quiet))
 
 
 def _on_all_ranks(
@@ -82,7 +92,12 @@ def _on_all_ranks(
             raise
         log.error("rank %d: %s", comm.rank, error)
         comm.abort(error.exit_code)
-    except Exception:
+    except Exception as error:
+        if is_lost_rank(error):
+            if detect().elastic:
+                raise
+            log.error("%s", _lost(comm, stall_seconds))
+            comm.abort(EXIT_FAILED)
         # Not an error we know how to explain: one traceback, from the rank it happened on, and no rank left waiting.
         log.error("rank %d of %d failed:\n%s", comm.rank, comm.size, traceback.format_exc())
         if comm.size == 1:
@@ -90,6 +105,14 @@ def _on_all_ranks(
         comm.abort(EXIT_FAILED)
     finally:
         comm.close()
+
+
+def _lost(comm: Communicator, stall_seconds: int) -> str:
+    return (
+        f"rank {comm.rank} of {comm.size}: Horovod has ended, because a rank left, or was missing from a collective "
+        f"for {stall_seconds} s (run.stall_seconds). Horovod's own lines above name it ('Missing ranks') or its error. "
+        "See what that rank or its node did, and start again: the job goes on from its last checkpoint."
+    )
 
 
 def _search_command(options: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,8 +45,9 @@ def run_on_root(comm: Communicator, work: Callable[[], T]) -> T:
     if comm.size == 1:
         return work()
     outcome = _Outcome(work if comm.is_root else None)
-    while not comm.allreduce(np.array([float(outcome.done())]), "max")[0]:
-        time.sleep(TICK_SECONDS)
+    with outcome.joined():
+        while not comm.allreduce(np.array([float(outcome.done())]), "max")[0]:
+            time.sleep(TICK_SECONDS)
     value, error = comm.broadcast(outcome.result())
     if error is not None:
         raise outcome.original or agreed(error)
@@ -77,8 +79,9 @@ def run_on_some(comm: Communicator, work: Callable[[], T] | None) -> T | None:
     if comm.size == 1:
         return work() if work is not None else None
     outcome = _Outcome(work)
-    while comm.allreduce(np.array([float(work is not None and not outcome.done())]), "max")[0]:
-        time.sleep(TICK_SECONDS)
+    with outcome.joined():
+        while comm.allreduce(np.array([float(work is not None and not outcome.done())]), "max")[0]:
+            time.sleep(TICK_SECONDS)
 
     def finish() -> Any:
         if outcome.error is not None:
@@ -131,6 +134,18 @@ class _Outcome:
             self.value = work()
         except BaseException as error:  # carried to the main thread and raised there
             self.error = error
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Leave the block only when the work is done, by an error as well.
+
+        Where ranks are lost and the others start over (elastic runs), it would otherwise write beside its repetition.
+        """
+        try:
+            yield
+        finally:
+            if self._thread is not None:
+                self._thread.join()
 
     def done(self) -> bool:
         return self._thread is not None and not self._thread.is_alive()

@@ -90,6 +90,12 @@ def _mpi_group(comm: Communicator | None) -> Any:
     return comm.comm if isinstance(comm, MPICommunicator) and comm.job_places is not None else None
 
 
+def is_lost_rank(error: Exception) -> bool:
+    """Tell whether an error is Horovod's on a collective that a rank was missing from for too long, or died before."""
+    exceptions = sys.modules.get("horovod.common.exceptions")
+    return exceptions is not None and isinstance(error, exceptions.HorovodInternalError)
+
+
 def check_world(hvd: ModuleType, comm: Communicator) -> None:
     """Raise an `InputError` where Horovod's world is not the communicator's, before anything is written."""
     if (hvd.size(), hvd.rank()) == (comm.size, comm.rank):

@@ -41,6 +41,8 @@ class Launch:
         The launcher's name, for messages.
     conflict : str
         Why the environment makes no sense; empty where it does.
+    elastic : bool
+        Whether the job goes on where a rank is lost (``horovodrun --gloo --min-np``).
     """
 
     kind: Kind
@@ -48,6 +50,7 @@ class Launch:
     size: int
     launcher: str
     conflict: str = ""
+    elastic: bool = False
 
 
 def detect(environ: Mapping[str, str] | None = None) -> Launch:
@@ -56,7 +59,8 @@ def detect(environ: Mapping[str, str] | None = None) -> Launch:
     if env.get("HOROVOD_GLOO_RENDEZVOUS_ADDR") and "OMPI_COMM_WORLD_SIZE" in env:
         return Launch("mpi", int(env["OMPI_COMM_WORLD_RANK"]), int(env["OMPI_COMM_WORLD_SIZE"]), "mpirun", _CONFLICT)
     if env.get("HOROVOD_GLOO_RENDEZVOUS_ADDR") and "HOROVOD_RANK" in env:
-        return Launch("horovod-gloo", int(env["HOROVOD_RANK"]), int(env.get("HOROVOD_SIZE", "1")), "horovodrun (Gloo)")
+        rank, size, elastic = int(env["HOROVOD_RANK"]), int(env.get("HOROVOD_SIZE", "1")), "HOROVOD_ELASTIC" in env
+        return Launch("horovod-gloo", rank, size, "horovodrun (Gloo)", elastic=elastic)
     for rank_name, size_name, launcher in _MPI_VARIABLES:
         if rank_name in env and size_name in env:
             return Launch("mpi", int(env[rank_name]), int(env[size_name]), launcher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,22 @@ def test_a_group_of_one_just_works_and_just_fails():
     for together in (run_on_root, agree):
         with pytest.raises(InputError, match=r"^why$"):
             together(comm, lambda: fail("why"))
+
+
+class LosingARank(SingleProcess):
+    """A world of two, of which the other is lost while rank 0 works."""
+
+    size = 2
+
+    def allreduce(self, array, op="sum"):
+        raise ConnectionResetError("rank 1 is lost")
+
+
+def test_work_of_rank_0_is_over_before_the_loss_of_a_rank_is_told():
+    done = []
+    with pytest.raises(ConnectionResetError):
+        run_on_root(LosingARank(), lambda: time.sleep(0.3) or done.append(True))
+    assert done
 
 
 @pytest.mark.mpi

@@ -41,6 +41,12 @@ def test_launchers_are_told_apart(environ, kind, rank, size):
     assert (found.kind, found.rank, found.size) == (kind, rank, size)
 
 
+def test_elastic_runs_are_told_from_others():
+    gloo = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}
+    assert not detect(gloo).elastic
+    assert detect({**gloo, "HOROVOD_ELASTIC": "1"}).elastic
+
+
 def test_copies_of_one_rank_are_refused_before_anything_is_written(monkeypatch):
     pytest.importorskip("mpi4py")
     with pytest.raises(InputError, match=r"started 4 ranks, but the MPI library sees 1.*--mpi=pmix"):
