@@ -641,6 +641,11 @@ class TrainingSection(Section):
     local_steps: int = Field(
         1, ge=1, description="steps that ranks take by themselves before weights are averaged (local SGD); 1 is none"
     )
+    slices: Literal["together", "averaged", "ensemble"] = Field(
+        "together",
+        description="what ranks do: train one network together, or each its own on its rows, whose weights are "
+        "averaged, or whose scores are (ensemble)",
+    )
     compression: Literal["none", "fp16"] = Field(
         "none", description="number format of gradients on their way between ranks"
     )
@@ -652,6 +657,9 @@ class TrainingSection(Section):
     )
     cycle_ms: float = Field(
         0.0, ge=0, le=1000, description="ms between sendings (deterministic = false); 0: Horovod's own choice"
+    )
+    hierarchical: bool = Field(
+        False, description="sum gradients within each node first, then between nodes (GPUs, Horovod with NCCL)"
     )
     clip_norm: float = Field(0.0, ge=0, description="largest norm of the summed gradient; 0 is no limit")
     weight_decay: float = Field(
@@ -674,6 +682,9 @@ class TrainingSection(Section):
         json_schema_extra=MAY_CHANGE,
     )
     slabs: int = Field(12, ge=1, le=100_000, description="canonical slabs V that the training rows are cut into")
+    recut_epochs: int = Field(
+        0, ge=0, description="epochs after which the rows are dealt to the slabs anew, as the paper does; 0 is never"
+    )
     allotment: Literal["equal", "speeds", "measured"] = Field(
         "equal",
         description="slabs per rank: equally many, by the key speeds, or by speeds measured at the start",
@@ -694,8 +705,10 @@ class TrainingSection(Section):
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of a moving average of the weights, judged and kept instead; 0 is none"
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="number format of the network's products in training; the weights stay float32"
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="number format of the network's products in training; the weights stay float32; fp16, for GPUs "
+        "alone, scales the gradients",
     )
     tensorboard: bool = Field(
         False, description="write the metrics for TensorBoard, too (an extra of its own)", json_schema_extra=MAY_CHANGE
@@ -769,11 +782,27 @@ class Config(Section):
             raise ValueError("training.warmup_epochs and training.warmup_steps: set one of them")
         if self.training.deterministic and (self.training.fusion_mib or self.training.cycle_ms):
             raise ValueError("training.fusion_mib and training.cycle_ms need training.deterministic = false")
-        if self.training.local_steps > 1 and self.training.on_nan == "skip":
-            raise ValueError("training.on_nan = 'skip' needs training.local_steps = 1: ranks on their own cannot agree")
+        self._check_ranks()
         if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":
             raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
         return self
+
+    def _check_ranks(self) -> None:
+        training, apart = self.training, self.training.slices != "together"
+        if apart and (training.local_steps > 1 or training.recut_epochs or training.ema):
+            raise ValueError(
+                f"training.slices = {training.slices!r} trains networks apart, each on its own rows to the end: set "
+                "training.local_steps = 1, training.recut_epochs = 0 and training.ema = 0"
+            )
+        if training.slices == "ensemble" and training.augment.test_flips:
+            raise ValueError("training.augment.test_flips is for one network: set training.slices to another value")
+        way_out = "needs training.local_steps = 1 and training.slices = 'together': ranks on their own"
+        if (apart or training.local_steps > 1) and training.precision == "fp16":
+            raise ValueError(
+                f"training.precision = 'fp16' {way_out} would scale their gradients differently. Take 'bf16'"
+            )
+        if (apart or training.local_steps > 1) and training.on_nan == "skip":
+            raise ValueError(f"training.on_nan = 'skip' {way_out} cannot agree")
 
     def _check_extractor(self) -> None:
         training, reservoir = self.training, self.reservoir

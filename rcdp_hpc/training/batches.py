@@ -4,7 +4,8 @@ The N training rows are cut into V canonical slabs of consecutive rows. Each sla
 epoch, and a global batch takes the same share of every slab; a rank owns a run of whole slabs. So R ranks
 with batch B see, together, the batches that one rank with batch R*B sees, and every row is seen once an epoch.
 
-Where ranks are not equally fast, they own unequal numbers of slabs, which changes nothing of the batches.
+Where ranks are not equally fast, they own unequal numbers of slabs, which changes nothing of the batches. Where slabs
+are cut anew (`recut`), rows here are places in the new order.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class BatchPlan:
         Seed of the shuffles.
     speeds : tuple of float
         Relative speed of each rank, by which slabs are dealt; empty where all get equally many.
+    recut_epochs : int
+        Epochs after which other rows make up the slabs; 0 is never.
     """
 
     rows: int
@@ -46,6 +49,7 @@ class BatchPlan:
     ranks: int
     seed: int
     speeds: Speeds = ()
+    recut_epochs: int = 0
 
     @property
     def slab_count(self) -> int:

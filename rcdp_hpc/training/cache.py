@@ -24,7 +24,7 @@ MOMENT_ROWS = 1024
 
 @dataclass(frozen=True)
 class CachedStates:
-    """States and labels of consecutive rows of a split.
+    """States and labels of rows of a split, consecutive ones unless they are numbered.
 
     Attributes
     ----------
@@ -34,11 +34,14 @@ class CachedStates:
         Class numbers.
     first : int
         Number of the first row in its split.
+    numbers : torch.Tensor, shape (rows,), int64, optional
+        Number of each row in its split, where they are not consecutive.
     """
 
     states: torch.Tensor
     labels: torch.Tensor
     first: int
+    numbers: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,6 +49,10 @@ class CachedStates:
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return float32 states and labels of the given rows, counted from the first."""
         return self.states[rows].float(), self.labels[rows]
+
+    def numbers_of(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the numbers in the split of the given rows, counted from the first."""
+        return rows + self.first if self.numbers is None else self.numbers[rows]
 
     def moments(self) -> NDArray[np.float64]:
         """Return the sum and the sum of squares of each feature over the rows, shape (2, kept * nodes)."""

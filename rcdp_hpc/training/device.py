@@ -6,6 +6,9 @@ import os
 
 import torch
 
+from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.errors import InputError
+
 _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
@@ -16,3 +19,19 @@ def device() -> torch.device:
     local_rank = next((int(os.environ[name]) for name in _LOCAL_RANK_VARIABLES if name in os.environ), 0)
     # Some sites show each task a single device, number 0.
     return torch.device("cuda", local_rank % torch.cuda.device_count())
+
+
+def refuse_without_gpu(settings: TrainingSection, where: torch.device) -> None:
+    """Raise an `InputError` where settings for GPUs are to be used on another device."""
+    if where.type == "cuda":
+        return
+    if settings.precision == "fp16":
+        raise InputError(
+            "training.precision = 'fp16' is for GPUs, and torch sees none here: few processors multiply float16. Set "
+            "it to 'bf16', which needs no scaling, or to 'fp32'."
+        )
+    if settings.hierarchical:
+        raise InputError(
+            "training.hierarchical is for GPUs, and torch sees none here: it is by NCCL that Horovod sums within a "
+            "node, and between processors it has no such way. Set it to false."
+        )

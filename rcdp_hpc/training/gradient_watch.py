@@ -65,11 +65,12 @@ class GradientWatch:
             ]
         )
 
-    def add(self, norms: torch.Tensor) -> None:
-        """Take in the layers' norms of a step that was taken."""
+    def add(self, norms: torch.Tensor, factor: float = 1.0) -> None:
+        """Take in the layers' norms of a step that was taken, in which the loss was multiplied by `factor`."""
         found = norms.to(self.norms)
         if not self.steps:
             self.norms[1] = found
+            self.squares /= factor**2
         self.norms[0] += found
         self.norms[2] = found
         self.steps += 1

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from rcdp_hpc.config import TrainingSection
-from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.training.averaging import MovingAverage
@@ -31,8 +32,10 @@ from rcdp_hpc.training.networks.base import Readout
 from rcdp_hpc.training.networks.mixup import Mixup
 from rcdp_hpc.training.optimizers import make_optimizer
 from rcdp_hpc.training.parallel import Alone
+from rcdp_hpc.training.recut import Recut
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.schedule import Schedule
+from rcdp_hpc.training.slices import Slices
 from rcdp_hpc.training.step import Stepper, StepResult
 
 log = logging.getLogger(__name__)
@@ -101,13 +104,21 @@ class Trainer:
             self.network.fit_patches(train.states.split(MOMENT_ROWS), comm.allreduce)
         parallel.broadcast_model(self.network)
         self.optimizer = parallel.wrap(make_optimizer(settings, self.network), self.network)
+        self.slices = Slices(settings.slices, self.network, len(train), comm) if parallel.apart else None
         mixup = Mixup(settings.augment.mixup, plan) if settings.augment.mixup else None
         self.watch = GradientWatch(self.network) if settings.gradient_norms else None
         self.stepper = Stepper(
             settings, seed, self.network, self.optimizer, self.objective, train, parallel, mixup, self.watch
         )
         self.average = MovingAverage(self.network, settings.ema) if settings.ema else None
-        self.best_weights = copy.deepcopy(self.network.state_dict())
+        self.best_weights = copy.deepcopy(self.judged.state_dict())
+        everyones = np.concatenate(comm.allgather(self.labels)) if plan.recut_epochs else self.labels
+        self.recut = Recut(plan, everyones, parallel) if plan.recut_epochs else None
+
+    @property
+    def judged(self) -> nn.Module:
+        """What is judged and kept: the network, or what the ranks' networks made together."""
+        return self.slices.whole if self.slices else self.network
 
     def run(self, pause: Callable[[], None], report: Callable[[EpochReport], None]) -> None:
         """Train from the present position to the end.
@@ -139,6 +150,9 @@ class Trainer:
     def _train_epoch(self, pause: Callable[[], None]) -> None:
         self.network.train()
         position = self.position
+        if self.recut:
+            self.train = self.stepper.train = self.recut.cut(position.epoch, self.train)
+            self.labels = self.train.labels.cpu().numpy()
         orders = self.plan.orders(position.epoch)
         weights = self._step_weights(orders)
         interval, since, self.rows_timed = self._steps_between_pauses(), 0, 0
@@ -186,13 +200,15 @@ class Trainer:
         """Average the weights of ranks that step by themselves, where that is due; tell whether all ranks are equal."""
         if not self.parallel.local:
             return True
-        if self.position.step % self.settings.local_steps and self.position.step < self.steps:
+        due = not (self.parallel.apart or self.position.step % self.settings.local_steps)
+        if not due and self.position.step < self.steps:
             return False
         for rank, fault in enumerate(self.comm.allgather(self.fault)):
             if fault:
                 message = f"rank {rank}: {fault} {advice(False, self.position.best_epoch >= 0)}"
                 raise agreed(DivergedError(message, whole=False))
-        self.parallel.average(self.network, self.optimizer, self.own_rows)
+        if not self.parallel.apart:
+            self.parallel.average(self.network, self.optimizer, self.own_rows)
         self.own_rows = 0
         return True
 
@@ -267,13 +283,14 @@ class Trainer:
 
     def _validate(self) -> tuple[float, float, NDArray[np.int64]]:
         """Return the weighted sum of the loss over this rank's validation rows, the weights' sum, and the confusion."""
-        self.network.eval()
+        judged = self.slices.gather(self.network) if self.slices else self.network
+        judged.eval()
         loss, weight, classes = 0.0, 0.0, len(self.seen)
         confusion = np.zeros((classes, classes), np.int64)
         with torch.no_grad():
             for rows in torch.arange(len(self.validation), device=self.validation.labels.device).split(EVALUATION_ROWS):
                 states, labels = self.validation.batch(rows)
-                values = self.stepper.scores(states)
+                values = self.stepper.scores(states, network=judged)
                 loss += self.objective.sum(values, labels).item()
                 weight += float(self.objective.weights(labels).sum())
                 confusion += confusion_matrix(labels.cpu().numpy(), values.argmax(1).cpu().numpy(), classes)
@@ -292,7 +309,7 @@ class Trainer:
             )
         if report.validation_loss < position.best_loss:
             position.best_loss, position.best_epoch = report.validation_loss, report.epoch
-            self.best_weights = copy.deepcopy(self.average.weights if self.average else self.network.state_dict())
+            self.best_weights = copy.deepcopy(self.average.weights if self.average else self.judged.state_dict())
         if report.train_loss < settings.loss_target:
             position.finished = f"training loss below training.loss_target = {settings.loss_target:g}"
         elif report.epoch - position.best_epoch >= settings.patience:
@@ -303,13 +320,15 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Return all that `restore` needs to go on to the same bits. Collective."""
         partial = self.comm.allgather((self.position.loss_sum, self.position.correct, *self.seen.tolist()))
+        own = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
         return {
+            "slices": self.comm.allgather(own) if self.slices else [],
             "position": asdict(self.position),
             "partial_sums": [list(sums) for sums in partial],
-            "network": self.network.state_dict(),
             "average": self.average.weights if self.average else {},
-            "optimizer": self.optimizer.state_dict(),
+            **own,
             "schedule": self.schedule.state(),
+            "loss_scale": self.stepper.scale.state(),
             "gradients": self.watch.state(self.comm) if self.watch else {},
             "best_weights": self.best_weights,
         }
@@ -329,12 +348,25 @@ class Trainer:
         self.position.loss_sum, self.position.correct = float(mine[0]), float(mine[1])
         # Checkpoints of before class counts were watched have none.
         self.seen[: len(mine) - 2] = mine[2:]
-        self.network.load_state_dict(state["network"])
+        own = self._own_slice(state) if self.slices else state
+        self.network.load_state_dict(own["network"])
         if self.average:
             self.average.restore(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(own["optimizer"])
         self.schedule.restore(state["schedule"])
+        self.stepper.scale.restore(state.get("loss_scale", self.stepper.scale.state()))
         # Where norms were not asked for before, they are those of the rest of the epoch.
         if self.watch and state.get("gradients"):
             self.watch.restore(state["gradients"], self.comm)
         self.best_weights = state["best_weights"]
+
+    def _own_slice(self, state: dict[str, Any]) -> dict[str, Any]:
+        slices: list[dict[str, Any]] = state["slices"]
+        if len(slices) != self.comm.size:
+            raise agreed(
+                InputError(
+                    f"the checkpoint has {len(slices)} networks that ranks trained apart (training.slices), and there "
+                    f"are {self.comm.size} ranks now: start as many ranks as networks, or train anew with --restart."
+                )
+            )
+        return slices[self.comm.rank]

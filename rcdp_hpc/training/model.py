@@ -23,6 +23,7 @@ from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.networks.assembly import EndToEnd, build_network, make_source
 from rcdp_hpc.training.networks.dictionary import DictionarySource
 from rcdp_hpc.training.ridge import RidgeNetwork
+from rcdp_hpc.training.slices import Ensemble
 
 
 class TrainedModel:
@@ -72,11 +73,14 @@ class TrainedModel:
         self.reservoir = make_source(reservoir, training, sample_shape, self.device, matrices)
         if isinstance(self.reservoir, DictionarySource):
             self.reservoir.dictionary.load_state_dict(learned or {})
-        self.network: torch.nn.Module = (
-            RidgeNetwork(self.reservoir.width, len(classes))
-            if training.readout == "ridge"
-            else build_network(reservoir, training, sample_shape, self.reservoir, len(classes), seed=0)
-        ).to(self.device)
+
+        def build() -> torch.nn.Module:
+            if training.readout == "ridge":
+                return RidgeNetwork(self.reservoir.width, len(classes))
+            return build_network(reservoir, training, sample_shape, self.reservoir, len(classes), seed=0)
+
+        members = Ensemble.count(weights) if training.slices == "ensemble" else 0
+        self.network = (Ensemble([build() for _ in range(members)]) if members else build()).to(self.device)
         self.network.load_state_dict(weights)
         self.network.eval()
 

@@ -1,17 +1,20 @@
 """What the training loop needs of other ranks: summed gradients and statistics, equal starts.
 
 `Alone` is one process; `HorovodParallel` is Horovod's ring-allreduce; `LocalParallel` lets ranks step by themselves and
-averages their weights now and then. The loop is written once, against all three.
+averages their weights now and then, `ApartParallel` not even that. The loop is written once, against all of them.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.config import TrainingSection
@@ -19,6 +22,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.horovod import check_world, import_horovod, start_horovod
+from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.training.divergence import running_statistics
 
 
@@ -27,15 +31,15 @@ class Alone:
 
     Attributes
     ----------
-    local : bool
-        Whether ranks take steps by themselves.
+    local, apart : bool
+        Whether ranks take steps by themselves; whether to the end, each with a network of its own.
     blocked : list of float
         Seconds spent in each communication since it was last emptied: always none here.
     sent : float
         Bytes sent since it was last set to 0.
     """
 
-    local = False
+    local = apart = False
 
     def __init__(self) -> None:
         self.blocked: list[float] = []
@@ -51,6 +55,10 @@ class Alone:
 
     def broadcast_model(self, model: nn.Module) -> None:
         """Do nothing: there is one copy."""
+
+    def exchange(self, rows: torch.Tensor, counts: NDArray[np.int64]) -> torch.Tensor:
+        """Return the rows: there is nobody to pass any to."""
+        return rows
 
     def expect_passes(self, optimizer: Any, count: int) -> None:
         """Prepare for so many backward passes before the gradients are summed."""
@@ -82,6 +90,8 @@ class HorovodParallel(Alone):
     def __init__(self, comm: Communicator, stall_seconds: int, settings: TrainingSection | None = None) -> None:
         super().__init__()
         self.settings = settings or TrainingSection()
+        if self.settings.hierarchical:
+            _sum_within_nodes_first()
         self.hvd: ModuleType = start_horovod(stall_seconds, self.settings.fusion_mib, self.settings.cycle_ms, comm)
         check_world(self.hvd, comm)
         # Of n bytes a ring sends 2 (R - 1) / R n from each rank.
@@ -115,6 +125,19 @@ class HorovodParallel(Alone):
     def broadcast_model(self, model: nn.Module) -> None:
         """Give rank 0's weights and statistics to all."""
         self.hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+
+    def exchange(self, rows: torch.Tensor, counts: NDArray[np.int64]) -> torch.Tensor:
+        """Pass rows on: the first so many to rank 0, the next to rank 1, and so on; return those that came, by rank."""
+        started = time.perf_counter()
+        # As bytes, since Horovod knows no bfloat16.
+        sent = rows.contiguous().view(torch.uint8)
+        splits = torch.from_numpy(counts.astype(np.int32))
+        came, _ = self.hvd.alltoall(sent, splits=splits, name="rcdp.exchange")
+        kept = int(counts[self.hvd.rank()])
+        self.blocked.append(time.perf_counter() - started)
+        self.sent += sent.numel() * (1 - kept / max(1, len(rows)))
+        result: torch.Tensor = came.view(rows.dtype)
+        return result
 
     def expect_passes(self, optimizer: Any, count: int) -> None:
         """Tell Horovod to sum the gradients in the last of so many backward passes."""
@@ -185,6 +208,12 @@ class LocalParallel(HorovodParallel):
             value.detach().copy_(mean.view(value.shape))
 
 
+class ApartParallel(LocalParallel):
+    """Ranks that train networks of their own to the end (`slices`)."""
+
+    apart = True
+
+
 class _SumOverRanks(torch.autograd.Function):
     """y = sum of x over ranks. As the total loss is the sum of the ranks' losses, dx is the sum of dy over ranks."""
 
@@ -196,6 +225,22 @@ class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return ctx.parallel.allreduce(gradients[0].contiguous(), ctx.name + ".backward"), None, None
+
+
+def _sum_within_nodes_first() -> None:
+    """Have Horovod do so from its start on: within each node by NCCL, then between nodes."""
+    hvd = import_horovod()
+    if not hvd.nccl_built():
+        raise InputError(
+            "training.hierarchical needs Horovod built with NCCL, and the one here is not (`rcdp doctor` shows what it "
+            "is built with). Build it anew on a GPU node with HOROVOD_GPU_OPERATIONS=NCCL, or set the key to false."
+        )
+    if hvd.is_initialized():
+        raise InputError(
+            f"under {detect().launcher} Horovod has started before it can be told training.hierarchical: leave the key "
+            "at false and set HOROVOD_HIERARCHICAL_ALLREDUCE=1 in the environment."
+        )
+    os.environ["HOROVOD_HIERARCHICAL_ALLREDUCE"] = "1"
 
 
 def parallel_for(comm: Communicator, stall_seconds: int, settings: TrainingSection | None = None) -> Alone:
@@ -211,8 +256,13 @@ def parallel_for(comm: Communicator, stall_seconds: int, settings: TrainingSecti
     # Before any rank starts Horovod: its start waits for all, and would wait forever for one that cannot.
     agree(comm, import_horovod)
     _check_versions(comm.allgather(f"Horovod {version('horovod')} on torch {torch.__version__}"))
-    kind = LocalParallel if settings is not None and settings.local_steps > 1 else HorovodParallel
-    return agree(comm, lambda: kind(comm, stall_seconds, settings))
+    return agree(comm, lambda: _kind(settings or TrainingSection())(comm, stall_seconds, settings))
+
+
+def _kind(settings: TrainingSection) -> type[HorovodParallel]:
+    if settings.slices != "together":
+        return ApartParallel
+    return LocalParallel if settings.local_steps > 1 else HorovodParallel
 
 
 def _check_versions(versions: list[str]) -> None:

@@ -56,7 +56,9 @@ def plan_batches(
         raise agreed(InputError(f"{comm.size} ranks for {rows} training rows: start at most {rows} ranks."))
     # A resumed run keeps its global batch on any number of ranks, or its steps would mean other rows.
     global_batch = saved["global_batch"] if saved is not None else settings.global_batch or settings.batch * comm.size
-    return BatchPlan(rows, global_batch, settings.slabs, comm.rank, comm.size, config.run.seed, speeds)
+    return BatchPlan(
+        rows, global_batch, settings.slabs, comm.rank, comm.size, config.run.seed, speeds, settings.recut_epochs
+    )
 
 
 def refuse_large_batch(plan: BatchPlan) -> None:

@@ -97,7 +97,8 @@ class Session:
         settings, weights = self.config.training, self.trainer.network.state_dict().values()
         size = sum(value.numel() * value.element_size() for value in weights)
         # The weights, the best ones, two moments of the optimiser, and the moving average; all but text is that.
-        checkpoint_size = size * (4 + bool(settings.ema)) + 2**20
+        apart = 4 * self.comm.size if self.trainer.slices else 0
+        checkpoint_size = size * (4 + bool(settings.ema) + apart) + 2**20
         self.run.train.mkdir(parents=True, exist_ok=True)
         present = sum(file.stat().st_size for file in self.run.train.glob("*.pt*"))
         needed = checkpoint_size * (settings.checkpoint_keep + 1) + 3 * (size + 2**20) - present

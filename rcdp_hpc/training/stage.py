@@ -23,7 +23,7 @@ from rcdp_hpc.runtime.threads import fair_share, limit_threads, ranks_here
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.allotment import rows_by_speed
 from rcdp_hpc.training.cache import CachedStates, cache_dtype, cache_states, refuse_too_many
-from rcdp_hpc.training.device import device
+from rcdp_hpc.training.device import device, refuse_without_gpu
 from rcdp_hpc.training.learning import learn_extractor
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.networks.assembly import build_network, make_source
@@ -81,6 +81,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     if saved is not None and session.is_over(saved):
         log.info("training is over already: %s", saved["trainer"]["position"]["finished"])
         return session.summary(saved["trainer"]["position"])
+    agree(comm, lambda: refuse_without_gpu(config.training, device()))
     parallel = parallel_for(comm, config.run.stall_seconds, config.training)
     session.threads = _threads(config, comm, saved)
     with limit_threads(session.threads):

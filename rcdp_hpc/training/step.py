@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.training.cache import CachedStates
@@ -20,6 +21,9 @@ from rcdp_hpc.training.networks.base import Readout
 from rcdp_hpc.training.networks.draw import DropoutDraw
 from rcdp_hpc.training.networks.mixup import Mixup
 from rcdp_hpc.training.parallel import Alone
+from rcdp_hpc.training.scaling import LossScale
+
+HALVED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -79,6 +83,7 @@ class Stepper:
         self.objective, self.train, self.parallel = objective, train, parallel
         self.mixup, self.watch = mixup, watch
         self.statistics = running_statistics(network)
+        self.scale = LossScale(settings.precision == "fp16")
 
     def take(self, epoch: int, batches: Sequence[torch.Tensor], weight: float, rate: float) -> StepResult:
         """Take one step: one update of the weights.
@@ -97,22 +102,32 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         before = [values.clone() for values in self.statistics]
+        result = self._try(epoch, batches, weight)
+        while result.fault is None and not math.isfinite(result.gradient_norm):
+            if not self.scale.lower():
+                result.fault = self._find_fault(epoch, batches)
+            for values, earlier in zip(self.statistics, before, strict=True):
+                values.copy_(earlier)
+            if result.fault is None:
+                result = self._try(epoch, batches, weight)
+        return result
+
+    def _try(self, epoch: int, batches: Sequence[torch.Tensor], weight: float) -> StepResult:
+        """Update the weights where the gradient is finite."""
         loss_sum, correct = self._accumulate(epoch, batches, weight)
         self.parallel.sum_gradients(self.optimizer)
+        self.scale.unscale(self.network)
         layer_norms = self.watch.layer_norms() if self.watch else None
         add_penalties(self.network, self.settings.l1, self.settings.l2)
         norm = clip(self.network, self.settings.clip_norm)
         if math.isfinite(norm):
             if self.watch and layer_norms is not None:
-                self.watch.add(layer_norms)
+                self.watch.add(layer_norms, self.scale.factor)
             self.parallel.update(self.optimizer)
-            return StepResult(loss_sum, correct, norm)
-        if self.watch:
+            self.scale.grow()
+        elif self.watch:
             self.watch.leave_out()
-        fault = self._find_fault(epoch, batches)
-        for values, earlier in zip(self.statistics, before, strict=True):
-            values.copy_(earlier)
-        return StepResult(loss_sum, correct, norm, fault)
+        return StepResult(loss_sum, correct, norm)
 
     def _accumulate(self, epoch: int, batches: Sequence[torch.Tensor], weight: float) -> tuple[float, float]:
         """Add up the gradients of the batches; return the sum of the losses and the rows that are right."""
@@ -122,7 +137,7 @@ class Stepper:
         for rows in self._worth(batches):
             scores, loss = self._loss(epoch, rows)
             # A rank's loss is its share of the mean over the global batch, so that the gradients' sum is the gradient.
-            (loss / weight).backward()  # type: ignore[no-untyped-call]
+            (loss * (self.scale.factor / weight)).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.item()
             correct += float((scores.argmax(1) == self.train.labels[rows]).sum())
         for weights in self.network.parameters():
@@ -138,20 +153,25 @@ class Stepper:
     def _loss(self, epoch: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores of the rows and the weighted sum of their losses."""
         states, labels = self.train.batch(rows)
-        draw = DropoutDraw(self.seed, epoch, rows + self.train.first)
+        draw = DropoutDraw(self.seed, epoch, self.train.numbers_of(rows))
         mixed = None
         if self.mixup:
-            partners, shares = self.mixup.pairs(draw)
+            partners, shares = self.mixup.pairs(draw, rows + self.train.first)
             others, other_labels = self.train.batch(partners - self.train.first)
             states, mixed = states.lerp(others, 1 - shares[:, None]), (other_labels, shares)
         scores = self.scores(states, draw)
         return scores, self.objective.sum(scores, labels, mixed)
 
-    def scores(self, states: torch.Tensor, draw: DropoutDraw | None = None) -> torch.Tensor:
-        """Return the network's scores, float32, its products in the number format of ``training.precision``."""
-        halved = self.settings.precision == "bf16"
-        with torch.autocast(states.device.type, dtype=torch.bfloat16, enabled=halved):
-            scores: torch.Tensor = self.network(states, draw)
+    def scores(
+        self, states: torch.Tensor, draw: DropoutDraw | None = None, network: nn.Module | None = None
+    ) -> torch.Tensor:
+        """Return a network's scores, float32, its products in the number format of ``training.precision``.
+
+        Without `network`, those of the one that is trained.
+        """
+        halved = HALVED.get(self.settings.precision)
+        with torch.autocast(states.device.type, dtype=halved, enabled=halved is not None):
+            scores: torch.Tensor = (network or self.network)(states, draw)
         return scores.float()
 
     def _find_fault(self, epoch: int, batches: Sequence[torch.Tensor]) -> Finding:

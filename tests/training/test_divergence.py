@@ -59,7 +59,13 @@ def test_a_rank_with_another_horovod_is_named():
         _check_versions(["Horovod 1", "Horovod 1", "Horovod 2"])
 
 
-@pytest.mark.parametrize("keys", [{"fusion_mib": 4}, {"cycle_ms": 2}, {"local_steps": 4, "on_nan": "skip"}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"fusion_mib": 4}, {"cycle_ms": 2}, {"local_steps": 4, "on_nan": "skip"},
+        {"local_steps": 4, "precision": "fp16"},
+    ],
+)  # fmt: skip
 def test_settings_that_contradict_one_another_are_refused(keys):
     with pytest.raises(InputError, match="training"):
         parse_config({"training": keys}, where="here")

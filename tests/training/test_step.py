@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.training import parallel, scaling
 from rcdp_hpc.training.averaging import MovingAverage
 from rcdp_hpc.training.cache import CachedStates
+from rcdp_hpc.training.device import refuse_without_gpu
 from rcdp_hpc.training.losses import Objective
 from rcdp_hpc.training.networks.registry import build_readout
-from rcdp_hpc.training.parallel import Alone, LocalParallel
+from rcdp_hpc.training.parallel import Alone, HorovodParallel, LocalParallel
+from rcdp_hpc.training.scaling import FIRST, LossScale
 from rcdp_hpc.training.step import Stepper
 
 
@@ -104,3 +111,53 @@ def test_ranks_that_meet_have_the_mean_by_rows_of_weights_and_moments():
     torch.testing.assert_close(layer.bias.data, torch.full((1,), (-3.0 * 10 + 5 * 30) / 40))
     moment = optimizer.state[layer.weight]["momentum_buffer"]
     torch.testing.assert_close(moment, torch.full((1, 2), (3.0 * 10 + 5 * 30) / 40))
+
+
+def test_float16_scales_the_loss_and_leaves_no_step_out():
+    torch.manual_seed(3)
+    states = torch.randn(10, 3)
+    full, halved = stepper(states), stepper(states, precision="fp16")
+    # Times 2^16 these gradients are beyond float16, whose largest number is 65504.
+    rows = [torch.arange(10)]
+    results = [steps.take(0, rows, 0.01, 1e-5) for steps in (full, halved)]
+    assert results[1].fault is None
+    assert 1 <= halved.scale.factor < FIRST
+    assert results[1].gradient_norm == pytest.approx(results[0].gradient_norm, rel=0.02)
+    for one, other in zip(full.network.parameters(), halved.network.parameters(), strict=True):
+        assert other.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=0.02, atol=1e-3)
+    torch.testing.assert_close(full.network.state_dict(), halved.network.state_dict(), rtol=0.02, atol=1e-3)
+
+
+def test_what_no_factor_mends_in_float16_is_told_as_in_other_formats():
+    states = torch.randn(10, 3)
+    states[2] = math.inf
+    result = stepper(states, precision="fp16").take(0, [torch.arange(10)], 10.0, 0.1)
+    assert result.fault == (1, "the states that the network reads")
+
+
+def test_the_factor_doubles_after_enough_sound_steps_and_goes_on_from_a_checkpoint(monkeypatch):
+    monkeypatch.setattr(scaling, "PATIENCE", 3)
+    scale, resumed = LossScale(enabled=True), LossScale(enabled=True)
+    scale.grow()
+    scale.grow()
+    resumed.restore(scale.state())
+    resumed.grow()
+    assert resumed.factor == 2 * FIRST
+    assert resumed.lower()
+    assert resumed.factor == FIRST
+    assert not LossScale(enabled=False).lower()
+
+
+@pytest.mark.parametrize(("keys", "way_out"), [({"precision": "fp16"}, "bf16"), ({"hierarchical": True}, "false")])
+def test_what_is_for_gpus_is_refused_without_one(keys, way_out):
+    refuse_without_gpu(TrainingSection(**keys), torch.device("cuda", 0))
+    refuse_without_gpu(TrainingSection(), torch.device("cpu"))
+    with pytest.raises(InputError, match=rf"for GPUs.*{way_out}"):
+        refuse_without_gpu(TrainingSection(**keys), torch.device("cpu"))
+
+
+def test_hierarchical_sums_are_refused_where_horovod_has_no_nccl(monkeypatch):
+    monkeypatch.setattr(parallel, "import_horovod", lambda: SimpleNamespace(nccl_built=lambda: 0))
+    with pytest.raises(InputError, match="built with NCCL"):
+        HorovodParallel(SingleProcess(), 60, TrainingSection(hierarchical=True))

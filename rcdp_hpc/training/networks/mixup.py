@@ -38,24 +38,30 @@ class Mixup:
         own = plan.own_slabs
         self.starts = torch.tensor([plan.slab_start(slab) for slab in range(own.start, own.stop + 1)])
 
-    def pairs(self, draw: DropoutDraw) -> tuple[torch.Tensor, torch.Tensor]:
+    def pairs(self, draw: DropoutDraw, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the partner of each sample of a draw and the sample's own share.
+
+        Parameters
+        ----------
+        draw : DropoutDraw
+            Of the samples.
+        places : torch.Tensor, shape (rows,), int64
+            Where they lie in the slabs: their numbers, unless the slabs are cut anew.
 
         Returns
         -------
         partners : torch.Tensor, shape (rows,), int64
-            Numbers in the training split.
+            Places.
         shares : torch.Tensor, shape (rows,), float32
             m, from 0.5 to 1.
         """
-        samples = draw.samples
-        starts = self.starts.to(samples.device)
-        slab = torch.searchsorted(starts, samples, right=True) - 1
+        starts = self.starts.to(places.device)
+        slab = torch.searchsorted(starts, places, right=True) - 1
         first, length = starts[slab], starts[slab + 1] - starts[slab]
         chance = draw.uniform(2, LAYER + 1)
         # In float64, so that a slab of any size is reached evenly and never left.
         partners = first + (chance[:, 0].double() * length).long()
-        shares = _upper_half(self.alpha).to(samples.device)[(chance[:, 1] * QUANTILES).long()]
+        shares = _upper_half(self.alpha).to(places.device)[(chance[:, 1] * QUANTILES).long()]
         return partners, shares
 
 

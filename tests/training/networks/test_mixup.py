@@ -31,7 +31,7 @@ def draw(samples: torch.Tensor, epoch: int = 0) -> DropoutDraw:
 def test_partners_are_of_the_same_slab_and_reach_all_of_it():
     one, met = plan(), {}
     for epoch in range(200):
-        partners, _ = Mixup(0.4, one).pairs(draw(torch.arange(ROWS), epoch))
+        partners, _ = Mixup(0.4, one).pairs(draw(torch.arange(ROWS), epoch), torch.arange(ROWS))
         for sample, partner in enumerate(partners.tolist()):
             met.setdefault(sample, set()).add(partner)
     for slab in one.own_slabs:
@@ -41,11 +41,11 @@ def test_partners_are_of_the_same_slab_and_reach_all_of_it():
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_a_sample_has_its_partner_and_share_on_any_rank_and_in_any_batch(ranks):
-    whole = Mixup(0.4, plan()).pairs(draw(torch.arange(ROWS)))
+    whole = Mixup(0.4, plan()).pairs(draw(torch.arange(ROWS)), torch.arange(ROWS))
     for rank in range(ranks):
         part = plan(rank, ranks)
         own = torch.arange(*part.own_rows, 3)
-        found = Mixup(0.4, part).pairs(draw(own))
+        found = Mixup(0.4, part).pairs(draw(own), own)
         for values, expected in zip(found, whole, strict=True):
             assert torch.equal(values, expected[own])
         assert part.own_rows[0] <= int(found[0].min()) <= int(found[0].max()) < part.own_rows[1]
@@ -53,7 +53,9 @@ def test_a_sample_has_its_partner_and_share_on_any_rank_and_in_any_batch(ranks):
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
 def test_shares_are_the_larger_part_of_a_beta_number(alpha):
-    shares = torch.cat([Mixup(alpha, plan()).pairs(draw(torch.arange(ROWS), epoch))[1] for epoch in range(60)])
+    shares = torch.cat(
+        [Mixup(alpha, plan()).pairs(draw(torch.arange(ROWS), epoch), torch.arange(ROWS))[1] for epoch in range(60)]
+    )
     assert float(shares.min()) >= 0.5
     levels = np.linspace(0.1, 0.9, 9)
     # Of max(m, 1 - m) the level q is that of m at (1 + q) / 2, as the distribution is even about one half.
@@ -80,7 +82,7 @@ def test_a_step_is_that_of_the_mixed_rows_and_targets():
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     stepper = Stepper(settings, 1, Scoring(), optimizer, objective, CachedStates(states, labels, 0), Alone(), mixup)
     result = stepper.take(0, [rows], 3.0, 0.1)
-    partners, shares = mixup.pairs(draw(rows))
+    partners, shares = mixup.pairs(draw(rows), rows)
     expected = 0.0
     with torch.no_grad():
         network.weight += 0.1 * network.weight.grad

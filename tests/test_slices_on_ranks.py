@@ -1,0 +1,81 @@
+"""Networks that ranks train apart: put together in the model, each in the checkpoint, resumed to the bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from launch import rcdp, run_ranks
+
+from rcdp_hpc.training.slices import Ensemble, mean_weights
+
+pytestmark = pytest.mark.mpi
+
+SETTINGS = [
+    part
+    for value in (
+        "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "training.hidden=16",
+        "training.outputs=16", "training.threads=1", "training.baseline=false", "training.batch=16",
+    )
+    for part in ("--set", value)
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("prepared") / "run"
+    done = run_ranks(0, rcdp("prepare", "digits", "--out", str(out), *SETTINGS))
+    assert done.returncode == 0, done.stdout
+    return out
+
+
+def train(prepared: Path, out: Path, kind: str, epochs: int, ranks: int = 2) -> subprocess.CompletedProcess[str]:
+    if not out.exists():
+        shutil.copytree(prepared, out)
+    own = ["--set", f"training.slices={kind}", "--set", f"training.epochs={epochs}"]
+    return run_ranks(ranks, rcdp("train", "digits", "--out", str(out), *SETTINGS, *own), timeout=240)
+
+
+def checkpoint(out: Path) -> dict:
+    return torch.load(out / "train/last.pt", weights_only=True)
+
+
+def model(out: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of the model, and see that they are those of the last epoch, as the checkpoint's are."""
+    entries = [json.loads(line) for line in (out / "train/metrics.jsonl").read_text().splitlines()]
+    assert checkpoint(out)["trainer"]["position"]["best_epoch"] == len(entries) - 1
+    return torch.load(out / "train/model.pt", weights_only=True)["weights"]
+
+
+def test_slices_are_averaged_by_their_rows(prepared, tmp_path):
+    done = train(prepared, tmp_path / "run", "averaged", 2)
+    assert done.returncode == 0, done.stdout
+    slices = [one["network"] for one in checkpoint(tmp_path / "run")["trainer"]["slices"]]
+    assert any(not torch.equal(value, slices[1][name]) for name, value in slices[0].items())
+    # 1440 training rows over two ranks.
+    expected = mean_weights([(720, weights) for weights in slices])
+    for name, value in model(tmp_path / "run").items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_an_ensemble_resumes_to_the_bit_on_its_own_number_of_ranks_alone(prepared, tmp_path):
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    for out, epochs in ((straight, 2), (resumed, 1), (resumed, 2)):
+        done = train(prepared, out, "ensemble", epochs)
+        assert done.returncode == 0, done.stdout
+    weights = model(straight)
+    assert Ensemble.count(weights) == 2
+    for number, one in enumerate(checkpoint(straight)["trainer"]["slices"]):
+        assert all(torch.equal(value, weights[f"members.{number}.{name}"]) for name, value in one["network"].items())
+    assert all(torch.equal(value, model(resumed)[name]) for name, value in weights.items())
+    done = run_ranks(
+        0, rcdp("evaluate", "digits", "--out", str(straight), *SETTINGS, "--set", "training.slices=ensemble")
+    )
+    assert "test accuracy" in done.stdout, done.stdout
+    done = train(prepared, resumed, "ensemble", 3, ranks=3)
+    assert done.returncode == 2, done.stdout
+    assert done.stdout.count("2 networks that ranks trained apart") == 1

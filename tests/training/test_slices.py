@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from rcdp_hpc.config import parse_config
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.training.slices import Ensemble, mean_weights
+
+
+class Scores(nn.Linear):
+    def forward(self, states, draw=None):
+        return super().forward(states)
+
+
+def test_an_ensemble_averages_scores_and_is_known_by_its_weights():
+    members = [Scores(3, 2) for _ in range(3)]
+    states = torch.randn(5, 3)
+    together = Ensemble(members)
+    expected = sum(member(states) for member in members) / 3
+    torch.testing.assert_close(together(states), expected)
+    assert Ensemble.count(together.state_dict()) == 3
+    assert Ensemble.count(members[0].state_dict()) == 0
+
+
+def test_weights_are_averaged_by_rows_and_counts_kept():
+    one = {"w": torch.tensor([1.0, 2.0]), "steps": torch.tensor(7)}
+    other = {"w": torch.tensor([4.0, 8.0]), "steps": torch.tensor(7)}
+    mean = mean_weights([(200, one), (100, other)])
+    assert mean["w"].tolist() == [2.0, 4.0]
+    assert mean["w"].dtype == torch.float32
+    assert mean["steps"] == 7
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"local_steps": 4}, {"recut_epochs": 1}, {"ema": 0.9}, {"precision": "fp16"}, {"on_nan": "skip"}],
+)
+def test_what_needs_ranks_that_train_together_is_refused(keys):
+    with pytest.raises(InputError, match=r"training\.slices"):
+        parse_config({"training": {"slices": "averaged", **keys}}, where="here")
