@@ -10,7 +10,7 @@ import os
 import time
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -44,6 +44,10 @@ class Alone:
     def __init__(self) -> None:
         self.blocked: list[float] = []
         self.sent = 0.0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return itself: a copied network talks to the same ranks."""
+        return self
 
     def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer."""
