@@ -137,7 +137,7 @@ class Stepper:
         for rows in self._worth(batches):
             scores, loss = self._loss(epoch, rows)
             # A rank's loss is its share of the mean over the global batch, so that the gradients' sum is the gradient.
-            (loss * (self.scale.factor / weight)).backward()  # type: ignore[no-untyped-call]
+            (loss * self.scale.factor / weight).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.item()
             correct += float((scores.argmax(1) == self.train.labels[rows]).sum())
         for weights in self.network.parameters():
