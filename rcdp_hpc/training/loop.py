@@ -348,7 +348,7 @@ class Trainer:
         self.position.loss_sum, self.position.correct = float(mine[0]), float(mine[1])
         # Checkpoints of before class counts were watched have none.
         self.seen[: len(mine) - 2] = mine[2:]
-        own = self._own_slice(state) if self.slices else state
+        own = self._own_slice(state) if self.slices or state.get("slices") else state
         self.network.load_state_dict(own["network"])
         if self.average:
             self.average.restore(state["average"])
@@ -365,7 +365,7 @@ class Trainer:
         if len(slices) != self.comm.size:
             raise agreed(
                 InputError(
-                    f"the checkpoint has {len(slices)} networks that ranks trained apart (training.slices), and there "
+                    f"the checkpoint has {len(slices) or 1} networks that ranks trained apart (training.slices), and there "
                     f"are {self.comm.size} ranks now: start as many ranks as networks, or train anew with --restart."
                 )
             )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rcdp_hpc.config import ReservoirSection, TrainingSection
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.training.batches import BatchPlan
@@ -107,6 +108,13 @@ def test_a_training_halted_within_an_epoch_ends_with_the_same_bits(keys):
         assert torch.equal(value, resumed.network.state_dict()[name]), name
     for name, value in straight.best_weights.items():
         assert torch.equal(value, resumed.best_weights[name]), name
+
+
+def test_networks_trained_apart_are_gone_on_with_by_as_many_ranks_alone():
+    one = trainer()
+    state = {**one.state(), "slices": [{}, {}]}
+    with pytest.raises(InputError, match="has 2 networks.*there are 1 ranks"):
+        one.restore(state)
 
 
 @pytest.mark.parametrize("keys", [EVERYTHING, *STEPWISE, EXTRACTED], ids=lambda keys: keys.get("readout", ""))
