@@ -365,8 +365,8 @@ class Trainer:
         if len(slices) != self.comm.size:
             raise agreed(
                 InputError(
-                    f"the checkpoint has {len(slices) or 1} networks that ranks trained apart (training.slices), and there "
-                    f"are {self.comm.size} ranks now: start as many ranks as networks, or train anew with --restart."
+                    f"the checkpoint has {len(slices) or 1} networks that ranks trained apart (training.slices), and "
+                    f"there are {self.comm.size} ranks now: start as many ranks as networks, or train anew (--restart)."
                 )
             )
         return slices[self.comm.rank]
