@@ -113,7 +113,7 @@ def test_a_training_halted_within_an_epoch_ends_with_the_same_bits(keys):
 def test_networks_trained_apart_are_gone_on_with_by_as_many_ranks_alone():
     one = trainer()
     state = {**one.state(), "slices": [{}, {}]}
-    with pytest.raises(InputError, match="has 2 networks.*there are 1 ranks"):
+    with pytest.raises(InputError, match=r"has 2 networks.*there are 1 ranks"):
         one.restore(state)
 
 
