@@ -55,6 +55,7 @@ class UserReadout(Readout):
     def __init__(self, name: str, kept: KeptShape, classes: int, parallel: Alone | None = None) -> None:
         super().__init__(kept, dropout=0.0)
         features = kept.parts * kept.width
+        self.name, self.classes = name, classes
         self.inner = _made(READOUT_KEY, name, (kept.steps, features, classes), parallel or Alone())
         found = _tried(READOUT_KEY, name, self.inner, (kept.steps, features))
         if found.shape != (TRIAL_ROWS, classes):
@@ -63,6 +64,9 @@ class UserReadout(Readout):
     def read(self, standard: torch.Tensor, draw: DropoutDraw | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""
         scores: torch.Tensor = self.inner(self.kept.by_step(standard))
+        # The trial before the training sees neither its mode nor its batches.
+        if scores.shape != (len(standard), self.classes):
+            raise _wrong_shape(READOUT_KEY, self.name, scores, f"({len(standard)}, {self.classes}) in training, too")
         return scores
 
 
@@ -91,6 +95,7 @@ class UserExtractor(nn.Module):
     def __init__(self, name: str, sample_shape: Sequence[int], parallel: Alone | None = None) -> None:
         super().__init__()
         self.inner = _made(EXTRACTOR_KEY, name, (tuple(sample_shape),), parallel or Alone())
+        self.name = name
         found = _tried(EXTRACTOR_KEY, name, self.inner, sample_shape)
         if found.ndim != 3 or len(found) != TRIAL_ROWS or not found.numel():
             raise _wrong_shape(EXTRACTOR_KEY, name, found, f"({TRIAL_ROWS}, steps, features)")
@@ -99,6 +104,9 @@ class UserExtractor(nn.Module):
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """Return sequences (rows, steps, features) of samples (rows, *sample_shape)."""
         sequences: torch.Tensor = self.inner(samples)
+        expected = (len(samples), self.steps, self.features)
+        if sequences.shape != expected:
+            raise _wrong_shape(EXTRACTOR_KEY, self.name, sequences, f"{expected} in training, too")
         return sequences
 
 

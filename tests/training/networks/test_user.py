@@ -52,6 +52,17 @@ class Flat(Halves):
         return super().forward(samples).flatten(1)
 
 
+class TurnsInTraining(Last):
+    def forward(self, sequences):
+        scores = super().forward(sequences)
+        return scores.T if self.training else scores
+
+
+class ShortensInTraining(Halves):
+    def forward(self, samples):
+        return super().forward(samples)[:, self.training :]
+
+
 class Raising(Last):
     def forward(self, sequences):
         raise ValueError("not today")
@@ -139,6 +150,15 @@ def test_an_extractor_that_breaks_the_contract_is_refused():
         UserExtractor("their_networks:Flat", (8, 6))
     found = UserExtractor("their_networks:Halves", (8, 6))
     assert (found.steps, found.features) == (8, 12)
+
+
+def test_a_shape_that_is_wrong_in_training_alone_is_named():
+    readout = UserReadout("their_networks:TurnsInTraining", KEPT, 5).train()
+    with pytest.raises(InputError, match=r"readout = .*the shape \(5, 7\), expected \(7, 5\) in training"):
+        readout(torch.randn(7, 12))
+    extractor = UserExtractor("their_networks:ShortensInTraining", (8, 6)).train()
+    with pytest.raises(InputError, match=r"kind = .*the shape \(7, 7, 12\), expected \(7, 8, 12\) in training"):
+        extractor(torch.randn(7, 8, 6))
 
 
 @pytest.mark.parametrize("key", ["readout", "extractor.kind"])
