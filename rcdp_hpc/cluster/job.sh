@@ -13,7 +13,7 @@ load_environment
 read -ra rcdp <<<"$RCDP_COMMAND"
 read -ra launch <<<"$RCDP_LAUNCH"
 
-# A task of an array has a number of its own, and is requeued by it: its job number alone may mean the whole array.
+# A task of an array is asked for and requeued by this number: that of the job alone may mean the whole array.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 
@@ -127,7 +127,7 @@ after_a_loss() {
 # Queue the job again, which ends it here, unless somebody has cancelled it: ranks stop with a checkpoint then, too.
 go_back_to_the_queue() {
     local state
-    state=$(scontrol --oneliner show job "$SLURM_JOB_ID" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
+    state=$(scontrol --oneliner show job "$job" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
     if [ "$state" != RUNNING ]; then
         echo "$1; Slurm is ending the job itself (${state:-unknown})"
     elif [ "${SLURM_RESTART_COUNT:-0}" -ge "${RCDP_MOST_RESTARTS:-50}" ]; then
