@@ -25,7 +25,7 @@ LONGER = ("search.generations=40", "search.population=8", "reservoir.nodes=100",
 RANKS = ("--nodes=2", "--ntasks=2", "--cpus-per-task=1", "--time=10")
 MINUTE = 60.0
 # For what takes seconds on a quiet machine.
-PATIENCE = 4 * MINUTE
+PATIENCE = 8 * MINUTE
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "DEADLINE"}
 
 
