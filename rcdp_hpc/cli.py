@@ -412,8 +412,9 @@ def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     kind.add_argument("--chain", action="store_true", help="a job a stage, each after the one before it (the default)")
     kind.add_argument("--one-job", action="store_true", help="all stages in one job")
     kind.add_argument(
-        "--array", metavar="seeds=N|configs=FOLDER",
-        help="a task of a job array for each of N seeds, or of the TOML files in a folder, over the same shards",
+        "--array", metavar="seeds=N|configs=FOLDER|folds=K",
+        help="a task of a job array for each of N seeds, or of the TOML files in a folder, over the same shards; or "
+        "for each fold of a cross-validation",
     )  # fmt: skip
     site = Path(os.environ.get("RCDP_SITE", DEFAULT_SITE))
     parser.add_argument(

@@ -60,8 +60,9 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
     lines = [f"  {one.path.name}: {_task_line(one)}" for one in folds]
     lines += ["jobs", *jobs] if jobs else []
     summary = run.report / "summary.json"
-    done = sum(one.state("evaluate").get("status") == "done" for one in folds) == run.config().data.folds
-    if done and summary.exists():
+    done = sum(one.state("evaluate").get("status") == "done" for one in folds)
+    # The first task of an array may not have begun to speak.
+    if run.config_file.exists() and done == run.config().data.folds and summary.exists():
         mean, deviation = (read_json(summary)[name] for name in ("mean", "deviation"))
         lines.append(
             f"mean of {len(folds)} folds: accuracy {100 * mean['accuracy']:.2f} % (deviation "
@@ -70,6 +71,8 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
         return [*lines, f"next: see {summary}, or one fold: rcdp status {folds[0].path}"]
     if alive or any(read_lock(one.lock) and not holder_is_gone(one.lock) for one in folds):
         return [*lines, f"next: wait, or follow {folds[0].log} and its like"]
+    if run.submitted.exists():
+        return [*lines, _submit_again(run)]
     return [*lines, f"next: rcdp crossvalidate --out {run.path}   (on several ranks: mpirun -n 2 rcdp ...)"]
 
 
@@ -114,13 +117,17 @@ def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: 
     if queued:
         return f"next: wait for the jobs (squeue --me), or follow {run.path / 'logs'}"
     if run.submitted.exists() and any(status != "done" for status in statuses.values()):
-        return (
-            f"next: mend what {run.path / 'logs'} tells of, then go on with: rcdp submit --out {run.path} "
-            "(with the options of before)"
-        )
+        return _submit_again(run)
     for stage, status in statuses.items():
         if status != "done":
             return (
                 f"next: rcdp {stage} --out {run.path}   (on several ranks: mpirun -n 2 rcdp {stage} --out {run.path})"
             )
     return f"next: see {run.report / 'summary.json'}, or label new samples: rcdp predict {run.path} X.npz --to y.csv"
+
+
+def _submit_again(run: RunDirectory) -> str:
+    return (
+        f"next: mend what {run.path / 'logs'} tells of, then go on with: rcdp submit --out {run.path} "
+        "(with the options of before)"
+    )

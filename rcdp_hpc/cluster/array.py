@@ -1,4 +1,4 @@
-"""Job arrays: many seeds or many configurations over the same shards, each a run of its own."""
+"""Job arrays: many seeds or many configurations over the same shards, or the folds of a cross-validation."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from rcdp_hpc.errors import InputError
 
 @dataclass(frozen=True)
 class Array:
-    """The tasks of a job array, which read the shards that one preparation wrote.
+    """The tasks of a job array; but for folds, which have their own, they read the shards that one preparation wrote.
 
     Attributes
     ----------
-    stage : {"seeds", "configs"}
+    stage : {"seeds", "configs", "folds"}
         What differs from task to task.
     shared : Config
-        What the shards are prepared from.
+        What the shards are prepared from, or the cross-validation.
     names : tuple of str
         The tasks' run directories, within that of the array.
     configs : tuple of Config
-        One a task; empty where only the seed differs, which is then the task's number.
+        One a task; empty where only the seed or the fold differs, which is then the task's number.
     """
 
-    stage: Literal["seeds", "configs"]
+    stage: Literal["seeds", "configs", "folds"]
     shared: Config
     names: tuple[str, ...]
     configs: tuple[Config, ...] = ()
 
 
 def make_array(text: str, load: Callable[[str | None], Config]) -> Array:
-    """Return the array that ``seeds=N`` or ``configs=PLACE`` asks for.
+    """Return the array that ``seeds=N``, ``folds=K`` or ``configs=PLACE`` asks for.
 
     Parameters
     ----------
@@ -55,11 +55,16 @@ def make_array(text: str, load: Callable[[str | None], Config]) -> Array:
     if kind == "seeds" and re.fullmatch(r"[1-9]\d{0,3}", value):
         names = tuple(f"seed-{seed}" for seed in range(1, int(value) + 1))
         return Array("seeds", _with_shard_seed(load(None)), names)
+    if kind == "folds" and re.fullmatch(r"[1-9]\d{0,2}", value):
+        tree = to_tree(load(None))
+        tree["data"] |= {"folds": int(value), "fold": 0}
+        names = tuple(f"fold-{fold}" for fold in range(1, int(value) + 1))
+        return Array("folds", parse_config(tree, where=f"of --array {text}"), names)
     if kind == "configs" and value:
         return _of_configurations(text, _files(value), load)
     raise InputError(
-        f"--array {text}: expected seeds=N with N from 1 to 9999, as in --array seeds=10, or configs=FOLDER with a "
-        "folder of TOML files."
+        f"--array {text}: expected seeds=N with N from 1 to 9999, as in --array seeds=10, folds=K with K from 2 to "
+        "999, or configs=FOLDER with a folder of TOML files."
     )
 
 

@@ -31,12 +31,14 @@ if [ "${launch[0]##*/}" = srun ]; then
 fi
 mkdir -p "$RUN/logs" "$RUN/jobs"
 
-# Rank 0 speaks in the job's log; what another has to say goes to a file of its own.
+# Rank 0 speaks in the job's log; what another has to say goes to a file of its own. A rank that still starts when another
+# ends with an error lives to end with the same: srun returns the highest code, and of one that it terminated that is 143.
 # shellcheck disable=SC2016
 by_rank='rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-${SLURM_PROCID:-0}}}
 prefix=$1
 shift
 if [ "$rank" != 0 ]; then exec >>"$prefix-rank$rank.log" 2>&1; fi
+trap "" TERM
 exec "$@"'
 
 # Run a command of rcdp on all ranks of the job: on_ranks search CONFIG --out RUN

@@ -17,8 +17,8 @@ from typing import Literal
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 
-Stage = Literal["prepare", "search", "train", "all", "seeds", "configs"]
-ARRAYS = ("seeds", "configs")
+Stage = Literal["prepare", "search", "train", "all", "seeds", "configs", "folds"]
+ARRAYS = ("seeds", "configs", "folds")
 
 SHARED = Path(__file__).parent / "job.sh"
 DEFAULT_SITE = Path(__file__).parent / "site.sh"
@@ -30,6 +30,7 @@ _WORK: dict[Stage, str] = {
     "all": 'on_ranks run "$CONFIG" --out "$RUN"',
     "seeds": 'on_ranks run "$CONFIG" --out "$RUN" --set "run.seed=$SLURM_ARRAY_TASK_ID"',
     "configs": 'on_ranks run "$CONFIG" --out "$RUN"',
+    "folds": 'on_ranks crossvalidate "$CONFIG" --out "${RUN%/*}" --fold "$SLURM_ARRAY_TASK_ID"',
 }
 _SITE_LISTS: dict[Stage, str] = {
     "prepare": "PREPARE_JOB",
@@ -38,13 +39,16 @@ _SITE_LISTS: dict[Stage, str] = {
     "all": "ALL_JOB",
     "seeds": "ALL_JOB",
     "configs": "ALL_JOB",
-}
-# A task of an array has a run directory of its own, and reads the shards that all share.
-_TASK_DIRECTORY = {
-    "seeds": "RUN=$RUN/seed-$SLURM_ARRAY_TASK_ID",
-    "configs": "CONFIG=$RUN/jobs/configs/$SLURM_ARRAY_TASK_ID.toml\nRUN=$RUN/${names[SLURM_ARRAY_TASK_ID - 1]}",
+    "folds": "ALL_JOB",
 }
 _SHARED_SHARDS = 'mkdir -p "$RUN"\nln -sfn ../shards "$RUN/shards"'
+# A task of an array has a run directory of its own, and reads the shards that all share, if any.
+_TASK_DIRECTORY = {
+    "seeds": f"RUN=$RUN/seed-$SLURM_ARRAY_TASK_ID\n{_SHARED_SHARDS}",
+    "configs": "CONFIG=$RUN/jobs/configs/$SLURM_ARRAY_TASK_ID.toml\n"
+    f"RUN=$RUN/${{names[SLURM_ARRAY_TASK_ID - 1]}}\n{_SHARED_SHARDS}",
+    "folds": "RUN=$RUN/fold-$SLURM_ARRAY_TASK_ID",
+}
 # Prints the words of each list, ended by NUL bytes, each list behind its length.
 _READ_SITE = """
 . "$1" >/dev/null || exit
@@ -100,7 +104,7 @@ def script_text(stage: Stage, config: Config, run: Path, environment: Path, name
 
     Parameters
     ----------
-    stage : {"prepare", "search", "train", "all", "seeds", "configs"}
+    stage : {"prepare", "search", "train", "all", "seeds", "configs", "folds"}
     config : Config
     run : Path
         The run directory, absolute; its folder ``jobs`` holds configuration, site file and shared functions.
@@ -140,7 +144,7 @@ def script_text(stage: Stage, config: Config, run: Path, environment: Path, name
     if stage == "configs":
         lines += ["names=(", *(shlex.quote(name) for name in names), ")"]
     if stage in ARRAYS:
-        lines += [_TASK_DIRECTORY[stage], _SHARED_SHARDS]
+        lines.append(_TASK_DIRECTORY[stage])
     return "\n".join([*lines, '. "$shared"', _WORK[stage]]) + "\n"
 
 

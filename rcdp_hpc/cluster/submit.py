@@ -66,7 +66,7 @@ def plan_jobs(
     one_job : bool
         All stages in one job, instead of a chain.
     array : Array, optional
-        Tasks to run over the shards that `config` prepares.
+        Tasks to run over the shards that `config` prepares, or the folds of its cross-validation.
     extra : sequence of str
         Options of sbatch for all jobs.
 
@@ -78,7 +78,7 @@ def plan_jobs(
     check_name(run.path)
     stages: list[Stage] = ["prepare", "search", "train"]
     if array:
-        stages = ["prepare", array.stage]
+        stages = [array.stage] if array.stage == "folds" else ["prepare", array.stage]
     elif one_job:
         stages = ["all"]
     elif not config.has_search:

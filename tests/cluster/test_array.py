@@ -38,7 +38,17 @@ def test_seeds_are_counted_from_one():
     assert len(found.names) == 10
 
 
-@pytest.mark.parametrize("text", ["", "seeds", "seeds=0", "seeds=-1", "seeds=99999", "seeds=3;x", "configs=", "runs=3"])
+def test_folds_have_shards_of_their_own():
+    found = array("folds=3")
+    assert (found.stage, found.names) == ("folds", ("fold-1", "fold-2", "fold-3"))
+    assert (found.shared.data.folds, found.shared.data.fold) == (3, 0)
+    with pytest.raises(InputError, match=r"folds = 1 leaves nothing"):
+        array("folds=1")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "seeds", "seeds=0", "seeds=-1", "seeds=99999", "seeds=3;x", "configs=", "folds=0", "runs=3"]
+)
 def test_anything_else_is_refused(text):
     with pytest.raises(InputError, match=r"expected seeds=N .* or configs=FOLDER"):
         array(text)

@@ -20,7 +20,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 DIGITS = load_config("digits")
-STAGES = ("prepare", "search", "train", "all", "seeds", "configs")
+STAGES = ("prepare", "search", "train", "all", "seeds", "configs", "folds")
 HOSTILE = st.text(
     st.one_of(st.sampled_from("$`\"'\\;&|<>(){}*?~#!% \n\r\t-=,"), st.characters(exclude_categories=["Cs"])), min_size=1
 ).filter(lambda name: name not in (".", "..") and "/" not in name and "\0" not in name)
@@ -77,6 +77,7 @@ def test_a_chain_waits_and_leaves_out_a_search_of_no_generations(tmp_path):
     assert [job.stage for job in jobs] == ["prepare", "seeds"]
     assert "--array=1-2" in jobs[1].options
     assert "--array=1-2" not in jobs[0].options
+    assert [job.stage for job in plan_jobs(DIGITS, run, array=Array("folds", DIGITS, ("fold-1",)))] == ["folds"]
     assert not list(tmp_path.iterdir())
 
 

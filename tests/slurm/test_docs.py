@@ -34,7 +34,7 @@ def test_the_guide_from_login_to_result(slurm):
         if line == "rcdp status runs/first":
             for job in jobs:
                 slurm.done(job)
-    assert "config-large" in said[COMMANDS[-1]]
+    assert "config-large" in said["rcdp submit --out runs/grid --site my-site.sh --array configs=grid"]
     assert "SEARCH_JOB=(" in said["rcdp plan my.toml"]
     assert len(re.findall(r"job \d+: completed", said["rcdp status runs/first"])) == 3
     assert "every checksum" in said["rcdp verify runs/first"]

@@ -48,6 +48,17 @@ def test_an_array_of_configurations_over_shared_shards(slurm):
     assert nodes == [80, 40]
 
 
+def test_an_array_of_folds(slurm):
+    options = [f"--sbatch={option}" for option in ("--ntasks=1", "--cpus-per-task=1", "--time=10")]
+    said = slurm.call(*rcdp("submit", str(slurm.config()), "--out", "run", "--array", "folds=2", *options))
+    (array,) = re.findall(r"^\w+: job (\d+)", said, re.MULTILINE)
+    for task in (1, 2):
+        slurm.done(f"{array}_{task}")
+    status = slurm.call(*rcdp("status", "run"))
+    assert "fold-2: done: " in status
+    assert "mean of 2 folds: accuracy" in status
+
+
 def test_submit_in_one_job_from_a_folder_with_a_hostile_name(slurm):
     name = 'it\'s $(touch pwned) `touch pwned` "100%j" & ; #x'
     said = slurm.call(*rcdp("submit", str(slurm.config()), "--out", name, "--one-job", *QUICKLY))
