@@ -656,7 +656,7 @@ class TrainingSection(Section):
         0, ge=0, le=4096, description="MiB of gradients sent together (deterministic = false); 0: Horovod's own choice"
     )
     cycle_ms: float = Field(
-        0.0, ge=0, le=1000, description="ms between sendings (deterministic = false); 0: Horovod's own choice"
+        0.0, ge=0, le=1000, description="ms between sendings (deterministic = false); 0 is 0.2, or HOROVOD_CYCLE_TIME"
     )
     hierarchical: bool = Field(
         False, description="sum gradients within each node first, then between nodes (GPUs, Horovod with NCCL)"

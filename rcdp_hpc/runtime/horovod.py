@@ -16,6 +16,9 @@ from rcdp_hpc.runtime.comm import Communicator, Operation
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.mpi import MPICommunicator
 
+# Horovod looks for tensors to send once a cycle, and its own cycle of 1 ms is as long as a step of a small readout.
+CYCLE_MS = 0.2
+
 
 def import_horovod() -> ModuleType:
     """Return ``horovod.torch``, not yet initialised.
@@ -47,7 +50,7 @@ def start_horovod(
     fusion_mib : int
         MiB of tensors that Horovod sends together; 0 leaves its own choice.
     cycle_ms : float
-        Milliseconds between its looks for tensors to send; 0 leaves its own choice.
+        Milliseconds between its looks for tensors to send; 0 takes what the environment says, or `CYCLE_MS`.
     comm : Communicator, optional
         Where it is a group of the job's ranks, Horovod's world is that group. Default: all ranks.
 
@@ -64,6 +67,7 @@ def start_horovod(
     # Horovod reads these once, in init. Warn well before the shutdown, so that the log names the rank.
     os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(5, stall_seconds // 4)))
     os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(stall_seconds))
+    os.environ.setdefault("HOROVOD_CYCLE_TIME", str(CYCLE_MS))
     os.environ["HOROVOD_AUTOTUNE"] = "0"
     hvd = import_horovod()
     chosen = {"HOROVOD_FUSION_THRESHOLD": fusion_mib * 2**20, "HOROVOD_CYCLE_TIME": cycle_ms}

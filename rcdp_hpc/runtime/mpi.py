@@ -11,10 +11,16 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.errors import RcdpError
+from rcdp_hpc.errors import RcdpError, StageFailedError
 from rcdp_hpc.runtime.comm import Communicator, Operation
 
 TICK_SECONDS = 0.1
+# A wait looks so often without a pause, and then every so many seconds: whoever is late shall have the core.
+EAGER_LOOKS = 100
+PAUSE_SECONDS = 2e-5
+# Ranks that give up waiting tell the others, and listen for so long, or a tenth of the wait, to learn who is there.
+ROLL_CALL_SECONDS = 5.0
+ROLL_CALL_TAG = 75
 
 
 class MPICommunicator(Communicator):
@@ -64,6 +70,55 @@ class MPICommunicator(Communicator):
         operation = {"sum": self._mpi.SUM, "max": self._mpi.MAX, "min": self._mpi.MIN}[op]
         self.comm.Allreduce(np.ascontiguousarray(array), result, op=operation)
         return result
+
+    def sum_within(self, array: NDArray[Any], seconds: float) -> NDArray[Any]:
+        """Return the elementwise sum over ranks.
+
+        Raises
+        ------
+        StageFailedError
+            If ranks do not come within so many seconds, with their numbers.
+        """
+        result = np.empty_like(array)
+        request = self.comm.Iallreduce(array, result, op=self._mpi.SUM)
+        looks, deadline = 0, 0.0
+        while not request.Test():
+            looks += 1
+            if looks < EAGER_LOOKS:
+                os.sched_yield()
+                continue
+            now = time.monotonic()
+            deadline = deadline or now + seconds
+            if now > deadline:
+                self._call_roll(seconds)
+                deadline = 0.0
+            time.sleep(PAUSE_SECONDS)
+        return result
+
+    def _call_roll(self, seconds: float) -> None:
+        """Raise the error of a wait that was too long, naming those that do not wait as well; there may be none."""
+        missing = {rank for rank in range(self.size) if rank != self.rank}
+        for rank in missing:
+            # So small that MPI keeps a copy: nothing here has to outlast the call.
+            self.comm.isend(None, rank, ROLL_CALL_TAG)
+        first, patience = self.rank, max(ROLL_CALL_SECONDS, seconds / 10)
+        until = time.monotonic() + patience
+        while missing and time.monotonic() < until:
+            heard = {rank for rank in missing if self.comm.iprobe(rank, ROLL_CALL_TAG)}
+            for rank in heard:
+                self.comm.recv(source=rank, tag=ROLL_CALL_TAG)
+            missing, first = missing - heard, min(heard | {first})
+            time.sleep(0.05)
+        if not missing:
+            return
+        if self.rank != first:
+            # The first of those that wait ends the job, and one message is enough.
+            time.sleep(2 * patience)
+        names = ", ".join(map(str, sorted(missing)))
+        raise StageFailedError(
+            f"waited {seconds:.0f} s for a sum over ranks, and rank {names} did not come: "
+            "see what it does there (py-spy, the node's log), or raise run.stall_seconds"
+        )
 
     def scatter_rows(self, rows: NDArray[np.float64] | None, columns: int) -> NDArray[np.float64]:
         """Deal rank 0's rows through MPI Scatterv."""

@@ -25,6 +25,8 @@ from rcdp_hpc.runtime.horovod import check_world, import_horovod, start_horovod
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.training.divergence import running_statistics
 
+PAUSE_SECONDS = 2e-5
+
 
 class Alone:
     """One process: its own sums are the sums over all ranks.
@@ -98,6 +100,7 @@ class HorovodParallel(Alone):
             _sum_within_nodes_first()
         self.hvd: ModuleType = start_horovod(stall_seconds, self.settings.fusion_mib, self.settings.cycle_ms, comm)
         check_world(self.hvd, comm)
+        self.comm, self.stall_seconds = comm, stall_seconds
         # Of n bytes a ring sends 2 (R - 1) / R n from each rank.
         self.ring = 2 * (comm.size - 1) / comm.size
         self.gradient_bytes = 0
@@ -151,6 +154,8 @@ class HorovodParallel(Alone):
     def sum_gradients(self, optimizer: Any) -> None:
         """Put the sums over ranks in place of this rank's gradients, counting the wait."""
         started = time.perf_counter()
+        for handle, _ in optimizer._handles.values():
+            self._await(handle)
         optimizer.synchronize()
         self._count(started, self.gradient_bytes)
 
@@ -160,11 +165,25 @@ class HorovodParallel(Alone):
             optimizer.step()
 
     def allreduce(self, values: torch.Tensor, name: str) -> torch.Tensor:
-        """Return the sum over ranks, without gradients, counting the wait."""
+        """Return the sum over ranks, without gradients, counting the wait.
+
+        What lies in the host's memory goes by MPI where that started the ranks: batch statistics are waited for layer
+        by layer, and Horovod looks but once a cycle for what is to be sent.
+        """
         started = time.perf_counter()
-        result: torch.Tensor = self.hvd.allreduce(values, op=self.hvd.Sum, name=name)
+        if self.comm.kind == "mpi" and values.device.type == "cpu":
+            result = torch.from_numpy(self.comm.sum_within(values.detach().numpy(), self.stall_seconds))
+        else:
+            handle = self.hvd.allreduce_async(values, op=self.hvd.Sum, name=name)
+            self._await(handle)
+            result = self.hvd.synchronize(handle)
         self._count(started, values.numel() * values.element_size())
         return result
+
+    def _await(self, handle: int | None) -> None:
+        """Return once Horovod is done: its own wait looks without a pause, and so takes the core from its thread."""
+        while handle is not None and not self.hvd.poll(handle):
+            time.sleep(PAUSE_SECONDS)
 
     def _count(self, started: float, size: int) -> None:
         self.blocked.append(time.perf_counter() - started)

@@ -58,7 +58,7 @@ def fit_readout(
     network = build_readout(training, kept, classes, seed)
     wide = features.double()
     network.standardise(wide.sum(0), (wide * wide).sum(0), len(labels))
-    optimizer = make_optimizer(training, network)
+    optimizer, trained = make_optimizer(training, network), list(network.parameters())
     plan = BatchPlan(len(labels), training.batch, training.slabs, rank=0, ranks=1, seed=seed)
     # A class that these few rows lack needs no weight.
     objective = Objective(training, np.bincount(labels.cpu().numpy(), minlength=classes).clip(1))
@@ -70,8 +70,8 @@ def fit_readout(
             value = objective.sum(network(features[rows].float(), draw), labels[rows])
             optimizer.zero_grad()
             (value / objective.weights(labels[rows]).sum()).backward()
-            add_penalties(network, training.l1, training.l2)
-            clip(network, training.clip_norm)
+            add_penalties(trained, training.l1, training.l2)
+            clip(trained, training.clip_norm)
             optimizer.step()
         if not torch.isfinite(value):
             raise CandidateError(f"the readout's loss is {float(value)} after epoch {epoch + 1}")

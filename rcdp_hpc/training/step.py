@@ -84,6 +84,7 @@ class Stepper:
         self.mixup, self.watch = mixup, watch
         self.statistics = running_statistics(network)
         self.scale = LossScale(settings.precision == "fp16")
+        self.trained = [weights for weights in network.parameters() if weights.requires_grad]
 
     def take(self, epoch: int, batches: Sequence[torch.Tensor], weight: float, rate: float) -> StepResult:
         """Take one step: one update of the weights.
@@ -118,8 +119,8 @@ class Stepper:
         self.parallel.sum_gradients(self.optimizer)
         self.scale.unscale(self.network)
         layer_norms = self.watch.layer_norms() if self.watch else None
-        add_penalties(self.network, self.settings.l1, self.settings.l2)
-        norm = clip(self.network, self.settings.clip_norm)
+        add_penalties(self.trained, self.settings.l1, self.settings.l2)
+        norm = clip(self.trained, self.settings.clip_norm)
         if math.isfinite(norm):
             if self.watch and layer_norms is not None:
                 self.watch.add(layer_norms, self.scale.factor)
@@ -131,7 +132,8 @@ class Stepper:
 
     def _accumulate(self, epoch: int, batches: Sequence[torch.Tensor], weight: float) -> tuple[float, float]:
         """Add up the gradients of the batches; return the sum of the losses and the rows that are right."""
-        self.optimizer.zero_grad()
+        for weights in self.trained:
+            weights.grad = None
         self.parallel.expect_passes(self.optimizer, len(batches))
         loss_sum, correct = 0.0, 0.0
         for rows in self._worth(batches):
@@ -139,10 +141,10 @@ class Stepper:
             # A rank's loss is its share of the mean over the global batch, so that the gradients' sum is the gradient.
             (loss * self.scale.factor / weight).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.item()
-            correct += float((scores.argmax(1) == self.train.labels[rows]).sum())
-        for weights in self.network.parameters():
+            correct += (scores.detach().argmax(1) == self.train.labels[rows]).sum().item()
+        for weights in self.trained:
             # A rank on its own, without rows: its moments go on as if the gradient were 0.
-            if weights.grad is None and weights.requires_grad:
+            if weights.grad is None:
                 weights.grad = torch.zeros_like(weights)
         return loss_sum, correct
 

@@ -84,7 +84,7 @@ def test_penalties_are_the_gradient_of_the_elastic_net_on_matrices_alone():
     layer = torch.nn.Linear(2, 1)
     layer.weight.data = torch.tensor([[2.0, -3.0]])
     layer.weight.grad, layer.bias.grad = torch.zeros(1, 2), torch.zeros(1)
-    add_penalties(layer, l1=0.1, l2=0.5)
+    add_penalties(list(layer.parameters()), l1=0.1, l2=0.5)
     torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.1 + 1.0, -0.1 - 1.5]]))
     assert not layer.bias.grad.any()
 
@@ -92,9 +92,9 @@ def test_penalties_are_the_gradient_of_the_elastic_net_on_matrices_alone():
 def test_clipping_scales_all_gradients_by_one_factor():
     layer = torch.nn.Linear(1, 1)
     layer.weight.grad, layer.bias.grad = torch.tensor([[3.0]]), torch.tensor([4.0])
-    assert clip(layer, 0.0) == 5
-    assert clip(layer, 10.0) == 5
+    assert clip(list(layer.parameters()), 0.0) == 5
+    assert clip(list(layer.parameters()), 10.0) == 5
     assert layer.bias.grad.item() == 4
-    assert clip(layer, 1.0) == 5
+    assert clip(list(layer.parameters()), 1.0) == 5
     torch.testing.assert_close(layer.weight.grad, torch.tensor([[0.6]]), rtol=1e-5, atol=0)
     torch.testing.assert_close(layer.bias.grad, torch.tensor([0.8]), rtol=1e-5, atol=0)

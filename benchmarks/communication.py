@@ -1,0 +1,85 @@
+"""What communication takes of a training of the readout: batches of 64 and 512, accumulated gradients, local SGD.
+
+    mpirun -n 2 python benchmarks/communication.py --data MNIST [--batches 64 512] [--epochs 6]
+
+Each rank is one thread and trains the network of eq. 11 on cached states of 1000 nodes. Seconds are those that the
+trainer measures in every epoch (docs/formats.md): the shortest stay of a rank in a message is what it takes, and what
+others stay longer is waiting. Medians over the epochs after the first, means over ranks. Without --data inputs are
+random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from training_peers import SEED, VALIDATION, Rows, compute_states, settings_of
+
+from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.runtime.world import connect
+from rcdp_hpc.training.loop import Trainer
+from rcdp_hpc.training.networks.registry import build_readout
+from rcdp_hpc.training.parallel import parallel_for
+
+WAYS = {
+    "every batch": {},
+    "fp16": {"compression": "fp16"},
+    "4 batches accumulated": {"accumulate": 4},
+    "local SGD, 4 steps": {"local_steps": 4},
+    "local SGD, 16 steps": {"local_steps": 16},
+}
+
+
+def measure(folder: Path, batch: int, epochs: int, changes: dict, comm) -> dict[str, float]:
+    """Train once, and return what an epoch took."""
+    settings = settings_of("network", batch, epochs).model_copy(update=changes)
+    parallel = parallel_for(comm, 120, settings)
+    rows = Rows(folder, "network", settings, comm.rank, comm.size)
+    network = build_readout(settings, rows.kept, 10, SEED, parallel)
+    trainer = Trainer(settings, SEED, 10, network, rows.train, rows.validation, rows.plan, VALIDATION, comm, parallel)
+    reports = []
+    trainer.run(lambda: None, reports.append)
+    kinds = ("compute_seconds", "wait_seconds", "communicate_seconds", "bytes_sent")
+    found = {kind: float(np.median([np.mean(getattr(one, kind)) for one in reports[1:]])) for kind in kinds}
+    found["rate"] = float(np.median([one.samples_per_second for one in reports[1:]]))
+    found["loss"] = reports[-1].train_loss
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="", help="folder of MNIST's IDX files")
+    parser.add_argument("--batches", type=int, nargs="+", default=[64, 512])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--rows", type=int, default=12_000)
+    parser.add_argument("--nodes", type=int, default=1000)
+    chosen = parser.parse_args()
+    comm = connect()
+    folder = Path(comm.broadcast(tempfile.mkdtemp() if comm.is_root else None))
+    with limit_threads(1):
+        if comm.is_root:
+            compute_states(folder, chosen.data, chosen.rows, chosen.nodes)
+            print("| batch | gradients | computing | waiting | communicating | MiB an epoch | samples/s | loss |")
+            print("|---|---|---|---|---|---|---|---|", flush=True)
+        comm.barrier()
+        for batch in chosen.batches:
+            for way, changes in WAYS.items():
+                one = measure(folder, batch, chosen.epochs, changes, comm)
+                total = one["compute_seconds"] + one["wait_seconds"] + one["communicate_seconds"]
+                shares = [one[f"{kind}_seconds"] / total for kind in ("compute", "wait", "communicate")]
+                if comm.is_root:
+                    print(
+                        f"| {batch} | {way} | " + " | ".join(f"{share:.0%}" for share in shares)
+                        + f" | {one['bytes_sent'] / 2**20:.1f} | {one['rate']:,.0f} | {one['loss']:.4f} |",
+                        flush=True,
+                    )  # fmt: skip
+    if comm.is_root:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+
+
+if __name__ == "__main__":
+    main()

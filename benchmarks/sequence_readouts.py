@@ -1,0 +1,196 @@
+"""MNIST's rows as sequences: LSTM alone, reservoir and LSTM, reservoir and eq. 11; accuracy over wall time.
+
+    python benchmarks/sequence_readouts.py --data MNIST [--rates 1e-3 2e-3 4e-3] [--seconds 90] [--plot PNG]
+
+Two ranks of one thread train by the package. Seconds count from the raw images in memory: states of the training rows
+are in them, the looks at the accuracy are not. Accuracy is that of 6,000 images held out of the training set, judged
+several times an epoch. Each network is trained with every rate until a while after it has reached the accuracy of
+--target, and its fastest rate is the one shown: the LSTM has the same choice as the others. The test images
+have no part in that choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from reservoir_inputs import images, labels
+
+from rcdp_hpc.config import Config, parse_config
+from rcdp_hpc.data.split import slab_bounds
+from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.training.batches import BatchPlan
+from rcdp_hpc.training.cache import CachedStates
+from rcdp_hpc.training.networks.assembly import build_network, make_source
+
+RANKS, HELD_OUT, TEST, SEED = 2, 6_000, 10_000, 1
+# Seconds between looks, and the share of the time to the target that a training goes on for behind it.
+LOOK_SECONDS, FURTHER = 1.0, 0.5
+
+RESERVOIR = {"nodes": 500, "input_scaling": 0.5, "leak": 0.5, "spectral_radius": 1.0}
+CASES = {
+    "LSTM alone": {"reservoir": {"kind": "none"}, "training": {"readout": "lstm", "outputs": 100, "hidden": 128}},
+    "reservoir and LSTM": {
+        "reservoir": {**RESERVOIR, "states": 4},
+        "training": {"readout": "lstm", "outputs": 100, "hidden": 128},
+    },
+    "reservoir and eq. 11": {"reservoir": {**RESERVOIR, "states": 4}, "training": {"outputs": 128, "hidden": 128}},
+}
+
+
+class Reached(Exception):
+    """The training has shown what it was to show."""
+
+
+def configuration(case: str, rate: float, batch: int, kernel: str) -> Config:
+    tree = {name: dict(section) for name, section in CASES[case].items()}
+    tree["reservoir"]["kernel"] = kernel
+    tree["training"].update(batch=batch, learning_rate=rate, epochs=1000, patience=1000, loss_target=0.0, threads=1)
+    return parse_config(tree, "(of a benchmark)")
+
+
+def train(case: str, config: Config, data: str, rows: int, target: float, seconds: float) -> dict | None:
+    """Train one network on all ranks; return the curve, on rank 0."""
+    from rcdp_hpc.runtime.world import connect
+    from rcdp_hpc.training.loop import Trainer
+    from rcdp_hpc.training.parallel import parallel_for
+
+    comm = connect()
+    parallel = parallel_for(comm, 120, config.training)
+    # The images of the test begin behind those of the training.
+    x, y = images(data, 60_000 + TEST), labels(data, 60_000 + TEST)
+    source = make_source(config.reservoir, config.training, x.shape[1:], torch.device("cpu"))
+
+    def states(low: int, high: int) -> CachedStates:
+        blocks = [x[start : min(start + 512, high)].astype(np.float32) / 255 for start in range(low, high, 512)]
+        return CachedStates(torch.cat([source.drive(block) for block in blocks]), torch.from_numpy(y[low:high]), low)
+
+    plan = BatchPlan(rows, config.training.batch * comm.size, 12, comm.rank, comm.size, SEED)
+    held, test = (slab_bounds(count, comm.rank, comm.size) for count in (HELD_OUT, TEST))
+    validation = states(60_000 - HELD_OUT + held[0], 60_000 - HELD_OUT + held[1])
+    final = states(60_000 + test[0], 60_000 + test[1])
+    comm.barrier()
+    started, looking = time.perf_counter(), 0.0
+    known = states(*plan.own_rows)
+    comm.barrier()
+    spent_on_states = time.perf_counter() - started
+    network = build_network(config.reservoir, config.training, x.shape[1:], source, 10, SEED, parallel)
+    trainer = Trainer(config.training, SEED, 10, network, known, validation, plan, HELD_OUT, comm, parallel)
+    curve: list[tuple[float, float]] = []
+    reached, looked = float("inf"), started
+
+    def accuracy(rows: CachedStates, total: int) -> float:
+        network.eval()
+        with torch.no_grad():
+            right = sum(
+                int((network(s.float()).argmax(1) == labels).sum())
+                for s, labels in zip(rows.states.split(1000), rows.labels.split(1000), strict=True)
+            )
+        network.train()
+        return float(comm.allreduce(np.array([right]))[0]) / total
+
+    def look() -> None:
+        nonlocal looking, looked, reached
+        # Rank 0's clock decides for all.
+        before = comm.broadcast(time.perf_counter())
+        if before - looked < LOOK_SECONDS:
+            return
+        now = before - started - looking
+        curve.append((now, accuracy(validation, HELD_OUT)))
+        looked = comm.broadcast(time.perf_counter())
+        looking += looked - before
+        if curve[-1][1] >= target:
+            reached = min(reached, now)
+        if now > min(seconds, (1 + FURTHER) * reached + 5):
+            raise Reached
+
+    with contextlib.suppress(Reached):
+        trainer.run(look, lambda report: None)
+    found = {"reached": reached, "states": spent_on_states, "curve": curve, "test": accuracy(final, TEST)}
+    return {"case": case, "rate": config.training.learning_rate, **found} if comm.is_root else None
+
+
+def worker(folder: Path) -> None:
+    given = json.loads((folder / "case.json").read_text())
+    with limit_threads(1):
+        config = configuration(given["case"], given["rate"], given["batch"], given["kernel"])
+        found = train(given["case"], config, given["data"], given["rows"], given["target"], given["seconds"])
+    if found:
+        (folder / "found.json").write_text(json.dumps(found))
+
+
+def measure(case: dict) -> dict:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name, "case.json").write_text(json.dumps(case))
+        launch = ["mpirun", "-n", str(RANKS), "--oversubscribe", "--bind-to", "none"]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "OMPI_MCA_mpi_yield_when_idle": "1"}
+        here = [sys.executable, __file__, "--worker", name]
+        done = subprocess.run([*launch, *here], env=env, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"{case} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return json.loads(Path(name, "found.json").read_text())
+
+
+def plot(best: dict[str, dict], target: float, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for case, found in best.items():
+        axes.plot(*zip(*found["curve"], strict=True), ".-", label=f"{case}, rate {found['rate']:g}")
+    axes.axhline(target, color="grey", linewidth=0.8)
+    axes.set(xlabel="seconds, states included", ylabel="accuracy on held-out images", ylim=(0.85, 1.0))
+    axes.set_title("MNIST's rows, two ranks of one thread")
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="folder of MNIST's IDX files")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3])
+    parser.add_argument("--cases", nargs="+", choices=tuple(CASES), default=list(CASES))
+    parser.add_argument("--batch", type=int, default=128, help="of each rank")
+    parser.add_argument("--rows", type=int, default=60_000 - HELD_OUT)
+    parser.add_argument("--target", type=float, default=0.97)
+    parser.add_argument("--seconds", type=float, default=90, help="of each training at most")
+    parser.add_argument("--kernel", default="fused-bf16", help="of the reservoir's states")
+    parser.add_argument("--plot", type=Path)
+    chosen = parser.parse_args()
+    shared = {name: getattr(chosen, name) for name in ("batch", "rows", "target", "seconds", "kernel", "data")}
+    best: dict[str, dict] = {}
+    for case in chosen.cases:
+        for rate in chosen.rates:
+            found = measure({**shared, "case": case, "rate": rate})
+            print(f"{case}, rate {rate:g}: {found['reached']:.1f} s to {chosen.target:.0%}", flush=True)
+            if case not in best or found["reached"] < best[case]["reached"]:
+                best[case] = found
+    alone = best.get("LSTM alone", {"reached": float("nan")})["reached"]
+    print(f"\n| network | rate | s of states | s to {chosen.target:.0%} | LSTM alone / this | at its end | test |")
+    print("|---|---|---|---|---|---|---|")
+    for case, found in best.items():
+        print(
+            f"| {case} | {found['rate']:g} | {found['states']:.1f} | {found['reached']:.1f} "
+            f"| {alone / found['reached']:.1f} | {found['curve'][-1][1]:.2%} after {found['curve'][-1][0]:.0f} s "
+            f"| {found['test']:.2%} |"
+        )
+    if chosen.plot:
+        plot(best, chosen.target, chosen.plot)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        worker(Path(sys.argv[2]))
+    else:
+        main()
