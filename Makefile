@@ -43,7 +43,8 @@ test: setup lint type
 	pytest -m 'not mpi and not horovodrun and not slurm'
 	pytest -m '(mpi or horovodrun) and not slurm'
 
-# Installs Debian's packages of Slurm where it may, and says what is missing where it may not.
+# Installs Debian's packages of Slurm where it may, and says what is missing where it may not; MPICH goes into the
+# environment's folder mpich.
 test-slurm: setup
 	python tests/slurm/cluster.py install
 	RCDP_SLURM=required pytest -m slurm
