@@ -4,7 +4,7 @@ A node is a set of Linux namespaces: host name, processes, shared memory, mounts
 bridge that leads nowhere else. To Slurm and to MPI the two are different machines that share a file system. Needs
 root, Linux and Debian's packages (`PACKAGES`); no systemd, and nothing outside the cluster's own folder is written.
 
-    python tests/slurm/cluster.py install       # the packages, where apt-get and root may, and an MPICH; says what is missing
+    python tests/slurm/cluster.py install       # the packages, where apt-get and root may, and MPICH; or says why not
     python tests/slurm/cluster.py up            # prints what to export to reach it
     python tests/slurm/cluster.py crash c2      # the node loses power; `start c2` switches it on again
     python tests/slurm/cluster.py down
