@@ -66,22 +66,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_command(options: argparse.Namespace) -> int:
     """Stages that may run on many ranks: prepare, search, train, evaluate, run."""
     signals.install()
-    stall_seconds = _configuration(options).run.stall_seconds
-
-    def work() -> int:
-        return _on_all_ranks(options, _together, stall_seconds)
-
-    if not detect().elastic:
-        return work()
-    from rcdp_hpc.runtime.elastic import run_elastic
-
-    return run_elastic(work, stall_seconds, lambda: log_to_terminal(detect().rank == 0, options.quiet))
+    return _on_all_ranks(options, _together, _configuration(options).run.stall_seconds)
 
 
 def _on_all_ranks(
     options: argparse.Namespace,
     work: Callable[[argparse.Namespace, Communicator], int],
     stall_seconds: int = 600,
+) -> int:
+    """Run `work` on every rank; in an elastic run again, where a rank was lost, on those that are left."""
+    if not detect().elastic:
+        return _in_one_world(options, work, stall_seconds)
+    from rcdp_hpc.runtime.elastic import run_elastic
+
+    quiet = getattr(options, "quiet", False)
+    return run_elastic(
+        lambda: _in_one_world(options, work, stall_seconds),
+        stall_seconds,
+        at_start=lambda: log_to_terminal(detect().rank == 0, quiet),
+    )
+
+
+def _in_one_world(
+    options: argparse.Namespace, work: Callable[[argparse.Namespace, Communicator], int], stall_seconds: int
 ) -> int:
     """Run `work` on every rank; where it fails on one alone, end the job."""
     comm = connect(stall_seconds)
