@@ -23,7 +23,16 @@ from rcdp_hpc.errors import InputError
 
 
 def test_every_profile_loads_and_survives_a_round_trip_through_its_comments():
-    assert profile_names() == ["cifar10", "digits", "mnist", "mnist-frozen", "mnist-ridge", "paper-cifar10", "paper-mnist", "vowels"]
+    assert profile_names() == [
+        "cifar10",
+        "digits",
+        "mnist",
+        "mnist-frozen",
+        "mnist-ridge",
+        "paper-cifar10",
+        "paper-mnist",
+        "vowels",
+    ]
     for name in profile_names():
         config = load_config(name)
         assert parse_config(tomllib.loads(commented_toml(config)), "again") == config
