@@ -1,0 +1,51 @@
+"""Every setting of a run: its key, type, default, bounds and one-line meaning.
+
+A configuration is a TOML file of sections, or the name of a shipped profile, changed by ``--set
+section.key=value``. The resolved configuration of a run lies in ``RUN/config.toml``.
+"""
+
+from __future__ import annotations
+
+from rcdp_hpc.config.data import DataSection
+from rcdp_hpc.config.keys import (
+    differing_keys,
+    flatten,
+    known_keys,
+    may_change,
+    refuse_other_settings,
+    settings_that_matter,
+    to_tree,
+)
+from rcdp_hpc.config.reading import load_config, parse_config, profile_names
+from rcdp_hpc.config.reservoir import ReservoirSection
+from rcdp_hpc.config.search import RangeSection, SearchSection, SpaceSection
+from rcdp_hpc.config.section import Section
+from rcdp_hpc.config.training import READOUTS, AugmentSection, ExtractorSection, TrainingSection
+from rcdp_hpc.config.whole import STAGES, Config
+from rcdp_hpc.config.writing import commented_toml
+
+__all__ = [
+    "READOUTS",
+    "STAGES",
+    "AugmentSection",
+    "Config",
+    "DataSection",
+    "ExtractorSection",
+    "RangeSection",
+    "ReservoirSection",
+    "SearchSection",
+    "Section",
+    "SpaceSection",
+    "TrainingSection",
+    "commented_toml",
+    "differing_keys",
+    "flatten",
+    "known_keys",
+    "load_config",
+    "may_change",
+    "parse_config",
+    "profile_names",
+    "refuse_other_settings",
+    "settings_that_matter",
+    "to_tree",
+]

@@ -1,0 +1,142 @@
+"""``[data]``: where samples come from, how they are split, balanced and sharded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from rcdp_hpc.config.section import MAY_CHANGE, Section
+
+
+class DataSection(Section):
+    """Where the samples come from, how they are split, balanced and sharded."""
+
+    seed: int = Field(-1, ge=-1, lt=2**31, description="seed of the split and the balancing; -1 takes run.seed")
+    source: Literal[
+        "digits", "mnist", "npz", "npy", "cifar10", "cifar100", "csv", "parquet", "hdf5", "ts", "image_folder"
+    ] = Field(
+        "digits",
+        description="kind of source: digits, mnist (IDX files), npz, npy, cifar10, cifar100, csv, parquet, hdf5, ts "
+        "or image_folder",
+    )
+    path: str = Field("", description="file or folder of the source (digits needs none)", json_schema_extra=MAY_CHANGE)
+    test_path: str = Field(
+        "",
+        description="file or folder of the test set, where it is one of its own (csv, parquet, ts, image_folder)",
+        json_schema_extra=MAY_CHANGE,
+    )
+    label_column: str = Field("label", description="column of the labels (csv, parquet)")
+    group_column: str = Field(
+        "", description="column that tells which rows form one sequence (csv, parquet); empty: each row is a sample"
+    )
+    time_column: str = Field(
+        "", description="column by which the rows of a group are ordered (csv, parquet); empty: their order in the file"
+    )
+    category_columns: list[str] = Field(
+        default_factory=list, description="columns that hold categories, turned into numbers (csv, parquet)"
+    )
+    drop_columns: list[str] = Field(default_factory=list, description="columns that are not read (csv, parquet)")
+    x_name: str = Field("x", description="dataset of the samples (hdf5)")
+    y_name: str = Field("y", description="dataset of the labels (hdf5)")
+    x_test_name: str = Field("", description="dataset of the test samples (hdf5); empty: no test set of its own")
+    y_test_name: str = Field("", description="dataset of the test labels (hdf5)")
+    coarse_labels: bool = Field(False, description="take the 20 coarse classes instead of the 100 fine ones (cifar100)")
+    image_size: list[int] = Field(
+        default_factory=lambda: [64, 64],
+        min_length=2,
+        max_length=2,
+        description="height and width that images are resized and cropped to (image_folder)",
+    )
+    image_channels: Literal[1, 3] = Field(3, description="1 for grey images, 3 for colour (image_folder)")
+    corrupt_images: Literal["fail", "skip"] = Field(
+        "fail", description="what a corrupt image does: fail, or skip it and say so (image_folder)"
+    )
+    keep: list[float] = Field(
+        default_factory=list,
+        description="share of each class's training samples kept, to make a set uneven on purpose; empty keeps all",
+    )
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=0.9, description="share of the training data held out for validation"
+    )
+    test_fraction: float = Field(
+        0.2, gt=0, lt=0.9, description="share held out for the test, where the source has no test set of its own"
+    )
+    folds: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="folds that cross-validation deals the training data to, instead of a test part; 0 is none",
+    )
+    fold: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="the fold, from 1, that is held out as the test; rcdp crossvalidate takes each",
+    )
+    balance: Literal[
+        "smote",
+        "borderline_smote",
+        "svm_smote",
+        "adasyn",
+        "kmeans_smote",
+        "smotenc",
+        "smote_tomek",
+        "smote_enn",
+        "random_over",
+        "random_under",
+        "none",
+    ] = Field("smote", description="how the training part is balanced")
+    balance_ratio: float = Field(
+        1.0, gt=0, le=1, description="smallest class over largest that balancing aims at; 1 makes all classes equal"
+    )
+    balance_counts: list[int] = Field(
+        default_factory=list,
+        description="training rows each class shall have, in class order, 0 leaves a class as it is; "
+        "empty: as balance_ratio says",
+    )
+    smote_neighbours: int = Field(7, ge=1, le=1000, description="nearest neighbours k of SMOTE (paper: 7)")
+    memory_budget: int = Field(
+        4096,
+        ge=1,
+        le=2**30,
+        description="MiB of samples that preparation may hold at once; what is larger is streamed",
+        json_schema_extra=MAY_CHANGE,
+    )
+    reserve: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="synthetic rows kept aside for each class, as a share of its training rows, to refill what damaged "
+        "shards lose; 0 keeps none",
+    )
+    storage: Literal["auto", "float32", "float16", "uint8"] = Field(
+        "auto", description="number format of samples in the shards; auto: uint8 where the source has it, or float32"
+    )
+    compression: Literal["none", "lzf", "gzip", "fastest"] = Field(
+        "none",
+        description="compression of the samples in the shards; fastest takes lzf or gzip, whichever is read back "
+        "faster where the shards lie",
+    )
+    shards: int = Field(16, ge=1, le=100_000, description="shards written of the training part")
+    verify_on_read: bool = Field(
+        True, description="check each shard's checksum before its rows are used", json_schema_extra=MAY_CHANGE
+    )
+    stage_in: bool = Field(
+        False,
+        description="copy the shards that a node's ranks read in training to its $TMPDIR first, and read them there",
+        json_schema_extra=MAY_CHANGE,
+    )
+    on_damage: Literal["fail", "replace"] = Field(
+        "fail",
+        description="what a damaged training shard does to training: fail, or replace its rows from the reserve",
+        json_schema_extra=MAY_CHANGE,
+    )
+
+    @model_validator(mode="after")
+    def _dealt(self) -> DataSection:
+        if self.folds == 1:
+            raise ValueError("data.folds = 1 leaves nothing to train on: take 2 or more, or 0 for no cross-validation")
+        if self.fold > self.folds:
+            raise ValueError(f"data.fold = {self.fold} is none of data.folds = {self.folds}, which count from 1")
+        return self

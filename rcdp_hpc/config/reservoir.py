@@ -1,0 +1,150 @@
+"""``[reservoir]``: its size, weights and dynamics, how samples are cut, what is kept of its states."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from rcdp_hpc.config.section import MAY_CHANGE, Section
+
+
+class ReservoirSection(Section):
+    """The fixed random recurrent network (eq. 3 and 9)."""
+
+    kind: Literal["random", "none"] = Field(
+        "random", description="the fixed random network, or none: the readout then reads the cut input itself"
+    )
+    nodes: int = Field(1000, ge=1, le=100_000, description="reservoir neurons n (paper: 1000)")
+    density: float = Field(0.1, gt=0, le=1, description="connection density p (paper: 0.1)")
+    scaling: Literal["spectral_radius", "weight_scale"] = Field(
+        "spectral_radius", description="which of the next two keys sets the size of the recurrent weights"
+    )
+    spectral_radius: float = Field(0.9, gt=0, le=10, description="largest eigenvalue modulus rho of C (paper: 0.9)")
+    weight_scale: float = Field(
+        0.1, gt=0, le=10, description="recurrent weights are uniform in [-w, w] (with scaling = weight_scale)"
+    )
+    input_scaling: float = Field(1.0, gt=0, le=100, description="input weights are uniform in [-s, s]")
+    bias_scaling: float = Field(0.1, ge=0, le=100, description="biases are uniform in [-s, s]")
+    leak: float = Field(1.0, gt=0, le=1, description="leak rate a of eq. 9 (paper: 1)")
+    activation: Literal["tanh", "sigmoid", "relu", "identity"] = Field(
+        "tanh", description="activation f of eq. 9 (paper: sigmoid in Table 2, tanh in eq. 9)"
+    )
+    topology: Literal["random", "ring", "small-world", "cycle-jumps"] = Field(
+        "random", description="which neurons are connected; ring and cycle-jumps have no use for the density"
+    )
+    rewiring: float = Field(0.1, ge=0, le=1, description="share of connections led elsewhere (small-world)")
+    jump: int = Field(10, ge=2, le=100_000, description="neurons that a jump passes over (cycle-jumps)")
+    weights: Literal["uniform", "normal", "bernoulli", "orthogonal"] = Field(
+        "uniform", description="distribution of the recurrent weights before they are scaled"
+    )
+    input_weights: Literal["uniform", "normal", "bernoulli"] = Field(
+        "uniform", description="distribution of the input weights before they are scaled"
+    )
+    input_density: float = Field(1.0, gt=0, le=1, description="share of the input connections that exist")
+    feature_scaling: list[float] = Field(
+        default_factory=list,
+        max_length=100_000,
+        description="factor on input_scaling for each feature of a step; empty takes 1 for all",
+    )
+    matrices: str = Field(
+        "",
+        description="npz file with matrices of the user's (recurrent, input, bias), taken instead of drawn ones; the "
+        "run keeps a copy",
+        json_schema_extra=MAY_CHANGE,
+    )
+    layers: int = Field(1, ge=1, le=100, description="reservoirs stacked, each driven by the states of the one below")
+    scans: list[Literal["forward", "backward", "rows", "columns", "rows-backward", "columns-backward"]] = Field(
+        default_factory=list,
+        max_length=100,
+        description="reservoirs side by side, one per reading of the sequence (rows and columns: the halves of "
+        "sequence = both); empty is one, forward",
+    )
+    window: int = Field(1, ge=1, le=1000, description="steps that a neuron sees at once: this one and those before it")
+    bidirectional: bool = Field(
+        False, description="drive each reservoir a second time, from the last step to the first"
+    )
+    noise: float = Field(
+        0.0, ge=0, le=100, description="deviation of normal noise inside f, on the training samples only; 0 has none"
+    )
+    sequence: Literal["rows", "columns", "both", "patches", "windows", "channels", "pixels"] = Field(
+        "rows",
+        description="how a sample is cut into a sequence: by rows (the steps of a series), columns, both at once, "
+        "patches, windows of steps, channels or pixels; docs/cutting.md has the shapes",
+    )
+    piece_size: list[int] = Field(
+        default_factory=list,
+        max_length=2,
+        description="[height, width] of a patch, or [steps] of a window (sequence = patches or windows)",
+    )
+    piece_stride: list[int] = Field(
+        default_factory=list,
+        max_length=2,
+        description="how far apart patches or windows begin, as piece_size; empty: side by side, without overlap",
+    )
+    piece_edge: Literal["refuse", "drop"] = Field(
+        "refuse", description="what becomes of rows, columns or steps behind the last whole patch or window"
+    )
+    reduction: Literal["states", "all", "mean", "mean_std"] = Field(
+        "states",
+        description="what is kept of the states: some of them, all, their mean, or mean and standard deviation",
+    )
+    states: int = Field(
+        1, ge=1, le=1000, description="states kept per sample, equally spaced in time, the last one included"
+    )
+    steps: list[int] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="steps whose states are kept, from 0 or, below 0, from the end; empty keeps equally spaced ones",
+    )
+    warm_up: int = Field(0, ge=0, le=1_000_000, description="first steps that no kept state or mean is taken from")
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of every random matrix of the reservoir")
+    kernel: Literal["auto", "dense-fp32", "dense-bf16", "dense-fp16", "fused-bf16", "sparse-fp32"] = Field(
+        "auto", description="how states are computed; auto measures once and records its choice in RUN/config.toml"
+    )
+    batch_rows: int = Field(
+        512,
+        ge=0,
+        le=1_000_000,
+        description="samples whose states are computed at once, also the row block of Gram sums; 0 measures once and "
+        "records",
+    )
+
+    @model_validator(mode="after")
+    def _cut(self) -> ReservoirSection:
+        form = {"patches": "[height, width]", "windows": "[steps]"}.get(self.sequence)
+        if form is None:
+            if self.piece_size or self.piece_stride:
+                raise ValueError(
+                    f"reservoir.piece_size and piece_stride are for sequence = 'patches' or 'windows', not "
+                    f"{self.sequence!r}: set reservoir.sequence, or take them out"
+                )
+            return self
+        axes = 1 + form.count(",")
+        if len(self.piece_size) != axes:
+            raise ValueError(
+                f"reservoir.sequence = {self.sequence!r} needs reservoir.piece_size = {form}, not {self.piece_size}"
+            )
+        if self.piece_stride and len(self.piece_stride) != axes:
+            raise ValueError(f"reservoir.piece_stride = {self.piece_stride}: expected {form}, as piece_size, or []")
+        if min(self.piece_size + self.piece_stride) < 1:
+            raise ValueError(
+                f"reservoir.piece_size = {self.piece_size} and piece_stride = {self.piece_stride}: every number must "
+                "be 1 or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fitting(self) -> ReservoirSection:
+        halves = [scan for scan in self.scans if scan.startswith(("rows", "columns"))]
+        if halves and self.sequence != "both":
+            raise ValueError(f"reservoir.scans: {halves[0]} is a half of reservoir.sequence = 'both': set that")
+        if self.weights == "orthogonal" and self.topology != "random":
+            raise ValueError("reservoir.weights = 'orthogonal' needs reservoir.topology = 'random'")
+        if self.steps and self.reduction != "states":
+            raise ValueError("reservoir.steps needs reservoir.reduction = 'states'")
+        if self.warm_up and self.reduction == "all":
+            raise ValueError("reservoir.reduction = 'all' keeps every state: set reservoir.warm_up = 0")
+        if self.matrices and (self.layers > 1 or len(self.scans) > 1):
+            raise ValueError("reservoir.matrices holds one reservoir: set reservoir.layers = 1 and one scan")
+        return self

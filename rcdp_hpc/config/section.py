@@ -1,0 +1,15 @@
+"""What every section of the configuration is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+MAY_CHANGE: dict[str, Any] = {"may_change": True}
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are refused, values are checked when set."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)

@@ -1,0 +1,304 @@
+"""``[training]``: the parts of the network, and how it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from rcdp_hpc.config.section import MAY_CHANGE, Section
+
+STEPWISE = ("lstm", "gru", "transformer", "convolution")
+READOUTS = ("network", "ridge", *STEPWISE)
+EXTRACTORS = ("none", "dictionary", "convolution")
+
+
+def known_part(name: str, known: Iterable[str]) -> str:
+    """Return the name of a network's part, which is a known one or module:Class."""
+    if name in known or all(name.partition(":")):
+        return name
+    raise ValueError(f"expected {', '.join(known)}, or a class of your own as module:Class")
+
+
+class ExtractorSection(Section):
+    """What turns a sample into the sequence that drives the reservoir (eq. 8)."""
+
+    kind: str = Field(
+        "none",
+        description="none: the sample as reservoir.sequence cuts it; dictionary: the map of patches learned without "
+        "labels and then fixed; convolution: a trained map; or a class of your own as module:Class, trained too "
+        "(docs/networks.md has its contract)",
+    )
+    channels: list[int] = Field(
+        default_factory=lambda: [64, 128, 256],
+        min_length=1,
+        max_length=10,
+        description="channels after each stage, each of which halves height and width (convolution)",
+    )
+    residual: bool = Field(True, description="a residual block in each stage (convolution)")
+    activation: Literal["relu", "gelu"] = Field("relu", description="activation of the stages (convolution)")
+    whitening: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="side of the image patches that a first layer whitens, fixed without labels before the training; 0 "
+        "is no such layer (convolution)",
+    )
+    sequence: Literal["rows", "positions"] = Field(
+        "rows",
+        description="what a step of the reservoir is: a row of the map, or one of its positions (dictionary, "
+        "convolution)",
+    )
+    patch: int = Field(6, ge=1, le=100, description="height and width of a patch in pixels (dictionary)")
+    atoms: int = Field(
+        256, ge=1, le=100_000, description="atoms of the dictionary; the map has twice as many channels (dictionary)"
+    )
+    stride: int = Field(1, ge=1, le=100, description="pixels between patches that are encoded (dictionary)")
+    pool: int = Field(
+        4, ge=1, le=100, description="regions each way that codes are averaged over: rows of the map (dictionary)"
+    )
+    threshold: float = Field(
+        0.5, ge=0, le=100, description="how far a patch must lie along an atom to count (dictionary)"
+    )
+    learning: Literal["kmeans", "patches"] = Field(
+        "kmeans", description="atoms by k-means on the sphere, or random patches as they are (dictionary)"
+    )
+    patches: int = Field(
+        100_000,
+        ge=1,
+        le=2_000_000,
+        description="patches of training rows that the dictionary is learned from (dictionary)",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="number format of the products with the atoms (dictionary)"
+    )
+
+    @property
+    def trained(self) -> bool:
+        """Whether the extractor is trained, so that states change from step to step and are not kept."""
+        return self.kind not in ("none", "dictionary")
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return known_part(name, EXTRACTORS)
+
+
+class AugmentSection(Section):
+    """Random changes of the training samples, where the extractor is trained."""
+
+    crop: int = Field(0, ge=0, le=1000, description="images are shifted by up to so many pixels, each way")
+    edges: Literal["zero", "reflect"] = Field(
+        "zero", description="what a shift brings in: the mean, or the image mirrored at its edge"
+    )
+    flip: bool = Field(False, description="half of the images are mirrored from left to right")
+    alternate: bool = Field(
+        False, description="each image is mirrored in every second epoch, not by chance in half of them (flip = true)"
+    )
+    cutout: int = Field(0, ge=0, le=1000, description="side in pixels of a square that is cut out of each image")
+    mixup: float = Field(
+        0.0, ge=0, le=100, description="samples are mixed in pairs, by shares of Beta(a, a) with this a; 0 mixes none"
+    )
+    test_flips: bool = Field(False, description="predictions are averaged over an image and its mirror image")
+    test_shift: int = Field(
+        0, ge=0, le=1000, description="and over images moved by so many pixels up and left, and down and right"
+    )
+
+    @property
+    def changes(self) -> bool:
+        """Whether training images are changed, each by itself."""
+        return bool(self.crop or self.flip or self.cutout)
+
+    @property
+    def several_views(self) -> bool:
+        """Whether predictions are averaged over several views of an image."""
+        return bool(self.test_flips or self.test_shift)
+
+
+class TrainingSection(Section):
+    """The data-parallel training of the readout (eq. 10 to 12)."""
+
+    readout: str = Field(
+        "network",
+        description="the readout: the network of eq. 10 and 11, a linear one solved by ridge, or one that reads the "
+        "kept states step by step: lstm, gru, transformer, convolution; or a class of your own as module:Class "
+        "(docs/networks.md has its contract)",
+    )
+    readout_layers: int = Field(1, ge=1, le=100, description="layers of a readout that reads step by step")
+    heads: int = Field(4, ge=1, le=1000, description="attention heads, a divisor of outputs (readout = transformer)")
+    span: int = Field(3, ge=1, le=999, description="steps that a kernel spans, odd (readout = convolution)")
+    ridge_penalties: list[float] = Field(
+        default_factory=lambda: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2],
+        min_length=1,
+        max_length=100,
+        description="ridge penalties per training row; the best on validation is taken",
+    )
+    ridge_precision: Literal["double", "single"] = Field(
+        "single", description="precision of the products behind the ridge sums, which are float64 themselves"
+    )
+    shifts: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="training images count once more for every shift of so many pixels in all, down and across: 1 "
+        "makes 5 of each, 2 makes 13 (readout = ridge)",
+    )
+    baseline: bool = Field(
+        True, description="solve a ridge readout on the same states too, to compare the network with"
+    )
+    warm_start: bool = Field(False, description="start the network from the ridge readout")
+    loss: Literal["cross_entropy", "focal", "eq12"] = Field(
+        "cross_entropy", description="loss: cross-entropy, focal, or eq. 12"
+    )
+    focal_gamma: float = Field(2.0, ge=0, le=10, description="how little well-predicted rows count (loss = focal)")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target that is spread evenly over all classes"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="weight of a row in the loss: 1, or so that all classes count alike, which may stand in for "
+        "data.balance",
+    )
+    l1: float = Field(0.0, ge=0, le=1, description="L1 penalty on weight matrices; with l2 it is the elastic net")
+    l2: float = Field(0.0, ge=0, le=1, description="L2 penalty on weight matrices, in the loss for any optimizer")
+    epochs: int = Field(250, ge=1, description="epochs at most (paper: 250)", json_schema_extra=MAY_CHANGE)
+    batch: int = Field(64, ge=1, description="samples per rank and step (paper: 64)")
+    global_batch: int = Field(
+        0, ge=0, description="samples per step over all ranks, whatever their number; 0 is batch times the ranks"
+    )
+    optimizer: Literal["adam", "adamw", "sgd", "lamb", "muon"] = Field(
+        "adam",
+        description="optimiser: Adam (paper), AdamW, SGD with momentum, LAMB for very large batches, or Muon, which "
+        "takes few epochs",
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD and of Muon")
+    nesterov: bool = Field(False, description="Nesterov's momentum (optimizer = sgd)")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="highest learning rate (paper: 0.001)")
+    rate_scaling: Literal["none", "sqrt", "linear"] = Field(
+        "none",
+        description="factor of the learning rate: 1, the root of the number of ranks, or that number",
+    )
+    schedule: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = Field(
+        "constant",
+        description="learning rate over time: constant, falling in steps, on half a cosine to 0, rising and falling "
+        "once, or falling when the validation loss no longer does",
+    )
+    schedule_epochs: int = Field(
+        10, ge=1, description="epochs between falls (schedule = step), or without a better validation loss (plateau)"
+    )
+    schedule_factor: float = Field(0.1, gt=0, lt=1, description="what a fall multiplies the rate by (step, plateau)")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the learning rate rises from near 0")
+    warmup_steps: int = Field(0, ge=0, description="the same in steps")
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop",
+        description="what a gradient that is not finite does: stop, or leave the step out and halve the learning rate",
+        json_schema_extra=MAY_CHANGE,
+    )
+    accumulate: int = Field(
+        1, ge=1, le=10_000, description="batches whose gradients are added up for one update of the weights"
+    )
+    local_steps: int = Field(
+        1, ge=1, description="steps that ranks take by themselves before weights are averaged (local SGD); 1 is none"
+    )
+    slices: Literal["together", "averaged", "ensemble"] = Field(
+        "together",
+        description="what ranks do: train one network together, or each its own on its rows, whose weights are "
+        "averaged, or whose scores are (ensemble)",
+    )
+    compression: Literal["none", "fp16"] = Field(
+        "none", description="number format of gradients on their way between ranks"
+    )
+    deterministic: bool = Field(
+        True, description="the same ranks give the same bits; false lets Horovod send gradients as they come"
+    )
+    fusion_mib: int = Field(
+        0, ge=0, le=4096, description="MiB of gradients sent together (deterministic = false); 0: Horovod's own choice"
+    )
+    cycle_ms: float = Field(
+        0.0, ge=0, le=1000, description="ms between sendings (deterministic = false); 0 is 0.2, or HOROVOD_CYCLE_TIME"
+    )
+    hierarchical: bool = Field(
+        False, description="sum gradients within each node first, then between nodes (GPUs, Horovod with NCCL)"
+    )
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of the summed gradient; 0 is no limit")
+    weight_decay: float = Field(
+        0.0, ge=0, le=1, description="weight decay: L2 penalty with adam and sgd, decoupled with adamw, lamb and muon"
+    )
+    outputs: int = Field(128, ge=1, description="components of the reservoir output o (eq. 10)")
+    hidden: int = Field(
+        128, ge=1, description="width of the two ReLU layers (eq. 11), units of a recurrent readout, channels"
+    )
+    relu_slope: float = Field(0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped in training")
+    cache_precision: Literal["kernel", "bfloat16", "float16"] = Field(
+        "kernel", description="number format that states are kept in: the kernel's own, or one of 16 bits"
+    )
+    cache_memory: int = Field(
+        0,
+        ge=0,
+        le=2**30,
+        description="MiB of states that a rank may keep; 0 is its share of the machine's or the job's memory",
+        json_schema_extra=MAY_CHANGE,
+    )
+    slabs: int = Field(12, ge=1, le=100_000, description="canonical slabs V that the training rows are cut into")
+    recut_epochs: int = Field(
+        0, ge=0, description="epochs after which the rows are dealt to the slabs anew, as the paper does; 0 is never"
+    )
+    allotment: Literal["equal", "speeds", "measured"] = Field(
+        "equal",
+        description="slabs per rank: equally many, by the key speeds, or by speeds measured at the start",
+        json_schema_extra=MAY_CHANGE,
+    )
+    speeds: list[float] = Field(
+        default_factory=list,
+        max_length=1_000_000,
+        description="relative speed of each rank, in order (allotment = speeds)",
+        json_schema_extra=MAY_CHANGE,
+    )
+    loss_target: float = Field(
+        1e-5, ge=0, description="stop when the training loss falls below it (paper: 1e-5)", json_schema_extra=MAY_CHANGE
+    )
+    patience: int = Field(
+        20, ge=1, description="stop after so many epochs without a better validation loss", json_schema_extra=MAY_CHANGE
+    )
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of a moving average of the weights, judged and kept instead; 0 is none"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="number format of the network's products in training; the weights stay float32; fp16, for GPUs "
+        "alone, scales the gradients",
+    )
+    tensorboard: bool = Field(
+        False, description="write the metrics for TensorBoard, too (an extra of its own)", json_schema_extra=MAY_CHANGE
+    )
+    gradient_norms: bool = Field(
+        False,
+        description="measure the gradient's norm of each layer, and of each step of the sequence, epoch by epoch",
+        json_schema_extra=MAY_CHANGE,
+    )
+    checkpoint_epochs: int = Field(
+        0, ge=0, description="epochs between checkpoints, beside those by time; 0 is none", json_schema_extra=MAY_CHANGE
+    )
+    checkpoint_keep: int = Field(
+        2, ge=2, le=1000, description="how many of the last checkpoints are kept", json_schema_extra=MAY_CHANGE
+    )
+    checkpoint_seconds: float = Field(
+        60.0,
+        ge=0,
+        description="seconds between checkpoints, written between steps",
+        json_schema_extra=MAY_CHANGE,
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="threads per rank; 0 takes the cores the rank may use, and is recorded"
+    )
+
+    @field_validator("readout")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return known_part(name, READOUTS)
+
+    # Sections come last: in TOML, a key behind one would be taken for a part of it.
+    extractor: ExtractorSection = Field(default_factory=ExtractorSection, description="what reads the samples (eq. 8)")
+    augment: AugmentSection = Field(default_factory=AugmentSection, description="random changes of training images")

@@ -1,0 +1,139 @@
+"""All sections together, and what they demand of one another."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from rcdp_hpc.config.data import DataSection
+from rcdp_hpc.config.reservoir import ReservoirSection
+from rcdp_hpc.config.search import SearchSection
+from rcdp_hpc.config.section import MAY_CHANGE, Section
+from rcdp_hpc.config.training import STEPWISE, TrainingSection
+
+STAGES = ("prepare", "search", "train", "evaluate")
+
+
+class RunSection(Section):
+    """Settings of the run as a whole."""
+
+    seed: int = Field(1, ge=0, lt=2**31, description="seed of the split, the balancing, the search and the training")
+    stall_seconds: int = Field(
+        600,
+        ge=10,
+        description="Horovod ends the job when a rank misses a collective for so long",
+        json_schema_extra=MAY_CHANGE,
+    )
+    progress: bool = Field(True, description="show progress on rank 0", json_schema_extra=MAY_CHANGE)
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    run: RunSection = Field(default_factory=RunSection)
+    data: DataSection = Field(default_factory=DataSection)
+    reservoir: ReservoirSection = Field(default_factory=ReservoirSection)
+    search: SearchSection = Field(default_factory=SearchSection)
+    training: TrainingSection = Field(default_factory=TrainingSection)
+
+    @property
+    def shard_seed(self) -> int:
+        """The seed that the shards are made with."""
+        return self.run.seed if self.data.seed < 0 else self.data.seed
+
+    @property
+    def has_search(self) -> bool:
+        """Whether there is a reservoir to search for, and a generation to do it in."""
+        return self.search.generations > 0 and self.reservoir.kind != "none"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        space = self.search.space
+        if space.spectral_radius is not None and self.reservoir.scaling != "spectral_radius":
+            raise ValueError("search.space.spectral_radius needs reservoir.scaling = 'spectral_radius'")
+        if min(self.training.ridge_penalties) <= 0:
+            raise ValueError("training.ridge_penalties: every penalty must be above 0")
+        if min(self.training.speeds, default=1.0) <= 0:
+            raise ValueError("training.speeds: every speed must be above 0")
+        if self.training.warm_start and not self.training.baseline:
+            raise ValueError("training.warm_start needs training.baseline = true")
+        self._check_readout()
+        self._check_extractor()
+        if self.training.nesterov and (self.training.optimizer != "sgd" or not self.training.momentum):
+            raise ValueError("training.nesterov needs training.optimizer = 'sgd' and a training.momentum above 0")
+        if self.training.warmup_epochs and self.training.warmup_steps:
+            raise ValueError("training.warmup_epochs and training.warmup_steps: set one of them")
+        if self.training.deterministic and (self.training.fusion_mib or self.training.cycle_ms):
+            raise ValueError("training.fusion_mib and training.cycle_ms need training.deterministic = false")
+        self._check_ranks()
+        if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":
+            raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
+        return self
+
+    def _check_ranks(self) -> None:
+        training, apart = self.training, self.training.slices != "together"
+        if apart and (training.local_steps > 1 or training.recut_epochs or training.ema):
+            raise ValueError(
+                f"training.slices = {training.slices!r} trains networks apart, each on its own rows to the end: set "
+                "training.local_steps = 1, training.recut_epochs = 0 and training.ema = 0"
+            )
+        if training.slices == "ensemble" and training.augment.test_flips:
+            raise ValueError("training.augment.test_flips is for one network: set training.slices to another value")
+        way_out = "needs training.local_steps = 1 and training.slices = 'together': ranks on their own"
+        if (apart or training.local_steps > 1) and training.precision == "fp16":
+            raise ValueError(
+                f"training.precision = 'fp16' {way_out} would scale their gradients differently. Take 'bf16'"
+            )
+        if (apart or training.local_steps > 1) and training.on_nan == "skip":
+            raise ValueError(f"training.on_nan = 'skip' {way_out} cannot agree")
+
+    def _check_extractor(self) -> None:
+        training, reservoir = self.training, self.reservoir
+        augment, kind = training.augment, training.extractor.kind
+        if (augment.changes or augment.mixup or augment.several_views) and not training.extractor.trained:
+            raise ValueError(
+                "[training.augment] changes samples before a trained extractor: set training.extractor.kind"
+            )
+        if min(training.extractor.channels) < 1:
+            raise ValueError(f"training.extractor.channels = {training.extractor.channels}: each must be above 0")
+        if kind == "none":
+            return
+        if self.search.generations:
+            raise ValueError(
+                f"training.extractor.kind = {kind!r} drives the reservoir by what it learns, which the search does not "
+                "know: set search.generations = 0"
+            )
+        if training.extractor.patches < training.extractor.atoms:
+            raise ValueError(
+                f"training.extractor.patches = {training.extractor.patches} are fewer than training.extractor.atoms = "
+                f"{training.extractor.atoms}: take more patches, or fewer atoms"
+            )
+        if training.extractor.trained and training.readout == "ridge":
+            raise ValueError(f"training.extractor.kind = {kind!r} is trained and needs a readout that is: not 'ridge'")
+        if reservoir.matrices or any(scan not in ("forward", "backward") for scan in reservoir.scans):
+            raise ValueError(
+                f"training.extractor.kind = {kind!r} makes the sequences: leave out reservoir.matrices, and rows and "
+                "columns of reservoir.scans"
+            )
+
+    def _check_readout(self) -> None:
+        training, reservoir = self.training, self.reservoir
+        if training.warm_start and training.readout != "network":
+            raise ValueError(f"training.warm_start is for training.readout = 'network', not {training.readout!r}")
+        if training.shifts and training.readout != "ridge":
+            raise ValueError(
+                f"training.shifts is for training.readout = 'ridge', not {training.readout!r}: where an extractor is "
+                "trained, training.augment.crop shifts images"
+            )
+        if training.readout == "transformer" and training.outputs % training.heads:
+            raise ValueError(
+                f"training.outputs = {training.outputs} must be a multiple of training.heads = {training.heads}"
+            )
+        if training.span % 2 == 0:
+            raise ValueError(f"training.span = {training.span} must be odd: a kernel has a middle")
+        several = reservoir.reduction == "all" or max(reservoir.states, len(reservoir.steps)) > 1
+        sequence = reservoir.kind == "none" or (reservoir.reduction in ("states", "all") and several)
+        if training.readout in STEPWISE and not sequence:
+            raise ValueError(
+                f"training.readout = {training.readout!r} reads states step by step, and one of them alone is no "
+                "sequence: set reservoir.reduction = 'all', or reservoir.states to 2 or more"
+            )
