@@ -73,15 +73,15 @@ def test_two_of_three_ranks_go_on_where_rank_0_is_killed(tmp_path):
 
 
 @pytest.mark.mpi
-def test_a_rank_that_stays_away_is_named_and_ends_the_job():
+def test_a_rank_that_stays_away_from_horovod_is_named_and_ends_the_job():
     code = (
         "import time, sys, torch, rcdp_hpc.cli as cli\n"
         "from rcdp_hpc.training.parallel import parallel_for\n"
         "def work(options, comm):\n"
         "    parallel = parallel_for(comm, 10)\n"
-        "    parallel.sum(torch.ones(1), 'first')\n"
-        "    time.sleep(600 * comm.rank)\n"
-        "    parallel.sum(torch.ones(1), 'second')\n"
+        "    for name in 'first', 'second':\n"
+        "        parallel.hvd.allreduce(torch.ones(1), name=name)\n"
+        "        time.sleep(600 * comm.rank)\n"
         "sys.exit(cli._on_all_ranks(None, work, 10))\n"
     )
     done = run_ranks(2, python(code), timeout=120)

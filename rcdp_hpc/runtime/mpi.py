@@ -38,6 +38,9 @@ class MPICommunicator(Communicator):
         # The shared window is the only one-sided use here; Open MPI's UCX component for it prints an error
         # on hosts without a fast network, though nothing is wrong.
         os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+        # Horovod's thread waits for messages in MPI beside the one that computes, on the same core where every core
+        # has a rank: it shall look and give way, not look without a pause. Open MPI's name; others wait as they do.
+        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
         from mpi4py import MPI
 
         self._mpi = MPI
