@@ -40,8 +40,8 @@ demo: setup
 	mpirun -n 2 rcdp run digits --out runs/demo
 
 test: setup lint type
-	pytest -m 'not mpi and not horovodrun and not slurm'
-	pytest -m '(mpi or horovodrun) and not slurm'
+	pytest -n auto --maxprocesses 8 -m 'not mpi and not horovodrun and not slurm'
+	pytest -n 2 --dist loadfile -m '(mpi or horovodrun) and not slurm'
 
 # Installs Debian's packages of Slurm where it may, and says what is missing where it may not; MPICH goes into the
 # environment's folder mpich.

@@ -75,8 +75,14 @@ def run_ranks(
     env: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command on `ranks` ranks (0: without mpirun) and return its exit code and joined output."""
-    return finish(start_ranks(ranks, command, env, options), timeout)
+    """Run a command on `ranks` ranks (0: without mpirun) and return its exit code and joined output.
+
+    Seldom, mpirun cannot start its own server and leaves before there is any rank: then it is started once more.
+    """
+    done = finish(start_ranks(ranks, command, env, options), timeout)
+    if done.returncode and "The PMIx server's listener thread failed to start" in done.stdout:
+        done = finish(start_ranks(ranks, command, env, options), timeout)
+    return done
 
 
 def rcdp(*arguments: str) -> list[str]:
