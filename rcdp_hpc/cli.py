@@ -29,7 +29,7 @@ from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.horovod import is_lost_rank
 from rcdp_hpc.runtime.launch import detect
-from rcdp_hpc.runtime.logs import log_to_terminal
+from rcdp_hpc.runtime.logs import drop_unwritten, log_to_terminal
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.world import connect
 
@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    finally:
+        drop_unwritten()
 
 
 def _run_command(options: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,18 @@ class _TerminalHandler(logging.Handler):
             # A job's log on a full disk: the work, or why it ended, matters more.
             if error.errno not in NO_ROOM:
                 raise
+
+
+def drop_unwritten() -> None:
+    """Forget what the terminal's streams hold where a full disk takes no more: Python would leave with 120 for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 class _JsonFormatter(logging.Formatter):

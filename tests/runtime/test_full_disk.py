@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 
 import pytest
@@ -27,7 +28,9 @@ def test_a_failure_is_recorded_in_the_place_of_what_was_there(tmp_path, monkeypa
     assert (found["status"], found["reason"], found["ranks"]) == ("failed", "no room left", 2)
 
 
-def test_a_log_on_a_full_disk_ends_nothing(tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_log_on_a_full_disk_ends_nothing(tmp_path, unbuffered):
+    command, env = rcdp("status", str(tmp_path / "nowhere")), {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        done = subprocess.run(rcdp("status", str(tmp_path / "nowhere")), stdout=full, stderr=full, timeout=60)
+        done = subprocess.run(command, stdout=full, stderr=full, env=env, timeout=60)
     assert done.returncode == 2
