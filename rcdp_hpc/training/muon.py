@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+
+from rcdp_hpc.training.by_tensor import ByTensor
 
 # Of the quintic a x + b x^3 + c x^5 that takes singular values from 0 .. 1 to about 1 (Jordan et al. 2024).
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -14,7 +16,7 @@ ITERATIONS = 5
 ADAM_STEP = 0.2
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(ByTensor):
     """Momentum, orthogonalised, for weights of two axes and more; AdamW for all others.
 
     A kernel of a convolution is taken as the matrix (channels, all the rest). With its gradient g_t, seen as p x q,
@@ -57,19 +59,9 @@ class Muon(torch.optim.Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, {**defaults, "dtype": dtype})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Update the weights; `closure`, where given, computes loss and gradients first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for weights in group["params"]:
-                if weights.grad is not None:
-                    weights.mul_(1 - group["lr"] * group["weight_decay"])
-                    (self._matrix if weights.ndim > 1 else self._vector)(weights, weights.grad, group)
-        return loss
+    def _update(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+        weights.mul_(1 - group["lr"] * group["weight_decay"])
+        (self._matrix if weights.ndim > 1 else self._vector)(weights, gradient, group)
 
     def _matrix(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
         state, momentum = self.state[weights], group["momentum"]
@@ -81,12 +73,7 @@ class Muon(torch.optim.Optimizer):
         weights.sub_(update, alpha=group["lr"] * ADAM_STEP * max(ahead.shape) ** 0.5)
 
     def _vector(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        state, (b1, b2) = self.state[weights], group["betas"]
-        if not state:
-            state.update(step=0, exp_avg=torch.zeros_like(weights), exp_avg_sq=torch.zeros_like(weights))
-        state["step"] += 1
-        first = state["exp_avg"].mul_(b1).add_(gradient, alpha=1 - b1) / (1 - b1 ** state["step"])
-        second = state["exp_avg_sq"].mul_(b2).addcmul_(gradient, gradient, value=1 - b2) / (1 - b2 ** state["step"])
+        first, second = self._adam_moments(weights, gradient, group["betas"])
         weights.addcdiv_(first, second.sqrt().add_(group["eps"]), value=-group["lr"])
 
 

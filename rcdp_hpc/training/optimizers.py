@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
 from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.training.by_tensor import ByTensor
 from rcdp_hpc.training.muon import Muon
 
 
-class Lamb(torch.optim.Optimizer):
+class Lamb(ByTensor):
     """Layer-wise adaptive moments for large batches.
 
     With the gradient g_t, the weights x of one tensor, and all products elementwise:
@@ -49,27 +50,8 @@ class Lamb(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Update the weights; `closure`, where given, computes loss and gradients first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for weights in group["params"]:
-                if weights.grad is not None:
-                    self._update(weights, group)
-        return loss
-
-    def _update(self, weights: torch.Tensor, group: dict[str, Any]) -> None:
-        state, (b1, b2), gradient = self.state[weights], group["betas"], weights.grad
-        assert gradient is not None
-        if not state:
-            state.update(step=0, exp_avg=torch.zeros_like(weights), exp_avg_sq=torch.zeros_like(weights))
-        state["step"] += 1
-        first = state["exp_avg"].mul_(b1).add_(gradient, alpha=1 - b1) / (1 - b1 ** state["step"])
-        second = state["exp_avg_sq"].mul_(b2).addcmul_(gradient, gradient, value=1 - b2) / (1 - b2 ** state["step"])
+    def _update(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
+        first, second = self._adam_moments(weights, gradient, group["betas"])
         update = first / (second.sqrt() + group["eps"]) + group["weight_decay"] * weights
         lengths = weights.norm(), update.norm()
         trust = torch.where((lengths[0] > 0) & (lengths[1] > 0), lengths[0] / lengths[1], torch.ones_like(lengths[0]))

@@ -50,18 +50,3 @@ def test_vectors_are_left_to_adamw():
         ours.grad = theirs.grad = torch.randn(5)
         muon.step(), adamw.step()
     torch.testing.assert_close(ours, theirs)
-
-
-def test_it_goes_on_from_its_state_to_the_bit():
-    torch.manual_seed(0)
-    gradients = torch.randn(6, 4, 3)
-    straight, halted = torch.nn.Parameter(torch.ones(4, 3)), torch.nn.Parameter(torch.ones(4, 3))
-    one, two = Muon([straight], lr=0.1), Muon([halted], lr=0.1)
-    for number, gradient in enumerate(gradients):
-        if number == 3:
-            state = two.state_dict()
-            two = Muon([halted], lr=0.1)
-            two.load_state_dict(state)
-        straight.grad, halted.grad = gradient.clone(), gradient.clone()
-        one.step(), two.step()
-    assert torch.equal(straight, halted)

@@ -38,15 +38,16 @@ def test_lamb_moves_weights_of_zero_by_the_plain_rate():
     torch.testing.assert_close(weights.data, torch.tensor([-0.1, 0.1]))
 
 
-def test_lamb_goes_on_from_its_state_to_the_bit():
+@pytest.mark.parametrize(("kind", "shape"), [(Lamb, (4,)), (Muon, (4, 3))])
+def test_an_optimiser_goes_on_from_its_state_to_the_bit(kind, shape):
     torch.manual_seed(0)
-    gradients = torch.randn(6, 4)
-    straight, halted = torch.nn.Parameter(torch.ones(4)), torch.nn.Parameter(torch.ones(4))
-    one, two = Lamb([straight], lr=0.1), Lamb([halted], lr=0.1)
+    gradients = torch.randn(6, *shape)
+    straight, halted = torch.nn.Parameter(torch.ones(shape)), torch.nn.Parameter(torch.ones(shape))
+    one, two = kind([straight], lr=0.1), kind([halted], lr=0.1)
     for number, gradient in enumerate(gradients):
         if number == 3:
             state = two.state_dict()
-            two = Lamb([halted], lr=0.1)
+            two = kind([halted], lr=0.1)
             two.load_state_dict(state)
         straight.grad, halted.grad = gradient.clone(), gradient.clone()
         one.step(), two.step()
