@@ -18,10 +18,10 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, one_hot, solve
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir, check_states
-from rcdp_hpc.search.candidate import FAILURES, Evaluation, judge
+from rcdp_hpc.search.candidate import Evaluation, judge
 from rcdp_hpc.search.data import FitnessData, Part
 from rcdp_hpc.search.fitness import Judged, ReservoirFitness, judge_scores, over_parts
-from rcdp_hpc.search.group import row_blocks
+from rcdp_hpc.search.group import attempt, row_blocks
 from rcdp_hpc.search.matrices import is_plain
 from rcdp_hpc.search.space import Values, with_values
 
@@ -151,10 +151,8 @@ def _over_parts(found: list[Judged | Exception], parts: tuple[FitnessData, ...])
 
 def _attempt(work: Callable[[], T]) -> T | Exception:
     """Return what `work` gives, or why the candidate fails."""
-    try:
-        return work()
-    except FAILURES as failure:
-        return failure
+    value, failure = attempt(work)
+    return value if failure is None else failure  # type: ignore[return-value]
 
 
 def _then(before: T | Exception, work: Callable[[T], U]) -> U | Exception:

@@ -39,7 +39,7 @@ def together(group: Communicator, work: Callable[[], T]) -> T:
 
     `work` must not communicate.
     """
-    value, failure = _attempt(work)
+    value, failure = attempt(work)
     found = next((failed for failed in group.allgather(failure) if failed is not None), None)
     if found is not None:
         raise found
@@ -48,7 +48,7 @@ def together(group: Communicator, work: Callable[[], T]) -> T:
 
 def by_leader(group: Communicator, work: Callable[[], T]) -> T:
     """Let rank 0 of the group do something; give its value, or its failure, to all."""
-    value, failure = group.broadcast(_attempt(work) if group.is_root else None)
+    value, failure = group.broadcast(attempt(work) if group.is_root else None)
     if failure is not None:
         raise failure
     return value  # type: ignore[no-any-return]
@@ -75,7 +75,7 @@ def add_in_turn(group: Communicator, sums: GramSums, add: Callable[[GramSums], N
         group.receive_array(sums.xx.T, group.rank + 1)  # the transpose of a matrix in Fortran order is contiguous
         for name in SUMS:
             group.receive_array(getattr(sums, name), group.rank + 1)
-    _, failure = _attempt(lambda: add(sums))
+    _, failure = attempt(lambda: add(sums))
     if not group.is_root:
         group.send_array(np.array([sums.rows], dtype=np.int64), group.rank - 1)
         group.send_array(sums.xx.T, group.rank - 1)
@@ -92,7 +92,7 @@ def stack_rows(group: Communicator, rows: NDArray[np.float32]) -> NDArray[np.flo
     return None if stacked is None else stacked.astype(np.float32)
 
 
-def _attempt(work: Callable[[], T]) -> tuple[T | None, RcdpError | None]:
+def attempt(work: Callable[[], T]) -> tuple[T | None, RcdpError | None]:
     """Return what `work` gives, or why the candidate fails in words that are the same for any number of ranks."""
     try:
         return work(), None
