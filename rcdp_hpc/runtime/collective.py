@@ -11,11 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rcdp_hpc.errors import RcdpError, StageFailedError
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm import TICK_SECONDS, Communicator
 
 T = TypeVar("T")
-
-TICK_SECONDS = 0.1
 
 
 def run_on_root(comm: Communicator, work: Callable[[], T]) -> T:

@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Operation = Literal["sum", "max", "min"]
+# Waits for whole stages look so often, and waits within a step so often: whoever is late shall have the core.
+TICK_SECONDS = 0.1
+PAUSE_SECONDS = 2e-5
 
 
 class Communicator(ABC):

@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import RcdpError, StageFailedError
-from rcdp_hpc.runtime.comm import Communicator, Operation
+from rcdp_hpc.runtime.comm import PAUSE_SECONDS, TICK_SECONDS, Communicator, Operation
 
-TICK_SECONDS = 0.1
-# A wait looks so often without a pause, and then every so many seconds: whoever is late shall have the core.
+# A wait looks so often without a pause, and then every `PAUSE_SECONDS`.
 EAGER_LOOKS = 100
-PAUSE_SECONDS = 2e-5
 # Ranks that give up waiting tell the others, and listen for so long, or a tenth of the wait, to learn who is there.
 ROLL_CALL_SECONDS = 5.0
 ROLL_CALL_TAG = 75

@@ -20,12 +20,10 @@ from torch import nn
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.collective import agree, agreed
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm import PAUSE_SECONDS, Communicator
 from rcdp_hpc.runtime.horovod import check_world, import_horovod, start_horovod
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.training.divergence import running_statistics
-
-PAUSE_SECONDS = 2e-5
 
 
 class Alone:
