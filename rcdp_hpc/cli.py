@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     finally:
+        signals.leave()
         drop_unwritten()
 
 

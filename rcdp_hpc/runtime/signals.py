@@ -23,6 +23,17 @@ def install() -> None:
         signal.signal(number, _remember)
 
 
+def leave() -> None:
+    """Let stop signals change nothing from here to the end of a process that caught them so far.
+
+    Python gives signals their default action back while it exits, and MPI and Horovod close after that. A launcher that
+    ends the other ranks because one left would end this one by the signal then, in place of its own exit code.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        if signal.getsignal(number) is _remember:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def stop_requested() -> bool:
     """Tell whether this rank has received a stop signal."""
     return bool(_received)
