@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import time
@@ -12,34 +11,23 @@ import numpy as np
 import psutil
 import pytest
 from launch import BIN, finish, python, rcdp, run_ranks, start_ranks
+from runs import CURVE, curve, flags, lines
 
 EPOCHS = 15
-SETTINGS = [
-    part
-    for value in (
-        "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "training.hidden=16",
-        "training.outputs=16", "training.threads=1", "training.patience=100", f"training.epochs={EPOCHS}",
-        "training.checkpoint_epochs=1", "run.seed=3",
-    )
-    for part in ("--set", value)
-]  # fmt: skip
+NAMES = ("epoch", *CURVE)
+SETTINGS = flags(
+    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "training.hidden=16",
+    "training.outputs=16", "training.threads=1", "training.patience=100", f"training.epochs={EPOCHS}",
+    "training.checkpoint_epochs=1", "run.seed=3",
+)  # fmt: skip
 # Three hosts by name: the host of a rank that died is not used again. Horovod starts no ssh for these.
 HOSTS = "localhost:1,127.0.0.1:1,127.1:1"
 
 
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def curve(out: Path) -> np.ndarray:
-    names = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-    return np.array([[line[name] for name in names] for line in lines(out / "train/metrics.jsonl")])
-
-
 def kill(rank: int, launcher: int, out: Path) -> None:
     """Kill a rank once some epochs are done."""
-    limit = time.monotonic() + 90
-    while len(lines(out / "train/metrics.jsonl")) < 3 and time.monotonic() < limit:
+    limit, told = time.monotonic() + 90, out / "train/metrics.jsonl"
+    while (not told.exists() or len(lines(told)) < 3) and time.monotonic() < limit:
         time.sleep(0.05)
     for process in psutil.Process(launcher).children(recursive=True):
         if "python" in process.name() and process.environ().get("HOROVOD_RANK") == str(rank):
@@ -65,7 +53,7 @@ def test_two_of_three_ranks_go_on_where_rank_0_is_killed(tmp_path):
     assert done.stdout.count("a rank was lost: 2 ranks go on instead of 3, from the last checkpoint") == 1
     assert done.stdout.count("going on from epoch") == 1
     # No epoch is missing or twice there, and every one is that of a run that lost nobody.
-    np.testing.assert_allclose(curve(out), curve(alone), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(curve(out, NAMES), curve(alone, NAMES), rtol=1e-5, atol=1e-5)
     (rows,) = lines(alone / "train/class_counts.jsonl")[0]["counts"]
     counts = [np.array(line["counts"]) for line in lines(out / "train/class_counts.jsonl") if "counts" in line]
     assert {len(ranks) for ranks in counts} == {2, 3}

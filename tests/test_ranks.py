@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from launch import BIN, finish, mpirun, rcdp, run_ranks, start_ranks
+from runs import curve, flags, lines
 
 pytestmark = pytest.mark.mpi
 
@@ -25,7 +26,7 @@ SMALL = [
 
 
 def settings(*extra: str) -> list[str]:
-    return [part for value in (*SMALL, *extra) for part in ("--set", value)]
+    return flags(*SMALL, *extra)
 
 
 def run(ranks: int, out: Path, *extra: str, stage: str = "run", timeout: float = 180) -> str:
@@ -34,20 +35,11 @@ def run(ranks: int, out: Path, *extra: str, stage: str = "run", timeout: float =
     return done.stdout
 
 
-def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def history(out: Path) -> list[dict]:
     """The search's history without what may differ between runs."""
     return [
         {key: value for key, value in line.items() if key != "timing"} for line in lines(out / "search/history.jsonl")
     ]
-
-
-def curve(out: Path) -> np.ndarray:
-    names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-    return np.array([[line[name] for name in names] for line in lines(out / "train/metrics.jsonl")])
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,29 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 from launch import rcdp, run_ranks
+from runs import flags, lines, prepare_digits
 
 from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.slices import Ensemble, mean_weights
 
 pytestmark = pytest.mark.mpi
 
-SETTINGS = [
-    part
-    for value in (
-        "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "training.hidden=16",
-        "training.outputs=16", "training.threads=1", "training.baseline=false", "training.batch=16",
-        "training.schedule=constant",
-    )
-    for part in ("--set", value)
-]  # fmt: skip
+SETTINGS = flags(
+    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "training.hidden=16",
+    "training.outputs=16", "training.threads=1", "training.baseline=false", "training.batch=16",
+    "training.schedule=constant",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("prepared") / "run"
-    done = run_ranks(0, rcdp("prepare", "digits", "--out", str(out), *SETTINGS))
-    assert done.returncode == 0, done.stdout
-    return out
+    return prepare_digits(tmp_path_factory.mktemp("prepared") / "run", SETTINGS)
 
 
 def train(prepared: Path, out: Path, kind: str, epochs: int) -> subprocess.CompletedProcess[str]:
@@ -48,7 +41,7 @@ def checkpoint(out: Path) -> dict:
 
 def model(out: Path) -> dict[str, torch.Tensor]:
     """Return the weights of the model, and see that they are those of the last epoch, as the checkpoint's are."""
-    entries = [json.loads(line) for line in (out / "train/metrics.jsonl").read_text().splitlines()]
+    entries = lines(out / "train/metrics.jsonl")
     assert checkpoint(out)["trainer"]["position"]["best_epoch"] == len(entries) - 1
     return torch.load(out / "train/model.pt", weights_only=True)["weights"]
 
@@ -58,7 +51,7 @@ def test_slices_are_averaged_by_their_rows(prepared, tmp_path):
     assert done.returncode == 0, done.stdout
     slices = [one["network"] for one in checkpoint(tmp_path / "run")["trainer"]["slices"]]
     assert any(not torch.equal(value, slices[1][name]) for name, value in slices[0].items())
-    counts = json.loads((tmp_path / "run/train/class_counts.jsonl").read_text().splitlines()[0])["counts"]
+    counts = lines(tmp_path / "run/train/class_counts.jsonl")[0]["counts"]
     expected = mean_weights([(sum(rows), weights) for rows, weights in zip(counts, slices, strict=True)])
     for name, value in model(tmp_path / "run").items():
         torch.testing.assert_close(value, expected[name])
