@@ -203,7 +203,9 @@ class Trainer:
         due = not (self.parallel.apart or self.position.step % self.settings.local_steps)
         if not due and self.position.step < self.steps:
             return False
-        for rank, fault in enumerate(self.comm.allgather(self.fault)):
+        with self.parallel.counted():
+            faults = self.comm.allgather(self.fault)
+        for rank, fault in enumerate(faults):
             if fault:
                 message = f"rank {rank}: {fault} {advice(False, self.position.best_epoch >= 0)}"
                 raise agreed(DivergedError(message, whole=False))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Self
@@ -77,6 +79,14 @@ class Alone:
     def average(self, network: nn.Module, optimizer: Any, rows: int) -> None:
         """Do nothing: there is one copy."""
 
+    @contextmanager
+    def counted(self, size: float = 0.0) -> Iterator[None]:
+        """Count the time of a block as that of one communication, and so many bytes as sent."""
+        started = time.perf_counter()
+        yield
+        self.blocked.append(time.perf_counter() - started)
+        self.sent += size
+
 
 class HorovodParallel(Alone):
     """All ranks of Horovod's world.
@@ -133,14 +143,11 @@ class HorovodParallel(Alone):
 
     def exchange(self, rows: torch.Tensor, counts: NDArray[np.int64]) -> torch.Tensor:
         """Pass rows on: the first so many to rank 0, the next to rank 1, and so on; return those that came, by rank."""
-        started = time.perf_counter()
         # As bytes, since Horovod knows no bfloat16.
         sent = rows.contiguous().view(torch.uint8)
-        splits = torch.from_numpy(counts.astype(np.int32))
-        came, _ = self.hvd.alltoall(sent, splits=splits, name="rcdp.exchange")
         kept = int(counts[self.hvd.rank()])
-        self.blocked.append(time.perf_counter() - started)
-        self.sent += sent.numel() * (1 - kept / max(1, len(rows)))
+        with self.counted(sent.numel() * (1 - kept / max(1, len(rows)))):
+            came, _ = self.hvd.alltoall(sent, splits=torch.from_numpy(counts.astype(np.int32)), name="rcdp.exchange")
         result: torch.Tensor = came.view(rows.dtype)
         return result
 
@@ -151,11 +158,10 @@ class HorovodParallel(Alone):
 
     def sum_gradients(self, optimizer: Any) -> None:
         """Put the sums over ranks in place of this rank's gradients, counting the wait."""
-        started = time.perf_counter()
-        for handle, _ in optimizer._handles.values():
-            self._await(handle)
-        optimizer.synchronize()
-        self._count(started, self.gradient_bytes)
+        with self.counted(self.ring * self.gradient_bytes):
+            for handle, _ in optimizer._handles.values():
+                self._await(handle)
+            optimizer.synchronize()
 
     def update(self, optimizer: Any) -> None:
         """Update the weights by the gradients as they are."""
@@ -168,24 +174,18 @@ class HorovodParallel(Alone):
         What lies in the host's memory goes by MPI where that started the ranks: batch statistics are waited for layer
         by layer, and Horovod looks but once a cycle for what is to be sent.
         """
-        started = time.perf_counter()
-        if self.comm.kind == "mpi" and values.device.type == "cpu":
-            result = torch.from_numpy(self.comm.sum_within(values.detach().numpy(), self.stall_seconds))
-        else:
+        with self.counted(self.ring * values.numel() * values.element_size()):
+            if self.comm.kind == "mpi" and values.device.type == "cpu":
+                return torch.from_numpy(self.comm.sum_within(values.detach().numpy(), self.stall_seconds))
             handle = self.hvd.allreduce_async(values, op=self.hvd.Sum, name=name)
             self._await(handle)
-            result = self.hvd.synchronize(handle)
-        self._count(started, values.numel() * values.element_size())
-        return result
+            result: torch.Tensor = self.hvd.synchronize(handle)
+            return result
 
     def _await(self, handle: int | None) -> None:
         """Return once Horovod is done: its own wait looks without a pause, and so takes the core from its thread."""
         while handle is not None and not self.hvd.poll(handle):
             time.sleep(PAUSE_SECONDS)
-
-    def _count(self, started: float, size: int) -> None:
-        self.blocked.append(time.perf_counter() - started)
-        self.sent += self.ring * size
 
 
 class LocalParallel(HorovodParallel):

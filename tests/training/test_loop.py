@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import numpy as np
 import pytest
@@ -21,6 +22,20 @@ from rcdp_hpc.training.parallel import Alone
 ROWS = 90
 
 
+class SlowToMeet(SingleProcess):
+    """One process whose ranks take a while to gather something from all."""
+
+    def allgather(self, value):
+        time.sleep(0.05)
+        return super().allgather(value)
+
+
+class ByItself(Alone):
+    """A rank that steps by itself, and has nobody to average with."""
+
+    local = True
+
+
 class Halt(Exception):
     pass
 
@@ -31,7 +46,9 @@ def rows(seed: int, count: int) -> CachedStates:
     return CachedStates(torch.randn(count, 6, generator=generator) + labels[:, None], labels, 0)
 
 
-def trainer(states: torch.Tensor | None = None, **keys) -> Trainer:
+def trainer(
+    states: torch.Tensor | None = None, comm: SingleProcess | None = None, parallel: Alone | None = None, **keys
+) -> Trainer:
     settings = TrainingSection(**{"epochs": 4, "batch": 8, "hidden": 6, "outputs": 5, **keys})
     train = rows(1, ROWS) if states is None else CachedStates(states, torch.arange(ROWS) % 3, 0)
     if settings.extractor.trained:
@@ -41,7 +58,8 @@ def trainer(states: torch.Tensor | None = None, **keys) -> Trainer:
     else:
         network = build_readout(settings, KeptShape(1, 3, 2), 3, 1)
     plan = BatchPlan(ROWS, settings.batch, 12, 0, 1, 1, recut_epochs=settings.recut_epochs)
-    return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, 30, SingleProcess(), Alone())
+    comm, parallel = comm or SingleProcess(), parallel or Alone()
+    return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, 30, comm, parallel)
 
 
 def run(one: Trainer) -> list[dict]:
@@ -176,3 +194,11 @@ def test_skipping_without_end_stops():
     one = poisoned(on_nan="skip", batch=90)
     with pytest.raises(DivergedError, match="To do: train anew"):
         run(one)
+
+
+def test_the_wait_for_ranks_that_step_by_themselves_is_not_counted_as_computing():
+    one = trainer(comm=SlowToMeet(), parallel=ByItself(), local_steps=4, epochs=1)
+    (report,) = run(one)
+    meetings = -(-one.steps // 4)
+    assert report.communicate_seconds[0] + report.wait_seconds[0] > 0.05 * meetings
+    assert report.compute_seconds[0] < report.seconds - 0.05 * meetings
