@@ -40,7 +40,9 @@ def main() -> None:
         whole, epochs = trained("with the reservoir", seed)
         without, _ = trained("without, equal epochs", seed, "reservoir.kind=none")
         fitting = max(1, round(epochs * whole / without))
-        if fitting != epochs:
+        if fitting == epochs:
+            found.setdefault("without, equal time", []).append(found["without, equal epochs"][-1])
+        else:
             trained("without, equal time", seed, "reservoir.kind=none", f"training.epochs={fitting}")
     for name, results in found.items():
         accuracies, seconds = zip(*results, strict=True)
