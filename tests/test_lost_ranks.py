@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 from launch import BIN, finish, python, rcdp, run_ranks, start_ranks
-from runs import CURVE, curve, flags, lines
+from runs import CURVE, curve, flags, lines, prepare_digits
 
 EPOCHS = 15
 NAMES = ("epoch", *CURVE)
@@ -24,14 +24,15 @@ SETTINGS = flags(
 HOSTS = "localhost:1,127.0.0.1:1,127.1:1"
 
 
-def kill(rank: int, launcher: int, out: Path) -> None:
-    """Kill a rank once some epochs are done."""
-    limit, told = time.monotonic() + 90, out / "train/metrics.jsonl"
-    while (not told.exists() or len(lines(told)) < 3) and time.monotonic() < limit:
+def kill(rank: int, launcher: int, out: Path, by: int = signal.SIGKILL) -> None:
+    """Send a rank a signal once some epochs are done."""
+    limit, metrics = time.monotonic() + 90, out / "train/metrics.jsonl"
+    while (not metrics.exists() or len(lines(metrics)) < 3) and time.monotonic() < limit:
         time.sleep(0.05)
     for process in psutil.Process(launcher).children(recursive=True):
-        if "python" in process.name() and process.environ().get("HOROVOD_RANK") == str(rank):
-            process.send_signal(signal.SIGKILL)
+        told = process.environ()
+        if "python" in process.name() and told.get("HOROVOD_RANK", told.get("OMPI_COMM_WORLD_RANK")) == str(rank):
+            process.send_signal(by)
             return
     raise AssertionError(f"no process is rank {rank}")
 
@@ -42,8 +43,7 @@ def test_two_of_three_ranks_go_on_where_rank_0_is_killed(tmp_path):
     alone, out = tmp_path / "alone", tmp_path / "elastic"
     done = run_ranks(0, rcdp("run", "digits", "--out", str(alone), *SETTINGS, "--set", "training.batch=48"))
     assert done.returncode == 0, done.stdout
-    done = run_ranks(0, rcdp("prepare", "digits", "--out", str(out), *SETTINGS))
-    assert done.returncode == 0, done.stdout
+    prepare_digits(out, SETTINGS)
     elastic = ["--gloo", "--min-np", "2", "-np", "3", "-H", HOSTS, "--network-interface", "lo"]
     train = rcdp("train", "digits", "--out", str(out), *SETTINGS, "--set", "training.batch=16")
     process = start_ranks(0, [str(BIN / "horovodrun"), *elastic, *train])
@@ -76,4 +76,17 @@ def test_a_rank_that_stays_away_from_horovod_is_named_and_ends_the_job():
     assert done.returncode == 1, done.stdout
     assert re.search(r"Missing ranks:\s+1!?: \[allreduce.second\]", done.stdout), done.stdout
     assert done.stdout.count("missing from a collective for 10 s (run.stall_seconds)") == 1
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.mpi
+def test_a_frozen_rank_is_named_and_ends_the_job(tmp_path):
+    """Wherever the others wait for it: in Horovod's sums, in those of batch statistics, or between steps."""
+    out, given = tmp_path / "run", [*SETTINGS, "--set", "run.stall_seconds=10", "--set", "training.epochs=5000"]
+    prepare_digits(out, given)
+    process = start_ranks(2, rcdp("train", "--out", str(out), *given))
+    kill(1, process.pid, out, signal.SIGSTOP)
+    done = finish(process, timeout=90)
+    assert done.returncode not in (0, 75), done.stdout
+    assert re.search(r"rank 1 did not come|Missing ranks:\s+1", done.stdout), done.stdout
     assert "Traceback" not in done.stdout

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -34,12 +35,27 @@ class Communicator(ABC):
         "single", "mpi" or "horovod".
     job_places : list of (str, frozenset of int), or None
         Host and cores of every rank of the job, where this is a group of them that works beside others.
+    patience : float
+        Seconds that a wait for other ranks may take where that can be told (`patient`); 0 is any time.
     """
 
     rank: int
     size: int
     kind: str
     job_places: list[tuple[str, frozenset[int]]] | None = None
+    patience: float = 0.0
+
+    @contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """Have the waits of a block say who is missing where a rank does not come within so many seconds.
+
+        For work in which ranks meet every few seconds: elsewhere one may be busy for hours.
+        """
+        before, self.patience = self.patience, seconds
+        try:
+            yield
+        finally:
+            self.patience = before
 
     @property
     def is_root(self) -> bool:

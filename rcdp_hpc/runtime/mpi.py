@@ -49,7 +49,15 @@ class MPICommunicator(Communicator):
 
     def barrier(self) -> None:
         """Return once every rank has called it."""
-        self.comm.Barrier()
+        if self.patience:
+            self._await(self.comm.Ibarrier(), self.patience)
+        else:
+            self.comm.Barrier()
+
+    def _meet(self) -> None:
+        """Wait for the others within the patience there is: what follows waits for nobody then."""
+        if self.patience:
+            self.barrier()
 
     def wait_for_all(self) -> None:
         """Return once every rank has called it, sleeping meanwhile: a barrier would burn a core."""
@@ -59,14 +67,17 @@ class MPICommunicator(Communicator):
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's (small, picklable) value on every rank."""
+        self._meet()
         return self.comm.bcast(value, root=0)
 
     def allgather(self, value: Any) -> list[Any]:
         """Return every rank's (small, picklable) value on every rank."""
+        self._meet()
         return list(self.comm.allgather(value))
 
     def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
         """Return the elementwise sum, maximum or minimum over ranks."""
+        self._meet()
         result = np.empty_like(array, order="C")
         operation = {"sum": self._mpi.SUM, "max": self._mpi.MAX, "min": self._mpi.MIN}[op]
         self.comm.Allreduce(np.ascontiguousarray(array), result, op=operation)
@@ -81,7 +92,11 @@ class MPICommunicator(Communicator):
             If ranks do not come within so many seconds, with their numbers.
         """
         result = np.empty_like(array)
-        request = self.comm.Iallreduce(array, result, op=self._mpi.SUM)
+        self._await(self.comm.Iallreduce(array, result, op=self._mpi.SUM), seconds)
+        return result
+
+    def _await(self, request: Any, seconds: float) -> None:
+        """Return once a collective that has begun is done, or end a wait of more than so many seconds."""
         looks, deadline = 0, 0.0
         while not request.Test():
             looks += 1
@@ -94,7 +109,6 @@ class MPICommunicator(Communicator):
                 self._call_roll(seconds)
                 deadline = 0.0
             time.sleep(PAUSE_SECONDS)
-        return result
 
     def _call_roll(self, seconds: float) -> None:
         """Raise the error of a wait that was too long, naming those that do not wait as well; there may be none."""
@@ -117,7 +131,7 @@ class MPICommunicator(Communicator):
             time.sleep(2 * patience)
         names = ", ".join(map(str, sorted(missing)))
         raise StageFailedError(
-            f"waited {seconds:.0f} s for a sum over ranks, and rank {names} did not come: "
+            f"waited {seconds:.0f} s for all ranks, and rank {names} did not come: "
             "see what it does there (py-spy, the node's log), or raise run.stall_seconds"
         )
 

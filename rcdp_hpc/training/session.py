@@ -141,7 +141,8 @@ class Session:
     def run_to_the_end(self) -> None:
         """Train, and write the last checkpoint: of the end, or of the last step that was sound."""
         try:
-            self.trainer.run(self.pause, self.report)
+            with self.comm.patient(self.config.run.stall_seconds):
+                self.trainer.run(self.pause, self.report)
         except DivergedError as error:
             if error.whole:
                 self.save_checkpoint()

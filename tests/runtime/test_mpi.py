@@ -36,5 +36,5 @@ def test_a_sum_waits_for_the_late_and_names_the_missing():
     done = run_ranks(3, python(SUM), timeout=100)
     assert time.monotonic() - started < 80, done.stdout
     assert done.returncode == 1, done.stdout
-    assert "rank 0: waited 1 s for a sum over ranks, and rank 1 did not come" in done.stdout
+    assert "rank 0: waited 1 s for all ranks, and rank 1 did not come" in done.stdout
     assert done.stdout.count("did not come") == 1
