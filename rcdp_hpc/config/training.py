@@ -177,7 +177,8 @@ class TrainingSection(Section):
     learning_rate: float = Field(1e-3, gt=0, le=10, description="highest learning rate (paper: 0.001)")
     rate_scaling: Literal["none", "sqrt", "linear"] = Field(
         "none",
-        description="factor of the learning rate: 1, the root of the number of ranks, or that number",
+        description="factor of the learning rate: 1, the number of ranks or its root (with global_batch: of that over "
+        "batch)",
     )
     schedule: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = Field(
         "constant",

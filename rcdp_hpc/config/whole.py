@@ -20,7 +20,7 @@ class RunSection(Section):
     stall_seconds: int = Field(
         600,
         ge=10,
-        description="Horovod ends the job when a rank misses a collective for so long",
+        description="a training ends when a rank does not come to the others for so long",
         json_schema_extra=MAY_CHANGE,
     )
     progress: bool = Field(True, description="show progress on rank 0", json_schema_extra=MAY_CHANGE)
@@ -76,8 +76,10 @@ class Config(Section):
                 f"training.slices = {training.slices!r} trains networks apart, each on its own rows to the end: set "
                 "training.local_steps = 1, training.recut_epochs = 0 and training.ema = 0"
             )
-        if training.slices == "ensemble" and training.augment.test_flips:
-            raise ValueError("training.augment.test_flips is for one network: set training.slices to another value")
+        if training.slices == "ensemble" and training.augment.several_views:
+            raise ValueError(
+                "training.augment.test_flips and test_shift are for one network: set training.slices to another value"
+            )
         way_out = "needs training.local_steps = 1 and training.slices = 'together': ranks on their own"
         if (apart or training.local_steps > 1) and training.precision == "fp16":
             raise ValueError(
@@ -85,6 +87,10 @@ class Config(Section):
             )
         if (apart or training.local_steps > 1) and training.on_nan == "skip":
             raise ValueError(f"training.on_nan = 'skip' {way_out} cannot agree")
+        if (apart or training.local_steps > 1) and training.compression != "none":
+            raise ValueError(
+                f"training.compression = {training.compression!r} {way_out} send no gradients, and their weights whole"
+            )
 
     def _check_extractor(self) -> None:
         training, reservoir = self.training, self.reservoir
@@ -107,13 +113,30 @@ class Config(Section):
                 f"training.extractor.patches = {training.extractor.patches} are fewer than training.extractor.atoms = "
                 f"{training.extractor.atoms}: take more patches, or fewer atoms"
             )
-        if training.extractor.trained and training.readout == "ridge":
-            raise ValueError(f"training.extractor.kind = {kind!r} is trained and needs a readout that is: not 'ridge'")
+        if training.extractor.trained:
+            self._check_trained_extractor()
         if reservoir.matrices or any(scan not in ("forward", "backward") for scan in reservoir.scans):
             raise ValueError(
                 f"training.extractor.kind = {kind!r} makes the sequences: leave out reservoir.matrices, and rows and "
                 "columns of reservoir.scans"
             )
+
+    def _check_trained_extractor(self) -> None:
+        training, reservoir = self.training, self.reservoir
+        named = f"training.extractor.kind = {training.extractor.kind!r} is trained"
+        if training.readout == "ridge":
+            raise ValueError(f"{named} and needs a readout that is: not 'ridge'")
+        if training.warm_start:
+            raise ValueError(f"{named}, so that no ridge readout fits for long: set training.warm_start = false")
+        if reservoir.noise:
+            raise ValueError(f"{named}, and gradients flow through no noise: set reservoir.noise = 0")
+        if reservoir.kernel not in ("auto", "dense-fp32"):
+            raise ValueError(
+                f"{named}, and gradients flow through float32 states alone: set reservoir.kernel = 'auto', and "
+                "training.precision = 'bf16' for faster products"
+            )
+        if training.augment.alternate and not training.augment.flip:
+            raise ValueError("training.augment.alternate says how to mirror images: set training.augment.flip = true")
 
     def _check_readout(self) -> None:
         training, reservoir = self.training, self.reservoir

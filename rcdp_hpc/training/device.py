@@ -21,6 +21,19 @@ def device() -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
+def settle_on(where: torch.device, settings: TrainingSection) -> None:
+    """Make a GPU this rank's own and, in deterministic mode, have torch take algorithms that repeat to the bit there.
+
+    Where torch has none for an operation it warns. Called before anything is computed: cuBLAS reads its variable once.
+    """
+    if where.type != "cuda":
+        return
+    torch.cuda.set_device(where)
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 def refuse_without_gpu(settings: TrainingSection, where: torch.device) -> None:
     """Raise an `InputError` where settings for GPUs are to be used on another device."""
     if where.type == "cuda":

@@ -30,8 +30,9 @@ class Schedule:
 
     with n = ``training.schedule_epochs`` and factor = ``training.schedule_factor``.
 
-    The peak is ``training.learning_rate`` times the number of ranks, or its square root, as ``training.rate_scaling``
-    says. What counts is the ranks the training began on: a resumed one keeps its global batch, and so its rate.
+    The peak is ``training.learning_rate`` times the global batch over ``training.batch``, or its square root, as
+    ``training.rate_scaling`` says. That is the number of ranks the training began on, unless ``training.global_batch``
+    is set: a resumed one keeps its global batch, and so its rate.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from rcdp_hpc.runtime.threads import fair_share, limit_threads, ranks_here
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.allotment import rows_by_speed
 from rcdp_hpc.training.cache import CachedStates, cache_dtype, cache_states, refuse_too_many
-from rcdp_hpc.training.device import device, refuse_without_gpu
+from rcdp_hpc.training.device import device, refuse_without_gpu, settle_on
 from rcdp_hpc.training.learning import learn_extractor
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.networks.assembly import build_network, make_source
@@ -82,6 +82,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
         log.info("training is over already: %s", saved["trainer"]["position"]["finished"])
         return session.summary(saved["trainer"]["position"])
     agree(comm, lambda: refuse_without_gpu(config.training, device()))
+    settle_on(device(), config.training)
     parallel = parallel_for(comm, config.run.stall_seconds, config.training)
     session.threads = _threads(config, comm, saved)
     with limit_threads(session.threads):
@@ -223,7 +224,13 @@ def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
             )
     elif config.reservoir.kind == "random":
         check_samples(config.reservoir, shards.sample_shape, shards.shortest)
-    return make_source(config.reservoir, config.training, shards.sample_shape, device())
+    source = make_source(config.reservoir, config.training, shards.sample_shape, device())
+    if config.training.warm_start and source.width > BASELINE_WIDTH:
+        raise InputError(
+            f"training.warm_start starts from a ridge readout, and {source.width} values a sample are too many to "
+            f"solve for (at most {BASELINE_WIDTH}): set it to false, or keep fewer states"
+        )
+    return source
 
 
 def _cache_limit(config: Config, comm: Communicator) -> int:

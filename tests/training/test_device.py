@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
-from rcdp_hpc.training.stage import device
+from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.training.device import device, settle_on
 
 LOCAL = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
@@ -42,3 +45,21 @@ def test_mpirun_within_a_job_counts_before_slurm(monkeypatch):
 def test_without_a_launcher_or_a_device(monkeypatch):
     assert of_rank(monkeypatch, 2) == "cuda:0"
     assert of_rank(monkeypatch, 0, SLURM_LOCALID="1") == "cpu"
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_a_gpu_repeats_to_the_bit_in_deterministic_mode_alone(deterministic, monkeypatch):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    settings = TrainingSection(deterministic=deterministic)
+    try:
+        settle_on(torch.device("cpu"), settings)
+        assert not torch.are_deterministic_algorithms_enabled()
+        settle_on(torch.device("cuda", 1), settings)
+        assert torch.are_deterministic_algorithms_enabled() == deterministic
+        assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
+    finally:
+        torch.use_deterministic_algorithms(False)
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    assert taken == [torch.device("cuda", 1)]

@@ -63,7 +63,7 @@ def test_a_rank_with_another_horovod_is_named():
     "keys",
     [
         {"fusion_mib": 4}, {"cycle_ms": 2}, {"local_steps": 4, "on_nan": "skip"},
-        {"local_steps": 4, "precision": "fp16"},
+        {"local_steps": 4, "precision": "fp16"}, {"local_steps": 4, "compression": "fp16"},
     ],
 )  # fmt: skip
 def test_settings_that_contradict_one_another_are_refused(keys):

@@ -70,6 +70,12 @@ def test_without_baseline_there_is_none(tmp_path):
         load_config("digits", ["training.baseline=false", "training.warm_start=true"])
 
 
+def test_a_start_from_more_values_than_are_solved_for_is_refused(tmp_path):
+    config = load_config("digits", [*SMALL, "training.warm_start=true", "reservoir.nodes=1500", "reservoir.states=8"])
+    with pytest.raises(InputError, match=r"training\.warm_start .* 12000 values a sample are too many"):
+        run_stages(["prepare", "train"], config, tmp_path)
+
+
 def test_probabilities_of_a_linear_readout():
     network = RidgeNetwork(2, 3)
     weights = RidgeReadout(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([0.0, 0.0, -0.5]))

@@ -35,8 +35,12 @@ def test_weights_are_averaged_by_rows_and_counts_kept():
 
 @pytest.mark.parametrize(
     "keys",
-    [{"local_steps": 4}, {"recut_epochs": 1}, {"ema": 0.9}, {"precision": "fp16"}, {"on_nan": "skip"}],
-)
+    [
+        {"local_steps": 4}, {"recut_epochs": 1}, {"ema": 0.9}, {"precision": "fp16"}, {"on_nan": "skip"},
+        {"compression": "fp16"},
+        {"slices": "ensemble", "extractor": {"kind": "convolution"}, "augment": {"test_shift": 1}},
+    ],
+)  # fmt: skip
 def test_what_needs_ranks_that_train_together_is_refused(keys):
     with pytest.raises(InputError, match=r"training\.slices"):
-        parse_config({"training": {"slices": "averaged", **keys}}, where="here")
+        parse_config({"training": {"slices": "averaged", **keys}, "search": {"generations": 0}}, where="here")

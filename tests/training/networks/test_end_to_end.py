@@ -270,6 +270,10 @@ def test_predictions_are_means_over_views(shift, tmp_path):
         (["training.extractor.channels=[0]"], "each must be above 0"),
         (["training.extractor.kind=none", "training.augment.flip=true"], "before a trained extractor"),
         (["training.extractor.kind=perceptron"], "training.extractor.kind"),
+        (["training.warm_start=true"], "set training.warm_start = false"),
+        (["reservoir.noise=0.1"], "gradients flow through no noise"),
+        (["reservoir.kernel=fused-bf16"], "set reservoir.kernel = 'auto'"),
+        (["training.augment.alternate=true"], "set training.augment.flip = true"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message):
