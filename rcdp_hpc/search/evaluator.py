@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -169,14 +170,12 @@ class Evaluator:
         rows[:, COLUMNS.index("rank")] = self.comm.rank
         rows[:, COLUMNS.index("status")] = PENDING
         reasons: list[tuple[int, str]] = []
-        journal = self.journal if leads else None
-        if journal is not None:
-            journal.begin(*due)
+        self._note(lambda journal: journal.begin(*due))
         at_once = getattr(self.fitness, "at_once", 1)
         for start in range(0, len(hand), at_once):
             if signals.stop_agreed(self._group):
                 break
-            evaluated = self._evaluated(hand[start : start + at_once, 1:], journal)
+            evaluated = self._evaluated(hand[start : start + at_once, 1:])
             if not leads:
                 continue
             for place, found in enumerate(evaluated, start):
@@ -188,23 +187,34 @@ class Evaluator:
                     self.advance((place + 1) * total // len(hand) - place * total // len(hand))
         return rows, reasons
 
-    def _evaluated(self, values: NDArray[np.float64], journal: Journal | None) -> list[Evaluation]:
+    def _evaluated(self, values: NDArray[np.float64]) -> list[Evaluation]:
         if len(values) == 1:
-            return [self._evaluated_alone(values[0], journal)]
+            return [self._evaluated_alone(values[0])]
         found: list[Evaluation] = self.fitness.evaluate([self.space.named(row) for row in values])  # type: ignore[attr-defined]
-        if journal is not None:
+
+        def record(journal: Journal) -> None:
             for row, one in zip(values, found, strict=True):
                 journal.record(row, one)
+
+        self._note(record)
         return found
 
-    def _evaluated_alone(self, values: NDArray[np.float64], journal: Journal | None) -> Evaluation:
+    def _evaluated_alone(self, values: NDArray[np.float64]) -> Evaluation:
         named = self.space.named(values)
-        if journal is None:
-            return self.fitness(named)
-        with journal.watched(values, ", ".join(f"{name} = {value}" for name, value in named.items())):
+        self._note(lambda journal: journal.announce(values))
+        watch: AbstractContextManager[None] = nullcontext()
+        if self.journal is not None and self._group.is_root:
+            watch = self.journal.watched(", ".join(f"{name} = {value}" for name, value in named.items()))
+        with watch:
             found = self.fitness(named)
-        journal.record(values, found)
+        self._note(lambda journal: journal.record(values, found))
         return found
+
+    def _note(self, write: Callable[[Journal], object]) -> None:
+        """Let the group's leader write in its journal; where it cannot, no member waits for it any longer."""
+        journal = self.journal
+        if journal is not None:
+            agree(self._group, lambda: write(journal) if self._group.is_root else None)
 
 
 def _in_order(gathered: NDArray[np.float64], reasons: dict[int, str], count: int) -> list[Evaluation | None]:

@@ -98,13 +98,17 @@ class Journal:
                 self._file.write(json.dumps(line) + "\n")
                 self._file.flush()
 
+    def announce(self, values: NDArray[np.float64]) -> None:
+        """Write down a candidate that is about to be evaluated, where one that hangs is to be told by it."""
+        if self._hang is not None:
+            self.record(values, None)
+
     @contextmanager
-    def watched(self, values: NDArray[np.float64], name: str) -> Iterator[None]:
-        """Watch over the evaluation of a candidate: where it hangs, end the job and leave a note for the next."""
+    def watched(self, name: str) -> Iterator[None]:
+        """Watch over the evaluation of the announced candidate: where it hangs, end the job and leave a note."""
         if self._hang is None:
             yield
             return
-        self.record(values, None)
         patience = PATIENCE * self.limit + PATIENCE_SECONDS
         timer = threading.Timer(patience, self._end_job, (name, patience))
         timer.daemon = True

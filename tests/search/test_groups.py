@@ -7,13 +7,14 @@ import pytest
 from search.grouped import small_config, small_data
 from search.ranks import Ranks
 
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluator import Evaluator
 from rcdp_hpc.search.fitness import ReservoirFitness
 from rcdp_hpc.search.group import row_blocks, slab
+from rcdp_hpc.search.journal import Journal
 from rcdp_hpc.search.space import searched_space
 
 VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
@@ -99,3 +100,22 @@ def test_more_ranks_per_group_than_ranks_is_refused(tmp_path):
     config = small_config(group_ranks=2)
     with pytest.raises(InputError, match=r"search.group_ranks = 2 is more than the 1 ranks"):
         run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path)
+
+
+@pytest.mark.parametrize("step", ["begin", "announce", "record"])
+def test_a_leader_that_cannot_write_its_journal_ends_the_wait_of_its_group(tmp_path, monkeypatch, step):
+    def full(*_):
+        raise StageFailedError("no room left to write")
+
+    monkeypatch.setattr(Journal, step, full)
+    config, data = small_config(candidate_seconds=60.0), small_data()
+    space = searched_space(config.search)
+    values = np.array([[0.1, 0.5, 0], [0.4, 0.9, 1]])
+
+    def work(comm):
+        journal = Journal(tmp_path, comm.rank, "here", limit=60.0)
+        evaluator = Evaluator(comm, ReservoirFitness(config, data), space, group_ranks=2, journal=journal)
+        return evaluator.evaluate(values if comm.is_root else None)
+
+    for error in Ranks(2).run(work):
+        assert str(error) == "no room left to write"
