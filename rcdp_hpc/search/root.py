@@ -255,6 +255,8 @@ class Root:
         recorded = checkpoint.notes["settings"]
         # Keys that are younger than the checkpoint had their defaults.
         recorded["search"] = {**SearchSection().model_dump(exclude_none=True), **recorded["search"]}
+        if "training" in recorded:  # what an older version left out of it cannot be compared
+            recorded["training"] = {**self.settings.get("training", {}), **recorded["training"]}
         refuse_other_settings(str(self.folder), recorded, self.settings, "search")
         arrays = checkpoint.arrays
         try:

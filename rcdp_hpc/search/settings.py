@@ -10,7 +10,9 @@ from rcdp_hpc.search.space import searched_space
 FORMAT = 1
 # Of [training], what the short training of a candidate looks at.
 TRAINING_KEYS = (
-    "loss", "batch", "learning_rate", "weight_decay", "outputs", "hidden", "relu_slope", "dropout", "slabs",
+    "readout", "readout_layers", "heads", "span", "outputs", "hidden", "relu_slope", "dropout",
+    "loss", "focal_gamma", "label_smoothing", "class_weights", "l1", "l2",
+    "batch", "slabs", "optimizer", "momentum", "nesterov", "learning_rate", "clip_norm", "weight_decay", "precision",
 )  # fmt: skip
 
 
