@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import Config, SearchSection, refuse_other_settings
+from rcdp_hpc.config import Config, SearchSection, flatten, may_change, refuse_other_settings
 from rcdp_hpc.errors import DataDamagedError, StageFailedError
 from rcdp_hpc.search.best import Best, write_best
 from rcdp_hpc.search.candidate import Evaluation
@@ -95,8 +95,9 @@ class Root:
 
     @property
     def digest(self) -> str:
-        """A digest of the settings, for the journals."""
-        return hashlib.sha256(json.dumps(self.settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        """A digest of the settings that may not change on resume, for the journals."""
+        fixed = {key: value for key, value in flatten(self.settings).items() if not may_change(key)}
+        return hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     @property
     def generation(self) -> int:
