@@ -34,7 +34,7 @@ def load_named(key: str, name: str, kind: str, example: str) -> Any:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module raises on import
+    except (Exception, SystemExit) as error:  # whatever the user's module raises on import
         raise InputError(
             f"{key} = {name!r}: module {module_name} cannot be imported ({type(error).__name__}: {error}); "
             f"it is looked for in PYTHONPATH and in {os.getcwd()}"

@@ -40,8 +40,8 @@ class FunctionFitness:
     `FitnessData` whose arrays are read-only. It returns the fitness, maximised, or (fitness, error, accuracy). It
     must give the same answer for the same values on every rank, however often it is called.
 
-    An exception, a number that is not finite, and more than ``search.candidate_seconds`` make the candidate fail;
-    an answer of another type and a changed input are defects of the function and end the search.
+    An exception, a call of `sys.exit`, a number that is not finite, and more than ``search.candidate_seconds`` make the
+    candidate fail; an answer of another type and a changed input are defects of the function and end the search.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class FunctionFitness:
                 answer = self.function(given, self._due)
         except InputError:
             raise
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:  # a rank that left would keep the others waiting
             text = str(failure) if isinstance(failure, CandidateError) else f"{type(failure).__name__}: {failure}"
             return self._failed(" ".join(text.split()), started)
         if given != values:

@@ -16,6 +16,7 @@ from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.user_function import FunctionFitness
 
 MODULE = """
+    import sys
     import time
     import numpy as np
 
@@ -49,6 +50,9 @@ MODULE = """
     def raises(values, data):
         raise ZeroDivisionError("the user's own")
 
+    def leaves(values, data):
+        sys.exit("no licence")
+
     def endless(values, data):
         return float("inf")
 
@@ -60,6 +64,7 @@ VALUES = {"density": 0.1, "input_scaling": 1.0, "leak": 0.25}
 @pytest.fixture
 def fitness(tmp_path, monkeypatch):
     (tmp_path / "own_fitness.py").write_text(textwrap.dedent(MODULE))
+    (tmp_path / "leaves_on_import.py").write_text("raise SystemExit(3)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     data = small_data()
@@ -100,6 +105,7 @@ def test_a_broken_contract_ends_the_search(fitness, name, message):
         ("changes_data", "read-only"),
         ("hangs", "took longer than search.candidate_seconds = 0.3"),
         ("raises", "ZeroDivisionError: the user's own"),
+        ("leaves", "SystemExit: no licence"),
         ("endless", "returned inf"),
     ],
 )
@@ -116,6 +122,7 @@ def test_a_failing_call_is_a_failed_candidate(fitness, name, reason):
         ("own_fitness:nothing", "has no function nothing"),
         ("own_fitness:number", "has no function number"),
         ("no_such_module_here:f", "cannot be imported"),
+        ("leaves_on_import:f", r"cannot be imported \(SystemExit: 3\)"),
     ],
 )
 def test_a_name_that_leads_nowhere(fitness, name, message):
