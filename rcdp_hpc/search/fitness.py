@@ -206,6 +206,7 @@ class ReservoirFitness:
                 classes=data.classes,
                 epochs=self.config.search.epochs,
                 seed=self.config.run.seed,
+                before_step=clock.check,
             )
             return judge_scores(probabilities, data.y_val)
 

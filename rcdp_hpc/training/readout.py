@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,6 +29,7 @@ def fit_readout(
     classes: int,
     epochs: int,
     seed: int,
+    before_step: Callable[[], object] = lambda: None,
 ) -> NDArray[np.float64]:
     """Train a readout for a few epochs and return its class probabilities on the validation rows.
 
@@ -44,6 +47,8 @@ def fit_readout(
         Loss, batch, optimiser, widths, slope. The learning rate stays constant.
     classes, epochs, seed : int
         Number of classes; passes over the rows; seed of weights and shuffles.
+    before_step : callable
+        Called before each step; what it raises ends the training.
 
     Returns
     -------
@@ -65,6 +70,7 @@ def fit_readout(
     for epoch in range(epochs):
         orders = plan.orders(epoch)
         for step in range(plan.steps):
+            before_step()
             rows = torch.from_numpy(plan.batch(orders, step))
             draw = DropoutDraw(seed, epoch, rows) if training.dropout else None
             value = objective.sum(network(features[rows].float(), draw), labels[rows])

@@ -119,3 +119,9 @@ def test_a_leader_that_cannot_write_its_journal_ends_the_wait_of_its_group(tmp_p
 
     for error in Ranks(2).run(work):
         assert str(error) == "no room left to write"
+
+
+def test_a_training_over_its_time_fails_in_a_group_which_has_no_alarm():
+    config, data = small_config(evaluation="train", epochs=3000, candidate_seconds=1.0), small_data()
+    found = Ranks(2).run(lambda comm: bits(ReservoirFitness(config, data).in_group(comm)(VALUES))[-1])
+    assert found == ["took longer than search.candidate_seconds = 1"] * 2
