@@ -67,7 +67,16 @@ class Config(Section):
         self._check_ranks()
         if space.weight_scale is not None and self.reservoir.scaling != "weight_scale":
             raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
+        if self.has_search:
+            self._check_evaluation()
         return self
+
+    def _check_evaluation(self) -> None:
+        if self.search.evaluation == "train" and self.training.readout == "ridge":
+            raise ValueError(
+                "search.evaluation = 'train' trains a readout for each candidate, and training.readout = 'ridge' is solved: "
+                "set search.evaluation = 'ridge', or another training.readout"
+            )
 
     def _check_ranks(self) -> None:
         training, apart = self.training, self.training.slices != "together"
