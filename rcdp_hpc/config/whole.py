@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import Field, model_validator
 
 from rcdp_hpc.config.data import DataSection
 from rcdp_hpc.config.reservoir import ReservoirSection
 from rcdp_hpc.config.search import SearchSection
 from rcdp_hpc.config.section import MAY_CHANGE, Section
-from rcdp_hpc.config.training import STEPWISE, TrainingSection
+from rcdp_hpc.config.training import READOUTS, STEPWISE, TrainingSection
 
 STAGES = ("prepare", "search", "train", "evaluate")
 
@@ -69,14 +71,38 @@ class Config(Section):
             raise ValueError("search.space.weight_scale needs reservoir.scaling = 'weight_scale'")
         if self.has_search:
             self._check_evaluation()
+            self._check_space()
         return self
 
     def _check_evaluation(self) -> None:
         if self.search.evaluation == "train" and self.training.readout == "ridge":
             raise ValueError(
-                "search.evaluation = 'train' trains a readout for each candidate, and training.readout = 'ridge' is solved: "
-                "set search.evaluation = 'ridge', or another training.readout"
+                "search.evaluation = 'train' trains a readout, and training.readout = 'ridge' is solved: set "
+                "search.evaluation = 'ridge', or another training.readout"
             )
+
+    def _check_space(self) -> None:
+        for name, reason in self._without_effect():
+            if getattr(self.search.space, name) is not None:
+                raise ValueError(
+                    f"search.space.{name} has no meaning with {reason}: candidates would not differ by it, take it out"
+                )
+
+    def _without_effect(self) -> Iterator[tuple[str, str]]:
+        """Yield dimensions that candidates could not differ by, and why."""
+        reservoir, readout = self.reservoir, self.training.readout
+        if self.search.evaluation == "function":  # it may make of them what it likes
+            return
+        if reservoir.topology in ("ring", "cycle-jumps"):
+            yield "density", f"reservoir.topology = {reservoir.topology!r}"
+        if reservoir.matrices:
+            for name in ("density", "spectral_radius", "weight_scale", "input_scaling", "bias_scaling"):
+                yield name, f"reservoir.matrices = {reservoir.matrices!r}"
+        if self.search.evaluation == "train":
+            if readout != "network":
+                yield "relu_slope", f"training.readout = {readout!r}"
+            if readout not in READOUTS:
+                yield "hidden", f"training.readout = {readout!r}"
 
     def _check_ranks(self) -> None:
         training, apart = self.training, self.training.slices != "together"
