@@ -24,6 +24,8 @@ from rcdp_hpc.search.root import Root
 from rcdp_hpc.search.space import Space, searched_space
 
 T = TypeVar("T")
+# Keys of how candidates are evaluated, and their values for a function of the user's own, which does that by itself.
+NOT_FOR_FUNCTIONS: dict[str, list[Any]] = {"candidates_at_once": [1], "group_ranks": [0, 1], "device": ["cpu"]}
 
 
 def run_search(
@@ -179,6 +181,13 @@ def _checked(config: Config, comm: Communicator) -> Space:
     search = config.search
     if search.generations == 0:
         raise InputError("search.generations = 0: there is nothing to search; raise it, or leave the search out")
+    for key, plain in NOT_FOR_FUNCTIONS.items():
+        value = getattr(search, key)
+        if search.evaluation == "function" and value not in plain:
+            raise InputError(
+                f"search.{key} = {value!r} has no meaning for search.evaluation = 'function', which one rank calls for "
+                f"one candidate: set it to {plain[-1]!r}"
+            )
     if search.group_ranks > comm.size:
         raise InputError(
             f"search.group_ranks = {search.group_ranks} is more than the {comm.size} ranks of this job: lower it, set "
@@ -188,11 +197,6 @@ def _checked(config: Config, comm: Communicator) -> Space:
         raise InputError(
             f"search.evaluation = {search.evaluation!r} and search.function = {search.function!r} contradict each "
             "other: a function of your own needs both evaluation = 'function' and function = 'module:function'"
-        )
-    if search.evaluation == "function" and search.candidates_at_once > 1:
-        raise InputError(
-            f"search.candidates_at_once = {search.candidates_at_once} has no meaning for search.evaluation = "
-            "'function': set it to 1"
         )
     if search.halving > 1 and search.folds > 1:
         raise InputError(
