@@ -39,7 +39,8 @@ def draw_search(folder: Path) -> list[Path]:
     whole = [line for line in lines if line.get("share", 1) == 1]  # what is judged by fewer rows is not comparable
     names = ("convergence.png", "parameters.png", "ranks.png")
     paths = [folder / name for name in names]
-    for path, figure in zip(paths, (_convergence(whole), _parameters(whole), _ranks(folder, lines)), strict=True):
+    figures = (_convergence(whole), _parameters(whole, list(lines[0]["values"])), _ranks(folder, lines))
+    for path, figure in zip(paths, figures, strict=True):
         save_figure(figure, path)
     return paths
 
@@ -69,9 +70,8 @@ def _convergence(lines: list[Line]) -> Figure:
     return figure
 
 
-def _parameters(lines: list[Line]) -> Figure:
+def _parameters(lines: list[Line], names: list[str]) -> Figure:
     sound = [line for line in lines if line["fitness"] is not None]
-    names = list(lines[0]["values"])
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")

@@ -8,7 +8,10 @@ from rcdp_hpc.cli import main
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.evaluation.search_pictures import best_so_far, draw_search
 from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.history import History, history_line
+from rcdp_hpc.search.memory import Entry
 
 
 def test_three_pictures_of_a_search_by_the_command(tmp_path, capsys):
@@ -22,6 +25,14 @@ def test_three_pictures_of_a_search_by_the_command(tmp_path, capsys):
 def test_nothing_searched_yet_is_told(tmp_path):
     with pytest.raises(InputError, match="nothing to draw"):
         draw_search(tmp_path)
+
+
+def test_halving_where_nothing_was_judged_by_all_rows(tmp_path):
+    """Where all of a generation fail by few rows none goes on, and there is nothing but these lines."""
+    entry = Entry(1, 0, np.array([0.1]), Evaluation(-np.inf, np.nan, np.nan, reason="no cycle"), share=0.25)
+    History(tmp_path / "history.jsonl").append([history_line(1, 0, [0.1], {"density": 0.1}, entry)])
+    for path in draw_search(tmp_path):
+        assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def test_best_and_mean_by_generation():
