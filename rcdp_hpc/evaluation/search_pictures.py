@@ -25,7 +25,7 @@ def draw_search(folder: Path) -> list[Path]:
     Parameters
     ----------
     folder : Path
-        Of the search: its history.jsonl is read, and its generations.jsonl where there is one.
+        Of the search, which may go on meanwhile: its history.jsonl is read, and generations.jsonl where there is one.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def draw_search(folder: Path) -> list[Path]:
         If nothing was searched yet.
     """
     history = folder / "history.jsonl"
-    lines = read_lines(history) if history.exists() else []
+    lines = read_lines(history, growing=True) if history.exists() else []
     if not lines:
         raise InputError(f"{history}: no complete generation yet, so there is nothing to draw; run `rcdp search` first")
     whole = [line for line in lines if line.get("share", 1) == 1]  # what is judged by fewer rows is not comparable

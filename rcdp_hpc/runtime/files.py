@@ -104,8 +104,14 @@ def append_line(path: Path, value: Any) -> None:
         file.write(json.dumps(value) + "\n")
 
 
-def read_lines(path: Path) -> list[Any]:
+def read_lines(path: Path, growing: bool = False) -> list[Any]:
     """Read a file of JSON lines that this package wrote.
+
+    Parameters
+    ----------
+    path : Path
+    growing : bool
+        Whether another process may be writing: a last line that does not end is left out then.
 
     Raises
     ------
@@ -114,6 +120,8 @@ def read_lines(path: Path) -> list[Any]:
     """
     with os_errors_explained(path):
         text = path.read_text(encoding="utf-8", errors="replace")
+    if growing:
+        text = text[: text.rfind("\n") + 1]
     values = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:

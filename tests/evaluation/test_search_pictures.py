@@ -22,6 +22,14 @@ def test_three_pictures_of_a_search_by_the_command(tmp_path, capsys):
         assert (tmp_path / "search" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_line_that_is_just_being_written_is_left_out(tmp_path):
+    config = cheap_config(generations=2)
+    run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"generation": 3, "cand')
+    assert len(draw_search(tmp_path)) == 3
+
+
 def test_nothing_searched_yet_is_told(tmp_path):
     with pytest.raises(InputError, match="nothing to draw"):
         draw_search(tmp_path)
