@@ -149,7 +149,9 @@ class Root:
         self.settle()
         entry = self.memory.best()
         if entry is None or entry.evaluation.fitness == -np.inf:
-            reason = entry.evaluation.reason if entry is not None else "nothing was evaluated"
+            # By halving, none may have been judged by all rows.
+            reasons = (reason for reason in self.memory.reasons() if reason is not None)
+            reason = next(reasons, "nothing was evaluated")
             raise StageFailedError(
                 f"{self.folder}: every candidate of the search failed, the first one because: {reason}. See "
                 f"{self.history.path} for the others; narrow [search.space] or look at the data."

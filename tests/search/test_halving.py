@@ -11,7 +11,7 @@ from search.grouped import small_config, small_data
 from search.outcome import outcome
 from search.ranks import Ranks
 
-from rcdp_hpc.errors import InputError, StoppedError
+from rcdp_hpc.errors import CandidateError, InputError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.files import read_lines
@@ -171,6 +171,17 @@ def test_groups_of_ranks_halve_to_the_same_bits(tmp_path):
             lambda comm: run_search(grouped, comm, ReservoirFitness(grouped, small_data()), tmp_path / "three")
         )
     assert outcome(tmp_path / "three") == outcome(tmp_path / "one")
+
+
+def test_a_search_where_all_fail_by_the_first_rows_says_why(tmp_path):
+    config = halved(generations=1)
+
+    class Failing(CheapFitness):
+        def measure(self, values):
+            raise CandidateError("no cycle")
+
+    with pytest.raises(StageFailedError, match="every candidate of the search failed, the first one because: no cycle"):
+        run_search(config, SingleProcess(), Failing(config), tmp_path)
 
 
 def test_halving_and_folds_contradict_each_other(tmp_path):
