@@ -30,6 +30,11 @@ def machine_memory(root: Path = Path("/")) -> int:
     return min(limits)
 
 
+def own_memory() -> int:
+    """Return the bytes that this process alone holds, without what it shares with others (libraries, MPI's windows)."""
+    return int(psutil.Process().memory_full_info().uss)
+
+
 def _limit_files(root: Path) -> Iterator[Path]:
     """Yield the files that may hold a limit, by /proc/self/cgroup (cgroups(7)): lines number:controllers:path.
 

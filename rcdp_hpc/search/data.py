@@ -52,6 +52,12 @@ class FitnessData:
         """Return the samples of "train" or "val" and their lengths."""
         return (self.x_train, self.lengths_train) if part == "train" else (self.x_val, self.lengths_val)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays together, those of the folds as well."""
+        arrays = (self.x_train, self.y_train, self.x_val, self.y_val, self.lengths_train, self.lengths_val)
+        return sum(array.nbytes for array in arrays if array is not None) + sum(fold.nbytes for fold in self.folds)
+
     def first(self, share: float) -> FitnessData:
         """Return the first rows of both parts; any contiguous slice of a split keeps the class proportions.
 

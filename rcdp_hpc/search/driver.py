@@ -12,9 +12,10 @@ from rcdp_hpc.errors import InputError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.memory import own_memory
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.threads import limit_threads, ranks_here
+from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.best import Best
 from rcdp_hpc.search.candidate import Fitness
 from rcdp_hpc.search.evaluator import Evaluator, Round
@@ -122,7 +123,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     from rcdp_hpc.search.batch import BatchedFitness
     from rcdp_hpc.search.data import fitness_rows
     from rcdp_hpc.search.fitness import ReservoirFitness
-    from rcdp_hpc.search.limits import memory_limit
+    from rcdp_hpc.search.limits import agreed_limit
     from rcdp_hpc.search.user_function import FunctionFitness
 
     agree(comm, lambda: _checked(config, comm))
@@ -139,8 +140,9 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     )
     if isinstance(shards, RefilledShards):
         tell_replaced(shards, {})
+    own = own_memory()
     data = fitness_rows(shards, config, comm)
-    memory = memory_limit(config, ranks_here(comm))
+    memory = agreed_limit(config, comm, data.nbytes, own)
 
     def make() -> Fitness:
         if config.search.evaluation == "function":

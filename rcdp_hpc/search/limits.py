@@ -12,7 +12,11 @@ from types import FrameType
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.reductions import kept_shape
+from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.memory import MIB, machine_memory
+from rcdp_hpc.runtime.threads import ranks_here
+
+OWN_STEP = 64 * MIB  # what a rank holds is counted in such steps
 
 
 class _TimeIsUp(BaseException):
@@ -113,18 +117,28 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     return int(max(matrix + sparse + eigen, matrix + block + fit))
 
 
-def memory_limit(config: Config, ranks_here: int) -> int:
-    """Return the bytes that a candidate may need: as configured, or a rank's share of the job's or machine's memory.
+def memory_limit(config: Config, ranks: int, rows: int = 0, own: int = 0) -> int:
+    """Return the bytes that a candidate may need: as configured, or what is left of a rank's share of the memory.
 
     Parameters
     ----------
     config : Config
-    ranks_here : int
-        Ranks on this machine.
+    ranks : int
+        Of this machine.
+    rows : int
+        Bytes of the rows that these ranks hold together.
+    own : int
+        Bytes that a rank holds before any candidate; counted in steps of 64 MiB, so that the limit is the same again
+        when a search is resumed.
     """
     if config.search.candidate_memory:
         return config.search.candidate_memory * MIB
-    return machine_memory() // ranks_here
+    return max(0, (machine_memory() - rows) // ranks - -(-own // OWN_STEP) * OWN_STEP)
+
+
+def agreed_limit(config: Config, comm: Communicator, rows: int, own: int) -> int:
+    """Return the least `memory_limit` over all ranks, so that no answer depends on who evaluates. Collective."""
+    return min(comm.allgather(memory_limit(config, ranks_here(comm), rows, own)))
 
 
 def refuse_too_large(needed: int, limit: int) -> None:
