@@ -137,18 +137,28 @@ class ReservoirFitness:
         CandidateError
             If it cannot be built, or the candidate needs too much memory.
         """
-        shape = self._shape(chosen)
-        features, rows = shape[1], len(self.data.x_train) + len(self.data.x_val)
-        refuse_too_large(estimated_bytes(chosen, shape, rows, self.data.classes), self.memory)
+        refuse_too_large(self._needed(chosen), self.memory)
+        features = self._shape(chosen)[1]
         matrices = self.cache.matrices(chosen.reservoir, features) if is_plain(chosen.reservoir) else None
         return Reservoir(chosen.reservoir, features, chosen.reservoir.kernel, self.device, matrices, self.steps)
+
+    def _needed(self, chosen: Config) -> int:
+        rows = len(self.data.x_train) + len(self.data.x_val)
+        return estimated_bytes(chosen, self._shape(chosen), rows, self.data.classes)
 
     def _judged(self, chosen: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
         if chosen.search.evaluation == "train":
             return self._by_training(reservoir, data, chosen.training, clock)
-        if self.group.size > 1:
-            return self._by_ridge_in_group(reservoir, data, clock)
-        return self._by_ridge(reservoir, data, clock)
+        if self.group.size == 1:
+            return self._by_ridge(reservoir, data, clock)
+        slabs = self._slabs(reservoir, len(data.x_train))
+        longest = max(sum(rows.stop - rows.start for rows in blocks) for blocks in slabs)
+        if self._needed(chosen) + longest * reservoir.width * reservoir.dtype.itemsize > self.memory:
+            divided = self._divided
+            judged = by_leader(self.group, lambda: self._by_ridge(reservoir, data, clock))
+            self._divided = divided  # the group divided nothing
+            return judged
+        return self._by_ridge_in_group(reservoir, data, clock, slabs)
 
     def _by_ridge(self, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
         sums = GramSums(reservoir.width, data.classes)
@@ -159,13 +169,19 @@ class ReservoirFitness:
         scores = np.concatenate([readout.predict(states) for _, states in judged])
         return judge_scores(scores, data.y_val)
 
-    def _by_ridge_in_group(self, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
-        """As `_by_ridge`: every rank computes the states of its slab, and the sums travel from slab to slab."""
-        group, place = self.group, self.group.size - 1 - self.group.rank  # rank 0 has the last slab: it solves
-        blocks = row_blocks(len(data.x_train), reservoir.batch_rows)
+    def _slabs(self, reservoir: Reservoir, count: int) -> list[list[slice]]:
+        """Return the blocks of training rows that each rank of the group has, rank 0, which solves, the last ones."""
+        size = self.group.size
+        blocks = row_blocks(count, reservoir.batch_rows)
         # Each slab is longer than the one before by what adding that one takes, so that no rank waits for the sums.
         growth = 1 + DOUBLE_COST * reservoir.width**2 / (2 * self.steps * reservoir.nodes**2)
-        mine = slab(blocks, place, group.size, growth)
+        return [slab(blocks, size - 1 - rank, size, growth) for rank in range(size)]
+
+    def _by_ridge_in_group(
+        self, reservoir: Reservoir, data: FitnessData, clock: Clock, slabs: list[list[slice]]
+    ) -> Judged:
+        """As `_by_ridge`: every rank holds the states of its slab, and the sums travel from slab to slab."""
+        group, mine = self.group, slabs[self.group.rank]
         sums, found = together(
             group,
             lambda: (

@@ -15,7 +15,7 @@ from rcdp_hpc.search.evaluator import Evaluator
 from rcdp_hpc.search.fitness import ReservoirFitness
 from rcdp_hpc.search.group import row_blocks, slab
 from rcdp_hpc.search.journal import Journal
-from rcdp_hpc.search.space import searched_space
+from rcdp_hpc.search.space import searched_space, with_values
 
 VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
 
@@ -125,3 +125,20 @@ def test_a_training_over_its_time_fails_in_a_group_which_has_no_alarm():
     config, data = small_config(evaluation="train", epochs=3000, candidate_seconds=1.0), small_data()
     found = Ranks(2).run(lambda comm: bits(ReservoirFitness(config, data).in_group(comm)(VALUES))[-1])
     assert found == ["took longer than search.candidate_seconds = 1"] * 2
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_a_group_whose_states_do_not_fit_leaves_the_candidate_to_its_leader(monkeypatch, spare):
+    config, data = small_config(), small_data()
+    alone = bits(ReservoirFitness(config, data)(VALUES))
+    whole = ReservoirFitness._by_ridge_in_group
+    divided = []
+    monkeypatch.setattr(ReservoirFitness, "_by_ridge_in_group", lambda *given: divided.append(1) or whole(*given))
+    fits = ReservoirFitness(config, data)._needed(with_values(config, VALUES))
+    states = 300 * 40 * 2 * 4 * spare  # all rows, nodes, states, bytes: no slab of three is longer
+
+    def work(comm):
+        return bits(ReservoirFitness(config, data, fits + states).in_group(comm)(VALUES))
+
+    assert Ranks(3).run(work) == [alone] * 3
+    assert len(divided) == 3 * spare
