@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from training.networks.runs import assert_prediction_equals_evaluation
@@ -79,6 +81,57 @@ class Dropping(Last):
         self.body.append(nn.Dropout(0.5))
 
 
+class DroppingNothing(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.body.append(nn.Dropout(0.0))
+
+
+class DroppingBetweenLayers(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.layers = nn.LSTM(3, 4, num_layers=2, dropout=0.25)
+
+
+class Attending(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.attention = nn.MultiheadAttention(4, 2, dropout=0.1)
+
+
+class Leaking(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.body.append(nn.RReLU())
+
+
+class DroppingByFunction(Last):
+    def forward(self, sequences):
+        return nn.functional.dropout(super().forward(sequences), 0.5, self.training)
+
+
+class Noisy(Halves):
+    def forward(self, samples):
+        return super().forward(samples) + torch.randn(()) * self.training
+
+
+class RaisingInTraining(Last):
+    def forward(self, sequences):
+        if self.training:
+            raise ValueError("not yet")
+        return super().forward(sequences)
+
+
+class CutToTwo(Last):
+    def forward(self, sequences):
+        return super().forward(sequences)[:2]
+
+
+class ShorterByRows(Halves):
+    def forward(self, samples):
+        return super().forward(samples)[:, len(samples) // 4 :]
+
+
 class NoModule:
     def __init__(self, *shape):
         pass
@@ -94,7 +147,7 @@ KEPT = KeptShape(1, 3, 4)
 def _module(tmp_path, monkeypatch):
     (tmp_path / "their_networks.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(__import__("sys").modules, "their_networks", raising=False)
+    monkeypatch.delitem(sys.modules, "their_networks", raising=False)
 
 
 def test_both_parts_may_be_the_users(tmp_path):
@@ -131,6 +184,12 @@ def test_a_readout_is_given_states_step_by_step():
         ("their_networks:Raising", "forward failed .ValueError: not today"),
         ("their_networks:NeedsRows", "forward of no rows failed"),
         ("their_networks:Dropping", "body.3 is Dropout, whose draws depend on rank and batch"),
+        ("their_networks:DroppingBetweenLayers", "layers is LSTM with dropout = 0.25, whose draws depend on rank"),
+        ("their_networks:Attending", "attention is MultiheadAttention with dropout = 0.1, whose draws"),
+        ("their_networks:Leaking", "body.3 is RReLU, whose draws"),
+        ("their_networks:DroppingByFunction", "draws random numbers of torch's own in training"),
+        ("their_networks:RaisingInTraining", "forward in training failed .ValueError: not yet"),
+        ("their_networks:TurnsInTraining", r"the shape \(5, 2\), expected \(2, 5\) in training, too"),
         ("their_networks:NoModule", "a class derived from torch.nn.Module"),
         ("their_networks:function", "a class derived from torch.nn.Module"),
         ("their_networks:Missing", "module their_networks has no class Missing"),
@@ -152,12 +211,32 @@ def test_an_extractor_that_breaks_the_contract_is_refused():
     assert (found.steps, found.features) == (8, 12)
 
 
-def test_a_shape_that_is_wrong_in_training_alone_is_named():
-    readout = UserReadout("their_networks:TurnsInTraining", KEPT, 5).train()
-    with pytest.raises(InputError, match=r"readout = .*the shape \(5, 7\), expected \(7, 5\) in training"):
+def test_an_extractor_that_does_otherwise_in_training_is_refused():
+    with pytest.raises(InputError, match=r"kind = .*shape \(2, 7, 12\), expected \(2, 8, 12\) in training, too"):
+        UserExtractor("their_networks:ShortensInTraining", (8, 6))
+    with pytest.raises(InputError, match=r"kind = .*draws random numbers of torch's own in training"):
+        UserExtractor("their_networks:Noisy", (8, 6))
+
+
+def test_the_trial_leaves_weights_statistics_and_generator_as_they_are():
+    torch.manual_seed(5)
+    readout = UserReadout("their_networks:DroppingNothing", KEPT, 5)
+    after = torch.get_rng_state()
+    torch.manual_seed(5)
+    alone = sys.modules["their_networks"].Last(3, 4, 5)
+    assert torch.equal(torch.get_rng_state(), after)
+    assert torch.equal(readout.inner.scores.weight, alone.scores.weight)
+    assert torch.equal(readout.inner.body[1].running_mean, torch.zeros(16))
+    assert torch.equal(readout.inner.body[1].running_var, torch.ones(16))
+    assert readout.training
+
+
+def test_a_shape_that_is_wrong_for_some_batches_alone_is_named():
+    readout = UserReadout("their_networks:CutToTwo", KEPT, 5)
+    with pytest.raises(InputError, match=r"readout = .*the shape \(2, 5\), expected \(7, 5\) for so many rows"):
         readout(torch.randn(7, 12))
-    extractor = UserExtractor("their_networks:ShortensInTraining", (8, 6)).train()
-    with pytest.raises(InputError, match=r"kind = .*the shape \(7, 7, 12\), expected \(7, 8, 12\) in training"):
+    extractor = UserExtractor("their_networks:ShorterByRows", (8, 6))
+    with pytest.raises(InputError, match=r"kind = .*the shape \(7, 7, 12\), expected \(7, 8, 12\) for so many"):
         extractor(torch.randn(7, 8, 6))
 
 
