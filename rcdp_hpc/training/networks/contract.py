@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.user_code import load_named
@@ -17,6 +18,8 @@ from rcdp_hpc.training.networks.norm import SyncBatchNorm
 from rcdp_hpc.training.parallel import Alone
 
 TRIAL_ROWS = 2
+# Others are lazy, or classes of the user's own derived from these.
+REPLACED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def made(key: str, name: str, arguments: tuple[Any, ...]) -> nn.Module:
@@ -34,13 +37,14 @@ def made(key: str, name: str, arguments: tuple[Any, ...]) -> nn.Module:
     Raises
     ------
     InputError
-        If there is no such class, it cannot be made so, or it has layers that draw random numbers.
+        If there is no such class, it cannot be made so, has layers that draw random numbers, or normalisations that
+        the package's cannot stand for.
     """
     given = load_named(key, name, "class", "my_networks:Mine")
     if not (isinstance(given, type) and issubclass(given, nn.Module)):
         raise InputError(f"{key} = {name!r}: expected a class derived from torch.nn.Module")
     module: nn.Module = _called(key, name, lambda: given(*arguments), f"{given.__name__}{arguments}")
-    _replace_norms(module, key)
+    _replace_norms(module, key, name, "")
     for path, part in module.named_modules():
         drawing = _what_draws(part)
         if drawing:
@@ -97,15 +101,44 @@ def wrong_shape(key: str, name: str, found: torch.Tensor, expected: str) -> Inpu
     return InputError(f"{key} = {name!r}: forward returned the shape {tuple(found.shape)}, expected {expected}")
 
 
-def _replace_norms(module: nn.Module, name: str) -> None:
-    """Replace the batch normalisations in a module by the package's."""
+def _replace_norms(module: nn.Module, key: str, name: str, path: str) -> None:
+    """Replace the batch normalisations in a module by the package's, their weights and statistics kept."""
+    reason = _not_replaced(module, part=bool(path))
+    if reason:
+        raise InputError(
+            f"{key} = {name!r}: {path or 'it'} is {type(module).__name__}{reason}; expected, as a part of it, torch's "
+            "own BatchNorm1d, 2d or 3d with weights, running statistics and momentum, which is made one over all ranks"
+        )
     for child_name, child in module.named_children():
-        path = f"{name}.{child_name}"
+        child_path = f"{path}.{child_name}".lstrip(".")
+        _replace_norms(child, key, name, child_path)
         if isinstance(child, _BatchNorm):
-            momentum = 0.1 if child.momentum is None else child.momentum
-            setattr(module, child_name, SyncBatchNorm(child.num_features, Alone(), path, momentum, child.eps))
-        else:
-            _replace_norms(child, path)
+            setattr(module, child_name, _over_all_ranks(child, f"{key}.{child_path}"))
+
+
+def _not_replaced(module: nn.Module, part: bool) -> str:
+    """Return why the package's batch normalisation cannot stand for a module; empty where it can, or need not."""
+    if isinstance(module, _InstanceNorm) and module.track_running_stats:
+        return " with track_running_stats=True, whose statistics would be each rank's own"
+    if not isinstance(module, _BatchNorm):
+        return ""
+    if not part or type(module) not in REPLACED:
+        return ", a kind of batch normalisation"
+    without = {"affine": module.affine, "track_running_stats": module.track_running_stats}
+    missing = [f"{option}=False" for option, on in without.items() if not on]
+    if module.momentum is None:
+        missing.append("momentum=None")
+    return f" with {', '.join(missing)}" if missing else ""
+
+
+def _over_all_ranks(norm: _BatchNorm, name: str) -> SyncBatchNorm:
+    """Return the package's batch normalisation that goes on from the weights and statistics of torch's."""
+    replaced = SyncBatchNorm(norm.num_features, Alone(), name, norm.momentum or 0.0, norm.eps)
+    # The parameters themselves: they may be frozen, or shared with another layer.
+    replaced.weight, replaced.bias = norm.weight, norm.bias
+    for statistic in ("running_mean", "running_var"):
+        getattr(replaced, statistic).copy_(getattr(norm, statistic))
+    return replaced
 
 
 def _what_draws(module: nn.Module) -> str:

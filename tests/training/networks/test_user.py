@@ -39,6 +39,53 @@ class Last(nn.Module):
         return self.scores(self.body(sequences[:, -1]))
 
 
+class Started(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        norm = self.body[1]
+        nn.init.zeros_(norm.weight)
+        nn.init.constant_(norm.bias, 0.5)
+        norm.weight.requires_grad = False
+        norm.running_mean.fill_(2)
+        norm.running_var.fill_(3)
+        norm.eps = 1e-3
+
+
+class WithoutWeights(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.body[1] = nn.BatchNorm1d(16, affine=False)
+
+
+class WithoutStatistics(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.body[1] = nn.BatchNorm1d(16, track_running_stats=False)
+
+
+class CountingMean(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.body[1] = nn.BatchNorm1d(16, momentum=None)
+
+
+class Lazy(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.body[1] = nn.LazyBatchNorm1d()
+
+
+class ByInstance(Last):
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.body[1] = nn.InstanceNorm1d(16, track_running_stats=True)
+
+
+class Norm(nn.BatchNorm1d):
+    def __init__(self, steps, features, classes):
+        super().__init__(classes)
+
+
 class Transposed(Last):
     def forward(self, sequences):
         return super().forward(sequences).T
@@ -169,6 +216,16 @@ def test_batch_normalisation_is_that_of_all_ranks():
     assert "body.1" in norm.name
 
 
+def test_batch_normalisation_goes_on_from_the_users_weights_and_statistics():
+    norm = UserReadout("their_networks:Started", KEPT, 5).inner.body[1]
+    assert isinstance(norm, SyncBatchNorm)
+    assert norm.eps == 1e-3
+    assert not norm.weight.requires_grad
+    assert norm.bias.requires_grad
+    for values, expected in [(norm.weight, 0), (norm.bias, 0.5), (norm.running_mean, 2), (norm.running_var, 3)]:
+        assert torch.equal(values, torch.full((16,), float(expected)))
+
+
 def test_a_readout_is_given_states_step_by_step():
     readout = UserReadout("their_networks:Last", KeptShape(2, 3, 4), 5).eval()
     states = torch.randn(6, 24)
@@ -190,6 +247,15 @@ def test_a_readout_is_given_states_step_by_step():
         ("their_networks:DroppingByFunction", "draws random numbers of torch's own in training"),
         ("their_networks:RaisingInTraining", "forward in training failed .ValueError: not yet"),
         ("their_networks:TurnsInTraining", r"the shape \(5, 2\), expected \(2, 5\) in training, too"),
+        (
+            "their_networks:WithoutWeights",
+            "body.1 is BatchNorm1d with affine=False; expected, as a part of it, torch's",
+        ),
+        ("their_networks:WithoutStatistics", "body.1 is BatchNorm1d with track_running_stats=False; expected"),
+        ("their_networks:CountingMean", "body.1 is BatchNorm1d with momentum=None; expected"),
+        ("their_networks:Lazy", "body.1 is LazyBatchNorm1d, a kind of batch normalisation; expected"),
+        ("their_networks:ByInstance", "body.1 is InstanceNorm1d with track_running_stats=True, whose statistics"),
+        ("their_networks:Norm", "it is Norm, a kind of batch normalisation; expected, as a part of it"),
         ("their_networks:NoModule", "a class derived from torch.nn.Module"),
         ("their_networks:function", "a class derived from torch.nn.Module"),
         ("their_networks:Missing", "module their_networks has no class Missing"),
