@@ -17,12 +17,12 @@ Finding = tuple[int, str]
 
 
 class DivergedError(StageFailedError):
-    """A step gave no finite gradient.
+    """A step gave no finite gradient, or an epoch no finite loss.
 
     Attributes
     ----------
     whole : bool
-        Whether the state before the step is that of all ranks, so that a checkpoint can be written of it.
+        Whether the state is sound, and that of all ranks, so that a checkpoint can be written of it.
     """
 
     def __init__(self, message: str, whole: bool = True) -> None:
@@ -35,6 +35,15 @@ def describe(epoch: int, step: int, loss: float, rate: float, fault: Finding) ->
     return (
         f"epoch {epoch + 1}, step {step + 1}: the loss is {loss:g} and its gradient not finite, at a learning rate of "
         f"{rate:g}; first in {fault[1]}."
+    )
+
+
+def describe_epoch(epoch: int, steps: int, losses: tuple[float, float], rate: float, fault: Finding | None) -> str:
+    """Return how an epoch ended whose loss, in training or validation, is not finite; it counts from 0."""
+    place = f"; first in {fault[1]}" if fault else ""
+    return (
+        f"epoch {epoch + 1}, after step {steps}: the training loss is {losses[0]:g} and the validation loss "
+        f"{losses[1]:g}, at a learning rate of {rate:g}{place}."
     )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.config import TrainingSection
-from rcdp_hpc.errors import InputError, StageFailedError
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.training.averaging import MovingAverage
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import MOMENT_ROWS, CachedStates
 from rcdp_hpc.training.clock import EpochClock
-from rcdp_hpc.training.divergence import DivergedError, advice, describe
+from rcdp_hpc.training.divergence import DivergedError, Finding, advice, describe, describe_epoch, first_in_forward
 from rcdp_hpc.training.gradient_watch import GradientWatch
 from rcdp_hpc.training.losses import Objective
 from rcdp_hpc.training.metrics import confusion_matrix, scores
@@ -256,7 +257,7 @@ class Trainer:
         position = self.position
         train_weight = float(self.objective.weights(self.train.labels).sum())
         with self.average.applied(self.network) if self.average else nullcontext():
-            loss, weight, confusion = self._validate()
+            loss, weight, confusion, fault = self._validate()
         own = [position.loss_sum, train_weight, position.correct, loss, weight]
         sums = self.comm.allreduce(np.array(own)).tolist()
         validation = scores(self.comm.allreduce(confusion))
@@ -277,18 +278,22 @@ class Trainer:
             gradients=self.watch.close(self.comm, self.parallel) if self.watch else None,
             class_counts=[counts.tolist() for counts in self.comm.allgather(self.seen)],
         )
+        self._refuse_unsound(report, fault)
         self._judge(report)
         self.schedule.close_epoch(report.epoch, report.validation_loss)
         position.next_epoch()
         self.seen[:] = 0
         return report
 
-    def _validate(self) -> tuple[float, float, NDArray[np.int64]]:
-        """Return the weighted sum of the loss over this rank's validation rows, the weights' sum, and the confusion."""
+    def _validate(self) -> tuple[float, float, NDArray[np.int64], Finding | None]:
+        """Return the weighted sum of the loss over this rank's validation rows, the weights' sum, and the confusion.
+
+        Last, where the loss is not finite: the first place in the network that is not.
+        """
         judged = self.slices.gather(self.network) if self.slices else self.network
         judged.eval()
         loss, weight, classes = 0.0, 0.0, len(self.seen)
-        confusion = np.zeros((classes, classes), np.int64)
+        confusion, fault = np.zeros((classes, classes), np.int64), None
         with torch.no_grad():
             for rows in torch.arange(len(self.validation), device=self.validation.labels.device).split(EVALUATION_ROWS):
                 states, labels = self.validation.batch(rows)
@@ -296,19 +301,22 @@ class Trainer:
                 loss += self.objective.sum(values, labels).item()
                 weight += float(self.objective.weights(labels).sum())
                 confusion += confusion_matrix(labels.cpu().numpy(), values.argmax(1).cpu().numpy(), classes)
-        return loss, weight, confusion
+                if not (fault or np.isfinite(loss)):
+                    fault = first_in_forward(judged, states, partial(self.stepper.scores, states, network=judged))
+        return loss, weight, confusion, fault
+
+    def _refuse_unsound(self, report: EpochReport, fault: Finding | None) -> None:
+        """Stop where a loss is not finite: the weights are spoilt, and the checkpoint before them stays."""
+        losses = report.train_loss, report.validation_loss
+        if np.isfinite(losses).all():
+            return
+        first = min((found for found in self.comm.allgather(fault) if found), default=None)
+        words = describe_epoch(report.epoch, self.steps, losses, report.learning_rate, first)
+        raise agreed(DivergedError(f"{words} {advice(False, self.position.best_epoch >= 0)}", whole=False))
 
     def _judge(self, report: EpochReport) -> None:
         """Keep the best weights, and decide whether this was the last epoch."""
         position, settings = self.position, self.settings
-        if not np.isfinite([report.train_loss, report.validation_loss]).all():
-            kept = "model.pt holds the best weights before it" if position.best_epoch >= 0 else "no epoch was sound"
-            raise agreed(
-                StageFailedError(
-                    f"epoch {report.epoch + 1}: the loss is {report.train_loss} (validation {report.validation_loss}). "
-                    f"Lower training.learning_rate (now {settings.learning_rate}); {kept}."
-                )
-            )
         if report.validation_loss < position.best_loss:
             position.best_loss, position.best_epoch = report.validation_loss, report.epoch
             self.best_weights = copy.deepcopy(self.average.weights if self.average else self.judged.state_dict())

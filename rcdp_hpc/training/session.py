@@ -139,13 +139,18 @@ class Session:
         )  # fmt: skip
 
     def run_to_the_end(self) -> None:
-        """Train, and write the last checkpoint: of the end, or of the last step that was sound."""
+        """Train, and write the last checkpoint: of the end, or of the last step that was sound.
+
+        Where that is no more, the last checkpoint stays, and the best model so far is written alone.
+        """
         try:
             with self.comm.patient(self.config.run.stall_seconds):
                 self.trainer.run(self.pause, self.report)
         except DivergedError as error:
             if error.whole:
                 self.save_checkpoint()
+            else:
+                agree(self.comm, self._write_model if self.comm.is_root else lambda: None)
             raise
         self.save_checkpoint()
 
@@ -192,13 +197,17 @@ class Session:
             "notes": json.dumps(self.notes),
             "trainer": state,
         }
-        if state["position"]["best_epoch"] >= 0:
-            TrainedModel.save(
-                self.run.model, self.config.reservoir, self.config.training, self.shards, state["best_weights"],
-                self.learned,
-            )  # fmt: skip
+        self._write_model()
         # Last, so that a checkpoint never speaks of a better model than the one on the disk.
         checkpoint.save(self.run.train / "last.pt", content, self.config.training.checkpoint_keep)
+
+    def _write_model(self) -> None:
+        """Write the best model so far, where an epoch is done."""
+        if self.trainer.position.best_epoch >= 0:
+            TrainedModel.save(
+                self.run.model, self.config.reservoir, self.config.training, self.shards, self.trainer.best_weights,
+                self.learned,
+            )  # fmt: skip
 
     def summary(self, position: dict[str, Any]) -> dict[str, Any]:
         """Return what the stage did, for its state file."""

@@ -202,3 +202,24 @@ def test_the_wait_for_ranks_that_step_by_themselves_is_not_counted_as_computing(
     meetings = -(-one.steps // 4)
     assert report.communicate_seconds[0] + report.wait_seconds[0] > 0.05 * meetings
     assert report.compute_seconds[0] < report.seconds - 0.05 * meetings
+
+
+def test_a_validation_loss_that_is_not_finite_stops_with_step_rate_and_place():
+    one = trainer(epochs=4)
+    reports = []
+
+    def report(epoch) -> None:
+        reports.append(epoch)
+        if epoch.epoch == 1:
+            one.validation.states[3] = np.inf
+
+    with pytest.raises(
+        DivergedError,
+        match=r"epoch 3, after step 12: the training loss is [\d.]+ and the validation loss nan, at a learning rate of "
+        r"0\.001; first in the states that the network reads\. .*model.pt holds the best weights so far",
+    ) as caught:
+        one.run(lambda: None, report)
+    assert not caught.value.whole
+    assert len(reports) == 2
+    assert one.position.best_epoch == 1
+    assert all(torch.isfinite(value).all() for value in one.best_weights.values())
