@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class BatchPlan:
     @property
     def slab_count(self) -> int:
         """Slabs in use: a multiple of `slabs`, at least the number of ranks."""
-        return self.slabs * -(-self.ranks // self.slabs)
+        return slabs_for(self.slabs, self.ranks)
 
     @property
     def steps(self) -> int:
@@ -114,6 +115,23 @@ class BatchPlan:
             high = ((step + 1) * self.global_batch + slab) // count
             parts.append(order[low:high])
         return np.concatenate(parts)
+
+
+def slabs_for(slabs: int, ranks: int) -> int:
+    """Return the next multiple of `slabs` that gives every rank at least one."""
+    return slabs * -(-ranks // slabs)
+
+
+def kept_slabs(slabs: int, saved: dict[str, Any] | None) -> int:
+    """Return the slabs that batches are drawn from: those of the checkpoint that is gone on from, or `slabs`.
+
+    Ranks more than `slabs` have raised their number; where fewer go on, it stays, or the rest of the epoch would see
+    rows once more and miss others.
+    """
+    if saved is None:
+        return slabs
+    # Checkpoints of before it was recorded: what their ranks made of it.
+    return int(saved.get("slab_count", slabs_for(slabs, saved["ranks"])))
 
 
 def slabs_of_ranks(plan: BatchPlan) -> list[int]:

@@ -186,6 +186,7 @@ class Session:
             "ranks": self.comm.size,
             "threads": self.threads,
             "global_batch": self.trainer.plan.global_batch,
+            "slab_count": self.trainer.plan.slab_count,
             "shards": self.shards.digest,
             "reports": json.dumps(self.reports),
             "class_counts": json.dumps(self.watch.lines),

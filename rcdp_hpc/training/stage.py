@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from rcdp_hpc.config import Config, refuse_other_settings
+from rcdp_hpc.config import Config, TrainingSection, refuse_other_settings
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.passed import StateSource
@@ -21,7 +21,8 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import fair_share, limit_threads, ranks_here
 from rcdp_hpc.training import checkpoint
-from rcdp_hpc.training.allotment import rows_by_speed
+from rcdp_hpc.training.allotment import Speeds, rows_by_speed
+from rcdp_hpc.training.batches import kept_slabs, slabs_for
 from rcdp_hpc.training.cache import CachedStates, cache_dtype, cache_states, refuse_too_many
 from rcdp_hpc.training.device import device, refuse_without_gpu, settle_on
 from rcdp_hpc.training.learning import learn_extractor
@@ -85,10 +86,12 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     settle_on(device(), config.training)
     parallel = parallel_for(comm, config.run.stall_seconds, config.training)
     session.threads = _threads(config, comm, saved)
+    if saved is not None and saved["ranks"] != comm.size:
+        _tell_other_ranks(config.training, comm.size, saved, shards.rows("train"))
     with limit_threads(session.threads):
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         speeds = agree_on_speeds(config, comm, reservoir, shards, saved)
-        plan_for = partial(plan_batches, config, comm, saved, speeds)
+        plan_for = _plans(config, comm, saved, speeds)
         with staged_where_asked(config, comm, shards, plan_for):
             session.shards = sound_shards(config, comm, run, shards, saved, plan_for)
             session.learned = learn_extractor(config, comm, run, session.shards, reservoir)
@@ -130,13 +133,32 @@ def _threads(config: Config, comm: Communicator, saved: dict[str, Any] | None) -
     share = config.training.threads or fair_share(comm)
     if saved is None:
         return share
-    if saved["ranks"] == comm.size:
-        return int(saved["threads"])
-    log.info(
-        "resuming on %d ranks what ran on %d: batches stay %d rows over all ranks, results are equal to rounding",
-        *(comm.size, saved["ranks"], saved["global_batch"]),
-    )
-    return share
+    return int(saved["threads"]) if saved["ranks"] == comm.size else share
+
+
+def _tell_other_ranks(settings: TrainingSection, ranks: int, saved: dict[str, Any], rows: int) -> None:
+    """Tell what becomes of the batches where so many ranks go on with what another number began."""
+    before, position = kept_slabs(settings.slabs, saved), saved["trainer"]["position"]
+    now = slabs_for(before, ranks)
+    words = f"resuming on {ranks} ranks what ran on {saved['ranks']}"
+    words += f": batches stay {saved['global_batch']} rows over all ranks"
+    if now == before:
+        log.info("%s, results are equal to rounding", words)
+        return
+    words += f", but are drawn from {now} slabs instead of {before}, one at least for each rank"
+    seen = min(rows, position["step"] * settings.accumulate * saved["global_batch"])
+    if seen:
+        words += (
+            f"; of the {rows - seen} rows that epoch {position['epoch'] + 1} goes on with, some are among the {seen} "
+            "it has seen, and as many are left out"
+        )
+    log.warning("%s; results are not those of %d ranks", words, saved["ranks"])
+
+
+def _plans(config: Config, comm: Communicator, saved: dict[str, Any] | None, speeds: Speeds) -> PlanFor:
+    """Return what gives this rank's batches of so many training rows."""
+    slabs = kept_slabs(config.training.slabs, saved)
+    return lambda rows: replace(plan_batches(config, comm, saved, speeds, rows), slabs=slabs)
 
 
 def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:

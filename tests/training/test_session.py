@@ -1,20 +1,23 @@
-"""A training's files: what is written where it ends badly."""
+"""A training's files: what is written where it ends badly, and what is gone on with."""
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from runs import lines
+from runs import curve, lines
 
 from rcdp_hpc import pipeline
-from rcdp_hpc.config import load_config
+from rcdp_hpc.config import TrainingSection, load_config
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.divergence import DivergedError
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.session import Session
+from rcdp_hpc.training.stage import _tell_other_ranks
 
 SMALL = (
     "reservoir.nodes=20", "reservoir.kernel=dense-fp32", "search.generations=0", "training.epochs=5",
@@ -59,3 +62,38 @@ def test_where_the_validation_loss_is_not_finite_the_last_sound_checkpoint_and_t
     model = torch.load(out / "train/model.pt", weights_only=True)["weights"]
     assert all(torch.equal(value, trainer.best_weights[name]) for name, value in model.items())
     assert len(lines(out / "train/metrics.jsonl")) == 3
+
+
+def test_fewer_ranks_draw_the_batches_of_a_checkpoint_that_more_ranks_than_slabs_left(out, tmp_path):
+    """Sixteen ranks cut 24 slabs where 12 are configured: one process with 24 leaves what they would have."""
+    shutil.copytree(out, tmp_path / "straight")
+    train(tmp_path / "straight", "training.slabs=24", "training.epochs=2", "training.schedule=constant")
+    train(out, "training.slabs=24", "training.epochs=1", "training.schedule=constant")
+    path = out / "train/last.pt"
+    saved = checkpoint.load(path)
+    assert saved["slab_count"] == 24
+    settings = json.loads(saved["settings"])
+    settings["training"]["slabs"] = 12
+    del saved["format"]
+    checkpoint.save(path, {**saved, "settings": json.dumps(settings), "ranks": 16})
+    train(out, "training.slabs=12", "training.epochs=2", "training.schedule=constant")
+    assert curve(out).tolist() == curve(tmp_path / "straight").tolist()
+    assert checkpoint.load(path)["slab_count"] == 24
+
+
+@pytest.mark.parametrize(
+    ("ranks", "step", "level", "words"),
+    [
+        (4, 3, "INFO", "results are equal to rounding"),
+        (13, 0, "WARNING", "24 slabs instead of 12, one at least for each rank; results are not those of 2 ranks"),
+        (13, 3, "WARNING", "of the 808 rows that epoch 5 goes on with, some are among the 192 it has seen"),
+    ],
+)
+def test_what_a_resume_on_other_ranks_does_to_the_batches_is_told(ranks, step, level, words, caplog):
+    saved = {"ranks": 2, "global_batch": 32, "trainer": {"position": {"epoch": 4, "step": step}}}
+    with caplog.at_level(logging.INFO, logger="rcdp_hpc"):
+        _tell_other_ranks(TrainingSection(accumulate=2), ranks, saved, 1000)
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert words in record.getMessage()
+    assert "batches stay 32 rows over all ranks" in record.getMessage()
