@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,6 +154,22 @@ def test_what_is_kept_is_the_moving_average():
     for name, value in averaged.average.weights.items():
         assert torch.equal(averaged.best_weights[name], value)
     assert not torch.equal(averaged.best_weights["scores.weight"], averaged.network.state_dict()["scores.weight"])
+
+
+def test_a_training_ends_when_validation_has_not_improved_for_patience_epochs():
+    one = trainer(epochs=50, patience=3, learning_rate=0.02)
+    # What is learned makes these worse.
+    one.validation = replace(one.validation, labels=(one.validation.labels + 1) % 3)
+    losses = [report.validation_loss for report in run(one)]
+    assert one.position.finished == "no better validation loss for 3 epochs"
+    assert one.position.best_epoch == len(losses) - 4 == int(np.argmin(losses))
+
+
+def test_a_training_ends_when_the_training_loss_falls_below_its_target():
+    one = trainer(epochs=50, loss_target=0.8, learning_rate=0.02)
+    losses = [report.train_loss for report in run(one)]
+    assert one.position.finished == "training loss below training.loss_target = 0.8"
+    assert losses[-1] < 0.8 <= min(losses[:-1])
 
 
 def test_an_epoch_reports_f1_rates_and_where_its_seconds_went():
