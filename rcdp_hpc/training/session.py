@@ -100,8 +100,10 @@ class Session:
         apart = 4 * self.comm.size if self.trainer.slices else 0
         checkpoint_size = size * (4 + bool(settings.ema) + apart) + 2**20
         self.run.train.mkdir(parents=True, exist_ok=True)
-        present = sum(file.stat().st_size for file in self.run.train.glob("*.pt*"))
-        needed = checkpoint_size * (settings.checkpoint_keep + 1) + 3 * (size + 2**20) - present
+        # Files that new ones take the place of; a dictionary or a ridge readout stays.
+        present = sum(file.stat().st_size for name in ("last", "model") for file in self.run.train.glob(f"{name}.pt*"))
+        model_size = size * (self.comm.size if settings.slices == "ensemble" else 1) + 2**20
+        needed = checkpoint_size * (settings.checkpoint_keep + 1) + 3 * model_size - present
         checkpoint.check_room(self.run.train, needed)
 
     def _limits(self) -> dict[str, float]:

@@ -6,13 +6,18 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from runs import curve, lines
+from torch import nn
 
 from rcdp_hpc import pipeline
 from rcdp_hpc.config import TrainingSection, load_config
+from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.divergence import DivergedError
 from rcdp_hpc.training.loop import Trainer
@@ -97,3 +102,41 @@ def test_what_a_resume_on_other_ranks_does_to_the_batches_is_told(ranks, step, l
     assert record.levelname == level
     assert words in record.getMessage()
     assert "batches stay 32 rows over all ranks" in record.getMessage()
+
+
+def test_what_the_disk_has_no_room_for_is_refused_before_the_first_epoch(out, monkeypatch):
+    usage = shutil.disk_usage
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(folder)._replace(free=100_000))
+    with pytest.raises(StageFailedError, match=r"train: checkpoints need \d+\.\d MiB, and 0\.1 MiB are free"):
+        train(out)
+    assert not list((out / "train").glob("*"))
+
+
+def room(folder: Path, monkeypatch, ranks: int = 1, slices: str = "together") -> int:
+    """Return the room that is asked for before a network of 1000 weights, 4000 bytes, is trained."""
+    comm, asked = SingleProcess(), []
+    monkeypatch.setattr(comm, "size", ranks, raising=False)
+    monkeypatch.setattr(checkpoint, "check_room", lambda folder, needed: asked.append(needed))
+    config = load_config("digits", [*SMALL, f"training.slices={slices}"])
+    session = Session(config, comm, RunDirectory(folder), shards=None)
+    session.trainer = SimpleNamespace(network=nn.Linear(1000, 1, bias=False), slices=slices != "together")
+    session._check_room()
+    return asked[0]
+
+
+def test_room_is_asked_for_checkpoints_one_more_and_the_model(tmp_path, monkeypatch):
+    """Two checkpoints are kept, each of weights, the best ones and two moments; a model, and the one before it."""
+    mebi = 2**20
+    whole = room(tmp_path, monkeypatch)
+    assert whole == 3 * (4 * 4000 + mebi) + 3 * (4000 + mebi)
+    (tmp_path / "train/dictionary.pt").write_bytes(bytes(300))
+    (tmp_path / "train/ridge.pt").write_bytes(bytes(300))
+    assert room(tmp_path, monkeypatch) == whole
+    (tmp_path / "train/last.pt.previous").write_bytes(bytes(200))
+    (tmp_path / "train/model.pt").write_bytes(bytes(70))
+    assert room(tmp_path, monkeypatch) == whole - 270
+
+
+def test_an_ensembles_model_is_as_large_as_all_its_networks(tmp_path, monkeypatch):
+    averaged = room(tmp_path, monkeypatch, ranks=5, slices="averaged")
+    assert room(tmp_path, monkeypatch, ranks=5, slices="ensemble") - averaged == 3 * 4 * 4000
