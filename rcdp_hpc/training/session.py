@@ -81,12 +81,19 @@ class Session:
             self.reports = json.loads(saved["reports"])
             self.watch.lines = json.loads(saved.get("class_counts", "[]"))
             log.info("going on from epoch %d, step %d", position.epoch + 1, position.step)
+        self._seed_torch()
         agree(self.comm, self._check_room if self.comm.is_root else lambda: None)
         self.board = agree(self.comm, partial(self._open_board, self.trainer.position.epoch))
         # What was written after the checkpoint goes: its epochs come again.
         lines = "".join(json.dumps(entry) + "\n" for entry in self.reports)
         agree(self.comm, lambda: write_text(self.metrics_file, lines) if self.comm.is_root else None)
         agree(self.comm, self.watch.rewrite if self.comm.is_root else lambda: None)
+
+    def _seed_torch(self) -> None:
+        """Seed torch's own generator, which nothing here draws from: should a user's module, its runs repeat."""
+        position = self.trainer.position
+        entropy = [self.config.run.seed, self.comm.rank, position.epoch, position.step]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
     def _open_board(self, epoch: int) -> Board | None:
         wanted = self.config.training.tensorboard and self.comm.is_root

@@ -140,3 +140,19 @@ def test_room_is_asked_for_checkpoints_one_more_and_the_model(tmp_path, monkeypa
 def test_an_ensembles_model_is_as_large_as_all_its_networks(tmp_path, monkeypatch):
     averaged = room(tmp_path, monkeypatch, ranks=5, slices="averaged")
     assert room(tmp_path, monkeypatch, ranks=5, slices="ensemble") - averaged == 3 * 4 * 4000
+
+
+def test_torchs_own_generator_starts_by_seed_and_position_alone(out, tmp_path):
+    """Nothing of the package draws from it: this is for what a user's module may do unseen."""
+    seeds = []
+    for name, changes in [("one", ()), ("two", ()), ("other", ("run.seed=5",))]:
+        shutil.copytree(out, tmp_path / name)
+        torch.manual_seed(len(seeds))
+        config = load_config("digits", [*SMALL, "training.epochs=1", *changes])
+        if changes:
+            pipeline.prepare(config, tmp_path / name, restart=True)
+        pipeline.train(config, tmp_path / name)
+        seeds.append(torch.initial_seed())
+    assert seeds[0] == seeds[1] != seeds[2]
+    train(tmp_path / "one", "training.epochs=2")
+    assert torch.initial_seed() not in seeds
