@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.runtime.collective import run_on_root
 from rcdp_hpc.runtime.comm import Communicator
@@ -61,10 +63,9 @@ def _learned(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str, t
     made_with = json.dumps(
         {"extractor": extractor.model_dump(), "seed": config.run.seed, "shards": shards.digest}, sort_keys=True
     )
-    if path.exists():
-        content = checkpoint.load(path)
-        if content["made_with"] == made_with:
-            return dict(content["dictionary"])
+    kept = _kept(path, made_with)
+    if kept is not None:
+        return kept
     started = time.perf_counter()
     samples = sampled_rows(shards, -(-extractor.patches // PATCHES_OF_A_ROW), config.run.seed)
     dictionary = PatchDictionary(extractor, shards.sample_shape)
@@ -78,6 +79,18 @@ def _learned(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str, t
         *(extractor.atoms, extractor.patches, len(samples), time.perf_counter() - started),
     )
     return state
+
+
+def _kept(path: Path, made_with: str) -> dict[str, torch.Tensor] | None:
+    """Return the dictionary in a file; None where there is none, one made with other settings, or a damaged one."""
+    if not path.exists():
+        return None
+    try:
+        content = checkpoint.load(path)
+    except DataDamagedError as error:
+        log.warning("%s The dictionary is learned again, to the same bits.", error)
+        return None
+    return dict(content["dictionary"]) if content["made_with"] == made_with else None
 
 
 def sampled_rows(shards: ShardSet, count: int, seed: int) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from rcdp_hpc.pipeline import run_stages
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.learning import learn_extractor, sampled_rows
 from rcdp_hpc.training.networks.assembly import make_source
 from rcdp_hpc.training.networks.dictionary import DictionarySource, PatchDictionary
@@ -235,6 +238,22 @@ def test_it_is_the_same_with_any_number_of_threads(tmp_path):
             found.append(learn_extractor(config, SingleProcess(), run, shards, source))
         assert torch.equal(found[-1]["filters"], source.dictionary.filters)
     assert all(torch.equal(found[1][name], value) for name, value in found[0].items())
+
+
+def test_a_file_cut_short_is_told_once_and_learned_again_to_the_same_bits(tmp_path, caplog):
+    config = load_config("digits", SMALL)
+    run_stages(["prepare"], config, tmp_path)
+    shards, run = ShardSet(tmp_path / "shards"), RunDirectory(tmp_path)
+    found = []
+    for cut in (False, True):
+        if cut:
+            os.truncate(run.train / "dictionary.pt", 900)
+        source = make_source(config.reservoir, config.training, shards.sample_shape, CPU)
+        with caplog.at_level("WARNING", logger="rcdp_hpc"):
+            found.append(learn_extractor(config, SingleProcess(), run, shards, source))
+    assert caplog.text.count("dictionary.pt: cannot be read") == caplog.text.count("is learned again") == 1
+    assert all(torch.equal(found[1][name], value) for name, value in found[0].items())
+    assert checkpoint.load(run.train / "dictionary.pt")["dictionary"].keys() == found[0].keys()
 
 
 @pytest.mark.parametrize(
