@@ -13,6 +13,8 @@ import pytest
 from launch import BIN, finish, python, rcdp, run_ranks, start_ranks
 from runs import CURVE, curve, flags, lines, prepare_digits
 
+from rcdp_hpc.runtime.elastic import _change
+
 EPOCHS = 15
 NAMES = ("epoch", *CURVE)
 SETTINGS = flags(
@@ -35,6 +37,11 @@ def kill(rank: int, launcher: int, out: Path, by: int = signal.SIGKILL) -> None:
             process.send_signal(by)
             return
     raise AssertionError(f"no process is rank {rank}")
+
+
+def test_a_world_that_grew_has_lost_no_rank():
+    assert _change(3, 2) == "a rank was lost: 2 ranks go on instead of 3, from the last checkpoint"
+    assert _change(3, 4) == "ranks were added: 4 ranks go on instead of 3, from the last checkpoint"
 
 
 @pytest.mark.mpi

@@ -55,13 +55,17 @@ def run_elastic(work: Callable[[], int], stall_seconds: int, at_start: Callable[
         _renumber(hvd)
         at_start()
         if hvd.size() != ranks[-1]:
-            log.warning(
-                "a rank was lost: %d ranks go on instead of %d, from the last checkpoint", hvd.size(), ranks[-1]
-            )
+            log.warning("%s", _change(ranks[-1], hvd.size()))
             ranks.append(hvd.size())
         return work()
 
     return int(hvd.elastic.run(once)(Files(hvd.broadcast_object, hvd.rank)))
+
+
+def _change(before: int, now: int) -> str:
+    """Return what became of the world's ranks."""
+    what = "a rank was lost" if now < before else "ranks were added"
+    return f"{what}: {now} ranks go on instead of {before}, from the last checkpoint"
 
 
 def _renumber(hvd: ModuleType) -> None:
