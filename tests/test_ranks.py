@@ -346,15 +346,51 @@ def test_accumulated_gradients_give_the_answers_of_one_rank(tmp_path):
     np.testing.assert_allclose(curve(tmp_path / "two"), curve(tmp_path / "one"), rtol=1e-5, atol=1e-5)
 
 
-def test_ranks_that_step_by_themselves_meet_and_repeat_to_the_bit(tmp_path):
-    extra = ("search.generations=0", "training.local_steps=4", "training.learning_rate=0.01", "training.ema=0.5")
-    run(2, tmp_path / "one", *extra)
-    run(2, tmp_path / "two", *extra)
-    assert_same_training(tmp_path / "one", tmp_path / "two")
-    assert curve(tmp_path / "one")[-1, 3] > 0.5
-    run(2, tmp_path / "all", *extra, "training.local_steps=1")
-    sent = [sum(lines(tmp_path / out / "train/metrics.jsonl")[-1]["bytes_sent"]) for out in ("one", "all")]
+BY_THEMSELVES = (
+    "search.generations=0",
+    "training.local_steps=4",
+    "training.learning_rate=0.01",
+    "training.ema=0.5",
+)
+
+
+@pytest.fixture(scope="module")
+def by_themselves(tmp_path_factory) -> Path:
+    """A training whose two ranks step by themselves and meet after every fourth step."""
+    out = tmp_path_factory.mktemp("by_themselves")
+    run(2, out, *BY_THEMSELVES)
+    return out
+
+
+def test_ranks_that_step_by_themselves_meet_and_repeat_to_the_bit(by_themselves, tmp_path):
+    run(2, tmp_path / "again", *BY_THEMSELVES)
+    assert_same_training(tmp_path / "again", by_themselves)
+    assert curve(by_themselves)[-1, 3] > 0.5
+    run(2, tmp_path / "all", *BY_THEMSELVES, "training.local_steps=1")
+    sent = [sum(lines(out / "train/metrics.jsonl")[-1]["bytes_sent"]) for out in (by_themselves, tmp_path / "all")]
     assert sent[0] < sent[1]
+
+
+def test_ranks_that_step_by_themselves_go_on_to_the_same_bits(by_themselves, tmp_path):
+    """Rank 1 alone is signalled, where the ranks meet within the second epoch."""
+    code = (
+        "import os, signal, sys, rcdp_hpc.cli as cli\n"
+        "from rcdp_hpc.training.loop import Trainer\n"
+        "from rcdp_hpc.training.session import Session\n"
+        "Trainer._steps_between_pauses = lambda self: 1\n"
+        "whole = Session.pause\n"
+        "def pause(self):\n"
+        "    position = self.trainer.position\n"
+        "    if self.comm.rank == 1 and (position.epoch, position.step) == (1, 8):\n"
+        "        os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "    whole(self)\n"
+        "Session.pause = pause\n"
+        f"sys.exit(cli.main(['run', 'digits', '--out', {str(tmp_path)!r}, *{settings(*BY_THEMSELVES)!r}]))\n"
+    )
+    done = run_ranks(2, [str(BIN / "python"), "-c", code])
+    assert done.returncode == 75, done.stdout
+    assert "going on from epoch 2, step 8" in run(2, tmp_path, *BY_THEMSELVES)
+    assert_same_training(tmp_path, by_themselves)
 
 
 def test_gradients_halved_on_their_way_change_little(tmp_path):
