@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from launch import rcdp, run_ranks
+from launch import python, rcdp, run_ranks
+from runs import CURVE, flags, lines
 
 pytestmark = pytest.mark.mpi
 
@@ -19,17 +20,20 @@ SMALL = [
 ]  # fmt: skip
 
 
-def curve(ranks: int, out, changes) -> np.ndarray:
-    settings = [*SMALL, *changes, f"training.batch={96 // ranks}"]
-    flags = [part for value in settings for part in ("--set", value)]
-    done = run_ranks(ranks, rcdp("run", "digits", "--out", str(out), *flags), timeout=120)
+def answers(ranks: int, out, changes) -> np.ndarray:
+    settings = flags(*SMALL, *changes, f"training.batch={96 // ranks}")
+    done = run_ranks(ranks, rcdp("run", "digits", "--out", str(out), *settings), timeout=120)
     assert done.returncode == 0, done.stdout
-    names = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-    lines = [json.loads(line) for line in (out / "train/metrics.jsonl").read_text().splitlines()]
     test = json.loads((out / "report/summary.json").read_text())["test"]["accuracy"]
-    norms = [norm for line in lines for layer in line["gradients"]["layers"].values() for norm in layer.values()]
-    by_step = [norm for line in lines for norm in line["gradients"]["steps"]]
-    return np.array([*(line[name] for line in lines for name in names), test, *norms, *by_step])
+    return np.append(told(out), test)
+
+
+def told(out) -> np.ndarray:
+    """Return what a training told of its epochs and gradients."""
+    epochs = lines(out / "train/metrics.jsonl")
+    norms = [norm for line in epochs for layer in line["gradients"]["layers"].values() for norm in layer.values()]
+    by_step = [norm for line in epochs for norm in line["gradients"]["steps"]]
+    return np.array([*(line[name] for line in epochs for name in CURVE), *norms, *by_step])
 
 
 @pytest.mark.parametrize(
@@ -60,10 +64,43 @@ def curve(ranks: int, out, changes) -> np.ndarray:
     ids=["dictionary", "convolution"],
 )
 def test_two_ranks_give_the_answers_of_one(changes, tmp_path):
-    one, two = (curve(ranks, tmp_path / str(ranks), changes) for ranks in (1, 2))
+    one, two = (answers(ranks, tmp_path / str(ranks), changes) for ranks in (1, 2))
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)
     learned = [torch.load(tmp_path / f"{ranks}/train/model.pt", weights_only=True).get("learned") for ranks in (1, 2)]
     if learned[0] is None:
         assert "training.extractor.kind=dictionary" not in changes
     else:
         assert all(torch.equal(learned[1][name], value) for name, value in learned[0].items())
+
+
+STEPWISE = {
+    "gru": ["training.readout_layers=2"],
+    "transformer": ["training.heads=2"],
+    "convolution": [],
+}
+
+
+@pytest.fixture(scope="module")
+def stepwise(tmp_path_factory):
+    """Each of these readouts trained by one rank and by two, one after the other in the same processes."""
+    out = tmp_path_factory.mktemp("stepwise")
+    code = (
+        "import rcdp_hpc\n"
+        "from rcdp_hpc import pipeline\n"
+        "from rcdp_hpc.config import load_config\n"
+        "comm = rcdp_hpc.connect()\n"
+        f"for readout, changes in {STEPWISE!r}.items():\n"
+        "    own = [*changes, f'training.readout={readout}', f'training.batch={96 // comm.size}']\n"
+        f"    config = load_config('digits', [*{SMALL!r}, *own])\n"
+        f"    pipeline.run_stages(['prepare', 'train'], config, f'{out}/{{comm.size}}/{{readout}}', comm)\n"
+    )
+    for ranks in (1, 2):
+        done = run_ranks(ranks, python(code))
+        assert done.returncode == 0, done.stdout
+    return out
+
+
+@pytest.mark.parametrize("readout", STEPWISE)
+def test_two_ranks_train_a_readout_over_steps_as_one_does(readout, stepwise):
+    one, two = (told(stepwise / str(ranks) / readout) for ranks in (1, 2))
+    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)
