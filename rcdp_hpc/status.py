@@ -72,7 +72,7 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
     if alive or any(read_lock(one.lock) and not holder_is_gone(one.lock) for one in folds):
         return [*lines, f"next: wait, or follow {folds[0].log} and its like"]
     if run.submitted.exists():
-        return [*lines, _submit_again(run)]
+        return [*lines, _submit_again(run) if alive is not None else _ask_again(run)]
     return [*lines, f"next: rcdp crossvalidate --out {run.path}   (on several ranks: mpirun -n 2 rcdp ...)"]
 
 
@@ -111,19 +111,26 @@ def _task_line(run: RunDirectory) -> str:
     return f"{following} {state.get('status', 'not started')}{reason}"
 
 
-def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: bool) -> str:
+def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: bool | None) -> str:
     if held:
         return f"next: wait, or follow {run.log}"
     if queued:
         return f"next: wait for the jobs (squeue --me), or follow {run.path / 'logs'}"
     if run.submitted.exists() and any(status != "done" for status in statuses.values()):
-        return _submit_again(run)
+        return _submit_again(run) if queued is not None else _ask_again(run)
     for stage, status in statuses.items():
         if status != "done":
             return (
                 f"next: rcdp {stage} --out {run.path}   (on several ranks: mpirun -n 2 rcdp {stage} --out {run.path})"
             )
     return f"next: see {run.report / 'summary.json'}, or label new samples: rcdp predict {run.path} X.npz --to y.csv"
+
+
+def _ask_again(run: RunDirectory) -> str:
+    return (
+        f"next: on a login node where Slurm answers: rcdp status {run.path}   (submit nothing before: the jobs may "
+        "still run)"
+    )
 
 
 def _submit_again(run: RunDirectory) -> str:

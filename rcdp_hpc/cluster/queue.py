@@ -21,10 +21,10 @@ _ALIVE = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUE
 _MOST_TASKS = 20
 
 
-def describe_jobs(run: RunDirectory) -> tuple[list[str], bool]:
+def describe_jobs(run: RunDirectory) -> tuple[list[str], bool | None]:
     """Return a line for each job submitted for a run, and whether any of them is still to end.
 
-    Without Slurm on this machine, or where it answers no more, the lines say so.
+    Without Slurm on this machine, or where it gives no answer, the lines say so, and None stands for not known.
     """
     lines: list[str] = []
     alive = False
@@ -32,7 +32,7 @@ def describe_jobs(run: RunDirectory) -> tuple[list[str], bool]:
         try:
             facts = sorted(job_facts(submitted.job), key=_task_number)
         except RcdpError as error:
-            return [f"  jobs were submitted, but Slurm cannot be asked for them: {error}"], False
+            return [f"  jobs were submitted, but Slurm cannot be asked for them: {error}"], None
         if not facts:
             lines.append(f"  {submitted.stage:<9} job {submitted.job}: over for so long that Slurm has forgotten it")
         lines += [f"  {submitted.stage:<9} {_in_words(task)}" for task in facts[:_MOST_TASKS]]

@@ -13,6 +13,10 @@ from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.files import append_line
 
 PATIENCE_SECONDS = 60
+# What scontrol says of a job that ended long ago, whatever else can be wrong.
+_UNKNOWN_JOB = "Invalid job id"
+# A field of `scontrol --oneliner`; its value may have blanks.
+_FIELD = re.compile(r"(?:^|(?<=\s))([\w/:]+)=(.*?)(?=\s+[\w/:]+=|\s*$)")
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,17 @@ def job_facts(job: str) -> list[dict[str, str]]:
     ------
     InputError
         If there is no Slurm here.
+    StageFailedError
+        If Slurm cannot be asked: nothing is known of the job then.
     """
     try:
         text = _call(["scontrol", "--oneliner", "show", "job", job])
-    except StageFailedError:
-        return []
-    return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in text.splitlines() if line.startswith("JobId=")]
+    except StageFailedError as error:
+        if _UNKNOWN_JOB in str(error):
+            return []
+        raise
+    # The first of a name counts: what stands behind, a path above all, may look like another field.
+    return [dict(reversed(_FIELD.findall(line))) for line in text.splitlines() if line.startswith("JobId=")]
 
 
 def remember(file: Path, submitted: Submitted) -> None:

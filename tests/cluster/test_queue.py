@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from rcdp_hpc.cluster import queue
-from rcdp_hpc.cluster.slurm import Submitted, remember
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.cluster.slurm import Submitted, job_facts, remember
+from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.status import describe_run
 
@@ -77,6 +79,41 @@ def test_without_slurm_the_run_directory_still_tells(run, monkeypatch):
     text = describe_run(run)
     assert "Slurm cannot be asked for them: scontrol is not on the PATH" in text
     assert "prepare   not started" in text
+    assert "submit nothing before: the jobs may still run" in text.splitlines()[-1]
+    run.fold(1).path.mkdir()
+    assert "submit nothing before" in describe_run(run).splitlines()[-1]
+
+
+@pytest.fixture
+def scontrol(tmp_path, monkeypatch):
+    """Return what puts a scontrol on the PATH that says the given words and ends with the given code."""
+
+    def put(words: str, code: int) -> None:
+        file = tmp_path / "bin/scontrol"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/bin/sh\n{'echo' if not code else 'echo >&2'} {shlex.quote(words)}\nexit {code}\n")
+        file.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{file.parent}:/usr/bin:/bin")
+
+    return put
+
+
+def test_only_a_job_that_slurm_does_not_know_is_forgotten(scontrol):
+    scontrol("slurm_load_jobs error: Invalid job id specified", 1)
+    assert job_facts("7") == []
+    scontrol("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", 1)
+    with pytest.raises(StageFailedError, match="Unable to contact slurm controller"):
+        job_facts("7")
+
+
+def test_a_path_that_looks_like_a_field_changes_none(scontrol):
+    scontrol(
+        "JobId=7 JobName=rcdp-all JobState=RUNNING Reason=None Socks/Node=* Command=/a b/jobs/all.sbatch "
+        "StdOut=/a b/logs/all-7.log WorkDir=/x JobState=FAILED ",
+        0,
+    )
+    (facts,) = job_facts("7")
+    assert (facts["JobState"], facts["StdOut"], facts["Reason"]) == ("RUNNING", "/a b/logs/all-7.log", "None")
 
 
 def test_an_array_that_is_done_is_told_by_seed(run, monkeypatch):
