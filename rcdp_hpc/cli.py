@@ -291,11 +291,20 @@ def _submit(options: argparse.Namespace) -> int:
     print(submit.show(jobs, run), flush=True)
     if options.dry_run:
         return EXIT_DONE
-    submitted = submit.submit_jobs(jobs, config, run, options.site, array.configs if array else ())
+    tasks = array.configs if array else ()
+    submitted = submit.submit_jobs(jobs, config, run, options.site, tasks, _submit_words(options))
     for one in submitted:
         print(f"{one.stage}: job {one.job}")
     print(submit.how_to_follow(run))
     return EXIT_DONE
+
+
+def _submit_words(options: argparse.Namespace) -> list[str]:
+    """Return the command that submits the same jobs again: a site file from the environment is named, too."""
+    words = ["rcdp", "submit", *([options.config] if options.config else []), f"--out={options.out}"]
+    words += [f"--site={options.site}", *(["--one-job"] if options.one_job else [])]
+    words += [f"--array={options.array}"] if options.array else []
+    return words + [f"--set={setting}" for setting in options.set] + [f"--sbatch={option}" for option in options.sbatch]
 
 
 def _plan(options: argparse.Namespace) -> int:

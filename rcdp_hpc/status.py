@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 
 from rcdp_hpc.cluster.queue import describe_jobs
@@ -134,7 +135,8 @@ def _ask_again(run: RunDirectory) -> str:
 
 
 def _submit_again(run: RunDirectory) -> str:
-    return (
-        f"next: mend what {run.path / 'logs'} tells of, then go on with: rcdp submit --out {run.path} "
-        "(with the options of before)"
-    )
+    again = "submit again as before"
+    if run.submission.exists():
+        before = read_json(run.submission)
+        again = f"go on with: cd {shlex.quote(before['folder'])} && {shlex.join(before['words'])}"
+    return f"next: mend what {run.path / 'logs'} tells of, then {again}"

@@ -22,7 +22,7 @@ from rcdp_hpc.cluster.scripts import (
 from rcdp_hpc.cluster.slurm import Submitted, remember, sbatch, scancel
 from rcdp_hpc.config import Config, commented_toml
 from rcdp_hpc.errors import RcdpError
-from rcdp_hpc.runtime.files import os_errors_explained, write_text
+from rcdp_hpc.runtime.files import os_errors_explained, write_json, write_text
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
@@ -103,9 +103,12 @@ def show(jobs: Sequence[Job], run: RunDirectory) -> str:
 
 
 def submit_jobs(
-    jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path = DEFAULT_SITE, tasks: Sequence[Config] = ()
-) -> list[Submitted]:
+    jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path = DEFAULT_SITE, tasks: Sequence[Config] = (),
+    words: Sequence[str] = (),
+) -> list[Submitted]:  # fmt: skip
     """Write the jobs' files into the run directory, those of an array's `tasks` too, and submit them.
+
+    `words` are the command that asks for it; `rcdp status` names it where the jobs must be submitted again.
 
     Raises
     ------
@@ -115,6 +118,8 @@ def submit_jobs(
     _write(jobs, config, run, site)
     for at, task in enumerate(tasks, 1):
         write_text(run.jobs / "configs" / f"{at}.toml", commented_toml(task))
+    if words:
+        write_json(run.submission, {"folder": str(Path.cwd()), "words": list(words)})
     submitted: list[Submitted] = []
     try:
         for job in jobs:

@@ -87,6 +87,11 @@ class RunDirectory:
         """The jobs' numbers, as JSON lines."""
         return self.jobs / "submitted.jsonl"
 
+    @property
+    def submission(self) -> Path:
+        """The command that submitted the last of them, and the folder it was typed in."""
+        return self.jobs / "submission.json"
+
     def tasks(self) -> list[RunDirectory]:
         """Return the run directories of a job array's tasks, as people count."""
         return self._within("seed-*", "config-*")

@@ -51,7 +51,7 @@ def test_status_waits_for_jobs_that_live_and_says_how_to_go_on_when_none_does(ru
     text = describe_run(run)
     assert "ended by signal 9" in text
     assert "has forgotten it" in text
-    assert f"rcdp submit --out {run.path}" in text
+    assert f"next: mend what {run.path}/logs tells of, then submit again as before" in text
 
 
 def test_only_the_last_job_of_a_stage_counts(run, monkeypatch):
@@ -84,34 +84,20 @@ def test_without_slurm_the_run_directory_still_tells(run, monkeypatch):
     assert "submit nothing before" in describe_run(run).splitlines()[-1]
 
 
-@pytest.fixture
-def scontrol(tmp_path, monkeypatch):
-    """Return what puts a scontrol on the PATH that says the given words and ends with the given code."""
-
-    def put(words: str, code: int) -> None:
-        file = tmp_path / "bin/scontrol"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"#!/bin/sh\n{'echo' if not code else 'echo >&2'} {shlex.quote(words)}\nexit {code}\n")
-        file.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{file.parent}:/usr/bin:/bin")
-
-    return put
-
-
-def test_only_a_job_that_slurm_does_not_know_is_forgotten(scontrol):
-    scontrol("slurm_load_jobs error: Invalid job id specified", 1)
+def test_only_a_job_that_slurm_does_not_know_is_forgotten(fake):
+    fake("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     assert job_facts("7") == []
-    scontrol("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", 1)
+    fake("scontrol", "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1")
     with pytest.raises(StageFailedError, match="Unable to contact slurm controller"):
         job_facts("7")
 
 
-def test_a_path_that_looks_like_a_field_changes_none(scontrol):
-    scontrol(
+def test_a_path_that_looks_like_a_field_changes_none(fake):
+    fields = (
         "JobId=7 JobName=rcdp-all JobState=RUNNING Reason=None Socks/Node=* Command=/a b/jobs/all.sbatch "
-        "StdOut=/a b/logs/all-7.log WorkDir=/x JobState=FAILED ",
-        0,
+        "StdOut=/a b/logs/all-7.log WorkDir=/x JobState=FAILED "
     )
+    fake("scontrol", f"echo {shlex.quote(fields)}")
     (facts,) = job_facts("7")
     assert (facts["JobState"], facts["StdOut"], facts["Reason"]) == ("RUNNING", "/a b/logs/all-7.log", "None")
 

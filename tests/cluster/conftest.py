@@ -1,0 +1,22 @@
+"""Commands of Slurm that say what a test has them say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch) -> Callable[[str, str], None]:
+    """Return what puts a command of the given name and shell script on the PATH, ahead of all others."""
+    folder = tmp_path / "commands"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def put(name: str, script: str) -> None:
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    return put

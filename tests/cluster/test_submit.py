@@ -1,0 +1,63 @@
+"""`rcdp submit`, with an sbatch that only counts, and what `rcdp status` says to type afterwards."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from rcdp_hpc.cli import main
+from rcdp_hpc.cluster.scripts import DEFAULT_SITE
+
+HOSTILE = 'it\'s $(touch pwned) "a" ; #x'
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, fake) -> Path:
+    """The user's folder, with a site file and a configuration in it; jobs are numbered from 1."""
+    fake("sbatch", f'echo x >>"{tmp_path}/numbers"; wc -l <"{tmp_path}/numbers"')
+    fake("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    folder = tmp_path / HOSTILE
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("RCDP_SITE", raising=False)
+    (folder / "site.sh").write_text(DEFAULT_SITE.read_text())
+    (folder / "my.toml").write_text("[data]\nsource = 'digits'\n")
+    return folder
+
+
+def next_line(run: str | Path, capsys) -> str:
+    capsys.readouterr()
+    assert main(["status", str(run)]) == 0
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["my.toml", "--array=seeds=2", "--set=training.epochs=3", "--sbatch=--account=a b"],
+        ["my.toml", "--one-job"],
+        ["digits", "--site=site.sh"],
+    ],
+)
+def test_the_command_to_go_on_with_is_the_one_of_before(options, folder, fake, capsys, monkeypatch):
+    monkeypatch.setenv("RCDP_SITE", "site.sh")
+    assert main(["submit", "--out", "a run", *options]) == 0
+    before = {path.name: path.read_bytes() for path in (folder / "a run/jobs").glob("*.sbatch")}
+    line = next_line("a run", capsys).partition("go on with: ")[2]
+    # The folder's name stays a name; what stands in the environment now is not needed then.
+    assert shlex.split(line)[:3] == ["cd", str(folder), "&&"]
+    assert "--site=site.sh" in shlex.split(line)
+    fake("rcdp", 'printf "%s\\n" "$PWD" "$@"')
+    typed = subprocess.run(["bash", "-c", line], cwd="/", capture_output=True, text=True, timeout=20)
+    place, *words = typed.stdout.splitlines()
+    assert place == str(folder)
+    assert set(options) <= set(words)
+    monkeypatch.delenv("RCDP_SITE")
+    assert main(words) == 0
+    assert {path.name: path.read_bytes() for path in (folder / "a run/jobs").glob("*.sbatch")} == before
+    assert not list(folder.parent.rglob("pwned"))
+    assert os.environ["PATH"].startswith(str(folder.parent))
