@@ -7,6 +7,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -168,7 +169,7 @@ def _crossvalidate_together(options: argparse.Namespace, comm: Communicator) -> 
 
     crossvalidate(run_on_root(comm, configuration), options.out, comm, options.fold, options.restart)
     if comm.is_root and not options.quiet:
-        print(f"\nnext:\n  rcdp status {options.out}", flush=True)
+        print(f"\nnext:\n  rcdp status {shlex.quote(str(options.out))}", flush=True)
     return EXIT_DONE
 
 
@@ -191,7 +192,7 @@ def _load(name: str, settings: Sequence[str]) -> Config:
 
 
 def _what_next(options: argparse.Namespace, config: Config) -> str:
-    out, after = options.out, "search" if config.has_search else "train"
+    out, after = shlex.quote(str(options.out)), "search" if config.has_search else "train"
     following = {
         "prepare": [f"rcdp verify {out}", f"mpirun -n 2 rcdp {after} --out {out}"],
         "search": [f"mpirun -n 2 rcdp train --out {out}"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from pathlib import Path
 
 from rcdp_hpc.cluster.queue import describe_jobs
 from rcdp_hpc.config import STAGES
@@ -42,7 +43,7 @@ def describe_run(run: RunDirectory) -> str:
         lines += ["jobs", *jobs]
     lines += [f"  {task.path.name}: {_task_line(task)}" for task in tasks]
     if tasks and not alive and all(task.state("evaluate").get("status") == "done" for task in tasks):
-        lines.append(f"next: compare {run.path}/*/report/summary.json")
+        lines.append(f"next: compare {_quoted(run.path)}/*/report/summary.json")
         return "\n".join(lines)
     statuses = {stage: str(state.get("status", "")) for stage, state in states.items()}
     lines.append(_next_line(run, statuses, bool(holder), alive))
@@ -69,12 +70,12 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
             f"mean of {len(folds)} folds: accuracy {100 * mean['accuracy']:.2f} % (deviation "
             f"{100 * deviation['accuracy']:.2f}), macro F1 {mean['macro_f1']:.4f} ({deviation['macro_f1']:.4f})"
         )
-        return [*lines, f"next: see {summary}, or one fold: rcdp status {folds[0].path}"]
+        return [*lines, f"next: see {_quoted(summary)}, or one fold: rcdp status {_quoted(folds[0].path)}"]
     if alive or any(read_lock(one.lock) and not holder_is_gone(one.lock) for one in folds):
-        return [*lines, f"next: wait, or follow {folds[0].log} and its like"]
+        return [*lines, f"next: wait, or follow {_quoted(folds[0].log)} and its like"]
     if run.submitted.exists():
         return [*lines, _submit_again(run) if alive is not None else _ask_again(run)]
-    return [*lines, f"next: rcdp crossvalidate --out {run.path}   (on several ranks: mpirun -n 2 rcdp ...)"]
+    return [*lines, f"next: rcdp crossvalidate --out {_quoted(run.path)}   (on several ranks: mpirun -n 2 rcdp ...)"]
 
 
 def _stage_line(state: dict[str, object], held: bool) -> str:
@@ -114,23 +115,23 @@ def _task_line(run: RunDirectory) -> str:
 
 def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: bool | None) -> str:
     if held:
-        return f"next: wait, or follow {run.log}"
+        return f"next: wait, or follow {_quoted(run.log)}"
     if queued:
-        return f"next: wait for the jobs (squeue --me), or follow {run.path / 'logs'}"
+        return f"next: wait for the jobs (squeue --me), or follow {_quoted(run.path / 'logs')}"
     if run.submitted.exists() and any(status != "done" for status in statuses.values()):
         return _submit_again(run) if queued is not None else _ask_again(run)
     for stage, status in statuses.items():
         if status != "done":
-            return (
-                f"next: rcdp {stage} --out {run.path}   (on several ranks: mpirun -n 2 rcdp {stage} --out {run.path})"
-            )
-    return f"next: see {run.report / 'summary.json'}, or label new samples: rcdp predict {run.path} X.npz --to y.csv"
+            command = f"rcdp {stage} --out {_quoted(run.path)}"
+            return f"next: {command}   (on several ranks: mpirun -n 2 {command})"
+    summary = _quoted(run.report / "summary.json")
+    return f"next: see {summary}, or label new samples: rcdp predict {_quoted(run.path)} X.npz --to y.csv"
 
 
 def _ask_again(run: RunDirectory) -> str:
     return (
-        f"next: on a login node where Slurm answers: rcdp status {run.path}   (submit nothing before: the jobs may "
-        "still run)"
+        f"next: on a login node where Slurm answers: rcdp status {_quoted(run.path)}   "
+        "(submit nothing before: the jobs may still run)"
     )
 
 
@@ -138,5 +139,10 @@ def _submit_again(run: RunDirectory) -> str:
     again = "submit again as before"
     if run.submission.exists():
         before = read_json(run.submission)
-        again = f"go on with: cd {shlex.quote(before['folder'])} && {shlex.join(before['words'])}"
-    return f"next: mend what {run.path / 'logs'} tells of, then {again}"
+        again = f"go on with: cd {_quoted(before['folder'])} && {shlex.join(before['words'])}"
+    return f"next: mend what {_quoted(run.path / 'logs')} tells of, then {again}"
+
+
+def _quoted(path: Path | str) -> str:
+    """Return a path as a shell takes it."""
+    return shlex.quote(str(path))

@@ -25,4 +25,4 @@ submit() {
 submit prepare "${EVERY_JOB[@]}" "${PREPARE_JOB[@]}" "$@"
 submit search "${EVERY_JOB[@]}" "${SEARCH_JOB[@]}" "$@" "$after"
 submit train "${EVERY_JOB[@]}" "${TRAIN_JOB[@]}" "$@" "$after"
-echo "follow with: squeue --me; rcdp status $RUN"
+printf 'follow with: squeue --me; rcdp status %q\n' "$RUN"

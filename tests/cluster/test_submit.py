@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import subprocess
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from rcdp_hpc.cli import main
+from rcdp_hpc.cli import _what_next, main
 from rcdp_hpc.cluster.scripts import DEFAULT_SITE
+from rcdp_hpc.cluster.slurm import Submitted, remember
+from rcdp_hpc.config import STAGES, load_config
+from rcdp_hpc.runtime.rundir import RunDirectory
 
 HOSTILE = 'it\'s $(touch pwned) "a" ; #x'
 
@@ -33,6 +37,30 @@ def next_line(run: str | Path, capsys) -> str:
     capsys.readouterr()
     assert main(["status", str(run)]) == 0
     return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_every_line_to_type_next_keeps_a_name_whole(folder, capsys):
+    run = RunDirectory(folder / "run")
+
+    def names() -> set[str]:
+        return {word.rstrip("),") for word in shlex.split(next_line(run.path, capsys))}
+
+    run.jobs.mkdir(parents=True)
+    assert str(run.path) in names()
+    remember(run.submitted, Submitted("all", "1"))
+    assert f"{run.path}/logs" in names()
+    for stage in STAGES:
+        run.note(stage, "done", seconds=1.0, ranks=1)
+        shown = argparse.Namespace(out=run.path, stage=stage)
+        assert str(run.path) in shlex.split(_what_next(shown, load_config("digits")))
+    assert {str(run.path), f"{run.path}/report/summary.json"} <= names()
+    task = RunDirectory(run.path / "seed-1")
+    task.note("evaluate", "done")
+    assert f"{run.path}/*/report/summary.json" in names()
+    run.fold(1).path.mkdir()
+    assert f"{run.path}/logs" in names()
+    run.submitted.unlink()
+    assert str(run.path) in names()
 
 
 @pytest.mark.parametrize(
