@@ -24,6 +24,7 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
+from rcdp_hpc.runtime.horovod import is_lost_rank
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
@@ -148,6 +149,9 @@ def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory
             run.write_config(config)
         raise
     except Exception as error:
+        if is_lost_rank(error):
+            # The stage has not failed: it stays "running", as where this rank is killed, and goes on if started again.
+            raise
         told = _no_memory(stage, error) if is_out_of_memory(error) else None
         _note_quietly(run, comm, stage, "failed", reason=str(told or f"{type(error).__name__}: {error}"))
         if told is not None:
