@@ -2,14 +2,19 @@
 # What all job scripts share: the site's settings, how ranks are started, and how a stopped job goes back to the queue.
 # Sourced, not submitted. Needs RUN, the run directory.
 
-set -u
 asked_to_stop='' signalled='' child=''
 trap pass_on USR1 TERM
 : "${RUN:?name the run directory: sbatch --export=ALL,RUN=runs/first ...}"
 here=$(dirname "${BASH_SOURCE[0]}")
+site=${RCDP_SITE:-$here/site.sh}
 # shellcheck source=rcdp_hpc/cluster/site.sh
-. "${RCDP_SITE:-$here/site.sh}"
-load_environment
+. "$site"
+if ! load_environment; then
+    echo "rcdp: error: load_environment of $site failed: what it says stands above. Mend it, and submit again."
+    exit 2
+fi
+# Not before: conda and Lmod read variables that nobody set.
+set -u
 read -ra rcdp <<<"$RCDP_COMMAND"
 read -ra launch <<<"$RCDP_LAUNCH"
 
@@ -21,7 +26,8 @@ job=${job:-$SLURM_JOB_ID}
 export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
 if [ "${launch[0]##*/}" = srun ]; then
-    # One lost rank ends the step, and a rank that stops has two minutes for the others to write their part.
+    # A lost rank ends the step, and so does the first that leaves with code 75: what the others write is safe by then,
+    # since all pass a barrier behind the checkpoint. Where ranks end well and others do not, these get two minutes.
     launch+=(--kill-on-bad-exit=1 --wait=120)
     # A node that lost power keeps PMIx's socket of the step that ran there, and its like cannot start again there under
     # the same number: a job that was requeued goes on with the steps behind those.
@@ -33,12 +39,13 @@ mkdir -p "$RUN/logs" "$RUN/jobs"
 
 # Rank 0 speaks in the job's log; what another has to say goes to a file of its own. A rank that still starts when another
 # ends with an error lives to end with the same: srun returns the highest code, and of one that it terminated that is 143.
+# Nor do signals to stop end a rank before Python listens to them: they come again.
 # shellcheck disable=SC2016
 by_rank='rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-${SLURM_PROCID:-0}}}
 prefix=$1
 shift
 if [ "$rank" != 0 ]; then exec >>"$prefix-rank$rank.log" 2>&1; fi
-trap "" TERM
+trap "" TERM USR1 USR2
 exec "$@"'
 
 # Run a command of rcdp on all ranks of the job: on_ranks search CONFIG --out RUN
@@ -55,12 +62,14 @@ alone() {
 # or a preemption (--signal=B:USR1@120), go on to the ranks as SIGUSR1: they write a checkpoint together and leave with
 # code 75. The job is then queued again and goes on from there.
 to_the_end() {
-    local stage=$1 began="$RUN/jobs/.began-$job" code
+    local stage=$1 began="$RUN/jobs/.began-$job" code ending errors
     shift
     if [ -n "$asked_to_stop" ]; then go_back_to_the_queue "$stage was not begun"; fi
     : >"$began"
     "$@" &
     child=$!
+    # A signal that came while there was no child yet.
+    if [ -n "$asked_to_stop" ]; then send_stop; fi
     # A signal makes wait return early: wait again until the launcher itself has ended.
     signalled=yes
     while [ -n "$signalled" ]; do
@@ -69,24 +78,43 @@ to_the_end() {
         code=$?
     done
     child=
-    # Launchers may change the code of their ranks; the state file tells what happened. It counts only if this very
-    # command wrote it, and wrong input (2) or damaged data (3) would only fail again.
-    if [ "$code" -ne 0 ] && [ "$code" -ne 2 ] && [ "$code" -ne 3 ]; then
-        if [ -n "$asked_to_stop" ] || noted stopped "$began"; then
-            rm -f "$began"
-            go_back_to_the_queue "$stage stopped with a checkpoint"
-        fi
-        if noted running "$began" || { [ "$code" -gt 128 ] && ! noted failed "$began"; }; then
-            rm -f "$began"
-            after_a_loss "$stage" "$code"
-        fi
-    fi
+    ending=$(how_it_ended "$stage" "$code" "$began")
+    errors=$(errors_of_ranks "$stage" "$began")
     rm -f "$began"
+    case $ending in
+        stopped) go_back_to_the_queue "$stage stopped with a checkpoint" ;;
+        lost) after_a_loss "$stage" "$code" ;;
+    esac
     if [ "$code" -ne 0 ]; then
         echo "$stage ended with code $code"
-        grep -hs 'rcdp: error' "$RUN/logs/$stage-$job"-rank*.log | tail -n 3
+        if [ -n "$errors" ]; then echo "$errors"; fi
     fi
     return "$code"
+}
+
+# Tell how stage $1, begun when the file $3 was made, ended with code $2: "stopped" and "lost" go back to the queue.
+# Launchers may change the code of their ranks: the state files and the ranks' logs, written by this very command, tell
+# what happened. Wrong input (2) or damaged data (3) would only fail again, and so would what a rank noted or said itself.
+how_it_ended() {
+    case $2 in 0 | 2 | 3) return ;; esac
+    if noted failed "$3"; then
+        echo failed
+    elif noted stopped "$3"; then
+        echo stopped
+    elif [ -n "$(errors_of_ranks "$1" "$3")" ]; then
+        echo failed
+    elif [ -n "$asked_to_stop" ]; then
+        echo stopped
+    elif noted running "$3" || [ "$2" -gt 128 ]; then
+        echo lost
+    fi
+}
+
+# Print the last errors that ranks but rank 0 told of in stage $1 after the file $2 was made. That Horovod has ended is
+# what the others of a lost rank say.
+errors_of_ranks() {
+    find "$RUN/logs" -name "$1-$job-rank*.log" -newer "$2" -exec grep -h 'rcdp: error' {} + 2>/dev/null |
+        grep -v 'Horovod has ended' | tail -n 3
 }
 
 # Pass a stop on to the ranks, and again every five seconds: the first may come before they listen, and those after the
@@ -95,10 +123,11 @@ pass_on() {
     signalled=yes
     if [ -n "$asked_to_stop" ]; then return; fi
     asked_to_stop=yes
-    if [ -n "$child" ]; then
-        kill -USR1 "$child"
-        { while sleep 5 && kill -USR1 "$child"; do :; done; } 2>/dev/null &
-    fi
+    if [ -n "$child" ]; then send_stop; fi
+}
+send_stop() {
+    kill -USR1 "$child"
+    { while sleep 5 && kill -USR1 "$child"; do :; done; } 2>/dev/null &
 }
 
 # Tell whether a stage noted the status $1 after the file $2 was made.
@@ -129,9 +158,11 @@ after_a_loss() {
 # Queue the job again, which ends it here, unless somebody has cancelled it: ranks stop with a checkpoint then, too.
 go_back_to_the_queue() {
     local state
-    state=$(scontrol --oneliner show job "$job" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p')
-    if [ "$state" != RUNNING ]; then
-        echo "$1; Slurm is ending the job itself (${state:-unknown})"
+    # The first JobState: the job's paths stand behind it. Where scontrol does not answer, requeueing shows what is so.
+    state=$(scontrol --oneliner show job "$job" | grep -o ' JobState=[A-Z_]*' | head -n 1)
+    state=${state#*=}
+    if [ "${state:-RUNNING}" != RUNNING ]; then
+        echo "$1; Slurm is ending the job itself ($state)"
     elif [ "${SLURM_RESTART_COUNT:-0}" -ge "${RCDP_MOST_RESTARTS:-50}" ]; then
         echo "$1, but was requeued $SLURM_RESTART_COUNT times already: submit again to go on"
     elif scontrol requeue "$job"; then
