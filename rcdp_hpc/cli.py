@@ -296,7 +296,7 @@ def _submit(options: argparse.Namespace) -> int:
     submitted = submit.submit_jobs(jobs, config, run, options.site, tasks, _submit_words(options))
     for one in submitted:
         print(f"{one.stage}: job {one.job}")
-    print(submit.how_to_follow(run))
+    print(submit.how_to_follow(run, submitted))
     return EXIT_DONE
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rcdp_hpc.cluster.array import Array
 from rcdp_hpc.cluster.scripts import (
+    ARRAYS,
     DEFAULT_SITE,
     SHARED,
     Stage,
@@ -22,8 +23,10 @@ from rcdp_hpc.cluster.scripts import (
 from rcdp_hpc.cluster.slurm import Submitted, remember, sbatch, scancel
 from rcdp_hpc.config import Config, commented_toml
 from rcdp_hpc.errors import RcdpError
-from rcdp_hpc.runtime.files import os_errors_explained, write_json, write_text
+from rcdp_hpc.runtime.files import os_errors_explained, write_atomic, write_json, write_text
 from rcdp_hpc.runtime.rundir import RunDirectory
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -125,28 +128,37 @@ def submit_jobs(
         for job in jobs:
             number = sbatch(job.command(run, submitted[-1].job if submitted else ""))
             submitted.append(Submitted(job.stage, number))
+            remember(run.submitted, submitted[-1])
     except RcdpError:
         if submitted:
-            scancel([one.job for one in submitted])
+            _cancel([one.job for one in submitted])
         raise
-    for one in submitted:
-        remember(run.submitted, one)
     return submitted
 
 
-def how_to_follow(run: RunDirectory) -> str:
-    """Return what to type to see how the jobs do."""
-    path = shlex.quote(str(run.path))
-    return f"follow with: squeue --me; rcdp status {path}; tail -F {path}/logs/*.log"
+def _cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs because of an error, which matters more than one of doing so."""
+    try:
+        scancel(jobs)
+    except RcdpError as error:
+        log.warning("%s. Jobs that no other will follow are still in the queue: scancel %s", error, " ".join(jobs))
+
+
+def how_to_follow(run: RunDirectory, submitted: Sequence[Submitted]) -> str:
+    """Return what to type to see how the jobs do; of an array, its first task."""
+    names = (f"{one.stage}-{one.job}{'_1' if one.stage in ARRAYS else ''}.log" for one in submitted)
+    logs = shlex.join(str(run.path / "logs" / name) for name in names)
+    return f"follow with: squeue --me; rcdp status {shlex.quote(str(run.path))}; tail -F {logs}"
 
 
 def _write(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path) -> None:
     """Write what the jobs read: later changes to the user's own files do not reach a job in the queue."""
-    with os_errors_explained(run.jobs):
-        for folder in (run.jobs, run.path / "logs"):
-            folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(SHARED, run.jobs / "job.sh")
-        shutil.copyfile(site, run.jobs / "site.sh")
+    with os_errors_explained(run.path):
+        (run.path / "logs").mkdir(parents=True, exist_ok=True)
+    # A job that starts meanwhile reads the earlier copy or this one; and the user's site file may be the copy itself.
+    for name, source in (("job.sh", SHARED), ("site.sh", site)):
+        content = source.read_bytes()
+        write_atomic(run.jobs / name, lambda file, content=content: file.write(content))
     write_text(run.jobs / "config.toml", commented_toml(config))
     for job in jobs:
         write_text(run.job_script(job.stage), job.text)

@@ -89,3 +89,34 @@ def test_the_command_to_go_on_with_is_the_one_of_before(options, folder, fake, c
     assert {path.name: path.read_bytes() for path in (folder / "a run/jobs").glob("*.sbatch")} == before
     assert not list(folder.parent.rglob("pwned"))
     assert os.environ["PATH"].startswith(str(folder.parent))
+
+
+def test_what_follows_the_jobs_names_their_logs(folder, capsys):
+    assert main(["submit", "my.toml", "--out=run", "--array=seeds=2"]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1].partition("follow with: ")[2])
+    assert words[-2:] == [f"{folder}/run/logs/{name}" for name in ("prepare-1.log", "seeds-2_1.log")]
+
+
+def test_a_site_file_may_be_the_copy_of_before(folder):
+    for site in ("site.sh", "run/jobs/site.sh"):
+        assert main(["submit", "my.toml", "--out=run", f"--site={site}"]) == 0
+        assert (folder / "run/jobs/site.sh").read_text() == DEFAULT_SITE.read_text()
+    assert not list((folder / "run/jobs").glob(".*"))
+
+
+def test_a_refused_job_is_told_where_those_before_it_cannot_be_cancelled(folder, fake, capsys):
+    fake(
+        "sbatch",
+        f"""
+        case "$*" in *train.sbatch*) echo 'invalid partition' >&2; exit 1 ;; esac
+        echo x >>numbers; wc -l <numbers; cp {shlex.quote(str(folder))}/run/jobs/submitted.jsonl noted 2>/dev/null || true
+        """,
+    )
+    fake("scancel", "echo 'no controller' >&2; exit 1")
+    assert main(["submit", "my.toml", "--out=run"]) == 1
+    said = capsys.readouterr().err
+    assert "rcdp: error: sbatch failed: invalid partition" in said
+    assert "no controller" in said
+    assert "scancel 1 2" in said
+    # The first job was noted before the second was submitted.
+    assert len((folder / "noted").read_text().splitlines()) == 1
