@@ -12,11 +12,17 @@ shift 2
 # shellcheck source=rcdp_hpc/cluster/site.sh
 . "${RCDP_SITE:-slurm/site.sh}"
 mkdir -p "$RUN/jobs"
+jobs=()
 submit() {
     local stage=$1 job
     shift
-    job=$(sbatch --parsable --export=ALL --kill-on-invalid-dep=yes "$@" "slurm/$stage.sbatch")
+    if ! job=$(sbatch --parsable --export=ALL --kill-on-invalid-dep=yes "$@" "slurm/$stage.sbatch"); then
+        # Those before it are of no use without it.
+        if [ ${#jobs[@]} -gt 0 ]; then scancel "${jobs[@]}"; fi
+        exit 1
+    fi
     job=${job%%;*}
+    jobs+=("$job")
     echo "$stage: job $job"
     # `rcdp status` asks Slurm for the jobs named there.
     printf '{"stage": "%s", "job": "%s"}\n' "$stage" "$job" >>"$RUN/jobs/submitted.jsonl"

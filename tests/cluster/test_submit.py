@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from launch import REPOSITORY
 
 from rcdp_hpc.cli import _what_next, main
 from rcdp_hpc.cluster.scripts import DEFAULT_SITE
@@ -109,7 +110,8 @@ def test_a_refused_job_is_told_where_those_before_it_cannot_be_cancelled(folder,
         "sbatch",
         f"""
         case "$*" in *train.sbatch*) echo 'invalid partition' >&2; exit 1 ;; esac
-        echo x >>numbers; wc -l <numbers; cp {shlex.quote(str(folder))}/run/jobs/submitted.jsonl noted 2>/dev/null || true
+        echo x >>numbers; wc -l <numbers
+        cp {shlex.quote(str(folder))}/run/jobs/submitted.jsonl noted 2>/dev/null || true
         """,
     )
     fake("scancel", "echo 'no controller' >&2; exit 1")
@@ -120,3 +122,19 @@ def test_a_refused_job_is_told_where_those_before_it_cannot_be_cancelled(folder,
     assert "scancel 1 2" in said
     # The first job was noted before the second was submitted.
     assert len((folder / "noted").read_text().splitlines()) == 1
+
+
+def test_a_chain_whose_job_is_refused_leaves_none_in_the_queue(folder, fake):
+    (folder / "slurm").symlink_to(REPOSITORY / "slurm")
+    fake(
+        "sbatch",
+        """
+        case "$*" in *train.sbatch) echo 'invalid partition' >&2; exit 1 ;; esac
+        echo x >>numbers; wc -l <numbers
+        """,
+    )
+    fake("scancel", 'echo "$@" >cancelled')
+    done = subprocess.run(["slurm/chain.sh", "digits", "run"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "invalid partition" in done.stderr
+    assert (folder / "cancelled").read_text() == "1 2\n"
