@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,13 @@ def missing() -> str:
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"a local Slurm needs {', '.join(absent)}: apt-get install --no-install-recommends {' '.join(PACKAGES)}"
+    # Asked without a cluster, srun wants to be told one all the same.
+    with tempfile.NamedTemporaryFile("w") as conf:
+        conf.write("ClusterName=none\nSlurmctldHost=localhost\n")
+        conf.flush()
+        speaks = run("env", f"SLURM_CONF={conf.name}", "srun", "--mpi=list", check=False)
+    if "pmix" not in f"{speaks.stdout}{speaks.stderr}".split():
+        return "this machine's Slurm does not speak PMIx: apt-get install libpmix-dev, or see srun --mpi=list"
     probe = run("unshare", "--uts", "--ipc", "--mount", "--pid", "--net", "--fork", "--mount-proc", "true", check=False)
     return f"this machine lets root make no namespaces: {probe.stderr.strip()}" if probe.returncode else ""
 
@@ -176,17 +184,17 @@ class Cluster:
 
     def down(self) -> None:
         """Stop everything and remove it."""
-        if not self.folder.exists():
-            return
         for node in NODES:
             self.crash(node)
         for name in ("slurmctld", "munged"):
             self._stop(name)
+        # The network outlives a folder that somebody has removed.
         for node in NODES:
             run("ip", "netns", "delete", f"rcdp-{node}", check=False)
         run("ip", "link", "delete", BRIDGE, check=False)
-        run("umount", self.small_disk, check=False)
-        shutil.rmtree(self.folder)
+        if self.folder.exists():
+            run("umount", self.small_disk, check=False)
+            shutil.rmtree(self.folder)
 
     def start(self, node: str) -> None:
         """Switch a node on."""
