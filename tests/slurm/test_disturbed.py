@@ -87,8 +87,8 @@ def test_scancel_ends_the_job_with_a_checkpoint(slurm):
     assert not (slurm.folder / "run/lock").exists()
 
 
-def test_a_run_directory_shared_by_two_jobs_and_a_signal_to_the_step(slurm):
-    """The second job refuses, and the first, which may not be requeued, ends with its checkpoint."""
+def test_a_run_directory_shared_by_two_jobs_and_signals_to_the_step(slurm, undisturbed):
+    """The second job refuses; the first, which may not be requeued, ends with its checkpoint, and a third goes on."""
     config = slurm.config(*LONGER)
     first = slurm.sbatch("all.sbatch", *RANKS, "--no-requeue", config=config)
     wait_until(slurm, in_search)
@@ -98,10 +98,14 @@ def test_a_run_directory_shared_by_two_jobs_and_a_signal_to_the_step(slurm):
     assert "is in use by process" in message
     assert f"of job {first}" in message
     # As `#SBATCH --signal=USR1@120` does, without the B: the ranks get it, and the script does not.
-    slurm.call("scancel", "--signal=USR1", f"{first}.0")
+    # The second and third change nothing, and may find the step gone.
+    for _ in range(3):
+        slurm.call("scancel", "--signal=USR1", f"{first}.0", check=False)
     assert slurm.wait(first)["ExitCode"] == "75:0"
     assert "does not let a job requeue itself: submit again to go on" in slurm.log()
     assert any(slurm.state(stage).get("status") == "stopped" for stage in ("search", "train"))
+    slurm.done(slurm.sbatch("all.sbatch", *RANKS, config=config))
+    assert_same(slurm.folder / "run", undisturbed)
 
 
 def test_a_disk_that_fills_up_in_training(slurm, undisturbed):

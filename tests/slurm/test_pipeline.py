@@ -71,8 +71,8 @@ def test_submit_in_one_job_from_a_folder_with_a_hostile_name(slurm):
     assert not [path for path in slurm.folder.iterdir() if path.name not in ("slurm", "quick.toml", name)]
 
 
-def test_evaluation_again_on_a_gpu_of_its_own_and_with_mpirun(slurm):
-    """The last script of its own; each rank is shown one device, and mpirun starts the ranks."""
+def test_the_scripts_one_by_one(slurm):
+    """The search by mpirun, training where Slurm sets devices aside, which CPU ranks leave alone; evaluation again."""
     config = slurm.config()
     slurm.done(slurm.sbatch("prepare.sbatch", "--time=10", config=config))
     slurm.done(slurm.sbatch("search.sbatch", *ON_ONE, config=config, RCDP_LAUNCH="mpirun --bind-to none"))
