@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rcdp_hpc.cluster.array import Array
@@ -157,8 +159,8 @@ def _write(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path) -
         (run.path / "logs").mkdir(parents=True, exist_ok=True)
     # A job that starts meanwhile reads the earlier copy or this one; and the user's site file may be the copy itself.
     for name, source in (("job.sh", SHARED), ("site.sh", site)):
-        content = source.read_bytes()
-        write_atomic(run.jobs / name, lambda file, content=content: file.write(content))
+        with open(source, "rb") as file:
+            write_atomic(run.jobs / name, partial(shutil.copyfileobj, file))
     write_text(run.jobs / "config.toml", commented_toml(config))
     for job in jobs:
         write_text(run.job_script(job.stage), job.text)
