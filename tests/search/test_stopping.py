@@ -36,7 +36,7 @@ def test_a_search_ends_at_its_number_of_evaluations_and_can_go_on(tmp_path):
 def test_a_search_ends_without_improvement(tmp_path):
     best, _ = search(tmp_path, generations=40, stop_stagnation=3)
     last = read_lines(tmp_path / "history.jsonl")[-1]["generation"]
-    assert last == best.generation + 3 or last == 40
+    assert last == best.generation + 3 < 40
 
 
 def test_a_search_ends_within_its_seconds(tmp_path, caplog):
