@@ -102,6 +102,9 @@ def test_rows_are_dealt_and_gathered_in_order_and_memory_is_shared():
         "shared = comm.share(lambda: made.append(1) or {'a': np.arange(5), 'none': np.empty((0, 2), np.float32)})\n"
         "assert shared['a'].tolist() == [0, 1, 2, 3, 4] and shared['none'].shape == (0, 2)\n"
         "assert not shared['a'].flags.writeable and sum(comm.allgather(len(made))) == 1\n"
+        "if comm.is_root: shared['a'].flags.writeable = True; shared['a'][3] = 70\n"
+        "comm.barrier()\n"
+        "assert shared['a'].tolist() == [0, 1, 2, 70, 4], shared['a']\n"
         "del shared; comm.close()\n"
         "print('FINE')\n"
     )

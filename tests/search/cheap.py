@@ -40,10 +40,10 @@ class CheapFitness:
 
     def __call__(self, values: Values) -> Evaluation:
         self.calls += 1
-        time.sleep(self.pause)
         return judge(self.measure, values, self.config.search, float(values["density"]))
 
     def measure(self, values: Values) -> tuple[float, float]:
+        time.sleep(self.pause)
         if values["leak"] > 0.8:
             raise CandidateError(f"leak {values['leak']:.3f} is too high for this test")
         error = (values["density"] - 0.2) ** 2 + np.log10(values["input_scaling"]) ** 2 + 0.01

@@ -16,7 +16,9 @@ from search.cheap import CheapFitness, cheap_config
 from search.grouped import small_config, small_data
 from search.outcome import outcome
 
-from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.config import Config
+from rcdp_hpc.errors import CandidateError, StoppedError
+from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.files import read_lines
 from rcdp_hpc.search.driver import run_search
@@ -51,11 +53,45 @@ def test_no_limit_sets_no_alarm():
     assert signal.getsignal(signal.SIGALRM) is before
 
 
-def test_a_candidate_over_its_time_fails_and_is_not_tried_again(tmp_path):
+def test_a_candidate_over_its_time_fails():
     config = small_config(candidate_seconds=1e-9)
     found = ReservoirFitness(config, small_data())({"density": 0.2, "leak": 0.5, "activation": "tanh"})
     assert found.reason == "took longer than search.candidate_seconds = 1e-09"
     assert found.fitness == -np.inf
+
+
+class Sleepy(CheapFitness):
+    """Candidates of a leak above 0.4 sleep until their time is up; asked to stop at a call of the given number."""
+
+    def __init__(self, config: Config, call: int = 0) -> None:
+        super().__init__(config)
+        self.call, self.asleep = call, []
+
+    def __call__(self, values):
+        if self.calls + 1 == self.call:
+            signals._remember(signal.SIGUSR1, None)
+        return super().__call__(values)
+
+    def measure(self, values):
+        with time_limit(self.config.search.candidate_seconds):
+            if 0.4 < values["leak"] <= 0.8:
+                self.asleep.append(values["leak"])
+                time.sleep(10)
+            return super().measure(values)
+
+
+def test_candidates_over_their_time_are_not_tried_again_on_resume(tmp_path):
+    config = cheap_config(candidate_seconds=0.1, generations=2)
+    before, after = Sleepy(config, call=10), Sleepy(config)
+    with pytest.raises(StoppedError):
+        run_search(config, SingleProcess(), before, tmp_path)
+    signals.forget()
+    run_search(config, SingleProcess(), after, tmp_path)
+    assert before.asleep
+    assert not set(before.asleep) & set(after.asleep)
+    lines = read_lines(tmp_path / "history.jsonl")
+    late = {line["values"]["leak"] for line in lines if (line["reason"] or "").startswith("took longer")}
+    assert late == {*before.asleep, *after.asleep}
 
 
 def test_memory_is_estimated_and_refused():

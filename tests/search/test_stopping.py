@@ -8,7 +8,7 @@ from search.cheap import CheapFitness, cheap_config
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.files import read_lines
 from rcdp_hpc.search.driver import run_search
-from rcdp_hpc.search.efficiency import read_usage
+from rcdp_hpc.search.efficiency import Usage, read_usage
 from rcdp_hpc.search.stopping import reason_to_end
 
 
@@ -70,7 +70,11 @@ def test_usage_of_the_ranks_is_told_and_written(tmp_path):
     usages = read_usage(tmp_path)
     assert [usage.generation for usage in usages] == list(range(1, 7))
     for usage in usages:
-        assert 0 < usage.efficiency <= 1
-        assert 0 <= usage.overhead < 1
-        assert "candidates/s" in usage.words()
+        assert usage.candidates * 0.01 <= usage.busy == usage.slowest <= usage.wall
     assert (usages[0].candidates, usages[0].ranks, usages[0].workers) == (7, 1, 1)
+
+
+def test_usage_by_hand():
+    usage = Usage(generation=3, candidates=10, ranks=4, workers=2, wall=2.0, busy=6.0, slowest=1.5)
+    assert (usage.efficiency, usage.overhead) == (0.75, 0.25)
+    assert usage.words() == "5 candidates/s, efficiency 75%"
