@@ -84,7 +84,7 @@ def test_trained_fitness_depends_on_the_readouts_values(data):
     assert first.reason is None
     assert (first.fitness, first.accuracy) == (again.fitness, again.accuracy)
     assert first.accuracy > 0.3
-    for change in ({"learning_rate": 1e-5}, {"relu_slope": 0.5}, {"hidden": 12}):
+    for change in ({"learning_rate": 1e-5}, {"relu_slope": 0.5}, {"hidden": 12}, {"weight_decay": 0.1}):
         assert fitness({**VALUES, **readout, **change}).error != first.error
 
 
