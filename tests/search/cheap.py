@@ -52,7 +52,7 @@ class CheapFitness:
 
 
 class KilledAtCall(CheapFitness):
-    """Ends its process with kill -9, or sends it SIGUSR1, at a call of the given number."""
+    """Sends its process a signal at a call of the given number."""
 
     def __init__(self, config: Config, call: int, number: int) -> None:
         super().__init__(config)
@@ -65,7 +65,7 @@ class KilledAtCall(CheapFitness):
 
 
 def main() -> int:
-    """Run: folder [kill|stop call-number], over the ranks of mpirun."""
+    """Run: folder [signal call-number], over the ranks of mpirun; the last one is sent the signal."""
     from rcdp_hpc.runtime.world import connect
 
     folder, *order = sys.argv[1:]
@@ -74,8 +74,7 @@ def main() -> int:
     signals.install()
     fitness: CheapFitness = CheapFitness(config)
     if order and comm.rank == comm.size - 1:
-        number = signal.SIGKILL if order[0] == "kill" else signal.SIGUSR1
-        fitness = KilledAtCall(config, int(order[1]), number)
+        fitness = KilledAtCall(config, int(order[1]), signal.Signals[order[0]])
     try:
         run_search(config, comm, fitness, Path(folder))
     except RcdpError as error:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_a_finished_search_is_not_run_again(tmp_path):
 
 @pytest.mark.parametrize("call", [1, 5, 20, 36])
 def test_killed_and_resumed_ends_equal(tmp_path, straight, call):
-    killed = run_ranks(0, [*CHEAP, str(tmp_path), "kill", str(call)], timeout=60)
+    killed = run_ranks(0, [*CHEAP, str(tmp_path), "SIGKILL", str(call)], timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "best.toml").exists()
     search(tmp_path)
@@ -115,6 +116,35 @@ def test_stopped_and_resumed_ends_equal_and_repeats_nothing(tmp_path, straight, 
     assert first.calls == call
     assert first.calls + second.calls == total.calls
     assert outcome(tmp_path / "stopped") == straight
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2"])
+def test_every_stop_signal_ends_a_search_with_75_and_a_checkpoint(tmp_path, straight, name):
+    done = run_ranks(0, [*CHEAP, str(tmp_path), name, "9"], timeout=60)
+    assert done.returncode == 75, done.stdout
+    assert f"search stopped by {name} in generation 2 of 6" in done.stdout
+    found = checkpoints.read_checkpoint(tmp_path / checkpoints.NAME).arrays["memory.places"]
+    assert len(found) == 9
+    search(tmp_path)
+    assert outcome(tmp_path) == straight
+
+
+def test_a_checkpoint_is_written_while_the_next_generation_is_evaluated(tmp_path, monkeypatch):
+    begun, in_time = threading.Event(), []
+
+    class Telling(CheapFitness):
+        def __call__(self, values):
+            if self.calls == 7:  # all of the first generation are evaluated
+                begun.set()
+            return super().__call__(values)
+
+    def save(folder, checkpoint):
+        in_time.append(begun.wait(10))
+        checkpoints.save_checkpoint(folder, checkpoint)
+
+    monkeypatch.setattr("rcdp_hpc.search.root.save_checkpoint", save)
+    search(tmp_path, Telling(cheap_config()), generations=2)
+    assert in_time == [True, True]
 
 
 def stopped_in_generation(folder: Path, call: int) -> None:

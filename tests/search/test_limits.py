@@ -117,7 +117,7 @@ def test_the_estimate_grows_with_what_a_candidate_holds():
 
 
 def test_partial_results_survive_kill_and_are_not_evaluated_again(tmp_path):
-    killed = run_ranks(0, [*CHEAP, str(tmp_path / "killed"), "kill", "5"], timeout=60)
+    killed = run_ranks(0, [*CHEAP, str(tmp_path / "killed"), "SIGKILL", "5"], timeout=60)
     assert killed.returncode == -signal.SIGKILL
     config = cheap_config()
     whole, rest = CheapFitness(config), CheapFitness(config)

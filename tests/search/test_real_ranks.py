@@ -36,10 +36,10 @@ def alone(folder: Path, **search: int) -> tuple:
 def stopped(tmp_path_factory) -> Path:
     """Return the folder of a search whose job died of a killed rank, then was asked to stop: three ranks, then two."""
     folder = tmp_path_factory.mktemp("ranks")
-    killed = run_ranks(3, program("cheap.py", folder / "stopped", "kill", 9), timeout=60)
+    killed = run_ranks(3, program("cheap.py", folder / "stopped", "SIGKILL", 9), timeout=60)
     assert killed.returncode != 0
     assert "rank 2" in killed.stdout
-    done = run_ranks(2, program("cheap.py", folder / "stopped", "stop", 3), timeout=60)
+    done = run_ranks(2, program("cheap.py", folder / "stopped", "SIGUSR1", 3), timeout=60)
     assert done.returncode == 75, done.stdout
     assert done.stdout.count("StoppedError") == 2
     return folder
