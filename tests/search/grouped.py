@@ -43,14 +43,23 @@ def small_data() -> FitnessData:
 
 
 class Interrupted(ReservoirFitness):
-    """Is asked to stop at a call of the given number."""
+    """Is asked to stop in a round of its job: as that begins (place 0), or while at its first candidate (place 1)."""
 
-    def __init__(self, config: Config, data: FitnessData, call: int) -> None:
+    def __init__(self, config: Config, data: FitnessData, stop: tuple[int, int] | None = None) -> None:
         super().__init__(config, data)
-        self.call, self.calls = call, 0
+        self.stop, self.round, self.place = stop, 0, 0
+
+    def on_share(self, share: float) -> ReservoirFitness:
+        """Begin a round."""
+        self.round, self.place = self.round + 1, 0
+        self._stop_if_due()
+        return super().on_share(share)
 
     def __call__(self, values):
-        self.calls += 1
-        if self.calls == self.call:
-            signals._remember(signal.SIGUSR1, None)
+        self.place += 1
+        self._stop_if_due()
         return super().__call__(values)
+
+    def _stop_if_due(self) -> None:
+        if (self.round, self.place) == self.stop:
+            signals._remember(signal.SIGUSR1, None)

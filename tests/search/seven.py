@@ -5,6 +5,7 @@ Ranks that have no part in a search sleep instead of waiting in a collective, wh
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -19,10 +20,14 @@ from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.world import connect
+from rcdp_hpc.search import checkpoint as checkpoints
 from rcdp_hpc.search.driver import run_search
 
 HALVING = {"halving": 2, "halving_steps": 2}
-GROUPED = ((1, 1), (2, 2), (3, 0), (4, 2), (7, 3), (7, 1))
+# Ranks, and how many of them evaluate a candidate together.
+COMBINATIONS = ((1, 1), (2, 1), (2, 2), (3, 1), (3, 3), (4, 1), (4, 2), (7, 1), (7, 3))
+CHOSEN = (3, 0)  # how many is left to rank 0
+STOPPED = "stopped.npz"  # what the checkpoint was when the search was stopped
 
 
 def on_first(comm: Communicator, ranks: int, done: Path, work: Callable[[Communicator], object]) -> None:
@@ -36,21 +41,35 @@ def on_first(comm: Communicator, ranks: int, done: Path, work: Callable[[Communi
         time.sleep(0.02)
 
 
-def grouped(folder: Path, group_ranks: int, evaluation: str, call: int = 0) -> Callable[[Communicator], None]:
-    """Return a search over small reservoirs; its last rank may be asked to stop at a call."""
+def grouped(folder: Path, group_ranks: int, evaluation: str, stop: bool = False) -> Callable[[Communicator], None]:
+    """Return a search over small reservoirs; it may be stopped in the middle of the second generation that it meets."""
 
     def work(part: Communicator) -> None:
         config = small_config(group_ranks=group_ranks, evaluation=evaluation)
-        fitness = Interrupted(config, small_data(), call if part.rank == part.size - 1 else 0)
+        # Rank 0 evaluates. One of three workers may have no candidate after its first, and leaves that one, too.
+        several = part.size // max(group_ranks, 1) <= 2
+        fitness = Interrupted(config, small_data(), (2, int(several)) if stop and part.is_root else None)
         try:
             run_search(config, part, fitness, folder)
         except StoppedError:
-            assert call
+            assert stop
             signals.forget()
+            if part.is_root:
+                shutil.copy(folder / checkpoints.NAME, folder / STOPPED)
         else:
-            assert not call
+            assert not stop
 
     return work
+
+
+def resumed(folder: Path) -> list[tuple[int, str, Callable[[Communicator], None]]]:
+    """Return searches that each combination stops and the next one resumes: ranks, name and work of each job."""
+    cases = []
+    for before, after in zip(COMBINATIONS, COMBINATIONS[1:] + COMBINATIONS[:1], strict=True):
+        name = "resumed-{}-{}".format(*after)
+        cases.append((before[0], f"{name}-first", grouped(folder / name, before[1], "ridge", stop=True)))
+        cases.append((after[0], name, grouped(folder / name, after[1], "ridge")))
+    return cases
 
 
 def cheap(folder: Path, **search: int) -> Callable[[Communicator], None]:
@@ -66,12 +85,13 @@ def main() -> int:
     cases = [(ranks, f"cheap-{ranks}", cheap(folder / f"cheap-{ranks}")) for ranks in (1, 2, 3, 4, 7)]
     cases += [(ranks, f"halved-{ranks}", cheap(folder / f"halved-{ranks}", **HALVING)) for ranks in (1, 2, 3)]
     cases.append((4, "resumed", cheap(folder / "stopped")))
-    for ranks, together in GROUPED:
+    for ranks, together in (*COMBINATIONS, CHOSEN):
         name = f"ridge-{ranks}-{together}"
         cases.append((ranks, name, grouped(folder / name, together, "ridge")))
+    cases += resumed(folder)
     train = folder / "train-stopped-in-a-group-and-resumed"
-    for ranks, together, call in ((3, 3, 7), (4, 2, 1), (2, 1, 0)):
-        cases.append((ranks, f"train-{ranks}", grouped(train, together, "train", call)))
+    for ranks, together, stop in ((3, 3, True), (4, 2, True), (2, 1, False)):
+        cases.append((ranks, f"train-{ranks}", grouped(train, together, "train", stop)))
     for ranks, name, work in cases:
         on_first(comm, ranks, folder / f"{name}.done", work)
     try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from launch import REPOSITORY, run_ranks
 from search.cheap import CheapFitness, cheap_config
 from search.grouped import small_config, small_data
 from search.outcome import outcome
-from search.seven import GROUPED, HALVING
+from search.seven import CHOSEN, COMBINATIONS, HALVING, STOPPED
 
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.files import read_lines
@@ -74,14 +75,32 @@ def test_killed_then_stopped_then_resumed_on_another_number_ends_equal(seven, tm
     assert outcome(seven / "stopped") == alone(tmp_path)
 
 
-def test_trajectories_of_groups(seven, tmp_path):
-    """The first 1, 2, 3, 4 and 7 ranks search, grouped and not, stopped and resumed."""
-    for evaluation in ("ridge", "train"):
-        config = small_config(evaluation=evaluation)
-        run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path / evaluation)
-    for ranks, together in GROUPED:
-        assert outcome(seven / f"ridge-{ranks}-{together}") == outcome(tmp_path / "ridge"), (ranks, together)
-    assert outcome(seven / "train-stopped-in-a-group-and-resumed") == outcome(tmp_path / "train")
+@pytest.fixture(scope="module")
+def ridge(tmp_path_factory) -> tuple:
+    """Return the outcome of a search over small reservoirs by one process that nobody stopped."""
+    folder, config = tmp_path_factory.mktemp("ridge"), small_config()
+    run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), folder)
+    return outcome(folder)
+
+
+@pytest.mark.parametrize(("ranks", "together"), [*COMBINATIONS, CHOSEN])
+def test_any_ranks_grouped_and_not_give_the_trajectory_of_one(seven, ridge, ranks, together):
+    assert outcome(seven / f"ridge-{ranks}-{together}") == ridge
+
+
+@pytest.mark.parametrize(("ranks", "together"), COMBINATIONS)
+def test_any_ranks_grouped_and_not_resume_the_trajectory_of_one(seven, ridge, ranks, together):
+    folder = seven / f"resumed-{ranks}-{together}"
+    arrays = checkpoints.read_checkpoint(folder / STOPPED).arrays
+    assert arrays["optimizer.generation"] == 2
+    assert 0 < np.sum(arrays["memory.places"][:, 0] == 2) < 5  # stopped in the middle of it
+    assert outcome(folder) == ridge
+
+
+def test_a_trained_fitness_stopped_twice_in_groups_gives_the_trajectory_of_one(seven, tmp_path):
+    config = small_config(evaluation="train")
+    run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), tmp_path)
+    assert outcome(seven / "train-stopped-in-a-group-and-resumed") == outcome(tmp_path)
 
 
 def test_a_hang_of_one_rank_ends_all_and_names_it(tmp_path):
