@@ -24,7 +24,7 @@ class Genetic(PopulationOptimizer):
     """Parents by binary tournament, children by simulated binary crossover and polynomial mutation.
 
     After every generation N children take the place of the N parents; the best position found so far takes the
-    place of the first child. The equations, with the paper each is from:
+    place of the first child. The steps, numbered here and not as in the papers, each with the paper it is from:
 
     1. two parents, each the better of two drawn from all (Goldberg and Deb 1991);
     2. with chance 0.9, for every dimension with u uniform in [0, 1): beta = (2u)^(1/(n + 1)) where u ≤ 1/2, else

@@ -25,7 +25,9 @@ class ImprovedMothFlame(MothFlame):
     - ``"levy"``: after the spiral every moth takes a step of a Levy flight, 0.01 of it in units of the box's width
       (Z. Li, Y. Zhou, S. Zhang, J. Song, "Levy-flight moth-flame algorithm for function optimization and engineering
       design problems", Mathematical Problems in Engineering (2016) 1423930).
-    - ``"restart"``: after 5 generations without a better flame the last quarter of the moths is drawn anew.
+    - ``"restart"``: after 5 generations without a better flame the last quarter of the moths is drawn anew: the random
+      immigrants of J. J. Grefenstette ("Genetic algorithms for changing environments", Parallel Problem Solving from
+      Nature 2 (1992) 137-144), who lets them in every generation, only where the search stagnates.
 
     Parameters are those of `Optimizer`, and:
 
