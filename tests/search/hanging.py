@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import sys
 from pathlib import Path
 
@@ -14,13 +16,18 @@ from rcdp_hpc.runtime.world import connect
 from rcdp_hpc.search.driver import run_search
 
 
+def sleep_in_native_code(held: bool) -> None:
+    """Sleep so that no signal wakes it, with the interpreter free for other threads, or held."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    library = ctypes.PyDLL(None) if held else ctypes.CDLL(None)
+    library.sleep(60)
+
+
 class Hanging(CheapFitness):
     """Hangs at its fourth call."""
 
     def __call__(self, values):
         if self.calls == 3:
-            from search.test_limits import sleep_in_native_code
-
             sleep_in_native_code(sys.argv[2] == "held")
         return super().__call__(values)
 

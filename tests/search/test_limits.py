@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import signal
 import sys
@@ -173,10 +172,3 @@ def test_a_hang_in_native_code_ends_the_job_and_is_failed_on_resume(tmp_path, ho
     assert not hanging[0]["reused"]
     assert rest.calls == sum(not line["reused"] for line in lines) - 4  # three before it, and itself
     assert json.loads(json.dumps(hanging[0]))["fitness"] is None
-
-
-def sleep_in_native_code(held: bool) -> None:
-    """Sleep so that no signal wakes it, with the interpreter free for other threads, or held."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
-    library = ctypes.PyDLL(None) if held else ctypes.CDLL(None)
-    library.sleep(60)
