@@ -2,8 +2,8 @@
 
     python -m venv PEERS
     PEERS/bin/pip install mealpy==3.0.3 niapy==2.0.5 tomlkit pydantic psutil tqdm threadpoolctl
-    PYTHONPATH=. PEERS/bin/python benchmarks/mfo_peers.py [--seeds 20] [--population 30] [--generations 100]
-        [--dimensions 10]
+    PYTHONPATH=. PEERS/bin/python benchmarks/mfo_peers.py [mfo|woa|avoa|pso|ga ...] [--seeds 20] [--population 30]
+        [--generations 100] [--dimensions 10]
 
 mealpy needs NumPy below 2, hence an environment of its own, with what it takes to import this package. The peers
 evaluate a first population before their generations, and so get one generation less. Their parameters are their
@@ -22,7 +22,8 @@ from mealpy.swarm_based.MFO import OriginalMFO
 from mealpy.swarm_based.PSO import LDW_PSO, OriginalPSO
 from mealpy.swarm_based.WOA import OriginalWOA
 from mfo_functions import FUNCTIONS, OFFSET, minimum_found
-from niapy.algorithms.basic import MothFlameOptimizer
+from niapy.algorithms import Algorithm
+from niapy.algorithms.basic import GeneticAlgorithm, MothFlameOptimizer, ParticleSwarmAlgorithm
 from niapy.problems import Problem
 from niapy.task import Task
 from numpy.typing import NDArray
@@ -33,8 +34,12 @@ PEERS = {
     "mfo": {"mealpy OriginalMFO": OriginalMFO, "NiaPy MothFlameOptimizer": MothFlameOptimizer},
     "woa": {"mealpy OriginalWOA": OriginalWOA},
     "avoa": {"mealpy OriginalAVOA": OriginalAVOA},
-    "pso": {"mealpy OriginalPSO": OriginalPSO, "mealpy LDW_PSO": LDW_PSO},
-    "ga": {"mealpy BaseGA": BaseGA},
+    "pso": {
+        "mealpy OriginalPSO": OriginalPSO,
+        "mealpy LDW_PSO": LDW_PSO,
+        "NiaPy ParticleSwarmAlgorithm": ParticleSwarmAlgorithm,
+    },
+    "ga": {"mealpy BaseGA": BaseGA, "NiaPy GeneticAlgorithm": GeneticAlgorithm},
 }
 
 
@@ -57,13 +62,13 @@ def by_mealpy(kind: type, objective: Counted, seed: int, population: int, genera
     kind(epoch=generations - 1, pop_size=population).solve(problem, seed=seed)
 
 
-def by_niapy(objective: Counted, seed: int, population: int, generations: int, dimensions: int) -> None:
+def by_niapy(kind: type, objective: Counted, seed: int, population: int, generations: int, dimensions: int) -> None:
     class Moved(Problem):
         def _evaluate(self, position: NDArray[np.float64]) -> float:
             return objective(position)
 
     task = Task(Moved(dimensions, -objective.bound, objective.bound), max_iters=generations - 1)
-    MothFlameOptimizer(population_size=population, seed=seed).run(task)
+    kind(population_size=population, seed=seed).run(task)
 
 
 def peer_minima(kind: type, name: str, seeds: int, *size: int) -> tuple[NDArray[np.float64], int]:
@@ -71,8 +76,8 @@ def peer_minima(kind: type, name: str, seeds: int, *size: int) -> tuple[NDArray[
     least, count = [], 0
     for seed in range(seeds):
         objective = Counted(name)
-        if kind is MothFlameOptimizer:
-            by_niapy(objective, seed, *size)
+        if issubclass(kind, Algorithm):
+            by_niapy(kind, objective, seed, *size)
         else:
             by_mealpy(kind, objective, seed, *size)
         least.append(objective.least)
@@ -87,6 +92,7 @@ def row(label: str, minima: list[NDArray[np.float64]], count: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("optimizers", nargs="*", choices=list(PEERS), help="default: all")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--population", type=int, default=30)
     parser.add_argument("--generations", type=int, default=100)
@@ -96,13 +102,13 @@ def main() -> None:
     print(f"{size[2]} dimensions, {size[0]} x {size[1]} evaluations, seeds 0 to {chosen.seeds - 1}:")
     print("mean of the least value found (standard deviation)\n")
     print(f"| optimiser | {' | '.join(FUNCTIONS)} | evaluations |\n|---|{'---|' * (len(FUNCTIONS) + 1)}")
-    for key, peers in PEERS.items():
+    for key in chosen.optimizers or PEERS:
         own = [
             np.array([minimum_found(OPTIMIZERS[key], name, seed, *size) for seed in range(chosen.seeds)])
             for name in FUNCTIONS
         ]
         print(row(f"**{key}**", own, size[0] * size[1]), flush=True)
-        for label, kind in peers.items():
+        for label, kind in PEERS[key].items():
             found = [peer_minima(kind, name, chosen.seeds, *size) for name in FUNCTIONS]
             print(row(label, [one for one, _ in found], max(count for _, count in found)), flush=True)
 
