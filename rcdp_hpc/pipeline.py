@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 _LESS_MEMORY = {
     "prepare": "lower data.memory_budget",
     "search": "lower search.train_rows, reservoir.batch_rows or reservoir.nodes (with --restart)",
-    "train": "lower training.batch (training.accumulate keeps the rows of an update) or reservoir.batch_rows, or set "
-    "training.cache_precision = 'float16' (with --restart)",
+    "train": "lower training.batch (training.accumulate keeps the rows of an update), reservoir.batch_rows, or "
+    "training.cache_memory (states beyond it go to a file), or set training.cache_precision = 'float16' (with "
+    "--restart)",
     "evaluate": "lower reservoir.batch_rows",
 }
 

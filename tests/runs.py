@@ -32,3 +32,17 @@ def lines(path: Path) -> list[dict]:
 def curve(out: Path, names: Sequence[str] = CURVE) -> np.ndarray:
     """Return what a training told of its epochs, shape (epochs, names)."""
     return np.array([[line[name] for name in names] for line in lines(out / "train/metrics.jsonl")])
+
+
+def series_file(path: Path, rows: int, seed: int) -> Path:
+    """Write sines of three frequencies, 5 to 12 steps long, in two dimensions; the first class is rare."""
+    generator = np.random.default_rng(seed)
+    lines = ["@problemName Waves", "@timeStamps false", "@univariate false", "@classLabel true low mid high", "@data"]
+    for row in range(rows):
+        label = (0, 1, 2, 1, 2)[row % 5]
+        steps = np.arange(generator.integers(5, 13)) * (label + 1) / 4 + generator.uniform(0, 0.5)
+        waves = np.stack([np.sin(steps), np.cos(steps)]) + generator.normal(0, 0.05, (2, len(steps)))
+        values = (",".join(f"{value:.5f}" for value in wave) for wave in waves)
+        lines.append(":".join([*values, ("low", "mid", "high")[label]]))
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from launch import REPOSITORY, rcdp, run_ranks
+from runs import series_file
 
 from rcdp_hpc.cli import main
 
@@ -22,20 +23,6 @@ SETTINGS = [
     "search.space.density={low=0.05,high=0.5}", "training.epochs=12", "training.learning_rate=0.01",
     "training.hidden=8", "training.outputs=8", "training.threads=1", "run.progress=false",
 ]  # fmt: skip
-
-
-def series_file(path: Path, rows: int, seed: int) -> Path:
-    """Write sines of three frequencies, 5 to 12 steps long, in two dimensions; the first class is rare."""
-    generator = np.random.default_rng(seed)
-    lines = ["@problemName Waves", "@timeStamps false", "@univariate false", "@classLabel true low mid high", "@data"]
-    for row in range(rows):
-        label = (0, 1, 2, 1, 2)[row % 5]
-        steps = np.arange(generator.integers(5, 13)) * (label + 1) / 4 + generator.uniform(0, 0.5)
-        waves = np.stack([np.sin(steps), np.cos(steps)]) + generator.normal(0, 0.05, (2, len(steps)))
-        values = (",".join(f"{value:.5f}" for value in wave) for wave in waves)
-        lines.append(":".join([*values, ("low", "mid", "high")[label]]))
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def spoil_padding(shards: Path) -> None:

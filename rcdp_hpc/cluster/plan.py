@@ -44,12 +44,15 @@ class StagePlan:
     memory : int
         Bytes of each rank.
     resources : Resources
+    disk : int
+        Bytes that each rank takes in its ``$TMPDIR``.
     """
 
     stage: str
     seconds: float
     memory: int
     resources: Resources
+    disk: int = 0
 
     def option_line(self) -> str:
         """Return this stage's line for the site file."""
@@ -116,8 +119,9 @@ def plan_text(config: Config, run: RunDirectory | None = None) -> str:
     lines = [f"measured: {measured.where}", f"{rows} training rows, about {_size(measured.disk * share)} of shards", ""]
     for plan in plans:
         asked = f"ranks {plan.resources.ranks:>3}  cores of each {plan.resources.cores:>2}"
+        disk = f"  $TMPDIR of each {_size(plan.disk)}" if plan.disk else ""
         lines.append(
-            f"{plan.stage:<8} about {_duration(plan.seconds):>8}  {asked}  memory of each {_size(plan.memory)}"
+            f"{plan.stage:<8} about {_duration(plan.seconds):>8}  {asked}  memory of each {_size(plan.memory)}{disk}"
         )
     lines += ["", "for your site file (twice what was estimated):", *(f"  {plan.option_line()}" for plan in plans)]
     return "\n".join(lines)
@@ -145,8 +149,10 @@ def stage_plans(config: Config, measured: Measured, shape: list[int], rows: int,
         )
     asked = resources("train", config)
     seconds = (measured.once_seconds + measured.row_seconds * training.epochs) * rows / asked.ranks
-    states = 4 * config.reservoir.nodes * config.reservoir.states * math.ceil(rows / asked.ranks)
-    plans.append(StagePlan("train", seconds, PROCESS_BYTES + 2 * states, asked))
+    # At most: balancing adds training rows, and no validation rows.
+    with_validation = rows / (1 - config.data.validation_fraction)
+    memory, disk = _kept_bytes(config, shape, math.ceil(with_validation / asked.ranks))
+    plans.append(StagePlan("train", seconds, PROCESS_BYTES + 2 * memory, asked, disk))
     return plans
 
 
@@ -218,6 +224,33 @@ def _search_bytes(config: Config, shape: list[int], classes: int) -> int:
     rows = config.search.train_rows + config.search.validation_rows
     candidates = config.search.candidates_at_once * estimated_bytes(config, cut, rows, classes)
     return PROCESS_BYTES + 4 * rows * math.prod(shape) + candidates
+
+
+def _kept_bytes(config: Config, shape: list[int], rows: int) -> tuple[int, int]:
+    """Return what a rank keeps of so many rows in memory and on disk, as `rcdp_hpc.training.keep` chooses."""
+    training, samples = config.training, 4 * math.prod(shape) * rows
+    states = samples if training.extractor.trained else 4 * _width(config, shape) * rows
+    if training.cache_precision != "kernel":
+        states //= 2
+    # Without a limit the job is given the memory that it takes.
+    if states <= training.cache_memory * MIB or not training.cache_memory:
+        return states, 0
+    return (0, states) if states <= training.cache_disk * MIB else (samples, 0)
+
+
+def _width(config: Config, shape: list[int]) -> int:
+    """Return how many values are kept of a sample."""
+    from rcdp_hpc.reservoir.cutting import Cut
+    from rcdp_hpc.reservoir.reductions import kept_shape
+    from rcdp_hpc.training.networks.dictionary import PatchDictionary
+
+    steps, features = Cut.of(config.reservoir).shape(tuple(shape))
+    if config.training.extractor.kind == "dictionary":
+        dictionary = PatchDictionary(config.training.extractor, shape)
+        steps, features = dictionary.steps, dictionary.features
+    if config.reservoir.kind == "none":
+        return steps * features
+    return kept_shape(config.reservoir, steps).features
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -242,6 +242,14 @@ class TrainingSection(Section):
         description="MiB of states that a rank may keep; 0 is its share of the machine's or the job's memory",
         json_schema_extra=MAY_CHANGE,
     )
+    cache_disk: int = Field(
+        65536,
+        ge=0,
+        le=2**30,
+        description="MiB of states that a rank may keep in a file in its $TMPDIR where they are more than "
+        "cache_memory; 0 is none; where they are more than that, they are computed anew in every step",
+        json_schema_extra=MAY_CHANGE,
+    )
     slabs: int = Field(12, ge=1, le=100_000, description="canonical slabs V that the training rows are cut into")
     recut_epochs: int = Field(
         0, ge=0, description="epochs after which the rows are dealt to the slabs anew, as the paper does; 0 is never"

@@ -57,6 +57,13 @@ def _limit_files(root: Path) -> Iterator[Path]:
                 yield mounts / "memory" / group / "memory.limit_in_bytes"
 
 
+def lies_in_memory(folder: Path) -> bool:
+    """Tell whether what is written to a folder takes memory (tmpfs) and no disk."""
+    kinds = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
+    place = folder.resolve()
+    return next((kinds[path] for path in (place, *place.parents) if path in kinds), "") in ("tmpfs", "ramfs")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that there is no memory; on a CPU torch's is a plain RuntimeError."""
     told = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.training.recompute import RecomputedStates
 from rcdp_hpc.training.shifts import UNSHIFTED, Shift, shifted
 
 MOMENT_ROWS = 1024
@@ -28,8 +27,9 @@ class CachedStates:
 
     Attributes
     ----------
-    states : torch.Tensor, shape (rows, kept * nodes)
-        In the kernel's dtype, or that of ``training.cache_precision``.
+    states : torch.Tensor or RecomputedStates, shape (rows, kept * nodes)
+        In the kernel's dtype, or that of ``training.cache_precision``. Those in a file lie on the CPU, whatever the
+        device.
     labels : torch.Tensor, shape (rows,), int64
         Class numbers.
     first : int
@@ -38,7 +38,7 @@ class CachedStates:
         Number of each row in its split, where they are not consecutive.
     """
 
-    states: torch.Tensor
+    states: torch.Tensor | RecomputedStates
     labels: torch.Tensor
     first: int
     numbers: torch.Tensor | None = None
@@ -46,18 +46,37 @@ class CachedStates:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def device(self) -> torch.device:
+        """Where states are handed out, and labels lie."""
+        return self.labels.device
+
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return float32 states and labels of the given rows, counted from the first."""
-        return self.states[rows].float(), self.labels[rows]
+        return self.states[rows.to(self.states.device)].to(self.device).float(), self.labels[rows]
+
+    def blocks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield states as they are kept and labels of consecutive rows, counted from the first, so many at a time."""
+        stop = len(self) if stop is None else stop
+        for low in range(start, stop, size):
+            rows = slice(low, min(low + size, stop))
+            yield self.states[rows].to(self.device), self.labels[rows]
 
     def numbers_of(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the numbers in the split of the given rows, counted from the first."""
         return rows + self.first if self.numbers is None else self.numbers[rows]
 
     def moments(self) -> NDArray[np.float64]:
-        """Return the sum and the sum of squares of each feature over the rows, shape (2, kept * nodes)."""
+        """Return the sum and the sum of squares of each feature over the rows, shape (2, kept * nodes).
+
+        Raises
+        ------
+        StoppedError
+            If a stop signal was received.
+        """
         sums = np.zeros((2, self.states.shape[1]))
-        for block in self.states.split(MOMENT_ROWS):
+        for block, _ in self.blocks(MOMENT_ROWS):
+            signals.raise_if_stopped("summing reservoir states")
             wide = block.double()
             sums += torch.stack([wide.sum(0), (wide * wide).sum(0)]).cpu().numpy()
         return sums
@@ -67,18 +86,6 @@ def cache_dtype(settings: TrainingSection, reservoir: StateSource) -> torch.dtyp
     """Return what states are kept in."""
     chosen = {"bfloat16": torch.bfloat16, "float16": torch.float16}
     return chosen.get(settings.cache_precision, reservoir.dtype)
-
-
-def refuse_too_many(rows: int, width: int, dtype: torch.dtype, limit: int) -> None:
-    """Raise an `InputError` where the states of a rank's rows take more than `limit` bytes."""
-    needed = rows * width * dtype.itemsize
-    if needed > limit:
-        half = " set training.cache_precision = 'bfloat16'," if dtype.itemsize > 2 else ""
-        raise InputError(
-            f"the states of {rows} rows, {width} values each, take {needed // MIB + 1} MiB, more than the "
-            f"{limit // MIB} MiB that a rank may keep (training.cache_memory, or its share of the memory):{half} keep "
-            "fewer states (reservoir.states, reservoir.reduction), take fewer nodes, or more machines"
-        )
 
 
 def state_blocks(
@@ -145,9 +152,9 @@ def cache_states(
     split: str,
     pieces: Sequence[tuple[int, int]],
     progress: Progress,
-    dtype: torch.dtype | None = None,
+    states: torch.Tensor,
 ) -> CachedStates:
-    """Compute the states of consecutive pieces of a split.
+    """Compute the states of consecutive pieces of a split, once and for all.
 
     Parameters
     ----------
@@ -162,22 +169,21 @@ def cache_states(
         piece are the same bits whichever rank computes them.
     progress : Progress
         Told of every block.
-    dtype : torch.dtype, optional
-        What states are kept in; default: the reservoir's own.
+    states : torch.Tensor, shape (rows, width)
+        Where they are kept, rounded to its dtype.
 
     Returns
     -------
     CachedStates
     """
-    rows = pieces[-1][1] - pieces[0][0]
-    states = torch.empty((rows, reservoir.width), dtype=dtype or reservoir.dtype, device=reservoir.device)
-    labels = torch.empty(rows, dtype=torch.int64, device=reservoir.device)
+    labels = torch.empty(len(states), dtype=torch.int64, device=reservoir.device)
     first, doing = pieces[0][0], "computing reservoir states"
+    as_computed = (states.dtype, states.device) == (reservoir.dtype, labels.device)
     for start, stop in pieces:
         kept, known = states[start - first : stop - first], labels[start - first : stop - first]
-        out = kept if kept.dtype == reservoir.dtype else None
+        out = kept if as_computed else None
         for place, found, classes in state_blocks(reservoir, shards, split, start, stop, progress, doing, out):
             if out is None:
-                kept[place] = found.to(kept.dtype)
+                kept[place] = found.to(kept.device, kept.dtype)
             known[place] = classes
     return CachedStates(states, labels, first)

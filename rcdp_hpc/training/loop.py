@@ -18,7 +18,7 @@ from torch import nn
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.collective import agreed
+from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.training.averaging import MovingAverage
 from rcdp_hpc.training.batches import BatchPlan
@@ -99,10 +99,10 @@ class Trainer:
         self.rows_timed = self.own_rows = self.skips = 0
         self.fault = ""
         self.network = network
-        moments = torch.from_numpy(comm.allreduce(train.moments())).to(train.states.device)
+        moments = torch.from_numpy(comm.allreduce(agree(comm, train.moments))).to(train.device)
         self.network.standardise(moments[0], moments[1], plan.rows)
         if isinstance(self.network, EndToEnd):
-            self.network.fit_patches(train.states.split(MOMENT_ROWS), comm.allreduce)
+            self.network.fit_patches((block for block, _ in train.blocks(MOMENT_ROWS)), comm.allreduce)
         parallel.broadcast_model(self.network)
         self.optimizer = parallel.wrap(make_optimizer(settings, self.network), self.network)
         self.slices = Slices(settings.slices, self.network, len(train), comm) if parallel.apart else None
@@ -176,7 +176,7 @@ class Trainer:
         own = [self.plan.batch(orders, batch) for batch in batches]
         rows = sum(self.plan.global_rows(batch) for batch in batches)
         rate = self.schedule.rate(position.epoch, position.step)
-        on_device = [torch.from_numpy(part).to(self.train.states.device) for part in own]
+        on_device = [torch.from_numpy(part).to(self.train.device) for part in own]
         result = self.stepper.take(position.epoch, on_device, weight, rate)
         self.rows_timed += rows
         self.own_rows += sum(map(len, own))
@@ -295,7 +295,7 @@ class Trainer:
         loss, weight, classes = 0.0, 0.0, len(self.seen)
         confusion, fault = np.zeros((classes, classes), np.int64), None
         with torch.no_grad():
-            for rows in torch.arange(len(self.validation), device=self.validation.labels.device).split(EVALUATION_ROWS):
+            for rows in torch.arange(len(self.validation), device=self.validation.device).split(EVALUATION_ROWS):
                 states, labels = self.validation.batch(rows)
                 values = self.stepper.scores(states, network=judged)
                 loss += self.objective.sum(values, labels).item()

@@ -92,11 +92,12 @@ class Recut:
         if period == self.period:
             return train
         rows = draw_slabs(self.labels, self.plan.slab_count, self.plan.seed, period)
+        assert isinstance(train.states, torch.Tensor), "keep_states refuses to recompute what is exchanged"
         self._exchange(train.states, rows)
         self.period, self.rows = period, rows
         start, stop = self.plan.own_rows
         own = torch.from_numpy(rows[start:stop])
-        labels, device = torch.from_numpy(self.labels[rows[start:stop]]), train.labels.device
+        labels, device = torch.from_numpy(self.labels[rows[start:stop]]), train.device
         return replace(train, labels=labels.to(device), numbers=own.to(device))
 
     def _exchange(self, states: torch.Tensor, rows: NDArray[np.int64]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.refill import replaced_in
 from rcdp_hpc.reservoir.passed import StateSource
-from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, best_readout, reduce_sums
+from rcdp_hpc.reservoir.ridge import ROWS_AT_ONCE, GramSums, RidgeReadout, best_readout, reduce_sums
 from rcdp_hpc.reservoir.stream import bound_of_sums, sum_slabs
+from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import read_json, write_json
@@ -88,7 +90,7 @@ def fit_ridge(
     classes: int,
     rows: int,
     slabs: Iterable[Blocks],
-    validation: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    validation: Callable[[], Blocks],
     validation_rows: int,
 ) -> RidgeFit:
     """Solve the readout from the sums of all ranks and choose its penalty on validation. Collective.
@@ -103,8 +105,8 @@ def fit_ridge(
         Rows over all ranks.
     slabs : iterable of iterables of (torch.Tensor, torch.Tensor)
         This rank's training states and class numbers, slab by slab.
-    validation : sequence of (torch.Tensor, torch.Tensor)
-        This rank's validation states and class numbers.
+    validation : callable
+        Returns this rank's validation states and class numbers, block by block; called for each penalty.
 
     Returns
     -------
@@ -123,7 +125,7 @@ def fit_ridge(
 
     def accuracy(readout: RidgeReadout) -> float:
         correct = sum(
-            int((readout.predict(states).argmax(1) == labels.cpu().numpy()).sum()) for states, labels in validation
+            int((readout.predict(states).argmax(1) == labels.cpu().numpy()).sum()) for states, labels in validation()
         )
         return float(comm.allreduce(np.array([float(correct)]))[0]) / validation_rows
 
@@ -152,13 +154,13 @@ def baseline_of(
     width = train.states.shape[1]
 
     def blocks(start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for low in range(start - train.first, stop - train.first, reservoir.batch_rows):
-            rows = slice(low, min(low + reservoir.batch_rows, stop - train.first))
-            yield train.states[rows], train.labels[rows]
+        for block in train.blocks(reservoir.batch_rows, start - train.first, stop - train.first):
+            signals.raise_if_stopped("summing reservoir states")
+            yield block
 
     fit = fit_ridge(
         config, comm, width, len(shards.classes), shards.rows("train"), (blocks(*piece) for piece in pieces),
-        [(validation.states, validation.labels)], shards.rows("validation"),
+        partial(validation.blocks, ROWS_AT_ONCE), shards.rows("validation"),
     )  # fmt: skip
     log.info(
         "baseline: the same states with a readout solved by ridge reach %.2f %% on validation (penalty %g)",
@@ -230,7 +232,7 @@ def solve_readout(
         validation = agree(comm, lambda: list(blocks("validation", *validation_piece)))
         fit = fit_ridge(
             config, comm, reservoir.width, len(shards.classes), shards.rows("train") * len(shifts),
-            (blocks("train", *piece) for piece in pieces), validation, shards.rows("validation"),
+            (blocks("train", *piece) for piece in pieces), lambda: validation, shards.rows("validation"),
         )  # fmt: skip
     log.info("readout solved by ridge: %.2f %% on validation (penalty %g)", 100 * fit.accuracy, fit.penalty)
     result = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -16,15 +15,13 @@ from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.reservoir.reductions import check_samples
 from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.memory import MIB, machine_memory
-from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.threads import fair_share, limit_threads, ranks_here
+from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.allotment import Speeds, rows_by_speed
 from rcdp_hpc.training.batches import kept_slabs, slabs_for
-from rcdp_hpc.training.cache import CachedStates, cache_dtype, cache_states, refuse_too_many
 from rcdp_hpc.training.device import device, refuse_without_gpu, settle_on
+from rcdp_hpc.training.keep import keep_states
 from rcdp_hpc.training.learning import learn_extractor
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.networks.assembly import build_network, make_source
@@ -192,25 +189,8 @@ def _prepare_trainer(
     plan, settings = plan_for(shards.rows("train")), config.training
     refuse_large_batch(plan)
     pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
-    validation = [rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)]
-    mine = pieces[-1][1] - pieces[0][0] + validation[0][1] - validation[0][0]
-    limit = _cache_limit(config, comm)
-    agree(comm, lambda: refuse_too_many(mine, reservoir.width, cache_dtype(settings, reservoir), limit))
-    started = time.perf_counter()
-    with Progress("states", mine, enabled=comm.is_root and config.run.progress) as progress:
-
-        def both() -> tuple[CachedStates, CachedStates]:
-            return (
-                cache_states(reservoir, shards, "train", pieces, progress, cache_dtype(settings, reservoir)),
-                cache_states(reservoir, shards, "validation", validation, progress, cache_dtype(settings, reservoir)),
-            )
-
-        train_states, validation_states = agree(comm, both)
-    seconds = time.perf_counter() - started
-    if settings.extractor.trained:
-        log.info("%d samples per rank read in %.1f s", mine, seconds)
-    else:
-        log.info("states of %d rows per rank computed once and cached in %.1f s (%s)", mine, seconds, reservoir.kernel)
+    validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)
+    train_states, validation_states = keep_states(config, comm, reservoir, shards, pieces, validation)
     classes = len(shards.classes)
     network = agree(
         comm,
@@ -253,9 +233,3 @@ def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
             f"solve for (at most {BASELINE_WIDTH}): set it to false, or keep fewer states"
         )
     return source
-
-
-def _cache_limit(config: Config, comm: Communicator) -> int:
-    """Return the bytes of states that a rank may keep. Collective."""
-    share = machine_memory() // ranks_here(comm)
-    return config.training.cache_memory * MIB or share

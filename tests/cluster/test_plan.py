@@ -8,13 +8,14 @@ import re
 import pytest
 from launch import rcdp, run_ranks
 
-from rcdp_hpc.cluster.plan import MIB, Measured, StagePlan, plan_text, stage_plans
+from rcdp_hpc.cluster.plan import MIB, PROCESS_BYTES, Measured, StagePlan, plan_text, stage_plans
 from rcdp_hpc.cluster.scripts import Resources
 from rcdp_hpc.config import load_config
 from rcdp_hpc.pipeline import run
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 QUICK = ["reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.population=4", "search.generations=2"]
+NO_STATES = ["search.generations=0", "reservoir.kind=none"]
 MEASURED = Measured(10.0, 0.5, 0.001, 0.01, 1000, MIB, "a run")
 
 
@@ -33,9 +34,34 @@ def test_work_is_divided_by_the_ranks():
 
 
 def test_memory_grows_with_the_states_that_a_rank_holds():
-    small, large = (plans(rows=rows)["train"].memory for rows in (4000, 8000))
+    # Training rows are 85 in a hundred of those that are kept, and four ranks share them.
+    small, large = (plans(rows=rows)["train"].memory for rows in (3400, 6800))
     assert large - small == 2 * 4 * 400 * 4 * 1000
     assert plans("reservoir.nodes=4000")["search"].memory > plans()["search"].memory
+
+
+def test_states_beyond_the_memory_go_to_the_disk_and_beyond_that_nowhere():
+    states, samples = 4 * 400 * 4 * 1000, 4 * 64 * 1000
+    kept = plans("training.cache_memory=7", rows=3400)["train"]
+    assert (kept.memory - PROCESS_BYTES, kept.disk) == (2 * states, 0)
+    spilled = plans("training.cache_memory=6", rows=3400)["train"]
+    assert (spilled.memory - PROCESS_BYTES, spilled.disk) == (0, states)
+    recomputed = plans("training.cache_memory=6", "training.cache_disk=6", rows=3400)["train"]
+    assert (recomputed.memory - PROCESS_BYTES, recomputed.disk) == (2 * samples, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values"),
+    [
+        (["reservoir.reduction=all", "reservoir.sequence=rows"], 8 * 400),
+        (["reservoir.kind=none", "reservoir.sequence=rows"], 64),
+        (["training.extractor.kind=convolution", "search.generations=0"], 64),
+        (["training.cache_precision=float16"], 4 * 400 / 2),
+        (["training.extractor.kind=dictionary", "training.extractor.pool=2", *NO_STATES], 2 * 2 * 2 * 256),
+    ],
+)
+def test_what_is_kept_of_a_sample_is_counted(settings, values):
+    assert plans(*settings, rows=3400)["train"].memory == PROCESS_BYTES + 2 * 4 * values * 1000
 
 
 def test_the_lines_for_the_site_file_leave_room():

@@ -175,12 +175,6 @@ def test_states_kept_in_16_bits_train_as_well(precision, tmp_path):
     assert json.loads((tmp_path / "report/summary.json").read_text())["test"]["ridge"]["accuracy"] > 0.6
 
 
-def test_states_beyond_the_budget_are_refused_with_advice(tmp_path):
-    changes = [*SMALL, "reservoir.reduction=all", "training.cache_memory=1", "reservoir.nodes=400"]
-    with pytest.raises(InputError, match=r"1446 rows, 3200 values each.*the 1 MiB.*training.cache_precision"):
-        run_stages(["prepare", "train"], load_config("digits", changes), tmp_path)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
