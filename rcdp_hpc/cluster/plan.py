@@ -38,14 +38,16 @@ class StagePlan:
 
     Attributes
     ----------
-    stage : {"prepare", "search", "train"}
+    stage : {"prepare", "search", "train", "evaluate", "all"}
     seconds : float
-        On the ranks of `resources`.
+        On the ranks of `resources`; preparation and evaluation as they were measured.
     memory : int
         Bytes of each rank.
     resources : Resources
     disk : int
         Bytes that each rank takes in its ``$TMPDIR``.
+    left : int
+        Bytes that it leaves in the run directory.
     """
 
     stage: str
@@ -53,6 +55,7 @@ class StagePlan:
     memory: int
     resources: Resources
     disk: int = 0
+    left: int = 0
 
     def option_line(self) -> str:
         """Return this stage's line for the site file."""
@@ -78,8 +81,10 @@ class Measured:
         One training row before the first epoch, on one rank: its states, and the ridge readout to compare with.
     train_rows : int
         Rows trained on in the run.
-    disk : int
-        Bytes of its shards.
+    evaluate_seconds : float
+        For the whole test split.
+    left : dict
+        Bytes that each stage left in the run directory.
     where : str
         What was measured, for people.
     """
@@ -89,7 +94,8 @@ class Measured:
     row_seconds: float
     once_seconds: float
     train_rows: int
-    disk: int
+    evaluate_seconds: float
+    left: dict[str, int]
     where: str
 
 
@@ -115,16 +121,26 @@ def plan_text(config: Config, run: RunDirectory | None = None) -> str:
         with tempfile.TemporaryDirectory(prefix="rcdp-plan-") as folder:
             measured, index, rows = _calibrate(config, RunDirectory(Path(folder) / "run"))
     plans = stage_plans(config, measured, index["sample_shape"], rows, len(index["classes"]))
-    share = rows / measured.train_rows
-    lines = [f"measured: {measured.where}", f"{rows} training rows, about {_size(measured.disk * share)} of shards", ""]
+    lines = [f"measured: {measured.where}", f"{rows} training rows", ""]
     for plan in plans:
         asked = f"ranks {plan.resources.ranks:>3}  cores of each {plan.resources.cores:>2}"
-        disk = f"  $TMPDIR of each {_size(plan.disk)}" if plan.disk else ""
-        lines.append(
-            f"{plan.stage:<8} about {_duration(plan.seconds):>8}  {asked}  memory of each {_size(plan.memory)}{disk}"
-        )
-    lines += ["", "for your site file (twice what was estimated):", *(f"  {plan.option_line()}" for plan in plans)]
+        memory = f"memory of each {_size(plan.memory):>9}"
+        line = f"{plan.stage:<8} about {_duration(plan.seconds):>8}  {asked}  {memory}  leaves {_size(plan.left):>9}"
+        lines.append(f"{line}  $TMPDIR of each {_size(plan.disk)}" if plan.disk else line)
+    jobs = [plan.option_line() for plan in job_plans(config, plans)]
+    lines += ["", "for your site file (twice what was estimated):", *(f"  {line}" for line in jobs)]
     return "\n".join(lines)
+
+
+def job_plans(config: Config, plans: list[StagePlan]) -> list[StagePlan]:
+    """Return what the jobs take: that of the training evaluates, too, and the last does all."""
+    *others, train, evaluate = plans
+    asked = resources("all", config)
+    # The preparation is of one process there, too; the others' work is dealt anew.
+    spread = {plan.stage: plan.resources.ranks / asked.ranks for plan in plans if plan.stage in ("search", "train")}
+    seconds = sum(plan.seconds * spread.get(plan.stage, 1) for plan in plans)
+    together = StagePlan("all", seconds, max(plan.memory for plan in plans), asked)
+    return [*others, replace(train, seconds=train.seconds + evaluate.seconds), together]
 
 
 def stage_plans(config: Config, measured: Measured, shape: list[int], rows: int, classes: int) -> list[StagePlan]:
@@ -139,20 +155,23 @@ def stage_plans(config: Config, measured: Measured, shape: list[int], rows: int,
     rows, classes : int
         Training rows of the configuration, and its classes.
     """
-    plans = [StagePlan("prepare", measured.prepare_seconds, _prepare_bytes(config), resources("prepare", config))]
+    asked, left = resources("prepare", config), measured.left
+    shards = round(left["prepare"] * rows / measured.train_rows)
+    plans = [StagePlan("prepare", measured.prepare_seconds, _prepare_bytes(config), asked, left=shards)]
     search, training = config.search, config.training
     if config.has_search:
         asked = resources("search", config)
         rounds = search.generations * math.ceil(search.population / asked.ranks)
-        plans.append(
-            StagePlan("search", rounds * measured.candidate_seconds, _search_bytes(config, shape, classes), asked)
-        )
+        seconds, memory = rounds * measured.candidate_seconds, _search_bytes(config, shape, classes)
+        plans.append(StagePlan("search", seconds, memory, asked, left=left["search"]))
     asked = resources("train", config)
     seconds = (measured.once_seconds + measured.row_seconds * training.epochs) * rows / asked.ranks
     # At most: balancing adds training rows, and no validation rows.
     with_validation = rows / (1 - config.data.validation_fraction)
     memory, disk = _kept_bytes(config, shape, math.ceil(with_validation / asked.ranks))
-    plans.append(StagePlan("train", seconds, PROCESS_BYTES + 2 * memory, asked, disk))
+    memory = PROCESS_BYTES + 2 * memory
+    plans.append(StagePlan("train", seconds, memory, asked, disk, left["train"]))
+    plans.append(StagePlan("evaluate", measured.evaluate_seconds, memory, asked, left=left["evaluate"]))
     return plans
 
 
@@ -166,9 +185,14 @@ def measure(run: RunDirectory, where: str) -> Measured:
     in_epochs = sum(line["seconds"] for line in epochs)
     per_row = in_epochs / max(1, len(epochs)) * train["ranks"] / rows
     once = max(0.0, train["seconds"] - in_epochs) * train["ranks"] / rows
-    disk = sum(path.stat().st_size for path in run.shards.resolve().iterdir())
+    folders = {"prepare": run.shards, "search": run.search, "train": run.train, "evaluate": run.report}
+    left = {
+        stage: sum(path.stat().st_size for path in folder.resolve().rglob("*") if path.is_file())
+        for stage, folder in folders.items()
+    }
     candidate = float(np.mean([seconds for seconds in timings if seconds])) if any(timings) else 0.0
-    return Measured(run.state("prepare")["seconds"], candidate, per_row, once, rows, disk, where)
+    prepared, evaluated = (run.state(stage)["seconds"] for stage in ("prepare", "evaluate"))
+    return Measured(prepared, candidate, per_row, once, rows, evaluated, left, where)
 
 
 def _calibrate(config: Config, run: RunDirectory) -> tuple[Measured, dict[str, Any], int]:
@@ -209,7 +233,7 @@ def _smaller(config: Config, counts: NDArray[np.int64], share: float) -> Config:
 
 
 def _stages(config: Config) -> list[str]:
-    return ["prepare", *(["search"] if config.has_search else []), "train"]
+    return ["prepare", *(["search"] if config.has_search else []), "train", "evaluate"]
 
 
 def _prepare_bytes(config: Config) -> int:

@@ -8,7 +8,7 @@ import re
 import pytest
 from launch import rcdp, run_ranks
 
-from rcdp_hpc.cluster.plan import MIB, PROCESS_BYTES, Measured, StagePlan, plan_text, stage_plans
+from rcdp_hpc.cluster.plan import MIB, PROCESS_BYTES, Measured, StagePlan, job_plans, plan_text, stage_plans
 from rcdp_hpc.cluster.scripts import Resources
 from rcdp_hpc.config import load_config
 from rcdp_hpc.pipeline import run
@@ -16,7 +16,8 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 
 QUICK = ["reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.population=4", "search.generations=2"]
 NO_STATES = ["search.generations=0", "reservoir.kind=none"]
-MEASURED = Measured(10.0, 0.5, 0.001, 0.01, 1000, MIB, "a run")
+LEFT = {"prepare": MIB, "search": 200, "train": 3 * MIB, "evaluate": 400}
+MEASURED = Measured(10.0, 0.5, 0.001, 0.01, 1000, 7.0, LEFT, "a run")
 
 
 def plans(*settings: str, rows: int = 4000) -> dict[str, StagePlan]:
@@ -30,7 +31,21 @@ def test_work_is_divided_by_the_ranks():
     # 20 candidates on 16 ranks are two rounds a generation.
     assert found["search"].seconds == pytest.approx(7 * 2 * 0.5)
     assert found["train"].seconds == pytest.approx((0.01 + 0.001 * 30) * 4000 / 4)
-    assert list(plans("search.generations=0")) == ["prepare", "train"]
+    assert list(plans("search.generations=0")) == ["prepare", "train", "evaluate"]
+
+
+def test_what_is_left_on_the_disk_follows_the_rows_in_shards_alone():
+    assert [plan.left for plan in plans(rows=4000).values()] == [4 * MIB, 200, 3 * MIB, 400]
+
+
+def test_the_training_job_evaluates_and_one_job_does_all():
+    config = load_config("digits", ["search.population=20", "search.generations=7", "training.epochs=30"])
+    found = plans()
+    *_, train, together = job_plans(config, list(found.values()))
+    assert train.seconds == pytest.approx(found["train"].seconds + 7)
+    # The candidates of 16 ranks on 4.
+    assert together.seconds == pytest.approx(10 + found["search"].seconds * 4 + found["train"].seconds + 7)
+    assert together.option_line().startswith("ALL_JOB=(--ntasks=4 ")
 
 
 def test_memory_grows_with_the_states_that_a_rank_holds():
@@ -90,7 +105,7 @@ def test_a_calibration_takes_part_of_the_work_and_leaves_nothing(tmp_path, monke
 def test_the_command_prints_lines_for_each_stage():
     done = run_ranks(0, rcdp("plan", "digits", *(part for pair in QUICK for part in ("--set", pair))), timeout=120)
     assert done.returncode == 0, done.stdout
-    for name in ("PREPARE_JOB=(", "SEARCH_JOB=(", "TRAIN_JOB=("):
+    for name in ("PREPARE_JOB=(", "SEARCH_JOB=(", "TRAIN_JOB=(", "ALL_JOB=("):
         assert done.stdout.count(name) == 1
     refused = run_ranks(0, rcdp("plan"), timeout=60)
     assert refused.returncode == 2
