@@ -27,6 +27,7 @@ def test_every_profile_loads_and_survives_a_round_trip_through_its_comments():
         "cifar10",
         "digits",
         "mnist",
+        "mnist-convolution",
         "mnist-frozen",
         "mnist-ridge",
         "paper-cifar10",
@@ -47,13 +48,21 @@ def test_every_key_has_a_meaning():
             assert field.description, f"{section}.{name}"
 
 
-def test_the_paper_profile_holds_table_2():
-    config = load_config("paper-mnist")
-    reservoir, search, training = config.reservoir, config.search, config.training
+@pytest.mark.parametrize("name", ["paper-mnist", "paper-cifar10"])
+def test_the_paper_profiles_hold_table_2(name):
+    config = load_config(name)
+    reservoir, training = config.reservoir, config.training
     assert (reservoir.nodes, reservoir.activation, reservoir.density) == (1000, "sigmoid", 0.1)
     assert (reservoir.spectral_radius, reservoir.leak) == (0.9, 1.0)
     assert (training.learning_rate, training.batch, training.epochs, training.loss_target) == (1e-3, 64, 250, 1e-5)
-    assert (search.population, search.generations, config.data.smote_neighbours) == (50, 100, 7)
+
+
+def test_the_paper_profiles_hold_the_search_of_table_2_and_the_images_of_table_1():
+    search, data = load_config("paper-mnist").search, load_config("paper-mnist").data
+    assert (search.population, search.generations, data.smote_neighbours) == (50, 100, 7)
+    data = load_config("paper-cifar10").data
+    training_images = 5000 * (1 - data.validation_fraction)
+    assert [round(training_images * share) for share in data.keep] == [300] * 10
 
 
 @pytest.mark.parametrize(

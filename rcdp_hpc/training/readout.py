@@ -80,7 +80,7 @@ def fit_readout(
             clip(trained, training.clip_norm)
             optimizer.step()
         if not torch.isfinite(value):
-            raise CandidateError(f"the readout's loss is {float(value)} after epoch {epoch + 1}")
+            raise CandidateError(f"the readout's loss is {value.item()} after epoch {epoch + 1}")
     network.eval()
     with torch.no_grad():
         scores: torch.Tensor = network(validation_features.float())

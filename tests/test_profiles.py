@@ -1,0 +1,28 @@
+"""Every shipped profile runs as it is, but for its data and its size."""
+
+from __future__ import annotations
+
+import pytest
+
+from rcdp_hpc.config import load_config, profile_names
+from rcdp_hpc.pipeline import STAGES, run_stages
+
+SMALL = [
+    "data.source=digits", "data.path=", "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "run.progress=false",
+    "training.epochs=2", "training.batch=64", "training.hidden=16", "training.outputs=16", "training.threads=1",
+]  # fmt: skip
+SEARCHED = ["search.population=2", "search.generations=1"]
+EXTRACTED = ["training.extractor.channels=[8]", "training.augment.crop=1"]
+OF_A_PROFILE = {
+    "cifar10": EXTRACTED,
+    "mnist-convolution": EXTRACTED,
+    "mnist-frozen": ["training.extractor.atoms=8", "training.extractor.patch=3"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(set(profile_names()) - {"vowels"}))
+def test_a_profile_runs_to_its_end(name, tmp_path):
+    searched = SEARCHED if load_config(name).has_search else []
+    config = load_config(name, [*SMALL, *searched, *OF_A_PROFILE.get(name, [])])
+    result = run_stages(STAGES, config, tmp_path)
+    assert result["evaluate"]["samples"] == 359
