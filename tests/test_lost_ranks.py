@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 from launch import BIN, finish, python, rcdp, run_ranks, start_ranks
-from runs import CURVE, curve, flags, lines, prepare_digits
+from whole_runs import CURVE, curve, flags, lines, prepare_digits
 
 from rcdp_hpc.runtime.elastic import _change
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from launch import BIN, finish, mpirun, rcdp, run_ranks, start_ranks
-from runs import curve, flags, lines
+from whole_runs import curve, flags, lines
 
 pytestmark = pytest.mark.mpi
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launch import rcdp, run_ranks
-from runs import curve, flags, prepare_digits
+from whole_runs import curve, flags, prepare_digits
 
 pytestmark = pytest.mark.mpi
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from launch import REPOSITORY, rcdp, run_ranks
-from runs import series_file
+from whole_runs import series_file
 
 from rcdp_hpc.cli import main
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from launch import rcdp, run_ranks
-from runs import flags, lines, prepare_digits
+from whole_runs import flags, lines, prepare_digits
 
 from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.slices import Ensemble, mean_weights

@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from runs import lines
+from whole_runs import lines
 
 from rcdp_hpc import pipeline
 from rcdp_hpc.config import load_config

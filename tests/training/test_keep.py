@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from launch import python, run_ranks
-from runs import curve, flags, series_file
+from whole_runs import curve, flags, series_file
 
 from rcdp_hpc.config import Config, load_config
 from rcdp_hpc.data.reading import ShardSet

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import curve, lines
 from torch import nn
+from whole_runs import curve, lines
 
 from rcdp_hpc import pipeline
 from rcdp_hpc.config import TrainingSection, load_config

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from launch import python, rcdp, run_ranks
-from runs import CURVE, flags, lines
+from whole_runs import CURVE, flags, lines
 
 pytestmark = pytest.mark.mpi
 
