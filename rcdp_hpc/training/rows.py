@@ -21,7 +21,7 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import write_json
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.allotment import Speeds, measured_rate, rows_by_speed, speeds_of_ranks
-from rcdp_hpc.training.batches import BatchPlan, slabs_of_ranks
+from rcdp_hpc.training.batches import BatchPlan, kept_slabs, slabs_of_ranks
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +50,14 @@ def agree_on_speeds(
 def plan_batches(
     config: Config, comm: Communicator, saved: dict[str, Any] | None, speeds: Speeds, rows: int
 ) -> BatchPlan:
-    """Return this rank's batches of so many training rows; a resumed run keeps its global batch."""
+    """Return this rank's batches of so many training rows; a resumed run keeps its global batch and its slabs."""
     settings = config.training
     if comm.size > rows:
         raise agreed(InputError(f"{comm.size} ranks for {rows} training rows: start at most {rows} ranks."))
     # A resumed run keeps its global batch on any number of ranks, or its steps would mean other rows.
     global_batch = saved["global_batch"] if saved is not None else settings.global_batch or settings.batch * comm.size
-    return BatchPlan(
-        rows, global_batch, settings.slabs, comm.rank, comm.size, config.run.seed, speeds, settings.recut_epochs
-    )
+    slabs = kept_slabs(settings.slabs, saved)
+    return BatchPlan(rows, global_batch, slabs, comm.rank, comm.size, config.run.seed, speeds, settings.recut_epochs)
 
 
 def refuse_large_batch(plan: BatchPlan) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training import checkpoint
-from rcdp_hpc.training.allotment import Speeds, rows_by_speed
+from rcdp_hpc.training.allotment import rows_by_speed
 from rcdp_hpc.training.batches import kept_slabs, slabs_for
 from rcdp_hpc.training.device import device, refuse_without_gpu, settle_on
 from rcdp_hpc.training.keep import keep_states
@@ -88,7 +88,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     with limit_threads(session.threads):
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         speeds = agree_on_speeds(config, comm, reservoir, shards, saved)
-        plan_for = _plans(config, comm, saved, speeds)
+        plan_for = partial(plan_batches, config, comm, saved, speeds)
         with staged_where_asked(config, comm, shards, plan_for):
             session.shards = sound_shards(config, comm, run, shards, saved, plan_for)
             session.learned = learn_extractor(config, comm, run, session.shards, reservoir)
@@ -150,12 +150,6 @@ def _tell_other_ranks(settings: TrainingSection, ranks: int, saved: dict[str, An
             "it has seen, and as many are left out"
         )
     log.warning("%s; results are not those of %d ranks", words, saved["ranks"])
-
-
-def _plans(config: Config, comm: Communicator, saved: dict[str, Any] | None, speeds: Speeds) -> PlanFor:
-    """Return what gives this rank's batches of so many training rows."""
-    slabs = kept_slabs(config.training.slabs, saved)
-    return lambda rows: replace(plan_batches(config, comm, saved, speeds, rows), slabs=slabs)
 
 
 def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
