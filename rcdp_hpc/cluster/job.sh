@@ -78,8 +78,8 @@ to_the_end() {
         code=$?
     done
     child=
-    ending=$(how_it_ended "$stage" "$code" "$began")
     errors=$(errors_of_ranks "$stage" "$began")
+    ending=$(how_it_ended "$code" "$began" "$errors")
     rm -f "$began"
     case $ending in
         stopped) go_back_to_the_queue "$stage stopped with a checkpoint" ;;
@@ -92,20 +92,21 @@ to_the_end() {
     return "$code"
 }
 
-# Tell how stage $1, begun when the file $3 was made, ended with code $2: "stopped" and "lost" go back to the queue.
+# Tell how a stage ended, by its code $1, the file $2 made when it began, and the errors $3 of its ranks: "stopped" and
+# "lost" go back to the queue.
 # Launchers may change the code of their ranks: the state files and the ranks' logs, written by this very command, tell
 # what happened. Wrong input (2) or damaged data (3) would only fail again, and so would what a rank noted or said itself.
 how_it_ended() {
-    case $2 in 0 | 2 | 3) return ;; esac
-    if noted failed "$3"; then
+    case $1 in 0 | 2 | 3) return ;; esac
+    if noted failed "$2"; then
         echo failed
-    elif noted stopped "$3"; then
+    elif noted stopped "$2"; then
         echo stopped
-    elif [ -n "$(errors_of_ranks "$1" "$3")" ]; then
+    elif [ -n "$3" ]; then
         echo failed
     elif [ -n "$asked_to_stop" ]; then
         echo stopped
-    elif noted running "$3" || [ "$2" -gt 128 ]; then
+    elif noted running "$2" || [ "$1" -gt 128 ]; then
         echo lost
     fi
 }
