@@ -16,6 +16,8 @@ from rcdp_hpc.training.networks.norm import SyncBatchNorm
 from rcdp_hpc.training.networks.user import UserExtractor, UserReadout
 
 SOURCE = """
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -51,34 +53,30 @@ class Started(Last):
         norm.eps = 1e-3
 
 
-class WithoutWeights(Last):
+class Normed(Last):
     def __init__(self, *shape):
         super().__init__(*shape)
-        self.body[1] = nn.BatchNorm1d(16, affine=False)
+        self.body[1] = self.norm()
 
 
-class WithoutStatistics(Last):
-    def __init__(self, *shape):
-        super().__init__(*shape)
-        self.body[1] = nn.BatchNorm1d(16, track_running_stats=False)
+class WithoutWeights(Normed):
+    norm = partial(nn.BatchNorm1d, 16, affine=False)
 
 
-class CountingMean(Last):
-    def __init__(self, *shape):
-        super().__init__(*shape)
-        self.body[1] = nn.BatchNorm1d(16, momentum=None)
+class WithoutStatistics(Normed):
+    norm = partial(nn.BatchNorm1d, 16, track_running_stats=False)
 
 
-class Lazy(Last):
-    def __init__(self, *shape):
-        super().__init__(*shape)
-        self.body[1] = nn.LazyBatchNorm1d()
+class CountingMean(Normed):
+    norm = partial(nn.BatchNorm1d, 16, momentum=None)
 
 
-class ByInstance(Last):
-    def __init__(self, *shape):
-        super().__init__(*shape)
-        self.body[1] = nn.InstanceNorm1d(16, track_running_stats=True)
+class Lazy(Normed):
+    norm = nn.LazyBatchNorm1d
+
+
+class ByInstance(Normed):
+    norm = partial(nn.InstanceNorm1d, 16, track_running_stats=True)
 
 
 class Norm(nn.BatchNorm1d):
