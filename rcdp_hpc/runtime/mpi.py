@@ -77,12 +77,22 @@ class MPICommunicator(Communicator):
 
     def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
         """Return the elementwise sum, maximum or minimum over ranks."""
-        given, result = np.ascontiguousarray(array), np.empty_like(array, order="C")
+        self._meet()
+        result = np.empty_like(array, order="C")
         operation = {"sum": self._mpi.SUM, "max": self._mpi.MAX, "min": self._mpi.MIN}[op]
-        if self.patience:
-            self._await(self.comm.Iallreduce(given, result, op=operation), self.patience)
-        else:
-            self.comm.Allreduce(given, result, op=operation)
+        self.comm.Allreduce(np.ascontiguousarray(array), result, op=operation)
+        return result
+
+    def sum_within(self, array: NDArray[Any], seconds: float) -> NDArray[Any]:
+        """Return the elementwise sum over ranks.
+
+        Raises
+        ------
+        StageFailedError
+            If ranks do not come within so many seconds, with their numbers.
+        """
+        result = np.empty_like(array)
+        self._await(self.comm.Iallreduce(array, result, op=self._mpi.SUM), seconds)
         return result
 
     def _await(self, request: Any, seconds: float) -> None:
