@@ -82,9 +82,8 @@ class Communicator(ABC):
     def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
         """Return the elementwise sum, maximum or minimum over ranks, on every rank."""
 
-    def sum_within(self, array: NDArray[Any], seconds: float) -> NDArray[Any]:
-        """Return the elementwise sum over ranks, or say who is missing where one does not come within so long."""
-        return self.allreduce(array)
+    def call_roll(self, seconds: float) -> None:  # noqa: B027 - ranks that are all there need no list of them
+        """Raise the error of a wait of so many seconds that names who does not wait, where that can be told."""
 
     @abstractmethod
     def scatter_rows(self, rows: NDArray[np.float64] | None, columns: int) -> NDArray[np.float64]:

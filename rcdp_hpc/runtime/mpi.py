@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable
@@ -49,15 +50,7 @@ class MPICommunicator(Communicator):
 
     def barrier(self) -> None:
         """Return once every rank has called it."""
-        if self.patience:
-            self._await(self.comm.Ibarrier(), self.patience)
-        else:
-            self.comm.Barrier()
-
-    def _meet(self) -> None:
-        """Wait for the others within the patience there is: what follows waits for nobody then."""
-        if self.patience:
-            self.barrier()
+        self._finish(self.comm.Ibarrier())
 
     def wait_for_all(self) -> None:
         """Return once every rank has called it, sleeping meanwhile: a barrier would burn a core."""
@@ -67,33 +60,35 @@ class MPICommunicator(Communicator):
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's (small, picklable) value on every rank."""
-        self._meet()
-        return self.comm.bcast(value, root=0)
+        message = np.frombuffer(pickle.dumps(value) if self.is_root else b"", np.uint8)
+        size = np.array([message.size])
+        self._finish(self.comm.Ibcast(size, root=0))
+        came = message.copy() if self.is_root else np.empty(size[0], np.uint8)
+        self._finish(self.comm.Ibcast(came, root=0))
+        return value if self.is_root else pickle.loads(came.tobytes())
 
     def allgather(self, value: Any) -> list[Any]:
         """Return every rank's (small, picklable) value on every rank."""
-        self._meet()
-        return list(self.comm.allgather(value))
+        message = np.frombuffer(pickle.dumps(value), np.uint8)
+        sizes = np.empty(self.size, np.int64)
+        self._finish(self.comm.Iallgather(np.array([message.size]), sizes))
+        came, starts = np.empty(sizes.sum(), np.uint8), np.cumsum(sizes) - sizes
+        self._finish(self.comm.Iallgatherv(message, [came, sizes, starts, self._mpi.BYTE]))
+        return [pickle.loads(part.tobytes()) for part in np.split(came, starts[1:])]
 
     def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
         """Return the elementwise sum, maximum or minimum over ranks."""
-        self._meet()
-        result = np.empty_like(array, order="C")
+        given, result = np.ascontiguousarray(array), np.empty_like(array, order="C")
         operation = {"sum": self._mpi.SUM, "max": self._mpi.MAX, "min": self._mpi.MIN}[op]
-        self.comm.Allreduce(np.ascontiguousarray(array), result, op=operation)
+        self._finish(self.comm.Iallreduce(given, result, op=operation))
         return result
 
-    def sum_within(self, array: NDArray[Any], seconds: float) -> NDArray[Any]:
-        """Return the elementwise sum over ranks.
-
-        Raises
-        ------
-        StageFailedError
-            If ranks do not come within so many seconds, with their numbers.
-        """
-        result = np.empty_like(array)
-        self._await(self.comm.Iallreduce(array, result, op=self._mpi.SUM), seconds)
-        return result
+    def _finish(self, request: Any) -> None:
+        """Return once a collective that has begun is done: within the patience there is, where there is any."""
+        if self.patience:
+            self._await(request, self.patience)
+        else:
+            request.Wait()
 
     def _await(self, request: Any, seconds: float) -> None:
         """Return once a collective that has begun is done, or end a wait of more than so many seconds."""
@@ -106,12 +101,18 @@ class MPICommunicator(Communicator):
             now = time.monotonic()
             deadline = deadline or now + seconds
             if now > deadline:
-                self._call_roll(seconds)
+                self.call_roll(seconds)
                 deadline = 0.0
             time.sleep(PAUSE_SECONDS)
 
-    def _call_roll(self, seconds: float) -> None:
-        """Raise the error of a wait that was too long, naming those that do not wait as well; there may be none."""
+    def call_roll(self, seconds: float) -> None:
+        """Raise the error of a wait that was too long, naming those that do not wait as well; there may be none.
+
+        Raises
+        ------
+        StageFailedError
+            With the numbers of the ranks that sent nothing meanwhile.
+        """
         missing = {rank for rank in range(self.size) if rank != self.rank}
         for rank in missing:
             # So small that MPI keeps a copy: nothing here has to outlast the call.

@@ -147,7 +147,10 @@ class HorovodParallel(Alone):
         sent = rows.contiguous().view(torch.uint8)
         kept = int(counts[self.hvd.rank()])
         with self.counted(sent.numel() * (1 - kept / max(1, len(rows)))):
-            came, _ = self.hvd.alltoall(sent, splits=torch.from_numpy(counts.astype(np.int32)), name="rcdp.exchange")
+            splits = torch.from_numpy(counts.astype(np.int32))
+            handle = self.hvd.alltoall_async(sent, splits=splits, name="rcdp.exchange")
+            self._await(handle)
+            came, _ = self.hvd.synchronize(handle)
         result: torch.Tensor = came.view(rows.dtype)
         return result
 
@@ -176,16 +179,25 @@ class HorovodParallel(Alone):
         """
         with self.counted(self.ring * values.numel() * values.element_size()):
             if self.comm.kind == "mpi" and values.device.type == "cpu":
-                return torch.from_numpy(self.comm.sum_within(values.detach().numpy(), self.stall_seconds))
+                with self.comm.patient(self.stall_seconds):
+                    return torch.from_numpy(self.comm.allreduce(values.detach().numpy()))
             handle = self.hvd.allreduce_async(values, op=self.hvd.Sum, name=name)
             self._await(handle)
             result: torch.Tensor = self.hvd.synchronize(handle)
             return result
 
     def _await(self, handle: int | None) -> None:
-        """Return once Horovod is done: its own wait looks without a pause, and so takes the core from its thread."""
+        """Return once Horovod is done: its own wait looks without a pause, and so takes the core from its thread.
+
+        Its stall check names a rank that asks for nothing; where one stands still with all its threads, Horovod's
+        threads wait in MPI themselves and see nothing, so the ranks ask each other.
+        """
+        deadline = time.monotonic() + self.stall_seconds
         while handle is not None and not self.hvd.poll(handle):
             time.sleep(PAUSE_SECONDS)
+            if time.monotonic() > deadline:
+                self.comm.call_roll(self.stall_seconds)
+                deadline = time.monotonic() + self.stall_seconds
 
 
 class LocalParallel(HorovodParallel):
