@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +17,7 @@ _END = object()
 STATES_WITHIN = {"tanh": 1.0, "sigmoid": 1.0}
 
 
-def ahead(items: Iterable[T]) -> Iterator[T]:
+def ahead(items: Iterable[T]) -> Generator[T]:
     """Yield the items, the next one being made in a thread of its own while the present one is worked on.
 
     What the making of an item raises is raised here. A consumer that stops early lets the thread end.

@@ -36,12 +36,15 @@ class CachedStates:
         Number of the first row in its split.
     numbers : torch.Tensor, shape (rows,), int64, optional
         Number of each row in its split, where they are not consecutive.
+    far : bool
+        Whether the states of a batch take their time: they lie in a file, or are computed when they are asked for.
     """
 
     states: torch.Tensor | RecomputedStates
     labels: torch.Tensor
     first: int
     numbers: torch.Tensor | None = None
+    far: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +141,7 @@ def keep_states(
     """
     training = pieces[-1][1] - pieces[0][0]
     need = _need(config, comm, reservoir, shards, training + validation[1] - validation[0])
-    room = _room(config, comm, reservoir, need)
+    room, far = _room(config, comm, reservoir, need)
     parts: list[tuple[str, Pieces, slice]] = [
         ("train", pieces, slice(training)),
         ("validation", [validation], slice(training, None)),
@@ -151,9 +151,9 @@ def keep_states(
 
         def made(split: str, own: Pieces, rows: slice) -> CachedStates:
             if room is not None:
-                return cache_states(reservoir, shards, split, own, progress, room[rows])
+                return replace(cache_states(reservoir, shards, split, own, progress, room[rows]), far=far)
             states, labels = read_samples(reservoir, shards, split, own, progress, need.dtype)
-            return CachedStates(states, labels, own[0][0])
+            return CachedStates(states, labels, own[0][0], far=far)
 
         train, judged = agree(comm, lambda: [made(*part) for part in parts])
     seconds = time.perf_counter() - started
@@ -178,17 +178,20 @@ def _need(config: Config, comm: Communicator, reservoir: StateSource, shards: Sh
     )
 
 
-def _room(config: Config, comm: Communicator, reservoir: StateSource, need: _Need) -> torch.Tensor | None:
-    """Return where this rank's states are kept, None where they are not; tell what was chosen and why. Collective."""
+def _room(config: Config, comm: Communicator, reservoir: StateSource, need: _Need) -> tuple[torch.Tensor | None, bool]:
+    """Return where this rank's states are kept, None where they are not, and whether that is elsewhere than in memory.
+
+    Collective. Tells what was chosen, and why.
+    """
     beyond = _first(comm, need.beyond_memory())
     if not beyond:
         log.info("states kept in memory: %s of the %d MiB that a rank may keep", _mib(need.states), need.memory // MIB)
-        return torch.empty((need.rows, need.width), dtype=need.dtype, device=reservoir.device)
+        return torch.empty((need.rows, need.width), dtype=need.dtype, device=reservoir.device), False
     room, reason = need.file()
     no_file = _first(comm, reason)
     if not no_file:
         log.info("states kept in a file in %s: %s", tempfile.gettempdir(), beyond)
-        return room
+        return room, True
     no_samples = _first(comm, need.beyond_samples())
     if no_samples:
         raise agreed(InputError(f"{beyond}; {no_file}; {no_samples}: {need.advice()}"))
@@ -200,7 +203,7 @@ def _room(config: Config, comm: Communicator, reservoir: StateSource, need: _Nee
             )
         )
     log.warning("states computed anew in every step: %s; %s", beyond, no_file)
-    return None
+    return None, True
 
 
 def _first(comm: Communicator, reason: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from torch import nn
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.training.averaging import MovingAverage
@@ -37,7 +38,7 @@ from rcdp_hpc.training.recut import Recut
 from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.schedule import Schedule
 from rcdp_hpc.training.slices import Slices
-from rcdp_hpc.training.step import Stepper, StepResult
+from rcdp_hpc.training.step import Batch, Stepper, StepResult
 
 log = logging.getLogger(__name__)
 
@@ -157,33 +158,49 @@ class Trainer:
         orders = self.plan.orders(position.epoch)
         weights = self._step_weights(orders)
         interval, since, self.rows_timed = self._steps_between_pauses(), 0, 0
-        while position.step < self.steps:
-            started = time.perf_counter()
-            self._take_step(orders, float(weights[position.step]))
-            self.step_seconds = 0.9 * self.step_seconds + 0.1 * (time.perf_counter() - started)
-            since += 1
-            met = self._meet()
-            if met and self.average:
-                self.average.update(self.network, self._steps_met())
-            # Ranks that take steps by themselves are equal when they have met, and only then can one checkpoint do.
-            if met and since >= interval and position.step < self.steps:
-                pause()
-                since = 0
+        # A pause may raise: then no batch shall be under way any more.
+        with closing(self._fetch(orders)) as fetched:
+            while position.step < self.steps:
+                started = time.perf_counter()
+                self._take_step(next(fetched), float(weights[position.step]))
+                self.step_seconds = 0.9 * self.step_seconds + 0.1 * (time.perf_counter() - started)
+                since += 1
+                met = self._meet()
+                if met and self.average:
+                    self.average.update(self.network, self._steps_met())
+                # Ranks that take steps by themselves are equal when they have met: only then can one checkpoint do.
+                if met and since >= interval and position.step < self.steps:
+                    pause()
+                    since = 0
 
-    def _take_step(self, orders: list[NDArray[np.int64]], weight: float) -> None:
+    def _fetch(self, orders: list[NDArray[np.int64]]) -> Generator[list[Batch]]:
+        """Yield the batches of each step from the present one on.
+
+        States that lie far off, or are computed anew, are fetched in a thread of their own while the step before
+        computes; from memory they come sooner than a thread can hand them over.
+        """
+        epoch, device = self.position.epoch, self.train.device
+
+        def fetch(step: int) -> list[Batch]:
+            own = [torch.from_numpy(self.plan.batch(orders, batch)) for batch in self._batches_of(step)]
+            return [self.stepper.fetch(epoch, rows.to(device)) for rows in own]
+
+        steps = (fetch(step) for step in range(self.position.step, self.steps))
+        return ahead(steps) if self.train.far else steps
+
+    def _take_step(self, batches: list[Batch], weight: float) -> None:
         """Take one step, or leave it out where its gradient is not finite."""
-        position, batches = self.position, self._batches_of(self.position.step)
-        own = [self.plan.batch(orders, batch) for batch in batches]
-        rows = sum(self.plan.global_rows(batch) for batch in batches)
+        position = self.position
+        rows = sum(self.plan.global_rows(batch) for batch in self._batches_of(position.step))
         rate = self.schedule.rate(position.epoch, position.step)
-        on_device = [torch.from_numpy(part).to(self.train.device) for part in own]
-        result = self.stepper.take(position.epoch, on_device, weight, rate)
+        result = self.stepper.take(batches, weight, rate)
         self.rows_timed += rows
-        self.own_rows += sum(map(len, own))
+        self.own_rows += sum(map(len, batches))
         if result.fault is None:
             position.add(result)
             self.skips = 0
-            self.seen += np.bincount(self.labels[np.concatenate(own)], minlength=len(self.seen))
+            for batch in batches:
+                self.seen += np.bincount(batch.labels.cpu().numpy(), minlength=len(self.seen))
         elif self.parallel.local:
             self.fault = self.fault or describe(
                 position.epoch, position.step, result.loss_sum / weight, rate, result.fault

@@ -26,6 +26,30 @@ from rcdp_hpc.training.scaling import LossScale
 HALVED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a rank's rows of a batch are computed from: all of it is known before the step.
+
+    Attributes
+    ----------
+    states : torch.Tensor, shape (rows, width), float32
+        Mixed ones where rows are mixed.
+    labels : torch.Tensor, shape (rows,), int64
+    draw : DropoutDraw
+        What is drawn at random for these rows.
+    mixed : tuple of torch.Tensor, optional
+        Labels of the rows mixed in, and the share of each row's own.
+    """
+
+    states: torch.Tensor
+    labels: torch.Tensor
+    draw: DropoutDraw
+    mixed: tuple[torch.Tensor, torch.Tensor] | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 @dataclass
 class StepResult:
     """What a step showed.
@@ -86,15 +110,24 @@ class Stepper:
         self.scale = LossScale(settings.precision == "fp16")
         self.trained = [weights for weights in network.parameters() if weights.requires_grad]
 
-    def take(self, epoch: int, batches: Sequence[torch.Tensor], weight: float, rate: float) -> StepResult:
+    def fetch(self, epoch: int, rows: torch.Tensor) -> Batch:
+        """Return a batch of so numbered rows of this rank, counted from its first, in an epoch counted from 0."""
+        states, labels = self.train.batch(rows)
+        draw = DropoutDraw(self.seed, epoch, self.train.numbers_of(rows))
+        mixed = None
+        if self.mixup:
+            partners, shares = self.mixup.pairs(draw, rows + self.train.first)
+            others, other_labels = self.train.batch(partners - self.train.first)
+            states, mixed = states.lerp(others, 1 - shares[:, None]), (other_labels, shares)
+        return Batch(states, labels, draw, mixed)
+
+    def take(self, batches: Sequence[Batch], weight: float, rate: float) -> StepResult:
         """Take one step: one update of the weights.
 
         Parameters
         ----------
-        epoch : int
-            From 0, for what is drawn at random.
-        batches : sequence of torch.Tensor, int64
-            This rank's rows of each batch that the gradient is accumulated over, counted from its first; possibly none.
+        batches : sequence of Batch
+            This rank's rows of each batch that the gradient is accumulated over; possibly none.
         weight : float
             Sum of the weights of all ranks' rows.
         rate : float
@@ -103,19 +136,19 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         before = [values.clone() for values in self.statistics]
-        result = self._try(epoch, batches, weight)
+        result = self._try(batches, weight)
         while result.fault is None and not math.isfinite(result.gradient_norm):
             if not self.scale.lower():
-                result.fault = self._find_fault(epoch, batches)
+                result.fault = self._find_fault(batches)
             for values, earlier in zip(self.statistics, before, strict=True):
                 values.copy_(earlier)
             if result.fault is None:
-                result = self._try(epoch, batches, weight)
+                result = self._try(batches, weight)
         return result
 
-    def _try(self, epoch: int, batches: Sequence[torch.Tensor], weight: float) -> StepResult:
+    def _try(self, batches: Sequence[Batch], weight: float) -> StepResult:
         """Update the weights where the gradient is finite."""
-        loss_sum, correct = self._accumulate(epoch, batches, weight)
+        loss_sum, correct = self._accumulate(batches, weight)
         self.parallel.sum_gradients(self.optimizer)
         self.scale.unscale(self.network)
         layer_norms = self.watch.layer_norms() if self.watch else None
@@ -130,39 +163,32 @@ class Stepper:
             self.watch.leave_out()
         return StepResult(loss_sum, correct, norm)
 
-    def _accumulate(self, epoch: int, batches: Sequence[torch.Tensor], weight: float) -> tuple[float, float]:
+    def _accumulate(self, batches: Sequence[Batch], weight: float) -> tuple[float, float]:
         """Add up the gradients of the batches; return the sum of the losses and the rows that are right."""
         for weights in self.trained:
             weights.grad = None
         self.parallel.expect_passes(self.optimizer, len(batches))
         loss_sum, correct = 0.0, 0.0
-        for rows in self._worth(batches):
-            scores, loss = self._loss(epoch, rows)
+        for batch in self._worth(batches):
+            scores, loss = self._loss(batch)
             # A rank's loss is its share of the mean over the global batch, so that the gradients' sum is the gradient.
             (loss * self.scale.factor / weight).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.item()
-            correct += (scores.detach().argmax(1) == self.train.labels[rows]).sum().item()
+            correct += (scores.detach().argmax(1) == batch.labels).sum().item()
         for weights in self.trained:
             # A rank on its own, without rows: its moments go on as if the gradient were 0.
             if weights.grad is None:
                 weights.grad = torch.zeros_like(weights)
         return loss_sum, correct
 
-    def _worth(self, batches: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def _worth(self, batches: Sequence[Batch]) -> list[Batch]:
         """Return the batches to compute: all, as other ranks count on them, or of a rank on its own those with rows."""
-        return [rows for rows in batches if len(rows) or not self.parallel.local]
+        return [batch for batch in batches if len(batch) or not self.parallel.local]
 
-    def _loss(self, epoch: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores of the rows and the weighted sum of their losses."""
-        states, labels = self.train.batch(rows)
-        draw = DropoutDraw(self.seed, epoch, self.train.numbers_of(rows))
-        mixed = None
-        if self.mixup:
-            partners, shares = self.mixup.pairs(draw, rows + self.train.first)
-            others, other_labels = self.train.batch(partners - self.train.first)
-            states, mixed = states.lerp(others, 1 - shares[:, None]), (other_labels, shares)
-        scores = self.scores(states, draw)
-        return scores, self.objective.sum(scores, labels, mixed)
+        scores = self.scores(batch.states, batch.draw)
+        return scores, self.objective.sum(scores, batch.labels, batch.mixed)
 
     def scores(
         self, states: torch.Tensor, draw: DropoutDraw | None = None, network: nn.Module | None = None
@@ -176,9 +202,9 @@ class Stepper:
             scores: torch.Tensor = (network or self.network)(states, draw)
         return scores.float()
 
-    def _find_fault(self, epoch: int, batches: Sequence[torch.Tensor]) -> Finding:
-        findings = [self._find_in(epoch, rows) for rows in self._worth(batches)]
+    def _find_fault(self, batches: Sequence[Batch]) -> Finding:
+        findings = [self._find_in(batch) for batch in self._worth(batches)]
         return min([finding for finding in findings if finding], default=first_in_backward(self.network))
 
-    def _find_in(self, epoch: int, rows: torch.Tensor) -> Finding | None:
-        return first_in_forward(self.network, self.train.batch(rows)[0], lambda: self._loss(epoch, rows))
+    def _find_in(self, batch: Batch) -> Finding | None:
+        return first_in_forward(self.network, batch.states, lambda: self._loss(batch))

@@ -31,7 +31,7 @@ def stepped(network, states: torch.Tensor, batches: list[torch.Tensor], **keys) 
     objective = Objective(settings, np.array([5, 5]))
     stepper = Stepper(settings, 1, network, optimizer, objective, rows, Alone(), watch=watch)
     for batch in batches:
-        stepper.take(0, [batch], float(len(batch)), 0.1)
+        stepper.take([stepper.fetch(0, batch)], float(len(batch)), 0.1)
     return watch
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from collections import namedtuple
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from rcdp_hpc.training.cache import cache_states
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.networks.assembly import make_source
 from rcdp_hpc.training.recompute import read_samples
+from rcdp_hpc.training.step import Stepper
 
 # 1446 rows of 1600 values take 9 MiB, their samples less than 1.
 SETTINGS = [
@@ -98,6 +100,21 @@ def test_states_in_a_file_are_the_bits_of_those_in_memory(prepared, in_memory, f
     for name in ("model.pt", "ridge.pt"):
         for key, value in weights(in_memory, name).items():
             assert torch.equal(weights(out, name)[key], value), (name, key)
+
+
+@pytest.mark.parametrize(("changes", "aside"), [([], False), (IN_A_FILE, True), (NOWHERE, True)])
+def test_batches_that_take_their_time_are_fetched_aside(changes, aside, prepared, folder, tmp_path, monkeypatch):
+    threads, fetch = [], Stepper.fetch
+
+    def watched(*given):
+        threads.append(threading.current_thread())
+        return fetch(*given)
+
+    monkeypatch.setattr(Stepper, "fetch", watched)
+    train(prepared, tmp_path / "run", *changes, "training.baseline=false")
+    assert len(threads) == 2 * 26
+    assert all((thread is not threading.main_thread()) == aside for thread in threads)
+    assert not any(thread.is_alive() for thread in threads if aside)
 
 
 def test_states_computed_anew_train_to_the_same(prepared, in_memory, folder, tmp_path, caplog):

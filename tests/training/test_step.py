@@ -36,9 +36,9 @@ def test_a_step_that_is_not_finite_leaves_weights_and_statistics_as_they_were():
     states = torch.randn(10, 3)
     states[7] = math.inf
     steps = stepper(states)
-    steps.take(0, [torch.arange(5)], 5.0, 0.1)
+    steps.take([steps.fetch(0, torch.arange(5))], 5.0, 0.1)
     before = {name: value.clone() for name, value in steps.network.state_dict().items()}
-    result = steps.take(0, [torch.arange(5, 10)], 5.0, 0.1)
+    result = steps.take([steps.fetch(0, torch.arange(5, 10))], 5.0, 0.1)
     assert result.fault == (1, "the states that the network reads")
     assert not math.isfinite(result.gradient_norm)
     assert all(torch.equal(value, before[name]) for name, value in steps.network.state_dict().items())
@@ -48,12 +48,12 @@ def test_batches_of_one_step_add_up_to_the_gradient_of_their_mean():
     states = torch.randn(10, 3)
     steps = stepper(states)
     batches = [torch.arange(0, 6), torch.arange(6, 10)]
-    steps.take(0, batches, 10.0, 0.0)
+    steps.take([steps.fetch(0, rows) for rows in batches], 10.0, 0.0)
     added = [weights.grad.clone() for weights in steps.network.parameters()]
     expected = [torch.zeros_like(value) for value in added]
     for rows in batches:
         single = stepper(states)
-        single.take(0, [rows], float(len(rows)), 0.0)
+        single.take([single.fetch(0, rows)], float(len(rows)), 0.0)
         for total, weights in zip(expected, single.network.parameters(), strict=True):
             total += weights.grad * len(rows) / 10
     for one, other in zip(added, expected, strict=True):
@@ -64,7 +64,7 @@ def test_products_of_16_bits_leave_weights_and_scores_in_32():
     torch.manual_seed(3)
     states = torch.randn(10, 3)
     full, halved = stepper(states), stepper(states, precision="bf16")
-    results = [steps.take(0, [torch.arange(10)], 10.0, 0.1) for steps in (full, halved)]
+    results = [steps.take([steps.fetch(0, torch.arange(10))], 10.0, 0.1) for steps in (full, halved)]
     assert results[0].loss_sum != results[1].loss_sum
     assert abs(results[0].loss_sum - results[1].loss_sum) < 0.5
     assert all(value.dtype == torch.float32 for value in halved.network.parameters())
@@ -118,8 +118,7 @@ def test_float16_scales_the_loss_and_leaves_no_step_out():
     states = torch.randn(10, 3)
     full, halved = stepper(states), stepper(states, precision="fp16")
     # Times 2^16 these gradients are beyond float16, whose largest number is 65504.
-    rows = [torch.arange(10)]
-    results = [steps.take(0, rows, 0.01, 1e-5) for steps in (full, halved)]
+    results = [steps.take([steps.fetch(0, torch.arange(10))], 0.01, 1e-5) for steps in (full, halved)]
     assert results[1].fault is None
     assert 1 <= halved.scale.factor < FIRST
     assert results[1].gradient_norm == pytest.approx(results[0].gradient_norm, rel=0.02)
@@ -132,7 +131,8 @@ def test_float16_scales_the_loss_and_leaves_no_step_out():
 def test_what_no_factor_mends_in_float16_is_told_as_in_other_formats():
     states = torch.randn(10, 3)
     states[2] = math.inf
-    result = stepper(states, precision="fp16").take(0, [torch.arange(10)], 10.0, 0.1)
+    steps = stepper(states, precision="fp16")
+    result = steps.take([steps.fetch(0, torch.arange(10))], 10.0, 0.1)
     assert result.fault == (1, "the states that the network reads")
 
 

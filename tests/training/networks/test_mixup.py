@@ -81,7 +81,7 @@ def test_a_step_is_that_of_the_mixed_rows_and_targets():
 
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     stepper = Stepper(settings, 1, Scoring(), optimizer, objective, CachedStates(states, labels, 0), Alone(), mixup)
-    result = stepper.take(0, [rows], 3.0, 0.1)
+    result = stepper.take([stepper.fetch(0, rows)], 3.0, 0.1)
     partners, shares = mixup.pairs(draw(rows), rows)
     expected = 0.0
     with torch.no_grad():
