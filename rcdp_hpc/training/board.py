@@ -46,7 +46,8 @@ class Board:
                 for path, number in _flat(name, value):
                     self.writer.add_scalar(path, number, entry["epoch"])
             elif name != "epoch":
-                self.writer.add_scalar(name, float(np.mean(value)), entry["epoch"])
+                known = [number for number in np.atleast_1d(value) if number is not None]
+                self.writer.add_scalar(name, float(np.mean(known)), entry["epoch"])
         self.writer.flush()
 
 

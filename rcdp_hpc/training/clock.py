@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import psutil
+import torch
 
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.training.gpu import GpuGauge
 from rcdp_hpc.training.parallel import Alone
 
 
@@ -31,6 +33,12 @@ class EpochCost:
         Its standard deviation over ranks.
     memory_mib : list of float
         Resident memory at the end.
+    gpu_percent : list of (float or None), or None
+        Share of the time in which a GPU computed, and its standard deviation over ranks; None without one, and where
+        its driver does not tell.
+    gpu_percent_deviation : float or None
+    gpu_memory_mib : list of float, or None
+        The most that torch took of its memory.
     """
 
     seconds: float
@@ -41,13 +49,25 @@ class EpochCost:
     cpu_percent: list[float]
     cpu_percent_deviation: float
     memory_mib: list[float]
+    gpu_percent: list[float | None] | None = None
+    gpu_percent_deviation: float | None = None
+    gpu_memory_mib: list[float] | None = None
 
 
 class EpochClock:
-    """Measures from its making to `close`."""
+    """Measures from its making to `close`.
 
-    def __init__(self, parallel: Alone) -> None:
+    Parameters
+    ----------
+    parallel : Alone
+        Notes what its messages take.
+    where : torch.device
+        What is computed on.
+    """
+
+    def __init__(self, parallel: Alone, where: torch.device) -> None:
         self.parallel = parallel
+        self.gpu = GpuGauge(where) if where.type == "cuda" else None
         parallel.blocked, parallel.sent = [], 0.0
         self.paused = 0.0
         self.process = psutil.Process()
@@ -74,7 +94,7 @@ class EpochClock:
         own = (self.seconds - wait - communicate, wait, communicate, self.parallel.sent, percent, memory)
         columns = [list(column) for column in zip(*comm.allgather(own), strict=True)]
         compute, waits, communicates, sent, percents, memories = columns
-        return EpochCost(
+        cost = EpochCost(
             seconds=self.seconds,
             compute_seconds=compute,
             wait_seconds=waits,
@@ -84,3 +104,9 @@ class EpochClock:
             cpu_percent_deviation=float(np.std(percents)),
             memory_mib=memories,
         )
+        if self.gpu:
+            shares, cost.gpu_memory_mib = map(list, zip(*comm.allgather(self.gpu.close()), strict=True))
+            known = [share for share in shares if share is not None]
+            if known:
+                cost.gpu_percent, cost.gpu_percent_deviation = shares, float(np.std(known))
+        return cost

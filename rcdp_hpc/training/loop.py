@@ -96,7 +96,7 @@ class Trainer:
         self.schedule = Schedule(settings, self.steps, plan.global_batch / settings.batch)
         self.position = Position()
         self.step_seconds = 0.0
-        self.clock = EpochClock(parallel)
+        self.clock = EpochClock(parallel, train.device)
         self.rows_timed = self.own_rows = self.skips = 0
         self.fault = ""
         self.network = network
@@ -137,7 +137,7 @@ class Trainer:
             # The weights may have been set since the making.
             self.average.restore(self.network.state_dict())
         while not self.position.finished:
-            self.clock = EpochClock(self.parallel)
+            self.clock = EpochClock(self.parallel, self.train.device)
             self._train_epoch(lambda: self._count_as_waiting(pause))
             self.clock.stop()
             report(self._close_epoch())
@@ -291,7 +291,7 @@ class Trainer:
             gradient_norm_max=position.norm_max,
             skipped_steps=position.skipped_steps,
             samples_per_second=self.rows_timed / cost.seconds,
-            **asdict(cost),
+            cost=cost,
             gradients=self.watch.close(self.comm, self.parallel) if self.watch else None,
             class_counts=[counts.tolist() for counts in self.comm.allgather(self.seen)],
         )

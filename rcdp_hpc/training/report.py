@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from rcdp_hpc.training.clock import EpochCost
 from rcdp_hpc.training.step import StepResult
 
 
@@ -67,8 +68,8 @@ class Position:
 class EpochReport:
     """What one epoch showed, over all ranks: a line of ``metrics.jsonl`` (docs/formats.md).
 
-    What an epoch took is per rank, as in `EpochCost`. Class counts are, too: a rank's are the training rows of each
-    class that it took steps with. Gradients are what `GradientWatch.close` returns, None where they are not watched.
+    Class counts are per rank: the training rows of each class that it took steps with. Gradients are what
+    `GradientWatch.close` returns, None where they are not watched.
     """
 
     epoch: int
@@ -82,13 +83,14 @@ class EpochReport:
     gradient_norm_max: float
     skipped_steps: int
     samples_per_second: float
-    seconds: float
-    compute_seconds: list[float]
-    wait_seconds: list[float]
-    communicate_seconds: list[float]
-    bytes_sent: list[float]
-    cpu_percent: list[float]
-    cpu_percent_deviation: float
-    memory_mib: list[float]
+    cost: EpochCost
     gradients: dict[str, Any] | None
     class_counts: list[list[int]]
+
+    def entry(self) -> dict[str, Any]:
+        """Return the line: all but the class counts, and nothing that was not measured."""
+        values = asdict(self)
+        del values["class_counts"]
+        cost, gradients = values.pop("cost"), values.pop("gradients")
+        values |= {**cost, "gradients": gradients}
+        return {name: value for name, value in values.items() if value is not None}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,12 +118,9 @@ class Session:
 
     def report(self, epoch: EpochReport) -> None:
         """Write an epoch's metrics and tell the user."""
-        entry = asdict(epoch)
-        counts = entry.pop("class_counts")
-        if entry["gradients"] is None:
-            del entry["gradients"]
+        entry = epoch.entry()
         self.reports.append(entry)
-        line = self.watch.note(epoch.epoch, counts, self.shards.class_counts("train"))
+        line = self.watch.note(epoch.epoch, epoch.class_counts, self.shards.class_counts("train"))
 
         def append() -> None:
             append_line(self.metrics_file, entry)
@@ -144,7 +140,8 @@ class Session:
         log.info(
             "epoch %3d  loss %.4f  accuracy %.2f %%  validation %.4f  %.2f %%%s  %.1f s, %.0f %% waiting",
             epoch.epoch + 1, epoch.train_loss, 100 * epoch.train_accuracy, epoch.validation_loss,
-            100 * epoch.validation_accuracy, best, epoch.seconds, 100 * np.mean(epoch.wait_seconds) / epoch.seconds,
+            100 * epoch.validation_accuracy, best, epoch.cost.seconds,
+            100 * np.mean(epoch.cost.wait_seconds) / epoch.cost.seconds,
         )  # fmt: skip
 
     def run_to_the_end(self) -> None:

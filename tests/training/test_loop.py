@@ -176,11 +176,11 @@ def test_an_epoch_reports_f1_rates_and_where_its_seconds_went():
     report = run(trainer())[-1]
     assert 0 < report.validation_macro_f1 <= 1
     assert report.gradient_norm_max >= report.gradient_norm > 0
-    assert report.samples_per_second == pytest.approx(ROWS / report.seconds)
-    parts = report.compute_seconds[0] + report.wait_seconds[0] + report.communicate_seconds[0]
-    assert parts == pytest.approx(report.seconds)
-    assert report.bytes_sent == [0]
-    assert report.memory_mib[0] > 1
+    assert report.samples_per_second == pytest.approx(ROWS / report.cost.seconds)
+    parts = report.cost.compute_seconds[0] + report.cost.wait_seconds[0] + report.cost.communicate_seconds[0]
+    assert parts == pytest.approx(report.cost.seconds)
+    assert report.cost.bytes_sent == [0]
+    assert report.cost.memory_mib[0] > 1
     assert report.class_counts == [[30, 30, 30]]
 
 
@@ -217,8 +217,8 @@ def test_the_wait_for_ranks_that_step_by_themselves_is_not_counted_as_computing(
     one = trainer(comm=SlowToMeet(), parallel=ByItself(), local_steps=4, epochs=1)
     (report,) = run(one)
     meetings = -(-one.steps // 4)
-    assert report.communicate_seconds[0] + report.wait_seconds[0] > 0.05 * meetings
-    assert report.compute_seconds[0] < report.seconds - 0.05 * meetings
+    assert report.cost.communicate_seconds[0] + report.cost.wait_seconds[0] > 0.05 * meetings
+    assert report.cost.compute_seconds[0] < report.cost.seconds - 0.05 * meetings
 
 
 def test_a_validation_loss_that_is_not_finite_stops_with_step_rate_and_place():
