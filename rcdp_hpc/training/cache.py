@@ -81,7 +81,7 @@ class CachedStates:
         for block, _ in self.blocks(MOMENT_ROWS):
             signals.raise_if_stopped("summing reservoir states")
             wide = block.double()
-            sums += torch.stack([wide.sum(0), (wide * wide).sum(0)]).cpu().numpy()
+            sums += torch.stack([wide.sum(0), torch.linalg.vecdot(wide, wide, dim=0)]).cpu().numpy()
         return sums
 
 
