@@ -302,7 +302,7 @@ def poisoned(out: Path, *extra: str) -> list[str]:
         "def batch(self, rows):\n"
         "    states, labels = whole(self, rows)\n"
         "    met.append(len(rows))\n"
-        "    return (states * float('nan') if self.first and len(met) in (5, 6) else states), labels\n"
+        "    return (states * float('nan') if self.first and len(met) == 5 else states), labels\n"
         "CachedStates.batch = batch\n"
         f"sys.exit(cli.main(['run', 'digits', '--out', {str(out)!r}, *{settings('search.generations=0', *extra)!r}]))\n"
     )
