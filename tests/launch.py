@@ -58,12 +58,15 @@ def finish(process: subprocess.Popen[str], timeout: float) -> subprocess.Complet
     """Wait for a started command; kill its whole group and fail where it takes longer than `timeout` seconds."""
     try:
         output, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        # Ranks are in process groups of their own.
+    except BaseException as error:
+        # Ranks are in process groups of their own. Left behind, they look for each other's messages for ever: they go
+        # where the test is broken off, too.
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
         process.kill()
         output, _ = process.communicate()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
         raise AssertionError(f"{process.args} was still running after {timeout} s:\n{output[-4000:]}") from None
     return subprocess.CompletedProcess(process.args, process.returncode, output, "")
 
