@@ -96,7 +96,7 @@ class Trainer:
         self.schedule = Schedule(settings, self.steps, plan.global_batch / settings.batch)
         self.position = Position()
         self.step_seconds = 0.0
-        self.clock = EpochClock(parallel, train.device)
+        self.clock: EpochClock  # of the epoch that runs
         self.rows_timed = self.own_rows = self.skips = 0
         self.fault = ""
         self.network = network
