@@ -147,7 +147,7 @@ class TrainingSection(Section):
     baseline: bool = Field(
         True, description="solve a ridge readout on the same states too, to compare the network with"
     )
-    warm_start: bool = Field(False, description="start the network from the ridge readout")
+    warm_start: bool = Field(False, description="let the network begin as the ridge readout")
     loss: Literal["cross_entropy", "focal", "eq12"] = Field(
         "cross_entropy", description="loss: cross-entropy, focal, or eq. 12"
     )

@@ -11,8 +11,8 @@ is a float32 number exactly, and float32 is what they are added up in. Processor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk, ssyrk
+from scipy.linalg.blas import dsymm, dsyrk, ssyrk
 from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError
@@ -240,6 +240,11 @@ class GramSums:
         crossed = (weights * self.xy).sum(axis=0) + intercept * (self.y - self.x @ weights)
         return float((squares - 2 * crossed).sum() / (self.rows * self.y.size))
 
+    def deviations(self, readout: RidgeReadout) -> NDArray[np.float64]:
+        """Return the (population) standard deviation of a readout's scores over the rows added, shape (K,)."""
+        moved = dsymm(1.0, _centred(self), readout.weights, lower=0)
+        return np.sqrt(np.maximum((readout.weights * moved).sum(axis=0), 0) / self.rows)
+
 
 def solve(sums: GramSums, penalty_per_row: float) -> RidgeReadout:
     """Solve the ridge regression by Cholesky.
@@ -274,7 +279,7 @@ def solve(sums: GramSums, penalty_per_row: float) -> RidgeReadout:
     return RidgeReadout(weights, mean_y - mean_x @ weights)
 
 
-def solve_path(sums: GramSums, penalties: Sequence[float]) -> list[RidgeReadout]:
+def solve_path(sums: GramSums, penalties: Sequence[float]) -> dict[float, RidgeReadout]:
     """Solve the ridge regression for several penalties.
 
     Fewer than 20 penalties by a Cholesky factorisation each; more by one eigendecomposition Xc'Xc = V · diag(l) · V',
@@ -290,16 +295,34 @@ def solve_path(sums: GramSums, penalties: Sequence[float]) -> list[RidgeReadout]
 
     Returns
     -------
-    list of RidgeReadout
-        One for each penalty, in order.
+    dict of float to RidgeReadout
+        By penalty, in order. A penalty too small for the rounding of the sums, which are not positive definite under
+        it, is left out.
 
     Raises
     ------
     CandidateError
-        If the sums are not finite, or not positive definite under a penalty.
+        If no penalty is large enough, or the sums are not finite.
     """
-    if len(penalties) < EIGEN_PENALTIES:
-        return [solve(sums, penalty) for penalty in penalties]
+    readouts = _one_by_one(sums, penalties) if len(penalties) < EIGEN_PENALTIES else _by_eigenvalues(sums, penalties)
+    if not readouts:
+        listed = ", ".join(f"{penalty:g}" for penalty in penalties)
+        raise CandidateError(
+            f"the ridge readout cannot be solved with a penalty of {listed} per row: add a larger one to "
+            "training.ridge_penalties, and see that the states are finite"
+        )
+    return readouts
+
+
+def _one_by_one(sums: GramSums, penalties: Sequence[float]) -> dict[float, RidgeReadout]:
+    readouts = {}
+    for penalty in penalties:
+        with suppress(CandidateError):
+            readouts[penalty] = solve(sums, penalty)
+    return readouts
+
+
+def _by_eigenvalues(sums: GramSums, penalties: Sequence[float]) -> dict[float, RidgeReadout]:
     gram = _centred(sums)
     try:
         values, vectors = scipy.linalg.eigh(gram, lower=False, overwrite_a=True)
@@ -307,34 +330,28 @@ def solve_path(sums: GramSums, penalties: Sequence[float]) -> list[RidgeReadout]
         raise CandidateError(f"the ridge readout cannot be solved ({error}): see that the states are finite") from None
     mean_x, mean_y = sums.x / sums.rows, sums.y / sums.rows
     turned = vectors.T @ (sums.xy - np.outer(sums.x, mean_y))
-    readouts = []
+    readouts = {}
     for penalty in penalties:
         shifted = values + penalty * sums.rows
-        if shifted[0] <= 0:
-            raise CandidateError(f"the ridge readout cannot be solved: raise the ridge penalty of {penalty:g}")
-        weights = vectors @ (turned / shifted[:, None])
-        readouts.append(RidgeReadout(weights, mean_y - mean_x @ weights))
+        if shifted[0] > 0:
+            weights = vectors @ (turned / shifted[:, None])
+            readouts[penalty] = RidgeReadout(weights, mean_y - mean_x @ weights)
     return readouts
 
 
 def best_readout(
-    sums: GramSums, penalties: Sequence[float], accuracy: Callable[[RidgeReadout], float]
+    readouts: Mapping[float, RidgeReadout], accuracy: Callable[[RidgeReadout], float]
 ) -> tuple[RidgeReadout, float, float]:
     """Return the readout that does best on validation rows, its penalty and its accuracy; of equals the larger penalty.
 
     Parameters
     ----------
-    sums : GramSums
-        Of the training rows.
-    penalties : sequence of float
-        Values of alpha, per row.
+    readouts : mapping of float to RidgeReadout
+        By penalty, as `solve_path` returns them.
     accuracy : callable
         Returns a readout's accuracy on the validation rows.
     """
-    tried = [
-        (accuracy(readout), penalty, readout)
-        for penalty, readout in zip(penalties, solve_path(sums, penalties), strict=True)
-    ]
+    tried = [(accuracy(readout), penalty, readout) for penalty, readout in readouts.items()]
     best = max(tried, key=lambda found: found[:2])
     return best[2], best[1], best[0]
 

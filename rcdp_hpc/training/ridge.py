@@ -1,4 +1,4 @@
-"""The readout solved by ridge regression on all ranks: baseline, warm start, or the model itself."""
+"""The readout solved by ridge regression on all ranks: a baseline, what a network begins as, or the model itself."""
 
 from __future__ import annotations
 
@@ -12,13 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.refill import replaced_in
 from rcdp_hpc.reservoir.passed import StateSource
-from rcdp_hpc.reservoir.ridge import ROWS_AT_ONCE, GramSums, RidgeReadout, best_readout, reduce_sums
+from rcdp_hpc.reservoir.ridge import (
+    ROWS_AT_ONCE,
+    GramSums,
+    RidgeReadout,
+    best_readout,
+    reduce_sums,
+    solve_path,
+)
 from rcdp_hpc.reservoir.stream import bound_of_sums, sum_slabs
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree
@@ -28,7 +36,6 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.cache import CachedStates, state_blocks
 from rcdp_hpc.training.networks.dictionary import learned_of
-from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 from rcdp_hpc.training.shifts import shifts_within
 
 log = logging.getLogger(__name__)
@@ -76,11 +83,15 @@ class RidgeFit:
         Per row; the best of ``training.ridge_penalties`` on the validation rows.
     accuracy : float
         On the validation rows.
+    means, deviations : numpy.ndarray, shape (classes,), float64
+        Of the scores, over the training rows.
     """
 
     readout: RidgeReadout
     penalty: float
     accuracy: float
+    means: NDArray[np.float64]
+    deviations: NDArray[np.float64]
 
 
 def fit_ridge(
@@ -129,13 +140,22 @@ def fit_ridge(
         )
         return float(comm.allreduce(np.array([float(correct)]))[0]) / validation_rows
 
-    readout, penalty, best = best_readout(sums, config.training.ridge_penalties, accuracy)
+    readouts = solve_path(sums, config.training.ridge_penalties)
+    small = [f"{penalty:g}" for penalty in config.training.ridge_penalties if penalty not in readouts]
+    if small:
+        log.warning(
+            "ridge: training.ridge_penalties of %s left out, too small for the rounding of the sums of %d rows "
+            "(training.ridge_precision = '%s')",
+            ", ".join(small), rows, config.training.ridge_precision,
+        )  # fmt: skip
+    readout, penalty, best = best_readout(readouts, accuracy)
     log.info(
         "ridge over %d features: sums of %d rows in %.1f s (states included where they stream), %d penalties solved "
         "and judged in %.1f s",
         width, rows, summed_at - started, len(config.training.ridge_penalties), time.perf_counter() - summed_at,
     )  # fmt: skip
-    return RidgeFit(readout, penalty, best)
+    # A fit with an intercept hits the mean.
+    return RidgeFit(readout, penalty, best, sums.y / sums.rows, sums.deviations(readout))
 
 
 def baseline_of(
@@ -176,21 +196,6 @@ def baseline_of(
 
     agree(comm, lambda: write() if comm.is_root else None)
     return fit
-
-
-def warm_start(network: ReadoutNetwork, readout: RidgeReadout) -> None:
-    """Let the first components of the reservoir output o (eq. 10) be the ridge readout's class scores.
-
-    Parameters
-    ----------
-    network : ReadoutNetwork
-        Its standardisation is set already; as many rows of W_out as there are classes are replaced.
-    readout : RidgeReadout
-    """
-    count = min(network.output_map.out_features, readout.weights.shape[1])
-    weights = torch.from_numpy(readout.weights.T[:count].copy()).to(network.output_map.weight.device)
-    with torch.no_grad():
-        network.output_map.weight[:count] = (weights / network.state_scale.double()).float()
 
 
 def solve_readout(

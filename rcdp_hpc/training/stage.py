@@ -27,7 +27,7 @@ from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.networks.assembly import build_network, make_source
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 from rcdp_hpc.training.parallel import Alone, parallel_for
-from rcdp_hpc.training.ridge import baseline_of, solve_readout, warm_start
+from rcdp_hpc.training.ridge import baseline_of, solve_readout
 from rcdp_hpc.training.rows import (
     PlanFor,
     agree_on_speeds,
@@ -39,6 +39,7 @@ from rcdp_hpc.training.rows import (
 from rcdp_hpc.training.session import Session, decisive_settings
 from rcdp_hpc.training.shifts import check_shifts
 from rcdp_hpc.training.table import closing_table
+from rcdp_hpc.training.warm_start import check_warm_start, warm_start
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ def _prepare_trainer(
         states = (train_states, validation_states)
         fit = baseline_of(config, comm, run, shards, states, pieces, reservoir)
         if settings.warm_start and isinstance(network, ReadoutNetwork):
-            warm_start(network, fit.readout)
+            warm_start(network, fit)
     return trainer
 
 
@@ -221,6 +222,8 @@ def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
     elif config.reservoir.kind == "random":
         check_samples(config.reservoir, shards.sample_shape, shards.shortest)
     source = make_source(config.reservoir, config.training, shards.sample_shape, device())
+    if config.training.warm_start:
+        check_warm_start(config.training, len(shards.classes))
     if config.training.warm_start and source.width > BASELINE_WIDTH:
         raise InputError(
             f"training.warm_start starts from a ridge readout, and {source.width} values a sample are too many to "

@@ -113,21 +113,37 @@ def test_a_path_is_that_of_single_solutions(problem, monkeypatch):
     penalties = [1e-6, 1e-3, 1.0]
     path = solve_path(sums, penalties)
     monkeypatch.setattr(ridge, "EIGEN_PENALTIES", 3)
-    for one, other, penalty in zip(path, solve_path(sums, penalties), penalties, strict=True):
-        np.testing.assert_array_equal(one.weights, solve(sums, penalty).weights)
-        np.testing.assert_allclose(other.weights, solve(sums, penalty).weights, rtol=1e-6, atol=1e-9)
+    other = solve_path(sums, penalties)
+    assert list(path) == list(other) == penalties
+    for penalty in penalties:
+        np.testing.assert_array_equal(path[penalty].weights, solve(sums, penalty).weights)
+        np.testing.assert_allclose(other[penalty].weights, solve(sums, penalty).weights, rtol=1e-6, atol=1e-9)
 
 
-def test_a_path_over_bad_sums_is_explained(monkeypatch):
-    monkeypatch.setattr(ridge, "EIGEN_PENALTIES", 2)
+@pytest.fixture(params=[2, 20], ids=["eigenvalues", "cholesky"])
+def _either_way(request, monkeypatch):
+    monkeypatch.setattr(ridge, "EIGEN_PENALTIES", request.param)
+
+
+@pytest.mark.usefixtures("_either_way")
+@pytest.mark.parametrize("bad", [-1e9, np.nan], ids=["negative", "not finite"])
+def test_a_path_over_bad_sums_is_explained(bad):
     sums = GramSums(3, 1)
     sums.add(np.ones((10, 3)), np.ones((10, 1)))
-    sums.xx[0, 0] = -1e9
-    with pytest.raises(CandidateError, match="raise the ridge penalty of 1e-06"):
+    sums.xx[0, 0] = bad
+    with pytest.raises(CandidateError, match="states are finite"):
         solve_path(sums, [1e-6, 1e-3])
-    sums.xx[0, 0] = np.nan
-    with pytest.raises(CandidateError, match="finite"):
-        solve_path(sums, [1e-6, 1e-3])
+
+
+@pytest.mark.usefixtures("_either_way")
+def test_penalties_too_small_for_the_sums_are_left_out(problem):
+    x, y = problem
+    sums = GramSums(30, 4)
+    sums.add(np.hstack([x[:, :29], x[:, :1]]), one_hot(y, 4))
+    sums.xx[29, 29] -= 1e-4 * sums.rows  # as if by rounding
+    path = solve_path(sums, [1e-6, 1e-5, 1e-3])
+    assert list(path) == [1e-3]
+    np.testing.assert_allclose(path[1e-3].weights, solve(sums, 1e-3).weights, rtol=1e-6, atol=1e-9)
 
 
 def test_the_best_penalty_is_chosen_on_validation_and_the_larger_of_equals(problem):
@@ -135,7 +151,7 @@ def test_the_best_penalty_is_chosen_on_validation_and_the_larger_of_equals(probl
     sums = GramSums(30, 4)
     sums.add(x, one_hot(y, 4))
     scores = iter([0.5, 0.9, 0.9])
-    _, penalty, accuracy = best_readout(sums, [1e-6, 1e-3, 1.0], lambda readout: next(scores))
+    _, penalty, accuracy = best_readout(solve_path(sums, [1e-6, 1e-3, 1.0]), lambda readout: next(scores))
     assert (penalty, accuracy) == (1.0, 0.9)
 
 

@@ -34,7 +34,7 @@ from rcdp_hpc.training.step import Stepper
 # 1446 rows of 1600 values take 9 MiB, their samples less than 1.
 SETTINGS = [
     "reservoir.nodes=200", "reservoir.kernel=dense-fp32", "reservoir.sequence=rows", "reservoir.reduction=all",
-    "search.generations=0", "training.epochs=2", "training.threads=1", "training.outputs=16", "training.hidden=16",
+    "search.generations=0", "training.epochs=2", "training.threads=1", "training.outputs=16", "training.hidden=24",
     "training.learning_rate=3e-3", "training.slabs=4", "training.batch=48", "run.progress=false",
 ]  # fmt: skip
 IN_A_FILE = ["training.cache_memory=2"]

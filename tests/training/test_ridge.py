@@ -11,11 +11,9 @@ import torch
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline import run_stages
-from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.reservoir.ridge import RidgeReadout
 from rcdp_hpc.training.model import TrainedModel
-from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
-from rcdp_hpc.training.ridge import RidgeNetwork, warm_start
+from rcdp_hpc.training.ridge import RidgeNetwork
 
 STAGES = ["prepare", "train", "evaluate"]
 SMALL = [
@@ -76,25 +74,18 @@ def test_a_start_from_more_values_than_are_solved_for_is_refused(tmp_path):
         run_stages(["prepare", "train"], config, tmp_path)
 
 
+def test_a_penalty_too_small_for_the_rounding_is_left_out_and_said(tmp_path, caplog):
+    # 1600 states of 1230 rows: without a penalty there would be no end of solutions.
+    changes = ["reservoir.nodes=200", "reservoir.states=8", "training.readout=ridge"]
+    config = load_config("digits", [*SMALL, *changes, "training.ridge_penalties=[1e-12, 1e-3]"])
+    result = run_stages(["prepare", "train"], config, tmp_path)
+    assert result["train"]["penalty"] == 1e-3
+    assert "training.ridge_penalties of 1e-12 left out, too small" in caplog.text
+
+
 def test_probabilities_of_a_linear_readout():
     network = RidgeNetwork(2, 3)
     weights = RidgeReadout(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([0.0, 0.0, -0.5]))
     network.load_state_dict(RidgeNetwork.weights_of(weights))
     found = torch.softmax(network(torch.tensor([[0.75, 0.25]])), 1)
     np.testing.assert_allclose(found.detach().numpy(), [[0.75, 0.25, 0]], atol=1e-5)
-
-
-def test_a_warm_start_puts_the_scores_into_the_reservoir_output(rng):
-    states = torch.from_numpy(rng.random((20, 6), dtype=np.float32))
-    network = ReadoutNetwork(KeptShape(1, 1, 6), 5, 4, 3)
-    network.standardise(states.double().sum(0), states.double().square().sum(0), 20)
-    readout = RidgeReadout(rng.standard_normal((6, 3)), rng.standard_normal(3))
-    warm_start(network, readout)
-    outputs = network.output_map((states - network.state_mean) * network.state_scale)[:, :3].detach().numpy()
-    expected = readout.predict(states)
-    np.testing.assert_allclose(outputs - outputs.mean(0), expected - expected.mean(0), atol=1e-4)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(3)
