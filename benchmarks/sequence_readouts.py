@@ -132,6 +132,8 @@ def train(given: dict, config: Config) -> dict | None:
         if curve[-1][1] >= given["target"]:
             reached = min(reached, now)
 
+    # A network that begins as the ridge readout may be there before its first step.
+    look()
     trainer.run(look, lambda report: None)
     looked = 0.0
     look()

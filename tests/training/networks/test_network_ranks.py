@@ -76,7 +76,7 @@ def test_two_ranks_give_the_answers_of_one(changes, tmp_path):
 STEPWISE = {
     "gru": ["training.readout_layers=2"],
     "transformer": ["training.heads=2"],
-    "convolution": [],
+    "convolution": ["training.optimizer=muon", "training.learning_rate=0.01"],
 }
 
 
