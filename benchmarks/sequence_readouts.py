@@ -40,7 +40,7 @@ from rcdp_hpc.training.warm_start import warm_start
 RANKS, HELD_OUT, TEST, SEED = 2, 6_000, 10_000, 1
 LOOK_SECONDS = 0.15
 
-RESERVOIR = {"nodes": 200, "states": 7, "input_scaling": 0.5, "leak": 0.5, "spectral_radius": 1.0}
+RESERVOIR = {"nodes": 250, "steps": [8, 12, 16, 20, 24], "input_scaling": 0.5, "leak": 0.4, "spectral_radius": 1.0}
 LSTM = {"readout": "lstm", "outputs": 100, "hidden": 128}
 EQ_11 = {"outputs": 64, "hidden": 64}
 CASES = {
@@ -49,7 +49,7 @@ CASES = {
     "reservoir and LSTM": {"reservoir": RESERVOIR, "training": LSTM},
     "reservoir and eq. 11": {"reservoir": RESERVOIR, "training": EQ_11},
     "reservoir and eq. 11, from ridge": {
-        "reservoir": {**RESERVOIR, "nodes": 320, "states": 5},
+        "reservoir": RESERVOIR,
         "training": {**EQ_11, "warm_start": True, "ridge_penalties": [1e-5]},
     },
 }

@@ -34,7 +34,7 @@ EIGEN_PENALTIES = 20
 # Numbers of a piece of X'X that is worked on at once: it stays in a core's cache.
 PIECE = 1 << 17
 # Columns of X'X that one product gives, when it is formed by rectangles.
-PANEL = 1024
+PANEL = 256
 
 
 def one_hot(labels: Any, classes: int) -> NDArray[np.float32]:

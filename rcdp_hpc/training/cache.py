@@ -18,7 +18,8 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.training.recompute import RecomputedStates
 from rcdp_hpc.training.shifts import UNSHIFTED, Shift, shifted
 
-MOMENT_ROWS = 1024
+# Values whose moments are summed at once: with their float64 copies they stay in a core's cache, several times as fast.
+MOMENT_VALUES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,9 @@ class CachedStates:
         StoppedError
             If a stop signal was received.
         """
-        sums = np.zeros((2, self.states.shape[1]))
-        for block, _ in self.blocks(MOMENT_ROWS):
+        width = self.states.shape[1]
+        sums = np.zeros((2, width))
+        for block, _ in self.blocks(max(1, MOMENT_VALUES // width)):
             signals.raise_if_stopped("summing reservoir states")
             wide = block.double()
             sums += torch.stack([wide.sum(0), torch.linalg.vecdot(wide, wide, dim=0)]).cpu().numpy()

@@ -23,7 +23,7 @@ from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.training.averaging import MovingAverage
 from rcdp_hpc.training.batches import BatchPlan
-from rcdp_hpc.training.cache import MOMENT_ROWS, CachedStates
+from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.clock import EpochClock
 from rcdp_hpc.training.divergence import DivergedError, Finding, advice, describe, describe_epoch, first_in_forward
 from rcdp_hpc.training.gradient_watch import GradientWatch
@@ -43,6 +43,8 @@ from rcdp_hpc.training.step import Batch, Stepper, StepResult
 log = logging.getLogger(__name__)
 
 EVALUATION_ROWS = 4096
+# Samples whose patches are whitened at once.
+PATCH_ROWS = 1024
 SECONDS_BETWEEN_PAUSES = 0.25
 MOST_SKIPS = 10
 
@@ -103,7 +105,7 @@ class Trainer:
         moments = torch.from_numpy(comm.allreduce(agree(comm, train.moments))).to(train.device)
         self.network.standardise(moments[0], moments[1], plan.rows)
         if isinstance(self.network, EndToEnd):
-            self.network.fit_patches((block for block, _ in train.blocks(MOMENT_ROWS)), comm.allreduce)
+            self.network.fit_patches((block for block, _ in train.blocks(PATCH_ROWS)), comm.allreduce)
         parallel.broadcast_model(self.network)
         self.optimizer = parallel.wrap(make_optimizer(settings, self.network), self.network)
         self.slices = Slices(settings.slices, self.network, len(train), comm) if parallel.apart else None
