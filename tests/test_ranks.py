@@ -98,7 +98,7 @@ def undisturbed(tmp_path_factory) -> Path:
 # The seed is one of a run in which no unit's ReLU input comes within rounding of zero: where one does (1 ends so in its
 # 14th step, at 3e-8), it may pass on one number of ranks and not on another, and the curves part by 1e-4.
 LONGER = (
-    "training.epochs=30",
+    "training.epochs=20",
     "training.patience=30",
     "training.checkpoint_seconds=0.3",
     "run.seed=3",
@@ -137,7 +137,7 @@ def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_pat
     assert_same_training(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 1), (2, 3)])
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 1)])
 def test_a_training_goes_on_with_another_number_of_ranks(before, after, undisturbed, tmp_path):
     batch = f"training.batch={32 // before}"
     start = [*LONGER[:-1], batch, "search.generations=0"]
