@@ -20,7 +20,7 @@ import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsymm, dsyrk, ssyrk
+from scipy.linalg.blas import dsyrk, ssyrk
 from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError
@@ -240,10 +240,15 @@ class GramSums:
         crossed = (weights * self.xy).sum(axis=0) + intercept * (self.y - self.x @ weights)
         return float((squares - 2 * crossed).sum() / (self.rows * self.y.size))
 
-    def deviations(self, readout: RidgeReadout) -> NDArray[np.float64]:
-        """Return the (population) standard deviation of a readout's scores over the rows added, shape (K,)."""
-        moved = dsymm(1.0, _centred(self), readout.weights, lower=0)
-        return np.sqrt(np.maximum((readout.weights * moved).sum(axis=0), 0) / self.rows)
+    def deviations(self, readout: RidgeReadout, penalty_per_row: float) -> NDArray[np.float64]:
+        """Return the (population) standard deviation of a readout's scores over the rows added, shape (K,).
+
+        The readout is what `solve` found with this penalty: then W'Xc'Xc W = W'Xc'Yc - alpha · n · W'W, which needs no
+        other product with X'X.
+        """
+        penalised = penalty_per_row * self.rows * np.square(readout.weights).sum(axis=0)
+        squares = (readout.weights * _crossed(self)).sum(axis=0) - penalised
+        return np.sqrt(np.maximum(squares, 0) / self.rows)
 
 
 def solve(sums: GramSums, penalty_per_row: float) -> RidgeReadout:
@@ -275,7 +280,7 @@ def solve(sums: GramSums, penalty_per_row: float) -> RidgeReadout:
             f"= {penalty_per_row:g}, and see that the states are finite"
         ) from None
     mean_x, mean_y = sums.x / sums.rows, sums.y / sums.rows
-    weights = scipy.linalg.cho_solve(factor, sums.xy - np.outer(sums.x, mean_y))
+    weights = scipy.linalg.cho_solve(factor, _crossed(sums))
     return RidgeReadout(weights, mean_y - mean_x @ weights)
 
 
@@ -329,7 +334,7 @@ def _by_eigenvalues(sums: GramSums, penalties: Sequence[float]) -> dict[float, R
     except (np.linalg.LinAlgError, ValueError) as error:
         raise CandidateError(f"the ridge readout cannot be solved ({error}): see that the states are finite") from None
     mean_x, mean_y = sums.x / sums.rows, sums.y / sums.rows
-    turned = vectors.T @ (sums.xy - np.outer(sums.x, mean_y))
+    turned = vectors.T @ _crossed(sums)
     readouts = {}
     for penalty in penalties:
         shifted = values + penalty * sums.rows
@@ -440,6 +445,11 @@ def _centred(sums: GramSums) -> NDArray[np.float64]:
     for rows, columns in _upper_pieces(len(gram)):
         gram[rows, columns] -= np.outer(sums.x[rows], sums.x[columns] / sums.rows)
     return gram
+
+
+def _crossed(sums: GramSums) -> NDArray[np.float64]:
+    """Return Xc'Yc; nothing may be held back (`GramSums.flush`)."""
+    return sums.xy - np.outer(sums.x, sums.y / sums.rows)
 
 
 def _double(values: Tensor | NDArray[Any]) -> NDArray[np.float64]:

@@ -155,7 +155,7 @@ def fit_ridge(
         width, rows, summed_at - started, len(config.training.ridge_penalties), time.perf_counter() - summed_at,
     )  # fmt: skip
     # A fit with an intercept hits the mean.
-    return RidgeFit(readout, penalty, best, sums.y / sums.rows, sums.deviations(readout))
+    return RidgeFit(readout, penalty, best, sums.y / sums.rows, sums.deviations(readout, penalty))
 
 
 def baseline_of(

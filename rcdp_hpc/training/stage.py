@@ -224,9 +224,9 @@ def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
     source = make_source(config.reservoir, config.training, shards.sample_shape, device())
     if config.training.warm_start:
         check_warm_start(config.training, len(shards.classes))
-    if config.training.warm_start and source.width > BASELINE_WIDTH:
-        raise InputError(
-            f"training.warm_start starts from a ridge readout, and {source.width} values a sample are too many to "
-            f"solve for (at most {BASELINE_WIDTH}): set it to false, or keep fewer states"
-        )
+        if source.width > BASELINE_WIDTH:
+            raise InputError(
+                f"training.warm_start starts from a ridge readout, and {source.width} values a sample are too many to "
+                f"solve for (at most {BASELINE_WIDTH}): set it to false, or keep fewer states"
+            )
     return source

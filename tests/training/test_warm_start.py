@@ -27,7 +27,14 @@ def fitted(states: torch.Tensor, labels: np.ndarray) -> RidgeFit:
     sums = GramSums(FEATURES, CLASSES)
     sums.add(states, one_hot(labels, CLASSES))
     readout = solve(sums, 1e-3)
-    return RidgeFit(readout, 1e-3, 0.0, sums.y / sums.rows, sums.deviations(readout))
+    return RidgeFit(readout, 1e-3, 0.0, sums.y / sums.rows, sums.deviations(readout, 1e-3))
+
+
+def begun(states: torch.Tensor, fit: RidgeFit, raw: bool = False, slope: float = 0.0) -> ReadoutNetwork:
+    network = ReadoutNetwork(KeptShape(1, 1, FEATURES, raw=raw), 7, 11, CLASSES, relu_slope=slope)
+    network.standardise(states.double().sum(0), states.double().square().sum(0), ROWS)
+    warm_start(network, fit)
+    return network
 
 
 def test_means_and_deviations_are_those_of_the_scores(rng):
@@ -44,9 +51,7 @@ def test_the_network_begins_as_the_ridge_readout(rng, slope, raw):
     labels = rng.integers(0, CLASSES, ROWS)
     states = torch.from_numpy(rng.random((ROWS, FEATURES)) + 0.5 * (labels[:, None] == np.arange(FEATURES))).float()
     fit = fitted(states, labels)
-    network = ReadoutNetwork(KeptShape(1, 1, FEATURES, raw=raw), 7, 11, CLASSES, relu_slope=slope)
-    network.standardise(states.double().sum(0), states.double().square().sum(0), ROWS)
-    warm_start(network, fit)
+    network = begun(states, fit, raw, slope)
     expected = SHARPNESS * fit.readout.predict(states)
     with torch.no_grad():
         np.testing.assert_allclose(network.eval()(states), expected, atol=2e-3)
@@ -56,9 +61,7 @@ def test_the_network_begins_as_the_ridge_readout(rng, slope, raw):
 def test_all_weights_of_a_network_begun_so_are_trained(rng):
     labels = rng.integers(0, CLASSES, ROWS)
     states = torch.from_numpy(rng.random((ROWS, FEATURES))).float()
-    network = ReadoutNetwork(KeptShape(1, 1, FEATURES), 7, 11, CLASSES)
-    network.standardise(states.double().sum(0), states.double().square().sum(0), ROWS)
-    warm_start(network, fitted(states, labels))
+    network = begun(states, fitted(states, labels))
     before = {name: weights.detach().clone() for name, weights in network.named_parameters()}
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     for _ in range(3):
