@@ -137,7 +137,7 @@ def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_pat
     assert_same_training(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 1)])
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 1), (2, 3)])
 def test_a_training_goes_on_with_another_number_of_ranks(before, after, undisturbed, tmp_path):
     batch = f"training.batch={32 // before}"
     start = [*LONGER[:-1], batch, "search.generations=0"]
