@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+
+# A killed mpirun leaves its folder behind, and a later one that gets the same process number cannot start: "The PMIx
+# server's listener thread failed to start". So each has a place of its own for it.
+_FOLDERS = tempfile.TemporaryDirectory(prefix="mpi-", ignore_cleanup_errors=True)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -29,6 +35,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
         # More ranks than cores: a rank that waits gives its core to one that works.
         OMPI_MCA_mpi_yield_when_idle="1",
+        PRTE_MCA_prte_local_tmpdir_base=tempfile.mkdtemp(dir=_FOLDERS.name),
     )
     return {**env, **(extra or {})}
 
@@ -52,6 +59,16 @@ def start_ranks(
     return subprocess.Popen(
         line, env=environment(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60) -> None:
+    """Wait until a started command has come so far; where it ends before, or takes longer, fail with its output."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            done = finish(process, 0)
+            raise AssertionError(f"{done.args} ended with {done.returncode} before that:\n{done.stdout}")
+        time.sleep(0.02)
 
 
 def finish(process: subprocess.Popen[str], timeout: float) -> subprocess.CompletedProcess[str]:
@@ -78,14 +95,8 @@ def run_ranks(
     env: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command on `ranks` ranks (0: without mpirun) and return its exit code and joined output.
-
-    Seldom, mpirun cannot start its own server and leaves before there is any rank: then it is started once more.
-    """
-    done = finish(start_ranks(ranks, command, env, options), timeout)
-    if done.returncode and "The PMIx server's listener thread failed to start" in done.stdout:
-        done = finish(start_ranks(ranks, command, env, options), timeout)
-    return done
+    """Run a command on `ranks` ranks (0: without mpirun) and return its exit code and joined output."""
+    return finish(start_ranks(ranks, command, env, options), timeout)
 
 
 def rcdp(*arguments: str) -> list[str]:

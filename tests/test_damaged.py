@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.test_reading import flip
-from launch import finish, rcdp, run_ranks, start_ranks
-from test_ranks import curve, lines, settings, wait_for, weights
+from launch import finish, rcdp, run_ranks, start_ranks, wait_until
+from test_ranks import curve, lines, settings, weights
+from whole_runs import epochs_told
 
 from rcdp_hpc.data.reading import ShardSet
 
@@ -111,7 +112,7 @@ def test_a_shard_damaged_between_two_jobs_is_replaced_beside_the_first(prepared,
     more = ("data.on_damage=replace", "training.epochs=60", "training.patience=60", "training.batch=12")
     command = rcdp("train", "digits", "--out", str(out), *settings(*SETTINGS, *more))
     process = start_ranks(2, command)
-    wait_for(lambda: (out / "train/metrics.jsonl").exists() and len(lines(out / "train/metrics.jsonl")) >= 3)
+    wait_until(lambda: epochs_told(out) >= 3, process)
     process.send_signal(signal.SIGUSR1)
     assert finish(process, 60).returncode == 75
     flip(out / "shards/train-00000-of-00006.h5")

@@ -7,14 +7,13 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from launch import BIN, finish, mpirun, rcdp, run_ranks, start_ranks
-from whole_runs import curve, flags, lines
+from launch import BIN, finish, mpirun, mpirun_command, rcdp, run_ranks, start_ranks, wait_until
+from whole_runs import curve, epochs_told, flags, lines
 
 pytestmark = pytest.mark.mpi
 
@@ -115,7 +114,7 @@ def test_the_same_ranks_repeat_to_the_bit(undisturbed, tmp_path):
 def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_path):
     command = rcdp("run", "digits", "--out", str(tmp_path), *settings(*LONGER, "search.generations=0"))
     process = start_ranks(2, command, options=["--mca", "odls_base_sigkill_timeout", "20"])
-    wait_for(lambda: (tmp_path / "train/metrics.jsonl").exists() and len(lines(tmp_path / "train/metrics.jsonl")) >= 4)
+    wait_until(lambda: epochs_told(tmp_path) >= 4, process)
     if number == signal.SIGKILL:
         os.killpg(process.pid, number)
         kill_ranks(tmp_path)
@@ -142,7 +141,7 @@ def test_a_training_goes_on_with_another_number_of_ranks(before, after, undistur
     batch = f"training.batch={32 // before}"
     start = [*LONGER[:-1], batch, "search.generations=0"]
     process = start_ranks(before, rcdp("run", "digits", "--out", str(tmp_path), *settings(*start)))
-    wait_for(lambda: (tmp_path / "train/metrics.jsonl").exists() and len(lines(tmp_path / "train/metrics.jsonl")) >= 4)
+    wait_until(lambda: epochs_told(tmp_path) >= 4, process)
     process.send_signal(signal.SIGUSR1)
     assert finish(process, 60).returncode == 75
     output = run(after, tmp_path, *start)
@@ -154,13 +153,6 @@ def assert_same_training(out: Path, other: Path) -> None:
     ours, theirs = weights(out), weights(other)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     np.testing.assert_array_equal(curve(out), curve(other))
-
-
-def wait_for(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def kill_ranks(out: Path) -> None:
@@ -182,7 +174,7 @@ def test_a_search_killed_in_the_middle_ends_equal(alone, tmp_path):
     run(2, tmp_path, *extra, stage="prepare")
     process = start_ranks(2, rcdp("search", "--out", str(tmp_path)))
     # A generation's checkpoint is written while the next one is evaluated.
-    wait_for((tmp_path / "search/checkpoint.npz").exists)
+    wait_until((tmp_path / "search/checkpoint.npz").exists, process)
     os.killpg(process.pid, signal.SIGKILL)
     kill_ranks(tmp_path)
     finish(process, 30)
@@ -428,6 +420,13 @@ def test_gradients_sent_as_they_come_give_the_same_to_rounding(alone, tmp_path):
 
 def test_mpirun_belongs_to_this_environment():
     assert Path(mpirun()).exists()
+
+
+def test_a_folder_of_a_killed_mpirun_of_the_same_number_stops_no_rank(tmp_path):
+    left_behind = 'mkdir "$TMPDIR/ompi.$$" && touch "$TMPDIR/ompi.$$/pmix.$(hostname -s).tool" && exec "$@"'
+    command = ["bash", "-c", left_behind, "bash", *mpirun_command(2, ["true"])]
+    done = run_ranks(0, command, env={"TMPDIR": str(tmp_path)})
+    assert done.returncode == 0, done.stdout
 
 
 def test_every_optimiser_schedule_and_loss_gives_the_answers_of_one_rank(tmp_path):

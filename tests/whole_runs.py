@@ -34,6 +34,12 @@ def curve(out: Path, names: Sequence[str] = CURVE) -> np.ndarray:
     return np.array([[line[name] for name in names] for line in lines(out / "train/metrics.jsonl")])
 
 
+def epochs_told(out: Path) -> int:
+    """Return the number of epochs that a training has told of so far."""
+    metrics = out / "train/metrics.jsonl"
+    return len(lines(metrics)) if metrics.exists() else 0
+
+
 def series_file(path: Path, rows: int, seed: int) -> Path:
     """Write sines of three frequencies, 5 to 12 steps long, in two dimensions; the first class is rare."""
     generator = np.random.default_rng(seed)
