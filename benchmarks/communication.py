@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from training_peers import SEED, VALIDATION, Rows, compute_states, settings_of
+from training_peers import SEED, Rows, compute_states, settings_of
 
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.runtime.world import connect
@@ -38,7 +38,7 @@ def measure(folder: Path, batch: int, epochs: int, changes: dict, comm) -> dict[
     parallel = parallel_for(comm, 120, settings)
     rows = Rows(folder, "network", settings, comm.rank, comm.size)
     network = build_readout(settings, rows.kept, 10, SEED, parallel)
-    trainer = Trainer(settings, SEED, 10, network, rows.train, rows.validation, rows.plan, VALIDATION, comm, parallel)
+    trainer = Trainer(settings, SEED, 10, network, rows.train, rows.validation, rows.plan, comm, parallel)
     reports = []
     trainer.run(lambda: None, reports.append)
     kinds = ("compute_seconds", "wait_seconds", "communicate_seconds", "bytes_sent")

@@ -53,9 +53,7 @@ def train(name: str, readout: str, source: StateSource, states: torch.Tensor, x:
     train_rows = CachedStates(states[:rows], y[:rows], 0)
     validation = CachedStates(states[rows:], y[rows:], 0)
     plan = BatchPlan(rows, settings.batch, settings.slabs, 0, 1, SEED)
-    trainer = Trainer(
-        settings, SEED, CLASSES, network, train_rows, validation, plan, len(validation), SingleProcess(), Alone()
-    )
+    trainer = Trainer(settings, SEED, CLASSES, network, train_rows, validation, plan, SingleProcess(), Alone())
     reports: list[EpochReport] = []
     started = time.perf_counter()
     trainer.run(lambda: None, reports.append)

@@ -95,7 +95,7 @@ def by_package(folder: Path, case: dict) -> tuple[list[float], list[float], int]
     parallel = parallel_for(comm, 120, settings)
     rows = Rows(folder, case["readout"], settings, comm.rank, comm.size)
     network = build_readout(settings, rows.kept, 10, SEED, parallel)
-    trainer = Trainer(settings, SEED, 10, network, rows.train, rows.validation, rows.plan, VALIDATION, comm, parallel)
+    trainer = Trainer(settings, SEED, 10, network, rows.train, rows.validation, rows.plan, comm, parallel)
     reports = []
     trainer.run(lambda: None, reports.append)
     losses, rates = zip(*((one.train_loss, one.samples_per_second) for one in reports), strict=True)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,10 @@ from rcdp_hpc.training.averaging import MovingAverage
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.clock import EpochClock
-from rcdp_hpc.training.divergence import DivergedError, Finding, advice, describe, describe_epoch, first_in_forward
+from rcdp_hpc.training.divergence import DivergedError, Finding, advice, describe, describe_epoch
 from rcdp_hpc.training.gradient_watch import GradientWatch
 from rcdp_hpc.training.losses import Objective
-from rcdp_hpc.training.metrics import confusion_matrix, scores
+from rcdp_hpc.training.metrics import scores
 from rcdp_hpc.training.networks.assembly import EndToEnd
 from rcdp_hpc.training.networks.base import Readout
 from rcdp_hpc.training.networks.mixup import Mixup
@@ -39,10 +38,10 @@ from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.schedule import Schedule
 from rcdp_hpc.training.slices import Slices
 from rcdp_hpc.training.step import Batch, Stepper, StepResult
+from rcdp_hpc.training.validation import validate
 
 log = logging.getLogger(__name__)
 
-EVALUATION_ROWS = 4096
 # Samples whose patches are whitened at once.
 PATCH_ROWS = 1024
 SECONDS_BETWEEN_PAUSES = 0.25
@@ -66,8 +65,6 @@ class Trainer:
         This rank's rows of both splits.
     plan : BatchPlan
         Which rows make up each step.
-    validation_rows : int
-        Rows of the validation split over all ranks.
     comm : Communicator
         For metrics and agreement between ranks.
     parallel : Alone
@@ -83,12 +80,11 @@ class Trainer:
         train: CachedStates,
         validation: CachedStates,
         plan: BatchPlan,
-        validation_rows: int,
         comm: Communicator,
         parallel: Alone,
     ) -> None:
         self.settings, self.seed, self.plan = settings, seed, plan
-        self.train, self.validation, self.validation_rows = train, validation, validation_rows
+        self.train, self.validation = train, validation
         self.comm, self.parallel = comm, parallel
         self.labels = train.labels.cpu().numpy()
         self.seen = np.zeros(classes, np.int64)
@@ -276,10 +272,11 @@ class Trainer:
         position = self.position
         train_weight = float(self.objective.weights(self.train.labels).sum())
         with self.average.applied(self.network) if self.average else nullcontext():
-            loss, weight, confusion, fault = self._validate()
-        own = [position.loss_sum, train_weight, position.correct, loss, weight]
+            judged = self.slices.gather(self.network) if self.slices else self.network
+            found = validate(judged, self.stepper.scores, self.validation, self.objective, len(self.seen))
+        own = [position.loss_sum, train_weight, position.correct, found.loss_sum, found.weight]
         sums = self.comm.allreduce(np.array(own)).tolist()
-        validation = scores(self.comm.allreduce(confusion))
+        validation = scores(self.comm.allreduce(found.confusion))
         cost = self.clock.close(self.comm)
         report = EpochReport(
             epoch=position.epoch,
@@ -297,32 +294,12 @@ class Trainer:
             gradients=self.watch.close(self.comm, self.parallel) if self.watch else None,
             class_counts=[counts.tolist() for counts in self.comm.allgather(self.seen)],
         )
-        self._refuse_unsound(report, fault)
+        self._refuse_unsound(report, found.fault)
         self._judge(report)
         self.schedule.close_epoch(report.epoch, report.validation_loss)
         position.next_epoch()
         self.seen[:] = 0
         return report
-
-    def _validate(self) -> tuple[float, float, NDArray[np.int64], Finding | None]:
-        """Return the weighted sum of the loss over this rank's validation rows, the weights' sum, and the confusion.
-
-        Last, where the loss is not finite: the first place in the network that is not.
-        """
-        judged = self.slices.gather(self.network) if self.slices else self.network
-        judged.eval()
-        loss, weight, classes = 0.0, 0.0, len(self.seen)
-        confusion, fault = np.zeros((classes, classes), np.int64), None
-        with torch.no_grad():
-            for rows in torch.arange(len(self.validation), device=self.validation.device).split(EVALUATION_ROWS):
-                states, labels = self.validation.batch(rows)
-                values = self.stepper.scores(states, network=judged)
-                loss += self.objective.sum(values, labels).item()
-                weight += float(self.objective.weights(labels).sum())
-                confusion += confusion_matrix(labels.cpu().numpy(), values.argmax(1).cpu().numpy(), classes)
-                if not (fault or np.isfinite(loss)):
-                    fault = first_in_forward(judged, states, partial(self.stepper.scores, states, network=judged))
-        return loss, weight, confusion, fault
 
     def _refuse_unsound(self, report: EpochReport, fault: Finding | None) -> None:
         """Stop where a loss is not finite: the weights are spoilt, and the checkpoint before them stays."""

@@ -194,9 +194,8 @@ def _prepare_trainer(
         ),
     )
     trainer = Trainer(
-        settings, config.run.seed, classes, network, train_states, validation_states, plan,
-        shards.rows("validation"), comm, parallel,
-    )  # fmt: skip
+        settings, config.run.seed, classes, network, train_states, validation_states, plan, comm, parallel
+    )
     known = agree(comm, lambda: (run.train / "ridge.pt").exists() and (run.train / "last.pt").exists())
     if settings.baseline and settings.extractor.trained:
         log.info("no ridge baseline: states change while the extractor is trained")

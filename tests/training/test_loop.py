@@ -60,7 +60,7 @@ def trainer(
         network = build_readout(settings, KeptShape(1, 3, 2), 3, 1)
     plan = BatchPlan(ROWS, settings.batch, 12, 0, 1, 1, recut_epochs=settings.recut_epochs)
     comm, parallel = comm or SingleProcess(), parallel or Alone()
-    return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, 30, comm, parallel)
+    return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, comm, parallel)
 
 
 def run(one: Trainer) -> list[dict]:
