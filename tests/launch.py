@@ -67,9 +67,12 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], se
     """Wait until a started command has come so far; where it ends before, or takes longer, fail with its output."""
     deadline = time.monotonic() + seconds
     while not condition():
-        if process.poll() is not None or time.monotonic() > deadline:
-            done = finish(process, 0)
+        if process.poll() is not None:
+            done = finish(process, 10)
             raise AssertionError(f"{done.args} ended with {done.returncode} before that:\n{done.stdout}")
+        if time.monotonic() > deadline:
+            finish(process, 1)
+            raise AssertionError(f"{process.args} ended just now, {seconds} s were not enough")
         time.sleep(0.02)
 
 
