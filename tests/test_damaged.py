@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from data.test_reading import flip
 from launch import finish, rcdp, run_ranks, start_ranks, wait_until
-from test_ranks import curve, lines, settings, weights
-from whole_runs import epochs_told
+from test_ranks import settings, weights
+from whole_runs import curve, epochs_told, lines
 
 from rcdp_hpc.data.reading import ShardSet
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
-import time
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from launch import BIN, finish, python, rcdp, run_ranks, start_ranks
-from whole_runs import CURVE, curve, flags, lines, prepare_digits
+from launch import BIN, finish, python, rcdp, run_ranks, start_ranks, wait_until
+from whole_runs import CURVE, curve, epochs_told, flags, lines, prepare_digits
 
 from rcdp_hpc.runtime.elastic import _change
 
@@ -26,12 +26,10 @@ SETTINGS = flags(
 HOSTS = "localhost:1,127.0.0.1:1,127.1:1"
 
 
-def kill(rank: int, launcher: int, out: Path, by: int = signal.SIGKILL) -> None:
+def kill(rank: int, launcher: subprocess.Popen[str], out: Path, by: int = signal.SIGKILL) -> None:
     """Send a rank a signal once some epochs are done."""
-    limit, metrics = time.monotonic() + 90, out / "train/metrics.jsonl"
-    while (not metrics.exists() or len(lines(metrics)) < 3) and time.monotonic() < limit:
-        time.sleep(0.05)
-    for process in psutil.Process(launcher).children(recursive=True):
+    wait_until(lambda: epochs_told(out) >= 3, launcher, seconds=90)
+    for process in psutil.Process(launcher.pid).children(recursive=True):
         told = process.environ()
         if "python" in process.name() and told.get("HOROVOD_RANK", told.get("OMPI_COMM_WORLD_RANK")) == str(rank):
             process.send_signal(by)
@@ -54,7 +52,7 @@ def test_two_of_three_ranks_go_on_where_rank_0_is_killed(tmp_path):
     elastic = ["--gloo", "--min-np", "2", "-np", "3", "-H", HOSTS, "--network-interface", "lo"]
     train = rcdp("train", "digits", "--out", str(out), *SETTINGS, "--set", "training.batch=16")
     process = start_ranks(0, [str(BIN / "horovodrun"), *elastic, *train])
-    kill(0, process.pid, out)
+    kill(0, process, out)
     done = finish(process, timeout=240)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("a rank was lost: 2 ranks go on instead of 3, from the last checkpoint") == 1
@@ -92,7 +90,7 @@ def test_a_frozen_rank_is_named_and_ends_the_job(tmp_path):
     out, given = tmp_path / "run", [*SETTINGS, "--set", "run.stall_seconds=10", "--set", "training.epochs=5000"]
     prepare_digits(out, given)
     process = start_ranks(2, rcdp("train", "--out", str(out), *given))
-    kill(1, process.pid, out, signal.SIGSTOP)
+    kill(1, process, out, signal.SIGSTOP)
     done = finish(process, timeout=90)
     assert done.returncode not in (0, 75), done.stdout
     assert re.search(r"rank 1 did not come|Missing ranks:\s+1", done.stdout), done.stdout

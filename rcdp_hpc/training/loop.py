@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -273,7 +274,8 @@ class Trainer:
         train_weight = float(self.objective.weights(self.train.labels).sum())
         with self.average.applied(self.network) if self.average else nullcontext():
             judged = self.slices.gather(self.network) if self.slices else self.network
-            found = validate(judged, self.stepper.scores, self.validation, self.objective, len(self.seen))
+            scores_of = partial(self.stepper.scores, network=judged)
+            found = validate(judged, scores_of, self.validation, self.objective, len(self.seen))
         own = [position.loss_sum, train_weight, position.correct, found.loss_sum, found.weight]
         sums = self.comm.allreduce(np.array(own)).tolist()
         validation = scores(self.comm.allreduce(found.confusion))

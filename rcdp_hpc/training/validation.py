@@ -41,7 +41,11 @@ class Validated:
 
 
 def validate(
-    network: nn.Module, scores: Callable[..., torch.Tensor], rows: CachedStates, objective: Objective, classes: int
+    network: nn.Module,
+    scores: Callable[[torch.Tensor], torch.Tensor],
+    rows: CachedStates,
+    objective: Objective,
+    classes: int,
 ) -> Validated:
     """Judge a network, in the mode for use, on some rows.
 
@@ -50,7 +54,7 @@ def validate(
     network : nn.Module
         Left in that mode.
     scores : callable
-        Given states of shape (rows, width) and ``network=``: the scores, shape (rows, classes), float32.
+        The network's scores, shape (rows, classes), float32, of states of shape (rows, width).
     rows : CachedStates
         States and labels.
     objective : Objective
@@ -63,10 +67,10 @@ def validate(
     with torch.no_grad():
         for numbers in torch.arange(len(rows), device=rows.device).split(EVALUATION_ROWS):
             states, labels = rows.batch(numbers)
-            values = scores(states, network=network)
+            values = scores(states)
             found.loss_sum += objective.sum(values, labels).item()
             found.weight += float(objective.weights(labels).sum())
             found.confusion += confusion_matrix(labels.cpu().numpy(), values.argmax(1).cpu().numpy(), classes)
             if not (found.fault or np.isfinite(found.loss_sum)):
-                found.fault = first_in_forward(network, states, partial(scores, states, network=network))
+                found.fault = first_in_forward(network, states, partial(scores, states))
     return found
