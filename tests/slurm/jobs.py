@@ -91,6 +91,17 @@ class Slurm:
         assert job["JobState"] == "COMPLETED", f"{job}\n{self.log()}"
         return job
 
+    def requeued(self, number: str, count: int = 1) -> None:
+        """Wait until a job was queued again `count` times; fail at once where it is over before."""
+
+        def again_or_over() -> bool:
+            job = self.job(number)
+            return int(job["Restarts"]) >= count or job["JobState"] in OVER
+
+        self.wait_for(again_or_over, f"requeue {count} of job {number}")
+        job = self.job(number)
+        assert int(job["Restarts"]) >= count, f"over before requeue {count}: {job}\n{self.log()}"
+
     def state(self, stage: str, run: str = "run") -> dict:
         """Return what a run directory records of a stage, empty while there is nothing."""
         path = self.folder / run / "state" / f"{stage}.json"

@@ -35,7 +35,7 @@ def test_usr1_in_search_and_in_training(slurm, undisturbed):
         # The second and third change nothing.
         for _ in range(3):
             slurm.call("scancel", "--batch", "--signal=USR1", job)
-        slurm.wait_for(lambda count=count: slurm.job(job)["Restarts"] == str(count), f"requeue {count}")
+        slurm.requeued(job, count)
         assert slurm.state(stage)["status"] in ("stopped", "running"), slurm.log()
         assert "by SIGUSR1" in slurm.state(stage)["reason"]
     slurm.done(job)
@@ -69,7 +69,7 @@ def test_a_node_crashes(where, slurm, undisturbed):
     job = slurm.sbatch("all.sbatch", *RANKS, config=slurm.config(*LONGER, "training.checkpoint_seconds=1"))
     wait_until(slurm, where)
     slurm.cluster.crash("c2")
-    slurm.wait_for(lambda: slurm.job(job)["Restarts"] == "1", "the requeue after the crash")
+    slurm.requeued(job)
     slurm.cluster.start("c2")
     slurm.done(job)
     assert "a node was lost" in slurm.log()

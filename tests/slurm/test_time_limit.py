@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
-from launch import rcdp
-from slurm.jobs import LONGER, Slurm, assert_same
+from launch import REPOSITORY, rcdp
+from slurm.jobs import LONGER, Slurm, assert_same, site
 
 pytestmark = pytest.mark.slurm
 SEEDS = (1, 2, 3)
 # Slurm looks at its clock every half minute, and signals where less than 30 s are left until the 20: between 10 and
-# 40 s after the start.
+# 40 s after the start. Epochs of two seconds last longer than that.
 LIMITED = ("--nodes=2", "--ntasks=2", "--cpus-per-task=1", "--time=1", "--signal=B:USR1@20")
 
 
@@ -20,13 +21,14 @@ LIMITED = ("--nodes=2", "--ntasks=2", "--cpus-per-task=1", "--time=1", "--signal
 def array(cluster, tmp_path_factory) -> tuple[Slurm, str]:
     """An array of three seeds that was interrupted by its time limit and is done."""
     slurm = Slurm(cluster, tmp_path_factory.mktemp("array"))
-    options = [f"--sbatch={option}" for option in LIMITED]
+    slow = site(slurm.folder, RCDP_COMMAND=f"'{sys.executable} {REPOSITORY}/tests/slurm/slow.py'")
+    options = ["--site", slow, *(f"--sbatch={option}" for option in LIMITED)]
     said = slurm.call(*rcdp("submit", slurm.config(*LONGER), "--out", "run", "--array", "seeds=3", *options))
     prepare, number = re.findall(r"^\w+: job (\d+)", said, re.MULTILINE)
     slurm.done(prepare)
     for seed in SEEDS:
         task = f"{number}_{seed}"
-        slurm.wait_for(lambda task=task: slurm.job(task)["Restarts"] != "0", f"the time limit of {task}")
+        slurm.requeued(task)
         # Once is enough for a test.
         slurm.call("scontrol", "update", f"job={task}", "TimeLimit=20")
     for seed in SEEDS:
