@@ -11,7 +11,7 @@ is a float32 number exactly, and float32 is what they are added up in. Processor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -345,7 +345,7 @@ def _by_eigenvalues(sums: GramSums, penalties: Sequence[float]) -> dict[float, R
 
 
 def best_readout(
-    readouts: Mapping[float, RidgeReadout], accuracy: Callable[[RidgeReadout], float]
+    readouts: Mapping[float, RidgeReadout], accuracies: Mapping[float, float]
 ) -> tuple[RidgeReadout, float, float]:
     """Return the readout that does best on validation rows, its penalty and its accuracy; of equals the larger penalty.
 
@@ -353,12 +353,11 @@ def best_readout(
     ----------
     readouts : mapping of float to RidgeReadout
         By penalty, as `solve_path` returns them.
-    accuracy : callable
-        Returns a readout's accuracy on the validation rows.
+    accuracies : mapping of float to float
+        Of each on the validation rows, by penalty.
     """
-    tried = [(accuracy(readout), penalty, readout) for penalty, readout in readouts.items()]
-    best = max(tried, key=lambda found: found[:2])
-    return best[2], best[1], best[0]
+    penalty = max(readouts, key=lambda penalty: (accuracies[penalty], penalty))
+    return readouts[penalty], penalty, accuracies[penalty]
 
 
 def reduce_sums(sums: GramSums, comm: Communicator) -> GramSums:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,7 +100,7 @@ def fit_ridge(
     classes: int,
     rows: int,
     slabs: Iterable[Blocks],
-    validation: Callable[[], Blocks],
+    validation: Blocks,
     validation_rows: int,
 ) -> RidgeFit:
     """Solve the readout from the sums of all ranks and choose its penalty on validation. Collective.
@@ -116,8 +115,8 @@ def fit_ridge(
         Rows over all ranks.
     slabs : iterable of iterables of (torch.Tensor, torch.Tensor)
         This rank's training states and class numbers, slab by slab.
-    validation : callable
-        Returns this rank's validation states and class numbers, block by block; called for each penalty.
+    validation : iterable of (torch.Tensor, torch.Tensor)
+        This rank's validation states and class numbers, block by block; gone through once, for all penalties.
 
     Returns
     -------
@@ -134,12 +133,6 @@ def fit_ridge(
     sums = reduce_sums(agree(comm, summed), comm)
     summed_at = time.perf_counter()
 
-    def accuracy(readout: RidgeReadout) -> float:
-        correct = sum(
-            int((readout.predict(states).argmax(1) == labels.cpu().numpy()).sum()) for states, labels in validation()
-        )
-        return float(comm.allreduce(np.array([float(correct)]))[0]) / validation_rows
-
     readouts = solve_path(sums, config.training.ridge_penalties)
     small = [f"{penalty:g}" for penalty in config.training.ridge_penalties if penalty not in readouts]
     if small:
@@ -148,14 +141,25 @@ def fit_ridge(
             "(training.ridge_precision = '%s')",
             ", ".join(small), rows, config.training.ridge_precision,
         )  # fmt: skip
-    readout, penalty, best = best_readout(readouts, accuracy)
+    correct = comm.allreduce(agree(comm, lambda: _correct(readouts.values(), validation)))
+    accuracies = dict(zip(readouts, (correct / validation_rows).tolist(), strict=True))
+    readout, penalty, best = best_readout(readouts, accuracies)
     log.info(
-        "ridge over %d features: sums of %d rows in %.1f s (states included where they stream), %d penalties solved "
-        "and judged in %.1f s",
+        "ridge over %d features: sums of %d rows in %.1f s, %d penalties solved and judged in %.1f s (states included "
+        "where they stream)",
         width, rows, summed_at - started, len(config.training.ridge_penalties), time.perf_counter() - summed_at,
     )  # fmt: skip
     # A fit with an intercept hits the mean.
     return RidgeFit(readout, penalty, best, sums.y / sums.rows, sums.deviations(readout, penalty))
+
+
+def _correct(readouts: Collection[RidgeReadout], blocks: Blocks) -> NDArray[np.float64]:
+    """Count what each readout gets right."""
+    correct = np.zeros(len(readouts))
+    for states, labels in blocks:
+        expected = labels.cpu().numpy()
+        correct += [np.count_nonzero(readout.predict(states).argmax(1) == expected) for readout in readouts]
+    return correct
 
 
 def baseline_of(
@@ -180,7 +184,7 @@ def baseline_of(
 
     fit = fit_ridge(
         config, comm, width, len(shards.classes), shards.rows("train"), (blocks(*piece) for piece in pieces),
-        partial(validation.blocks, ROWS_AT_ONCE), shards.rows("validation"),
+        validation.blocks(ROWS_AT_ONCE), shards.rows("validation"),
     )  # fmt: skip
     log.info(
         "baseline: the same states with a readout solved by ridge reach %.2f %% on validation (penalty %g)",
@@ -234,10 +238,10 @@ def solve_readout(
             ):
                 yield states, labels
 
-        validation = agree(comm, lambda: list(blocks("validation", *validation_piece)))
         fit = fit_ridge(
             config, comm, reservoir.width, len(shards.classes), shards.rows("train") * len(shifts),
-            (blocks("train", *piece) for piece in pieces), lambda: validation, shards.rows("validation"),
+            (blocks("train", *piece) for piece in pieces), blocks("validation", *validation_piece),
+            shards.rows("validation"),
         )  # fmt: skip
     log.info("readout solved by ridge: %.2f %% on validation (penalty %g)", 100 * fit.accuracy, fit.penalty)
     result = {

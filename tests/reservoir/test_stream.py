@@ -150,8 +150,8 @@ def test_the_best_penalty_is_chosen_on_validation_and_the_larger_of_equals(probl
     x, y = problem
     sums = GramSums(30, 4)
     sums.add(x, one_hot(y, 4))
-    scores = iter([0.5, 0.9, 0.9])
-    _, penalty, accuracy = best_readout(solve_path(sums, [1e-6, 1e-3, 1.0]), lambda readout: next(scores))
+    readouts = solve_path(sums, [1e-6, 1e-3, 1.0])
+    _, penalty, accuracy = best_readout(readouts, {1e-6: 0.5, 1e-3: 0.9, 1.0: 0.9})
     assert (penalty, accuracy) == (1.0, 0.9)
 
 

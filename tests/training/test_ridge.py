@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline import run_stages
 from rcdp_hpc.reservoir.ridge import RidgeReadout
+from rcdp_hpc.training import ridge
 from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.ridge import RidgeNetwork
 
@@ -47,6 +49,22 @@ def test_a_solved_readout_is_a_model_like_any_other(tmp_path):
     assert (tmp_path / "train/model.pt").read_bytes() == before
     with pytest.raises(InputError, match=r"reservoir\.leak"):
         run_stages(["train"], load_config("digits", [*changes, "reservoir.leak=0.5"]), tmp_path)
+
+
+def test_states_of_a_solved_readout_are_not_kept(tmp_path, monkeypatch):
+    seen, kept, state_blocks = [], [], ridge.state_blocks
+
+    def watched(*arguments, **options):
+        for rows, states, labels in state_blocks(*arguments, **options):
+            seen.append(weakref.ref(states))
+            kept.append(sum(reference() is not None for reference in seen))
+            yield rows, states, labels
+
+    monkeypatch.setattr(ridge, "state_blocks", watched)
+    changes = ["training.readout=ridge", "reservoir.batch_rows=16", "training.ridge_penalties=[1e-5, 1e-3]"]
+    run_stages(["prepare", "train"], load_config("digits", [*SMALL, *changes]), tmp_path)
+    assert len(kept) > 50
+    assert max(kept) <= 2
 
 
 @pytest.mark.parametrize("warm", ["false", "true"])
