@@ -103,9 +103,7 @@ def train(given: dict, config: Config) -> dict | None:
         pieces = (plan.slab_bounds(slab) for slab in plan.own_slabs)
         first = plan.own_rows[0]
         slabs = (known.blocks(source.batch_rows, low - first, high - first) for low, high in pieces)
-        fit = fit_ridge(
-            config, comm, source.width, 10, given["rows"], slabs, validation.blocks(ROWS_AT_ONCE), HELD_OUT
-        )
+        fit = fit_ridge(config, comm, source.width, 10, given["rows"], slabs, validation.blocks(ROWS_AT_ONCE), HELD_OUT)
         warm_start(network, fit)
     curve: list[tuple[float, float]] = []
     reached, looked = float("inf"), started

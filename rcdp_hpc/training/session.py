@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,17 @@ class Session:
         self.run.train.mkdir(parents=True, exist_ok=True)
         # Files that new ones take the place of; a dictionary or a ridge readout stays.
         present = sum(file.stat().st_size for name in ("last", "model") for file in self.run.train.glob(f"{name}.pt*"))
-        model_size = size * (self.comm.size if settings.slices == "ensemble" else 1) + 2**20
+        model_size = size * (self.comm.size if settings.slices == "ensemble" else 1) + self._beside_weights() + 2**20
         needed = checkpoint_size * (settings.checkpoint_keep + 1) + 3 * model_size - present
         checkpoint.check_room(self.run.train, needed)
+
+    def _beside_weights(self) -> int:
+        """Return the bytes of what goes into the model unchanged: a dictionary, and matrices that the user gave."""
+        learned = sum(value.numel() * value.element_size() for value in self.learned.values())
+        if not self.config.reservoir.matrices:
+            return learned
+        with zipfile.ZipFile(self.config.reservoir.matrices) as given:
+            return learned + sum(array.file_size for array in given.infolist())
 
     def _limits(self) -> dict[str, float]:
         settings = self.config.training

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -112,13 +113,14 @@ def test_what_the_disk_has_no_room_for_is_refused_before_the_first_epoch(out, mo
     assert not list((out / "train").glob("*"))
 
 
-def room(folder: Path, monkeypatch, ranks: int = 1, slices: str = "together") -> int:
+def room(folder: Path, monkeypatch, ranks: int = 1, slices: str = "together", matrices: str = "", learned=()) -> int:
     """Return the room that is asked for before a network of 1000 weights, 4000 bytes, is trained."""
     comm, asked = SingleProcess(), []
     monkeypatch.setattr(comm, "size", ranks, raising=False)
     monkeypatch.setattr(checkpoint, "check_room", lambda folder, needed: asked.append(needed))
-    config = load_config("digits", [*SMALL, f"training.slices={slices}"])
+    config = load_config("digits", [*SMALL, f"training.slices={slices}", f"reservoir.matrices={matrices!r}"])
     session = Session(config, comm, RunDirectory(folder), shards=None)
+    session.learned = dict(learned)
     session.trainer = SimpleNamespace(network=nn.Linear(1000, 1, bias=False), slices=slices != "together")
     session._check_room()
     return asked[0]
@@ -135,6 +137,14 @@ def test_room_is_asked_for_checkpoints_one_more_and_the_model(tmp_path, monkeypa
     (tmp_path / "train/last.pt.previous").write_bytes(bytes(200))
     (tmp_path / "train/model.pt").write_bytes(bytes(70))
     assert room(tmp_path, monkeypatch) == whole - 270
+
+
+def test_room_is_asked_for_a_dictionary_and_for_matrices_of_the_users(tmp_path, monkeypatch):
+    matrices = tmp_path / "mine.npz"
+    np.savez_compressed(matrices, recurrent=np.zeros((100, 100)))
+    beside = room(tmp_path, monkeypatch, matrices=str(matrices), learned={"atoms": torch.zeros(50)})
+    # With the header of a NumPy file; a model, the one before it, and one while it is written.
+    assert beside - room(tmp_path, monkeypatch) == 3 * (80_000 + 128 + 200)
 
 
 def test_an_ensembles_model_is_as_large_as_all_its_networks(tmp_path, monkeypatch):
