@@ -38,9 +38,8 @@ CONTROLLER = f"{NETWORK}.254"
 # A disk that a test can fill: seen by all nodes, and soon full.
 SMALL_DISK_MIB = 16
 
-# Times are short, since tests wait for them: a lost node is noticed after SlurmdTimeout and a few messages that it does
-# not answer within MessageTimeout, and a requeued job waits for cred_expire. A job in `main` gives way to one in
-# `urgent` after GraceTime.
+# Times are short, since tests wait for them: a lost node is noticed after SlurmdTimeout, and a requeued job waits
+# for cred_expire. A job in `main` gives way to one in `urgent` after GraceTime.
 SLURM_CONF = """
 ClusterName=rcdp
 SlurmctldHost={host}({controller})
@@ -75,7 +74,6 @@ MinJobAge=3600
 SlurmctldTimeout=30
 SlurmdTimeout=8
 InactiveLimit=0
-MessageTimeout=4
 KillWait=5
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
