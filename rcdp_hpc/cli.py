@@ -415,7 +415,7 @@ def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     predict.set_defaults(command=_predict)
     for name, command, meaning in (
         ("verify", _verify, "re-check every checksum, count and proportion of the shards"),
-        ("status", _status, "what each stage has done, and what to type next"),
+        ("status", _status, "what each stage has done or how far it is, and what to type next"),
     ):
         parser = commands.add_parser(name, help=meaning)
         parser.add_argument("run", type=Path, metavar="RUN", help="the run directory")

@@ -9,6 +9,7 @@ from pathlib import Path
 from rcdp_hpc.cluster.queue import describe_jobs
 from rcdp_hpc.config import STAGES
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.headway import headway
 from rcdp_hpc.runtime.files import read_json
 from rcdp_hpc.runtime.lock import describe, holder_is_gone, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -37,7 +38,7 @@ def describe_run(run: RunDirectory) -> str:
     tasks = run.tasks()
     for stage, state in states.items():
         if state or not tasks:
-            lines.append(f"  {stage:<9} {_stage_line(state, bool(holder))}")
+            lines.append(f"  {stage:<9} {_stage_line(run, stage, state, bool(holder))}")
     jobs, alive = describe_jobs(run)
     if jobs:
         lines += ["jobs", *jobs]
@@ -78,15 +79,19 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
     return [*lines, f"next: rcdp crossvalidate --out {_quoted(run.path)}   (on several ranks: mpirun -n 2 rcdp ...)"]
 
 
-def _stage_line(state: dict[str, object], held: bool) -> str:
+def _stage_line(run: RunDirectory, stage: str, state: dict[str, object], held: bool) -> str:
     status = state.get("status")
     if not status:
         return "not started"
     if status == "done":
         return f"done in {state['seconds']:.1f} s on {state['ranks']} ranks{_result_text(state.get('result'))}"
     if status == "running":
-        age = time.time() - float(str(state["updated"]))
-        return f"running for {age:.0f} s" if held else "was killed: start it again to go on from its last checkpoint"
+        found = headway(run, stage)
+        if held:
+            age = time.time() - float(str(state["updated"]))
+            return f"running for {age:.0f} s" + (f": {found.with_time}" if found else "")
+        where = f" ({found.words})" if found else ""
+        return f"was killed{where}: start it again to go on from its last checkpoint"
     return f"{status}: {state.get('reason', '')}"
 
 
@@ -109,6 +114,9 @@ def _task_line(run: RunDirectory) -> str:
     if following is None:
         return f"done{_result_text(run.state(stages[-1]).get('result'))}"
     state = run.state(following)
+    if state.get("status") == "running":
+        found = headway(run, following)
+        return f"{following} running" + (f": {found.with_time}" if found else "")
     reason = f": {state['reason']}" if state.get("reason") else ""
     return f"{following} {state.get('status', 'not started')}{reason}"
 

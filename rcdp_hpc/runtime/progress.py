@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from types import TracebackType
@@ -82,3 +83,14 @@ class Progress:
                 rate,
                 f", {note}" if note else "",
             )
+
+
+def time_left(seconds: float) -> str:
+    """Return seconds in the unit that people read."""
+    if not math.isfinite(seconds):
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s left"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min left"
+    return f"{seconds / 3600:.1f} h left"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,14 +71,3 @@ def read_usage(folder: Path) -> list[Usage]:
         except (json.JSONDecodeError, TypeError):
             continue
     return found
-
-
-def time_left(seconds: float) -> str:
-    """Return seconds in the unit that people read."""
-    if not math.isfinite(seconds):
-        return ""
-    if seconds < 100:
-        return f"{seconds:.0f} s left"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min left"
-    return f"{seconds / 3600:.1f} h left"

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, SearchSection, flatten, may_change, refuse_other_settings
 from rcdp_hpc.errors import DataDamagedError, StageFailedError
+from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.search.best import Best, write_best
 from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from rcdp_hpc.search.efficiency import Usage, append_usage, time_left
+from rcdp_hpc.search.efficiency import Usage, append_usage
 from rcdp_hpc.search.halving import Halving, comparable
 from rcdp_hpc.search.history import History, history_line
 from rcdp_hpc.search.journal import read_journals, remove_journals
@@ -270,7 +271,8 @@ class Root:
         self.history.rewind(**checkpoint.notes["history"])
         self._seconds_before = float(checkpoint.notes.get("seconds", 0.0))
         self.settled = self.generation - 1
-        log.info("search: going on %s, %d candidates evaluated so far", self.where(), len(self.memory))
+        where = "all generations are done" if self.optimizer.done else f"going on {self.where()}"
+        log.info("search: %s, %d candidates evaluated so far", where, len(self.memory))
 
     def _check_history(self, checkpoint: Checkpoint) -> None:
         self.history.check(**checkpoint.notes["history"])

@@ -21,6 +21,7 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import append_line, write_text
+from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.batches import slabs_of_ranks
@@ -33,6 +34,9 @@ from rcdp_hpc.training.report import EpochReport
 from rcdp_hpc.training.table import sum_by_rank
 
 log = logging.getLogger(__name__)
+
+# Seconds from which on the rest of a training is told in advance.
+WORTH_TELLING = 60.0
 
 
 def decisive_settings(config: Config) -> dict[str, Any]:
@@ -146,11 +150,13 @@ class Session:
         if epoch.epoch % -(-epochs // 20) and not position.finished:
             return
         best = " *" if position.best_epoch == epoch.epoch else ""
+        rest = 0.0 if position.finished else (epochs - epoch.epoch - 1) * epoch.cost.seconds
         log.info(
-            "epoch %3d  loss %.4f  accuracy %.2f %%  validation %.4f  %.2f %%%s  %.1f s, %.0f %% waiting",
+            "epoch %3d  loss %.4f  accuracy %.2f %%  validation %.4f  %.2f %%%s  %.1f s, %.0f %% waiting%s",
             epoch.epoch + 1, epoch.train_loss, 100 * epoch.train_accuracy, epoch.validation_loss,
             100 * epoch.validation_accuracy, best, epoch.cost.seconds,
             100 * np.mean(epoch.cost.wait_seconds) / epoch.cost.seconds,
+            f", {time_left(rest)}" if rest >= WORTH_TELLING else "",
         )  # fmt: skip
 
     def run_to_the_end(self) -> None:

@@ -1,6 +1,9 @@
 import logging
 
-from rcdp_hpc.runtime.progress import Progress
+import numpy as np
+import pytest
+
+from rcdp_hpc.runtime.progress import Progress, time_left
 
 
 def test_lines_tell_units_and_bytes_a_second(caplog, monkeypatch):
@@ -19,3 +22,11 @@ def test_nothing_is_told_where_progress_is_off(caplog):
         bar.advance(2)
     assert bar.done == 2
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(7.4, "7 s left"), (100, "2 min left"), (5399, "90 min left"), (5400, "1.5 h left"), (np.inf, "")],
+)
+def test_time_left_in_the_unit_that_people_read(seconds, words):
+    assert time_left(seconds) == words

@@ -6,14 +6,13 @@ from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 from search.cheap import CheapFitness, cheap_config
 
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.driver import run_search
-from rcdp_hpc.search.efficiency import read_usage, time_left
+from rcdp_hpc.search.efficiency import read_usage
 from rcdp_hpc.search.optimizers import MothFlame
 from rcdp_hpc.search.root import Root
 from rcdp_hpc.search.space import searched_space
@@ -51,11 +50,3 @@ def test_progress_tells_every_generation(tmp_path, caplog, monkeypatch):
         assert told[-1].startswith("search: ")
         assert " of 42 candidates" in told[-1]
         assert told[-1].endswith(" s left")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(7.4, "7 s left"), (100, "2 min left"), (5399, "90 min left"), (5400, "1.5 h left"), (np.inf, "")],
-)
-def test_time_left_in_the_unit_that_people_read(seconds, words):
-    assert time_left(seconds) == words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from rcdp_hpc.config import TrainingSection, load_config
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.training import checkpoint
+from rcdp_hpc.training import checkpoint, session
 from rcdp_hpc.training.divergence import DivergedError
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.session import Session
@@ -103,6 +104,16 @@ def test_what_a_resume_on_other_ranks_does_to_the_batches_is_told(ranks, step, l
     assert record.levelname == level
     assert words in record.getMessage()
     assert "batches stay 32 rows over all ranks" in record.getMessage()
+
+
+@pytest.mark.parametrize("worth", [0.0, 60.0])
+def test_the_time_that_the_rest_of_a_long_training_takes_is_told(out, worth, caplog, monkeypatch):
+    monkeypatch.setattr(session, "WORTH_TELLING", worth)
+    with caplog.at_level(logging.INFO, logger="rcdp_hpc.training.session"):
+        train(out)
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch  ")]
+    assert len(told) == 5
+    assert [bool(re.search(r" waiting, \d+ s left$", line)) for line in told] == [not worth] * 5
 
 
 def test_what_the_disk_has_no_room_for_is_refused_before_the_first_epoch(out, monkeypatch):

@@ -1,0 +1,90 @@
+"""How far a search or a training has come, by the files that it leaves on its way; reads without the lock."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.progress import time_left
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.search.efficiency import NAME, read_usage
+
+# What the time still needed is told by: so many epochs or generations.
+LATEST = 5
+
+
+@dataclass(frozen=True)
+class Headway:
+    """A stage under way.
+
+    Attributes
+    ----------
+    words : str
+        What is done.
+    seconds_left : float
+        What the rest takes where it goes on as lately and nothing ends it early.
+    """
+
+    words: str
+    seconds_left: float
+
+    @property
+    def with_time(self) -> str:
+        """What is done, and how long the rest takes."""
+        return f"{self.words}, about {time_left(self.seconds_left)}" if self.seconds_left else self.words
+
+
+def headway(run: RunDirectory, stage: str) -> Headway | None:
+    """Return how far a stage has come, None where its files do not tell."""
+    try:
+        if stage == "search":
+            return _of_search(run)
+        return _of_training(run) if stage == "train" else None
+    except DataDamagedError as error:
+        # The other stages are to be told of all the same.
+        return Headway(str(error), 0.0)
+
+
+def _of_search(run: RunDirectory) -> Headway | None:
+    # A generation that was interrupted, or judged by a part of the rows first, has several lines.
+    seconds: dict[int, float] = defaultdict(float)
+    for usage in read_usage(run.search):
+        seconds[usage.generation] += usage.wall
+    if not seconds:
+        return None
+    done, generations = max(seconds), run.config().search.generations
+    words = f"generation {done} of {generations}"
+    # A candidate that was judged by a part of the rows only is not to be compared.
+    found = [line["fitness"] for line in _lines(run.search / "history.jsonl") if line.get("share", 1) == 1]
+    fitness = [value for value in found if value is not None]
+    if fitness:
+        words += f", best fitness {max(fitness):.5g}"
+    return Headway(words, _rest(generations - done, list(seconds.values()), run.search / NAME))
+
+
+def _of_training(run: RunDirectory) -> Headway | None:
+    path = run.train / "metrics.jsonl"
+    lines = _lines(path)
+    if not lines:
+        return None
+    done, epochs = lines[-1]["epoch"] + 1, run.config().training.epochs
+    words = f"epoch {done} of {epochs}, validation accuracy {100 * lines[-1]['validation_accuracy']:.2f} %"
+    return Headway(words, _rest(epochs - done, [line["seconds"] for line in lines], path))
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return read_lines(path, growing=True) if path.exists() else []
+
+
+def _rest(units: int, seconds: list[float], path: Path) -> float:
+    """Return the seconds that so many more units take, less what passed since the last was written down."""
+    if units <= 0:
+        return 0.0
+    each = statistics.median(seconds[-LATEST:])
+    return units * each - min(max(0.0, time.time() - path.stat().st_mtime), each)
