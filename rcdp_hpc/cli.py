@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _look_for_garbage_less_often()
     # One rank's word on a mistyped command is enough.
     with contextlib.redirect_stderr(io.StringIO()) if rank else contextlib.nullcontext():
-        options = _parser().parse_args(arguments)
+        options = _parsed(arguments)
     if rank and options.command not in (_run_command, _crossvalidate, _search_command, _verify, _predict):
         return EXIT_DONE
     log_to_terminal(is_root=rank == 0, quiet=getattr(options, "quiet", False))
@@ -346,6 +346,16 @@ def _doctor(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> int:
     print(commented_toml(load_config(options.profile, options.set)), end="")
     return EXIT_DONE
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, strays = parser.parse_known_args(arguments)
+    if strays:
+        settings = [word for word in strays if "=" in word and not word.startswith("-")]
+        hint = " (every setting needs a --set of its own)" if settings else ""
+        parser.error(f"unrecognized arguments: {' '.join(strays)}{hint}")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -420,6 +420,16 @@ def test_importing_the_package_needs_neither_torch_nor_horovod_nor_mpi():
     )
 
 
+@pytest.mark.parametrize(
+    ("stray", "hint"), [("training.batch=2", " (every setting needs a --set of its own)"), ("--batch=2", "")]
+)
+def test_a_word_too_many_is_named_and_a_setting_without_its_set_explained(stray, hint, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["config", "digits", "--set", "training.epochs=1", stray])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"unrecognized arguments: {stray}{hint}\n")
+
+
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
