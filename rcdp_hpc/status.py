@@ -72,7 +72,7 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
             f"{100 * deviation['accuracy']:.2f}), macro F1 {mean['macro_f1']:.4f} ({deviation['macro_f1']:.4f})"
         )
         return [*lines, f"next: see {_quoted(summary)}, or one fold: rcdp status {_quoted(folds[0].path)}"]
-    if alive or any(read_lock(one.lock) and not holder_is_gone(one.lock) for one in folds):
+    if alive or any(map(_is_held, folds)):
         return [*lines, f"next: wait, or follow {_quoted(folds[0].log)} and its like"]
     if run.submitted.exists():
         return [*lines, _submit_again(run) if alive is not None else _ask_again(run)]
@@ -91,8 +91,8 @@ def _stage_line(run: RunDirectory, stage: str, state: dict[str, object], held: b
             age = time.time() - float(str(state["updated"]))
             return f"running for {age:.0f} s" + (f": {found.with_time}" if found else "")
         where = f" ({found.words})" if found else ""
-        return f"was killed{where}: start it again to go on from its last checkpoint"
-    return f"{status}: {state.get('reason', '')}"
+        return f"was killed{where}: started again, it goes on from its last checkpoint"
+    return f"{status}: {state['reason']}" if state.get("reason") else str(status)
 
 
 def _result_text(result: object) -> str:
@@ -113,12 +113,12 @@ def _task_line(run: RunDirectory) -> str:
     following = next((stage for stage in stages if run.state(stage).get("status") != "done"), None)
     if following is None:
         return f"done{_result_text(run.state(stages[-1]).get('result'))}"
-    state = run.state(following)
-    if state.get("status") == "running":
-        found = headway(run, following)
-        return f"{following} running" + (f": {found.with_time}" if found else "")
-    reason = f": {state['reason']}" if state.get("reason") else ""
-    return f"{following} {state.get('status', 'not started')}{reason}"
+    return f"{following} {_stage_line(run, following, run.state(following), _is_held(run))}"
+
+
+def _is_held(run: RunDirectory) -> bool:
+    """Tell whether a job that lives works here."""
+    return bool(read_lock(run.lock)) and not holder_is_gone(run.lock)
 
 
 def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: bool | None) -> str:

@@ -89,13 +89,16 @@ def test_the_status_of_a_run_and_of_its_tasks_has_it(run):
     run.note("train", "running")
     train(run, 2)
     text = "epoch 2 of 20, validation accuracy 51.00 %"
-    assert f"was killed ({text}): start it again" in describe_run(run)
+    assert f"train     was killed ({text}): started again, it goes on" in describe_run(run)
     with RunLock(run.lock):
         assert f"running for 0 s: {text}, about 27 min left" in describe_run(run)
     run.path.rename(run.path.with_name("seed-1"))
     array = RunDirectory(run.path.with_name("array"))
     array.path.mkdir()
     run.path.with_name("seed-1").rename(array.path / "seed-1")
-    array.tasks()[0].note("prepare", "done")
-    array.tasks()[0].note("search", "done")
-    assert f"  seed-1: train running: {text}, about 27 min left" in describe_run(array)
+    (task,) = array.tasks()
+    task.note("prepare", "done")
+    task.note("search", "done")
+    assert f"  seed-1: train was killed ({text}): started again, it goes on" in describe_run(array)
+    with RunLock(task.lock):
+        assert f"  seed-1: train running for 0 s: {text}, about 27 min left" in describe_run(array)
