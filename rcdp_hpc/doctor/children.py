@@ -1,0 +1,89 @@
+"""Other programs that doctor asks: probes, and commands of the machine. None of them can take it down."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from rcdp_hpc.doctor.probes import Facts
+
+PROBE_TIMEOUT_S = 90
+COMMAND_TIMEOUT_S = 10
+# A probe is no rank of the job that doctor runs in: with these it would take itself for one.
+LAUNCHER_PREFIXES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "HYDRA_", "SLURM_", "HOROVOD_")
+
+
+def probe(name: str, environ: Mapping[str, str] | None = None, timeout: float = PROBE_TIMEOUT_S) -> Facts:
+    """Run one probe in a child process.
+
+    Parameters
+    ----------
+    name : str
+        A key of `probes.PROBES`, or "world".
+    environ : mapping, optional
+        The child's environment; by default this process's own without what a launcher set.
+    timeout : float
+        Seconds to wait for the child.
+
+    Returns
+    -------
+    dict
+        What the probe found, or ``{"error": why}``.
+    """
+    code = f"from rcdp_hpc.doctor import probes; probes.print_probe({name!r})"
+    env = dict(environ) if environ is not None else without_launcher(os.environ)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=env,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"gave no answer within {timeout:.0f} s"}
+    except OSError as error:
+        return {"error": str(error)}
+    answers = re.findall(r"^probe:(.*)$", done.stdout, re.MULTILINE)
+    if answers:
+        answer: Facts = json.loads(answers[-1])
+        return answer
+    if done.returncode < 0:
+        return {"error": f"crashed with {signal.Signals(-done.returncode).name} while it was loaded"}
+    said = [line for line in done.stderr.splitlines() if line.strip()]
+    return {"error": (said[-1] if said else f"left with code {done.returncode}")[:300]}
+
+
+def without_launcher(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without what a launcher set."""
+    return {name: value for name, value in environ.items() if not name.startswith(LAUNCHER_PREFIXES)}
+
+
+def output_of(*command: str) -> str:
+    """Return what a command of the machine prints; nothing where it is not there or fails."""
+    if shutil.which(command[0]) is None:
+        return ""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=COMMAND_TIMEOUT_S,
+            env=without_launcher(os.environ),
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
