@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rcdp_hpc.cli import _lost
 from rcdp_hpc.cluster.scripts import SHARED
+from rcdp_hpc.runtime.job import lost
 
 # Starts two ranks and ends with the highest code. The tests' folder may be on a disk that counts time coarsely.
 LAUNCH = """
@@ -36,7 +36,7 @@ def note(status):
         (run / "state").mkdir(exist_ok=True)
         (run / "state/search.json").write_text(json.dumps({"status": status}, indent=1))
 """
-LOST_PEER = _lost(SimpleNamespace(rank=1, size=2), 600)
+LOST_PEER = lost(SimpleNamespace(rank=1, size=2), 600)
 
 
 class Job:

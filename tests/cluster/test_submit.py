@@ -52,7 +52,7 @@ def test_every_line_to_type_next_keeps_a_name_whole(folder, capsys):
     assert f"{run.path}/logs" in names()
     for stage in STAGES:
         run.note(stage, "done", seconds=1.0, ranks=1)
-        shown = argparse.Namespace(out=run.path, stage=stage)
+        shown = argparse.Namespace(out=run.path, command=stage)
         assert str(run.path) in shlex.split(_what_next(shown, load_config("digits")))
     assert {str(run.path), f"{run.path}/report/summary.json"} <= names()
     task = RunDirectory(run.path / "seed-1")
