@@ -302,5 +302,5 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "doctor": _doctor,
     "config": _config,
 }
-# What one rank is enough for.
-FOR_RANK_0 = ("status", "submit", "plan", "inspect", "doctor", "config")
+# What one rank is enough for. In doctor the others join it, to be seen.
+FOR_RANK_0 = ("status", "submit", "plan", "inspect", "config")

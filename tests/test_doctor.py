@@ -5,7 +5,7 @@ import json
 import sys
 
 import pytest
-from launch import python, run_ranks
+from launch import python, rcdp, run_ranks
 
 from rcdp_hpc import doctor
 from rcdp_hpc.doctor import children, facts, probes
@@ -183,7 +183,7 @@ def test_here_everything_is_installed():
 
 @pytest.mark.mpi
 def test_doctor_prints_once_for_two_ranks():
-    done = run_ranks(2, python("import sys; from rcdp_hpc import doctor; sys.exit(doctor.run())"))
+    done = run_ranks(2, rcdp("doctor"))
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("Every stage is ready.") == 1
     assert "2 ranks, the MPI library sees 2" in done.stdout
