@@ -83,6 +83,9 @@ def _search_command(options: argparse.Namespace) -> int:
     """Run the stage search, or with --report draw what it has found so far."""
     if not options.report:
         return _run_command(options)
+    # All ranks would write the same files at once.
+    if detect().rank:
+        return EXIT_DONE
     try:
         from rcdp_hpc.evaluation.search_pictures import draw_search
     except ImportError as error:

@@ -14,9 +14,14 @@ from rcdp_hpc.search.history import History, history_line
 from rcdp_hpc.search.memory import Entry
 
 
-def test_three_pictures_of_a_search_by_the_command(tmp_path, capsys):
+def test_three_pictures_of_a_search_by_the_command_of_one_rank(tmp_path, monkeypatch):
     config = cheap_config()
     run_search(config, SingleProcess(), CheapFitness(config), tmp_path / "search")
+    with monkeypatch.context() as second:
+        second.setenv("OMPI_COMM_WORLD_RANK", "1")
+        second.setenv("OMPI_COMM_WORLD_SIZE", "2")
+        assert main(["search", "--report", "--out", str(tmp_path)]) == 0
+    assert not list(tmp_path.glob("search/*.png"))
     assert main(["search", "--report", "--out", str(tmp_path)]) == 0
     for name in ("convergence", "parameters", "ranks"):
         assert (tmp_path / "search" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
