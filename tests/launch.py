@@ -35,8 +35,6 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
         # More ranks than cores: a rank that waits gives its core to one that works.
         OMPI_MCA_mpi_yield_when_idle="1",
-        # Open MPI's part for fast networks waits a second at each start, and finds none on one machine.
-        OMPI_MCA_btl="^ofi",
         PRTE_MCA_prte_local_tmpdir_base=tempfile.mkdtemp(dir=_FOLDERS.name),
     )
     return {**env, **(extra or {})}

