@@ -44,8 +44,6 @@ _LESS_MEMORY = {
     "evaluate": "lower reservoir.batch_rows",
 }
 
-_FOLDERS = {"search": "search", "train": "train", "evaluate": "report"}
-
 
 def run_stages(
     stages: Sequence[str], config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False
@@ -140,8 +138,9 @@ def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory
         options = {"restart": True}
     elif restart:
         agree(comm, lambda: _put_aside(run, stage) if comm.is_root else None)
+    before = run_on_root(comm, lambda: 0.0 if restart else _spent_before(run, stage))
     started = time.time()
-    _note(run, comm, stage, "running", ranks=comm.size, started=started, reason="")
+    _note(run, comm, stage, "running", ranks=comm.size, started=started, reason="", earlier_seconds=before)
     try:
         result = _WORK[stage](config, comm, run, **options)
     except RcdpError as error:
@@ -160,6 +159,20 @@ def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory
         raise
     agree(comm, lambda: _finish(run, stage, config, started, result) if comm.is_root else None)
     return result
+
+
+def _spent_before(run: RunDirectory, stage: str) -> float:
+    """Return the seconds that earlier starts took for what this one goes on with."""
+    state = run.state(stage)
+    if state.get("status") == "done":
+        # Whoever evaluates again does all of it anew.
+        return 0.0 if stage == "evaluate" else float(state.get("seconds", 0.0))
+    spent = float(state.get("earlier_seconds", 0.0))
+    if state.get("status") == "running":
+        # Killed, and its last file is the last that is known of it.
+        left = [path.stat().st_mtime for path in run.folder(stage).rglob("*") if path.is_file()]
+        spent += max(0.0, max(left, default=0.0) - state.get("started", time.time()))
+    return spent
 
 
 def _no_memory(stage: str, error: Exception) -> StageFailedError:
@@ -283,7 +296,7 @@ def _with_own_matrices(config: Config, run: RunDirectory, anew: Sequence[str]) -
     Results of the stages in `anew` do not count: they are about to be put aside.
     """
     given, copy = config.reservoir.matrices, run.matrices
-    if any((run.path / _FOLDERS[stage]).exists() for stage in ("search", "train") if stage not in anew):
+    if any(run.folder(stage).exists() for stage in ("search", "train") if stage not in anew):
         _refuse_other_matrices(given, copy)
     elif given:
         if Path(given) != copy:
@@ -430,7 +443,7 @@ def alone() -> Communicator:
 
 def _put_aside(run: RunDirectory, stage: str) -> None:
     """Move earlier results of a stage out of the way: a restart loses nothing either."""
-    folder = run.path / _FOLDERS[stage]
+    folder = run.folder(stage)
     if folder.exists():
         with os_errors_explained(folder):
             aside = tempfile.mkdtemp(prefix=f"{folder.name}.before-", dir=run.path)

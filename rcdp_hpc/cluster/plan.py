@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.cluster.scripts import Resources, resources
-from rcdp_hpc.config import Config, parse_config, to_tree
+from rcdp_hpc.config import STAGES, Config, parse_config, to_tree
 from rcdp_hpc.data.index import load_index
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.files import read_lines
@@ -185,10 +185,9 @@ def measure(run: RunDirectory, where: str) -> Measured:
     in_epochs = sum(line["seconds"] for line in epochs)
     per_row = in_epochs / max(1, len(epochs)) * train["ranks"] / rows
     once = max(0.0, train["seconds"] - in_epochs) * train["ranks"] / rows
-    folders = {"prepare": run.shards, "search": run.search, "train": run.train, "evaluate": run.report}
     left = {
-        stage: sum(path.stat().st_size for path in folder.resolve().rglob("*") if path.is_file())
-        for stage, folder in folders.items()
+        stage: sum(path.stat().st_size for path in run.folder(stage).resolve().rglob("*") if path.is_file())
+        for stage in STAGES
     }
     candidate = float(np.mean([seconds for seconds in timings if seconds])) if any(timings) else 0.0
     prepared, evaluated = (run.state(stage)["seconds"] for stage in ("prepare", "evaluate"))

@@ -52,6 +52,10 @@ class RunDirectory:
         """Summary and pictures (stage evaluate)."""
         return self.path / "report"
 
+    def folder(self, stage: str) -> Path:
+        """Return the folder of what `stage` leaves."""
+        return {"prepare": self.shards, "search": self.search, "train": self.train, "evaluate": self.report}[stage]
+
     @property
     def best_candidate(self) -> Path:
         """The search's winner."""
