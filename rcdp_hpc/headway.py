@@ -7,10 +7,9 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.files import read_lines_if_any
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.efficiency import NAME, read_usage
@@ -61,7 +60,8 @@ def _of_search(run: RunDirectory) -> Headway | None:
     done, generations = max(seconds), run.config().search.generations
     words = f"generation {done} of {generations}"
     # A candidate that was judged by a part of the rows only is not to be compared.
-    found = [line["fitness"] for line in _lines(run.search / "history.jsonl") if line.get("share", 1) == 1]
+    history = read_lines_if_any(run.search / "history.jsonl", growing=True)
+    found = [line["fitness"] for line in history if line.get("share", 1) == 1]
     fitness = [value for value in found if value is not None]
     if fitness:
         words += f", best fitness {max(fitness):.5g}"
@@ -70,16 +70,12 @@ def _of_search(run: RunDirectory) -> Headway | None:
 
 def _of_training(run: RunDirectory) -> Headway | None:
     path = run.train / "metrics.jsonl"
-    lines = _lines(path)
+    lines = read_lines_if_any(path, growing=True)
     if not lines:
         return None
     done, epochs = lines[-1]["epoch"] + 1, run.config().training.epochs
     words = f"epoch {done} of {epochs}, validation accuracy {100 * lines[-1]['validation_accuracy']:.2f} %"
     return Headway(words, _rest(epochs - done, [line["seconds"] for line in lines], path))
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return read_lines(path, growing=True) if path.exists() else []
 
 
 def _rest(units: int, seconds: list[float], path: Path) -> float:

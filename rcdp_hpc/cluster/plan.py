@@ -20,7 +20,7 @@ from rcdp_hpc.cluster.scripts import Resources, resources
 from rcdp_hpc.config import STAGES, Config, parse_config, to_tree
 from rcdp_hpc.data.index import load_index
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.files import read_lines_if_any
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -179,8 +179,8 @@ def measure(run: RunDirectory, where: str) -> Measured:
     """Return what a finished run took; a stage left out took nothing."""
     index = load_index(run.shards)
     rows = index["splits"]["train"]["rows"]
-    timings = [line["timing"]["seconds"] for line in _lines(run.search / "history.jsonl")]
-    epochs = _lines(run.train / "metrics.jsonl")
+    timings = [line["timing"]["seconds"] for line in read_lines_if_any(run.search / "history.jsonl")]
+    epochs = read_lines_if_any(run.train / "metrics.jsonl")
     train = run.state("train")
     in_epochs = sum(line["seconds"] for line in epochs)
     per_row = in_epochs / max(1, len(epochs)) * train["ranks"] / rows
@@ -274,12 +274,6 @@ def _width(config: Config, shape: list[int]) -> int:
     if config.reservoir.kind == "none":
         return steps * features
     return kept_shape(config.reservoir, steps).features
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    return read_lines(path)
 
 
 def _duration(seconds: float) -> str:

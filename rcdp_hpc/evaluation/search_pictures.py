@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.evaluation.pictures import save_figure
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.files import read_lines_if_any
 from rcdp_hpc.search.efficiency import read_usage
 
 Line = dict[str, Any]
@@ -33,7 +33,7 @@ def draw_search(folder: Path) -> list[Path]:
         If nothing was searched yet.
     """
     history = folder / "history.jsonl"
-    lines = read_lines(history, growing=True) if history.exists() else []
+    lines = read_lines_if_any(history, growing=True)
     if not lines:
         raise InputError(f"{history}: no complete generation yet, so there is nothing to draw; run `rcdp search` first")
     whole = [line for line in lines if line.get("share", 1) == 1]  # what is judged by fewer rows is not comparable

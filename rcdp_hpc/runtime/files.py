@@ -133,6 +133,11 @@ def read_lines(path: Path, growing: bool = False) -> list[Any]:
     return values
 
 
+def read_lines_if_any(path: Path, growing: bool = False) -> list[Any]:
+    """Read as `read_lines`; nothing where there is no such file."""
+    return read_lines(path, growing) if path.exists() else []
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file that this package wrote.
 
