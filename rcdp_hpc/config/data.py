@@ -26,7 +26,30 @@ class DataSection(Section):
         description="file or folder of the test set, where it is one of its own (csv, parquet, ts, image_folder)",
         json_schema_extra=MAY_CHANGE,
     )
+    kind: Literal["auto", "table", "series", "images"] = Field(
+        "auto",
+        description="kind of data: table (a row of numbers a sample), series (steps of features) or images; auto takes "
+        "it from the source. Defaults of other keys depend on it",
+    )
+    standardize: Literal["auto", "none", "standard", "robust", "series"] = Field(
+        "auto",
+        description="how features are brought to one scale before balancing, by the training rows alone: standard "
+        "(mean and standard deviation), robust (median and quartile range), series (each series by its own mean and "
+        "standard deviation), none; auto takes standard for tables and series, none for images",
+    )
+    missing: Literal["refuse", "drop", "fill"] = Field(
+        "refuse",
+        description="what a missing value does: refuse the source, drop the sample, or fill with the training rows' "
+        "mean (median with standardize = robust)",
+    )
+    image_layout: Literal["auto", "channels_last", "channels_first"] = Field(
+        "auto", description="axis of the channels of images in arrays (npz, npy, hdf5); auto decides by the shape"
+    )
     label_column: str = Field("label", description="column of the labels (csv, parquet)")
+    id_column: str = Field(
+        "",
+        description="column that names the samples in predictions; not a feature (csv, parquet); empty: their number",
+    )
     group_column: str = Field(
         "", description="column that tells which rows form one sequence (csv, parquet); empty: each row is a sample"
     )
@@ -37,6 +60,20 @@ class DataSection(Section):
         default_factory=list, description="columns that hold categories, turned into numbers (csv, parquet)"
     )
     drop_columns: list[str] = Field(default_factory=list, description="columns that are not read (csv, parquet)")
+    keep_columns: list[str] = Field(
+        default_factory=list,
+        description="columns that are features although they look like an id, an index or a time stamp (csv, parquet)",
+    )
+    delimiter: str = Field("", max_length=1, description="character between values (csv); empty: found out by reading")
+    decimal: Literal["auto", ".", ","] = Field("auto", description="decimal mark of numbers (csv)")
+    encoding: str = Field(
+        "", description="encoding of text files (csv, ts); empty: UTF-8, or Windows-1252 with a warning"
+    )
+    unknown_categories: Literal["refuse", "most_frequent"] = Field(
+        "refuse",
+        description="what a category does in prediction that training has not: refuse, or count as the most frequent",
+        json_schema_extra=MAY_CHANGE,
+    )
     x_name: str = Field("x", description="dataset of the samples (hdf5)")
     y_name: str = Field("y", description="dataset of the labels (hdf5)")
     x_test_name: str = Field("", description="dataset of the test samples (hdf5); empty: no test set of its own")

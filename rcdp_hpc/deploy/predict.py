@@ -75,8 +75,8 @@ def predict(
     if output.suffix not in (".npz", ".csv"):
         raise agreed(InputError(f"{output}: expected a name that ends in .npz or .csv."))
     model = agree(comm, partial(TrainedModel.load, model_file))
-    samples, lengths = agree(comm, partial(read_samples, samples_file, settings, model.sample_shape[0], model.columns))
-    rows = samples.shape[0]
+    new = agree(comm, partial(read_samples, samples_file, settings, model.sample_shape[0], model.columns))
+    rows = len(new)
     counts = np.zeros(len(model.classes), np.int64)
 
     def counted(blocks: Iterable[Probabilities]) -> Iterator[Probabilities]:
@@ -88,7 +88,7 @@ def predict(
         limit_threads(fair_share(comm)),
         Progress("predict", rows, "samples", enabled=show_progress and comm.is_root) as bar,
     ):
-        blocks = _gathered(comm, _block_of(model, samples, lengths, samples_file), rows, model, bar)
+        blocks = _gathered(comm, _block_of(model, new.x, new.lengths, samples_file), rows, model, bar)
         if not comm.is_root:
             for _ in blocks:
                 continue

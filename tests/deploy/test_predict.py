@@ -114,7 +114,8 @@ def test_sources_of_several_files_give_all_their_samples(tmp_path):
     write_folder(tmp_path / "cifar", python_batches())
     settings = DataSection(source="cifar10", path=str(tmp_path / "cifar"))
     source = open_source(settings)
-    samples, lengths = read_samples(tmp_path / "cifar", settings)
+    new = read_samples(tmp_path / "cifar", settings)
+    samples, lengths = new.x, new.lengths
     assert lengths is None
     assert samples.shape == (len(source.train) + len(source.test), 32, 32, 3)
     np.testing.assert_array_equal(samples[: len(source.train)], source.train.x[:])
@@ -125,7 +126,8 @@ def test_sources_of_several_files_give_all_their_samples(tmp_path):
 
 def test_series_of_a_folder_are_padded_to_what_the_model_takes(tmp_path):
     write_series(tmp_path, test=TRAIN)
-    samples, lengths = read_samples(tmp_path, DataSection(source="ts"), longest=9)
+    new = read_samples(tmp_path, DataSection(source="ts"), longest=9)
+    samples, lengths = new.x, new.lengths
     part = open_source(DataSection(source="ts", path=str(tmp_path))).train
     assert samples.shape == (2 * len(part), 9, part.x.shape[2])
     np.testing.assert_array_equal(lengths, np.tile(part.lengths, 2))

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources import cifar, digits, hdf5, idx, image_folder, npy, npz, tables, ts
-from rcdp_hpc.data.sources.base import Columns, Part, Samples, Source, default_scale, joined, to_float
+from rcdp_hpc.data.sources.base import (
+    Columns,
+    NewSamples,
+    Part,
+    Samples,
+    Source,
+    default_scale,
+    joined,
+    to_float,
+)
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.kinds import kind_of
 from rcdp_hpc.errors import InputError
 
 # Sources that are several files with fixed names.
 WHOLE = ("mnist", "npy", "cifar10", "cifar100", "ts")
 
-__all__ = ["Columns", "Part", "Samples", "Source", "default_scale", "open_source", "read_samples", "to_float"]
+log = logging.getLogger(__name__)
+
+__all__ = [
+    "Columns",
+    "Findings",
+    "NewSamples",
+    "Part",
+    "Samples",
+    "Source",
+    "default_scale",
+    "open_source",
+    "read_samples",
+    "to_float",
+]
 
 
 def open_source(settings: DataSection, progress: bool = False) -> Source:
     """Open the source that the configuration names.
 
-    What of it does not fit in ``data.memory_budget`` is read when it is needed.
+    What of it does not fit in ``data.memory_budget`` is read when it is needed. What the reader assumed and left out is
+    logged.
 
     Parameters
     ----------
@@ -44,6 +68,8 @@ def open_source(settings: DataSection, progress: bool = False) -> Source:
         raise InputError(
             f"data source {settings.path or settings.source}: two classes or more are needed, {found} found."
         )
+    source = replace(source, kind=kind_of(source, settings.kind))
+    source.findings.report(log)
     return source
 
 
@@ -71,7 +97,7 @@ def _read(settings: DataSection, path: Path, budget: Budget, progress: bool) -> 
 
 def read_samples(
     path: Path, settings: DataSection | None = None, longest: int = 0, columns: Columns | None = None
-) -> tuple[Samples, NDArray[np.int64] | None]:
+) -> NewSamples:
     """Read samples that need no labels, for prediction.
 
     Parameters
@@ -90,10 +116,8 @@ def read_samples(
 
     Returns
     -------
-    samples : Samples, shape (N, *sample_shape)
+    NewSamples
         Raw samples; multiply by the scale in index.json (`to_float`).
-    lengths : ndarray of int64, shape (N,), or None
-        Steps of each padded series; None where samples are whole.
 
     Raises
     ------
@@ -104,13 +128,13 @@ def read_samples(
     budget = Budget.of(settings)
     match path.suffix:
         case ".npz":
-            return npz.read_samples(path, budget), None
+            return npz.read_samples(path, budget)
         case ".npy":
-            return npy.read_samples(path, budget), None
+            return npy.read_samples(path, budget)
         case ".csv" | ".parquet":
             return tables.read_samples(path, settings, budget, longest, columns)
         case ".h5" | ".hdf5":
-            return hdf5.read_samples(path, settings.x_name, budget), None
+            return hdf5.read_samples(path, settings.x_name, budget)
         case ".ts":
             return ts.read_samples(path, budget, longest)
     if settings.source in WHOLE and (path.is_dir() or ".tar" in path.suffixes or path.suffix == ".tgz"):
@@ -118,5 +142,5 @@ def read_samples(
         source = _read(settings.model_copy(update={"path": str(path)}), path, budget, progress=False)
         return joined(source, longest)
     if path.is_dir():
-        return image_folder.read_samples(path, settings, budget), None
-    return idx.read_images(path, budget), None
+        return image_folder.read_samples(path, settings, budget)
+    return NewSamples(idx.read_images(path, budget))

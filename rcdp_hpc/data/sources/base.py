@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
 BLOCK_BYTES = 2**24
@@ -44,14 +45,42 @@ class Part:
     lengths : ndarray of int64, shape (N,), or None
         Steps of each sample that hold data (along its first axis, from the first one); the rest is padding.
         None where all samples are whole.
+    ids : sequence of str, or None
+        Name of each sample in its source: a file, a group, a row id; None if it has only its number.
     """
 
     x: Samples
     y: NDArray[np.int64]
     lengths: NDArray[np.int64] | None = None
+    ids: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
+
+
+@dataclass(frozen=True, eq=False)
+class NewSamples:
+    """Samples without labels, for prediction.
+
+    Attributes
+    ----------
+    x : Samples, shape (N, *sample_shape)
+        Raw samples, in the number format of the file.
+    lengths : ndarray of int64, shape (N,), or None
+        Steps of each padded series; None if all samples are whole.
+    ids : sequence of str, or None
+        Name of each sample: its file, group or row id; None if it has only its number.
+    id_name : str
+        What `ids` are, as the header of a column: "file", "group" or the name of a column.
+    """
+
+    x: Samples
+    lengths: NDArray[np.int64] | None = None
+    ids: Sequence[str] | None = None
+    id_name: str = "sample"
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
 
 
 @dataclass(frozen=True)
@@ -94,6 +123,10 @@ class Source:
         Features (of a flattened sample) that hold categories as numbers.
     columns : Columns or None
         Of a table.
+    kind : {"table", "series", "images"} or ""
+        Kind of data, if the reader knows it. `open_source` decides it otherwise, so that it is never empty after.
+    findings : Findings
+        What the reader assumed, left out and warns about.
     """
 
     name: str
@@ -104,6 +137,8 @@ class Source:
     description: str
     categories: tuple[int, ...] = ()
     columns: Columns | None = None
+    kind: str = ""
+    findings: Findings = field(default_factory=Findings)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -181,25 +216,22 @@ class Source:
         return self.train, indices
 
 
-def joined(source: Source, longest: int) -> tuple[Samples, NDArray[np.int64] | None]:
-    """Return the training and then the test samples of a source as one, padded to `longest` steps, and their lengths.
+def joined(source: Source, longest: int) -> NewSamples:
+    """Return the training and then the test samples of a source as one, padded to `longest` steps.
 
     Parameters
     ----------
     source : Source
     longest : int
         Steps that sequences are padded to, where they are shorter.
-
-    Returns
-    -------
-    samples : Samples
-    lengths : ndarray of int64, or None
-        None where all samples are whole.
     """
     parts = [part for part in (source.train, source.test) if part is not None]
     steps = max(longest, source.sample_shape[0]) if source.has_lengths else source.sample_shape[0]
     lengths = [part.lengths for part in parts if part.lengths is not None]
-    return JoinedRows([part.x for part in parts], steps), np.concatenate(lengths) if lengths else None
+    ids = [name for part in parts for name in part.ids or ()]
+    return NewSamples(
+        JoinedRows([part.x for part in parts], steps), np.concatenate(lengths) if lengths else None, ids or None
+    )
 
 
 class JoinedRows:

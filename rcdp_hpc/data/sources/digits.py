@@ -14,6 +14,7 @@ def read_source() -> Source:
 
     digits = load_digits()
     return Source(
+        kind="images",
         name="digits",
         classes=[str(name) for name in digits.target_names],
         train=Part(digits.images.astype(np.uint8), digits.target.astype(np.int64)),

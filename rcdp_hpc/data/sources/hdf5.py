@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources.base import Samples, Source, row_bytes
+from rcdp_hpc.data.sources.base import NewSamples, Source, row_bytes
 from rcdp_hpc.data.sources.npz import source_of
 from rcdp_hpc.data.sources.rows import fits
 from rcdp_hpc.errors import InputError
@@ -48,9 +48,9 @@ def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
     return source_of("hdf5", path, arrays)
 
 
-def read_samples(path: Path, name: str, budget: Budget) -> Samples:
+def read_samples(path: Path, name: str, budget: Budget) -> NewSamples:
     """Return the samples of one dataset; errors as in `read_source`."""
-    return _array(_dataset(path, _open(path), name), budget)
+    return NewSamples(_array(_dataset(path, _open(path), name), budget))
 
 
 class _StoredRows:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources.base import Part, Samples, Source, default_scale
+from rcdp_hpc.data.sources.base import NewSamples, Part, Source, default_scale
 from rcdp_hpc.data.sources.rows import fits
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.progress import Progress
@@ -71,6 +71,7 @@ def read_source(path: Path, data: DataSection, budget: Budget, progress: bool = 
         test = _part(test_folder, classes, data, budget, progress)
     height, width = data.image_size
     return Source(
+        kind="images",
         name="image_folder",
         classes=classes,
         train=train,
@@ -81,13 +82,13 @@ def read_source(path: Path, data: DataSection, budget: Budget, progress: bool = 
     )
 
 
-def read_samples(path: Path, data: DataSection, budget: Budget) -> Samples:
+def read_samples(path: Path, data: DataSection, budget: Budget) -> NewSamples:
     """Return the images of a folder, subfolders included, in the order of their names; errors as in `read_source`."""
     _need_pillow(path)
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"{path}: no image ({', '.join(SUFFIXES)}) there.")
-    return ImageRows(files, data)
+    return NewSamples(ImageRows(files, data), ids=[str(file.relative_to(path)) for file in files], id_name="file")
 
 
 class ImageRows:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources.base import Samples, Source
+from rcdp_hpc.data.sources.base import NewSamples, Source
 from rcdp_hpc.data.sources.npz import checked_samples, source_of
 from rcdp_hpc.data.sources.rows import MappedRows, fits
 from rcdp_hpc.errors import InputError
@@ -40,9 +40,9 @@ def read_source(folder: Path, budget: Budget) -> Source:
     return source_of("npy", folder, arrays)
 
 
-def read_samples(path: Path, budget: Budget) -> Samples:
+def read_samples(path: Path, budget: Budget) -> NewSamples:
     """Return the samples of one .npy file; errors as in `read_source`."""
-    return checked_samples(path, _load(path, budget), path.name)
+    return NewSamples(checked_samples(path, _load(path, budget), path.name))
 
 
 def _load(path: Path, budget: Budget) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources.base import Part, Samples, Source, default_scale
+from rcdp_hpc.data.sources.base import NewSamples, Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.labels import encode_labels
 from rcdp_hpc.data.sources.rows import Spool, mapped
 from rcdp_hpc.errors import InputError
@@ -66,9 +66,9 @@ def source_of(kind: str, path: Path, arrays: dict[str, Any]) -> Source:
     )
 
 
-def read_samples(path: Path, budget: Budget) -> Samples:
+def read_samples(path: Path, budget: Budget) -> NewSamples:
     """Return the array ``x`` alone, shape (N, *sample_shape); errors as in `read_source`."""
-    return _samples(path, _load(path, only=("x",), room=budget.source), "x")
+    return NewSamples(_samples(path, _load(path, only=("x",), room=budget.source), "x"))
 
 
 def _load(path: Path, only: tuple[str, ...] = ("x", "y", "x_test", "y_test"), room: int = 2**62) -> dict[str, Any]:

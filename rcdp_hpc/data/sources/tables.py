@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.lengths import unless_whole
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources.base import Columns, Part, Samples, Source
+from rcdp_hpc.data.sources.base import Columns, NewSamples, Part, Source
 from rcdp_hpc.data.sources.labels import encode_labels, some_names
 from rcdp_hpc.data.sources.rows import RaggedRows, Spool
 from rcdp_hpc.errors import InputError, RcdpError
@@ -64,7 +64,7 @@ def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
 
 def read_samples(
     path: Path, data: DataSection, budget: Budget, longest: int = 0, columns: Columns | None = None
-) -> tuple[Samples, NDArray[np.int64] | None]:
+) -> NewSamples:
     """Return the features alone, of a table with or without labels; errors as in `read_source`.
 
     The rows of a group form a sequence, padded to `longest` steps at least, in the order in which the groups begin;
@@ -90,10 +90,10 @@ def read_samples(
         table = _Table(path, data, budget, False, columns.features, _codes_of(columns), frozen=True)
     table.read()
     if not data.group_column:
-        return table.spool.finish(), None
+        return NewSamples(table.spool.finish())
     part = table.sequences(np.zeros(table.rows, np.int64), max(longest, table.longest), [""])
     assert part.lengths is not None
-    return part.x, unless_whole(part.lengths, longest)
+    return NewSamples(part.x, unless_whole(part.lengths, longest))
 
 
 def _codes_of(columns: Columns) -> dict[str, dict[str, int]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.data.lengths import unless_whole
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources.base import Part, Samples, Source
+from rcdp_hpc.data.sources.base import NewSamples, Part, Source
 from rcdp_hpc.data.sources.labels import encode_labels
 from rcdp_hpc.data.sources.rows import RaggedRows, Spool
 from rcdp_hpc.errors import InputError
@@ -64,6 +64,7 @@ def read_source(path: Path, test_path: str, budget: Budget) -> Source:
     lengths = train.lengths + ([] if test is None else test.lengths)
     longest, unequal = max(lengths), min(lengths) < max(lengths)
     return Source(
+        kind="series",
         name="ts",
         classes=classes,
         train=_part(train, y, longest, unequal),
@@ -74,7 +75,7 @@ def read_source(path: Path, test_path: str, budget: Budget) -> Source:
     )
 
 
-def read_samples(path: Path, budget: Budget, longest: int = 0) -> tuple[Samples, NDArray[np.int64] | None]:
+def read_samples(path: Path, budget: Budget, longest: int = 0) -> NewSamples:
     """Return series padded to `longest` steps at least, and their lengths (None: all of `longest` steps).
 
     Errors are those of `read_source`.
@@ -82,7 +83,7 @@ def read_samples(path: Path, budget: Budget, longest: int = 0) -> tuple[Samples,
     series = _parse(path, budget)
     part = _part(series, np.zeros(len(series.lengths), np.int64), max(longest, *series.lengths), True)
     assert part.lengths is not None
-    return part.x, unless_whole(part.lengths, longest)
+    return NewSamples(part.x, unless_whole(part.lengths, longest))
 
 
 def _part(series: _Series, y: NDArray[np.int64], longest: int, unequal: bool) -> Part:

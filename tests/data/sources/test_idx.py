@@ -120,7 +120,7 @@ def test_gzip_cut_short(folder):
 
 
 def test_images_for_prediction_need_no_labels(folder):
-    assert read_samples(folder / "t10k-images-idx3-ubyte")[0].shape == (2, 2, 3)
+    assert read_samples(folder / "t10k-images-idx3-ubyte").x.shape == (2, 2, 3)
     write_idx(folder / "none-images", np.zeros((0, 2, 3)))
     with pytest.raises(InputError, match="no images"):
         read_samples(folder / "none-images")

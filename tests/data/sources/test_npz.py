@@ -123,7 +123,7 @@ def test_cut_short_altered_missing_and_single_array(save, tmp_path):
 
 
 def test_samples_for_prediction_need_no_labels(save):
-    np.testing.assert_array_equal(read_samples(save(x=X))[0], X)
+    np.testing.assert_array_equal(read_samples(save(x=X)).x, X)
     with pytest.raises(InputError, match="key x is missing"):
         read_samples(save(y=Y))
     with pytest.raises(InputError, match="row 3"):

@@ -13,7 +13,8 @@ X = np.arange(24, dtype=np.float32).reshape(6, 4)
 
 
 def taken(path, **settings):
-    samples, lengths = read_samples(path, DataSection(**settings))
+    new = read_samples(path, DataSection(**settings))
+    samples, lengths = new.x, new.lengths
     assert lengths is None
     return np.asarray(samples[:])
 
@@ -52,10 +53,10 @@ def test_columns_are_taken_by_name_and_categories_get_the_numbers_they_had(tmp_p
     pa = pytest.importorskip("pyarrow")
     table = pa.table({"note": ["x", "y"], "colour": ["blue", "red"], "size": [1.5, 2.5]})
     save(table, tmp_path / f"s.{suffix}")
-    samples, _ = read_samples(tmp_path / f"s.{suffix}", DataSection(category_columns=["colour"]), columns=SEEN)
+    samples = read_samples(tmp_path / f"s.{suffix}", DataSection(category_columns=["colour"]), columns=SEEN).x
     assert samples[:].tolist() == [[1.5, 1], [2.5, 0]]
     # What the model knows is enough.
-    assert read_samples(tmp_path / f"s.{suffix}", columns=SEEN)[0][:].tolist() == [[1.5, 1], [2.5, 0]]
+    assert read_samples(tmp_path / f"s.{suffix}", columns=SEEN).x[:].tolist() == [[1.5, 1], [2.5, 0]]
     save(table.drop_columns(["size"]), tmp_path / f"s.{suffix}")
     with pytest.raises(InputError, match=rf"s\.{suffix}: no column 'size'; it has note, colour"):
         read_samples(tmp_path / f"s.{suffix}", columns=SEEN)
@@ -83,19 +84,21 @@ def test_groups_of_a_table_are_series_in_order_of_time(tmp_path):
     pytest.importorskip("pyarrow")
     (tmp_path / "s.csv").write_text("who,when,v\nb,2,20\na,1,1\nb,1,10\nb,3,30\n")
     data = DataSection(group_column="who", time_column="when")
-    samples, lengths = read_samples(tmp_path / "s.csv", data, longest=4)
+    new = read_samples(tmp_path / "s.csv", data, longest=4)
+    samples, lengths = new.x, new.lengths
     assert samples[:][:, :, 0].tolist() == [[10, 20, 30, 0], [1, 0, 0, 0]]
     assert lengths.tolist() == [3, 1]
 
 
 def test_series(tmp_path):
     (tmp_path / "s.ts").write_text("@classLabel true a b\n@data\n1,2:3,4:a\n5:6:b\n")
-    samples, lengths = read_samples(tmp_path / "s.ts", longest=4)
+    new = read_samples(tmp_path / "s.ts", longest=4)
+    samples, lengths = new.x, new.lengths
     assert samples.shape == (2, 4, 2)
     assert lengths.tolist() == [2, 1]
     assert samples[np.array([1])][0].tolist() == [[5, 6], [0, 0], [0, 0], [0, 0]]
     (tmp_path / "t.ts").write_text("@classLabel true a b\n@data\n1,2:3,4:a\n5,6:6,7:b\n")
-    assert read_samples(tmp_path / "t.ts", longest=2)[1] is None
+    assert read_samples(tmp_path / "t.ts", longest=2).lengths is None
 
 
 def test_images(tmp_path):

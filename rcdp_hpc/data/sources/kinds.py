@@ -1,0 +1,55 @@
+"""What kind of data a source holds: a table, series or images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rcdp_hpc.data.sources.base import Source
+from rcdp_hpc.errors import InputError
+
+# Samples of each kind have one of these numbers of axes.
+AXES = {"table": (1,), "series": (2,), "images": (2, 3)}
+
+
+def kind_of(source: Source, setting: str) -> str:
+    """Return the kind of data of a source: what ``data.kind`` says, what its reader knows, or what its shape suggests.
+
+    Parameters
+    ----------
+    source : Source
+    setting : str
+        ``data.kind``.
+
+    Returns
+    -------
+    {"table", "series", "images"}
+
+    Raises
+    ------
+    InputError
+        If ``data.kind`` does not fit the shape of the samples.
+    """
+    if setting == "auto":
+        return source.kind or kind_of_array(source.sample_shape, source.dtype, source.has_lengths)
+    if len(source.sample_shape) not in AXES[setting]:
+        expected = " or ".join(str(axes) for axes in AXES[setting])
+        raise InputError(
+            f"data.kind = '{setting}' needs samples of {expected} axes, these have shape {source.sample_shape}: "
+            "set data.kind = 'auto', or reshape the samples."
+        )
+    return setting
+
+
+def kind_of_array(sample_shape: Sequence[int], dtype: np.dtype[Any], lengths: bool) -> str:
+    """Return the kind that the shape of a sample suggests.
+
+    One axis is a table. Three axes are images. Two axes are series, but bytes without lengths are grey images.
+    """
+    if len(sample_shape) == 1:
+        return "table"
+    if len(sample_shape) == 2 and (lengths or dtype != np.uint8):
+        return "series"
+    return "images"
