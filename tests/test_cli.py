@@ -412,7 +412,7 @@ def test_without_mpi_several_ranks_say_what_is_missing(tmp_path):
 
 
 def test_importing_the_package_needs_neither_torch_nor_horovod_nor_mpi():
-    code = BLOCKED.partition("from rcdp_hpc.cli")[0] + "import rcdp_hpc, rcdp_hpc.cli, rcdp_hpc.status\n"
+    code = BLOCKED.partition("from rcdp_hpc.cli")[0] + "import rcdp_hpc, rcdp_hpc.cli, rcdp_hpc.cli.status\n"
     subprocess.run(
         [sys.executable, "-c", code],
         check=True,

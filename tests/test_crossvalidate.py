@@ -16,13 +16,13 @@ from launch import REPOSITORY, python, rcdp, run_ranks
 from search.ranks import Ranks
 
 from rcdp_hpc import folds
+from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.config import load_config, parse_config
 from rcdp_hpc.data.prepare import plan_rows
 from rcdp_hpc.data.sources import Part, Source
 from rcdp_hpc.errors import DataDamagedError, InputError, StoppedError
 from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.status import describe_run
 
 SMALL = [
     "data.validation_fraction=0.2", "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.generations=1",

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from rcdp_hpc.cli.progress import headway
+from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.config import load_config
-from rcdp_hpc.headway import headway
 from rcdp_hpc.runtime.files import append_line, write_text
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.efficiency import Usage, append_usage
-from rcdp_hpc.status import describe_run
 
 
 @pytest.fixture

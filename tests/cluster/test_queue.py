@@ -6,11 +6,11 @@ import shlex
 
 import pytest
 
+from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.cluster import queue
 from rcdp_hpc.cluster.slurm import Submitted, job_facts, remember
 from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.status import describe_run
 
 RUNNING = {"JobId": "7", "JobState": "RUNNING", "Reason": "None", "NodeList": "c[1-2]", "RunTime": "00:01:00",
            "TimeLimit": "04:00:00", "ExitCode": "0:0", "Restarts": "2"}  # fmt: skip

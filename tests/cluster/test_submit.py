@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from launch import REPOSITORY
 
-from rcdp_hpc.cli import _what_next, main
+from rcdp_hpc.cli import main
+from rcdp_hpc.cli.main import _what_next
 from rcdp_hpc.cluster.scripts import DEFAULT_SITE
 from rcdp_hpc.cluster.slurm import Submitted, remember
 from rcdp_hpc.config import STAGES, load_config

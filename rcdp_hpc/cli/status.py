@@ -6,10 +6,10 @@ import shlex
 import time
 from pathlib import Path
 
+from rcdp_hpc.cli.progress import headway
 from rcdp_hpc.cluster.queue import describe_jobs
 from rcdp_hpc.config import STAGES
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.headway import headway
 from rcdp_hpc.runtime.files import read_json
 from rcdp_hpc.runtime.lock import describe, holder_is_gone, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory

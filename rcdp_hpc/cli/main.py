@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from rcdp_hpc.arguments import DEFAULT_FOLDS, parse
+from rcdp_hpc.cli.parser import DEFAULT_FOLDS, parse
 from rcdp_hpc.config import (
     STAGES,
     Config,
@@ -228,7 +228,7 @@ def _verify_together(options: argparse.Namespace, comm: Communicator) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from rcdp_hpc.status import describe_run
+    from rcdp_hpc.cli.status import describe_run
 
     print(describe_run(RunDirectory(options.run)))
     return EXIT_DONE

@@ -1,0 +1,5 @@
+"""The command line ``rcdp``."""
+
+from rcdp_hpc.cli.main import main
+
+__all__ = ["main"]
