@@ -76,6 +76,8 @@ def predict(
         raise agreed(InputError(f"{output}: expected a name that ends in .npz or .csv."))
     model = agree(comm, partial(TrainedModel.load, model_file))
     new = agree(comm, partial(read_samples, samples_file, settings, model.sample_shape[0], model.columns))
+    if comm.is_root:
+        new.findings.report(log)
     rows = len(new)
     counts = np.zeros(len(model.classes), np.int64)
 

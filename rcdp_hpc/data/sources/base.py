@@ -72,12 +72,15 @@ class NewSamples:
         Name of each sample: its file, group or row id; None if it has only its number.
     id_name : str
         What `ids` are, as the header of a column: "file", "group" or the name of a column.
+    findings : Findings
+        What the reader assumed, left out and warns about; prediction logs it once.
     """
 
     x: Samples
     lengths: NDArray[np.int64] | None = None
     ids: Sequence[str] | None = None
     id_name: str = "sample"
+    findings: Findings = field(default_factory=Findings)
 
     def __len__(self) -> int:
         return int(self.x.shape[0])
