@@ -1,28 +1,182 @@
-"""Labels as a source writes them, turned into class indices."""
+"""Labels as sources write them, turned into class indices: one set of rules for all readers.
+
+A class is known by its name. Text ``01`` and ``1`` are two classes; blanks at the ends of a text do not count, nor does
+the Unicode form of its letters. Whole numbers (0.0, 1.0) are the classes 0 and 1, and booleans are False and True.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.sources.class_names import (
+    NUMBER,
+    canonical_names,
+    clean_name,
+    in_order,
+    report_lookalikes,
+    some_names,
+)
+from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
+MISSING = -1
+# Texts that stand for a missing label. "None" and "-" are names of classes often enough.
+MISSING_TEXTS = {"", "nan", "NaN", "NAN", "<NA>", "NA", "N/A", "n/a", "#N/A", "NaT", "null", "NULL", "?"}
+MAYBE_MISSING = {"None", "none", "NONE", "-", ".", "n.a.", "missing"}
+MISSING_ADVICE = "complete the labels, or leave these samples out with data.missing = 'drop'"
 
-def encode_labels(
-    train: NDArray[Any], test: NDArray[Any] | None, test_name: str
-) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64] | None]:
-    """Give numbers to the classes in sorted order.
+# Fewer samples than these are too few to judge what the labels are.
+FEW_SAMPLES = 20
+MANY_FRACTIONS = 30
+MANY_NUMBERS = 100
+
+__all__ = ["MISSING", "LabelCollector", "Labels", "checked_labels", "clean_name", "encode_labels", "some_names"]
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labels of samples: their different values, and which of them each sample has.
+
+    Attributes
+    ----------
+    names : list of str
+        The different labels, as text.
+    codes : ndarray of int64, shape (N,)
+        Place in `names` of each sample's label; -1 if it is missing.
+    where : str
+        File and key or column, for messages.
+    numbers : bool
+        Whether the source holds numbers, not texts.
+    """
+
+    names: list[str]
+    codes: NDArray[np.int64]
+    where: str = "labels"
+    numbers: bool = False
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Which samples have a label, shape (N,)."""
+        return self.codes != MISSING
+
+    def select(self, rows: NDArray[Any]) -> Labels:
+        """Return the labels of some samples, by a mask or by their indices."""
+        return Labels(self.names, self.codes[rows], self.where, self.numbers)
+
+
+class LabelCollector:
+    """Labels that are read one block after the other; each different one is held once.
 
     Parameters
     ----------
-    train : ndarray of integers or strings, shape (N,)
-        Training labels; they define the classes.
-    test : ndarray of integers or strings, shape (M,), or None
+    where : str
+        File and key or column, for messages.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._names: dict[str, int] = {}
+        self._codes: list[NDArray[np.int64]] = []
+        self._numbers = True
+        self._rows = 0
+
+    def add(self, values: Any) -> NDArray[np.bool_]:
+        """Add the labels of a block, an array or a list; return which of them are missing, shape (n,).
+
+        Raises
+        ------
+        InputError
+            If a value is not a label: a date, a list, an infinite number.
+        """
+        names, codes, numbers = _distinct(values, self._where, self._rows)
+        places = np.array([self._place(name) for name in names], np.int64)
+        block = places[codes] if len(places) else codes
+        self._codes.append(block)
+        self._numbers = self._numbers and numbers
+        self._rows += len(block)
+        return block == MISSING
+
+    def finish(self) -> Labels:
+        """Return the labels of all blocks, those that are missing as -1."""
+        codes = np.concatenate(self._codes) if self._codes else np.empty(0, np.int64)
+        return _without_missing_numbers(Labels(list(self._names), codes, self._where, self._numbers))
+
+    def _place(self, name: str) -> int:
+        if clean_name(name) in MISSING_TEXTS:
+            return MISSING
+        return self._names.setdefault(name, len(self._names))
+
+
+def checked_labels(values: Any, where: Path | str, key: str = "", missing: str = "refuse") -> Labels:
+    """Return labels that a source holds as one array or list.
+
+    Parameters
+    ----------
+    values : array_like, shape (N,) or (N, 1)
+        Integers of any size, whole numbers written as floats, booleans, texts, bytes; None, NaN and empty texts are
+        missing labels.
+    where : Path or str
+        The file, for messages.
+    key : str
+        The key or column in it, for messages.
+    missing : {"refuse", "drop", "fill"}
+        ``data.missing``. With "drop" missing labels are returned as -1 (`Labels.present` is False there), and the
+        reader leaves those samples out. A label cannot be filled.
+
+    Raises
+    ------
+    InputError
+        If there is not one label for each sample, a value is not a label, or one is missing.
+    """
+    name = f"{where}: {key}" if key else str(where)
+    collector = LabelCollector(name)
+    collector.add(_one_axis(values, name))
+    labels = collector.finish()
+    if missing != "drop":
+        refuse_missing(labels)
+    return labels
+
+
+def refuse_missing(labels: Labels) -> None:
+    """Raise an `InputError` if a label is missing."""
+    gone = np.flatnonzero(~labels.present)
+    if len(gone):
+        what = "label is missing" if len(gone) == 1 else "labels are missing"
+        raise InputError(
+            f"{labels.where}: {len(gone)} {what} (empty, NaN or NA), first in row {gone[0]} (from 0): {MISSING_ADVICE}."
+        )
+
+
+def encode_labels(
+    train: Labels | NDArray[Any] | Sequence[Any],
+    test: Labels | NDArray[Any] | Sequence[Any] | None,
+    test_name: str,
+    findings: Findings | None = None,
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64] | None]:
+    """Give indices to the classes: in the order of numbers if all names are numbers, otherwise in alphabetical order.
+
+    Parameters
+    ----------
+    train : Labels, or an array of labels, shape (N,)
+        Training labels; they define the classes. None is missing.
+    test : Labels, or an array of labels, shape (M,), or None
         Test labels.
     test_name : str
         Where the test labels come from, for messages.
+    findings : Findings, optional
+        Gets what was assumed: names that were merged, and names that look alike.
 
     Returns
     -------
@@ -33,23 +187,159 @@ def encode_labels(
     Raises
     ------
     InputError
-        If a test label does not occur in the training labels.
+        If a test label does not occur in the training labels, the labels look like a measured quantity or an id, or
+        one is missing.
     """
-    names, train_indices = np.unique(train, return_inverse=True)
-    classes = [str(name) for name in names]
+    train = train if isinstance(train, Labels) else checked_labels(train, "labels")
+    if test is not None and not isinstance(test, Labels):
+        test = checked_labels(test, test_name)
+    findings = Findings() if findings is None else findings
+    for labels in (train, test):
+        if labels is not None:
+            refuse_missing(labels)
+    names = canonical_names(train.names, [] if test is None else test.names, findings, train.where)
+    classes = in_order({names[name] for name in train.names})
+    _refuse_other_than_classes(train, classes, findings)
+    report_lookalikes(classes, findings)
+    for name in sorted(MAYBE_MISSING & set(classes)):
+        findings.warnings.append(
+            f"{train.where}: {name!r} is read as a class; if it is a missing label, leave it empty"
+        )
+    places = {name: place for place, name in enumerate(classes)}
+    train_indices = _indices(train, names, places)
     if test is None:
-        return classes, train_indices.astype(np.int64), None
-    places = np.searchsorted(names, test).clip(max=len(names) - 1)
-    unknown = np.flatnonzero(names[places] != test)
+        return classes, train_indices, None
+    test_indices = _indices(test, names, places)
+    unknown = np.flatnonzero(test_indices == MISSING)
     if len(unknown):
         row = int(unknown[0])
         raise InputError(
-            f"{test_name}: label {str(test[row])!r} of row {row} does not occur in the training labels "
+            f"{test_name}: label {test.names[test.codes[row]]!r} of row {row} does not occur in the training labels "
             f"({some_names(classes)})."
         )
-    return classes, train_indices.astype(np.int64), places.astype(np.int64)
+    return classes, train_indices, test_indices
 
 
-def some_names(names: list[str]) -> str:
-    """Return the first of some names, for messages."""
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+def _indices(labels: Labels, names: dict[str, str], places: dict[str, int]) -> NDArray[np.int64]:
+    table = np.array([places.get(names[name], MISSING) for name in labels.names], np.int64)
+    return table[labels.codes] if len(table) else np.empty(0, np.int64)
+
+
+def _refuse_other_than_classes(labels: Labels, classes: list[str], findings: Findings) -> None:
+    """Refuse labels that are a measured quantity or an id, and warn about those that may be."""
+    rows, distinct = len(labels), len(classes)
+    said = f"{labels.where}: {distinct} distinct values in {rows} samples"
+    advice = "This package classifies: name the labels of the classes, or group the values into a few classes first."
+    numbers = all(NUMBER.fullmatch(name) for name in classes)
+    fractions = numbers and not all(float(name).is_integer() for name in classes)
+    if fractions and (distinct > MANY_FRACTIONS or (2 * distinct > rows and distinct > 2)):
+        raise InputError(f"{said} look like a measured quantity, as in {some_names(classes[:3])}. {advice}")
+    if fractions:
+        findings.warnings.append(f"{said} are read as classes, as in {some_names(classes)}")
+    if rows >= FEW_SAMPLES and 2 * distinct > rows:
+        what = "a measured quantity or an id" if numbers else "an id or free text"
+        raise InputError(f"{said} look like {what}, as in {some_names(classes[:3])}. {advice}")
+    if numbers and distinct > MANY_NUMBERS:
+        low, high = float(classes[0]), float(classes[-1])
+        if high - low + 1 > 2 * distinct:
+            findings.warnings.append(f"{said} from {classes[0]} to {classes[-1]} may be a measured quantity. {advice}")
+
+
+def _without_missing_numbers(labels: Labels) -> Labels:
+    """Take more texts for missing if all others are numbers."""
+    others = [place for place, name in enumerate(labels.names) if clean_name(name) not in MAYBE_MISSING]
+    names = [labels.names[place] for place in others]
+    if len(names) in (0, len(labels.names)) or not all(NUMBER.fullmatch(clean_name(name)) for name in names):
+        return labels
+    table = np.full(len(labels.names), MISSING)
+    table[others] = np.arange(len(others))
+    return Labels(names, np.where(labels.present, table[labels.codes], MISSING), labels.where, labels.numbers)
+
+
+def _one_axis(values: Any, where: str) -> Any:
+    shape = getattr(values, "shape", None)
+    if shape is None or len(shape) == 1:
+        return values
+    if len(shape) == 2 and shape[1] == 1:
+        return values[:, 0]
+    hint = ""
+    if len(shape) == 2 and shape[1] > 1 and values.dtype.kind in "buif":
+        one_hot = bool(((values == 0) | (values == 1)).all() and (values.astype(np.float64).sum(1) == 1).all())
+        hint = " It is one-hot: save y.argmax(axis=1)." if one_hot else ""
+    raise InputError(f"{where} has shape {tuple(shape)}, expected one label for each sample, (samples,).{hint}")
+
+
+def _distinct(values: Any, where: str, first_row: int) -> tuple[list[str], NDArray[np.int64], bool]:
+    """Return the different labels as text, the place of each value among them, and whether they are numbers."""
+    array = values if isinstance(values, np.ndarray) else None
+    if array is None or array.dtype.kind == "O":
+        return _distinct_objects(values, where, first_row)
+    kind = array.dtype.kind
+    if kind not in "buifUS":
+        raise InputError(f"{where} holds {array.dtype}, expected whole numbers or texts as labels.")
+    found, codes = np.unique(array, return_inverse=True)
+    codes = codes.reshape(-1).astype(np.int64)
+    if kind == "f":
+        return [_float_name(value, where) for value in found], codes, True
+    if kind == "S":
+        return [value.decode("utf-8", "backslashreplace") for value in found], codes, False
+    return [str(value) for value in found], codes, kind in "ui"
+
+
+def _distinct_objects(values: Iterable[Any], where: str, first_row: int) -> tuple[list[str], NDArray[np.int64], bool]:
+    places: dict[str, int] = {}
+    known: dict[Any, int] = {}
+    codes: list[int] = []
+    numbers = True
+    for row, value in enumerate(values, first_row):
+        # 1, 1.0 and True are one key of a dictionary.
+        key = (type(value), value) if isinstance(value, str | int | bytes | float) else None
+        code = known.get(key) if key is not None else None
+        if code is None:
+            name, number = _object_name(value, where, row)
+            numbers = numbers and number
+            code = places.setdefault(name, len(places))
+            if key is not None:
+                known[key] = code
+        codes.append(code)
+    return list(places), np.array(codes, np.int64), numbers
+
+
+def _object_name(value: Any, where: str, row: int) -> tuple[str, bool]:
+    """Return the name of a label, and whether it is a number."""
+    if value is None:
+        return "", True
+    if isinstance(value, str):
+        return str(value), False
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace"), False
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value)), False
+    if isinstance(value, int | np.integer):
+        return str(int(value)), True
+    if isinstance(value, float | np.floating):
+        return _float_name(value, where), True
+    if isinstance(value, Decimal):
+        return _decimal_name(value, where), True
+    if isinstance(value, date | time | timedelta | np.datetime64 | np.timedelta64):
+        raise InputError(f"{where} holds dates or times (row {row}, from 0, is {value}), which are not classes.")
+    raise InputError(
+        f"{where} holds {type(value).__name__} in row {row} (from 0), expected whole numbers or texts as labels."
+    )
+
+
+def _float_name(value: Any, where: str) -> str:
+    """Return 1 for 1.0; others with as many digits as their number format holds."""
+    if math.isnan(value):
+        return ""
+    if math.isinf(value):
+        raise InputError(f"{where} holds infinity, which is not a class.")
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def _decimal_name(value: Decimal, where: str) -> str:
+    if value.is_nan():
+        return ""
+    if value.is_infinite():
+        raise InputError(f"{where} holds infinity, which is not a class.")
+    return str(int(value)) if value == value.to_integral_value() else f"{value.normalize():f}"

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Part, Samples, Source, default_scale
-from rcdp_hpc.data.sources.labels import encode_labels
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.labels import Labels, checked_labels, encode_labels
 from rcdp_hpc.data.sources.rows import Spool, mapped
 from rcdp_hpc.errors import InputError
 
@@ -48,12 +49,11 @@ def source_of(kind: str, path: Path, arrays: dict[str, Any]) -> Source:
     test_x, test_y = _part(path, arrays, "x_test", "y_test") if has_test else (None, None)
     if test_x is not None and test_x.shape[1:] != x.shape[1:]:
         raise InputError(f"{path}: samples of x_test have shape {test_x.shape[1:]}, those of x {x.shape[1:]}.")
-    if test_y is not None and (test_y.dtype.kind in "US") != (y.dtype.kind in "US"):
-        raise InputError(f"{path}: y has labels of type {y.dtype}, y_test of type {test_y.dtype}.")
     if test_x is not None and test_x.dtype != x.dtype:
         # One scale must hold for both, and it follows from the number format.
         raise InputError(f"{path}: x_test holds {test_x.dtype} and x holds {x.dtype}; save both in one number format.")
-    classes, train_labels, test_labels = encode_labels(y, test_y, f"{path}, y_test")
+    findings = Findings()
+    classes, train_labels, test_labels = encode_labels(y, test_y, f"{path}, y_test", findings)
     test = None if test_x is None or test_labels is None else Part(test_x, test_labels)
     return Source(
         name=kind,
@@ -63,6 +63,7 @@ def source_of(kind: str, path: Path, arrays: dict[str, Any]) -> Source:
         scale=default_scale(x.dtype),
         description=f"{path.name}: {x.shape[0]} samples of shape {x.shape[1:]} and type {x.dtype}"
         + (f", {len(test)} for the test" if test is not None else ""),
+        findings=findings,
     )
 
 
@@ -147,11 +148,11 @@ def _npy_header(path: Path, name: str, member: Any) -> tuple[tuple[int, ...], bo
     return shape, fortran, dtype
 
 
-def _part(path: Path, arrays: dict[str, Any], x_key: str, y_key: str) -> tuple[Any, NDArray[Any]]:
+def _part(path: Path, arrays: dict[str, Any], x_key: str, y_key: str) -> tuple[Any, Labels]:
     for key in (x_key, y_key):
         if key not in arrays:
             raise InputError(f"{path}: key {key} is missing; found {', '.join(arrays)}.")
-    x, y = _samples(path, arrays, x_key), _labels(path, arrays, y_key)
+    x, y = _samples(path, arrays, x_key), checked_labels(arrays[y_key], path, y_key)
     if x.shape[0] != len(y):
         raise InputError(f"{path}: {x_key} has {x.shape[0]} samples, {y_key} has {len(y)} labels.")
     return x, y
@@ -184,20 +185,3 @@ def _refuse_non_finite(path: Path, key: str, x: NDArray[Any]) -> None:
             row = start + int(np.argmin(finite))
             what = "NaN, infinity or a number too large for float32"
             raise InputError(f"{path}: {key} holds {what}, first in row {row}.")
-
-
-def _labels(path: Path, arrays: dict[str, Any], key: str) -> NDArray[Any]:
-    return checked_labels(path, arrays[key], key)
-
-
-def checked_labels(path: Path, y: NDArray[Any], key: str) -> NDArray[Any]:
-    """Return labels as one array of whole numbers or strings; raise an `InputError` where they are neither."""
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim != 1:
-        raise InputError(f"{path}: {key} has shape {y.shape}, expected one label for each sample, (samples,).")
-    if y.dtype.kind not in "biuUS":
-        raise InputError(f"{path}: {key} holds {y.dtype}, expected whole numbers or strings as labels.")
-    if y.dtype.kind == "b":
-        return y.astype(np.int64)
-    return np.char.decode(y, "utf-8", "backslashreplace") if y.dtype.kind == "S" else y

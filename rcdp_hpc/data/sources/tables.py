@@ -15,7 +15,8 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.lengths import unless_whole
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import Columns, NewSamples, Part, Source
-from rcdp_hpc.data.sources.labels import encode_labels, some_names
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.labels import LabelCollector, encode_labels, some_names
 from rcdp_hpc.data.sources.rows import RaggedRows, Spool
 from rcdp_hpc.errors import InputError, RcdpError
 
@@ -101,13 +102,10 @@ def _codes_of(columns: Columns) -> dict[str, dict[str, int]]:
 
 
 def _source(train: _Table, test: _Table | None) -> Source:
-    data, test_labels = train.data, None if test is None else np.concatenate(test.labels)
-    labels = np.concatenate(train.labels)
-    if _whole(labels) and (test_labels is None or _whole(test_labels)):
-        labels, test_labels = labels.astype(np.int64), None if test_labels is None else test_labels.astype(np.int64)
-    else:
-        labels, test_labels = labels.astype(str), None if test_labels is None else test_labels.astype(str)
-    classes, y, test_y = encode_labels(labels, test_labels, f"{data.test_path}, column {data.label_column}")
+    data, findings = train.data, Findings()
+    test_labels = None if test is None else test.labels.finish()
+    test_name = f"{data.test_path}, column {data.label_column}"
+    classes, y, test_y = encode_labels(train.labels.finish(), test_labels, test_name, findings)
     kind = f"{len(train.features)} features"
     test_part = None
     if data.group_column:
@@ -130,12 +128,8 @@ def _source(train: _Table, test: _Table | None) -> Source:
         + ("" if test_part is None else f", {len(test_part)} for the test"),
         categories=tuple(train.features.index(column) for column in data.category_columns),
         columns=Columns(train.features, {column: list(codes) for column, codes in train.codes.items()}),
+        findings=findings,
     )
-
-
-def _whole(labels: NDArray[Any]) -> bool:
-    """Tell whether labels are whole numbers, written as such or as text: 2 then comes before 10."""
-    return labels.dtype.kind != "U" or all(str(label).removeprefix("-").isdecimal() for label in np.unique(labels))
 
 
 @dataclass(eq=False)
@@ -154,7 +148,7 @@ class _Table:
     codes: dict[str, dict[str, int]] = field(default_factory=dict)
     frozen: bool = False
     rows: int = 0
-    labels: list[NDArray[Any]] = field(default_factory=list)
+    labels: LabelCollector = field(init=False)
     groups: list[NDArray[Any]] = field(default_factory=list)
     times: list[NDArray[Any]] = field(default_factory=list)
     spool: Spool = field(init=False)
@@ -219,6 +213,7 @@ class _Table:
         for name in self.codes:
             if name not in self.features:
                 raise InputError(f"data.category_columns names {name}, which other settings of [data] make no feature.")
+        self.labels = LabelCollector(f"{self.path}, column {data.label_column}")
         self.spool = Spool((len(self.features),), np.dtype(np.float32), self.budget.source // 2)
 
     @property
@@ -246,7 +241,7 @@ class _Table:
         self.spool.add(x)
         data = self.data
         if self.labelled:
-            self.labels.append(_labels(self.path, data.label_column, batch.column(data.label_column)))
+            self.labels.add(batch.column(data.label_column).to_pylist())
         if data.group_column:
             self.groups.append(np.array(_texts(batch.column(data.group_column)), str))
         if data.time_column:
@@ -288,15 +283,6 @@ class _Table:
 
 def _texts(column: Any) -> list[str]:
     return [str(value) for value in column.to_pylist()]
-
-
-def _labels(path: Path, name: str, column: Any) -> NDArray[Any]:
-    values = column.to_pylist()
-    if all(isinstance(value, int) for value in values):
-        return np.array(values, np.int64)
-    if not all(isinstance(value, str) and value for value in values):
-        raise InputError(f"{path}: column {name} holds {column.type} or empty texts, whole numbers or texts expected.")
-    return np.array(values, str)
 
 
 def _batches(table: _Table) -> Iterator[pa.RecordBatch]:

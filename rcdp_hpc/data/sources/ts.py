@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from rcdp_hpc.data.lengths import unless_whole
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Part, Source
-from rcdp_hpc.data.sources.labels import encode_labels
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.labels import checked_labels, encode_labels
 from rcdp_hpc.data.sources.rows import RaggedRows, Spool
 from rcdp_hpc.errors import InputError
 
@@ -56,11 +57,10 @@ def read_source(path: Path, test_path: str, budget: Budget) -> Source:
         raise InputError(
             f"{test_file}: series of {test.dimensions} dimensions, {train.dimensions} in {train_file.name}."
         )
-    labels, test_labels = np.array(train.labels), None if test is None else np.array(test.labels)
-    if all(label.isdecimal() for label in train.labels + ([] if test is None else test.labels)):
-        labels = labels.astype(np.int64)
-        test_labels = None if test_labels is None else test_labels.astype(np.int64)
-    classes, y, test_y = encode_labels(labels, test_labels, f"{test_file}")
+    findings = Findings()
+    labels = checked_labels(train.labels, train_file)
+    test_labels = None if test is None else checked_labels(test.labels, f"{test_file}")
+    classes, y, test_y = encode_labels(labels, test_labels, f"{test_file}", findings)
     lengths = train.lengths + ([] if test is None else test.lengths)
     longest, unequal = max(lengths), min(lengths) < max(lengths)
     return Source(
@@ -72,6 +72,7 @@ def read_source(path: Path, test_path: str, budget: Budget) -> Source:
         scale=1.0,
         description=f"{train_file.name}: {len(y)} series of {min(lengths)} to {longest} steps in {train.dimensions} "
         "dimensions" + ("" if test_y is None else f", {len(test_y)} for the test"),
+        findings=findings,
     )
 
 

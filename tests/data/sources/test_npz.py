@@ -43,7 +43,8 @@ def test_capitals_strings_test_set_and_bytes_as_images(save):
 def test_byte_strings_and_columns_as_labels(save):
     assert read(save(x=X, y=np.array([b"b", b"a"] * 3))).classes == ["a", "b"]
     assert read(save(x=X, y=Y[:, None])).classes == ["0", "1", "5"]
-    assert read(save(x=X, y=Y == 5)).classes == ["0", "1"]
+    assert read(save(x=X, y=Y == 5)).classes == ["False", "True"]
+    assert read(save(x=X, y=Y.astype(float), x_test=X, y_test=Y.astype(str))).classes == ["0", "1", "5"]
 
 
 def with_value(value):
@@ -64,7 +65,8 @@ def with_value(value):
         ({"x": X, "y": Y, "x_test": X}, ["y_test is missing"]),
         ({"x": X, "y": Y[:-1]}, ["6 samples", "5 labels"]),
         ({"x": X, "y": np.zeros(6, int)}, ["two classes", "'0'"]),
-        ({"x": X, "y": Y / 2}, ["float64", "whole numbers or strings"]),
+        ({"x": X, "y": np.arange(6) / 7}, ["y: 6 distinct values in 6 samples", "a measured quantity", "classifies"]),
+        ({"x": X, "y": np.where(Y == 5, np.nan, Y)}, ["y: 2 labels are missing", "first in row 4", "'drop'"]),
         ({"x": X, "y": np.eye(6)}, ["(6, 6)", "one label for each sample"]),
         ({"x": np.arange(6.0), "y": Y}, ["(6,)", "(samples, values"]),
         ({"x": X[:0], "y": Y[:0]}, ["(0, 2, 2)"]),
@@ -73,7 +75,6 @@ def with_value(value):
         ({"x": X, "y": Y, "x_test": X, "y_test": Y + 1}, ["'2'", "row 1"]),
         ({"x": X, "y": Y, "x_test": X[:, :1], "y_test": Y}, ["(1, 2)", "(2, 2)"]),
         ({"x": X, "y": Y, "x_test": X.astype(np.uint8), "y_test": Y}, ["one number format"]),
-        ({"x": X, "y": Y, "x_test": X, "y_test": Y.astype(str)}, ["y_test of type"]),
     ],
 )
 def test_what_is_wrong_is_named(save, arrays, words):
