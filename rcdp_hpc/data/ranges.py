@@ -1,0 +1,212 @@
+"""The range of each feature's raw values: what preparation writes down, and prediction compares new samples with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+# Scaled raw samples, and the steps of each series that hold data.
+Block = tuple[NDArray[Any], NDArray[np.int64] | None]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRanges:
+    """Statistics of raw values, scaled and not standardised, for each feature.
+
+    Padding of series and missing values (NaN) are left out. A feature without any value has 0 everywhere.
+
+    Attributes
+    ----------
+    kind : {"table", "series", "images"}
+        Kind of data.
+    dtype : str
+        Number format of the raw samples, as in "uint8".
+    values : ndarray of int64, shape (F,)
+        How many values each feature has. F is `feature_count`.
+    minimum, maximum, mean, deviation : ndarray of float64, shape (F,)
+        Of these values; `deviation` is the standard deviation.
+    log_magnitude, log_deviation : ndarray of float64, shape (F,)
+        Mean and standard deviation of ``log(abs(value))`` over the values that are not zero. A change of unit moves
+        the mean by the logarithm of its factor, however unevenly the values are distributed.
+    """
+
+    kind: str
+    dtype: str
+    values: NDArray[np.int64]
+    minimum: FloatArray
+    maximum: FloatArray
+    mean: FloatArray
+    deviation: FloatArray
+    log_magnitude: FloatArray
+    log_deviation: FloatArray
+
+    @classmethod
+    def of_blocks(
+        cls, blocks: Iterable[Block], kind: str, sample_shape: Sequence[int], dtype: str = "float32"
+    ) -> FeatureRanges:
+        """Return the ranges of samples that come in blocks, in one pass.
+
+        Parameters
+        ----------
+        blocks : iterable of (ndarray, ndarray or None)
+            Samples of shape (n, *sample_shape), scaled and not standardised, and the steps of each that hold data, of
+            shape (n,); None if all are whole. A series may have more steps than `sample_shape` says.
+        kind : {"table", "series", "images"}
+        sample_shape : sequence of int
+            Shape of one sample.
+        dtype : str
+            Number format of the raw samples.
+        """
+        features = feature_count(kind, sample_shape)
+        plain, logs = Moments.empty(features), Moments.empty(features)
+        for x, lengths in blocks:
+            for rows in value_rows(x, lengths, features):
+                plain = plain.merged(Moments.of(rows))
+                logs = logs.merged(Moments.of(_log_magnitudes(rows)))
+        return cls.of_moments(plain, logs, kind, dtype)
+
+    @classmethod
+    def of_moments(cls, plain: Moments, logs: Moments, kind: str, dtype: str) -> FeatureRanges:
+        """Return the ranges of values with the moments `plain`, and `logs` of the logarithms of their magnitudes."""
+        held = plain.count > 0
+        return cls(
+            kind,
+            dtype,
+            plain.count,
+            np.where(held, plain.minimum, 0.0),
+            np.where(held, plain.maximum, 0.0),
+            plain.mean,
+            plain.deviation,
+            logs.mean,
+            logs.deviation,
+        )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def span(self) -> FloatArray:
+        """Maximum less minimum, shape (F,)."""
+        return self.maximum - self.minimum
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Features that have one value everywhere, shape (F,)."""
+        return self.minimum == self.maximum
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content as plain lists, for index.json and model files."""
+        arrays = {name: getattr(self, name).tolist() for name in ARRAYS}
+        return {"kind": self.kind, "dtype": self.dtype, "features": FEATURES[self.kind], **arrays}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any] | None) -> FeatureRanges | None:
+        """Return what `to_json` wrote; None for None, as files of earlier versions have it."""
+        if content is None:
+            return None
+        arrays: dict[str, Any] = {
+            name: np.array(content[name], np.int64 if name == "values" else np.float64) for name in ARRAYS
+        }
+        return cls(content["kind"], content["dtype"], **arrays)
+
+
+ARRAYS = ("values", "minimum", "maximum", "mean", "deviation", "log_magnitude", "log_deviation")
+FEATURES = {"table": "per column", "series": "per dimension", "images": "per channel"}
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Count, mean, sum of squared distances from the mean, minimum and maximum of each feature, shape (F,)."""
+
+    count: NDArray[np.int64]
+    mean: FloatArray
+    squares: FloatArray
+    minimum: FloatArray
+    maximum: FloatArray
+
+    @classmethod
+    def empty(cls, features: int) -> Moments:
+        """Return the moments of no value."""
+        zeros, infinite = np.zeros(features), np.full(features, np.inf)
+        return cls(np.zeros(features, np.int64), zeros, zeros, infinite, -infinite)
+
+    @classmethod
+    def of(cls, rows: FloatArray) -> Moments:
+        """Return the moments of the columns of a matrix, NaN left out."""
+        held = ~np.isnan(rows)
+        everything = held.all()
+        count = held.sum(0)
+        divisor = np.maximum(count, 1)
+        mean = (rows if everything else np.where(held, rows, 0.0)).sum(0) / divisor
+        distance = rows - mean
+        if not everything:
+            distance = np.where(held, distance, 0.0)
+        with np.errstate(over="ignore"):
+            squares = np.square(distance).sum(0)
+        minimum = rows.min(0, initial=np.inf) if everything else np.where(held, rows, np.inf).min(0, initial=np.inf)
+        maximum = rows.max(0, initial=-np.inf) if everything else np.where(held, rows, -np.inf).max(0, initial=-np.inf)
+        return cls(count.astype(np.int64), mean, squares, minimum, maximum)
+
+    def merged(self, other: Moments) -> Moments:
+        """Return the moments of both sets of values together (Chan, Golub and LeVeque 1979)."""
+        count = self.count + other.count
+        share = other.count / np.maximum(count, 1)
+        apart = other.mean - self.mean
+        with np.errstate(over="ignore"):
+            squares = self.squares + other.squares + np.square(apart) * self.count * share
+        return Moments(
+            count,
+            self.mean + apart * share,
+            squares,
+            np.minimum(self.minimum, other.minimum),
+            np.maximum(self.maximum, other.maximum),
+        )
+
+    @property
+    def deviation(self) -> FloatArray:
+        """Standard deviation, exactly 0 for constants."""
+        deviation = np.sqrt(self.squares / np.maximum(self.count, 1))
+        # Rounding of the mean must not make a constant look like a feature.
+        return np.where(self.minimum == self.maximum, 0.0, deviation)
+
+
+def feature_count(kind: str, sample_shape: Sequence[int]) -> int:
+    """Return how many features samples have: columns, dimensions of series, or channels of images (1 if grey)."""
+    return 1 if kind == "images" and len(sample_shape) == 2 else int(sample_shape[-1])
+
+
+def value_rows(x: NDArray[Any], lengths: NDArray[np.int64] | None, features: int) -> Iterator[FloatArray]:
+    """Yield the values of samples as matrices of float64 with a column for each feature, without padding.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, *sample_shape)
+        Samples.
+    lengths : ndarray of int64, shape (n,), or None
+        Steps of each that hold data.
+    features : int
+        As `feature_count` gives it.
+    """
+    size = max(1, BLOCK_VALUES // max(1, x[:1].size))
+    for start in range(0, len(x), size):
+        some = x[start : start + size].astype(np.float64)
+        if lengths is None:
+            yield some.reshape(-1, features)
+        else:
+            held = np.arange(some.shape[1]) < lengths[start : start + size, None]
+            yield some[held].reshape(-1, features)
+
+
+# Values that are turned into float64 at once: a few megabytes, which stay in the cache.
+BLOCK_VALUES = 2**18
+
+
+def _log_magnitudes(rows: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.abs(rows))
+    return np.where(np.isfinite(logs), logs, np.nan)
