@@ -14,16 +14,28 @@ class DataSection(Section):
 
     seed: int = Field(-1, ge=-1, lt=2**31, description="seed of the split and the balancing; -1 takes run.seed")
     source: Literal[
-        "digits", "mnist", "npz", "npy", "cifar10", "cifar100", "csv", "parquet", "hdf5", "ts", "image_folder"
+        "digits",
+        "mnist",
+        "npz",
+        "npy",
+        "cifar10",
+        "cifar100",
+        "csv",
+        "parquet",
+        "hdf5",
+        "ts",
+        "image_folder",
+        "series_folder",
     ] = Field(
         "digits",
-        description="kind of source: digits, mnist (IDX files), npz, npy, cifar10, cifar100, csv, parquet, hdf5, ts "
-        "or image_folder",
+        description="kind of source: digits, mnist (IDX files), npz, npy, cifar10, cifar100, csv, parquet, hdf5, ts, "
+        "image_folder or series_folder (one file per series)",
     )
     path: str = Field("", description="file or folder of the source (digits needs none)", json_schema_extra=MAY_CHANGE)
     test_path: str = Field(
         "",
-        description="file or folder of the test set, where it is one of its own (csv, parquet, ts, image_folder)",
+        description="file or folder of the test set, where it is one of its own (csv, parquet, ts, "
+        "image_folder, series_folder)",
         json_schema_extra=MAY_CHANGE,
     )
     kind: Literal["auto", "table", "series", "images"] = Field(
@@ -78,6 +90,9 @@ class DataSection(Section):
     y_name: str = Field("y", description="dataset of the labels (hdf5)")
     x_test_name: str = Field("", description="dataset of the test samples (hdf5); empty: no test set of its own")
     y_test_name: str = Field("", description="dataset of the test labels (hdf5)")
+    lengths_name: str = Field(
+        "", description="dataset of the steps of each padded series (hdf5); empty: lengths or length, if there"
+    )
     coarse_labels: bool = Field(False, description="take the 20 coarse classes instead of the 100 fine ones (cifar100)")
     image_size: list[int] = Field(
         default_factory=lambda: [64, 64],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources import cifar, digits, hdf5, idx, image_folder, npy, npz, tables, ts
+from rcdp_hpc.data.sources import cifar, digits, hdf5, idx, image_folder, npy, npz, series_folder, tables, ts
 from rcdp_hpc.data.sources.base import (
     Columns,
     NewSamples,
@@ -80,9 +80,9 @@ def _read(settings: DataSection, path: Path, budget: Budget, progress: bool) -> 
         case "mnist":
             return idx.read_source(path, budget)
         case "npz":
-            return npz.read_source(path, budget)
+            return npz.read_source(path, settings, budget)
         case "npy":
-            return npy.read_source(path, budget)
+            return npy.read_source(path, settings, budget)
         case "cifar10" | "cifar100":
             return cifar.read_source(path, settings.source, settings.coarse_labels, budget)
         case "csv" | "parquet":
@@ -90,9 +90,11 @@ def _read(settings: DataSection, path: Path, budget: Budget, progress: bool) -> 
         case "hdf5":
             return hdf5.read_source(path, settings, budget)
         case "ts":
-            return ts.read_source(path, settings.test_path, budget)
+            return ts.read_source(path, settings, budget)
         case "image_folder":
             return image_folder.read_source(path, settings, budget, progress)
+        case "series_folder":
+            return series_folder.read_source(path, settings, budget)
 
 
 def read_samples(
@@ -126,17 +128,19 @@ def read_samples(
     """
     settings = settings or DataSection()
     budget = Budget.of(settings)
+    if settings.source == "series_folder" and path.suffix.lower() != ".npz":
+        return series_folder.read_samples(path, settings, budget, longest)
     match path.suffix:
         case ".npz":
-            return npz.read_samples(path, budget)
+            return npz.read_samples(path, settings, budget, longest)
         case ".npy":
-            return npy.read_samples(path, budget)
+            return npy.read_samples(path, settings, budget, longest)
         case ".csv" | ".parquet":
             return tables.read_samples(path, settings, budget, longest, columns)
         case ".h5" | ".hdf5":
-            return hdf5.read_samples(path, settings.x_name, budget)
+            return hdf5.read_samples(path, settings, budget, longest)
         case ".ts":
-            return ts.read_samples(path, budget, longest)
+            return ts.read_samples(path, settings, budget, longest)
     if settings.source in WHOLE and (path.is_dir() or ".tar" in path.suffixes or path.suffix == ".tgz"):
         # Samples alone cannot be told apart here from the files of labels beside them.
         source = _read(settings.model_copy(update={"path": str(path)}), path, budget, progress=False)

@@ -6,55 +6,127 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Source
-from rcdp_hpc.data.sources.npz import checked_samples, source_of
-from rcdp_hpc.data.sources.rows import MappedRows, fits
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.keys import NAMES, SAMPLES, assign, missing_key, role_of
+from rcdp_hpc.data.sources.npy_header import MAGIC, Header, read_header
+from rcdp_hpc.data.sources.peek import Peek, peek_at
+from rcdp_hpc.data.sources.rows import fits, mapped
 from rcdp_hpc.errors import InputError
 
-KEYS = ("x", "y", "x_test", "y_test")
 
-
-def read_source(folder: Path, budget: Budget) -> Source:
+def read_source(folder: Path, data: DataSection, budget: Budget) -> Source:
     """Read a folder of ``x.npy`` and ``y.npy`` and, for a test set of its own, ``x_test.npy`` and ``y_test.npy``.
 
     Parameters
     ----------
     folder : Path
         The folder; the arrays are as in an npz file.
+    data : DataSection
+        ``kind``, ``image_layout`` and ``missing``.
     budget : Budget
         Samples beyond its share are mapped, not held.
 
     Raises
     ------
     InputError
-        If a file is missing or damaged, lengths differ, or a value is not finite.
+        If a file is missing or damaged, or arrays do not fit one another.
     """
+    findings = Findings()
+    roles = _roles(folder, findings)
+    arrays = {role: _load(folder / f"{name}.npy", budget) for role, name in roles.items()}
+    return source_of("npy", folder, arrays, data, findings)
+
+
+def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0) -> NewSamples:
+    """Return the samples of one .npy file, with the lengths and ids that are next to a file ``x.npy``.
+
+    Errors as in `read_source`.
+    """
+    findings = Findings()
+    arrays = {"x": _load(path, budget)}
+    for role in SAMPLES[1:]:
+        beside = _companion(path, role)
+        if beside is not None:
+            arrays[role] = _load(beside, budget)
+            findings.assumed.append(f"{path}: its {role} are those of {beside.name}")
+    return samples_of(path, arrays, data, longest, findings)
+
+
+def peek_shape(path: Path, data: DataSection) -> Peek:
+    """Return number, shape and type of the samples, by the headers alone; errors as in `read_source`.
+
+    `path` is the folder, or one .npy file.
+    """
+    if path.is_dir():
+        roles = _roles(path, Findings())
+        file, has_lengths = path / f"{roles['x']}.npy", "lengths" in roles
+    else:
+        file, has_lengths = path, _companion(path, "lengths") is not None
+    header = _header(file)
+    return peek_at(str(file), header.shape, header.dtype, has_lengths, data)
+
+
+def _roles(folder: Path, findings: Findings) -> dict[str, str]:
     if not folder.is_dir():
-        raise InputError(f"data.path = {folder}: not a folder; data.source = 'npy' needs that of x.npy and y.npy.")
-    arrays = {key: _load(folder / f"{key}.npy", budget) for key in KEYS if (folder / f"{key}.npy").exists()}
-    for key in ("x", "y"):
-        if key not in arrays:
-            raise InputError(f"{folder}: no {key}.npy there.")
-    return source_of("npy", folder, arrays)
+        raise InputError(
+            f"data.path = {folder}: not a folder; data.source = 'npy' needs the folder of x.npy and y.npy."
+        )
+    names = sorted(file.name[:-4] for file in folder.iterdir() if file.suffix == ".npy" and file.name[:1] != ".")
+    roles = assign(str(folder), names, findings)
+    for role in ("x", "y"):
+        if role not in roles:
+            raise missing_key(str(folder), role, {f"{name}.npy": "" for name in names})
+    return roles
 
 
-def read_samples(path: Path, budget: Budget) -> NewSamples:
-    """Return the samples of one .npy file; errors as in `read_source`."""
-    return NewSamples(checked_samples(path, _load(path, budget), path.name))
+def _companion(path: Path, role: str) -> Path | None:
+    """Return the file of lengths or ids that belongs to a file of samples, if there is one."""
+    own = role_of(path.stem)
+    if own not in ("x", "x_test"):
+        return None
+    known = NAMES[role if own == "x" else f"{role}_test"]
+    return next((path.with_name(f"{name}.npy") for name in known if path.with_name(f"{name}.npy").is_file()), None)
+
+
+def load_whole(path: Path) -> NDArray[Any]:
+    """Return the array of an .npy file; errors as in `read_source`."""
+    return _held(path, _header(path))
 
 
 def _load(path: Path, budget: Budget) -> Any:
+    header = _header(path)
+    if not fits(header.shape, header.dtype, budget.source) and header.array_bytes:
+        return mapped(path, header.dtype, header.shape, header.size, header.fortran)
+    return _held(path, header)
+
+
+def _held(path: Path, header: Header) -> NDArray[Any]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            file.seek(header.size)
+            data = bytearray(file.read())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None
+    if len(data) != header.array_bytes:
+        raise InputError(f"{path}: changed while it was read.")
+    flat = np.frombuffer(data, header.dtype) if data else np.empty(0, header.dtype)
+    return flat.reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def _header(path: Path) -> Header:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise InputError(f"{path}: not an .npy file: it does not begin as one. Save it with np.save.")
+            file.seek(0)
+            return read_header(str(path), file, path.stat().st_size)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
-    except ValueError as error:
-        what = "holds Python objects, which are not read for safety" if "allow_pickle" in str(error) else f"{error}"
-        raise InputError(f"{path}: not a readable npy file: {what}.") from None
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read: {error}.") from None
-    if not isinstance(array, np.memmap):
-        raise InputError(f"{path}: not an npy file with one array.")
-    return np.array(array) if fits(array.shape, array.dtype, budget.source) else MappedRows(array)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None

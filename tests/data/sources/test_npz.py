@@ -56,18 +56,21 @@ def with_value(value):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"x": with_value(np.nan), "y": Y}, ["x holds NaN", "row 3"]),
+        (
+            {"x": with_value(np.nan), "y": Y},
+            ["x: 1 missing values (NaN) in 1 of 6 samples", "row 3 (from 0), step 1, feature 0", "data.missing"],
+        ),
         ({"x": with_value(np.inf), "y": Y}, ["infinity", "row 3"]),
         ({"x": with_value(1e300), "y": Y}, ["too large for float32", "row 3"]),
-        ({"x": X, "y": Y, "x_test": with_value(np.nan), "y_test": Y}, ["x_test holds NaN", "row 3"]),
-        ({"x": X, "labels": Y}, ["key y is missing", "found x, labels"]),
-        ({"images": X, "y": Y}, ["key x is missing", "images"]),
+        ({"x": X, "y": Y, "x_test": with_value(np.nan), "y_test": Y}, ["x_test: 1 missing values", "row 3"]),
+        ({"x": X, "marks": Y}, ["no array y (labels)", "found x (6, 2, 2) float64, marks (6,) int64"]),
+        ({"pictures": X, "y": Y}, ["no array x (samples)", "pictures (6, 2, 2) float64", "recognised: "]),
         ({"x": X, "y": Y, "x_test": X}, ["y_test is missing"]),
         ({"x": X, "y": Y[:-1]}, ["6 samples", "5 labels"]),
         ({"x": X, "y": np.zeros(6, int)}, ["two classes", "'0'"]),
         ({"x": X, "y": np.arange(6) / 7}, ["y: 6 distinct values in 6 samples", "a measured quantity", "classifies"]),
         ({"x": X, "y": np.where(Y == 5, np.nan, Y)}, ["y: 2 labels are missing", "first in row 4", "'drop'"]),
-        ({"x": X, "y": np.eye(6)}, ["(6, 6)", "one label for each sample"]),
+        ({"x": X, "y": np.ones((6, 6))}, ["(6, 6)", "one label for each sample", "Several labels"]),
         ({"x": np.arange(6.0), "y": Y}, ["(6,)", "(samples, values"]),
         ({"x": X[:0], "y": Y[:0]}, ["(0, 2, 2)"]),
         ({"x": X.astype(str), "y": Y}, ["expected numbers"]),
@@ -125,7 +128,7 @@ def test_cut_short_altered_missing_and_single_array(save, tmp_path):
 
 def test_samples_for_prediction_need_no_labels(save):
     np.testing.assert_array_equal(read_samples(save(x=X)).x, X)
-    with pytest.raises(InputError, match="key x is missing"):
+    with pytest.raises(InputError, match=r"no array x \(samples\)"):
         read_samples(save(y=Y))
     with pytest.raises(InputError, match="row 3"):
         read_samples(save(x=with_value(np.nan)))

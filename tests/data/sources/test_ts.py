@@ -52,8 +52,11 @@ def test_files_named_one_by_one(tmp_path):
     [
         (HEADER + "1,2:3:1\n", r"line 7: its dimensions have 1 to 2 steps"),
         (HEADER + "1,2:3,4:1\n1,2:2\n", r"line 8: 1 dimensions, 2 in the first"),
-        (HEADER + "1,?:3,4:1\n", r"line 7: .*missing values"),
-        (HEADER + "1,inf:3,4:1\n", r"line 7: NaN, infinity"),
+        (
+            HEADER + "1,?:3,4:1\n",
+            r"1 missing values in 1 of 1 series, first in .*, line 7, step 1, feature 0.*data.missing",
+        ),
+        (HEADER + "1,inf:3,4:1\n", r"line 7: infinity"),
         (HEADER + "1,2:3,4:7\n", r"line 7: label '7' is not among those of @classLabel"),
         (HEADER + "1,2,3\n", "no ':' before a class label"),
         (HEADER, "holds no series"),

@@ -1,0 +1,318 @@
+"""Arrays of samples, labels, lengths and ids, as npz, npy and hdf5 files hold them, turned into a source."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.lengths import unless_whole
+from rcdp_hpc.data.sources.base import NewSamples, Part, Samples, Source, blocks, default_scale
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.gaps import Gaps, find_gaps, leave_out_rows, place_name, without_gaps
+from rcdp_hpc.data.sources.labels import Labels, checked_labels, encode_labels
+from rcdp_hpc.data.sources.layout import channels_come_first, channels_last
+from rcdp_hpc.data.sources.padding import checked_lengths, padded, selected, with_features
+from rcdp_hpc.errors import InputError
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+# Beyond this float64 does not hold every whole number.
+EXACT = 2**53
+UNEQUAL_HINT = (
+    "Series of unequal length are saved as one padded array and their lengths: "
+    "np.savez(file, x=padded, y=labels, lengths=lengths)."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Arrays:
+    """The arrays of the training or the test part, while they are brought into form."""
+
+    where: str
+    x: Samples
+    labels: Labels | None = None
+    lengths: NDArray[np.int64] | None = None
+    ids: list[str] | None = None
+    gaps: Gaps | None = None
+
+    def select(self, places: NDArray[np.int64]) -> _Arrays:
+        return replace(
+            self,
+            x=selected(self.x, places),
+            labels=None if self.labels is None else self.labels.select(places),
+            lengths=None if self.lengths is None else self.lengths[places],
+            ids=None if self.ids is None else [self.ids[place] for place in places.tolist()],
+            gaps=None if self.gaps is None else self.gaps.select(places),
+        )
+
+
+def source_of(kind: str, path: Path, arrays: dict[str, Any], data: DataSection, findings: Findings) -> Source:
+    """Make a source of the arrays of a file.
+
+    Parameters
+    ----------
+    kind : str
+        ``data.source``.
+    path : Path
+        For messages.
+    arrays : dict
+        x and y, and any of lengths, ids, x_test, y_test, lengths_test and ids_test.
+    data : DataSection
+        ``kind``, ``image_layout`` and ``missing``.
+    findings : Findings
+        What was assumed and left out is added.
+
+    Raises
+    ------
+    InputError
+        If arrays do not fit one another, or hold what is not a number, a label, a length or an id.
+    """
+    parts = [_taken(path, arrays, "", data, findings)]
+    if "x_test" in arrays or "y_test" in arrays:
+        parts.append(_taken(path, arrays, "_test", data, findings))
+    parts = _arranged(parts, data, findings)
+    _refuse_other_form(path, parts)
+    parts = [_without_missing(part, data, findings) for part in _padded(parts, data, findings)]
+    train, test = parts[0], parts[1] if len(parts) > 1 else None
+    assert train.labels is not None
+    classes, y, test_y = encode_labels(train.labels, None if test is None else test.labels, f"{path}, y_test", findings)
+    lengths = _lengths_of(parts)
+    x = train.x
+    return Source(
+        name=kind,
+        classes=classes,
+        train=Part(x, y, lengths[0], train.ids),
+        test=None if test is None or test_y is None else Part(test.x, test_y, lengths[1], test.ids),
+        scale=default_scale(x.dtype),
+        description=f"{path.name}: {x.shape[0]} samples of shape {x.shape[1:]} and type {x.dtype}"
+        + (f", {test.x.shape[0]} for the test" if test is not None else ""),
+        findings=findings,
+        kind="" if lengths[0] is None else "series",
+    )
+
+
+def samples_of(path: Path, arrays: dict[str, Any], data: DataSection, longest: int, findings: Findings) -> NewSamples:
+    """Return samples without labels for prediction; `longest` are the steps of the model's series."""
+    part = _taken(path, arrays, "", data, findings, labelled=False)
+    part = _padded(_arranged([part], data, findings), data, findings, longest)[0]
+    rows = np.arange(part.x.shape[0])
+    if data.missing == "drop" and part.ids is None and part.gaps is not None:
+        # Numbers would no longer tell which rows of the file were predicted.
+        part = replace(part, ids=[str(row) for row in rows.tolist()])
+    part = _without_missing(part, data, findings)
+    lengths = None if part.lengths is None else unless_whole(part.lengths, longest or part.x.shape[1])
+    return NewSamples(part.x, lengths, part.ids, "id" if part.ids is not None else "sample", findings)
+
+
+def checked_samples(where: str, x: Any) -> Any:
+    """Raise an `InputError` unless `x` holds numbers, one row for each sample; return it."""
+    if x.dtype.names is not None:
+        fields = ", ".join(x.dtype.names)
+        raise InputError(
+            f"{where} is a structured array with the fields {fields}, expected plain numbers: "
+            "numpy.lib.recfunctions.structured_to_unstructured makes them."
+        )
+    if x.dtype.kind not in "buif":
+        raise InputError(f"{where} holds {x.dtype}, expected numbers.")
+    if len(x.shape) == 1 and x.shape[0]:
+        raise InputError(
+            f"{where} has shape {x.shape}, expected (samples, values, ...). If each number is a sample, save "
+            "x.reshape(-1, 1); if all are one sample, x.reshape(1, -1)."
+        )
+    if len(x.shape) < 2 or math.prod(x.shape) == 0:
+        raise InputError(f"{where} has shape {x.shape}, expected (samples, values, ...), none of them 0.")
+    return x
+
+
+def _taken(
+    path: Path, arrays: dict[str, Any], suffix: str, data: DataSection, findings: Findings, labelled: bool = True
+) -> _Arrays:
+    """Return the arrays of one part, each checked by itself."""
+    for role in (f"x{suffix}", *([f"y{suffix}"] if labelled else [])):
+        if role not in arrays:
+            raise InputError(f"{path}: key {role} is missing; found {', '.join(arrays)}.")
+    where = f"{path}: x{suffix}"
+    x = checked_samples(where, arrays[f"x{suffix}"])
+    samples, labels, lengths = x.shape[0], None, arrays.get(f"lengths{suffix}")
+    if labelled:
+        labels = _labels(path, arrays[f"y{suffix}"], f"y{suffix}", data, findings)
+        if len(labels) != samples:
+            raise InputError(f"{where} has {samples} samples, y{suffix} has {len(labels)} labels.")
+    if lengths is not None:
+        if len(x.shape) > 3:
+            raise InputError(f"{path}: lengths{suffix} needs series x{suffix} of shape (samples, steps, features).")
+        lengths = checked_lengths(f"{path}: lengths{suffix}", np.asarray(lengths), samples, x.shape[1])
+    return _Arrays(where, x, labels, lengths, _ids(path, arrays.get(f"ids{suffix}"), f"ids{suffix}", samples))
+
+
+def _labels(path: Path, y: Any, key: str, data: DataSection, findings: Findings) -> Labels:
+    if len(y.shape) == 2 and y.shape[1] > 1 and y.dtype.kind in "buif":
+        if not (((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()):
+            raise InputError(
+                f"{path}: {key} has shape {y.shape}, expected one label for each sample, or one-hot rows with a single "
+                "1. Several labels for one sample are not supported."
+            )
+        findings.assumed.append(f"{path}: {key} of shape {y.shape} is one-hot: the class is the column of the 1")
+        y = y.argmax(axis=1)
+    return checked_labels(y, path, key, data.missing)
+
+
+def _ids(path: Path, ids: Any, key: str, samples: int) -> list[str] | None:
+    if ids is None:
+        return None
+    ids = np.asarray(ids)
+    if ids.ndim == 2 and ids.shape[1] == 1:
+        ids = ids[:, 0]
+    if ids.ndim != 1 or ids.dtype.kind not in "iuUS" or len(ids) != samples:
+        raise InputError(
+            f"{path}: {key} has shape {ids.shape} and type {ids.dtype}, expected one text or whole number for each of "
+            f"the {samples} samples."
+        )
+    return [value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value) for value in ids]
+
+
+def _arranged(parts: list[_Arrays], data: DataSection, findings: Findings) -> list[_Arrays]:
+    """Move channels to the last axis, and give series of one feature an axis of features."""
+    first = parts[0]
+    if channels_come_first(first.x.shape, data.image_layout, first.where, findings):
+        wrong = [part for part in parts if len(part.x.shape) != 4]
+        if wrong:
+            raise InputError(f"{wrong[0].where} has shape {wrong[0].x.shape}, that of x is {first.x.shape}.")
+        parts = [replace(part, x=channels_last(part.x)) for part in parts]
+    parts = [replace(part, gaps=_gaps(part)) for part in parts]
+    if all(len(part.x.shape) == 2 for part in parts) and _is_series(parts, data):
+        findings.assumed.append(
+            f"{first.where} of shape {first.x.shape}: series of {first.x.shape[1]} steps of 1 value"
+        )
+        parts = [
+            replace(part, x=with_features(part.x), gaps=None if part.gaps is None else part.gaps.with_features())
+            for part in parts
+        ]
+    return parts
+
+
+def _gaps(part: _Arrays) -> Gaps | None:
+    """Check the numbers of a part; return where values are missing."""
+    x = part.x if part.lengths is None else padded(part.x, part.lengths, part.x.shape[1])
+    if x.dtype.kind in "iu" and x.dtype.itemsize == 8:
+        _refuse_inexact(part.where, x)
+    if x.dtype.kind != "f":
+        return None
+    _refuse_infinite(part.where, x)
+    return find_gaps(x)
+
+
+def _refuse_infinite(where: str, x: Samples) -> None:
+    def wrong(block: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.abs(block) > FLOAT32_MAX  # type: ignore[no-any-return]
+
+    _refuse(where, x, wrong, "infinity or a number too large for float32")
+
+
+def _refuse_inexact(where: str, x: Samples) -> None:
+    def wrong(block: NDArray[Any]) -> NDArray[np.bool_]:
+        return (block > EXACT) | (block < -EXACT) if block.dtype.kind == "i" else block > EXACT
+
+    _refuse(
+        where, x, wrong, "a whole number beyond 2^53, which floating point does not hold exactly (an id, a hash, or a "
+        "time stamp in nanoseconds? Leave it out, or subtract its minimum)",
+    )  # fmt: skip
+
+
+def _refuse(where: str, x: Samples, wrong: Any, what: str) -> None:
+    start = 0
+    for block in blocks(x):
+        bad = wrong(block)
+        if bad.any():
+            row, *place = (int(index) for index in np.argwhere(bad)[0])
+            raise InputError(f"{where} holds {what}, first in row {start + row} (from 0), {place_name(tuple(place))}.")
+        start += len(block)
+
+
+def _is_series(parts: list[_Arrays], data: DataSection) -> bool:
+    """Whether rows of numbers, (samples, steps), are series of one feature."""
+    if data.kind == "series" or any(part.lengths is not None for part in parts):
+        return True
+    if data.kind != "auto" or data.missing != "refuse":
+        return False
+    ends = [part.gaps.ends[part.gaps.ends < part.x.shape[1]] for part in parts if part.gaps is not None]
+    trailing = all(not part.gaps.within(part.gaps.ends).any() for part in parts if part.gaps is not None)
+    # Rows that end early, at several places, are series. One place alone can be a column with missing values.
+    return bool(ends) and trailing and len(np.unique(np.concatenate(ends))) > 1
+
+
+def _refuse_other_form(path: Path, parts: list[_Arrays]) -> None:
+    """Raise an `InputError` if training and test samples differ in their form."""
+    if len(parts) < 2:
+        return
+    x, test_x = parts[0].x, parts[1].x
+    unequal = len(x.shape) == 3 and any(part.lengths is not None or part.gaps is not None for part in parts)
+    axes = slice(2, None) if unequal else slice(1, None)
+    if len(x.shape) != len(test_x.shape) or x.shape[axes] != test_x.shape[axes]:
+        raise InputError(f"{path}: samples of x_test have shape {test_x.shape[1:]}, those of x {x.shape[1:]}.")
+    if test_x.dtype != x.dtype:
+        # One scale must hold for both, and it follows from the number format.
+        raise InputError(f"{path}: x_test holds {test_x.dtype} and x holds {x.dtype}; save both in one number format.")
+
+
+def _padded(parts: list[_Arrays], data: DataSection, findings: Findings, longest: int = 0) -> list[_Arrays]:
+    """Give series that end early their lengths, and zeros after their ends."""
+    if len(parts[0].x.shape) != 3 or (data.kind not in ("auto", "series") and parts[0].lengths is None):
+        return parts
+    ends = [_ends(part) for part in parts]
+    steps = max(longest, *(part.x.shape[1] for part in parts))
+    if not any((end < steps).any() or (longest and steps > longest) for end in ends):
+        return parts
+    if longest and parts[0].lengths is None and parts[0].x.dtype == np.uint8:
+        # Grey images of another height are not series.
+        return parts
+    for part, end in zip(parts, ends, strict=True):
+        early = np.count_nonzero(end < part.x.shape[1])
+        if part.lengths is None and early:
+            findings.assumed.append(
+                f"{part.where}: steps of NaN at the end are padding: {early} of {len(end)} series end early, lengths "
+                f"{end.min()} to {end.max()}"
+            )
+        elif part.lengths is None and part.x.shape[1] != (longest or steps):
+            findings.assumed.append(f"{part.where}: series of {part.x.shape[1]} steps, others have {longest or steps}")
+    return [_ended(part, end, steps) for part, end in zip(parts, ends, strict=True)]
+
+
+def _ends(part: _Arrays) -> NDArray[np.int64]:
+    if part.lengths is not None:
+        return part.lengths
+    return np.full(part.x.shape[0], part.x.shape[1]) if part.gaps is None else part.gaps.ends
+
+
+def _ended(part: _Arrays, ends: NDArray[np.int64], steps: int) -> _Arrays:
+    gaps = part.gaps
+    if gaps is not None and part.lengths is None:
+        gaps = replace(gaps, counts=gaps.within(ends))
+    return replace(part, x=padded(part.x, ends, steps), lengths=ends, gaps=gaps)
+
+
+def _without_missing(part: _Arrays, data: DataSection, findings: Findings) -> _Arrays:
+    """Do with missing values and labels what ``data.missing`` says."""
+    kept = np.ones(part.x.shape[0], bool)
+    if part.gaps is not None:
+        kept &= without_gaps(part.where, part.x, part.lengths, part.gaps.counts, data.missing, findings)
+    if part.labels is not None and not part.labels.present.all():
+        leave_out_rows("samples without a label (data.missing = 'drop')", ~part.labels.present, findings)
+        kept &= part.labels.present
+    if not kept.any():
+        raise InputError(f"{part.where}: data.missing = 'drop' leaves no sample.")
+    return part if kept.all() else part.select(np.flatnonzero(kept))
+
+
+def _lengths_of(parts: list[_Arrays]) -> list[NDArray[np.int64] | None]:
+    """Return the lengths of each part; None for all if every series is whole."""
+    lengths = [part.lengths for part in parts]
+    whole = all(
+        own is None or unless_whole(own, part.x.shape[1]) is None for own, part in zip(lengths, parts, strict=True)
+    )
+    return [None] * len(parts) if whole else lengths

@@ -1,0 +1,161 @@
+"""One series in a file of its own: a small table of numbers, or an .npy array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.npy import load_whole
+from rcdp_hpc.data.sources.text_files import open_text
+from rcdp_hpc.errors import InputError
+
+TEXTS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+SUFFIXES = (*TEXTS, ".npy")
+DELIMITERS = ("\t", ";", ",")
+MISSING = {"", "?", "nan", "na", "n/a", "null", "none"}
+# The names that pandas gives a column of row numbers.
+INDEX_NAMES = ("", "unnamed: 0")
+TIME_NAMES = ("time", "timestamp", "t", "date", "datetime", "index", "step", "frame")
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesFile:
+    """What a file holds.
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (steps, features)
+    names : tuple of str or None
+        Names of the features; None if the file has no header.
+    """
+
+    values: NDArray[np.float64]
+    names: tuple[str, ...] | None = None
+
+
+def has_series(file: Path) -> bool:
+    """Whether the name of a file is that of a series."""
+    return file.name.lower().endswith(SUFFIXES)
+
+
+def read_series(file: Path, data: DataSection, findings: Findings) -> SeriesFile:
+    """Read a series.
+
+    Parameters
+    ----------
+    file : Path
+        A table with one line per step, with or without a header, or an .npy array of shape (steps, features) or
+        (steps,).
+    data : DataSection
+        ``delimiter``, ``decimal``, ``encoding``, ``time_column`` (not a feature; rows are put in its
+        order), ``drop_columns`` and ``keep_columns``.
+    findings : Findings
+        Gets what was assumed of the file.
+
+    Raises
+    ------
+    InputError
+        If the file is not a table of numbers.
+    """
+    if file.suffix.lower() == ".npy":
+        return SeriesFile(_array(file))
+    rows = _cells(file, data, findings)
+    names = _header(rows[0], data)
+    table = _numbers(file, rows[1:] if names else rows, data, 0 if names is None else 1)
+    if names is None:
+        return SeriesFile(table)
+    return _features(file, table, names, data, findings)
+
+
+def _array(file: Path) -> NDArray[np.float64]:
+    array = load_whole(file)
+    if array.dtype.kind not in "buif" or array.ndim not in (1, 2) or not array.size:
+        raise InputError(
+            f"{file}: holds {array.dtype} of shape {array.shape}, expected numbers of shape (steps, features)."
+        )
+    return array.reshape(len(array), -1).astype(np.float64)  # type: ignore[no-any-return]
+
+
+def _cells(file: Path, data: DataSection, findings: Findings) -> list[list[str]]:
+    with open_text(file, data.encoding, findings) as text:
+        lines = [line.rstrip("\r\n") for line in text]
+    lines = [line for line in lines if line.strip() and not line.startswith("#")]
+    if not lines:
+        raise InputError(f"{file}: holds no numbers.")
+    delimiter = data.delimiter or next((sign for sign in DELIMITERS if sign in lines[0]), None)
+    return [[cell.strip().strip('"') for cell in line.split(delimiter)] for line in lines]
+
+
+def _header(first: list[str], data: DataSection) -> tuple[str, ...] | None:
+    """Return the names of the columns, if the first line holds other texts than numbers."""
+    if all(cell.lower() in MISSING or _number(cell, data) is not None for cell in first):
+        return None
+    return tuple(first)
+
+
+def _number(cell: str, data: DataSection) -> float | None:
+    if data.decimal == "," or (data.decimal == "auto" and "." not in cell):
+        cell = cell.replace(",", ".")
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _numbers(file: Path, rows: list[list[str]], data: DataSection, skipped: int) -> NDArray[np.float64]:
+    """Return the cells as numbers, NaN for missing ones."""
+    if not rows:
+        raise InputError(f"{file}: a header and no numbers.")
+    width = len(rows[0])
+    for number, row in enumerate(rows, 1 + skipped):
+        if len(row) != width:
+            raise InputError(f"{file}, line {number}: {len(row)} values, {width} in the first line of numbers.")
+    try:
+        return np.array(rows, np.float64)
+    except ValueError:
+        return np.array(
+            [[_cell(file, number, row, column, data) for column in range(width)] for number, row in enumerate(rows)]
+        )
+
+
+def _cell(file: Path, number: int, row: list[str], column: int, data: DataSection) -> float:
+    cell = row[column]
+    value = np.nan if cell.lower() in MISSING else _number(cell, data)
+    if value is None:
+        raise InputError(f"{file}: {cell!r} in row {number} (from 0) of the numbers, column {column}, is not a number.")
+    return value
+
+
+def _features(
+    file: Path, table: NDArray[np.float64], names: tuple[str, ...], data: DataSection, findings: Findings
+) -> SeriesFile:
+    """Return the columns that are features, in the order of time."""
+    if len(names) != table.shape[1]:
+        raise InputError(f"{file}: {len(names)} names in the header, {table.shape[1]} values in a row.")
+    left = {name for name in names if name in data.drop_columns}
+    if data.time_column:
+        if data.time_column not in names:
+            raise InputError(f"{file}: no column {data.time_column!r} (data.time_column); it has {', '.join(names)}.")
+        table = table[np.argsort(table[:, names.index(data.time_column)], kind="stable")]
+        left.add(data.time_column)
+    for column, name in enumerate(names):
+        counts = np.array_equal(table[:, column], np.arange(len(table)))
+        if name.lower() in INDEX_NAMES and counts and name not in data.keep_columns:
+            left.add(name)
+            findings.leave_out(
+                "columns of row numbers in files of series", example=f"{name or 'unnamed'} of {file.name}"
+            )
+    kept = [column for column, name in enumerate(names) if name not in left]
+    if not kept:
+        raise InputError(f"{file}: no column is left as a feature; it has {', '.join(names)}.")
+    return SeriesFile(table[:, kept], tuple(names[column] for column in kept))
+
+
+def looks_like_time(names: tuple[str, ...], data: DataSection) -> list[str]:
+    """Return the names of features that are likely times."""
+    return [name for name in names if name.lower() in TIME_NAMES and name not in data.keep_columns]

@@ -1,0 +1,234 @@
+"""Series with one file each, in one folder per class or listed in a table of labels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources.base import NewSamples, Source
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.labels import checked_labels, encode_labels
+from rcdp_hpc.data.sources.series import SeriesCollector
+from rcdp_hpc.data.sources.series_file import SUFFIXES, has_series, looks_like_time, read_series
+from rcdp_hpc.data.sources.text_files import open_text
+from rcdp_hpc.errors import InputError
+
+LABELS = "labels.csv"
+FILE_NAMES = ("file", "filename", "file_name", "path", "name")
+LABEL_NAMES = ("label", "class", "target", "y")
+TRAIN, TEST = ("train", "training"), ("test", "testing")
+NAMED = 5
+
+
+@dataclass(eq=False)
+class _Part:
+    """The series of a folder, with the files and labels of those that are kept."""
+
+    series: SeriesCollector
+    files: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    names: tuple[str, ...] | None = None
+
+
+def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
+    """Read series: ``path/CLASS/*.csv``, or files with a table ``path/labels.csv`` (columns file and label).
+
+    Parameters
+    ----------
+    path : Path
+        The folder. It may hold the folders ``train`` and ``test``, each with folders of classes or ``labels.csv``.
+    data : DataSection
+        ``test_path`` (the folder of the test set), ``missing``, and how tables are written.
+    budget : Budget
+        Series beyond its share go to a temporary file.
+
+    Returns
+    -------
+    Source
+        Samples of shape (longest, features), padded with zeros at the end, with their lengths and file names.
+
+    Raises
+    ------
+    InputError
+        If there is no series, a file is not one, or has other features than the first.
+    """
+    findings = Findings()
+    train_folder, test_folder = _parts(path, data.test_path, findings)
+    train = _read(train_folder, _labelled(train_folder, data, findings), data, budget, findings)
+    test = None
+    if test_folder is not None:
+        labelled = _labelled(test_folder, data, findings)
+        test = _read(test_folder, labelled, data, budget, findings, train)
+    for name in looks_like_time(train.names or (), data):
+        findings.warnings.append(
+            f"{path}: column {name!r} is a feature although it looks like a time. Set data.time_column = '{name}' to "
+            f"put steps in its order and leave it out, or keep it with data.keep_columns = ['{name}']."
+        )
+    labels = checked_labels(train.labels, train_folder)
+    test_labels = None if test is None else checked_labels(test.labels, f"{test_folder}")
+    classes, y, test_y = encode_labels(labels, test_labels, f"{test_folder}", findings)
+    lengths = train.series.lengths + ([] if test is None else test.series.lengths)
+    longest, unequal = max(lengths), min(lengths) < max(lengths)
+    return Source(
+        kind="series",
+        name="series_folder",
+        classes=classes,
+        train=train.series.part(y, longest, unequal, train.files),
+        test=None if test is None or test_y is None else test.series.part(test_y, longest, unequal, test.files),
+        scale=1.0,
+        description=f"{path.name}: {len(y)} series of {min(lengths)} to {longest} steps with {train.series.features} "
+        "features" + ("" if test_y is None else f", {len(test_y)} for the test"),
+        findings=findings,
+    )
+
+
+def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0) -> NewSamples:
+    """Return the series of a file, or of a folder and its subfolders in the order of their names.
+
+    Errors as in `read_source`.
+    """
+    findings = Findings()
+    if path.is_dir():
+        files = [file for file in _files(path, findings, deep=True) if file.name.lower() != LABELS]
+    else:
+        files, path = [path], path.parent
+    part = _read(path, [(file, "") for file in files], data, budget, findings)
+    return part.series.new_samples(longest, part.files, "file")
+
+
+def holds_series(path: Path) -> bool:
+    """Whether a folder, or one of its folders, holds files of series."""
+    return path.is_dir() and any(has_series(file) for file in path.rglob("*") if not _is_hidden(file, path))
+
+
+def _parts(path: Path, test_path: str, findings: Findings) -> tuple[Path, Path | None]:
+    """Return the folders of the training and the test part."""
+    if not path.is_dir():
+        raise InputError(
+            f"data.path = {path}: not a folder; data.source = 'series_folder' needs the folder of the files."
+        )
+    folders = {entry.name.lower(): entry for entry in path.iterdir() if entry.is_dir() and entry.name[:1] != "."}
+    train = next((folders.pop(name) for name in TRAIN if name in folders), None)
+    test = Path(test_path) if test_path else None
+    if test is not None and not test.is_dir():
+        raise InputError(f"data.test_path = {test}: no such folder.")
+    if train is None:
+        return path, test
+    test = test or next((folders.pop(name) for name in TEST if name in folders), None)
+    for folder in folders.values():
+        if folder != test:
+            findings.leave_out("folders next to those of training and test", example=folder.name)
+    return train, test
+
+
+def _labelled(folder: Path, data: DataSection, findings: Findings) -> list[tuple[Path, str]]:
+    """Return the files of a part with their labels."""
+    table = next((file for file in folder.iterdir() if file.name.lower() == LABELS), None)
+    if table is not None:
+        return _listed(folder, table, data, findings)
+    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry, folder))
+    if not classes:
+        raise InputError(
+            f"{folder}: no folders of classes and no {LABELS} there. Put the files of each class into a folder of its "
+            f"name, or list them in {LABELS} with the columns file and label."
+        )
+    for file in _files(folder, findings):
+        findings.leave_out("files outside the folders of the classes", example=file.name)
+    found = [(file, entry.name) for entry in classes for file in _files(entry, findings, deep=True)]
+    filled = {label for _, label in found}
+    for entry in classes:
+        if entry.name not in filled:
+            findings.leave_out(f"folders without a series ({', '.join(SUFFIXES)})", example=entry.name)
+    if not found:
+        raise InputError(f"{folder}: no file of a series ({', '.join(SUFFIXES)}) in the folders of its classes.")
+    return found
+
+
+def _listed(folder: Path, table: Path, data: DataSection, findings: Findings) -> list[tuple[Path, str]]:
+    """Return the files that a table of labels lists."""
+    with open_text(table, data.encoding, findings) as text:
+        lines = text.read().splitlines()
+    delimiter = next((sign for sign in ("\t", ";", ",") if lines and sign in lines[0]), ",")
+    header, *rows = list(csv.reader(lines, delimiter=delimiter)) or [[]]
+    names = [name.strip().lower() for name in header]
+    places = [next((names.index(name) for name in known if name in names), -1) for known in (FILE_NAMES, LABEL_NAMES)]
+    if -1 in places:
+        raise InputError(f"{table}: columns file and label expected in its first line, {', '.join(header)} found.")
+    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    short = next((number for number, row in enumerate(rows) if len(row) <= max(places)), None)
+    if short is not None:
+        raise InputError(
+            f"{table}: row {short} (from 0) has {len(rows[short])} cells, {len(header)} in the first line."
+        )
+    pairs = [(folder / row[places[0]].strip(), row[places[1]]) for row in rows]
+    _refuse_wrong_list(table, [file for file, _ in pairs])
+    listed = {file.resolve() for file, _ in pairs}
+    for file in _files(folder, findings, deep=True):
+        if file.resolve() not in listed and file != table:
+            findings.leave_out(f"files that {table.name} does not list", example=file.name)
+    return pairs
+
+
+def _refuse_wrong_list(table: Path, files: list[Path]) -> None:
+    gone = [file.name for file in files if not file.is_file()]
+    if gone:
+        raise InputError(
+            f"{table}: {len(gone)} of {len(files)} files are not in its folder: {', '.join(gone[:NAMED])}"
+            + (", ..." if len(gone) > NAMED else "")
+            + ". Names are relative to the folder, with their endings."
+        )
+    if len(set(files)) < len(files):
+        twice = next(file for number, file in enumerate(files) if file in files[:number])
+        raise InputError(f"{table}: lists {twice.name} twice.")
+
+
+def _read(
+    folder: Path,
+    files: list[tuple[Path, str]],
+    data: DataSection,
+    budget: Budget,
+    findings: Findings,
+    like: _Part | None = None,
+) -> _Part:
+    """Read series, and refuse features that differ from the first's, or from those of the training part."""
+    part = _Part(SeriesCollector(str(folder), budget.source // 2, data.missing, findings))
+    names = None if like is None else like.names
+    for file, label in files:
+        found = read_series(file, data, findings)
+        names = names or found.names
+        if found.names is not None and found.names != names:
+            raise InputError(
+                f"{file}: columns {', '.join(found.names)}; the first file has {', '.join(names or ())}. All need the "
+                "same columns in the same order."
+            )
+        if part.series.add(found.values, str(file)):
+            part.files.append(file.relative_to(folder).as_posix())
+            part.labels.append(label)
+    part.series.finish()
+    part.names = names
+    if like is not None and part.series.features != like.series.features:
+        raise InputError(
+            f"{folder}: series with {part.series.features} features, {like.series.features} in the training part."
+        )
+    return part
+
+
+def _files(folder: Path, findings: Findings, deep: bool = False) -> Iterator[Path]:
+    """Yield the files of series of a folder in the order of their names, and count the others."""
+    for file in sorted(folder.rglob("*") if deep else folder.iterdir()):
+        if file.is_dir():
+            continue
+        if _is_hidden(file, folder):
+            findings.leave_out("hidden files", example=file.name)
+        elif has_series(file):
+            yield file
+        elif file.name.lower() != LABELS:
+            findings.leave_out(f"files that are not series ({', '.join(SUFFIXES)})", example=file.name)
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
