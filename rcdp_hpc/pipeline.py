@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rcdp_hpc.config import STAGES, Config
+from rcdp_hpc.config import STAGES, Config, with_kind_defaults
+from rcdp_hpc.data.index import INDEX_NAME, facts_in, load_index
 from rcdp_hpc.errors import InputError, RcdpError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
@@ -82,11 +83,15 @@ def run_stages(
         for number, stage in enumerate(stages, 1):
             if len(stages) > 1:
                 log.info("== %d of %d: %s on %s ==", number, len(stages), stage, _ranks_text(stage, comm))
+            if stage != "prepare":
+                config = run_on_root(comm, partial(_with_defaults_of_data, config, run))
             if stage in ("search", "train"):
                 config = run_on_root(comm, partial(_with_own_matrices, config, run, stages if restart else ()))
                 config = run_on_root(comm, partial(_with_kernel, config, run, _threads_of(config, comm)))
                 _report_unlike(comm)
             results[stage] = _run_stage(stage, config, comm, run, restart)
+            if stage == "prepare":
+                config = run_on_root(comm, partial(_with_defaults_of_data, config, run))
         if len(stages) > 1:
             agree(comm, lambda: _tell_seconds(run, stages) if comm.is_root else None)
     return results
@@ -342,6 +347,15 @@ def _copy_matrices(config: Config, run: RunDirectory) -> None:
 def _sha256(path: Path) -> str:
     with os_errors_explained(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _with_defaults_of_data(config: Config, run: RunDirectory) -> Config:
+    """Set the keys that wait for the kind of data, once there are shards, and record them."""
+    if config.chosen is None or not (run.shards / INDEX_NAME).exists():
+        return config
+    config = with_kind_defaults(config, facts_in(load_index(run.shards)))
+    run.write_config(config)
+    return config
 
 
 def _threads_of(config: Config, comm: Communicator) -> int:

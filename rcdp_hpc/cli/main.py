@@ -21,8 +21,7 @@ from rcdp_hpc.config import (
     DataSection,
     commented_toml,
     load_config,
-    parse_config,
-    to_tree,
+    with_settings,
 )
 from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, InputError, RcdpError
 from rcdp_hpc.runtime import signals
@@ -105,7 +104,7 @@ def _together(options: argparse.Namespace, comm: Communicator) -> int:
     run_stages(stages, config, options.out, comm, options.restart)
     comm.barrier()
     if comm.is_root and not options.quiet:
-        print(_what_next(options, config), flush=True)
+        print(_what_next(options, RunDirectory(options.out).config()), flush=True)
     return EXIT_DONE
 
 
@@ -120,9 +119,8 @@ def _crossvalidate_together(options: argparse.Namespace, comm: Communicator) -> 
 
     def configuration() -> Config:
         config = _configuration(options)
-        tree = to_tree(config)
-        tree["data"] |= {"folds": options.folds or config.data.folds or DEFAULT_FOLDS, "fold": 0}
-        return parse_config(tree, where=str(options.config or options.out))
+        folds = {"data.folds": options.folds or config.data.folds or DEFAULT_FOLDS, "data.fold": 0}
+        return with_settings(config, folds, where=str(options.config or options.out))
 
     crossvalidate(run_on_root(comm, configuration), options.out, comm, options.fold, options.restart)
     if comm.is_root and not options.quiet:
@@ -142,9 +140,7 @@ def _load(name: str, settings: Sequence[str]) -> Config:
     config = load_config(name, settings)
     if config.data.path:
         # A run directory is used again from other working directories.
-        tree = to_tree(config)
-        tree["data"]["path"] = str(Path(config.data.path).expanduser().absolute())
-        config = parse_config(tree, where=name)
+        config = with_settings(config, {"data.path": str(Path(config.data.path).expanduser().absolute())}, where=name)
     return config
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rcdp_hpc.config import Config, differing_keys, flatten, may_change, parse_config, to_tree
+from rcdp_hpc.config import Config, differing_keys, flatten, may_change, with_settings
 from rcdp_hpc.data.index import shard_settings
 from rcdp_hpc.errors import InputError
 
@@ -56,10 +56,9 @@ def make_array(text: str, load: Callable[[str | None], Config]) -> Array:
         names = tuple(f"seed-{seed}" for seed in range(1, int(value) + 1))
         return Array("seeds", _with_shard_seed(load(None)), names)
     if kind == "folds" and re.fullmatch(r"[1-9]\d{0,2}", value):
-        tree = to_tree(load(None))
-        tree["data"] |= {"folds": int(value), "fold": 0}
         names = tuple(f"fold-{fold}" for fold in range(1, int(value) + 1))
-        return Array("folds", parse_config(tree, where=f"of --array {text}"), names)
+        folds = {"data.folds": int(value), "data.fold": 0}
+        return Array("folds", with_settings(load(None), folds, where=f"of --array {text}"), names)
     if kind == "configs" and value:
         return _of_configurations(text, _files(value), load)
     raise InputError(
@@ -104,6 +103,4 @@ def _refuse_other_shards(first_file: Path, first: Config, file: Path, config: Co
 
 def _with_shard_seed(config: Config) -> Config:
     """Return the configuration with the seed of its shards written out: the tasks' own seeds do not change it."""
-    tree = to_tree(config)
-    tree["data"]["seed"] = config.shard_seed
-    return parse_config(tree, where="the configuration")
+    return with_settings(config, {"data.seed": config.shard_seed}, where="the configuration")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.cluster.scripts import Resources, resources
-from rcdp_hpc.config import STAGES, Config, parse_config, to_tree
+from rcdp_hpc.config import STAGES, Config, parse_config, to_tree, with_kind_defaults
 from rcdp_hpc.data.index import load_index
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.files import read_lines_if_any
@@ -200,6 +200,7 @@ def _calibrate(config: Config, run: RunDirectory) -> tuple[Measured, dict[str, A
     from rcdp_hpc.pipeline import run_stages
 
     source = open_source(config.data, False)
+    config = with_kind_defaults(config, source.facts)
     counts = np.bincount(source.train.y, minlength=len(source.classes))
     share = min(1.0, CALIBRATION_ROWS / len(source.train))
     small = _smaller(config, counts, share)

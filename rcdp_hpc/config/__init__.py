@@ -16,19 +16,23 @@ from rcdp_hpc.config.keys import (
     settings_that_matter,
     to_tree,
 )
+from rcdp_hpc.config.kind_defaults import KINDS, DataFacts
 from rcdp_hpc.config.reading import load_config, parse_config, profile_names
 from rcdp_hpc.config.reservoir import ReservoirSection
 from rcdp_hpc.config.search import RangeSection, SearchSection, SpaceSection
 from rcdp_hpc.config.section import Section
 from rcdp_hpc.config.training import READOUTS, AugmentSection, ExtractorSection, TrainingSection
+from rcdp_hpc.config.waiting import with_kind_defaults, with_settings
 from rcdp_hpc.config.whole import STAGES, Config
 from rcdp_hpc.config.writing import commented_toml
 
 __all__ = [
+    "KINDS",
     "READOUTS",
     "STAGES",
     "AugmentSection",
     "Config",
+    "DataFacts",
     "DataSection",
     "ExtractorSection",
     "RangeSection",
@@ -48,4 +52,6 @@ __all__ = [
     "refuse_other_settings",
     "settings_that_matter",
     "to_tree",
+    "with_kind_defaults",
+    "with_settings",
 ]

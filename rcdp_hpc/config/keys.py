@@ -41,6 +41,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def chosen_keys(tree: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the dotted keys that a tree of settings holds; None if it holds every key there is.
+
+    The dimensions of the search space are optional and do not count.
+    """
+    chosen = frozenset(flatten(tree))
+    needed = {name for name, field in _fields() if not name.startswith("search.space.")}
+    return None if needed <= chosen else chosen
+
+
 def may_change(key: str) -> bool:
     """Tell whether the value of a dotted key may differ when a stage is resumed."""
     for name, field in _fields():

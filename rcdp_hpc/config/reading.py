@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rcdp_hpc.config.keys import known_keys
+from rcdp_hpc.config.keys import chosen_keys, known_keys
 from rcdp_hpc.config.whole import Config
 from rcdp_hpc.errors import InputError
 
@@ -45,13 +45,29 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
     tree = _read_toml(name)
     for override in overrides:
         _apply_override(tree, override)
-    return parse_config(tree, where=str(name))
+    is_profile = str(name) in profile_names() and not Path(name).is_file()
+    return parse_config(tree, where=str(name), chosen=None if is_profile else chosen_keys(tree))
 
 
-def parse_config(tree: Mapping[str, Any], where: str) -> Config:
-    """Check a tree of settings; `where` names its origin in the message of an `InputError`."""
+def parse_config(tree: Mapping[str, Any], where: str, chosen: frozenset[str] | None = None) -> Config:
+    """Check a tree of settings.
+
+    Parameters
+    ----------
+    tree : mapping
+        Sections and keys; a key left out takes its default.
+    where : str
+        Names the origin of the settings in messages.
+    chosen : frozenset of str, optional
+        `Config.chosen` of the result.
+
+    Raises
+    ------
+    InputError
+        If a key or value is not accepted.
+    """
     try:
-        return Config.model_validate(tree)
+        return Config.model_validate(tree).with_chosen(chosen)
     except ValidationError as error:
         lines = [_explain(dict(problem)) for problem in error.errors()]
         raise InputError(f"configuration {where}: " + "; ".join(lines)) from None

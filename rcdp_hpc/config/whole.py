@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from rcdp_hpc.config.data import DataSection
 from rcdp_hpc.config.reservoir import ReservoirSection
@@ -36,6 +36,19 @@ class Config(Section):
     reservoir: ReservoirSection = Field(default_factory=ReservoirSection)
     search: SearchSection = Field(default_factory=SearchSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
+
+    _chosen: frozenset[str] | None = PrivateAttr(default=None)
+
+    @property
+    def chosen(self) -> frozenset[str] | None:
+        """The dotted keys that a user's file sets, while the others wait for the kind of data; None if none waits."""
+        return self._chosen
+
+    def with_chosen(self, chosen: frozenset[str] | None) -> Config:
+        """Return the same settings, of which only these keys are the user's own."""
+        copy = self.model_copy()
+        copy._chosen = chosen
+        return copy
 
     @property
     def shard_seed(self) -> int:

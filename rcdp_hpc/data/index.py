@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rcdp_hpc.config import Config, to_tree
+from rcdp_hpc.config import Config, DataFacts, to_tree
+from rcdp_hpc.data.sources.kinds import kind_of_array
 from rcdp_hpc.data.split import RESERVE, SPLITS, Split
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.files import read_json
@@ -69,6 +71,9 @@ class _Index(_Entry):
     shortest: int | None = None
     categories: list[int] = []
     columns: _Columns | None = None
+    kind: Literal["", "table", "series", "images"] = ""
+    standardization: dict[str, Any] | None = None
+    ranges: dict[str, Any] | None = None
     settings: dict[str, Any]
     source: dict[str, Any]
     splits: dict[str, _Split]
@@ -121,6 +126,14 @@ def load_index(directory: Path) -> dict[str, Any]:
     # Earlier versions had fewer settings; what they did without them are the defaults of the new ones.
     content["settings"]["data"] = {**shard_settings(Config())["data"], **content["settings"].get("data", {})}
     return content
+
+
+def facts_in(index: dict[str, Any]) -> DataFacts:
+    """Return the facts of an index that decide defaults; one of an earlier version does not name the kind."""
+    shape = tuple(index["sample_shape"])
+    lengths = index.get("lengths", False)
+    kind = index.get("kind") or kind_of_array(shape, np.dtype(index["source"].get("dtype", "float32")), lengths)
+    return DataFacts(kind, shape)
 
 
 def shard_settings(config: Config) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import rcdp_hpc
-from rcdp_hpc.config import Config, DataSection, refuse_other_settings
+from rcdp_hpc.config import Config, DataSection, refuse_other_settings, with_kind_defaults
 from rcdp_hpc.data.balancing import balanced_rows
 from rcdp_hpc.data.compression import SAMPLE_BYTES, fastest_compression
+from rcdp_hpc.data.fit_standardization import standardized
 from rcdp_hpc.data.index import (
     FORMAT,
     FORMAT_VERSION,
@@ -25,6 +26,7 @@ from rcdp_hpc.data.index import (
     shard_settings,
 )
 from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.reserve import reserve_rows
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards import Layout, shard_numbers, shards_bytes, write_split
@@ -85,53 +87,74 @@ def prepare_shards(
     refuse_foreign_files(directory)
     started = time.monotonic()
     source = open_source(config.data, config.run.progress)
+    config = with_kind_defaults(config, source.facts)
     Budget.of(config.data).refuse_wide_rows(4 * math.prod(source.sample_shape), available_cores())
-    storage = storage_of(config.data, source)
     log.info("source: %s", source.description)
-    tables, counts = plan_rows(source, config, check_stop)
+    train, others, counts = split_rows(source, config)
+    source, ranges = standardized(source, train, config.data)
+    storage = storage_of(config.data, source)
+    tables = plan_rows(source, config, storage, train, others, check_stop)
     check_stop()
     _tell_classes(source.classes, counts, tables)
-    index = _write(config, directory, source, storage, tables, counts, check_stop)
+    index = _write(config, directory, source, ranges, storage, tables, counts, check_stop)
     rows = ", ".join(f"{len(table)} {split}" for split, table in tables.items())
     log.info("prepared %s in %.1f s: %s rows", directory, time.monotonic() - started, rows)
     return index
 
 
-def plan_rows(
-    source: Source, config: Config, check_stop: CheckStop = lambda: None
-) -> tuple[dict[Split, RowTable], dict[str, list[int]]]:
-    """Split the source, plan the synthetic rows of the training part, and put the rows in order.
+def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[Split, RowTable], dict[str, list[int]]]:
+    """Split the source.
 
     Returns
     -------
-    tables : dict
-        The rows of each split, and of the reserve where one is asked for, in the order of the shards.
+    train : ndarray of int64
+        Ascending indices of the training samples.
+    others : dict
+        The rows of validation and test.
     counts : dict
-        Per class: samples of the ``source``, training samples that ``data.keep`` thinned out (``dropped``), and
-        training rows ``before`` balancing.
+        Per class: samples of the ``source``, training samples that ``data.keep`` and ``data.max_samples`` left out
+        (``dropped``), and training rows ``before`` balancing.
     """
     data, seed = config.data, config.shard_seed
     y = source.train.y
     indices = _split(source, data, seed)
-    train = indices["train"]
+    split = indices["train"]
     # Only the training part is made uneven: what a model is judged by stays as the source has it.
-    indices["train"] = train[keep_indices(y[train], data.keep, source.classes, seed)]
-    tables: dict[Split, RowTable] = {split: original_rows(y[rows], rows) for split, rows in indices.items()}
-    if "test" not in tables and source.test is not None:
-        tables["test"] = original_rows(source.test.y, len(y) + np.arange(len(source.test)))
-    _warn_of_absent(source.classes, tables)
-    before = np.bincount(y[indices["train"]], minlength=len(source.classes))
+    train = split[keep_indices(y[split], data.keep, source.classes, seed)]
+    others = {name: original_rows(y[rows], rows) for name, rows in indices.items() if name != "train"}
+    if "test" not in others and source.test is not None:
+        others["test"] = original_rows(source.test.y, len(y) + np.arange(len(source.test)))
+    _warn_of_absent(source.classes, others)
+    before = np.bincount(y[train], minlength=len(source.classes))
     counts = {
         "source": np.bincount(y, minlength=len(source.classes)).tolist(),
-        "dropped": (np.bincount(y[train], minlength=len(source.classes)) - before).tolist(),
+        "dropped": (np.bincount(y[split], minlength=len(source.classes)) - before).tolist(),
         "before": before.tolist(),
     }
-    storage = storage_of(data, source)
-    tables["train"] = balanced_rows(source, indices["train"], data, seed, storage, config.run.progress, check_stop)
+    return train, others, counts
+
+
+def plan_rows(
+    source: Source,
+    config: Config,
+    storage: Storage,
+    train: NDArray[np.int64],
+    others: dict[Split, RowTable],
+    check_stop: CheckStop = lambda: None,
+) -> dict[Split, RowTable]:
+    """Plan the synthetic rows of the training part, and put all rows in order.
+
+    Returns
+    -------
+    dict
+        The rows of each split, and of the reserve if one is asked for, in the order of the shards.
+    """
+    data, seed, progress = config.data, config.shard_seed, config.run.progress
+    balanced = balanced_rows(source, train, data, seed, storage, progress, check_stop)
+    tables: dict[Split, RowTable] = {"train": balanced, **others}
     if data.reserve:
-        tables[RESERVE] = reserve_rows(source, tables["train"], data, seed, storage, config.run.progress, check_stop)
-    ordered = {split: tables[split].part(interleave(tables[split].y.astype(np.int64), seed)) for split in tables}
-    return ordered, counts
+        tables[RESERVE] = reserve_rows(source, balanced, data, seed, storage, progress, check_stop)
+    return {split: tables[split].part(interleave(tables[split].y.astype(np.int64), seed)) for split in tables}
 
 
 def _split(source: Source, data: DataSection, seed: int) -> dict[Split, NDArray[np.int64]]:
@@ -145,6 +168,7 @@ def _write(
     config: Config,
     directory: Path,
     source: Source,
+    ranges: FeatureRanges,
     storage: Storage,
     tables: dict[Split, RowTable],
     counts: dict[str, list[int]],
@@ -170,7 +194,7 @@ def _write(
             split: write_split(partial, split, tables[split], numbers[split], source, storage, advance)
             for split in tables
         }
-        index = _index(config, source, storage, counts, splits)
+        index = _index(config, source, ranges, storage, counts, splits)
         write_json(partial / INDEX_NAME, index)
     return index
 
@@ -186,6 +210,7 @@ def _fastest(directory: Path, layout: Layout, source: Source, rows: RowTable) ->
 def _index(
     config: Config,
     source: Source,
+    ranges: FeatureRanges,
     storage: Storage,
     counts: dict[str, list[int]],
     splits: dict[Split, dict[str, Any]],
@@ -195,6 +220,7 @@ def _index(
         "format_version": FORMAT_VERSION,
         "package_version": rcdp_hpc.__version__,
         "classes": source.classes,
+        "kind": source.kind,
         "sample_shape": list(source.sample_shape),
         "scale": source.scale,
         "storage": asdict(storage),
@@ -202,6 +228,8 @@ def _index(
         "shortest": source.shortest,
         "categories": list(source.categories),
         "columns": _columns(source),
+        "standardization": None if source.standardization is None else source.standardization.to_json(),
+        "ranges": ranges.to_json(),
         "source": {
             "name": source.name,
             "description": source.description,

@@ -94,12 +94,12 @@ def storage_of(data: DataSection, source: Source) -> Storage:
         If bytes are asked for and the source has none.
     """
     kind = data.storage
+    holds_bytes = source.dtype == np.uint8 and source.standardization is None
     if kind == "auto":
-        kind = "uint8" if source.dtype == np.uint8 else "float32"
-    if kind == "uint8" and source.dtype != np.uint8:
-        raise InputError(
-            f"data.storage = 'uint8' needs a source of bytes, this one holds {source.dtype}: take float32."
-        )
+        kind = "uint8" if holds_bytes else "float32"
+    if kind == "uint8" and not holds_bytes:
+        holds = f"{source.dtype}" if source.standardization is None else "standardised values"
+        raise InputError(f"data.storage = 'uint8' needs a source of bytes, this one holds {holds}: take float32.")
     return Storage(kind, source.scale if kind == "uint8" else 1.0, data.compression)
 
 

@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.config import DataFacts
 from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.standardization import Standardization
 from rcdp_hpc.errors import InputError
 
 BLOCK_BYTES = 2**24
@@ -130,6 +132,8 @@ class Source:
         Kind of data, if the reader knows it. `open_source` decides it otherwise, so that it is never empty after.
     findings : Findings
         What the reader assumed, left out and warns about.
+    standardization : Standardization or None
+        What is done to raw values, once preparation has found it (`rcdp_hpc.data.fit_standardization`).
     """
 
     name: str
@@ -142,6 +146,7 @@ class Source:
     columns: Columns | None = None
     kind: str = ""
     findings: Findings = field(default_factory=Findings)
+    standardization: Standardization | None = None
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -152,6 +157,11 @@ class Source:
     def dtype(self) -> np.dtype[Any]:
         """Number format of the raw samples."""
         return self.train.x.dtype
+
+    @property
+    def facts(self) -> DataFacts:
+        """What decides the defaults of other settings."""
+        return DataFacts(self.kind, self.sample_shape)
 
     @property
     def has_lengths(self) -> bool:
@@ -166,7 +176,7 @@ class Source:
         return min(found, default=None)
 
     def samples(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return samples by their index in the source, scaled.
+        """Return samples by their index in the source, scaled and standardised.
 
         Parameters
         ----------
@@ -184,7 +194,10 @@ class Source:
         """
         part, rows = self._rows(indices)
         raw = part.x[rows]
-        x = to_float(raw, self.scale)
+        if self.standardization is None:
+            x = to_float(raw, self.scale)
+        else:
+            x = self.standardization.apply(raw, self.scale, None if part.lengths is None else part.lengths[rows])
         if raw.dtype.kind == "f":
             finite = np.isfinite(x.reshape(len(x), -1)).all(axis=1)
             if not finite.all():

@@ -1,0 +1,176 @@
+"""Defaults that depend on the kind of data: what a configuration with ``[data]`` alone runs with.
+
+A key that the configuration sets is never changed. Shipped profiles are complete by themselves and take nothing from
+here; the classes of the sections hold the paper's values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+KINDS = ("table", "series", "images")
+# A map of patches needs some pixels each way; smaller images drive the reservoir row by row.
+SMALLEST_IMAGE = 12
+GRADIENT_KEYS = tuple(
+    f"training.{key}"
+    for key in (
+        "epochs",
+        "batch",
+        "global_batch",
+        "optimizer",
+        "learning_rate",
+        "schedule",
+        "loss",
+        "dropout",
+        "hidden",
+    )
+)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What of a source decides defaults.
+
+    Attributes
+    ----------
+    kind : {"table", "series", "images"}
+        Kind of data.
+    sample_shape : tuple of int
+        Shape of one sample; the steps of series may be 0 if they are not known yet.
+    """
+
+    kind: str
+    sample_shape: tuple[int, ...]
+
+
+def kind_defaults(facts: DataFacts, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the defaults for a kind of data, by dotted key.
+
+    Parameters
+    ----------
+    facts : DataFacts
+    settings : mapping
+        What the configuration itself sets, by dotted key: a part that it chooses decides about the others.
+
+    Returns
+    -------
+    dict
+        Only keys that `settings` does not have.
+    """
+    makers = {"table": _table, "series": _series, "images": _images}
+    found = {**_common(), **makers[facts.kind](facts.sample_shape, settings)}
+    # Who sets the epochs or the optimiser wants a readout that is trained.
+    trained = any(key in settings for key in GRADIENT_KEYS)
+    if trained:
+        found["training.readout"] = "network"
+    if trained or settings.get("training.readout", "ridge") != "ridge":
+        found.update(_trained_readout())
+    own_space = any(key.startswith("search.space.") for key in settings)
+    return {
+        key: value
+        for key, value in found.items()
+        if key not in settings and not (own_space and key.startswith("search.space."))
+    }
+
+
+def _common() -> dict[str, Any]:
+    return {
+        "reservoir.nodes": 500,
+        "reservoir.density": 0.1,
+        "reservoir.leak": 1.0,
+        "reservoir.bias_scaling": 0.3,
+        "search.population": 8,
+        "search.generations": 5,
+        "search.ridge_penalty": 1e-3,
+        "training.readout": "ridge",
+        "training.ridge_penalties": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1],
+    }
+
+
+def _table(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of tables, which drive the reservoir for one step: only input and bias scaling matter."""
+    scaling = _input_scaling(shape[-1], 0.5)
+    return {
+        "reservoir.sequence": "rows",
+        "reservoir.states": 1,
+        "reservoir.input_scaling": scaling,
+        "search.space.input_scaling": _range(scaling / 8, scaling * 4),
+        "search.space.bias_scaling": _range(0.05, 2.0),
+    }
+
+
+def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of series: mean and standard deviation of the states over a series' own steps."""
+    scaling = _input_scaling(shape[-1], 0.5)
+    return {
+        "reservoir.sequence": "rows",
+        "reservoir.reduction": "mean_std",
+        "reservoir.leak": 0.3,
+        "reservoir.spectral_radius": 0.9,
+        "reservoir.input_scaling": scaling,
+        "search.space.spectral_radius": {"low": 0.1, "high": 1.4},
+        "search.space.leak": _range(0.03, 1.0),
+        "search.space.input_scaling": _range(scaling / 8, scaling * 4),
+        "search.space.bias_scaling": _range(0.05, 1.0),
+    }
+
+
+def _images(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of images: a dictionary of patches, learned without labels, drives the reservoir; no search."""
+    side = min(shape[:2])
+    extractor = settings.get("training.extractor.kind", "dictionary" if side >= SMALLEST_IMAGE else "none")
+    if extractor == "none":
+        return _rows_of_images(shape)
+    defaults: dict[str, Any] = {"search.generations": 0, "training.extractor.kind": extractor}
+    if extractor != "dictionary":
+        return {**defaults, "training.readout": "network", **_trained_readout()}
+    pool, atoms = 4 if side >= 2 * SMALLEST_IMAGE else 3, 96 if len(shape) == 2 or shape[2] == 1 else 192
+    return {
+        **defaults,
+        "training.extractor.atoms": atoms,
+        "training.extractor.patch": 6 if side >= 2 * SMALLEST_IMAGE else 4,
+        "training.extractor.pool": pool,
+        "training.extractor.stride": max(1, side // 32),
+        "reservoir.nodes": 1000,
+        "reservoir.states": pool,
+        # A row of the map has pool * 2 * atoms values of standard deviation 1.
+        "reservoir.input_scaling": _rounded(0.83 / math.sqrt(pool * 2 * atoms)),
+    }
+
+
+def _rows_of_images(shape: tuple[int, ...]) -> dict[str, Any]:
+    square = shape[0] == shape[1]
+    features = math.prod(shape[1:]) * (2 if square else 1)
+    scaling = _input_scaling(features, 1.0)
+    return {
+        "reservoir.sequence": "both" if square else "rows",
+        "reservoir.states": min(4, shape[0]),
+        "reservoir.leak": 0.7,
+        "reservoir.input_scaling": scaling,
+        "search.space.spectral_radius": {"low": 0.3, "high": 1.5},
+        "search.space.leak": {"low": 0.3, "high": 1.0},
+        "search.space.input_scaling": _range(scaling / 8, scaling * 4),
+    }
+
+
+def _trained_readout() -> dict[str, Any]:
+    return {"training.epochs": 60, "training.schedule": "cosine", "training.patience": 20}
+
+
+def _input_scaling(features: int, size: float) -> float:
+    """Return the scaling with which `features` inputs of standard deviation 1 add up to `size` in a neuron.
+
+    Input weights are uniform in [-s, s] and so have the standard deviation s / sqrt(3).
+    """
+    return _rounded(size * math.sqrt(3 / max(1, features)))
+
+
+def _range(low: float, high: float) -> dict[str, Any]:
+    return {"low": _rounded(low), "high": _rounded(high), "log": True}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.2g}")

@@ -1,0 +1,160 @@
+"""Find the standardisation of a source: what ``data.standardize`` and ``data.missing = 'fill'`` ask for.
+
+The statistics come from the original training rows alone. They are kept in index.json and in the model file, so that
+shards and prediction use the same ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.ranges import FeatureRanges, feature_count
+from rcdp_hpc.data.sources import Source
+from rcdp_hpc.data.sources.base import BLOCK_BYTES, row_bytes
+from rcdp_hpc.data.standardization import Method, Standardization
+from rcdp_hpc.errors import InputError
+
+log = logging.getLogger(__name__)
+
+# Rows that quartiles, and the ranges of images, are taken from: evenly spaced ones if there are more.
+MOST_ROWS = 20_000
+# The quartile range of a normal distribution, in standard deviations.
+QUARTILE_RANGE = 1.349
+# A float32 has 24 bits: with less spread than this share of their size, values keep fewer than 256 levels.
+LEAST_SPREAD = 2.0**-16
+UNLIKE = 100.0
+NAMED = 5
+
+
+def method_for(setting: str, kind: str) -> Method:
+    """Return the method of ``data.standardize`` for a kind of data: "auto" leaves images as they are."""
+    if setting == "auto":
+        return "none" if kind == "images" else "standard"
+    return setting  # type: ignore[return-value]
+
+
+def standardized(source: Source, train: NDArray[np.int64], data: DataSection) -> tuple[Source, FeatureRanges]:
+    """Return a source whose samples are standardised by its training rows, and the ranges of their raw values.
+
+    Parameters
+    ----------
+    source : Source
+    train : ndarray of int64
+        Ascending indices of the original training rows: nothing else decides the statistics.
+    data : DataSection
+        ``standardize`` and ``missing``.
+
+    Raises
+    ------
+    InputError
+        If the method is not one for this kind of data, or values would lose their differences in float32.
+    """
+    method = method_for(data.standardize, source.kind)
+    if method == "series" and source.kind != "series":
+        raise InputError(
+            f"data.standardize = 'series' is for series, these data are of the kind '{source.kind}': set 'standard' or "
+            "'robust'."
+        )
+    rows = _spaced(train) if source.kind == "images" else train
+    ranges = FeatureRanges.of_blocks(_raw_blocks(source, rows), source.kind, source.sample_shape, str(source.dtype))
+    features = feature_count(source.kind, source.sample_shape)
+    center, deviation = np.zeros(features), np.ones(features)
+    if method == "standard":
+        center, deviation = ranges.mean.copy(), ranges.deviation.copy()
+    elif method == "robust":
+        center, deviation = _quartiles(source, _spaced(train), ranges)
+    fill = None
+    if data.missing == "fill":
+        fill = center.copy() if method == "robust" else ranges.mean.copy()
+    # A constant stays one; the numbers of categories stay what they are.
+    deviation[deviation <= 1e-12 * np.abs(center)] = 1.0
+    deviation[deviation == 0] = 1.0
+    for feature in source.categories if source.kind == "table" else ():
+        center[feature], deviation[feature] = 0.0, 1.0
+    found = Standardization(method, center, deviation, fill)
+    _refuse_collapse(source, found, ranges)
+    _report(source, found, ranges)
+    return replace(source, standardization=found if found.changes else None), ranges
+
+
+def _spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    if len(rows) <= MOST_ROWS:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, MOST_ROWS).astype(np.int64)]
+
+
+def _raw_blocks(
+    source: Source, rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64] | None]]:
+    """Yield scaled raw values of some training rows, and their lengths, a block at a time."""
+    size = max(1, BLOCK_BYTES // (2 * row_bytes(source.train.x)))
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        yield source.train.x[part].astype(np.float64) * source.scale, source.lengths(part)
+
+
+def _quartiles(
+    source: Source, rows: NDArray[np.int64], ranges: FeatureRanges
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the median and the scaled quartile range of each feature; one without a range has its deviation."""
+    features = len(ranges.mean)
+    parts = []
+    for values, lengths in _raw_blocks(source, rows):
+        flat = values.reshape(len(values), -1, features)
+        if lengths is None:
+            parts.append(flat.reshape(-1, features))
+        else:
+            parts.append(flat[np.arange(flat.shape[1]) < lengths[:, None]])
+    low, median, high = np.nanpercentile(np.concatenate(parts), (25, 50, 75), axis=0)
+    deviation = (high - low) / QUARTILE_RANGE
+    return median, np.where(deviation > 0, deviation, ranges.deviation)
+
+
+def _refuse_collapse(source: Source, found: Standardization, ranges: FeatureRanges) -> None:
+    """Raise if values that differ would be stored as equal float32 numbers."""
+    if found.method != "none":
+        return
+    size = np.maximum(np.abs(ranges.minimum), np.abs(ranges.maximum))
+    spread = ranges.maximum - ranges.minimum
+    lost = np.flatnonzero((spread > 0) & (spread < LEAST_SPREAD * size))
+    if not len(lost):
+        return
+    first = int(lost[0])
+    raise InputError(
+        f"{source.description}: {_names(source, lost)}: values from {ranges.minimum[first]:.15g} to "
+        f"{ranges.maximum[first]:.15g} lose their differences in float32. Set data.standardize = 'standard', or leave "
+        "them out (data.drop_columns for tables)."
+    )
+
+
+def _report(source: Source, found: Standardization, ranges: FeatureRanges) -> None:
+    if found.method == "none":
+        deviation = ranges.deviation[ranges.deviation > 0]
+        unlike = len(deviation) and deviation.max() > UNLIKE * deviation.min()
+        if unlike and source.kind != "images":
+            log.warning(
+                "the standard deviations of features differ by a factor of %.3g, and data.standardize = 'none': the "
+                "largest decide SMOTE's neighbours and the reservoir's input; set data.standardize = 'standard'",
+                deviation.max() / deviation.min(),
+            )
+    else:
+        what = {"standard": "mean and standard deviation", "robust": "median and quartile range"}
+        each = "each series" if found.method == "series" else f"the training rows ({what[found.method]})"
+        log.info("features are standardised by %s", each)
+    constant = np.flatnonzero(ranges.deviation == 0)
+    if len(constant) and source.kind != "images":
+        log.warning("constant in the training rows, so of no use: %s", _names(source, constant))
+
+
+def _names(source: Source, features: NDArray[np.int64]) -> str:
+    names = source.columns.features if source.columns is not None else None
+    shown = [names[place] if names else str(place) for place in features[:NAMED].tolist()]
+    kind = "column" if names else "feature"
+    more = f" and {len(features) - NAMED} more" if len(features) > NAMED else ""
+    return f"{kind}{'s' if len(features) > 1 else ''} {', '.join(shown)}{more}"

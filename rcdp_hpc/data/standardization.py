@@ -1,0 +1,98 @@
+"""The map from raw values to standardised ones, which shards and models carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Method = Literal["none", "standard", "robust", "series"]
+
+
+@dataclass(frozen=True, eq=False)
+class Standardization:
+    """The map from raw values to those that are stored: ``(value - center) / deviation`` for each feature.
+
+    Attributes
+    ----------
+    method : {"none", "standard", "robust", "series"}
+        "series" takes mean and standard deviation of each series by itself, "none" leaves values as they are.
+    center, deviation : ndarray of float64, shape (F,)
+        Along the last axis of a sample; F = 1 if all values of a sample are one feature (grey images).
+    fill : ndarray of float64, shape (F,), or None
+        What a missing value becomes before it is mapped; None refuses missing values.
+    """
+
+    method: Method
+    center: NDArray[np.float64]
+    deviation: NDArray[np.float64]
+    fill: NDArray[np.float64] | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether any value changes."""
+        return self.method != "none" or self.fill is not None
+
+    def apply(self, raw: NDArray[Any], scale: float, lengths: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Return samples as they are stored in the shards.
+
+        Differences are taken in float64, so that large values that differ little stay apart.
+
+        Parameters
+        ----------
+        raw : ndarray, shape (n, *sample_shape)
+            Samples as the source has them.
+        scale : float
+            Value = raw number * scale.
+        lengths : ndarray of int64, shape (n,), optional
+            Steps of each series; what follows is padding and becomes 0.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, *sample_shape)
+        """
+        x = raw.astype(np.float64) * scale
+        if self.fill is not None:
+            x = np.where(np.isnan(x), self.fill, x)
+        padding = None if lengths is None else np.arange(x.shape[1]) >= lengths[:, None]
+        if self.method == "series":
+            x = _by_itself(x, padding)
+        elif self.method != "none":
+            x = (x - self.center) / self.deviation
+        if padding is not None:
+            x[padding] = 0
+        with np.errstate(over="ignore"):
+            return x.astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content as plain lists, for index.json and model files."""
+        return {
+            "method": self.method,
+            "center": self.center.tolist(),
+            "deviation": self.deviation.tolist(),
+            "fill": None if self.fill is None else self.fill.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any] | None) -> Standardization | None:
+        """Return what `to_json` wrote; None for None, as files of earlier versions have it."""
+        if content is None:
+            return None
+        fill = content.get("fill")
+        return cls(
+            content["method"],
+            np.array(content["center"], np.float64),
+            np.array(content["deviation"], np.float64),
+            None if fill is None else np.array(fill, np.float64),
+        )
+
+
+def _by_itself(x: NDArray[np.float64], padding: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """Bring each feature of each series to mean 0 and standard deviation 1 over the series' own steps."""
+    held = np.ones(x.shape[:2], bool) if padding is None else ~padding
+    weight = held[:, :, None] / held.sum(1)[:, None, None]
+    mean = (x * weight).sum(1, keepdims=True)
+    deviation = np.sqrt((np.square(x - mean) * weight).sum(1, keepdims=True))
+    return (x - mean) / np.where(deviation > 1e-12 * np.abs(mean), deviation, 1.0)
