@@ -121,7 +121,9 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     split = indices["train"]
     # Only the training part is made uneven: what a model is judged by stays as the source has it.
     train = split[keep_indices(y[split], data.keep, source.classes, seed)]
-    others = {name: original_rows(y[rows], rows) for name, rows in indices.items() if name != "train"}
+    others: dict[Split, RowTable] = {
+        name: original_rows(y[rows], rows) for name, rows in indices.items() if name != "train"
+    }
     if "test" not in others and source.test is not None:
         others["test"] = original_rows(source.test.y, len(y) + np.arange(len(source.test)))
     _warn_of_absent(source.classes, others)

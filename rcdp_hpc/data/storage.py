@@ -98,7 +98,7 @@ def storage_of(data: DataSection, source: Source) -> Storage:
     if kind == "auto":
         kind = "uint8" if holds_bytes else "float32"
     if kind == "uint8" and not holds_bytes:
-        holds = f"{source.dtype}" if source.standardization is None else "standardised values"
+        holds = "standardised values" if source.dtype == np.uint8 else f"{source.dtype}"
         raise InputError(f"data.storage = 'uint8' needs a source of bytes, this one holds {holds}: take float32.")
     return Storage(kind, source.scale if kind == "uint8" else 1.0, data.compression)
 
