@@ -95,12 +95,24 @@ class DataSection(Section):
     )
     coarse_labels: bool = Field(False, description="take the 20 coarse classes instead of the 100 fine ones (cifar100)")
     image_size: list[int] = Field(
-        default_factory=lambda: [64, 64],
-        min_length=2,
+        default_factory=list,
         max_length=2,
-        description="height and width that images are resized and cropped to (image_folder)",
+        description="height and width that images are resized and cropped to (image_folder); empty: their own size if "
+        "all have the same one of up to 64 x 64, otherwise [64, 64]",
     )
-    image_channels: Literal[1, 3] = Field(3, description="1 for grey images, 3 for colour (image_folder)")
+    image_channels: Literal[0, 1, 3] = Field(
+        0, description="1 for grey images, 3 for colour (image_folder); 0: 1 if all images are grey, otherwise 3"
+    )
+    image_background: Literal["white", "grey", "black"] = Field(
+        "white", description="colour that replaces transparent pixels (image_folder)"
+    )
+    image_bits: int = Field(
+        16,
+        ge=8,
+        le=16,
+        description="bits that the values of 16-bit images use, as 12 of many cameras (image_folder); the highest 8 of "
+        "them are read",
+    )
     corrupt_images: Literal["fail", "skip"] = Field(
         "fail", description="what a corrupt image does: fail, or skip it and say so (image_folder)"
     )
@@ -187,6 +199,11 @@ class DataSection(Section):
 
     @model_validator(mode="after")
     def _dealt(self) -> DataSection:
+        if self.image_size and (len(self.image_size) != 2 or not all(1 <= side <= 8192 for side in self.image_size)):
+            raise ValueError(
+                f"data.image_size = {self.image_size}: expected height and width, each 1 to 8192, "
+                "or [] to take them from the images"
+            )
         if self.folds == 1:
             raise ValueError("data.folds = 1 leaves nothing to train on: take 2 or more, or 0 for no cross-validation")
         if self.fold > self.folds:

@@ -75,7 +75,9 @@ def predict(
     if output.suffix not in (".npz", ".csv"):
         raise agreed(InputError(f"{output}: expected a name that ends in .npz or .csv."))
     model = agree(comm, partial(TrainedModel.load, model_file))
-    new = agree(comm, partial(read_samples, samples_file, settings, model.sample_shape[0], model.columns))
+    new = agree(
+        comm, partial(read_samples, samples_file, settings, model.sample_shape[0], model.columns, model.sample_shape)
+    )
     if comm.is_root:
         new.findings.report(log)
     rows = len(new)

@@ -98,7 +98,11 @@ def _read(settings: DataSection, path: Path, budget: Budget, progress: bool) -> 
 
 
 def read_samples(
-    path: Path, settings: DataSection | None = None, longest: int = 0, columns: Columns | None = None
+    path: Path,
+    settings: DataSection | None = None,
+    longest: int = 0,
+    columns: Columns | None = None,
+    sample_shape: tuple[int, ...] = (),
 ) -> NewSamples:
     """Read samples that need no labels, for prediction.
 
@@ -106,15 +110,17 @@ def read_samples(
     ----------
     path : Path
         An npz file (key ``x``), an npy file, a file of IDX images, plain or .gz, a csv or parquet table, an HDF5 file,
-        a file of time series (.ts) or a folder of images; the kind follows from the name. Of the sources with files of
-        their own in a folder or an archive (mnist, npy, cifar10, cifar100, ts), where `settings` name one, the whole
-        source: its training and then its test samples.
+        a file of time series (.ts), an image or a folder of images; the kind follows from the name. Of the sources with
+        files of their own in a folder or an archive (mnist, npy, cifar10, cifar100, ts), where `settings` name one, the
+        whole source: its training and then its test samples.
     settings : DataSection, optional
         Kind of source, names of columns and datasets and the size of images, as the model was trained with.
     longest : int
         Steps that time series are padded to.
     columns : Columns, optional
         Of the table that the model was trained on.
+    sample_shape : tuple of int, optional
+        Of the model's samples; images are brought to it.
 
     Returns
     -------
@@ -145,6 +151,6 @@ def read_samples(
         # Samples alone cannot be told apart here from the files of labels beside them.
         source = _read(settings.model_copy(update={"path": str(path)}), path, budget, progress=False)
         return joined(source, longest)
-    if path.is_dir():
-        return image_folder.read_samples(path, settings, budget)
+    if path.is_dir() or image_folder.is_image(path):
+        return image_folder.read_samples(path, settings, budget, sample_shape)
     return NewSamples(idx.read_images(path, budget))

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Part, Source, default_scale
-from rcdp_hpc.data.sources.rows import fits
+from rcdp_hpc.data.sources.class_names import clean_name
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.image_files import READ, SUFFIXES, is_image, list_images, shown
+from rcdp_hpc.data.sources.image_findings import report_copies, report_pixels
+from rcdp_hpc.data.sources.image_layout import Layout, find_layout
+from rcdp_hpc.data.sources.image_pixels import PixelRule, need_pillow
+from rcdp_hpc.data.sources.image_rows import Decoded, ImageRows, decode_all
+from rcdp_hpc.data.sources.image_shape import shape_of
+from rcdp_hpc.data.sources.labels import Labels, encode_labels
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.progress import Progress
-from rcdp_hpc.runtime.threads import available_cores
 
-log = logging.getLogger(__name__)
-
-SUFFIXES = (".jpg", ".jpeg", ".png")
-BLOCK_IMAGES = 256
-NAMED = 5
+__all__ = ["SUFFIXES", "is_image", "read_samples", "read_source"]
 
 
 def read_source(path: Path, data: DataSection, budget: Budget, progress: bool = False) -> Source:
@@ -37,7 +34,7 @@ def read_source(path: Path, data: DataSection, budget: Budget, progress: bool = 
     path : Path
         The folder.
     data : DataSection
-        ``image_size``, ``image_channels``, ``corrupt_images`` and ``test_path``.
+        The keys ``image_*``, ``corrupt_images`` and ``test_path``.
     budget : Budget
         What of the decoded images is held.
     progress : bool
@@ -49,171 +46,133 @@ def read_source(path: Path, data: DataSection, budget: Budget, progress: bool = 
         If Pillow is missing, there is no class folder or a class without images, or an image is corrupt and
         ``data.corrupt_images`` is "fail".
     """
-    _need_pillow(path)
-    if not path.is_dir():
-        raise InputError(f"data.path = {path}: no such folder.")
-    train_folder = path / "train" if (path / "train").is_dir() else path
-    test_folder = _test_folder(path, data.test_path)
-    classes = _folders(train_folder)
-    if not classes:
-        raise InputError(f"{train_folder}: no folders there; one is needed for each class, with its images.")
-    train = _part(train_folder, classes, data, budget, progress)
-    empty = np.flatnonzero(np.bincount(train.y, minlength=len(classes)) == 0)
-    if len(empty):
-        raise InputError(
-            f"{train_folder / classes[empty[0]]}: no readable image ({', '.join(SUFFIXES)}) of this class."
-        )
-    test = None
-    if test_folder is not None:
-        unknown = [name for name in _folders(test_folder) if name not in classes]
-        if unknown:
-            raise InputError(f"{test_folder}: class {unknown[0]!r} does not occur in {train_folder}.")
-        test = _part(test_folder, classes, data, budget, progress)
-    height, width = data.image_size
+    need_pillow(path)
+    findings = Findings()
+    layout = find_layout(path, data.test_path, findings)
+    files, labels = _labelled(layout.train, layout.classes, findings)
+    _refuse_empty(layout.train, layout.classes, labels, findings)
+    test_files: list[Path] = []
+    test_labels = None
+    if layout.test is not None:
+        test_files, test_labels = _labelled(layout.test, layout.test_classes, findings)
+        test_labels = _known_classes(layout, test_labels, findings)
+        if not test_files:
+            raise InputError(f"{layout.test}: no image ({READ}) in the folders of its classes.")
+    classes, y, test_y = encode_labels(labels, test_labels, str(layout.test), findings)
+    shape = shape_of(files + test_files, data, findings)
+    rule = PixelRule.of(data, shape)
+    decoded = decode_all(files, rule, data.corrupt_images, budget, findings, progress)
+    y = y[decoded.whole]
+    gone = np.flatnonzero(np.bincount(y, minlength=len(classes)) == 0)
+    if len(gone):
+        raise InputError(f"{layout.train / classes[gone[0]]}: no readable image, all of this class are corrupt.")
+    tested = None
+    if test_y is not None:
+        tested = decode_all(test_files, rule, data.corrupt_images, budget, findings, progress)
+        test_y = test_y[tested.whole]
+    report_pixels(decoded.facts + (tested.facts if tested else []), rule, findings)
+    report_copies(decoded, y, tested, test_y, findings)
+    test = None if tested is None or test_y is None else _part(tested, test_y, layout.test or path)
     return Source(
         kind="images",
         name="image_folder",
         classes=classes,
-        train=train,
+        train=_part(decoded, y, layout.train),
         test=test,
         scale=default_scale(np.dtype(np.uint8)),
-        description=f"{path.name}: {len(train)} images of {height}x{width}x{data.image_channels}"
+        description=f"{path.name}: {len(y)} images of {shape[0]}x{shape[1]}x{shape[2]}"
         + ("" if test is None else f", {len(test)} for the test"),
+        findings=findings,
     )
 
 
-def read_samples(path: Path, data: DataSection, budget: Budget) -> NewSamples:
-    """Return the images of a folder, subfolders included, in the order of their names; errors as in `read_source`."""
-    _need_pillow(path)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    if not files:
-        raise InputError(f"{path}: no image ({', '.join(SUFFIXES)}) there.")
-    return NewSamples(ImageRows(files, data), ids=[str(file.relative_to(path)) for file in files], id_name="file")
+def read_samples(path: Path, data: DataSection, budget: Budget, shape: tuple[int, ...] = ()) -> NewSamples:
+    """Return the images of a folder, subfolders included, in the order of their names, or a single image.
 
-
-class ImageRows:
-    """Images that are decoded when they are asked for.
+    With ``data.corrupt_images = "skip"`` every image is decoded at once, and corrupt ones are left out and counted;
+    otherwise they are decoded when they are needed, and a corrupt one is refused then.
 
     Parameters
     ----------
-    files : sequence of Path
-        One for each image.
+    path : Path
+        A folder or an image file.
     data : DataSection
-        ``image_size`` and ``image_channels``.
-    """
-
-    def __init__(self, files: Sequence[Path], data: DataSection) -> None:
-        self.files = list(files)
-        self._size = (data.image_size[0], data.image_size[1])
-        self._channels = data.image_channels
-        self.shape: tuple[int, ...] = (len(self.files), *self._size, self._channels)
-        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
-
-    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        chosen = np.arange(len(self.files))[rows]
-        with ThreadPoolExecutor(available_cores()) as pool:
-            images = list(pool.map(lambda row: decode(self.files[row], self._size, self._channels), chosen.tolist()))
-        return np.stack(images) if images else np.empty((0, *self.shape[1:]), np.uint8)
-
-
-def decode(file: Path, size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """Return an image, resized so that it covers `size`, and cut to it around its middle.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, channels)
+        The keys ``image_*`` and ``corrupt_images``, as the model was trained with.
+    budget : Budget
+        What of the decoded images is held.
+    shape : tuple of int, optional
+        Height, width and channels of the model's samples; they count more than `data`.
 
     Raises
     ------
     InputError
-        If it is corrupt, empty or no image.
+        If Pillow is missing, there is no image, or one is corrupt and not to be skipped.
     """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file, formats=("JPEG", "PNG")) as image:
-            height, width = size
-            fitted = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), (width, height))
-            return np.asarray(fitted, np.uint8).reshape(height, width, channels)
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file.") from None
-    except Exception as error:
-        # Pillow raises whatever a decoder meets, SyntaxError and struct.error included.
-        empty = file.stat().st_size == 0
-        raise InputError(f"{file}: corrupt image ({'no bytes in it' if empty else error}).") from None
-
-
-def _part(folder: Path, classes: list[str], data: DataSection, budget: Budget, progress: bool) -> Part:
-    files, labels = [], []
-    for label, name in enumerate(classes):
-        if (folder / name).is_dir():
-            found = sorted(file for file in (folder / name).rglob("*") if file.suffix.lower() in SUFFIXES)
-            files += found
-            labels += [label] * len(found)
+    need_pillow(path)
+    findings = Findings()
+    folder = path if path.is_dir() else path.parent
+    files = list_images(path, findings) if path.is_dir() else [path]
     if not files:
-        raise InputError(f"{folder}: no image ({', '.join(SUFFIXES)}) in the folders of its classes.")
-    good, held = _decode_all(files, data, budget, progress)
-    kept = [file for file, fine in zip(files, good, strict=True) if fine]
-    y = np.array(labels, np.int64)[good]
-    return Part(ImageRows(kept, data) if held is None else held[: len(kept)], y)
+        raise InputError(f"{path}: no image ({READ}) there.{_left_out(findings)}")
+    rule = PixelRule.of(data, shape if len(shape) == 3 and shape[2] in (1, 3) else shape_of(files, data, findings))
+    if data.corrupt_images == "fail":
+        return NewSamples(
+            ImageRows(files, rule), ids=[shown(file, folder) for file in files], id_name="file", findings=findings
+        )
+    decoded = decode_all(files, rule, data.corrupt_images, budget, findings, progress=False)
+    if not decoded.files:
+        raise InputError(f"{path}: all {len(files)} images are corrupt.")
+    report_pixels(decoded.facts, rule, findings)
+    ids = [shown(file, folder) for file in decoded.files]
+    return NewSamples(decoded.x, ids=ids, id_name="file", findings=findings)
 
 
-def _decode_all(
-    files: list[Path], data: DataSection, budget: Budget, progress: bool
-) -> tuple[NDArray[np.bool_], NDArray[np.uint8] | None]:
-    """Decode every image; return which are whole and, where they all fit, the whole ones."""
-    size, channels = (data.image_size[0], data.image_size[1]), data.image_channels
-    shape = (len(files), *size, channels)
-    held = np.empty(shape, np.uint8) if fits(shape, np.dtype(np.uint8), budget.source // 2) else None
-    good = np.ones(len(files), bool)
-    problems: list[str] = []
-
-    def attempt(file: Path) -> NDArray[np.uint8] | InputError:
-        try:
-            return decode(file, size, channels)
-        except InputError as error:
-            return error
-
-    with (
-        ThreadPoolExecutor(available_cores()) as pool,
-        Progress("images", len(files), "images", enabled=progress) as bar,
-    ):
-        for start in range(0, len(files), BLOCK_IMAGES):
-            block = files[start : start + BLOCK_IMAGES]
-            for place, image in enumerate(pool.map(attempt, block), start):
-                if isinstance(image, InputError):
-                    good[place] = False
-                    problems.append(str(image))
-                elif held is not None:
-                    held[place - len(problems)] = image
-            bar.advance(len(block))
-            if problems and data.corrupt_images == "fail":
-                break
-    if problems and data.corrupt_images == "fail":
-        raise InputError(f"{problems[0]} Mend or remove it, or set data.corrupt_images = 'skip'.")
-    for problem in problems[:NAMED]:
-        log.warning("skipped: %s", problem)
-    if len(problems) > NAMED:
-        log.warning("skipped %d more corrupt images", len(problems) - NAMED)
-    return good, held
+def _part(decoded: Decoded, y: np.ndarray, folder: Path) -> Part:
+    return Part(decoded.x, y, ids=[shown(file, folder) for file in decoded.files])
 
 
-def _test_folder(path: Path, test_path: str) -> Path | None:
-    if test_path:
-        if not Path(test_path).is_dir():
-            raise InputError(f"data.test_path = {test_path}: no such folder.")
-        return Path(test_path)
-    if (path / "train").is_dir():
-        return next((path / name for name in ("test", "val") if (path / name).is_dir()), None)
-    return None
+def _labelled(part: Path, classes: list[Path], findings: Findings) -> tuple[list[Path], Labels]:
+    """Return the images of the classes' folders, and the names of their folders as labels."""
+    files: list[Path] = []
+    codes: list[int] = []
+    for code, folder in enumerate(classes):
+        found = list_images(folder, findings)
+        files += found
+        codes += [code] * len(found)
+    return files, Labels([shown(folder, part) for folder in classes], np.array(codes, np.int64), str(part))
 
 
-def _folders(path: Path) -> list[str]:
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+def _refuse_empty(part: Path, classes: list[Path], labels: Labels, findings: Findings) -> None:
+    counts = np.bincount(labels.codes, minlength=len(classes))
+    names = [labels.names[code] for code in np.flatnonzero(counts == 0)]
+    if names:
+        more = f", and so do {len(names) - 1} more ({', '.join(names[1:6])})" if len(names) > 1 else ""
+        raise InputError(
+            f"{part / names[0]}: no readable image ({READ}) of this class{more}. Remove empty folders, or add images."
+            f"{_left_out(findings)}"
+        )
 
 
-def _need_pillow(path: Path) -> None:
-    try:
-        import PIL  # noqa: F401
-    except ModuleNotFoundError:
-        raise InputError(f"{path}: images are read by Pillow, which is missing: pip install Pillow.") from None
+def _left_out(findings: Findings) -> str:
+    """Return what was left out, as the likely reason why there is no image."""
+    listed = ", ".join(f"{count} {what}" for what, count in findings.left_out.most_common(3))
+    return f" Left out: {listed}." if listed else ""
+
+
+def _known_classes(layout: Layout, test: Labels, findings: Findings) -> Labels:
+    """Return the test labels by the names of the training folders; a folder may differ by case."""
+    known = {clean_name(folder.name) for folder in layout.classes}
+    by_case: dict[str, list[str]] = {}
+    for name in known:
+        by_case.setdefault(name.casefold(), []).append(name)
+    names = []
+    for name in test.names:
+        same = by_case.get(clean_name(name).casefold(), [])
+        if clean_name(name) in known:
+            names.append(name)
+        elif len(same) == 1:
+            findings.assumed.append(f"{layout.test}: the folder {name!r} holds images of the class {same[0]!r}")
+            names.append(same[0])
+        else:
+            raise InputError(f"{layout.test}: class {name!r} does not occur in {layout.train}.")
+    return Labels(names, test.codes, test.where)

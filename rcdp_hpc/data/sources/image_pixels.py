@@ -1,0 +1,226 @@
+"""One image file turned into pixels of 8 bits: orientation, transparency, 16 bits, palettes, colour and size."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources.image_files import FORMATS, READ, shown
+from rcdp_hpc.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+BACKGROUND = {"white": 255, "grey": 128, "black": 0}
+ORIENTATION = 0x0112
+
+
+class PixelError(InputError):
+    """The image is whole, but what its pixels mean is not known: it is refused even if corrupt images are skipped."""
+
+
+@dataclass(frozen=True)
+class PixelRule:
+    """How pixels are read.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Height and width.
+    channels : {1, 3}
+    background : int
+        Grey level that replaces what is transparent.
+    bits : int
+        Bits that values of 16-bit images use.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    background: int = 255
+    bits: int = 16
+
+    @classmethod
+    def of(cls, data: DataSection, shape: tuple[int, ...]) -> PixelRule:
+        """Return the rule of a configuration, for samples of `shape` (height, width, channels)."""
+        return cls((shape[0], shape[1]), shape[2], BACKGROUND[data.image_background], data.image_bits)
+
+
+@dataclass(frozen=True)
+class PixelFacts:
+    """What an image was before it was changed.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Height and width, upright.
+    grey, transparent, turned, animated : bool
+    deepest : int
+        Largest value of a 16-bit image; -1 if it has 8 bits.
+    """
+
+    size: tuple[int, int]
+    grey: bool
+    transparent: bool
+    turned: bool
+    animated: bool
+    deepest: int
+
+
+def need_pillow(path: Path) -> None:
+    """Raise an `InputError` if Pillow is missing."""
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise InputError(f"{path}: images are read by Pillow, which is missing: pip install Pillow.") from None
+    # Large images are read; those beyond twice Pillow's limit are refused by it.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def decode(file: Path, rule: PixelRule) -> tuple[NDArray[np.uint8], PixelFacts]:
+    """Return an image, upright, resized so that it covers the size and cut to it around its middle; and its facts.
+
+    Parameters
+    ----------
+    file : Path
+    rule : PixelRule
+
+    Returns
+    -------
+    pixels : ndarray of uint8, shape (height, width, channels)
+    facts : PixelFacts
+
+    Raises
+    ------
+    InputError
+        If it is corrupt, empty, not an image or too large.
+    PixelError
+        If its pixels are floats or integers that do not fit in the bits.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file, formats=tuple(FORMATS)) as image:
+            animated = image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False)
+            image.load()
+            grey, orientation = is_grey(image), orientation_of(image)
+            plain, transparent, deepest = _eight_bits(image, rule, file)
+            if orientation != 1:
+                plain = _upright(plain, orientation)
+            facts = PixelFacts(
+                (plain.height, plain.width), grey, transparent, orientation != 1, bool(animated), deepest
+            )
+            converted = plain.convert("RGB" if rule.channels == 3 else "L")
+            fitted = ImageOps.fit(converted, (rule.size[1], rule.size[0]))
+            return np.asarray(fitted, np.uint8).reshape(*rule.size, rule.channels), facts
+    except PixelError:
+        raise
+    except Exception as error:
+        # Pillow raises whatever a decoder meets, SyntaxError and struct.error included.
+        raise _refused(file, error) from None
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Return whether an image is stored without colour."""
+    if image.mode == "P":
+        palette = np.array(image.getpalette("RGB") or [], np.uint8)
+        palette = palette[: len(palette) // 3 * 3].reshape(-1, 3)
+        return bool((palette == palette[:, :1]).all())
+    return image.mode in GREY_MODES or image.mode.startswith("I;16")
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 (upright) if there is none, or it cannot be read."""
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:
+        # Damaged EXIF data leave the pixels whole: every viewer shows such an image as it is stored.
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    from PIL import Image
+
+    ways = Image.Transpose
+    return image.transpose(
+        {
+            2: ways.FLIP_LEFT_RIGHT,
+            3: ways.ROTATE_180,
+            4: ways.FLIP_TOP_BOTTOM,
+            5: ways.TRANSPOSE,
+            6: ways.ROTATE_270,
+            7: ways.TRANSVERSE,
+            8: ways.ROTATE_90,
+        }[orientation]
+    )
+
+
+def _eight_bits(image: Image.Image, rule: PixelRule, file: Path) -> tuple[Image.Image, bool, int]:
+    """Return an image as L or RGB without transparency, whether it had any, and the largest value of 16 bits."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        return _from_sixteen_bits(image, rule, file)
+    if not image.has_transparency_data:
+        if image.mode in ("1", "L") or (image.mode == "P" and is_grey(image)):
+            return image.convert("L"), False, -1
+        return image.convert("RGB"), False, -1
+    from PIL import Image as pillow
+
+    grey = is_grey(image)
+    if image.mode == "La":
+        image = image.convert("LA")
+    with_alpha = image.convert("RGBA")
+    lowest, _ = with_alpha.getchannel("A").getextrema()
+    behind = pillow.new("RGBA", with_alpha.size, (rule.background,) * 3 + (255,))
+    flat = pillow.alpha_composite(behind, with_alpha).convert("L" if grey else "RGB")
+    return flat, int(_number(lowest)) < 255, -1
+
+
+def _from_sixteen_bits(image: Image.Image, rule: PixelRule, file: Path) -> tuple[Image.Image, bool, int]:
+    """Return a grey image whose values are those of 16 bits, without the lowest ones."""
+    from PIL import Image as pillow
+
+    values = np.asarray(image)
+    if values.dtype.kind == "f":
+        raise PixelError(
+            f"{shown(file)}: its pixels are floats, whose range is not known. Save it with 8 or 16 bits, or all images "
+            "as an array (data.source = 'npz'), which keeps the numbers."
+        )
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= 2**rule.bits:
+        raise PixelError(
+            f"{shown(file)}: its pixels reach from {low} to {high}, expected 0 to {2**rule.bits - 1} "
+            f"(data.image_bits = {rule.bits}). Save it with 8 or 16 bits."
+        )
+    grey = (values >> (rule.bits - 8)).astype(np.uint8)
+    key = image.info.get("transparency")
+    transparent = np.asarray(values == key) if isinstance(key, int) else np.zeros(values.shape, bool)
+    grey[transparent] = rule.background
+    return pillow.fromarray(grey), bool(transparent.any()), high
+
+
+def _number(value: Any) -> float:
+    return float(value[0] if isinstance(value, tuple) else value)
+
+
+def _refused(file: Path, error: Exception) -> InputError:
+    from PIL import Image, UnidentifiedImageError
+
+    name = shown(file)
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{name}: no such file.")
+    if isinstance(error, PermissionError):
+        return InputError(f"{name}: no permission to read it.")
+    if isinstance(error, Image.DecompressionBombError):
+        return InputError(f"{name}: image too large ({error}). Make it smaller, or leave it out.")
+    if file.stat().st_size == 0:
+        return InputError(f"{name}: corrupt image (no bytes in it).")
+    if isinstance(error, UnidentifiedImageError):
+        return InputError(f"{name}: corrupt image, or not {READ}.")
+    return InputError(f"{name}: corrupt image ({error}).")

@@ -1,0 +1,84 @@
+"""Size and channels of a folder's images if the configuration leaves them open: by the files' headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.image_files import FORMATS
+from rcdp_hpc.data.sources.image_pixels import is_grey, orientation_of
+from rcdp_hpc.runtime.threads import available_cores
+
+# Side in pixels that images get unless they are all smaller and of one size.
+SIDE = 64
+BLOCK = 256
+
+Header = tuple[int, int, bool]
+T = TypeVar("T")
+
+
+def shape_of(files: list[Path], data: DataSection, findings: Findings) -> tuple[int, int, int]:
+    """Return height, width and channels of the samples.
+
+    Parameters
+    ----------
+    files : list of Path
+        All images, training and test.
+    data : DataSection
+        ``image_size`` and ``image_channels``; what is left open there is decided by the images.
+    findings : Findings
+        Gets what was decided.
+    """
+    if data.image_size:
+        height, width = data.image_size
+    else:
+        common = _common(files, lambda header: header[:2] if max(header[:2]) <= SIDE else None)
+        height, width = common or (SIDE, SIDE)
+        why = "that of all images" if common else "they differ in size, or are larger"
+        findings.assumed.append(f"data.image_size = [{height}, {width}]: {why}")
+    if data.image_channels:
+        return height, width, data.image_channels
+    grey = _common(files, lambda header: header[2] or None)
+    findings.assumed.append(f"data.image_channels = {1 if grey else 3}: {'all images are grey' if grey else 'colour'}")
+    return height, width, 1 if grey else 3
+
+
+def headers(files: list[Path]) -> Iterator[Header | None]:
+    """Yield height, width and whether it is grey of each image; None if its header cannot be read."""
+    files_left = iter(files)
+    with ThreadPoolExecutor(available_cores()) as pool:
+        while block := list(islice(files_left, BLOCK)):
+            yield from pool.map(read_header, block)
+
+
+def read_header(file: Path) -> Header | None:
+    """Return height and width of the upright image and whether it is grey; None if the header cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(file, formats=tuple(FORMATS)) as image:
+            width, height = image.size
+            # Pillow turns the size of a TIFF by itself.
+            turned = image.format != "TIFF" and orientation_of(image) > 4
+            return (width, height, is_grey(image)) if turned else (height, width, is_grey(image))
+    except Exception:
+        # Decoding names what is wrong with the file.
+        return None
+
+
+def _common(files: list[Path], value_of: Callable[[Header], T | None]) -> T | None:
+    """Return the value that all readable headers have; None as soon as one has another, or none."""
+    common: T | None = None
+    for header in headers(files):
+        if header is None:
+            continue
+        value = value_of(header)
+        if value is None or (common is not None and value != common):
+            return None
+        common = value
+    return common
