@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,8 @@ def report_copies(
 ) -> None:
     """Warn about images with the same pixels: in training and test, in two classes, or more than once."""
     first: dict[bytes, int] = {}
-    copies, contradictions = [], []
+    copies: list[tuple[Path, Path]] = []
+    contradictions: list[tuple[Path, Path]] = []
     for row, digest in enumerate(train.digests):
         other = first.setdefault(digest, row)
         if other != row:

@@ -122,7 +122,7 @@ def decode_all(
                 if cached is not None:
                     cached[len(facts)] = result[0]
                 facts.append(result[1])
-                digests.append(hashlib.blake2b(result[0], digest_size=16).digest())
+                digests.append(hashlib.blake2b(result[0].tobytes(), digest_size=16).digest())
             bar.advance(len(block))
     kept = [file for file, fine in zip(files, whole, strict=True) if fine]
     return Decoded(ImageRows(kept, rule) if cached is None else cached[: len(kept)], kept, whole, facts, digests)
