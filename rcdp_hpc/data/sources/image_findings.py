@@ -100,5 +100,5 @@ def report_copies(
         sentences["images are copies of another one of their class, and may come into both training and test"] = copies
     for what, pairs in sentences.items():
         if pairs:
-            file, other = pairs[0]
-            findings.warnings.append(f"{len(pairs)} {what} (as {shown(file)} and {shown(other)})")
+            file, same = pairs[0]
+            findings.warnings.append(f"{len(pairs)} {what} (as {shown(file)} and {shown(same)})")
