@@ -5,6 +5,8 @@ A packed file is read from its beginning to its end, and nothing of it is writte
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 import tarfile
 import zlib
@@ -25,6 +27,9 @@ from rcdp_hpc.errors import InputError
 SHAPE = (32, 32, 3)
 PIXELS = 3072
 MEMBER_BYTES = 2**28
+DRAIN_BYTES = 2**20
+# How each kind of packed file begins, and what unpacks it.
+PACKERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
 
 
 @dataclass(frozen=True)
@@ -207,13 +212,25 @@ def _members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
                     yield file.name, file.read_bytes
         return
     try:
-        with tarfile.open(path, "r|*") as archive:
+        with _unpacking(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
             for member in archive:
                 _refuse_climbing(path, member)
                 if member.isfile():
                     yield PurePosixPath(member.name).name, _extractor(archive, member, path)
+            # The end of a packed file is where its checksum is compared.
+            while file.read(DRAIN_BYTES):
+                pass
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         raise InputError(f"{path}: cut short, damaged or not a tar file ({error}). Fetch it again.") from None
+
+
+def _unpacking(path: Path) -> Any:
+    """Open a packed or plain file; which, its first bytes say."""
+    with path.open("rb") as file:
+        first = file.read(8)
+    return next((unpack for magic, unpack in PACKERS.items() if first.startswith(magic)), lambda path: path.open("rb"))(
+        path
+    )
 
 
 def _extractor(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Callable[[], bytes]:

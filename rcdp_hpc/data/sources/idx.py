@@ -81,7 +81,7 @@ def read_images(path: Path, budget: Budget) -> Samples:
         If the file is missing, cut short, empty or holds something else.
     """
     with _opened(path) as file:
-        images = read_idx(file, path, budget.source, may_map=path.suffix != ".gz")
+        images = read_idx(file, path, budget.source, may_map=path.suffix.lower() != ".gz")
     if len(images.shape) < 3:
         raise InputError(_wrong_magic(path, len(images.shape), "0x00000803 (images)"))
     if math.prod(images.shape) == 0:
@@ -165,7 +165,7 @@ def _refuse_length(path: Path, shape: tuple[int, ...], found: int) -> None:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file, unpacked where its name ends in .gz, and explain what goes wrong while it is read."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             yield file  # type: ignore[misc]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
