@@ -141,10 +141,9 @@ def _features(
     if data.time_column:
         if data.time_column not in names:
             raise InputError(f"{file}: no column {data.time_column!r} (data.time_column); it has {', '.join(names)}.")
-        table = table[np.argsort(table[:, names.index(data.time_column)], kind="stable")]
         left.add(data.time_column)
     for column, name in enumerate(names):
-        counts = np.array_equal(table[:, column], np.arange(len(table)))
+        counts = bool((np.diff(table[:, column]) == 1).all())
         if name.lower() in INDEX_NAMES and counts and name not in data.keep_columns:
             left.add(name)
             findings.leave_out(
@@ -153,6 +152,8 @@ def _features(
     kept = [column for column, name in enumerate(names) if name not in left]
     if not kept:
         raise InputError(f"{file}: no column is left as a feature; it has {', '.join(names)}.")
+    if data.time_column:
+        table = table[np.argsort(table[:, names.index(data.time_column)], kind="stable")]
     return SeriesFile(table[:, kept], tuple(names[column] for column in kept))
 
 

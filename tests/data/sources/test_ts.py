@@ -6,6 +6,8 @@ import pytest
 from data.sources.conftest import everything, opened
 from launch import REPOSITORY
 
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources import read_samples
 from rcdp_hpc.errors import InputError
 
 REAL = Path(os.environ.get("RCDP_TEST_DATA", REPOSITORY.parent / "shared/data")) / "japanese-vowels"
@@ -96,3 +98,81 @@ def test_the_real_japanese_vowels():
     first = source.train.x[np.array([0])][0]
     assert first[0, :2].tolist() == [np.float32(1.860936), np.float32(-0.207383)]
     assert not first[20:].any()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@classLabel false\n@data\n1,2:3,4\n5,6:7,8\n",
+        "@univariate false\n@DATA\n1,2:3,4\n5,6:7,8\n",
+        "@classLabel true a b\n@Data  \n1,2:3,4:a  \n5,6:7,8:?\n",
+        "@problemName no_word_about_labels\n@data\n1,2:3,4:a\n5,6:7,8:b\n",
+        "@targetLabel true\n@data\n1,2:3,4:0.5\n5,6:7,8:0.7\n",
+    ],
+)
+def test_prediction_needs_no_labels(tmp_path, text):
+    (tmp_path / "new.ts").write_text(text)
+    assert read_samples(tmp_path / "new.ts").x[:].tolist() == [[[1, 3], [2, 4]], [[5, 7], [6, 8]]]
+
+
+def test_encodings(tmp_path):
+    text = "# Fußgänger\n" + HEADER + "1,2:3,4:1\n5,6:7,8:2\n"
+    for name, data in (("b", text.encode("utf-8-sig")), ("u", text.encode("utf-16")), ("l", text.encode("cp1252"))):
+        (tmp_path / f"{name}.ts").write_bytes(data)
+        source = opened("ts", tmp_path / f"{name}.ts")
+        assert len(source.train) == 2
+        assert bool(source.findings.warnings) == (name == "l")
+    assert not opened("ts", tmp_path / "l.ts", encoding="latin-1").findings.warnings
+    with pytest.raises(InputError, match="not a text file in the encoding ascii"):
+        opened("ts", tmp_path / "l.ts", encoding="ascii")
+    with pytest.raises(InputError, match="not the name of an encoding"):
+        opened("ts", tmp_path / "l.ts", encoding="nonsense")
+
+
+def test_missing_values(tmp_path):
+    (tmp_path / "a.ts").write_text(HEADER + "1,?:3,4:1\n5,6:7,8:2\n1,2:3,4:?\n1,?:2,?:10\n")
+    with pytest.raises(InputError, match=r"1 missing values in 1 of 4 series, first in .*line 7, step 1, feature 0"):
+        opened("ts", tmp_path / "a.ts")
+    source = opened("ts", tmp_path / "a.ts", missing="drop")
+    assert source.train.lengths.tolist() == [2, 1]
+    assert sum(source.findings.left_out.values()) == 2
+    new = read_samples(tmp_path / "a.ts", DataSection(missing="drop"), longest=2)
+    assert new.ids == ["1", "2", "3"]
+    (tmp_path / "b.ts").write_text(HEADER + "1,2:3,4:1\n1,2:3,4:?\n")
+    with pytest.raises(InputError, match="1 label is missing"):
+        opened("ts", tmp_path / "b.ts")
+
+
+def test_labels_of_the_header(tmp_path):
+    (tmp_path / "a.ts").write_text("@classLabel true walking up sitting\n@data\n1,2:walking up\n3,4:sitting\n")
+    assert opened("ts", tmp_path / "a.ts").classes == ["sitting", "walking up"]
+    (tmp_path / "a.ts").write_text("@classLabel true 01 1\n@data\n1,2:01\n3,4:1\n")
+    assert sorted(opened("ts", tmp_path / "a.ts").classes) == ["01", "1"]
+    (tmp_path / "a.ts").write_text("@classLabel true a,b c,d\n@data\n1,2:a,b\n3,4:c,d\n")
+    assert opened("ts", tmp_path / "a.ts").classes == ["a,b", "c,d"]
+
+
+def test_a_header_that_is_wrong_about_its_series(tmp_path):
+    header = "@univariate true\n@equalLength true\n@classLabel true a b\n@data\n"
+    (tmp_path / "a.ts").write_text(header + "1,2:3,4:a\n1:2:b\n")
+    source = opened("ts", tmp_path / "a.ts")
+    assert source.train.lengths.tolist() == [2, 1]
+    assert len(source.findings.warnings) == 2
+
+
+def test_measured_quantities(tmp_path):
+    with pytest.raises(InputError, match="regression"):
+        opened("ts", write(tmp_path, "@targetLabel true\n@data\n1,2:0.5\n"))
+
+
+def test_tsv_of_the_ucr_archive(tmp_path):
+    (tmp_path / "Toy_TRAIN.tsv").write_text("1\t0.5\t1.5\tNaN\n-1\t2.5\t3.5\t4.5\n")
+    (tmp_path / "Toy_test.TSV").write_text("-1\t1\t2\t3\n")
+    source = opened("ts", tmp_path)
+    assert source.classes == ["-1", "1"]
+    assert source.sample_shape == (3, 1)
+    assert source.train.lengths.tolist() == [2, 3]
+    assert source.test.y.tolist() == [0]
+    (tmp_path / "other_TRAIN.ts").write_text(TRAIN)
+    with pytest.raises(InputError, match="several files of the train part"):
+        opened("ts", tmp_path)
