@@ -189,7 +189,8 @@ def test_other_settings_are_refused_by_name_unless_restarted(tmp_path, npz_file)
     prepare_shards(make_config(npz_file), tmp_path / "shards")
     other = make_config(npz_file, seed=2, shards=3, verify_on_read=False)
     with pytest.raises(
-        InputError, match=r"data\.shards \(16 -> 3\), run\.seed \(1 -> 2\)\. .* data\.path, data\.test_path, .*data\.mem"
+        InputError,
+        match=r"data\.shards \(16 -> 3\), run\.seed \(1 -> 2\)\. .* data\.path, data\.test_path, .*data\.mem",
     ):
         prepare_shards(other, tmp_path / "shards")
     index = prepare_shards(other, tmp_path / "shards", restart=True)

@@ -5,10 +5,12 @@ import itertools
 import h5py
 import numpy as np
 import pytest
+from data.conftest import write_idx
 from data.sources.conftest import everything, opened
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.sources import hdf5, npy, npz, read_samples
+from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources import base, hdf5, idx, npy, npz, read_samples
 from rcdp_hpc.errors import InputError
 
 SERIES = np.arange(1.0, 25.0).reshape(4, 3, 2)
@@ -258,3 +260,29 @@ def test_peeking_reads_headers_alone(tmp_path):
         assert (found.samples, found.shape, found.dtype, found.has_lengths) == (5, (9, 8, 3), np.uint8, False)
     found = hdf5.peek_shape(tmp_path / "s.h5", data)
     assert (found.samples, found.shape, found.dtype, found.has_lengths) == (4, (3, 2), np.float64, True)
+
+
+def test_samples_larger_than_any_block(tmp_path, monkeypatch):
+    for module, name in (
+        (base, "BLOCK_BYTES"),
+        (npz, "CHECK_BYTES"),
+        (hdf5, "SLAB_BYTES"),
+        (hdf5, "GAP_BYTES"),
+        (idx, "BLOCK_BYTES"),
+    ):
+        monkeypatch.setattr(module, name, 7)
+    monkeypatch.setattr(Budget, "source", 64)
+    x = np.random.default_rng(0).normal(size=(4, 50))
+    np.savez(tmp_path / "a.npz", x=x, y=LABELS)
+    np.savez_compressed(tmp_path / "b.npz", x=x, y=LABELS)
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["x"], file["y"] = x, LABELS
+    for source, name in (("npz", "a.npz"), ("npz", "b.npz"), ("hdf5", "c.h5")):
+        found = opened(source, tmp_path / name)
+        assert not isinstance(found.train.x, np.ndarray)
+        np.testing.assert_array_equal(found.train.x[np.array([3, 0, 3])], x[[3, 0, 3]])
+        assert len(found.fingerprint()) == 64
+    images = np.arange(200, dtype=np.uint8).reshape(2, 10, 10)
+    write_idx(tmp_path / "train-images-idx3-ubyte", images)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", np.array([0, 1], np.uint8))
+    np.testing.assert_array_equal(everything(opened("mnist", tmp_path).train), images)
