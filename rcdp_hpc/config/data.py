@@ -120,6 +120,11 @@ class DataSection(Section):
         default_factory=list,
         description="share of each class's training samples kept, to make a set uneven on purpose; empty keeps all",
     )
+    max_samples: int = Field(
+        0,
+        ge=0,
+        description="samples of the source that are used at most, drawn with its class proportions; 0 uses all",
+    )
     validation_fraction: float = Field(
         0.1, gt=0, lt=0.9, description="share of the training data held out for validation"
     )

@@ -31,7 +31,7 @@ from rcdp_hpc.data.reserve import reserve_rows
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.sources import Source, open_source
-from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, keep_indices, split_indices
+from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, keep_indices, sample_indices, split_indices
 from rcdp_hpc.data.staging import recover, refuse_foreign_files, replaced
 from rcdp_hpc.data.storage import Storage, storage_of
 from rcdp_hpc.errors import DataDamagedError, InputError
@@ -117,7 +117,10 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     """
     data, seed = config.data, config.shard_seed
     y = source.train.y
-    indices = _split(source, data, seed)
+    used = sample_indices(y, data.max_samples, seed)
+    if len(used) < len(y):
+        log.warning("data.max_samples = %d: %d of %d samples are used", data.max_samples, len(used), len(y))
+    indices = {name: used[rows] for name, rows in _split(source, y[used], data, seed).items()}
     split = indices["train"]
     # Only the training part is made uneven: what a model is judged by stays as the source has it.
     train = split[keep_indices(y[split], data.keep, source.classes, seed)]
@@ -125,7 +128,9 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
         name: original_rows(y[rows], rows) for name, rows in indices.items() if name != "train"
     }
     if "test" not in others and source.test is not None:
-        others["test"] = original_rows(source.test.y, len(y) + np.arange(len(source.test)))
+        # A share of the source is a share of its test set, too.
+        rows = sample_indices(source.test.y, math.ceil(len(used) / len(y) * len(source.test)), seed)
+        others["test"] = original_rows(source.test.y[rows], len(y) + rows)
     _warn_of_absent(source.classes, others)
     before = np.bincount(y[train], minlength=len(source.classes))
     counts = {
@@ -159,11 +164,11 @@ def plan_rows(
     return {split: tables[split].part(interleave(tables[split].y.astype(np.int64), seed)) for split in tables}
 
 
-def _split(source: Source, data: DataSection, seed: int) -> dict[Split, NDArray[np.int64]]:
-    """Split the source's training data; with folds a test set of the source's own is left alone."""
+def _split(source: Source, y: NDArray[np.int64], data: DataSection, seed: int) -> dict[Split, NDArray[np.int64]]:
+    """Split these of the source's training samples; with folds a test set of the source's own is left alone."""
     if data.folds:
-        return fold_indices(source.train.y, source.classes, data.folds, data.fold, data.validation_fraction, seed)
-    return split_indices(source.train.y, data.validation_fraction, None if source.test else data.test_fraction, seed)
+        return fold_indices(y, source.classes, data.folds, data.fold, data.validation_fraction, seed)
+    return split_indices(y, data.validation_fraction, None if source.test else data.test_fraction, seed)
 
 
 def _write(

@@ -18,7 +18,10 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 RESERVE: Split = "reserve"
 
 # A purpose's random numbers must not depend on how many another purpose has drawn.
-_KEEP, _SPLIT, _ORDER = 1, 2, 3
+_KEEP, _SPLIT, _ORDER, _SAMPLE = 1, 2, 3, 4
+
+# A class of four samples is present in training, validation and test.
+FEWEST_DRAWN = 4
 
 
 def keep_indices(y: NDArray[np.int64], keep: Sequence[float], classes: Sequence[str], seed: int) -> NDArray[np.int64]:
@@ -58,6 +61,32 @@ def keep_indices(y: NDArray[np.int64], keep: Sequence[float], classes: Sequence[
         members = _shuffled(np.flatnonzero(y == label), seed, label, _KEEP)
         kept.append(members[: max(1, _rounded(share * len(members)))])
     return np.sort(np.concatenate(kept))
+
+
+def sample_indices(y: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """Draw at most `most` rows with the class proportions of all; of every class at least four stay, if it has them.
+
+    Parameters
+    ----------
+    y : ndarray of int64, shape (N,)
+        Class indices.
+    most : int
+        Rows that are drawn; 0 takes all.
+    seed : int
+        Decides which.
+
+    Returns
+    -------
+    ndarray of int64
+        Indices into `y`, ascending.
+    """
+    if not 0 < most < len(y):
+        return np.arange(len(y), dtype=np.int64)
+    drawn = []
+    for label in np.unique(y):
+        members = _shuffled(np.flatnonzero(y == label), seed, int(label), _SAMPLE)
+        drawn.append(members[: max(FEWEST_DRAWN, _rounded(most / len(y) * len(members)))])
+    return np.sort(np.concatenate(drawn))
 
 
 def split_indices(

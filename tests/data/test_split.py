@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcdp_hpc.data.split import interleave, keep_indices, slab_bounds, split_indices
+from rcdp_hpc.data.split import interleave, keep_indices, sample_indices, slab_bounds, split_indices
 from rcdp_hpc.errors import InputError
 
 counts_of_classes = st.lists(st.integers(1, 40), min_size=1, max_size=9)
@@ -159,3 +159,16 @@ def test_slabs_of_ranks_over_shards_are_stratified_disjoint_and_complete(counts,
     for slab in (*slabs, *pieces):
         share = len(slab) * np.array(counts) / len(y)
         assert (np.abs(np.bincount(y[slab], minlength=len(counts)) - share) < 2).all()
+
+
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=5), st.integers(1, 120))
+def test_a_sample_has_the_proportions_of_the_whole(counts, most):
+    y = np.repeat(np.arange(len(counts)), counts)
+    rows = sample_indices(y, most, seed=3)
+    assert (np.diff(rows) > 0).all()
+    drawn = np.bincount(y[rows], minlength=len(counts))
+    if most >= len(y):
+        assert len(rows) == len(y)
+        return
+    for count, number in zip(counts, drawn, strict=True):
+        assert number == min(count, max(4, np.floor(most * count / len(y) + 0.5)))
