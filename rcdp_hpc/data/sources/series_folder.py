@@ -11,6 +11,8 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Source
 from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.image_files import entries, shown
+from rcdp_hpc.data.sources.image_layout import PARTS
 from rcdp_hpc.data.sources.labels import checked_labels, encode_labels
 from rcdp_hpc.data.sources.series import SeriesCollector
 from rcdp_hpc.data.sources.series_file import SUFFIXES, has_series, looks_like_time, read_series
@@ -20,8 +22,9 @@ from rcdp_hpc.errors import InputError
 LABELS = "labels.csv"
 FILE_NAMES = ("file", "filename", "file_name", "path", "name")
 LABEL_NAMES = ("label", "class", "target", "y")
-TRAIN, TEST = ("train", "training"), ("test", "testing")
 NAMED = 5
+# Folders within folders that are looked into.
+DEEPEST = 20
 
 
 @dataclass(eq=False)
@@ -102,7 +105,7 @@ def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0
 
 def holds_series(path: Path) -> bool:
     """Whether a folder, or one of its folders, holds files of series."""
-    return path.is_dir() and any(has_series(file) for file in path.rglob("*") if not _is_hidden(file, path))
+    return path.is_dir() and bool(_files(path, Findings(), deep=True))
 
 
 def _parts(path: Path, test_path: str, findings: Findings) -> tuple[Path, Path | None]:
@@ -111,40 +114,55 @@ def _parts(path: Path, test_path: str, findings: Findings) -> tuple[Path, Path |
         raise InputError(
             f"data.path = {path}: not a folder; data.source = 'series_folder' needs the folder of the files."
         )
-    folders = {entry.name.lower(): entry for entry in path.iterdir() if entry.is_dir() and entry.name[:1] != "."}
-    train = next((folders.pop(name) for name in TRAIN if name in folders), None)
+    roles: dict[str, Path] = {}
+    others = []
+    for folder in entries(path, Findings())[0]:
+        role = next((part for part, names in PARTS.items() if folder.name.lower() in names), "")
+        if role and role in roles:
+            raise InputError(f"{path}: {roles[role].name} and {folder.name} could each be the {role} part.")
+        if role:
+            roles[role] = folder
+        else:
+            others.append(folder)
     test = Path(test_path) if test_path else None
     if test is not None and not test.is_dir():
         raise InputError(f"data.test_path = {test}: no such folder.")
-    if train is None:
+    if "train" not in roles:
+        if roles:
+            raise InputError(
+                f"{path}: the folder {next(iter(roles.values())).name} is there, but no folder train. Put the classes "
+                "of the training part into a folder train, or give the two folders as data.path and data.test_path."
+            )
         return path, test
-    test = test or next((folders.pop(name) for name in TEST if name in folders), None)
-    for folder in folders.values():
-        if folder != test:
+    test = test or roles.get("test") or roles.get("validation")
+    for folder in [*others, *roles.values()]:
+        if folder not in (test, roles["train"]):
             findings.leave_out("folders next to those of training and test", example=folder.name)
-    return train, test
+    if test is not None and test == roles.get("validation"):
+        findings.assumed.append(f"{path}: the series of {test.name} are the test part")
+    return roles["train"], test
 
 
 def _labelled(folder: Path, data: DataSection, findings: Findings) -> list[tuple[Path, str]]:
     """Return the files of a part with their labels."""
-    table = next((file for file in folder.iterdir() if file.name.lower() == LABELS), None)
+    table = next((file for file in entries(folder, Findings())[1] if file.name.lower() == LABELS), None)
     if table is not None:
         return _listed(folder, table, data, findings)
-    classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry, folder))
+    classes, _ = entries(folder, findings)
     if not classes:
         raise InputError(
             f"{folder}: no folders of classes and no {LABELS} there. Put the files of each class into a folder of its "
             f"name, or list them in {LABELS} with the columns file and label."
         )
-    for file in _files(folder, findings):
+    for file in _files(folder, Findings()):
         findings.leave_out("files outside the folders of the classes", example=file.name)
     found = [(file, entry.name) for entry in classes for file in _files(entry, findings, deep=True)]
     filled = {label for _, label in found}
     for entry in classes:
         if entry.name not in filled:
-            findings.leave_out(f"folders without a series ({', '.join(SUFFIXES)})", example=entry.name)
-    if not found:
-        raise InputError(f"{folder}: no file of a series ({', '.join(SUFFIXES)}) in the folders of its classes.")
+            raise InputError(
+                f"{entry}: no series ({', '.join(SUFFIXES)}) of this class. Remove the folder, or add files."
+            )
     return found
 
 
@@ -206,7 +224,7 @@ def _read(
                 "same columns in the same order."
             )
         if part.series.add(found.values, str(file)):
-            part.files.append(file.relative_to(folder).as_posix())
+            part.files.append(shown(file, folder if folder in file.parents else None))
             part.labels.append(label)
     part.series.finish()
     part.names = names
@@ -217,18 +235,20 @@ def _read(
     return part
 
 
-def _files(folder: Path, findings: Findings, deep: bool = False) -> Iterator[Path]:
-    """Yield the files of series of a folder in the order of their names, and count the others."""
-    for file in sorted(folder.rglob("*") if deep else folder.iterdir()):
-        if file.is_dir():
-            continue
-        if _is_hidden(file, folder):
-            findings.leave_out("hidden files", example=file.name)
-        elif has_series(file):
-            yield file
+def _files(folder: Path, findings: Findings, deep: bool = False) -> list[Path]:
+    """Return the files of series of a folder in the order of their names, and count the others."""
+    found = []
+    for file in _walk(folder, findings, deep):
+        if has_series(file):
+            found.append(file)
         elif file.name.lower() != LABELS:
             findings.leave_out(f"files that are not series ({', '.join(SUFFIXES)})", example=file.name)
+    return sorted(found, key=lambda file: file.relative_to(folder).parts)
 
 
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
+def _walk(folder: Path, findings: Findings, deep: bool, depth: int = 0) -> Iterator[Path]:
+    folders, files = entries(folder, findings)
+    yield from files
+    if deep and depth < DEEPEST:
+        for inner in folders:
+            yield from _walk(inner, findings, deep, depth + 1)

@@ -36,6 +36,19 @@ def test_training_and_test_folders(tmp_path):
     assert source.train.lengths is None
 
 
+def test_other_folders_of_parts(tmp_path):
+    write(tmp_path, train__a__1=SHORT, train__b__1=MIDDLE, valid__b__9=SHORT)
+    source = opened("series_folder", tmp_path)
+    assert source.test.ids == ["b/9.csv"]
+    assert any("valid are the test part" in sentence for sentence in source.findings.assumed)
+    write(tmp_path, test__a__9=SHORT)
+    source = opened("series_folder", tmp_path)
+    assert source.test.ids == ["a/9.csv"]
+    assert source.findings.left_out == {"folders next to those of training and test": 1}
+    with pytest.raises(InputError, match="but no folder train"):
+        opened("series_folder", write(tmp_path / "c", a__1=SHORT, b__1=MIDDLE, test__a__1=SHORT))
+
+
 def test_a_table_of_labels(tmp_path):
     write(tmp_path, a=SHORT, sub__b=LONG, c=SHORT, labels="File,Label\na.csv,01\nsub/b.csv,1\n")
     source = opened("series_folder", tmp_path)
@@ -120,11 +133,10 @@ def test_what_is_not_read_is_counted(tmp_path):
     (tmp_path / "a" / ".hidden.csv").write_text(SHORT)
     (tmp_path / "a" / "notes.pdf").write_bytes(b"x")
     (tmp_path / "stray.csv").write_text(SHORT)
-    (tmp_path / "empty").mkdir()
     left_out = opened("series_folder", tmp_path).findings.left_out
     assert left_out["hidden files"] == 1
     assert left_out["files outside the folders of the classes"] == 1
-    assert sum(left_out.values()) == 4
+    assert sum(left_out.values()) == 3
 
 
 def test_folders_without_series(tmp_path):
@@ -133,7 +145,7 @@ def test_folders_without_series(tmp_path):
     with pytest.raises(InputError, match="no folders of classes and no labels"):
         opened("series_folder", tmp_path)
     (tmp_path / "a").mkdir()
-    with pytest.raises(InputError, match="no file of a series"):
+    with pytest.raises(InputError, match=r"a: no series \(.*\) of this class"):
         opened("series_folder", tmp_path)
 
 
