@@ -138,13 +138,15 @@ def read_samples(
         return series_folder.read_samples(path, settings, budget, longest)
     match path.suffix:
         case ".npz":
-            return npz.read_samples(path, settings, budget, longest)
+            return npz.read_samples(path, settings, budget, longest, sample_shape)
         case ".npy":
-            return npy.read_samples(path, settings, budget, longest)
+            return npy.read_samples(path, settings, budget, longest, sample_shape)
         case ".csv" | ".parquet":
             return tables.read_samples(path, settings, budget, longest, columns)
         case ".h5" | ".hdf5":
-            return hdf5.read_samples(path, settings, budget, longest)
+            return hdf5.read_samples(path, settings, budget, longest, sample_shape)
+        case ".tsv" if settings.source == "ts":
+            return ts.read_samples(path, settings, budget, longest)
         case ".ts":
             return ts.read_samples(path, settings, budget, longest)
     if settings.source in WHOLE and (path.is_dir() or ".tar" in path.suffixes or path.suffix == ".tgz"):

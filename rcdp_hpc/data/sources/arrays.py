@@ -96,8 +96,32 @@ def source_of(kind: str, path: Path, arrays: dict[str, Any], data: DataSection, 
     )
 
 
-def samples_of(path: Path, arrays: dict[str, Any], data: DataSection, longest: int, findings: Findings) -> NewSamples:
-    """Return samples without labels for prediction; `longest` are the steps of the model's series."""
+def samples_of(
+    path: Path,
+    arrays: dict[str, Any],
+    data: DataSection,
+    longest: int,
+    findings: Findings,
+    sample_shape: tuple[int, ...] = (),
+) -> NewSamples:
+    """Return samples without labels for prediction.
+
+    Parameters
+    ----------
+    path, arrays, data, findings
+        As in `source_of`.
+    longest : int
+        Steps of the model's series.
+    sample_shape : tuple of int, optional
+        Of the model's samples. It decides what the arrays leave open.
+
+    Raises
+    ------
+    InputError
+        As in `source_of`.
+    """
+    if "x" in arrays:
+        data = _like_model(data, tuple(arrays["x"].shape[1:]), sample_shape)
     part = _taken(path, arrays, "", data, findings, labelled=False)
     part = _padded(_arranged([part], data, findings), data, findings, longest)[0]
     rows = np.arange(part.x.shape[0])
@@ -107,6 +131,20 @@ def samples_of(path: Path, arrays: dict[str, Any], data: DataSection, longest: i
     part = _without_missing(part, data, findings)
     lengths = None if part.lengths is None else unless_whole(part.lengths, longest or part.x.shape[1])
     return NewSamples(part.x, lengths, part.ids, "id" if part.ids is not None else "sample", findings)
+
+
+def _like_model(data: DataSection, found: tuple[int, ...], wanted: tuple[int, ...]) -> DataSection:
+    """Return the settings with the kind and the layout that make samples fit the model's, if one of them does."""
+    known: dict[str, str] = {}
+    if data.image_layout == "auto" and len(wanted) == len(found) == 3:
+        if found == wanted:
+            known["image_layout"] = "channels_last"
+        elif (*found[1:], found[0]) == wanted:
+            known["image_layout"] = "channels_first"
+    if data.kind == "auto" and wanted:
+        series = len(wanted) == 2 and (len(found) == 2 or wanted[1] == 1)
+        known["kind"] = "series" if series else {1: "table"}.get(len(wanted), "images")
+    return data.model_copy(update=known)
 
 
 def checked_samples(where: str, x: Any) -> Any:

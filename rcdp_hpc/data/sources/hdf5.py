@@ -58,14 +58,16 @@ def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
     return source_of("hdf5", path, arrays, data, findings)
 
 
-def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0) -> NewSamples:
+def read_samples(
+    path: Path, data: DataSection, budget: Budget, longest: int = 0, sample_shape: tuple[int, ...] = ()
+) -> NewSamples:
     """Return the samples of one dataset, with their lengths and ids; errors as in `read_source`."""
     file, findings = open_hdf5(path), Findings()
     names = _names(path, file, data, findings, SAMPLES)
     if "x" not in names:
         raise _missing(path, file, "x")
     arrays = {role: _array(path, _dataset(path, file, name), role, budget) for role, name in names.items()}
-    return samples_of(path, arrays, data, longest, findings)
+    return samples_of(path, arrays, data, longest, findings, sample_shape)
 
 
 def peek_shape(path: Path, data: DataSection) -> Peek:

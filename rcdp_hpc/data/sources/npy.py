@@ -43,7 +43,9 @@ def read_source(folder: Path, data: DataSection, budget: Budget) -> Source:
     return source_of("npy", folder, arrays, data, findings)
 
 
-def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0) -> NewSamples:
+def read_samples(
+    path: Path, data: DataSection, budget: Budget, longest: int = 0, sample_shape: tuple[int, ...] = ()
+) -> NewSamples:
     """Return the samples of one .npy file, with the lengths and ids that are next to a file ``x.npy``.
 
     Errors as in `read_source`.
@@ -55,7 +57,7 @@ def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0
         if beside is not None:
             arrays[role] = _load(beside, budget)
             findings.assumed.append(f"{path}: its {role} are those of {beside.name}")
-    return samples_of(path, arrays, data, longest, findings)
+    return samples_of(path, arrays, data, longest, findings, sample_shape)
 
 
 def peek_shape(path: Path, data: DataSection) -> Peek:

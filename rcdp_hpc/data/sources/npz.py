@@ -58,7 +58,9 @@ def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
     return source_of("npz", path, arrays, data, findings)
 
 
-def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0) -> NewSamples:
+def read_samples(
+    path: Path, data: DataSection, budget: Budget, longest: int = 0, sample_shape: tuple[int, ...] = ()
+) -> NewSamples:
     """Return the samples alone, shape (N, *sample_shape), with their lengths and ids.
 
     Parameters
@@ -67,6 +69,8 @@ def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0
         As in `read_source`.
     longest : int
         Steps that padded series get.
+    sample_shape : tuple of int, optional
+        Of the model's samples: it tells series from tables and images, and where the channels are.
 
     Raises
     ------
@@ -79,7 +83,7 @@ def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0
         if "x" not in roles:
             raise missing_key(str(path), "x", archive.shapes())
         arrays = {role: archive.read(name, _room(role, budget), checked=False) for role, name in roles.items()}
-    return samples_of(path, arrays, data, longest, findings)
+    return samples_of(path, arrays, data, longest, findings, sample_shape)
 
 
 def peek_shape(path: Path, data: DataSection) -> Peek:

@@ -21,7 +21,7 @@ BINARY = frozenset(range(9)) | frozenset(range(14, 27))
 
 @contextmanager
 def open_text(path: Path, setting: str, findings: Findings) -> Iterator[TextIO]:
-    """Open a text file, unpacked if its name ends in .gz, and explain what goes wrong while it is read.
+    """Open a text file, unpacked if gzip packed it, and explain what goes wrong while it is read.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ def open_text(path: Path, setting: str, findings: Findings) -> Iterator[TextIO]:
     InputError
         If the file is missing, not text, or not in the encoding that `setting` names.
     """
-    packed = path.suffix.lower() == ".gz"
     try:
+        packed = _is_packed(path)
         encoding = setting or _encoding_of(path, packed, findings)
         with gzip.open(path) if packed else path.open("rb") as file:
             reader = codecs.getreader(encoding)(file)  # type: ignore[arg-type]
@@ -53,6 +53,11 @@ def open_text(path: Path, setting: str, findings: Findings) -> Iterator[TextIO]:
         raise InputError(f"{path}: cut short or damaged: it cannot be unpacked. Fetch it again.") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def _encoding_of(path: Path, packed: bool, findings: Findings) -> str:

@@ -240,6 +240,21 @@ def test_prediction_takes_lengths_ids_and_layout(tmp_path):
     assert read_samples(tmp_path / "s.h5").x.shape == (2, 9, 8, 3)
 
 
+def test_the_shape_of_the_model_decides_what_arrays_leave_open(tmp_path):
+    path = tmp_path / "s.npz"
+    np.savez(path, x=np.arange(54).reshape(2, 3, 3, 3))
+    assert not read_samples(path, sample_shape=(3, 3, 3)).findings.warnings
+    np.savez(path, x=np.arange(96).reshape(2, 4, 4, 3))
+    assert read_samples(path, sample_shape=(4, 3, 4)).x.shape == (2, 4, 3, 4)
+    rows = np.array([[1.0, 2.0, 3.0], [1.0, np.nan, np.nan]])
+    np.savez(path, x=rows)
+    new = read_samples(path, longest=3, sample_shape=(3, 1))
+    assert new.x.shape == (2, 3, 1)
+    assert new.lengths.tolist() == [3, 1]
+    with pytest.raises(InputError, match=r"2 missing values \(NaN\)"):
+        read_samples(path, longest=3, sample_shape=(3,))
+
+
 def test_prediction_says_which_rows_are_left(tmp_path):
     x = SERIES.copy()
     x[1, 0, 0] = np.nan
