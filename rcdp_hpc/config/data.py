@@ -66,20 +66,26 @@ class DataSection(Section):
         "", description="column that tells which rows form one sequence (csv, parquet); empty: each row is a sample"
     )
     time_column: str = Field(
-        "", description="column by which the rows of a group are ordered (csv, parquet); empty: their order in the file"
+        "",
+        description="column by which the rows of a group, or of a file of series_folder, are ordered (csv, parquet, "
+        "series_folder); empty: their order in the file",
     )
     category_columns: list[str] = Field(
         default_factory=list, description="columns that hold categories, turned into numbers (csv, parquet)"
     )
-    drop_columns: list[str] = Field(default_factory=list, description="columns that are not read (csv, parquet)")
+    drop_columns: list[str] = Field(
+        default_factory=list, description="columns that are not read (csv, parquet, series_folder)"
+    )
     keep_columns: list[str] = Field(
         default_factory=list,
         description="columns that are features although they look like an id, an index or a time stamp (csv, parquet)",
     )
-    delimiter: str = Field("", max_length=1, description="character between values (csv); empty: found out by reading")
+    delimiter: str = Field(
+        "", max_length=1, description="character between values (csv, series_folder); empty: found out by reading"
+    )
     decimal: Literal["auto", ".", ","] = Field("auto", description="decimal mark of numbers (csv)")
     encoding: str = Field(
-        "", description="encoding of text files (csv, ts); empty: UTF-8, or Windows-1252 with a warning"
+        "", description="encoding of text files (csv, ts, series_folder); empty: UTF-8, or Windows-1252 with a warning"
     )
     unknown_categories: Literal["refuse", "most_frequent"] = Field(
         "refuse",

@@ -244,9 +244,12 @@ def joined(source: Source, longest: int) -> NewSamples:
     parts = [part for part in (source.train, source.test) if part is not None]
     steps = max(longest, source.sample_shape[0]) if source.has_lengths else source.sample_shape[0]
     lengths = [part.lengths for part in parts if part.lengths is not None]
-    ids = [name for part in parts for name in part.ids or ()]
+    named = all(part.ids is not None for part in parts)
     return NewSamples(
-        JoinedRows([part.x for part in parts], steps), np.concatenate(lengths) if lengths else None, ids or None
+        JoinedRows([part.x for part in parts], steps),
+        np.concatenate(lengths) if lengths else None,
+        [name for part in parts for name in part.ids or ()] if named else None,
+        findings=source.findings,
     )
 
 
