@@ -75,6 +75,7 @@ def source_of(kind: str, path: Path, arrays: dict[str, Any], data: DataSection, 
     parts = [_taken(path, arrays, "", data, findings)]
     if "x_test" in arrays or "y_test" in arrays:
         parts.append(_taken(path, arrays, "_test", data, findings))
+    _warn_of_few_steps(parts[0], data, findings)
     parts = _arranged(parts, data, findings)
     _refuse_other_form(path, parts)
     parts = [_without_missing(part, data, findings) for part in _padded(parts, data, findings)]
@@ -234,6 +235,16 @@ def _arranged(parts: list[_Arrays], data: DataSection, findings: Findings) -> li
     return parts
 
 
+def _warn_of_few_steps(part: _Arrays, data: DataSection, findings: Findings) -> None:
+    """Warn about series that are likely to have their steps on the last axis."""
+    shape = part.x.shape
+    if len(shape) == 3 and shape[1] < shape[2] and data.kind in ("auto", "series") and part.x.dtype != np.uint8:
+        findings.warnings.append(
+            f"{part.where} of shape {shape} is read as series of {shape[1]} steps with {shape[2]} features. If the "
+            "steps are on the last axis, save x.transpose(0, 2, 1)."
+        )
+
+
 def _gaps(part: _Arrays) -> Gaps | None:
     """Check the numbers of a part; return where values are missing."""
     x = part.x if part.lengths is None else padded(part.x, part.lengths, part.x.shape[1])
@@ -247,6 +258,8 @@ def _gaps(part: _Arrays) -> Gaps | None:
 
 def _refuse_infinite(where: str, x: Samples) -> None:
     def wrong(block: NDArray[Any]) -> NDArray[np.bool_]:
+        if block.dtype.itemsize <= 4:
+            return np.isinf(block)
         return np.abs(block) > FLOAT32_MAX  # type: ignore[no-any-return]
 
     _refuse(where, x, wrong, "infinity or a number too large for float32")

@@ -22,7 +22,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "y_test": ("y_test", "test_y", "test_labels", "test_label", "labels_test", "test_targets", "test_target"),
     "lengths": (
         "lengths", "length", "seq_lengths", "seq_len", "sequence_lengths", "lengths_train", "length_train",
-        "train_lengths",
+        "train_lengths", "len", "lens", "n_steps", "num_steps",
     ),
     "lengths_test": ("lengths_test", "length_test", "test_lengths"),
     "ids": ("ids", "id", "names", "sample_ids", "ids_train", "train_ids"),

@@ -70,7 +70,8 @@ def read_header(where: str, file: BinaryIO, total: int) -> Header:
         ) from None
     if dtype.hasobject:
         raise InputError(
-            f"{where} holds Python objects, which are not read for safety; save plain numbers and texts. {UNEQUAL_HINT}"
+            f"{where} holds Python objects, which are not read for safety. Save texts as array.astype(str), and "
+            f"numbers with a number type. {UNEQUAL_HINT}"
         )
     found = total - header.size
     if not sound or found != header.array_bytes:

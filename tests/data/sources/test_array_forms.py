@@ -255,6 +255,21 @@ def test_the_shape_of_the_model_decides_what_arrays_leave_open(tmp_path):
         read_samples(path, longest=3, sample_shape=(3,))
 
 
+def test_series_with_more_features_than_steps_are_warned_about(save):
+    assert any("x.transpose(0, 2, 1)" in text for text in save(x=np.zeros((4, 3, 8)), y=LABELS).findings.warnings)
+    assert not save(x=np.zeros((4, 8, 3)), y=LABELS).findings.warnings
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ">f4", ">f8", np.longdouble])
+def test_other_number_formats(save, dtype):
+    source = save(x=SERIES.astype(dtype), y=LABELS)
+    np.testing.assert_array_equal(everything(source.train), SERIES)
+    infinite = SERIES.astype(dtype)
+    infinite[1, 2, 0] = -np.inf
+    with pytest.raises(InputError, match=r"infinity .*row 1 \(from 0\), step 2, feature 0"):
+        save(x=infinite, y=LABELS)
+
+
 def test_prediction_says_which_rows_are_left(tmp_path):
     x = SERIES.copy()
     x[1, 0, 0] = np.nan
