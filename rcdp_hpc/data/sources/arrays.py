@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,14 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.lengths import unless_whole
-from rcdp_hpc.data.sources.base import NewSamples, Part, Samples, Source, blocks, default_scale
+from rcdp_hpc.data.sources.array_numbers import checked_samples, refuse_unusable_numbers
+from rcdp_hpc.data.sources.base import NewSamples, Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.findings import Findings
-from rcdp_hpc.data.sources.gaps import Gaps, find_gaps, leave_out_rows, place_name, without_gaps
+from rcdp_hpc.data.sources.gaps import Gaps, find_gaps, leave_out_rows, without_gaps
 from rcdp_hpc.data.sources.labels import Labels, checked_labels, encode_labels
 from rcdp_hpc.data.sources.layout import channels_come_first, channels_last
 from rcdp_hpc.data.sources.padding import checked_lengths, padded, selected, with_features
 from rcdp_hpc.errors import InputError
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
-# Beyond this float64 does not hold every whole number.
-EXACT = 2**53
-UNEQUAL_HINT = (
-    "Series of unequal length are saved as one padded array and their lengths: "
-    "np.savez(file, x=padded, y=labels, lengths=lengths)."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,26 +140,6 @@ def _like_model(data: DataSection, found: tuple[int, ...], wanted: tuple[int, ..
     return data.model_copy(update=known)
 
 
-def checked_samples(where: str, x: Any) -> Any:
-    """Raise an `InputError` unless `x` holds numbers, one row for each sample; return it."""
-    if x.dtype.names is not None:
-        fields = ", ".join(x.dtype.names)
-        raise InputError(
-            f"{where} is a structured array with the fields {fields}, expected plain numbers: "
-            "numpy.lib.recfunctions.structured_to_unstructured makes them."
-        )
-    if x.dtype.kind not in "buif":
-        raise InputError(f"{where} holds {x.dtype}, expected numbers.")
-    if len(x.shape) == 1 and x.shape[0]:
-        raise InputError(
-            f"{where} has shape {x.shape}, expected (samples, values, ...). If each number is a sample, save "
-            "x.reshape(-1, 1); if all are one sample, x.reshape(1, -1)."
-        )
-    if len(x.shape) < 2 or math.prod(x.shape) == 0:
-        raise InputError(f"{where} has shape {x.shape}, expected (samples, values, ...), none of them 0.")
-    return x
-
-
 def _taken(
     path: Path, arrays: dict[str, Any], suffix: str, data: DataSection, findings: Findings, labelled: bool = True
 ) -> _Arrays:
@@ -248,41 +220,8 @@ def _warn_of_few_steps(part: _Arrays, data: DataSection, findings: Findings) -> 
 def _gaps(part: _Arrays) -> Gaps | None:
     """Check the numbers of a part; return where values are missing."""
     x = part.x if part.lengths is None else padded(part.x, part.lengths, part.x.shape[1])
-    if x.dtype.kind in "iu" and x.dtype.itemsize == 8:
-        _refuse_inexact(part.where, x)
-    if x.dtype.kind != "f":
-        return None
-    _refuse_infinite(part.where, x)
-    return find_gaps(x)
-
-
-def _refuse_infinite(where: str, x: Samples) -> None:
-    def wrong(block: NDArray[Any]) -> NDArray[np.bool_]:
-        if block.dtype.itemsize <= 4:
-            return np.isinf(block)
-        return np.abs(block) > FLOAT32_MAX  # type: ignore[no-any-return]
-
-    _refuse(where, x, wrong, "infinity or a number too large for float32")
-
-
-def _refuse_inexact(where: str, x: Samples) -> None:
-    def wrong(block: NDArray[Any]) -> NDArray[np.bool_]:
-        return (block > EXACT) | (block < -EXACT) if block.dtype.kind == "i" else block > EXACT
-
-    _refuse(
-        where, x, wrong, "a whole number beyond 2^53, which floating point does not hold exactly (an id, a hash, or a "
-        "time stamp in nanoseconds? Leave it out, or subtract its minimum)",
-    )  # fmt: skip
-
-
-def _refuse(where: str, x: Samples, wrong: Any, what: str) -> None:
-    start = 0
-    for block in blocks(x):
-        bad = wrong(block)
-        if bad.any():
-            row, *place = (int(index) for index in np.argwhere(bad)[0])
-            raise InputError(f"{where} holds {what}, first in row {start + row} (from 0), {place_name(tuple(place))}.")
-        start += len(block)
+    refuse_unusable_numbers(part.where, x)
+    return find_gaps(x) if x.dtype.kind == "f" else None
 
 
 def _is_series(parts: list[_Arrays], data: DataSection) -> bool:

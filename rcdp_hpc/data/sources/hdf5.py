@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources.arrays import UNEQUAL_HINT, checked_samples, samples_of, source_of
+from rcdp_hpc.data.sources.array_numbers import UNEQUAL_HINT, checked_samples
+from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Source, row_bytes
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.hdf5_file import (

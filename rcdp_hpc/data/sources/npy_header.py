@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rcdp_hpc.data.sources.arrays import UNEQUAL_HINT
+from rcdp_hpc.data.sources.array_numbers import UNEQUAL_HINT
 from rcdp_hpc.errors import InputError
 
 MAGIC = b"\x93NUMPY"

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.lengths import unless_whole
+from rcdp_hpc.data.sources.array_numbers import FLOAT32_MAX
 from rcdp_hpc.data.sources.base import NewSamples, Part
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.gaps import MISSING_ADVICE, NAMED
 from rcdp_hpc.data.sources.rows import RaggedRows, Spool
 from rcdp_hpc.errors import InputError
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class SeriesCollector:
