@@ -89,7 +89,8 @@ def run_stages(
                 config = run_on_root(comm, partial(_with_own_matrices, config, run, stages if restart else ()))
                 config = run_on_root(comm, partial(_with_kernel, config, run, _threads_of(config, comm)))
                 _report_unlike(comm)
-            results[stage] = _run_stage(stage, config, comm, run, restart)
+            ranks = comm.size if len(stages) > 1 else None
+            results[stage] = _run_stage(stage, config, comm, run, restart, ranks)
             if stage == "prepare":
                 config = run_on_root(comm, partial(_with_defaults_of_data, config, run))
         if len(stages) > 1:
@@ -136,11 +137,13 @@ def _held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
         yield
 
 
-def _run_stage(stage: str, config: Config, comm: Communicator, run: RunDirectory, restart: bool) -> Any:
-    options = {}
-    if restart and stage == "prepare":
+def _run_stage(
+    stage: str, config: Config, comm: Communicator, run: RunDirectory, restart: bool, ranks: int | None = None
+) -> Any:
+    options: dict[str, Any] = {}
+    if stage == "prepare":
         # Moves the earlier shards away by itself, once the new ones are complete.
-        options = {"restart": True}
+        options = {"restart": restart, "ranks": ranks}
     elif restart:
         agree(comm, lambda: _put_aside(run, stage) if comm.is_root else None)
     agree(comm, lambda: _begin(run, stage, comm.size, restart) if comm.is_root else None)
@@ -227,10 +230,20 @@ def _note_quietly(run: RunDirectory, comm: Communicator, stage: str, status: Any
         log.warning("the state of stage %s could not be recorded: %s", stage, error)
 
 
-def _prepare(config: Config, comm: Communicator, run: RunDirectory, restart: bool = False) -> dict[str, Any]:
+def _prepare(
+    config: Config, comm: Communicator, run: RunDirectory, restart: bool = False, ranks: int | None = None
+) -> dict[str, Any]:
+    """Prepare the shards; `ranks` are those of the stages that follow in this job, if any do."""
     from rcdp_hpc.data.prepare import prepare_shards
+    from rcdp_hpc.settings_fit import SettingsCheck
 
-    index = run_on_root(comm, lambda: prepare_shards(config, run.shards, _stop_preparing, restart))
+    def work() -> dict[str, Any]:
+        check = SettingsCheck(ranks, run.matrices)
+        index = prepare_shards(config, run.shards, _stop_preparing, restart, check.source)
+        check.shards(index, with_kind_defaults(config, facts_in(index)))
+        return index
+
+    index = run_on_root(comm, work)
     return {split: part["rows"] for split, part in index["splits"].items()}
 
 

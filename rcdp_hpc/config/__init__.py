@@ -21,7 +21,7 @@ from rcdp_hpc.config.reading import load_config, parse_config, profile_names
 from rcdp_hpc.config.reservoir import ReservoirSection
 from rcdp_hpc.config.search import RangeSection, SearchSection, SpaceSection
 from rcdp_hpc.config.section import Section
-from rcdp_hpc.config.training import READOUTS, AugmentSection, ExtractorSection, TrainingSection
+from rcdp_hpc.config.training import READOUTS, STEPWISE, AugmentSection, ExtractorSection, TrainingSection
 from rcdp_hpc.config.waiting import with_kind_defaults, with_settings
 from rcdp_hpc.config.whole import STAGES, Config
 from rcdp_hpc.config.writing import commented_toml
@@ -30,6 +30,7 @@ __all__ = [
     "KINDS",
     "READOUTS",
     "STAGES",
+    "STEPWISE",
     "AugmentSection",
     "Config",
     "DataFacts",

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rcdp_hpc.config.keys import chosen_keys, known_keys
+from rcdp_hpc.config.profile_values import DEMO, demo_on_other_data, report_left_out, without_demo_values
 from rcdp_hpc.config.whole import Config
 from rcdp_hpc.errors import InputError
 
@@ -42,7 +43,11 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
     InputError
         If the file cannot be read, or a key or value in it is not accepted.
     """
-    tree = _read_toml(name)
+    tree, overrides = _read_toml(name), list(overrides)
+    source = demo_on_other_data(tree, overrides)
+    if source:
+        demo = tomllib.loads((resources.files("rcdp_hpc") / "configs" / f"{DEMO}.toml").read_text(encoding="utf-8"))
+        report_left_out(str(name), source, without_demo_values(tree, demo))
     for override in overrides:
         _apply_override(tree, override)
     is_profile = str(name) in profile_names() and not Path(name).is_file()

@@ -16,6 +16,7 @@ from imblearn.over_sampling import SMOTE, RandomOverSampler
 from imblearn.under_sampling import RandomUnderSampler
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.class_table import named
 from rcdp_hpc.data.neighbours import nearest_rows
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.threads import limit_threads
@@ -114,7 +115,8 @@ def draw_smote(
     """
     targets = targets or [max(len(indices) for indices in members)] * len(members)
     short = [label for label, indices in enumerate(members) if len(indices) < targets[label]]
-    used = {label: _neighbours_for(classes[label], len(members[label]), neighbours) for label in short}
+    _check_neighbours([(classes[label], len(members[label])) for label in short], neighbours)
+    used = {label: min(neighbours, len(members[label]) - 1) for label in short}
     return [_draw(label, len(members[label]), targets[label], used[label], seed) for label in short]
 
 
@@ -191,17 +193,19 @@ def class_seed(seed: int, label: int) -> int:
     return int(np.random.SeedSequence([seed, label]).generate_state(1)[0])
 
 
-def _neighbours_for(name: str, count: int, neighbours: int) -> int:
-    if count == 1:
-        raise InputError(
-            f"class {name} has 1 training sample and so no neighbour to make synthetic rows with. Give it more "
-            "samples, merge it with another class, or set data.balance = 'none'."
-        )
-    if count <= neighbours:
+def _check_neighbours(short: Sequence[tuple[str, int]], neighbours: int) -> None:
+    """Refuse a class without any neighbour, and log the classes that have fewer than k; `short`: names and samples."""
+    for name, count in short:
+        if count <= 1:
+            raise InputError(
+                f"class {name} has {count} training sample and so no neighbour to make synthetic rows with. Give it "
+                "more samples, merge it with another class, or set data.balance = 'random_over' or 'none'."
+            )
+    small = [f"class {name} has {count} and takes k = {count - 1}" for name, count in short if count <= neighbours]
+    if small:
         log.warning(
-            "class %s has %d training samples: SMOTE takes k = %d instead of %d", name, count, count - 1, neighbours
+            "too few training samples for SMOTE with k = data.smote_neighbours = %d: %s", neighbours, named(small)
         )
-    return min(neighbours, count - 1)
 
 
 def _reader(

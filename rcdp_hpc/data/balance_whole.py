@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from rcdp_hpc.data.rows import RowTable, synthetic_rows
-from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.threads import limit_threads
+
+BLOCK_BYTES = 2**25
+
+
+class UnsuitedError(Exception):
+    """imbalanced-learn refuses the samples."""
+
 
 CLEANERS = {"smote_tomek": TomekLinks, "smote_enn": EditedNearestNeighbours}
 
@@ -55,7 +61,7 @@ def made_rows(
 
     Raises
     ------
-    InputError
+    UnsuitedError
         If imbalanced-learn refuses the data, in its words.
     """
     counts = np.bincount(y, minlength=len(targets))
@@ -63,15 +69,12 @@ def made_rows(
     if not strategy:
         return []
     try:
-        with limit_threads(1), warnings.catch_warnings():
+        with limit_threads(1), np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning)
             warnings.filterwarnings("ignore", category=FutureWarning)
             return _MAKERS[method](x, y, strategy, neighbours, seed, categories)
     except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"data.balance = '{method}': imbalanced-learn refuses: {' '.join(str(error).split())} Lower "
-            "data.smote_neighbours, give more samples, or take data.balance = 'smote'."
-        ) from None
+        raise UnsuitedError(" ".join(str(error).split()).rstrip(".")) from None
 
 
 def kept_rows(method: str, x: NDArray[np.float32], y: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -85,19 +88,11 @@ def kept_rows(method: str, x: NDArray[np.float32], y: NDArray[np.int32]) -> NDAr
         Training rows, the synthetic ones among them.
     y : ndarray of int32, shape (N,)
         Their classes.
-
-    Raises
-    ------
-    InputError
-        If a class would lose all its rows.
     """
     with limit_threads(1):
         cleaner = CLEANERS[method](sampling_strategy="all")
         cleaner.fit_resample(x, y)
     kept: NDArray[np.int64] = np.sort(cleaner.sample_indices_)
-    gone = np.setdiff1d(y, y[kept])
-    if len(gone):
-        raise InputError(f"data.balance = '{method}' would clean away all rows of class number {gone[0]}.")
     return kept
 
 
@@ -139,10 +134,51 @@ def _relative(kind: Any) -> Any:
             for own, start, end, steps in sampler.recipes:
                 if own == label:
                     seeds, others = (np.array([known[_digest(row)] for row in rows], np.int64) for rows in (start, end))
+                    others = other_than_own(x, members, seeds, others)
                     tables.append(synthetic_rows(label, seeds, others, steps.astype(np.float32)))
         return tables
 
     return make
+
+
+def other_than_own(
+    x: NDArray[np.float32], members: NDArray[np.int64], source: NDArray[np.int64], neighbour: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return neighbours, those that are their own source replaced by the nearest other sample of the class.
+
+    imbalanced-learn takes the first of a sample's nearest neighbours for the sample itself. If other samples equal it,
+    that may be one of them, and the sample is then found among its own neighbours.
+
+    Parameters
+    ----------
+    x : ndarray of float32, shape (N, width)
+    members : ndarray of int64
+        The rows of the class, two or more.
+    source, neighbour : ndarray of int64, shape (n,)
+        Rows of `x`.
+    """
+    result = neighbour.copy()
+    alone = np.unique(source[source == neighbour]).tolist()
+    if not alone:
+        return result
+    equal: dict[bytes, list[int]] = {}
+    for place, row in zip(members.tolist(), x[members], strict=True):
+        equal.setdefault(_digest(row), []).append(place)
+    for row in alone:
+        twins = [place for place in equal[_digest(x[row])][:2] if place != row]
+        result[(source == row) & (neighbour == row)] = twins[0] if twins else _nearest_other(x, members, row)
+    return result
+
+
+def _nearest_other(x: NDArray[np.float32], members: NDArray[np.int64], row: int) -> int:
+    """Return the row of a class that is nearest to one of its rows."""
+    others = members[members != row]
+    block = max(1, BLOCK_BYTES // (8 * x.shape[1]))
+    distance = [
+        np.square(x[others[start : start + block]] - x[row], dtype=np.float64).sum(axis=1)
+        for start in range(0, len(others), block)
+    ]
+    return int(others[np.argmin(np.concatenate(distance))])
 
 
 def _digest(row: NDArray[np.float32]) -> bytes:
@@ -179,11 +215,9 @@ def _adasyn(x: Any, y: Any, strategy: Any, neighbours: int, seed: int, categorie
         number = np.rint(foreign / np.sum(foreign) * (target - len(members))).astype(int)
         own = np.repeat(np.arange(len(members)), number)
         nearest = search.fit(x[members]).kneighbors(x[members], return_distance=False)[:, 1:]
-        tables.append(
-            synthetic_rows(
-                label, members[own], members[nearest[own, draws.chosen]], draws.steps[:, 0].astype(np.float32)
-            )
-        )
+        seeds = members[own]
+        others = other_than_own(x, members, seeds, members[nearest[own, draws.chosen]])
+        tables.append(synthetic_rows(label, seeds, others, draws.steps[:, 0].astype(np.float32)))
     return tables
 
 
@@ -207,7 +241,8 @@ def _smotenc(x: Any, y: Any, strategy: Any, neighbours: int, seed: int, categori
         stop = start + len(rows)
         assert (labels[start:stop] == label).all()
         values = made[start:stop][:, list(categories)].astype(np.float32)
-        tables.append(synthetic_rows(label, members[rows], members[others], steps.astype(np.float32), values))
+        ends = other_than_own(x, members, members[rows], members[others])
+        tables.append(synthetic_rows(label, members[rows], ends, steps.astype(np.float32), values))
         start = stop
     return tables
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.balancing_rules import Balancing
 from rcdp_hpc.data.lengths import stretched
-from rcdp_hpc.data.memory import MIB, Budget
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows, stacked, synthetic_rows
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.storage import Storage
@@ -64,9 +65,9 @@ def balanced_rows(
 
     classes = source.classes
     members = [train[labels == label] for label in range(len(classes))]
-    targets = class_targets(
-        [len(own) for own in members], classes, data.balance, data.balance_ratio, data.balance_counts
-    )
+    situation = Balancing.of(source, [len(own) for own in members], data)
+    targets = situation.targets(data.balance)
+    situation.check()
     if data.balance == "random_under":
         kept = np.sort(np.concatenate(balance.thinned(members, targets, seed)))
         return original_rows(source.train.y[kept], kept)
@@ -74,24 +75,13 @@ def balanced_rows(
     if data.balance == "random_over":
         plans = balance.plan_copies(members, targets, seed)
         return stacked([rows, *(synthetic_rows(p.label, p.source, p.neighbour, p.step) for p in plans)])
-    # Which numbers of a whole sequence are categories, SMOTENC is not told.
-    if source.categories and (data.balance != "smotenc" or source.has_lengths):
-        nominal = "" if source.has_lengths else "'smotenc', "
-        raise InputError(
-            f"data.balance = '{data.balance}' would mix the numbers of data.category_columns: take {nominal}"
-            "'random_over', 'random_under' or 'none'."
-        )
-    if data.balance == "smotenc" and not source.categories:
-        raise InputError("data.balance = 'smotenc' is for tables with data.category_columns: take 'smote'.")
-    samples = comparable(source, storage)
-    if data.balance not in balance.STREAMED:
-        _refuse_too_large(source, sum(targets) if data.balance.startswith("smote_") else len(train), data)
     if data.balance in ("smote", "smote_tomek", "smote_enn"):
         draws = balance.draw_smote(members, classes, data.smote_neighbours, seed, targets)
         made = smote_rows("neighbours", source, members, draws, data, storage, progress, check_stop)
         rows = stacked([rows, *made])
-        return rows if data.balance == "smote" else _cleaned(source, rows, data.balance, storage)
-    return stacked([rows, *_whole(source, train, labels, data, seed, samples, targets)])
+        return rows if data.balance == "smote" else _cleaned(source, rows, situation, storage)
+    samples = comparable(source, storage)
+    return stacked([rows, *_whole(source, train, labels, situation, seed, samples, targets)])
 
 
 def smote_rows(
@@ -123,7 +113,7 @@ def _whole(
     source: Source,
     train: NDArray[np.int64],
     labels: NDArray[np.int64],
-    data: DataSection,
+    situation: Balancing,
     seed: int,
     samples: Callable[[NDArray[np.int64]], NDArray[np.float32]],
     targets: list[int],
@@ -131,17 +121,31 @@ def _whole(
     from rcdp_hpc.data import balance_whole
 
     x = samples(train).reshape(len(train), -1)
-    made = balance_whole.made_rows(data.balance, x, labels, targets, data.smote_neighbours, seed, source.categories)
+    data = situation.data
+    try:
+        made = balance_whole.made_rows(data.balance, x, labels, targets, data.smote_neighbours, seed, source.categories)
+    except balance_whole.UnsuitedError as error:
+        raise InputError(
+            f"data.balance = '{data.balance}' does not suit these samples, imbalanced-learn refuses them ({error}): "
+            f"{situation.advice()}."
+        ) from None
     return [
         RowTable(table.y, train[table.source], train[table.neighbour], table.step, table.categories) for table in made
     ]
 
 
-def _cleaned(source: Source, rows: RowTable, method: str, storage: Storage) -> RowTable:
+def _cleaned(source: Source, rows: RowTable, situation: Balancing, storage: Storage) -> RowTable:
     from rcdp_hpc.data.balance_whole import kept_rows
 
     x = make_samples(source, rows, storage).reshape(len(rows), -1)
-    return rows.part(kept_rows(method, x, rows.y))
+    kept = rows.part(kept_rows(situation.data.balance, x, rows.y))
+    emptied = [name for name, count in zip(source.classes, kept.counts(len(source.classes)), strict=True) if not count]
+    if emptied:
+        raise InputError(
+            f"data.balance = '{situation.data.balance}' would clean away all rows of class {', '.join(emptied)}: "
+            f"{situation.advice()}."
+        )
+    return kept
 
 
 def comparable(source: Source, storage: Storage) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
@@ -155,14 +159,13 @@ def comparable(source: Source, storage: Storage) -> Callable[[NDArray[np.int64]]
     return read
 
 
-def _refuse_too_large(source: Source, rows: int, data: DataSection) -> None:
-    needed = rows * math.prod(source.sample_shape) * 4
-    room = Budget.of(data).held
-    if needed > room:
-        smote = "" if source.categories else "'smote', "
-        raise InputError(
-            f"data.balance = '{data.balance}' looks at the samples of all classes at once, and {rows} rows of "
-            f"{source.sample_shape} take {-(-needed // MIB)} MiB: set data.memory_budget to at least "
-            f"{-(-4 * needed // MIB)} (MiB), or take {smote}'random_over', 'random_under' or 'none', which need "
-            "one class at a time."
-        )
+def wanted_rows(counts: Sequence[int], classes: Sequence[str], data: DataSection) -> list[int]:
+    """Return the rows that each class should have after balancing; without balancing, those it has."""
+    if data.balance == "none":
+        return list(counts)
+    return class_targets(counts, classes, data.balance, data.balance_ratio, data.balance_counts)
+
+
+def exact_method(source: Source, counts: Sequence[int], data: DataSection) -> str:
+    """Return a method of balancing that reaches its targets on these samples."""
+    return Balancing.of(source, counts, data).accepted()[0]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.class_table import table_lines
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
@@ -120,17 +121,16 @@ def describe_shards(directory: Path, ranks: int = 0, watched: Path | None = None
 
 def _class_table(index: dict[str, Any]) -> list[str]:
     table = index["class_table"]
-    width = max(5, *(len(entry["class"]) for entry in table[:MOST_CLASSES]))
-    names = ["source", "dropped", "before", "after", "synthetic", "validation", "test"]
+    columns = {name: [entry[name] for entry in table] for name in ("source", "dropped", "before", "after")}
+    # Written from this version on; only what balancing missed is worth a column.
+    wanted = [entry.get("wanted", entry["after"]) for entry in table]
+    if wanted != columns["after"]:
+        columns["wanted"] = wanted
+    columns["synthetic"] = index["splits"]["train"]["synthetic_counts"]
+    columns |= {name: [entry[name] for entry in table] for name in ("validation", "test")}
     if "reserve" in table[0]:
-        names.append("reserve")
-    made = index["splits"]["train"]["synthetic_counts"]
-    lines = [f"{'class':<{width}}" + "".join(f"  {name:>10}" for name in names)]
-    for label, entry in enumerate(table[:MOST_CLASSES]):
-        values = {**entry, "synthetic": made[label]}
-        lines.append(f"{entry['class']:<{width}}" + "".join(f"  {values[name]:>10}" for name in names))
-    if len(table) > MOST_CLASSES:
-        lines.append(f"... and {len(table) - MOST_CLASSES} classes more (index.json has them all)")
+        columns["reserve"] = [entry["reserve"] for entry in table]
+    lines = table_lines([entry["class"] for entry in table], columns)
     for name in ("before", "after"):
         lines.append(f"{name} balancing: {_spread_text(np.array([entry[name] for entry in table]))}")
     return lines

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import Config, DataSection, refuse_other_settings, with_kind_defaults
-from rcdp_hpc.data.balancing import balanced_rows
+from rcdp_hpc.data.balancing import balanced_rows, exact_method, wanted_rows
+from rcdp_hpc.data.class_table import log_class_table, report_dropped, report_missed, report_unevenness
 from rcdp_hpc.data.compression import SAMPLE_BYTES, fastest_compression
 from rcdp_hpc.data.fit_standardization import standardized
 from rcdp_hpc.data.index import (
@@ -27,7 +28,7 @@ from rcdp_hpc.data.index import (
 )
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.ranges import FeatureRanges
-from rcdp_hpc.data.reserve import reserve_rows
+from rcdp_hpc.data.reserve import refuse_small_classes, reserve_rows
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.sources import Source, open_source
@@ -42,11 +43,15 @@ from rcdp_hpc.runtime.threads import available_cores
 log = logging.getLogger(__name__)
 
 CheckStop = Callable[[], None]
-TABLE_CLASSES = 20
+Counts = dict[str, list[int]]
 
 
 def prepare_shards(
-    config: Config, directory: Path, check_stop: CheckStop = lambda: None, restart: bool = False
+    config: Config,
+    directory: Path,
+    check_stop: CheckStop = lambda: None,
+    restart: bool = False,
+    check_source: Callable[[Source, Config, Counts], None] = lambda source, config, counts: None,
 ) -> dict[str, Any]:
     """Prepare the shards of a configuration in a folder, or find them there.
 
@@ -63,6 +68,9 @@ def prepare_shards(
         Called between blocks of work; what it raises ends the preparation and leaves nothing behind.
     restart : bool
         Prepare anew even if the folder holds a complete preparation, which is put aside once the new one is complete.
+    check_source : callable
+        Called with the source, the settings and the counts of `split_rows` before anything is balanced or written, if
+        shards are to be made; raises an `InputError` if settings of later stages do not fit.
 
     Returns
     -------
@@ -91,11 +99,17 @@ def prepare_shards(
     Budget.of(config.data).refuse_wide_rows(4 * math.prod(source.sample_shape), available_cores())
     log.info("source: %s", source.description)
     train, others, counts = split_rows(source, config)
+    check_source(source, config, counts)
+    report_dropped(source.classes, counts)
+    report_unevenness(source.classes, counts["before"])
+    refuse_small_classes(source, counts["before"], config.data)
     source, ranges = standardized(source, train, config.data)
     storage = storage_of(config.data, source)
     tables = plan_rows(source, config, storage, train, others, check_stop)
     check_stop()
-    _tell_classes(source.classes, counts, tables)
+    exact = exact_method(source, counts["before"], config.data)
+    report_missed(source.classes, config.data.balance, counts, tables["train"].counts(len(source.classes)), exact)
+    log_class_table(source.classes, counts, tables)
     index = _write(config, directory, source, ranges, storage, tables, counts, check_stop)
     rows = ", ".join(f"{len(table)} {split}" for split, table in tables.items())
     log.info("prepared %s in %.1f s: %s rows", directory, time.monotonic() - started, rows)
@@ -113,7 +127,7 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
         The rows of validation and test.
     counts : dict
         Per class: samples of the ``source``, training samples that ``data.keep`` and ``data.max_samples`` left out
-        (``dropped``), and training rows ``before`` balancing.
+        (``dropped``), training rows ``before`` balancing, and rows ``wanted`` after it.
     """
     data, seed = config.data, config.shard_seed
     y = source.train.y
@@ -137,6 +151,7 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
         "source": np.bincount(y, minlength=len(source.classes)).tolist(),
         "dropped": (np.bincount(y[split], minlength=len(source.classes)) - before).tolist(),
         "before": before.tolist(),
+        "wanted": wanted_rows(before.tolist(), source.classes, data),
     }
     return train, others, counts
 
@@ -307,17 +322,3 @@ def _warn_of_absent(classes: list[str], tables: dict[Split, RowTable]) -> None:
         if absent:
             more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
             log.warning("too few samples to have any in %s: class %s%s", split, ", ".join(absent[:10]), more)
-
-
-def _tell_classes(classes: list[str], counts: dict[str, list[int]], tables: dict[Split, RowTable]) -> None:
-    after = {split: table.counts(len(classes)) for split, table in tables.items()}
-    width = max(5, *(len(name) for name in classes[:TABLE_CLASSES]))
-    log.info("%-*s  %9s  %9s  %9s  %10s  %9s", width, "class", "samples", "training", "balanced", "validation", "test")
-    for label, name in enumerate(classes[:TABLE_CLASSES]):
-        log.info(
-            "%-*s  %9d  %9d  %9d  %10d  %9d",
-            *(width, name, counts["source"][label], counts["before"][label]),
-            *(after["train"][label], after["validation"][label], after["test"][label]),
-        )
-    if len(classes) > TABLE_CLASSES:
-        log.info("... and %d classes more (index.json has them all)", len(classes) - TABLE_CLASSES)

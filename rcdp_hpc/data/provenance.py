@@ -23,6 +23,8 @@ QUERY_ROWS = 512
 # Squared distances are sums of products, which cancel: two that are equal come out this far apart, relative to
 # the size of the samples themselves.
 TIE_TOLERANCE = 1e-9
+# Roundings of each term of such a sum.
+ROUNDINGS = 4
 
 Columns = dict[str, NDArray[Any]]
 NEAREST = ("smote", "borderline_smote", "svm_smote", "adasyn")
@@ -362,6 +364,8 @@ def _too_far(
     advance: Callable[[int], None],
 ) -> NDArray[np.int64]:
     """Return which pairs are further apart than `start` and its k-th nearest other sample, ties allowed."""
+    # Preparation looks for neighbours among samples that are not centred: far from 0, it cannot tell near ties apart.
+    blur = np.sqrt(base.shape[1]) * np.finfo(np.float64).eps * np.einsum("ij,ij->i", base, base)
     base = base - base.mean(axis=0)
     square = np.einsum("ij,ij->i", base, base)
     reach = np.full(len(base), np.nan)
@@ -377,6 +381,6 @@ def _too_far(
     for low in range(0, len(start), block):
         first, second = start[low : low + block], end[low : low + block]
         apart = np.einsum("ij,ij->i", base[first] - base[second], base[first] - base[second])
-        room = TIE_TOLERANCE * (square[first] + square[second])
+        room = TIE_TOLERANCE * (square[first] + square[second]) + ROUNDINGS * (blur[first] + blur[second])
         wrong.append(low + np.flatnonzero(~(apart <= reach[first] + room)))
     return np.concatenate(wrong) if wrong else np.empty(0, np.int64)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.balancing import smote_rows
+from rcdp_hpc.data.balancing import smote_rows, wanted_rows
+from rcdp_hpc.data.balancing_rules import Balancing
 from rcdp_hpc.data.rows import RowTable, stacked, synthetic_rows
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.storage import Storage
@@ -84,6 +85,14 @@ def reserve_rows(
         rows = smote_rows("neighbours of the reserve", source, members, draws, data, storage, progress, check_stop)
     log.info("reserve: %d synthetic rows kept aside", sum(wanted))
     return stacked(rows)
+
+
+def refuse_small_classes(source: Source, before: Sequence[int], data: DataSection) -> None:
+    """Raise an `InputError` if the classes are too small for the balancing or the reserve, before either begins."""
+    Balancing.of(source, before, data).check()
+    if data.reserve and reserve_method(data.balance, source.categories) == "smote":
+        wanted = wanted_rows(before, source.classes, data)
+        _refuse_single_samples(source.classes, [min(pair) for pair in zip(before, wanted, strict=True)])
 
 
 def _refuse_single_samples(classes: Sequence[str], counts: Sequence[int]) -> None:

@@ -134,11 +134,12 @@ def split_indices(
         parts["validation"].append(members[tests : tests + validations])
         parts["train"].append(members[tests + validations :])
     split = {name: np.sort(np.concatenate(chosen)) for name, chosen in parts.items()}
+    order: list[Split] = ["test", "validation", "train"] if "test" in split else ["validation", "train"]
     for name, rows in split.items():
         if len(rows) == 0:
             raise InputError(
-                f"the split leaves no row for {name}: no class has more than {2 if name == 'test' else 3} samples. "
-                "Give more samples."
+                f"the split leaves no row for {name}: no class has more than {len(order[: order.index(name)]) + 2} "
+                "samples, of which the first two are for training. Give a class more samples."
             )
     return split
 
@@ -176,8 +177,11 @@ def fold_numbers(
     counts = np.bincount(y, minlength=len(classes))
     poor = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < folds]
     if poor:
+        least = int(counts.min())
+        none = 1 if key == "search.folds" else 0
+        lower = f"set {key} to at most {least}" if least > 1 else f"set {key} = {none}, which is no cross-validation"
         raise InputError(
-            f"{key} = {folds}: there are fewer samples than folds of class {', '.join(poor)}; lower {key} or {remedy}."
+            f"{key} = {folds}: there are fewer samples than folds of class {', '.join(poor)}; {lower}, or {remedy}."
         )
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, folds])))
     order = np.concatenate([generator.permutation(np.flatnonzero(y == label)) for label in range(len(classes))])

@@ -50,11 +50,22 @@ def class_targets(
         raise InputError(
             f"data.balance_counts has {len(wanted)} numbers, but the source has {len(classes)} classes; give one each."
         )
-    for name, count, target in zip(classes, counts, wanted, strict=True):
-        if target < 0 or (target and (target > count if method == "random_under" else target < count)):
-            change = "adds none: take 'smote'" if method == "random_under" else "takes none away: take 'random_under'"
-            raise InputError(
-                f"data.balance_counts: class {name} has {count} training rows and shall have {target}, but "
-                f"data.balance = '{method}' {change}, or set 0 to leave the class as it is."
-            )
+    more = [label for label, target in enumerate(wanted) if target > counts[label]]
+    fewer = [label for label, target in enumerate(wanted) if target < counts[label] and target != 0]
+    wrong = more if method == "random_under" else fewer
+    if wrong:
+        label = wrong[0]
+        other = fewer if method == "random_under" else more
+        does, way_out = (
+            ("adds none", "random_over") if method == "random_under" else ("takes none away", "random_under")
+        )
+        remedy = "set 0 to leave the class as it is"
+        if min(wanted) >= 0 and not other:
+            remedy = f"take data.balance = '{way_out}', or {remedy}"
+        raise InputError(
+            f"data.balance_counts: class {classes[label]} has {counts[label]} training rows and should have "
+            f"{wanted[label]}, but data.balance = '{method}' {does}: {remedy}."
+        )
+    if min(wanted) < 0:
+        raise InputError(f"data.balance_counts = {list(wanted)}: give 0 or more rows for each class.")
     return [target or count for count, target in zip(counts, wanted, strict=True)]

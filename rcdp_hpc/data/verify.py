@@ -187,7 +187,7 @@ def _balance_findings(index: dict[str, Any]) -> list[str]:
     found = index["splits"][RESERVE]["class_counts"] if RESERVE in index["splits"] else [0] * len(counts)
     if found != kept:
         return [f"{INDEX_NAME}: the reserve has {found} rows of the classes, {kept} wanted"]
-    if data["balance"] not in EXACT:
+    if data["balance"] == "none":
         return []
     wanted = class_targets(
         [entry["before"] for entry in index["class_table"]],
@@ -196,6 +196,9 @@ def _balance_findings(index: dict[str, Any]) -> list[str]:
         data.get("balance_ratio", 1.0),
         data.get("balance_counts", ()),
     )
-    if counts != wanted:
+    recorded = [entry.get("wanted", rows) for entry, rows in zip(index["class_table"], wanted, strict=True)]
+    if recorded != wanted:
+        return [f"{INDEX_NAME}: the class table wants {recorded} rows of the classes, the settings {wanted}"]
+    if data["balance"] in EXACT and counts != wanted:
         return [f"{INDEX_NAME}: the training part is not balanced: {counts} rows of the classes, {wanted} wanted"]
     return []

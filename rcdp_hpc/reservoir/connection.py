@@ -78,15 +78,20 @@ def reservoir_matrices(settings: ReservoirSection, features: int, part: Part = (
         settings.nodes, features, settings.input_scaling, settings.seed,
         distribution=settings.input_weights, density=settings.input_density, part=part,
     )  # fmt: skip
+    check_feature_scaling(settings, features)
     if settings.feature_scaling:
-        if len(settings.feature_scaling) != features:
-            raise InputError(
-                f"reservoir.feature_scaling has {len(settings.feature_scaling)} factors, but a step has {features} "
-                "features: give one factor for each"
-            )
         weights = weights * np.array(settings.feature_scaling)
     bias = biases(settings.nodes, settings.bias_scaling, settings.seed, part)
     return ReservoirMatrices(connection_matrix(settings, part), weights, bias)
+
+
+def check_feature_scaling(settings: ReservoirSection, features: int) -> None:
+    """Raise an `InputError` if ``feature_scaling`` has not one factor for each of the features of a step."""
+    if settings.feature_scaling and len(settings.feature_scaling) != features:
+        raise InputError(
+            f"reservoir.feature_scaling has {len(settings.feature_scaling)} factors, but a step has {features} "
+            "features: give one factor for each"
+        )
 
 
 def connection_matrix(settings: ReservoirSection, part: Part = ()) -> scipy.sparse.csr_array:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.reductions import check_length, steps_of
+from rcdp_hpc.reservoir.kept_steps import check_length, steps_of
 from rcdp_hpc.reservoir.scans import Scan
 from rcdp_hpc.reservoir.states import Reservoir
 

@@ -17,7 +17,6 @@ kept, those of a shorter sequence are put at the end, with zeros before them: th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,8 +24,8 @@ from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.cutting import Cut
-from rcdp_hpc.reservoir.scans import kept_steps, scans_of
+from rcdp_hpc.reservoir.kept_steps import steps_of
+from rcdp_hpc.reservoir.scans import scans_of
 
 
 class KeptShape(NamedTuple):
@@ -81,59 +80,6 @@ def kept_shape(settings: ReservoirSection, steps: int | None = None) -> KeptShap
     """Return how what is kept of a sample lies in its row; `steps` and errors as `values_per_neuron`."""
     parts = len(scans_of(settings)) * (2 if settings.bidirectional else 1) * settings.layers
     return KeptShape(parts, values_per_neuron(settings, steps), settings.nodes)
-
-
-def steps_of(settings: ReservoirSection, length: int) -> list[int]:
-    """Return the steps whose states are kept of a sequence of this length, for ``reduction = "states"``.
-
-    Raises
-    ------
-    InputError
-        If the sequence is too short for them.
-    """
-    if not settings.steps:
-        return kept_steps(length, settings.states, settings.warm_up)
-    found = [step + length if step < 0 else step for step in settings.steps]
-    for asked, step in zip(settings.steps, found, strict=True):
-        if not settings.warm_up <= step < length:
-            behind = f" and reservoir.warm_up = {settings.warm_up}" if settings.warm_up else ""
-            raise InputError(
-                f"reservoir.steps: step {asked} is not within the {length} steps of a sample{behind}: "
-                "choose steps between them"
-            )
-    return found
-
-
-def check_length(settings: ReservoirSection, length: int) -> None:
-    """Raise an `InputError` if a sequence of this length is too short for what is kept of it."""
-    if settings.reduction == "states":
-        steps_of(settings, length)
-    elif settings.reduction != "all" and length <= settings.warm_up:
-        raise InputError(
-            f"reservoir.warm_up = {settings.warm_up} leaves nothing of a sequence of {length} steps: lower it"
-        )
-
-
-def check_samples(settings: ReservoirSection, sample_shape: Sequence[int], shortest: int | None) -> int:
-    """Return the features per step of samples, or refuse those that cannot be read as the settings say.
-
-    Parameters
-    ----------
-    settings : ReservoirSection
-    sample_shape : sequence of int
-        Shape of one sample.
-    shortest : int or None
-        Length of the shortest where samples are padded sequences.
-
-    Raises
-    ------
-    InputError
-        If samples cannot be cut so, or the shortest has fewer steps than are to be kept.
-    """
-    cut = Cut.of(settings)
-    steps, features = cut.shape(sample_shape)
-    check_length(settings, steps if shortest is None else int(cut.lengths([shortest])[0]))
-    return features
 
 
 class Reduction:

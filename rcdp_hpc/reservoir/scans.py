@@ -1,4 +1,4 @@
-"""How a sequence is read: forwards or backwards, by halves, through a window; and the steps whose states are kept."""
+"""How a sequence is read: forwards or backwards, by halves, through a window."""
 
 from __future__ import annotations
 
@@ -8,32 +8,7 @@ import torch
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
-from rcdp_hpc.errors import InputError
-
-
-def kept_steps(steps: int, count: int, warm_up: int = 0) -> list[int]:
-    """Return the steps (from 0) whose states are kept: `count` of them, equally spaced, the last included.
-
-    Parameters
-    ----------
-    steps, count : int
-        Steps of the sequence; states to keep.
-    warm_up : int
-        Steps at the beginning that count for nothing.
-
-    Raises
-    ------
-    InputError
-        If more states are asked for than the sequence has steps.
-    """
-    left = steps - warm_up
-    if count > left:
-        behind = f" left after reservoir.warm_up = {warm_up}" if warm_up else ""
-        raise InputError(
-            f"reservoir.states = {count} is more than the {max(left, 0)} steps of a sample{behind}: "
-            "lower it, or choose another reservoir.sequence"
-        )
-    return [warm_up + (place + 1) * left // count - 1 for place in range(count)]
+from rcdp_hpc.reservoir.kept_steps import scan_features
 
 
 @dataclass(frozen=True)
@@ -58,8 +33,7 @@ class Scan:
 
     def features(self, features: int) -> int:
         """Return how many inputs a neuron has at a step when a step of the sequence has `features`."""
-        halved = self.name.startswith(("rows", "columns"))
-        return (features // 2 if halved else features) * self.window
+        return scan_features(self.name, self.window, features)
 
     def read(self, u: Tensor, lengths: Tensor | None, turned: bool = False) -> Tensor:
         """Return the sequences in reading order, each turned within its length, shape (batch, steps, features).

@@ -22,9 +22,10 @@ from rcdp_hpc.reservoir.cells import KERNELS, Cell, make_cell
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, reservoir_matrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.files import read_matrices
+from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps
 from rcdp_hpc.reservoir.noise import SampleNoise
-from rcdp_hpc.reservoir.reductions import Reduction, check_length, kept_shape
-from rcdp_hpc.reservoir.scans import Scan, kept_steps, scans_of
+from rcdp_hpc.reservoir.reductions import Reduction, kept_shape
+from rcdp_hpc.reservoir.scans import Scan, scans_of
 from rcdp_hpc.runtime.logs import warn_once
 from rcdp_hpc.runtime.memory import is_out_of_memory
 

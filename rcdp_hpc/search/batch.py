@@ -14,15 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, one_hot, solve
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir, check_states
 from rcdp_hpc.search.candidate import Evaluation, judge
+from rcdp_hpc.search.checks import check_batched
 from rcdp_hpc.search.data import FitnessData, Part
 from rcdp_hpc.search.fitness import Judged, ReservoirFitness, judge_scores, over_parts
 from rcdp_hpc.search.group import attempt, row_blocks
-from rcdp_hpc.search.matrices import is_plain
 from rcdp_hpc.search.space import Values, with_values
 
 T = TypeVar("T")
@@ -53,7 +52,8 @@ class BatchedFitness:
 
     def __init__(self, config: Config, data: FitnessData, memory: int = sys.maxsize) -> None:
         self.at_once = config.search.candidates_at_once
-        check_batched(config, data)
+        unequal = any(data.samples(part)[1] is not None for part in ("train", "val"))
+        check_batched(config, unequal)
         self.config, self.single = config, ReservoirFitness(config, data, memory // self.at_once)
 
     def on_share(self, share: float) -> BatchedFitness:
@@ -103,27 +103,6 @@ class BatchedFitness:
             one if isinstance(one, Exception) else judge_scores(own, data.y_val)
             for one, own in zip(readouts, scores, strict=True)
         ]
-
-
-def check_batched(config: Config, data: FitnessData) -> None:
-    """Raise an `InputError` where candidates cannot be evaluated at once, with the reason."""
-    search, reservoir = config.search, config.reservoir
-    reasons = {
-        "search.evaluation is not 'ridge'": search.evaluation != "ridge",
-        "search.candidate_seconds is set, and what one candidate takes cannot be told from the others": bool(
-            search.candidate_seconds
-        ),
-        "search.group_ranks divides each candidate": search.group_ranks > 1,
-        "the reservoir has noise, layers, scans or other than the plain matrices": bool(
-            reservoir.noise or not is_plain(reservoir)
-        ),
-        "the samples are sequences of unequal length": any(
-            data.samples(part)[1] is not None for part in ("train", "val")
-        ),
-    }
-    for reason, given in reasons.items():
-        if given:
-            raise InputError(f"search.candidates_at_once = {search.candidates_at_once}, but {reason}: set it to 1")
 
 
 def _states(stack: StackedReservoirs, data: FitnessData, part: Part) -> Iterator[tuple[slice, torch.Tensor]]:

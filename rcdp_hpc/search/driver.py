@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.errors import InputError, StoppedError
+from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
@@ -18,15 +18,14 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.best import Best
 from rcdp_hpc.search.candidate import Fitness
+from rcdp_hpc.search.checks import checked_space
 from rcdp_hpc.search.evaluator import Evaluator, Round
 from rcdp_hpc.search.journal import Journal
 from rcdp_hpc.search.optimizers import OPTIMIZERS, Optimizer
 from rcdp_hpc.search.root import Root
-from rcdp_hpc.search.space import Space, searched_space
 
 T = TypeVar("T")
 # Keys of how candidates are evaluated, and their values for a function of the user's own, which does that by itself.
-NOT_FOR_FUNCTIONS: dict[str, list[Any]] = {"candidates_at_once": [1], "group_ranks": [0, 1], "device": ["cpu"]}
 
 
 def run_search(
@@ -71,7 +70,7 @@ def run_search(
     StageFailedError
         If every candidate failed, or a file cannot be written.
     """
-    space = agree(comm, lambda: _checked(config, comm))
+    space = agree(comm, lambda: checked_space(config, comm.size))
     kind = make_optimizer or OPTIMIZERS[config.search.optimizer]
     root = _on_root(comm, lambda: Root(config, space, folder, fingerprint, kind, comm.size))
     digest = comm.broadcast(root.digest if root is not None else "")
@@ -119,14 +118,14 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.data.refill import RefilledShards, replaced_in, tell_replaced, without_damaged
     from rcdp_hpc.data.split import slab_bounds
-    from rcdp_hpc.reservoir.reductions import check_samples
+    from rcdp_hpc.reservoir.kept_steps import check_samples
     from rcdp_hpc.search.batch import BatchedFitness
     from rcdp_hpc.search.data import fitness_rows
     from rcdp_hpc.search.fitness import ReservoirFitness
     from rcdp_hpc.search.limits import agreed_limit
     from rcdp_hpc.search.user_function import FunctionFitness
 
-    agree(comm, lambda: _checked(config, comm))
+    agree(comm, lambda: checked_space(config, comm.size))
     shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
     if config.search.evaluation != "function":
         agree(comm, lambda: check_samples(config.reservoir, shards.sample_shape, shards.shortest))
@@ -177,40 +176,6 @@ def _generation(comm: Communicator, evaluator: Evaluator, root: Root | None, pro
         where = comm.broadcast(root.where() if root is not None else "")
         comm.barrier()
         raise agreed(StoppedError(f"search stopped by {signals.received_name()} {where}; start again to go on."))
-
-
-def _checked(config: Config, comm: Communicator) -> Space:
-    search = config.search
-    if search.generations == 0:
-        raise InputError("search.generations = 0: there is nothing to search; raise it, or leave the search out")
-    for key, plain in NOT_FOR_FUNCTIONS.items():
-        value = getattr(search, key)
-        if search.evaluation == "function" and value not in plain:
-            raise InputError(
-                f"search.{key} = {value!r} has no meaning for search.evaluation = 'function', which one rank calls for "
-                f"one candidate: set it to {plain[-1]!r}"
-            )
-    if search.group_ranks > comm.size:
-        raise InputError(
-            f"search.group_ranks = {search.group_ranks} is more than the {comm.size} ranks of this job: lower it, set "
-            "it to 0 to have it chosen, or start more ranks"
-        )
-    if (search.evaluation == "function") != bool(search.function):
-        raise InputError(
-            f"search.evaluation = {search.evaluation!r} and search.function = {search.function!r} contradict each "
-            "other: a function of your own needs both evaluation = 'function' and function = 'module:function'"
-        )
-    if search.halving > 1 and search.folds > 1:
-        raise InputError(
-            f"search.halving = {search.halving} and search.folds = {search.folds} contradict each other: a part of a "
-            "fold's rows has no class proportions of its own to rely on; set one of them to 1"
-        )
-    if search.improvements and search.optimizer != "mfo":
-        raise InputError(
-            f"search.improvements = {search.improvements} belong to search.optimizer = 'mfo', not {search.optimizer!r}"
-            ": take one of the two out"
-        )
-    return searched_space(search)
 
 
 def _on_root(comm: Communicator, make: Callable[[], T]) -> T | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config, TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.cutting import Cut
-from rcdp_hpc.reservoir.reductions import check_length
+from rcdp_hpc.reservoir.kept_steps import check_length
 from rcdp_hpc.reservoir.ridge import GramSums, one_hot, solve
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess

@@ -15,8 +15,8 @@ from rcdp_hpc.data.sources.base import Part, Source
 from rcdp_hpc.data.split import fold_numbers
 from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.search.checks import check_folds
 
-CLEANING = ("smote_tomek", "smote_enn")
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -52,7 +52,7 @@ def balanced_folds(
     InputError
         If the rows cannot be balanced fold by fold, or a class is too small for it.
     """
-    _refuse(config)
+    check_folds(config)
     numbers = fold_numbers(y, classes, config.search.folds, config.run.seed, "search.folds", "raise search.train_rows")
     source = Source("folds", list(classes), Part(x, y, lengths), None, 1.0, "the rows of the fitness", categories)
     found = []
@@ -68,17 +68,3 @@ def balanced_folds(
             part |= {"lengths_train": lengths[rows.source], "lengths_val": lengths[held_out]}
         found.append(part)
     return found
-
-
-def _refuse(config: Config) -> None:
-    folds, data = config.search.folds, config.data
-    if data.balance in CLEANING:
-        raise InputError(
-            f"search.folds = {folds}: data.balance = {data.balance!r} has cleaned the rows before they are cut into "
-            "folds, so that those held out would be easier than others; set search.folds = 1, or data.balance = 'smote'"
-        )
-    if data.balance_counts:
-        raise InputError(
-            f"search.folds = {folds}: data.balance_counts are numbers of the whole training part and cannot be those "
-            "of a fold's; set data.balance_ratio instead, or search.folds = 1"
-        )

@@ -18,6 +18,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.training.checks import check_speeds
 
 log = logging.getLogger(__name__)
 
@@ -96,13 +97,10 @@ def speeds_of_ranks(
     if settings.allotment == "equal" or comm.size == 1:
         return ()
     if settings.allotment == "speeds":
-        if len(settings.speeds) != comm.size:
-            raise agreed(
-                InputError(
-                    f"training.speeds has {len(settings.speeds)} numbers for {comm.size} ranks: give one for each, in "
-                    "the order of ranks, or set training.allotment = 'measured' or 'equal'."
-                )
-            )
+        try:
+            check_speeds(settings, comm.size)
+        except InputError as error:
+            raise agreed(error) from None
         return tuple(settings.speeds)
     earlier = None if saved is None else json.loads(saved.get("allotment", "null"))
     if saved is not None and saved["ranks"] == comm.size and earlier and earlier["kind"] == "measured":

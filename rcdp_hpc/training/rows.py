@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from rcdp_hpc.config import Config
+from rcdp_hpc.config import Config, TrainingSection
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.refill import RefilledShards, record, tell_replaced, without_damaged
 from rcdp_hpc.data.stage_in import staged_in
@@ -22,6 +22,7 @@ from rcdp_hpc.runtime.files import write_json
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.allotment import Speeds, measured_rate, rows_by_speed, speeds_of_ranks
 from rcdp_hpc.training.batches import BatchPlan, kept_slabs, slabs_of_ranks
+from rcdp_hpc.training.checks import check_batch, check_ranks
 
 log = logging.getLogger(__name__)
 
@@ -52,24 +53,22 @@ def plan_batches(
 ) -> BatchPlan:
     """Return this rank's batches of so many training rows; a resumed run keeps its global batch and its slabs."""
     settings = config.training
-    if comm.size > rows:
-        raise agreed(InputError(f"{comm.size} ranks for {rows} training rows: start at most {rows} ranks."))
+    try:
+        check_ranks(rows, comm.size)
+    except InputError as error:
+        raise agreed(error) from None
     # A resumed run keeps its global batch on any number of ranks, or its steps would mean other rows.
     global_batch = saved["global_batch"] if saved is not None else settings.global_batch or settings.batch * comm.size
     slabs = kept_slabs(settings.slabs, saved)
     return BatchPlan(rows, global_batch, slabs, comm.rank, comm.size, config.run.seed, speeds, settings.recut_epochs)
 
 
-def refuse_large_batch(plan: BatchPlan) -> None:
-    """Raise an `InputError` on all ranks where a step takes more rows than there are."""
-    if plan.global_batch > plan.rows:
-        raise agreed(
-            InputError(
-                f"a batch of {plan.global_batch} rows over {plan.ranks} ranks is more than the {plan.rows} there are: "
-                f"lower training.batch to a rank's slab ({plan.rows // plan.ranks} rows) or less (or "
-                "training.global_batch, where that is set), or start fewer ranks."
-            )
-        )
+def refuse_large_batch(settings: TrainingSection, plan: BatchPlan) -> None:
+    """Raise an `InputError` on all ranks if a step takes more rows than there are."""
+    try:
+        check_batch(settings, plan.rows, plan.ranks, plan.global_batch)
+    except InputError as error:
+        raise agreed(error) from None
 
 
 def sound_shards(

@@ -8,6 +8,7 @@ from typing import Any
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.collective import agreed
+from rcdp_hpc.training.checks import warmup_steps
 
 ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_END = 1 / 25e4
@@ -55,14 +56,10 @@ class Schedule:
             settings.learning_rate * {"none": 1.0, "sqrt": math.sqrt(ranks), "linear": ranks}[settings.rate_scaling]
         )
         self.total = settings.epochs * steps
-        self.warmup = settings.warmup_steps or round(settings.warmup_epochs * steps)
-        if self.warmup >= self.total:
-            raise agreed(
-                InputError(
-                    f"the warm-up takes {self.warmup} steps and the training {self.total} ({settings.epochs} epochs of "
-                    f"{steps}). Lower training.warmup_epochs or training.warmup_steps, or raise training.epochs."
-                )
-            )
+        try:
+            self.warmup = warmup_steps(settings, steps)
+        except InputError as error:
+            raise agreed(error) from None
         self.reduction = 1.0
         self.best_loss = float("inf")
         self.waited = 0

@@ -12,7 +12,6 @@ from rcdp_hpc.config import Config, TrainingSection, refuse_other_settings
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.passed import StateSource
-from rcdp_hpc.reservoir.reductions import check_samples
 from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -20,6 +19,7 @@ from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.allotment import rows_by_speed
 from rcdp_hpc.training.batches import kept_slabs, slabs_for
+from rcdp_hpc.training.checks import check_images, check_sequences, check_warm_start
 from rcdp_hpc.training.device import device, refuse_without_gpu, settle_on
 from rcdp_hpc.training.keep import keep_states
 from rcdp_hpc.training.learning import learn_extractor
@@ -37,9 +37,8 @@ from rcdp_hpc.training.rows import (
     staged_where_asked,
 )
 from rcdp_hpc.training.session import Session, decisive_settings
-from rcdp_hpc.training.shifts import check_shifts
 from rcdp_hpc.training.table import closing_table
-from rcdp_hpc.training.warm_start import check_warm_start, warm_start
+from rcdp_hpc.training.warm_start import warm_start
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +181,7 @@ def _prepare_trainer(
     plan_for: PlanFor,
 ) -> Trainer:
     plan, settings = plan_for(shards.rows("train")), config.training
-    refuse_large_batch(plan)
+    refuse_large_batch(settings, plan)
     pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
     validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)
     train_states, validation_states = keep_states(config, comm, reservoir, shards, pieces, validation)
@@ -210,22 +209,13 @@ def _prepare_trainer(
 
 
 def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
-    check_shifts(config.training.shifts, shards.sample_shape, shards.shortest)
-    # The test rows too: a sequence too short for what is kept would end a long training in its evaluation.
-    if config.training.extractor.kind != "none":
-        if shards.shortest is not None:
-            raise InputError(
-                f"training.extractor.kind = {config.training.extractor.kind!r} reads samples of one length, and these "
-                "have lengths of their own: set it to 'none'"
-            )
-    elif config.reservoir.kind == "random":
-        check_samples(config.reservoir, shards.sample_shape, shards.shortest)
+    check_images(config.training, shards.sample_shape, shards.shortest)
+    check_sequences(config, shards.sample_shape, shards.shortest)
+    check_warm_start(config.training, len(shards.classes))
     source = make_source(config.reservoir, config.training, shards.sample_shape, device())
-    if config.training.warm_start:
-        check_warm_start(config.training, len(shards.classes))
-        if source.width > BASELINE_WIDTH:
-            raise InputError(
-                f"training.warm_start starts from a ridge readout, and {source.width} values a sample are too many to "
-                f"solve for (at most {BASELINE_WIDTH}): set it to false, or keep fewer states"
-            )
+    if config.training.warm_start and source.width > BASELINE_WIDTH:
+        raise InputError(
+            f"training.warm_start starts from a ridge readout, and {source.width} values a sample are too many to "
+            f"solve for (at most {BASELINE_WIDTH}): set it to false, or keep fewer states"
+        )
     return source

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from rcdp_hpc.config import TrainingSection
-from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 from rcdp_hpc.training.ridge import RidgeFit
 
@@ -14,16 +12,6 @@ from rcdp_hpc.training.ridge import RidgeFit
 SHARPNESS = 10.0
 # Of the scores of a class that the ridge readout never tells from others.
 LEAST_DEVIATION = 1e-6
-
-
-def check_warm_start(settings: TrainingSection, classes: int) -> None:
-    """Raise an `InputError` if the network is too narrow to begin as a ridge readout of so many classes."""
-    if settings.outputs < classes or settings.hidden < 2 * classes:
-        raise InputError(
-            f"training.warm_start carries the scores of {classes} classes through the network: set training.outputs = "
-            f"{classes} or more, not {settings.outputs}, and training.hidden = {2 * classes} or more, not "
-            f"{settings.hidden}"
-        )
 
 
 @torch.no_grad()

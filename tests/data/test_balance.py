@@ -124,8 +124,8 @@ def test_a_small_class_takes_fewer_neighbours_and_says_so_once(caplog):
     with caplog.at_level(logging.WARNING):
         plans = {p.label: p for p in plan(x, y)}
     assert [record.getMessage() for record in caplog.records] == [
-        "class c2 has 7 training samples: SMOTE takes k = 6 instead of 7",
-        "class c3 has 2 training samples: SMOTE takes k = 1 instead of 7",
+        "too few training samples for SMOTE with k = data.smote_neighbours = 7: class c2 has 7 and takes k = 6, "
+        "class c3 has 2 and takes k = 1",
     ]
     pair = np.flatnonzero(y == 3)
     assert set(plans[3].source) == set(plans[3].neighbour) == set(pair)
@@ -133,7 +133,7 @@ def test_a_small_class_takes_fewer_neighbours_and_says_so_once(caplog):
 
 def test_a_class_of_one_sample_is_refused():
     x, y = uneven_data((60, 1))
-    with pytest.raises(InputError, match=r"class c1 has 1 training sample .*data\.balance = 'none'"):
+    with pytest.raises(InputError, match=r"class c1 has 1 training sample .*data\.balance = 'random_over' or 'none'"):
         plan(x, y)
 
 

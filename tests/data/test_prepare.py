@@ -243,7 +243,7 @@ def test_the_story_is_told(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         prepare_shards(make_config(tmp_path / "many.npz"), tmp_path / "shards")
     assert "many.npz: 200 samples of shape (4, 3)" in caplog.text
-    assert "and 5 classes more" in caplog.text
+    assert "and 5 more classes" in caplog.text
     assert "125 train, 25 validation, 50 test rows" in caplog.text
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from rcdp_hpc.config import parse_config
+from rcdp_hpc.config import TrainingSection, parse_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.divergence import BACKWARD, first_in_backward, first_in_forward
@@ -72,6 +72,6 @@ def test_settings_that_contradict_one_another_are_refused(keys):
 
 
 def test_a_batch_larger_than_a_slab_is_refused():
-    refuse_large_batch(BatchPlan(100, 100, 12, 0, 2, 1))
+    refuse_large_batch(TrainingSection(), BatchPlan(100, 100, 12, 0, 2, 1))
     with pytest.raises(InputError, match=r"slab \(50 rows\)"):
-        refuse_large_batch(BatchPlan(100, 128, 12, 0, 2, 1))
+        refuse_large_batch(TrainingSection(), BatchPlan(100, 128, 12, 0, 2, 1))

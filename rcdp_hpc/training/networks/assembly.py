@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rcdp_hpc.config import ExtractorSection, ReservoirSection, TrainingSection
-from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 from rcdp_hpc.reservoir.passed import PassedInput, StateSource, make_reservoir
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.reservoir.states import Reservoir
-from rcdp_hpc.training.networks.augment import augment, check_shifts, views_of
+from rcdp_hpc.training.checks import check_augment
+from rcdp_hpc.training.networks.augment import augment, views_of
 from rcdp_hpc.training.networks.base import LEAST_DEVIATION, Readout
 from rcdp_hpc.training.networks.dictionary import DictionarySource
 from rcdp_hpc.training.networks.draw import DropoutDraw
@@ -60,12 +60,7 @@ class EndToEnd(nn.Module):
     ) -> None:
         super().__init__()
         if settings.augment.changes or settings.augment.several_views:
-            if len(sample_shape) < 2:
-                raise InputError(
-                    f"[training.augment] changes images, and samples of shape {tuple(sample_shape)} are none: leave it "
-                    "out"
-                )
-            check_shifts(settings.augment, sample_shape)
+            check_augment(settings.augment, sample_shape)
         self.sample_shape, self.settings = tuple(sample_shape), settings
         self.extractor, self.reservoir, self.readout = extractor, reservoir, readout
         channels = self.sample_shape[2] if len(self.sample_shape) == 3 else 1

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from rcdp_hpc.config import AugmentSection
-from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.networks.draw import DropoutDraw
 
 # Beyond the layers of any network, whose dropout is drawn from the same numbers.
 LAYER = 1_000_000
-
-
-def check_shifts(settings: AugmentSection, sample_shape: Sequence[int]) -> None:
-    """Raise an `InputError` if images are to be mirrored at their edges further than they reach."""
-    crop = settings.crop if settings.edges == "reflect" else 0
-    for key, places in (("crop", crop), ("test_shift", settings.test_shift)):
-        if places >= min(sample_shape[:2]):
-            raise InputError(
-                f"training.augment.{key} = {places} mirrors images of {sample_shape[0]} x {sample_shape[1]} at their "
-                f"edges: take at most {min(sample_shape[:2]) - 1}"
-            )
 
 
 def augment(images: torch.Tensor, settings: AugmentSection, draw: DropoutDraw) -> torch.Tensor:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rcdp_hpc.config import ExtractorSection, ReservoirSection
-from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.kept_steps import check_length
 from rcdp_hpc.reservoir.passed import PassedInput, StateSource
-from rcdp_hpc.reservoir.reductions import check_length
 from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.training.checks import dictionary_map
 
 # Bytes of float32 that one map of codes may take: a few images at once, so that it stays in the processor's cache.
 MAP_BYTES = 2**23
@@ -63,18 +63,7 @@ class PatchDictionary(nn.Module):
     def __init__(self, settings: ExtractorSection, sample_shape: Sequence[int]) -> None:
         super().__init__()
         self.settings, self.sample_shape = settings, tuple(sample_shape)
-        if len(self.sample_shape) not in (2, 3) or min(self.sample_shape[:2]) < settings.patch:
-            raise InputError(
-                f"training.extractor.kind = 'dictionary' needs images of at least {settings.patch} x {settings.patch} "
-                f"(training.extractor.patch), these samples have the shape {self.sample_shape}: lower it, or take "
-                "another extractor"
-            )
-        height, width = ((length - settings.patch) // settings.stride + 1 for length in self.sample_shape[:2])
-        if min(height, width) < settings.pool:
-            raise InputError(
-                f"training.extractor.pool = {settings.pool}: the map has {height} x {width} places, fewer than "
-                "regions: lower it, or training.extractor.patch or stride"
-            )
+        height, width = dictionary_map(settings, self.sample_shape)
         channels, by_row = 2 * settings.atoms, settings.sequence == "rows"
         self.steps = settings.pool if by_row else settings.pool**2
         self.features = channels * (settings.pool if by_row else 1)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.training.checks import convolution_map
 from rcdp_hpc.training.networks.norm import SyncBatchNorm
 from rcdp_hpc.training.networks.whitening import ACTIVATIONS, PatchWhitening
 from rcdp_hpc.training.parallel import Alone
@@ -67,15 +67,7 @@ class ConvolutionExtractor(nn.Module):
     ) -> None:
         super().__init__()
         parallel = parallel or Alone()
-        lost = max(0, whitening - 1)
-        height, width = (max(0, length - lost) // 2 ** len(channels) for length in (*sample_shape, 0)[:2])
-        if len(sample_shape) not in (2, 3) or not height or not width:
-            least = 2 ** len(channels) + lost
-            raise InputError(
-                f"training.extractor.kind = 'convolution' with {len(channels)} stages needs images of at least "
-                f"{least} x {least}, these samples have the shape {tuple(sample_shape)}: take fewer "
-                "training.extractor.channels, or another extractor"
-            )
+        height, width = convolution_map(sample_shape, channels, whitening)
         depth = sample_shape[2] if len(sample_shape) == 3 else 1
         self.sequence, self.channels = sequence, channels[-1]
         by_row = sequence == "rows"

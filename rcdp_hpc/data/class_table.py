@@ -1,0 +1,130 @@
+"""The classes in the log: how uneven they are, what `data.keep` drops, what balancing wanted and what it reached."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from rcdp_hpc.data.rows import RowTable
+from rcdp_hpc.data.split import RESERVE, Split
+
+log = logging.getLogger(__name__)
+
+TABLE_CLASSES = 20
+NAMED_CLASSES = 10
+
+Counts = dict[str, list[int]]
+
+# Why a method ends elsewhere than its targets.
+_REASONS = {
+    "borderline_smote": "it makes rows of samples 'in danger' alone, which have other classes in half or more, but not "
+    "all, of their 10 nearest samples",
+    "svm_smote": "it makes rows of support vectors alone, in two shares for those near to and far from other classes, "
+    "and one share was empty",
+    "adasyn": "it rounds the rows that each sample gets",
+    "kmeans_smote": "it rounds the rows that each cluster gets",
+    "smote_tomek": "Tomek links took rows away after SMOTE",
+    "smote_enn": "edited nearest neighbours took rows away after SMOTE",
+}
+
+
+def named(items: Sequence[str], separator: str = ", ") -> str:
+    """Return some items as text, at most ten of them."""
+    more = f" and {len(items) - NAMED_CLASSES} more" if len(items) > NAMED_CLASSES else ""
+    return separator.join(items[:NAMED_CLASSES]) + more
+
+
+def report_dropped(classes: Sequence[str], counts: Counts) -> None:
+    """Log a warning that names the training rows which ``data.keep`` drops."""
+    dropped, kept = counts["dropped"], counts["before"]
+    if not any(dropped):
+        return
+    parts = [
+        f"class {name} {count} of {count + rest}"
+        for name, count, rest in zip(classes, dropped, kept, strict=True)
+        if count
+    ]
+    log.warning(
+        "data.keep drops %d of %d training rows: %s. Set data.keep = [] to keep them all",
+        *(sum(dropped), sum(dropped) + sum(kept), named(parts)),
+    )
+
+
+def report_unevenness(classes: Sequence[str], before: Sequence[int]) -> None:
+    """Log how uneven the training rows are before balancing: the largest class over the smallest."""
+    largest, smallest = max(before), min(before)
+    log.info(
+        "training rows per class: %d (class %s) to %d (class %s), largest over smallest %s",
+        *(smallest, classes[before.index(smallest)], largest, classes[before.index(largest)]),
+        f"{largest / smallest:.3g}" if smallest else "infinite",
+    )
+
+
+def report_missed(classes: Sequence[str], method: str, counts: Counts, after: Sequence[int], exact: str) -> None:
+    """Log a warning that names the classes which balancing did not bring to their targets.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Names of the classes.
+    method : str
+        ``data.balance``.
+    counts : dict
+        Per class: ``before`` and ``wanted``.
+    after : sequence of int
+        Rows of each class after balancing.
+    exact : str
+        A method that reaches the targets on these samples.
+    """
+    missed = [
+        f"class {name} wanted {wanted}, got {got}" + (" (none made)" if got == before < wanted else "")
+        for name, before, wanted, got in zip(classes, counts["before"], counts["wanted"], after, strict=True)
+        if wanted != got
+    ]
+    if not missed:
+        return
+    remedy = f"data.balance = '{exact}' gives every class exactly the rows wanted"
+    if list(after) == list(counts["before"]):
+        log.warning(
+            "data.balance = '%s' made no row at all, the classes stay as uneven as they were: %s. No sample qualifies: "
+            "%s. %s",
+            *(method, named(missed, "; "), _REASONS.get(method, ""), remedy),
+        )
+        return
+    log.warning(
+        "data.balance = '%s' missed its targets in %d of %d classes: %s. Reason: %s. %s",
+        *(method, len(missed), len(classes), named(missed, "; "), _REASONS.get(method, "unknown"), remedy),
+    )
+
+
+def log_class_table(classes: Sequence[str], counts: Counts, tables: dict[Split, RowTable]) -> None:
+    """Log the rows of each class; `counts` as `rcdp_hpc.data.prepare.plan_rows` returns them."""
+    rows = {split: table.counts(len(classes)) for split, table in tables.items()}
+    columns = {"samples": counts["source"]}
+    if any(counts["dropped"]):
+        columns["dropped"] = counts["dropped"]
+    columns["training"] = counts["before"]
+    if counts["wanted"] != rows["train"]:
+        columns["wanted"] = counts["wanted"]
+    columns |= {"balanced": rows["train"], "validation": rows["validation"], "test": rows["test"]}
+    if RESERVE in rows:
+        columns["reserve"] = rows[RESERVE]
+    for line in table_lines(classes, columns):
+        log.info("%s", line)
+
+
+def table_lines(classes: Sequence[str], columns: dict[str, list[int]]) -> list[str]:
+    """Return a table with a line for each class, at most 20, and a column for each entry of `columns`."""
+    shown = classes[:TABLE_CLASSES]
+    width = max(5, *(len(name) for name in shown))
+    widths = {
+        title: max(len(title), 6, *(len(str(value)) for value in values[:TABLE_CLASSES]))
+        for title, values in columns.items()
+    }
+    lines = [f"{'class':<{width}}" + "".join(f"  {title:>{widths[title]}}" for title in columns)]
+    for label, name in enumerate(shown):
+        cells = "".join(f"  {values[label]:>{widths[title]}}" for title, values in columns.items())
+        lines.append(f"{name:<{width}}" + cells)
+    if len(classes) > TABLE_CLASSES:
+        lines.append(f"... and {len(classes) - TABLE_CLASSES} more classes (index.json has them all)")
+    return lines

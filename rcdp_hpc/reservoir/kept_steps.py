@@ -1,0 +1,107 @@
+"""The steps whose states are kept, and whether samples have them. Needs no torch: preparation asks before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.cutting import Cut
+
+
+def kept_steps(steps: int, count: int, warm_up: int = 0) -> list[int]:
+    """Return the steps (from 0) whose states are kept: `count` of them, equally spaced, the last included.
+
+    Parameters
+    ----------
+    steps, count : int
+        Steps of the sequence; states to keep.
+    warm_up : int
+        Steps at the beginning that count for nothing.
+
+    Raises
+    ------
+    InputError
+        If more states are asked for than the sequence has steps.
+    """
+    left = steps - warm_up
+    if count > left:
+        after = f" left after reservoir.warm_up = {warm_up}" if warm_up else ""
+        lower = f"set it to at most {left}" if left > 0 else "lower the warm-up"
+        raise InputError(
+            f"reservoir.states = {count} is more than the {max(left, 0)} steps of a sample{after}: "
+            f"{lower}, or choose another reservoir.sequence"
+        )
+    return [warm_up + (place + 1) * left // count - 1 for place in range(count)]
+
+
+def steps_of(settings: ReservoirSection, length: int) -> list[int]:
+    """Return the steps whose states are kept of a sequence of this length, for ``reduction = "states"``.
+
+    Raises
+    ------
+    InputError
+        If the sequence is too short for them.
+    """
+    if not settings.steps:
+        return kept_steps(length, settings.states, settings.warm_up)
+    found = [step + length if step < 0 else step for step in settings.steps]
+    for asked, step in zip(settings.steps, found, strict=True):
+        if not settings.warm_up <= step < length:
+            after = f" after reservoir.warm_up = {settings.warm_up}" if settings.warm_up else ""
+            raise InputError(
+                f"reservoir.steps: step {asked} is not within the {length} steps of a sample{after}: "
+                f"choose steps from {settings.warm_up} to {length - 1}, or, counted from the end, from "
+                f"{settings.warm_up - length} to -1"
+            )
+    return found
+
+
+def check_length(settings: ReservoirSection, length: int) -> None:
+    """Raise an `InputError` if a sequence of this length is too short for what is kept of it."""
+    if settings.reduction == "states":
+        steps_of(settings, length)
+    elif settings.reduction != "all" and length <= settings.warm_up:
+        raise InputError(
+            f"reservoir.warm_up = {settings.warm_up} leaves nothing of a sequence of {length} steps: lower it"
+        )
+
+
+def check_samples(settings: ReservoirSection, sample_shape: Sequence[int], shortest: int | None) -> int:
+    """Return the features per step of samples, or refuse those that cannot be read as the settings say.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+    sample_shape : sequence of int
+        Shape of one sample.
+    shortest : int or None
+        Length of the shortest where samples are padded sequences.
+
+    Raises
+    ------
+    InputError
+        If samples cannot be cut so, or the shortest has fewer steps than are to be kept.
+    """
+    cut = Cut.of(settings)
+    steps, features = cut.shape(sample_shape)
+    check_length(settings, steps if shortest is None else int(cut.lengths([shortest])[0]))
+    return features
+
+
+def scan_features(scan: str, window: int, features: int) -> int:
+    """Return how many inputs a neuron has at a step when a step of the sequence has `features`."""
+    halved = scan.startswith(("rows", "columns"))
+    return (features // 2 if halved else features) * window
+
+
+def input_features(settings: ReservoirSection, features: int) -> int:
+    """Return the inputs per step of the first reservoir, which ``feature_scaling`` and ``matrices`` are for."""
+    return scan_features((settings.scans or ["forward"])[0], settings.window, features)
+
+
+def values_kept(settings: ReservoirSection, steps: int) -> int:
+    """Return how many steps of states a readout sees of a sequence with `steps`; all of them without a reservoir."""
+    if settings.kind == "none" or settings.reduction == "all":
+        return steps
+    return (len(settings.steps) or settings.states) if settings.reduction == "states" else 1
