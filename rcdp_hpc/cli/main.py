@@ -198,14 +198,9 @@ def _inspect(options: argparse.Namespace) -> int:
     folder = run.shards
     print(describe_shards(folder, options.ranks, run.train / "class_counts.jsonl"))
     if options.picture is not None:
-        try:
-            from rcdp_hpc.evaluation.pictures import draw_class_counts
-        except ModuleNotFoundError as error:
-            raise InputError(f"a picture needs {error.name}, which is missing: pip install matplotlib.") from None
-        table = load_index(folder)["class_table"]
-        counts = {name: [entry[name] for entry in table] for name in ("before", "after")}
-        draw_class_counts([entry["class"] for entry in table], counts, options.picture)
-        log.info("drew %s", options.picture)
+        from rcdp_hpc.evaluation.drawing import draw_class_table
+
+        draw_class_table(load_index(folder)["class_table"], options.picture)
     return EXIT_DONE
 
 

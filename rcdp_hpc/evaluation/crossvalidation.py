@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.evaluation.confusion import compact, read_confusion, worst_confusions, write_cells
+from rcdp_hpc.evaluation.drawing import draw_folds_of
 from rcdp_hpc.evaluation.stage import versions
 from rcdp_hpc.runtime.files import read_json, write_json
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -30,7 +32,8 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
     -------
     dict
         ``results`` of each fold; ``mean`` and ``deviation`` (the sample standard deviation, s^2 = sum (x - mean)^2 /
-        (k - 1)) of accuracy and macro F1 over the k folds; ``confusion``, in which every sample is counted once.
+        (k - 1)) of accuracy and macro F1 over the k folds; ``confusion``, in which every sample is counted once, as `compact` returns it; ``worst_confusions`` and
+        ``absent``, the classes without a sample.
     """
     summaries = {fold: read_json(run.fold(fold).report / "summary.json") for fold in range(1, config.data.folds + 1)}
     results = [
@@ -42,19 +45,26 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
         for fold, summary in summaries.items()
     ]
     columns = {name: [result[name] for result in results] for name in MEASURES}
+    classes: list[str] = summaries[1]["classes"]
+    confusion = np.sum(
+        [read_confusion(one["test"]["confusion"], run.fold(fold).report) for fold, one in summaries.items()], axis=0
+    )
     content = {
         "folds": config.data.folds,
         "results": results,
         "mean": {name: statistics.fmean(values) for name, values in columns.items()},
         "deviation": {name: statistics.stdev(values) for name, values in columns.items()},
-        "classes": summaries[1]["classes"],
-        "confusion": np.sum([summary["test"]["confusion"] for summary in summaries.values()], axis=0).tolist(),
+        "classes": classes,
+        "absent": [classes[label] for label in np.flatnonzero(confusion.sum(1) == 0)],
+        "worst_confusions": worst_confusions(confusion, classes),
+        "confusion": compact(confusion),
         "seed": config.run.seed,
         "versions": versions(),
     }
+    write_cells(confusion, run.report)
     write_json(run.report / "summary.json", content)
     log.info("wrote %s", run.report / "summary.json")
-    _draw(run, columns)
+    draw_folds_of(run, {name.replace("_f1", " F1"): values for name, values in columns.items()})
     return content
 
 
@@ -67,13 +77,3 @@ def table(summary: dict[str, Any]) -> list[str]:
         values = summary[name]
         lines.append(f"{name:<9}  {'':7}  {100 * values['accuracy']:6.2f} %    {values['macro_f1']:.4f}")
     return lines
-
-
-def _draw(run: RunDirectory, columns: dict[str, list[float]]) -> None:
-    try:
-        from rcdp_hpc.evaluation.pictures import draw_folds
-    except ImportError:
-        log.info("no picture: matplotlib is not installed (pip install 'rcdp_hpc[report]')")
-        return
-    draw_folds({name.replace("_f1", " F1"): values for name, values in columns.items()}, run.report / "folds.png")
-    log.info("drew %s", run.report / "folds.png")

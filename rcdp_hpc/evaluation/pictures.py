@@ -1,25 +1,63 @@
-"""Pictures of a run: the confusion matrix, the training curve, the folds. The one door to matplotlib."""
+"""Pictures of a run: the confusion matrix, the training curve, the folds, the classes. The one door to matplotlib."""
 
 from __future__ import annotations
 
+import functools
+import math
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.evaluation.confusion import WORST, worst_confusions
+from rcdp_hpc.evaluation.fonts import Labels, labels_of
 from rcdp_hpc.runtime.files import read_lines, write_atomic
+from rcdp_hpc.runtime.text import display_width
 
 matplotlib.use("Agg")
 
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+# Up to this many classes each has its name on an axis; of more, the extremes are named next to the picture.
 MOST_LABELS = 30
+NAMED = 10
+CELL = 0.45  # inches of a class in the confusion matrix
+COLUMN = 0.085  # inches of a character of a label
+DIGIT = 0.64  # width of a digit, in font sizes
+SMALLEST_TEXT, LARGEST_TEXT = 5.5, 9.0
+MOST_PIXELS = 250
+FORMATS = ("png", "pdf", "svg")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
+def in_own_style(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Draw in matplotlib's default style, whatever the user's matplotlibrc says (usetex, fonts, sizes)."""
+
+    @functools.wraps(draw)
+    def styled(*arguments: Arguments.args, **keywords: Arguments.kwargs) -> Result:
+        with matplotlib.style.context("default"), warnings.catch_warnings():
+            # What fonts lack is found and reported by labels_of.
+            warnings.filterwarnings("ignore", message=".*(Glyph|natively)", category=UserWarning)
+            return draw(*arguments, **keywords)
+
+    return styled
+
+
+@in_own_style
 def draw_confusion(confusion: NDArray[np.int64], classes: list[str], path: Path) -> None:
-    """Draw a confusion matrix, shaded by the share of each true class, counts in the cells.
+    """Draw a confusion matrix, shaded by the share of each true class.
+
+    Up to 30 classes have their names on the axes, and counts in the cells that have room for them. Of more classes, the
+    pairs that were confused most often are named next to the matrix.
 
     Parameters
     ----------
@@ -28,41 +66,160 @@ def draw_confusion(confusion: NDArray[np.int64], classes: list[str], path: Path)
     classes : list of str
         Class names.
     path : Path
-        The PNG file to write.
+        The file to write.
     """
-    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    size = min(12.0, 2.5 + 0.45 * len(classes))
-    figure = Figure(figsize=(size, size), layout="constrained")
+    accuracy = 100 * np.trace(confusion) / max(confusion.sum(), 1)
+    title = f"Test accuracy {accuracy:.2f} % of {confusion.sum():,} samples"
+    figure = _few_classes(confusion, classes, title) if len(classes) <= MOST_LABELS else None
+    save_figure(figure or _many_classes(confusion, classes, title), path)
+
+
+def _few_classes(confusion: NDArray[np.int64], classes: list[str], title: str) -> Figure:
+    labels = labels_of(classes)
+    room = COLUMN * max(map(display_width, labels.texts))
+    slanted = room > CELL
+    side = max(1.8, CELL * len(classes))
+    height = side + (0.75 * room if slanted else 0.2) + 1.1
+    figure = Figure(figsize=(max(4.2, side + room + 1.0), height), layout="constrained")
     axes = figure.subplots()
+    share = _shares(confusion)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    accuracy = np.trace(confusion) / max(confusion.sum(), 1)
-    axes.set(xlabel="predicted class", ylabel="true class", title=f"Test accuracy {100 * accuracy:.2f} %")
-    if len(classes) <= MOST_LABELS:
-        axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
-        axes.set_yticks(range(len(classes)), classes)
-        for row, column in np.argwhere(confusion):
+    axes.set(xlabel="predicted class", ylabel="true class")
+    figure.suptitle(title, fontsize=11)
+    _name_axis(axes, labels, slanted)
+    axes.set_yticks(range(len(classes)), labels.texts, **labels.style)
+    figure.draw_without_rendering()
+    cell = 72 * axes.get_window_extent().width / figure.dpi / len(classes)
+    for row, column in np.argwhere(confusion):
+        count = str(confusion[row, column])
+        size = min(LARGEST_TEXT, 0.9 * cell / (DIGIT * len(count)))
+        if size >= SMALLEST_TEXT:
             colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    save_figure(figure, path)
+            axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=size)
+    return figure
 
 
+def _name_axis(axes: Axes, labels: Labels, slanted: bool) -> None:
+    """Put names below an axis of classes."""
+    turn: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    axes.set_xticks(range(len(labels.texts)), labels.texts, **turn, **labels.style)
+
+
+def _many_classes(confusion: NDArray[np.int64], classes: list[str], title: str) -> Figure:
+    worst = worst_confusions(confusion, classes, WORST)
+    names = labels_of(list(classes)) if worst else Labels([], [])
+    of = dict(zip(classes, names.texts, strict=False))
+    figure = Figure(figsize=(12.5, 5.6), layout="constrained")
+    matrix, bars = figure.subplots(1, 2, width_ratios=(5, 3))
+    share, block = _pooled(_shares(confusion))
+    count = len(classes)
+    edges = (-0.5, share.shape[0] * block - 0.5, share.shape[0] * block - 0.5, -0.5)
+    # By the root of the share, so that a few wrong samples are seen among a thousand classes.
+    norm = PowerNorm(0.5, vmin=0, vmax=1)
+    matrix.imshow(share, cmap="Blues", norm=norm, extent=edges, interpolation="nearest")
+    note = f"\neach point is the largest of {block} x {block} cells" if block > 1 else ""
+    matrix.set(xlabel=f"number of the predicted class{note}", ylabel="number of the true class",
+               xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))  # fmt: skip
+    for axis in (matrix.xaxis, matrix.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    figure.suptitle(title, fontsize=11)
+    texts = [f"{of[one['true']]} → {of[one['predicted']]}" for one in worst]
+    _bars(bars, texts, {"samples": [one["samples"] for one in worst]}, names)
+    bars.set_title("confused most often: true → predicted" if worst else "no confusions", fontsize=10)
+    return figure
+
+
+def _shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    return shares
+
+
+def _pooled(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Return the largest value of each block of cells, so that single cells stay visible, and a block's side."""
+    block = math.ceil(len(values) / MOST_PIXELS)
+    if block == 1:
+        return values, 1
+    size = math.ceil(len(values) / block)
+    padded = np.zeros((size * block, size * block))
+    padded[: len(values), : len(values)] = values
+    pooled: NDArray[np.float64] = padded.reshape(size, block, size, block).max(axis=(1, 3))
+    return pooled, block
+
+
+def _bars(axes: Axes, texts: Sequence[str], measures: dict[str, list[int]], labels: Labels) -> None:
+    """Draw horizontal bars with a name each, the first on top; `measures` side by side."""
+    places = np.arange(len(texts))
+    width = 0.8 / len(measures)
+    for number, (name, values) in enumerate(measures.items()):
+        axes.barh(places + (number - (len(measures) - 1) / 2) * width, values, width, label=name, color=f"C{number}")
+    axes.set_yticks(places, texts, fontsize=8, **labels.style)
+    axes.set_ylim(max(len(texts), 1) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel(next(iter(measures)) if len(measures) == 1 else "training rows")
+
+
+@in_own_style
 def draw_training(metrics: Path, path: Path) -> None:
-    """Draw loss and accuracy over the epochs of a ``metrics.jsonl``."""
+    """Draw loss and accuracy over the epochs of a ``metrics.jsonl``; the epoch of the best model is marked."""
     epochs: list[dict[str, Any]] = read_lines(metrics)
     numbers = [entry["epoch"] + 1 for entry in epochs]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
+    marker = "o" if len(epochs) < 20 else ""
     for split, label in (("train", "training"), ("validation", "validation")):
-        loss.plot(numbers, [entry[f"{split}_loss"] for entry in epochs], label=label)
-        accuracy.plot(numbers, [100 * entry[f"{split}_accuracy"] for entry in epochs], label=label)
-    loss.set(xlabel="epoch", ylabel="loss", yscale="log")
+        shares = [100 * entry[f"{split}_accuracy"] for entry in epochs]
+        loss.plot(numbers, [entry[f"{split}_loss"] for entry in epochs], label=label, marker=marker, markersize=3)
+        accuracy.plot(numbers, shares, marker=marker, markersize=3)
+    losses = [entry[name] for entry in epochs for name in ("train_loss", "validation_loss")]
+    loss.set(xlabel="epoch", ylabel="loss")
+    if losses and min(losses) > 0:
+        logarithmic(loss.yaxis, losses)
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
+    if epochs:
+        best = min(epochs, key=lambda entry: entry["validation_loss"])
+        for axes, value in ((loss, best["validation_loss"]), (accuracy, 100 * best["validation_accuracy"])):
+            axes.axvline(best["epoch"] + 1, color="grey", linestyle=":", linewidth=1, zorder=0)
+            axes.plot([best["epoch"] + 1], [value], "*", color="C3", markersize=11, zorder=5, clip_on=False,
+                      label=f"best model, epoch {best['epoch'] + 1}" if axes is loss else None)  # fmt: skip
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
-        axes.legend()
+        whole_numbers(axes.xaxis, numbers)
+    legend_above(figure, loss)
     save_figure(figure, path)
 
 
+def whole_numbers(axis: Any, values: Sequence[int]) -> None:
+    """Let an axis of whole numbers have ticks at whole numbers only, also if there is just one."""
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if values and min(values) == max(values):
+        limits = {"x": axis.axes.set_xlim, "y": axis.axes.set_ylim}[axis.axis_name]
+        limits(min(values) - 1, max(values) + 1)
+        axis.set_ticks([min(values)])
+
+
+def logarithmic(axis: Any, values: Sequence[float]) -> None:
+    """Give an axis of positive values a logarithmic scale, with numbers written as people write them."""
+    {"x": axis.axes.set_xscale, "y": axis.axes.set_yscale}[axis.axis_name]("log")
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain)
+    span = max(values) / min(values)
+    # Within two decades there are few powers of ten to read a value by.
+    if span < 3:
+        axis.set_major_locator(MaxNLocator(5))
+    elif span < 100:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator() if span < 100 else LogLocator(subs="auto"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """Put the legend of `axes` above all axes of the figure, where it covers nothing."""
+    handles, texts = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, texts, loc="outside upper center", ncols=len(handles), frameon=False)
+
+
+@in_own_style
 def draw_folds(measures: dict[str, list[float]], path: Path) -> None:
     """Draw what the folds of a cross-validation reached, a box and the folds themselves for each measure, in %.
 
@@ -82,19 +239,58 @@ def draw_folds(measures: dict[str, list[float]], path: Path) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    write_atomic(path, lambda file: figure.savefig(file, format="png", dpi=120))
+    """Write a figure whole or not at all: as PDF or SVG if the file is named so, otherwise as PNG."""
+    suffix = path.suffix.lower().removeprefix(".")
+    kind = suffix if suffix in FORMATS else "png"
+    write_atomic(path, lambda file: figure.savefig(file, format=kind, dpi=120))
 
 
+@in_own_style
 def draw_class_counts(classes: list[str], counts: dict[str, list[int]], path: Path) -> None:
-    """Draw the rows of each class as bars side by side, one colour for each of `counts`."""
-    figure = Figure(figsize=(min(14.0, 3 + 0.5 * len(classes)), 3.6), layout="constrained")
+    """Draw the rows of each class as bars side by side, one colour for each of `counts`.
+
+    Of more than 30 classes the counts are drawn as curves, classes sorted by the first of `counts`, and the ten smallest
+    and ten largest classes are named.
+    """
+    if len(classes) <= MOST_LABELS:
+        save_figure(_few_counts(classes, counts), path)
+    else:
+        save_figure(_many_counts(classes, counts), path)
+
+
+def _few_counts(classes: list[str], counts: dict[str, list[int]]) -> Figure:
+    labels = labels_of(classes)
+    room = COLUMN * max(map(display_width, labels.texts))
+    slanted = room > CELL
+    figure = Figure(figsize=(max(4.2, 1.5 + 0.5 * len(classes)), 3.8 + 0.75 * room * slanted), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(counts)
     for number, (name, values) in enumerate(counts.items()):
         axes.bar(np.arange(len(classes)) + (number - (len(counts) - 1) / 2) * width, values, width, label=name)
-    axes.set(xlabel="class", ylabel="training rows", title="Before and after balancing")
-    if len(classes) <= MOST_LABELS:
-        axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 3 else 0)
-    axes.legend()
-    save_figure(figure, path)
+    axes.set(xlabel="class", ylabel="training rows", xlim=(-0.6, len(classes) - 0.4))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _name_axis(axes, labels, slanted)
+    legend_above(figure, axes)
+    return figure
+
+
+def _many_counts(classes: list[str], counts: dict[str, list[int]]) -> Figure:
+    labels = labels_of(classes)
+    first = np.array(next(iter(counts.values())))
+    order = np.argsort(-first, kind="stable")
+    figure = Figure(figsize=(12, 5.6), layout="constrained")
+    curves, bars = figure.subplots(1, 2, width_ratios=(5, 3))
+    for number, (name, values) in enumerate(counts.items()):
+        curves.stairs(np.array(values)[order], baseline=0 if number == 0 else None, label=name,
+                      color=f"C{number}", fill=number == 0, alpha=0.8)  # fmt: skip
+    curves.set(xlabel=f"classes, sorted by their rows {next(iter(counts))} balancing", ylabel="training rows",
+               xlim=(0, len(classes)), ylim=(0, None))  # fmt: skip
+    for axis in (curves.xaxis, curves.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    named = [*order[:NAMED], *order[-NAMED:]]
+    measures = {name: [values[label] for label in named] for name, values in counts.items()}
+    _bars(bars, [labels.texts[label] for label in named], measures, labels)
+    bars.axhline(NAMED - 0.5, color="grey", linestyle=":")
+    bars.set_title(f"the {NAMED} largest and the {NAMED} smallest", fontsize=10)
+    legend_above(figure, curves)
+    return figure

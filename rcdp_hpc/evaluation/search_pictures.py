@@ -11,21 +11,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from rcdp_hpc.errors import InputError
-from rcdp_hpc.evaluation.pictures import save_figure
+from rcdp_hpc.config import RangeSection
+from rcdp_hpc.errors import InputError, RcdpError
+from rcdp_hpc.evaluation.pictures import in_own_style, legend_above, logarithmic, save_figure, whole_numbers
 from rcdp_hpc.runtime.files import read_lines_if_any
+from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.efficiency import read_usage
 
 Line = dict[str, Any]
 
 
+@in_own_style
 def draw_search(folder: Path) -> list[Path]:
     """Draw the pictures of a search and return their files.
 
     Parameters
     ----------
     folder : Path
-        Of the search, which may go on meanwhile: its history.jsonl is read, and generations.jsonl where there is one.
+        Of the search, which may go on meanwhile: its history.jsonl is read, generations.jsonl if there is one, and the
+        scales of the dimensions from the configuration of its run.
 
     Raises
     ------
@@ -39,7 +43,8 @@ def draw_search(folder: Path) -> list[Path]:
     whole = [line for line in lines if line.get("share", 1) == 1]  # what is judged by fewer rows is not comparable
     names = ("convergence.png", "parameters.png", "ranks.png")
     paths = [folder / name for name in names]
-    figures = (_convergence(whole), _parameters(whole, list(lines[0]["values"])), _ranks(folder, lines))
+    scales = _scales(folder)
+    figures = (_convergence(whole), _parameters(whole, list(lines[0]["values"]), scales), _ranks(folder, lines))
     for path, figure in zip(paths, figures, strict=True):
         save_figure(figure, path)
     return paths
@@ -58,39 +63,98 @@ def best_so_far(lines: list[Line]) -> tuple[NDArray[np.int64], NDArray[np.float6
     return generations, np.where(np.isfinite(best), best, np.nan), mean
 
 
+def winner_of(lines: list[Line]) -> Line | None:
+    """Return the line of the best candidate, of equal ones the first; None if all failed."""
+    sound = [line for line in lines if line["fitness"] is not None]
+    return max(sound, key=lambda line: line["fitness"], default=None)
+
+
+def _scales(folder: Path) -> dict[str, RangeSection]:
+    """Return the searched dimensions as the run's configuration describes them; empty if there is none."""
+    try:
+        space = RunDirectory(folder.parent).config().search.space
+    except RcdpError:
+        return {}
+    found = {name: getattr(space, name) for name in type(space).model_fields}
+    return {name: section for name, section in found.items() if section is not None}
+
+
 def _convergence(lines: list[Line]) -> Figure:
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     generations, best, mean = best_so_far(lines)
     axes.plot(generations, best, "o-", markersize=3, label="best so far")
-    axes.plot(generations, mean, "-", alpha=0.7, label="mean of the generation")
+    axes.plot(generations, mean, ".-", alpha=0.7, label="mean of the generation")
+    winner = winner_of(lines)
+    if winner is not None:
+        _mark(axes, winner["generation"], winner["fitness"])
     failed = sum(line["fitness"] is None for line in lines)
     axes.set(xlabel="generation", ylabel="fitness", title=f"{len(lines)} candidates, {failed} failed")
-    axes.legend()
+    whole_numbers(axes.xaxis, generations.tolist())
+    legend_above(figure, axes)
     return figure
 
 
-def _parameters(lines: list[Line], names: list[str]) -> Figure:
+def _mark(axes: Axes, place: Any, fitness: float) -> None:
+    axes.plot([place], [fitness], "*", color="C3", markersize=13, zorder=5, clip_on=False, label="winner")
+
+
+def _parameters(lines: list[Line], names: list[str], scales: dict[str, RangeSection]) -> Figure:
     sound = [line for line in lines if line["fitness"] is not None]
     columns = min(3, len(names))
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
+    rows = math.ceil(len(names) / columns)
+    figure = Figure(figsize=(max(4.5, 4.2 * columns), 3.2 * rows + 0.4), layout="constrained")
     grid: NDArray[Any] = np.atleast_1d(figure.subplots(rows, columns, sharey=True)).ravel()
     for axes, name in zip(grid, names, strict=False):
-        _against_fitness(axes, name, sound)
+        _against_fitness(axes, name, sound, scales.get(name))
+    for axes in grid[::columns]:
+        axes.set_ylabel("fitness")
     for axes in grid[len(names) :]:
         axes.set_visible(False)
+    legend_above(figure, grid[0])
     return figure
 
 
-def _against_fitness(axes: Axes, name: str, lines: list[Line]) -> None:
+def _against_fitness(axes: Axes, name: str, lines: list[Line], scale: RangeSection | None) -> None:
     values = [line["values"][name] for line in lines]
+    axes.set(xlabel=name)
+    if not values:
+        return
+    winner = max(lines, key=lambda line: line["fitness"])["values"][name]
+    choices = _choices(values, scale)
+    if choices is not None:
+        values, winner = [choices.index(value) for value in values], choices.index(winner)
+        axes.set_xticks(range(len(choices)), [f"{choice:g}" if _is_number(choice) else choice for choice in choices])
+        axes.set_xlim(-0.5, len(choices) - 0.5)
     generation = [line["generation"] for line in lines]
-    axes.scatter(values, [line["fitness"] for line in lines], c=generation, s=9, cmap="viridis")
-    numbers = [value for value in values if not isinstance(value, str)]
-    if numbers and min(numbers) > 0 and max(numbers) > 30 * min(numbers):
-        axes.set_xscale("log")
-    axes.set(xlabel=name, ylabel="fitness (dark: early)")
+    fitness = [line["fitness"] for line in lines]
+    axes.scatter(values, fitness, c=generation, s=9, cmap="viridis", label="candidate (dark: early)")
+    _mark(axes, winner, max(fitness))
+    if choices is None:
+        _scale(axes, values, scale)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _choices(values: list[Any], scale: RangeSection | None) -> list[Any] | None:
+    """Return what a dimension was chosen from; None if it has bounds."""
+    if scale is not None and scale.choices is not None and set(values) <= set(scale.choices):
+        return list(scale.choices)
+    return None if all(map(_is_number, values)) else sorted(set(values), key=str)
+
+
+def _scale(axes: Axes, values: list[Any], scale: RangeSection | None) -> None:
+    """Let the axis of a dimension have the scale that it was searched on."""
+    if scale is None:
+        searched_by_log = min(values) > 0 and max(values) > 30 * min(values)
+    else:
+        searched_by_log = scale.log and min(values) > 0
+    if searched_by_log:
+        logarithmic(axes.xaxis, values)
+    elif all(isinstance(value, int) for value in values):
+        whole_numbers(axes.xaxis, values)
 
 
 def _ranks(folder: Path, lines: list[Line]) -> Figure:
@@ -99,14 +163,18 @@ def _ranks(folder: Path, lines: list[Line]) -> Figure:
         rank = line["timing"]["rank"]
         if rank is not None:
             busy[rank] = busy.get(rank, 0.0) + line["timing"]["seconds"]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.bar(list(busy), list(busy.values()))
     left.set(xlabel="rank (leader of its group)", ylabel="seconds evaluating", title="over all generations")
+    whole_numbers(left.xaxis, list(busy))
     usages = read_usage(folder)
-    right.plot([u.generation for u in usages], [100 * u.efficiency for u in usages], ".", label="efficiency")
-    right.plot([u.generation for u in usages], [100 * u.overhead for u in usages], ".", label="no rank evaluating")
+    right.plot([u.generation for u in usages], [100 * u.efficiency for u in usages], "o", markersize=3,
+               label="efficiency")  # fmt: skip
+    right.plot([u.generation for u in usages], [100 * u.overhead for u in usages], "o", markersize=3,
+               label="no rank evaluating")  # fmt: skip
     right.set(xlabel="generation", ylabel="% of wall time", ylim=(0, 105), title="use of the ranks")
+    whole_numbers(right.xaxis, [u.generation for u in usages])
     if usages:
-        right.legend()
+        legend_above(figure, right)
     return figure

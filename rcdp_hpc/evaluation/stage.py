@@ -15,6 +15,8 @@ import rcdp_hpc
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.split import slab_bounds
+from rcdp_hpc.evaluation.confusion import class_lines, named, result_of_test, write_cells
+from rcdp_hpc.evaluation.drawing import draw_report
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
@@ -56,15 +58,14 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
     with limit_threads(config.training.threads or fair_share(comm)):
         mine, compared = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards))
     confusion = comm.allreduce(mine)
-    result = scores(confusion)
-    result["confusion"] = confusion.tolist()
+    result = result_of_test(confusion, shards.classes)
     if all(comm.allgather(compared is not None)) and compared is not None:
         ridge = scores(comm.allreduce(compared))
         result["ridge"] = {name: ridge[name] for name in ("accuracy", "correct", "samples", "macro_f1")}
     seconds = time.perf_counter() - started
     if comm.is_root:
-        _tell(result, shards.classes)
-    agree(comm, lambda: _write_report(config, comm, run, shards, result, seconds) if comm.is_root else None)
+        _tell(result, confusion, shards.classes)
+    agree(comm, lambda: _write_report(config, comm, run, shards, result, confusion, seconds) if comm.is_root else None)
     return result
 
 
@@ -91,7 +92,7 @@ def _confusion_of_slab(
     return confusion, compared
 
 
-def _tell(result: dict[str, Any], classes: list[str]) -> None:
+def _tell(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[str]) -> None:
     log.info(
         "test accuracy %.2f %% (%d of %d samples), macro F1 %.4f",
         100 * result["accuracy"], result["correct"], result["samples"], result["macro_f1"],
@@ -101,16 +102,21 @@ def _tell(result: dict[str, Any], classes: list[str]) -> None:
             "the same states with a readout solved by ridge: %.2f %%, macro F1 %.4f",
             100 * result["ridge"]["accuracy"], result["ridge"]["macro_f1"],
         )  # fmt: skip
-    if len(classes) <= 20:
-        log.info("  class         precision  recall  samples")
-        for name, precision, recall, row in zip(
-            classes, result["precision"], result["recall"], result["confusion"], strict=True
-        ):
-            log.info("  %-12s  %9.3f  %6.3f  %7d", name, precision, recall, sum(row))
+    for line in class_lines(result, confusion, classes):
+        log.info("%s", line)
+    if result["absent"]:
+        log.info("no test samples of %d of %d classes: %s", len(result["absent"]), len(classes), named(result["absent"]))
+        log.info("  (no recall for them; in macro F1 only if predicted, as in scikit-learn)")
 
 
 def _write_report(
-    config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, result: dict[str, Any], seconds: float
+    config: Config,
+    comm: Communicator,
+    run: RunDirectory,
+    shards: ShardSet,
+    result: dict[str, Any],
+    confusion: NDArray[np.int64],
+    seconds: float,
 ) -> None:
     states = {stage: run.state(stage) for stage in STAGES}
     timings = {stage: states[stage]["seconds"] for stage in STAGES if "seconds" in states[stage]}
@@ -127,22 +133,10 @@ def _write_report(
         "seed": config.run.seed,
         "versions": versions(),
     }
+    write_cells(confusion, run.report)
     write_json(run.report / "summary.json", summary)
     log.info("wrote %s", run.report / "summary.json")
-    _draw(run, shards, result)
-
-
-def _draw(run: RunDirectory, shards: ShardSet, result: dict[str, Any]) -> None:
-    try:
-        from rcdp_hpc.evaluation.pictures import draw_confusion, draw_training
-    except ImportError:
-        log.info("no pictures: matplotlib is not installed (pip install 'rcdp_hpc[report]')")
-        return
-    draw_confusion(np.array(result["confusion"]), shards.classes, run.report / "confusion.png")
-    log.info("drew %s", run.report / "confusion.png")
-    if (run.train / "metrics.jsonl").exists():  # a solved readout has no epochs
-        draw_training(run.train / "metrics.jsonl", run.report / "training.png")
-        log.info("drew %s", run.report / "training.png")
+    draw_report(run, confusion, shards.classes)
 
 
 def versions() -> dict[str, str]:

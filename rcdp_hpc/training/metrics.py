@@ -29,10 +29,11 @@ def confusion_matrix(
 
 
 def scores(confusion: NDArray[np.int64]) -> dict[str, Any]:
-    """Return accuracy, macro F1 and the precision, recall and F1 of each class.
+    """Return accuracy, macro F1 and the precision, recall and F1 of each class, as scikit-learn does.
 
-    A class that is never predicted has precision 0, one without samples recall 0, as in scikit-learn with
-    ``zero_division=0``. The macro F1 is the plain mean over classes.
+    A class that is never predicted has precision 0, one without samples recall 0, as with ``zero_division=0``. The macro
+    F1 is the plain mean over the classes that occur, as a true or as a predicted class: what
+    ``f1_score(true, predicted, average="macro")`` returns for the same samples. 0 if there are no samples.
 
     Parameters
     ----------
@@ -50,11 +51,12 @@ def scores(confusion: NDArray[np.int64]) -> dict[str, Any]:
     recall = hits / np.maximum(true, 1)
     # 2PR / (P + R) written with counts, which needs no guard against P + R = 0 of its own.
     f1 = 2 * hits / np.maximum(true + predicted, 1)
+    occurring = f1[true + predicted > 0]
     return {
         "samples": int(confusion.sum()),
         "correct": int(hits.sum()),
         "accuracy": float(hits.sum() / max(confusion.sum(), 1)),
-        "macro_f1": float(f1.mean()),
+        "macro_f1": float(occurring.mean()) if occurring.size else 0.0,
         "precision": precision.tolist(),
         "recall": recall.tolist(),
         "f1": f1.tolist(),

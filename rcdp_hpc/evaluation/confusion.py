@@ -1,0 +1,175 @@
+"""The confusion matrix of a test as a report keeps and tells it, for a few classes and for thousands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
+from rcdp_hpc.runtime.text import display_width, fitted, plain_name, shorten
+from rcdp_hpc.training.metrics import scores
+
+# Up to this many classes a report has the whole matrix; beyond, its largest cells.
+DENSE_CLASSES = 100
+MOST_CELLS = 10_000
+WORST = 20
+# Classes with a line of their own in the log; of more, those that are confused most are told.
+LINES = 20
+NAME_COLUMNS = 30
+FILE = "confusion.npz"
+
+
+def result_of_test(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+    """Return the scores of a test as ``summary.json`` keeps them (docs/formats.md).
+
+    Parameters
+    ----------
+    confusion : ndarray, shape (classes, classes)
+        Rows are true classes.
+    classes : sequence of str
+        Class names.
+
+    Returns
+    -------
+    dict
+        As `scores`, with six digits per class and None if a score is not defined; ``absent``, ``worst_confusions`` and
+        ``confusion``, the last as `compact` returns it.
+    """
+    true, predicted = confusion.sum(1), confusion.sum(0)
+    found = scores(confusion)
+    occurs = true + predicted > 0
+    for name, defined in (("precision", occurs), ("recall", true > 0), ("f1", occurs)):
+        found[name] = [round(value, 6) if known else None for value, known in zip(found[name], defined, strict=True)]
+    return {
+        **found,
+        "absent": [classes[label] for label in np.flatnonzero(true == 0)],
+        "worst_confusions": worst_confusions(confusion, classes),
+        "confusion": compact(confusion),
+    }
+
+
+def worst_confusions(
+    confusion: NDArray[np.int64], classes: Sequence[str], most: int = WORST
+) -> list[dict[str, Any]]:
+    """Return the pairs of classes that were confused most often, most frequent first.
+
+    Returns
+    -------
+    list of dict
+        ``true`` and ``predicted``, names of classes; ``samples``, how often; ``share`` of the samples of the true class.
+    """
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    rows, columns = _largest(wrong, most)
+    totals = confusion.sum(1)
+    return [
+        {
+            "true": classes[row],
+            "predicted": classes[column],
+            "samples": int(wrong[row, column]),
+            "share": round(float(wrong[row, column] / totals[row]), 6),
+        }
+        for row, column in zip(rows, columns, strict=True)
+    ]
+
+
+def _largest(matrix: NDArray[np.int64], most: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the places of the largest cells above 0, largest first; of equal ones those of the first rows."""
+    rows, columns = np.nonzero(matrix)
+    order = np.argsort(-matrix[rows, columns], kind="stable")[:most]
+    return rows[order], columns[order]
+
+
+def compact(confusion: NDArray[np.int64]) -> list[list[int]] | dict[str, Any]:
+    """Return a confusion matrix for a JSON file: a list of rows, or of many classes the cells that are not 0.
+
+    Returns
+    -------
+    list of list of int, or dict
+        Of more than 100 classes ``true``, ``predicted`` (class numbers) and ``samples`` of each cell, in the order of
+        the rows: the diagonal and the 10,000 largest others; ``left_out``, the samples in further cells; ``file``, which
+        has all cells.
+    """
+    if len(confusion) <= DENSE_CLASSES:
+        rows: list[list[int]] = confusion.tolist()
+        return rows
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    kept = np.diag(np.diag(confusion))
+    places = _largest(wrong, MOST_CELLS)
+    kept[places] = wrong[places]
+    true, predicted = np.nonzero(kept)
+    return {
+        "classes": len(confusion),
+        "true": true.tolist(),
+        "predicted": predicted.tolist(),
+        "samples": kept[true, predicted].tolist(),
+        "left_out": int(confusion.sum() - kept.sum()),
+        "file": FILE,
+    }
+
+
+def write_cells(confusion: NDArray[np.int64], folder: Path) -> None:
+    """Write all cells of a matrix that `compact` may cut, to ``confusion.npz``; an earlier file of fewer classes goes."""
+    path = folder / FILE
+    if len(confusion) <= DENSE_CLASSES:
+        with os_errors_explained(path):
+            path.unlink(missing_ok=True)
+        return
+    true, predicted = np.nonzero(confusion)
+    cells = {"true": true, "predicted": predicted, "samples": confusion[true, predicted]}
+    write_atomic(path, lambda file: np.savez_compressed(file, **cells))
+
+
+def read_confusion(kept: Any, folder: Path) -> NDArray[np.int64]:
+    """Return the whole matrix that `compact` and `write_cells` kept in a folder."""
+    if isinstance(kept, list):
+        return np.array(kept, np.int64)
+    confusion = np.zeros((kept["classes"], kept["classes"]), np.int64)
+    cells = kept
+    if kept["left_out"]:
+        with os_errors_explained(folder / kept["file"]), np.load(folder / kept["file"]) as file:
+            cells = {name: file[name] for name in ("true", "predicted", "samples")}
+    confusion[cells["true"], cells["predicted"]] = cells["samples"]
+    return confusion
+
+
+def class_lines(result: dict[str, Any], confusion: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    """Return the scores of each class as lines of a table, or, of many classes, those that were confused most."""
+    if len(classes) > LINES:
+        return _confusion_lines(result["worst_confusions"])
+    names = [plain_name(name) for name in classes]
+    width = min(NAME_COLUMNS, max(5, *map(display_width, names)))
+    lines = [f"  {'class':<{width}}  precision  recall      F1  samples"]
+    counts = confusion.sum(1).tolist()
+    columns = (result["precision"], result["recall"], result["f1"], counts)
+    for name, precision, recall, f1, count in zip(names, *columns, strict=True):
+        lines.append(
+            f"  {fitted(name, width)}  {_score(precision):>9}  {_score(recall):>6}  {_score(f1):>6}  {count:>7}"
+        )
+    return lines
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _confusion_lines(worst: list[dict[str, Any]]) -> list[str]:
+    if not worst:
+        return []
+    width = 26
+    lines = ["  confused most often:", f"  {'true class':<{width}}  {'predicted':<{width}}  samples  share"]
+    for one in worst[:10]:
+        true, predicted = (fitted(plain_name(one[name]), width) for name in ("true", "predicted"))
+        lines.append(f"  {true}  {predicted}  {one['samples']:>7}  {100 * one['share']:3.0f} %")
+    return lines
+
+
+def named(classes: Sequence[str], most: int = 10) -> str:
+    """Return some class names in one line; of many, the first."""
+    names = ", ".join(shorten(plain_name(name), NAME_COLUMNS) for name in classes[:most])
+    return f"{names} and {len(classes) - most} more" if len(classes) > most else names

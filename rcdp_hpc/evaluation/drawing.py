@@ -1,0 +1,120 @@
+"""Pictures that come with a result: one that fails is reported, and the stage goes on without it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.errors import InputError, RcdpError, StageFailedError
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+log = logging.getLogger(__name__)
+
+
+def draw_report(run: RunDirectory, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
+    """Draw ``confusion.png`` and, unless the readout was solved, ``training.png`` into the report."""
+
+    def matrix(path: Path) -> None:
+        from rcdp_hpc.evaluation.pictures import draw_confusion
+
+        draw_confusion(confusion, list(classes), path)
+
+    def curves(path: Path) -> None:
+        from rcdp_hpc.evaluation.pictures import draw_training
+
+        draw_training(run.train / "metrics.jsonl", path)
+
+    attempt(run.report / "confusion.png", matrix)
+    if (run.train / "metrics.jsonl").exists():  # a solved readout has no epochs
+        attempt(run.report / "training.png", curves)
+
+
+def draw_folds_of(run: RunDirectory, measures: dict[str, list[float]]) -> None:
+    """Draw ``folds.png`` into the report of a cross-validation."""
+
+    def folds(path: Path) -> None:
+        from rcdp_hpc.evaluation.pictures import draw_folds
+
+        draw_folds(measures, path)
+
+    attempt(run.report / "folds.png", folds)
+
+
+def draw_class_table(table: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the rows of each class before and after balancing, of the ``class_table`` of an index.
+
+    Raises
+    ------
+    RcdpError
+        As `draw_or_explain`.
+    """
+
+    def bars(path: Path) -> None:
+        from rcdp_hpc.evaluation.pictures import draw_class_counts
+
+        counts = {name: [entry[name] for entry in table] for name in ("before", "after")}
+        draw_class_counts([entry["class"] for entry in table], counts, path)
+
+    draw_or_explain(path, bars)
+
+
+def attempt(path: Path, draw: Callable[[Path], Any]) -> bool:
+    """Draw a picture that belongs to a result; a failure is logged, with the file and the reason.
+
+    Parameters
+    ----------
+    path : Path
+        The picture; if it fails, an earlier one is removed, since it would show something else.
+    draw : callable
+        Draws the file that it is given. It imports matplotlib by itself.
+
+    Returns
+    -------
+    bool
+        Whether the picture was drawn.
+    """
+    try:
+        draw(path)
+    except ModuleNotFoundError as error:
+        log.info("no %s: %s is not installed (pip install 'rcdp_hpc[report]')", path.name, error.name)
+    except Exception as error:  # whatever it is, the result itself is complete
+        log.warning("no picture %s: %s", path, _reason(error))
+    else:
+        log.info("drew %s", path)
+        return True
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.debug("%s: not removed (%s)", path, error)
+    return False
+
+
+def draw_or_explain(path: Path, draw: Callable[[Path], Any]) -> None:
+    """Draw a picture that the user asked for.
+
+    Raises
+    ------
+    RcdpError
+        If it cannot be drawn: an `InputError` if matplotlib is missing.
+    """
+    try:
+        draw(path)
+    except ModuleNotFoundError as error:
+        raise InputError(f"a picture needs {error.name}, which is missing: pip install matplotlib.") from None
+    except RcdpError:
+        raise
+    except Exception as error:
+        raise StageFailedError(f"{path}: the picture could not be drawn ({_reason(error)})") from error
+    log.info("drew %s", path)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RcdpError):
+        return str(error)
+    first, *_ = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {first}"[:300]
