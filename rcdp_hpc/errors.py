@@ -52,4 +52,9 @@ class StoppedError(RcdpError):
 
 
 class CandidateError(RcdpError):
-    """One candidate of the search cannot be evaluated; it counts as the worst possible."""
+    """A reservoir cannot be built or driven: in a search a candidate that counts as the worst possible.
+
+    Outside a search it is the configured reservoir, so the configuration is wrong (exit code 2).
+    """
+
+    exit_code = EXIT_INPUT

@@ -77,6 +77,8 @@ def run_stages(
     comm = comm or alone()
     run = RunDirectory(Path(out).absolute())
     results = {}
+    if set(stages) & {"prepare", "search", "train"}:
+        run_on_root(comm, partial(_check_reservoir, config))
     with _held(run, comm):
         config = run_on_root(comm, lambda: _recorded(config, run))
         agree(comm, lambda: _sweep(run) if comm.is_root else None)
@@ -96,6 +98,12 @@ def run_stages(
         if len(stages) > 1:
             agree(comm, lambda: _tell_seconds(run, stages) if comm.is_root else None)
     return results
+
+
+def _check_reservoir(config: Config) -> None:
+    from rcdp_hpc.reservoir.feasible import check_reservoir
+
+    check_reservoir(config)
 
 
 def prepare(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> Any:

@@ -52,9 +52,7 @@ def result_of_test(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict
     }
 
 
-def worst_confusions(
-    confusion: NDArray[np.int64], classes: Sequence[str], most: int = WORST
-) -> list[dict[str, Any]]:
+def worst_confusions(confusion: NDArray[np.int64], classes: Sequence[str], most: int = WORST) -> list[dict[str, Any]]:
     """Return the pairs of classes that were confused most often, most frequent first.
 
     Returns

@@ -105,7 +105,9 @@ def _tell(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[st
     for line in class_lines(result, confusion, classes):
         log.info("%s", line)
     if result["absent"]:
-        log.info("no test samples of %d of %d classes: %s", len(result["absent"]), len(classes), named(result["absent"]))
+        log.info(
+            "no test samples of %d of %d classes: %s", len(result["absent"]), len(classes), named(result["absent"])
+        )
         log.info("  (no recall for them; in macro F1 only if predicted, as in scikit-learn)")
 
 

@@ -97,16 +97,18 @@ def choose_kernel(
     if choice == half and rounding is not None and _is_visible(rounding(half), half, exact):
         choice = exact
     log.info(
-        "reservoir kernel %s (float32 and bfloat16 products compared): a step of %d samples, %d nodes and %d threads "
-        "takes %s",
-        choice, rows, nodes, threads,
-        ", ".join(f"{1000 * value / STEPS:.2f} ms by {name}" for name, value in seconds.items()),
+        "reservoir kernel: %s (%d nodes, blocks of %d samples, %d thread%s)",
+        choice, nodes, rows, threads, "" if threads == 1 else "s",
     )  # fmt: skip
+    log.info("  %s a step", ", ".join(f"{name} {1000 * value / STEPS:.2f} ms" for name, value in seconds.items()))
     return choice  # type: ignore[return-value]
 
 
 def _is_visible(found: Rounding, kernel: str, exact: str) -> bool:
-    """Tell whether a kernel's rounding forbids to take it unasked, and say so."""
+    """Return whether a kernel's rounding forbids to take it unasked, and log it."""
+    if not np.isfinite([found.state_error, found.error_ratio]).all():
+        log.info("reservoir.kernel = auto takes %s: %s gives no finite states to compare", exact, kernel)
+        return True
     if found.visible:
         log.warning(
             "reservoir.kernel = auto does not take the faster %s: on training rows its rounding changes the states by "

@@ -120,7 +120,7 @@ def connection_matrix(settings: ReservoirSection, part: Part = ()) -> scipy.spar
         If there are no connections, or no cycle among them where a spectral radius is asked for.
     """
     nodes, density = settings.nodes, settings.density
-    matrix = _unscaled(settings, part)
+    matrix = unscaled_matrix(settings, part)
     if matrix.nnz == 0:
         raise CandidateError(
             f"reservoir.density = {density:g} leaves {nodes} nodes without any connection: "
@@ -139,7 +139,7 @@ def connection_matrix(settings: ReservoirSection, part: Part = ()) -> scipy.spar
     return matrix
 
 
-def _unscaled(settings: ReservoirSection, part: Part) -> scipy.sparse.csr_array:
+def unscaled_matrix(settings: ReservoirSection, part: Part) -> scipy.sparse.csr_array:
     """Return the mask times the weights as they are drawn."""
     nodes, density, seed = settings.nodes, settings.density, settings.seed
     if settings.weights == "orthogonal":

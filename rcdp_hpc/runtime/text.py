@@ -28,7 +28,9 @@ def plain_name(name: str) -> str:
     ('two\\\\nlines', "'  '")
     """
     plain = "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        else character
         for character in name
     )
     visible = any(unicodedata.category(character) not in ("Zs", "Cf", "Mn") for character in plain)

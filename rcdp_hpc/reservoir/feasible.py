@@ -1,0 +1,99 @@
+"""Whether a reservoir with these settings can exist at all, found out before anything else is computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+from scipy.sparse.csgraph import connected_components
+
+from rcdp_hpc.config import Config, ReservoirSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.connection import unscaled_matrix
+from rcdp_hpc.reservoir.draws import Part
+
+# With this many connections per neuron a random matrix without a cycle does not occur.
+SURE_DEGREE = 4
+# Beyond it drawing the connections takes seconds; the stage itself reports what is wrong then.
+NODES_AT_MOST = 10_000
+
+
+def check_reservoir(config: Config) -> None:
+    """See that the reservoir, or the densest one that the search may propose, has the connections it needs.
+
+    Parameters
+    ----------
+    config : Config
+
+    Raises
+    ------
+    InputError
+        If it has no connection, or no cycle although ``reservoir.scaling = "spectral_radius"`` needs one.
+    """
+    settings, searched = config.reservoir, None
+    if settings.kind == "none" or settings.matrices:
+        return
+    space = config.search.space
+    if config.has_search and space.density is not None:
+        if config.search.evaluation == "function":  # it may make of the density what it likes
+            return
+        section = space.density
+        searched = section.high if section.choices is None else max(section.choices)  # type: ignore[type-var]
+        settings = settings.model_copy(update={"density": float(searched or 0)})
+    for part in _parts(settings):
+        _check_part(settings, part, searched is not None)
+
+
+def _parts(settings: ReservoirSection) -> list[Part]:
+    scans, layers = range(max(1, len(settings.scans))), range(settings.layers)
+    return [(scan, layer) if scan or layer else () for scan in scans for layer in layers]
+
+
+def _check_part(settings: ReservoirSection, part: Part, searched: bool) -> None:
+    nodes, density = settings.nodes, settings.density
+    count = round(density * nodes * nodes)
+    scaled = settings.scaling == "spectral_radius" and settings.weights != "orthogonal"
+    if settings.topology == "random" and settings.weights != "orthogonal":
+        if not count:
+            raise InputError(_no_connections(settings, searched))
+        if scaled and count < SURE_DEGREE * nodes and nodes <= NODES_AT_MOST:
+            matrix = unscaled_matrix(settings, part)
+            if not has_cycle(matrix):
+                raise InputError(_no_cycle(settings, searched))
+    elif settings.topology == "small-world" and not min(round(density * nodes), nodes - 1):
+        raise InputError(_no_connections(settings, searched))
+
+
+def has_cycle(matrix: scipy.sparse.csr_array) -> bool:
+    """Return whether a neuron of a connection matrix reaches itself: without one the spectral radius is 0."""
+    if matrix.diagonal().any():
+        return True
+    blocks, _ = connected_components(matrix, directed=True, connection="strong")
+    return bool(blocks < matrix.shape[0])
+
+
+def _no_connections(settings: ReservoirSection, searched: bool) -> str:
+    return f"{_density(settings, searched)} leaves {settings.nodes} nodes without any connection: {_way_out(settings, searched)}."
+
+
+def _no_cycle(settings: ReservoirSection, searched: bool) -> str:
+    return (
+        f"{_density(settings, searched)} leaves {settings.nodes} nodes without a cycle of connections, so that the "
+        f"reservoir has no spectral radius to scale by: {_way_out(settings, searched)}, or take reservoir.topology = "
+        "'ring'."
+    )
+
+
+def _density(settings: ReservoirSection, searched: bool) -> str:
+    if searched:
+        return f"search.space.density: its largest value, {settings.density:g},"
+    return f"reservoir.density = {settings.density:g}"
+
+
+def _way_out(settings: ReservoirSection, searched: bool) -> str:
+    """Return which density is enough: one with three connections per neuron, if there is such a density."""
+    key = "search.space.density" if searched else "reservoir.density"
+    enough = 3 / settings.nodes
+    if enough > 1:
+        return f"raise reservoir.nodes = {settings.nodes} (usual: 100 to 2000)"
+    digits = float(np.format_float_positional(enough, precision=2, fractional=False, unique=False))
+    return f"raise {key} (about {digits:g} gives each node three connections) or reservoir.nodes"

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from rcdp_hpc.config import parse_config
+from rcdp_hpc.errors import CandidateError, InputError
+from rcdp_hpc.reservoir.connection import connection_matrix
+from rcdp_hpc.reservoir.feasible import check_reservoir, has_cycle
+
+
+def config(reservoir, **search):
+    return parse_config({"reservoir": reservoir, "search": {"generations": 0, **search}}, where="test")
+
+
+@pytest.mark.parametrize(
+    ("reservoir", "said"),
+    [
+        (
+            {"nodes": 100, "density": 0.001},
+            r"reservoir\.density = 0\.001 leaves 100 nodes without a cycle.*about 0\.03",
+        ),
+        ({"nodes": 20, "density": 0.001}, r"without any connection: raise reservoir\.density \(about 0\.15"),
+        ({"nodes": 1, "density": 0.4}, r"without any connection: raise reservoir\.nodes = 1 "),
+        ({"nodes": 1, "density": 0.4, "scaling": "weight_scale"}, "without any connection"),
+        ({"nodes": 1, "topology": "small-world"}, "without any connection"),
+        ({"nodes": 30, "density": 0.01, "topology": "small-world"}, "without any connection"),
+        ({"nodes": 60, "density": 0.003, "layers": 2}, "without a cycle"),
+    ],
+)
+def test_what_can_never_work_is_refused_with_what_would(reservoir, said):
+    with pytest.raises(InputError, match=said) as refused:
+        check_reservoir(config(reservoir))
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "reservoir",
+    [
+        {"nodes": 100, "density": 0.001, "scaling": "weight_scale"},
+        {"nodes": 100, "density": 0.001, "kind": "none"},
+        {"nodes": 100, "density": 0.001, "weights": "orthogonal"},
+        {"nodes": 100, "density": 0.001, "topology": "ring"},
+        {"nodes": 1, "topology": "ring"},
+        {"nodes": 1, "density": 1.0},
+        {"nodes": 100, "density": 0.05},
+        {"nodes": 2, "topology": "small-world", "density": 0.5},
+    ],
+)
+def test_what_works_passes_and_has_its_matrix(reservoir):
+    found = config(reservoir)
+    check_reservoir(found)
+    if found.reservoir.kind != "none":
+        connection_matrix(found.reservoir)
+
+
+def test_of_a_searched_density_the_largest_decides():
+    dense, thin = ({"density": {"low": 0.001, "high": high}} for high in (0.2, 0.002))
+    reservoir = {"nodes": 50, "density": 0.001}
+    check_reservoir(config(reservoir, generations=2, space=dense))
+    with pytest.raises(InputError, match=r"search\.space\.density: its largest value, 0\.002, leaves 50 nodes"):
+        check_reservoir(config(reservoir, generations=2, space=thin))
+    with pytest.raises(InputError, match=r"search\.space\.density: its largest value, 0\.002"):
+        check_reservoir(config(reservoir, generations=2, space={"density": {"choices": [0.001, 0.002]}}))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_cycle_is_found_exactly_where_the_matrix_can_be_scaled(seed):
+    reservoir = {"nodes": 30, "density": 0.03, "seed": seed}
+    try:
+        connection_matrix(config(reservoir).reservoir)
+    except CandidateError:
+        with pytest.raises(InputError, match="without a cycle"):
+            check_reservoir(config(reservoir))
+    else:
+        check_reservoir(config(reservoir))
+
+
+def test_a_cycle_through_one_neuron_or_several():
+    loop, pair = np.zeros((2, 3, 3))
+    loop[1, 1] = pair[0, 2] = pair[2, 0] = 0.5
+    chain = np.diag([1.0, 1.0], 1)
+    assert [has_cycle(scipy.sparse.csr_array(matrix)) for matrix in (loop, pair, chain)] == [True, True, False]
