@@ -20,6 +20,7 @@ from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.search.best import Best, write_best
 from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rcdp_hpc.search.closing import report_end
 from rcdp_hpc.search.efficiency import Usage, append_usage
 from rcdp_hpc.search.halving import Halving, comparable
 from rcdp_hpc.search.history import History, history_line
@@ -166,6 +167,8 @@ class Root:
         )  # fmt: skip
         write_best(self.folder / "best.toml", best)
         remove_journals(self.folder)
+        failed = sum(reason is not None for reason in self.memory.reasons())
+        report_end(self.search, self.space, best, failed)
         return best
 
     def _begin(self) -> None:

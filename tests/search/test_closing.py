@@ -1,0 +1,82 @@
+"""What a search says at its end."""
+
+from __future__ import annotations
+
+import pytest
+from search.cheap import CheapFitness, cheap_config
+
+from rcdp_hpc.config import parse_config
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.search.best import Best
+from rcdp_hpc.search.closing import bound_warnings, closing_lines
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.space import searched_space
+
+SPACE = {
+    "density": {"low": 0.01, "high": 0.5},
+    "input_scaling": {"low": 0.01, "high": 10.0, "log": True},
+    "leak": {"low": 0.1, "high": 1.0},
+    "hidden": {"low": 8, "high": 64},
+    "activation": {"choices": ["tanh", "sigmoid"]},
+}
+INSIDE = {"density": 0.2, "input_scaling": 1.0, "leak": 0.5, "hidden": 20, "activation": "tanh"}
+
+
+def best_of(**values):
+    return Best({**INSIDE, **values}, 25.0, 0.04, 0.975, 2, 3, 17, 1.0)
+
+
+def section(**search):
+    return parse_config({"search": {"evaluation": "train", "space": SPACE, **search}}, "test").search
+
+
+@pytest.mark.parametrize(
+    ("values", "keys"),
+    [
+        ({}, []),
+        ({"density": 0.4999}, ["density.high = 0.5"]),
+        ({"density": 0.49}, []),
+        ({"density": 0.0101}, ["density.low = 0.01"]),
+        ({"input_scaling": 0.0105}, ["input_scaling.low = 0.01"]),  # 1 % of three decades is 7 %
+        ({"input_scaling": 0.011}, []),
+        ({"input_scaling": 9.9, "hidden": 64}, ["input_scaling.high = 10", "hidden.high = 64"]),
+        ({"hidden": 63}, []),
+        ({"leak": 1.0, "activation": "sigmoid"}, []),  # nothing above a leak of 1, and choices have no bounds
+        ({"leak": 0.1}, ["leak.low = 0.1"]),
+    ],
+)
+def test_a_winner_on_a_bound_that_can_be_widened(values, keys):
+    warnings = bound_warnings(searched_space(section()), best_of(**values))
+    assert len(warnings) == len(keys)
+    for warning, key in zip(warnings, keys, strict=True):
+        assert f"search.space.{key}" in warning
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        ({}, ["1/E, E = 0.04 the mean squared error", "trained for 3 epochs, 97.50 % of the validation rows"]),
+        ({"fitness": "accuracy"}, ["fitness: the accuracy on validation rows", "97.50 %"]),
+        ({"density_weight": 2.0}, ["1/E - lambda (p - p_target)^2", "here 0.04"]),
+        ({"folds": 3}, ["97.50 % of the 3 inner folds"]),
+        ({"halving": 2}, ["17 evaluations (4 failed)"]),
+        ({"evaluation": "function", "function": "mine:judge"}, ["what mine:judge returned"]),
+    ],
+)
+def test_the_fitness_is_put_in_words_that_fit_a_terminal(search, words):
+    lines = closing_lines(section(**search), best_of(), 4)
+    text = "\n".join(lines)
+    assert "best fitness 25" in lines[0]
+    assert "winner (generation 2): density = 0.2, input_scaling = 1, leak = 0.5" in text
+    assert "activation = tanh" in text
+    for part in words:
+        assert part in text
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_search_ends_with_them(tmp_path, caplog):
+    caplog.set_level("INFO", "rcdp_hpc")
+    config = cheap_config()
+    best = run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
+    told = [record.message for record in caplog.records]
+    assert any(line.startswith(f"search done: {best.evaluations} candidates (") for line in told)
