@@ -11,7 +11,7 @@ import pytest
 from rcdp_hpc.cli.progress import headway
 from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.config import load_config
-from rcdp_hpc.runtime.files import append_line, write_text
+from rcdp_hpc.runtime.files import append_line, write_json, write_text
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.efficiency import Usage, append_usage
@@ -58,6 +58,15 @@ def test_a_training_is_told_by_its_epochs_and_the_time_that_the_latest_took(run)
     for ago, rest in ((4000.0, 11 * 90), (-4000.0, 12 * 90)):
         train(run, 0, ago=ago)
         assert headway(run, "train").seconds_left == rest
+
+
+def test_the_step_within_a_long_epoch_is_told(run):
+    write_json(run.position_file, {"epoch": 0, "step": 30, "steps": 400})
+    assert headway(run, "train").with_time == "epoch 1 of 20: step 30 of 400"
+    train(run, 3)
+    assert "step" not in headway(run, "train").words  # it is of an epoch that is done
+    write_json(run.position_file, {"epoch": 3, "step": 200, "steps": 400})
+    assert headway(run, "train").words == "epoch 3 of 20, validation accuracy 52.00 %; step 200 of 400 of epoch 4"
 
 
 def test_no_time_is_told_of_a_training_that_has_done_its_epochs(run):

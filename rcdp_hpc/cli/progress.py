@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.files import read_lines_if_any
+from rcdp_hpc.runtime.files import read_json, read_lines_if_any
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.efficiency import NAME, read_usage
@@ -71,11 +71,22 @@ def _of_search(run: RunDirectory) -> Headway | None:
 def _of_training(run: RunDirectory) -> Headway | None:
     path = run.train / "metrics.jsonl"
     lines = read_lines_if_any(path, growing=True)
+    epochs = run.config().training.epochs
+    step = _step_in(run, len(lines))
     if not lines:
-        return None
-    done, epochs = lines[-1]["epoch"] + 1, run.config().training.epochs
+        return Headway(f"epoch 1 of {epochs}: {step}", 0.0) if step else None
+    done = lines[-1]["epoch"] + 1
     words = f"epoch {done} of {epochs}, validation accuracy {100 * lines[-1]['validation_accuracy']:.2f} %"
+    words += f"; {step} of epoch {done + 1}" if step else ""
     return Headway(words, _rest(epochs - done, [line["seconds"] for line in lines], path))
+
+
+def _step_in(run: RunDirectory, epoch: int) -> str:
+    """Return how far a training is within an epoch, counted from 0; empty if it has written nothing about it."""
+    if not run.position_file.exists():
+        return ""
+    position = read_json(run.position_file)
+    return f"step {position['step']} of {position['steps']}" if position["epoch"] == epoch else ""
 
 
 def _rest(units: int, seconds: list[float], path: Path) -> float:

@@ -31,7 +31,11 @@ class Progress:
     interval : float
         Seconds between lines.
     unit_bytes : int
-        Bytes of a unit, where a rate in bytes shall be shown.
+        Bytes of a unit, if a rate in bytes should be shown.
+    delay : float
+        Seconds before a bar is shown: work that is done earlier shows none.
+    done : int
+        Units that were done earlier, as by a run that is resumed.
     """
 
     def __init__(
@@ -42,15 +46,21 @@ class Progress:
         enabled: bool = True,
         interval: float = 5.0,
         unit_bytes: int = 0,
+        delay: float = 0.0,
+        done: int = 0,
     ) -> None:
         self.title, self.total, self.unit, self.interval = title, total, unit, interval
         self.unit_bytes = unit_bytes
-        self.done = 0
+        self.done = self.before = done
         self.enabled = enabled
         self.started = self.last = time.monotonic()
         # The first rank of a group of ranks logs its lines, and leaves the terminal to rank 0 of the job.
         on_terminal = enabled and sys.stderr.isatty() and not detect().rank
-        self.bar = tqdm(total=total, desc=title, unit=" " + unit, leave=False) if on_terminal else None
+        self.bar = (
+            tqdm(total=total, desc=title, unit=" " + unit, leave=False, delay=delay, initial=done, dynamic_ncols=True)
+            if on_terminal
+            else None
+        )
 
     def __enter__(self) -> Progress:
         return self
@@ -65,7 +75,7 @@ class Progress:
         """Count `units` more as done; `note` is shown beside the count."""
         self.done += units
         if self.unit_bytes:
-            rate = self.done * self.unit_bytes / 2**20 / max(time.monotonic() - self.started, 1e-9)
+            rate = (self.done - self.before) * self.unit_bytes / 2**20 / max(time.monotonic() - self.started, 1e-9)
             note = note or f"{rate:.3g} MiB a second"
         if self.bar is not None:
             self.bar.update(units)
@@ -73,7 +83,7 @@ class Progress:
                 self.bar.set_postfix_str(note, refresh=False)
         elif self.enabled and time.monotonic() - self.last >= self.interval:
             self.last = time.monotonic()
-            rate = self.done / max(self.last - self.started, 1e-9)
+            rate = (self.done - self.before) / max(self.last - self.started, 1e-9)
             log.info(
                 "%s: %d of %d %s, %.3g a second%s",
                 self.title,

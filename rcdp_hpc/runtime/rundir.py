@@ -96,6 +96,11 @@ class RunDirectory:
         """The command that submitted the last of them, and the folder it was typed in."""
         return self.jobs / "submission.json"
 
+    @property
+    def position_file(self) -> Path:
+        """The step that a training is in within its epoch, written down every few seconds."""
+        return self.train / "position.json"
+
     def tasks(self) -> list[RunDirectory]:
         """Return the run directories of a job array's tasks, as people count."""
         return self._within("seed-*", "config-*")

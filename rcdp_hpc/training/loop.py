@@ -21,6 +21,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.training.averaging import MovingAverage
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 PATCH_ROWS = 1024
 SECONDS_BETWEEN_PAUSES = 0.25
 MOST_SKIPS = 10
+# An epoch that is over within these seconds shows no bar.
+PROGRESS_AFTER = 2.0
 
 
 class Trainer:
@@ -70,6 +73,11 @@ class Trainer:
         For metrics and agreement between ranks.
     parallel : Alone
         For gradients and batch statistics.
+
+    Attributes
+    ----------
+    show_progress : bool
+        Whether this rank shows the progress within an epoch; False unless set.
     """
 
     def __init__(
@@ -95,6 +103,7 @@ class Trainer:
         self.schedule = Schedule(settings, self.steps, plan.global_batch / settings.batch)
         self.position = Position()
         self.step_seconds = 0.0
+        self.show_progress = False
         self.clock: EpochClock  # of the epoch that runs
         self.rows_timed = self.own_rows = self.skips = 0
         self.fault = ""
@@ -158,11 +167,12 @@ class Trainer:
         weights = self._step_weights(orders)
         interval, since, self.rows_timed = self._steps_between_pauses(), 0, 0
         # A pause may raise: then no batch shall be under way any more.
-        with closing(self._fetch(orders)) as fetched:
+        with closing(self._fetch(orders)) as fetched, self._epoch_progress() as progress:
             while position.step < self.steps:
                 started = time.perf_counter()
                 self._take_step(next(fetched), float(weights[position.step]))
                 self.step_seconds = 0.9 * self.step_seconds + 0.1 * (time.perf_counter() - started)
+                progress.advance()
                 since += 1
                 met = self._meet()
                 if met and self.average:
@@ -171,6 +181,11 @@ class Trainer:
                 if met and since >= interval and position.step < self.steps:
                     pause()
                     since = 0
+
+    def _epoch_progress(self) -> Progress:
+        """Return the progress of an epoch in steps, shown only if it lasts; it counts, and asks no device for anything."""
+        title, show = f"epoch {self.position.epoch + 1} of {self.settings.epochs}", self.show_progress
+        return Progress(title, self.steps, "steps", show, delay=PROGRESS_AFTER, done=self.position.step)
 
     def _fetch(self, orders: list[NDArray[np.int64]]) -> Generator[list[Batch]]:
         """Yield the batches of each step from the present one on.

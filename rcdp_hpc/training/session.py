@@ -16,11 +16,11 @@ import torch
 from rcdp_hpc.config import Config, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.refill import replaced_in
-from rcdp_hpc.errors import StoppedError
+from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.files import append_line, write_text
+from rcdp_hpc.runtime.files import append_line, write_json, write_text
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training import checkpoint
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 # Seconds from which on the rest of a training is told in advance.
 WORTH_TELLING = 60.0
+SECONDS_BETWEEN_NOTES = 5.0
 
 
 def decisive_settings(config: Config) -> dict[str, Any]:
@@ -55,7 +56,7 @@ class Session:
         self.board: Board | None = None
         self.notes: dict[str, Any] = {}
         self.learned: dict[str, torch.Tensor] = {}
-        self.last_checkpoint = time.monotonic()
+        self.last_checkpoint = self.last_note = time.monotonic()
         self.reports: list[dict[str, Any]] = []
         self.watch = ClassWatch(run.train / "class_counts.jsonl")
 
@@ -178,6 +179,7 @@ class Session:
     def pause(self) -> None:
         """Stop or write a checkpoint where all ranks are at the same step."""
         position, settings = self.trainer.position, self.config.training
+        self._note_position()
         due = self.comm.is_root and time.monotonic() - self.last_checkpoint >= settings.checkpoint_seconds
         if settings.checkpoint_epochs and not position.step:
             due = due or position.epoch % settings.checkpoint_epochs == 0
@@ -193,6 +195,20 @@ class Session:
             )
         if wishes[1]:
             self.save_checkpoint()
+
+    def _note_position(self) -> None:
+        """Write the step of a long epoch down now and then, for `rcdp status`; nothing depends on it."""
+        position, now = self.trainer.position, time.monotonic()
+        if not self.comm.is_root or not position.step or now - self.last_note < SECONDS_BETWEEN_NOTES:
+            return
+        self.last_note = now
+        try:
+            write_json(
+                self.run.position_file,
+                {"epoch": position.epoch, "step": position.step, "steps": self.trainer.steps},
+            )
+        except RcdpError as error:
+            log.debug("%s", error)
 
     def save_checkpoint(self) -> None:
         """Write the last checkpoint, and the best model so far. Collective."""

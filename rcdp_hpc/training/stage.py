@@ -195,6 +195,7 @@ def _prepare_trainer(
     trainer = Trainer(
         settings, config.run.seed, classes, network, train_states, validation_states, plan, comm, parallel
     )
+    trainer.show_progress = comm.is_root and config.run.progress
     known = agree(comm, lambda: (run.train / "ridge.pt").exists() and (run.train / "last.pt").exists())
     if settings.baseline and settings.extractor.trained:
         log.info("no ridge baseline: states change while the extractor is trained")

@@ -240,3 +240,23 @@ def test_a_validation_loss_that_is_not_finite_stops_with_step_rate_and_place():
     assert len(reports) == 2
     assert one.position.best_epoch == 1
     assert all(torch.isfinite(value).all() for value in one.best_weights.values())
+
+
+def test_a_long_epoch_shows_its_steps_on_the_rank_that_shows_progress(monkeypatch, caplog):
+    caplog.set_level("INFO", "rcdp_hpc.runtime.progress")
+    now = [0.0]
+
+    def tick() -> float:
+        now[0] += 1
+        return now[0]
+
+    monkeypatch.setattr("rcdp_hpc.runtime.progress.time.monotonic", tick)
+    for shown in (False, True):
+        trained = trainer(epochs=2)
+        trained.show_progress = shown
+        trained.position.step = 4  # as of a checkpoint within the epoch
+        trained.run(lambda: None, lambda report: None)
+        told = [record.getMessage() for record in caplog.records]
+        assert bool(told) == shown
+    assert told[0] == f"epoch 1 of 2: 9 of {trained.steps} steps, 0.833 a second"
+    assert any(line.startswith("epoch 2 of 2: ") for line in told)

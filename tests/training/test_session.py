@@ -177,3 +177,12 @@ def test_torchs_own_generator_starts_by_seed_and_position_alone(out, tmp_path):
     assert seeds[0] == seeds[1] != seeds[2]
     train(tmp_path / "one", "training.epochs=2")
     assert torch.initial_seed() not in seeds
+
+
+def test_the_step_within_an_epoch_is_written_down_now_and_then(out, monkeypatch):
+    monkeypatch.setattr(session, "SECONDS_BETWEEN_NOTES", 0.0)
+    monkeypatch.setattr("rcdp_hpc.training.loop.SECONDS_BETWEEN_PAUSES", 0.0)
+    train(out, "training.epochs=1")
+    position = json.loads((out / "train/position.json").read_text())
+    assert position["epoch"] == 0
+    assert 0 < position["step"] < position["steps"]
