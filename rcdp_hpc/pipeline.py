@@ -31,6 +31,7 @@ from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
 from rcdp_hpc.runtime.memory import is_out_of_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.text import packed
 from rcdp_hpc.runtime.threads import fair_share
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def run_stages(
         agree(comm, lambda: _sweep(run) if comm.is_root else None)
         for number, stage in enumerate(stages, 1):
             if len(stages) > 1:
-                log.info("== %d of %d: %s on %s ==", number, len(stages), stage, _ranks_text(stage, comm))
+                log.info("== %d of %d: %s%s ==", number, len(stages), stage, _ranks_text(stage, comm))
             if stage != "prepare":
                 config = run_on_root(comm, partial(_with_defaults_of_data, config, run))
             if stage in ("search", "train"):
@@ -222,10 +223,12 @@ def _tell_seconds(run: RunDirectory, stages: Sequence[str]) -> None:
 
 
 def _ranks_text(stage: str, comm: Communicator) -> str:
-    if stage == "prepare" or comm.size == 1:
-        return "one process"
+    if comm.size == 1:
+        return ""
+    if stage == "prepare":
+        return " on one process"
     through = {"search": "MPI", "train": "Horovod"}.get(stage, comm.kind.upper() if comm.kind == "mpi" else "Horovod")
-    return f"{comm.size} ranks ({through})"
+    return f" on {comm.size} ranks ({through})"
 
 
 def _note_quietly(run: RunDirectory, comm: Communicator, stage: str, status: Any, **details: Any) -> None:
@@ -439,7 +442,8 @@ def _with_winner(config: Config, run: RunDirectory) -> Config:
             "train with the configured reservoir: --set search.generations=0."
         )
     best = read_best(run.best_candidate)
-    log.info("best candidate: %s", ", ".join(f"{name} = {shown(value)}" for name, value in best.items()))
+    for line in packed("best candidate: ", [f"{name} = {shown(value)}" for name, value in best.items()]):
+        log.info("%s", line)
     return with_values(config, best)
 
 

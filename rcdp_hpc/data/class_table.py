@@ -7,9 +7,12 @@ from collections.abc import Sequence
 
 from rcdp_hpc.data.rows import RowTable
 from rcdp_hpc.data.split import RESERVE, Split
+from rcdp_hpc.runtime.text import COLUMNS, display_width, fitted, plain_name
 
 log = logging.getLogger(__name__)
 
+# Columns that a class name keeps, however many numbers follow it.
+LEAST_NAME = 8
 TABLE_CLASSES = 20
 NAMED_CLASSES = 10
 
@@ -114,17 +117,22 @@ def log_class_table(classes: Sequence[str], counts: Counts, tables: dict[Split, 
 
 
 def table_lines(classes: Sequence[str], columns: dict[str, list[int]]) -> list[str]:
-    """Return a table with a line for each class, at most 20, and a column for each entry of `columns`."""
-    shown = classes[:TABLE_CLASSES]
-    width = max(5, *(len(name) for name in shown))
-    widths = {
-        title: max(len(title), 6, *(len(str(value)) for value in values[:TABLE_CLASSES]))
-        for title, values in columns.items()
-    }
-    lines = [f"{'class':<{width}}" + "".join(f"  {title:>{widths[title]}}" for title in columns)]
-    for label, name in enumerate(shown):
-        cells = "".join(f"  {values[label]:>{widths[title]}}" for title, values in columns.items())
-        lines.append(f"{name:<{width}}" + cells)
+    """Return a table with a line for each class, at most 20, and a column for each entry of `columns`.
+
+    It fits a terminal of 80 columns: names give way, not numbers.
+    """
+    shown = [plain_name(name) for name in classes[:TABLE_CLASSES]]
+    widths = [
+        max(len(title), 6, *(len(str(value)) for value in values[:TABLE_CLASSES])) for title, values in columns.items()
+    ]
+    gap = " " if LEAST_NAME + sum(widths) + 2 * len(widths) > COLUMNS else "  "
+    room = max(LEAST_NAME, COLUMNS - sum(widths) - len(gap) * len(widths))
+    width = max(5, min(room, max(map(display_width, shown))))
+    rows = [list(columns), *([values[label] for values in columns.values()] for label in range(len(shown)))]
+    lines = [
+        fitted(name, width) + "".join(f"{gap}{value:>{size}}" for value, size in zip(row, widths, strict=True))
+        for name, row in zip(["class", *shown], rows, strict=True)
+    ]
     if len(classes) > TABLE_CLASSES:
         lines.append(f"... and {len(classes) - TABLE_CLASSES} more classes (index.json has them all)")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.text import COLUMNS, display_width, fitted, plain_name, shorten
 
 MOST_CLASSES = 20
-MOST_COLUMNS = 12
+LEAST_NAME = 8
+NAME_COLUMNS = 8
 
 
 def counts_of_shards(index: dict[str, Any], split: str) -> NDArray[np.int64]:
@@ -113,7 +116,7 @@ def describe_shards(directory: Path, ranks: int = 0, watched: Path | None = None
     if ranks:
         lines += ["", *_places("rank", shards.classes, counts_of_ranks(shards, "train", ranks))]
     seen = None if watched is None else counts_of_training(watched)
-    if seen is not None:
+    if seen is not None and len(seen) > 1:
         lines += ["", "what the ranks saw in the last epoch of training:", *_places("rank", shards.classes, seen)]
     shards.close()
     return "\n".join(lines)
@@ -132,29 +135,54 @@ def _class_table(index: dict[str, Any]) -> list[str]:
         columns["reserve"] = [entry["reserve"] for entry in table]
     lines = table_lines([entry["class"] for entry in table], columns)
     for name in ("before", "after"):
-        lines.append(f"{name} balancing: {_spread_text(np.array([entry[name] for entry in table]))}")
+        lines += [f"{name} balancing:", _spread_text(np.array([entry[name] for entry in table]))]
     return lines
+
+
+def _line(first: str, values: Sequence[Any], widths: Sequence[int]) -> str:
+    return first + "".join(f"  {value:>{width}}" for value, width in zip(values, widths, strict=True))
+
+
+def _right(name: str, columns: int) -> str:
+    """Return a name on the right of its column; wide characters count as two."""
+    return " " * (columns - display_width(name)) + name
 
 
 def _places(what: str, classes: list[str], counts: NDArray[np.int64]) -> list[str]:
-    """Return a table of some places, a line each, and the spread of each class over all of them."""
-    width = max(len(what), 5)
-    shown = classes[:MOST_COLUMNS]
-    more = " ..." if len(classes) > MOST_COLUMNS else ""
-    lines = [f"{what:<{width}}  {'rows':>8}" + "".join(f"  {name[:8]:>8}" for name in shown) + more]
+    """Return a table of some places, a line each, and the spread of each class over all of them.
+
+    As many classes have a column as fit in a line.
+    """
+    width, totals = max(len(what), 5), counts.sum(axis=1)
+    names = [shorten(plain_name(name), NAME_COLUMNS) for name in classes]
+    widths = [max(4, len(str(totals.max())))]
+    for name, column in zip(names, counts.T, strict=True):
+        widths.append(max(display_width(name), len(str(column.max()))))
+        if width + sum(widths) + 2 * len(widths) > COLUMNS:
+            widths.pop()
+            break
+    fit = len(widths) - 1
+    lines = [
+        _line(
+            f"{what:<{width}}",
+            ["rows", *(_right(name, columns) for name, columns in zip(names, widths[1:], strict=False))],
+            widths,
+        )
+    ]
     for number, row in enumerate(counts[:MOST_CLASSES].tolist()):
-        lines.append(f"{number:<{width}}  {sum(row):>8}" + "".join(f"  {count:>8}" for count in row[: len(shown)]))
+        lines.append(_line(f"{number:<{width}}", [sum(row), *row[:fit]], widths))
     if len(counts) > MOST_CLASSES:
-        lines.append(f"... and {len(counts) - MOST_CLASSES} {what}s more")
-    lines.append(f"rows over the {what}s: {_spread_text(counts.sum(axis=1))}")
+        lines.append(f"... and {len(counts) - MOST_CLASSES} more {what}s")
+    if len(classes) > fit:
+        lines.append(f"... and {len(classes) - fit} more classes, which have no column here")
+    lines += [f"rows over the {what}s:", _spread_text(totals)]
     worst = int(np.argmax([spread(column)["largest"] for column in counts.T]))
-    lines.append(f"most uneven class over the {what}s: {classes[worst]}, {_spread_text(counts[:, worst])}")
-    return lines
+    return [*lines, f"most uneven class over the {what}s: {plain_name(classes[worst])}", _spread_text(counts[:, worst])]
 
 
 def _spread_text(counts: NDArray[np.int64]) -> str:
     values = spread(counts)
     return (
-        f"mean {values['mean']:.1f}, variance {values['variance']:.3g}, standard deviation {values['deviation']:.3g}, "
-        f"largest over mean {values['largest']:.4f}"
+        f"  mean {values['mean']:.6g}, variance {values['variance']:.3g}, standard deviation "
+        f"{values['deviation']:.3g}, largest/mean {values['largest']:.3f}"
     )

@@ -46,7 +46,7 @@ def result_of_test(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict
         found[name] = [round(value, 6) if known else None for value, known in zip(found[name], defined, strict=True)]
     return {
         **found,
-        "absent": [classes[label] for label in np.flatnonzero(true == 0)],
+        "absent": [classes[label] for label in np.flatnonzero(true == 0).tolist()],
         "worst_confusions": worst_confusions(confusion, classes),
         "confusion": compact(confusion),
     }
@@ -58,7 +58,7 @@ def worst_confusions(confusion: NDArray[np.int64], classes: Sequence[str], most:
     Returns
     -------
     list of dict
-        ``true`` and ``predicted``, names of classes; ``samples``, how often; ``share`` of the samples of the true class.
+        ``true`` and ``predicted``, names of classes; ``samples``, how often; ``share`` of the true class's samples.
     """
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
@@ -89,8 +89,8 @@ def compact(confusion: NDArray[np.int64]) -> list[list[int]] | dict[str, Any]:
     -------
     list of list of int, or dict
         Of more than 100 classes ``true``, ``predicted`` (class numbers) and ``samples`` of each cell, in the order of
-        the rows: the diagonal and the 10,000 largest others; ``left_out``, the samples in further cells; ``file``, which
-        has all cells.
+        the rows: the diagonal and the 10,000 largest others; ``left_out``, the samples in further cells; ``file``,
+        which has all cells.
     """
     if len(confusion) <= DENSE_CLASSES:
         rows: list[list[int]] = confusion.tolist()
@@ -112,15 +112,15 @@ def compact(confusion: NDArray[np.int64]) -> list[list[int]] | dict[str, Any]:
 
 
 def write_cells(confusion: NDArray[np.int64], folder: Path) -> None:
-    """Write all cells of a matrix that `compact` may cut, to ``confusion.npz``; an earlier file of fewer classes goes."""
+    """Write all cells of a matrix that `compact` may cut to ``confusion.npz``; remove an earlier file otherwise."""
     path = folder / FILE
     if len(confusion) <= DENSE_CLASSES:
         with os_errors_explained(path):
             path.unlink(missing_ok=True)
         return
     true, predicted = np.nonzero(confusion)
-    cells = {"true": true, "predicted": predicted, "samples": confusion[true, predicted]}
-    write_atomic(path, lambda file: np.savez_compressed(file, **cells))
+    samples = confusion[true, predicted]
+    write_atomic(path, lambda file: np.savez_compressed(file, true=true, predicted=predicted, samples=samples))
 
 
 def read_confusion(kept: Any, folder: Path) -> NDArray[np.int64]:

@@ -32,8 +32,8 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
     -------
     dict
         ``results`` of each fold; ``mean`` and ``deviation`` (the sample standard deviation, s^2 = sum (x - mean)^2 /
-        (k - 1)) of accuracy and macro F1 over the k folds; ``confusion``, in which every sample is counted once, as `compact` returns it; ``worst_confusions`` and
-        ``absent``, the classes without a sample.
+        (k - 1)) of accuracy and macro F1 over the k folds; ``confusion``, in which every sample is counted once, as
+        `compact` returns it; ``worst_confusions``; ``absent``, the classes without a sample.
     """
     summaries = {fold: read_json(run.fold(fold).report / "summary.json") for fold in range(1, config.data.folds + 1)}
     results = [

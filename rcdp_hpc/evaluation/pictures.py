@@ -249,8 +249,8 @@ def save_figure(figure: Figure, path: Path) -> None:
 def draw_class_counts(classes: list[str], counts: dict[str, list[int]], path: Path) -> None:
     """Draw the rows of each class as bars side by side, one colour for each of `counts`.
 
-    Of more than 30 classes the counts are drawn as curves, classes sorted by the first of `counts`, and the ten smallest
-    and ten largest classes are named.
+    Of more than 30 classes the counts are drawn as curves, classes sorted by the first of `counts`, and the ten
+    smallest and ten largest classes are named.
     """
     if len(classes) <= MOST_LABELS:
         save_figure(_few_counts(classes, counts), path)

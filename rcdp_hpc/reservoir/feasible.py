@@ -72,7 +72,8 @@ def has_cycle(matrix: scipy.sparse.csr_array) -> bool:
 
 
 def _no_connections(settings: ReservoirSection, searched: bool) -> str:
-    return f"{_density(settings, searched)} leaves {settings.nodes} nodes without any connection: {_way_out(settings, searched)}."
+    density, way_out = _density(settings, searched), _way_out(settings, searched)
+    return f"{density} leaves {settings.nodes} nodes without any connection: {way_out}."
 
 
 def _no_cycle(settings: ReservoirSection, searched: bool) -> str:

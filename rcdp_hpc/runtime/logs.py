@@ -6,14 +6,17 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
 from rcdp_hpc.runtime.files import NO_ROOM
+from rcdp_hpc.runtime.text import COLUMNS, wrapped
 
 PACKAGE = "rcdp_hpc"
 _said: set[tuple[str, str]] = set()
@@ -27,12 +30,19 @@ class _TerminalHandler(logging.Handler):
         stream = sys.stderr if troubled else sys.stdout
         prefix = f"rcdp: {record.levelname.lower()}: " if troubled else ""
         try:
-            tqdm.write(prefix + record.getMessage(), file=stream)
+            tqdm.write(_for_terminal(prefix + record.getMessage(), stream), file=stream)
             stream.flush()
         except OSError as error:
             # A job's log on a full disk: the work, or why it ended, matters more.
             if error.errno not in NO_ROOM:
                 raise
+
+
+def _for_terminal(text: str, stream: TextIO) -> str:
+    """Return a message wrapped to the terminal's width, or to COLUMNS; files and pipes get whole lines otherwise."""
+    if not stream.isatty() and not os.environ.get("COLUMNS"):
+        return text
+    return wrapped(text, shutil.get_terminal_size((COLUMNS, 24)).columns)
 
 
 def drop_unwritten() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
+from collections.abc import Sequence
 
 COLUMNS = 80
 
@@ -20,13 +21,7 @@ def _width(character: str) -> int:
 
 
 def plain_name(name: str) -> str:
-    """Return a name on one line, with control characters escaped, and in quotes if it looks empty.
-
-    Examples
-    --------
-    >>> plain_name("two" + chr(10) + "lines"), plain_name("  ")
-    ('two\\\\nlines', "'  '")
-    """
+    """Return a name on one line, with control characters escaped, and in quotes if it looks empty."""
     plain = "".join(
         character.encode("unicode_escape").decode()
         if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
@@ -78,3 +73,15 @@ def wrapped(text: str, columns: int) -> str:
         else line
         for line in text.splitlines()
     )
+
+
+def packed(title: str, parts: Sequence[str], columns: int = COLUMNS) -> list[str]:
+    """Return parts after a title, separated by commas, in lines of at most this many columns."""
+    lines, line = [], title
+    for place, part in enumerate(parts):
+        piece = part + (", " if place < len(parts) - 1 else "")
+        if display_width(line + piece.rstrip()) > columns and line.strip():
+            lines.append(line.rstrip())
+            line = "  "
+        line += piece
+    return [*lines, line.rstrip()]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from pydantic import ValidationError
 
 from rcdp_hpc.config import ReservoirSection, SearchSection, TrainingSection
+from rcdp_hpc.runtime.text import packed
 from rcdp_hpc.search.best import Best, shown
 from rcdp_hpc.search.space import READOUT_KEYS, Dimension, Space
 
@@ -43,7 +43,7 @@ def closing_lines(search: SearchSection, best: Best, failed: int = 0) -> list[st
     return [
         f"search done: {counted}, best fitness {best.fitness:.5g}",
         *(f"  {line}" for line in fitness_words(search, best)),
-        *(f"  {line}" for line in _lines(f"winner (generation {best.generation}): ", values)),
+        *(f"  {line}" for line in packed(f"winner (generation {best.generation}): ", values, 76)),
     ]
 
 
@@ -60,17 +60,6 @@ def fitness_words(search: SearchSection, best: Best) -> list[str]:
         words = "fitness: 1/E - lambda (p - p_target)^2 (eq. 5), E the mean squared error,"
         return [words, f"here {best.error:.4g}, of the class scores on {rows}", *scores]
     return [f"fitness: 1/E, E = {best.error:.4g} the mean squared error of the class scores", *scores]
-
-
-def _lines(title: str, parts: list[str], columns: int = 76) -> Iterator[str]:
-    line = title
-    for place, part in enumerate(parts):
-        piece = part + (", " if place < len(parts) - 1 else "")
-        if len(line) + len(piece.rstrip()) > columns and line.strip():
-            yield line.rstrip()
-            line = "  "
-        line += piece
-    yield line.rstrip()
 
 
 def bound_warnings(space: Space, best: Best) -> list[str]:
@@ -90,8 +79,8 @@ def _on_bound(dimension: Dimension, value: float | int | str) -> str | None:
     for side, end, bound in (("low", dimension.lower, dimension.low), ("high", dimension.upper, dimension.high)):
         if abs(place - end) <= NEAR * span and _can_widen(dimension, side):
             return (
-                f"the winner's {dimension.name} = {shown(value)} is on the bound search.space.{dimension.name}.{side} = "
-                f"{bound:g}: there may be better values beyond it. Widen the range and search again."
+                f"the winner's {dimension.name} = {shown(value)} is on the bound "
+                f"search.space.{dimension.name}.{side} = {bound:g}: there may be better values beyond it. Widen the range and search again."
             )
     return None
 

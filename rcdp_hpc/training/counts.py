@@ -63,8 +63,9 @@ class ClassWatch:
     @staticmethod
     def _tell(epoch: int, counts: NDArray[np.int64], expected: NDArray[np.int64]) -> None:
         rows = counts.sum(axis=1)
-        log.info("epoch %d: ranks see %d to %d rows, %d to %d of a class", epoch + 1, rows.min(), rows.max(),
-                 counts.min(), counts.max())  # fmt: skip
+        if len(counts) > 1:
+            log.info("epoch %d: ranks see %d to %d rows, %d to %d of a class", epoch + 1, rows.min(), rows.max(),
+                     counts.min(), counts.max())  # fmt: skip
         if (counts.sum(axis=0) != expected).any():
             log.warning(
                 "epoch %d saw %s rows of the classes, the training part has %s: it was interrupted and gone on with "

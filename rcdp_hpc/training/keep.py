@@ -158,10 +158,11 @@ def keep_states(
         train, judged = agree(comm, lambda: [made(*part) for part in parts])
     seconds = time.perf_counter() - started
     if config.training.extractor.trained or room is None:
-        log.info("%d samples per rank read in %.1f s", need.rows, seconds)
+        log.info("%d samples%s read in %.1f s", need.rows, "" if comm.size == 1 else " per rank", seconds)
     else:
         log.info(
-            "states of %d rows per rank computed once and cached in %.1f s (%s)", need.rows, seconds, reservoir.kernel
+            "states of %d rows%s computed once and cached in %.1f s (%s)",
+            *(need.rows, "" if comm.size == 1 else " per rank", seconds, reservoir.kernel),
         )
     return train, judged
 
@@ -185,7 +186,8 @@ def _room(config: Config, comm: Communicator, reservoir: StateSource, need: _Nee
     """
     beyond = _first(comm, need.beyond_memory())
     if not beyond:
-        log.info("states kept in memory: %s of the %d MiB that a rank may keep", _mib(need.states), need.memory // MIB)
+        limit = "may be used" if comm.size == 1 else "a rank may use"
+        log.info("states kept in memory: %s of the %d MiB that %s", _mib(need.states), need.memory // MIB, limit)
         return torch.empty((need.rows, need.width), dtype=need.dtype, device=reservoir.device), False
     room, reason = need.file()
     no_file = _first(comm, reason)

@@ -183,7 +183,7 @@ class Trainer:
                     since = 0
 
     def _epoch_progress(self) -> Progress:
-        """Return the progress of an epoch in steps, shown only if it lasts; it counts, and asks no device for anything."""
+        """Return the progress of an epoch in steps, shown only if it lasts; nothing is read from a device for it."""
         title, show = f"epoch {self.position.epoch + 1} of {self.settings.epochs}", self.show_progress
         return Progress(title, self.steps, "steps", show, delay=PROGRESS_AFTER, done=self.position.step)
 

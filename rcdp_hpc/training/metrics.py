@@ -31,9 +31,9 @@ def confusion_matrix(
 def scores(confusion: NDArray[np.int64]) -> dict[str, Any]:
     """Return accuracy, macro F1 and the precision, recall and F1 of each class, as scikit-learn does.
 
-    A class that is never predicted has precision 0, one without samples recall 0, as with ``zero_division=0``. The macro
-    F1 is the plain mean over the classes that occur, as a true or as a predicted class: what
-    ``f1_score(true, predicted, average="macro")`` returns for the same samples. 0 if there are no samples.
+    A class that is never predicted has precision 0, one without samples recall 0, as with ``zero_division=0``. The
+    macro F1 is the plain mean over the classes that occur, as a true or as a predicted class: what
+    ``f1_score(true, predicted, average="macro")`` returns for the same samples. It is 0 without samples.
 
     Parameters
     ----------

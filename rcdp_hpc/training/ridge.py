@@ -145,8 +145,7 @@ def fit_ridge(
     accuracies = dict(zip(readouts, (correct / validation_rows).tolist(), strict=True))
     readout, penalty, best = best_readout(readouts, accuracies)
     log.info(
-        "ridge over %d features: sums of %d rows in %.1f s, %d penalties solved and judged in %.1f s (states included "
-        "where they stream)",
+        "ridge over %d features, %d rows: sums %.1f s, %d penalties %.1f s",
         width, rows, summed_at - started, len(config.training.ridge_penalties), time.perf_counter() - summed_at,
     )  # fmt: skip
     # A fit with an intercept hits the mean.
@@ -187,7 +186,7 @@ def baseline_of(
         validation.blocks(ROWS_AT_ONCE), shards.rows("validation"),
     )  # fmt: skip
     log.info(
-        "baseline: the same states with a readout solved by ridge reach %.2f %% on validation (penalty %g)",
+        "baseline, a readout solved by ridge: %.2f %% on validation (penalty %g)",
         100 * fit.accuracy, fit.penalty,
     )  # fmt: skip
     training = config.training.model_copy(update={"readout": "ridge"})

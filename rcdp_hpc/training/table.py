@@ -16,31 +16,31 @@ def sum_by_rank(reports: Sequence[Mapping[str, Any]], name: str) -> list[float]:
 
 
 def closing_table(reports: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the lines of the table.
+    """Return the lines of the table: a line for each rank, and one for all; of a single rank the latter alone.
 
     Parameters
     ----------
     reports : sequence of mapping
         Lines of ``metrics.jsonl``.
     """
+    ranks = max(len(report["bytes_sent"]) for report in reports)
+    rates = [report["samples_per_second"] for report in reports]
+    percents = [[report["cpu_percent"][rank] for report in reports if rank < len(report["cpu_percent"])]
+                for rank in range(ranks)]  # fmt: skip
+    memory = [max(report["memory_mib"][rank] for report in reports if rank < len(report["memory_mib"]))
+              for rank in range(ranks)]  # fmt: skip
+    percent = np.mean(np.concatenate(percents))
+    speed = f"{np.median(rates):,.0f} samples a second (median epoch), processor {percent:.0f} % of a core"
+    if ranks == 1:
+        return [f"{speed}, {memory[0]:.0f} MiB"]
     kinds = ("compute_seconds", "wait_seconds", "communicate_seconds")
     seconds = [sum_by_rank(reports, name) for name in kinds]
     sent = sum_by_rank(reports, "bytes_sent")
-    percents = [[report["cpu_percent"][rank] for report in reports if rank < len(report["cpu_percent"])]
-                for rank in range(len(sent))]  # fmt: skip
-    memory = [max(report["memory_mib"][rank] for report in reports if rank < len(report["memory_mib"]))
-              for rank in range(len(sent))]  # fmt: skip
     lines = ["rank  computing  waiting  communicating      sent   processor    memory"]
     for rank, (compute, wait, communicate) in enumerate(zip(*seconds, strict=True)):
         lines.append(
             f"{rank:4d} {compute:8.1f} s {wait:6.1f} s {communicate:12.1f} s {sent[rank] / 2**20:5.0f} MiB "
             f"{np.mean(percents[rank]):9.0f} % {memory[rank]:5.0f} MiB"
         )
-    rates = [report["samples_per_second"] for report in reports]
-    percent = np.mean(np.concatenate(percents))
     spread = np.mean([report["cpu_percent_deviation"] for report in reports])
-    lines.append(
-        f"{np.median(rates):,.0f} samples a second (median epoch); processor {percent:.0f} % of a core in the mean, "
-        f"{spread:.1f} deviation between ranks"
-    )
-    return lines
+    return [*lines, speed, f"  (standard deviation between ranks {spread:.1f} %)"]

@@ -1,3 +1,4 @@
+import json
 import re
 import threading
 
@@ -12,6 +13,7 @@ from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.text import display_width
 
 
 def test_spread():
@@ -32,10 +34,27 @@ def test_what_is_told(digits_shards):
     text = describe_shards(digits_shards, 3)
     assert "samples of shape (8, 8) as uint8; balanced by smote, seed 1" in text
     assert re.search(r"^class +source +dropped +before +after +synthetic +validation +test$", text, re.MULTILINE)
-    assert re.search(
-        r"after balancing: mean 1\d\d\.0, variance 0, standard deviation 0, largest over mean 1\.0000", text
-    )
+    assert re.search(r"after balancing:\n  mean 1\d\d, variance 0, standard deviation 0, largest/mean 1\.000", text)
     assert "most uneven class over the ranks" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_long_and_strange_names_and_many_classes_fit_a_terminal(tmp_path):
+    names = ["two\nlines", "", "猫" * 40, "x" * 90, *(f"class number {number}" for number in range(40))]
+    y = np.repeat(np.arange(len(names)), 8)
+    np.savez(tmp_path / "many.npz", x=np.arange(3.0 * len(y)).reshape(-1, 3), y=y)
+    prepare_shards(make_config(tmp_path / "many.npz", shards=2), tmp_path / "shards")
+    path = tmp_path / "shards/index.json"
+    index = json.loads(path.read_text())
+    index["classes"] = names
+    for entry, name in zip(index["class_table"], names, strict=True):
+        entry["class"] = name
+    path.write_text(json.dumps(index))
+    text = describe_shards(tmp_path / "shards", 2)
+    assert max(map(display_width, text.splitlines())) <= 80
+    assert r"two\nlines" in text
+    assert "... and 24 more classes (index.json has them all)" in text
+    assert "more classes, which have no column here" in text
 
 
 def test_the_command(tmp_path, npz_file, capsys):
@@ -60,8 +79,10 @@ def test_the_reserve_and_what_ranks_saw_are_told(tmp_path, npz_file):
     text = describe_shards(tmp_path / "shards", watched=seen)
     assert re.search(r"^class .* test +reserve$", text, re.MULTILINE)
     assert "in the last epoch of training" in text
-    assert "rows over the ranks: mean 35.0, variance 25, standard deviation 5, largest over mean 1.1429" in text
-    assert "most uneven class over the ranks: 0, mean 15.0, variance 25" in text
+    assert "rows over the ranks:\n  mean 35, variance 25, standard deviation 5, largest/mean 1.143" in text
+    assert "most uneven class over the ranks: 0\n  mean 15, variance 25" in text
+    seen.write_text('{"epoch": 0, "counts": [[20, 10, 10]]}\n')
+    assert "in the last epoch" not in describe_shards(tmp_path / "shards", watched=seen)
     for damage in ("not json\n", '{"epoch": 0}\n', "3\n"):
         seen.write_text(damage)
         with pytest.raises(DataDamagedError, match=r"line 1 is not valid JSON|not the class counts"):

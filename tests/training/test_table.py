@@ -14,8 +14,16 @@ def test_sums_are_by_rank_whatever_ranks_there_were():
 
 
 def test_the_table_has_a_line_for_each_rank_and_one_for_all():
-    header, first, second, last = closing_table([epoch(1), epoch(2, bytes_sent=[2.0**20, 2.0**21])])
+    header, first, second, last, deviation = closing_table([epoch(1), epoch(2, bytes_sent=[2.0**20, 2.0**21])])
     assert header.split()[:4] == ["rank", "computing", "waiting", "communicating"]
     assert first.split() == ["0", "2.0", "s", "4.0", "s", "6.0", "s", "1", "MiB", "5", "%", "6", "MiB"]
     assert second.split() == ["1", "11.0", "s", "12.0", "s", "13.0", "s", "2", "MiB", "15", "%", "16", "MiB"]
-    assert last.startswith("1,000 samples a second")
+    assert last == "1,000 samples a second (median epoch), processor 8 % of a core"
+    assert "2.0 %" in deviation
+    assert max(map(len, (header, first, second, last, deviation))) <= 80
+
+
+def test_one_rank_needs_no_table_of_ranks():
+    assert closing_table([epoch(1), epoch(1)]) == [
+        "1,000 samples a second (median epoch), processor 5 % of a core, 6 MiB"
+    ]
