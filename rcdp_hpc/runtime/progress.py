@@ -11,6 +11,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.runtime.text import packed
 
 log = logging.getLogger(__name__)
 
@@ -84,15 +85,8 @@ class Progress:
         elif self.enabled and time.monotonic() - self.last >= self.interval:
             self.last = time.monotonic()
             rate = (self.done - self.before) / max(self.last - self.started, 1e-9)
-            log.info(
-                "%s: %d of %d %s, %.3g a second%s",
-                self.title,
-                self.done,
-                self.total,
-                self.unit,
-                rate,
-                f", {note}" if note else "",
-            )
+            parts = [f"{self.done} of {self.total} {self.unit}", f"{rate:.3g} a second"]
+            log.info("%s", "\n".join(packed(f"{self.title}: ", parts + (note.split(", ") if note else []))))
 
 
 def time_left(seconds: float) -> str:

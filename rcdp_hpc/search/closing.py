@@ -78,9 +78,10 @@ def _on_bound(dimension: Dimension, value: float | int | str) -> str | None:
     span = dimension.upper - dimension.lower
     for side, end, bound in (("low", dimension.lower, dimension.low), ("high", dimension.upper, dimension.high)):
         if abs(place - end) <= NEAR * span and _can_widen(dimension, side):
+            key = f"search.space.{dimension.name}.{side}"
             return (
-                f"the winner's {dimension.name} = {shown(value)} is on the bound "
-                f"search.space.{dimension.name}.{side} = {bound:g}: there may be better values beyond it. Widen the range and search again."
+                f"the winner's {dimension.name} = {shown(value)} is on the bound {key} = {bound:g}: there may be "
+                "better values beyond it. Widen the range and search again."
             )
     return None
 

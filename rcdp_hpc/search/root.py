@@ -231,7 +231,9 @@ class Root:
         )  # fmt: skip
         append_usage(self.folder, usage)
         left = (self.optimizer.generations - self.generation + 1) * self._seconds() / max(self.generation - 1, 1)
-        self._usage_words = f"{usage.words()}, {time_left(left)}" if self.generation > 1 else usage.words()
+        # One rank has no others to share work with: its rate is that of the progress line.
+        words = [usage.words()] if self.ranks > 1 else []
+        self._usage_words = ", ".join([*words, time_left(left)] if self.generation > 1 else words)
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
         """Append to the history and write a checkpoint, in a thread; the arrays are copies already."""

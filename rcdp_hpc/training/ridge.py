@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
+from rcdp_hpc.config import Config, TrainingSection, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.refill import replaced_in
 from rcdp_hpc.reservoir.passed import StateSource
@@ -136,7 +136,10 @@ def fit_ridge(
     readouts = solve_path(sums, config.training.ridge_penalties)
     small = [f"{penalty:g}" for penalty in config.training.ridge_penalties if penalty not in readouts]
     if small:
-        log.warning(
+        # A list of the user's own is meant; of the default one the smallest is expected to drop out.
+        unasked = config.training.ridge_penalties == TrainingSection().ridge_penalties
+        log.log(
+            logging.INFO if unasked else logging.WARNING,
             "ridge: training.ridge_penalties of %s left out, too small for the rounding of the sums of %d rows "
             "(training.ridge_precision = '%s')",
             ", ".join(small), rows, config.training.ridge_precision,

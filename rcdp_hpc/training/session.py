@@ -152,11 +152,12 @@ class Session:
             return
         best = " *" if position.best_epoch == epoch.epoch else ""
         rest = 0.0 if position.finished else (epochs - epoch.epoch - 1) * epoch.cost.seconds
+        seconds = f"{epoch.cost.seconds:.3g}" if epoch.cost.seconds < 100 else f"{epoch.cost.seconds:.0f}"
         waiting = f", {100 * np.mean(epoch.cost.wait_seconds) / epoch.cost.seconds:.0f} % waiting"
         log.info(
-            "epoch %3d  loss %.4f %5.2f %%  validation %.4f %5.2f %%%-2s  %.3g s%s%s",
+            "epoch %3d  loss %.4f %5.2f %%  validation %.4f %5.2f %%%-2s  %s s%s%s",
             epoch.epoch + 1, epoch.train_loss, 100 * epoch.train_accuracy, epoch.validation_loss,
-            100 * epoch.validation_accuracy, best, epoch.cost.seconds, waiting if self.comm.size > 1 else "",
+            100 * epoch.validation_accuracy, best, seconds, waiting if self.comm.size > 1 else "",
             f", {time_left(rest)}" if rest >= WORTH_TELLING else "",
         )  # fmt: skip
 

@@ -6,8 +6,10 @@ from search.cheap import CheapFitness, cheap_config
 
 from rcdp_hpc.cli import main
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.evaluation import search_pictures
 from rcdp_hpc.evaluation.search_pictures import best_so_far, draw_search
 from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.history import History, history_line
@@ -57,3 +59,44 @@ def test_best_and_mean_by_generation():
     assert generations.tolist() == [1, 2, 3]
     np.testing.assert_equal(best, [np.nan, 3, 3])
     np.testing.assert_equal(mean, [np.nan, 2, 2])
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    kept = []
+    save = search_pictures.save_figure
+
+    def keep(figure, path):
+        save(figure, path)
+        kept.append(figure)
+
+    monkeypatch.setattr(search_pictures, "save_figure", keep)
+    return kept
+
+
+def test_the_winner_is_marked_and_axes_have_the_scale_that_was_searched(tmp_path, figures):
+    space = {
+        "density": {"low": 0.01, "high": 0.5},
+        "input_scaling": {"low": 0.5, "high": 2.0, "log": True},
+        "leak": {"low": 0.1, "high": 0.8},
+        "activation": {"choices": ["tanh", "sigmoid"]},
+    }
+    config = cheap_config(generations=3, space=space)
+    run = RunDirectory(tmp_path)
+    run.write_config(config)
+    best = run_search(config, SingleProcess(), CheapFitness(config), run.search)
+    draw_search(run.search)
+    convergence, parameters, ranks = figures
+    (star,) = [line for line in convergence.axes[0].lines if line.get_marker() == "*"]
+    assert star.get_xydata().tolist() == [[best.generation, best.fitness]]
+    for axes, name in zip(parameters.axes, space, strict=False):
+        value = ["tanh", "sigmoid"].index(best.values[name]) if name == "activation" else best.values[name]
+        (star,) = [line for line in axes.lines if line.get_marker() == "*"]
+        assert star.get_xydata().tolist() == [[value, best.fitness]]
+        assert axes.get_xscale() == ("log" if name == "input_scaling" else "linear")
+    assert [text.get_text() for text in parameters.axes[3].get_xticklabels()] == ["tanh", "sigmoid"]
+    for axes in (convergence.axes[0], *ranks.axes):
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    for figure in figures:
+        for legend in figure.legends:
+            assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
