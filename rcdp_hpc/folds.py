@@ -96,7 +96,7 @@ def _dealt(comm: Communicator, folds: Sequence[int]) -> tuple[Communicator, Sequ
     places = places_of_job(comm)
     group = comm.split(number)
     group.job_places = places
-    log.info("%d folds on %d groups of ranks, side by side; what is told here is the first group's", len(folds), groups)
+    log.info("%d folds on %d groups of ranks side by side; this log is the first group's", len(folds), groups)
     return group, folds[number::groups]
 
 

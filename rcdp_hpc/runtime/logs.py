@@ -16,6 +16,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from rcdp_hpc.runtime.files import NO_ROOM
+from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.text import COLUMNS, wrapped
 
 PACKAGE = "rcdp_hpc"
@@ -23,14 +24,24 @@ _said: set[tuple[str, str]] = set()
 
 
 class _TerminalHandler(logging.Handler):
-    """Print messages without breaking a progress bar."""
+    """Print messages without breaking a progress bar.
+
+    Attributes
+    ----------
+    wraps : bool
+        Whether messages are wrapped for a terminal. Those of several ranks are not: mpirun gives each rank a terminal
+        of its own, and what it shows may go to a file.
+    """
+
+    wraps = False
 
     def emit(self, record: logging.LogRecord) -> None:
         troubled = record.levelno >= logging.WARNING
         stream = sys.stderr if troubled else sys.stdout
         prefix = f"rcdp: {record.levelname.lower()}: " if troubled else ""
         try:
-            tqdm.write(_for_terminal(prefix + record.getMessage(), stream), file=stream)
+            text = prefix + record.getMessage()
+            tqdm.write(_for_terminal(text, stream) if self.wraps else text, file=stream)
             stream.flush()
         except OSError as error:
             # A job's log on a full disk: the work, or why it ended, matters more.
@@ -40,7 +51,7 @@ class _TerminalHandler(logging.Handler):
 
 def _for_terminal(text: str, stream: TextIO) -> str:
     """Return a message wrapped to the terminal's width, or to COLUMNS; files and pipes get whole lines otherwise."""
-    if not stream.isatty() and not os.environ.get("COLUMNS"):
+    if not (stream.isatty() or os.environ.get("COLUMNS")):
         return text
     return wrapped(text, shutil.get_terminal_size((COLUMNS, 24)).columns)
 
@@ -91,6 +102,7 @@ def log_to_terminal(is_root: bool, quiet: bool = False) -> None:
         logger.removeHandler(handler)
         handler.close()
     handler = _TerminalHandler()
+    handler.wraps = detect().size == 1
     handler.setLevel((logging.WARNING if quiet else logging.INFO) if is_root else logging.ERROR)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

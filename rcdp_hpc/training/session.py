@@ -153,12 +153,14 @@ class Session:
         best = " *" if position.best_epoch == epoch.epoch else ""
         rest = 0.0 if position.finished else (epochs - epoch.epoch - 1) * epoch.cost.seconds
         seconds = f"{epoch.cost.seconds:.3g}" if epoch.cost.seconds < 100 else f"{epoch.cost.seconds:.0f}"
-        waiting = f", {100 * np.mean(epoch.cost.wait_seconds) / epoch.cost.seconds:.0f} % waiting"
+        # What fits a line: the time left, or how long ranks waited for one another.
+        more = f", {time_left(rest)}" if rest >= WORTH_TELLING else ""
+        if not more and self.comm.size > 1:
+            more = f", {100 * np.mean(epoch.cost.wait_seconds) / epoch.cost.seconds:.0f} % wait"
         log.info(
-            "epoch %3d  loss %.4f %5.2f %%  validation %.4f %5.2f %%%-2s  %s s%s%s",
+            "epoch %3d  loss %.4f %5.2f %%  validation %.4f %5.2f %%%-2s %s s%s",
             epoch.epoch + 1, epoch.train_loss, 100 * epoch.train_accuracy, epoch.validation_loss,
-            100 * epoch.validation_accuracy, best, seconds, waiting if self.comm.size > 1 else "",
-            f", {time_left(rest)}" if rest >= WORTH_TELLING else "",
+            100 * epoch.validation_accuracy, best, seconds, more,
         )  # fmt: skip
 
     def run_to_the_end(self) -> None:
