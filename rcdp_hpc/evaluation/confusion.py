@@ -167,7 +167,7 @@ def _confusion_lines(worst: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def named(classes: Sequence[str], most: int = 10) -> str:
-    """Return some class names in one line; of many, the first."""
-    names = ", ".join(shorten(plain_name(name), NAME_COLUMNS) for name in classes[:most])
-    return f"{names} and {len(classes) - most} more" if len(classes) > most else names
+def named(classes: Sequence[str], most: int = 10) -> list[str]:
+    """Return class names as they are listed in a message; of many, the first and how many more there are."""
+    names = [shorten(plain_name(name), NAME_COLUMNS) for name in classes[:most]]
+    return [*names, f"and {len(classes) - most} more"] if len(classes) > most else names

@@ -23,6 +23,7 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import write_json
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.text import packed
 from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training.device import device
 from rcdp_hpc.training.metrics import confusion_matrix, scores
@@ -105,9 +106,9 @@ def _tell(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[st
     for line in class_lines(result, confusion, classes):
         log.info("%s", line)
     if result["absent"]:
-        log.info(
-            "no test samples of %d of %d classes: %s", len(result["absent"]), len(classes), named(result["absent"])
-        )
+        count = f"{len(result['absent'])} of {len(classes)} classes"
+        for line in packed(f"{count} without test samples: ", named(result["absent"])):
+            log.info("%s", line)
         log.info("  (no recall for them; in macro F1 only if predicted, as in scikit-learn)")
 
 

@@ -1,0 +1,42 @@
+"""The folds' results put together, for more classes than a summary has a whole matrix of."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from rcdp_hpc.config import load_config
+from rcdp_hpc.evaluation import confusion as report
+from rcdp_hpc.evaluation import drawing
+from rcdp_hpc.evaluation.crossvalidation import summarise, table
+from rcdp_hpc.runtime.files import write_json
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+
+@pytest.mark.parametrize("classes", [3, 400])
+def test_every_sample_is_counted_once_and_a_picture_that_fails_is_no_failure(tmp_path, classes, monkeypatch):
+    run, names = RunDirectory(tmp_path), [f"class {number}" for number in range(classes)]
+    whole = np.zeros((classes, classes), np.int64)
+    for fold in (1, 2):
+        matrix = np.random.default_rng(fold).integers(0, 3, (classes, classes))
+        matrix[1] = 0  # a class that no fold has in its test
+        folder = run.fold(fold).report
+        folder.mkdir(parents=True)
+        report.write_cells(matrix, folder)
+        test = report.result_of_test(matrix, names)
+        write_json(folder / "summary.json", {"test": test, "classes": names, "seconds": {"train": 1.0}})
+        whole += matrix
+    monkeypatch.setattr("rcdp_hpc.evaluation.pictures.draw_folds", lambda *_: 1 / 0)
+    found = summarise(run, load_config("digits", ["data.folds=2"]))
+    kept = json.loads((run.report / "summary.json").read_text())
+    assert kept == json.loads(json.dumps(found))
+    np.testing.assert_array_equal(report.read_confusion(kept["confusion"], run.report), whole)
+    assert kept["absent"] == ["class 1"]
+    assert kept["worst_confusions"] == report.worst_confusions(whole, names)
+    assert max(map(len, table(found))) <= 80
+    assert not (run.report / "folds.png").exists()
+    monkeypatch.undo()
+    drawing.draw_folds_of(run, {"accuracy": [0.5, 0.6]})
+    assert (run.report / "folds.png").exists()
