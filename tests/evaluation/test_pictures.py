@@ -222,7 +222,7 @@ def test_a_picture_that_was_asked_for_is_an_error_if_it_fails(tmp_path, monkeypa
 def test_classes_of_dollars_are_evaluated(tmp_path, monkeypatch):
     """Classes "$", "$$" and "$$$" from raw file to report, and a class that the test has no sample of."""
     generator = np.random.default_rng(0)
-    counts = {"$": 20, "$$": 20, "$$$": 20, "rare\n": 2}
+    counts = {"$": 20, "$$": 20, "$$$": 20, "rare_^": 2}
     y = np.repeat(list(counts), list(counts.values()))
     x = generator.normal(size=(len(y), 6)) + 3 * np.repeat(np.arange(4.0), list(counts.values()))[:, None]
     np.savez(tmp_path / "t.npz", x=x.astype(np.float32), y=y)
@@ -235,8 +235,8 @@ def test_classes_of_dollars_are_evaluated(tmp_path, monkeypatch):
     out = tmp_path / "run"
     assert main(["run", "digits", "--quiet", "--out", str(out), *(f"--set={k}={v}" for k, v in settings.items())]) == 0
     summary = json.loads((out / "report/summary.json").read_text())
-    assert summary["test"]["absent"] == ["rare\n"]
-    assert summary["test"]["recall"][summary["classes"].index("rare\n")] is None
+    assert summary["test"]["absent"] == ["rare_^"]
+    assert summary["test"]["recall"][summary["classes"].index("rare_^")] is None
     assert is_picture(out / "report/confusion.png")
     assert is_picture(out / "report/training.png")
     assert main(["inspect", str(out), "--picture", str(tmp_path / "classes.png")]) == 0
