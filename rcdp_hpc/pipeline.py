@@ -89,6 +89,7 @@ def run_stages(
             if stage != "prepare":
                 config = run_on_root(comm, partial(_with_defaults_of_data, config, run))
             if stage in ("search", "train"):
+                run_on_root(comm, partial(_check_reservoir, config))
                 config = run_on_root(comm, partial(_with_own_matrices, config, run, stages if restart else ()))
                 config = run_on_root(comm, partial(_with_kernel, config, run, _threads_of(config, comm)))
                 _report_unlike(comm)
@@ -102,6 +103,9 @@ def run_stages(
 
 
 def _check_reservoir(config: Config) -> None:
+    """Refuse a reservoir that cannot exist, unless its size still waits for the kind of data."""
+    if config.chosen is not None and not {"reservoir.nodes", "reservoir.density"} <= config.chosen:
+        return
     from rcdp_hpc.reservoir.feasible import check_reservoir
 
     check_reservoir(config)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from rcdp_hpc.cli.main import main
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.connection import connection_matrix
@@ -82,3 +83,15 @@ def test_a_cycle_through_one_neuron_or_several():
     loop[1, 1] = pair[0, 2] = pair[2, 0] = 0.5
     chain = np.diag([1.0, 1.0], 1)
     assert [has_cycle(scipy.sparse.csr_array(matrix)) for matrix in (loop, pair, chain)] == [True, True, False]
+
+
+def test_it_is_refused_before_the_data_are_read(tmp_path, capsys):
+    settings = ["reservoir.nodes=100", "reservoir.density=0.001", "search.generations=0"]
+    out = tmp_path / "run"
+    for command in ("prepare", "run", "train"):
+        assert main([command, "digits", "--out", str(out), *(f"--set={setting}" for setting in settings)]) == 2
+        told = capsys.readouterr()
+        assert told.err.count("rcdp: ") == 1
+        assert "reservoir.density = 0.001 leaves 100 nodes without a cycle" in told.err
+        assert not told.out
+    assert not out.exists()
