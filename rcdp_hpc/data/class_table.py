@@ -128,7 +128,8 @@ def table_lines(classes: Sequence[str], columns: dict[str, list[int]]) -> list[s
     gap = " " if LEAST_NAME + sum(widths) + 2 * len(widths) > COLUMNS else "  "
     room = max(LEAST_NAME, COLUMNS - sum(widths) - len(gap) * len(widths))
     width = max(5, min(room, max(map(display_width, shown))))
-    rows = [list(columns), *([values[label] for values in columns.values()] for label in range(len(shown)))]
+    rows: list[list[str | int]] = [list(columns)]
+    rows += [[values[label] for values in columns.values()] for label in range(len(shown))]
     lines = [
         fitted(name, width) + "".join(f"{gap}{value:>{size}}" for value, size in zip(row, widths, strict=True))
         for name, row in zip(["class", *shown], rows, strict=True)

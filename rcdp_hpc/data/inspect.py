@@ -14,10 +14,9 @@ from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.files import read_lines
-from rcdp_hpc.runtime.text import COLUMNS, display_width, fitted, plain_name, shorten
+from rcdp_hpc.runtime.text import COLUMNS, display_width, plain_name, shorten
 
 MOST_CLASSES = 20
-LEAST_NAME = 8
 NAME_COLUMNS = 8
 
 
