@@ -13,6 +13,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.verify import EXACT
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.feasible import check_reservoir
 from rcdp_hpc.reservoir.files import read_matrices
 from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.search.checks import check_batched, check_folds, check_rows, checked_space
@@ -121,6 +122,7 @@ def check_settings_fit(
         problems.ask(lambda: check_folds(config))
         problems.ask(lambda: check_batched(config, facts.shortest is not None))
         problems.ask(lambda: check_rows(config, facts.classes, facts.counts))
+    problems.ask(lambda: check_reservoir(config))
     _check_samples(problems, config, facts, own_matrices)
     problems.ask(lambda: check_warm_start(config.training, len(facts.classes)))
     _check_steps(problems, config, facts, ranks)
