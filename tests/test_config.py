@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tomllib
+from typing import Literal, get_args, get_origin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from launch import REPOSITORY
 
 from rcdp_hpc.config import (
     Config,
@@ -19,6 +22,12 @@ from rcdp_hpc.config import (
     refuse_other_settings,
     to_tree,
 )
+from rcdp_hpc.config.choices import CHOICES
+from rcdp_hpc.config.keys import flatten, key_types, marked_keys
+from rcdp_hpc.config.paths import with_absolute_paths
+from rcdp_hpc.config.reference import reference_page
+from rcdp_hpc.config.training import EXTRACTORS, READOUTS
+from rcdp_hpc.config.values import items_of
 from rcdp_hpc.errors import InputError
 
 
@@ -69,16 +78,31 @@ def test_the_paper_profiles_hold_the_search_of_table_2_and_the_images_of_table_1
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("search.populaton=3", ["search.populaton", "nearest known one is search.population"]),
-        ("serch.population=3", ["serch", "nearest known one is search"]),
-        ("training.epoch=3", ["training.epoch ", "nearest known one is training.epochs"]),
+        ("search.populaton=3", ["search.populaton", "did you mean search.population?"]),
+        ("serch.population=3", ["serch", "did you mean search?"]),
+        ("training.epoch=3", ["training.epoch ", "did you mean training.epochs?"]),
+        ("data.optimizer=3", ["data.optimizer ", "did you mean search.optimizer or training.optimizer?"]),
+        ("training.populaton=3", ["training.populaton ", "did you mean search.population?"]),
         ("training.epochs=-3", ["training.epochs = -3", "greater than or equal to 1"]),
-        ("training.epochs=many", ["training.epochs = 'many'", "integer"]),
+        ("training.epochs=many", ["training.epochs = 'many'", "expected an integer, as in training.epochs = 250"]),
+        ("training.epochs=2.5", ["training.epochs = 2.5", "expected an integer, as in"]),
+        ("reservoir.leak=0,5", ["reservoir.leak = '0,5'", "decimal point: 0.5", "as in reservoir.leak = 1.0"]),
+        ("training.nesterov=maybe", ["training.nesterov = 'maybe'", "expected true or false"]),
+        ("training.extractor=convolution", ["training.extractor = ", "is a section", "training.extractor.kind"]),
+        ("search.space.leak=3", ["search.space.leak = 3", "{ low = 0.1, high = 1.0 }"]),
+        ("search.space=3", ["search.space is a section"]),
+        ("data.image_size=3", ["data.image_size = [3]", "at least 2 entries"]),
+        ("data.keep=[0.5, much]", ["data.keep[1] = 'much'", "expected a number"]),
+        ("data.drop_columns=[a", ["data.drop_columns=[a", "bracket is not closed"]),
+        ("data.drop_columns=a,,b", ["data.drop_columns=a,,b", "an entry is empty"]),
+        ("data.drop_columns='a,b", ["data.drop_columns='a,b", "the quote of 'a is not closed"]),
+        ("training.readout=lsmt", ["training.readout = 'lsmt'", "module:Class", "did you mean lstm?"]),
         ("reservoir.density=1.5", ["reservoir.density = 1.5", "less than or equal to 1"]),
         ("reservoir.leak=nan", ["reservoir.leak", "finite"]),
         ("search.space.leak={low=2,high=1}", ["search.space.leak", "must be below high"]),
         ("search.space.weight_scale={low=1,high=2}", ["needs reservoir.scaling = 'weight_scale'"]),
         ("data.source=tarot", ["data.source = 'tarot'", "digits"]),
+        ("data.source=CSV", ["data.source = 'CSV'", "did you mean csv?"]),
     ],
 )
 def test_wrong_settings_are_named(override, words):
@@ -94,21 +118,172 @@ def test_a_setting_of_the_wrong_form_is_refused(override):
         load_config("digits", [override])
 
 
+def test_a_key_without_its_section_is_guessed():
+    with pytest.raises(InputError, match=r"did you mean search\.epochs or training\.epochs\?"):
+        load_config("digits", ["epochs=3"])
+
+
 def test_a_value_may_be_toml_or_a_bare_string():
     config = load_config("digits", ["data.path=../some where", "training.epochs=7", "data.keep=[0.5, 1]"])
     assert (config.data.path, config.training.epochs, config.data.keep) == ("../some where", 7, [0.5, 1.0])
 
 
-def test_a_missing_profile_is_refused_with_the_ones_there_are():
+@pytest.mark.parametrize("text", ["3", "01", "3.10", "true", "1e3", "nan", "2024-01-01", "a=b", "[x]", "it's", "é", ""])
+def test_a_key_of_text_takes_what_is_typed(text):
+    for typed in (text, f" {text} ", f'"{text}"'):
+        assert load_config("digits", [f"data.label_column={typed}"]).data.label_column == text
+
+
+@pytest.mark.parametrize(("typed", "delimiter"), [("\t", "\t"), (r"\t", "\t"), (" ", " "), ('";"', ";"), (",", ",")])
+def test_a_delimiter_may_be_a_blank(typed, delimiter):
+    assert load_config("digits", [f"data.delimiter={typed}"]).data.delimiter == delimiter
+
+
+@pytest.mark.parametrize(
+    ("typed", "columns"),
+    [
+        ("[1, 02, 3.10, true]", ["1", "02", "3.10", "true"]),
+        ("1,2", ["1", "2"]),
+        ("one", ["one"]),
+        ("[ a b , c ]", ["a b", "c"]),
+        ("""['a, b', "c\\"d"]""", ["a, b", 'c"d']),
+        ("a,", ["a"]),
+        ("[]", []),
+        ("", []),
+    ],
+)
+def test_a_list_of_texts_needs_neither_brackets_nor_quotes(typed, columns):
+    assert load_config("digits", [f"data.category_columns={typed}"]).data.category_columns == columns
+
+
+def test_other_lists_need_no_brackets_either():
+    config = load_config("digits", ["data.keep=0.5,1", "data.image_size=8, 9", "search.improvements=levy"])
+    assert (config.data.keep, config.data.image_size, config.search.improvements) == ([0.5, 1], [8, 9], ["levy"])
+    choices = load_config("digits", ["search.space.activation.choices=tanh,relu"]).search.space.activation.choices
+    assert choices == ["tanh", "relu"]
+
+
+def test_in_a_file_a_number_names_a_column_too(tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text("[data]\nlabel_column = 3\nx_name = 3.10\ny_name = true\ncategory_columns = [1, 2.50, 'c']\n")
+    data = load_config(path).data
+    assert (data.label_column, data.x_name, data.y_name) == ("3", "3.10", "true")
+    assert data.category_columns == ["1", "2.50", "c"]
+
+
+def test_numbers_of_a_file_stay_numbers(tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text("[data]\nkeep = [0.50]\n[reservoir]\nleak = 0.30\n[search.space]\nleak={low=0.1,high=0.90}\n")
+    config = load_config(path)
+    assert (config.data.keep, config.reservoir.leak, config.search.space.leak.high) == ([0.5], 0.3, 0.9)
+    assert type(config.reservoir.leak) is type(config.data.keep[0]) is float
+
+
+def test_a_missing_profile_is_refused_with_the_ones_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=", ".join(profile_names())):
         load_config("nope")
+    with pytest.raises(InputError, match=r"did you mean mnist\?"):
+        load_config("mnits")
+    (tmp_path / "mine.toml").write_text("")
+    with pytest.raises(InputError, match=r"did you mean mine\.toml\?"):
+        load_config("mine")
 
 
-def test_a_file_that_is_no_toml_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[data\n", ["not valid TOML", "line 1"]),
+        (b"[data]\npath = /my data\n", ["not valid TOML", "line 2", "path = '/my data'"]),
+        (b'[data]\r\npath = "caf\xe9"\r\n', ["line 2 is not UTF-8", "café", "iconv -f cp1252"]),
+        (b"[data]\0\xff\n", ["not a text file", "data.path"]),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_named_with_its_line(content, words, tmp_path):
     path = tmp_path / "bad.toml"
-    path.write_text("[data\n")
-    with pytest.raises(InputError, match=r"bad\.toml: not valid TOML"):
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
         load_config(path)
+    for word in ["bad.toml", *words]:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["table.csv", "folder", "run"])
+def test_data_and_run_directories_are_no_configurations(name, tmp_path):
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.toml").write_text("")
+    with pytest.raises(InputError, match=r"use --out .*run" if name == "run" else r"data\.path"):
+        load_config(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "end"), [("utf-8-sig", "\r\n"), ("utf-16", "\r\n"), ("utf-16-be", "\n"), ("utf-8", "\n")]
+)
+def test_byte_order_marks_and_windows_line_ends_are_read(encoding, end, tmp_path):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    path = tmp_path / "my.toml"
+    path.write_bytes(f'{mark}[data]{end}path = "é"{end}'.encode(encoding))
+    assert load_config(path).data.path == "é"
+
+
+def test_a_configuration_in_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my.toml").write_text("[training]\nepochs = 3\n")
+    assert load_config("~/my.toml").training.epochs == 3
+
+
+def test_every_path_of_a_configuration_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    keys = marked_keys("path")
+    assert {"data.path", "data.test_path", "reservoir.matrices"} <= set(keys)
+    for typed, absolute in (("~/a", tmp_path / "home/a"), ("b/../c", tmp_path / "b/../c"), ("/d", "/d"), ("", "")):
+        config = with_absolute_paths(
+            load_config("digits", ["search.generations=0", *(f"{key}={typed}" for key in keys)])
+        )
+        flat = flatten(to_tree(config))
+        assert {flat[key] for key in keys} == {str(absolute)}
+
+
+def test_a_key_that_sounds_like_a_path_is_marked_as_one():
+    named = {key for key in known_keys() if key.rpartition(".")[2].endswith(("path", "file", "folder", "matrices"))}
+    assert named <= set(marked_keys("path"))
+
+
+def test_every_choice_has_its_meaning_and_no_other_value_has():
+    literals = {}
+    for key, kind in key_types().items():
+        inner = items_of(kind) or kind
+        if get_origin(inner) is Literal:
+            literals[key] = list(get_args(inner))
+    parts = {"training.readout": [*READOUTS, "module:Class"], "training.extractor.kind": [*EXTRACTORS, "module:Class"]}
+    assert {key: list(meanings) for key, meanings in CHOICES.items()} == {**literals, **parts}
+    for key, meanings in CHOICES.items():
+        for value, meaning in meanings.items():
+            assert len(meaning) > 3, f"{key} = {value}"
+
+
+@pytest.mark.parametrize("name", ["digits", "paper-cifar10"])
+def test_the_comments_show_every_choice_default_and_bound_in_80_columns(name):
+    text = commented_toml(load_config(name))
+    assert max(len(line) for line in text.splitlines() if line.startswith("#")) <= 80
+    words = " ".join(line.removeprefix("#").strip() for line in text.splitlines())
+    words = re.sub(r"\s+", " ", words)
+    for key, meanings in CHOICES.items():
+        for value, meaning in meanings.items():
+            assert f"{value} {meaning}" in words, f"{key} = {value}"
+    # Defaults are shown where the profile has another value, too.
+    assert "epochs at most (paper: 250) (>= 1; default 250)" in words
+    assert "nearest neighbours k of SMOTE (paper: 7) (>= 1; <= 1000; default 7)" in words
+
+
+def test_the_reference_page_is_the_one_that_the_sections_give():
+    page = (REPOSITORY / "docs/configuration.md").read_text()
+    assert page == reference_page(), "run `python -m rcdp_hpc.config.reference > docs/configuration.md`"
+    for key in known_keys():
+        assert f"- **`{key.rpartition('.')[2]}`** (" in page
 
 
 def test_differing_keys_are_found_at_any_depth():

@@ -73,8 +73,8 @@ def test_folds_are_disjoint_and_complete_and_only_what_is_trained_on_is_balanced
     ("data", "message"),
     [
         ({"folds": 1}, "data.folds = 1 leaves nothing to train on"),
-        ({"fold": 2}, "data.fold = 2 is none of data.folds = 0"),
-        ({"folds": 3, "fold": 4}, "data.fold = 4 is none of data.folds = 3"),
+        ({"fold": 2}, "data.fold = 2 needs a number of data.folds"),
+        ({"folds": 3, "fold": 4}, "data.fold = 4 must be between 1 and data.folds .3."),
     ],
 )
 def test_folds_that_make_no_sense_are_refused(data, message):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rcdp_hpc.config.section import MAY_CHANGE, Section
+from rcdp_hpc.config.section import MAY_CHANGE, PATH, Section
 
 
 class DataSection(Section):
@@ -26,36 +26,29 @@ class DataSection(Section):
         "ts",
         "image_folder",
         "series_folder",
-    ] = Field(
-        "digits",
-        description="kind of source: digits, mnist (IDX files), npz, npy, cifar10, cifar100, csv, parquet, hdf5, ts, "
-        "image_folder or series_folder (one file per series)",
+    ] = Field("digits", description="kind of source")
+    path: str = Field(
+        "", description="file or folder of the source (digits needs none)", json_schema_extra=MAY_CHANGE | PATH
     )
-    path: str = Field("", description="file or folder of the source (digits needs none)", json_schema_extra=MAY_CHANGE)
     test_path: str = Field(
         "",
-        description="file or folder of the test set, where it is one of its own (csv, parquet, ts, "
-        "image_folder, series_folder)",
-        json_schema_extra=MAY_CHANGE,
+        description="file or folder of the test set, if it is separate (csv, parquet, ts, image_folder, series_folder)",
+        json_schema_extra=MAY_CHANGE | PATH,
     )
     kind: Literal["auto", "table", "series", "images"] = Field(
         "auto",
-        description="kind of data: table (a row of numbers a sample), series (steps of features) or images; auto takes "
-        "it from the source. Defaults of other keys depend on it",
+        description="kind of data; defaults of other keys depend on it",
     )
     standardize: Literal["auto", "none", "standard", "robust", "series"] = Field(
         "auto",
-        description="how features are brought to one scale before balancing, by the training rows alone: standard "
-        "(mean and standard deviation), robust (median and quartile range), series (each series by its own mean and "
-        "standard deviation), none; auto takes standard for tables and series, none for images",
+        description="how features are brought to one scale before balancing",
     )
     missing: Literal["refuse", "drop", "fill"] = Field(
         "refuse",
-        description="what a missing value does: refuse the source, drop the sample, or fill with the training rows' "
-        "mean (median with standardize = robust)",
+        description="what happens with a missing value",
     )
     image_layout: Literal["auto", "channels_last", "channels_first"] = Field(
-        "auto", description="axis of the channels of images in arrays (npz, npy, hdf5); auto decides by the shape"
+        "auto", description="axes of images in arrays (npz, npy, hdf5)"
     )
     label_column: str = Field("label", description="column of the labels (csv, parquet)")
     id_column: str = Field(
@@ -89,7 +82,7 @@ class DataSection(Section):
     )
     unknown_categories: Literal["refuse", "most_frequent"] = Field(
         "refuse",
-        description="what a category does in prediction that training has not: refuse, or count as the most frequent",
+        description="what happens in prediction with a category that the training data do not have",
         json_schema_extra=MAY_CHANGE,
     )
     x_name: str = Field("x", description="dataset of the samples (hdf5)")
@@ -106,9 +99,7 @@ class DataSection(Section):
         description="height and width that images are resized and cropped to (image_folder); empty: their own size if "
         "all have the same one of up to 64 x 64, otherwise [64, 64]",
     )
-    image_channels: Literal[0, 1, 3] = Field(
-        0, description="1 for grey images, 3 for colour (image_folder); 0: 1 if all images are grey, otherwise 3"
-    )
+    image_channels: Literal[0, 1, 3] = Field(0, description="colour channels of the images (image_folder)")
     image_background: Literal["white", "grey", "black"] = Field(
         "white", description="colour that replaces transparent pixels (image_folder)"
     )
@@ -120,7 +111,7 @@ class DataSection(Section):
         "them are read",
     )
     corrupt_images: Literal["fail", "skip"] = Field(
-        "fail", description="what a corrupt image does: fail, or skip it and say so (image_folder)"
+        "fail", description="what happens with a corrupt image (image_folder)"
     )
     keep: list[float] = Field(
         default_factory=list,
@@ -135,19 +126,19 @@ class DataSection(Section):
         0.1, gt=0, lt=0.9, description="share of the training data held out for validation"
     )
     test_fraction: float = Field(
-        0.2, gt=0, lt=0.9, description="share held out for the test, where the source has no test set of its own"
+        0.2, gt=0, lt=0.9, description="share held out for the test, if the source has no test set"
     )
     folds: int = Field(
         0,
         ge=0,
         le=1000,
-        description="folds that cross-validation deals the training data to, instead of a test part; 0 is none",
+        description="folds of a cross-validation; they replace the test part; 0 is no cross-validation",
     )
     fold: int = Field(
         0,
         ge=0,
         le=1000,
-        description="the fold, from 1, that is held out as the test; rcdp crossvalidate takes each",
+        description="number of the fold that is held out as the test, from 1; rcdp crossvalidate runs each",
     )
     balance: Literal[
         "smote",
@@ -167,7 +158,7 @@ class DataSection(Section):
     )
     balance_counts: list[int] = Field(
         default_factory=list,
-        description="training rows each class shall have, in class order, 0 leaves a class as it is; "
+        description="training rows that each class should have, in class order; 0 leaves a class as it is; "
         "empty: as balance_ratio says",
     )
     smote_neighbours: int = Field(7, ge=1, le=1000, description="nearest neighbours k of SMOTE (paper: 7)")
@@ -186,12 +177,11 @@ class DataSection(Section):
         "shards lose; 0 keeps none",
     )
     storage: Literal["auto", "float32", "float16", "uint8"] = Field(
-        "auto", description="number format of samples in the shards; auto: uint8 where the source has it, or float32"
+        "auto", description="number format of the samples in the shards"
     )
     compression: Literal["none", "lzf", "gzip", "fastest"] = Field(
         "none",
-        description="compression of the samples in the shards; fastest takes lzf or gzip, whichever is read back "
-        "faster where the shards lie",
+        description="compression of the samples in the shards",
     )
     shards: int = Field(16, ge=1, le=100_000, description="shards written of the training part")
     verify_on_read: bool = Field(
@@ -204,7 +194,7 @@ class DataSection(Section):
     )
     on_damage: Literal["fail", "replace"] = Field(
         "fail",
-        description="what a damaged training shard does to training: fail, or replace its rows from the reserve",
+        description="what happens when training finds a damaged shard",
         json_schema_extra=MAY_CHANGE,
     )
 
@@ -218,5 +208,6 @@ class DataSection(Section):
         if self.folds == 1:
             raise ValueError("data.folds = 1 leaves nothing to train on: take 2 or more, or 0 for no cross-validation")
         if self.fold > self.folds:
-            raise ValueError(f"data.fold = {self.fold} is none of data.folds = {self.folds}, which count from 1")
+            bound = f"must be between 1 and data.folds ({self.folds})" if self.folds else "needs a number of data.folds"
+            raise ValueError(f"data.fold = {self.fold} {bound}")
         return self

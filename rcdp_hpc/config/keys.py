@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
+from rcdp_hpc.config.search import RangeSection
 from rcdp_hpc.config.whole import Config
 from rcdp_hpc.errors import InputError
 
 
-def _fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for key, field in model.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -23,6 +26,40 @@ def _fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple
 def known_keys() -> list[str]:
     """Return every dotted key of the configuration."""
     return [name for name, _ in _fields()]
+
+
+def marked_keys(mark: str) -> list[str]:
+    """Return the dotted keys whose fields carry a mark, such as "path" or "may_change"."""
+    return [name for name, field in _fields() if _has(field, mark)]
+
+
+def section_names() -> list[str]:
+    """Return the dotted names of all sections."""
+    return list(dict.fromkeys(key.rpartition(".")[0] for key in known_keys()))
+
+
+@cache
+def key_types() -> dict[str, Any]:
+    """Return the type of every dotted key, the parts of a dimension of the search space included."""
+    found: dict[str, Any] = {}
+    for name, field in _fields():
+        found[name] = field.annotation
+        if field.annotation == RangeSection | None:
+            found.update({f"{name}.{part}": inner.annotation for part, inner in RangeSection.model_fields.items()})
+    return found
+
+
+def default_of(key: str) -> Any:
+    """Return the default of a dotted key; None if it has none."""
+    for name, field in _fields():
+        if name == key:
+            return field.get_default(call_default_factory=True)
+    return None
+
+
+def _has(field: FieldInfo, mark: str) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get(mark))
 
 
 def to_tree(config: Config) -> dict[str, Any]:
@@ -55,8 +92,7 @@ def may_change(key: str) -> bool:
     """Tell whether the value of a dotted key may differ when a stage is resumed."""
     for name, field in _fields():
         if name == key or key.startswith(name + "."):
-            extra = field.json_schema_extra
-            return isinstance(extra, dict) and bool(extra.get("may_change"))
+            return _has(field, "may_change")
     return False
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
+import codecs
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -11,10 +12,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rcdp_hpc.config.keys import chosen_keys, known_keys
+from rcdp_hpc.config.keys import chosen_keys, key_types
+from rcdp_hpc.config.messages import did_you_mean_key, explain
+from rcdp_hpc.config.paths import absolute_path
 from rcdp_hpc.config.profile_values import DEMO, demo_on_other_data, report_left_out, without_demo_values
+from rcdp_hpc.config.suggest import did_you_mean
+from rcdp_hpc.config.values import WrittenFloat, as_written, setting_value
 from rcdp_hpc.config.whole import Config
 from rcdp_hpc.errors import InputError
+
+# What other editors and PowerShell's `>` write; nothing else begins with these bytes.
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+_DATA = ". CONFIG is a TOML file or the name of a profile; data are named by data.path in it"
 
 
 def profile_names() -> list[str]:
@@ -29,9 +43,10 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
     Parameters
     ----------
     name : str or Path
-        Path of a TOML file, or the name of a shipped profile.
+        Path of a TOML file (``~`` is expanded), or the name of a shipped profile.
     overrides : iterable of str
-        Settings of the form ``section.key=value``, the value in TOML or a bare string.
+        Settings of the form ``section.key=value``. Keys of text take the value as it is, with or without quotes; lists
+        need no brackets; other values are TOML.
 
     Returns
     -------
@@ -43,15 +58,14 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
     InputError
         If the file cannot be read, or a key or value in it is not accepted.
     """
-    tree, overrides = _read_toml(name), list(overrides)
+    tree, overrides = _read_toml(str(name)), list(overrides)
     source = demo_on_other_data(tree, overrides)
     if source:
         demo = tomllib.loads((resources.files("rcdp_hpc") / "configs" / f"{DEMO}.toml").read_text(encoding="utf-8"))
         report_left_out(str(name), source, without_demo_values(tree, demo))
     for override in overrides:
         _apply_override(tree, override)
-    is_profile = str(name) in profile_names() and not Path(name).is_file()
-    return parse_config(tree, where=str(name), chosen=None if is_profile else chosen_keys(tree))
+    return parse_config(tree, where=str(name), chosen=None if _is_profile(str(name)) else chosen_keys(tree))
 
 
 def parse_config(tree: Mapping[str, Any], where: str, chosen: frozenset[str] | None = None) -> Config:
@@ -72,63 +86,94 @@ def parse_config(tree: Mapping[str, Any], where: str, chosen: frozenset[str] | N
         If a key or value is not accepted.
     """
     try:
-        return Config.model_validate(tree).with_chosen(chosen)
+        return Config.model_validate(as_written(tree)).with_chosen(chosen)
     except ValidationError as error:
-        lines = [_explain(dict(problem)) for problem in error.errors()]
-        raise InputError(f"configuration {where}: " + "; ".join(lines)) from None
+        # A key of several types has one problem for each.
+        problems = {problem["loc"][:3]: explain(dict(problem)) for problem in reversed(error.errors())}
+        raise InputError(f"configuration {where}: " + "; ".join(reversed(problems.values()))) from None
 
 
-def _read_toml(name: str | Path) -> dict[str, Any]:
-    path = Path(name)
-    try:
-        # A folder of data may well be named like a profile.
-        if path.suffix == ".toml" or path.is_file():
-            return tomllib.loads(path.read_text(encoding="utf-8"))
+def _is_profile(name: str) -> bool:
+    """Return whether a name is that of a profile: a file wins, but a folder of data may be named like one."""
+    return name in profile_names() and not absolute_path(name).is_file()
+
+
+def _read_toml(name: str) -> dict[str, Any]:
+    path = absolute_path(name)
+    if _is_profile(name):
         profile = resources.files("rcdp_hpc") / "configs" / f"{name}.toml"
         return tomllib.loads(profile.read_text(encoding="utf-8"))
+    try:
+        text = _decoded(path.read_bytes(), name)
     except FileNotFoundError:
+        raise InputError(_no_configuration(name)) from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"configuration {name}: cannot be read: {reason}{_what_it_is(name)}") from None
+    try:
+        return tomllib.loads(text, parse_float=WrittenFloat)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"configuration {name}: not valid TOML: {error}{_remedy(error, text, path)}") from None
+
+
+def _no_configuration(name: str) -> str:
+    known = profile_names()
+    hint = did_you_mean(name, [*known, *(path.name for path in Path().glob("*.toml"))])
+    return f"configuration {name}: neither a TOML file nor a shipped profile ({', '.join(known)}){hint}"
+
+
+def _what_it_is(name: str) -> str:
+    path = absolute_path(name)
+    if path.is_dir() and (path / "config.toml").is_file():
+        return f". It is a run directory: use --out {name}, which reads its configuration"
+    if path.is_dir():
+        return _DATA
+    return ""
+
+
+def _decoded(content: bytes, name: str) -> str:
+    encoding = next((kind for mark, kind in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        if b"\0" in content or not name.endswith(".toml"):
+            raise InputError(f"configuration {name}: not a text file{_DATA}") from None
+        before = content[: error.start]
+        line = before.count(b"\n") + 1
+        shown = content.splitlines()[line - 1].decode("cp1252", errors="replace").strip()
         raise InputError(
-            f"configuration {name}: neither a TOML file nor a shipped profile ({', '.join(profile_names())})"
+            f"configuration {name}: line {line} is not UTF-8 text: {shown[:80]!r} when read as cp1252. Save the file "
+            f"as UTF-8, for example: iconv -f cp1252 -t utf-8 {name} > utf8.toml"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"configuration {name}: not valid TOML: {error}") from None
-    except OSError as error:
-        raise InputError(f"configuration {name}: cannot be read: {error.strerror}") from None
+
+
+def _remedy(error: tomllib.TOMLDecodeError, text: str, path: Path) -> str:
+    """Return the line in question and what is usually wrong with it."""
+    found = re.search(r"line (\d+)", str(error))
+    lines = text.splitlines()
+    line = lines[int(found[1]) - 1].strip() if found and int(found[1]) <= len(lines) else ""
+    if path.suffix.lower() != ".toml":
+        return _DATA
+    setting = re.fullmatch(r"([\w.-]+)\s*=\s*([^\"'\[{].*)", line)
+    if setting:
+        return f": {line}. Text needs quotes: {setting[1]} = '{setting[2]}'"
+    return f": {line}" if line else ""
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
+    key = key.strip()
+    parts = key.split(".")
     if not separator or len(parts) < 2 or not all(parts):
-        raise InputError(f"--set {override}: expected section.key=value, as in training.epochs=20")
-    try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+        known = separator and len(parts) == 1
+        hint = did_you_mean_key(key) if known and key and key not in Config.model_fields else ""
+        raise InputError(f"--set {override}: expected section.key=value, as in training.epochs=20{hint}")
     node = tree
     for part in parts[:-1]:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
             raise InputError(f"--set {override}: {part} is not a section")
         node = child
-    node[parts[-1]] = value
-
-
-def _explain(problem: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"{key} is not a known key{_nearest(key)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not key or message.startswith(f"{key}."):  # it names the key of a section that it is about
-        return message
-    return f"{key} = {problem.get('input')!r}: {message[0].lower()}{message[1:]}"
-
-
-def _nearest(key: str) -> str:
-    sections = [*Config.model_fields, "search.space"]
-    close = difflib.get_close_matches(key, known_keys() + sections, n=1, cutoff=0.5)
-    if not close:
-        leaf = key.rpartition(".")[2]
-        by_leaf = {name.rpartition(".")[2]: name for name in known_keys()}
-        close = [by_leaf[match] for match in difflib.get_close_matches(leaf, by_leaf, n=1)]
-    return f"; the nearest known one is {close[0]}" if close else ""
+    if isinstance(node.get(parts[-1]), dict) and key not in key_types():
+        raise InputError(f"--set {override}: {key} is a section; set one of its keys, as in {key}.KEY=VALUE")
+    node[parts[-1]] = setting_value(key, text)

@@ -6,19 +6,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rcdp_hpc.config.section import MAY_CHANGE, Section
+from rcdp_hpc.config.section import MAY_CHANGE, PATH, Section
 
 
 class ReservoirSection(Section):
     """The fixed random recurrent network (eq. 3 and 9)."""
 
-    kind: Literal["random", "none"] = Field(
-        "random", description="the fixed random network, or none: the readout then reads the cut input itself"
-    )
+    kind: Literal["random", "none"] = Field("random", description="kind of reservoir")
     nodes: int = Field(1000, ge=1, le=100_000, description="reservoir neurons n (paper: 1000)")
     density: float = Field(0.1, gt=0, le=1, description="connection density p (paper: 0.1)")
     scaling: Literal["spectral_radius", "weight_scale"] = Field(
-        "spectral_radius", description="which of the next two keys sets the size of the recurrent weights"
+        "spectral_radius", description="what sets the size of the recurrent weights"
     )
     spectral_radius: float = Field(0.9, gt=0, le=10, description="largest eigenvalue modulus rho of C (paper: 0.9)")
     weight_scale: float = Field(
@@ -31,10 +29,12 @@ class ReservoirSection(Section):
         "tanh", description="activation f of eq. 9 (paper: sigmoid in Table 2, tanh in eq. 9)"
     )
     topology: Literal["random", "ring", "small-world", "cycle-jumps"] = Field(
-        "random", description="which neurons are connected; ring and cycle-jumps have no use for the density"
+        "random", description="which neurons are connected; ring and cycle-jumps ignore reservoir.density"
     )
-    rewiring: float = Field(0.1, ge=0, le=1, description="share of connections led elsewhere (small-world)")
-    jump: int = Field(10, ge=2, le=100_000, description="neurons that a jump passes over (cycle-jumps)")
+    rewiring: float = Field(
+        0.1, ge=0, le=1, description="share of the connections that lead to a random neuron (topology = small-world)"
+    )
+    jump: int = Field(10, ge=2, le=100_000, description="neurons between the ends of a jump (topology = cycle-jumps)")
     weights: Literal["uniform", "normal", "bernoulli", "orthogonal"] = Field(
         "uniform", description="distribution of the recurrent weights before they are scaled"
     )
@@ -49,9 +49,9 @@ class ReservoirSection(Section):
     )
     matrices: str = Field(
         "",
-        description="npz file with matrices of the user's (recurrent, input, bias), taken instead of drawn ones; the "
-        "run keeps a copy",
-        json_schema_extra=MAY_CHANGE,
+        description="npz file with your own matrices (recurrent, input, bias) instead of random ones; the run keeps a "
+        "copy",
+        json_schema_extra=MAY_CHANGE | PATH,
     )
     layers: int = Field(1, ge=1, le=100, description="reservoirs stacked, each driven by the states of the one below")
     scans: list[Literal["forward", "backward", "rows", "columns", "rows-backward", "columns-backward"]] = Field(
@@ -60,17 +60,21 @@ class ReservoirSection(Section):
         description="reservoirs side by side, one per reading of the sequence (rows and columns: the halves of "
         "sequence = both); empty is one, forward",
     )
-    window: int = Field(1, ge=1, le=1000, description="steps that a neuron sees at once: this one and those before it")
+    window: int = Field(
+        1, ge=1, le=1000, description="steps that a neuron reads at once: the current one and earlier ones"
+    )
     bidirectional: bool = Field(
         False, description="drive each reservoir a second time, from the last step to the first"
     )
     noise: float = Field(
-        0.0, ge=0, le=100, description="deviation of normal noise inside f, on the training samples only; 0 has none"
+        0.0,
+        ge=0,
+        le=100,
+        description="standard deviation of normal noise inside f, on the training samples only; 0 is none",
     )
     sequence: Literal["rows", "columns", "both", "patches", "windows", "channels", "pixels"] = Field(
         "rows",
-        description="how a sample is cut into a sequence: by rows (the steps of a series), columns, both at once, "
-        "patches, windows of steps, channels or pixels; docs/cutting.md has the shapes",
+        description="how a sample is cut into a sequence; docs/cutting.md has the shapes",
     )
     piece_size: list[int] = Field(
         default_factory=list,
@@ -80,14 +84,15 @@ class ReservoirSection(Section):
     piece_stride: list[int] = Field(
         default_factory=list,
         max_length=2,
-        description="how far apart patches or windows begin, as piece_size; empty: side by side, without overlap",
+        description="distance between the starts of patches or windows, as piece_size; empty: side by side, "
+        "without overlap",
     )
     piece_edge: Literal["refuse", "drop"] = Field(
-        "refuse", description="what becomes of rows, columns or steps behind the last whole patch or window"
+        "refuse", description="what happens with rows, columns or steps after the last whole patch or window"
     )
     reduction: Literal["states", "all", "mean", "mean_std"] = Field(
         "states",
-        description="what is kept of the states: some of them, all, their mean, or mean and standard deviation",
+        description="what is kept of the states",
     )
     states: int = Field(
         1, ge=1, le=1000, description="states kept per sample, equally spaced in time, the last one included"
@@ -97,10 +102,10 @@ class ReservoirSection(Section):
         max_length=1000,
         description="steps whose states are kept, from 0 or, below 0, from the end; empty keeps equally spaced ones",
     )
-    warm_up: int = Field(0, ge=0, le=1_000_000, description="first steps that no kept state or mean is taken from")
+    warm_up: int = Field(0, ge=0, le=1_000_000, description="first steps whose states are not used")
     seed: int = Field(1, ge=0, lt=2**31, description="seed of every random matrix of the reservoir")
     kernel: Literal["auto", "dense-fp32", "dense-bf16", "dense-fp16", "fused-bf16", "sparse-fp32"] = Field(
-        "auto", description="how states are computed; auto measures once and records its choice in RUN/config.toml"
+        "auto", description="how states are computed"
     )
     batch_rows: int = Field(
         512,

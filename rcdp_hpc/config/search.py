@@ -63,48 +63,44 @@ class SearchSection(Section):
 
     optimizer: Literal["mfo", "woa", "avoa", "pso", "ga", "random", "sobol"] = Field(
         "mfo",
-        description="what proposes candidates: moth-flame (paper), whale, African vultures, particle swarm, genetic",
+        description="what proposes candidates",
     )
     improvements: list[Literal["opposition", "levy", "restart"]] = Field(
         default_factory=list, description="changes to moth-flame that are not part of the published algorithm"
     )
     population: int = Field(50, ge=2, le=100_000, description="candidates per generation, moths N (paper: 50)")
     generations: int = Field(100, ge=0, le=100_000, description="generations T (paper: 100); 0 skips the search")
-    fitness: Literal["eq5", "accuracy"] = Field(
-        "eq5", description="what is maximised: eq. 5 or the validation accuracy"
-    )
+    fitness: Literal["eq5", "accuracy"] = Field("eq5", description="what is maximised")
     density_weight: float = Field(0.0, ge=0, description="lambda of eq. 5; 0 switches its density term off")
     density_target: float = Field(0.1, ge=0, le=1, description="p_target of eq. 5")
     evaluation: Literal["ridge", "train", "function"] = Field(
         "ridge",
-        description="how a candidate is judged: readout solved by ridge, or trained briefly, or by your own function",
+        description="how a candidate is evaluated",
     )
     function: str = Field(
         "", description="your own fitness as module:function (evaluation = function); docs/search.md has its contract"
     )
     folds: int = Field(
-        1, ge=1, le=100, description="folds of cross-validation within the fitness, each balanced by itself; 1 is none"
+        1, ge=1, le=100, description="folds of cross-validation within the fitness, each balanced separately; 1 is none"
     )
     halving: int = Field(
         1,
         ge=1,
         le=10,
-        description="judge a generation by few rows first, the best n-th by n times as many, and so on; 1 is off",
+        description="evaluate a generation on few rows first, its best 1/n on n times as many, and so on; 1 is off",
     )
-    halving_steps: int = Field(2, ge=1, le=5, description="how often before all rows are reached (halving above 1)")
+    halving_steps: int = Field(2, ge=1, le=5, description="steps until all rows are reached (halving above 1)")
     ridge_penalty: float = Field(1e-4, gt=0, description="ridge penalty per training row")
     epochs: int = Field(3, ge=1, description="epochs of training per candidate (evaluation = train)")
     train_rows: int = Field(5000, ge=1, description="training rows that a candidate is fitted to (at most)")
-    validation_rows: int = Field(2000, ge=1, description="validation rows that a candidate is judged by (at most)")
+    validation_rows: int = Field(2000, ge=1, description="validation rows that a candidate is evaluated on (at most)")
     threads: int = Field(
         1,
         ge=1,
         le=1024,
-        description="threads per candidate; a part of the result's last digits, whatever the number of ranks",
+        description="threads per candidate; they change the last digits of the result, the number of ranks does not",
     )
-    device: Literal["cpu", "gpu"] = Field(
-        "cpu", description="where a candidate's states are computed: by the CPU, or by the GPU of its rank"
-    )
+    device: Literal["cpu", "gpu"] = Field("cpu", description="where a candidate's states are computed")
     candidates_at_once: int = Field(
         1,
         ge=1,
@@ -119,15 +115,15 @@ class SearchSection(Section):
         json_schema_extra=MAY_CHANGE,
     )
     stop_seconds: float = Field(
-        0.0, ge=0, description="end the search within so many seconds; 0 is no limit", json_schema_extra=MAY_CHANGE
+        0.0, ge=0, description="end the search within this many seconds; 0 is no limit", json_schema_extra=MAY_CHANGE
     )
     stop_evaluations: int = Field(
-        0, ge=0, description="end after so many evaluations; 0 is no limit", json_schema_extra=MAY_CHANGE
+        0, ge=0, description="end the search after this many evaluations; 0 is no limit", json_schema_extra=MAY_CHANGE
     )
     stop_stagnation: int = Field(
         0,
         ge=0,
-        description="end after so many generations without a better candidate; 0 is never",
+        description="end the search after this many generations without a better candidate; 0 is never",
         json_schema_extra=MAY_CHANGE,
     )
     candidate_seconds: float = Field(

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from rcdp_hpc.config.section import MAY_CHANGE, Section
+from rcdp_hpc.config.suggest import did_you_mean
 
 STEPWISE = ("lstm", "gru", "transformer", "convolution")
 READOUTS = ("network", "ridge", *STEPWISE)
@@ -18,7 +19,8 @@ def known_part(name: str, known: Iterable[str]) -> str:
     """Return the name of a network's part, which is a known one or module:Class."""
     if name in known or all(name.partition(":")):
         return name
-    raise ValueError(f"expected {', '.join(known)}, or a class of your own as module:Class")
+    hint = did_you_mean(name, known)
+    raise ValueError(f"expected {', '.join(known)}, or a class of your own as module:Class{hint}")
 
 
 class ExtractorSection(Section):
@@ -26,9 +28,7 @@ class ExtractorSection(Section):
 
     kind: str = Field(
         "none",
-        description="none: the sample as reservoir.sequence cuts it; dictionary: the map of patches learned without "
-        "labels and then fixed; convolution: a trained map; or a class of your own as module:Class, trained too "
-        "(docs/networks.md has its contract)",
+        description="what turns a sample into a sequence",
     )
     channels: list[int] = Field(
         default_factory=lambda: [64, 128, 256],
@@ -47,8 +47,7 @@ class ExtractorSection(Section):
     )
     sequence: Literal["rows", "positions"] = Field(
         "rows",
-        description="what a step of the reservoir is: a row of the map, or one of its positions (dictionary, "
-        "convolution)",
+        description="what a step of the reservoir is (dictionary, convolution)",
     )
     patch: int = Field(6, ge=1, le=100, description="height and width of a patch in pixels (dictionary)")
     atoms: int = Field(
@@ -59,11 +58,9 @@ class ExtractorSection(Section):
         4, ge=1, le=100, description="regions each way that codes are averaged over: rows of the map (dictionary)"
     )
     threshold: float = Field(
-        0.5, ge=0, le=100, description="how far a patch must lie along an atom to count (dictionary)"
+        0.5, ge=0, le=100, description="projection of a patch on an atom from which it counts (dictionary)"
     )
-    learning: Literal["kmeans", "patches"] = Field(
-        "kmeans", description="atoms by k-means on the sphere, or random patches as they are (dictionary)"
-    )
+    learning: Literal["kmeans", "patches"] = Field("kmeans", description="how the atoms are found (dictionary)")
     patches: int = Field(
         100_000,
         ge=1,
@@ -88,10 +85,8 @@ class ExtractorSection(Section):
 class AugmentSection(Section):
     """Random changes of the training samples, where the extractor is trained."""
 
-    crop: int = Field(0, ge=0, le=1000, description="images are shifted by up to so many pixels, each way")
-    edges: Literal["zero", "reflect"] = Field(
-        "zero", description="what a shift brings in: the mean, or the image mirrored at its edge"
-    )
+    crop: int = Field(0, ge=0, le=1000, description="images are shifted by up to this many pixels in each direction")
+    edges: Literal["zero", "reflect"] = Field("zero", description="what fills the edge of a shifted image")
     flip: bool = Field(False, description="half of the images are mirrored from left to right")
     alternate: bool = Field(
         False, description="each image is mirrored in every second epoch, not by chance in half of them (flip = true)"
@@ -102,7 +97,11 @@ class AugmentSection(Section):
     )
     test_flips: bool = Field(False, description="predictions are averaged over an image and its mirror image")
     test_shift: int = Field(
-        0, ge=0, le=1000, description="and over images moved by so many pixels up and left, and down and right"
+        0,
+        ge=0,
+        le=1000,
+        description="predictions are averaged over the image and copies shifted by this many pixels, up and left and "
+        "down and right; 0 is none",
     )
 
     @property
@@ -121,9 +120,7 @@ class TrainingSection(Section):
 
     readout: str = Field(
         "network",
-        description="the readout: the network of eq. 10 and 11, a linear one solved by ridge, or one that reads the "
-        "kept states step by step: lstm, gru, transformer, convolution; or a class of your own as module:Class "
-        "(docs/networks.md has its contract)",
+        description="the readout",
     )
     readout_layers: int = Field(1, ge=1, le=100, description="layers of a readout that reads step by step")
     heads: int = Field(4, ge=1, le=1000, description="attention heads, a divisor of outputs (readout = transformer)")
@@ -135,30 +132,32 @@ class TrainingSection(Section):
         description="ridge penalties per training row; the best on validation is taken",
     )
     ridge_precision: Literal["double", "single"] = Field(
-        "single", description="precision of the products behind the ridge sums, which are float64 themselves"
+        "single", description="precision of the products in the ridge sums, which are float64"
     )
     shifts: int = Field(
         0,
         ge=0,
         le=100,
-        description="training images count once more for every shift of so many pixels in all, down and across: 1 "
-        "makes 5 of each, 2 makes 13 (readout = ridge)",
+        description="training images are repeated, shifted by up to this many pixels in total: 1 gives "
+        "5 copies, 2 gives 13 (readout = ridge)",
     )
     baseline: bool = Field(
         True, description="solve a ridge readout on the same states too, to compare the network with"
     )
-    warm_start: bool = Field(False, description="let the network begin as the ridge readout")
-    loss: Literal["cross_entropy", "focal", "eq12"] = Field(
-        "cross_entropy", description="loss: cross-entropy, focal, or eq. 12"
+    warm_start: bool = Field(False, description="start the network as the ridge readout")
+    loss: Literal["cross_entropy", "focal", "eq12"] = Field("cross_entropy", description="loss")
+    focal_gamma: float = Field(
+        2.0,
+        ge=0,
+        le=10,
+        description="focusing parameter: the higher, the less well-predicted rows count (loss = focal)",
     )
-    focal_gamma: float = Field(2.0, ge=0, le=10, description="how little well-predicted rows count (loss = focal)")
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of the target that is spread evenly over all classes"
     )
     class_weights: Literal["none", "balanced"] = Field(
         "none",
-        description="weight of a row in the loss: 1, or so that all classes count alike, which may stand in for "
-        "data.balance",
+        description="weight of a row in the loss",
     )
     l1: float = Field(0.0, ge=0, le=1, description="L1 penalty on weight matrices; with l2 it is the elastic net")
     l2: float = Field(0.0, ge=0, le=1, description="L2 penalty on weight matrices, in the loss for any optimizer")
@@ -169,49 +168,50 @@ class TrainingSection(Section):
     )
     optimizer: Literal["adam", "adamw", "sgd", "lamb", "muon"] = Field(
         "adam",
-        description="optimiser: Adam (paper), AdamW, SGD with momentum, LAMB for very large batches, or Muon, which "
-        "takes few epochs",
+        description="optimiser",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD and of Muon")
     nesterov: bool = Field(False, description="Nesterov's momentum (optimizer = sgd)")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="highest learning rate (paper: 0.001)")
     rate_scaling: Literal["none", "sqrt", "linear"] = Field(
         "none",
-        description="factor of the learning rate: 1, the number of ranks or its root (with global_batch: of that over "
-        "batch)",
+        description="how the learning rate grows with the number of ranks",
     )
     schedule: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = Field(
         "constant",
-        description="learning rate over time: constant, falling in steps, on half a cosine to 0, rising and falling "
-        "once, or falling when the validation loss no longer does",
+        description="learning rate over time",
     )
     schedule_epochs: int = Field(
         10, ge=1, description="epochs between falls (schedule = step), or without a better validation loss (plateau)"
     )
-    schedule_factor: float = Field(0.1, gt=0, lt=1, description="what a fall multiplies the rate by (step, plateau)")
+    schedule_factor: float = Field(
+        0.1, gt=0, lt=1, description="factor of the learning rate at each fall (schedule = step or plateau)"
+    )
     warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the learning rate rises from near 0")
-    warmup_steps: int = Field(0, ge=0, description="the same in steps")
+    warmup_steps: int = Field(0, ge=0, description="warm-up length in steps (instead of warmup_epochs)")
     on_nan: Literal["stop", "skip"] = Field(
         "stop",
-        description="what a gradient that is not finite does: stop, or leave the step out and halve the learning rate",
+        description="what happens when a gradient is not finite",
         json_schema_extra=MAY_CHANGE,
     )
     accumulate: int = Field(
         1, ge=1, le=10_000, description="batches whose gradients are added up for one update of the weights"
     )
     local_steps: int = Field(
-        1, ge=1, description="steps that ranks take by themselves before weights are averaged (local SGD); 1 is none"
+        1,
+        ge=1,
+        description="steps between averages of the ranks' weights (local SGD); 1 averages gradients in every step",
     )
     slices: Literal["together", "averaged", "ensemble"] = Field(
         "together",
-        description="what ranks do: train one network together, or each its own on its rows, whose weights are "
-        "averaged, or whose scores are (ensemble)",
+        description="what the ranks train",
     )
     compression: Literal["none", "fp16"] = Field(
-        "none", description="number format of gradients on their way between ranks"
+        "none", description="number format in which gradients are sent between ranks"
     )
     deterministic: bool = Field(
-        True, description="the same ranks give the same bits; false lets Horovod send gradients as they come"
+        True,
+        description="the same number of ranks gives bitwise the same result; false lets Horovod reorder sums",
     )
     fusion_mib: int = Field(
         0, ge=0, le=4096, description="MiB of gradients sent together (deterministic = false); 0: Horovod's own choice"
@@ -233,7 +233,7 @@ class TrainingSection(Section):
     relu_slope: float = Field(0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of hidden units dropped in training")
     cache_precision: Literal["kernel", "bfloat16", "float16"] = Field(
-        "kernel", description="number format that states are kept in: the kernel's own, or one of 16 bits"
+        "kernel", description="number format that states are kept in"
     )
     cache_memory: int = Field(
         0,
@@ -246,17 +246,19 @@ class TrainingSection(Section):
         65536,
         ge=0,
         le=2**30,
-        description="MiB of states that a rank may keep in a file in its $TMPDIR where they are more than "
-        "cache_memory; 0 is none; where they are more than that, they are computed anew in every step",
+        description="MiB of states that a rank may keep in a file in its $TMPDIR if they exceed cache_memory; 0 is "
+        "none; states that exceed both are computed again in every step",
         json_schema_extra=MAY_CHANGE,
     )
-    slabs: int = Field(12, ge=1, le=100_000, description="canonical slabs V that the training rows are cut into")
+    slabs: int = Field(12, ge=1, le=100_000, description="canonical slabs V that the training rows are divided into")
     recut_epochs: int = Field(
-        0, ge=0, description="epochs after which the rows are dealt to the slabs anew, as the paper does; 0 is never"
+        0,
+        ge=0,
+        description="epochs after which the rows are distributed to the slabs again, as in the paper; 0 is never",
     )
     allotment: Literal["equal", "speeds", "measured"] = Field(
         "equal",
-        description="slabs per rank: equally many, by the key speeds, or by speeds measured at the start",
+        description="how the slabs are shared by the ranks",
         json_schema_extra=MAY_CHANGE,
     )
     speeds: list[float] = Field(
@@ -269,18 +271,25 @@ class TrainingSection(Section):
         1e-5, ge=0, description="stop when the training loss falls below it (paper: 1e-5)", json_schema_extra=MAY_CHANGE
     )
     patience: int = Field(
-        20, ge=1, description="stop after so many epochs without a better validation loss", json_schema_extra=MAY_CHANGE
+        20,
+        ge=1,
+        description="stop after this many epochs without a better validation loss",
+        json_schema_extra=MAY_CHANGE,
     )
     ema: float = Field(
-        0.0, ge=0, lt=1, description="decay of a moving average of the weights, judged and kept instead; 0 is none"
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of a moving average of the weights, which is evaluated and kept instead; 0 is none",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
-        description="number format of the network's products in training; the weights stay float32; fp16, for GPUs "
-        "alone, scales the gradients",
+        description="number format of the network's products in training; the weights stay float32",
     )
     tensorboard: bool = Field(
-        False, description="write the metrics for TensorBoard, too (an extra of its own)", json_schema_extra=MAY_CHANGE
+        False,
+        description="also write the metrics for TensorBoard (needs the extra tensorboard)",
+        json_schema_extra=MAY_CHANGE,
     )
     gradient_norms: bool = Field(
         False,
@@ -288,10 +297,13 @@ class TrainingSection(Section):
         json_schema_extra=MAY_CHANGE,
     )
     checkpoint_epochs: int = Field(
-        0, ge=0, description="epochs between checkpoints, beside those by time; 0 is none", json_schema_extra=MAY_CHANGE
+        0,
+        ge=0,
+        description="epochs between checkpoints, in addition to those by time; 0 is none",
+        json_schema_extra=MAY_CHANGE,
     )
     checkpoint_keep: int = Field(
-        2, ge=2, le=1000, description="how many of the last checkpoints are kept", json_schema_extra=MAY_CHANGE
+        2, ge=2, le=1000, description="number of checkpoints that are kept", json_schema_extra=MAY_CHANGE
     )
     checkpoint_seconds: float = Field(
         60.0,

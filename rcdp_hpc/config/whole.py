@@ -22,7 +22,7 @@ class RunSection(Section):
     stall_seconds: int = Field(
         600,
         ge=10,
-        description="a training ends when a rank does not come to the others for so long",
+        description="seconds to wait for a missing rank before the training ends",
         json_schema_extra=MAY_CHANGE,
     )
     progress: bool = Field(True, description="show progress on rank 0", json_schema_extra=MAY_CHANGE)

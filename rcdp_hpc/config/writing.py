@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from typing import Any
 
 import tomlkit
 
+from rcdp_hpc.config.choices import choices_of
 from rcdp_hpc.config.search import RangeSection
 from rcdp_hpc.config.section import Section
 from rcdp_hpc.config.whole import Config
 
+WIDTH = 80
+
 
 def commented_toml(config: Config) -> str:
-    """Return the configuration as TOML with the meaning and bounds of every key beside it."""
+    """Return the configuration as TOML with the meaning, choices, bounds and default of every key above it."""
     document = tomlkit.document()
-    chosen = config.chosen
-    document.add(
-        tomlkit.comment("Configuration of rcdp_hpc. Every key with its meaning; a key left out takes its default.")
-    )
+    _comment(document, "Configuration of rcdp_hpc. A key that is left out takes its default.")
     for name in Config.model_fields:
-        section = getattr(config, name)
         document.add(tomlkit.nl())
-        document.add(name, _commented_table(section, name, chosen))
+        document.add(name, _commented_table(getattr(config, name), name, config.chosen))
     return tomlkit.dumps(document)
 
 
-def _commented_table(section: Section, prefix: str, chosen: frozenset[str] | None) -> Any:
+def _commented_table(section: Section, name: str, chosen: frozenset[str] | None) -> Any:
     """Return a section with comments; a key that waits for the kind of data is a comment itself."""
     table = tomlkit.table()
-    table.add(tomlkit.comment((type(section).__doc__ or "").strip().splitlines()[0]))
+    _comment(table, (type(section).__doc__ or "").strip().splitlines()[0])
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
+        table.add(tomlkit.nl())
         if isinstance(value, Section) and not isinstance(value, RangeSection):
-            table.add(tomlkit.nl())
-            table.add(key, _commented_table(value, f"{prefix}.{key}", chosen))
+            table.add(key, _commented_table(value, f"{name}.{key}", chosen))
             continue
-        table.add(tomlkit.comment(f"{field.description}{_bounds_text(field)}"))
+        _comment(table, f"{field.description}{_facts(field)}")
+        choices = choices_of(f"{name}.{key}")
+        for choice, meaning in choices.items():
+            _comment(table, meaning, label=f"  {choice:<{max(len(str(one)) for one in choices)}}  ")
         if value is None:
-            table.add(tomlkit.comment(f"{key} = {{ low = ..., high = ... }}"))
-        elif chosen is not None and not any(f"{name}.".startswith(f"{prefix}.{key}.") for name in chosen):
-            table.add(tomlkit.comment(f"{key} = ... (left out: set when the kind of data is known)"))
+            _comment(table, f"{key} = {{ low = ..., high = ... }}")
+        elif chosen is not None and not any(f"{one}.".startswith(f"{name}.{key}.") for one in chosen):
+            _comment(table, f"{key} = ... (left out: set when the kind of data is known)")
         elif isinstance(value, RangeSection):
             table.add(key, tomlkit.inline_table())
             table[key].update(value.model_dump(exclude_none=True))
@@ -48,12 +52,41 @@ def _commented_table(section: Section, prefix: str, chosen: frozenset[str] | Non
     return table
 
 
-def _bounds_text(field: Any) -> str:
-    words = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    parts = [
+def _comment(table: Any, text: str, label: str = "") -> None:
+    """Add a comment that fits `WIDTH` columns; lines after the first are indented like the text."""
+    # A bound such as ">= 1" stays on one line.
+    lines = textwrap.wrap(
+        re.sub(r"([<>]=?) ", "\\1\u00a0", text),
+        WIDTH - 2,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        table.add(tomlkit.comment(line.replace("\u00a0", " ")))
+
+
+def _facts(field: Any) -> str:
+    """Return the bounds and the default of a key in brackets."""
+    facts = bounds(field)
+    default = field.get_default(call_default_factory=True)
+    if default is not None:
+        facts.append(f"default {toml_text(default)}")
+    return f" ({'; '.join(facts)})" if facts else ""
+
+
+def bounds(field: Any) -> list[str]:
+    """Return the bounds of a key's value, such as ">= 1"."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    return [
         f"{sign} {getattr(rule, name)}"
         for rule in field.metadata
-        for name, sign in words.items()
+        for name, sign in signs.items()
         if getattr(rule, name, None) is not None
     ]
-    return f" ({', '.join(parts)})" if parts else ""
+
+
+def toml_text(value: Any) -> str:
+    """Return a value as TOML writes it."""
+    return tomlkit.item(value).as_string()

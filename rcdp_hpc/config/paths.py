@@ -1,0 +1,42 @@
+"""Paths as users write them: with ``~``, and relative to the working directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from rcdp_hpc.config.keys import marked_keys
+from rcdp_hpc.config.whole import Config
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def absolute_path(path: str | Path) -> Path:
+    """Return a path with ``~`` expanded, relative to the working directory if it is not absolute.
+
+    Links and ``..`` are kept as they are.
+    """
+    return Path(os.path.expanduser(path)).absolute()
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Return the configuration with every path made absolute; empty ones are left.
+
+    A run directory is used again from other working directories, so it records absolute paths.
+    """
+    for key in marked_keys("path"):
+        config = _with_absolute(config, key.split("."))
+    return config
+
+
+def _with_absolute(section: Model, names: Sequence[str]) -> Model:
+    name, *inner = names
+    value = getattr(section, name)
+    if not value:
+        return section
+    changed = _with_absolute(value, inner) if inner else str(absolute_path(value))
+    return section if changed == value else section.model_copy(update={name: changed})
