@@ -27,13 +27,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare, and return the exit code: 0 done, 2 wrong input, 3 damaged data, 75 stopped, 1 anything else."""
     options = parse(arguments)
     try:
+        from rcdp_hpc.runtime.streams import tolerant_streams
+    except ModuleNotFoundError as error:
+        return say_missing(error)
+    with tolerant_streams():
+        return run(options)
+
+
+def run(options: argparse.Namespace) -> int:
+    try:
         from rcdp_hpc.errors import EXIT_DONE, RcdpError
         from rcdp_hpc.pipeline import prepare
         from rcdp_hpc.runtime import signals
         from rcdp_hpc.runtime.comm import SingleProcess
         from rcdp_hpc.runtime.logs import log_to_terminal
     except ModuleNotFoundError as error:
-        return say_error(f"the Python package {error.name} is missing; install with: pip install {PACKAGES}")
+        return say_missing(error)
     signals.install()
     log_to_terminal(is_root=True, quiet=options.quiet)
     try:
@@ -43,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_error(str(error))
         return error.exit_code
     except ModuleNotFoundError as error:
-        return say_error(f"the Python package {error.name} is missing; install with: pip install {PACKAGES}")
+        return say_missing(error)
     return EXIT_DONE
 
 
@@ -60,11 +69,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def configuration(options: argparse.Namespace):
     from rcdp_hpc.config import load_config
 
-    config = load_config(options.config, options.set)
-    if config.data.path:
-        # The run directory is used again from other working directories.
-        config.data.path = str(Path(config.data.path).expanduser().absolute())
-    return config
+    return load_config(options.config, options.set)
+
+
+def say_missing(error: ModuleNotFoundError) -> int:
+    return say_error(f"the Python package {error.name} is missing; install with: pip install {PACKAGES}")
 
 
 def say_error(message: str) -> int:

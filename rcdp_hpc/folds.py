@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import STAGES, Config
+from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import InputError, RcdpError, StoppedError
 from rcdp_hpc.pipeline import alone, need_torch, run_stages
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
@@ -58,7 +59,8 @@ def crossvalidate(
         That of the lowest fold that failed; folds of other groups have then been run to their end. Where folds were
         only stopped, a `StoppedError`.
     """
-    comm, run = comm or alone(), RunDirectory(Path(out).absolute())
+    comm, run = comm or alone(), RunDirectory(absolute_path(out))
+    config = with_absolute_paths(config)
     agree(comm, lambda: _check(config, fold))
     run_on_root(comm, lambda: _begin(config, run))
     folds = [fold] if fold else list(range(1, config.data.folds + 1))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import STAGES, Config, with_kind_defaults
+from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.data.index import INDEX_NAME, facts_in, load_index
 from rcdp_hpc.errors import InputError, RcdpError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
@@ -76,7 +77,7 @@ def run_stages(
         The same on every rank where it is marked as agreed.
     """
     comm = comm or alone()
-    run = RunDirectory(Path(out).absolute())
+    config, run = with_absolute_paths(config), RunDirectory(absolute_path(out))
     results = {}
     if set(stages) & {"prepare", "search", "train"}:
         run_on_root(comm, partial(_check_reservoir, config))

@@ -10,11 +10,12 @@ import io
 import logging
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from rcdp_hpc.cli.parser import DEFAULT_FOLDS, parse
+from rcdp_hpc.cli.hints import what_next
+from rcdp_hpc.cli.parser import DEFAULT_FOLDS, build_parser, parse
 from rcdp_hpc.config import (
     STAGES,
     Config,
@@ -23,42 +24,59 @@ from rcdp_hpc.config import (
     load_config,
     with_settings,
 )
-from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, InputError, RcdpError
+from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
+from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, EXIT_FAILED, InputError, RcdpError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.job import on_all_ranks
 from rcdp_hpc.runtime.launch import detect
-from rcdp_hpc.runtime.logs import drop_unwritten, log_to_terminal
+from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.streams import is_closed_pipe, tolerant_streams
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1, 2, 3 or 75 (see `rcdp_hpc.errors`)."""
-    rank = detect().rank
     _look_for_garbage_less_often()
-    # One rank's word on a mistyped command is enough.
-    with contextlib.redirect_stderr(io.StringIO()) if rank else contextlib.nullcontext():
-        options = parse(arguments)
-    if rank and options.command in FOR_RANK_0:
-        return EXIT_DONE
-    log_to_terminal(is_root=rank == 0, quiet=getattr(options, "quiet", False))
+    with tolerant_streams() as (stdout, _):
+        rank = detect().rank
+        # Only rank 0 prints help and usage errors.
+        with _silent() if rank else contextlib.nullcontext():
+            options = parse(arguments)
+        if rank and options.command in FOR_RANK_0:
+            return EXIT_DONE
+        log_to_terminal(is_root=rank == 0, quiet=getattr(options, "quiet", False))
+        code = _run(options, rank)
+        stdout.flush()
+        if options.command in PRINTERS and stdout.failure and not is_closed_pipe(stdout.failure):
+            log.error("the output is incomplete: stdout cannot be written (%s)", stdout.failure.strerror)
+            return code or EXIT_FAILED
+        return code
+
+
+def _run(options: argparse.Namespace, rank: int) -> int:
     try:
         return COMMANDS[options.command](options)
     except RcdpError as error:
         if rank == 0:
             log.error("%s", error)
         else:
-            # Launchers end the job when the first rank leaves: let rank 0 have its say before.
+            # Launchers end the job when the first rank leaves: rank 0 reports its error first.
             time.sleep(1)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     finally:
         signals.leave()
-        drop_unwritten()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 def _look_for_garbage_less_often() -> None:
@@ -104,7 +122,8 @@ def _together(options: argparse.Namespace, comm: Communicator) -> int:
     run_stages(stages, config, options.out, comm, options.restart)
     comm.barrier()
     if comm.is_root and not options.quiet:
-        print(_what_next(options, RunDirectory(options.out).config()), flush=True)
+        config = RunDirectory(options.out).config()
+        print(what_next(options.command, options.out, config, options.config), flush=True)
     return EXIT_DONE
 
 
@@ -137,27 +156,8 @@ def _configuration(options: argparse.Namespace) -> Config:
 
 
 def _load(name: str, settings: Sequence[str]) -> Config:
-    config = load_config(name, settings)
-    if config.data.path:
-        # A run directory is used again from other working directories.
-        config = with_settings(config, {"data.path": str(Path(config.data.path).expanduser().absolute())}, where=name)
-    return config
-
-
-def _what_next(options: argparse.Namespace, config: Config) -> str:
-    out, after = shlex.quote(str(options.out)), "search" if config.has_search else "train"
-    following = {
-        "prepare": [f"rcdp verify {out}", f"mpirun -n 2 rcdp {after} --out {out}"],
-        "search": [f"mpirun -n 2 rcdp train --out {out}"],
-        "train": [f"mpirun -n 2 rcdp evaluate --out {out}"],
-        "evaluate": [f"rcdp status {out}", f"rcdp predict {out} SAMPLES.npz --to labels.csv"],
-        "run": [
-            f"rcdp status {out}                     what each stage did, and the report's files",
-            f"rcdp predict {out} X.npz --to y.csv   labels for new samples",
-            "rcdp config mnist > my.toml           a commented configuration to make your own",
-        ],
-    }
-    return "\nnext:\n" + "\n".join(f"  {line}" for line in following[options.command])
+    # A run directory is used again from other working directories.
+    return with_absolute_paths(load_config(name, settings))
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -229,7 +229,7 @@ def _submit(options: argparse.Namespace) -> int:
     from rcdp_hpc.cluster import submit
     from rcdp_hpc.cluster.array import make_array
 
-    run = RunDirectory(options.out.absolute())
+    run = RunDirectory(absolute_path(options.out))
     array = None
     if options.array:
         array = make_array(options.array, lambda name: _load(name, options.set) if name else _configuration(options))
@@ -264,7 +264,7 @@ def _plan(options: argparse.Namespace) -> int:
 
     # Of a calibration's own story only warnings matter.
     log_to_terminal(is_root=True, quiet=True)
-    run = RunDirectory(options.out.absolute()) if options.out else None
+    run = RunDirectory(absolute_path(options.out)) if options.out else None
     if options.config is None and run is None:
         raise InputError("rcdp plan needs a CONFIG, or --out with an earlier run.")
     config = load_config(options.config, options.set) if options.config else _configuration(options)
@@ -276,6 +276,13 @@ def _doctor(options: argparse.Namespace) -> int:
     from rcdp_hpc import doctor
 
     return doctor.run(json=options.json)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from rcdp_hpc.cli.completion import completion_script
+
+    print(completion_script(options.shell, *build_parser()), end="")
+    return EXIT_DONE
 
 
 def _config(options: argparse.Namespace) -> int:
@@ -295,6 +302,9 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "inspect": _inspect,
     "doctor": _doctor,
     "config": _config,
+    "completion": _completion,
 }
-# What one rank is enough for. In doctor the others join it, to be seen.
-FOR_RANK_0 = ("status", "submit", "plan", "inspect", "config")
+# Commands for one rank. In doctor the others join it, to be seen.
+FOR_RANK_0 = ("status", "submit", "plan", "inspect", "config", "completion")
+# Commands whose result is what they print.
+PRINTERS = ("status", "plan", "inspect", "doctor", "config", "completion")

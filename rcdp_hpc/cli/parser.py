@@ -1,16 +1,68 @@
-"""What may be typed behind ``rcdp``: commands and their options."""
+"""What can be typed after ``rcdp``: commands and their options."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import rcdp_hpc
+from rcdp_hpc.cli.examples import EXAMPLES, GENERAL, Example, examples_text
 from rcdp_hpc.config import profile_names
+from rcdp_hpc.config.suggest import did_you_mean
+from rcdp_hpc.errors import EXIT_DONE, EXIT_INPUT
 
 DEFAULT_FOLDS = 5
+SHELLS = ("bash", "zsh", "fish")
+Commands = argparse._SubParsersAction
+
+EXIT_CODES = (
+    "exit codes: 0 done, 2 wrong input or configuration, 3 damaged data,\n"
+    "75 stopped with a checkpoint (start again to continue), 1 anything else"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help fits 80 columns and ends with examples, and whose errors are one message.
+
+    Parameters
+    ----------
+    examples : sequence of (str, str)
+        Command lines and what they do.
+    """
+
+    def __init__(self, *, examples: Sequence[Example] = (), ending: str = "", **options: Any) -> None:
+        parts = [examples_text(examples) if examples else "", ending]
+        options |= {"formatter_class": _formatter, "epilog": "\n\n".join(filter(None, parts)) or None}
+        super().__init__(**options)
+        self.examples = examples
+
+    def error(self, message: str) -> NoReturn:
+        """Print one message and exit with code 2."""
+        missing = message.removeprefix("the following arguments are required: ")
+        if missing != message:
+            message = f"{missing} is missing"
+            if self.examples:
+                message += f"; an example: {self.examples[0][0]}"
+        self.exit(EXIT_INPUT, f"rcdp: error: {message}\nSee: {self.prog} --help\n")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    width = min(80, shutil.get_terminal_size().columns)
+    return _Formatter(prog, width=max(40, width), max_help_position=26)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves examples as they are and breaks no line within mnist-ridge."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -19,133 +71,202 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises
     ------
     SystemExit
-        With code 2 and a message, where it makes no sense; with 0 after the help.
+        With code 2 and a message if it makes no sense; with 0 after a help text.
     """
-    parser = _parser()
-    options, strays = parser.parse_known_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser, commands = build_parser()
+    if not words:
+        parser.print_help()
+        parser.exit(EXIT_DONE)
+    _refuse_unknown_command(parser, commands, words)
+    _refuse_unknown_options(parser, commands, words)
+    options, strays = parser.parse_known_args(words)
     if strays:
-        settings = [word for word in strays if "=" in word and not word.startswith("-")]
-        hint = " (every setting needs a --set of its own)" if settings else ""
-        parser.error(f"unrecognized arguments: {' '.join(strays)}{hint}")
+        commands[options.command].error(f"unexpected argument: {_unexpected(strays)}")
+    if options.command == "help":
+        _refuse_unknown_command(parser, commands, [options.topic] if options.topic else [])
+        (commands[options.topic] if options.topic else parser).print_help()
+        parser.exit(EXIT_DONE)
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def build_parser() -> tuple[Parser, dict[str, Parser]]:
+    """Return the parser, and those of the commands by name."""
+    parser = Parser(
         prog="rcdp",
-        description="Reservoir computing, data parallel: balance, search and train on Slurm/MPI clusters.",
-        epilog="Exit codes: 0 done, 2 wrong input or configuration, 3 damaged data, 75 stopped with a checkpoint "
-        "(start again to go on), 1 anything else.",
+        description="Reservoir computing, data parallel: balance, search and train on Slurm/MPI\nclusters.",
+        examples=GENERAL,
+        ending=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"rcdp_hpc {rcdp_hpc.__version__}")
-    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    )
     _add_stages(commands)
     _add_crossvalidate(commands)
     _add_tools(commands)
+    return parser, commands.choices  # type: ignore[return-value]
+
+
+def _refuse_unknown_command(parser: Parser, commands: dict[str, Parser], words: Sequence[str]) -> None:
+    if not words or words[0].startswith("-") or words[0] in commands:
+        return
+    word = words[0]
+    if word in profile_names() or word.endswith(".toml"):
+        parser.error(f"{word} is not a command; did you mean rcdp run {word}?")
+    parser.error(f"{word} is not a command{did_you_mean(word, commands) or '. Commands: ' + ', '.join(commands)}")
+
+
+def _refuse_unknown_options(parser: Parser, commands: dict[str, Parser], words: Sequence[str]) -> None:
+    """Name the option that was mistyped, rather than one that is missing because of it."""
+    used = commands.get(words[0], parser)
+    known = [option for action in used._actions for option in action.option_strings]
+    for word in words:
+        name = word.partition("=")[0]
+        if word == "--":
+            return
+        if not re.match(r"--?[A-Za-z]", word) or any(option.startswith(name) for option in known):
+            continue
+        hint = did_you_mean(name, known) or f". Options: {', '.join(known)}"
+        used.error(f"{used.prog} has no option {name}{hint}")
+
+
+def _unexpected(words: Sequence[str]) -> str:
+    settings = [word for word in words if "=" in word and not word.startswith("-")]
+    hint = " (every setting needs its own --set)" if settings else ""
+    return f"{' '.join(words)}{hint}"
+
+
+def path(text: str) -> Path:
+    """Return a path of the command line, with ``~`` expanded; empty text, as of an unset variable, is refused."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty")
+    return Path(os.path.expanduser(text))
+
+
+def _add(commands: Any, name: str, meaning: str) -> Parser:
+    """Add a command with a one-sentence meaning."""
+    parser: Parser = commands.add_parser(
+        name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.", examples=EXAMPLES.get(name, ())
+    )
     return parser
 
 
-def _add_stages(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_stages(commands: Any) -> None:
     meanings = {
-        "run": "all four stages in one job",
+        "run": "run all four stages in one job",
         "prepare": "balance the data set and write its shards",
         "search": "search for the reservoir and its readout on all ranks",
         "train": "train the readout on all ranks",
         "evaluate": "evaluate the trained model on the test split",
     }
     for stage, meaning in meanings.items():
-        parser = commands.add_parser(stage, help=meaning, description=meaning.capitalize() + ".")
+        parser = _add(commands, stage, meaning)
         _add_config(parser)
         _add_set(parser)
-        parser.add_argument(
-            "--restart", action="store_true", help="put earlier results of this stage aside and start it over"
-        )
-        parser.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
+        _add_restart(parser, "put earlier results of this stage aside and start it over")
         if stage == "search":
             parser.add_argument(
-                "--report",
-                action="store_true",
-                help="search nothing: draw what a search found so far, beside its files",
+                "--report", action="store_true", help="do not search: draw what a search has found so far"
             )
 
 
-def _add_crossvalidate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("crossvalidate", help="all stages for each fold of the data, and the results together")
+def _add_restart(parser: Parser, meaning: str) -> None:
+    parser.add_argument("--restart", action="store_true", help=meaning)
+    parser.add_argument("--quiet", action="store_true", help="show warnings and errors only")
+
+
+def _add_crossvalidate(commands: Any) -> None:
+    parser = _add(commands, "crossvalidate", "run all stages for each fold of the data and summarise the results")
     _add_config(parser)
     _add_set(parser)
     parser.add_argument(
-        "--folds", type=int, default=0, metavar="K", help=f"folds; default: data.folds, or {DEFAULT_FOLDS}"
+        "--folds", type=int, default=0, metavar="K", help=f"number of folds; default: data.folds, or {DEFAULT_FOLDS}"
     )
-    parser.add_argument("--fold", type=int, default=0, metavar="I", help="this fold alone, from 1, for arrays of jobs")
-    parser.add_argument("--restart", action="store_true", help="put earlier results aside and start over")
-    parser.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
+    parser.add_argument(
+        "--fold", type=int, default=0, metavar="I", help="run this fold only, counted from 1 (for job arrays)"
+    )
+    _add_restart(parser, "put earlier results aside and start over")
 
 
-def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    predict = commands.add_parser("predict", help="labels and probabilities for new samples, on one rank or many")
-    predict.add_argument("run", type=Path, metavar="RUN", help="a run directory or a model.pt")
+def _add_tools(commands: Any) -> None:
+    _add_predict(commands)
+    _add_run(_add(commands, "verify", "check every checksum, count and proportion of the shards again"))
+    status = _add(commands, "status", "show what each stage has done or how far it is, and what to do next")
+    status.add_argument("run", type=path, metavar="RUN", help="a run directory, or a folder of run directories")
+    _add_submit(commands)
+    plan = _add(commands, "plan", "estimate time, memory and disk of each stage, and print lines for Slurm")
+    _add_config(plan, out_required=False)
+    _add_set(plan)
+    inspect = _add(commands, "inspect", "show the classes before and after balancing, for each shard and rank")
+    _add_run(inspect)
+    inspect.add_argument("--ranks", type=int, default=0, metavar="R", help="also show what each of R ranks reads")
+    inspect.add_argument("--picture", type=path, metavar="FILE", help="draw the classes into this PNG file")
+    doctor = _add(commands, "doctor", "show what is installed here, and what is missing for which stage")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    config = _add(commands, "config", "print a configuration in which every key is explained")
+    config.add_argument(
+        "profile", nargs="?", default="digits", metavar="PROFILE", help=f"{', '.join(profile_names())}, or a TOML file"
+    )
+    _add_set(config)
+    completion = _add(commands, "completion", "print a script that completes rcdp's commands, options and keys")
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    topic = _add(commands, "help", "show the help of a command")
+    topic.add_argument("topic", nargs="?", metavar="COMMAND", help="default: the list of commands")
+
+
+def _add_run(parser: Parser) -> None:
+    parser.add_argument("run", type=path, metavar="RUN", help="the run directory")
+
+
+def _add_predict(commands: Any) -> None:
+    predict = _add(commands, "predict", "write labels and probabilities of new samples, on one rank or many")
+    predict.add_argument("run", type=path, metavar="RUN", help="a run directory, or a model.pt")
     predict.add_argument(
         "samples",
-        type=Path,
+        type=path,
+        metavar="SAMPLES",
         help="npz, npy, IDX images, csv, parquet, HDF5, ts, a folder of images, or what data.source of RUN reads",
     )
-    predict.add_argument("--to", type=Path, required=True, metavar="FILE", help="what to write: .npz or .csv")
-    predict.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
-    for name, meaning in (
-        ("verify", "re-check every checksum, count and proportion of the shards"),
-        ("status", "what each stage has done or how far it is, and what to type next"),
-    ):
-        parser = commands.add_parser(name, help=meaning)
-        parser.add_argument("run", type=Path, metavar="RUN", help="the run directory")
-    _add_submit(commands)
-    inspect = commands.add_parser("inspect", help="the class table before and after balancing, per shard and rank")
-    inspect.add_argument("run", type=Path, metavar="RUN", help="the run directory")
-    inspect.add_argument("--ranks", type=int, default=0, metavar="R", help="show what each of R ranks reads, too")
-    inspect.add_argument("--picture", type=Path, metavar="FILE", help="draw the classes into this PNG file")
-    doctor = commands.add_parser("doctor", help="what is installed here, and what is missing for which stage")
-    doctor.add_argument("--json", action="store_true", help="as JSON")
-    config = commands.add_parser("config", help="print a commented configuration to start from")
-    config.add_argument("profile", nargs="?", default="digits", help=f"{', '.join(profile_names())}, or a TOML file")
-    _add_set(config)
+    predict.add_argument("--to", type=path, required=True, metavar="FILE", help="output file: .npz or .csv")
+    predict.add_argument("--quiet", action="store_true", help="show warnings and errors only")
 
 
-def _add_submit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_submit(commands: Any) -> None:
     from rcdp_hpc.cluster.scripts import DEFAULT_SITE
 
-    parser = commands.add_parser("submit", help="write the jobs of a configuration and hand them to Slurm")
+    parser = _add(commands, "submit", "write the jobs of a configuration and submit them to Slurm")
     _add_config(parser)
     _add_set(parser)
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--chain", action="store_true", help="a job a stage, each after the one before it (the default)")
+    kind.add_argument("--chain", action="store_true", help="a job for each stage, one after the other (the default)")
     kind.add_argument("--one-job", action="store_true", help="all stages in one job")
     kind.add_argument(
-        "--array", metavar="seeds=N|configs=FOLDER|folds=K",
-        help="a task of a job array for each of N seeds, or of the TOML files in a folder, over the same shards; or "
-        "for each fold of a cross-validation",
+        "--array", metavar="KIND",
+        help="a job array over the same shards: seeds=N, configs=FOLDER (of TOML files), or folds=K (a "
+        "cross-validation)",
     )  # fmt: skip
-    site = Path(os.environ.get("RCDP_SITE", DEFAULT_SITE))
+    site = path(os.environ.get("RCDP_SITE") or str(DEFAULT_SITE))
     parser.add_argument(
-        "--site", type=Path, default=site, metavar="FILE", help=f"your site's settings; default: {site}"
-    )
+        "--site", type=path, default=site, metavar="FILE",
+        help="your site's settings; default: $RCDP_SITE, or those that the package brings",
+    )  # fmt: skip
     parser.add_argument(
         "--sbatch", action="append", default=[], metavar="OPTION",
-        help="one more option of sbatch for every job, as in --sbatch=--time=10 (may be repeated)",
+        help="another option of sbatch for every job, as in --sbatch=--time=10 (may be repeated)",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show everything, write and submit nothing")
-    plan = commands.add_parser("plan", help="time, memory and disk of each stage, and the lines for Slurm that follow")
-    _add_config(plan, out_required=False)
-    _add_set(plan)
 
 
-def _add_config(parser: argparse.ArgumentParser, out_required: bool = True) -> None:
+def _add_config(parser: Parser, out_required: bool = True) -> None:
     parser.add_argument(
         "config", nargs="?", metavar="CONFIG",
         help=f"a TOML file or a profile ({', '.join(profile_names())}); default: the run directory's own",
     )  # fmt: skip
-    parser.add_argument("--out", required=out_required, type=Path, metavar="RUN", help="the run directory")
+    parser.add_argument("--out", required=out_required, type=path, metavar="RUN", help="the run directory")
 
 
-def _add_set(parser: argparse.ArgumentParser) -> None:
+def _add_set(parser: Parser) -> None:
     parser.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting (may be repeated)"
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one key (may be repeated)"
     )

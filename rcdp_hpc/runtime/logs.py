@@ -15,7 +15,6 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from rcdp_hpc.runtime.files import NO_ROOM
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.text import COLUMNS, wrapped
 
@@ -24,7 +23,7 @@ _said: set[tuple[str, str]] = set()
 
 
 class _TerminalHandler(logging.Handler):
-    """Print messages without breaking a progress bar.
+    """Print messages without breaking a progress bar. `tolerant_streams` keeps writes from failing.
 
     Attributes
     ----------
@@ -39,14 +38,10 @@ class _TerminalHandler(logging.Handler):
         troubled = record.levelno >= logging.WARNING
         stream = sys.stderr if troubled else sys.stdout
         prefix = f"rcdp: {record.levelname.lower()}: " if troubled else ""
-        try:
+        if stream is not None:  # closed when Python started
             text = prefix + record.getMessage()
             tqdm.write(_for_terminal(text, stream) if self.wraps else text, file=stream)
             stream.flush()
-        except OSError as error:
-            # A job's log on a full disk: the work, or why it ended, matters more.
-            if error.errno not in NO_ROOM:
-                raise
 
 
 def _for_terminal(text: str, stream: TextIO) -> str:
@@ -54,18 +49,6 @@ def _for_terminal(text: str, stream: TextIO) -> str:
     if not (stream.isatty() or os.environ.get("COLUMNS")):
         return text
     return wrapped(text, shutil.get_terminal_size((COLUMNS, 24)).columns)
-
-
-def drop_unwritten() -> None:
-    """Forget what the terminal's streams hold where a full disk takes no more: Python would leave with 120 for it."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            with open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), stream.fileno())
 
 
 class _JsonFormatter(logging.Formatter):
@@ -110,14 +93,14 @@ def log_to_terminal(is_root: bool, quiet: bool = False) -> None:
 
 
 class _JsonFileHandler(logging.FileHandler):
-    """Append JSON lines; where the disk is full, say so once and go on without: the work matters more."""
+    """Append JSON lines; if the disk is full, report it once and continue without: the work matters more."""
 
     failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not self.failed:
             self.failed = True
-            print(f"rcdp: warning: {self.baseFilename} cannot be written any more", file=sys.stderr, flush=True)
+            print(f"rcdp: warning: {self.baseFilename} can no longer be written", file=sys.stderr, flush=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         if not self.failed:

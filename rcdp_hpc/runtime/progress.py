@@ -56,7 +56,7 @@ class Progress:
         self.enabled = enabled
         self.started = self.last = time.monotonic()
         # The first rank of a group of ranks logs its lines, and leaves the terminal to rank 0 of the job.
-        on_terminal = enabled and sys.stderr.isatty() and not detect().rank
+        on_terminal = enabled and _is_terminal() and not detect().rank
         self.bar = (
             tqdm(total=total, desc=title, unit=" " + unit, leave=False, delay=delay, initial=done, dynamic_ncols=True)
             if on_terminal
@@ -87,6 +87,14 @@ class Progress:
             rate = (self.done - self.before) / max(self.last - self.started, 1e-9)
             parts = [f"{self.done} of {self.total} {self.unit}", f"{rate:.3g} a second"]
             log.info("%s", "\n".join(packed(f"{self.title}: ", parts + (note.split(", ") if note else []))))
+
+
+def _is_terminal() -> bool:
+    """Return whether stderr is a terminal: it may be missing or closed if a program without one calls a stage."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:
+        return False
 
 
 def time_left(seconds: float) -> str:

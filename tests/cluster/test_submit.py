@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import subprocess
@@ -12,7 +11,7 @@ import pytest
 from launch import REPOSITORY
 
 from rcdp_hpc.cli import main
-from rcdp_hpc.cli.main import _what_next
+from rcdp_hpc.cli.hints import what_next
 from rcdp_hpc.cluster.scripts import DEFAULT_SITE
 from rcdp_hpc.cluster.slurm import Submitted, remember
 from rcdp_hpc.config import STAGES, load_config
@@ -53,8 +52,7 @@ def test_every_line_to_type_next_keeps_a_name_whole(folder, capsys):
     assert f"{run.path}/logs" in names()
     for stage in STAGES:
         run.note(stage, "done", seconds=1.0, ranks=1)
-        shown = argparse.Namespace(out=run.path, command=stage)
-        assert str(run.path) in shlex.split(_what_next(shown, load_config("digits")))
+        assert str(run.path) in shlex.split(what_next(stage, run.path, load_config("digits")), comments=True)
     assert {str(run.path), f"{run.path}/report/summary.json"} <= names()
     task = RunDirectory(run.path / "seed-1")
     task.note("evaluate", "done")

@@ -1,0 +1,212 @@
+"""Completion scripts for bash, zsh and fish, written from the parser and the configuration's keys.
+
+The scripts hold every word themselves: completing a word starts no Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+from rcdp_hpc.config import profile_names
+from rcdp_hpc.config.choices import choices_of
+from rcdp_hpc.config.keys import key_types, known_keys, marked_keys
+
+Takes = Literal["nothing", "file", "folder", "configuration", "setting", "text", "word"]
+
+# What is completed, by the name that the help shows for a value.
+_BY_METAVAR: Mapping[str, Takes] = {
+    "RUN": "folder",
+    "FILE": "file",
+    "SAMPLES": "file",
+    "CONFIG": "configuration",
+    "PROFILE": "configuration",
+    "SECTION.KEY=VALUE": "setting",
+    "SHELL": "word",
+    "COMMAND": "word",
+}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An option or positional argument of a command.
+
+    Attributes
+    ----------
+    options : tuple of str
+        Empty for a positional argument.
+    meaning : str
+    takes : str
+        What its value is completed by.
+    words : tuple of str
+        The values, if it takes a word.
+    repeats : bool
+        Whether an option may be given several times.
+    """
+
+    options: tuple[str, ...]
+    meaning: str
+    takes: Takes
+    words: tuple[str, ...] = ()
+    repeats: bool = False
+
+
+def completion_script(
+    shell: str, parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser]
+) -> str:
+    """Return the script that completes ``rcdp`` in a shell.
+
+    Parameters
+    ----------
+    shell : {"bash", "zsh", "fish"}
+    parser : ArgumentParser
+        That of ``rcdp``.
+    commands : mapping
+        Those of its commands, by name.
+    """
+    meanings = {
+        choice.dest: choice.help or ""
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for choice in action._choices_actions
+    }
+    arguments = {name: _arguments(command, tuple(commands)) for name, command in commands.items()}
+    parts = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](meanings, arguments)
+    template = (resources.files("rcdp_hpc.cli") / f"completion.{shell}").read_text(encoding="utf-8")
+    return re.sub(r"^@(\w+)@\n", lambda found: "".join(f"{line}\n" for line in parts[found[1]]), template, flags=re.M)
+
+
+def _arguments(command: argparse.ArgumentParser, commands: tuple[str, ...]) -> list[Argument]:
+    found = []
+    for action in command._actions:
+        words = tuple(str(choice) for choice in action.choices or (commands if action.metavar == "COMMAND" else ()))
+        takes: Takes = "nothing"
+        if action.nargs != 0:
+            takes = "word" if words else _BY_METAVAR.get(str(action.metavar), "text")
+        repeats = isinstance(action, argparse._AppendAction)
+        found.append(Argument(tuple(action.option_strings), action.help or "", takes, words, repeats))
+    return found
+
+
+def _values() -> dict[str, list[str]]:
+    """Return the values that complete a key, by key: its choices, or true and false."""
+    found = {}
+    for key, kind in key_types().items():
+        values = [str(choice) for choice in choices_of(key) if ":" not in str(choice)]
+        if values or kind is bool:
+            found[key] = values or ["true", "false"]
+    return found
+
+
+def _bash(meanings: Mapping[str, str], arguments: Mapping[str, list[Argument]]) -> dict[str, Iterator[str]]:
+    named = [(name, one) for name, found in arguments.items() for one in found if one.options]
+    return {
+        "COMMANDS": iter([f"_rcdp_commands='{' '.join(arguments)}'"]),
+        "PROFILES": iter([f"_rcdp_profiles='{' '.join(profile_names())}'"]),
+        "KEYS": iter([f"_rcdp_keys='{' '.join(f'{key}=' for key in known_keys())}'"]),
+        "OPTIONS": (
+            f"        {name}) echo '{' '.join(option for one in found for option in one.options)}' ;;"
+            for name, found in arguments.items()
+        ),
+        "TAKES": (
+            f"        {'|'.join(shlex.quote(f'{name} {option}') for option in one.options)}) echo {_kind(one)} ;;"
+            for name, one in named
+            if one.takes != "nothing"
+        ),
+        "POSITIONAL": (
+            f"        {name}) echo {' '.join(_kind(one) for one in found if not one.options) or 'nothing'} ;;"
+            for name, found in arguments.items()
+        ),
+        "VALUES": iter(
+            [f"        {key}) echo '{' '.join(values)}' ;;" for key, values in _values().items()]
+            + [f"        {'|'.join(marked_keys('path'))}) echo file ;;"]
+        ),
+    }
+
+
+def _kind(argument: Argument) -> str:
+    """Return what completes a value, for bash: a word, with the values themselves after colons."""
+    return ":".join([argument.takes, *argument.words])
+
+
+def _zsh(meanings: Mapping[str, str], arguments: Mapping[str, list[Argument]]) -> dict[str, Iterator[str]]:
+    return {
+        "COMMANDS": (f"        {shlex.quote(f'{name}:{meaning}')}" for name, meaning in meanings.items()),
+        "CASES": (line for name, found in arguments.items() for line in _zsh_case(name, found)),
+        "PROFILES": iter([f"    compadd -- {' '.join(profile_names())}"]),
+        "KEYS": iter([f"    compadd -S '' -- {' '.join(f'{key}=' for key in known_keys())}"]),
+        "VALUES": iter(
+            [f"            {key}) compadd -- {' '.join(values)} ;;" for key, values in _values().items()]
+            + [f"            {'|'.join(marked_keys('path'))}) _files ;;"]
+        ),
+    }
+
+
+def _zsh_case(name: str, arguments: list[Argument]) -> Iterator[str]:
+    yield f"        {name})"
+    specs = []
+    at = 0
+    for one in arguments:
+        value = "" if one.takes == "nothing" else f":value:{_zsh_action(one)}"
+        meaning = re.sub(r"([\[\]:\\])", r"\\\1", one.meaning)
+        if not one.options:
+            at += 1
+            specs.append(f"{at}{value}")
+        for option in one.options:
+            specs.append(f"{'*' * one.repeats}{option}{'=' * bool(value and option[1] == '-')}[{meaning}]{value}")
+    yield "            _arguments " + " ".join(shlex.quote(spec) for spec in specs) + " ;;"
+
+
+def _zsh_action(argument: Argument) -> str:
+    actions = {
+        "file": "_files",
+        "folder": "_files -/",
+        "configuration": "_rcdp_configuration",
+        "setting": "_rcdp_setting",
+        "word": f"({' '.join(argument.words)})",
+    }
+    return actions.get(argument.takes, " ")
+
+
+def _fish(meanings: Mapping[str, str], arguments: Mapping[str, list[Argument]]) -> dict[str, Iterator[str]]:
+    return {
+        "COMMANDS": (
+            f"complete -c rcdp -n __fish_use_subcommand -a {name} -d {shlex.quote(meaning)}"
+            for name, meaning in meanings.items()
+        ),
+        "ARGUMENTS": (_fish_line(name, one) for name, found in arguments.items() for one in found),
+        "PROFILES": iter([f"    printf '%s\\n' {' '.join(profile_names())}"]),
+        "KEYS": iter([f"            printf '%s=\\n' {' '.join(known_keys())}"]),
+        "VALUES": iter(
+            [
+                line
+                for key, values in _values().items()
+                for line in (f"        case {key}", f"            printf '%s\\n' $key={{{','.join(values)}}}")
+            ]
+            + [f"        case {' '.join(marked_keys('path'))}"]
+        ),
+    }
+
+
+def _fish_line(name: str, argument: Argument) -> str:
+    line = f"complete -c rcdp -n '__rcdp_command {name}'"
+    for option in argument.options:
+        line += f" -l {option[2:]}" if option.startswith("--") else f" -s {option[1:]}"
+    actions = {
+        "folder": "(__fish_complete_directories)",
+        "configuration": "(__rcdp_configurations)",
+        "setting": "(__rcdp_settings)",
+        "word": " ".join(argument.words),
+    }
+    if argument.options and argument.takes != "nothing":
+        line += " -r" if argument.takes == "file" else " -x"
+    if argument.takes == "file":
+        line += " -F"
+    elif argument.takes in actions:
+        line += f" -a '{actions[argument.takes]}'"
+    return f"{line} -d {shlex.quote(argument.meaning)}" if argument.options else line
