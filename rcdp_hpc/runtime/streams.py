@@ -79,15 +79,12 @@ class TolerantStream:
         except OSError as error:
             self.failure = self.failure or error
             if error.errno not in NO_ROOM:
-                self._drop_the_rest(error)
-        except ValueError as error:  # closed by other code
-            self._drop_the_rest(error)
-
-    def _drop_the_rest(self, error: Exception) -> None:
-        self._gone = True
-        _point_to_nowhere(self._stream)
-        # In the log file of the run only, if there is one.
-        log.info("%s takes no more text (%s): further messages are in the log file only", self._name, error)
+                self._gone = True
+                _point_to_nowhere(self._stream)
+                # Reaches the log file of the run, if there is one.
+                log.info("%s takes no more text (%s): further messages are in the log file only", self._name, error)
+        except ValueError:  # closed by other code
+            self._gone = True
 
 
 @contextlib.contextmanager
