@@ -219,9 +219,9 @@ def _verify_together(options: argparse.Namespace, comm: Communicator) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from rcdp_hpc.cli.status import describe_run
+    from rcdp_hpc.cli.status import describe
 
-    print(describe_run(RunDirectory(options.run)))
+    print(describe(options.run))
     return EXIT_DONE
 
 

@@ -233,8 +233,6 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_submit(commands: Any) -> None:
-    from rcdp_hpc.cluster.scripts import DEFAULT_SITE
-
     parser = _add(commands, "submit", "write the jobs of a configuration and submit them to Slurm")
     _add_config(parser)
     _add_set(parser)
@@ -246,16 +244,22 @@ def _add_submit(commands: Any) -> None:
         help="a job array over the same shards: seeds=N, configs=FOLDER (of TOML files), or folds=K (a "
         "cross-validation)",
     )  # fmt: skip
-    site = path(os.environ.get("RCDP_SITE") or str(DEFAULT_SITE))
-    parser.add_argument(
-        "--site", type=path, default=site, metavar="FILE",
-        help="your site's settings; default: $RCDP_SITE, or those that the package brings",
-    )  # fmt: skip
+    _add_site(parser)
     parser.add_argument(
         "--sbatch", action="append", default=[], metavar="OPTION",
         help="another option of sbatch for every job, as in --sbatch=--time=10 (may be repeated)",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show everything, write and submit nothing")
+
+
+def _add_site(parser: Parser) -> None:
+    from rcdp_hpc.cluster.scripts import DEFAULT_SITE
+
+    site = path(os.environ.get("RCDP_SITE") or str(DEFAULT_SITE))
+    parser.add_argument(
+        "--site", type=path, default=site, metavar="FILE",
+        help="your site's settings; default: $RCDP_SITE, or those that the package brings",
+    )  # fmt: skip
 
 
 def _add_config(parser: Parser, out_required: bool = True) -> None:

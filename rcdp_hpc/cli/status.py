@@ -1,22 +1,48 @@
-"""What a run directory says about itself; reads without the lock."""
+"""What was done in a run directory, or in each run of a folder, in words; reads without the lock."""
 
 from __future__ import annotations
 
 import shlex
 import time
 from pathlib import Path
+from typing import Any
 
+from rcdp_hpc.cli.hints import predict_command
 from rcdp_hpc.cli.progress import headway
+from rcdp_hpc.cli.runs import duration, find_runs, is_run, result_text, run_lines
 from rcdp_hpc.cluster.queue import describe_jobs
-from rcdp_hpc.config import STAGES
+from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.files import read_json
-from rcdp_hpc.runtime.lock import describe, holder_is_gone, read_lock
+from rcdp_hpc.runtime.lock import describe as describe_holder
+from rcdp_hpc.runtime.lock import holder_is_gone, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
+def describe(path: Path) -> str:
+    """Return what was done in a run directory, or a line for each run in a folder of runs.
+
+    Raises
+    ------
+    InputError
+        If there is no run.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: a file; rcdp status takes a run directory, or a folder of run directories.")
+    if not path.is_dir():
+        raise InputError(f"{path}: no such run directory.")
+    if is_run(path):
+        return describe_run(RunDirectory(path))
+    runs = find_runs(path)
+    if not runs:
+        raise InputError(
+            f"{path}: no run directory, and none in it. rcdp run CONFIG --out {path} makes it one."
+        )
+    return "\n".join(run_lines(path, runs))
+
+
 def describe_run(run: RunDirectory) -> str:
-    """Return what each stage has done, who works here, and what to type next.
+    """Return what each stage has done, which job works here, and what to type next.
 
     Raises
     ------
@@ -30,10 +56,14 @@ def describe_run(run: RunDirectory) -> str:
         return "\n".join([f"run directory {run.path}", *_fold_lines(run, folds)])
     holder = read_lock(run.lock)
     if holder and holder_is_gone(run.lock):
-        lines = [f"run directory {run.path}", f"in use by nobody: {describe(holder)} is gone and left its lock"]
+        lines = [
+            f"run directory {run.path}",
+            f"no job is running here: {describe_holder(holder)} is gone and left its lock",
+        ]
         holder = {}
     else:
-        lines = [f"run directory {run.path}", f"in use by {describe(holder)}" if holder else "in use by nobody"]
+        job = f"in use by {describe_holder(holder)}" if holder else "no job is running here"
+        lines = [f"run directory {run.path}", job]
     states = {stage: run.state(stage) for stage in _stages(run)}
     tasks = run.tasks()
     for stage, state in states.items():
@@ -52,19 +82,19 @@ def describe_run(run: RunDirectory) -> str:
 
 
 def _stages(run: RunDirectory) -> list[str]:
-    """Return the run's stages; before it has a configuration, all there may be."""
+    """Return the run's stages; all there may be, as long as it has no configuration."""
     searches = not run.config_file.exists() or run.config().has_search
     return [stage for stage in STAGES if stage != "search" or searches]
 
 
 def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
-    """Return what each fold of a cross-validation has done, what they amount to, and what to type next."""
+    """Return what each fold of a cross-validation has done, their mean, and what to type next."""
     jobs, alive = describe_jobs(run)
     lines = [f"  {one.path.name}: {_task_line(one)}" for one in folds]
     lines += ["jobs", *jobs] if jobs else []
     summary = run.report / "summary.json"
     done = sum(one.state("evaluate").get("status") == "done" for one in folds)
-    # The first task of an array may not have begun to speak.
+    # The first task of an array may not have written its configuration yet.
     if run.config_file.exists() and done == run.config().data.folds and summary.exists():
         mean, deviation = (read_json(summary)[name] for name in ("mean", "deviation"))
         lines.append(
@@ -73,38 +103,29 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
         )
         return [*lines, f"next: see {_quoted(summary)}, or one fold: rcdp status {_quoted(folds[0].path)}"]
     if alive or any(map(_is_held, folds)):
-        return [*lines, f"next: wait, or follow {_quoted(folds[0].log)} and its like"]
+        return [*lines, f"next: wait, or follow {_quoted(folds[0].log)} and those of the other folds"]
     if run.submitted.exists():
         return [*lines, _submit_again(run) if alive is not None else _ask_again(run)]
     return [*lines, f"next: rcdp crossvalidate --out {_quoted(run.path)}   (on several ranks: mpirun -n 2 rcdp ...)"]
 
 
-def _stage_line(run: RunDirectory, stage: str, state: dict[str, object], held: bool) -> str:
+def _stage_line(run: RunDirectory, stage: str, state: dict[str, Any], held: bool) -> str:
     status = state.get("status")
     if not status:
         return "not started"
     if status == "done":
-        return f"done in {state['seconds']:.1f} s on {state['ranks']} ranks{_result_text(state.get('result'))}"
+        ranks = f" on {state['ranks']} ranks" if state.get("ranks", 1) > 1 else ""
+        return f"done in {duration(state['seconds'])}{ranks}{result_text(stage, state.get('result'))}"
     if status == "running":
         found = headway(run, stage)
         if held:
-            age = time.time() - float(str(state["updated"]))
-            return f"running for {age:.0f} s" + (f": {found.with_time}" if found else "")
-        where = f" ({found.words})" if found else ""
-        return f"was killed{where}: started again, it goes on from its last checkpoint"
+            age = time.time() - float(state["updated"])
+            return f"running for {duration(age)}" + (f": {found.with_time}" if found else "")
+        progress = f" ({found.words})" if found else ""
+        return f"was killed{progress}; started again, it continues from its last checkpoint"
+    if status == "stopped":
+        return f"stopped with a checkpoint: {state.get('reason', '')}"
     return f"{status}: {state['reason']}" if state.get("reason") else str(status)
-
-
-def _result_text(result: object) -> str:
-    """Return the plain numbers of a stage's result."""
-    if not isinstance(result, dict):
-        return ""
-    parts = [
-        f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in result.items()
-        if isinstance(value, int | float | str)
-    ]
-    return ": " + ", ".join(parts) if parts else ""
 
 
 def _task_line(run: RunDirectory) -> str:
@@ -112,12 +133,12 @@ def _task_line(run: RunDirectory) -> str:
     stages = _stages(run)
     following = next((stage for stage in stages if run.state(stage).get("status") != "done"), None)
     if following is None:
-        return f"done{_result_text(run.state(stages[-1]).get('result'))}"
+        return f"done{result_text(stages[-1], run.state(stages[-1]).get('result'))}"
     return f"{following} {_stage_line(run, following, run.state(following), _is_held(run))}"
 
 
 def _is_held(run: RunDirectory) -> bool:
-    """Tell whether a job that lives works here."""
+    """Return whether a job is running here."""
     return bool(read_lock(run.lock)) and not holder_is_gone(run.lock)
 
 
@@ -133,13 +154,14 @@ def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: 
             command = f"rcdp {stage} --out {_quoted(run.path)}"
             return f"next: {command}   (on several ranks: mpirun -n 2 {command})"
     summary = _quoted(run.report / "summary.json")
-    return f"next: see {summary}, or label new samples: rcdp predict {_quoted(run.path)} X.npz --to y.csv"
+    config = run.config() if run.config_file.exists() else Config()
+    return f"next: see {summary}, or label new samples: {predict_command(run.path, config)}"
 
 
 def _ask_again(run: RunDirectory) -> str:
     return (
-        f"next: on a login node where Slurm answers: rcdp status {_quoted(run.path)}   "
-        "(submit nothing before: the jobs may still run)"
+        f"next: on a login node on which Slurm answers: rcdp status {_quoted(run.path)}   "
+        "(submit nothing earlier: the jobs may still run)"
     )
 
 
@@ -147,8 +169,8 @@ def _submit_again(run: RunDirectory) -> str:
     again = "submit again as before"
     if run.submission.exists():
         before = read_json(run.submission)
-        again = f"go on with: cd {_quoted(before['folder'])} && {shlex.join(before['words'])}"
-    return f"next: mend what {_quoted(run.path / 'logs')} tells of, then {again}"
+        again = f"continue with: cd {_quoted(before['folder'])} && {shlex.join(before['words'])}"
+    return f"next: fix what {_quoted(run.path / 'logs')} reports, then {again}"
 
 
 def _quoted(path: Path | str) -> str:

@@ -75,7 +75,7 @@ def test_the_command_to_go_on_with_is_the_one_of_before(options, folder, fake, c
     monkeypatch.setenv("RCDP_SITE", "site.sh")
     assert main(["submit", "--out", "a run", *options]) == 0
     before = {path.name: path.read_bytes() for path in (folder / "a run/jobs").glob("*.sbatch")}
-    line = next_line("a run", capsys).partition("go on with: ")[2]
+    line = next_line("a run", capsys).partition("continue with: ")[2]
     # The folder's name stays a name; what stands in the environment now is not needed then.
     assert shlex.split(line)[:3] == ["cd", str(folder), "&&"]
     assert "--site=site.sh" in shlex.split(line)
