@@ -435,7 +435,7 @@ def test_importing_the_package_needs_neither_torch_nor_horovod_nor_mpi():
         ("run digits", "--out is missing; an example: rcdp run digits --out runs/first"),
         ("predict run", "SAMPLES, --to is missing; an example: rcdp predict"),
         ("train --out=", "argument --out: the path is empty"),
-        ("inspect run --ranks two", "argument --ranks: invalid int value: 'two'"),
+        ("inspect run --ranks two", "argument --ranks: 'two': expected a number from 0 to 99999"),
         ("completion tcsh", "invalid choice: 'tcsh'"),
         ("help trian", "trian is not a command; did you mean train?"),
     ],

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from rcdp_hpc.cli.checks import check_output_file, check_output_folder, existing_run
 from rcdp_hpc.cli.hints import what_next
 from rcdp_hpc.cli.parser import DEFAULT_FOLDS, build_parser, parse
 from rcdp_hpc.config import (
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, rank: int) -> int:
     try:
+        _check_paths(options)
         return COMMANDS[options.command](options)
     except RcdpError as error:
         if rank == 0:
@@ -71,6 +73,18 @@ def _run(options: argparse.Namespace, rank: int) -> int:
         return 130
     finally:
         signals.leave()
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    """Refuse places that nothing can be written to, earlier than any work."""
+    if getattr(options, "out", None) is not None:
+        check_output_folder("--out", options.out)
+    if getattr(options, "to", None) is not None:
+        check_output_file("--to", options.to)
+    if getattr(options, "picture", None) is not None:
+        check_output_file("--picture", options.picture, (".png",))
+    if options.command in ("verify", "inspect"):
+        existing_run(options.run)
 
 
 @contextlib.contextmanager
@@ -267,7 +281,7 @@ def _plan(options: argparse.Namespace) -> int:
     run = RunDirectory(absolute_path(options.out)) if options.out else None
     if options.config is None and run is None:
         raise InputError("rcdp plan needs a CONFIG, or --out with an earlier run.")
-    config = load_config(options.config, options.set) if options.config else _configuration(options)
+    config = _load(options.config, options.set) if options.config else _configuration(options)
     print(plan_text(config, run))
     return EXIT_DONE
 

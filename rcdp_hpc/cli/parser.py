@@ -144,6 +144,13 @@ def path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
+def count(text: str) -> int:
+    """Return a number of ranks or folds."""
+    if not re.fullmatch(r"\d{1,5}", text.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 99999")
+    return int(text)
+
+
 def _add(commands: Any, name: str, meaning: str) -> Parser:
     """Add a command with a one-sentence meaning."""
     parser: Parser = commands.add_parser(
@@ -181,10 +188,10 @@ def _add_crossvalidate(commands: Any) -> None:
     _add_config(parser)
     _add_set(parser)
     parser.add_argument(
-        "--folds", type=int, default=0, metavar="K", help=f"number of folds; default: data.folds, or {DEFAULT_FOLDS}"
+        "--folds", type=count, default=0, metavar="K", help=f"number of folds; default: data.folds, or {DEFAULT_FOLDS}"
     )
     parser.add_argument(
-        "--fold", type=int, default=0, metavar="I", help="run this fold only, counted from 1 (for job arrays)"
+        "--fold", type=count, default=0, metavar="I", help="run this fold only, counted from 1 (for job arrays)"
     )
     _add_restart(parser, "put earlier results aside and start over")
 
@@ -200,7 +207,7 @@ def _add_tools(commands: Any) -> None:
     _add_set(plan)
     inspect = _add(commands, "inspect", "show the classes before and after balancing, for each shard and rank")
     _add_run(inspect)
-    inspect.add_argument("--ranks", type=int, default=0, metavar="R", help="also show what each of R ranks reads")
+    inspect.add_argument("--ranks", type=count, default=0, metavar="R", help="also show what each of R ranks reads")
     inspect.add_argument("--picture", type=path, metavar="FILE", help="draw the classes into this PNG file")
     doctor = _add(commands, "doctor", "show what is installed here, and what is missing for which stage")
     doctor.add_argument("--json", action="store_true", help="print JSON")

@@ -35,9 +35,7 @@ def describe(path: Path) -> str:
         return describe_run(RunDirectory(path))
     runs = find_runs(path)
     if not runs:
-        raise InputError(
-            f"{path}: no run directory, and none in it. rcdp run CONFIG --out {path} makes it one."
-        )
+        raise InputError(f"{path}: no run directory, and none in it. rcdp run CONFIG --out {path} makes it one.")
     return "\n".join(run_lines(path, runs))
 
 

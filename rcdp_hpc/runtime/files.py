@@ -19,7 +19,9 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_WRONG_PLACE = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
 
 
 def explain_os_error(error: OSError, path: Path) -> RcdpError:

@@ -158,7 +158,7 @@ class RunDirectory:
         """
         if not self.config_file.exists():
             raise InputError(
-                f"{self.config_file}: not there, so {self.path} is no run directory yet. Name a configuration, as in "
+                f"{self.path}: not a run directory yet (it has no config.toml). Name a configuration, as in "
                 f"`rcdp run digits --out {self.path}`."
             )
         return load_config(self.config_file)
