@@ -15,7 +15,7 @@ from rcdp_hpc.config.writing import bounds, toml_text
 INTRODUCTION = """\
 # Configuration
 
-<!-- Written by `make reference`; change the sections in rcdp_hpc/config/ instead. -->
+<!-- Generated: python -m rcdp_hpc.config.reference > docs/configuration.md -->
 
 A configuration is a TOML file of sections, or the name of a shipped profile. `rcdp config PROFILE` prints one with
 the meaning, choices, bounds and default of every key; a key that is left out takes its default.
