@@ -16,6 +16,7 @@ _SAMPLES = {
     "hdf5": "NEW.h5",
     "ts": "NEW.ts",
     "image_folder": "NEW_IMAGES",
+    "series_folder": "NEW_SERIES",
     "mnist": "NEW-images-idx3-ubyte",
 }
 

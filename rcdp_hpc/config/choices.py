@@ -23,7 +23,7 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
         "hdf5": "HDF5 file with a dataset of samples and one of labels",
         "ts": "time series of the UCR/UEA archives (.ts)",
         "image_folder": "one folder of images for each class",
-        "series_folder": "one file for each series",
+        "series_folder": "one file for each series, in a folder per class or listed in labels.csv",
     },
     "data.kind": {
         "auto": "as the source says",
