@@ -96,6 +96,8 @@ def test_the_paper_profiles_hold_the_search_of_table_2_and_the_images_of_table_1
         ("data.drop_columns=[a", ["data.drop_columns=[a", "bracket is not closed"]),
         ("data.drop_columns=a,,b", ["data.drop_columns=a,,b", "an entry is empty"]),
         ("data.drop_columns='a,b", ["data.drop_columns='a,b", "the quote of 'a is not closed"]),
+        ("training.lr=0.1", ["training.lr ", "did you mean training.learning_rate?"]),
+        ("search.space.leak={low=0.1, hihg=1}", ["search.space.leak.hihg ", "did you mean search.space.leak.high?"]),
         ("training.readout=lsmt", ["training.readout = 'lsmt'", "module:Class", "did you mean lstm?"]),
         ("reservoir.density=1.5", ["reservoir.density = 1.5", "less than or equal to 1"]),
         ("reservoir.leak=nan", ["reservoir.leak", "finite"]),
@@ -195,6 +197,9 @@ def test_a_missing_profile_is_refused_with_the_ones_there_are(tmp_path, monkeypa
     [
         (b"[data\n", ["not valid TOML", "line 1"]),
         (b"[data]\npath = /my data\n", ["not valid TOML", "line 2", "path = '/my data'"]),
+        (b"[data]\nstage_in = True\n", ["line 2", "true or false in small letters"]),
+        (b'[data]\npath = "C:\\data"\n', ["line 2", "in single quotes"]),
+        (b"[data]\nkeep = 0.5\n", ["data.keep = 0.5", "expected a list, as in data.keep = [0.5]"]),
         (b'[data]\r\npath = "caf\xe9"\r\n', ["line 2 is not UTF-8", "café", "iconv -f cp1252"]),
         (b"[data]\0\xff\n", ["not a text file", "data.path"]),
     ],

@@ -18,6 +18,28 @@ _EXPECTED = {
     "list": "a list",
 }
 
+# What other libraries call a key.
+_OTHER_NAMES = {
+    "lr": "training.learning_rate",
+    "batch_size": "training.batch",
+    "n_epochs": "training.epochs",
+    "num_epochs": "training.epochs",
+    "max_epochs": "training.epochs",
+    "optimiser": "training.optimizer",
+    "units": "reservoir.nodes",
+    "n_reservoir": "reservoir.nodes",
+    "sr": "reservoir.spectral_radius",
+    "leak_rate": "reservoir.leak",
+    "leaking_rate": "reservoir.leak",
+    "bias": "reservoir.bias_scaling",
+    "target": "data.label_column",
+    "label": "data.label_column",
+    "labels": "data.label_column",
+    "sep": "data.delimiter",
+    "separator": "data.delimiter",
+    "random_state": "run.seed",
+}
+
 
 def did_you_mean_key(key: str) -> str:
     """Return "; did you mean X?" for the configuration's keys nearest to `key`.
@@ -28,7 +50,9 @@ def did_you_mean_key(key: str) -> str:
     same = [name for name in known_keys() if name.rpartition(".")[2] == leaf]
     if same:
         return f"; did you mean {' or '.join(same[:3])}?"
-    siblings = [name for name in known_keys() if name.rpartition(".")[0] == section]
+    if leaf in _OTHER_NAMES:
+        return f"; did you mean {_OTHER_NAMES[leaf]}?"
+    siblings = [name for name in key_types() if name.rpartition(".")[0] == section]
     return (
         _nearest(leaf, siblings, 0.75)
         or did_you_mean(key, [*known_keys(), *section_names()], cutoff=0.8)
@@ -82,7 +106,8 @@ def _expected(key: str, problem: dict[str, Any], message: str) -> str:
         bound = problem["ctx"].get("min_length", problem["ctx"].get("max_length"))
         return f"must have at {'least' if problem['type'] == 'too_short' else 'most'} {bound} entries"
     if problem["type"].endswith(("_type", "_parsing", "_from_float")) and kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}{_decimal_comma(kind, value)}{_example(name)}"
+        example = f", as in {name} = [{value}]" if kind == "list" else _example(name)
+        return f"expected {_EXPECTED[kind]}{_decimal_comma(kind, value)}{example}"
     return f"{message[0].lower()}{message[1:]}"
 
 

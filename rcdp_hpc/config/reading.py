@@ -154,6 +154,10 @@ def _remedy(error: tomllib.TOMLDecodeError, text: str, path: Path) -> str:
     line = lines[int(found[1]) - 1].strip() if found and int(found[1]) <= len(lines) else ""
     if path.suffix.lower() != ".toml":
         return _DATA
+    if re.search(r"=\s*(True|False)$", line):
+        return f": {line}. Write true or false in small letters"
+    if "\\" in line:
+        return f": {line}. Write text that holds \\ in single quotes"
     setting = re.fullmatch(r"([\w.-]+)\s*=\s*([^\"'\[{].*)", line)
     if setting:
         return f": {line}. Text needs quotes: {setting[1]} = '{setting[2]}'"
