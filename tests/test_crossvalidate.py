@@ -207,7 +207,7 @@ def test_each_sample_is_held_out_once_and_the_summary_adds_up(alone):
     assert np.trace(found["confusion"]) == sum(result["correct"] for result in found["results"])
     assert (alone / "report/folds.png").read_bytes().startswith(b"\x89PNG")
     told = run_ranks(0, documented(STATUS, alone)).stdout
-    assert told.count("done: samples") == 2
+    assert told.count("done: accuracy") == 2
     assert f"macro F1 {found['mean']['macro_f1']:.4f}" in told
 
 
