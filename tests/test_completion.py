@@ -84,12 +84,14 @@ def test_a_shell_offers_what_fits(shell, folder):
         assert not set(refused) & found, f"{typed}: {words}"
 
 
-# zsh completes only in a terminal: one word each, completed in a pseudo terminal.
+# zsh completes only in a terminal: one word each, completed in a pseudo terminal. Its editor says when it is ready:
+# what is typed earlier is echoed by the terminal itself.
 ZSH = r"""
 zmodload zsh/zpty
 zpty z zsh -f -i
-zpty -w z 'PROMPT=""; autoload -Uz compinit; compinit -u -D; source .rcdp.zsh; bindkey "^I" complete-word; print BEGUN'
-zpty -r z out '*BEGUN*BEGUN*'
+zpty -w z 'PROMPT=""; autoload -Uz compinit; compinit -u -D; source .rcdp.zsh; bindkey "^I" complete-word
+zle-line-init() { print -rn -- BEG""UN }; zle -N zle-line-init'
+zpty -r z out '*BEGUN*'
 for line in "$@"; do
     zpty -w -n z "$line"$'\t'"XEND"
     zpty -r z out '*XEND*'
