@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -454,3 +455,10 @@ def test_what_is_mistyped_is_one_message_and_code_2(words, message, capsys):
 def test_an_option_may_be_shortened(capsys):
     assert main(["config", "digits", "--se", "training.epochs=3"]) == 0
     assert "\nepochs = 3\n" in capsys.readouterr().out
+
+
+def test_what_a_configuration_prints_is_toml_whatever_is_logged(capsys):
+    assert main(["config", "digits", "--set", "data.source=csv"]) == 0
+    printed = capsys.readouterr()
+    assert tomllib.loads(printed.out)["data"]["source"] == "csv"
+    assert "left out" in printed.err

@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = parse(arguments)
         if rank and options.command in FOR_RANK_0:
             return EXIT_DONE
-        log_to_terminal(is_root=rank == 0, quiet=getattr(options, "quiet", False))
+        quiet, prints_file = getattr(options, "quiet", False), options.command in PRINTS_FILE
+        log_to_terminal(is_root=rank == 0, quiet=quiet, to_stderr=prints_file)
         code = _run(options, rank)
         stdout.flush()
         if options.command in PRINTERS and stdout.failure and not is_closed_pipe(stdout.failure):
@@ -322,3 +323,5 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
 FOR_RANK_0 = ("status", "submit", "plan", "inspect", "config", "completion")
 # Commands whose result is what they print.
 PRINTERS = ("status", "plan", "inspect", "doctor", "config", "completion")
+# Commands that print the content of a file: messages go to stderr.
+PRINTS_FILE = ("config", "completion")

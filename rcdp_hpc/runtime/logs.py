@@ -30,13 +30,16 @@ class _TerminalHandler(logging.Handler):
     wraps : bool
         Whether messages are wrapped for a terminal. Those of several ranks are not: mpirun gives each rank a terminal
         of its own, and what it shows may go to a file.
+    to_stderr : bool
+        Whether all messages go to stderr, not only warnings and errors.
     """
 
     wraps = False
+    to_stderr = False
 
     def emit(self, record: logging.LogRecord) -> None:
         troubled = record.levelno >= logging.WARNING
-        stream = sys.stderr if troubled else sys.stdout
+        stream = sys.stderr if troubled or self.to_stderr else sys.stdout
         prefix = f"rcdp: {record.levelname.lower()}: " if troubled else ""
         if stream is not None:  # closed when Python started
             text = prefix + record.getMessage()
@@ -78,14 +81,25 @@ def warn_once(logger: logging.Logger, kind: str, message: str) -> None:
         logger.warning("%s", message)
 
 
-def log_to_terminal(is_root: bool, quiet: bool = False) -> None:
-    """Show messages on rank 0; other ranks show errors alone."""
+def log_to_terminal(is_root: bool, quiet: bool = False, to_stderr: bool = False) -> None:
+    """Show messages on rank 0; other ranks show errors only.
+
+    Parameters
+    ----------
+    is_root : bool
+        Whether this is rank 0.
+    quiet : bool
+        Show warnings and errors only.
+    to_stderr : bool
+        Show all messages on stderr: what the command prints on stdout is the content of a file.
+    """
     logger = logging.getLogger(PACKAGE)
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
     handler = _TerminalHandler()
     handler.wraps = detect().size == 1
+    handler.to_stderr = to_stderr
     handler.setLevel((logging.WARNING if quiet else logging.INFO) if is_root else logging.ERROR)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
