@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import STAGES, Config, with_kind_defaults
-from rcdp_hpc.data.index import INDEX_NAME, facts_in, load_index
 from rcdp_hpc.errors import InputError, RcdpError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
@@ -379,7 +378,11 @@ def _sha256(path: Path) -> str:
 
 def _with_defaults_of_data(config: Config, run: RunDirectory) -> Config:
     """Set the keys that wait for the kind of data, once there are shards, and record them."""
-    if config.chosen is None or not (run.shards / INDEX_NAME).exists():
+    if config.chosen is None:
+        return config
+    from rcdp_hpc.data.index import INDEX_NAME, facts_in, load_index
+
+    if not (run.shards / INDEX_NAME).exists():
         return config
     config = with_kind_defaults(config, facts_in(load_index(run.shards)))
     run.write_config(config)
