@@ -87,9 +87,18 @@ def _add_tools(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     predict.add_argument(
         "samples",
         type=Path,
-        help="npz, npy, IDX images, csv, parquet, HDF5, ts, a folder of images, or what data.source of RUN reads",
+        help="npz, npy, HDF5, csv, parquet, .ts or IDX file, an image, a folder of images, or what data.source reads",
     )
-    predict.add_argument("--to", type=Path, required=True, metavar="FILE", help="what to write: .npz or .csv")
+    predict.add_argument(
+        "--to", type=Path, required=True, metavar="FILE", help="output file: .csv, .npz, .parquet or .jsonl"
+    )
+    predict.add_argument(
+        "--set", action="append", default=[], metavar="data.KEY=VALUE",
+        help="change how the samples are read, as in data.delimiter=';' (may be repeated)",
+    )  # fmt: skip
+    predict.add_argument(
+        "--any-scale", action="store_true", help="predict samples on another scale than the training data"
+    )
     predict.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
     for name, meaning in (
         ("verify", "re-check every checksum, count and proportion of the shards"),

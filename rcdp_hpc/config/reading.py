@@ -78,6 +78,14 @@ def parse_config(tree: Mapping[str, Any], where: str, chosen: frozenset[str] | N
         raise InputError(f"configuration {where}: " + "; ".join(lines)) from None
 
 
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """Return the tree of settings that ``section.key=value`` overrides make; raise an `InputError` on another form."""
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(tree, override)
+    return tree
+
+
 def _read_toml(name: str | Path) -> dict[str, Any]:
     path = Path(name)
     try:
