@@ -248,6 +248,7 @@ def _prepare(
     config: Config, comm: Communicator, run: RunDirectory, restart: bool = False, ranks: int | None = None
 ) -> dict[str, Any]:
     """Prepare the shards; `ranks` are those of the stages that follow in this job, if any do."""
+    from rcdp_hpc.data.index import facts_in
     from rcdp_hpc.data.prepare import prepare_shards
     from rcdp_hpc.settings_fit import SettingsCheck
 
