@@ -20,7 +20,6 @@ from typing import Any
 
 from rcdp_hpc.config import STAGES, Config, with_kind_defaults
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
-from rcdp_hpc.data.index import INDEX_NAME, facts_in, load_index
 from rcdp_hpc.errors import InputError, RcdpError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
@@ -250,6 +249,7 @@ def _prepare(
     config: Config, comm: Communicator, run: RunDirectory, restart: bool = False, ranks: int | None = None
 ) -> dict[str, Any]:
     """Prepare the shards; `ranks` are those of the stages that follow in this job, if any do."""
+    from rcdp_hpc.data.index import facts_in
     from rcdp_hpc.data.prepare import prepare_shards
     from rcdp_hpc.settings_fit import SettingsCheck
 
@@ -380,7 +380,11 @@ def _sha256(path: Path) -> str:
 
 def _with_defaults_of_data(config: Config, run: RunDirectory) -> Config:
     """Set the keys that wait for the kind of data, once there are shards, and record them."""
-    if config.chosen is None or not (run.shards / INDEX_NAME).exists():
+    if config.chosen is None:
+        return config
+    from rcdp_hpc.data.index import INDEX_NAME, facts_in, load_index
+
+    if not (run.shards / INDEX_NAME).exists():
         return config
     config = with_kind_defaults(config, facts_in(load_index(run.shards)))
     run.write_config(config)

@@ -20,7 +20,6 @@ from rcdp_hpc.cli.parser import DEFAULT_FOLDS, build_parser, parse
 from rcdp_hpc.config import (
     STAGES,
     Config,
-    DataSection,
     commented_toml,
     load_config,
     with_settings,
@@ -184,18 +183,18 @@ def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
 
     need_torch()
     from rcdp_hpc.deploy.predict import predict
+    from rcdp_hpc.deploy.reading import model_and_reading
 
-    run = RunDirectory(options.run)
-
-    def model_and_settings() -> tuple[Path, DataSection | None]:
-        if not run.path.exists():
-            raise InputError(f"{run.path}: no such run directory or model file.")
-        if not run.path.is_dir():
-            return run.path, None
-        return run.model, run.config().data if run.config_file.exists() else None
-
-    model, settings = agree(comm, model_and_settings)
-    counts = predict(model, options.samples, options.to, settings, comm, show_progress=not options.quiet)
+    model, reading = agree(comm, lambda: model_and_reading(options.run, options.set))
+    counts = predict(
+        model,
+        options.samples,
+        options.to,
+        reading,
+        comm,
+        show_progress=not options.quiet,
+        any_scale=options.any_scale,
+    )
     if comm.is_root:
         log.info("  ".join(f"{name}: {count}" for name, count in counts.items()))
     return EXIT_DONE

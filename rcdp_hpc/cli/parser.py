@@ -233,9 +233,18 @@ def _add_predict(commands: Any) -> None:
         "samples",
         type=path,
         metavar="SAMPLES",
-        help="npz, npy, IDX images, csv, parquet, HDF5, ts, a folder of images, or what data.source of RUN reads",
+        help="npz, npy, HDF5, csv, parquet, .ts or IDX file, an image, a folder of images, or what data.source reads",
     )
-    predict.add_argument("--to", type=path, required=True, metavar="FILE", help="output file: .npz or .csv")
+    predict.add_argument(
+        "--to", type=path, required=True, metavar="FILE", help="output file: .csv, .npz, .parquet or .jsonl"
+    )
+    predict.add_argument(
+        "--set", action="append", default=[], metavar="data.KEY=VALUE",
+        help="change how the samples are read, as in data.delimiter=';' (may be repeated)",
+    )  # fmt: skip
+    predict.add_argument(
+        "--any-scale", action="store_true", help="predict samples on another scale than the training data"
+    )
     predict.add_argument("--quiet", action="store_true", help="show warnings and errors only")
 
 

@@ -17,7 +17,7 @@ from rcdp_hpc.config.keys import (
     to_tree,
 )
 from rcdp_hpc.config.kind_defaults import KINDS, DataFacts
-from rcdp_hpc.config.reading import load_config, parse_config, profile_names
+from rcdp_hpc.config.reading import load_config, parse_config, parse_overrides, profile_names
 from rcdp_hpc.config.reservoir import ReservoirSection
 from rcdp_hpc.config.search import RangeSection, SearchSection, SpaceSection
 from rcdp_hpc.config.section import Section
@@ -49,6 +49,7 @@ __all__ = [
     "load_config",
     "may_change",
     "parse_config",
+    "parse_overrides",
     "profile_names",
     "refuse_other_settings",
     "settings_that_matter",

@@ -93,6 +93,14 @@ def parse_config(tree: Mapping[str, Any], where: str, chosen: frozenset[str] | N
         raise InputError(f"configuration {where}: " + "; ".join(reversed(problems.values()))) from None
 
 
+def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    """Return the tree of settings that ``section.key=value`` overrides make; raise an `InputError` on another form."""
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(tree, override)
+    return tree
+
+
 def _is_profile(name: str) -> bool:
     """Return whether a name is that of a profile: a file wins, but a folder of data may be named like one."""
     return name in profile_names() and not absolute_path(name).is_file()

@@ -60,6 +60,12 @@ class _Columns(_Entry):
     categories: dict[str, list[str]]
 
 
+class _TestIds(_Entry):
+    file: Literal["test-ids.txt.gz"]
+    rows: int
+    sha256: str
+
+
 class _Index(_Entry):
     format: Literal["rcdp-shards"]
     format_version: int
@@ -74,6 +80,7 @@ class _Index(_Entry):
     kind: Literal["", "table", "series", "images"] = ""
     standardization: dict[str, Any] | None = None
     ranges: dict[str, Any] | None = None
+    test_ids: _TestIds | None = None
     settings: dict[str, Any]
     source: dict[str, Any]
     splits: dict[str, _Split]

@@ -30,6 +30,7 @@ from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.reserve import refuse_small_classes, reserve_rows
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
+from rcdp_hpc.data.sample_ids import write_test_ids
 from rcdp_hpc.data.shards import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.sources import Source, open_source
 from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, keep_indices, sample_indices, split_indices
@@ -217,6 +218,7 @@ def _write(
             for split in tables
         }
         index = _index(config, source, ranges, storage, counts, splits)
+        index["test_ids"] = write_test_ids(partial, source, tables["test"].source)
         write_json(partial / INDEX_NAME, index)
     return index
 

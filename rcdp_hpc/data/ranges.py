@@ -67,7 +67,7 @@ class FeatureRanges:
         for x, lengths in blocks:
             for rows in value_rows(x, lengths, features):
                 plain = plain.merged(Moments.of(rows))
-                logs = logs.merged(Moments.of(_log_magnitudes(rows)))
+                logs = logs.merged(Moments.of_log_magnitudes(rows))
         return cls.of_moments(plain, logs, kind, dtype)
 
     @classmethod
@@ -152,6 +152,13 @@ class Moments:
         maximum = rows.max(0, initial=-np.inf) if everything else np.where(held, rows, -np.inf).max(0, initial=-np.inf)
         return cls(count.astype(np.int64), mean, squares, minimum, maximum)
 
+    @classmethod
+    def of_log_magnitudes(cls, rows: FloatArray) -> Moments:
+        """Return the moments of ``log(abs(value))`` over the values that are neither 0 nor NaN."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log(np.abs(rows))
+        return cls.of(np.where(np.isfinite(logs), logs, np.nan))
+
     def merged(self, other: Moments) -> Moments:
         """Return the moments of both sets of values together (Chan, Golub and LeVeque 1979)."""
         count = self.count + other.count
@@ -204,9 +211,3 @@ def value_rows(x: NDArray[Any], lengths: NDArray[np.int64] | None, features: int
 
 # Values that are turned into float64 at once: a few megabytes, which stay in the cache.
 BLOCK_VALUES = 2**18
-
-
-def _log_magnitudes(rows: FloatArray) -> FloatArray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(np.abs(rows))
-    return np.where(np.isfinite(logs), logs, np.nan)

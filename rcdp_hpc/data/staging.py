@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rcdp_hpc.data.index import INDEX_NAME, SHARD_NAME
+from rcdp_hpc.data.sample_ids import IDS_NAME
 from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.files import NO_ROOM, explain_os_error, os_errors_explained
 
@@ -48,7 +49,9 @@ def refuse_foreign_files(directory: Path) -> None:
     if not directory.is_dir():
         raise InputError(f"{directory}: is a file, where the folder of shards should be. Choose another --out.")
     foreign = sorted(
-        entry.name for entry in directory.iterdir() if entry.name != INDEX_NAME and not SHARD_NAME.fullmatch(entry.name)
+        entry.name
+        for entry in directory.iterdir()
+        if entry.name not in (INDEX_NAME, IDS_NAME) and not SHARD_NAME.fullmatch(entry.name)
     )
     if foreign:
         raise InputError(

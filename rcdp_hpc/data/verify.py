@@ -13,6 +13,7 @@ from rcdp_hpc.data.index import FILE_PREFIX, INDEX_NAME, load_index
 from rcdp_hpc.data.provenance import provenance_findings
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.reserve import reserve_size
+from rcdp_hpc.data.sample_ids import damaged_ids
 from rcdp_hpc.data.split import RESERVE, Split
 from rcdp_hpc.data.targets import class_targets
 from rcdp_hpc.errors import DataDamagedError
@@ -114,12 +115,15 @@ def _gathered(comm: Communicator, look: Callable[[], list[str]]) -> list[str]:
 
 
 def _stray_files(directory: Path, index: dict[str, Any]) -> list[str]:
-    known = {INDEX_NAME} | {shard["file"] for split in index["splits"].values() for shard in split["shards"]}
-    return [
+    known = {shard["file"] for split in index["splits"].values() for shard in split["shards"]}
+    known |= {INDEX_NAME, *([index["test_ids"]["file"]] if index.get("test_ids") else [])}
+    stray = [
         f"{directory / entry.name}: not in {INDEX_NAME}"
         for entry in sorted(directory.iterdir())
         if entry.name not in known
     ]
+    damaged = damaged_ids(directory, index)
+    return [*stray, damaged] if damaged else stray
 
 
 def _damaged_files(shards: ShardSet, split: str, comm: Communicator, advance: Callable[[int], None]) -> list[str]:

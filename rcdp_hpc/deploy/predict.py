@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-import zipfile
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.sources import Samples, read_samples
+from rcdp_hpc.data.ranges import feature_count
+from rcdp_hpc.data.sources import NewSamples, read_samples
+from rcdp_hpc.deploy.causes import other_scale_message
+from rcdp_hpc.deploy.comparison import Expected, compare, is_other_scale
+from rcdp_hpc.deploy.outliers import Outliers
+from rcdp_hpc.deploy.outputs import OutputFormat, Predictions, Probabilities, output_format
+from rcdp_hpc.deploy.shape_check import refuse_other_shape
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.collective import agree, agreed
+from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.runtime.files import write_atomic
 from rcdp_hpc.runtime.progress import Progress
@@ -29,8 +32,6 @@ BLOCK_ROWS = 4096
 GATHERED_BYTES = 2**28
 log = logging.getLogger(__name__)
 
-Probabilities = NDArray[np.float32]
-
 
 def predict(
     model_file: Path,
@@ -39,27 +40,29 @@ def predict(
     settings: DataSection | None = None,
     comm: Communicator | None = None,
     show_progress: bool = False,
+    any_scale: bool = False,
 ) -> dict[str, int]:
     """Write the labels and probabilities of new samples. Collective.
 
     Samples are read some at a time, each rank its own part; rank 0 gathers the probabilities and writes one file in
-    their order.
+    their order. Nothing is written if the samples are refused.
 
     Parameters
     ----------
     model_file : Path
         A ``model.pt``.
     samples_file : Path
-        Samples, raw as the source the model was trained on; see `rcdp_hpc.data.sources.read_samples`.
+        Samples, raw as in the source that the model was trained on; see `rcdp_hpc.data.sources.read_samples`.
     output : Path
-        An npz file (arrays label, name, probability) or, where its name ends in .csv, a table.
+        What to write; the end of its name is one of `rcdp_hpc.deploy.outputs.FORMATS`.
     settings : DataSection, optional
-        The section [data] that the model was trained with: the kind of source, names of columns and datasets, size of
-        images.
+        How samples are read, instead of what the model file says: kind of source, names of columns and datasets.
     comm : Communicator, optional
         All ranks; default: this process alone.
     show_progress : bool
         Show progress on rank 0.
+    any_scale : bool
+        Predict samples that are on another scale than the training data, with a warning.
 
     Returns
     -------
@@ -69,18 +72,43 @@ def predict(
     Raises
     ------
     InputError
-        If a file is missing or of the wrong form, or samples have another shape than the model's.
+        If a file is missing or of the wrong form, or samples have another shape or scale than the training data.
     """
     comm = comm or SingleProcess()
-    if output.suffix not in (".npz", ".csv"):
-        raise agreed(InputError(f"{output}: expected a name that ends in .npz or .csv."))
+    chosen = agree(comm, partial(output_format, output))
     model = agree(comm, partial(TrainedModel.load, model_file))
-    new = agree(
-        comm, partial(read_samples, samples_file, settings, model.sample_shape[0], model.columns, model.sample_shape)
-    )
+    reading = settings or model.data.reading
+    shape = model.sample_shape
+    new = agree(comm, partial(read_samples, samples_file, reading, shape[0], model.data.columns, shape))
     if comm.is_root:
         new.findings.report(log)
-    rows = len(new)
+    agree(comm, partial(refuse_other_shape, model, new, samples_file))
+    expected = _expected(model, reading)
+    if comm.is_root and model.data.ranges is None:
+        log.info("the scale of the samples is not checked: the model file is of an earlier version, without ranges")
+    agree(comm, lambda: _check_scale(new, expected, samples_file, any_scale) if comm.is_root else None)
+    outliers = None if expected is None else Outliers(expected, new)
+    with limit_threads(fair_share(comm)):
+        counts = _predict_all(comm, model, new, samples_file, (output, chosen), outliers, show_progress)
+    warning = "" if outliers is None else outliers.report(comm)
+    if warning and comm.is_root:
+        log.warning("%s", warning)
+    if not comm.is_root:
+        return {}
+    log.info("wrote labels and probabilities of %d samples to %s", len(new), output)
+    return dict(zip(model.classes, counts.tolist(), strict=True))
+
+
+def _predict_all(
+    comm: Communicator,
+    model: TrainedModel,
+    new: NewSamples,
+    path: Path,
+    target: tuple[Path, OutputFormat],
+    outliers: Outliers | None,
+    show_progress: bool,
+) -> NDArray[np.int64]:
+    """Compute all probabilities and write them; return how many samples each class got, on rank 0."""
     counts = np.zeros(len(model.classes), np.int64)
 
     def counted(blocks: Iterable[Probabilities]) -> Iterator[Probabilities]:
@@ -88,32 +116,67 @@ def predict(
             counts[:] += np.bincount(block.argmax(1), minlength=len(counts))
             yield block
 
-    with (
-        limit_threads(fair_share(comm)),
-        Progress("predict", rows, "samples", enabled=show_progress and comm.is_root) as bar,
-    ):
-        blocks = _gathered(comm, _block_of(model, new.x, new.lengths, samples_file), rows, model, bar)
+    output, chosen = target
+    with Progress("predict", len(new), "samples", enabled=show_progress and comm.is_root) as bar:
+        blocks = _gathered(comm, _block_of(model, new, path, outliers), len(new), model, bar)
         if not comm.is_root:
             for _ in blocks:
                 continue
-            return {}
-        write = _write_table if output.suffix == ".csv" else partial(_write_arrays, rows=rows)
-        write_atomic(output, lambda file: write(file, counted(blocks), model.classes))
-    log.info("wrote labels and probabilities of %d samples to %s", rows, output)
-    return dict(zip(model.classes, counts.tolist(), strict=True))
+            return counts
+        found = Predictions(counted(blocks), len(new), model.classes, new.ids, new.id_name)
+        write_atomic(output, lambda file: chosen.write(file, found))
+    return counts
+
+
+def _expected(model: TrainedModel, reading: DataSection | None) -> Expected | None:
+    """Return what new samples are compared with; None if the model does not know it, or takes any scale."""
+    data = model.data
+    if data.ranges is None or len(data.ranges) != feature_count(data.ranges.kind, model.sample_shape):
+        return None
+    if data.standardization is not None and data.standardization.method == "series":
+        # Each series is brought to one scale by itself.
+        return None
+    names = () if data.columns is None else tuple(data.columns.features)
+    categories = () if data.columns is None else tuple(data.columns.categories)
+    tables = reading is not None and reading.source in ("csv", "parquet")
+    return Expected(data.ranges, model.scale, names, categories, by_name=bool(names) and tables)
+
+
+def _check_scale(new: NewSamples, expected: Expected | None, path: Path, any_scale: bool) -> None:
+    """Raise an `InputError` if samples are on another scale; with `any_scale` log it as a warning."""
+    if expected is None:
+        return
+    found = compare(new, expected)
+    if not is_other_scale(found):
+        return
+    message = other_scale_message(found, path)
+    if not any_scale:
+        raise InputError(f"{message} To predict them as they are, add --any-scale.")
+    log.warning("%s", message)
 
 
 def _block_of(
-    model: TrainedModel, samples: Samples, lengths: NDArray[np.int64] | None, path: Path
+    model: TrainedModel, new: NewSamples, path: Path, outliers: Outliers | None
 ) -> Callable[[int, int], Probabilities]:
     """Return a function that gives the probabilities of samples `low` to `high` - 1."""
 
     def block(low: int, high: int) -> Probabilities:
-        own = None if lengths is None else lengths[low:high]
-        try:
-            return model.probabilities(samples[low:high], scaled=False, lengths=own)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+        if low >= high:  # ranks without samples in this round
+            return np.empty((0, len(model.classes)), np.float32)
+        raw = np.asarray(new.x[low:high])
+        lengths = None if new.lengths is None else new.lengths[low:high]
+        values = model.prepared(raw, lengths)
+        finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        if not finite.all():
+            place = low + int(np.argmin(finite))
+            name = str(place) if new.ids is None else f"{place} ({new.ids[place]})"
+            raise InputError(
+                f"{path}: NaN, infinity or a number too large for float32 in sample {name}. Remove or correct it; a "
+                "model trained with data.missing = 'fill' fills missing values."
+            )
+        if outliers is not None:
+            outliers.look(raw, lengths, low)
+        return model.probabilities(values, scaled=True, lengths=lengths)
 
     return block
 
@@ -124,7 +187,8 @@ def _gathered(
     """Yield the probabilities of all samples on rank 0, in order, a round of blocks at a time. Collective."""
     # Ranks compute whole blocks of the reservoir, so that a sample's block does not depend on how many ranks there are.
     unit = model.reservoir.batch_rows
-    most = min(BLOCK_ROWS, GATHERED_BYTES // (8 * len(model.classes) * comm.size), -(-rows // comm.size) + unit - 1)
+    share = math.ceil(rows / comm.size) + unit - 1
+    most = min(BLOCK_ROWS, GATHERED_BYTES // (8 * len(model.classes) * comm.size), share)
     size = max(1, most // unit) * unit
     for start in range(0, rows, size * comm.size):
         low = min(rows, start + comm.rank * size)
@@ -133,41 +197,3 @@ def _gathered(
         bar.advance(min(rows - start, size * comm.size))
         if gathered is not None:
             yield gathered.astype(np.float32)
-
-
-def _write_table(file: BinaryIO, blocks: Iterable[Probabilities], classes: list[str]) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["sample", "label", *(f"p_{name}" for name in classes)])
-    first = 0
-    for block in blocks:
-        for number, (label, row) in enumerate(zip(block.argmax(1), block, strict=True), first):
-            writer.writerow([number, classes[label], *(f"{value:.6g}" for value in row)])
-        first += len(block)
-    # The file is the caller's to close.
-    text.detach()
-
-
-def _write_arrays(file: BinaryIO, blocks: Iterable[Probabilities], classes: list[str], rows: int) -> None:
-    """Write an npz file, the largest of its arrays block by block."""
-    labels = [np.empty(0, np.int64)]
-    with zipfile.ZipFile(file, "w") as archive:
-        with archive.open("probability.npy", "w", force_zip64=True) as member:
-            _write_header(member, np.dtype(np.float32), (rows, len(classes)))
-            for block in blocks:
-                labels.append(block.argmax(1))
-                member.write(np.ascontiguousarray(block).tobytes())
-        names = np.array(classes)
-        with archive.open("label.npy", "w", force_zip64=True) as member:
-            _write_header(member, np.dtype(np.int64), (rows,))
-            for part in labels:
-                member.write(part.tobytes())
-        with archive.open("name.npy", "w", force_zip64=True) as member:
-            _write_header(member, names.dtype, (rows,))
-            for part in labels:
-                member.write(names[part].tobytes())
-
-
-def _write_header(member: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(member, description)

@@ -17,6 +17,7 @@ from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.evaluation.confusion import class_lines, named, result_of_test, write_cells
 from rcdp_hpc.evaluation.drawing import draw_report
+from rcdp_hpc.evaluation.predictions import TestPredictions
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
@@ -57,7 +58,9 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
     if comm.is_root and run.state("train").get("status") != "done":
         log.warning("the training has not ended: this is the best model so far")
     with limit_threads(config.training.threads or fair_share(comm)):
-        mine, compared = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards))
+        predictions = TestPredictions()
+        mine, compared = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions))
+    predictions.write(comm, shards, run.report / "predictions.csv")
     confusion = comm.allreduce(mine)
     result = result_of_test(confusion, shards.classes)
     if all(comm.allgather(compared is not None)) and compared is not None:
@@ -71,7 +74,7 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
 
 
 def _confusion_of_slab(
-    config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet
+    config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, predictions: TestPredictions
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """Return the confusion of the model over this rank's test rows, and that of the ridge baseline, if there is one."""
     model = TrainedModel.load(run.model, device())
@@ -85,8 +88,12 @@ def _confusion_of_slab(
         for low in range(start, stop, BLOCK_ROWS):
             signals.raise_if_stopped("evaluating")
             rows = shards.read("test", low, min(low + BLOCK_ROWS, stop))
+            done = 0
             for states, labels in model.blocks(rows.x, rows.y, rows.length):
-                confusion += confusion_matrix(labels, model.probabilities_of(states).argmax(1), classes)
+                probabilities = model.probabilities_of(states)
+                predictions.add(rows.source_index[done : done + len(labels)], labels, probabilities)
+                done += len(labels)
+                confusion += confusion_matrix(labels, probabilities.argmax(1), classes)
                 if ridge is not None and compared is not None:
                     compared += confusion_matrix(labels, ridge(states).argmax(1), classes)
             progress.advance(len(rows.y))

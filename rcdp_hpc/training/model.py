@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import ReservoirSection, TrainingSection
 from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.data.sources import Columns
+from rcdp_hpc.data.sources import to_float
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.files import arrays_of, matrices_of, read_matrices
 from rcdp_hpc.reservoir.scans import scans_of
 from rcdp_hpc.training import checkpoint
+from rcdp_hpc.training.model_data import ModelData
 from rcdp_hpc.training.networks.assembly import EndToEnd, build_network, make_source
 from rcdp_hpc.training.networks.dictionary import DictionarySource
 from rcdp_hpc.training.ridge import RidgeNetwork
@@ -47,8 +48,8 @@ class TrainedModel:
         Where states and scores are computed; default: the CPU.
     matrices : ReservoirMatrices, optional
         Those that the user gave.
-    columns : Columns, optional
-        Where it was trained on a table: the columns of a sample, and the numbers of categories.
+    data : ModelData, optional
+        What prediction has to know of the training data: columns, standardisation, ranges, how files are read.
     learned : dict, optional
         State of the dictionary, where the extractor is one.
     """
@@ -64,10 +65,11 @@ class TrainedModel:
         shards: str = "",
         device: torch.device | None = None,
         matrices: ReservoirMatrices | None = None,
-        columns: Columns | None = None,
+        data: ModelData | None = None,
         learned: dict[str, torch.Tensor] | None = None,
     ) -> None:
-        self.shards, self.columns = shards, columns
+        self.shards = shards
+        self.data = data or ModelData()
         self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
         self.device = device or torch.device("cpu")
         self.reservoir = make_source(reservoir, training, sample_shape, self.device, matrices)
@@ -105,7 +107,7 @@ class TrainedModel:
             "sample_shape": list(shards.sample_shape),
             "scale": shards.scale,
             "shards": shards.digest,
-            "columns": shards.index.get("columns"),
+            **ModelData.contents(shards.index),
             "weights": {name: value.cpu() for name, value in weights.items()},
         }
         if learned:
@@ -147,8 +149,7 @@ class TrainedModel:
             content["shards"],
             device,
             matrices,
-            # Model files of earlier versions have none.
-            Columns(**content["columns"]) if content.get("columns") else None,
+            ModelData.of(content),
             content.get("learned"),
         )
 
@@ -212,18 +213,34 @@ class TrainedModel:
         InputError
             If the samples are of another shape than those the model was trained on.
         """
-        # The reservoir stops at a sequence's own end, so that one may be longer than those it was trained on.
-        axes = slice(1, None) if lengths is None else slice(2, None)
-        if samples.ndim != 1 + len(self.sample_shape) or samples.shape[axes] != (0, *self.sample_shape)[axes]:
+        if not self.takes(samples.shape[1:], lengths is not None):
             raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
         parts = [self.probabilities_of(states) for _, states in self._blocks(samples, scaled, lengths)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
+    def takes(self, shape: tuple[int, ...], lengths: bool) -> bool:
+        """Whether the model takes samples of this shape; `lengths` says whether they are padded series."""
+        # The reservoir stops at a sequence's own end, so that one may be longer than those it was trained on.
+        axes = slice(1, None) if lengths else slice(None)
+        return len(shape) == len(self.sample_shape) and shape[axes] == self.sample_shape[axes]
+
+    def prepared(self, raw: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[np.float32]:
+        """Return raw samples as they are in the shards: scaled, filled and standardised.
+
+        Parameters
+        ----------
+        raw : ndarray, shape (rows, *sample_shape)
+            Samples in the number format of their file.
+        lengths : ndarray of int64, shape (rows,), optional
+            Steps of each series.
+        """
+        if self.data.standardization is None:
+            return to_float(raw, self.scale)
+        return self.data.standardization.apply(raw, self.scale, lengths)
+
     def states(self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None) -> torch.Tensor:
         """Return the reservoir states of a block of samples, shape (rows, width); parameters as `probabilities`."""
-        values = samples.astype(np.float32)
-        if not scaled:
-            values *= np.float32(self.scale)
+        values = samples.astype(np.float32) if scaled else self.prepared(samples, lengths)
         return self.reservoir.drive(values, lengths)
 
     def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:

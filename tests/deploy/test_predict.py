@@ -96,10 +96,11 @@ def test_a_disk_that_is_full_ends_all_ranks(trained, tmp_path):
     run, folder = trained
     code = (
         "import sys, errno, os, rcdp_hpc.cli as cli, rcdp_hpc.deploy.predict as predict\n"
-        "def full(file, blocks, *rest, **more):\n"
-        "    next(iter(blocks))\n"
+        "def full(file, predictions):\n"
+        "    next(iter(predictions.blocks))\n"
         "    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
-        "predict._write_table = full\n"
+        "import dataclasses, rcdp_hpc.deploy.outputs as outputs\n"
+        "outputs.FORMATS['.csv'] = dataclasses.replace(outputs.FORMATS['.csv'], write=full)\n"
         "predict.BLOCK_ROWS = 64\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )

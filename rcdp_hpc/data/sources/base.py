@@ -248,7 +248,7 @@ def joined(source: Source, longest: int) -> NewSamples:
     return NewSamples(
         JoinedRows([part.x for part in parts], steps),
         np.concatenate(lengths) if lengths else None,
-        [name for part in parts for name in part.ids or ()] if named else None,
+        ids=[name for part in parts for name in part.ids or ()] if named else None,
         findings=source.findings,
     )
 

@@ -81,7 +81,7 @@ def read_images(path: Path, budget: Budget) -> Samples:
         If the file is missing, cut short, empty or holds something else.
     """
     with _opened(path) as file:
-        images = read_idx(file, path, budget.source, may_map=path.suffix.lower() != ".gz")
+        images = read_idx(file, path, budget.source, may_map=not isinstance(file, gzip.GzipFile))
     if len(images.shape) < 3:
         raise InputError(_wrong_magic(path, len(images.shape), "0x00000803 (images)"))
     if math.prod(images.shape) == 0:
@@ -161,11 +161,19 @@ def _refuse_length(path: Path, shape: tuple[int, ...], found: int) -> None:
         raise InputError(f"{path}: {what}: {expected} bytes expected for shape {_times(shape)}, {found} found.")
 
 
+def _is_packed(path: Path) -> bool:
+    """Tell whether a file is packed by gzip, or its name says so."""
+    if path.suffix.lower() == ".gz":
+        return True
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file, unpacked where its name ends in .gz, and explain what goes wrong while it is read."""
+    """Open a file, unpacked if gzip packed it, and explain what goes wrong while it is read."""
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
             yield file  # type: ignore[misc]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None

@@ -1,0 +1,128 @@
+"""``rcdp init``: a configuration proposed from a look at the data, and neutral ones for each kind of data."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from rcdp_hpc.config import DataFacts
+from rcdp_hpc.config.kind_defaults import kind_defaults
+from rcdp_hpc.data.proposal import Proposal, propose
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.files import write_text
+
+
+@dataclass(frozen=True)
+class TopKey:
+    """A key that matters most, with a sentence for someone who meets it for the first time.
+
+    Attributes
+    ----------
+    name : str
+        Dotted key.
+    meaning : str
+    default : object
+        What is written if neither the look at the data nor the kind of data decides; None leaves the key out.
+    """
+
+    name: str
+    meaning: str
+    default: Any = None
+
+
+TOP_KEYS = (
+    TopKey("data.source", "format of the data"),
+    TopKey("data.path", "file or folder of the data"),
+    TopKey("data.test_path", "file or folder of the test set"),
+    TopKey("data.label_column", "column of the labels"),
+    TopKey("data.id_column", "column that names the rows in predictions; it is not a feature"),
+    TopKey("data.group_column", "column that tells which rows form one series"),
+    TopKey("data.category_columns", "columns of categories, which are numbered"),
+    TopKey("data.drop_columns", "columns that are not read"),
+    TopKey("data.image_size", "height and width that images are brought to"),
+    TopKey("data.missing", "what a missing value does: refuse, drop the sample, or fill with the training mean"),
+    TopKey("data.standardize", "features on one scale: auto takes mean and deviation for tables and series", "auto"),
+    TopKey("data.balance", "how uneven classes are balanced: smote, random_over, none, ...", "smote"),
+    TopKey("data.test_fraction", "share of the samples held out as the test, if there is no test set", 0.2),
+    TopKey("reservoir.nodes", "neurons of the reservoir: more fit more, and take longer"),
+    TopKey("search.generations", "rounds of the search for the reservoir's settings; 0 searches nothing"),
+    TopKey("search.population", "candidates in each round"),
+    TopKey("training.readout", "ridge is solved at once; network, lstm, ... are trained by gradient"),
+    TopKey("run.seed", "the same seed gives the same answer; try several", 1),
+)
+
+
+def init_text(path: Path) -> tuple[str, Proposal]:
+    """Return a proposed configuration as TOML, and what it is based on."""
+    found = propose(path.expanduser())
+    return _toml(found), found
+
+
+def write_init(path: Path, target: Path | None) -> str:
+    """Propose a configuration for the data at `path`; return what to print.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder of the data.
+    target : Path or None
+        File to write; None prints the configuration itself.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be read, or `target` exists.
+    """
+    if target is not None and target.exists():
+        raise InputError(f"{target}: exists and is not overwritten. Choose another name for --to.")
+    text, found = init_text(path)
+    if target is None:
+        return text
+    write_text(target, text)
+    name = shlex.quote(str(target))
+    lines = [*found.facts, *(f"assumed: {line}" for line in found.assumed)]
+    run = shlex.quote(f"runs/{target.stem}")
+    return "\n".join(
+        [*lines, f"wrote {target}", "", "next:", f"  rcdp run {name} --out {run} --trial   a trial of a minute",
+         f"  rcdp run {name} --out {run}"]
+    )  # fmt: skip
+
+
+def neutral_toml(kind: str) -> str:
+    """Return a configuration for a kind of data, with every default that depends on it."""
+    source, shape = {"table": ("csv", (10,)), "series": ("ts", (100, 3)), "images": ("image_folder", (64, 64, 3))}[kind]
+    return _toml(Proposal({"source": source, "path": f"path/to/your/{kind}"}, kind=kind, sample_shape=shape))
+
+
+def _toml(found: Proposal) -> str:
+    defaults = kind_defaults(DataFacts(found.kind, found.sample_shape), {})
+    given = {f"data.{key}": value for key, value in found.settings.items()}
+    document = tomlkit.document()
+    document.add(
+        tomlkit.comment("The keys that matter most. `rcdp config FILE` prints this configuration with all keys;")
+    )
+    document.add(tomlkit.comment("those left out take defaults that fit the kind of data."))
+    for title, lines in (("What is there", found.facts), ("What is assumed", found.assumed)):
+        if lines:
+            document.add(tomlkit.comment(""))
+            document.add(tomlkit.comment(f"{title}:"))
+            for line in lines:
+                document.add(tomlkit.comment(f"  {line}".replace("\n", " ")))
+    section = ""
+    for key in TOP_KEYS:
+        value = given.get(key.name, defaults.get(key.name, key.default))
+        if value is None:
+            continue
+        name, _, leaf = key.name.rpartition(".")
+        if name != section:
+            section = name
+            document.add(tomlkit.nl())
+            document.add(name, tomlkit.table())
+        table: Any = document[name]
+        table.add(tomlkit.comment(key.meaning))
+        table.add(leaf, value)
+    return tomlkit.dumps(document)

@@ -1,0 +1,191 @@
+"""What a file holds, by its content: names and suffixes may say anything."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcdp_hpc.errors import InputError
+
+HEAD_BYTES = 4096
+# HDF5 allows a block of the user's own in front, of 512 bytes or a larger power of two (MATLAB's has 512).
+HDF5_OFFSETS = (0, 512, 1024, 2048)
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+# Bytes, 16-bit and 32-bit integers, and floating-point numbers.
+IDX_TYPES = (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)
+PARQUET, CSV, TS = "parquet", "csv", "ts"
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files.
+
+    Attributes
+    ----------
+    name : str
+        One word, as readers are listed by.
+    meaning : str
+        What a message calls such a file, as in "an npz file".
+    matches : callable
+        Whether a file that begins with these bytes has the format.
+    suffixes : tuple of str
+        Usual ends of its names, in small letters.
+    refused : str
+        What to do instead, if the format is not read; empty if it is.
+    """
+
+    name: str
+    meaning: str
+    matches: Callable[[bytes], bool]
+    suffixes: tuple[str, ...] = ()
+    refused: str = ""
+
+
+def _begins(*magics: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(magics)
+
+
+def _is_hdf5(head: bytes) -> bool:
+    return any(head[offset:].startswith(HDF5_MAGIC) for offset in HDF5_OFFSETS)
+
+
+def _is_idx(head: bytes) -> bool:
+    return len(head) >= 8 and head[:2] == b"\0\0" and head[2] in IDX_TYPES and 0 < head[3] < 9
+
+
+def _is_tar(head: bytes) -> bool:
+    return head[257:262] == b"ustar"
+
+
+def _is_webp(head: bytes) -> bool:
+    return head.startswith(b"RIFF") and head[8:12] == b"WEBP"
+
+
+def _is_image(head: bytes) -> bool:
+    known = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+    grey_map = len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()
+    bitmap = head.startswith(b"BM") and head[6:10] == b"\0\0\0\0"
+    return head.startswith(known) or _is_webp(head) or grey_map or bitmap
+
+
+def _is_text(head: bytes) -> bool:
+    # UTF-16 has zeros too, and begins with a mark of its own.
+    return head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" not in head
+
+
+def _is_series(head: bytes) -> bool:
+    """Tell whether a text begins as .ts files do: with comments and lines of @, one of them a known keyword."""
+    if not _is_text(head):
+        return False
+    for line in head.removeprefix(b"\xef\xbb\xbf").splitlines():
+        line = line.strip().lower()
+        if line and not line.startswith((b"#", b"%")):
+            return line.split()[0] in TS_KEYWORDS
+    return False
+
+
+TS_KEYWORDS = frozenset(
+    b"@" + word
+    for word in (
+        b"problemname", b"timestamps", b"missing", b"univariate", b"dimension", b"equallength", b"serieslength",
+        b"targetlabel", b"classlabel", b"data",
+    )
+)  # fmt: skip
+
+# The first that matches counts.
+FORMATS = (
+    Format("npz", "an npz file", _begins(b"PK\x03\x04", b"PK\x05\x06"), (".npz",)),
+    Format("npy", "an npy file", _begins(b"\x93NUMPY"), (".npy",)),
+    Format("hdf5", "an HDF5 file", _is_hdf5, (".h5", ".hdf5", ".hdf", ".he5", ".mat")),
+    Format(PARQUET, "a parquet file", _begins(b"PAR1"), (".parquet", ".pq")),
+    Format("image", "an image", _is_image, (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm")),
+    Format("idx", "an IDX file", _is_idx, ("-ubyte",)),
+    Format("archive", "a tar archive", _is_tar, (".tar", ".tar.gz", ".tgz")),
+    Format("", "a file of MATLAB 5", _begins(b"MATLAB 5"), refused="save it with '-v7.3', which is HDF5, or as npz"),
+    Format("", "an Arrow or Feather file", _begins(b"ARROW1", b"FEA1"), refused="save the table as parquet or csv"),
+    Format("", "an old Excel workbook", _begins(b"\xd0\xcf\x11\xe0"), refused="save the table as csv or parquet"),
+    # Only tables are read from it.
+    Format(CSV, "a csv table packed by Zstandard", _begins(b"\x28\xb5\x2f\xfd"), (".zst",)),
+    Format(
+        "", "a Python pickle", lambda head: head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5" and head[1:2] != b"",
+        refused="pickles are not read for safety; save the samples with numpy.savez",
+    ),
+    Format(TS, "a file of time series (.ts)", _is_series, (".ts", ".tsv")),
+    Format(CSV, "a csv table", _is_text, (".csv", ".tsv", ".txt", ".tab", ".dat", ".data")),
+)  # fmt: skip
+READ = "npz, npy, HDF5, parquet, csv, .ts and IDX files and images"
+# Formats that readers unpack by themselves, and what they unpack.
+PACKED = {b"\x1f\x8b": (CSV, TS, "idx", "archive"), b"BZh": (CSV, "archive"), b"\xfd7zXZ": ("archive",)}
+OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+
+
+def format_of(path: Path) -> Format:
+    """Return the format of a file, by its content; one packed by gzip or bzip2 by what is in it.
+
+    Parameters
+    ----------
+    path : Path
+        A file.
+
+    Raises
+    ------
+    InputError
+        If the file is empty or cannot be read, or its format is unknown or not read.
+    """
+    head, unpacked = _head(path)
+    if not head:
+        raise InputError(f"{path}: an empty file (0 bytes).")
+    found = next((one for one in FORMATS if one.matches(head)), None)
+    if found is None:
+        raise InputError(f"{path}: its format is not known. Samples are read from {READ}.")
+    if unpacked is not None and found.name not in unpacked:
+        raise InputError(f"{path}: {found.meaning}, packed: unpack it first.")
+    if found.name == "npz":
+        _refuse_other_archives(path)
+    if found.refused:
+        raise InputError(f"{path}: {found.meaning}, which is not read: {found.refused}.")
+    return found
+
+
+def formats_by_name(path: Path) -> tuple[Format, ...]:
+    """Return the formats that the name of a file suggests, in whatever case it is written."""
+    name = path.name.lower().removesuffix(".gz").removesuffix(".bz2")
+    return tuple(one for one in FORMATS if one.suffixes and name.endswith(one.suffixes))
+
+
+def _head(path: Path) -> tuple[bytes, tuple[str, ...] | None]:
+    """Return the first bytes of a file, unpacked, and the formats that may be packed so; None if it is not packed."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        for magic, formats in PACKED.items():
+            if head.startswith(magic):
+                with OPENERS[magic](path) as content:
+                    return content.read(HEAD_BYTES), formats
+        return head, None
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile):
+        raise InputError(f"{path}: cut short or damaged: it cannot be unpacked. Fetch it again.") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None
+
+
+def _refuse_other_archives(path: Path) -> None:
+    """Raise if a zip file is readable and holds no arrays; what is damaged is explained by the reader."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return
+    if any(name.endswith(".npy") for name in names):
+        return
+    if any(name.startswith("xl/") for name in names):
+        raise InputError(f"{path}: an Excel workbook, which is not read: save the table as csv or parquet.")
+    some = ", ".join(names[:5]) or "nothing"
+    raise InputError(f"{path}: a zip file without arrays (it holds {some}): unpack it first, or save an npz file.")

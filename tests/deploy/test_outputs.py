@@ -1,0 +1,87 @@
+"""Files of predictions: every line names its sample, in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from rcdp_hpc.deploy.outputs import FORMATS, Predictions, output_format
+from rcdp_hpc.errors import InputError
+
+P = np.array([[0.25, 0.75], [1, 0], [0.5, 0.5]], np.float32)
+CLASSES = ["cat", "dog, big"]
+
+
+def written(suffix, ids=None, id_name="sample") -> io.BytesIO:
+    file = io.BytesIO()
+    FORMATS[suffix].write(file, Predictions(iter([P[:2], P[2:]]), 3, CLASSES, ids, id_name))
+    file.seek(0)
+    return file
+
+
+def test_csv_has_a_first_column_of_names():
+    table = list(csv.reader(io.TextIOWrapper(written(".csv", ["a/x.png", "b.png", "c"], "file"), "utf-8", newline="")))
+    assert table[0] == ["file", "label", "p_cat", "p_dog, big"]
+    assert table[1] == ["a/x.png", "dog, big", "0.25", "0.75"]
+    assert [row[0] for row in table[1:]] == ["a/x.png", "b.png", "c"]
+
+
+def test_without_names_samples_have_numbers():
+    table = list(csv.reader(io.TextIOWrapper(written(".csv"), "utf-8", newline="")))
+    assert [row[0] for row in table] == ["sample", "0", "1", "2"]
+    with np.load(written(".npz")) as arrays:
+        assert arrays["id"].tolist() == [0, 1, 2]
+
+
+def test_a_column_of_names_never_hides_another_one():
+    table = list(csv.reader(io.TextIOWrapper(written(".csv", ["1", "2", "3"], "label"), "utf-8", newline="")))
+    assert table[0][:2] == ["sample_label", "label"]
+
+
+def test_npz_has_names_beside_the_arrays():
+    with np.load(written(".npz", ["ä.png", "b", "c"], "file"), allow_pickle=False) as arrays:
+        assert arrays["id"].tolist() == ["ä.png", "b", "c"]
+        assert arrays["name"].tolist() == ["dog, big", "cat", "cat"]
+        np.testing.assert_array_equal(arrays["probability"], P)
+        np.testing.assert_array_equal(arrays["label"], [1, 0, 0])
+
+
+def test_jsonl_is_an_object_a_line():
+    lines = [json.loads(line) for line in written(".jsonl", ["ä", "b", "c\udcff"], "file")]
+    assert lines[0] == {"file": "ä", "label": "dog, big", "probability": {"cat": 0.25, "dog, big": 0.75}}
+    assert lines[2]["file"] == "c\udcff"
+
+
+@pytest.mark.parametrize("ids", [None, ["a", "b", "c\udcff"]])
+def test_parquet_is_the_same_table(ids):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(written(".parquet", ids, "file" if ids else "sample"))
+    assert table.column_names == ["file" if ids else "sample", "label", "p_cat", "p_dog, big"]
+    assert table.column(0).to_pylist() == ([0, 1, 2] if ids is None else ["a", "b", "c\\xff"])
+    assert table.column("p_cat").to_pylist() == [0.25, 1, 0.5]
+    assert table.column("label").to_pylist() == ["dog, big", "cat", "cat"]
+
+
+def test_names_of_files_that_are_not_utf8_are_kept_in_csv():
+    assert b"\xff.png,dog" in written(".csv", ["\udcff.png", "b", "c"]).getvalue().replace(b'"', b"")
+
+
+@pytest.mark.parametrize("name", ["y.CSV", "y.csv", "y.Npz", "y.JSONL"])
+def test_the_case_of_a_suffix_does_not_matter(name, tmp_path):
+    assert output_format(tmp_path / name).suffix == name[1:].lower()
+
+
+@pytest.mark.parametrize("name", ["y.txt", "y", "csv", "-"])
+def test_another_suffix_is_refused_with_the_formats(name, tmp_path):
+    with pytest.raises(InputError, match=r"end in \.csv, \.npz, \.parquet or \.jsonl"):
+        output_format(tmp_path / name)
+
+
+def test_a_folder_is_refused(tmp_path):
+    (tmp_path / "y.csv").mkdir()
+    with pytest.raises(InputError, match="a folder; name a file"):
+        output_format(tmp_path / "y.csv")
