@@ -13,7 +13,7 @@ from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.model_data import READING_KEYS
 
 # What the model itself is built on: samples read in another way would not fit it.
-FIXED = ("image_size", "image_channels", "category_columns")
+FIXED = ("image_size", "image_channels", "image_background", "image_bits", "category_columns")
 
 
 def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, DataSection | None]:

@@ -16,7 +16,8 @@ from rcdp_hpc.errors import InputError
 READING_KEYS = (
     "source", "missing", "image_layout", "label_column", "id_column", "group_column", "time_column",
     "category_columns", "drop_columns", "keep_columns", "delimiter", "decimal", "encoding", "unknown_categories",
-    "x_name", "lengths_name", "coarse_labels", "image_size", "image_channels", "corrupt_images", "memory_budget",
+    "x_name", "lengths_name", "coarse_labels", "image_size", "image_channels", "image_background",
+    "image_bits", "corrupt_images", "memory_budget",
 )  # fmt: skip
 
 

@@ -9,8 +9,10 @@ import pytest
 from deploy.conftest import trained_run
 
 from rcdp_hpc.cli import main
+from rcdp_hpc.config import DataSection
 from rcdp_hpc.deploy.reading import model_and_reading
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.training.model_data import READING_KEYS
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,11 @@ def test_set_changes_how_samples_are_read(run, alone, tmp_path):
 def test_other_settings_are_refused(run, setting, message):
     with pytest.raises(InputError, match=message):
         model_and_reading(run.path, [setting])
+
+
+def test_all_that_decides_pixels_is_in_the_model_file():
+    assert {key for key in DataSection.model_fields if key.startswith("image_")} <= set(READING_KEYS)
+    assert set(READING_KEYS) <= set(DataSection.model_fields)
 
 
 def test_there_is_no_run(tmp_path):
