@@ -9,7 +9,8 @@ Example = tuple[str, str]
 
 GENERAL: Sequence[Example] = (
     ("rcdp run digits --out runs/first", "a small example through all stages"),
-    ("rcdp config digits > my.toml", "a configuration with every key explained"),
+    ("rcdp init DATA --to my.toml", "propose a configuration for your data"),
+    ("rcdp run my.toml --out runs/mine --trial", "try it for a minute"),
     ("mpirun -n 4 rcdp run my.toml --out runs/mine", "the same on 4 ranks"),
     ("rcdp predict runs/mine new.npz --to labels.csv", "labels for new samples"),
     ("rcdp status runs/mine", "what was done, and what to do next"),
@@ -18,6 +19,7 @@ GENERAL: Sequence[Example] = (
 EXAMPLES: Mapping[str, Sequence[Example]] = {
     "run": (
         ("rcdp run digits --out runs/first", "a shipped profile"),
+        ("rcdp run my.toml --out runs/mine --trial", "a trial of your own, of a minute"),
         ("rcdp run my.toml --out runs/mine --set training.epochs=20", "your own, with one key changed"),
         ("mpirun -n 4 rcdp run --out runs/mine", "continue on 4 ranks, as configured before"),
     ),
@@ -56,7 +58,12 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp inspect runs/mine --picture classes.png", "the classes as a picture"),
     ),
     "doctor": (("rcdp doctor", "check this environment"),),
+    "init": (
+        ("rcdp init table.csv --to my.toml", "a table with a column of labels"),
+        ("rcdp init photos", "a folder with a folder of images for each class"),
+    ),
     "config": (
+        ("rcdp config --for series > my.toml", "neutral settings for series; also: table, images"),
         ("rcdp config digits > my.toml", "start from a profile"),
         ("rcdp config digits --set data.source=csv --set data.path=table.csv", "with some keys changed"),
     ),

@@ -46,6 +46,20 @@ def what_next(command: str, out: Path, config: Config, named: str | None = None)
     return "\nnext:\n" + "\n".join(aligned(hints))
 
 
+def after_trial(named: str | None, out: Path, trial: Path) -> str:
+    """Return what a trial was, and the command for all of the data."""
+    config = "" if named is None else f"{shlex.quote(named)} "
+    run = shlex.quote(str(out))
+    hints = [(f"rcdp run {config}--out {run}", "all of the data")]
+    if named:
+        hints.append((f"rcdp plan {config}".strip(), "how long it takes"))
+    lines = [
+        f"This was a trial on a share of the data and of the work, in {trial}:",
+        "its figures say that everything runs, not how good the result is.",
+    ]
+    return "\n".join(["", *lines, "", "next:", *aligned(hints)])
+
+
 def predict_command(out: Path, config: Config) -> str:
     """Return the command that labels new samples in the format of the run's source."""
     samples = _SAMPLES.get(config.data.source, "NEW.npz")

@@ -9,6 +9,7 @@ from typing import Any
 
 import tomlkit
 
+from rcdp_hpc.cli.hints import aligned
 from rcdp_hpc.config import DataFacts
 from rcdp_hpc.config.kind_defaults import kind_defaults
 from rcdp_hpc.data.proposal import Proposal, propose
@@ -83,13 +84,10 @@ def write_init(path: Path, target: Path | None) -> str:
     if target is None:
         return text
     write_text(target, text)
-    name = shlex.quote(str(target))
-    lines = [*found.facts, *(f"assumed: {line}" for line in found.assumed)]
-    run = shlex.quote(f"runs/{target.stem}")
-    return "\n".join(
-        [*lines, f"wrote {target}", "", "next:", f"  rcdp run {name} --out {run} --trial   a trial of a minute",
-         f"  rcdp run {name} --out {run}"]
-    )  # fmt: skip
+    command = f"rcdp run {shlex.quote(str(target))} --out {shlex.quote(f'runs/{target.stem}')}"
+    hints = aligned([(f"{command} --trial", "try it for a minute"), (command, "")])
+    assumed = [f"assumed: {line}" for line in found.assumed]
+    return "\n".join([*found.facts, *assumed, f"wrote {target}", "", "next:", *hints])
 
 
 def neutral_toml(kind: str) -> str:

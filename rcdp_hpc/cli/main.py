@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from rcdp_hpc.cli.checks import check_output_file, check_output_folder, existing_run
-from rcdp_hpc.cli.hints import what_next
+from rcdp_hpc.cli.hints import after_trial, what_next
 from rcdp_hpc.cli.parser import DEFAULT_FOLDS, build_parser, parse
 from rcdp_hpc.config import (
     STAGES,
@@ -131,11 +131,14 @@ def _search_command(options: argparse.Namespace) -> int:
 def _together(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.pipeline import run_stages
 
-    config = run_on_root(comm, lambda: _configuration(options))
+    trial = options.command == "run" and options.trial
+    config, out = run_on_root(comm, lambda: _trial(options) if trial else (_configuration(options), options.out))
     stages = STAGES if options.command == "run" else (options.command,)
-    run_stages(stages, config, options.out, comm, options.restart)
+    run_stages(stages, config, out, comm, options.restart)
     comm.barrier()
-    if comm.is_root and not options.quiet:
+    if comm.is_root and trial:
+        print(after_trial(options.config, options.out, out), flush=True)
+    elif comm.is_root and not options.quiet:
         config = RunDirectory(options.out).config()
         print(what_next(options.command, options.out, config, options.config), flush=True)
     return EXIT_DONE
@@ -167,6 +170,20 @@ def _configuration(options: argparse.Namespace) -> Config:
     if options.config is None and not run.config_file.exists():
         run.config()
     return _load(options.config or str(run.config_file), options.set)
+
+
+def _trial(options: argparse.Namespace) -> tuple[Config, Path]:
+    from rcdp_hpc.trial import trial_folder, trial_of
+
+    config = trial_of(_configuration(options))
+    return config, trial_folder(options.out)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from rcdp_hpc.cli.init import write_init
+
+    print(write_init(options.data, options.to), end="" if options.to is None else "\n")
+    return EXIT_DONE
 
 
 def _load(name: str, settings: Sequence[str]) -> Config:
@@ -300,6 +317,11 @@ def _completion(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> int:
+    if options.kind:
+        from rcdp_hpc.cli.init import neutral_toml
+
+        print(neutral_toml(options.kind), end="")
+        return EXIT_DONE
     print(commented_toml(load_config(options.profile, options.set)), end="")
     return EXIT_DONE
 
@@ -315,12 +337,13 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "plan": _plan,
     "inspect": _inspect,
     "doctor": _doctor,
+    "init": _init,
     "config": _config,
     "completion": _completion,
 }
 # Commands for one rank. In doctor the others join it, to be seen.
-FOR_RANK_0 = ("status", "submit", "plan", "inspect", "config", "completion")
+FOR_RANK_0 = ("status", "submit", "plan", "inspect", "init", "config", "completion")
 # Commands whose result is what they print.
-PRINTERS = ("status", "plan", "inspect", "doctor", "config", "completion")
+PRINTERS = ("status", "plan", "inspect", "doctor", "init", "config", "completion")
 # Commands that print the content of a file: messages go to stderr.
-PRINTS_FILE = ("config", "completion")
+PRINTS_FILE = ("init", "config", "completion")

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import rcdp_hpc
 from rcdp_hpc.cli.examples import EXAMPLES, GENERAL, Example, examples_text
-from rcdp_hpc.config import profile_names
+from rcdp_hpc.config import KINDS, profile_names
 from rcdp_hpc.config.suggest import did_you_mean
 from rcdp_hpc.errors import EXIT_DONE, EXIT_INPUT
 
@@ -172,6 +172,10 @@ def _add_stages(commands: Any) -> None:
         _add_config(parser)
         _add_set(parser)
         _add_restart(parser, "put earlier results of this stage aside and start it over")
+        if stage == "run":
+            parser.add_argument(
+                "--trial", action="store_true", help="try all stages on a share of the data and epochs, in RUN-trial"
+            )
         if stage == "search":
             parser.add_argument(
                 "--report", action="store_true", help="do not search: draw what a search has found so far"
@@ -211,11 +215,18 @@ def _add_tools(commands: Any) -> None:
     inspect.add_argument("--picture", type=path, metavar="FILE", help="draw the classes into this PNG file")
     doctor = _add(commands, "doctor", "show what is installed here, and what is missing for which stage")
     doctor.add_argument("--json", action="store_true", help="print JSON")
+    init = _add(commands, "init", "look at your data and propose a configuration for them")
+    init.add_argument("data", type=path, metavar="DATA", help="a file or folder of data")
+    init.add_argument("--to", type=path, metavar="FILE", help="TOML file to write; default: print it")
     config = _add(commands, "config", "print a configuration in which every key is explained")
     config.add_argument(
         "profile", nargs="?", default="digits", metavar="PROFILE", help=f"{', '.join(profile_names())}, or a TOML file"
     )
     _add_set(config)
+    config.add_argument(
+        "--for", dest="kind", choices=KINDS, metavar="KIND",
+        help=f"print a neutral configuration for your own data instead: {', '.join(KINDS)}",
+    )  # fmt: skip
     completion = _add(commands, "completion", "print a script that completes rcdp's commands, options and keys")
     completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
     topic = _add(commands, "help", "show the help of a command")

@@ -28,7 +28,7 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 
-_DATA = ". CONFIG is a TOML file or the name of a profile; data are named by data.path in it"
+_DATA = ". CONFIG is a TOML file or the name of a profile; `rcdp init DATA --to my.toml` writes one for data"
 
 
 def profile_names() -> list[str]:

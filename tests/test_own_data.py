@@ -1,0 +1,104 @@
+"""From a user's raw file to labels by the README's lines alone, for each kind of data."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import own_data
+import pytest
+from launch import REPOSITORY
+
+from rcdp_hpc.cli import main
+from rcdp_hpc.config import Config, load_config
+from rcdp_hpc.data.proposal import propose
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.trial import MOST, trial_of
+
+README = (REPOSITORY / "README.md").read_text()
+(BLOCK,) = re.findall(r"## Your own data\n.*?```\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.partition("  #")[0].split() for line in BLOCK.splitlines() if line.startswith("rcdp ")]
+
+
+@pytest.mark.parametrize("kind", own_data.KINDS)
+def test_the_readme_leads_from_raw_data_to_labels(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = own_data.KINDS[kind](tmp_path)
+    names = {"mine.csv": str(data.data), "new.csv": str(data.new)}
+    assert [words[1] for words in COMMANDS] == ["init", "run", "run", "predict"]
+    for words in COMMANDS:
+        assert main([names.get(word, word) for word in words[1:]]) == 0, words
+    summary = json.loads((tmp_path / "runs/mine/report/summary.json").read_text())
+    assert summary["test"]["accuracy"] > 0.85
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    found = {row[0]: row[1] for row in rows[1:]}
+    assert sorted(found) == sorted(data.names)
+    right = sum(found[name] == label for name, label in zip(data.names, data.truth, strict=True))
+    assert right >= own_data.NEW - 1
+    index = json.loads((tmp_path / "runs/mine/shards/index.json").read_text())
+    assert index["kind"] == kind
+    assert (index["standardization"] is None) == (kind == "images")
+    trial = json.loads((tmp_path / "runs/mine-trial/shards/index.json").read_text())
+    assert trial["settings"]["data"]["max_samples"] > 0
+
+
+@pytest.mark.parametrize("kind", own_data.KINDS)
+def test_data_alone_is_a_configuration(kind, tmp_path):
+    data = own_data.KINDS[kind](tmp_path)
+    settings = propose(data.data).settings
+    (tmp_path / "my.toml").write_text(
+        "[data]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
+    )
+    assert main(["run", str(tmp_path / "my.toml"), "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    resolved = load_config(tmp_path / "run/config.toml")
+    assert resolved.chosen is None
+    assert resolved.training.readout == "ridge"
+
+
+def test_init_says_what_is_there_and_what_it_assumed(tmp_path, capsys):
+    data = own_data.table(tmp_path)
+    assert main(["init", str(data.data), "--to", str(tmp_path / "my.toml")]) == 0
+    said = capsys.readouterr().out
+    assert "120 samples" in said
+    assert "3 classes: low 60, mid 36, high 24" in said
+    assert "2.5 times" in said
+    assert "species" in said
+    config = load_config(tmp_path / "my.toml")
+    assert config.data.label_column == "species"
+    assert main(["init", str(data.data), "--to", str(tmp_path / "my.toml")]) == 2
+
+
+def test_what_cannot_be_proposed_is_said(tmp_path):
+    with pytest.raises(InputError, match="no such file or folder"):
+        propose(tmp_path / "none.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no data found there"):
+        propose(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("kind", own_data.KINDS)
+def test_neutral_configurations_are_accepted(kind, tmp_path, capsys):
+    assert main(["config", "--for", kind]) == 0
+    (tmp_path / "neutral.toml").write_text(capsys.readouterr().out)
+    config = load_config(tmp_path / "neutral.toml")
+    assert not config.data.keep
+    assert config.chosen is not None
+
+
+def test_a_trial_is_no_larger_than_its_configuration():
+    config = load_config("digits", ["training.epochs=2", "search.generations=0", "data.max_samples=100"])
+    trial = trial_of(config)
+    assert (trial.training.epochs, trial.search.generations, trial.data.max_samples) == (2, 0, 100)
+    assert trial_of(load_config("mnist")).training.epochs == MOST["training.epochs"]
+    waiting = Config().with_chosen(frozenset({"data.path"}))
+    assert trial_of(waiting).chosen == {"data.path", "data.max_samples"}
+
+
+def test_a_trial_replaces_earlier_trials_alone(tmp_path, capsys):
+    (tmp_path / "runs-trial").mkdir()
+    (tmp_path / "runs-trial/thesis.txt").write_text("mine")
+    assert main(["run", "digits", "--out", str(tmp_path / "runs"), "--trial", "--quiet"]) == 2
+    assert "not an earlier trial" in capsys.readouterr().err
+    assert (tmp_path / "runs-trial/thesis.txt").exists()
