@@ -203,7 +203,7 @@ def test_a_missing_profile_is_refused_with_the_ones_there_are(tmp_path, monkeypa
         (b'[data]\npath = "C:\\data"\n', ["line 2", "in single quotes"]),
         (b"[data]\nkeep = 0.5\n", ["data.keep = 0.5", "expected a list, as in data.keep = [0.5]"]),
         (b'[data]\r\npath = "caf\xe9"\r\n', ["line 2 is not UTF-8", "café", "iconv -f cp1252"]),
-        (b"[data]\0\xff\n", ["not a text file", "data.path"]),
+        (b"[data]\0\xff\n", ["not a text file", "rcdp init DATA"]),
     ],
 )
 def test_a_file_that_is_no_configuration_is_named_with_its_line(content, words, tmp_path):
@@ -221,7 +221,7 @@ def test_data_and_run_directories_are_no_configurations(name, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.toml").write_text("")
-    with pytest.raises(InputError, match=r"use --out .*run" if name == "run" else r"data\.path"):
+    with pytest.raises(InputError, match=r"use --out .*run" if name == "run" else "rcdp init DATA"):
         load_config(tmp_path / name)
 
 
