@@ -482,6 +482,8 @@ def _sweep(run: RunDirectory) -> None:
 def alone() -> Communicator:
     """Return the communicator of a single process; several need one that the caller made."""
     launch = detect()
+    if launch.conflict:
+        raise InputError(launch.conflict)
     if launch.size > 1:
         raise InputError(
             f"{launch.launcher} started {launch.size} ranks, each of which would do all the work: pass "

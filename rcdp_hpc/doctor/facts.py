@@ -29,7 +29,7 @@ def report() -> Facts:
     facts: Facts = {
         "rcdp_hpc": rcdp_hpc.__version__,
         "python": {"version": platform.python_version(), "executable": sys.executable},
-        "launch": {"kind": launch.kind, "size": launch.size, "launcher": launch.launcher},
+        "launch": {"kind": launch.kind, "size": launch.size, "launcher": launch.launcher, "conflict": launch.conflict},
         "mpirun": _mpirun(),
         "slurm": _slurm(),
         "gpu_driver": children.output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines(),
@@ -70,7 +70,7 @@ def _slurm() -> Facts:
 def _notes(facts: Facts) -> list[str]:
     """Return what works but could work better, or is about to surprise."""
     torch, horovod = facts["torch"], facts["horovod"]
-    notes = []
+    notes = [facts["launch"]["conflict"]] if facts["launch"].get("conflict") else []
     if facts["gpu_driver"] and "version" in torch and not torch["gpus"]:
         why = "a CPU build" if torch["cuda"] is None else f"built for CUDA {torch['cuda']}, which the driver refuses"
         notes.append(f"there are GPUs here, but torch is {why}: install torch's CUDA build, then make setup again")

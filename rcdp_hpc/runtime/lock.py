@@ -23,6 +23,7 @@ import psutil
 
 from rcdp_hpc.errors import EXIT_FAILED, InputError
 from rcdp_hpc.runtime.files import os_errors_explained, write_json
+from rcdp_hpc.runtime.launch import number_from_environment
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class RunLock:
             "pid": os.getpid(),
             "started": psutil.Process().create_time(),
             "job": os.environ.get("SLURM_JOB_ID", ""),
-            "restarts": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+            "restarts": number_from_environment("SLURM_RESTART_COUNT", 0),
         }
 
     def _take_over_or_refuse(self) -> None:
@@ -184,7 +185,7 @@ def _is_gone(holder: dict[str, Any], silence: float) -> bool:
     if holder["host"] == socket.gethostname() and holder["namespace"] == _process_namespace():
         return _is_dead(holder["pid"], holder.get("started"), silence)
     same_job = holder["job"] and holder["job"] == os.environ.get("SLURM_JOB_ID")
-    if same_job and int(os.environ.get("SLURM_RESTART_COUNT", "0")) > holder.get("restarts", 0):
+    if same_job and number_from_environment("SLURM_RESTART_COUNT", 0) > holder.get("restarts", 0):
         return True
     return silence > STALE_SECONDS
 

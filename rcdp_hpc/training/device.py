@@ -8,6 +8,7 @@ import torch
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.launch import number_from_environment
 
 _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
@@ -16,7 +17,7 @@ def device() -> torch.device:
     """Return this rank's GPU where torch sees any, and the CPU otherwise."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    local_rank = next((int(os.environ[name]) for name in _LOCAL_RANK_VARIABLES if name in os.environ), 0)
+    local_rank = next((number_from_environment(name, 0) for name in _LOCAL_RANK_VARIABLES if os.environ.get(name)), 0)
     # Some sites show each task a single device, number 0.
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
