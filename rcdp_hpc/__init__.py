@@ -15,7 +15,11 @@ Importing this package needs neither torch nor Horovod nor MPI.
 from rcdp_hpc.config import Config, load_config
 from rcdp_hpc.folds import crossvalidate
 from rcdp_hpc.pipeline import evaluate, prepare, run, search, train
+from rcdp_hpc.runtime.waits import shorten_waits
 from rcdp_hpc.runtime.world import connect
+
+# Nothing above loads OpenMP, and everything that does comes later: from here on its threads do not spin for long.
+shorten_waits()
 
 __version__ = "0.1.0"
 

@@ -10,6 +10,7 @@ EXIT_FAILED = 1
 EXIT_INPUT = 2
 EXIT_DAMAGED = 3
 EXIT_STOPPED = 75
+EXIT_INTERRUPTED = 130  # by Ctrl-C, at once
 
 
 class RcdpError(Exception):

@@ -25,7 +25,7 @@ from rcdp_hpc.config import (
     with_settings,
 )
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
-from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, EXIT_FAILED, InputError, RcdpError
+from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, InputError, RcdpError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
@@ -65,12 +65,15 @@ def _run(options: argparse.Namespace, rank: int) -> int:
     except RcdpError as error:
         if rank == 0:
             log.error("%s", error)
+            signals.report_end(str(error))
         else:
             # Launchers end the job when the first rank leaves: rank 0 reports its error first.
             time.sleep(1)
         return error.exit_code
     except KeyboardInterrupt:
-        return 130
+        if rank == 0:
+            log.error("ended at once by Ctrl-C: what was complete is kept, and the same command continues from it.")
+        return EXIT_INTERRUPTED
     finally:
         signals.leave()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import psutil
 
+from rcdp_hpc.runtime.cgroups import groups_of_process
+
 MIB = 2**20
+# By the version of control groups.
+_LIMIT_FILES = {1: "memory.limit_in_bytes", 2: "memory.max"}
 
 
 def machine_memory(root: Path = Path("/")) -> int:
@@ -22,9 +25,9 @@ def machine_memory(root: Path = Path("/")) -> int:
         Where proc and sys lie.
     """
     limits = [psutil.virtual_memory().total]
-    for path in _limit_files(root):
+    for version, group in groups_of_process("memory", root):
         try:
-            limits.append(int(path.read_text()))
+            limits.append(int((group / _LIMIT_FILES[version]).read_text()))
         except (OSError, ValueError):  # not there, or "max"
             continue
     return min(limits)
@@ -33,28 +36,6 @@ def machine_memory(root: Path = Path("/")) -> int:
 def own_memory() -> int:
     """Return the bytes that this process alone holds, without what it shares with others (libraries, MPI's windows)."""
     return int(psutil.Process().memory_full_info().uss)
-
-
-def _limit_files(root: Path) -> Iterator[Path]:
-    """Yield the files that may hold a limit, by /proc/self/cgroup (cgroups(7)): lines number:controllers:path.
-
-    Version 2 has the number 0, no controllers, and a mount of its own beside version 1 where there are both. A path may
-    be one that the container does not show: its own group is then the root of what it sees.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    mounts = root / "sys/fs/cgroup"
-    for line in [*lines, "0::/", "1:memory:/"]:
-        number, controllers, path = line.split(":", 2)
-        own = PurePosixPath(path.lstrip("/"))
-        for group in (own, *own.parents):
-            if number == "0":
-                yield mounts / group / "memory.max"
-                yield mounts / "unified" / group / "memory.max"
-            elif "memory" in controllers.split(","):
-                yield mounts / "memory" / group / "memory.limit_in_bytes"
 
 
 def lies_in_memory(folder: Path) -> bool:

@@ -2,10 +2,15 @@
 
 SIGTERM, SIGUSR1 and SIGUSR2 (and a first Ctrl-C) ask for a stop at the next step boundary. A rank never
 leaves on its own: all ranks agree through `stop_agreed`, write a checkpoint and leave together with code 75.
+
+Open MPI's mpirun turns Ctrl-C into SIGTERM for its ranks, kills them a third of a second later and drops what they
+print meanwhile (5.0.11, whatever odls_base_sigkill_timeout is). Rank 0 then reports on the terminal itself.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from types import FrameType
 
@@ -13,6 +18,10 @@ import numpy as np
 
 from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.launch import Launch, detect
+
+# What a terminal is to a process, whatever its standard streams are.
+TERMINAL = "/dev/tty"
 
 _received: list[int] = []
 
@@ -66,7 +75,60 @@ def forget() -> None:
     _received.clear()
 
 
+def report_end(message: str) -> None:
+    """Show on the terminal how a run ended whose launcher no longer passes on what ranks print."""
+    if _received and _is_being_killed(_received[0], detect()):
+        _write_to_terminal(f"rcdp: {message}\n")
+
+
 def _remember(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGINT and _received:
         raise KeyboardInterrupt
     _received.append(number)
+    if len(_received) == 1:
+        _announce(number, detect())
+
+
+def _announce(number: int, launch: Launch) -> None:
+    """Tell whoever pressed Ctrl-C what happens next. Called by a signal handler: no logging, no buffered streams."""
+    if launch.rank:
+        return
+    if _is_being_killed(number, launch):
+        _write_to_terminal(
+            "\nrcdp: mpirun kills its ranks a moment after Ctrl-C. If no line follows that the checkpoint is written, "
+            "the last one counts; the same command continues from it. To stop with a checkpoint, type in another "
+            f"terminal, instead of Ctrl-C: kill -USR1 {_mpirun()}\n"
+        )
+    elif number == signal.SIGINT:
+        _write(2, "\nrcdp: stopping at the next step with a checkpoint; Ctrl-C again ends at once, without\n")
+
+
+def _mpirun() -> str:
+    """Return the process number of mpirun, or a word for it if this rank's parent is only mpirun's daemon on a node."""
+    parent = os.getppid()
+    try:
+        with open(f"/proc/{parent}/comm") as file:
+            name = file.read().strip()
+    except OSError:
+        name = ""
+    return str(parent) if name in ("mpirun", "mpiexec", "prterun", "orterun") else "PROCESS_OF_MPIRUN"
+
+
+def _is_being_killed(number: int, launch: Launch) -> bool:
+    return number == signal.SIGTERM and launch.rank == 0 and launch.launcher.startswith("mpirun")
+
+
+def _write_to_terminal(text: str) -> None:
+    """Write to the terminal that the job was started from; a batch job has none."""
+    try:
+        terminal = os.open(TERMINAL, os.O_WRONLY | os.O_NOCTTY)
+    except OSError:
+        return
+    _write(terminal, text)
+    os.close(terminal)
+
+
+def _write(descriptor: int, text: str) -> None:
+    """Write what may be lost: nobody reads a closed terminal."""
+    with contextlib.suppress(OSError):
+        os.write(descriptor, text.encode())
