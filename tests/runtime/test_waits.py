@@ -53,7 +53,7 @@ def test_an_empty_variable_is_not_a_setting():
         "import rcdp_hpc.cli.main",
         "import rcdp_hpc.__main__",
         "from rcdp_hpc import run",
-        "import runpy; runpy.run_path('data_prep/prepare_shards.py', run_name='x')['main'](['digits', '--out', '/dev/null/x'])",
+        "import runpy; runpy.run_path('data_prep/prepare_shards.py')['main'](['digits', '--out=/proc/x'])",
     ],
 )
 def test_every_way_in_sets_them_and_children_inherit_them(door):
