@@ -302,7 +302,7 @@ def _plan(options: argparse.Namespace) -> int:
     if options.config is None and run is None:
         raise InputError("rcdp plan needs a CONFIG, or --out with an earlier run.")
     config = _load(options.config, options.set) if options.config else _configuration(options)
-    print(plan_text(config, run))
+    print(plan_text(config, run, options.site))
     return EXIT_DONE
 
 

@@ -209,6 +209,7 @@ def _add_tools(commands: Any) -> None:
     plan = _add(commands, "plan", "estimate time, memory and disk of each stage, and print lines for Slurm")
     _add_config(plan, out_required=False)
     _add_set(plan)
+    _add_site(plan)
     inspect = _add(commands, "inspect", "show the classes before and after balancing, for each shard and rank")
     _add_run(inspect)
     inspect.add_argument("--ranks", type=count, default=0, metavar="R", help="also show what each of R ranks reads")

@@ -54,6 +54,22 @@ def scancel(jobs: Sequence[str]) -> None:
     _call(["scancel", *jobs])
 
 
+def scontrol(arguments: Sequence[str]) -> str:
+    """Return what scontrol prints, an entry a line. Raises as `sbatch`."""
+    return _call(["scontrol", "--oneliner", *arguments])
+
+
+def sinfo(form: str) -> str:
+    """Return a line for each kind of node of each partition, in a format of sinfo. Raises as `sbatch`."""
+    return _call(["sinfo", "--noheader", "--exact", f"--format={form}"])
+
+
+def fields_of(text: str, first: str) -> list[dict[str, str]]:
+    """Return the fields of each line of `scontrol --oneliner` that begins with the field `first`."""
+    # The first of a name counts: what stands behind, a path above all, may look like another field.
+    return [dict(reversed(_FIELD.findall(line))) for line in text.splitlines() if line.startswith(f"{first}=")]
+
+
 def job_facts(job: str) -> list[dict[str, str]]:
     """Return what Slurm says of a job, or of each task of an array; empty where it knows it no more.
 
@@ -65,13 +81,12 @@ def job_facts(job: str) -> list[dict[str, str]]:
         If Slurm cannot be asked: nothing is known of the job then.
     """
     try:
-        text = _call(["scontrol", "--oneliner", "show", "job", job])
+        text = scontrol(["show", "job", job])
     except StageFailedError as error:
         if _UNKNOWN_JOB in str(error):
             return []
         raise
-    # The first of a name counts: what stands behind, a path above all, may look like another field.
-    return [dict(reversed(_FIELD.findall(line))) for line in text.splitlines() if line.startswith("JobId=")]
+    return fields_of(text, "JobId")
 
 
 def remember(file: Path, submitted: Submitted) -> None:

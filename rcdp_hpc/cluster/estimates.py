@@ -1,0 +1,244 @@
+"""What the stages of a configuration take, from a run that was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcdp_hpc.cluster.partitions import Partition
+from rcdp_hpc.cluster.scripts import Resources, Stage
+from rcdp_hpc.config import STAGES, Config
+from rcdp_hpc.data.index import load_index
+from rcdp_hpc.data.memory import block_bytes
+from rcdp_hpc.runtime.files import read_lines_if_any
+from rcdp_hpc.runtime.memory import MIB
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+# What a process holds before it has any data: Python, torch, MPI, Horovod.
+PROCESS_BYTES = 700 * MIB
+# The same without torch and Horovod.
+PREPARE_PROCESS_BYTES = 350 * MIB
+# How often the preparation has a sample in float32 at the same time: read, balanced, sorted, written.
+HELD_TIMES = 5
+# Limits are set above the estimate: a job that runs out of time or memory costs more than one that asks for too much.
+MARGIN = 2.0
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage will take.
+
+    Attributes
+    ----------
+    stage : {"prepare", "search", "train", "evaluate", "all"}
+    seconds : float
+        On the ranks of `resources`; preparation and evaluation as they were measured.
+    memory : int
+        Bytes of each rank.
+    resources : Resources
+    disk : int
+        Bytes that each rank takes in its ``$TMPDIR``.
+    left : int
+        Bytes that it leaves in the run directory.
+    """
+
+    stage: str
+    seconds: float
+    memory: int
+    resources: Resources
+    disk: int = 0
+    left: int = 0
+
+    @property
+    def minutes(self) -> int:
+        """The time limit to ask for."""
+        return max(5, math.ceil(MARGIN * self.seconds / 60) + 5)
+
+    @property
+    def memory_per_core(self) -> int:
+        """The memory to ask for, in MiB by core: what the process itself takes is known, the rest has a margin."""
+        data = max(0, self.memory - PROCESS_BYTES)
+        asked = min(self.memory, PROCESS_BYTES) + MARGIN * data
+        return math.ceil(asked / self.resources.cores / (100 * MIB)) * 100
+
+    def option_line(self, partition: Partition | None = None, extra: Sequence[str] = ()) -> str:
+        """Return this stage's line for the site file, within the limits of a partition."""
+        minutes = min(self.minutes, partition.minutes or self.minutes) if partition else self.minutes
+        options = [*extra, f"--ntasks={self.resources.ranks}", f"--cpus-per-task={self.resources.cores}"]
+        if partition is None or partition.knows_memory:
+            options.append(f"--mem-per-cpu={self.memory_per_core}M")
+        return f"{self.stage.upper()}_JOB=({' '.join(options)} --time={minutes})"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run that estimates are made from.
+
+    Attributes
+    ----------
+    prepare_seconds : float
+        For all samples.
+    candidate_seconds : float
+        One candidate on one rank.
+    row_seconds : float
+        One training row in one epoch, on one rank.
+    once_seconds : float
+        One training row before the first epoch, on one rank: its states, and the ridge readout to compare with.
+    train_rows : int
+        Rows trained on in the run.
+    evaluate_seconds : float
+        For the whole test split.
+    left : dict
+        Bytes that each stage left in the run directory.
+    where : str
+        What was measured, for people.
+    """
+
+    prepare_seconds: float
+    candidate_seconds: float
+    row_seconds: float
+    once_seconds: float
+    train_rows: int
+    evaluate_seconds: float
+    left: dict[str, int]
+    where: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of a configuration, as far as it was measured.
+
+    Attributes
+    ----------
+    config : Config
+    measured : Measured
+    shape : tuple of int
+        Of a sample.
+    rows, classes : int
+        Training rows of the configuration, and its classes.
+    """
+
+    config: Config
+    measured: Measured
+    shape: tuple[int, ...]
+    rows: int
+    classes: int
+
+    def job(self, stage: Stage, asked: Resources) -> StagePlan:
+        """Return what a job takes on so many ranks and cores, with all the stages that are in it."""
+        plans = self.plans(stage, asked)
+        seconds, memory = sum(plan.seconds for plan in plans), max(plan.memory for plan in plans)
+        return StagePlan(stage, seconds, memory, asked, max(plan.disk for plan in plans))
+
+    def plans(self, stage: str, asked: Resources) -> list[StagePlan]:
+        """Return what each stage of a job takes."""
+        made = {"prepare": self._prepare, "search": self._search, "train": self._train, "evaluate": self._evaluate}
+        inside = {"train": ("train", "evaluate"), "all": stages_of(self.config)}.get(stage, (stage,))
+        return [made[name](asked) for name in inside]
+
+    def _prepare(self, asked: Resources) -> StagePlan:
+        measured = self.measured
+        shards = round(measured.left["prepare"] * self.rows / measured.train_rows)
+        memory = _prepare_bytes(self.config, self.shape, self.rows, asked.cores)
+        return StagePlan("prepare", measured.prepare_seconds, memory, asked, left=shards)
+
+    def _search(self, asked: Resources) -> StagePlan:
+        search = self.config.search
+        rounds = search.generations * math.ceil(search.population / asked.ranks)
+        memory = _search_bytes(self.config, self.shape, self.classes)
+        seconds = rounds * self.measured.candidate_seconds
+        return StagePlan("search", seconds, memory, asked, left=self.measured.left["search"])
+
+    def _train(self, asked: Resources) -> StagePlan:
+        measured, left = self.measured, self.measured.left["train"]
+        by_row = measured.once_seconds + measured.row_seconds * self.config.training.epochs
+        memory, disk = self._kept(asked.ranks)
+        return StagePlan("train", by_row * self.rows / asked.ranks, memory, asked, disk, left)
+
+    def _evaluate(self, asked: Resources) -> StagePlan:
+        memory, _ = self._kept(asked.ranks)
+        left = self.measured.left["evaluate"]
+        return StagePlan("evaluate", self.measured.evaluate_seconds, memory, asked, left=left)
+
+    def _kept(self, ranks: int) -> tuple[int, int]:
+        """Return the memory of a rank that trains, and what it keeps on its disk."""
+        # At most: balancing adds training rows, and no validation rows.
+        with_validation = self.rows / (1 - self.config.data.validation_fraction)
+        kept, disk = _kept_bytes(self.config, self.shape, math.ceil(with_validation / ranks))
+        return PROCESS_BYTES + 2 * kept, disk
+
+
+def stages_of(config: Config) -> list[str]:
+    """Return the stages of a configuration, in their order."""
+    return ["prepare", *(["search"] if config.has_search else []), "train", "evaluate"]
+
+
+def job_stages(config: Config) -> list[Stage]:
+    """Return the jobs of a configuration: the training's evaluates, too, and the last does all."""
+    return ["prepare", "search", "train", "all"] if config.has_search else ["prepare", "train", "all"]
+
+
+def measure(run: RunDirectory, where: str) -> Measured:
+    """Return what a finished run took; a stage left out took nothing."""
+    index = load_index(run.shards)
+    rows = index["splits"]["train"]["rows"]
+    timings = [line["timing"]["seconds"] for line in read_lines_if_any(run.search / "history.jsonl")]
+    epochs = read_lines_if_any(run.train / "metrics.jsonl")
+    train = run.state("train")
+    in_epochs = sum(line["seconds"] for line in epochs)
+    per_row = in_epochs / max(1, len(epochs)) * train["ranks"] / rows
+    once = max(0.0, train["seconds"] - in_epochs) * train["ranks"] / rows
+    left = {
+        stage: sum(path.stat().st_size for path in run.folder(stage).resolve().rglob("*") if path.is_file())
+        for stage in STAGES
+    }
+    candidate = float(np.mean([seconds for seconds in timings if seconds])) if any(timings) else 0.0
+    prepared, evaluated = (run.state(stage)["seconds"] for stage in ("prepare", "evaluate"))
+    return Measured(prepared, candidate, per_row, once, rows, evaluated, left, where)
+
+
+def _prepare_bytes(config: Config, shape: Sequence[int], rows: int, cores: int) -> int:
+    """Return what the preparation takes: its samples a few times over, and no more than its budget."""
+    row = 4 * math.prod(shape)
+    samples = HELD_TIMES * row * rows + block_bytes(row, cores)
+    return PREPARE_PROCESS_BYTES + min(config.data.memory_budget * MIB, samples)
+
+
+def _search_bytes(config: Config, shape: Sequence[int], classes: int) -> int:
+    from rcdp_hpc.reservoir.cutting import Cut
+    from rcdp_hpc.search.limits import estimated_bytes
+
+    cut = Cut.of(config.reservoir).shape(tuple(shape))
+    rows = config.search.train_rows + config.search.validation_rows
+    candidates = config.search.candidates_at_once * estimated_bytes(config, cut, rows, classes)
+    return PROCESS_BYTES + 4 * rows * math.prod(shape) + candidates
+
+
+def _kept_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, int]:
+    """Return what a rank keeps of so many rows in memory and on disk, as `rcdp_hpc.training.keep` chooses."""
+    training, samples = config.training, 4 * math.prod(shape) * rows
+    states = samples if training.extractor.trained else 4 * _width(config, shape) * rows
+    if training.cache_precision != "kernel":
+        states //= 2
+    # Without a limit the job is given the memory that it takes.
+    if states <= training.cache_memory * MIB or not training.cache_memory:
+        return states, 0
+    return (0, states) if states <= training.cache_disk * MIB else (samples, 0)
+
+
+def _width(config: Config, shape: Sequence[int]) -> int:
+    """Return how many values are kept of a sample."""
+    from rcdp_hpc.reservoir.cutting import Cut
+    from rcdp_hpc.reservoir.reductions import kept_shape
+    from rcdp_hpc.training.networks.dictionary import PatchDictionary
+
+    steps, features = Cut.of(config.reservoir).shape(tuple(shape))
+    if config.training.extractor.kind == "dictionary":
+        dictionary = PatchDictionary(config.training.extractor, shape)
+        steps, features = dictionary.steps, dictionary.features
+    if config.reservoir.kind == "none":
+        return steps * features
+    return kept_shape(config.reservoir, steps).features
