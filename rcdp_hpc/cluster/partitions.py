@@ -135,13 +135,15 @@ def partition_of(options: Sequence[str]) -> str:
 
 def _partition(fields: dict[str, str], rows: Sequence[str]) -> Partition:
     name, most = fields["PartitionName"], _number(fields.get("MaxMemPerNode", ""))
+    most_cores = _number(fields.get("MaxCPUsPerNode", ""))
     nodes = []
     for row in rows:
         partition, *numbers = row.strip().split("|")
         if partition == name and len(numbers) == 3:
             count, cores, memory = (_number(number) for number in numbers)
             known = memory if memory > _UNKNOWN_MEMORY else 0
-            nodes.append(Nodes(count, max(1, cores), MIB * (min(known, most) if most else known)))
+            cores = max(1, min(cores, most_cores or cores))
+            nodes.append(Nodes(count, cores, MIB * (min(known, most) if most else known)))
     return Partition(
         name,
         tuple(nodes),

@@ -32,7 +32,7 @@ _WORK: dict[Stage, str] = {
     "configs": 'on_ranks run "$CONFIG" --out "$RUN"',
     "folds": 'on_ranks crossvalidate "$CONFIG" --out "${RUN%/*}" --fold "$SLURM_ARRAY_TASK_ID"',
 }
-_SITE_LISTS: dict[Stage, str] = {
+SITE_LISTS: dict[Stage, str] = {
     "prepare": "PREPARE_JOB",
     "search": "SEARCH_JOB",
     "train": "TRAIN_JOB",
@@ -164,7 +164,12 @@ def log_pattern(run: Path, stage: Stage) -> str:
 
 
 def site_options(site: Path, stage: Stage) -> list[str]:
-    """Return the options of sbatch that a site file holds for a stage.
+    """Return the options of sbatch that a site file holds for a stage. Raises as `site_lists`."""
+    return [option for options in site_lists(site, stage).values() for option in options]
+
+
+def site_lists(site: Path, stage: Stage) -> dict[str, list[str]]:
+    """Return the options of sbatch that a site file holds for every job and for a stage, by the list's name.
 
     Raises
     ------
@@ -173,16 +178,16 @@ def site_options(site: Path, stage: Stage) -> list[str]:
     """
     if not site.is_file():
         raise InputError(f"{site}: no such site file. Copy slurm/site.sh, or {DEFAULT_SITE}, and edit the copy.")
-    names = ["EVERY_JOB", _SITE_LISTS[stage]]
+    names = ("EVERY_JOB", SITE_LISTS[stage])
     done = subprocess.run(
         ["bash", "-c", _READ_SITE, "site", str(site.absolute()), *names], capture_output=True, text=True
     )
     if done.returncode:
         raise InputError(f"{site}: bash cannot read this site file: {done.stderr.strip()}")
     words = done.stdout.split("\0")
-    options: list[str] = []
-    for _ in names:
+    lists: dict[str, list[str]] = {}
+    for name in names:
         count = int(words.pop(0))
-        options += words[:count]
+        lists[name] = words[:count]
         del words[:count]
-    return options
+    return lists

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import shutil
 import sys
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from rcdp_hpc.cluster.array import Array
+from rcdp_hpc.cluster.refusals import lines_to_change
 from rcdp_hpc.cluster.scripts import (
     ARRAYS,
     DEFAULT_SITE,
@@ -24,11 +24,9 @@ from rcdp_hpc.cluster.scripts import (
 )
 from rcdp_hpc.cluster.slurm import Submitted, remember, sbatch, scancel
 from rcdp_hpc.config import Config, commented_toml
-from rcdp_hpc.errors import RcdpError
+from rcdp_hpc.errors import RcdpError, StageFailedError
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic, write_json, write_text
 from rcdp_hpc.runtime.rundir import RunDirectory
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,14 @@ class Job:
         Its script.
     options : list of str
         Further options of sbatch, which win over the lines in the script.
+    extra : tuple of str
+        Those of them that the command line gave.
     """
 
     stage: Stage
     text: str
     options: list[str]
+    extra: tuple[str, ...] = ()
 
     def command(self, run: RunDirectory, after: str = "") -> list[str]:
         """Return sbatch's arguments; `after` is the number of the job that must end well before."""
@@ -93,7 +94,7 @@ def plan_jobs(
         tasks = array.names if array and stage == array.stage else ()
         numbers = [f"--array=1-{len(tasks)}"] if tasks else []
         text = script_text(stage, config, run.path, Path(sys.prefix), tasks)
-        jobs.append(Job(stage, text, [*site_options(site, stage), *numbers, *extra]))
+        jobs.append(Job(stage, text, [*site_options(site, stage), *numbers, *extra], tuple(extra)))
     return jobs
 
 
@@ -118,7 +119,8 @@ def submit_jobs(
     Raises
     ------
     RcdpError
-        If a file cannot be written or Slurm refuses a job; those submitted before it are then cancelled.
+        If a file cannot be written or Slurm refuses a job: the error says which and what to change. The jobs submitted
+        before it are then cancelled and listed.
     """
     _write(jobs, config, run, site)
     for at, task in enumerate(tasks, 1):
@@ -128,22 +130,37 @@ def submit_jobs(
     submitted: list[Submitted] = []
     try:
         for job in jobs:
-            number = sbatch(job.command(run, submitted[-1].job if submitted else ""))
+            number = _submit(job, run, site, submitted)
             submitted.append(Submitted(job.stage, number))
             remember(run.submitted, submitted[-1])
-    except RcdpError:
-        if submitted:
-            _cancel([one.job for one in submitted])
-        raise
+    except RcdpError as error:
+        raise _with_jobs(error, submitted) from None
     return submitted
 
 
-def _cancel(jobs: Sequence[str]) -> None:
-    """Cancel jobs because of an error, which matters more than one of doing so."""
+def _submit(job: Job, run: RunDirectory, site: Path, submitted: Sequence[Submitted]) -> str:
+    """Submit a job and return its number."""
     try:
-        scancel(jobs)
-    except RcdpError as error:
-        log.warning("%s. Jobs that no other will follow are still in the queue: scancel %s", error, " ".join(jobs))
+        return sbatch(job.command(run, submitted[-1].job if submitted else ""))
+    except StageFailedError as error:
+        changes = lines_to_change(str(error), job.stage, job.text, site, job.extra)
+        lines = [f"Slurm refused the job {job.stage}: {error}", "Change what does not fit:"]
+        hint = "`rcdp plan` prints lines that fit into the nodes here."
+        raise StageFailedError("\n".join([*lines, *(f"  {change}" for change in changes), hint])) from None
+
+
+def _with_jobs(error: RcdpError, submitted: Sequence[Submitted]) -> RcdpError:
+    """Cancel the jobs that no other will follow, and return the error with what became of them."""
+    if not submitted:
+        return error
+    names = ", ".join(f"{one.stage} (job {one.job})" for one in submitted)
+    numbers = [one.job for one in submitted]
+    try:
+        scancel(numbers)
+        became = f"Submitted before it and cancelled: {names}."
+    except RcdpError as other:
+        became = f"Submitted before it and still in the queue: {names}. {other}. Cancel: scancel {' '.join(numbers)}"
+    return type(error)(f"{error}\n{became}")
 
 
 def how_to_follow(run: RunDirectory, submitted: Sequence[Submitted]) -> str:

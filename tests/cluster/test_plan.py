@@ -8,10 +8,12 @@ import re
 import pytest
 from launch import rcdp, run_ranks
 
-from rcdp_hpc.cluster.plan import MIB, PROCESS_BYTES, Measured, StagePlan, job_plans, plan_text, stage_plans
-from rcdp_hpc.cluster.scripts import Resources
+from rcdp_hpc.cluster.estimates import PROCESS_BYTES, Measured, StagePlan, Work, stages_of
+from rcdp_hpc.cluster.plan import plan_text
+from rcdp_hpc.cluster.scripts import Resources, resources
 from rcdp_hpc.config import load_config
 from rcdp_hpc.pipeline import run
+from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 QUICK = ["reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.population=4", "search.generations=2"]
@@ -20,9 +22,17 @@ LEFT = {"prepare": MIB, "search": 200, "train": 3 * MIB, "evaluate": 400}
 MEASURED = Measured(10.0, 0.5, 0.001, 0.01, 1000, 7.0, LEFT, "a run")
 
 
-def plans(*settings: str, rows: int = 4000) -> dict[str, StagePlan]:
+def work(*settings: str, rows: int = 4000) -> Work:
     config = load_config("digits", ["search.population=20", "search.generations=7", "training.epochs=30", *settings])
-    return {plan.stage: plan for plan in stage_plans(config, MEASURED, [8, 8], rows, 10)}
+    return Work(config, MEASURED, (8, 8), rows, 10)
+
+
+def plans(*settings: str, rows: int = 4000) -> dict[str, StagePlan]:
+    """Return each stage's plan in a job of its own, and the evaluation's in that of the training."""
+    given = work(*settings, rows=rows)
+    jobs = [stage for stage in stages_of(given.config) if stage != "evaluate"]
+    found = [plan for stage in jobs for plan in given.plans(stage, resources(stage, given.config))]
+    return {plan.stage: plan for plan in found}
 
 
 def test_work_is_divided_by_the_ranks():
@@ -39,13 +49,21 @@ def test_what_is_left_on_the_disk_follows_the_rows_in_shards_alone():
 
 
 def test_the_training_job_evaluates_and_one_job_does_all():
-    config = load_config("digits", ["search.population=20", "search.generations=7", "training.epochs=30"])
-    found = plans()
-    *_, train, together = job_plans(config, list(found.values()))
+    found, given = plans(), work()
+    train, together = (given.job(stage, resources(stage, given.config)) for stage in ("train", "all"))
     assert train.seconds == pytest.approx(found["train"].seconds + 7)
-    # The candidates of 16 ranks on 4.
-    assert together.seconds == pytest.approx(10 + found["search"].seconds * 4 + found["train"].seconds + 7)
+    # 20 candidates on 4 ranks are five rounds a generation.
+    assert together.seconds == pytest.approx(10 + 7 * 5 * 0.5 + found["train"].seconds + 7)
+    assert together.memory == max(plan.memory for plan in found.values())
     assert together.option_line().startswith("ALL_JOB=(--ntasks=4 ")
+
+
+def test_a_preparation_takes_what_its_samples_need_and_no_more_than_its_budget():
+    small, large, wide = (plans(rows=rows)["prepare"].memory for rows in (1000, 2000, 10**8))
+    assert large - small == 5 * 1000 * 4 * 64
+    assert wide == plans(rows=10**9)["prepare"].memory == 350 * MIB + 4096 * MIB
+    lower = plans("data.memory_budget=512", rows=10**8)["prepare"].memory
+    assert lower == 350 * MIB + 512 * MIB
 
 
 def test_memory_grows_with_the_states_that_a_rank_holds():
@@ -80,14 +98,17 @@ def test_what_is_kept_of_a_sample_is_counted(settings, values):
 
 
 def test_the_lines_for_the_site_file_leave_room():
+    # The process itself takes what it takes; the data and the time have a margin.
     line = StagePlan("search", 3600.0, 800 * MIB, Resources(16, 2, "04:00:00")).option_line()
-    assert line == "SEARCH_JOB=(--ntasks=16 --cpus-per-task=2 --mem-per-cpu=800M --time=125)"
+    assert line == "SEARCH_JOB=(--ntasks=16 --cpus-per-task=2 --mem-per-cpu=500M --time=125)"
 
 
-def test_an_earlier_run_is_taken_where_it_is_done(tmp_path):
+def test_an_earlier_run_is_taken_where_it_is_done(tmp_path, monkeypatch):
     config = load_config("digits", [*QUICK, "training.epochs=2"])
     run(config, tmp_path / "run")
+    monkeypatch.setattr("shutil.which", lambda name: None)
     text = plan_text(config, RunDirectory(tmp_path / "run"))
+    assert "no Slurm was asked here" in text
     assert f"measured: the run in {tmp_path / 'run'}" in text
     assert re.search(r"^1230 training rows", text, re.MULTILINE)
 

@@ -116,11 +116,32 @@ def test_a_refused_job_is_told_where_those_before_it_cannot_be_cancelled(folder,
     fake("scancel", "echo 'no controller' >&2; exit 1")
     assert main(["submit", "my.toml", "--out=run"]) == 1
     said = capsys.readouterr().err
-    assert "rcdp: error: sbatch failed: invalid partition" in said
-    assert "no controller" in said
+    assert "rcdp: error: Slurm refused the job train: sbatch failed: invalid partition" in said
+    assert "still in the queue: prepare (job 1), search (job 2). scancel failed: no controller" in said
     assert "scancel 1 2" in said
     # The first job was noted before the second was submitted.
     assert len((folder / "noted").read_text().splitlines()) == 1
+
+
+def test_a_refused_job_is_named_with_the_line_to_change(folder, fake, capsys):
+    fake(
+        "sbatch",
+        """
+        case "$*" in *search.sbatch*) echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1 ;; esac
+        echo x >>numbers; wc -l <numbers
+        """,
+    )
+    fake("scancel", 'echo "$@" >cancelled')
+    with open("site.sh", "a") as site:
+        site.write("SEARCH_JOB=(--partition=gpu)\n")
+    number = len(Path("site.sh").read_text().splitlines())
+    assert main(["submit", "my.toml", "--out=run", "--site=site.sh"]) == 1
+    said = capsys.readouterr().err
+    assert "Slurm refused the job search: " in said
+    assert "invalid partition specified: gpu" in said
+    assert f"--partition=gpu   in SEARCH_JOB of site.sh, line {number}" in said
+    assert "Submitted before it and cancelled: prepare (job 1)." in said
+    assert Path("cancelled").read_text() == "1\n"
 
 
 def test_a_chain_whose_job_is_refused_leaves_none_in_the_queue(folder, fake):
