@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -344,6 +345,74 @@ def test_pypis_open_mpi_is_told_once_not_to_look_for_fast_networks(bootstrap, se
     for _ in range(2):
         bootstrap.mpi_library(setup)
         assert settings.read_text() == (shipped or "") + "btl = ^ofi\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"PIP_USER": "1"}, ["PIP_USER"]),
+        ({"PIP_USER": "yes", "PIP_TARGET": "/x", "PIP_PREFIX": "/y"}, ["PIP_PREFIX", "PIP_TARGET", "PIP_USER"]),
+        ({"PIP_REQUIRE_VIRTUALENV": "true", "PIP_target": "/x"}, ["PIP_REQUIRE_VIRTUALENV", "PIP_target"]),
+        ({"PIP_ROOT": "/x", "PIP_NO_DEPS": "1", "PIP_DRY_RUN": "1"}, ["PIP_DRY_RUN", "PIP_NO_DEPS", "PIP_ROOT"]),
+        ({"PIP_USER": "0", "PIP_TARGET": "", "PIP_NO_INPUT": "1"}, []),
+        ({}, []),
+    ],
+)
+def test_settings_that_send_packages_elsewhere_do_not_reach_pip(bootstrap, venv, settings, told):
+    kept = {"PIP_INDEX_URL": "https://mirror", "PIP_FIND_LINKS": "/wheels", "PIP_NO_INDEX": "1", "HOME": "/h"}
+    environ = bootstrap.step_environment({**kept, **settings}, venv, "/bin")
+    left = {name: value for name, value in environ.items() if name.upper().startswith("PIP_") or name == "HOME"}
+    assert left == {**kept, **bootstrap.ANSWERS}
+    assert bootstrap.pip_environment({**kept, **settings})[1] == told
+
+
+def test_pip_installs_into_the_environment_whatever_the_user_has_set(bootstrap, tmp_path, monkeypatch, setup, capsys):
+    """With a real pip, and a package that is here already: --user and --target would refuse, or put it elsewhere."""
+    subprocess.run([sys.executable, "-m", "venv", str(setup.venv)], check=True, timeout=120)
+    source = tmp_path / "source"
+    (source / "tiny_dist-1.0.dist-info").mkdir(parents=True)
+    wheel = source / "tiny_dist-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("tiny_dist.py", "value = 1\n")
+        file.writestr("tiny_dist-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-dist\nVersion: 1.0\n")
+        file.writestr("tiny_dist-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("tiny_dist-1.0.dist-info/RECORD", "")
+    hostile = {"PIP_USER": "1", "PIP_TARGET": str(tmp_path / "elsewhere"), "PIP_PREFIX": str(tmp_path / "elsewhere")}
+    setup.environ = bootstrap.step_environment({**os.environ, **hostile, "PIP_NO_INDEX": "1"}, setup.venv, os.defpath)
+    setup.pip("install", wheel)
+    assert list(setup.venv.glob("lib/python*/site-packages/tiny_dist.py"))
+    assert not (tmp_path / "elsewhere").exists()
+    with pytest.raises(bootstrap.StepError) as refused:
+        setup.pip("install", "tiny-dist-that-is-nowhere")
+    assert "PIP_NO_INDEX=1 of your environment" in refused.value.hint
+    assert "unset PIP_NO_INDEX" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("listed", "named"),
+    [
+        ("install.target='/home/me/lib'", "install.target = /home/me/lib"),
+        ("global.prefix='/x'", "global.prefix = /x"),
+        ("global.index-url='https://mirror'\ninstall.user='true'", ""),
+        (":env:.target='/x'", ""),
+        ("install.no-deps='false'", ""),
+    ],
+)
+def test_pips_own_files_that_send_packages_elsewhere_are_named(bootstrap, setup, fake, listed, named):
+    fake("python", f"cat <<'E'\n{listed}\nE", "venv/bin")
+    if not named:
+        bootstrap.refuse_diverting_files(setup)
+        return
+    with pytest.raises(bootstrap.StepError, match=named) as refused:
+        bootstrap.refuse_diverting_files(setup)
+    assert "pip config unset" in refused.value.hint
+
+
+def test_what_was_left_out_is_said(bootstrap, venv, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bootstrap, "STEPS", ())
+    environ = {"PATH": os.defpath, "RCDP_CACHE": str(tmp_path / "cache"), "PIP_USER": "1"}
+    assert bootstrap.bootstrap(venv, environ) == 0
+    assert f"setup: PIP_USER of your environment left out: packages go into {venv}" in capsys.readouterr().out
 
 
 def test_a_wheel_that_is_installed_is_not_installed_again(bootstrap, setup, tmp_path, monkeypatch):

@@ -95,6 +95,14 @@ assert MPI.COMM_WORLD.Get_size() == RANKS, "the library sees %d ranks" % MPI.COM
 assert MPI.COMM_WORLD.allreduce(1) == RANKS
 """
 
+# Settings of pip that send packages elsewhere, or fewer of them. From the environment the steps' pip does not get them;
+# in pip's own files they stop the setup.
+DIVERTING = ("dry-run", "editable", "no-deps", "prefix", "python", "require-hashes", "requirement", "root", "target")
+# What users set for good, with an answer that pip's own files cannot change.
+ANSWERS = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+# Settings that a site may need, and that may be why pip finds nothing.
+NARROWING = ("PIP_NO_INDEX", "PIP_ONLY_BINARY", "PIP_NO_BINARY", "PIP_CONSTRAINT")
+
 # What a failed step's log says -> what to do about it. The first match counts.
 HINTS = (
     (
@@ -237,7 +245,41 @@ class Setup:
     def pip(self, *args: str | Path, **variables: str) -> str:
         """Run the environment's pip, held to the tested versions."""
         constraints = () if args[0] == "uninstall" else ("-c", ROOT / "constraints.txt")
-        return self.run(self.python, "-m", "pip", *args, *constraints, **variables)
+        try:
+            return self.run(self.python, "-m", "pip", *args, *constraints, **variables)
+        except StepError as error:
+            log = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
+            raise StepError(str(error), error.hint or hint_of_settings(self.environ, log)) from error
+
+
+def pip_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return an environment in which pip installs into the environment it belongs to, and what was left out for it."""
+    diverting = {f"PIP_{name}".replace("-", "_").upper() for name in DIVERTING}
+    dropped = [name for name in environ if name.upper() in diverting or (name.upper() in ANSWERS and environ[name])]
+    kept = {name: value for name, value in environ.items() if name not in dropped}
+    told = [name for name in dropped if environ[name] and environ[name] != ANSWERS.get(name.upper())]
+    return {**kept, **ANSWERS}, sorted(told)
+
+
+def hint_of_settings(environ: Mapping[str, str], log_text: str) -> str:
+    """Return which of the user's settings may be why pip found nothing, or "" if it failed for another reason."""
+    narrowing = [f"{name}={environ[name]}" for name in NARROWING if environ.get(name)]
+    if not narrowing or not re.search(r"from versions: none|No matching distribution|ResolutionImpossible", log_text):
+        return ""
+    names = " ".join(setting.partition("=")[0] for setting in narrowing)
+    return f"pip was held back by {', '.join(narrowing)} of your environment. Try without: unset {names}; make setup"
+
+
+def refuse_diverting_files(setup: Setup) -> None:
+    """Fail early if pip's own files send packages elsewhere: the steps would not find what they installed."""
+    listed = setup.run(setup.python, "-m", "pip", "config", "list")
+    for section, key, value in re.findall(r"^(\w+)\.([\w-]+)='?(.*?)'?$", listed, re.MULTILINE):
+        if section in ("global", "install") and key in DIVERTING and value.lower() not in ("", "0", "false", "no"):
+            raise StepError(
+                f"pip's configuration file says {section}.{key} = {value}: packages would not get into {setup.venv}",
+                f"remove it (pip config unset {section}.{key}; `pip config debug` shows the file), or leave the file "
+                "out for once: PIP_CONFIG_FILE=/dev/null make setup (with PIP_INDEX_URL set if the file names your mirror)",
+            )
 
 
 # --- what there is ---------------------------------------------------------------------------------------
@@ -438,6 +480,7 @@ def virtual_environment(setup: Setup) -> str:
 
 
 def build_tools(setup: Setup) -> str:
+    refuse_diverting_files(setup)
     found = re.search(r"(\d+)\.(\d+)", first_line("cmake", "--version"))
     site_cmake = found is not None and (int(found.group(1)), int(found.group(2))) >= (3, 18)
     # CMake 4 no longer knows the policies of some of Horovod's third parties.
@@ -662,10 +705,8 @@ ALWAYS = {"venv"}  # cheap, and what follows is worth nothing without it
 def step_environment(environ: Mapping[str, str], venv: Path, path: str) -> dict[str, str]:
     """Return the environment of the steps' commands: as a user's with the virtual environment active."""
     unwanted = ("PYTHONPATH", "PYTHONHOME", "MAKEFLAGS")
-    clean = {name: value for name, value in environ.items() if name not in unwanted}
+    clean, _ = pip_environment({name: value for name, value in environ.items() if name not in unwanted})
     clean["PATH"] = os.pathsep.join((str(venv / "bin"), path))
-    clean["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
-    clean["PIP_NO_INPUT"] = "1"
     # Two ranks are tried on a machine of one core, too; Open MPI 5 and 4 are told in different ways.
     clean |= {
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
@@ -778,6 +819,9 @@ def bootstrap(venv: Path, environ: Mapping[str, str]) -> int:
         done.unlink(missing_ok=True)
         start = time.monotonic()
         print(f"setup: {venv}", flush=True)
+        left_out = pip_environment(environ)[1]
+        if left_out:
+            print(f"setup: {', '.join(left_out)} of your environment left out: packages go into {venv}", flush=True)
         cache = writable_cache(cache_root(environ))
         setup = Setup(venv, cache, mpi, nvcc, step_environment(environ, venv, path), lock=(lock,))
         for name, action in STEPS:

@@ -24,6 +24,5 @@ RCDP_COMMAND="${RCDP_COMMAND:-rcdp}"
 
 # How ranks are started. Open MPI and Slurm speak PMIx. Where they do not:
 #   "srun --mpi=pmi2"                                           for MPICH and its kin
-#   "mpirun --bind-to none --mca odls_base_sigkill_timeout 60"  Open MPI inside the allocation, with no PMI at all; the
-#                                                               time is what ranks get to write their checkpoint
+#   "mpirun --bind-to none"                                     Open MPI inside the allocation, with no PMI at all
 RCDP_LAUNCH="${RCDP_LAUNCH:-srun --mpi=pmix}"

@@ -312,7 +312,10 @@ class TrainingSection(Section):
         json_schema_extra=MAY_CHANGE,
     )
     threads: int = Field(
-        0, ge=0, le=1024, description="threads per rank; 0 takes the cores the rank may use, and is recorded"
+        0,
+        ge=0,
+        le=1024,
+        description="threads per rank; 0 takes the cores the rank may use, one for small work, and is recorded",
     )
 
     @field_validator("readout")

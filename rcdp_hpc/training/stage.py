@@ -15,7 +15,7 @@ from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.threads import fair_share, limit_threads
+from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.allotment import rows_by_speed
 from rcdp_hpc.training.batches import kept_slabs, slabs_for
@@ -38,6 +38,7 @@ from rcdp_hpc.training.rows import (
 )
 from rcdp_hpc.training.session import Session, decisive_settings
 from rcdp_hpc.training.table import closing_table
+from rcdp_hpc.training.threads import threads_of_rank
 from rcdp_hpc.training.warm_start import warm_start
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     agree(comm, lambda: refuse_without_gpu(config.training, device()))
     settle_on(device(), config.training)
     parallel = parallel_for(comm, config.run.stall_seconds, config.training)
-    session.threads = _threads(config, comm, saved)
+    session.threads = _threads(config, comm, shards, saved)
     if saved is not None and saved["ranks"] != comm.size:
         _tell_other_ranks(config.training, comm.size, saved, shards.rows("train"))
     with limit_threads(session.threads):
@@ -125,12 +126,11 @@ def refuse_other_shards(where: str, digest: str, shards: ShardSet) -> None:
         )
 
 
-def _threads(config: Config, comm: Communicator, saved: dict[str, Any] | None) -> int:
-    """Threads per rank: as configured, as in the run that is resumed, or the rank's share of the cores."""
-    share = config.training.threads or fair_share(comm)
-    if saved is None:
-        return share
-    return int(saved["threads"]) if saved["ranks"] == comm.size else share
+def _threads(config: Config, comm: Communicator, shards: ShardSet, saved: dict[str, Any] | None) -> int:
+    """Threads per rank: as in the run that is resumed, or as `threads_of_rank` chooses."""
+    if saved is not None and saved["ranks"] == comm.size:
+        return int(saved["threads"])
+    return threads_of_rank(config, comm, shards)
 
 
 def _tell_other_ranks(settings: TrainingSection, ranks: int, saved: dict[str, Any], rows: int) -> None:
@@ -154,9 +154,9 @@ def _tell_other_ranks(settings: TrainingSection, ranks: int, saved: dict[str, An
 
 def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
     """Solve the readout by ridge instead of training it."""
-    threads = config.training.threads or fair_share(comm)
+    shards = agree(comm, lambda: open_shards(config, run.shards))
+    threads = threads_of_rank(config, comm, shards)
     with limit_threads(threads):
-        shards = agree(comm, lambda: open_shards(config, run.shards))
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         speeds = agree_on_speeds(config, comm, reservoir, shards, None)
         plan_for = partial(plan_batches, config, comm, None, speeds)

@@ -11,7 +11,7 @@ from slurm.jobs import LONGER, OVER, RANKS, Slurm, assert_same, site
 
 pytestmark = pytest.mark.slurm
 
-MPIRUN = "'mpirun --bind-to none --mca odls_base_sigkill_timeout 60'"
+MPIRUN = "'mpirun --bind-to none'"
 
 
 def in_search(slurm: Slurm) -> bool:

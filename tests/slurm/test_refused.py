@@ -54,5 +54,16 @@ def test_a_site_file_that_is_missing_or_broken_is_named(slurm):
 def test_sbatch_refuses_a_job_and_nothing_stays_in_the_queue(slurm):
     settings = site(slurm.folder, TRAIN_JOB="(--partition=nowhere)")
     said = slurm.call(*rcdp("submit", "digits", "--out", "run", "--site", str(settings)), check=False)
+    assert "Slurm refused the job train: " in said
     assert "invalid partition" in said
+    number = settings.read_text().splitlines().index("TRAIN_JOB=(--partition=nowhere)") + 1
+    assert f"--partition=nowhere   in TRAIN_JOB of {settings}, line {number}" in said
+    assert re.search(r"Submitted before it and cancelled: prepare \(job \d+\), search \(job \d+\)", said), said
     slurm.wait_for(lambda: not slurm.call("squeue", "-h").strip(), "the first jobs to be cancelled")
+
+
+def test_a_job_too_large_for_every_node_is_named_with_what_sets_its_size(slurm):
+    said = slurm.call(*rcdp("submit", "digits", "--out", "run", "--sbatch=--mem=100G"), check=False)
+    assert "Slurm refused the job prepare: " in said
+    assert "--mem=100G   of the command line: --sbatch=--mem=100G" in said
+    assert not slurm.call("squeue", "-h").strip()

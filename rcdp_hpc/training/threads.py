@@ -1,0 +1,67 @@
+"""How many threads a rank trains with, if the configuration leaves it open (``training.threads = 0``)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.reductions import kept_shape
+from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.threads import fair_share
+
+log = logging.getLogger(__name__)
+
+# Multiply-adds below which a second thread brings nothing: of a step, in which threads wait for one another at each
+# layer, and of what is computed once, in large products (benchmarks/training_threads.py).
+SMALL_STEP = 50e6
+SMALL_ONCE = 100e9
+# A decomposition of a symmetric matrix takes this many times the products of one multiplication.
+DECOMPOSITION = 10
+
+
+def threads_of_rank(config: Config, comm: Communicator, shards: ShardSet) -> int:
+    """Return the threads of each rank: as configured, one for small work, or the rank's share of the cores. Collective.
+
+    The rule asks for configuration and data alone, so that it answers the same for any number of ranks.
+    """
+    if config.training.threads:
+        return config.training.threads
+    share = fair_share(comm)
+    if share == 1 or not agree(comm, lambda: is_small(config, shards.sample_shape, shards.rows("train"))):
+        return share
+    log.info("one thread per rank: the work is small (training.threads = %d would take all cores)", share)
+    return 1
+
+
+def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
+    """Tell whether a training is too small to gain by several threads.
+
+    Parameters
+    ----------
+    config : Config
+    shape : sequence of int
+        Of a sample; of sequences of unequal length, the longest.
+    rows : int
+        Training rows, of all ranks.
+    """
+    training, reservoir = config.training, config.reservoir
+    if training.readout not in ("network", "ridge") or training.extractor.kind != "none":
+        return False
+    steps, features = Cut.of(reservoir).shape(tuple(shape))
+    if reservoir.kind == "none":
+        width, states = steps * features, 0.0
+    else:
+        kept = kept_shape(reservoir, steps)
+        width, states = kept.features, float(rows * steps * kept.parts * reservoir.nodes * (reservoir.nodes + features))
+    once = states
+    if training.readout == "ridge" or training.baseline:
+        once += width * width * (rows + DECOMPOSITION * width)
+    layers = [width, training.outputs, training.hidden, training.hidden]
+    step = training.batch * math.fsum(one * other for one, other in pairwise(layers))
+    return once <= SMALL_ONCE and (training.readout == "ridge" or step <= SMALL_STEP)
