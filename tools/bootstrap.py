@@ -278,7 +278,7 @@ def refuse_diverting_files(setup: Setup) -> None:
             raise StepError(
                 f"pip's configuration file says {section}.{key} = {value}: packages would not get into {setup.venv}",
                 f"remove it (pip config unset {section}.{key}; `pip config debug` shows the file), or leave the file "
-                "out for once: PIP_CONFIG_FILE=/dev/null make setup (with PIP_INDEX_URL set if the file names your mirror)",
+                "out for once: PIP_CONFIG_FILE=/dev/null make setup (name your mirror, if any, by PIP_INDEX_URL)",
             )
 
 

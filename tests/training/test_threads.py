@@ -1,0 +1,60 @@
+"""Small work takes one thread, by configuration and data alone; a resumed training takes what its checkpoint says."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from rcdp_hpc.config import load_config
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.training.stage import _threads
+from rcdp_hpc.training.threads import is_small, threads_of_rank
+
+
+@pytest.mark.parametrize(
+    ("profile", "settings", "shape", "rows", "small"),
+    [
+        ("digits", [], (8, 8), 1230, True),
+        # As many more epochs do not make the step larger.
+        ("digits", ["training.epochs=5000"], (8, 8), 1230, True),
+        ("digits", ["training.batch=1024"], (8, 8), 1230, False),
+        ("digits", ["training.outputs=8192"], (8, 8), 1230, False),
+        # The states of many samples are worth all cores.
+        ("digits", [], (8, 8), 500_000, False),
+        ("mnist", ["training.baseline=false"], (28, 28), 60_000, False),
+        ("vowels", [], (29, 12), 270, True),
+        ("vowels", ["reservoir.nodes=4000"], (29, 12), 270, False),
+        ("mnist-ridge", [], (28, 28), 60_000, False),
+        # How long a user's own network, or a trained extractor, takes is not known.
+        ("digits", ["training.readout=lstm"], (8, 8), 1230, False),
+        ("digits", ["search.generations=0", "training.extractor.kind=convolution"], (8, 8), 1230, False),
+    ],
+)
+def test_what_is_small(profile, settings, shape, rows, small):
+    assert is_small(load_config(profile, settings), shape, rows) == small
+
+
+def shards(rows: int) -> SimpleNamespace:
+    return SimpleNamespace(sample_shape=(8, 8), rows=lambda split: rows)
+
+
+@pytest.fixture(autouse=True)
+def four_cores(monkeypatch):
+    monkeypatch.setattr("rcdp_hpc.training.threads.fair_share", lambda comm: 4)
+
+
+def test_the_rule_counts_only_if_the_configuration_leaves_the_number_open(caplog):
+    caplog.set_level("INFO")
+    comm = SingleProcess()
+    assert threads_of_rank(load_config("digits", ["training.threads=3"]), comm, shards(1230)) == 3
+    assert threads_of_rank(load_config("digits"), comm, shards(500_000)) == 4
+    assert not caplog.records
+    assert threads_of_rank(load_config("digits"), comm, shards(1230)) == 1
+    assert "the work is small" in caplog.text
+
+
+@pytest.mark.parametrize(("ranks", "expected"), [(1, 2), (2, 1)])
+def test_a_resumed_training_takes_the_threads_of_before_on_the_same_ranks(ranks, expected):
+    saved = {"ranks": ranks, "threads": 2}
+    assert _threads(load_config("digits"), SingleProcess(), shards(1230), saved) == expected
