@@ -124,7 +124,7 @@ def busy_loop() -> Iterator[None]:
 
 def digits(folder: Path) -> list[str]:
     """Return the words for digits' profile: small steps of a small readout."""
-    return ["digits", *sets("search.generations=0", "training.epochs=12", *KERNEL)]
+    return ["digits", *sets("search.generations=0", "training.epochs=8", *KERNEL)]
 
 
 def vowels(folder: Path) -> list[str]:

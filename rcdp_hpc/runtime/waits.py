@@ -1,8 +1,8 @@
 """How threads of OpenMP wait for one another: set before torch, scikit-learn or another library loads OpenMP.
 
-A thread that waits for the others spins before it sleeps. On a machine of its own that saves a little at each
-parallel step. If another process wants the core, everyone waits for the spinning thread, and a training beside it
-takes several times as long (benchmarks/busy_machine.py).
+A thread that waits for the others spins before it sleeps, GNU OpenMP's for some 10 ms. On a machine of its own that
+saves a little at each parallel step. If another process wants the core, everyone waits for the spinning thread, and
+trainings that share a machine take several times as long (benchmarks/busy_machine.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ log = logging.getLogger(__name__)
 
 # What a user may have set already: then nothing is changed.
 USER_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
-DEFAULTS = {"GOMP_SPINCOUNT": "300", "KMP_BLOCKTIME": "0"}
+# A hundredth of GNU OpenMP's own spins, some 0.1 ms: steps of a training wait less than that, and no spins at all cost
+# a quiet machine up to a fifth. LLVM's and Intel's OpenMP count in ms (200 by default), and were not measured.
+DEFAULTS = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
 _LIBRARIES = ("libgomp", "libiomp", "libomp")
 
 _loaded_before = False
