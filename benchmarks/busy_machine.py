@@ -1,6 +1,6 @@
 """What threads cost on a busy machine: a training alone, next to a busy loop, and two trainings at once.
 
-    python benchmarks/busy_machine.py [--work digits vowels images states] [--repeats 5]
+    python benchmarks/busy_machine.py [--work digits vowels images] [--repeats 5]
 
 GNU OpenMP lets a thread that waits for the others spin for a while before it sleeps. On a machine of its own that is a
 little faster. If something else wants the core, the others wait for the spinning thread. Each row of the table is a
@@ -10,7 +10,7 @@ chooses by itself.
 
 The rows of a repeat are measured one after the other, so that other work on the machine meets all of them. Seconds are
 the medians of the stage's own (without the start of Python); of two at once, those of the slower one. The last column
-is the most that a setting lost alone: the median over the repeats of its seconds divided by those of `spin`.
+is what a setting costs a quiet machine: the median over the repeats of its seconds divided by those of `spin`.
 """
 
 from __future__ import annotations
