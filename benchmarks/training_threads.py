@@ -13,9 +13,11 @@ import statistics
 import time
 from collections.abc import Callable
 
+import rcdp_hpc  # noqa: F401  ahead of torch: it sets how OpenMP's threads wait
+
+# isort: split
 import torch
 
-import rcdp_hpc  # noqa: F401  first: it sets how OpenMP's threads wait
 from rcdp_hpc.config import load_config
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.networks.assembly import build_network, make_source

@@ -17,12 +17,13 @@ from rcdp_hpc.runtime.threads import fair_share
 
 log = logging.getLogger(__name__)
 
-# Multiply-adds below which a second thread brings nothing: of a step, in which threads wait for one another at each
-# layer, and of what is computed once, in large products (benchmarks/training_threads.py).
-SMALL_STEP = 50e6
-SMALL_ONCE = 100e9
-# A decomposition of a symmetric matrix takes this many times the products of one multiplication.
-DECOMPOSITION = 10
+# Multiply-adds below which a second thread brings next to nothing (benchmarks/training_threads.py). Threads wait for one
+# another at each layer of a step: with this many, two of them took 0.9 of the time of one, and with six times as many 0.7.
+SMALL_STEP = 20e6
+# What is computed once, in large products, takes a third of a second on one thread.
+SMALL_ONCE = 20e9
+# The ridge readout's factorisations for its penalties, by multiply-adds: this times the cube of the features.
+DECOMPOSITION = 2
 
 
 def threads_of_rank(config: Config, comm: Communicator, shards: ShardSet) -> int:
