@@ -21,7 +21,7 @@ from rcdp_hpc.cluster.estimates import Measured, Work, job_stages, measure, stag
 from rcdp_hpc.cluster.partitions import partitions_here
 from rcdp_hpc.cluster.sizes import fit_job, site_lines
 from rcdp_hpc.config import Config, parse_config, to_tree, with_kind_defaults
-from rcdp_hpc.data.index import load_index
+from rcdp_hpc.data.index import facts_in, load_index
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -46,6 +46,8 @@ def plan_text(config: Config, run: RunDirectory | None = None, site: Path | None
     RcdpError
         If the calibration fails, which the job would, too.
     """
+    if run is not None and (run.shards / "index.json").exists():
+        config = with_kind_defaults(config, facts_in(load_index(run.shards)))
     if run is not None and all(run.state(stage).get("status") == "done" for stage in stages_of(config)):
         measured = measure(run, f"the run in {run.path}")
         index = load_index(run.shards)
@@ -53,6 +55,7 @@ def plan_text(config: Config, run: RunDirectory | None = None, site: Path | None
     else:
         with tempfile.TemporaryDirectory(prefix="rcdp-plan-") as folder:
             measured, index, rows = _calibrate(config, RunDirectory(Path(folder) / "run"))
+        config = with_kind_defaults(config, facts_in(index))
     work = Work(config, measured, tuple(index["sample_shape"]), rows, len(index["classes"]))
     partitions = partitions_here()
     jobs = [fit_job(work, stage, partitions, site) for stage in job_stages(config)]

@@ -17,8 +17,8 @@ from rcdp_hpc.runtime.threads import fair_share
 
 log = logging.getLogger(__name__)
 
-# Multiply-adds below which a second thread brings next to nothing (benchmarks/training_threads.py). Threads wait for one
-# another at each layer of a step: with this many, two of them took 0.9 of the time of one, and with six times as many 0.7.
+# Multiply-adds below which a second thread brings next to nothing (benchmarks/training_threads.py). Threads wait for
+# one another at each layer of a step: with this many, two took 0.9 of the time of one, and with six times as many 0.7.
 SMALL_STEP = 20e6
 # What is computed once, in large products, takes a third of a second on one thread.
 SMALL_ONCE = 20e9
