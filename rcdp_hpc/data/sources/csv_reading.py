@@ -1,0 +1,137 @@
+"""Rows of csv files, as columns of text, some rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources.csv_dialect import NAMES, find_dialect
+from rcdp_hpc.data.sources.csv_text import inspect_text
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Rows are read in blocks of at least these bytes, and of at least these rows.
+CSV_BLOCK = 2**22
+BLOCK_ROWS = 64
+SHOWN = 60
+
+
+class CsvFile:
+    """A csv file whose encoding, separator, decimal mark and header are known.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    data : DataSection
+        ``encoding``, ``delimiter`` and ``decimal``.
+    expected : collection of str
+        Names of columns that it should have.
+    findings : Findings
+        Gets what was assumed.
+
+    Attributes
+    ----------
+    names : list of str
+        Its columns.
+    decimal : {".", ","}
+    index_columns : list of str
+        None: a csv file does not say which of its columns is an index.
+    """
+
+    def __init__(self, path: Path, data: DataSection, expected: Collection[str], findings: Findings) -> None:
+        self.path = path
+        self._file = inspect_text(path, data.encoding, findings)
+        self._dialect = find_dialect(self._file, data, expected, findings)
+        self.names = self._dialect.names
+        self.decimal = self._dialect.decimal
+        self.index_columns: list[str] = []
+
+    def types(self) -> list[Any]:
+        """Return the type of each column: text."""
+        import pyarrow as pa
+
+        return [pa.string()] * len(self.names)
+
+    def batches(self, wanted: list[str]) -> Iterator[list[pa.Array]]:
+        """Yield the columns of some rows at a time.
+
+        Parameters
+        ----------
+        wanted : list of str
+            Names of columns, in the order in which they are yielded.
+
+        Raises
+        ------
+        InputError
+            If a row has more or fewer values than there are columns.
+        """
+        import pyarrow as pa
+        from pyarrow import csv
+
+        if not self._dialect.rows:
+            return
+        odd: list[Any] = []
+
+        def note(row: Any) -> str:
+            odd.append(row)
+            return "skip"
+
+        block = max(CSV_BLOCK, 2 * self._file.longest_line, BLOCK_ROWS * self._dialect.row_bytes)
+        with self._file.open() as stream:
+            self._skip_header(stream)
+            try:
+                reader = csv.open_csv(
+                    stream,
+                    read_options=csv.ReadOptions(
+                        block_size=min(block, 2**31 - 1), use_threads=False, column_names=self.names
+                    ),
+                    parse_options=csv.ParseOptions(
+                        delimiter=self._dialect.delimiter, newlines_in_values=True, invalid_row_handler=note
+                    ),
+                    convert_options=csv.ConvertOptions(
+                        column_types=dict.fromkeys(wanted, pa.string()),
+                        include_columns=wanted,
+                        strings_can_be_null=False,
+                    ),
+                )
+            except pa.ArrowInvalid as error:
+                self._refuse_odd(odd)
+                raise InputError(f"{self.path}: cannot be read as csv ({error}).") from None
+            with reader:
+                for batch in self._read(reader):
+                    self._refuse_odd(odd)
+                    yield batch.columns
+                self._refuse_odd(odd)
+
+    def _read(self, reader: Any) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        try:
+            yield from reader
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"{self.path}: cannot be read as csv ({error}). A quotation mark that is not closed is a likely cause."
+            ) from None
+
+    def _skip_header(self, stream: pa.NativeFile) -> None:
+        left = self._dialect.skip
+        while left and (read := stream.read(left)):
+            left -= len(read)
+
+    def _refuse_odd(self, odd: list[Any]) -> None:
+        if not odd:
+            return
+        row, delimiter = odd[0], self._dialect.delimiter
+        place = "" if row.number is None else f" {row.number - 1} (from 0)"
+        text = row.text if len(row.text) <= SHOWN else row.text[:SHOWN] + "..."
+        raise InputError(
+            f"{self.path}: row{place} has {row.actual_columns} values, {row.expected_columns} expected, as the header has: "
+            f"{text!r}. Mend it: texts with {NAMES.get(delimiter, repr(delimiter))} in them need quotation marks. If "
+            "another character separates the values, set data.delimiter."
+        )

@@ -1,0 +1,164 @@
+"""The bytes of text files: what they are compressed with, how their letters are encoded, how long their lines are."""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CHUNK = 2**20
+FALLBACK = "cp1252"
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}
+NOT_TEXT = {
+    b"PK\x03\x04": "an Excel workbook or a zip archive; save the table as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the table as CSV",
+    b"\xfd7zXZ": "compressed with xz; unpack it, or compress it with gzip",
+    b"\x89HDF": "an HDF5 file; set data.source = 'hdf5'",
+    b"ARROW1": "an Arrow or Feather file; save the table as parquet",
+    b"SQLite": "an SQLite data base; save the table as CSV",
+}
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A text file that can be read as UTF-8.
+
+    Attributes
+    ----------
+    path : Path
+    encoding : str
+        Of the letters, as Python names it.
+    compression : str or None
+        As pyarrow names it.
+    longest_line : int
+        Bytes of the longest line, in UTF-8.
+    lines : int
+        How many lines there are.
+    """
+
+    path: Path
+    encoding: str
+    compression: str | None
+    longest_line: int = 0
+    lines: int = 0
+
+    def open(self) -> pa.NativeFile:
+        """Open it as a stream of UTF-8, without a byte order mark."""
+        import pyarrow as pa
+
+        stream = pa.input_stream(str(self.path), compression=self.compression)
+        if self.encoding not in ("utf-8", "utf-8-sig"):
+            return pa.transcoding_input_stream(stream, self.encoding, "utf-8")
+        if self.encoding == "utf-8-sig":
+            stream.read(len(codecs.BOM_UTF8))
+        return stream
+
+
+def inspect_text(path: Path, encoding: str, findings: Findings) -> TextFile:
+    """Read a file once from beginning to end, to know its encoding and its longest line.
+
+    Parameters
+    ----------
+    path : Path
+        The file, plain or compressed (gzip, bzip2, Zstandard).
+    encoding : str
+        ``data.encoding``; empty: by the byte order mark, else UTF-8, else Windows-1252 with a warning.
+    findings : Findings
+        Gets the warning.
+
+    Raises
+    ------
+    InputError
+        If the file is not text, or its bytes are not letters of the encoding.
+    """
+    import pyarrow as pa
+
+    with path.open("rb") as file:
+        compression = next((name for magic, name in COMPRESSIONS.items() if file.peek(8).startswith(magic)), None)
+    with pa.input_stream(str(path), compression=compression) as stream:
+        start = stream.read(8)
+    for magic, what in NOT_TEXT.items():
+        if start.startswith(magic):
+            raise InputError(f"{path}: not a text file but {what}.")
+    marked = next((name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), None)
+    if encoding:
+        return _scan(path, _known(encoding, marked), compression)
+    try:
+        return _scan(path, marked or "utf-8", compression)
+    except InputError:
+        if marked:
+            raise
+    try:
+        found = _scan(path, FALLBACK, compression)
+    except InputError:
+        raise InputError(
+            f"{path}: neither UTF-8 nor Windows-1252; name its encoding in data.encoding, as in 'shift_jis'."
+        ) from None
+    findings.warnings.append(f"{path}: not UTF-8, read as Windows-1252; set data.encoding if letters come out wrong")
+    return found
+
+
+def _known(encoding: str, marked: str | None) -> str:
+    try:
+        name = codecs.lookup(encoding).name
+    except LookupError:
+        raise InputError(f"data.encoding = {encoding!r} is not an encoding that Python knows, such as 'utf-8'.") from None
+    if name == "utf-8" and marked == "utf-8-sig":
+        return marked
+    return name
+
+
+def _scan(path: Path, encoding: str, compression: str | None) -> TextFile:
+    """Decode all of a file.
+
+    Raises
+    ------
+    InputError
+        If that is impossible.
+    """
+    import pyarrow as pa
+
+    decoder = codecs.getincrementaldecoder(encoding)()
+    lines = longest = pending = 0
+    with pa.input_stream(str(path), compression=compression) as stream:
+        try:
+            while data := stream.read(CHUNK):
+                text = decoder.decode(data)
+                if "\0" in text:
+                    raise InputError(
+                        f"{path}: not a text file (it has zero bytes near line {lines + 1}). If it is UTF-16 without a "
+                        "byte order mark, set data.encoding = 'utf-16-le'."
+                    )
+                first, *rest = _lines(text, encoding, data)
+                pending += first
+                for length in rest:
+                    longest, pending = max(longest, pending), length
+                lines += len(rest)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}: not {encoding} near line {lines + 1} ({error.reason}); name its encoding in data.encoding."
+            ) from None
+    return TextFile(path, encoding, compression, max(longest, pending), lines)
+
+
+def _lines(text: str, encoding: str, data: bytes) -> list[int]:
+    """Return the bytes of each line in a piece of text, as UTF-8."""
+    raw: Any = data if encoding in ("utf-8", "utf-8-sig", FALLBACK) else text.encode()
+    pieces = raw.replace(b"\r", b"\n").split(b"\n")
+    # A letter of Windows-1252 takes up to three bytes in UTF-8.
+    return [len(piece) * (3 if encoding == FALLBACK else 1) for piece in pieces]
