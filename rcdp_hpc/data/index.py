@@ -58,6 +58,8 @@ class _Split(_Entry):
 class _Columns(_Entry):
     features: list[str]
     categories: dict[str, list[str]]
+    most_frequent: dict[str, str] = {}
+    row_names: str = ""
 
 
 class _TestIds(_Entry):

@@ -98,10 +98,16 @@ class Columns:
         Names of the columns, in the order of a sample's numbers.
     categories : dict of str to list of str
         The texts of each column that holds categories; a text's number is its place.
+    most_frequent : dict of str to str
+        The most frequent text of each column that holds categories.
+    row_names : str
+        A column that was left out because it names the rows; empty if there is none.
     """
 
     features: list[str]
     categories: dict[str, list[str]]
+    most_frequent: dict[str, str] = field(default_factory=dict)
+    row_names: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,9 @@ BOOLEANS = {"true": "1", "false": "0"}
 ISO_DATE = r"[0-9]{4}[-/.](0?[1-9]|1[0-2])[-/.](0?[1-9]|[12][0-9]|3[01])"
 LOCAL_DATE = r"(0?[1-9]|[12][0-9]|3[01])[-/.](0?[1-9]|[12][0-9]|3[01])[-/.]([0-9]{4}|[0-9]{2})"
 CLOCK = r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?( ?[AaPp][Mm])?"
-TIME_TEXT = re.compile(rf"({ISO_DATE}|{LOCAL_DATE})([T ]{CLOCK})?( ?(Z|UTC|[-+][0-9]{{2}}:?[0-9]{{2}}))?|{CLOCK}", re.ASCII)
+TIME_TEXT = re.compile(
+    rf"({ISO_DATE}|{LOCAL_DATE})([T ]{CLOCK})?( ?(Z|UTC|[-+][0-9]{{2}}:?[0-9]{{2}}))?|{CLOCK}", re.ASCII
+)
 DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(.*)", re.ASCII | re.DOTALL)
 
 
@@ -144,6 +146,7 @@ def seconds_of(text: str) -> float | None:
 
     Without a time zone it is taken as UTC.
     """
+    text = re.sub(r"^(\d{4})/(\d{1,2})/(\d{1,2})", lambda found: f"{found[1]}-{found[2]:0>2}-{found[3]:0>2}", text)
     if match := DAY_FIRST.fullmatch(text):
         text = f"{match[3]}-{match[2]:0>2}-{match[1]:0>2}{match[4]}"
     try:
@@ -181,58 +184,63 @@ def _read_typed(column: pa.Array, places: list[int], result: Numbers) -> None:
     values = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     values = values.reshape(len(places), -1).T
     if pa.types.is_integer(arrow_type):
-        beyond = (np.abs(values) > EXACT).any(axis=0)
+        with np.errstate(invalid="ignore"):
+            beyond = (np.abs(values) > EXACT).any(axis=0)
         result.inexact |= {places[number] for number in np.flatnonzero(beyond)}
     result.values[:, places] = values / unit
 
 
 def _read_texts(columns: list[pa.Array], places: list[int], decimal: str, result: Numbers) -> None:
-    """Read columns of text, all of them at once if they hold plain numbers, otherwise each half by itself."""
+    """Read columns of text, joined end to end: at once if they hold plain numbers, otherwise with care."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
+    joined = pa.concat_arrays([columns[place] for place in places])
     if decimal == ".":
-        joined = pa.concat_arrays([columns[place] for place in places])
         try:
             values = pc.cast(joined, pa.float64()).to_numpy(zero_copy_only=False)
         except pa.ArrowInvalid:
             pass
         else:
-            values = values.reshape(len(places), -1).T
-            result.values[:, places] = values
-            for number in np.flatnonzero((np.abs(values) > EXACT).any(axis=0)):
-                if _any_matches(columns[places[number]], LONG_WHOLE):
-                    result.inexact.add(places[number])
+            result.values[:, places] = values.reshape(len(places), -1).T
+            _note_inexact(joined, places, result)
             return
-    if len(places) > 1:
-        middle = len(places) // 2
-        _read_texts(columns, places[:middle], decimal, result)
-        _read_texts(columns, places[middle:], decimal, result)
-        return
-    _read_text_column(columns[places[0]], places[0], decimal, result)
+    texts = pc.utf8_trim_whitespace(pc.cast(joined, pa.large_string()))
+    missing = pc.is_in(texts, value_set=pa.array(MISSING_TEXTS, pa.large_string()))
+    texts = pc.if_else(missing, pa.scalar(None, pa.large_string()), texts)
+    plain = _plain_numbers(texts, decimal)
+    odd = _numbers_of(plain, places, result)
+    _note_inexact(plain, places, result)
+    for number in np.flatnonzero(odd.any(axis=1)).tolist():
+        column = texts.slice(number * odd.shape[1], odd.shape[1])
+        lower = pc.utf8_lower(column)
+        if pc.all(pc.is_in(lower, value_set=pa.array([*BOOLEANS, None], pa.large_string()))).as_py():
+            ones = pc.replace_substring(pc.replace_substring(lower, "true", "1"), "false", "0")
+            _numbers_of(ones, [places[number]], result)
+            result.booleans.add(places[number])
+        else:
+            result.odd[places[number]] = OddText(column, odd[number])
 
 
-def _read_text_column(column: pa.Array, place: int, decimal: str, result: Numbers) -> None:
+def _numbers_of(plain: pa.Array, places: list[int], result: Numbers) -> NDArray[np.bool_]:
+    """Put numbers in their places; return which texts are none, shape (columns, rows)."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
-    texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
-    missing = pc.is_in(texts, value_set=pa.array(MISSING_TEXTS))
-    texts = pc.if_else(missing, pa.scalar(None, pa.string()), texts)
-    lower = pc.utf8_lower(texts)
-    if texts.null_count < len(texts) and pc.all(pc.is_in(lower, value_set=pa.array([*BOOLEANS, None]))).as_py():
-        plain = pc.replace_substring(pc.replace_substring(lower, "true", "1"), "false", "0")
-        result.booleans.add(place)
-    else:
-        plain = _plain_numbers(texts, decimal)
     fine = pc.match_substring_regex(plain, PLAIN)
-    values = pc.cast(pc.if_else(fine, plain, pa.scalar(None, pa.string())), pa.float64())
-    result.values[:, place] = values.to_numpy(zero_copy_only=False)
-    odd = pc.fill_null(pc.invert(fine), False).to_numpy(zero_copy_only=False)
-    if odd.any():
-        result.odd[place] = OddText(texts, odd)
-    if (np.abs(result.values[:, place]) > EXACT).any() and _any_matches(plain, LONG_WHOLE):
-        result.inexact.add(place)
+    values = pc.cast(pc.if_else(fine, plain, pa.scalar(None, plain.type)), pa.float64())
+    result.values[:, places] = values.to_numpy(zero_copy_only=False).reshape(len(places), -1).T
+    odd: NDArray[np.bool_] = pc.fill_null(pc.invert(fine), False).to_numpy(zero_copy_only=False)
+    return odd.reshape(len(places), -1)
+
+
+def _note_inexact(joined: pa.Array, places: list[int], result: Numbers) -> None:
+    with np.errstate(invalid="ignore"):
+        beyond = (np.abs(result.values[:, places]) > EXACT).any(axis=0)
+    rows = len(result.values)
+    for number in np.flatnonzero(beyond).tolist():
+        if _any_matches(joined.slice(number * rows, rows), LONG_WHOLE):
+            result.inexact.add(places[number])
 
 
 def _plain_numbers(texts: pa.Array, decimal: str) -> pa.Array:

@@ -116,7 +116,9 @@ def _known(encoding: str, marked: str | None) -> str:
     try:
         name = codecs.lookup(encoding).name
     except LookupError:
-        raise InputError(f"data.encoding = {encoding!r} is not an encoding that Python knows, such as 'utf-8'.") from None
+        raise InputError(
+            f"data.encoding = {encoding!r} is not an encoding that Python knows, such as 'utf-8'."
+        ) from None
     if name == "utf-8" and marked == "utf-8-sig":
         return marked
     return name

@@ -59,7 +59,9 @@ def open_files(path: Path, data: DataSection, expected: Collection[str], finding
     for file in files[1:]:
         if set(file.names) != set(files[0].names):
             odd = sorted(set(file.names) ^ set(files[0].names))
-            raise InputError(f"{file.path}: its columns differ from those of {files[0].path.name}: {', '.join(odd[:10])}.")
+            raise InputError(
+                f"{file.path}: its columns differ from those of {files[0].path.name}: {', '.join(odd[:10])}."
+            )
     if len(files) > 1:
         findings.assumed.append(f"{path}: {len(files)} files are one table, in the order of their names")
     return files
@@ -89,7 +91,11 @@ def _parts(folder: Path, source: str, findings: Findings) -> list[Path]:
             "their folders are values: write the table as one file, or as files in one folder."
         )
     kinds = {entry: _kind_of(entry) for entry in shown}
-    kind = source if source in kinds.values() else next((kind for kind in ("parquet", "csv") if kind in kinds.values()), "")
+    kind = (
+        source
+        if source in kinds.values()
+        else next((kind for kind in ("parquet", "csv") if kind in kinds.values()), "")
+    )
     parts = [entry for entry in shown if kinds[entry] == kind != ""]
     if not parts:
         raise InputError(f"{folder}: no csv or parquet file in this folder.")

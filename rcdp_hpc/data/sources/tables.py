@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv as plain_csv
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,30 +11,31 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.lengths import unless_whole
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources.base import Columns, NewSamples, Part, Source
+from rcdp_hpc.data.sources.base import Columns, NewSamples, Part, Samples, Source, blocks
 from rcdp_hpc.data.sources.findings import Findings
-from rcdp_hpc.data.sources.labels import LabelCollector, encode_labels, some_names
-from rcdp_hpc.data.sources.rows import RaggedRows, Spool
-from rcdp_hpc.errors import InputError, RcdpError
+from rcdp_hpc.data.sources.gaps import leave_out_rows
+from rcdp_hpc.data.sources.labels import MISSING, Labels, encode_labels, refuse_missing
+from rcdp_hpc.data.sources.row_view import chosen
+from rcdp_hpc.data.sources.rows import RaggedRows
+from rcdp_hpc.data.sources.table_problems import group_rows, missing_values
+from rcdp_hpc.data.sources.table_reading import Table
+from rcdp_hpc.errors import InputError
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-CSV_BLOCK = 2**22
-PARQUET_ROWS = 2**14
+ONE_ROW = "data.time_column needs data.group_column, which tells what rows form one sequence."
 
 
 def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
-    """Read a table, and its test table where ``data.test_path`` names one.
+    """Read a table, and its test table if ``data.test_path`` names one.
 
-    Every column but those of label, group and time (and ``data.drop_columns``) is a feature and holds numbers;
-    those in ``data.category_columns`` may hold text, which is numbered in the order of appearance. With
+    Every column but those of label, group, time and id (and ``data.drop_columns``) is a feature and holds numbers;
+    those in ``data.category_columns`` may hold text, which is numbered in the order of appearance. Columns that look
+    like an id, an index or time stamps are left out with a warning, unless ``data.keep_columns`` names them. With
     ``data.group_column`` the rows of a group form one sequence, of whatever length.
 
     Parameters
     ----------
     path : Path
-        The file.
+        The file, or a folder of files that are one table.
     data : DataSection
         Names of the columns.
     budget : Budget
@@ -46,21 +44,38 @@ def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
     Raises
     ------
     InputError
-        If pyarrow is missing; a file is missing or damaged, a row ragged, a column missing or not of numbers, a value
-        empty; or a label or category occurs in the test table alone.
+        If pyarrow is missing; a file is missing or damaged, a row has too many or too few values, columns are missing,
+        hold text, or lack values; or a label or category occurs in the test table alone.
     """
     if data.time_column and not data.group_column:
-        raise InputError("data.time_column needs data.group_column, which tells what rows form one sequence.")
-    train = _Table(path, data, budget, codes={column: {} for column in data.category_columns})
-    train.read()
+        raise InputError(ONE_ROW)
+    findings = Findings()
+    train = _read(Table(path, data, budget, findings))
+    columns = train.table.columns(train.features, train.row_names)
     test = None
     if data.test_path:
-        test = _Table(Path(data.test_path), data, budget, codes=train.codes, frozen=True)
-        test.read()
-        if test.features != train.features:
-            odd = sorted(set(test.features) ^ set(train.features)) or test.features
-            raise InputError(f"{data.test_path}: its columns differ from those of {path}: {', '.join(odd[:10])}.")
-    return _source(train, test)
+        test = _read(Table(Path(data.test_path), data, budget, findings, columns))
+        _count_extra(test.table, columns, findings)
+    test_name = f"{data.test_path}, column {data.label_column}"
+    classes, y, test_y = encode_labels(train.labels, test.labels if test else None, test_name, findings)
+    longest = max(train.longest, test.longest if test else 0)
+    train_part = train.part(y, longest, classes)
+    test_part = test.part(test_y, longest, classes) if test is not None and test_y is not None else None
+    kind = f"{len(train.features)} features"
+    kind = f"up to {longest} steps of {kind}" if data.group_column else kind
+    places = {name: place for place, name in enumerate(train.features)}
+    return Source(
+        name=data.source,
+        classes=classes,
+        train=train_part,
+        test=test_part,
+        scale=1.0,
+        description=f"{path.name}: {len(train_part)} samples of {kind}"
+        + ("" if test_part is None else f", {len(test_part)} for the test"),
+        categories=tuple(places[name] for name in data.category_columns),
+        columns=columns,
+        findings=findings,
+    )
 
 
 def read_samples(
@@ -84,240 +99,161 @@ def read_samples(
     if columns is None and data.category_columns:
         raise InputError(
             f"{path}: which number each category has was not kept when this model's data were prepared, by an earlier "
-            "version: prepare and train anew (--restart), or save the samples as npz with the numbers they had."
+            "version: prepare and train again (--restart), or save the samples as npz with the numbers they had."
         )
-    table = _Table(path, data, budget, labelled=False)
+    findings = Findings()
+    rows = _read(Table(path, data, budget, findings, columns, labelled=False))
     if columns is not None:
-        table = _Table(path, data, budget, False, columns.features, _codes_of(columns), frozen=True)
-    table.read()
-    if not data.group_column:
-        return NewSamples(table.spool.finish())
-    part = table.sequences(np.zeros(table.rows, np.int64), max(longest, table.longest), [""])
-    assert part.lengths is not None
-    return NewSamples(part.x, unless_whole(part.lengths, longest))
-
-
-def _codes_of(columns: Columns) -> dict[str, dict[str, int]]:
-    return {name: {text: code for code, text in enumerate(texts)} for name, texts in columns.categories.items()}
-
-
-def _source(train: _Table, test: _Table | None) -> Source:
-    data, findings = train.data, Findings()
-    test_labels = None if test is None else test.labels.finish()
-    test_name = f"{data.test_path}, column {data.label_column}"
-    classes, y, test_y = encode_labels(train.labels.finish(), test_labels, test_name, findings)
-    kind = f"{len(train.features)} features"
-    test_part = None
-    if data.group_column:
-        longest = max(train.longest, 0 if test is None else test.longest)
-        train_part = train.sequences(y, longest, classes)
-        if test is not None and test_y is not None:
-            test_part = test.sequences(test_y, longest, classes)
-        kind = f"up to {longest} steps of {kind}"
-    else:
-        train_part = Part(train.spool.finish(), y)
-        if test is not None and test_y is not None:
-            test_part = Part(test.spool.finish(), test_y)
-    return Source(
-        name=data.source,
-        classes=classes,
-        train=train_part,
-        test=test_part,
-        scale=1.0,
-        description=f"{train.path.name}: {len(train_part)} samples of {kind}"
-        + ("" if test_part is None else f", {len(test_part)} for the test"),
-        categories=tuple(train.features.index(column) for column in data.category_columns),
-        columns=Columns(train.features, {column: list(codes) for column, codes in train.codes.items()}),
-        findings=findings,
-    )
+        _count_extra(rows.table, columns, findings)
+    steps = max(longest, rows.longest)
+    part = rows.part(np.zeros(len(rows.labels), np.int64), steps, [""])
+    lengths = None if part.lengths is None else unless_whole(part.lengths, longest)
+    return NewSamples(part.x, lengths, part.ids, rows.id_name, findings)
 
 
 @dataclass(eq=False)
-class _Table:
-    """A file, and what was read of it.
+class _Rows:
+    """The rows of a table that are used.
 
-    `features` names the columns to take; empty: all that are nothing else. `codes` numbers the texts of each column of
-    categories, in the order of their appearance; when `frozen`, another text is an error.
+    Attributes
+    ----------
+    x : Samples, shape (N, features)
+    labels : Labels
+        Of N rows.
+    groups : ndarray of int64, shape (N,), or None
+    kept : ndarray of int64, shape (N,)
+        Their numbers in the file.
+    row_names : str
+        A column that was left out and names the rows.
+    ids : list of str or None
+        Names of the rows.
     """
 
-    path: Path
-    data: DataSection
-    budget: Budget
-    labelled: bool = True
-    features: list[str] = field(default_factory=list)
-    codes: dict[str, dict[str, int]] = field(default_factory=dict)
-    frozen: bool = False
-    rows: int = 0
-    labels: LabelCollector = field(init=False)
-    groups: list[NDArray[Any]] = field(default_factory=list)
-    times: list[NDArray[Any]] = field(default_factory=list)
-    spool: Spool = field(init=False)
-
-    def read(self) -> None:
-        """Read all of the file."""
-        try:
-            for batch in _batches(self):
-                self._take(batch)
-        except RcdpError:
-            raise
-        except FileNotFoundError:
-            raise InputError(f"{self.path}: no such file.") from None
-        except Exception as error:
-            if type(error).__module__.split(".")[0] != "pyarrow" and not isinstance(
-                error, OSError | UnicodeDecodeError
-            ):
-                raise
-            raise InputError(f"{self.path}: cannot be read: {error}") from None
-        if not self.rows:
-            raise InputError(f"{self.path}: holds no row.")
+    table: Table
+    features: list[str]
+    x: Samples
+    labels: Labels
+    groups: NDArray[np.int64] | None
+    kept: NDArray[np.int64]
+    row_names: str
+    ids: list[str] | None
+    id_name: str
 
     @property
     def longest(self) -> int:
-        """Rows of the largest group."""
-        return int(np.unique(np.concatenate(self.groups), return_counts=True)[1].max())
+        """Rows of the largest group; 0 if there are no groups."""
+        return 0 if self.groups is None else int(np.bincount(self.groups).max())
 
-    def sequences(self, y: NDArray[np.int64], longest: int, classes: list[str]) -> Part:
-        """Return one sequence for each group, in the order in which the groups begin."""
-        groups = np.concatenate(self.groups)
-        names, first, group = np.unique(groups, return_index=True, return_inverse=True)
-        rank = np.empty(len(names), np.int64)
-        rank[np.argsort(first)] = np.arange(len(names))
+    def part(self, y: NDArray[np.int64], longest: int, classes: list[str]) -> Part:
+        """Return the samples: one for each row, or one sequence for each group, in the order in which they begin."""
+        if self.groups is None:
+            return Part(self.x, y, ids=self.ids)
+        found, first, group = np.unique(self.groups, return_index=True, return_inverse=True)
+        rank = np.empty(len(found), np.int64)
+        rank[np.argsort(first)] = np.arange(len(found))
         group = rank[group]
-        times = np.concatenate(self.times) if self.times else np.arange(len(groups))
-        order = np.lexsort((times, group))
+        order = np.lexsort((self.table.times()[self.kept], group))
         lengths = np.bincount(group)
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        texts = list(self.table.groups.codes)
         label = y[order[starts]]
         mixed = np.flatnonzero(y != label[group])
         if len(mixed):
             row = int(mixed[0])
             raise InputError(
-                f"{self.path}: group {groups[row]} has rows of class {classes[label[group[row]]]} and of class "
-                f"{classes[y[row]]}; a sequence has one class."
+                f"{self.table.path}: group {texts[self.groups[row]]} has rows of class {classes[label[group[row]]]} and "
+                f"of class {classes[y[row]]}; a sequence has one class."
             )
-        return Part(RaggedRows(self.spool.finish(), starts, lengths, longest, order), label, lengths)
-
-    def begin(self, names: list[str]) -> None:
-        """Settle which of the file's columns are features; refuse a file that lacks what is asked for."""
-        data = self.data
-        special = [data.label_column if self.labelled else "", data.group_column, data.time_column]
-        for name in (*filter(None, special), *self.features, *self.codes):
-            if name not in names:
-                raise InputError(f"{self.path}: no column {name!r}; it has {', '.join(names[:20]) or 'none'}.")
-        if len(set(names)) != len(names):
-            raise InputError(f"{self.path}: two columns have the same name.")
-        dropped = {data.label_column, data.group_column, data.time_column, *data.drop_columns}
-        self.features = self.features or [name for name in names if name not in dropped]
-        if not self.features:
-            raise InputError(f"{self.path}: no column of features; it has {', '.join(names[:20])}.")
-        for name in self.codes:
-            if name not in self.features:
-                raise InputError(f"data.category_columns names {name}, which other settings of [data] make no feature.")
-        self.labels = LabelCollector(f"{self.path}, column {data.label_column}")
-        self.spool = Spool((len(self.features),), np.dtype(np.float32), self.budget.source // 2)
-
-    @property
-    def wanted(self) -> set[str]:
-        """Names of the columns that are read; known once the table is begun."""
-        data = self.data
-        special = [data.label_column if self.labelled else "", data.group_column, data.time_column]
-        return {*self.features, *filter(None, special)}
-
-    def _take(self, batch: pa.RecordBatch) -> None:
-        for name in self.wanted:
-            column = batch.column(name)
-            if column.null_count:
-                empty = self.rows + int(np.argmax(np.asarray(column.is_null())))
-                raise InputError(
-                    f"{self.path}: column {name} is empty in row {empty} (from 0); fill it or leave the row out."
-                )
-        x = np.empty((batch.num_rows, len(self.features)), np.float32)
-        for place, name in enumerate(self.features):
-            x[:, place] = (
-                self._encoded(name, batch.column(name))
-                if name in self.codes
-                else self._numbers(name, batch.column(name), np.float32)
-            )
-        self.spool.add(x)
-        data = self.data
-        if self.labelled:
-            self.labels.add(batch.column(data.label_column).to_pylist())
-        if data.group_column:
-            self.groups.append(np.array(_texts(batch.column(data.group_column)), str))
-        if data.time_column:
-            self.times.append(self._numbers(data.time_column, batch.column(data.time_column), np.float64))
-        self.rows += batch.num_rows
-
-    def _encoded(self, name: str, column: Any) -> NDArray[np.float32]:
-        """Return the numbers of categories."""
-        codes, texts = self.codes[name], _texts(column)
-        for text in dict.fromkeys(texts):
-            if text not in codes:
-                if self.frozen:
-                    raise InputError(
-                        f"{self.path}: row {self.rows + texts.index(text)} (from 0), column {name}: category {text!r} "
-                        f"does not occur in the training data, which have {some_names(list(codes))}. Leave the row "
-                        "out, or prepare and train anew with data that have it."
-                    )
-                codes[text] = len(codes)
-        return np.array([codes[text] for text in texts], np.float32)
-
-    def _numbers(self, name: str, column: Any, dtype: Any) -> NDArray[Any]:
-        values = column.to_numpy(zero_copy_only=False)
-        if values.dtype.kind == "M":
-            values = values.astype("datetime64[us]").astype(np.int64)
-        if values.dtype.kind not in "buif":
-            raise InputError(
-                f"{self.path}: column {name} holds {column.type}, numbers expected: name it in data.category_columns "
-                "or data.drop_columns."
-            )
-        with np.errstate(over="ignore"):
-            values = values.astype(dtype)
-        if not np.isfinite(values).all():
-            raise InputError(
-                f"{self.path}: column {name} holds NaN, infinity or a number too large, first in row "
-                f"{self.rows + int(np.argmin(np.isfinite(values)))} (from 0)."
-            )
-        return values
+        ids = [texts[self.groups[row]] for row in np.sort(first)]
+        return Part(RaggedRows(self.x, starts, lengths, longest, order), label, lengths, ids)
 
 
-def _texts(column: Any) -> list[str]:
-    return [str(value) for value in column.to_pylist()]
+def _read(table: Table) -> _Rows:
+    """Read a table, and do with its missing values what ``data.missing`` says."""
+    table.read()
+    x = table.spool.finish()
+    features, choice = table.settle(x)
+    wanted = set(features)
+    places = np.array([place for place, name in enumerate(table.candidates) if name in wanted])
+    names = [name if name in wanted else "" for name in table.candidates]
+    labels = table.labels.finish() if len(table.labels.finish()) else Labels(["-"], np.zeros(table.rows, np.int64))
+    groups = table.groups.finish() if table.data.group_column else None
+    kept, fills = _complete_rows(table, x, places, names, labels, groups)
+    columns = None if len(places) == len(table.candidates) else places
+    rows = None if len(kept) == table.rows else kept
+    row_names = choice.names[0] if choice.names else ""
+    ids, id_name = _ids(table, row_names, rows is not None)
+    return _Rows(
+        table=table,
+        features=features,
+        x=chosen(x, rows, columns, fills),
+        labels=labels.select(kept),
+        groups=None if groups is None else groups[kept],
+        kept=kept,
+        row_names=row_names or ("" if table.data.id_column else table.id_name),
+        ids=None if ids is None else [ids[row] for row in kept],
+        id_name=id_name,
+    )
 
 
-def _batches(table: _Table) -> Iterator[pa.RecordBatch]:
-    """Yield the file's rows, some at a time; only the columns that are wanted."""
-    path, data = table.path, table.data
-    try:
-        import pyarrow as pa
-        from pyarrow import csv, parquet
-    except ModuleNotFoundError:
-        raise InputError(f"{path}: tables are read by pyarrow, which is missing: pip install pyarrow.") from None
-    if not path.is_file():
-        raise InputError(f"{path}: no such file.")
-    if path.suffix == ".parquet" or (data.source == "parquet" and path.suffix != ".csv"):
-        with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            table.begin(names)
-            yield from file.iter_batches(PARQUET_ROWS, columns=[name for name in names if name in table.wanted])
-        return
-    names = _header(path)
-    table.begin(names)
-    # The label's type is that of the whole column, and a type is guessed from the first block alone.
-    texts = {data.label_column, data.group_column, *table.codes}
-    types = {name: pa.string() if name in texts else pa.float64() for name in table.wanted}
-    with csv.open_csv(
-        path,
-        read_options=csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False),
-        convert_options=csv.ConvertOptions(
-            column_types=types,
-            include_columns=[name for name in names if name in table.wanted],
-            strings_can_be_null=False,
-        ),
-    ) as reader:
-        yield from reader
+def _complete_rows(
+    table: Table,
+    x: Samples,
+    places: NDArray[np.int64],
+    names: list[str],
+    labels: Labels,
+    groups: NDArray[np.int64] | None,
+) -> tuple[NDArray[np.int64], dict[int, float]]:
+    """Return the rows to use, and by its place among the features what fills the gaps of each category column."""
+    data, findings = table.data, table.findings
+    if groups is not None and (groups == MISSING).any():
+        row = int(np.argmax(groups == MISSING))
+        raise InputError(f"{table.path}: {table.place_of(row)}, column {data.group_column!r}: the group is missing.")
+    if data.missing != "drop":
+        refuse_missing(labels)
+    said = missing_values(names, table.profiles, table.place_of)
+    fills: dict[int, float] = {}
+    if data.missing == "fill" and said:
+        findings.assumed.append(f"{table.path}: {said}; they are filled (data.missing = 'fill')")
+        most = table.columns([], "").most_frequent if table.is_training else table.known_most_frequent
+        for place, candidate in enumerate(places.tolist()):
+            name = table.candidates[candidate]
+            if name in table.codes and table.profiles.missing[candidate] and name in most:
+                fills[place] = float(table.codes[name][most[name]])
+                findings.assumed.append(f"missing values in {name!r} become the most frequent text, {most[name]!r}")
+    if data.missing != "drop":
+        return np.arange(table.rows), fills
+    gone = ~labels.present
+    if said:
+        gone = gone | np.concatenate([np.isnan(block[:, places]).any(axis=1) for block in blocks(x)])
+    gone = group_rows(gone, groups)
+    if gone.any():
+        what = "rows" if groups is None else "rows of series"
+        leave_out_rows(f"{what} with missing values (data.missing = 'drop')", gone, findings)
+    if gone.all():
+        raise InputError(
+            f"{table.path}: every row has missing values ({said}), so that data.missing = 'drop' leaves none."
+        )
+    return np.flatnonzero(~gone), fills
 
 
-def _header(path: Path) -> list[str]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return next(plain_csv.reader(file), [])
+def _ids(table: Table, row_names: str, numbered: bool) -> tuple[list[str] | None, str]:
+    """Return the names of all rows, and what they are."""
+    if table.data.group_column:
+        return None, "group"
+    if table.id_name:
+        return table.ids.names(), table.id_name
+    if row_names:
+        return table.texts_of_column(row_names), row_names
+    # Once rows are left out, their number among the samples is no longer that in the file.
+    return ([str(row) for row in range(table.rows)], "row") if numbered else (None, "sample")
+
+
+def _count_extra(table: Table, columns: Columns, findings: Findings) -> None:
+    data = table.data
+    used = {*columns.features, data.label_column, data.group_column, data.time_column, table.id_name}
+    used |= {data.id_column, columns.row_names, *data.drop_columns}
+    extra = [name for name in table.names if name not in used]
+    for name in extra[:5]:
+        findings.leave_out("columns that training has not or left out", example=repr(name))
+    findings.leave_out("columns that training has not or left out", len(extra) - len(extra[:5])) if extra else None

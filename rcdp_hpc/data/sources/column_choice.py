@@ -1,0 +1,165 @@
+"""Which columns of a table are no features: row names, counters, time stamps, columns without a value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.sources.base import Samples, blocks
+from rcdp_hpc.data.sources.column_profile import Profiles
+from rcdp_hpc.data.sources.findings import Findings
+
+# Fewer rows than these are too few to tell a counter, or texts that are all different, from chance.
+FEW_ROWS = 10
+NAMED = 20
+UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
+ID_WORDS = "id|ids|uuid|guid|index|idx|row|rows|rownum|rowid|rownames|nr|no|key|serial"
+ID_NAME = re.compile(rf"(.*[_\s.-])?({ID_WORDS})|({ID_WORDS})[_\s.-](no|nr|num|number|id|index)|#", re.IGNORECASE)
+CAMEL_ID = re.compile(r".*[a-z](I[dD]|Index|Nr|No|UUID)")
+TIME_WORDS = "time|date|datetime|timestamp|ts|epoch|day|created|updated|modified"
+TIME_NAME = re.compile(rf"(.*[_\s.-])?({TIME_WORDS})([_\s.-].*)?|.*_at|.*(timestamp|datetime|date)", re.IGNORECASE)
+# Seconds since 1970 of the years 2000 to 2040.
+EPOCH = (946_684_800, 2_208_988_800)
+UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
+
+
+@dataclass
+class Choice:
+    """What becomes of the columns that could be features.
+
+    Attributes
+    ----------
+    reasons : dict of str to str
+        Why a column is left out, by its name.
+    names : list of str
+        Columns that are left out and name the rows: each value occurs once.
+    """
+
+    reasons: dict[str, str] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+
+    def report(self, where: str, empty: list[str], index: list[str], findings: Findings) -> None:
+        """Say what is left out, why, and how to keep it."""
+        for name in index:
+            findings.leave_out("columns that are the index of pandas (data.keep_columns keeps one)", example=repr(name))
+        for name in empty:
+            findings.leave_out("columns without any value", example=repr(name))
+        for reason in dict.fromkeys(self.reasons.values()):
+            same = [name for name, found in self.reasons.items() if found == reason]
+            findings.leave_out(f"columns that look like no features ({reason})", len(same))
+            findings.warnings.append(
+                f"{where}: {quoted(same)} {'is' if len(same) == 1 else 'are'} left out: {reason}. "
+                f"To keep {'it' if len(same) == 1 else 'them'}: {set_line('keep_columns', same)}"
+            )
+
+
+def choose(names: Sequence[str], profiles: Profiles, x: Samples, keep: set[str], findings: Findings) -> Choice:
+    """Find the columns that look like no features.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The columns of `profiles` and `x`.
+    profiles : Profiles
+        What they hold.
+    x : Samples, shape (N, columns)
+        Their numbers.
+    keep : set of str
+        Names of columns that are features, whatever they look like.
+    findings : Findings
+        Gets warnings about columns that are kept and may be no features.
+    """
+    choice = Choice()
+    suspects: dict[int, str] = {}
+    for place, name in enumerate(names):
+        if name in keep or profiles.is_empty(place):
+            continue
+        if place in profiles.texts:
+            _judge_text(name, profiles, place, choice)
+        elif reason := _time_reason(name, profiles, place):
+            choice.reasons[name] = reason
+        elif place in profiles.inexact:
+            choice.reasons[name] = "whole numbers beyond 2**53, which are likely ids and would lose their last digits"
+        elif reason := _id_reason(name, profiles, place):
+            suspects[place] = reason
+    distinct = _distinct(x, list(suspects))
+    for place, reason in suspects.items():
+        name = names[place]
+        if distinct[place] == profiles.present(place) or UNNAMED.fullmatch(name):
+            choice.reasons[name] = reason
+            if distinct[place] == profiles.rows:
+                choice.names.append(name)
+        elif ID_NAME.fullmatch(name) or CAMEL_ID.fullmatch(name):
+            findings.warnings.append(
+                f"column {name!r} is a feature although its name is that of an id; it has {distinct[place]} distinct "
+                f"values. If it is none: {set_line('drop_columns', [name])}; if it tells which rows form one series, "
+                "set data.group_column"
+            )
+    return choice
+
+
+def _judge_text(name: str, profiles: Profiles, place: int, choice: Choice) -> None:
+    column = profiles.texts[place]
+    present = profiles.present(place)
+    if column.times and column.odd == present:
+        choice.reasons[name] = "dates or times"
+    elif column.odd * 2 > present and column.seen == len(column.counts) and present >= FEW_ROWS:
+        choice.reasons[name] = "texts that are all different, as names of the rows are"
+        if present == profiles.rows:
+            choice.names.append(name)
+
+
+def _time_reason(name: str, profiles: Profiles, place: int) -> str:
+    """Return why a column of whole numbers looks like time stamps; empty if it does not."""
+    low, high = profiles.low[place], profiles.high[place]
+    if not profiles.whole[place] or low == high:
+        return ""
+    timely = TIME_NAME.fullmatch(name) is not None or bool(profiles.rising[place])
+    for unit, factor in UNITS.items():
+        if EPOCH[0] * factor <= low and high <= EPOCH[1] * factor and timely:
+            return f"time stamps in {unit} since 1970"
+    if 19000101 <= low and high <= 21001231 and TIME_NAME.fullmatch(name):
+        return "dates written as numbers"
+    return ""
+
+
+def _id_reason(name: str, profiles: Profiles, place: int) -> str:
+    """Return why a column may name or count the rows, if its values are all different; empty if it may not."""
+    if not profiles.whole[place] or profiles.low[place] == profiles.high[place]:
+        return ""
+    present = profiles.present(place)
+    if UNNAMED.fullmatch(name):
+        return "whole numbers without a name, as an index is"
+    if ID_NAME.fullmatch(name) or CAMEL_ID.fullmatch(name):
+        return "an id by its name, with a different whole number in each row" if present > 1 else ""
+    if profiles.high[place] - profiles.low[place] == present - 1 and present >= FEW_ROWS:
+        return "it counts the rows"
+    return ""
+
+
+def _distinct(x: Samples, places: list[int]) -> dict[int, int]:
+    """Return how many different numbers some columns hold."""
+    if not places:
+        return {}
+    held: NDArray[np.float64] = np.concatenate([block[:, places] for block in blocks(x)])
+    counts = {}
+    for number, place in enumerate(places):
+        column = held[:, number]
+        counts[place] = len(np.unique(column[~np.isnan(column)]))
+    return counts
+
+
+def quoted(names: Sequence[str], most: int = NAMED) -> str:
+    """Return names in quotation marks, the first of many."""
+    return ", ".join(repr(name) for name in names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
+
+
+def set_line(key: str, names: Sequence[str]) -> str:
+    """Return the option that sets a list of columns, as a shell takes it."""
+    listed = ", ".join('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in names[:NAMED])
+    listed += ", ..." if len(names) > NAMED else ""
+    return "--set 'data." + key + "=[" + listed.replace("'", "'\\''") + "]'"

@@ -1,0 +1,139 @@
+"""What the columns of a table hold, found out while it is read: gaps, texts, counters, ranges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.sources.cells import Numbers, OddText, is_time_text
+
+# Different texts of a column that are held at most.
+MOST_TEXTS = 20_000
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(eq=False)
+class TextColumn:
+    """A column in which texts occur that are not numbers.
+
+    Attributes
+    ----------
+    odd : int
+        How many values are such texts.
+    seen : int
+        How many values are in `counts`.
+    row : int
+        Row of the first.
+    text : str
+        The first.
+    times : bool
+        Whether all are dates or times.
+    counts : dict of str to int
+        How often each value occurs, up to `MOST_TEXTS` of them.
+    """
+
+    row: int
+    text: str
+    odd: int = 0
+    seen: int = 0
+    times: bool = True
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, block: OddText) -> None:
+        """Add the texts of a block."""
+        import pyarrow as pa
+
+        self.odd += int(np.count_nonzero(block.odd))
+        if len(self.counts) >= MOST_TEXTS:
+            return
+        odd = set(block.texts.filter(pa.array(block.odd)).unique().to_pylist()) if self.times else set()
+        self.times = self.times and all(is_time_text(text) for text in odd)
+        for entry in block.texts.drop_null().value_counts():
+            text, count = entry["values"].as_py(), entry["counts"].as_py()
+            self.counts[text] = self.counts.get(text, 0) + count
+            self.seen += count
+
+
+class Profiles:
+    """What columns hold, block after block.
+
+    Parameters
+    ----------
+    columns : int
+        How many there are.
+
+    Attributes
+    ----------
+    rows : int
+    missing, first_missing : ndarray of int64, shape (columns,)
+        How many values are missing, and the row of the first; -1 if none is.
+    whole, counting, rising : ndarray of bool, shape (columns,)
+        Whether all numbers are whole, each is the one before plus 1, none is smaller than the one before.
+    low, high : ndarray of float64, shape (columns,)
+        NaN if there is no number.
+    texts : dict of int to TextColumn
+    inexact, booleans : set of int
+        See `Numbers`.
+    too_large : dict of int to int
+        Row of the first number in each column that is infinite or beyond float32.
+    """
+
+    def __init__(self, columns: int) -> None:
+        self.rows = 0
+        self.missing = np.zeros(columns, np.int64)
+        self.first_missing = np.full(columns, -1)
+        self.whole, self.counting, self.rising = (np.ones(columns, bool) for _ in range(3))
+        self.low, self.high, self._last = (np.full(columns, np.nan) for _ in range(3))
+        self.texts: dict[int, TextColumn] = {}
+        self.inexact: set[int] = set()
+        self.booleans: set[int] = set()
+        self.too_large: dict[int, int] = {}
+
+    def add(self, numbers: Numbers) -> None:
+        """Add the columns of some rows."""
+        values = numbers.values
+        if not len(values):
+            return
+        nan = np.isnan(values)
+        self._count_missing(nan, numbers)
+        self._follow(values, nan)
+        for place, block in numbers.odd.items():
+            first = int(np.argmax(block.odd))
+            known = self.texts.setdefault(place, TextColumn(self.rows + first, block.texts[first].as_py()))
+            known.add(block)
+        self.inexact |= numbers.inexact
+        self.booleans |= numbers.booleans
+        self.rows += len(values)
+
+    def present(self, place: int) -> int:
+        """Return how many values of a column are not missing."""
+        return self.rows - int(self.missing[place])
+
+    def is_empty(self, place: int) -> bool:
+        """Tell whether a column has no value at all."""
+        return self.present(place) == 0
+
+    def _count_missing(self, nan: NDArray[np.bool_], numbers: Numbers) -> None:
+        if not nan.any():
+            return
+        missing = nan.copy()
+        for place, block in numbers.odd.items():
+            missing[:, place] &= ~block.odd
+        found = missing.any(axis=0) & (self.first_missing < 0)
+        self.first_missing[found] = self.rows + np.argmax(missing[:, found], axis=0)
+        self.missing += missing.sum(axis=0)
+
+    def _follow(self, values: NDArray[np.float64], nan: NDArray[np.bool_]) -> None:
+        with np.errstate(invalid="ignore"):
+            self.whole &= ((values == np.floor(values)) | nan).all(axis=0)
+            steps = np.diff(np.vstack([self._last[None], values]) if self.rows else values, axis=0)
+            self.counting &= (steps == 1).all(axis=0) & ~nan.any(axis=0)
+            self.rising &= (steps >= 0).all(axis=0)
+        self._last = values[-1].copy()
+        self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0))
+        self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0))
+        large = np.abs(values) > LARGEST
+        for place in np.flatnonzero(large.any(axis=0)).tolist():
+            self.too_large.setdefault(place, self.rows + int(np.argmax(large[:, place])))

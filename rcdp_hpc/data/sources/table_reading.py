@@ -1,0 +1,416 @@
+"""One table while it is read: its columns and their roles, its rows, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources.base import Columns, Samples
+from rcdp_hpc.data.sources.cells import kind_of_type, read_numbers, seconds_of, texts_of
+from rcdp_hpc.data.sources.column_choice import Choice, choose, quoted, set_line
+from rcdp_hpc.data.sources.column_profile import Profiles
+from rcdp_hpc.data.sources.csv_reading import CsvFile
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.labels import MISSING_TEXTS, LabelCollector, some_names
+from rcdp_hpc.data.sources.rows import Spool
+from rcdp_hpc.data.sources.table_files import TableFile, open_files
+from rcdp_hpc.data.sources.table_problems import missing_problem, text_problems, too_large_problem
+from rcdp_hpc.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MISSING = -1
+
+
+@dataclass(eq=False)
+class Texts:
+    """The different texts of a column, numbered in the order of their appearance.
+
+    Attributes
+    ----------
+    codes : dict of str to int
+    blocks : list of ndarray of int64
+        The number of each row's text; -1 if it is missing.
+    """
+
+    codes: dict[str, int] = field(default_factory=dict)
+    blocks: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def add(self, column: pa.Array) -> None:
+        """Add the texts of some rows."""
+        texts, places = texts_of(column)
+        table = [self.codes.setdefault(text, len(self.codes)) for text in texts]
+        self.blocks.append(np.array([*table, MISSING], np.int64)[places])
+
+    def finish(self) -> NDArray[np.int64]:
+        """Return the numbers of all rows."""
+        return np.concatenate(self.blocks) if self.blocks else np.empty(0, np.int64)
+
+    def names(self) -> list[str]:
+        """Return the text of each row; empty if it is missing."""
+        texts = [*self.codes, ""]
+        return [texts[code] for code in self.finish()]
+
+
+class Table:
+    """A table that is read.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder.
+    data : DataSection
+        Names of columns.
+    budget : Budget
+        What of it is held in memory.
+    findings : Findings
+        Gets what is assumed and left out.
+    known : Columns, optional
+        Features and categories of the training table; without it they are found out.
+    labelled : bool
+        Whether the labels are read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        data: DataSection,
+        budget: Budget,
+        findings: Findings,
+        known: Columns | None = None,
+        labelled: bool = True,
+    ) -> None:
+        self.path, self.data, self.findings, self._known, self._labelled = path, data, findings, known, labelled
+        special = [data.label_column if labelled else "", data.group_column, data.time_column]
+        self._special = [name for name in special if name]
+        expected = [*self._special, *(known.features if known else data.category_columns)]
+        self._files: list[TableFile] = open_files(path, data, expected, findings)
+        self.names = self._files[0].names
+        self._kinds = self._kinds_of_columns()
+        self._refuse_missing_columns()
+        self._index, self._empty, self._nested = self._columns_of_no_use()
+        self.candidates = list(known.features) if known else self._possible_features()
+        categories = known.categories if known else dict.fromkeys(data.category_columns, ())
+        self.codes = {name: {text: code for code, text in enumerate(texts)} for name, texts in categories.items()}
+        self.category_counts = {name: np.zeros(0, np.int64) for name in self.codes}
+        self._refuse_categories_that_are_no_features()
+        self.id_name = self._name_of_ids()
+        self.labels = LabelCollector(f"{path}, column {data.label_column}")
+        self.groups, self.ids, self._times = Texts(), Texts(), list[NDArray[Any]]()
+        self.spool = Spool((len(self.candidates),), np.dtype(np.float64), budget.source // 2)
+        self.profiles = Profiles(len(self.candidates))
+        self._starts: list[int] = []
+        self._unknown: dict[str, int] = {}
+        self.rows = 0
+
+    def read(self) -> None:
+        """Read all rows.
+
+        Raises
+        ------
+        InputError
+            If there is none, or one cannot be read.
+        """
+        wanted = list(dict.fromkeys([*self.candidates, *self._special, *filter(None, [self.id_name])]))
+        for file in self._files:
+            self._starts.append(self.rows)
+            for columns in file.batches(wanted):
+                if isinstance(file, CsvFile):
+                    columns = self._without_blank_rows(columns, wanted)
+                self._take(dict(zip(wanted, columns, strict=True)), file.decimal)
+        if not self.rows:
+            raise InputError(f"{self.path}: holds no row.")
+        for name, count in self._unknown.items():
+            self.findings.warnings.append(
+                f"{self.path}, column {name!r}: {count} values that training has not; each counts as the most frequent "
+                f"one, {self._most_frequent(name)!r} (data.unknown_categories = 'most_frequent')"
+            )
+
+    def settle(self, x: Samples) -> tuple[list[str], Choice]:
+        """Return the columns that are features, and why others are not; refuse what cannot be read.
+
+        Parameters
+        ----------
+        x : Samples, shape (rows, candidates)
+            All that was read.
+        """
+        choice = Choice()
+        features = list(self.candidates)
+        if self._known is None and self._labelled:
+            keep = {*self.data.keep_columns, *self.codes}
+            choice = choose(self.candidates, self.profiles, x, keep, self.findings)
+            for name, kind in self._kinds.items():
+                if kind == "time" and name not in {*self.candidates, *self._special, *self.data.drop_columns}:
+                    choice.reasons.setdefault(name, "dates or times")
+            empty = [name for place, name in enumerate(self.candidates) if self.profiles.is_empty(place)]
+            gone = {*choice.reasons, *empty}
+            features = [name for name in self.candidates if name not in gone]
+            choice.report(str(self.path), [*self._empty, *empty], self._index, self.findings)
+        self._refuse_problems(features)
+        if not features:
+            raise InputError(f"{self.path}: no column of features is left; it has {some_names(self.names)}.")
+        return features, choice
+
+    def place_of(self, row: int) -> str:
+        """Return a row as people find it: its number, from 0 after the header, and its file if there are several."""
+        if len(self._files) == 1:
+            return f"row {row} (from 0)"
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return f"{self._files[number].path.name}, row {row - self._starts[number]} (from 0)"
+
+    def times(self) -> NDArray[Any]:
+        """Return what orders the rows of a group."""
+        return np.concatenate(self._times) if self._times else np.arange(self.rows)
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the features are found out here."""
+        return self._known is None
+
+    @property
+    def known_most_frequent(self) -> dict[str, str]:
+        """The most frequent category of each column, in training."""
+        return self._known.most_frequent if self._known else {}
+
+    def texts_of_column(self, name: str) -> list[str]:
+        """Read one column once more, as texts."""
+        texts = Texts()
+        for file in self._files:
+            for (column,) in file.batches([name]):
+                texts.add(column)
+        return texts.names()
+
+    def columns(self, features: list[str], row_names: str) -> Columns:
+        """Return how the table's columns became numbers, for prediction."""
+        most = {name: self._most_frequent(name) for name in self.codes if len(self.codes[name])}
+        return Columns(features, {name: list(codes) for name, codes in self.codes.items()}, most, row_names)
+
+    def _kinds_of_columns(self) -> dict[str, str]:
+        """Return what each column can be: the first kind, in this order, that it has in a file."""
+        order = ("other", "time", "text", "number", "empty")
+        kinds: dict[str, str] = {}
+        for file in self._files:
+            for name, arrow_type in zip(file.names, file.types(), strict=True):
+                kinds[name] = min(kinds.get(name, "empty"), kind_of_type(arrow_type), key=order.index)
+        return kinds
+
+    def _refuse_missing_columns(self) -> None:
+        data = self.data
+        required = [*self._special, *(self._known.features if self._known else data.category_columns)]
+        if self._known is None and self._labelled:
+            required += [*filter(None, [data.id_column]), *data.keep_columns]
+        missing = [name for name in dict.fromkeys(required) if name not in self._kinds]
+        if not missing:
+            if self._known is None and (unused := [name for name in data.drop_columns if name not in self._kinds]):
+                self.findings.warnings.append(
+                    f"{self.path}: data.drop_columns names {quoted(unused)}, which it has not"
+                )
+            return
+        if missing == [data.label_column] and self._labelled:
+            raise InputError(self._no_label())
+        close = get_close_matches(missing[0], self.names, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        what = (
+            f"no column {missing[0]!r}"
+            if len(missing) == 1
+            else f"{len(missing)} columns are missing: {quoted(missing)}"
+        )
+        raise InputError(f"{self.path}: {what}; it has {some_names(self.names) or 'none'}.{hint}")
+
+    def _no_label(self) -> str:
+        from rcdp_hpc.data.sources.label_guess import likely_labels
+
+        found = likely_labels(self._files)
+        message = f"{self.path}: no column {self.data.label_column!r}; it has {some_names(self.names) or 'none'}."
+        if not found:
+            return f"{message} Name the column of the labels: --set data.label_column=NAME."
+        lines = " or ".join(_label_line(name) for name in found[:3])
+        return f"{message} Name the column of the labels, likely {lines}."
+
+    def _columns_of_no_use(self) -> tuple[list[str], list[str], list[str]]:
+        """Return the columns of pandas' index, those of no value by their type, and those of values that are no cells."""
+        data = self.data
+        used = {*self._special, data.label_column, data.id_column, *data.drop_columns, *data.category_columns}
+        kept = {*used, *data.keep_columns}
+        index = [name for name in self._files[0].index_columns if name not in kept]
+        empty = [name for name, kind in self._kinds.items() if kind == "empty" and name not in used]
+        nested = [name for name, kind in self._kinds.items() if kind == "other" and name not in {*used, *index}]
+        return index, empty, nested
+
+    def _possible_features(self) -> list[str]:
+        data = self.data
+        gone = {data.label_column, data.group_column, data.time_column, data.id_column, *data.drop_columns}
+        gone |= {*self._index, *self._empty, *self._nested}
+        keep = {*data.keep_columns, *data.category_columns}
+        return [
+            name
+            for name in self.names
+            if name not in gone and (self._kinds[name] in ("number", "text") or name in keep)
+        ]
+
+    def _refuse_categories_that_are_no_features(self) -> None:
+        known = set(self.candidates)
+        for name in self.codes:
+            if name not in known:
+                raise InputError(f"data.category_columns names {name}, which other settings of [data] make no feature.")
+
+    def _name_of_ids(self) -> str:
+        """Return the column that names the samples, if it is known before reading."""
+        if self.data.group_column:
+            return ""
+        if self.data.id_column and self.data.id_column in self._kinds:
+            return self.data.id_column
+        if self.data.id_column:
+            self.findings.warnings.append(
+                f"{self.path}: no column {self.data.id_column!r} (data.id_column); samples are numbered"
+            )
+        if self._known is not None and self._known.row_names in self._kinds:
+            return self._known.row_names
+        return self._index[0] if len(self._index) == 1 else ""
+
+    def _without_blank_rows(self, columns: list[pa.Array], wanted: list[str]) -> list[pa.Array]:
+        """Leave out rows in which every value is empty."""
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        def blank(column: pa.Array) -> pa.Array:
+            return pc.equal(pc.utf8_trim_whitespace(column), "")
+
+        first = columns[wanted.index(self.data.label_column)] if self._labelled else columns[0]
+        rows = np.flatnonzero(blank(first).to_numpy(zero_copy_only=False))
+        if not len(rows):
+            return columns
+        empty = np.ones(len(rows), bool)
+        for column in columns:
+            empty &= blank(column.take(pa.array(rows))).to_numpy(zero_copy_only=False)
+        if not empty.any():
+            return columns
+        self.findings.leave_out("rows without any value", int(empty.sum()))
+        kept = np.ones(len(first), bool)
+        kept[rows[empty]] = False
+        return [column.filter(pa.array(kept)) for column in columns]
+
+    def _take(self, columns: dict[str, pa.Array], decimal: str) -> None:
+        import pyarrow as pa
+
+        count = len(next(iter(columns.values())))
+        blocks = [pa.nulls(count) if name in self.codes else columns[name] for name in self.candidates]
+        numbers = read_numbers(blocks, decimal)
+        for place, name in enumerate(self.candidates):
+            if name in self.codes:
+                numbers.values[:, place] = self._encoded(name, columns[name])
+        for place in [place for place in numbers.odd if self.candidates[place] in self.data.keep_columns]:
+            self._read_dates(numbers, place)
+        self.profiles.add(numbers)
+        self.spool.add(numbers.values)
+        data = self.data
+        if self._labelled:
+            column = columns[data.label_column]
+            self.labels.add((column.dictionary_decode() if pa.types.is_dictionary(column.type) else column).to_pylist())
+        if data.group_column:
+            self.groups.add(columns[data.group_column])
+        if data.time_column:
+            self._times.append(self._ordering(columns[data.time_column], decimal))
+        if self.id_name:
+            self.ids.add(columns[self.id_name])
+        self.rows += count
+
+    def _read_dates(self, numbers: Any, place: int) -> None:
+        block = numbers.odd[place]
+        for row in np.flatnonzero(block.odd).tolist():
+            seconds = seconds_of(block.texts[row].as_py())
+            if seconds is not None:
+                numbers.values[row, place] = seconds
+                block.odd[row] = False
+        if not block.odd.any():
+            del numbers.odd[place]
+
+    def _encoded(self, name: str, column: pa.Array) -> NDArray[np.float64]:
+        """Return the numbers of categories; NaN if one is missing."""
+        if self._kinds[name] == "other":
+            raise InputError(f"{self.path}: column {name!r} holds {column.type}, which is no category.")
+        codes, (texts, places) = self.codes[name], texts_of(column)
+        table = np.full(len(texts) + 1, np.nan)
+        for number, text in enumerate(texts):
+            if text in MISSING_TEXTS:
+                continue
+            if text not in codes and self._known is not None:
+                rows = places == number
+                table[number] = self._stand_in(name, text, int(np.argmax(rows)), int(rows.sum()))
+            else:
+                table[number] = codes.setdefault(text, len(codes))
+        values = table[places]
+        found = np.bincount(values[~np.isnan(values)].astype(np.int64), minlength=len(codes))
+        counts = self.category_counts[name]
+        found[: len(counts)] += counts
+        self.category_counts[name] = found
+        return values
+
+    def _stand_in(self, name: str, text: str, row: int, count: int) -> int:
+        """Return the number that a category has which training does not have."""
+        codes = self.codes[name]
+        if self.data.unknown_categories == "most_frequent" and (most := self._most_frequent(name)) in codes:
+            self._unknown[name] = self._unknown.get(name, 0) + count
+            return codes[most]
+        raise InputError(
+            f"{self.path}: {self.place_of(self.rows + row)}, column {name}: category {text!r} does not occur in the "
+            f"training data, which have {some_names(list(codes))}. Leave the row out, set "
+            "--set data.unknown_categories=most_frequent to take the most frequent category, or prepare and train again "
+            "with data that have it."
+        )
+
+    def _most_frequent(self, name: str) -> str:
+        if self._known is not None:
+            return self._known.most_frequent.get(name, "")
+        return list(self.codes[name])[int(np.argmax(self.category_counts[name]))]
+
+    def _ordering(self, column: pa.Array, decimal: str) -> NDArray[Any]:
+        """Return numbers that order the rows of a group."""
+        import pyarrow as pa
+        from pyarrow import compute as pc
+
+        name = self.data.time_column
+        if column.null_count == 0 and (pa.types.is_timestamp(column.type) or pa.types.is_integer(column.type)):
+            return pc.cast(column, pa.int64(), safe=False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        numbers = read_numbers([column], decimal)
+        if 0 in numbers.odd:
+            self._read_dates(numbers, 0)
+        wrong = np.flatnonzero(~np.isfinite(numbers.values[:, 0]))
+        if len(wrong):
+            raise InputError(
+                f"{self.path}: {self.place_of(self.rows + int(wrong[0]))}, column {name!r} (data.time_column): "
+                f"{column[int(wrong[0])].as_py()!r} is neither a number nor a date as in 2024-05-31 12:00."
+            )
+        return numbers.values[:, 0]
+
+    def _refuse_problems(self, features: Sequence[str]) -> None:
+        """Raise one error about everything that makes the columns unreadable."""
+        kept = set(features)
+        names = [name if name in kept else "" for name in self.candidates]
+        problems = text_problems(names, self.profiles, self.data, self.place_of, self._known is None)
+        if self._nested and self._known is None:
+            problems.append(
+                f"columns of lists, structures or bytes are not read: {quoted(self._nested)}. "
+                f"Leave them out: {set_line('drop_columns', [*self.data.drop_columns, *self._nested])}"
+            )
+        problems.append(too_large_problem(names, self.profiles, self.place_of))
+        if self.data.missing == "refuse":
+            problems.append(missing_problem(names, self.profiles, self.data, self.place_of))
+        problems = [problem for problem in problems if problem]
+        if problems:
+            said = [problems[0], *(problem[0].upper() + problem[1:] for problem in problems[1:])]
+            raise InputError(f"{self.path}: {'. '.join(said)}.")
+
+
+def _label_line(name: str) -> str:
+    quote = "'" if not name.replace("_", "").isalnum() else ""
+    return f"--set {quote}data.label_column={name}{quote}"
