@@ -310,7 +310,9 @@ def _refuse_other_source(data: DataSection, directory: Path, index: dict[str, An
         return
     source = open_source(data)
     # Of categories the fingerprint knows the numbers alone; an index of an earlier version has no columns.
-    renamed = index.get("columns") and index["columns"] != _columns(source)
+    # An earlier version recorded less of each column.
+    columns = index.get("columns") or {}
+    renamed = columns and columns != {key: value for key, value in (_columns(source) or {}).items() if key in columns}
     if renamed or source.fingerprint() != index["source"]["sha256"]:
         raise InputError(
             f"{directory}: holds shards of other data than data.path = {data.path} holds now. "

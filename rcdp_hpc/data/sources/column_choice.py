@@ -122,7 +122,7 @@ def _time_reason(name: str, profiles: Profiles, place: int) -> str:
     for unit, factor in UNITS.items():
         if EPOCH[0] * factor <= low and high <= EPOCH[1] * factor and timely:
             return f"time stamps in {unit} since 1970"
-    if 19000101 <= low and high <= 21001231 and TIME_NAME.fullmatch(name):
+    if low >= 19000101 and high <= 21001231 and TIME_NAME.fullmatch(name):
         return "dates written as numbers"
     return ""
 

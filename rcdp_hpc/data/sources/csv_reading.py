@@ -131,7 +131,7 @@ class CsvFile:
         place = "" if row.number is None else f" {row.number - 1} (from 0)"
         text = row.text if len(row.text) <= SHOWN else row.text[:SHOWN] + "..."
         raise InputError(
-            f"{self.path}: row{place} has {row.actual_columns} values, {row.expected_columns} expected, as the header has: "
-            f"{text!r}. Mend it: texts with {NAMES.get(delimiter, repr(delimiter))} in them need quotation marks. If "
-            "another character separates the values, set data.delimiter."
+            f"{self.path}: row{place} has {row.actual_columns} values, {row.expected_columns} expected, as the header "
+            f"has: {text!r}. Correct it: texts with {NAMES.get(delimiter, repr(delimiter))} in them need quotation "
+            "marks. If another character separates the values, set data.delimiter."
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rcdp_hpc.data.sources.cells import kind_of_type, texts_of
+from rcdp_hpc.data.sources.cells import is_time_text, kind_of_type, texts_of
 from rcdp_hpc.data.sources.column_choice import CAMEL_ID, ID_NAME, UNNAMED
 from rcdp_hpc.data.sources.labels import MISSING_TEXTS
 from rcdp_hpc.data.sources.table_files import TableFile
@@ -57,11 +57,31 @@ class Seen:
         return not self.is_text and any(FRACTION.fullmatch(value) for value in self.values)
 
     @property
+    def is_boolean(self) -> bool:
+        """Whether all values are True or False."""
+        return {value.lower() for value in self.values} <= {"true", "false"}
+
+    @property
+    def is_time(self) -> bool:
+        """Whether all values are dates or times."""
+        return bool(self.values) and all(is_time_text(value) for value in self.values)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the values are numbers, too many for classes."""
+        return not self.is_text and (self.is_fraction or self.distinct > MOST_CLASSES)
+
+    @property
+    def is_id_by_name(self) -> bool:
+        """Whether the name is that of an id or an index."""
+        patterns = (ID_NAME, CAMEL_ID, UNNAMED)
+        return any(pattern.fullmatch(self.name) for pattern in patterns)
+
+    @property
     def could_be_label(self) -> bool:
         """Whether there are a few classes, each with samples."""
         few = 2 <= self.distinct <= min(MOST_CLASSES, max(2, self.present // 2))
-        named_as_id = ID_NAME.fullmatch(self.name) or CAMEL_ID.fullmatch(self.name) or UNNAMED.fullmatch(self.name)
-        return few and not self.is_fraction and not named_as_id
+        return few and not self.is_fraction and not self.is_id_by_name and not self.is_time
 
 
 def look(files: Sequence[TableFile], names: Sequence[str] | None = None) -> list[Seen]:
@@ -96,6 +116,12 @@ def ranked(columns: Sequence[Seen], names: Sequence[str]) -> list[Seen]:
     """Return the columns that could be the label, the most likely first."""
     fitting = [seen for seen in columns if seen.could_be_label]
     return sorted(fitting, key=lambda seen: -_score(seen, names))
+
+
+def label_like(name: str) -> bool:
+    """Tell whether columns of labels are often called so."""
+    words = re.split(r"[_\s.-]+", name.strip().lower())
+    return name.strip().lower() in LABEL_NAMES or words[-1] in LABEL_NAMES
 
 
 def _score(seen: Seen, names: Sequence[str]) -> float:

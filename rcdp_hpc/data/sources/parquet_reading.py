@@ -59,7 +59,7 @@ class ParquetFile:
         """Yield the columns of some rows at a time, in the order of `wanted`."""
         from pyarrow import ArrowException, parquet
 
-        rows = max(64, min(PARQUET_ROWS, BATCH_CELLS // max(1, len(wanted))))
+        rows = min(PARQUET_ROWS, max(64, BATCH_CELLS // max(1, len(wanted))))
         try:
             with parquet.ParquetFile(self.path) as file:
                 order: list[int] | None = None

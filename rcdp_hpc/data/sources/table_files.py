@@ -87,8 +87,8 @@ def _parts(folder: Path, source: str, findings: Findings) -> list[Path]:
     folders = [entry.name for entry in shown if entry.is_dir()]
     if folders:
         raise InputError(
-            f"{folder}: holds folders ({', '.join(folders[:5])}). Partitioned tables are not read, because the names of "
-            "their folders are values: write the table as one file, or as files in one folder."
+            f"{folder}: holds folders ({', '.join(folders[:5])}). Partitioned tables are not read, because the names "
+            "of their folders are values: write the table as one file, or as files in one folder."
         )
     kinds = {entry: _kind_of(entry) for entry in shown}
     kind = (

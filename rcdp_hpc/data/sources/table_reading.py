@@ -103,6 +103,8 @@ class Table:
         self.codes = {name: {text: code for code, text in enumerate(texts)} for name, texts in categories.items()}
         self.category_counts = {name: np.zeros(0, np.int64) for name in self.codes}
         self._refuse_categories_that_are_no_features()
+        if not self.candidates:
+            raise InputError(f"{path}: no column of features; it has {some_names(self.names)}.")
         self.id_name = self._name_of_ids()
         self.labels = LabelCollector(f"{path}, column {data.label_column}")
         self.groups, self.ids, self._times = Texts(), Texts(), list[NDArray[Any]]()
@@ -237,7 +239,7 @@ class Table:
         return f"{message} Name the column of the labels, likely {lines}."
 
     def _columns_of_no_use(self) -> tuple[list[str], list[str], list[str]]:
-        """Return the columns of pandas' index, those of no value by their type, and those of values that are no cells."""
+        """Return the columns of pandas' index, those without values by their type, and those of lists and the like."""
         data = self.data
         used = {*self._special, data.label_column, data.id_column, *data.drop_columns, *data.category_columns}
         kept = {*used, *data.keep_columns}
@@ -364,8 +366,8 @@ class Table:
         raise InputError(
             f"{self.path}: {self.place_of(self.rows + row)}, column {name}: category {text!r} does not occur in the "
             f"training data, which have {some_names(list(codes))}. Leave the row out, set "
-            "--set data.unknown_categories=most_frequent to take the most frequent category, or prepare and train again "
-            "with data that have it."
+            "--set data.unknown_categories=most_frequent to take the most frequent category, or prepare and train "
+            "again with data that have it."
         )
 
     def _most_frequent(self, name: str) -> str:

@@ -161,8 +161,8 @@ class _Rows:
         if len(mixed):
             row = int(mixed[0])
             raise InputError(
-                f"{self.table.path}: group {texts[self.groups[row]]} has rows of class {classes[label[group[row]]]} and "
-                f"of class {classes[y[row]]}; a sequence has one class."
+                f"{self.table.path}: group {texts[self.groups[row]]} has rows of class {classes[label[group[row]]]} "
+                f"and of class {classes[y[row]]}; a sequence has one class."
             )
         ids = [texts[self.groups[row]] for row in np.sort(first)]
         return Part(RaggedRows(self.x, starts, lengths, longest, order), label, lengths, ids)

@@ -6,7 +6,7 @@ import pytest
 from data.conftest import write_idx
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.sources import Columns, read_samples, tables
+from rcdp_hpc.data.sources import Columns, csv_reading, parquet_reading, read_samples
 from rcdp_hpc.errors import InputError
 
 X = np.arange(24, dtype=np.float32).reshape(6, 4)
@@ -41,7 +41,7 @@ def test_tables_with_and_without_labels(tmp_path, labelled):
     lines = [",".join(columns)] + [",".join(str(column[row]) for column in columns.values()) for row in range(6)]
     (tmp_path / "s.csv").write_text("\n".join(lines))
     np.testing.assert_array_equal(taken(tmp_path / "s.csv"), X)
-    with pytest.raises(InputError, match=r"was not kept .* prepare and train anew \(--restart\), or save"):
+    with pytest.raises(InputError, match=r"was not kept .* prepare and train again \(--restart\), or save"):
         taken(tmp_path / "s.csv", category_columns=["c0"])
 
 
@@ -66,8 +66,9 @@ def test_columns_are_taken_by_name_and_categories_get_the_numbers_they_had(tmp_p
 def test_a_category_that_was_never_seen_is_told_with_its_place(tmp_path, suffix, monkeypatch):
     pa = pytest.importorskip("pyarrow")
     # Rows are counted over the blocks in which they are read.
-    monkeypatch.setattr(tables, "CSV_BLOCK", 64)
-    monkeypatch.setattr(tables, "PARQUET_ROWS", 7)
+    monkeypatch.setattr(csv_reading, "CSV_BLOCK", 64)
+    monkeypatch.setattr(csv_reading, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(parquet_reading, "PARQUET_ROWS", 7)
     colours = ["red", "blue"] * 20 + ["green"] + ["red"] * 9
     save(pa.table({"size": list(range(50)), "colour": colours}), tmp_path / f"s.{suffix}")
     message = rf"s\.{suffix}: row 40 \(from 0\), column colour: category 'green' .*, which have red, blue\."
