@@ -45,7 +45,9 @@ def table(path, colours):
 
 def test_categories_mean_in_prediction_what_they_meant_in_preparation(run, tmp_path):
     index = json.loads((run.shards / "index.json").read_text())
-    assert index["columns"] == {"features": ["size", "colour"], "categories": {"colour": ["red", "blue", "green"]}}
+    assert index["columns"]["features"] == ["size", "colour"]
+    assert index["columns"]["categories"] == {"colour": ["red", "blue", "green"]}
+    assert index["columns"]["most_frequent"] == {"colour": "blue"}
     colours = ["green", "blue", "red", "red", "green"]
     samples = table(tmp_path / "new.csv", colours)
     predict(run.model, samples, tmp_path / "out.npz", run.config().data)

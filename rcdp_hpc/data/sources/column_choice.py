@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.sources.base import Samples, blocks
-from rcdp_hpc.data.sources.column_profile import Profiles
+from rcdp_hpc.data.sources.column_profile import Profiles, TextColumn
 from rcdp_hpc.data.sources.findings import Findings
 
 # Fewer rows than these are too few to tell a counter, or texts that are all different, from chance.
@@ -22,6 +22,9 @@ ID_NAME = re.compile(rf"(.*[_\s.-])?({ID_WORDS})|({ID_WORDS})[_\s.-](no|nr|num|n
 CAMEL_ID = re.compile(r".*[a-z](I[dD]|Index|Nr|No|UUID)")
 TIME_WORDS = "time|date|datetime|timestamp|ts|epoch|day|created|updated|modified"
 TIME_NAME = re.compile(rf"(.*[_\s.-])?({TIME_WORDS})([_\s.-].*)?|.*_at|.*(timestamp|datetime|date)", re.IGNORECASE)
+# Numbers in another notation, or with a unit: they are no names, whatever else they are.
+NUMBER_LIKE = re.compile(r"[-+]?[$€£]?\s*\d[\d.,' ]*\s*(%|[^\W\d_]{1,3})?|[<>~]\s*\d[\d.,]*")
+LOOKED_AT = 1000
 # Seconds since 1970 of the years 2000 to 2040.
 EPOCH = (946_684_800, 2_208_988_800)
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
@@ -107,10 +110,17 @@ def _judge_text(name: str, profiles: Profiles, place: int, choice: Choice) -> No
     present = profiles.present(place)
     if column.times and column.odd == present:
         choice.reasons[name] = "dates or times"
-    elif column.odd * 2 > present and column.seen == len(column.counts) and present >= FEW_ROWS:
+    elif _are_names(column, present):
         choice.reasons[name] = "texts that are all different, as names of the rows are"
         if present == profiles.rows:
             choice.names.append(name)
+
+
+def _are_names(column: TextColumn, present: int) -> bool:
+    if present < FEW_ROWS or 2 * column.odd <= present or column.seen > len(column.counts):
+        return False
+    texts = list(column.counts)[:LOOKED_AT]
+    return 2 * sum(NUMBER_LIKE.fullmatch(text) is not None for text in texts) < len(texts)
 
 
 def _time_reason(name: str, profiles: Profiles, place: int) -> str:

@@ -110,7 +110,8 @@ def _propose_id(seen: Sequence[Seen], data: DataSection, settings: dict[str, Any
 
 
 def _propose_texts(seen: Sequence[Seen], data: DataSection, settings: dict[str, Any], sentences: list[str]) -> None:
-    categories, dropped = [], []
+    categories: list[str] = []
+    dropped: list[str] = []
     for column in seen:
         if column.name in data.category_columns or not column.is_text or column.is_boolean or not column.present:
             continue
