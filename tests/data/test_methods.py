@@ -236,7 +236,7 @@ def test_methods_that_look_at_other_classes_are_refused_beyond_the_budget(
 
 def test_smotenc_is_refused_beyond_the_budget(tmp_path, nothing_is_held):
     pytest.importorskip("pyarrow")
-    lines = [f"{row % 3},{row},{'yn'[row % 4 == 0]}" for row in range(90)]
+    lines = [f"{row % 3},{row / 2},{'yn'[row % 4 == 0]}" for row in range(90)]
     (tmp_path / "t.csv").write_text("\n".join(["kind,weight,label", *lines]))
     config = make_config(tmp_path / "t.csv", source="csv", category_columns=["kind"], balance="smotenc")
     message = r"'smotenc' looks at the samples of all classes .* at least 1 \(MiB\), or take .* = 'random_over'"
