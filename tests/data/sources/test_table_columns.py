@@ -1,0 +1,168 @@
+"""Which columns of a table become features, and what is said of the others."""
+
+import datetime
+import decimal
+
+import numpy as np
+import pytest
+from data.sources.conftest import everything, opened
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources.tables import read_samples
+from rcdp_hpc.errors import InputError
+
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+N = 24
+RNG = np.random.default_rng(1)
+A = np.round(RNG.normal(size=N), 3)
+
+
+def source_of(tmp_path, suffix="csv", options=None, **columns):
+    """Return a source with the column `a`, these, and two classes."""
+    table = pa.table({**columns, "a": A, "label": ["xy"[row % 2] for row in range(N)]})
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "csv":
+        pytest.importorskip("pyarrow.csv").write_csv(table, path)
+    else:
+        parquet.write_table(table, path)
+    return opened(suffix, path, **(options or {}))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("id", [1000 + 7 * row for row in range(N)], "id by its name"),
+        ("PassengerId", [5 * row for row in range(N)], "id by its name"),
+        ("order_id", RNG.permutation(N) * 11, "id by its name"),
+        ("n", range(N), "counts the rows"),
+        ("n", RNG.permutation(N) + 1, "counts the rows"),
+        ("code", [f"u{row * 7919 % 100:03d}x" for row in range(N)], "all different"),
+        ("when", [f"2024-01-{row + 1:02d} 10:00" for row in range(N)], "dates or times"),
+        ("day", [f"{row + 1}.01.2024" for row in range(N)], "dates or times"),
+        ("logged", [1_700_000_000 + row for row in range(N)], "time stamps in seconds"),
+        ("timestamp", RNG.permutation(N) * 10**6 + 1_700_000_000_000, "time stamps in milliseconds"),
+        ("date", [20240100 + row + 1 for row in range(N)], "dates written as numbers"),
+        ("hash", [2**60 + 7919 * (row * 7 % N) for row in range(N)], "beyond 2**53"),
+        ("Unnamed: 0", [row // 2 for row in range(N)], "without a name"),
+    ],
+)
+def test_what_looks_like_no_feature_is_left_out_with_a_warning(tmp_path, suffix, name, values, reason):
+    source = source_of(
+        tmp_path, suffix, **{name: list(map(str, values)) if isinstance(values[0], str) else list(values)}
+    )
+    assert source.columns.features == ["a"]
+    (warning,) = source.findings.warnings
+    assert f"'{name}' is left out: " in warning
+    assert reason in warning
+    assert f'data.keep_columns=["{name}"]' in warning
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("weight", RNG.normal(size=N)),
+        ("weight", np.sort(RNG.normal(size=N))),
+        ("price", RNG.permutation(N) * 17),
+        ("big", RNG.permutation(N) * 3 + 20_240_101_000),
+        ("year", 1990 + np.arange(N) % 9),
+        ("constant", np.ones(N)),
+    ],
+)
+def test_measurements_are_features(tmp_path, suffix, name, values):
+    source = source_of(tmp_path, suffix, **{name: list(values)})
+    assert source.columns.features == [name, "a"]
+    np.testing.assert_array_equal(everything(source.train)[:, 0], values)
+    assert source.findings.warnings == []
+
+
+def test_an_id_that_repeats_is_a_feature_with_a_warning(tmp_path):
+    source = source_of(tmp_path, patient_id=[row // 2 * 10 for row in range(N)])
+    assert source.columns.features == ["patient_id", "a"]
+    assert "its name is that of an id" in source.findings.warnings[0]
+
+
+def test_columns_that_are_kept(tmp_path):
+    days = [f"2024-01-{row + 1:02d}" for row in range(N)]
+    kept = {"keep_columns": ["id", "when"]}
+    source = source_of(tmp_path, options=kept, id=list(range(N)), when=days)
+    assert source.columns.features == ["id", "when", "a"]
+    assert np.diff(source.train.x[:, 1]).tolist() == [86400] * (N - 1)
+    stamps = [datetime.datetime.fromisoformat(day) for day in days]
+    typed = source_of(tmp_path, "parquet", kept, id=list(range(N)), when=stamps)
+    np.testing.assert_array_equal(typed.train.x, source.train.x)
+    with pytest.raises(InputError, match=r"no column 'idd'; it has .* Did you mean 'id'"):
+        source_of(tmp_path, options={"keep_columns": ["idd"]}, id=list(range(N)))
+
+
+def test_the_index_of_pandas(tmp_path):
+    source = source_of(tmp_path, "parquet", __index_level_0__=[9 * row % N for row in range(N)])
+    assert source.columns.features == ["a"]
+    assert "index of pandas" in " ".join(source.findings.left_out)
+    assert source.train.ids[:3] == ["0", "9", "18"]
+    path = tmp_path / "t.csv"
+    path.write_text(",a,label\n" + "".join(f"{5 * row},{row}.5,{'xy'[row % 2]}\n" for row in range(N)))
+    assert opened("csv", path).columns.features == ["a"]
+
+
+def test_ids_name_the_samples(tmp_path):
+    names = [f"p{row:02d}" for row in range(N)]
+    source = source_of(tmp_path, options={"id_column": "who"}, who=names)
+    assert source.train.ids == names
+    assert source.columns.features == ["a"]
+    # A column that was left out names the rows of predictions, too.
+    left = source_of(tmp_path, who=names)
+    assert left.columns.row_names == "who"
+    data = DataSection(source="csv")
+    new = read_samples(tmp_path / "t.csv", data, Budget.of(data), columns=left.columns)
+    assert (new.ids, new.id_name) == (names, "who")
+
+
+def test_types_of_parquet(tmp_path):
+    source = source_of(
+        tmp_path,
+        "parquet",
+        amount=[decimal.Decimal(f"{row % 5}.25") for row in range(N)],
+        kind=pa.array([str(row % 3 + 1) for row in range(N)]).dictionary_encode(),
+        large=pa.array([f"{row % 4}.5" for row in range(N)], pa.large_string()),
+        flag=[row % 2 == 0 for row in range(N)],
+        half=pa.array(np.arange(N).astype(np.float16) / 2, pa.float16()),
+        lapse=pa.array([row % 7 for row in range(N)], pa.duration("s")),
+        nothing=pa.nulls(N),
+        day=[datetime.date(2024, 1, row + 1) for row in range(N)],
+        clock=[datetime.time(row, 1) for row in range(N)],
+    )
+    assert source.columns.features == ["amount", "kind", "large", "flag", "half", "lapse", "a"]
+    assert everything(source.train)[1, :6].tolist() == [1.25, 2, 1.5, 0, 0.5, 1]
+    assert source.findings.left_out["columns without any value"] == 1
+    assert "'day', 'clock' are left out: dates or times" in source.findings.warnings[0]
+    with pytest.raises(
+        InputError, match=r"lists, structures or bytes are not read: 'parts'.*drop_columns=\[\"parts\"\]"
+    ):
+        source_of(tmp_path, "parquet", parts=[[1, 2]] * N)
+
+
+def test_all_columns_of_text_are_named_at_once(tmp_path):
+    columns = {"colour": ["red", "blue"] * (N // 2), "note": [f"n{row % 20}" for row in range(N)]}
+    with pytest.raises(InputError) as caught:
+        source_of(tmp_path, **columns, size=["low" if row == 3 else f"{row}.5" for row in range(N)])
+    message = str(caught.value)
+    assert "3 columns hold texts, numbers expected: 'colour' (2 distinct texts, first 'red' in row 0" in message
+    assert "'size' (1 of 24 values, first 'low' in row 3 (from 0))" in message
+    assert "--set 'data.category_columns=[\"colour\"]'" in message
+    assert '--set \'data.drop_columns=["note", "size"]\'' in message
+
+
+@pytest.mark.parametrize("unit", ["{}.5%", "${}.50", "{},5", "{} kg"])
+def test_numbers_with_a_unit_are_not_taken_for_ids(tmp_path, unit):
+    with pytest.raises(InputError, match="1 column holds texts"):
+        source_of(tmp_path, "parquet", v=[unit.format(row * 3) for row in range(N)])
+
+
+def test_a_missing_label_column_is_proposed(tmp_path):
+    with pytest.raises(InputError, match=r"no column 'class'.*likely --set data\.label_column=label"):
+        source_of(tmp_path, options={"label_column": "class"})
