@@ -247,6 +247,7 @@ def _plain_numbers(texts: pa.Array, decimal: str) -> pa.Array:
     """Return numbers with a decimal point, without a sign + and without marks between thousands."""
     from pyarrow import compute as pc
 
+    texts = pc.replace_substring(texts, "\u2212", "-")
     grouped = pc.match_substring_regex(texts, GROUPS[decimal])
     marks = "[, '’\\x{00a0}\\x{202f}]" if decimal == "." else "[. '’\\x{00a0}\\x{202f}]"
     plain = pc.if_else(grouped, pc.replace_substring_regex(texts, marks, ""), texts)

@@ -23,7 +23,8 @@ CAMEL_ID = re.compile(r".*[a-z](I[dD]|Index|Nr|No|UUID)")
 TIME_WORDS = "time|date|datetime|timestamp|ts|epoch|day|created|updated|modified"
 TIME_NAME = re.compile(rf"(.*[_\s.-])?({TIME_WORDS})([_\s.-].*)?|.*_at|.*(timestamp|datetime|date)", re.IGNORECASE)
 # Numbers in another notation, or with a unit: they are no names, whatever else they are.
-NUMBER_LIKE = re.compile(r"[-+]?[$€£]?\s*\d[\d.,' ]*\s*(%|[^\W\d_]{1,3})?|[<>~]\s*\d[\d.,]*")
+NUMBER_LIKE = re.compile(r"\d+[^\W\d_]{0,3}")
+MARKS = re.compile(r"[\s()$€£%.,'’<>~=+\-−–]")
 LOOKED_AT = 1000
 # Seconds since 1970 of the years 2000 to 2040.
 EPOCH = (946_684_800, 2_208_988_800)
@@ -120,7 +121,7 @@ def _are_names(column: TextColumn, present: int) -> bool:
     if present < FEW_ROWS or 2 * column.odd <= present or column.seen > len(column.counts):
         return False
     texts = list(column.counts)[:LOOKED_AT]
-    return 2 * sum(NUMBER_LIKE.fullmatch(text) is not None for text in texts) < len(texts)
+    return 2 * sum(NUMBER_LIKE.fullmatch(MARKS.sub("", text)) is not None for text in texts) < len(texts)
 
 
 def _time_reason(name: str, profiles: Profiles, place: int) -> str:
@@ -149,6 +150,42 @@ def _id_reason(name: str, profiles: Profiles, place: int) -> str:
     if profiles.high[place] - profiles.low[place] == present - 1 and present >= FEW_ROWS:
         return "it counts the rows"
     return ""
+
+
+def step_counters(
+    names: Sequence[str], profiles: Profiles, x: Samples, groups: NDArray[np.int64], keep: set[str]
+) -> list[str]:
+    """Return the columns that count the rows of each group, in the order of the file.
+
+    Parameters
+    ----------
+    names, profiles, x, keep
+        As in `choose`.
+    groups : ndarray of int64, shape (N,)
+        The group of each row.
+    """
+    order = np.argsort(groups, kind="stable")
+    begins = np.diff(groups[order], prepend=-1) != 0
+    places = [
+        place
+        for place, name in enumerate(names)
+        if name not in keep and profiles.whole[place] and not profiles.missing[place] and place not in profiles.texts
+    ]
+    if len(order) - np.count_nonzero(begins) < FEW_ROWS or not places:
+        return []
+    # Most columns are ruled out by a few rows.
+    some = order[:LOOKED_AT]
+    places = [place for place in places if _counts_steps(x[some][:, place], begins[:LOOKED_AT])]
+    if not places:
+        return []
+    held = np.concatenate([block[:, places] for block in blocks(x)])[order]
+    return [names[place] for number, place in enumerate(places) if _counts_steps(held[:, number], begins)]
+
+
+def _counts_steps(values: NDArray[np.float64], begins: NDArray[np.bool_]) -> bool:
+    """Tell whether values grow by 1 in each group, and begin with 0 or 1 everywhere."""
+    steps = np.diff(values, prepend=values[:1])
+    return bool((steps[~begins] == 1).all() and len(set(values[begins].tolist()) - {0.0}) < 2)
 
 
 def _distinct(x: Samples, places: list[int]) -> dict[int, int]:

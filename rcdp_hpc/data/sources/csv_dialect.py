@@ -76,6 +76,7 @@ def find_dialect(file: TextFile, data: DataSection, expected: Collection[str], f
     delimiter = data.delimiter or _delimiter(text, cut, expected)
     header, rows, skip = _records(text, delimiter, cut)
     names = _names(file.path, [name.strip() for name in header], rows, findings)
+    _refuse_title(file.path, header, rows, expected)
     _refuse_missing_header(file.path, names, delimiter, expected)
     _refuse_twins(file.path, names)
     decimal = _decimal(file.path, data.decimal, delimiter, rows, findings)
@@ -150,6 +151,18 @@ def _names(path: Path, header: Record, rows: list[Record], findings: Findings) -
             findings.assumed.append(f"{path}: rows have one value more than the header: the first one has no name")
             header = ["", *header]
     return [name or f"Unnamed: {place}" for place, name in enumerate(header)]
+
+
+def _refuse_title(path: Path, header: Record, rows: list[Record], expected: Collection[str]) -> None:
+    """Refuse a file that begins with a title, a comment or Excel's sep=, not with the names of the columns."""
+    first = header[0].strip() if header else ""
+    excel = first.startswith("sep=") and len(header) <= 2
+    unlike = bool(rows) and len(header) != len(rows[0]) and not set(header) & set(expected)
+    if excel or (unlike and (first.startswith("#") or len(header) == 1)):
+        raise InputError(
+            f"{path}: its first line, {first!r}, does not name the columns. Remove the lines before the names; if "
+            "another character separates the values, set data.delimiter."
+        )
 
 
 def _refuse_missing_header(path: Path, names: list[str], delimiter: str, expected: Collection[str]) -> None:

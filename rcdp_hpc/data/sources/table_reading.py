@@ -15,7 +15,7 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import Columns, Samples
 from rcdp_hpc.data.sources.cells import kind_of_type, read_numbers, seconds_of, texts_of
-from rcdp_hpc.data.sources.column_choice import Choice, choose, quoted, set_line
+from rcdp_hpc.data.sources.column_choice import NAMED, Choice, choose, quoted, set_line, step_counters
 from rcdp_hpc.data.sources.column_profile import Profiles
 from rcdp_hpc.data.sources.csv_reading import CsvFile
 from rcdp_hpc.data.sources.findings import Findings
@@ -150,6 +150,9 @@ class Table:
         if self._known is None and self._labelled:
             keep = {*self.data.keep_columns, *self.codes}
             choice = choose(self.candidates, self.profiles, x, keep, self.findings)
+            if self.data.group_column:
+                for name in step_counters(self.candidates, self.profiles, x, self.groups.finish(), keep):
+                    choice.reasons[name] = "it counts the rows of each group (data.time_column names what orders them)"
             for name, kind in self._kinds.items():
                 if kind == "time" and name not in {*self.candidates, *self._special, *self.data.drop_columns}:
                     choice.reasons.setdefault(name, "dates or times")
@@ -159,7 +162,11 @@ class Table:
             choice.report(str(self.path), [*self._empty, *empty], self._index, self.findings)
         self._refuse_problems(features)
         if not features:
-            raise InputError(f"{self.path}: no column of features is left; it has {some_names(self.names)}.")
+            reasons = "; ".join(f"{name!r}: {reason}" for name, reason in list(choice.reasons.items())[:NAMED])
+            raise InputError(
+                f"{self.path}: no column of features is left; it has {some_names(self.names)}. "
+                f"Left out are {reasons or 'columns without any value'}. data.keep_columns keeps columns."
+            )
         return features, choice
 
     def place_of(self, row: int) -> str:

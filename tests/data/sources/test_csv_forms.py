@@ -79,6 +79,7 @@ def test_separators_that_are_set(tmp_path):
         (["True", "False"], ",", 1),
         (["true", "FALSE"], ",", 1),
         (["1e3", "2E-3"], ",", 1000),
+        (["\u22122.5", "1.5"], ",", -2.5),
     ],
 )
 def test_values_that_are_numbers(tmp_path, values, separator, first):
@@ -95,6 +96,9 @@ def test_values_that_are_numbers(tmp_path, values, separator, first):
         (PLAIN.split("\n", 1)[1], "first line looks like data, .*put a line of names before it, as in a,b,label"),
         (PLAIN + "1,2\n", r"row 20 \(from 0\) has 2 values, 3 expected"),
         (PLAIN + '1,"2,x\n3,4,y\n', r"row 20 \(from 0\) has .*quotation marks"),
+        ("My export\n" + PLAIN, "first line, 'My export', does not name the columns"),
+        ("# made by me, today\n" + PLAIN, "first line, '# made by me', does not name the columns"),
+        ("sep=,\n" + PLAIN, "does not name the columns"),
         (b"PK\3\4aaaa", "an Excel workbook or a zip archive"),
         (gzip.compress(PLAIN.encode())[:90], "cannot be read"),
         ("v;label\n" + "1,234;x\n5,678;y\n" * 9, r"'1,234' is either 1234 or 1\.234: set data\.decimal"),

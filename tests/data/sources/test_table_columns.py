@@ -157,7 +157,7 @@ def test_all_columns_of_text_are_named_at_once(tmp_path):
     assert '--set \'data.drop_columns=["note", "size"]\'' in message
 
 
-@pytest.mark.parametrize("unit", ["{}.5%", "${}.50", "{},5", "{} kg"])
+@pytest.mark.parametrize("unit", ["{}.5%", "${}.50", "{},5 kg", "({})"])
 def test_numbers_with_a_unit_are_not_taken_for_ids(tmp_path, unit):
     with pytest.raises(InputError, match="1 column holds texts"):
         source_of(tmp_path, "parquet", v=[unit.format(row * 3) for row in range(N)])
@@ -166,3 +166,19 @@ def test_numbers_with_a_unit_are_not_taken_for_ids(tmp_path, unit):
 def test_a_missing_label_column_is_proposed(tmp_path):
     with pytest.raises(InputError, match=r"no column 'class'.*likely --set data\.label_column=label"):
         source_of(tmp_path, options={"label_column": "class"})
+
+
+def test_steps_that_are_counted_in_each_group(tmp_path):
+    rows = [(group, step) for group in range(6) for step in range(3 + group % 2)]
+    lines = [f"g{group},{step},{step % 2},{group * step}.5,{'xy'[group % 2]}" for group, step in rows]
+    (tmp_path / "t.csv").write_text("\n".join(["who,step,bit,v,label", *lines]))
+    source = opened("csv", tmp_path / "t.csv", group_column="who")
+    assert source.columns.features == ["bit", "v"]
+    assert "'step' is left out: it counts the rows of each group" in source.findings.warnings[0]
+    assert opened("csv", tmp_path / "t.csv", group_column="who", keep_columns=["step"]).columns.features[0] == "step"
+
+
+def test_a_table_of_ids_alone(tmp_path):
+    (tmp_path / "t.csv").write_text("id,label\n" + "".join(f"{row},{'xy'[row % 2]}\n" for row in range(N)))
+    with pytest.raises(InputError, match=r"no column of features is left; .*'id': an id by its name"):
+        opened("csv", tmp_path / "t.csv")
