@@ -18,8 +18,9 @@ from search.ranks import Ranks
 from rcdp_hpc import folds
 from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.config import load_config, parse_config
-from rcdp_hpc.data.prepare import plan_rows
+from rcdp_hpc.data.prepare import plan_rows, split_rows
 from rcdp_hpc.data.sources import Part, Source
+from rcdp_hpc.data.storage import storage_of
 from rcdp_hpc.errors import DataDamagedError, InputError, StoppedError
 from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -43,6 +44,11 @@ def source_of(counts: list[int], test: int = 0) -> Source:
     return Source("npz", [f"c{label}" for label in range(len(counts))], Part(x, y), own, 1.0, "made here")
 
 
+def planned(source, config):
+    train, others, _ = split_rows(source, config)
+    return plan_rows(source, config, storage_of(config.data, source), train, others)
+
+
 @given(
     st.lists(st.integers(12, 40), min_size=2, max_size=4),
     st.integers(2, 6),
@@ -54,7 +60,7 @@ def test_folds_are_disjoint_and_complete_and_only_what_is_trained_on_is_balanced
     source, held = source_of(counts, test), []
     for fold in range(1, number + 1):
         config = parse_config({"data": {"folds": number, "fold": fold, "balance": balance}}, where="here")
-        tables, _ = plan_rows(source, config)
+        tables = planned(source, config)
         train, validation, out = (tables[split] for split in ("train", "validation", "test"))
         held.extend(out.source)
         real = train.source[~train.synthetic]
@@ -91,7 +97,7 @@ def test_folds_that_make_no_sense_are_refused(data, message):
 )
 def test_data_that_cannot_be_dealt_is_refused(data, message):
     with pytest.raises(InputError, match=message):
-        plan_rows(source_of([30, 8]), parse_config({"data": data}, where="here"))
+        planned(source_of([30, 8]), parse_config({"data": data}, where="here"))
 
 
 def test_a_fold_that_there_is_not_is_refused(tmp_path):

@@ -49,14 +49,6 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_your_own_data(folder):
-    shell(command("rcdp config digits > my.toml"), folder)
-    shell(f"{command('rcdp run my.toml')} {QUICK}", folder)
-    shell(command("rcdp predict runs/mine"), folder)
-    assert len((folder / "labels.csv").read_text().splitlines()) == 21
-    shell("rcdp verify runs/mine; rcdp status runs/mine", folder)
-
-
 def test_doctor(folder):
     done = subprocess.run(
         ["rcdp", "doctor"], cwd=folder, env=environment(), capture_output=True, text=True, timeout=240
@@ -166,6 +158,7 @@ def test_job_scripts(start, folder, tmp_path):
 
 def test_every_command_is_run_here_or_by_ci():
     run_here = [*re.findall(r"command\(['\"](.*?)['\"]\)", Path(__file__).read_text()), "sbatch", "slurm/chain.sh"]
-    elsewhere = ("make ", "pip install .", ". .venv/bin/activate", "test accuracy")
+    own_data = ("rcdp init mine.csv", "rcdp run my.toml", "rcdp predict runs/mine")  # tests/test_own_data.py
+    elsewhere = (*own_data, "make ", "pip install .", ". .venv/bin/activate", "test accuracy")
     for line in filter(None, COMMANDS):
         assert line.startswith((*run_here, *elsewhere)), f"{line!r} is run by no test"

@@ -32,7 +32,7 @@ def test_a_lost_rank_is_no_failure_of_the_stage(error, status, tmp_path, monkeyp
     exceptions.HorovodInternalError = LostRankError
     monkeypatch.setitem(sys.modules, "horovod.common.exceptions", exceptions)
 
-    def work(*arguments):
+    def work(*arguments, **options):
         raise error
 
     monkeypatch.setitem(pipeline._WORK, "prepare", work)

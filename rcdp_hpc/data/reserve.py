@@ -97,8 +97,8 @@ def refuse_small_classes(source: Source, before: Sequence[int], data: DataSectio
 
 def _refuse_single_samples(classes: Sequence[str], counts: Sequence[int]) -> None:
     for name, count in zip(classes, counts, strict=True):
-        if count == 1:
+        if count < 2:
             raise InputError(
-                f"data.reserve: class {name} has 1 training sample, of which SMOTE makes no other. Give it more "
+                f"data.reserve: class {name} has too few training samples ({count}) for SMOTE to make others. Give it more "
                 "samples, or set data.reserve = 0 or data.balance = 'random_over'."
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -48,8 +47,8 @@ class _TerminalHandler(logging.Handler):
 
 
 def _for_terminal(text: str, stream: TextIO) -> str:
-    """Return a message wrapped to the terminal's width, or to COLUMNS; files and pipes get whole lines otherwise."""
-    if not (stream.isatty() or os.environ.get("COLUMNS")):
+    """Return a message wrapped to the width of a terminal; files and pipes get whole lines."""
+    if not stream.isatty():
         return text
     return wrapped(text, shutil.get_terminal_size((COLUMNS, 24)).columns)
 

@@ -215,7 +215,7 @@ def test_lengths_that_a_cut_cannot_follow_are_refused(cut, lengths, message):
         ({"sequence": "windows", "piece_size": [3], "piece_stride": [0]}, r"piece_stride = \[0\]: every number must"),
         ({"sequence": "patches", "piece_size": [0, 3]}, r"piece_size = \[0, 3\] .* every number must be 1 or more"),
         ({"sequence": "patches", "piece_size": [-1, 3]}, "every number must be 1 or more"),
-        ({"sequence": "patches", "piece_size": [3, 2.5]}, r"reservoir.piece_size.1 = 2.5: .*integer"),
+        ({"sequence": "patches", "piece_size": [3, 2.5]}, r"reservoir.piece_size.1. = 2.5: .*integer"),
         ({"sequence": "diagonals"}, "reservoir.sequence = 'diagonals'"),
         ({"sequence": "patches", "piece_size": [2, 2], "scans": ["rows"]}, "is a half of reservoir.sequence = 'both'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 from hypothesis import given
@@ -55,6 +56,9 @@ def test_the_log_is_wrapped_for_a_terminal_and_left_alone_in_a_file(capsys, monk
         log.info("word " * 40)
         assert len(capsys.readouterr().out.splitlines()) == 1
         monkeypatch.setenv("COLUMNS", "60")
+        log.info("word " * 40)
+        assert len(capsys.readouterr().out.splitlines()) == 1
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
         log.info("word " * 40)
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) > 3

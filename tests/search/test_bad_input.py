@@ -18,7 +18,7 @@ from rcdp_hpc.search.space import searched_space
     ("settings", "message"),
     [
         ({"population": 1}, r"search\.population = 1: input should be greater than or equal to 2"),
-        ({"optimizer": "gradient"}, r"search\.optimizer = 'gradient'.*'mfo', 'woa'"),
+        ({"optimizer": "gradient"}, r"search\.optimizer = 'gradient'.*mfo, woa"),
         ({"space": {"leak": {"low": 0.9, "high": 0.1}}}, r"low = 0\.9 must be below high = 0\.1"),
         ({"space": {"leak": {"low": 0.5, "high": 0.5}}}, r"low = 0\.5 must be below high = 0\.5"),
         ({"space": {"leak": {"low": 0.1}}}, "low and high are needed, or choices"),
