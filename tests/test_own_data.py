@@ -70,6 +70,16 @@ def test_init_says_what_is_there_and_what_it_assumed(tmp_path, capsys):
     assert main(["init", str(data.data), "--to", str(tmp_path / "my.toml")]) == 2
 
 
+def test_a_test_file_next_to_the_training_file_is_the_test_set(tmp_path):
+    data = own_data.table(tmp_path)
+    rows = data.data.read_text().splitlines(keepends=True)
+    (tmp_path / "plants_train.csv").write_text("".join(rows[:100]))
+    (tmp_path / "plants_test.csv").write_text("".join([rows[0], *rows[100:]]))
+    found = propose(tmp_path / "plants_train.csv")
+    assert found.settings["test_path"] == str(tmp_path / "plants_test.csv")
+    assert "plants_test.csv is the test set: its name" in found.assumed
+
+
 def test_what_cannot_be_proposed_is_said(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         propose(tmp_path / "none.csv")

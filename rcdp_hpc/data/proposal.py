@@ -64,11 +64,16 @@ def propose(path: Path) -> Proposal:
     name = _source_of_folder(path) if path.is_dir() else _source_of_file(path)
     settings: dict[str, Any] = {"source": name, "path": str(path.absolute())}
     assumed: list[str] = []
+    test = _sibling_test(path)
+    if test is not None:
+        settings["test_path"] = str(test.absolute())
+        assumed.append(f"{test.name} is the test set: its name")
     if name in ("csv", "parquet"):
         from rcdp_hpc.data.sources.table_description import propose_columns
 
-        columns, assumed = propose_columns(path, DataSection(**settings))
+        columns, sentences = propose_columns(path, DataSection(**settings))
         settings.update(columns)
+        assumed += sentences
     source = open_source(DataSection(**settings), progress=True)
     ranges = _ranges(source)
     facts = [f"{source.description} ({source.kind})", *_class_facts(source), *_value_facts(source, ranges)]
@@ -89,6 +94,18 @@ def _source_of_file(path: Path) -> str:
         }[found]
         raise InputError(f"{path}: {how}.")
     return found
+
+
+def _sibling_test(path: Path) -> Path | None:
+    """Return the file of the same name with "test" instead of "train", if it is next to this file."""
+    if path.is_dir():
+        return None
+    for train, test in (("train", "test"), ("TRAIN", "TEST"), ("Train", "Test")):
+        head, found, tail = path.name.rpartition(train)
+        sibling = path.with_name(f"{head}{test}{tail}")
+        if found and sibling.is_file():
+            return sibling
+    return None
 
 
 def _source_of_folder(path: Path) -> str:

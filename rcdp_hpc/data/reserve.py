@@ -99,6 +99,6 @@ def _refuse_single_samples(classes: Sequence[str], counts: Sequence[int]) -> Non
     for name, count in zip(classes, counts, strict=True):
         if count < 2:
             raise InputError(
-                f"data.reserve: class {name} has too few training samples ({count}) for SMOTE to make others. Give it more "
-                "samples, or set data.reserve = 0 or data.balance = 'random_over'."
+                f"data.reserve: class {name} has too few training samples ({count}) for SMOTE to make others. Give it "
+                "more samples, or set data.reserve = 0 or data.balance = 'random_over'."
             )
