@@ -76,6 +76,12 @@ def kind_defaults(facts: DataFacts, settings: Mapping[str, Any]) -> dict[str, An
     }
 
 
+def _kind_keys() -> frozenset[str]:
+    samples = (("table", (2,)), ("series", (9, 2)), ("images", (8, 8)), ("images", (8, 9)), ("images", (32, 32)))
+    found = {key for kind, shape in samples for key in kind_defaults(DataFacts(kind, shape), {})}
+    return frozenset(found | set(_trained_readout()))
+
+
 def _common() -> dict[str, Any]:
     return {
         "reservoir.nodes": 500,
@@ -174,3 +180,7 @@ def _range(low: float, high: float) -> dict[str, Any]:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.2g}")
+
+
+# Every key that has a default for some kind of data.
+KIND_KEYS = _kind_keys()

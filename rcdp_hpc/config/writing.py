@@ -9,6 +9,7 @@ from typing import Any
 import tomlkit
 
 from rcdp_hpc.config.choices import choices_of
+from rcdp_hpc.config.kind_defaults import KIND_KEYS
 from rcdp_hpc.config.search import RangeSection
 from rcdp_hpc.config.section import Section
 from rcdp_hpc.config.whole import Config
@@ -43,7 +44,9 @@ def _commented_table(section: Section, name: str, chosen: frozenset[str] | None)
         if value is None:
             _comment(table, f"{key} = {{ low = ..., high = ... }}")
         elif chosen is not None and not any(f"{one}.".startswith(f"{name}.{key}.") for one in chosen):
-            _comment(table, f"{key} = ... (left out: set when the kind of data is known)")
+            waits = any(f"{one}.".startswith(f"{name}.{key}.") for one in KIND_KEYS)
+            shown = "... (left out: set when the kind of data is known)" if waits else toml_text(value)
+            table.add(tomlkit.comment(f"{key} = {shown}"))
         elif isinstance(value, RangeSection):
             table.add(key, tomlkit.inline_table())
             table[key].update(value.model_dump(exclude_none=True))
