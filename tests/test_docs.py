@@ -1,0 +1,398 @@
+"""Every code block of docs/*.md: commands are parsed, configurations accepted, Python run, and what is quick run whole.
+
+A block is in one of the tables below by its first line, with what is done with it. docs/slurm.md's commands are run by
+tests/slurm/test_docs.py, and only parsed here.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+import shlex
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import own_data
+import pytest
+from launch import REPOSITORY
+
+from rcdp_hpc.cli import main
+from rcdp_hpc.cli.parser import build_parser, parse
+from rcdp_hpc.config import DataFacts, DataSection, load_config, with_kind_defaults
+from rcdp_hpc.config.kind_defaults import kind_defaults
+from rcdp_hpc.data.sources import open_source
+from rcdp_hpc.settings_fit import SourceFacts, check_settings_fit
+from rcdp_hpc.trial import MOST, SAMPLES
+
+DOCS = REPOSITORY / "docs"
+KINDS = tuple(own_data.KINDS)
+NOT_TABLES = ("series", "images")
+# Small enough for seconds: the results are tested elsewhere.
+QUICK = """
+[reservoir]
+nodes = 60
+[search]
+generations = 0
+[training]
+readout = "ridge"
+[training.extractor]
+patches = 2000
+"""
+
+# First lines of blocks that hold no commands, settings or Python that could run, and why.
+NOT_RUN = {
+    ("crossvalidation.md", "fold       samples  accuracy  macro F1"): "output",
+    ("formats.md", "x_i + step * (x_j - x_i)"): "formula",
+    ("formats.md", "series/train/walking/001.csv        series/labels.csv      file,label"): "listing of folders",
+    ("formats.md", "photos/cat/*.jpg              photos/train/cat/*.jpg"): "listing of folders",
+    ("formats.md", "train-00000-of-00016.h5 ...  val-00000-of-00002.h5 ...  test-00000-of-00003.h5 ...  index.json"): (
+        "listing of files"
+    ),
+    ("install.md", "~/.cache/rcdp_hpc/wheels/"): "listing of files",
+    ("method.md", "C = c · (A ∘ R)"): "formula",
+    ("method.md", "s_0 = 0"): "formula",
+    ("method.md", "W_out = (Xc'Xc + alpha · N · I)^-1 · Xc'Yc"): "formula",
+    ("method.md", "o = W_out s                                       (eq. 10; s: the sample's states, standardised)"): (
+        "formula"
+    ),
+    (
+        "networks.md",
+        "sample -> extractor (eq. 8) -> reservoir (eq. 9) -> readout (eq. 10, 11) -> class scores",
+    ): "formula",
+    ("own-data.md", "value = (raw - center) / deviation"): "formula",
+    ("own-data.md", "left out: 3 hidden files (._cat.png, .DS_Store, Thumbs.db)"): "output",
+    ("search.md", "D = |F_j - M_i|                               (eq. 3.13)"): "formula",
+    (
+        "search.md",
+        "wall of a generation = max over workers of the sum of their candidates' T(g)  +  r·N  +  c·log2(P)",
+    ): ("formula"),
+    ("slurm.md", 'RCDP_COMMAND="apptainer exec /path/to/rcdp.sif rcdp"'): "a site's setting",
+}
+# Lines of shell that are not commands of this package, and why they are not run here.
+OTHER_COMMANDS = {
+    "make setup": "run by CI",
+    ". .venv/bin/activate": "run by CI",
+    "module load": "a cluster's own",
+    "cp slurm/site.sh": "run by tests/slurm/test_docs.py",
+    "mkdir grid": "run by tests/slurm/test_docs.py",
+}
+# Commands that are parsed and not run here: by first words, with the reason.
+PARSED_ONLY = {
+    "slurm.md": "run by tests/slurm/test_docs.py",
+    "communication.md": "loses a rank: tests/test_lost_ranks.py does that",
+    "install.md": "ranks are started by tests/test_readme.py; rcdp doctor by tests/test_doctor.py",
+    "configuration.md": "run by tests/test_readme.py and tests/test_own_data.py with data of one's own",
+}
+# TOML blocks, by their first lines: the kinds of data that they are about.
+TOML = {
+    ("networks.md", "[reservoir]"): NOT_TABLES,
+    ("search.md", "[search.space]"): KINDS,
+    ("search.md", "[search]"): KINDS,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A code block: its page, its language as fenced (or empty) and its lines without the indent."""
+
+    page: str
+    language: str
+    text: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.page, self.text.splitlines()[0].strip()
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """Return the fenced and the indented blocks of a page; single blank lines do not end an indented one."""
+    text = page.read_text()
+    fences = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+    fenced = [Block(page.name, found[2], re.sub(f"(?m)^{found[1]}", "", found[3])) for found in fences.finditer(text)]
+    rest = fences.sub("", text)
+    indented = re.findall(r"(?<=\n\n)((?: {4}.*\n(?:\n(?= {4}))?)+)", rest)
+    return [*fenced, *(Block(page.name, "", re.sub(r"(?m)^ {4}", "", found)) for found in indented)]
+
+
+BLOCKS = [block for page in sorted(DOCS.glob("*.md")) for block in blocks_of(page)]
+SHELL = re.compile(r"(?m)^(?:\S+=\S+ )*(?:mpirun .*|horovodrun .*|source <\()?rcdp ")
+
+
+def shell_lines(block: Block) -> list[str]:
+    """Return the lines of a block of commands, without comments; empty for other blocks."""
+    if block.key in NOT_RUN or block.language not in ("", "sh") or not SHELL.search(block.text):
+        commands = block.text.startswith(tuple(OTHER_COMMANDS))
+        return block.text.splitlines() if commands and block.key not in NOT_RUN else []
+    return [line for line in (re.split(r"\s+#", line)[0].strip() for line in block.text.splitlines()) if line]
+
+
+def rcdp_words(line: str) -> list[str]:
+    """Return what follows ``rcdp`` in a line of shell; empty if it is another command."""
+    words = shlex.split(line.replace("<(", " ").replace(")", " ") if "<(" in line else line)
+    if "rcdp" not in words:
+        return []
+    words = words[words.index("rcdp") + 1 :]
+    ends = [place for place, word in enumerate(words) if word in (">", "|", ";")]
+    return words[: ends[0]] if ends else words
+
+
+def is_python(block: Block) -> bool:
+    return block.language == "python" or block.text.startswith("# my_networks.py")
+
+
+def is_toml(block: Block) -> bool:
+    return block.language == "toml" or bool(re.match(r"\[\w+(\.\w+)*\]\n", block.text))
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}: {block.key[1][:40]}")
+def test_every_block_has_its_place(block):
+    if block.key in NOT_RUN:
+        return
+    if is_python(block):
+        assert block.key in PYTHON, "a Python block that no test runs"
+    elif is_toml(block):
+        assert block.key in TOML, "settings that no test reads"
+    else:
+        lines = shell_lines(block)
+        assert lines, "neither commands nor settings nor Python: put it into NOT_RUN, with the reason"
+        for line in lines:
+            if words := rcdp_words(line):
+                assert block.page in PARSED_ONLY or (block.page, line) in RUN, f"{line} is run by no test"
+                parse(words)
+            else:
+                assert line.startswith(tuple(OTHER_COMMANDS)), f"{line!r}: a command that no test knows"
+
+
+def test_the_tables_name_blocks_that_exist():
+    keys = {block.key for block in BLOCKS}
+    assert {*NOT_RUN, *TOML, *PYTHON} <= keys
+    lines = {(block.page, line) for block in BLOCKS for line in shell_lines(block)}
+    assert set(RUN) <= lines
+    assert set(PARSED_ONLY) <= {page for page, _ in lines}
+
+
+def test_commands_within_sentences_exist():
+    """What stands in backticks may be shortened, but not name a command or an option that there is not."""
+    _, commands = build_parser()
+    for page in sorted(DOCS.glob("*.md")):
+        for found in re.findall(r"`(?:mpirun[^`]*? )?rcdp\s([^`]+)`", page.read_text()):
+            words = found.replace("|", " ").split()
+            for name in {words[0].rstrip(",")} - {"COMMAND"}:
+                assert name in commands, f"{page.name}: rcdp {found}"
+                options = {text for action in commands[name]._actions for text in action.option_strings}
+                for word in words[1:]:
+                    option = word.partition("=")[0]
+                    assert not option.startswith("--") or option in options, f"{page.name}: rcdp {found}"
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def own(request, tmp_path_factory) -> tuple[str, Path, own_data.OwnData]:
+    """A kind of data, and a folder with data of that kind and a configuration my.toml for them."""
+    folder = tmp_path_factory.mktemp(request.param)
+    data = own_data.KINDS[request.param](folder)
+    (folder / "my.toml").write_text(own_data.data_section(request.param, data.data) + QUICK)
+    return request.param, folder, data
+
+
+@pytest.fixture(scope="module")
+def trained(own) -> Path:
+    """The folder, with a complete run in runs/mine."""
+    _, folder, _ = own
+    assert main(["run", str(folder / "my.toml"), "--out", str(folder / "runs/mine"), "--quiet"]) == 0
+    return folder
+
+
+def run_line(line: str, replaced: dict[str, str]) -> None:
+    words = [replaced.get(word, word) for word in rcdp_words(line)]
+    assert main(words) == 0, line
+
+
+def lines_of(page: str, first: str) -> list[str]:
+    """The commands of the block with this first line, in their order."""
+    (block,) = [block for block in BLOCKS if block.page == page and block.text.startswith(first)]
+    return shell_lines(block)
+
+
+# Commands that run here, by page and line.
+RUN = {
+    (page, line): first
+    for page, first in (
+        ("own-data.md", "rcdp init mine.csv"),
+        ("own-data.md", "rcdp plan my.toml"),
+        ("prediction.md", "rcdp predict RUN SAMPLES"),
+        ("crossvalidation.md", "mpirun -n 2 rcdp crossvalidate"),
+        ("crossvalidation.md", "rcdp crossvalidate digits"),
+    )
+    for line in lines_of(page, first)
+}
+
+
+def test_from_raw_data_to_labels():
+    """The block of own-data.md is the README's, which tests/test_own_data.py runs."""
+    readme = [line.strip() for line in (REPOSITORY / "README.md").read_text().splitlines()]
+    for line in lines_of("own-data.md", "rcdp init mine.csv"):
+        assert any(text.startswith(line) for text in readme), line
+
+
+def test_looking_before_training(own, monkeypatch, capsys):
+    _, folder, _ = own
+    monkeypatch.chdir(folder)
+    said = {}
+    for line in lines_of("own-data.md", "rcdp plan my.toml"):
+        run_line(line, {})
+        said[line.split()[1]] = capsys.readouterr().out
+    assert "sbatch" in said["plan"].lower() or "slurm" in said["plan"].lower()
+    assert all(name in said["inspect"] for name in own_data.CLASSES)
+    assert "every checksum" in said["verify"]
+    assert "rcdp search" in said["status"] or "rcdp train" in said["status"]
+
+
+def test_prediction(own, trained, monkeypatch):
+    _, _, data = own
+    monkeypatch.chdir(trained)
+    for line in lines_of("prediction.md", "rcdp predict"):
+        run_line(line, {"RUN": "runs/mine", "SAMPLES": str(data.new)})
+    with Path("labels.csv").open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    assert len(rows) == own_data.NEW
+    labels = {row[0]: row[1] for row in rows}
+    truth = dict(zip(data.names, data.truth, strict=True)) if set(labels) == set(data.names) else {}
+    right = sum(labels[name] == label for name, label in truth.items()) if truth else own_data.NEW
+    assert right >= own_data.NEW - 1
+
+
+def test_crossvalidation(own, monkeypatch, capsys):
+    _, folder, _ = own
+    monkeypatch.chdir(folder)
+    # Two folds show what five do.
+    replaced = {"digits": "my.toml", "5": "2"}
+    for first in ("mpirun -n 2 rcdp crossvalidate", "rcdp crossvalidate"):
+        for line in lines_of("crossvalidation.md", first):
+            run_line(line, replaced)
+    assert (folder / "runs/folds/report/summary.json").exists()
+
+
+def configuration(kind: str, text: str, folder: Path) -> Path:
+    """Write a configuration that reads data of a kind and has a block of the documents in it."""
+    data = own_data.KINDS[kind](folder)
+    path = folder / "block.toml"
+    path.write_text(own_data.data_section(kind, data.data) + text)
+    return path
+
+
+@pytest.mark.parametrize(("key", "kind"), [(key, kind) for key, kinds in TOML.items() for kind in kinds])
+def test_settings_fit(key, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = [block for block in BLOCKS if block.key == key]
+    tomllib.loads(block.text)
+    config = load_config(configuration(kind, block.text, tmp_path))
+    source = open_source(config.data)
+    counts = np.bincount(source.train.y).tolist()
+    config = with_kind_defaults(config, source.facts)
+    facts = SourceFacts(source.description, source.sample_shape, source.shortest, source.classes, counts, sum(counts))
+    check_settings_fit(config, facts)
+
+
+def test_a_fitness_of_ones_own(own, monkeypatch, tmp_path):
+    kind, _, data = own
+    (block,) = [block for block in BLOCKS if block.key == ("search.md", "[search]")]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_fitness.py").write_text("def judge(values, data):\n    return -abs(values['leak'] - 0.5)\n")
+    small = "generations = 1\npopulation = 2\n[search.space]\nleak = { low = 0.1, high = 1.0 }\n"
+    extractor = '[training.extractor]\nkind = "none"\n' if kind == "images" else ""
+    text = own_data.data_section(kind, data.data) + block.text + small + "[reservoir]\nnodes = 30\n" + extractor
+    (tmp_path / "fitness.toml").write_text(text)
+    assert main(["prepare", "fitness.toml", "--out", "run", "--quiet"]) == 0
+    assert main(["search", "--out", "run", "--quiet"]) == 0
+
+
+def _savez(folder: Path, kind: str, code: str, monkeypatch: pytest.MonkeyPatch) -> DataSection:
+    """Run a line that saves arrays, in a folder of its own, and return the settings that read the file."""
+    monkeypatch.chdir(folder)
+    generator = np.random.default_rng(0)
+    shape = {"table": (30, 4), "series": (30, 9, 2), "images": (30, 12, 12, 3)}[kind]
+    arrays = generator.normal(size=shape) if kind != "images" else generator.integers(0, 256, shape, dtype=np.uint8)
+    labels = np.array(own_data.CLASSES)[np.arange(30) % 3]
+    exec(code, {"np": np, "images": arrays, "padded": arrays, "labels": labels, "lengths": np.arange(30) % 5 + 5})
+    return DataSection(source="npz", path=str(folder / "mine.npz"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays(kind, tmp_path, monkeypatch):
+    (block,) = [block for block in BLOCKS if block.key == ("formats.md", 'np.savez("mine.npz", x=images, y=labels)')]
+    source = open_source(_savez(tmp_path, kind, block.text, monkeypatch))
+    assert source.kind == kind
+    assert source.classes == sorted(own_data.CLASSES)
+
+
+def test_padded_arrays(tmp_path, monkeypatch):
+    (block,) = [block for block in BLOCKS if block.text.startswith('np.savez("mine.npz", x=padded')]
+    source = open_source(_savez(tmp_path, "series", block.text, monkeypatch))
+    assert source.train.lengths.tolist() == (np.arange(30) % 5 + 5).tolist()
+
+
+def test_reading_shards(own, trained, tmp_path, monkeypatch):
+    kind, _, _ = own
+    (block,) = [block for block in BLOCKS if block.key == ("formats.md", "from pathlib import Path")]
+    shutil.copytree(trained / "runs/mine/shards", tmp_path / "run/shards")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(block.text, names)
+    assert len(names["rows"].y) == 100
+    assert (names["rows"].length is not None) == (kind == "series")
+
+
+def test_networks_of_ones_own():
+    torch = pytest.importorskip("torch")
+    (block,) = [block for block in BLOCKS if block.text.startswith("# my_networks.py")]
+    names = {"torch": torch}
+    exec(block.text, names)
+    for name in re.findall(r'"my_networks:(\w+)"', (DOCS / "networks.md").read_text()):
+        assert issubclass(names[name], torch.nn.Module)
+
+
+# Python blocks, by their first lines, and the test that runs each.
+PYTHON = {
+    ("formats.md", 'np.savez("mine.npz", x=images, y=labels)'): test_arrays,
+    ("formats.md", 'np.savez("mine.npz", x=padded, y=labels, lengths=lengths)'): test_padded_arrays,
+    ("formats.md", "from pathlib import Path"): test_reading_shards,
+    ("networks.md", "# my_networks.py, in the working directory or on PYTHONPATH"): test_networks_of_ones_own,
+}
+
+
+SHAPES = {"table": (10,), "series": (100, 3), "images": (64, 64, 3)}
+
+
+def defaults_table() -> str:
+    """The table of the defaults in own-data.md, of the kinds and shapes that it names."""
+    found = {kind: kind_defaults(DataFacts(kind, shape), {}) for kind, shape in SHAPES.items()}
+    keys = sorted({key for defaults in found.values() for key in defaults})
+    lines = [f"| key | {' | '.join(SHAPES)} |", "|---|---|---|---|"]
+    return "\n".join(
+        [*lines, *(f"| `{key}` | {' | '.join(_cell(found[kind].get(key)) for kind in SHAPES)} |" for key in keys)]
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return f"{value['low']} to {value['high']}{', log' if value.get('log') else ''}"
+    if isinstance(value, list):
+        return f"{value[0]} to {value[-1]}"
+    return str(value)
+
+
+def test_the_table_of_defaults():
+    assert defaults_table() in (DOCS / "own-data.md").read_text()
+
+
+def test_what_a_trial_uses():
+    text = " ".join((DOCS / "own-data.md").read_text().split())
+    assert f"{SAMPLES} samples" in text
+    for key, most in MOST.items():
+        assert f"`{key} = {most}`" in text, key
