@@ -94,5 +94,5 @@ KINDS = {"table": table, "series": series, "images": images}
 def data_section(kind: str, data: Path) -> str:
     """Return the section ``[data]`` of a configuration that reads data of a kind, as TOML."""
     source = {"table": "csv", "series": "ts", "images": "image_folder"}[kind]
-    columns = 'label_column = "species"\ndrop_columns = ["id"]\n' if kind == "table" else ""
+    columns = 'label_column = "species"\nid_column = "id"\n' if kind == "table" else ""
     return f'[data]\nsource = "{source}"\npath = "{data}"\n{columns}'
