@@ -39,6 +39,7 @@ readout = "ridge"
 [training.extractor]
 patches = 2000
 """
+QUICK_IMAGES = "atoms = 24\n[reservoir]\nnodes = 200\n"
 
 # First lines of blocks that hold no commands, settings or Python that could run, and why.
 NOT_RUN = {
@@ -191,7 +192,8 @@ def own(request, tmp_path_factory) -> tuple[str, Path, own_data.OwnData]:
     """A kind of data, and a folder with data of that kind and a configuration my.toml for them."""
     folder = tmp_path_factory.mktemp(request.param)
     data = own_data.KINDS[request.param](folder)
-    (folder / "my.toml").write_text(own_data.data_section(request.param, data.data) + QUICK)
+    quick = QUICK + (QUICK_IMAGES if request.param == "images" else "")
+    (folder / "my.toml").write_text(own_data.data_section(request.param, data.data) + quick)
     return request.param, folder, data
 
 
