@@ -58,6 +58,13 @@ def test_who_sets_the_epochs_trains_a_network(tmp_path):
     assert (found.training.readout, found.training.epochs) == ("network", 5)
 
 
+def test_a_search_for_images_has_no_dictionary(tmp_path):
+    config = written(tmp_path, "[search]\ngenerations = 3\n")
+    found = with_kind_defaults(config, DataFacts("images", (28, 28)))
+    assert (found.search.generations, found.training.extractor.kind) == (3, "none")
+    assert found.has_search
+
+
 @pytest.mark.parametrize("name", profile_names())
 def test_profiles_are_complete(name):
     config = load_config(name)

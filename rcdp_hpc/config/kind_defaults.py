@@ -125,9 +125,13 @@ def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
 
 
 def _images(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of images: a dictionary of patches, learned without labels, drives the reservoir; no search."""
+    """Return those of images: a dictionary of patches, learned without labels, drives the reservoir; no search.
+
+    The search knows no dictionary: with a search of the user's own, and for small images, rows drive the reservoir.
+    """
     side = min(shape[:2])
-    extractor = settings.get("training.extractor.kind", "dictionary" if side >= SMALLEST_IMAGE else "none")
+    by_rows = side < SMALLEST_IMAGE or bool(settings.get("search.generations"))
+    extractor = settings.get("training.extractor.kind", "none" if by_rows else "dictionary")
     if extractor == "none":
         return _rows_of_images(shape)
     defaults: dict[str, Any] = {"search.generations": 0, "training.extractor.kind": extractor}
