@@ -244,7 +244,7 @@ def test_more_ranks_than_rows_is_refused(tmp_path):
 def test_an_unexpected_failure_of_one_rank_ends_all_and_names_it(tmp_path):
     code = (
         "import sys, rcdp_hpc.cli as cli, rcdp_hpc.pipeline as pipeline\n"
-        "def work(config, comm, run):\n"
+        "def work(config, comm, run, **options):\n"
         "    if comm.rank == 1: raise ValueError('boom')\n"
         "    comm.barrier()\n"
         "pipeline._WORK['prepare'] = work\n"
