@@ -107,7 +107,11 @@ def test_the_shortest_series_counts(sections, message):
 @pytest.mark.parametrize(
     ("sections", "ranks", "message"),
     [
-        ({"training.batch": 91}, 1, "a batch of 91 rows over 1 ranks is more than the 90"),
+        (
+            {"training.batch": 91},
+            1,
+            "a batch of 91 rows is more than the 90 training rows: set training.batch = 90 or less",
+        ),
         ({"training.batch": 46}, 2, "a batch of 92 rows over 2 ranks"),
         ({"training.global_batch": 91}, 4, "a batch of 91 rows over 4 ranks"),
         ({}, 91, "91 ranks for 90 training rows"),

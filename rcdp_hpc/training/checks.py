@@ -161,12 +161,15 @@ def check_batch(settings: TrainingSection, rows: int, ranks: int, global_batch: 
     """
     check_ranks(rows, ranks)
     taken = global_batch or settings.global_batch or settings.batch * ranks
-    if settings.readout != "ridge" and taken > rows:
-        raise InputError(
-            f"a batch of {taken} rows over {ranks} ranks is more than the {rows} there are: lower training.batch to a "
-            f"rank's slab ({rows // ranks} rows) or less (or training.global_batch, where that is set), or start fewer "
-            "ranks."
-        )
+    if settings.readout == "ridge" or taken <= rows:
+        return
+    key = "training.global_batch" if settings.global_batch else "training.batch"
+    if ranks == 1:
+        raise InputError(f"a batch of {taken} rows is more than the {rows} training rows: set {key} = {rows} or less.")
+    raise InputError(
+        f"a batch of {taken} rows over {ranks} ranks is more than the {rows} training rows: lower training.batch to a "
+        f"rank's slab ({rows // ranks} rows) or less (or training.global_batch, if that is set), or start fewer ranks."
+    )
 
 
 def warmup_steps(settings: TrainingSection, steps: int) -> int:

@@ -74,7 +74,7 @@ def test_a_file_is_read_by_its_content(kind, name, tmp_path):
 
 @pytest.mark.parametrize("name", ["NEW.CSV", "new.data", "new.tsv", "new.txt", "new", "new.csv.gz", "new.CSV.GZ"])
 def test_tables_by_other_names(name, tmp_path):
-    (tmp_path / name).write_bytes(gzip.compress(CSV) if name.lower().endswith("gz") else CSV)
+    (tmp_path / name).write_bytes(gzip.compress(CSV, mtime=0) if name.lower().endswith("gz") else CSV)
     assert format_of(tmp_path / name).name == "csv"
 
 
@@ -102,8 +102,8 @@ def test_parquet_and_packed_files(tmp_path):
     pa = pytest.importorskip("pyarrow")
     pytest.importorskip("pyarrow.parquet").write_table(pa.table({"a": [1.0]}), tmp_path / "p.csv")
     assert format_of(tmp_path / "p.csv").name == "parquet"
-    (tmp_path / "i.gz").write_bytes(gzip.compress(IDX))
-    (tmp_path / "i").write_bytes(gzip.compress(IDX))
+    (tmp_path / "i.gz").write_bytes(gzip.compress(IDX, mtime=0))
+    (tmp_path / "i").write_bytes(gzip.compress(IDX, mtime=0))
     assert read_samples(tmp_path / "i.gz").x.shape == read_samples(tmp_path / "i").x.shape == (3, 2, 2)
     (tmp_path / "b.csv").write_bytes(bz2.compress(CSV))
     assert format_of(tmp_path / "b.csv").name == "csv"
@@ -116,8 +116,8 @@ REFUSED = [
     (archive("notes.txt"), r"a zip file without arrays \(it holds notes.txt\)"),
     (b"MATLAB 5.0 MAT-file, Platform: x" + bytes(200), "MATLAB 5.*-v7.3"),
     (b"ARROW1\0\0", "an Arrow or Feather file.*parquet"),
-    (gzip.compress(b"\x93NUMPY\1\0"), "an npy file, packed: unpack it first"),
-    (gzip.compress(CSV)[:-12], "cut short or damaged"),
+    (gzip.compress(b"\x93NUMPY\1\0", mtime=0), "an npy file, packed: unpack it first"),
+    (gzip.compress(CSV, mtime=0)[:-12], "cut short or damaged"),
     (b"\1\0\2\0\3\0", "its format is not known. Samples are read from npz"),
 ]
 
