@@ -78,7 +78,7 @@ def test_a_reserve_of_another_size_is_found(tmp_path, npz_file):
 
 def test_a_class_of_one_sample_has_no_reserve(tmp_path):
     np.savez(tmp_path / "one.npz", x=np.random.default_rng(0).random((21, 3)), y=[0] * 20 + [1])
-    with pytest.raises(InputError, match=r"data.reserve: class 1 has 1 training sample"):
+    with pytest.raises(InputError, match=r"data.reserve: class 1 has too few training samples \(1\)"):
         prepared(tmp_path, tmp_path / "one.npz", balance="none")
     shards = prepared(tmp_path, tmp_path / "one.npz", balance="random_over")
     assert shards.class_counts("reserve")[1] > 0
