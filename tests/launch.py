@@ -20,6 +20,10 @@ BIN = Path(sys.executable).parent
 _FOLDERS = tempfile.TemporaryDirectory(prefix="mpi-", ignore_cleanup_errors=True)
 
 
+# Four ranks on two cores next to other tests take twice as long, and a hang still fails before pytest's own limit.
+SLACK, LONGEST = 2.5, 560.0
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return an environment for ranks: one thread each, root allowed, this virtual environment first."""
     env = {
@@ -61,7 +65,7 @@ def start_ranks(
     )
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 150) -> None:
     """Wait until a started command has come so far; where it ends before, or takes longer, fail with its output."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -98,8 +102,11 @@ def run_ranks(
     env: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command on `ranks` ranks (0: without mpirun) and return its exit code and joined output."""
-    return finish(start_ranks(ranks, command, env, options), timeout)
+    """Run a command on `ranks` ranks (0: without mpirun) and return its exit code and joined output.
+
+    `timeout` is for a machine that has nothing else to do; beside other tests the command gets `SLACK` times as long.
+    """
+    return finish(start_ranks(ranks, command, env, options), min(SLACK * timeout, LONGEST))
 
 
 def rcdp(*arguments: str) -> list[str]:
