@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +57,8 @@ class Slurm:
         """Write a quick configuration."""
         flags = [part for setting in (*QUICK, *settings) for part in ("--set", setting)]
         path = self.folder / "quick.toml"
-        path.write_text(self.call(*rcdp("config", "digits", *flags)))
+        # What the command logs goes to stderr, and is not a part of the file.
+        self.call("bash", "-ec", f"{shlex.join(rcdp('config', 'digits', *flags))} > {shlex.quote(str(path))}")
         return path
 
     def sbatch(self, script: str, *options: str, config: Path | None = None, run: str = "run", **variables: str) -> str:

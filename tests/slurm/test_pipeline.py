@@ -42,7 +42,7 @@ def test_an_array_of_configurations_over_shared_shards(slurm):
     status = slurm.call(*rcdp("status", "run"))
     for name in names:
         accuracy = slurm.state("evaluate", f"run/{name}")["result"]["accuracy"]
-        assert re.search(rf"  {name}: done: .*accuracy {accuracy:.6g}", status), status
+        assert re.search(rf"  {name}: done: .*accuracy {100 * accuracy:.2f} %", status), status
         assert (slurm.folder / "run" / name / "shards").resolve() == slurm.folder / "run/shards"
     nodes = [load_config(slurm.folder / "run" / name / "config.toml").reservoir.nodes for name in names]
     assert nodes == [80, 40]

@@ -57,6 +57,6 @@ def test_the_seeds_share_shards_and_differ_in_what_they_found(array):
     status = slurm.call(*rcdp("status", "run"))
     for seed, accuracy in zip(SEEDS, results, strict=True):
         assert f"job {number}_{seed}: completed" in status
-        assert re.search(rf"seed-{seed}: done: .*accuracy {accuracy:.6g}", status), status
+        assert re.search(rf"seed-{seed}: done: .*accuracy {100 * accuracy:.2f} %", status), status
     assert "/*/report/summary.json" in status.splitlines()[-1]
     assert not list((slurm.folder / "run").glob("seed-*/shards/*/"))
