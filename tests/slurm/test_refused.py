@@ -26,7 +26,7 @@ def test_a_failed_preparation_cancels_what_waits_for_it(slurm):
         status
     )
     assert "nowhere.npz" in status
-    assert "next: mend" in status
+    assert "next: fix what" in status
 
 
 @pytest.mark.parametrize("flavour", ["pmi2", "none"])
