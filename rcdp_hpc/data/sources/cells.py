@@ -17,7 +17,7 @@ MISSING_TEXTS = (
     "", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT", "NULL", "Null", "null", "None", "none", "NONE",
     "?", "-", "--", ".", "missing", "n.a.", "#N/A N/A", "-nan", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?",
 )  # fmt: skip
-# float64 holds whole numbers up to here exactly.
+# float64 holds whole numbers below this exactly; 2**53 + 1 has become 2**53 when it is looked at.
 EXACT = 2**53
 PLAIN = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|^[-+]?(inf|Inf|INF|infinity|Infinity)$"
 GROUPS = {
@@ -185,7 +185,7 @@ def _read_typed(column: pa.Array, places: list[int], result: Numbers) -> None:
     values = values.reshape(len(places), -1).T
     if pa.types.is_integer(arrow_type):
         with np.errstate(invalid="ignore"):
-            beyond = (np.abs(values) > EXACT).any(axis=0)
+            beyond = (np.abs(values) >= EXACT).any(axis=0)
         result.inexact |= {places[number] for number in np.flatnonzero(beyond)}
     result.values[:, places] = values / unit
 
@@ -236,7 +236,7 @@ def _numbers_of(plain: pa.Array, places: list[int], result: Numbers) -> NDArray[
 
 def _note_inexact(joined: pa.Array, places: list[int], result: Numbers) -> None:
     with np.errstate(invalid="ignore"):
-        beyond = (np.abs(result.values[:, places]) > EXACT).any(axis=0)
+        beyond = (np.abs(result.values[:, places]) >= EXACT).any(axis=0)
     rows = len(result.values)
     for number in np.flatnonzero(beyond).tolist():
         if _any_matches(joined.slice(number * rows, rows), LONG_WHOLE):

@@ -20,12 +20,13 @@ UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
 ID_WORDS = "id|ids|uuid|guid|index|idx|row|rows|rownum|rowid|rownames|nr|no|key|serial"
 ID_NAME = re.compile(rf"(.*[_\s.-])?({ID_WORDS})|({ID_WORDS})[_\s.-](no|nr|num|number|id|index)|#", re.IGNORECASE)
 CAMEL_ID = re.compile(r".*[a-z](I[dD]|Index|Nr|No|UUID)")
-TIME_WORDS = "time|date|datetime|timestamp|ts|epoch|day|created|updated|modified"
+TIME_WORDS = "when|time|date|datetime|timestamp|ts|epoch|day|created|updated|modified"
 TIME_NAME = re.compile(rf"(.*[_\s.-])?({TIME_WORDS})([_\s.-].*)?|.*_at|.*(timestamp|datetime|date)", re.IGNORECASE)
 # Numbers in another notation, or with a unit: they are no names, whatever else they are.
 NUMBER_LIKE = re.compile(r"\d+[^\W\d_]{0,3}")
 MARKS = re.compile(r"[\s()$€£%.,'’<>~=+\-−–]")
 LOOKED_AT = 1000
+INEXACT = "whole numbers beyond 2**53, which are likely ids and would lose their last digits"
 # Seconds since 1970 of the years 2000 to 2040.
 EPOCH = (946_684_800, 2_208_988_800)
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
@@ -55,9 +56,10 @@ class Choice:
         for reason in dict.fromkeys(self.reasons.values()):
             same = [name for name, found in self.reasons.items() if found == reason]
             findings.leave_out(f"columns that look like no features ({reason})", len(same))
+            key = "category_columns" if reason == INEXACT else "keep_columns"
             findings.warnings.append(
                 f"{where}: {quoted(same)} {'is' if len(same) == 1 else 'are'} left out: {reason}. "
-                f"To keep {'it' if len(same) == 1 else 'them'}: {set_line('keep_columns', same)}"
+                f"To keep {'it' if len(same) == 1 else 'them'}: {set_line(key, same)}"
             )
 
 
@@ -79,6 +81,7 @@ def choose(names: Sequence[str], profiles: Profiles, x: Samples, keep: set[str],
     """
     choice = Choice()
     suspects: dict[int, str] = {}
+    doubts: dict[str, list[str]] = {}
     for place, name in enumerate(names):
         if name in keep or profiles.is_empty(place):
             continue
@@ -87,9 +90,11 @@ def choose(names: Sequence[str], profiles: Profiles, x: Samples, keep: set[str],
         elif reason := _time_reason(name, profiles, place):
             choice.reasons[name] = reason
         elif place in profiles.inexact:
-            choice.reasons[name] = "whole numbers beyond 2**53, which are likely ids and would lose their last digits"
+            choice.reasons[name] = INEXACT
         elif reason := _id_reason(name, profiles, place):
             suspects[place] = reason
+        elif reason := _doubt(profiles, place):
+            doubts.setdefault(reason, []).append(name)
     distinct = _distinct(x, list(suspects))
     for place, reason in suspects.items():
         name = names[place]
@@ -103,7 +108,25 @@ def choose(names: Sequence[str], profiles: Profiles, x: Samples, keep: set[str],
                 f"values. If it is none: {set_line('drop_columns', [name])}; if it tells which rows form one series, "
                 "set data.group_column"
             )
+    for reason, same in doubts.items():
+        findings.warnings.append(
+            f"features that may be none: {quoted(same)}: {reason}. To leave out: {set_line('drop_columns', same)}"
+        )
     return choice
+
+
+def _doubt(profiles: Profiles, place: int) -> str:
+    """Return why a column may be a time stamp or an index although its name does not say so; empty if it may not."""
+    low, high = profiles.low[place], profiles.high[place]
+    if not profiles.whole[place] or low == high or profiles.present(place) < FEW_ROWS:
+        return ""
+    for unit, factor in UNITS.items():
+        if EPOCH[0] * factor <= low and high <= EPOCH[1] * factor:
+            return f"whole numbers in the range of time stamps in {unit} since 1970"
+    # The index of rows that were filtered has gaps, but its order is that of the rows.
+    if profiles.climbing[place] and not profiles.missing[place]:
+        return "whole numbers that grow in each row, as an index does"
+    return ""
 
 
 def _judge_text(name: str, profiles: Profiles, place: int, choice: Choice) -> None:

@@ -69,8 +69,9 @@ class Profiles:
     rows : int
     missing, first_missing : ndarray of int64, shape (columns,)
         How many values are missing, and the row of the first; -1 if none is.
-    whole, counting, rising : ndarray of bool, shape (columns,)
-        Whether all numbers are whole, each is the one before plus 1, none is smaller than the one before.
+    whole, counting, rising, climbing : ndarray of bool, shape (columns,)
+        Whether all numbers are whole, each is the one before plus 1, none is smaller than the one before, each is
+        larger than the one before.
     low, high : ndarray of float64, shape (columns,)
         NaN if there is no number.
     texts : dict of int to TextColumn
@@ -84,7 +85,7 @@ class Profiles:
         self.rows = 0
         self.missing = np.zeros(columns, np.int64)
         self.first_missing = np.full(columns, -1)
-        self.whole, self.counting, self.rising = (np.ones(columns, bool) for _ in range(3))
+        self.whole, self.counting, self.rising, self.climbing = (np.ones(columns, bool) for _ in range(4))
         self.low, self.high, self._last = (np.full(columns, np.nan) for _ in range(3))
         self.texts: dict[int, TextColumn] = {}
         self.inexact: set[int] = set()
@@ -131,6 +132,7 @@ class Profiles:
             steps = np.diff(np.vstack([self._last[None], values]) if self.rows else values, axis=0)
             self.counting &= (steps == 1).all(axis=0) & ~nan.any(axis=0)
             self.rising &= (steps >= 0).all(axis=0)
+            self.climbing &= (steps > 0).all(axis=0)
         self._last = values[-1].copy()
         self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0))
         self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0))

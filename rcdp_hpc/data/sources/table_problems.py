@@ -75,6 +75,17 @@ def too_large_problem(names: Sequence[str], profiles: Profiles, place_of: Callab
     return f"infinity, or a number too large for float32, in column {_listed(described)}. Correct these values"
 
 
+def inexact_problem(names: Sequence[str], profiles: Profiles, training: bool) -> str:
+    """Return a sentence about whole numbers that float64 cannot tell apart; empty if there are none."""
+    found = [names[place] for place in sorted(profiles.inexact) if names[place]]
+    if not found:
+        return ""
+    said = f"whole numbers beyond 2**53, of which different ones become equal, in column {quoted(found)}"
+    if not training:
+        return f"{said}. Training had smaller numbers there: correct these values"
+    return f"{said}. Remove them from data.keep_columns, or name them in data.category_columns, which keeps each value"
+
+
 def _described(name: str, column: TextColumn, rows: int, place_of: Callable[[int], str]) -> str:
     text = column.text if len(column.text) <= 40 else column.text[:40] + "..."
     if column.odd < rows:

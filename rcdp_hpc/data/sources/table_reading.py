@@ -22,7 +22,7 @@ from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.labels import MISSING_TEXTS, LabelCollector, some_names
 from rcdp_hpc.data.sources.rows import Spool
 from rcdp_hpc.data.sources.table_files import TableFile, open_files
-from rcdp_hpc.data.sources.table_problems import missing_problem, text_problems, too_large_problem
+from rcdp_hpc.data.sources.table_problems import inexact_problem, missing_problem, text_problems, too_large_problem
 from rcdp_hpc.errors import InputError
 
 if TYPE_CHECKING:
@@ -370,10 +370,13 @@ class Table:
         if self.data.unknown_categories == "most_frequent" and (most := self._most_frequent(name)) in codes:
             self._unknown[name] = self._unknown.get(name, 0) + count
             return codes[most]
+        advice = "set --set data.unknown_categories=most_frequent to take the most frequent category"
+        if self.data.unknown_categories == "most_frequent":
+            # An earlier version prepared the data, and did not count the categories.
+            advice = "prepare and train again with --restart to record the most frequent category"
         raise InputError(
             f"{self.path}: {self.place_of(self.rows + row)}, column {name}: category {text!r} does not occur in the "
-            f"training data, which have {some_names(list(codes))}. Leave the row out, set "
-            "--set data.unknown_categories=most_frequent to take the most frequent category, or prepare and train "
+            f"training data, which have {some_names(list(codes))}. Leave the row out, {advice}, or prepare and train "
             "again with data that have it."
         )
 
@@ -411,6 +414,7 @@ class Table:
                 f"columns of lists, structures or bytes are not read: {quoted(self._nested)}. "
                 f"Leave them out: {set_line('drop_columns', [*self.data.drop_columns, *self._nested])}"
             )
+        problems.append(inexact_problem(names, self.profiles, self._known is None))
         problems.append(too_large_problem(names, self.profiles, self.place_of))
         if self.data.missing == "refuse":
             problems.append(missing_problem(names, self.profiles, self.data, self.place_of))

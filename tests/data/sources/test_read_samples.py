@@ -113,3 +113,11 @@ def test_images(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no image"):
         taken(tmp_path / "empty")
+
+
+def test_the_most_frequent_category_of_shards_that_did_not_record_it(tmp_path):
+    (tmp_path / "s.csv").write_text("size,colour\n1,green\n")
+    data = DataSection(unknown_categories="most_frequent")
+    with pytest.raises(InputError, match="--restart to record the most frequent category") as caught:
+        read_samples(tmp_path / "s.csv", data, columns=SEEN)
+    assert "set --set" not in str(caught.value)

@@ -58,7 +58,9 @@ def test_what_looks_like_no_feature_is_left_out_with_a_warning(tmp_path, suffix,
     (warning,) = source.findings.warnings
     assert f"'{name}' is left out: " in warning
     assert reason in warning
-    assert f'data.keep_columns=["{name}"]' in warning
+    # As numbers these would become equal, but as categories each keeps its value.
+    key = "category_columns" if "2**53" in reason else "keep_columns"
+    assert f'data.{key}=["{name}"]' in warning
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -182,3 +184,59 @@ def test_a_table_of_ids_alone(tmp_path):
     (tmp_path / "t.csv").write_text("id,label\n" + "".join(f"{row},{'xy'[row % 2]}\n" for row in range(N)))
     with pytest.raises(InputError, match=r"no column of features is left; .*'id': an id by its name"):
         opened("csv", tmp_path / "t.csv")
+
+
+BEYOND = [2**53 + 1 + row % 3 for row in range(N)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_numbers_that_float64_does_not_tell_apart_are_never_features(tmp_path, suffix):
+    source = source_of(tmp_path, suffix, big=BEYOND)
+    assert source.columns.features == ["a"]
+    assert """To keep it: --set 'data.category_columns=["big"]'""" in source.findings.warnings[0]
+    with pytest.raises(InputError, match=r"different ones become equal, in column 'big'.*data\.category_columns"):
+        source_of(tmp_path, suffix, {"keep_columns": ["big"]}, big=BEYOND)
+    source = source_of(tmp_path, suffix, {"category_columns": ["big"]}, big=BEYOND)
+    assert source.columns.categories == {"big": [str(number) for number in BEYOND[:3]]}
+    assert len(np.unique(everything(source.train)[:, 0])) == 3
+
+
+def test_numbers_that_float64_does_not_tell_apart_in_prediction(tmp_path):
+    columns = source_of(tmp_path, b=list(RNG.normal(size=N))).columns
+    (tmp_path / "new.csv").write_text(f"a,b\n{2**53},0.5\n{2**53 + 1},0.5\n")
+    with pytest.raises(InputError, match=r"become equal, in column 'a'\. Training had smaller numbers there"):
+        read_samples(tmp_path / "new.csv", DataSection(), Budget(2**30), 0, columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("subject", [3 * row + row % 2 for row in range(N)], "grow in each row"),
+        ("moment", [1_700_000_000 + int(step) for step in RNG.integers(0, 10**6, N)], "time stamps in seconds"),
+        (
+            "moment",
+            [1_700_000_000_000 + int(step) for step in RNG.integers(0, 10**6, N)],
+            "time stamps in milliseconds",
+        ),
+    ],
+)
+def test_what_may_be_an_index_or_a_time_stamp_is_a_feature_with_a_warning(tmp_path, name, values, reason):
+    source = source_of(tmp_path, **{name: values})
+    assert source.columns.features == [name, "a"]
+    assert reason in source.findings.warnings[0]
+    assert f"""'data.drop_columns=["{name}"]'""" in source.findings.warnings[0]
+    assert not source_of(tmp_path, options={"keep_columns": [name]}, **{name: values}).findings.warnings
+
+
+def test_a_column_called_when_holds_time_stamps(tmp_path):
+    values = [1_700_000_000 + int(step) for step in RNG.integers(0, 10**6, N)]
+    assert source_of(tmp_path, when=values).columns.features == ["a"]
+
+
+def test_measurements_are_features_without_a_warning(tmp_path):
+    counts = RNG.integers(0, 10**6, N).tolist()
+    source = source_of(
+        tmp_path, counts=counts, sorted_floats=sorted(RNG.normal(size=N)), years=[1990 + row // 2 for row in range(N)]
+    )
+    assert source.columns.features == ["counts", "sorted_floats", "years", "a"]
+    assert not source.findings.warnings
