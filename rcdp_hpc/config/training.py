@@ -144,6 +144,11 @@ class TrainingSection(Section):
     baseline: bool = Field(
         True, description="solve a ridge readout on the same states too, to compare the network with"
     )
+    tree_baseline: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="score scikit-learn's boosted trees on a table too, to compare the model with",
+        json_schema_extra=MAY_CHANGE,
+    )
     warm_start: bool = Field(False, description="start the network as the ridge readout")
     loss: Literal["cross_entropy", "focal", "eq12"] = Field("cross_entropy", description="loss")
     focal_gamma: float = Field(

@@ -45,12 +45,17 @@ class TestPredictions:
         chosen = probabilities[np.arange(len(predicted)), predicted]
         self._blocks.append(np.column_stack([source_index, labels, predicted, chosen]).astype(np.float64))
 
-    def write(self, comm: Communicator, shards: ShardSet, path: Path) -> None:
+    def write(self, comm: Communicator, shards: ShardSet, path: Path) -> NDArray[np.int64] | None:
         """Write the predictions of all ranks as a table, sorted by the samples' place in the source. Collective.
 
         The columns: the source's own ``test`` part or the part of its training data that was held out (``train``), the
         row in that part (from 0), the sample's ``id`` if the source has names, its class, the predicted class and its
         probability, and whether the two are the same.
+
+        Returns
+        -------
+        ndarray of int64, shape (test rows,), or None
+            On rank 0 the predicted classes in the order of the shards.
         """
         found = comm.gather_rows(np.concatenate([np.empty((0, 4)), *self._blocks]))
 
@@ -61,6 +66,7 @@ class TestPredictions:
             write_atomic(path, lambda file: _write(file, found, shards, ids))
 
         agree(comm, write)
+        return None if found is None else found[:, 2].astype(np.int64)
 
 
 def _write(file: BinaryIO, found: NDArray[np.float64], shards: ShardSet, ids: list[str] | None) -> None:

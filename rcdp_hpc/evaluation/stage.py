@@ -18,8 +18,9 @@ from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.evaluation.confusion import class_lines, named, result_of_test, write_cells
 from rcdp_hpc.evaluation.drawing import draw_report
 from rcdp_hpc.evaluation.predictions import TestPredictions
+from rcdp_hpc.evaluation.trees import score_trees, tree_lines, wants_trees
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import write_json
 from rcdp_hpc.runtime.progress import Progress
@@ -51,7 +52,8 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
     Returns
     -------
     dict
-        As `scores`, with the confusion matrix.
+        As `result_of_test`; ``ridge``, scores of the ridge baseline if there is one, and ``trees``, those of boosted
+        trees as `score_trees` returns them, for a table.
     """
     started = time.perf_counter()
     shards = agree(comm, lambda: open_shards(config, run.shards))
@@ -60,12 +62,15 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
     with limit_threads(config.training.threads or fair_share(comm)):
         predictions = TestPredictions()
         mine, compared = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions))
-    predictions.write(comm, shards, run.report / "predictions.csv")
+    predicted = predictions.write(comm, shards, run.report / "predictions.csv")
     confusion = comm.allreduce(mine)
     result = result_of_test(confusion, shards.classes)
     if all(comm.allgather(compared is not None)) and compared is not None:
         ridge = scores(comm.allreduce(compared))
         result["ridge"] = {name: ridge[name] for name in ("accuracy", "correct", "samples", "macro_f1")}
+    trees = run_on_root(comm, lambda: _trees(config, shards, predicted))
+    if trees is not None:
+        result["trees"] = trees
     seconds = time.perf_counter() - started
     if comm.is_root:
         _tell(result, confusion, shards.classes)
@@ -100,6 +105,13 @@ def _confusion_of_slab(
     return confusion, compared
 
 
+def _trees(config: Config, shards: ShardSet, predicted: NDArray[np.int64] | None) -> dict[str, Any] | None:
+    """Return the scores of boosted trees for a table, None for other data. Rank 0 does it."""
+    if predicted is None or not wants_trees(config, shards):
+        return None
+    return score_trees(config, shards, predicted)
+
+
 def _tell(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[str]) -> None:
     log.info(
         "test accuracy %.2f %% (%d of %d samples), macro F1 %.4f",
@@ -110,6 +122,8 @@ def _tell(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[st
             "the same states with a readout solved by ridge: %.2f %%, macro F1 %.4f",
             100 * result["ridge"]["accuracy"], result["ridge"]["macro_f1"],
         )  # fmt: skip
+    for line in tree_lines(result, result["trees"]) if "trees" in result else ():
+        log.info("%s", line)
     for line in class_lines(result, confusion, classes):
         log.info("%s", line)
     if result["absent"]:
