@@ -36,17 +36,20 @@ def test_every_profile_loads_and_survives_a_round_trip_through_its_comments():
         "cifar10",
         "cifar10-long",
         "digits",
+        "image",
         "mnist",
         "mnist-convolution",
         "mnist-frozen",
         "mnist-ridge",
         "paper-cifar10",
         "paper-mnist",
+        "series",
+        "table",
         "vowels",
     ]
     for name in profile_names():
         config = load_config(name)
-        assert parse_config(tomllib.loads(commented_toml(config)), "again") == config
+        assert parse_config(tomllib.loads(commented_toml(config)), "again", config.chosen) == config
 
 
 def test_every_key_has_a_meaning():

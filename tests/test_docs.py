@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import re
 import shlex
 import shutil
@@ -22,7 +23,7 @@ from launch import REPOSITORY
 from rcdp_hpc.cli import main
 from rcdp_hpc.cli.parser import build_parser, parse
 from rcdp_hpc.config import DataFacts, DataSection, load_config, with_kind_defaults
-from rcdp_hpc.config.kind_defaults import kind_defaults
+from rcdp_hpc.config.kind_defaults import EXAMPLE_SHAPES, KIND_PROFILES, kind_defaults
 from rcdp_hpc.data.sources import open_source
 from rcdp_hpc.settings_fit import SourceFacts, check_settings_fit
 from rcdp_hpc.trial import MOST, SAMPLES
@@ -222,6 +223,7 @@ RUN = {
     for page, first in (
         ("own-data.md", "rcdp init mine.csv"),
         ("own-data.md", "rcdp plan my.toml"),
+        ("own-data.md", "rcdp run table"),
         ("prediction.md", "rcdp predict RUN SAMPLES"),
         ("crossvalidation.md", "mpirun -n 2 rcdp crossvalidate"),
         ("crossvalidation.md", "rcdp crossvalidate digits"),
@@ -248,6 +250,17 @@ def test_looking_before_training(own, monkeypatch, capsys):
     assert all(name in said["inspect"] for name in own_data.CLASSES)
     assert "every checksum" in said["verify"]
     assert "rcdp search" in said["status"] or "rcdp train" in said["status"]
+
+
+def test_a_profile_instead_of_a_file(own, monkeypatch):
+    kind, folder, data = own
+    monkeypatch.chdir(folder)
+    (line,) = [line for line in lines_of("own-data.md", "rcdp run table") if f"run {KIND_PROFILES[kind]} " in line]
+    path = next(word for word in line.split() if word.startswith("data.path="))
+    quick = "--set search.generations=0 --set reservoir.nodes=100"
+    quick += " --set training.extractor.patches=2000 --set training.extractor.atoms=24" if kind == "images" else ""
+    run_line(f"{line} {quick}", {path: f"data.path={data.data}", "runs/mine": "runs/profile"})
+    assert json.loads(Path("runs/profile/report/summary.json").read_text())["test"]["accuracy"] > 0.8
 
 
 def test_prediction(own, trained, monkeypatch):
@@ -364,7 +377,7 @@ PYTHON = {
 }
 
 
-SHAPES = {"table": (10,), "series": (100, 3), "images": (64, 64, 3)}
+SHAPES = {kind: shapes[0] for kind, shapes in EXAMPLE_SHAPES.items()}
 
 
 def defaults_table() -> str:

@@ -11,8 +11,11 @@ import pytest
 from launch import REPOSITORY
 
 from rcdp_hpc.cli import main
-from rcdp_hpc.config import Config, load_config
+from rcdp_hpc.config import Config, DataFacts, flatten, load_config, to_tree, with_kind_defaults
+from rcdp_hpc.config.kind_defaults import EXAMPLE_SHAPES, KIND_PROFILES, kind_defaults
+from rcdp_hpc.config.writing import toml_text
 from rcdp_hpc.data.proposal import propose
+from rcdp_hpc.data.sources import open_source
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.trial import MOST, trial_of
 
@@ -89,12 +92,42 @@ def test_what_cannot_be_proposed_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("kind", own_data.KINDS)
-def test_neutral_configurations_are_accepted(kind, tmp_path, capsys):
-    assert main(["config", "--for", kind]) == 0
-    (tmp_path / "neutral.toml").write_text(capsys.readouterr().out)
-    config = load_config(tmp_path / "neutral.toml")
-    assert not config.data.keep
-    assert config.chosen is not None
+def test_the_profile_of_a_kind_is_its_defaults(kind, tmp_path):
+    """What `rcdp init` writes, the profile, and [data] alone are resolved alike."""
+    data = own_data.KINDS[kind](tmp_path).data
+    assert main(["init", str(data), "--to", str(tmp_path / "my.toml")]) == 0
+    text = (tmp_path / "my.toml").read_text()
+    assert f"values of the profile `{KIND_PROFILES[kind]}`" in text
+    proposed = load_config(tmp_path / "my.toml")
+    found = open_source(proposed.data)
+    (tmp_path / "bare.toml").write_text(own_data.data_section(kind, data))
+    profile = load_config(KIND_PROFILES[kind], [f"data.path={data}"])
+    assert profile.chosen == {"data.path", "data.source", "data.kind"}
+    ways = (profile, load_config(tmp_path / "bare.toml"), proposed)
+    resolved = [flatten(to_tree(with_kind_defaults(one, found.facts))) for one in ways]
+    apart = {key for one in resolved[1:] for key in one | resolved[0] if one.get(key) != resolved[0].get(key)}
+    assert {key for key in apart if not key.startswith("data.")} == set()
+
+
+@pytest.mark.parametrize("kind", own_data.KINDS)
+def test_a_printed_profile_keeps_waiting(kind, tmp_path, capsys):
+    name, shape = KIND_PROFILES[kind], EXAMPLE_SHAPES[kind][0]
+    assert main(["config", name, "--set", "reservoir.nodes=77"]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "printed.toml").write_text(text)
+    printed = load_config(tmp_path / "printed.toml")
+    assert printed.chosen == {"data.source", "data.kind", "reservoir.nodes"}
+    for key, value in kind_defaults(DataFacts(kind, shape), {"reservoir.nodes": 77}).items():
+        if not key.startswith("search.space."):
+            assert f"\n# {key.rpartition('.')[2]} = {toml_text(value)}" in text, key
+    assert "(left out: set when" not in text
+    assert "# nodes" not in text
+
+
+def test_a_profile_for_data_of_another_kind_is_refused(tmp_path):
+    data = own_data.KINDS["table"](tmp_path).data
+    with pytest.raises(InputError, match=r"data\.kind = 'series' .* take the profile of their kind"):
+        open_source(load_config("series", ["data.source=csv", "data.label_column=species", f"data.path={data}"]).data)
 
 
 def test_a_trial_is_no_larger_than_its_configuration():

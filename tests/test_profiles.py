@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rcdp_hpc.config import load_config, profile_names
+from rcdp_hpc.config.kind_defaults import KIND_PROFILES
 from rcdp_hpc.pipeline import STAGES, run_stages
 
 SMALL = [
@@ -21,7 +22,11 @@ OF_A_PROFILE = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(set(profile_names()) - {"vowels"}))
+# The profiles of other data than images, and those of every kind, run in test_docs.py and test_sequences.py.
+OTHERS = {"vowels", *KIND_PROFILES.values()}
+
+
+@pytest.mark.parametrize("name", sorted(set(profile_names()) - OTHERS))
 def test_a_profile_runs_to_its_end(name, tmp_path):
     searched = SEARCHED if load_config(name).has_search else []
     config = load_config(name, [*SMALL, *searched, *OF_A_PROFILE.get(name, [])])

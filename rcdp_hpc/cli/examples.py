@@ -63,7 +63,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp init photos", "a folder with a folder of images for each class"),
     ),
     "config": (
-        ("rcdp config --for series > my.toml", "neutral settings for series; also: table, images"),
+        ("rcdp config series > my.toml", "the defaults for series; also: table, image"),
         ("rcdp config digits > my.toml", "start from a profile"),
         ("rcdp config digits --set data.source=csv --set data.path=table.csv", "with some keys changed"),
     ),

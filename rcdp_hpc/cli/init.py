@@ -1,4 +1,4 @@
-"""``rcdp init``: a configuration proposed from a look at the data, and neutral ones for each kind of data."""
+"""``rcdp init``: a configuration proposed from a look at the data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tomlkit
 
 from rcdp_hpc.cli.hints import aligned
 from rcdp_hpc.config import DataFacts
-from rcdp_hpc.config.kind_defaults import kind_defaults
+from rcdp_hpc.config.kind_defaults import KIND_PROFILES, kind_defaults
 from rcdp_hpc.data.proposal import Proposal, propose
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.files import write_text
@@ -37,6 +37,7 @@ class TopKey:
 
 TOP_KEYS = (
     TopKey("data.source", "format of the data"),
+    TopKey("data.kind", "kind of data: keys that are left out take its defaults"),
     TopKey("data.path", "file or folder of the data"),
     TopKey("data.test_path", "file or folder of the test set"),
     TopKey("data.label_column", "column of the labels"),
@@ -90,20 +91,17 @@ def write_init(path: Path, target: Path | None) -> str:
     return "\n".join([*found.facts, *assumed, f"wrote {target}", "", "next:", *hints])
 
 
-def neutral_toml(kind: str) -> str:
-    """Return a configuration for a kind of data, with every default that depends on it."""
-    source, shape = {"table": ("csv", (10,)), "series": ("ts", (100, 3)), "images": ("image_folder", (64, 64, 3))}[kind]
-    return _toml(Proposal({"source": source, "path": f"path/to/your/{kind}"}, kind=kind, sample_shape=shape))
-
-
 def _toml(found: Proposal) -> str:
     defaults = kind_defaults(DataFacts(found.kind, found.sample_shape), {})
-    given = {f"data.{key}": value for key, value in found.settings.items()}
+    given = {"data.kind": found.kind, **{f"data.{key}": value for key, value in found.settings.items()}}
     document = tomlkit.document()
     document.add(
-        tomlkit.comment("The keys that matter most. `rcdp config FILE` prints this configuration with all keys;")
+        tomlkit.comment("The keys that matter most. `rcdp config FILE` prints this configuration with all keys.")
     )
-    document.add(tomlkit.comment("those left out take defaults that fit the kind of data."))
+    profile = KIND_PROFILES[found.kind]
+    document.add(
+        tomlkit.comment(f"Those left out take the values of the profile `{profile}` (`rcdp config {profile}`).")
+    )
     for title, lines in (("What is there", found.facts), ("What is assumed", found.assumed)):
         if lines:
             document.add(tomlkit.comment(""))

@@ -320,11 +320,6 @@ def _completion(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> int:
-    if options.kind:
-        from rcdp_hpc.cli.init import neutral_toml
-
-        print(neutral_toml(options.kind), end="")
-        return EXIT_DONE
     print(commented_toml(load_config(options.profile, options.set)), end="")
     return EXIT_DONE
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import rcdp_hpc
 from rcdp_hpc.cli.examples import EXAMPLES, GENERAL, Example, examples_text
-from rcdp_hpc.config import KINDS, profile_names
+from rcdp_hpc.config import profile_names
 from rcdp_hpc.config.suggest import did_you_mean
 from rcdp_hpc.errors import EXIT_DONE, EXIT_INPUT
 
@@ -224,10 +224,6 @@ def _add_tools(commands: Any) -> None:
         "profile", nargs="?", default="digits", metavar="PROFILE", help=f"{', '.join(profile_names())}, or a TOML file"
     )
     _add_set(config)
-    config.add_argument(
-        "--for", dest="kind", choices=KINDS, metavar="KIND",
-        help=f"print a neutral configuration for your own data instead: {', '.join(KINDS)}",
-    )  # fmt: skip
     completion = _add(commands, "completion", "print a script that completes rcdp's commands, options and keys")
     completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
     topic = _add(commands, "help", "show the help of a command")

@@ -1,7 +1,8 @@
 """Defaults that depend on the kind of data: what a configuration with ``[data]`` alone runs with.
 
-A key that the configuration sets is never changed. Shipped profiles are complete by themselves and take nothing from
-here; the classes of the sections hold the paper's values.
+A key that the configuration sets is never changed. The profiles ``table``, ``series`` and ``image`` are these defaults:
+their files name the kind and leave the rest to this module. The other shipped profiles are complete by themselves and
+take nothing from here; the classes of the sections hold the paper's values.
 """
 
 from __future__ import annotations
@@ -12,6 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 KINDS = ("table", "series", "images")
+# The profile that is the defaults of each kind.
+KIND_PROFILES = {"table": "table", "series": "series", "images": "image"}
+# Shapes of a sample: the first is the example that is shown, the others lead to other values.
+EXAMPLE_SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "table": ((10,), (2,)),
+    "series": ((100, 3), (9, 2)),
+    "images": ((64, 64, 3), (8, 8), (8, 9), (32, 32)),
+}
 # A map of patches needs some pixels each way; smaller images drive the reservoir row by row.
 SMALLEST_IMAGE = 12
 GRADIENT_KEYS = tuple(
@@ -76,8 +85,22 @@ def kind_defaults(facts: DataFacts, settings: Mapping[str, Any]) -> dict[str, An
     }
 
 
+def example_defaults(kind: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Return the defaults for samples of the example's shape, and the keys whose default depends on the shape.
+
+    Parameters
+    ----------
+    kind : {"table", "series", "images"}
+    settings : mapping
+        As of `kind_defaults`.
+    """
+    shown, *others = (kind_defaults(DataFacts(kind, shape), settings) for shape in EXAMPLE_SHAPES[kind])
+    by_shape = {key for other in others for key in shown.keys() | other.keys() if shown.get(key) != other.get(key)}
+    return shown, by_shape
+
+
 def _kind_keys() -> frozenset[str]:
-    samples = (("table", (2,)), ("series", (9, 2)), ("images", (8, 8)), ("images", (8, 9)), ("images", (32, 32)))
+    samples = ((kind, shape) for kind, shapes in EXAMPLE_SHAPES.items() for shape in shapes)
     found = {key for kind, shape in samples for key in kind_defaults(DataFacts(kind, shape), {})}
     return frozenset(found | set(_trained_readout()))
 

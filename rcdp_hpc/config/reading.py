@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rcdp_hpc.config.keys import chosen_keys, key_types
+from rcdp_hpc.config.kind_defaults import KIND_PROFILES
 from rcdp_hpc.config.messages import did_you_mean_key, explain
 from rcdp_hpc.config.paths import absolute_path
 from rcdp_hpc.config.profile_values import DEMO, demo_on_other_data, report_left_out, without_demo_values
@@ -65,7 +66,7 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
         report_left_out(str(name), source, without_demo_values(tree, demo))
     for override in overrides:
         _apply_override(tree, override)
-    return parse_config(tree, where=str(name), chosen=None if _is_profile(str(name)) else chosen_keys(tree))
+    return parse_config(tree, where=str(name), chosen=None if _is_complete(str(name)) else chosen_keys(tree))
 
 
 def parse_config(tree: Mapping[str, Any], where: str, chosen: frozenset[str] | None = None) -> Config:
@@ -104,6 +105,11 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
 def _is_profile(name: str) -> bool:
     """Return whether a name is that of a profile: a file wins, but a folder of data may be named like one."""
     return name in profile_names() and not absolute_path(name).is_file()
+
+
+def _is_complete(name: str) -> bool:
+    """Return whether a name is that of a profile that takes no defaults of the kind of data."""
+    return _is_profile(name) and name not in KIND_PROFILES.values()
 
 
 def _read_toml(name: str) -> dict[str, Any]:

@@ -37,8 +37,8 @@ def kind_of(source: Source, setting: str) -> str:
     if len(source.sample_shape) not in AXES[setting]:
         expected = " or ".join(str(axes) for axes in AXES[setting])
         raise InputError(
-            f"data.kind = '{setting}' needs samples of {expected} axes, these have shape {source.sample_shape}: "
-            "set data.kind = 'auto', or reshape the samples."
+            f"data.kind = '{setting}' needs samples of {expected} axes, these have shape {source.sample_shape}: set "
+            "data.kind = 'auto', take the profile of their kind (table, series or image), or reshape the samples."
         )
     return setting
 
