@@ -23,6 +23,9 @@ from rcdp_hpc.runtime.progress import Progress
 if TYPE_CHECKING:
     from rcdp_hpc.data.balance import SmoteDraw
 
+# Methods that neither add nor remove rows of a class that has its target already.
+CLASS_BY_CLASS = ("smote", "random_over", "random_under")
+
 
 def balanced_rows(
     source: Source,
@@ -60,14 +63,16 @@ def balanced_rows(
     labels = source.train.y[train]
     if data.balance == "none":
         return original_rows(labels, train)
-    # Imported here: scikit-learn takes seconds to load, and data.balance = 'none' does without it.
-    from rcdp_hpc.data import balance
-
     classes = source.classes
     members = [train[labels == label] for label in range(len(classes))]
     situation = Balancing.of(source, [len(own) for own in members], data)
     targets = situation.targets(data.balance)
     situation.check()
+    if data.balance in CLASS_BY_CLASS and targets == [len(own) for own in members]:
+        return original_rows(labels, train)
+    # Imported here: scikit-learn takes seconds to load, and training rows that stay as they are do without it.
+    from rcdp_hpc.data import balance
+
     if data.balance == "random_under":
         kept = np.sort(np.concatenate(balance.thinned(members, targets, seed)))
         return original_rows(source.train.y[kept], kept)

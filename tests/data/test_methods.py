@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from imblearn.over_sampling import ADASYN, SMOTENC, SVMSMOTE, BorderlineSMOTE, KMeansSMOTE, RandomOverSampler
 from imblearn.under_sampling import RandomUnderSampler
 
+import rcdp_hpc.data
 from rcdp_hpc.data import neighbours as neighbours_module
 from rcdp_hpc.data.balance import draw_smote, plan_copies, plan_smote, thinned
 from rcdp_hpc.data.balance_whole import made_rows
@@ -40,6 +42,25 @@ def nothing_is_held(monkeypatch):
     """Every class is beyond the budget, and every source."""
     monkeypatch.setattr(Budget, "held", property(lambda self: 0))
     monkeypatch.setattr(Budget, "source", property(lambda self: 1000))
+
+
+@pytest.mark.parametrize("method", ["smote", "random_over", "random_under"])
+def test_classes_that_have_their_targets_stay_without_imbalanced_learn(method, monkeypatch, tmp_path):
+    """Loading it takes longer than a small set takes to prepare."""
+    monkeypatch.delattr(rcdp_hpc.data, "balance", raising=False)
+    monkeypatch.setitem(sys.modules, "rcdp_hpc.data.balance", None)
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    configs = {}
+    for name, labels in (("even", np.arange(60) % 3), ("uneven", np.minimum(np.arange(60) % 4, 2))):
+        np.savez(tmp_path / f"{name}.npz", x=x, y=labels)
+        configs[name] = make_config(source="npz", path=str(tmp_path / f"{name}.npz"), balance=method)
+    prepare_shards(configs["even"], tmp_path / "even")
+    shards = ShardSet(tmp_path / "even")
+    rows = shards.columns("train", 0, shards.rows("train"), ("y", "synthetic"))
+    assert np.bincount(rows["y"]).tolist() == [shards.rows("train") // 3] * 3
+    assert not rows["synthetic"].any()
+    with pytest.raises(ImportError):
+        prepare_shards(configs["uneven"], tmp_path / "uneven")
 
 
 @pytest.mark.parametrize(
