@@ -93,8 +93,8 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
         "replace": "replace the damaged rows from the reserve (data.reserve)",
     },
     "reservoir.kind": {
-        "random": "the fixed random network",
-        "none": "no reservoir: the readout reads the sequence itself",
+        "random": "the fixed random network; for the rows of a table, which are one step, a layer of random features",
+        "none": "no reservoir: the readout reads the sequence itself (a table: a linear readout of its features)",
     },
     "reservoir.scaling": {
         "spectral_radius": "recurrent weights are scaled to reservoir.spectral_radius",

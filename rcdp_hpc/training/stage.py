@@ -11,6 +11,7 @@ from typing import Any
 from rcdp_hpc.config import Config, TrainingSection, refuse_other_settings
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
@@ -209,11 +210,26 @@ def _prepare_trainer(
     return trainer
 
 
+def _report_one_step(config: Config, shards: ShardSet) -> None:
+    """Log what a reservoir is for samples of one step, as the rows of a table."""
+    reservoir = config.reservoir
+    if reservoir.kind == "none" or config.training.extractor.kind != "none":
+        return
+    steps, features = Cut.of(reservoir).shape(shards.sample_shape)
+    if steps == 1:
+        log.info(
+            "each sample is one step, so recurrent connections have no effect: the reservoir is a layer of %d random "
+            "%s features of the %d inputs (reservoir.kind = 'none' reads the inputs themselves)",
+            *(reservoir.nodes, reservoir.activation, features),
+        )
+
+
 def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
     check_images(config.training, shards.sample_shape, shards.shortest)
     check_sequences(config, shards.sample_shape, shards.shortest)
     check_warm_start(config.training, len(shards.classes))
     source = make_source(config.reservoir, config.training, shards.sample_shape, device())
+    _report_one_step(config, shards)
     if config.training.warm_start and source.width > BASELINE_WIDTH:
         raise InputError(
             f"training.warm_start starts from a ridge readout, and {source.width} values a sample are too many to "

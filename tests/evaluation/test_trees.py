@@ -30,9 +30,9 @@ def checkerboard(folder, test_rows=200):
     return x[train], y[train], x[test], y[test]
 
 
-def configuration(folder, *more):
+def configuration(folder, *more, kind="none"):
     (folder / "board.toml").write_text(
-        f'[data]\nsource = "npz"\npath = "{folder / "board.npz"}"\n[reservoir]\nkind = "none"\n'
+        f'[data]\nsource = "npz"\npath = "{folder / "board.npz"}"\n[reservoir]\nkind = "{kind}"\nnodes = 50\n'
         "[search]\ngenerations = 0\n[run]\nprogress = false\n"
     )
     return load_config(folder / "board.toml", ["training.threads=1", *more])
@@ -121,3 +121,12 @@ def test_the_lines():
     assert second == (
         "  by accuracy the model is better, 10 more samples right (p = 0.01); by macro F1 the trees are better"
     )
+
+
+@pytest.mark.parametrize(("kind", "said"), [("random", True), ("none", False)])
+def test_a_table_is_one_step(kind, said, tmp_path, caplog):
+    checkerboard(tmp_path, 30)
+    with caplog.at_level(logging.INFO):
+        run_stages(["prepare", "train"], configuration(tmp_path, kind=kind), tmp_path / "run")
+    sentence = "the reservoir is a layer of 50 random tanh features of the 3 inputs"
+    assert (sentence in caplog.text) == said
