@@ -18,9 +18,10 @@ from search.ranks import Ranks
 from rcdp_hpc import folds
 from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.config import load_config, parse_config
-from rcdp_hpc.data.prepare import plan_rows, split_rows
+from rcdp_hpc.data.prepare import plan_rows, prepare_shards, split_rows
 from rcdp_hpc.data.sources import Part, Source
 from rcdp_hpc.data.storage import storage_of
+from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import DataDamagedError, InputError, StoppedError
 from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -50,13 +51,14 @@ def planned(source, config):
 
 
 @given(
-    st.lists(st.integers(12, 40), min_size=2, max_size=4),
+    st.lists(st.integers(1, 40), min_size=1, max_size=3),
     st.integers(2, 6),
     st.sampled_from(["smote", "random_over", "none"]),
     st.sampled_from([0, 7]),
 )
 @hypothesis_settings(deadline=None, max_examples=20)
 def test_folds_are_disjoint_and_complete_and_only_what_is_trained_on_is_balanced(counts, number, balance, test):
+    counts = [20, *counts]
     source, held = source_of(counts, test), []
     for fold in range(1, number + 1):
         config = parse_config({"data": {"folds": number, "fold": fold, "balance": balance}}, where="here")
@@ -71,8 +73,25 @@ def test_folds_are_disjoint_and_complete_and_only_what_is_trained_on_is_balanced
         made = train.part(np.flatnonzero(train.synthetic))
         assert set(made.source) | set(made.neighbour) <= set(real)
         if balance != "none":
-            assert len(set(train.counts(len(counts)))) == 1
+            assert len(set(train.counts(len(counts))) - {0}) == 1
     assert sorted(held) == list(range(sum(counts)))
+
+
+@pytest.mark.parametrize("balance", ["smote", "random_over", "random_under", "none"])
+@pytest.mark.parametrize("rare", [1, 2])
+def test_classes_of_fewer_rows_than_folds_are_held_out_once_and_verified(rare, balance, tmp_path):
+    np.savez(tmp_path / "d.npz", x=source_of([20, 15, rare]).train.x, y=source_of([20, 15, rare]).train.y)
+    held = []
+    for fold in range(1, 5):
+        data = {"source": "npz", "path": str(tmp_path / "d.npz"), "folds": 4, "fold": fold, "balance": balance}
+        shards = tmp_path / f"{fold}"
+        index = prepare_shards(parse_config({"data": {**data, "shards": 1, "reserve": 0.1}}, where="here"), shards)
+        assert verify_shards(shards) == []
+        held.append([entry["test"] for entry in index["class_table"]])
+        present = [entry["after"] for entry in index["class_table"] if entry["before"]]
+        assert balance == "none" or len(set(present)) == 1
+        assert all(entry["after"] == 0 for entry in index["class_table"] if not entry["before"])
+    assert np.sum(held, axis=0).tolist() == [20, 15, rare]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +111,7 @@ def test_folds_that_make_no_sense_are_refused(data, message):
     ("data", "message"),
     [
         ({"folds": 3}, r"data.folds = 3 .* set it to 1 \.\.\. 3"),
-        ({"folds": 9, "fold": 1}, r"data.folds = 9: there are fewer samples than folds of class c1 \(8\)"),
+        ({"folds": 39, "fold": 1}, r"data.folds = 39: there are only 38 samples; set data.folds to at most 38"),
     ],
 )
 def test_data_that_cannot_be_dealt_is_refused(data, message):

@@ -58,7 +58,7 @@ class SmoteDraw:
     label : int
         Class index.
     neighbours : int
-        Nearest neighbours k of this class.
+        Nearest neighbours k of this class; 0 repeats its only sample.
     rows : ndarray of int64, shape (n,)
         The sample that each synthetic row is made from, as a place among the class's own.
     which : ndarray of int64, shape (n,)
@@ -85,6 +85,8 @@ def draw_smote(
     neighbours: int,
     seed: int,
     targets: Sequence[int] | None = None,
+    repeats: bool = False,
+    quiet: bool = False,
 ) -> list[SmoteDraw]:
     """Draw what brings every class up to its target, as imbalanced-learn's SMOTE does, one class at a time.
 
@@ -102,6 +104,10 @@ def draw_smote(
         Seed of the draws.
     targets : sequence of int, optional
         Rows that each class shall have; default: as many as the largest.
+    repeats : bool
+        Repeat the sample of a class that has only one, as in a fold of a cross-validation, instead of refusing it.
+    quiet : bool
+        Do not warn of classes with fewer than k + 1 samples.
 
     Returns
     -------
@@ -111,11 +117,11 @@ def draw_smote(
     Raises
     ------
     InputError
-        If a class that needs synthetic rows has one sample, hence no neighbour.
+        If a class that needs synthetic rows has one sample, hence no neighbour, and `repeats` is False.
     """
     targets = targets or [max(len(indices) for indices in members)] * len(members)
     short = [label for label, indices in enumerate(members) if len(indices) < targets[label]]
-    _check_neighbours([(classes[label], len(members[label])) for label in short], neighbours)
+    _check_neighbours([(classes[label], len(members[label])) for label in short], neighbours, repeats, quiet)
     used = {label: min(neighbours, len(members[label]) - 1) for label in short}
     return [_draw(label, len(members[label]), targets[label], used[label], seed) for label in short]
 
@@ -158,6 +164,9 @@ def plan_smote(
     plans = []
     for draw in draws:
         indices, searched = members[draw.label], draw.searched
+        if not draw.neighbours:
+            plans.append(SyntheticPlan(draw.label, indices[draw.rows], indices[draw.rows], draw.step))
+            continue
         # BLAS on another number of threads rounds differently, which can exchange neighbours at equal distance.
         with limit_threads(1):
             read = _reader(samples, indices, room)
@@ -193,16 +202,20 @@ def class_seed(seed: int, label: int) -> int:
     return int(np.random.SeedSequence([seed, label]).generate_state(1)[0])
 
 
-def _check_neighbours(short: Sequence[tuple[str, int]], neighbours: int) -> None:
+def _check_neighbours(short: Sequence[tuple[str, int]], neighbours: int, repeats: bool, quiet: bool) -> None:
     """Refuse a class without any neighbour, and log the classes that have fewer than k; `short`: names and samples."""
     for name, count in short:
-        if count <= 1:
+        if count <= 1 and not repeats:
             raise InputError(
                 f"class {name} has {count} training sample and so no neighbour to make synthetic rows with. Give it "
                 "more samples, merge it with another class, or set data.balance = 'random_over' or 'none'."
             )
-    small = [f"class {name} has {count} and takes k = {count - 1}" for name, count in short if count <= neighbours]
-    if small:
+    small = [
+        f"class {name} has {count} and " + (f"takes k = {count - 1}" if count > 1 else "repeats it")
+        for name, count in short
+        if count <= neighbours
+    ]
+    if small and not quiet:
         log.warning(
             "too few training samples for SMOTE with k = data.smote_neighbours = %d: %s", neighbours, named(small)
         )
@@ -226,6 +239,9 @@ def _reader(
 
 def _draw(label: int, count: int, target: int, neighbours: int, seed: int) -> SmoteDraw:
     """Let imbalanced-learn choose the rows of one class that are combined, and the steps between them."""
+    if not neighbours:
+        none = np.zeros(target - count, np.int64)
+        return SmoteDraw(label, 0, none, none, none.astype(np.float32))
     sampler = _RecordingSMOTE(
         k_neighbors=neighbours, sampling_strategy={0: target}, random_state=class_seed(seed, label)
     )

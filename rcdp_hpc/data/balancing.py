@@ -35,6 +35,7 @@ def balanced_rows(
     storage: Storage,
     progress: bool = False,
     check_stop: Callable[[], None] = lambda: None,
+    quiet: bool = False,
 ) -> RowTable:
     """Return the rows of the training part after balancing, not yet in the order of the shards.
 
@@ -45,7 +46,8 @@ def balanced_rows(
     train : ndarray of int64
         Ascending indices of the training samples.
     data : DataSection
-        ``balance`` and its options, and ``memory_budget``.
+        ``balance`` and its options, and ``memory_budget``; with ``folds``, the rows are those of a fold, in which
+        classes may be absent, and SMOTE repeats the sample of a class that has only one.
     seed : int
         ``run.seed``.
     storage : Storage
@@ -54,6 +56,8 @@ def balanced_rows(
         Show progress.
     check_stop : callable
         Called between blocks of work; what it raises ends the balancing.
+    quiet : bool
+        Do not warn of classes with too few samples for SMOTE.
 
     Raises
     ------
@@ -81,7 +85,7 @@ def balanced_rows(
         plans = balance.plan_copies(members, targets, seed)
         return stacked([rows, *(synthetic_rows(p.label, p.source, p.neighbour, p.step) for p in plans)])
     if data.balance in ("smote", "smote_tomek", "smote_enn"):
-        draws = balance.draw_smote(members, classes, data.smote_neighbours, seed, targets)
+        draws = balance.draw_smote(members, classes, data.smote_neighbours, seed, targets, data.folds > 0, quiet)
         made = smote_rows("neighbours", source, members, draws, data, storage, progress, check_stop)
         rows = stacked([rows, *made])
         return rows if data.balance == "smote" else _cleaned(source, rows, situation, storage)

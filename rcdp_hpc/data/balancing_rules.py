@@ -16,6 +16,8 @@ from rcdp_hpc.errors import InputError
 WHOLE_SET = ("borderline_smote", "svm_smote", "adasyn", "kmeans_smote", "smotenc", "smote_tomek", "smote_enn")
 # Methods that want k neighbours in every class that gets rows; SMOTE itself takes fewer in a small class.
 FIXED_NEIGHBOURS = ("borderline_smote", "svm_smote", "adasyn", "kmeans_smote", "smotenc")
+# Methods that repeat the only sample of a class, if a fold of a cross-validation leaves it no other.
+REPEATS = ("smote", "smote_tomek", "smote_enn")
 # imbalanced-learn looks at 10 neighbours of a sample to see whether it is in danger, and at 8 clusters.
 LEAST_ROWS = {"borderline_smote": 11, "svm_smote": 11, "kmeans_smote": 8}
 
@@ -93,7 +95,8 @@ class Balancing:
         # The reserve is made by SMOTE, unless rows are copied.
         copies = method == "random_over" or bool(self.categories)
         left = min(map(min, zip(targets, self.counts, strict=True)))
-        return not any(other._problem()) and (not self.data.reserve or copies or left > 1)
+        enough = copies or left > 1 or self.data.folds > 0
+        return not any(other._problem()) and (not self.data.reserve or enough)
 
     def _problem(self) -> tuple[str, str]:
         """Return why ``data.balance`` does not fit, and what else to do than to take another; empty if it fits."""
@@ -126,7 +129,7 @@ class Balancing:
         label = min(short, key=lambda label: self.counts[label])
         name, least, total = self.classes[label], self.counts[label], sum(self.counts)
         has = f"class {name} has {least} training sample{'s' if least != 1 else ''}"
-        if least <= 1:
+        if least <= 1 and not (self.data.folds and method in REPEATS):
             return (
                 f"makes rows between a sample and its nearest neighbours of the same class, and {has}",
                 "give it more samples",

@@ -227,7 +227,9 @@ def _foreign_seeds(table: Table, rules: Rules) -> list[str]:
         elif (train["y"][places[found[~foreign]]] != train["y"][made[~foreign]]).any():
             findings.append(f"{name}: synthetic rows have a {key} of another class")
     copies = train["source_index"][made] == train["neighbour_index"][made]
-    if copies.any() and not rules.copies:
+    # The only sample of a class, in a fold of a cross-validation, is repeated.
+    several = np.bincount(train["y"][places], minlength=int(train["y"].max()) + 1) > 1
+    if (copies & several[train["y"][made]]).any() and not rules.copies:
         findings.append(f"{name}: synthetic rows have their own source as neighbour")
     if rules.copies and not copies.all():
         findings.append(f"{name}: synthetic rows are no copies, as data.balance = 'random_over' makes them")

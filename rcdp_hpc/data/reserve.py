@@ -80,8 +80,10 @@ def reserve_rows(
         plans = balance.plan_copies(members, targets, own_seed)
         rows = [synthetic_rows(plan.label, plan.source, plan.neighbour, plan.step) for plan in plans]
     else:
-        _refuse_single_samples(source.classes, [len(own) for own in members])
-        draws = balance.draw_smote(members, source.classes, data.smote_neighbours, own_seed, targets)
+        repeats = data.folds > 0
+        if not repeats:
+            _refuse_single_samples(source.classes, [len(own) for own in members])
+        draws = balance.draw_smote(members, source.classes, data.smote_neighbours, own_seed, targets, repeats)
         rows = smote_rows("neighbours of the reserve", source, members, draws, data, storage, progress, check_stop)
     log.info("reserve: %d synthetic rows kept aside", sum(wanted))
     return stacked(rows)
@@ -90,7 +92,7 @@ def reserve_rows(
 def refuse_small_classes(source: Source, before: Sequence[int], data: DataSection) -> None:
     """Raise an `InputError` if the classes are too small for the balancing or the reserve, before either begins."""
     Balancing.of(source, before, data).check()
-    if data.reserve and reserve_method(data.balance, source.categories) == "smote":
+    if data.reserve and not data.folds and reserve_method(data.balance, source.categories) == "smote":
         wanted = wanted_rows(before, source.classes, data)
         _refuse_single_samples(source.classes, [min(pair) for pair in zip(before, wanted, strict=True)])
 

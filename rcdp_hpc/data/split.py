@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import heapq
+import logging
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import InputError
+
+log = logging.getLogger(__name__)
 
 Split = Literal["train", "validation", "test", "reserve"]
 # What every source is split into. Beside it, preparation may keep a reserve of synthetic training rows.
@@ -20,6 +24,8 @@ RESERVE: Split = "reserve"
 # A purpose's random numbers must not depend on how many another purpose has drawn.
 _KEEP, _SPLIT, _ORDER, _SAMPLE = 1, 2, 3, 4
 
+# Rare classes that a warning names.
+NAMED_CLASSES = 10
 # A class of four samples is present in training, validation and test.
 FEWEST_DRAWN = 4
 
@@ -150,9 +156,11 @@ def fold_numbers(
     folds: int,
     seed: int,
     key: str = "data.folds",
-    remedy: str = "give more samples",
 ) -> NDArray[np.int64]:
     """Deal rows to folds so that every fold has the class proportions of the whole and sizes differ by at most one.
+
+    A class of fewer rows than folds is absent from some folds, as in scikit-learn's StratifiedKFold; a warning names
+    it. Every row is in exactly one fold.
 
     Parameters
     ----------
@@ -161,8 +169,8 @@ def fold_numbers(
     classes : sequence of str
         Names of the classes.
     folds, seed : int
-    key, remedy : str
-        The setting that says how many folds, and what else than lowering it helps, for the message.
+    key : str
+        The setting that says how many folds, for the messages.
 
     Returns
     -------
@@ -172,22 +180,29 @@ def fold_numbers(
     Raises
     ------
     InputError
-        If a class has fewer rows than there are folds.
+        If there are fewer rows than folds.
     """
+    if len(y) < folds:
+        raise InputError(f"{key} = {folds}: there are only {len(y)} samples; set {key} to at most {len(y)}.")
     counts = np.bincount(y, minlength=len(classes))
-    poor = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < folds]
-    if poor:
-        least = int(counts.min())
-        none = 1 if key == "search.folds" else 0
-        lower = f"set {key} to at most {least}" if least > 1 else f"set {key} = {none}, which is no cross-validation"
-        raise InputError(
-            f"{key} = {folds}: there are fewer samples than folds of class {', '.join(poor)}; {lower}, or {remedy}."
+    rare = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if 0 < count < folds]
+    if rare:
+        more = f" and {len(rare) - NAMED_CLASSES} more" if len(rare) > NAMED_CLASSES else ""
+        _warn_once(
+            f"{key} = {folds}: fewer samples than folds of class {', '.join(rare[:NAMED_CLASSES])}{more}; some folds "
+            "have none of them to judge by"
         )
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, folds])))
     order = np.concatenate([generator.permutation(np.flatnonzero(y == label)) for label in range(len(classes))])
     found = np.empty(len(y), dtype=np.int64)
     found[order] = np.arange(len(y)) % folds
     return found
+
+
+@lru_cache(maxsize=16)
+def _warn_once(message: str) -> None:
+    """Log a warning, once per process: each fold of a cross-validation deals the same rows again."""
+    log.warning("%s", message)
 
 
 def fold_indices(
@@ -220,7 +235,7 @@ def fold_indices(
     Raises
     ------
     InputError
-        If no fold is named, a class has fewer rows than there are folds, or there is no row for the validation.
+        If no fold is named, there are fewer rows than folds, or there is no row for the validation.
     """
     if not fold:
         raise InputError(

@@ -13,6 +13,8 @@ def class_targets(
 ) -> list[int]:
     """Return the rows that each class shall have after balancing.
 
+    A class without rows, as in a fold that holds all of them out, stays without.
+
     Parameters
     ----------
     counts : sequence of int
@@ -44,12 +46,15 @@ def class_targets(
     """
     if not wanted:
         if method == "random_under":
-            return [min(count, math.floor(min(counts) / ratio)) for count in counts]
-        return [max(count, math.ceil(max(counts) * ratio)) for count in counts]
+            least = min(count for count in counts if count)
+            return [min(count, math.floor(least / ratio)) for count in counts]
+        most = math.ceil(max(counts) * ratio)
+        return [max(count, most) if count else 0 for count in counts]
     if len(wanted) != len(classes):
         raise InputError(
             f"data.balance_counts has {len(wanted)} numbers, but the source has {len(classes)} classes; give one each."
         )
+    wanted = [target if count or target < 0 else 0 for count, target in zip(counts, wanted, strict=True)]
     more = [label for label, target in enumerate(wanted) if target > counts[label]]
     fewer = [label for label, target in enumerate(wanted) if target < counts[label] and target != 0]
     wrong = more if method == "random_under" else fewer

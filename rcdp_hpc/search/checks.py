@@ -121,10 +121,8 @@ def check_rows(config: Config, classes: Sequence[str], counts: Sequence[int]) ->
                 f"search.{key} = {getattr(search, key)} is fewer than the {len(classes)} classes, so that candidates "
                 f"would never meet some of them: set search.{key} = {10 * len(classes)} or more"
             )
-    poor = [f"{name} ({count})" for name, count in zip(classes, counts, strict=True) if count < search.folds]
-    if poor:
-        least = max(1, min(counts))
+    if sum(counts) < search.folds:
         raise InputError(
-            f"search.folds = {search.folds}: there are fewer training samples than folds of class {', '.join(poor)}; "
-            f"set search.folds to at most {least}"
+            f"search.folds = {search.folds}: there are {sum(counts)} training samples; set search.folds to at most "
+            f"{sum(counts)}"
         )

@@ -53,13 +53,15 @@ def balanced_folds(
         If the rows cannot be balanced fold by fold, or a class is too small for it.
     """
     check_folds(config)
-    numbers = fold_numbers(y, classes, config.search.folds, config.run.seed, "search.folds", "raise search.train_rows")
+    numbers = fold_numbers(y, classes, config.search.folds, config.run.seed, "search.folds")
+    data = config.data.model_copy(update={"folds": config.search.folds})
     source = Source("folds", list(classes), Part(x, y, lengths), None, 1.0, "the rows of the fitness", categories)
     found = []
     for fold in range(config.search.folds):
         train, held_out = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
         try:
-            rows = balanced_rows(source, train, config.data, config.run.seed, storage)
+            # Classes that are small in one fold are small in all: the first fold's warning is enough.
+            rows = balanced_rows(source, train, data, config.run.seed, storage, quiet=fold > 0)
         except InputError as error:
             raise InputError(f"search.folds = {config.search.folds}, fold {fold + 1}: {error}") from None
         x_train = storage.rounded(make_samples(source, rows, storage)).astype(x.dtype, copy=False)

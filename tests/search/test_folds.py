@@ -10,7 +10,7 @@ import pytest
 from search.grouped import small_config, small_data
 from search.ranks import Ranks
 
-from rcdp_hpc.data.split import fold_numbers
+from rcdp_hpc.data.split import _warn_once, fold_numbers
 from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.connection import reservoir_matrices
@@ -41,10 +41,38 @@ def test_folds_keep_the_proportions_and_differ_by_one_row():
     assert (fold_numbers(y, CLASSES, 7, seed=4) != numbers).any()
 
 
-def test_a_class_of_fewer_rows_than_folds_is_named():
+def test_a_class_of_fewer_rows_than_folds_is_named_once(caplog):
     x, y = uneven()
-    with pytest.raises(InputError, match=r"search.folds = 20.* of class c \(15\); .* raise search.train_rows"):
-        balanced_folds(x, y, CLASSES, small_config(folds=20), FLOATS)
+    _warn_once.cache_clear()
+    folds = balanced_folds(x, y, CLASSES, small_config(folds=20), FLOATS)
+    assert sum(len(fold["y_val"]) for fold in folds) == len(y)
+    assert sorted(map(tuple, np.concatenate([fold["x_val"] for fold in folds]))) == sorted(map(tuple, x))
+    said = [record.getMessage() for record in caplog.records if "fewer samples than folds" in record.getMessage()]
+    assert len(said) == 1
+    assert "search.folds = 20" in said[0]
+    assert "of class c (15);" in said[0]
+
+
+@pytest.mark.parametrize("rare", [1, 2, 3])
+def test_rare_classes_are_balanced_in_every_fold_that_has_them(rare, caplog):
+    generator = np.random.default_rng(2)
+    y = np.repeat([0, 1, 2], [20, 11, rare])
+    x = generator.normal(size=(len(y), 4)).astype(np.float32)
+    config = small_config(folds=5)
+    config.data.balance = "smote"
+    for fold in balanced_folds(x, y, CLASSES, config, FLOATS):
+        left = rare - np.count_nonzero(fold["y_val"] == 2)
+        own = fold["x_train"][fold["y_train"] == 2]
+        assert len(own) == (np.count_nonzero(fold["y_train"] == 0) if left else 0)
+        if left == 1:
+            assert len(np.unique(own, axis=0)) == 1
+    assert sum("for SMOTE with k" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_more_folds_than_rows_are_refused():
+    x, y = uneven()
+    with pytest.raises(InputError, match=r"search.folds = 20: there are only 12 samples; set search.folds to at most"):
+        balanced_folds(x[::9], y[::9], CLASSES, small_config(folds=20), FLOATS)
 
 
 def folds_of(balance: str, storage: Storage = FLOATS, **data: object) -> list[dict]:
