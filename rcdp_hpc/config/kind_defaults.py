@@ -38,6 +38,9 @@ GRADIENT_KEYS = tuple(
     )
 )
 
+# Who sets one of these wants the classes balanced.
+BALANCING_KEYS = ("data.balance_ratio", "data.balance_counts", "data.smote_neighbours", "data.reserve")
+
 
 @dataclass(frozen=True)
 class DataFacts:
@@ -134,7 +137,10 @@ def _table(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any
 def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of series: mean and standard deviation of the states over a series' own steps."""
     scaling = _input_scaling(shape[-1], 0.5)
+    # Synthetic series between two others of a class lower the accuracy, and mostly the balanced accuracy too.
+    balanced = any(key in settings for key in BALANCING_KEYS)
     return {
+        **({} if balanced else {"data.balance": "none"}),
         "reservoir.sequence": "rows",
         "reservoir.reduction": "mean_std",
         "reservoir.leak": 0.3,

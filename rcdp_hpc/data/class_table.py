@@ -11,6 +11,9 @@ from rcdp_hpc.runtime.text import COLUMNS, display_width, fitted, plain_name
 
 log = logging.getLogger(__name__)
 
+# From this ratio of the largest to the smallest class, a preparation says that it does not balance.
+UNEVEN = 1.5
+
 # Columns that a class name keeps, however many numbers follow it.
 LEAST_NAME = 8
 TABLE_CLASSES = 20
@@ -53,7 +56,7 @@ def report_dropped(classes: Sequence[str], counts: Counts) -> None:
     )
 
 
-def report_unevenness(classes: Sequence[str], before: Sequence[int]) -> None:
+def report_unevenness(classes: Sequence[str], before: Sequence[int], method: str) -> None:
     """Log how uneven the training rows are before balancing: the largest class over the smallest."""
     largest, smallest = max(before), min(before)
     log.info(
@@ -61,6 +64,8 @@ def report_unevenness(classes: Sequence[str], before: Sequence[int]) -> None:
         *(smallest, classes[before.index(smallest)], largest, classes[before.index(largest)]),
         f"{largest / smallest:.3g}" if smallest else "infinite",
     )
+    if method == "none" and largest >= UNEVEN * smallest:
+        log.info("the classes stay uneven (data.balance = 'none'); 'smote' makes rare classes count more")
 
 
 def report_missed(classes: Sequence[str], method: str, counts: Counts, after: Sequence[int], exact: str) -> None:

@@ -23,6 +23,7 @@ from rcdp_hpc.data.index import (
     FORMAT,
     FORMAT_VERSION,
     INDEX_NAME,
+    facts_in,
     load_index,
     shard_settings,
 )
@@ -102,7 +103,7 @@ def prepare_shards(
     train, others, counts = split_rows(source, config)
     check_source(source, config, counts)
     report_dropped(source.classes, counts)
-    report_unevenness(source.classes, counts["before"])
+    report_unevenness(source.classes, counts["before"], config.data.balance)
     refuse_small_classes(source, counts["before"], config.data)
     source, ranges = standardized(source, train, config.data)
     storage = storage_of(config.data, source)
@@ -285,6 +286,7 @@ def _columns(source: Source) -> dict[str, Any] | None:
 def _settled(config: Config, directory: Path) -> dict[str, Any]:
     """Return the index of a complete preparation if it is the one that is asked for."""
     index = load_index(directory)
+    config = with_kind_defaults(config, facts_in(index))
     refuse_other_settings(str(directory), index["settings"], shard_settings(config), "data")
     _refuse_other_source(config.data, directory, index)
     for split in index["splits"].values():
