@@ -186,8 +186,9 @@ def test_the_check_needs_no_torch():
 
 def test_stages_load_no_statistics_before_they_use_them():
     """SciPy's statistics and scikit-learn take longer to load than a small set takes to train."""
+    stages = "rcdp_hpc.data.prepare, rcdp_hpc.search.driver, rcdp_hpc.training.stage, rcdp_hpc.evaluation.stage"
     code = (
-        "import sys, rcdp_hpc.data.prepare, rcdp_hpc.search.driver, rcdp_hpc.training.stage, rcdp_hpc.evaluation.stage; "
+        f"import sys, {stages}; "
         "print(sorted({'scipy.stats', 'sklearn', 'imblearn', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True)
