@@ -19,9 +19,8 @@ from torch import Tensor
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.cells import KERNELS, Cell, make_cell
-from rcdp_hpc.reservoir.connection import ReservoirMatrices, leak_rates, reservoir_matrices
+from rcdp_hpc.reservoir.connection import ReservoirMatrices, reservoir_matrices
 from rcdp_hpc.reservoir.cutting import Cut
-from rcdp_hpc.reservoir.draws import Part
 from rcdp_hpc.reservoir.files import read_matrices
 from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps
 from rcdp_hpc.reservoir.noise import SampleNoise
@@ -81,8 +80,6 @@ class Reservoir:
         Of the states returned.
     matrices : list of list of ReservoirMatrices
         Of each scan and layer.
-    rates : list of list of numpy.ndarray or None
-        Leak rates of the neurons of each scan and layer; None if all have ``leak``.
 
     Raises
     ------
@@ -115,13 +112,8 @@ class Reservoir:
         if settings.matrices and matrices is None:
             matrices = read_matrices(settings.matrices, self.nodes, self.scans[0].features(features))
         self.matrices = [[matrices]] if matrices is not None else self._drawn()
-        self.rates = [
-            [leak_rates(settings, _part(scan, layer)) for layer in range(len(layers))]
-            for scan, layers in enumerate(self.matrices)
-        ]
         self._cells = [
-            [make_cell(settings, own, kernel, self.device, rates) for own, rates in zip(*both, strict=True)]
-            for both in zip(self.matrices, self.rates, strict=True)
+            [make_cell(settings, layer, kernel, self.device) for layer in layers] for layers in self.matrices
         ]
         self._advise()
 
@@ -137,7 +129,7 @@ class Reservoir:
         settings = self.settings
         if (layer or scan) and settings.feature_scaling and (layer or features != self.matrices_width):
             settings = settings.model_copy(update={"feature_scaling": []})
-        return reservoir_matrices(settings, features, _part(scan, layer))
+        return reservoir_matrices(settings, features, (scan, layer) if scan or layer else ())
 
     @property
     def only_cell(self) -> Cell:
@@ -153,8 +145,7 @@ class Reservoir:
     def _advise(self) -> None:
         """Say, once per process, what is allowed and seldom meant."""
         settings = self.settings
-        alike = settings.leak == 1 and settings.leak_low in (0, 1)
-        if settings.scaling == "spectral_radius" and alike and settings.spectral_radius > FAR_ABOVE_ONE:
+        if settings.scaling == "spectral_radius" and settings.leak == 1 and settings.spectral_radius > FAR_ABOVE_ONE:
             warn_once(
                 log,
                 "unstable",
@@ -207,7 +198,7 @@ class Reservoir:
         checked = None if lengths is None else _checked_lengths(lengths, u)
         if checked is not None and bool((checked == u.shape[1]).all()):
             checked = None
-        if "all" in self.settings.reduction and u.shape[1] > self.values:
+        if self.settings.reduction == "all" and u.shape[1] > self.values:
             raise InputError(f"sequences of {u.shape[1]} steps: expected at most the {self.values} that are kept")
         check_input(u, checked)
         if out is None:
@@ -377,11 +368,6 @@ class Reservoir:
             if advance is not None:
                 advance(stop - start)
         return out
-
-
-def _part(scan: int, layer: int) -> Part:
-    """Return the name of a reservoir among several; the first has the random streams of one alone."""
-    return (scan, layer) if scan or layer else ()
 
 
 def _checked_lengths(lengths: ArrayLike, u: Tensor) -> Tensor:
