@@ -195,6 +195,11 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
         "convolution": "convolution over the kept states",
         _OWN_CLASS: "a class of your own (docs/networks.md)",
     },
+    "training.ridge_selection": {
+        "auto": "left_out for few rows, validation for many",
+        "left_out": "by the error of every original row, left out of the fit (states of all rows in memory of rank 0)",
+        "validation": "by the error on the validation rows",
+    },
     "training.ridge_precision": {"double": "float64", "single": "float32"},
     "training.tree_baseline": {
         "auto": "for tables of at most 5 million rows x features x classes, some 15 seconds of one core",

@@ -72,6 +72,7 @@ class Config(Section):
         if self.training.warm_start and not self.training.baseline:
             raise ValueError("training.warm_start needs training.baseline = true")
         self._check_readout()
+        self._check_ridge()
         self._check_extractor()
         if self.training.nesterov and (self.training.optimizer != "sgd" or not self.training.momentum):
             raise ValueError("training.nesterov needs training.optimizer = 'sgd' and a training.momentum above 0")
@@ -185,6 +186,25 @@ class Config(Section):
             )
         if training.augment.alternate and not training.augment.flip:
             raise ValueError("training.augment.alternate says how to mirror images: set training.augment.flip = true")
+
+    def _check_ridge(self) -> None:
+        training = self.training
+        if training.shifts and training.ridge_selection == "left_out":
+            raise ValueError(
+                f"training.ridge_selection = 'left_out' leaves out one row at a time, and training.shifts = "
+                f"{training.shifts} repeats every row: set ridge_selection = 'validation', or shifts = 0"
+            )
+        if training.readout != "ridge":
+            return
+        default = TrainingSection()
+        for key in ("loss", "focal_gamma"):
+            value = getattr(training, key)
+            if value != getattr(default, key):
+                raise ValueError(
+                    f"training.{key} = {value!r} has no effect with training.readout = 'ridge', which minimises the "
+                    "squared error: take it out, or set another training.readout (training.class_weights and "
+                    "training.label_smoothing do have an effect)"
+                )
 
     def _check_readout(self) -> None:
         training, reservoir = self.training, self.reservoir
