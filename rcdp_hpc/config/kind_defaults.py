@@ -118,9 +118,7 @@ def _common() -> dict[str, Any]:
         "reservoir.bias_scaling": 0.3,
         "search.population": 8,
         "search.generations": 5,
-        "search.ridge_penalty": 1e-3,
         "training.readout": "ridge",
-        "training.ridge_penalties": [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1],
     }
 
 

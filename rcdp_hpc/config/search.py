@@ -17,7 +17,7 @@ class RangeSection(Section):
     log: bool = Field(False, description="search on a logarithmic scale")
     integer: bool = Field(False, description="round to whole numbers")
     choices: list[float | str] | None = Field(None, description="the values to choose from, instead of bounds")
-    start: float | str | None = Field(None, description="value of the first candidate; left out, it is drawn")
+    start: float | str | None = Field(None, description="value of the first candidate; left out, the configured one")
 
     @model_validator(mode="after")
     def _ordered(self) -> RangeSection:
@@ -90,7 +90,6 @@ class SearchSection(Section):
         description="evaluate a generation on few rows first, its best 1/n on n times as many, and so on; 1 is off",
     )
     halving_steps: int = Field(2, ge=1, le=5, description="steps until all rows are reached (halving above 1)")
-    ridge_penalty: float = Field(1e-4, gt=0, description="ridge penalty per training row")
     epochs: int = Field(3, ge=1, description="epochs of training per candidate (evaluation = train)")
     train_rows: int = Field(5000, ge=1, description="training rows that a candidate is fitted to (at most)")
     validation_rows: int = Field(2000, ge=1, description="validation rows that a candidate is evaluated on (at most)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,7 +39,7 @@ class Dimension:
     choices : tuple
         What is chosen from; bounds and numbers are then places in it, from 0. Empty where there are bounds.
     start : float or None
-        Value, or place among the choices, that the first candidate takes.
+        Value, or place among the choices, that the first candidate takes; None is the configured value.
     """
 
     name: str
@@ -70,6 +71,19 @@ class Dimension:
         if self.integer or self.choices:
             values = np.floor(values + 0.5)
         return np.clip(values, self.low, self.high)
+
+    def started(self, config: Config) -> float:
+        """Return the coordinate to start from; NaN if the configured value is not among the choices."""
+        if self.choices:
+            configured = self._configured(config)
+            if self.start is None:
+                return float(self.choices.index(configured)) if configured in self.choices else np.nan
+            return float(self.start)
+        value = float(np.clip(self._configured(config) if self.start is None else self.start, self.low, self.high))
+        return float(np.log10(value)) if self.log else value
+
+    def _configured(self, config: Config) -> Any:
+        return getattr(config.training if self.name in READOUT_KEYS else config.reservoir, self.name)
 
     def named(self, value: float) -> float | int | str:
         """Return a decoded number as the key takes it."""
@@ -130,14 +144,13 @@ class Space:
         """Upper bounds in search coordinates, shape (d,)."""
         return np.array([dimension.upper for dimension in self.dimensions])
 
-    @property
-    def start(self) -> NDArray[np.float64]:
-        """The point to start from in search coordinates, shape (d,); NaN where none is given."""
-        given = [
-            np.nan if dimension.start is None else np.log10(dimension.start) if dimension.log else dimension.start
-            for dimension in self.dimensions
-        ]
-        return np.array(given, dtype=np.float64)
+    def start(self, config: Config) -> NDArray[np.float64]:
+        """Return the point to start from in search coordinates, shape (d,).
+
+        Each dimension starts at its ``start``, by default at the configured value of its key, moved into the bounds; at
+        NaN if that is not among its choices.
+        """
+        return np.array([dimension.started(config) for dimension in self.dimensions], dtype=np.float64)
 
     def decode_rows(self, positions: ArrayLike) -> NDArray[np.float64]:
         """Turn positions into values, both of shape (n, d)."""

@@ -34,6 +34,8 @@ Blocks = Iterable[tuple[torch.Tensor, torch.Tensor]]
 ORIGINAL, SYNTHETIC, VALIDATION = 0, 1, 2
 # Bytes of validation states that a rank keeps while it tries penalties; more are computed for each of them.
 KEPT_BYTES = 2**30
+# Rows or features up to which the training judges by leave-one-out: one eigendecomposition takes seconds.
+LEFT_OUT_AT_MOST = 3000
 # Errors are rounded to such steps, block by block, so that adding them up is exact in any order.
 ERROR_STEP = 2.0**-30
 
@@ -128,27 +130,31 @@ def fit_ridge(config: Config, comm: Communicator, source: RowSource, with_valida
     """
     training = config.training
     weights = class_weights(training, source.class_counts)
-    few = left_out_suits(training, source.rows + source.validation_rows, source.width)
+    few = left_out_suits(config, source.rows + source.validation_rows, source.width)
     fit = _by_left_out if few else _by_validation
     return _smoothed(fit(config, comm, source, weights, with_validation), training.label_smoothing)
 
 
-def left_out_suits(training: TrainingSection, rows: int, width: int) -> bool:
-    """Tell whether the penalty is chosen by leave-one-out: as configured, or if that costs seconds at most.
+def left_out_suits(config: Config, rows: int, width: int, at_most: int = LEFT_OUT_AT_MOST) -> bool:
+    """Tell whether the penalty is chosen by leave-one-out: as configured, or if that is cheap.
 
     Parameters
     ----------
-    training : TrainingSection
-        ``ridge_selection`` and ``shifts``: a row's shifted copies would have to be left out with it.
+    config : Config
+        Of it are used ``training.ridge_selection``; ``training.shifts``, since a row's shifted copies would have to be
+        left out with it; and ``reservoir.noise``, which only training rows have.
     rows : int
-        All rows, synthetic and validation rows included.
+        Rows whose states are held at once.
     width : int
         Features.
+    at_most : int
+        Rows or features: the smaller number decides what an eigendecomposition costs.
     """
+    training = config.training
     if training.ridge_selection != "auto":
         return training.ridge_selection == "left_out"
-    few = rows <= 10_000 and min(rows, width) <= 3000 and rows * width <= 2**25
-    return few and not training.shifts
+    few = rows <= 10_000 and min(rows, width) <= at_most and rows * width <= 2**25
+    return few and not training.shifts and not config.reservoir.noise
 
 
 def class_weights(training: TrainingSection, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:
@@ -245,6 +251,7 @@ def _left_out_fit(
     fitted = np.ones_like(judged) if with_validation else rows.origins != VALIDATION
     of_judged = stand_in_weights(rows.labels[judged], rows.labels, classes, weights)
     found = left_out(rows.states[judged], rows.labels[judged], classes, training.ridge_penalties, of_judged)
+    _report_errors(found.errors, "of left-out rows")
     if fitted.all() and judged.all():
         readout = found.readout
     else:
@@ -281,6 +288,7 @@ def _by_validation(
 
     penalty, errors = best_by(error_of, training.ridge_penalties)
     _report_unsolved(training, errors)
+    _report_errors(errors, "on validation")
     if with_validation:
         # The sums of all ranks go on from rank 0; the others add their validation rows alone.
         if not comm.is_root:
@@ -295,6 +303,11 @@ def _by_validation(
     )  # fmt: skip
     moments = score_moments(sums, readout, penalty)
     return RidgeFit(readout, penalty, correct[penalty] / source.validation_rows, *moments)
+
+
+def _report_errors(errors: dict[float, float], which: str) -> None:
+    listed = ", ".join(f"{penalty:g}: {errors[penalty]:.4g}" for penalty in sorted(errors))
+    log.info("ridge: mean squared error %s by penalty: %s", which, listed)
 
 
 def _report_unsolved(training: TrainingSection, errors: dict[float, float]) -> None:

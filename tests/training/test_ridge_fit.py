@@ -178,10 +178,10 @@ def test_a_class_without_rows_cannot_be_weighted():
 @pytest.mark.parametrize(("rows", "width", "expected"), [(500, 40_000, True), (9000, 200, True), (9000, 3001, False),
                                                          (20_000, 20, False), (5000, 8000, False)])  # fmt: skip
 def test_few_rows_are_judged_by_leave_one_out(rows, width, expected):
-    assert left_out_suits(config_of().training, rows, width) == expected
-    assert left_out_suits(config_of(ridge_selection="left_out").training, rows, width)
-    assert not left_out_suits(config_of(ridge_selection="validation").training, rows, width)
-    assert not left_out_suits(config_of(shifts=1).training, rows, width)
+    assert left_out_suits(config_of(), rows, width) == expected
+    assert left_out_suits(config_of(ridge_selection="left_out"), rows, width)
+    assert not left_out_suits(config_of(ridge_selection="validation"), rows, width)
+    assert not left_out_suits(config_of(shifts=1), rows, width)
 
 
 def test_weights_that_stand_in_for_synthetic_rows():
