@@ -36,6 +36,8 @@ from rcdp_hpc.runtime.threads import fair_share
 
 log = logging.getLogger(__name__)
 
+# Samples at once of a reservoir of kind "diagonal", whose cells take as many of them as pay.
+DIAGONAL_ROWS = 512
 # What makes a stage need less memory.
 _LESS_MEMORY = {
     "prepare": "lower data.memory_budget",
@@ -280,6 +282,9 @@ def _search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, 
     if config.reservoir.kind == "none":
         log.info("reservoir.kind = none: no search, since there is no reservoir to find")
         return {}
+    if config.reservoir.kind == "diagonal":
+        log.info("reservoir.kind = diagonal: no search, its space is that of kind = random")
+        return {}
     if comm.kind == "horovod":
         raise agreed(
             InputError(
@@ -403,6 +408,11 @@ def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     chosen = config.reservoir.kernel != "auto" and config.reservoir.batch_rows
     if config.training.extractor.kind != "none" or config.reservoir.kind == "none" or chosen:
         return config
+    if config.reservoir.kind == "diagonal":
+        pinned = "dense-fp32" if config.reservoir.kernel == "auto" else str(config.reservoir.kernel)
+        rows = config.reservoir.batch_rows or DIAGONAL_ROWS
+        run.write_config(_pinned(run.config(), pinned, rows))
+        return _pinned(config, pinned, rows)
     need_torch()
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, default_cache

@@ -95,6 +95,7 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
     },
     "reservoir.kind": {
         "random": "the fixed random network; for the rows of a table, which are one step, a layer of random features",
+        "diagonal": "damped oscillators without connections, read by a random layer; its cost grows with the nodes",
         "none": "no reservoir: the readout reads the sequence itself (a table: a linear readout of its features)",
     },
     "reservoir.scaling": {

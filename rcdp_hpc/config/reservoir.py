@@ -8,11 +8,13 @@ from pydantic import Field, model_validator
 
 from rcdp_hpc.config.section import MAY_CHANGE, PATH, Section
 
+MOST_STEPS = 1_000_000
+
 
 class ReservoirSection(Section):
     """The fixed random recurrent network (eq. 3 and 9)."""
 
-    kind: Literal["random", "none"] = Field("random", description="kind of reservoir")
+    kind: Literal["random", "diagonal", "none"] = Field("random", description="kind of reservoir")
     nodes: int = Field(1000, ge=1, le=100_000, description="reservoir neurons n (paper: 1000)")
     density: float = Field(0.1, gt=0, le=1, description="connection density p (paper: 0.1)")
     scaling: Literal["spectral_radius", "weight_scale"] = Field(
@@ -25,6 +27,13 @@ class ReservoirSection(Section):
     input_scaling: float = Field(1.0, gt=0, le=100, description="input weights are uniform in [-s, s]")
     bias_scaling: float = Field(0.1, ge=0, le=100, description="biases are uniform in [-s, s]")
     leak: float = Field(1.0, gt=0, le=1, description="leak rate a of eq. 9 (paper: 1)")
+    memory_units: int = Field(64, ge=1, le=100_000, description="oscillators of the linear memory (kind = diagonal)")
+    memory_steps: list[float] = Field(
+        default_factory=lambda: [1.0, 60.0],
+        min_length=2,
+        max_length=2,
+        description="shortest and longest time constant of the oscillators, in steps (kind = diagonal)",
+    )
     activation: Literal["tanh", "sigmoid", "relu", "identity"] = Field(
         "tanh", description="activation f of eq. 9 (paper: sigmoid in Table 2, tanh in eq. 9)"
     )
@@ -137,6 +146,18 @@ class ReservoirSection(Section):
                 f"reservoir.piece_size = {self.piece_size} and piece_stride = {self.piece_stride}: every number must "
                 "be 1 or more"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _memory(self) -> ReservoirSection:
+        shortest, longest = self.memory_steps
+        if not 0 < shortest <= longest <= MOST_STEPS:
+            raise ValueError(
+                f"reservoir.memory_steps = {self.memory_steps}: expected [shortest, longest] with 0 < shortest <= "
+                f"longest <= {MOST_STEPS}"
+            )
+        if self.kind == "diagonal" and self.matrices:
+            raise ValueError("reservoir.matrices are those of kind = 'random': take it out, or set that kind")
         return self
 
     @model_validator(mode="after")

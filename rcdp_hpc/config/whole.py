@@ -58,7 +58,7 @@ class Config(Section):
     @property
     def has_search(self) -> bool:
         """Whether there is a reservoir to search for, and a generation to do it in."""
-        return self.search.generations > 0 and self.reservoir.kind != "none"
+        return self.search.generations > 0 and self.reservoir.kind == "random"
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

@@ -44,11 +44,14 @@ class ReservoirMatrices:
         Input weights W_in.
     bias : numpy.ndarray, shape (nodes,), float64
         Biases b_in.
+    mixing : numpy.ndarray, shape (nodes, 2 · memory_units), float64, optional
+        Of kind = "diagonal" (see `rcdp_hpc.reservoir.diagonal`), whose `recurrent` and `input` are those of the memory.
     """
 
     recurrent: scipy.sparse.csr_array
     input: NDArray[np.float64]
     bias: NDArray[np.float64]
+    mixing: NDArray[np.float64] | None = None
 
 
 def reservoir_matrices(settings: ReservoirSection, features: int, part: Part = ()) -> ReservoirMatrices:

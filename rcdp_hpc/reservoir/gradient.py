@@ -42,6 +42,9 @@ class DifferentiableReservoir(nn.Module):
                 names = [f"{name}_{scan}_{layer}" for name in ("recurrent", "input", "bias")]
                 for name, array in zip(names, arrays, strict=True):
                     self.register_buffer(name, torch.as_tensor(array).to(reservoir.device, dtype), persistent=False)
+                if found.mixing is not None:
+                    mixing = torch.as_tensor(found.mixing).to(reservoir.device, dtype)
+                    self.register_buffer(f"mixing_{scan}_{layer}", mixing, persistent=False)
         self._functions: dict[str, Any] = {
             "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "identity": lambda value: value,
         }  # fmt: skip
@@ -81,6 +84,9 @@ class DifferentiableReservoir(nn.Module):
         recurrent, weights, bias = (
             self.get_buffer(f"{name}_{scan}_{layer}") for name in ("recurrent", "input", "bias")
         )
+        if self.settings.kind == "diagonal":
+            mixing = self.get_buffer(f"mixing_{scan}_{layer}")
+            return self._mixed(u @ weights.T, recurrent, mixing, bias)
         driven = u @ weights.T + bias
         state = torch.zeros_like(driven[:, 0])
         states = []
@@ -89,6 +95,15 @@ class DifferentiableReservoir(nn.Module):
             state = (1 - self.settings.leak) * state + self.settings.leak * moved
             states.append(state)
         return torch.stack(states, dim=1)
+
+    def _mixed(self, driven: Tensor, rotation: Tensor, mixing: Tensor, bias: Tensor) -> Tensor:
+        """Return the states of a reservoir of kind "diagonal", shape (batch, steps, nodes)."""
+        memory, steps = torch.zeros_like(driven[:, 0]), []
+        for step in range(driven.shape[1]):
+            memory = memory @ rotation.T + driven[:, step]
+            steps.append(memory)
+        states: Tensor = self._functions[self.settings.activation](torch.stack(steps, dim=1) @ mixing.T + bias)
+        return states
 
     def _reduced(self, states: Tensor, lengths: list[int]) -> Tensor:
         """Return the values kept of each sequence, shape (batch, values · nodes)."""

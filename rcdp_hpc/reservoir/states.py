@@ -21,6 +21,8 @@ from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.cells import KERNELS, Cell, make_cell
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, reservoir_matrices
 from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.diagonal import diagonal_matrices
+from rcdp_hpc.reservoir.diagonal_cell import DiagonalCell
 from rcdp_hpc.reservoir.files import read_matrices
 from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps
 from rcdp_hpc.reservoir.noise import SampleNoise
@@ -39,6 +41,12 @@ ROWS_UNLESS_SET = 512
 FAR_ABOVE_ONE = 1.5
 
 
+def _cell(settings: ReservoirSection, matrices: ReservoirMatrices, kernel: str, device: torch.device) -> Cell:
+    if settings.kind == "diagonal":
+        return DiagonalCell(settings, matrices, KERNELS[kernel], device)
+    return make_cell(settings, matrices, kernel, device)
+
+
 class Reservoir:
     """A fixed random reservoir: one, or several side by side and stacked.
 
@@ -47,6 +55,8 @@ class Reservoir:
     With ``layers = L`` layer l > 1 has u_t = s_t of the layer below. With ``scans`` each reading of the sequence has
     L layers of its own, with matrices of their own. With ``bidirectional`` each is driven a second time by the sequence
     turned round. The values kept of each are put side by side, in this order: scan, direction, layer, step, neuron.
+
+    With ``kind = "diagonal"`` the equation is that of `rcdp_hpc.reservoir.diagonal` instead.
 
     Parameters
     ----------
@@ -112,9 +122,7 @@ class Reservoir:
         if settings.matrices and matrices is None:
             matrices = read_matrices(settings.matrices, self.nodes, self.scans[0].features(features))
         self.matrices = [[matrices]] if matrices is not None else self._drawn()
-        self._cells = [
-            [make_cell(settings, layer, kernel, self.device) for layer in layers] for layers in self.matrices
-        ]
+        self._cells = [[_cell(settings, layer, kernel, self.device) for layer in layers] for layers in self.matrices]
         self._advise()
 
     def _drawn(self) -> list[list[ReservoirMatrices]]:
@@ -129,7 +137,8 @@ class Reservoir:
         settings = self.settings
         if (layer or scan) and settings.feature_scaling and (layer or features != self.matrices_width):
             settings = settings.model_copy(update={"feature_scaling": []})
-        return reservoir_matrices(settings, features, (scan, layer) if scan or layer else ())
+        make = diagonal_matrices if settings.kind == "diagonal" else reservoir_matrices
+        return make(settings, features, (scan, layer) if scan or layer else ())
 
     @property
     def only_cell(self) -> Cell:
@@ -145,7 +154,8 @@ class Reservoir:
     def _advise(self) -> None:
         """Say, once per process, what is allowed and seldom meant."""
         settings = self.settings
-        if settings.scaling == "spectral_radius" and settings.leak == 1 and settings.spectral_radius > FAR_ABOVE_ONE:
+        recurrent = settings.kind == "random" and settings.scaling == "spectral_radius"
+        if recurrent and settings.leak == 1 and settings.spectral_radius > FAR_ABOVE_ONE:
             warn_once(
                 log,
                 "unstable",

@@ -35,7 +35,7 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
     if kind == "none":
         # Test samples count too: one too short for what is kept would end a long training in its evaluation.
         steps, features = Cut.of(reservoir).shape(sample_shape)
-        if reservoir.kind == "random":
+        if reservoir.kind != "none":
             check_samples(reservoir, sample_shape, shortest)
         elif shortest is not None:
             Cut.of(reservoir).lengths([shortest])
@@ -44,9 +44,9 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
         if found is None:
             return None
         steps, features = found
-        if reservoir.kind == "random":
+        if reservoir.kind != "none":
             check_length(reservoir, steps)
-    if reservoir.kind == "random":
+    if reservoir.kind != "none":
         check_feature_scaling(reservoir, input_features(reservoir, features))
     if training.readout in STEPWISE and values_kept(reservoir, steps) < 2:
         raise InputError(

@@ -59,7 +59,8 @@ def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
         width, states = steps * features, 0.0
     else:
         kept = kept_shape(reservoir, steps)
-        width, states = kept.features, float(rows * steps * kept.parts * reservoir.nodes * (reservoir.nodes + features))
+        inputs = 2 * reservoir.memory_units if reservoir.kind == "diagonal" else reservoir.nodes + features
+        width, states = kept.features, float(rows * steps * kept.parts * reservoir.nodes * inputs)
     once = states
     if training.readout == "ridge" or training.baseline:
         once += width * width * (rows + DECOMPOSITION * width)
