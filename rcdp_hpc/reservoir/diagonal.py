@@ -3,10 +3,10 @@
 M damped oscillators h remember the input linearly, each with a decay r and a frequency theta of its own, and one random
 layer reads all of them:
 
-h_t = r · exp(i · theta) ∘ h_(t-1) + W_in · u_t,   s_t = f(W_mix · [Re h_t, Im h_t] + b_in)
+h_t = r · exp(i · theta) ∘ h_(t-1) + W_in · u_t,   s_t = (1 - a) · s_(t-1) + a · f(W_mix · [Re h_t, Im h_t] + b_in)
 
 A step costs nodes · 2M multiplications in place of nodes², so that 100,000 nodes are feasible. This is a layer of
-ParalESN (Pinna, Ceni, Gallicchio: arXiv 2601.22296) without its convolution.
+ParalESN (arXiv 2601.22296) without its convolution, and with the leak a of eq. 9.
 """
 
 from __future__ import annotations

@@ -17,10 +17,9 @@ LEAST_ROWS = 16
 
 
 class DiagonalCell(Cell):
-    """h_t = lambda ∘ h_(t-1) + W_in · u_t in float32, s_t = f(W_mix · h_t + b_in) in the kernel's precision.
+    """h_t = lambda ∘ h_(t-1) + W_in · u_t and the running state in float32, W_mix · h_t in the kernel's precision.
 
-    The parameters are those of `rcdp_hpc.reservoir.diagonal`. The leak is not used: the oscillators have decays of
-    their own.
+    The parameters are those of `rcdp_hpc.reservoir.diagonal`.
     """
 
     def __init__(
@@ -30,7 +29,7 @@ class DiagonalCell(Cell):
         if matrices.mixing is None:
             raise ValueError("the matrices have no mixing weights")
         units = matrices.mixing.shape[1] // 2
-        self.units, self.leak = units, 1.0
+        self.units = units
         if device.type == "cpu":
             self.most_rows = max(LEAST_ROWS, VALUES_AT_ONCE // self.nodes)
         rotation = matrices.recurrent.tocsr()
@@ -54,7 +53,8 @@ class DiagonalCell(Cell):
         self._joined[:, 2 * self.units] = 1
         self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
         single = self.dtype == torch.float32
-        self._state = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
+        self._driven = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
+        self._state = self._driven if self.leak == 1 else torch.zeros_like(self._driven)
 
     def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Move the first rows on by one step."""
@@ -68,10 +68,12 @@ class DiagonalCell(Cell):
         joined[:, :units] = real
         joined[:, units : 2 * units] = imaginary
         torch.mm(joined, self._mixing, out=self._product[:rows])
-        state = self._state[:rows]
-        if self._state is not self._product:
-            state.copy_(self._product[:rows])
+        mixed = self._driven[:rows]
+        if self._driven is not self._product:
+            mixed.copy_(self._product[:rows])
         if noise is not None:
-            state.add_(noise)
-        self._activate(state)
+            mixed.add_(noise)
+        self._activate(mixed)
+        if self.leak < 1:
+            self._state[:rows].lerp_(mixed, self.leak)
         return self._state

@@ -102,8 +102,12 @@ class DifferentiableReservoir(nn.Module):
         for step in range(driven.shape[1]):
             memory = memory @ rotation.T + driven[:, step]
             steps.append(memory)
-        states: Tensor = self._functions[self.settings.activation](torch.stack(steps, dim=1) @ mixing.T + bias)
-        return states
+        moved = self._functions[self.settings.activation](torch.stack(steps, dim=1) @ mixing.T + bias)
+        state, states = torch.zeros_like(moved[:, 0]), []
+        for step in range(moved.shape[1]):
+            state = (1 - self.settings.leak) * state + self.settings.leak * moved[:, step]
+            states.append(state)
+        return torch.stack(states, dim=1)
 
     def _reduced(self, states: Tensor, lengths: list[int]) -> Tensor:
         """Return the values kept of each sequence, shape (batch, values · nodes)."""

@@ -28,15 +28,18 @@ def by_complex_numbers(settings, u):
     units = settings.memory_units
     turns = found.recurrent.toarray()
     factors = np.diag(turns)[:units] + 1j * np.diag(turns, -units)
-    memory, states = np.zeros((len(u), units), dtype=complex), []
+    memory, state, states = np.zeros((len(u), units), dtype=complex), 0.0, []
     for step in range(u.shape[1]):
         memory = factors * memory + u[:, step] @ found.input[:units].T
-        states.append(np.tanh(np.hstack([memory.real, memory.imag]) @ found.mixing.T + found.bias))
+        mixed = np.tanh(np.hstack([memory.real, memory.imag]) @ found.mixing.T + found.bias)
+        state = (1 - settings.leak) * state + settings.leak * mixed
+        states.append(state)
     return np.stack(states, axis=1)
 
 
-def test_states_are_those_of_the_equation():
-    settings = section(reduction="all")
+@pytest.mark.parametrize("leak", [1.0, 0.2])
+def test_states_are_those_of_the_equation(leak):
+    settings = section(reduction="all", leak=leak)
     states = Reservoir(settings, FEATURES, steps=STEPS).states(samples())
     expected = by_complex_numbers(settings, samples())
     np.testing.assert_allclose(states.view(4, STEPS, 30).numpy(), expected, atol=1e-5)
@@ -61,7 +64,7 @@ def test_white_input_gives_preactivations_of_the_input_scaling():
 
 
 def test_sequences_of_unequal_length_end_with_their_own_last_step():
-    settings, u = section(), samples()
+    settings, u = section(leak=0.5), samples()
     lengths = np.array([3, 9, 5, 1])
     states = Reservoir(settings, FEATURES).states(u, lengths=lengths)
     expected = by_complex_numbers(settings, u)[np.arange(4), lengths - 1]
@@ -69,7 +72,7 @@ def test_sequences_of_unequal_length_end_with_their_own_last_step():
 
 
 def test_the_gradient_path_has_the_same_states():
-    settings = section(reduction="mean_std", layers=2, bidirectional=True)
+    settings = section(reduction="mean_std", layers=2, bidirectional=True, leak=0.6)
     reservoir = Reservoir(settings, FEATURES)
     u = torch.from_numpy(samples()).requires_grad_()
     states = DifferentiableReservoir(reservoir)(u)
@@ -80,7 +83,9 @@ def test_the_gradient_path_has_the_same_states():
 
 @pytest.mark.parametrize("kernel", ["dense-bf16", "fused-bf16", "sparse-fp32"])
 def test_every_kernel_computes_the_same_states(kernel):
-    exact, found = (Reservoir(section(), FEATURES, name).states(samples()).float() for name in ("dense-fp32", kernel))
+    exact, found = (
+        Reservoir(section(leak=0.5), FEATURES, name).states(samples()).float() for name in ("dense-fp32", kernel)
+    )
     np.testing.assert_allclose(found.numpy(), exact.numpy(), atol=0.03)
 
 
