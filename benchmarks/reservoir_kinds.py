@@ -34,7 +34,6 @@ from rcdp_hpc.reservoir.left_out import left_out
 
 PENALTIES = [10.0**power for power in range(-6, 4)]
 ROWS = 512
-PRINCIPAL = 34  # 34 x 35 weights are about the features of 300 nodes
 Make = Callable[[int, int, int], Any]
 
 KINDS: dict[str, Make] = {
@@ -65,6 +64,8 @@ KINDS: dict[str, Make] = {
     ),
     "leaky and Euler, half each": lambda n, f, s: Joined(Leaky(n // 2, f, s), Euler(n // 2, f, s)),
     "model space of the leaky one": lambda n, f, s: Leaky(n, f, s),
+    "model space, random axes": lambda n, f, s: Leaky(n, f, s),
+    "leaky and its model space, half each": lambda n, f, s: Leaky(n, f, s),
 }
 
 
@@ -129,20 +130,26 @@ def _block(reservoir: Any, u: torch.Tensor, lengths: torch.Tensor) -> torch.Tens
 
 
 @torch.no_grad()
-def model_space(reservoir: Any, series: Series) -> torch.Tensor:
-    """Return each series' ridge weights from one state to the next, of principal components (arXiv 1803.07870)."""
+def model_space(reservoir: Any, series: Series, count: int, principal: bool = True) -> torch.Tensor:
+    """Return each series' ridge weights from one state to the next, about `count` values (arXiv 1803.07870).
+
+    They are those of principal components of the states, or of random projections.
+    """
     u = torch.from_numpy(series.u)
     reservoir.begin(len(u))
     states = torch.stack([reservoir.step(u[:, step]).clone() for step in range(u.shape[1])], dim=1)
     lengths = series.lengths.tolist()
     fitted = torch.cat([states[row, : lengths[row]] for row in range(series.training)])
     mean = fitted.mean(0)
-    axes = torch.linalg.eigh(((fitted - mean).T @ (fitted - mean)).double())[1][:, -PRINCIPAL:].float()
+    axes = torch.linalg.eigh(((fitted - mean).T @ (fitted - mean)).double())[1].flip(1).float()
+    if not principal:
+        axes = torch.randn(axes.shape, generator=torch.Generator().manual_seed(1)) / len(axes) ** 0.5
+    kept = round(count**0.5 - 0.5)
     found = []
     for row, length in enumerate(lengths):
-        reduced = (states[row, :length] - mean) @ axes
+        reduced = (states[row, :length] - mean) @ axes[:, :kept]
         given = torch.cat([reduced[:-1], torch.ones(length - 1, 1)], dim=1).double()
-        gram = given.T @ given + torch.eye(PRINCIPAL + 1)
+        gram = given.T @ given + torch.eye(kept + 1)
         found.append(torch.linalg.solve(gram, given.T @ reduced[1:].double()).flatten().float())
     return torch.stack(found)
 
@@ -150,7 +157,13 @@ def model_space(reservoir: Any, series: Series) -> torch.Tensor:
 def measure(kind: str, series: Series, nodes: int, seed: int) -> dict[str, float]:
     started = time.process_time()
     reservoir = KINDS[kind](nodes, series.u.shape[2], seed)
-    rows = (model_space if kind.startswith("model space") else features)(reservoir, series)
+    if "model space" not in kind:
+        rows = features(reservoir, series)
+    elif kind.startswith("model space"):
+        rows = model_space(reservoir, series, 4 * nodes, principal="random" not in kind)
+    else:
+        halves = features(reservoir, series).view(-1, 4, nodes)[:, :, : nodes // 2].flatten(1)
+        rows = torch.cat([halves, model_space(reservoir, series, 2 * nodes)], dim=1)
     seconds = time.process_time() - started
     fitted, y = series.training, series.y
     found = left_out(rows[:fitted], y[:fitted], int(y.max()) + 1, PENALTIES)

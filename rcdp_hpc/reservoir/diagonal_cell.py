@@ -11,8 +11,9 @@ from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.reservoir.cells import MULTIPLE, Cell
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 
-# Values of a block's states: more samples at once gain nothing, and 100,000 nodes have states of 400 kB each.
-VALUES_AT_ONCE = 1 << 22
+# Values of a block's states, 64 MiB: the mixing weights are read once for every block and step, so few samples at once
+# are slow, and with 100,000 nodes many of them need gigabytes.
+VALUES_AT_ONCE = 1 << 24
 LEAST_ROWS = 16
 
 

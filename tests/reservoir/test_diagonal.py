@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.config import ReservoirSection, load_config
 from rcdp_hpc.reservoir.diagonal import diagonal_matrices
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 from rcdp_hpc.reservoir.states import Reservoir
@@ -97,8 +97,8 @@ def test_noise_is_added_inside_the_activation():
 
 def test_many_nodes_take_few_samples_at_once():
     reservoir = Reservoir(section(nodes=100_000, memory_units=2, reduction="mean"), FEATURES)
-    assert reservoir.only_cell.most_rows < 50
-    assert reservoir.states(samples(60)).shape == (60, 100_000)
+    assert reservoir.only_cell.most_rows == 167
+    assert reservoir.states(samples(170, 2)).shape == (170, 100_000)
 
 
 @pytest.mark.parametrize("steps", [[0.0, 5.0], [9.0, 3.0], [1.0, 2e6], [1.0]])
@@ -115,3 +115,8 @@ def test_matrices_of_a_user_are_refused():
 def test_a_factor_for_each_feature():
     plain, scaled = diagonal_matrices(section(), 2), diagonal_matrices(section(feature_scaling=[1.0, 3.0]), 2)
     np.testing.assert_allclose(scaled.input, plain.input * [1.0, 3.0])
+
+
+def test_there_is_no_search_for_it():
+    assert load_config("digits", ["search.generations=3"]).has_search
+    assert not load_config("digits", ["search.generations=3", "reservoir.kind=diagonal"]).has_search
