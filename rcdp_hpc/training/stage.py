@@ -211,7 +211,7 @@ def _prepare_trainer(
 def _report_one_step(config: Config, shards: ShardSet) -> None:
     """Log what a reservoir is for samples of one step, as the rows of a table."""
     reservoir = config.reservoir
-    if reservoir.kind == "none" or config.training.extractor.kind != "none":
+    if reservoir.kind != "random" or config.training.extractor.kind != "none":
         return
     steps, features = Cut.of(reservoir).shape(shards.sample_shape)
     if steps == 1:
