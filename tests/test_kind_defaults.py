@@ -47,7 +47,7 @@ def test_what_the_file_sets_is_never_changed(tmp_path):
     text = "[reservoir]\nnodes = 77\n[search.space]\nleak = { low = 0.1, high = 1.0 }\n"
     config = with_settings(written(tmp_path, text), {"training.readout": "lstm", "reservoir.reduction": "all"}, "here")
     found = with_kind_defaults(config, DataFacts("series", (9, 2)))
-    assert (found.reservoir.nodes, found.training.readout, found.reservoir.reduction) == (77, "lstm", "all")
+    assert (found.reservoir.nodes, found.training.readout, found.reservoir.reduction) == (77, "lstm", ["all"])
     assert found.search.space.leak is not None
     assert found.search.space.spectral_radius is None
 

@@ -148,9 +148,13 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
     },
     "reservoir.reduction": {
         "states": "some states: reservoir.states or reservoir.steps",
-        "all": "the state of every step",
+        "all": "the state of every step, alone",
+        "last": "the state after the last step",
         "mean": "mean over the steps",
+        "std": "standard deviation over the steps",
         "mean_std": "mean and standard deviation over the steps",
+        "segments": "means over equal parts of the steps (reservoir.segments)",
+        "positive": "share of the steps with a state above 0",
     },
     "reservoir.kernel": {
         "auto": "measure once, take the fastest whose rounding does no harm, and record it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rcdp_hpc.config.section import MAY_CHANGE, PATH, Section
 
@@ -27,6 +27,13 @@ class ReservoirSection(Section):
     input_scaling: float = Field(1.0, gt=0, le=100, description="input weights are uniform in [-s, s]")
     bias_scaling: float = Field(0.1, ge=0, le=100, description="biases are uniform in [-s, s]")
     leak: float = Field(1.0, gt=0, le=1, description="leak rate a of eq. 9 (paper: 1)")
+    leak_low: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="lowest leak rate: the neurons' rates are drawn log-uniformly from [leak_low, leak]; 0: all have "
+        "leak",
+    )
     memory_units: int = Field(64, ge=1, le=100_000, description="oscillators of the linear memory (kind = diagonal)")
     memory_steps: list[float] = Field(
         default_factory=lambda: [1.0, 60.0],
@@ -99,10 +106,13 @@ class ReservoirSection(Section):
     piece_edge: Literal["refuse", "drop"] = Field(
         "refuse", description="what happens with rows, columns or steps after the last whole patch or window"
     )
-    reduction: Literal["states", "all", "mean", "mean_std"] = Field(
-        "states",
-        description="what is kept of the states",
+    reduction: list[Literal["states", "all", "last", "mean", "std", "mean_std", "segments", "positive"]] = Field(
+        default_factory=lambda: ["states"],  # type: ignore[arg-type]
+        min_length=1,
+        max_length=10,
+        description="what is kept of the states: one of these, or a list of several, joined in this order",
     )
+    segments: int = Field(4, ge=1, le=1000, description="parts of a series whose means are kept (reduction = segments)")
     states: int = Field(
         1, ge=1, le=1000, description="states kept per sample, equally spaced in time, the last one included"
     )
@@ -123,6 +133,35 @@ class ReservoirSection(Section):
         description="samples whose states are computed at once, also the row block of Gram sums; 0 measures once and "
         "records",
     )
+
+    @field_validator("reduction", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _kept(self) -> ReservoirSection:
+        names = [part for name in self.reduction for part in (("mean", "std") if name == "mean_std" else (name,))]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"reservoir.reduction = {self.reduction} keeps {twice!r} twice: name each once")
+        if "all" in names and len(names) > 1:
+            raise ValueError("reservoir.reduction = 'all' keeps every state and takes no other reduction next to it")
+        if "all" in names and self.warm_up:
+            raise ValueError("reservoir.reduction = 'all' keeps every state: set reservoir.warm_up = 0")
+        if self.steps and "states" not in names:
+            raise ValueError("reservoir.steps needs 'states' in reservoir.reduction")
+        if "positive" in names and self.activation == "sigmoid":
+            raise ValueError(
+                "reservoir.reduction = 'positive' is 1 for every neuron with reservoir.activation = 'sigmoid', whose "
+                "states are all above 0: take it out, or choose another activation"
+            )
+        if self.leak < self.leak_low:
+            raise ValueError(
+                f"reservoir.leak = {self.leak:g} is the highest rate and must not be below reservoir.leak_low = "
+                f"{self.leak_low:g}: raise it, or lower leak_low (0: all neurons have leak)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _cut(self) -> ReservoirSection:
@@ -167,10 +206,6 @@ class ReservoirSection(Section):
             raise ValueError(f"reservoir.scans: {halves[0]} is a half of reservoir.sequence = 'both': set that")
         if self.weights == "orthogonal" and self.topology != "random":
             raise ValueError("reservoir.weights = 'orthogonal' needs reservoir.topology = 'random'")
-        if self.steps and self.reduction != "states":
-            raise ValueError("reservoir.steps needs reservoir.reduction = 'states'")
-        if self.warm_up and self.reduction == "all":
-            raise ValueError("reservoir.reduction = 'all' keeps every state: set reservoir.warm_up = 0")
         if self.matrices and (self.layers > 1 or len(self.scans) > 1):
             raise ValueError("reservoir.matrices holds one reservoir: set reservoir.layers = 1 and one scan")
         return self

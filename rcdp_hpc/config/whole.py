@@ -221,8 +221,8 @@ class Config(Section):
             )
         if training.span % 2 == 0:
             raise ValueError(f"training.span = {training.span} must be odd: a kernel has a middle")
-        several = reservoir.reduction == "all" or max(reservoir.states, len(reservoir.steps)) > 1
-        sequence = reservoir.kind == "none" or (reservoir.reduction in ("states", "all") and several)
+        several = reservoir.reduction == ["all"] or max(reservoir.states, len(reservoir.steps)) > 1
+        sequence = reservoir.kind == "none" or (reservoir.reduction in (["states"], ["all"]) and several)
         if training.readout in STEPWISE and not sequence:
             raise ValueError(
                 f"training.readout = {training.readout!r} reads states step by step, and one of them alone is no "

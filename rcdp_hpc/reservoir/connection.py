@@ -191,6 +191,36 @@ def biases(nodes: int, bias_scaling: float, seed: int, part: Part = ()) -> NDArr
     return bias_scaling * symmetric(stream("bias", seed, part), nodes)
 
 
+def leak_rates(settings: ReservoirSection, part: Part = ()) -> NDArray[np.float64] | None:
+    """Return each neuron's leak rate, log-uniform in [leak_low, leak]; None if all have ``leak``.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+        Of it are used: nodes, leak, leak_low, seed.
+    part : tuple of int
+        Which of several reservoirs, (scan, layer); () is the first.
+
+    Returns
+    -------
+    numpy.ndarray, shape (nodes,), float64, or None
+
+    Raises
+    ------
+    CandidateError
+        If ``leak`` is below ``leak_low``.
+    """
+    low, high = settings.leak_low, settings.leak
+    if not low:
+        return None
+    if high < low:
+        raise CandidateError(
+            f"reservoir.leak = {high:g} is below reservoir.leak_low = {low:g}: lower reservoir.leak_low, or set it to 0"
+        )
+    drawn = (symmetric(stream("leak", settings.seed, part), settings.nodes) + 1) / 2
+    return np.clip(low * (high / low) ** drawn, low, high)
+
+
 def spectral_radius(matrix: scipy.sparse.csr_array) -> float:
     """Return the largest eigenvalue modulus of a square matrix, rounded to 9 significant digits (7 above 2000 rows).
 

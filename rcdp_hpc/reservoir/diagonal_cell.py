@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
@@ -24,9 +26,14 @@ class DiagonalCell(Cell):
     """
 
     def __init__(
-        self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
+        self,
+        settings: ReservoirSection,
+        matrices: ReservoirMatrices,
+        rates: NDArray[np.float64] | None,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        super().__init__(settings, matrices, dtype, device)
+        super().__init__(settings, matrices, rates, dtype, device)
         if matrices.mixing is None:
             raise ValueError("the matrices have no mixing weights")
         units = matrices.mixing.shape[1] // 2
@@ -55,7 +62,7 @@ class DiagonalCell(Cell):
         self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
         single = self.dtype == torch.float32
         self._driven = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
-        self._state = self._driven if self.leak == 1 else torch.zeros_like(self._driven)
+        self._state = self._driven if self.forgets else torch.zeros_like(self._driven)
 
     def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Move the first rows on by one step."""
@@ -75,6 +82,6 @@ class DiagonalCell(Cell):
         if noise is not None:
             mixed.add_(noise)
         self._activate(mixed)
-        if self.leak < 1:
+        if not self.forgets:
             self._state[:rows].lerp_(mixed, self.leak)
         return self._state

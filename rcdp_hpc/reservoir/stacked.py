@@ -43,7 +43,9 @@ class StackedReservoirs:
         cells = [_dense(reservoir) for reservoir in reservoirs]
         cells += cells[:1] * (places - len(cells))
         self._weights = torch.stack([cell.weights for cell in cells])
-        self._leaks = torch.tensor([cell.leak for cell in cells], device=self.first.device).view(-1, 1, 1)
+        # One rate per reservoir, or one per neuron.
+        leaks = [torch.as_tensor(cell.leak, device=self.first.device).view(1, -1) for cell in cells]
+        self._leaks = torch.stack(leaks)
         self._activations = [cell.activation for cell in cells]
 
     @torch.no_grad()

@@ -13,16 +13,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.cells import KERNELS, Cell, make_cell
-from rcdp_hpc.reservoir.connection import ReservoirMatrices, reservoir_matrices
+from rcdp_hpc.reservoir.connection import ReservoirMatrices, leak_rates, reservoir_matrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.diagonal import diagonal_matrices
 from rcdp_hpc.reservoir.diagonal_cell import DiagonalCell
+from rcdp_hpc.reservoir.draws import Part
 from rcdp_hpc.reservoir.files import read_matrices
 from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps
 from rcdp_hpc.reservoir.noise import SampleNoise
@@ -41,10 +42,16 @@ ROWS_UNLESS_SET = 512
 FAR_ABOVE_ONE = 1.5
 
 
-def _cell(settings: ReservoirSection, matrices: ReservoirMatrices, kernel: str, device: torch.device) -> Cell:
+def _cell(
+    settings: ReservoirSection,
+    matrices: ReservoirMatrices,
+    kernel: str,
+    device: torch.device,
+    rates: NDArray[np.float64] | None,
+) -> Cell:
     if settings.kind == "diagonal":
-        return DiagonalCell(settings, matrices, KERNELS[kernel], device)
-    return make_cell(settings, matrices, kernel, device)
+        return DiagonalCell(settings, matrices, rates, KERNELS[kernel], device)
+    return make_cell(settings, matrices, kernel, device, rates)
 
 
 class Reservoir:
@@ -90,6 +97,8 @@ class Reservoir:
         Of the states returned.
     matrices : list of list of ReservoirMatrices
         Of each scan and layer.
+    rates : list of list of numpy.ndarray or None
+        Leak rates of the neurons of each scan and layer; None if all have ``leak``.
 
     Raises
     ------
@@ -122,7 +131,14 @@ class Reservoir:
         if settings.matrices and matrices is None:
             matrices = read_matrices(settings.matrices, self.nodes, self.scans[0].features(features))
         self.matrices = [[matrices]] if matrices is not None else self._drawn()
-        self._cells = [[_cell(settings, layer, kernel, self.device) for layer in layers] for layers in self.matrices]
+        self.rates = [
+            [leak_rates(settings, _part(scan, layer)) for layer in range(len(layers))]
+            for scan, layers in enumerate(self.matrices)
+        ]
+        self._cells = [
+            [_cell(settings, own, kernel, self.device, rates) for own, rates in zip(*both, strict=True)]
+            for both in zip(self.matrices, self.rates, strict=True)
+        ]
         self._advise()
 
     def _drawn(self) -> list[list[ReservoirMatrices]]:
@@ -138,7 +154,7 @@ class Reservoir:
         if (layer or scan) and settings.feature_scaling and (layer or features != self.matrices_width):
             settings = settings.model_copy(update={"feature_scaling": []})
         make = diagonal_matrices if settings.kind == "diagonal" else reservoir_matrices
-        return make(settings, features, (scan, layer) if scan or layer else ())
+        return make(settings, features, _part(scan, layer))
 
     @property
     def only_cell(self) -> Cell:
@@ -154,8 +170,9 @@ class Reservoir:
     def _advise(self) -> None:
         """Say, once per process, what is allowed and seldom meant."""
         settings = self.settings
+        alike = settings.leak == 1 and settings.leak_low in (0, 1)
         recurrent = settings.kind == "random" and settings.scaling == "spectral_radius"
-        if recurrent and settings.leak == 1 and settings.spectral_radius > FAR_ABOVE_ONE:
+        if recurrent and alike and settings.spectral_radius > FAR_ABOVE_ONE:
             warn_once(
                 log,
                 "unstable",
@@ -208,7 +225,7 @@ class Reservoir:
         checked = None if lengths is None else _checked_lengths(lengths, u)
         if checked is not None and bool((checked == u.shape[1]).all()):
             checked = None
-        if self.settings.reduction == "all" and u.shape[1] > self.values:
+        if "all" in self.settings.reduction and u.shape[1] > self.values:
             raise InputError(f"sequences of {u.shape[1]} steps: expected at most the {self.values} that are kept")
         check_input(u, checked)
         if out is None:
@@ -378,6 +395,11 @@ class Reservoir:
             if advance is not None:
                 advance(stop - start)
         return out
+
+
+def _part(scan: int, layer: int) -> Part:
+    """Return the name of a reservoir among several; the first has the random streams of one alone."""
+    return (scan, layer) if scan or layer else ()
 
 
 def _checked_lengths(lengths: ArrayLike, u: Tensor) -> Tensor:

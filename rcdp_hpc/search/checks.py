@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rcdp_hpc.config import Config
+from rcdp_hpc.config import Config, ReservoirSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.matrices import is_plain
 from rcdp_hpc.search.space import Space, searched_space
@@ -53,7 +53,26 @@ def checked_space(config: Config, ranks: int | None = None) -> Space:
             f"search.improvements = {search.improvements} belong to search.optimizer = 'mfo', not {search.optimizer!r}"
             ": take one of the two out"
         )
-    return searched_space(search)
+    space = searched_space(search)
+    if search.evaluation != "function":
+        _check_reservoirs(config.reservoir, space)
+    return space
+
+
+def _check_reservoirs(reservoir: ReservoirSection, space: Space) -> None:
+    """Raise an `InputError` if values of the space contradict settings of the reservoir."""
+    for dimension in space.dimensions:
+        lowest = min(dimension.choices, default=dimension.low) if dimension.name == "leak" else 1.0
+        if isinstance(lowest, float | int) and lowest < reservoir.leak_low:
+            raise InputError(
+                f"search.space.leak goes down to {lowest:g}, below reservoir.leak_low = {reservoir.leak_low:g}: the "
+                "search varies the highest leak rate; raise the bound, or lower reservoir.leak_low"
+            )
+        if dimension.name == "activation" and "sigmoid" in dimension.choices and "positive" in reservoir.reduction:
+            raise InputError(
+                "search.space.activation has the choice 'sigmoid', whose states are all above 0, and "
+                "reservoir.reduction has 'positive': take one of the two out"
+            )
 
 
 def check_folds(config: Config) -> None:

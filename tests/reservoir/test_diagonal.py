@@ -22,26 +22,27 @@ def samples(rows=4, steps=STEPS):
     return np.random.default_rng(0).normal(size=(rows, steps, FEATURES)).astype(np.float32)
 
 
-def by_complex_numbers(settings, u):
+def by_complex_numbers(settings, u, rates=None):
     """The states of all steps from the equation as it is printed, shape (rows, steps, nodes)."""
     found = diagonal_matrices(settings, FEATURES)
-    units = settings.memory_units
+    units, leak = settings.memory_units, settings.leak if rates is None else rates
     turns = found.recurrent.toarray()
     factors = np.diag(turns)[:units] + 1j * np.diag(turns, -units)
     memory, state, states = np.zeros((len(u), units), dtype=complex), 0.0, []
     for step in range(u.shape[1]):
         memory = factors * memory + u[:, step] @ found.input[:units].T
         mixed = np.tanh(np.hstack([memory.real, memory.imag]) @ found.mixing.T + found.bias)
-        state = (1 - settings.leak) * state + settings.leak * mixed
+        state = (1 - leak) * state + leak * mixed
         states.append(state)
     return np.stack(states, axis=1)
 
 
-@pytest.mark.parametrize("leak", [1.0, 0.2])
+@pytest.mark.parametrize("leak", [{"leak": 1.0}, {"leak": 0.2}, {"leak": 0.9, "leak_low": 0.1}])
 def test_states_are_those_of_the_equation(leak):
-    settings = section(reduction="all", leak=leak)
-    states = Reservoir(settings, FEATURES, steps=STEPS).states(samples())
-    expected = by_complex_numbers(settings, samples())
+    settings = section(reduction="all", **leak)
+    reservoir = Reservoir(settings, FEATURES, steps=STEPS)
+    states = reservoir.states(samples())
+    expected = by_complex_numbers(settings, samples(), reservoir.rates[0][0])
     np.testing.assert_allclose(states.view(4, STEPS, 30).numpy(), expected, atol=1e-5)
 
 
@@ -72,7 +73,7 @@ def test_sequences_of_unequal_length_end_with_their_own_last_step():
 
 
 def test_the_gradient_path_has_the_same_states():
-    settings = section(reduction="mean_std", layers=2, bidirectional=True, leak=0.6)
+    settings = section(reduction=["mean_std", "segments"], layers=2, bidirectional=True, leak=0.6, leak_low=0.2)
     reservoir = Reservoir(settings, FEATURES)
     u = torch.from_numpy(samples()).requires_grad_()
     states = DifferentiableReservoir(reservoir)(u)
