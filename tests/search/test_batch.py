@@ -41,7 +41,7 @@ def bits(found) -> tuple:
     return repr((found.fitness, found.error, found.accuracy)), found.reason
 
 
-@pytest.mark.parametrize("reduction", [{"states": 2}, {"reduction": "mean_std"}, {"reduction": "all"}])
+@pytest.mark.parametrize("reduction", [{"states": 2}, {"reduction": ["mean_std", "segments"]}, {"reduction": ["all"]}])
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
 def test_candidates_at_once_are_found_what_they_are_alone(reduction, selection):
     config, data = batched(), small_data()

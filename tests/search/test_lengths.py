@@ -56,7 +56,7 @@ def spoiled(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return x
 
 
-@pytest.mark.parametrize("kept", [{"states": 2}, {"states": 1, "reduction": "mean"}])
+@pytest.mark.parametrize("kept", [{"states": 2}, {"states": 1, "reduction": ["mean"]}])
 def test_the_fitness_is_that_of_sequences_driven_one_by_one(kept):
     config, data = small_config(), data_of()
     config.reservoir = config.reservoir.model_copy(update=kept)
@@ -75,7 +75,9 @@ def test_the_fitness_is_that_of_sequences_driven_one_by_one(kept):
 
 
 @pytest.mark.parametrize("evaluation", ["ridge", "train"])
-@pytest.mark.parametrize("options", [{}, {"noise": 0.1}, {"reduction": "mean_std", "states": 1, "bidirectional": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"noise": 0.1}, {"reduction": ["mean_std"], "states": 1, "bidirectional": True}]
+)
 def test_padding_never_drives_the_reservoir(evaluation, options):
     config, data = small_config(evaluation=evaluation), data_of()
     config.reservoir = config.reservoir.model_copy(update=options)
