@@ -368,12 +368,12 @@ def _copy_matrices(config: Config, run: RunDirectory) -> None:
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.reservoir.cutting import Cut
     from rcdp_hpc.reservoir.files import read_matrices
-    from rcdp_hpc.reservoir.scans import scans_of
+    from rcdp_hpc.reservoir.kept_steps import input_features
 
     reservoir = config.reservoir
     _, features = Cut.of(reservoir).shape(ShardSet(run.shards, verify=False).sample_shape)
     # Only what can be used is copied, so that the message names the user's own file.
-    read_matrices(reservoir.matrices, reservoir.nodes, scans_of(reservoir)[0].features(features))
+    read_matrices(reservoir.matrices, reservoir.nodes, input_features(reservoir, features))
     with open(reservoir.matrices, "rb") as file:
         write_atomic(run.matrices, partial(shutil.copyfileobj, file))
 

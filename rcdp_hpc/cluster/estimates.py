@@ -232,6 +232,7 @@ def _kept_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, i
 def _width(config: Config, shape: Sequence[int]) -> int:
     """Return how many values are kept of a sample."""
     from rcdp_hpc.reservoir.cutting import Cut
+    from rcdp_hpc.reservoir.kept_steps import read_features
     from rcdp_hpc.reservoir.reductions import kept_shape
     from rcdp_hpc.training.networks.dictionary import PatchDictionary
 
@@ -240,5 +241,5 @@ def _width(config: Config, shape: Sequence[int]) -> int:
         dictionary = PatchDictionary(config.training.extractor, shape)
         steps, features = dictionary.steps, dictionary.features
     if config.reservoir.kind == "none":
-        return steps * features
+        return steps * read_features(config.reservoir, features)
     return kept_shape(config.reservoir, steps).features

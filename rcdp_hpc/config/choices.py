@@ -125,6 +125,10 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
         "normal": "standard normal",
         "bernoulli": "-1 or 1",
     },
+    "reservoir.series_scaling": {
+        "none": "not at all",
+        "standard": "each feature to mean 0 and standard deviation 1 over the series' own steps",
+    },
     "reservoir.scans": {
         "forward": "from the first step to the last",
         "backward": "from the last step to the first",

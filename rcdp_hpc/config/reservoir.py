@@ -25,6 +25,23 @@ class ReservoirSection(Section):
         0.1, gt=0, le=10, description="recurrent weights are uniform in [-w, w] (with scaling = weight_scale)"
     )
     input_scaling: float = Field(1.0, gt=0, le=100, description="input weights are uniform in [-s, s]")
+    input_normalised: bool = Field(
+        False,
+        description="divide the input weights by the square root of a neuron's inputs (uniform: of inputs / 3), so "
+        "that inputs of deviation 1 give W_in u the deviation input_scaling (kind = diagonal always does)",
+    )
+    series_scaling: Literal["none", "standard"] = Field(
+        "none", description="how each series is scaled, by itself, before it drives the reservoir"
+    )
+    differences: bool = Field(
+        False, description="the differences from step to step (after series_scaling) are further features of a step"
+    )
+    difference_scaling: float = Field(
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="factor on the differences; 0 divides those of each series by their root mean square",
+    )
     bias_scaling: float = Field(0.1, ge=0, le=100, description="biases are uniform in [-s, s]")
     leak: float = Field(1.0, gt=0, le=1, description="leak rate a of eq. 9 (paper: 1)")
     leak_low: float = Field(
@@ -206,6 +223,8 @@ class ReservoirSection(Section):
             raise ValueError(f"reservoir.scans: {halves[0]} is a half of reservoir.sequence = 'both': set that")
         if self.weights == "orthogonal" and self.topology != "random":
             raise ValueError("reservoir.weights = 'orthogonal' needs reservoir.topology = 'random'")
+        if self.matrices and self.input_normalised:
+            raise ValueError("reservoir.matrices are taken as they are: set reservoir.input_normalised = false")
         if self.matrices and (self.layers > 1 or len(self.scans) > 1):
             raise ValueError("reservoir.matrices holds one reservoir: set reservoir.layers = 1 and one scan")
         return self

@@ -77,10 +77,7 @@ def reservoir_matrices(settings: ReservoirSection, features: int, part: Part = (
     InputError
         If ``feature_scaling`` has another length than there are features.
     """
-    weights = input_weights(
-        settings.nodes, features, settings.input_scaling, settings.seed,
-        distribution=settings.input_weights, density=settings.input_density, part=part,
-    )  # fmt: skip
+    weights = scaled_input_weights(settings, features, part)
     check_feature_scaling(settings, features)
     if settings.feature_scaling:
         weights = weights * np.array(settings.feature_scaling)
@@ -163,6 +160,27 @@ def unscaled_matrix(settings: ReservoirSection, part: Part) -> scipy.sparse.csr_
     return _to_csr(places, distributed(weights, settings.weights), nodes)
 
 
+def scaled_input_weights(settings: ReservoirSection, features: int, part: Part = ()) -> NDArray[np.float64]:
+    """Return the input weights W_in that the settings ask for, before ``feature_scaling``, shape (nodes, features).
+
+    With ``input_normalised`` they are divided by sqrt(k · v), k inputs of a neuron, v the variance of the distribution
+    (1/3 if uniform): inputs of deviation 1 then give W_in · u the deviation ``input_scaling``, whatever their number.
+    """
+    weights = input_weights(
+        settings.nodes, features, settings.input_scaling, settings.seed,
+        distribution=settings.input_weights, density=settings.input_density, part=part,
+    )  # fmt: skip
+    if settings.input_normalised:
+        variance = 1 / 3 if settings.input_weights == "uniform" else 1.0
+        weights /= np.sqrt(_inputs_kept(features, settings.input_density) * variance)
+    return weights
+
+
+def _inputs_kept(features: int, density: float) -> int:
+    """Return how many inputs a neuron keeps."""
+    return max(1, round(density * features)) if density < 1 else features
+
+
 def input_weights(
     nodes: int,
     features: int,
@@ -182,7 +200,7 @@ def input_weights(
     if density < 1:
         scores = stream("input_mask", seed, part).random_raw(nodes * features).reshape(nodes, features)
         order = np.argsort(scores, axis=1, kind="stable")
-        np.put_along_axis(weights, order[:, max(1, round(density * features)) :], 0.0, axis=1)
+        np.put_along_axis(weights, order[:, _inputs_kept(features, density) :], 0.0, axis=1)
     return weights
 
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.inputs import read_inputs
 from rcdp_hpc.reservoir.kept_steps import check_length, segment_bounds, steps_of
 from rcdp_hpc.reservoir.scans import Scan
 from rcdp_hpc.reservoir.states import Reservoir
@@ -74,6 +75,7 @@ class DifferentiableReservoir(nn.Module):
         listed = [u.shape[1]] * len(u) if found is None else found.tolist()
         for length in set(listed):
             check_length(self.settings, length)
+        u = read_inputs(self.settings, u, found)
         parts = []
         for place, scan in enumerate(self.reservoir.scans):
             for direction in range(self.reservoir.directions):
@@ -102,9 +104,7 @@ class DifferentiableReservoir(nn.Module):
             states.append(state)
         return torch.stack(states, dim=1)
 
-    def _mixed(
-        self, driven: Tensor, rotation: Tensor, mixing: Tensor, bias: Tensor, leak: float | Tensor
-    ) -> Tensor:
+    def _mixed(self, driven: Tensor, rotation: Tensor, mixing: Tensor, bias: Tensor, leak: float | Tensor) -> Tensor:
         """Return the states of a reservoir of kind "diagonal", shape (batch, steps, nodes)."""
         memory, steps = torch.zeros_like(driven[:, 0]), []
         for step in range(driven.shape[1]):

@@ -119,6 +119,7 @@ def check_samples(settings: ReservoirSection, sample_shape: Sequence[int], short
     """
     cut = Cut.of(settings)
     steps, features = cut.shape(sample_shape)
+    check_steps(settings, steps)
     check_length(settings, steps if shortest is None else int(cut.lengths([shortest])[0]))
     return features
 
@@ -129,9 +130,25 @@ def scan_features(scan: str, window: int, features: int) -> int:
     return (features // 2 if halved else features) * window
 
 
+def read_features(settings: ReservoirSection, features: int) -> int:
+    """Return how many features a step has that drives the reservoir, of `features` in the sequence."""
+    return 2 * features if settings.differences else features
+
+
+def check_steps(settings: ReservoirSection, steps: int) -> None:
+    """Raise an `InputError` if samples of one step are to be scaled, or differenced, over their steps."""
+    keys = {"series_scaling = 'standard'": settings.series_scaling != "none", "differences": settings.differences}
+    for key, asked in keys.items():
+        if asked and steps == 1:
+            raise InputError(
+                f"reservoir.{key} is for samples of several steps, and these have one, of which it leaves 0: take it "
+                "out, or choose a reservoir.sequence of several steps"
+            )
+
+
 def input_features(settings: ReservoirSection, features: int) -> int:
     """Return the inputs per step of the first reservoir, which ``feature_scaling`` and ``matrices`` are for."""
-    return scan_features((settings.scans or ["forward"])[0], settings.window, features)
+    return scan_features((settings.scans or ["forward"])[0], settings.window, read_features(settings, features))
 
 
 def values_kept(settings: ReservoirSection, steps: int) -> int:

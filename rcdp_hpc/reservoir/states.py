@@ -25,7 +25,8 @@ from rcdp_hpc.reservoir.diagonal import diagonal_matrices
 from rcdp_hpc.reservoir.diagonal_cell import DiagonalCell
 from rcdp_hpc.reservoir.draws import Part
 from rcdp_hpc.reservoir.files import read_matrices
-from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps
+from rcdp_hpc.reservoir.inputs import read_inputs
+from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps, read_features
 from rcdp_hpc.reservoir.noise import SampleNoise
 from rcdp_hpc.reservoir.reductions import Reduction, kept_shape
 from rcdp_hpc.reservoir.scans import Scan, scans_of
@@ -83,6 +84,8 @@ class Reservoir:
     Attributes
     ----------
     nodes, features : int
+    inputs : int
+        Features per step that drive the reservoir, the differences among them.
     cut : Cut
         How raw samples become sequences.
     parts : int
@@ -120,7 +123,7 @@ class Reservoir:
         if kernel not in KERNELS:
             raise InputError(f"reservoir.kernel = {kernel!r}: expected {' or '.join(KERNELS)} by now")
         self.settings, self.features, self.kernel = settings, features, kernel
-        self.nodes = settings.nodes
+        self.nodes, self.inputs = settings.nodes, read_features(settings, features)
         self.scans = scans_of(settings)
         self.cut = Cut.of(settings)
         self.directions = 2 if settings.bidirectional else 1
@@ -129,7 +132,7 @@ class Reservoir:
         self.batch_rows = settings.batch_rows or ROWS_UNLESS_SET
         self.dtype, self.device = KERNELS[kernel], torch.device(device)
         if settings.matrices and matrices is None:
-            matrices = read_matrices(settings.matrices, self.nodes, self.scans[0].features(features))
+            matrices = read_matrices(settings.matrices, self.nodes, self.scans[0].features(self.inputs))
         self.matrices = [[matrices]] if matrices is not None else self._drawn()
         self.rates = [
             [leak_rates(settings, _part(scan, layer)) for layer in range(len(layers))]
@@ -145,7 +148,7 @@ class Reservoir:
         """Draw the matrices of every scan and layer; the first keeps the random streams of a single reservoir."""
         drawn = []
         for place, scan in enumerate(self.scans):
-            inputs = [scan.features(self.features)] + [self.nodes] * (self.settings.layers - 1)
+            inputs = [scan.features(self.inputs)] + [self.nodes] * (self.settings.layers - 1)
             drawn.append([self._draw(place, layer, count) for layer, count in enumerate(inputs)])
         return drawn
 
@@ -165,7 +168,7 @@ class Reservoir:
     @property
     def matrices_width(self) -> int:
         """Inputs per step of the first reservoir."""
-        return self.scans[0].features(self.features)
+        return self.scans[0].features(self.inputs)
 
     def _advise(self) -> None:
         """Say, once per process, what is allowed and seldom meant."""
@@ -287,6 +290,7 @@ class Reservoir:
     def _compute_rows(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
         steps = u.shape[1]
         noise = SampleNoise(_blanked(u, lengths), self.settings.seed) if noisy and self.settings.noise else None
+        u = read_inputs(self.settings, u, lengths)
         if lengths is None:
             check_length(self.settings, steps)
             self._run(u, out, None, noise)

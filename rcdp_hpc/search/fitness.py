@@ -17,7 +17,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.gram import GramSums
-from rcdp_hpc.reservoir.kept_steps import check_length
+from rcdp_hpc.reservoir.kept_steps import check_length, input_features
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.search.candidate import Evaluation, judge
@@ -151,7 +151,8 @@ class ReservoirFitness:
         """
         refuse_too_large(self._needed(chosen), self.memory)
         features = self._shape(chosen)[1]
-        matrices = self.cache.matrices(chosen.reservoir, features) if is_plain(chosen.reservoir) else None
+        inputs = input_features(chosen.reservoir, features)
+        matrices = self.cache.matrices(chosen.reservoir, inputs) if is_plain(chosen.reservoir) else None
         return Reservoir(chosen.reservoir, features, chosen.reservoir.kernel, self.device, matrices, self.steps)
 
     def _needed(self, chosen: Config) -> int:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.kept_steps import read_features
 from rcdp_hpc.reservoir.reductions import kept_shape
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
@@ -56,7 +57,7 @@ def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
         return False
     steps, features = Cut.of(reservoir).shape(tuple(shape))
     if reservoir.kind == "none":
-        width, states = steps * features, 0.0
+        width, states = steps * read_features(reservoir, features), 0.0
     else:
         kept = kept_shape(reservoir, steps)
         inputs = 2 * reservoir.memory_units if reservoir.kind == "diagonal" else reservoir.nodes + features

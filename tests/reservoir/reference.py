@@ -56,11 +56,30 @@ def reduced_once(settings, states, name):
     return np.concatenate([states[step] for step in kept])
 
 
+def read(settings, sequence):
+    """Return what drives the reservoir of one sequence."""
+    if settings.series_scaling == "standard":
+        varies = sequence.max(0) > sequence.min(0)
+        deviation = np.where(varies, sequence.std(0), 1)
+        sequence = np.where(varies, (sequence - sequence.mean(0)) / deviation, 0)
+    if not settings.differences:
+        return sequence
+    steps = np.diff(sequence, axis=0, prepend=sequence[:1])
+    size = np.sqrt((steps[1:] ** 2).mean(0)) if len(steps) > 1 else np.zeros(sequence.shape[1])
+    factor = settings.difference_scaling or np.where(size > 0, 1 / np.where(size > 0, size, 1), 0)
+    if any(scan.startswith(("rows", "columns")) for scan in settings.scans):
+        half = sequence.shape[1] // 2
+        pairs = [(sequence[:, own], (steps * factor)[:, own]) for own in (slice(half), slice(half, None))]
+        return np.concatenate([part for pair in pairs for part in pair], axis=1)
+    return np.concatenate([sequence, steps * factor], axis=1)
+
+
 def expected(reservoir, u, lengths=None):
     """Return what `Reservoir.states` should, float64."""
     settings, rows = reservoir.settings, []
     for row, sequence in enumerate(np.asarray(u, dtype=np.float64)):
         sequence = sequence if lengths is None else sequence[: lengths[row]]
+        sequence = read(settings, sequence)
         half = sequence.shape[1] // 2
         parts = []
         for scan, layers in zip(
