@@ -134,6 +134,7 @@ def _table(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any
     inputs = min(shape[-1], max(TABLE_INPUTS, shape[-1] // TABLE_INPUTS_SHARE))
     scaling = _input_scaling(inputs, 2.0)
     return {
+        "reservoir.kind": "random",
         "reservoir.sequence": "rows",
         "reservoir.states": 1,
         "reservoir.nodes": 1000,
