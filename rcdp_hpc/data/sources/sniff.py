@@ -95,6 +95,8 @@ def _is_arff(head: bytes) -> bool:
     """Tell whether a text begins as ARFF files do: with comments and then @relation."""
     if not _is_text(head):
         return False
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        head = head.decode("utf-16", "ignore").encode()
     lines = (line.strip().lower() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines())
     first = next((line for line in lines if line and not line.startswith(b"%")), b"")
     # Of a file with long comments, the head may hold nothing else.

@@ -84,6 +84,14 @@ def test_a_table_with_categories(tmp_path):
     assert not any("columns" in what for what in again.findings.left_out)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_texts_in_every_encoding(encoding, end, tmp_path):
+    text = TABLE.replace("sunny", "sünny") + "sünny,20,yes\n'over cast',21,no\n"
+    (tmp_path / "t.arff").write_bytes(text.replace("\n", end).encode(encoding))
+    assert opened("arff", tmp_path / "t.arff").columns.categories == {"outlook": ["sünny", "over cast"]}
+
+
 def test_the_kind_of_data_can_be_set(tmp_path):
     text = SERIES + CLASS + "1,2,3,1\n4,5,6,'b c'\n"
     assert opened("arff", write(tmp_path, text), kind="table").columns.features == ["att0", "att1", "att2"]
