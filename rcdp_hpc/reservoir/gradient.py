@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.inputs import read_inputs
-from rcdp_hpc.reservoir.kept_steps import check_length, segment_bounds, steps_of
+from rcdp_hpc.reservoir.kept_steps import check_length, last_step, segment_bounds, steps_of
 from rcdp_hpc.reservoir.scans import Scan
 from rcdp_hpc.reservoir.states import Reservoir
 
@@ -122,11 +122,16 @@ class DifferentiableReservoir(nn.Module):
         if len(set(lengths)) <= 1:
             length = lengths[0] if lengths else states.shape[1]
             return torch.cat([self._kept(name, states, length) for name in self.settings.reduction], dim=1).flatten(1)
-        rows = [
-            torch.cat([self._kept(name, sequence[None], length) for name in self.settings.reduction], dim=1)
-            for sequence, length in zip(states, lengths, strict=True)
-        ]
-        return torch.cat(rows).flatten(1)
+        return torch.cat([self._kept_unequal(name, states, lengths) for name in self.settings.reduction], 1).flatten(1)
+
+    def _kept_unequal(self, name: str, states: Tensor, lengths: list[int]) -> Tensor:
+        """Return what one reduction keeps of sequences of several lengths, shape (batch, values, nodes)."""
+        if name in ("states", "last"):
+            of = steps_of if name == "states" else last_step
+            places = torch.tensor([of(self.settings, length) for length in lengths], device=states.device)
+            return states.gather(1, places[..., None].expand(-1, -1, states.shape[2]))
+        pairs = zip(states, lengths, strict=True)
+        return torch.cat([self._kept(name, sequence[None], length) for sequence, length in pairs])
 
     def _kept(self, name: str, states: Tensor, length: int) -> Tensor:
         """Return what one reduction keeps of sequences of one length, shape (batch, values, nodes)."""
