@@ -276,7 +276,7 @@ def _stop_preparing() -> None:
 def _search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
     from rcdp_hpc.search.driver import search as search_stage
 
-    if not config.search.generations:
+    if not config.search.generations and config.search.method != "select":
         log.info("search.generations = 0: no search, the configured reservoir is taken")
         return {}
     if config.reservoir.kind == "none":

@@ -148,6 +148,8 @@ class Work:
     def _search(self, asked: Resources) -> StagePlan:
         search = self.config.search
         rounds = search.generations * math.ceil(search.population / asked.ranks)
+        if search.method == "select":
+            rounds += math.ceil((len(search.state_sets) or len(STATE_SETS)) / asked.ranks)
         memory = _search_bytes(self.config, self.shape, self.classes)
         seconds = rounds * self.measured.candidate_seconds
         return StagePlan("search", seconds, memory, asked, left=self.measured.left["search"])

@@ -168,6 +168,10 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
         "fused-bf16": "bfloat16 products with the activation included, by oneDNN",
         "sparse-fp32": "float32 products of a sparse matrix, for large sparse reservoirs",
     },
+    "search.method": {
+        "optimizer": "search.optimizer proposes candidates within search.space",
+        "select": "judge every state set once; then search.optimizer starts from the best, if search.generations > 0",
+    },
     "search.optimizer": {
         "mfo": "moth-flame optimisation (paper)",
         "woa": "whale optimisation",

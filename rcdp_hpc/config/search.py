@@ -43,6 +43,9 @@ class RangeSection(Section):
 class SpaceSection(Section):
     """The dimensions of the search space; one left out keeps its configured value."""
 
+    state_set: RangeSection | None = Field(
+        None, description="named set of reservoir settings (choices; docs/search.md lists them)"
+    )
     density: RangeSection | None = Field(None, description="connection density p")
     spectral_radius: RangeSection | None = Field(None, description="spectral radius rho")
     weight_scale: RangeSection | None = Field(
@@ -61,6 +64,12 @@ class SpaceSection(Section):
 class SearchSection(Section):
     """The search for the reservoir and its readout, by default moth-flame (eq. 4 and 5)."""
 
+    method: Literal["optimizer", "select"] = Field("optimizer", description="how the reservoir is searched for")
+    state_sets: list[str] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="state sets that are judged (method = select); empty: all for the kind of data",
+    )
     optimizer: Literal["mfo", "woa", "avoa", "pso", "ga", "random", "sobol"] = Field(
         "mfo",
         description="what proposes candidates",

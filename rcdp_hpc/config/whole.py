@@ -57,8 +57,9 @@ class Config(Section):
 
     @property
     def has_search(self) -> bool:
-        """Whether there is a reservoir to search for, and a generation to do it in."""
-        return self.search.generations > 0 and self.reservoir.kind == "random"
+        """Whether there is a reservoir to search for, and a selection or a generation to do it in."""
+        asked = self.search.generations > 0 or self.search.method == "select"
+        return asked and self.reservoir.kind == "random"
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

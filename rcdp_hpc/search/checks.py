@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+<<<<<<< HEAD
 from rcdp_hpc.config import Config, ReservoirSection
+=======
+from rcdp_hpc.config import Config, RangeSection, SpaceSection
+>>>>>>> f97686a (Selection before search: named sets of reservoir settings are judged once each by the search's own engine)
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.matrices import is_plain
 from rcdp_hpc.search.space import Space, searched_space
+from rcdp_hpc.search.state_sets import STATE_SETS
 
+# What a selection alone searches: stands for the sets of the kind of data, which is not known yet.
+SELECTED = SpaceSection(state_set=RangeSection(choices=list(STATE_SETS)))
 NOT_FOR_FUNCTIONS: dict[str, list[Any]] = {"candidates_at_once": [1], "group_ranks": [0, 1], "device": ["cpu"]}
 CLEANING = ("smote_tomek", "smote_enn")
 
@@ -24,7 +31,7 @@ def checked_space(config: Config, ranks: int | None = None) -> Space:
         Ranks that search; None if not known yet.
     """
     search = config.search
-    if search.generations == 0:
+    if search.generations == 0 and search.method != "select":
         raise InputError("search.generations = 0: there is nothing to search; raise it, or leave the search out")
     for key, plain in NOT_FOR_FUNCTIONS.items():
         value = getattr(search, key)
@@ -53,6 +60,7 @@ def checked_space(config: Config, ranks: int | None = None) -> Space:
             f"search.improvements = {search.improvements} belong to search.optimizer = 'mfo', not {search.optimizer!r}"
             ": take one of the two out"
         )
+<<<<<<< HEAD
     space = searched_space(search)
     if search.evaluation != "function":
         _check_reservoirs(config.reservoir, space)
@@ -72,6 +80,29 @@ def _check_reservoirs(reservoir: ReservoirSection, space: Space) -> None:
             raise InputError(
                 "search.space.activation has the choice 'sigmoid', whose states are all above 0, and "
                 "reservoir.reduction has 'positive': take one of the two out"
+            )
+=======
+    if search.method == "select":
+        _check_selection(config)
+        if not search.generations:
+            return searched_space(search.model_copy(update={"space": SELECTED}))
+    return searched_space(search)
+>>>>>>> f97686a (Selection before search: named sets of reservoir settings are judged once each by the search's own engine)
+
+
+def _check_selection(config: Config) -> None:
+    """Raise an `InputError` if state sets cannot be judged with these settings."""
+    search = config.search
+    reasons = {
+        "search.evaluation = 'function' judges candidates by your own function": search.evaluation == "function",
+        "reservoir.matrices are your own": bool(config.reservoir.matrices),
+        "search.space has the dimension state_set": search.space.state_set is not None,
+    }
+    for reason, given in reasons.items():
+        if given:
+            raise InputError(
+                f"search.method = 'select' judges sets of reservoir settings, but {reason}: set search.method = "
+                "'optimizer', or take the other out"
             )
 
 

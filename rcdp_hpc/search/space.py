@@ -19,6 +19,7 @@ from rcdp_hpc.config import (
     TrainingSection,
 )
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.search.state_sets import STATE_SETS
 
 Values = dict[str, float | int | str]
 READOUT_KEYS = ("learning_rate", "relu_slope", "hidden", "weight_decay")
@@ -169,8 +170,11 @@ class Space:
 
 
 def with_values(config: Config, values: Values) -> Config:
-    """Return the configuration with a candidate's values in ``[reservoir]`` and ``[training]``."""
-    reservoir = {name: value for name, value in values.items() if name not in READOUT_KEYS}
+    """Return the configuration with a candidate's values, and those of its state set, in its sections."""
+    chosen = values.get("state_set")
+    reservoir = dict(STATE_SETS[str(chosen)].settings) if chosen is not None else {}
+    # A value of its own replaces that of the set.
+    reservoir |= {name: value for name, value in values.items() if name not in (*READOUT_KEYS, "state_set")}
     training = {name: value for name, value in values.items() if name in READOUT_KEYS}
     update = {
         "reservoir": config.reservoir.model_copy(update=reservoir),
@@ -190,6 +194,8 @@ def _dimension(name: str, bounds: RangeSection, evaluation: str) -> Dimension:
             f"search.space.{name} has no meaning with search.evaluation = {evaluation!r}, where no readout is trained: "
             "set search.evaluation = 'train', or take it out"
         )
+    if name == "state_set":
+        return _state_set(bounds)
     owner: type[Section] = TrainingSection if name in READOUT_KEYS else ReservoirSection
     integer = bounds.integer or owner.model_fields[name].annotation is int
     if bounds.choices is not None:
@@ -206,6 +212,18 @@ def _dimension(name: str, bounds: RangeSection, evaluation: str) -> Dimension:
     _check_bound(owner, name, "low", low, integer)
     _check_bound(owner, name, "high", high, integer)
     return Dimension(name, low, high, bounds.log, integer, start=bounds.start)
+
+
+def _state_set(bounds: RangeSection) -> Dimension:
+    choices = tuple(str(choice) for choice in bounds.choices or ())
+    unknown = [choice for choice in choices if choice not in STATE_SETS]
+    if unknown or not choices:
+        raise InputError(
+            f"search.space.state_set: {', '.join(unknown) or 'bounds'} is not a list of names of state sets; give "
+            f"choices = [...] from {', '.join(STATE_SETS)}"
+        )
+    place = None if bounds.start is None else float(choices.index(str(bounds.start)))
+    return Dimension("state_set", 0.0, len(choices) - 1.0, False, False, choices, place)
 
 
 def _choice(

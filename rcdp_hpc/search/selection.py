@@ -1,0 +1,33 @@
+"""Selection before search: each of a list of state sets is judged once, by the search's own engine."""
+
+from __future__ import annotations
+
+from rcdp_hpc.config import Config, RangeSection, SpaceSection
+from rcdp_hpc.search.state_sets import sets_for
+
+
+def selection_config(config: Config, kind: str) -> Config:
+    """Return the configuration of the search that judges every state set once.
+
+    Parameters
+    ----------
+    config : Config
+    kind : {"table", "series", "images"}
+        Kind of data.
+
+    Raises
+    ------
+    InputError
+        As `sets_for`.
+    """
+    names = sets_for(kind, config.search.state_sets)
+    changes = {
+        "population": len(names),
+        "generations": 1,
+        "improvements": [],
+        "halving": 1,
+        "candidates_at_once": 1,
+        "stop_stagnation": 0,
+        "space": SpaceSection(state_set=RangeSection(choices=list(names))),
+    }
+    return config.model_copy(update={"search": config.search.model_copy(update=changes)})
