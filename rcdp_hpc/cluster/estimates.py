@@ -16,6 +16,7 @@ from rcdp_hpc.data.memory import block_bytes
 from rcdp_hpc.runtime.files import read_lines_if_any
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.search.state_sets import STATE_SETS
 
 # What a process holds before it has any data: Python, torch, MPI, Horovod.
 PROCESS_BYTES = 700 * MIB

@@ -159,6 +159,7 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
         "mean_std": "mean and standard deviation over the steps",
         "segments": "means over equal parts of the steps (reservoir.segments)",
         "positive": "share of the steps with a state above 0",
+        "max": "largest state over the steps",
     },
     "reservoir.kernel": {
         "auto": "measure once, take the fastest whose rounding does no harm, and record it",

@@ -123,7 +123,7 @@ class ReservoirSection(Section):
     piece_edge: Literal["refuse", "drop"] = Field(
         "refuse", description="what happens with rows, columns or steps after the last whole patch or window"
     )
-    reduction: list[Literal["states", "all", "last", "mean", "std", "mean_std", "segments", "positive"]] = Field(
+    reduction: list[Literal["states", "all", "last", "mean", "std", "mean_std", "segments", "positive", "max"]] = Field(
         default_factory=lambda: ["states"],  # type: ignore[arg-type]
         min_length=1,
         max_length=10,

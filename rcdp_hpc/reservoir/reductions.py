@@ -12,6 +12,7 @@ std            (population) standard deviation              `Moments`
 mean_std       mean, then standard deviation                `Moments`
 segments       means over k equal parts of the sequence     `Segments`
 positive       share of the steps with a state above 0      `Positive`
+max            largest state over the steps                 `Largest`
 =============  ===========================================  =================================================
 
 Several reductions are joined in the order of ``reservoir.reduction``. Steps of the warm-up count for nothing in all of
@@ -131,6 +132,8 @@ class Reduction:
                 self.parts.append(Segments(settings, own, steps, lengths))
             elif name == "positive":
                 self.parts.append(Positive(settings, own, steps, lengths))
+            elif name == "max":
+                self.parts.append(Largest(settings, own))
             else:
                 means |= {"mean_std": {"mean": place, "std": place + 1}}.get(name, {name: place})
             place += values
@@ -276,6 +279,24 @@ class Positive:
     def finish(self) -> None:
         """Write the shares."""
         self.out[:, 0] = self._found / self._counts
+
+
+class Largest:
+    """The largest state of each neuron."""
+
+    def __init__(self, settings: ReservoirSection, out: Tensor) -> None:
+        self.out, self.warm_up = out, settings.warm_up
+        self._found = torch.full((out.shape[0], out.shape[2]), -torch.inf, device=out.device)
+
+    def take(self, step: int, states: Tensor, rows: int) -> None:
+        """Keep the larger of each state and those before it."""
+        if step >= self.warm_up:
+            largest = self._found[:rows]
+            torch.maximum(largest, states[:rows].float(), out=largest)
+
+    def finish(self) -> None:
+        """Write the largest states."""
+        self.out[:, 0] = self._found
 
 
 def _counted(settings: ReservoirSection, out: Tensor, steps: int, lengths: list[int] | None) -> Tensor:

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-<<<<<<< HEAD
-from rcdp_hpc.config import Config, ReservoirSection
-=======
-from rcdp_hpc.config import Config, RangeSection, SpaceSection
->>>>>>> f97686a (Selection before search: named sets of reservoir settings are judged once each by the search's own engine)
+from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.matrices import is_plain
 from rcdp_hpc.search.space import Space, searched_space
@@ -17,6 +13,7 @@ from rcdp_hpc.search.state_sets import STATE_SETS
 
 # What a selection alone searches: stands for the sets of the kind of data, which is not known yet.
 SELECTED = SpaceSection(state_set=RangeSection(choices=list(STATE_SETS)))
+LARGEST_LEAK_LOW = max(found.settings.get("leak_low", 0.0) for found in STATE_SETS.values())
 NOT_FOR_FUNCTIONS: dict[str, list[Any]] = {"candidates_at_once": [1], "group_ranks": [0, 1], "device": ["cpu"]}
 CLEANING = ("smote_tomek", "smote_enn")
 
@@ -60,7 +57,10 @@ def checked_space(config: Config, ranks: int | None = None) -> Space:
             f"search.improvements = {search.improvements} belong to search.optimizer = 'mfo', not {search.optimizer!r}"
             ": take one of the two out"
         )
-<<<<<<< HEAD
+    if search.method == "select":
+        _check_selection(config)
+        if not search.generations:
+            return searched_space(search.model_copy(update={"space": SELECTED}))
     space = searched_space(search)
     if search.evaluation != "function":
         _check_reservoirs(config.reservoir, space)
@@ -81,13 +81,6 @@ def _check_reservoirs(reservoir: ReservoirSection, space: Space) -> None:
                 "search.space.activation has the choice 'sigmoid', whose states are all above 0, and "
                 "reservoir.reduction has 'positive': take one of the two out"
             )
-=======
-    if search.method == "select":
-        _check_selection(config)
-        if not search.generations:
-            return searched_space(search.model_copy(update={"space": SELECTED}))
-    return searched_space(search)
->>>>>>> f97686a (Selection before search: named sets of reservoir settings are judged once each by the search's own engine)
 
 
 def _check_selection(config: Config) -> None:
@@ -104,6 +97,9 @@ def _check_selection(config: Config) -> None:
                 f"search.method = 'select' judges sets of reservoir settings, but {reason}: set search.method = "
                 "'optimizer', or take the other out"
             )
+    if search.generations and search.space.leak is not None:
+        # The optimiser starts from any of the sets.
+        _check_reservoirs(config.reservoir.model_copy(update={"leak_low": LARGEST_LEAK_LOW}), searched_space(search))
 
 
 def check_folds(config: Config) -> None:

@@ -84,6 +84,8 @@ class Dimension:
         return float(np.log10(value)) if self.log else value
 
     def _configured(self, config: Config) -> Any:
+        if self.name == "state_set":  # a configuration has the settings of none by name
+            return None
         return getattr(config.training if self.name in READOUT_KEYS else config.reservoir, self.name)
 
     def named(self, value: float) -> float | int | str:

@@ -44,6 +44,8 @@ def reduced_once(settings, states, name):
         return np.concatenate([counted.mean(0), counted.std(0)])
     if name == "last":
         return states[-1]
+    if name == "max":
+        return counted.max(0)
     if name == "positive":
         return (counted > 0).mean(0)
     if name == "segments":

@@ -16,7 +16,7 @@ from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.checks import checked_space
 
-SEVERAL = ["segments", "mean_std", "last", "positive", "states"]
+SEVERAL = ["segments", "mean_std", "last", "positive", "states", "max"]
 TOLERANCES = {"dense-fp32": 2e-6, "sparse-fp32": 2e-6}
 
 

@@ -69,7 +69,7 @@ def test_a_grid_has_every_combination_once():
 
 
 def test_a_set_gives_its_settings_and_a_value_of_its_own_replaces_one():
-    config = parse_config({"data": {"source": "ts"}})
+    config = parse_config({"data": {"source": "ts"}}, "here")
     found = with_values(config, {"state_set": "values/spread", "spectral_radius": 0.7}).reservoir
     settings = STATE_SETS["values/spread"].settings
     assert found.spectral_radius == 0.7
@@ -79,7 +79,7 @@ def test_a_set_gives_its_settings_and_a_value_of_its_own_replaces_one():
 
 
 def test_the_selection_is_a_search_over_names():
-    config = parse_config({"data": {"source": "ts"}, "search": {"method": "select", "generations": 0}})
+    config = parse_config({"data": {"source": "ts"}, "search": {"method": "select", "generations": 0}}, "here")
     sets = selection_config(config, "series")
     names = sets_for("series")
     space = searched_space(sets.search)
@@ -96,13 +96,13 @@ def test_the_selection_is_a_search_over_names():
     ],
 )
 def test_contradictions_are_refused(search, message):
-    config = parse_config({"search": {"method": "select", "generations": 0, **search}})
+    config = parse_config({"search": {"method": "select", "generations": 0, **search}}, "here")
     with pytest.raises(InputError, match=message):
         checked_space(config)
 
 
 def test_a_set_that_does_not_exist_is_refused_in_a_space():
-    config = parse_config({"search": {"space": {"state_set": {"choices": ["values/spread", "other"]}}}})
+    config = parse_config({"search": {"space": {"state_set": {"choices": ["values/spread", "other"]}}}}, "here")
     with pytest.raises(InputError, match="other is not a list of names of state sets"):
         checked_space(config)
 
