@@ -29,12 +29,11 @@ from reservoir_inputs import images, labels
 
 from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.data.split import slab_bounds
-from rcdp_hpc.reservoir.ridge import ROWS_AT_ONCE
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.networks.assembly import build_network, make_source
-from rcdp_hpc.training.ridge import fit_ridge
+from rcdp_hpc.training.ridge_fit import RowSource, fit_ridge
 from rcdp_hpc.training.warm_start import warm_start
 
 RANKS, HELD_OUT, TEST, SEED = 2, 6_000, 10_000, 1
@@ -50,7 +49,7 @@ CASES = {
     "reservoir and eq. 11": {"reservoir": RESERVOIR, "training": EQ_11},
     "reservoir and eq. 11, from ridge": {
         "reservoir": RESERVOIR,
-        "training": {**EQ_11, "warm_start": True, "ridge_penalties": [1e-5]},
+        "training": {**EQ_11, "warm_start": True, "ridge_selection": "validation"},
     },
 }
 
@@ -100,10 +99,14 @@ def train(given: dict, config: Config) -> dict | None:
     network = build_network(config.reservoir, config.training, x.shape[1:], source, 10, SEED, parallel)
     trainer = Trainer(config.training, SEED, 10, network, known, validation, plan, comm, parallel)
     if config.training.warm_start:
-        pieces = (plan.slab_bounds(slab) for slab in plan.own_slabs)
-        first = plan.own_rows[0]
-        slabs = (known.blocks(source.batch_rows, low - first, high - first) for low, high in pieces)
-        fit = fit_ridge(config, comm, source.width, 10, given["rows"], slabs, validation.blocks(ROWS_AT_ONCE), HELD_OUT)
+        pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
+        first, size = plan.own_rows[0], source.batch_rows
+        rows = RowSource(
+            source.width, 10, given["rows"], HELD_OUT, np.bincount(y[: given["rows"]], minlength=10),
+            lambda: (known.blocks(size, low - first, high - first) for low, high in pieces),
+            lambda: [validation.blocks(size)], lambda: None,
+        )  # fmt: skip
+        fit = fit_ridge(config, comm, rows, with_validation=False)
         warm_start(network, fit)
     curve: list[tuple[float, float]] = []
     reached, looked = float("inf"), started

@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 RIVALS = ("minirocket", "multirocket-hydra", "dtw", "reservoirpy-last", "reservoirpy-mean", "rc-mean", "rc-model-space")
-DETERMINISTIC = ("dtw",)
 REFERENCE = "minirocket"
 BEHIND = 10.0  # points
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -148,7 +147,7 @@ def collect(sets: dict[str, Path], options: argparse.Namespace) -> Iterator[Resu
     kept = {(one["method"], one["set"], one["seed"]): one for one in lines if one["method"] not in options.again}
     for method in options.methods:
         failed = set()
-        for seed in range(1, 2 if method in DETERMINISTIC else options.seeds + 1):
+        for seed in range(1, 2 if method in options.one_seed else options.seeds + 1):
             for name in [name for name in sets if name not in failed]:
                 result = kept.get((method, name, seed))
                 if result is None:
@@ -251,6 +250,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", default=["rcdp"], help=f"rcdp..., {', '.join(RIVALS)}")
     parser.add_argument("--sets", nargs="+", default=[], help="the names to use; default: all that are found")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--one-seed", nargs="+", default=["dtw"], metavar="METHOD", help="methods to measure by seed 1 only"
+    )
     parser.add_argument("--rivals-python", default="", help="interpreter that runs the rivals")
     parser.add_argument("--limit", type=int, default=600, help="CPU seconds that a measurement may take")
     parser.add_argument("--again", nargs="+", default=[], metavar="METHOD", help="methods to measure again")

@@ -53,7 +53,6 @@ class ReservoirPy:
         from reservoirpy.nodes import Reservoir, Ridge
 
         reservoirpy.set_seed(seed)
-        reservoirpy.verbosity(0)
         self.reservoir = Reservoir(500, sr=0.9, lr=0.1, seed=seed)
         self.readout = Ridge(ridge=1e-6)
         self.reduce = reduce

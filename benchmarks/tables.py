@@ -60,6 +60,9 @@ def run_rival(method: str, train: Path, seed: int) -> Result:
     from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
     (x, y), (x_test, y_test) = read_table(train), read_table(_test_of(train))
+    # Numbers: RandomForestClassifier takes no balanced weights with several classes of text.
+    classes = np.unique(np.concatenate([y, y_test]))
+    y, y_test = np.searchsorted(classes, y), np.searchsorted(classes, y_test)
     predicted = rival(method, seed, y).fit(x, y).predict(x_test)
     return {
         "accuracy": accuracy_score(y_test, predicted),
@@ -75,7 +78,7 @@ def read_table(path: Path) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
     return np.array([[float(cell) for cell in row[:-1]] for row in rows]), np.array([row[-1] for row in rows])
 
 
-def rival(method: str, seed: int, labels: NDArray[np.str_]) -> Any:
+def rival(method: str, seed: int, labels: NDArray[np.int64]) -> Any:
     """Return a classifier that is not fitted yet; `labels` decide how many neighbours SMOTE can take."""
     from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression

@@ -36,6 +36,8 @@ from rcdp_hpc.runtime.threads import fair_share
 
 log = logging.getLogger(__name__)
 
+# Samples at once of a reservoir of kind "diagonal", whose cells take as many of them as pay.
+DIAGONAL_ROWS = 512
 # What makes a stage need less memory.
 _LESS_MEMORY = {
     "prepare": "lower data.memory_budget",
@@ -274,11 +276,14 @@ def _stop_preparing() -> None:
 def _search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
     from rcdp_hpc.search.driver import search as search_stage
 
-    if not config.search.generations:
+    if not config.search.generations and config.search.method != "select":
         log.info("search.generations = 0: no search, the configured reservoir is taken")
         return {}
     if config.reservoir.kind == "none":
         log.info("reservoir.kind = none: no search, since there is no reservoir to find")
+        return {}
+    if config.reservoir.kind == "diagonal":
+        log.info("reservoir.kind = diagonal: no search, its space is that of kind = random")
         return {}
     if comm.kind == "horovod":
         raise agreed(
@@ -363,12 +368,12 @@ def _copy_matrices(config: Config, run: RunDirectory) -> None:
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.reservoir.cutting import Cut
     from rcdp_hpc.reservoir.files import read_matrices
-    from rcdp_hpc.reservoir.scans import scans_of
+    from rcdp_hpc.reservoir.kept_steps import input_features
 
     reservoir = config.reservoir
     _, features = Cut.of(reservoir).shape(ShardSet(run.shards, verify=False).sample_shape)
     # Only what can be used is copied, so that the message names the user's own file.
-    read_matrices(reservoir.matrices, reservoir.nodes, scans_of(reservoir)[0].features(features))
+    read_matrices(reservoir.matrices, reservoir.nodes, input_features(reservoir, features))
     with open(reservoir.matrices, "rb") as file:
         write_atomic(run.matrices, partial(shutil.copyfileobj, file))
 
@@ -403,6 +408,11 @@ def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     chosen = config.reservoir.kernel != "auto" and config.reservoir.batch_rows
     if config.training.extractor.kind != "none" or config.reservoir.kind == "none" or chosen:
         return config
+    if config.reservoir.kind == "diagonal":
+        pinned = "dense-fp32" if config.reservoir.kernel == "auto" else str(config.reservoir.kernel)
+        rows = config.reservoir.batch_rows or DIAGONAL_ROWS
+        run.write_config(_pinned(run.config(), pinned, rows))
+        return _pinned(config, pinned, rows)
     need_torch()
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, default_cache

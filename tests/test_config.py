@@ -40,6 +40,7 @@ def test_every_profile_loads_and_survives_a_round_trip_through_its_comments():
         "mnist",
         "mnist-convolution",
         "mnist-frozen",
+        "mnist-pixels",
         "mnist-ridge",
         "paper-cifar10",
         "paper-mnist",

@@ -35,7 +35,7 @@ def test_every_default_is_accepted_for_every_shape(kind, tmp_path):
         found = with_kind_defaults(config, DataFacts(kind, shape))
         assert found.chosen is None
         assert found.training.readout == "ridge"
-        assert found.has_search == (kind != "images" or min(shape[:2]) < 12)
+        assert found.has_search == (kind == "series" or (kind == "images" and min(shape[:2]) < 12))
         assert set(kind_defaults(DataFacts(kind, shape), {})) <= KIND_KEYS <= set(known_keys()) | _space(known_keys())
 
 
@@ -47,9 +47,24 @@ def test_what_the_file_sets_is_never_changed(tmp_path):
     text = "[reservoir]\nnodes = 77\n[search.space]\nleak = { low = 0.1, high = 1.0 }\n"
     config = with_settings(written(tmp_path, text), {"training.readout": "lstm", "reservoir.reduction": "all"}, "here")
     found = with_kind_defaults(config, DataFacts("series", (9, 2)))
-    assert (found.reservoir.nodes, found.training.readout, found.reservoir.reduction) == (77, "lstm", "all")
+    assert (found.reservoir.nodes, found.training.readout, found.reservoir.reduction) == (77, "lstm", ["all"])
     assert found.search.space.leak is not None
     assert found.search.space.spectral_radius is None
+
+
+@pytest.mark.parametrize(("features", "inputs"), [(1, 1), (4, 4), (5, 5), (7, 5), (30, 7), (60_000, 15_000)])
+def test_random_features_of_a_table_read_few_columns_and_add_up_to_one_size(features, inputs, tmp_path):
+    reservoir = with_kind_defaults(written(tmp_path, ""), DataFacts("table", (features,))).reservoir
+    assert round(reservoir.input_density * features) == inputs
+    # Weights uniform in [-s, s] have the deviation s / sqrt(3).
+    assert reservoir.input_scaling * (inputs / 3) ** 0.5 == pytest.approx(2.0, rel=0.05)
+
+
+def test_a_table_that_is_cut_into_steps_is_a_series(tmp_path):
+    config = written(tmp_path, '[reservoir]\nsequence = "pixels"\n')
+    found = with_kind_defaults(config, DataFacts("table", (20,)))
+    assert found.reservoir.input_density == 1
+    assert found.reservoir.reduction == with_kind_defaults(config, DataFacts("series", (20, 1))).reservoir.reduction
 
 
 def test_who_sets_the_epochs_trains_a_network(tmp_path):

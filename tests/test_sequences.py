@@ -50,7 +50,15 @@ def prepared(tmp_path_factory) -> Path:
 WINDOWS = ["reservoir.sequence=windows", "reservoir.piece_size=[3]", "reservoir.piece_stride=[2]"]
 
 
-@pytest.mark.parametrize(("readout", "cut"), [("network", []), ("ridge", [*WINDOWS, "reservoir.piece_edge=drop"])])
+READ = [
+    "reservoir.series_scaling=standard", "reservoir.differences=true", "reservoir.input_normalised=true",
+    "reservoir.leak_low=0.1", "reservoir.reduction=segments, std, last", "reservoir.segments=3",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("readout", "cut"), [("network", []), ("ridge", [*WINDOWS, "reservoir.piece_edge=drop"]), ("ridge", READ)]
+)
 def test_other_bytes_in_the_padding_change_nothing(prepared, tmp_path, readout, cut):
     settings = [part for value in (*cut, f"training.readout={readout}") for part in ("--set", value)]
     outcomes = []

@@ -182,3 +182,14 @@ def test_shards_that_are_there_are_checked_too(tmp_path):
 def test_the_check_needs_no_torch():
     code = "import sys, rcdp_hpc.settings_fit; sys.exit(bool({'torch', 'horovod', 'mpi4py'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
+
+
+def test_stages_load_no_statistics_before_they_use_them():
+    """SciPy's statistics and scikit-learn take longer to load than a small set takes to train."""
+    stages = "rcdp_hpc.data.prepare, rcdp_hpc.search.driver, rcdp_hpc.training.stage, rcdp_hpc.evaluation.stage"
+    code = (
+        f"import sys, {stages}; "
+        "print(sorted({'scipy.stats', 'sklearn', 'imblearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True)
+    assert done.stdout == "[]\n"

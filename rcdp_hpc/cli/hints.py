@@ -15,6 +15,7 @@ _SAMPLES = {
     "parquet": "NEW.parquet",
     "hdf5": "NEW.h5",
     "ts": "NEW.ts",
+    "arff": "NEW.arff",
     "image_folder": "NEW_IMAGES",
     "series_folder": "NEW_SERIES",
     "mnist": "NEW-images-idx3-ubyte",

@@ -50,6 +50,7 @@ TOP_KEYS = (
     TopKey("data.standardize", "features on one scale: auto takes mean and deviation for tables and series", "auto"),
     TopKey("data.balance", "how uneven classes are balanced: smote, random_over, none, ...", "smote"),
     TopKey("data.test_fraction", "share of the samples held out as the test, if there is no test set", 0.2),
+    TopKey("reservoir.kind", "random: a layer of random features; none: a linear readout of the columns themselves"),
     TopKey("reservoir.nodes", "neurons of the reservoir: more fit more, and take longer"),
     TopKey("search.generations", "rounds of the search for the reservoir's settings; 0 searches nothing"),
     TopKey("search.population", "candidates in each round"),

@@ -241,7 +241,8 @@ def _add_predict(commands: Any) -> None:
         "samples",
         type=path,
         metavar="SAMPLES",
-        help="npz, npy, HDF5, csv, parquet, .ts or IDX file, an image, a folder of images, or what data.source reads",
+        help="npz, npy, HDF5, csv, parquet, .ts, ARFF or IDX file, an image, a folder of images, or what data.source "
+        "reads",
     )
     predict.add_argument(
         "--to", type=path, required=True, metavar="FILE", help="output file: .csv, .npz, .parquet or .jsonl"

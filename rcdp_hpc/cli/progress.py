@@ -57,7 +57,8 @@ def _of_search(run: RunDirectory) -> Headway | None:
         seconds[usage.generation] += usage.wall
     if not seconds:
         return None
-    done, generations = max(seconds), run.config().search.generations
+    # A selection alone is one generation.
+    done, generations = max(seconds), max(1, run.config().search.generations)
     words = f"generation {done} of {generations}"
     # A candidate that was judged by a part of the rows only is not to be compared.
     history = read_lines_if_any(run.search / "history.jsonl", growing=True)

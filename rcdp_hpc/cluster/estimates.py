@@ -16,6 +16,7 @@ from rcdp_hpc.data.memory import block_bytes
 from rcdp_hpc.runtime.files import read_lines_if_any
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.search.state_sets import STATE_SETS
 
 # What a process holds before it has any data: Python, torch, MPI, Horovod.
 PROCESS_BYTES = 700 * MIB
@@ -148,6 +149,8 @@ class Work:
     def _search(self, asked: Resources) -> StagePlan:
         search = self.config.search
         rounds = search.generations * math.ceil(search.population / asked.ranks)
+        if search.method == "select":
+            rounds += math.ceil((len(search.state_sets) or len(STATE_SETS)) / asked.ranks)
         memory = _search_bytes(self.config, self.shape, self.classes)
         seconds = rounds * self.measured.candidate_seconds
         return StagePlan("search", seconds, memory, asked, left=self.measured.left["search"])
@@ -232,6 +235,7 @@ def _kept_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, i
 def _width(config: Config, shape: Sequence[int]) -> int:
     """Return how many values are kept of a sample."""
     from rcdp_hpc.reservoir.cutting import Cut
+    from rcdp_hpc.reservoir.kept_steps import read_features
     from rcdp_hpc.reservoir.reductions import kept_shape
     from rcdp_hpc.training.networks.dictionary import PatchDictionary
 
@@ -240,5 +244,5 @@ def _width(config: Config, shape: Sequence[int]) -> int:
         dictionary = PatchDictionary(config.training.extractor, shape)
         steps, features = dictionary.steps, dictionary.features
     if config.reservoir.kind == "none":
-        return steps * features
+        return steps * read_features(config.reservoir, features)
     return kept_shape(config.reservoir, steps).features

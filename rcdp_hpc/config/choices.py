@@ -21,7 +21,8 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
         "csv": "text table with one row per sample and a header line",
         "parquet": "Parquet table with one row per sample",
         "hdf5": "HDF5 file with a dataset of samples and one of labels",
-        "ts": "time series of the UCR/UEA archives (.ts)",
+        "ts": "time series of the UCR/UEA archives (.ts, .tsv)",
+        "arff": "ARFF file: series of the UCR/UEA archives, or a table",
         "image_folder": "one folder of images for each class",
         "series_folder": "one file for each series, in a folder per class or listed in labels.csv",
     },
@@ -94,6 +95,7 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
     },
     "reservoir.kind": {
         "random": "the fixed random network; for the rows of a table, which are one step, a layer of random features",
+        "diagonal": "damped oscillators without connections, read by a random layer; its cost grows with the nodes",
         "none": "no reservoir: the readout reads the sequence itself (a table: a linear readout of its features)",
     },
     "reservoir.scaling": {
@@ -123,6 +125,10 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
         "normal": "standard normal",
         "bernoulli": "-1 or 1",
     },
+    "reservoir.series_scaling": {
+        "none": "not at all",
+        "standard": "each feature to mean 0 and standard deviation 1 over the series' own steps",
+    },
     "reservoir.scans": {
         "forward": "from the first step to the last",
         "backward": "from the last step to the first",
@@ -146,9 +152,14 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
     },
     "reservoir.reduction": {
         "states": "some states: reservoir.states or reservoir.steps",
-        "all": "the state of every step",
+        "all": "the state of every step, alone",
+        "last": "the state after the last step",
         "mean": "mean over the steps",
+        "std": "standard deviation over the steps",
         "mean_std": "mean and standard deviation over the steps",
+        "segments": "means over equal parts of the steps (reservoir.segments)",
+        "positive": "share of the steps with a state above 0",
+        "max": "largest state over the steps",
     },
     "reservoir.kernel": {
         "auto": "measure once, take the fastest whose rounding does no harm, and record it",
@@ -157,6 +168,10 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
         "dense-fp16": "float16 products (GPUs)",
         "fused-bf16": "bfloat16 products with the activation included, by oneDNN",
         "sparse-fp32": "float32 products of a sparse matrix, for large sparse reservoirs",
+    },
+    "search.method": {
+        "optimizer": "search.optimizer proposes candidates within search.space",
+        "select": "judge every state set once; then search.optimizer starts from the best, if search.generations > 0",
     },
     "search.optimizer": {
         "mfo": "moth-flame optimisation (paper)",
@@ -193,6 +208,11 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
         "transformer": "transformer over the kept states",
         "convolution": "convolution over the kept states",
         _OWN_CLASS: "a class of your own (docs/networks.md)",
+    },
+    "training.ridge_selection": {
+        "auto": "left_out for few rows, validation for many",
+        "left_out": "by the error of every original row, left out of the fit (states of all rows in memory of rank 0)",
+        "validation": "by the error on the validation rows",
     },
     "training.ridge_precision": {"double": "float64", "single": "float32"},
     "training.tree_baseline": {

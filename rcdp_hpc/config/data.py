@@ -24,6 +24,7 @@ class DataSection(Section):
         "parquet",
         "hdf5",
         "ts",
+        "arff",
         "image_folder",
         "series_folder",
     ] = Field("digits", description="kind of source")
@@ -32,7 +33,8 @@ class DataSection(Section):
     )
     test_path: str = Field(
         "",
-        description="file or folder of the test set, if it is separate (csv, parquet, ts, image_folder, series_folder)",
+        description="file or folder of the test set, if it is separate (csv, parquet, ts, arff, image_folder, "
+        "series_folder)",
         json_schema_extra=MAY_CHANGE | PATH,
     )
     kind: Literal["auto", "table", "series", "images"] = Field(
@@ -50,7 +52,7 @@ class DataSection(Section):
     image_layout: Literal["auto", "channels_last", "channels_first"] = Field(
         "auto", description="axes of images in arrays (npz, npy, hdf5)"
     )
-    label_column: str = Field("label", description="column of the labels (csv, parquet)")
+    label_column: str = Field("label", description="column of the labels (csv, parquet, arff)")
     id_column: str = Field(
         "",
         description="column that names the samples in predictions; not a feature (csv, parquet); empty: their number",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rcdp_hpc.config.section import MAY_CHANGE, PATH, Section
+
+MOST_STEPS = 1_000_000
 
 
 class ReservoirSection(Section):
     """The fixed random recurrent network (eq. 3 and 9)."""
 
-    kind: Literal["random", "none"] = Field("random", description="kind of reservoir")
+    kind: Literal["random", "diagonal", "none"] = Field("random", description="kind of reservoir")
     nodes: int = Field(1000, ge=1, le=100_000, description="reservoir neurons n (paper: 1000)")
     density: float = Field(0.1, gt=0, le=1, description="connection density p (paper: 0.1)")
     scaling: Literal["spectral_radius", "weight_scale"] = Field(
@@ -23,8 +25,39 @@ class ReservoirSection(Section):
         0.1, gt=0, le=10, description="recurrent weights are uniform in [-w, w] (with scaling = weight_scale)"
     )
     input_scaling: float = Field(1.0, gt=0, le=100, description="input weights are uniform in [-s, s]")
+    input_normalised: bool = Field(
+        False,
+        description="divide the input weights by the square root of a neuron's inputs (uniform: of inputs / 3), so "
+        "that inputs of deviation 1 give W_in u the deviation input_scaling (kind = diagonal always does)",
+    )
+    series_scaling: Literal["none", "standard"] = Field(
+        "none", description="how each series is scaled, by itself, before it drives the reservoir"
+    )
+    differences: bool = Field(
+        False, description="the differences from step to step (after series_scaling) are further features of a step"
+    )
+    difference_scaling: float = Field(
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="factor on the differences; 0 divides those of each series by their root mean square",
+    )
     bias_scaling: float = Field(0.1, ge=0, le=100, description="biases are uniform in [-s, s]")
     leak: float = Field(1.0, gt=0, le=1, description="leak rate a of eq. 9 (paper: 1)")
+    leak_low: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="lowest leak rate: the neurons' rates are drawn log-uniformly from [leak_low, leak]; 0: all have "
+        "leak",
+    )
+    memory_units: int = Field(64, ge=1, le=100_000, description="oscillators of the linear memory (kind = diagonal)")
+    memory_steps: list[float] = Field(
+        default_factory=lambda: [1.0, 60.0],
+        min_length=2,
+        max_length=2,
+        description="shortest and longest time constant of the oscillators, in steps (kind = diagonal)",
+    )
     activation: Literal["tanh", "sigmoid", "relu", "identity"] = Field(
         "tanh", description="activation f of eq. 9 (paper: sigmoid in Table 2, tanh in eq. 9)"
     )
@@ -90,10 +123,13 @@ class ReservoirSection(Section):
     piece_edge: Literal["refuse", "drop"] = Field(
         "refuse", description="what happens with rows, columns or steps after the last whole patch or window"
     )
-    reduction: Literal["states", "all", "mean", "mean_std"] = Field(
-        "states",
-        description="what is kept of the states",
+    reduction: list[Literal["states", "all", "last", "mean", "std", "mean_std", "segments", "positive", "max"]] = Field(
+        default_factory=lambda: ["states"],  # type: ignore[arg-type]
+        min_length=1,
+        max_length=10,
+        description="what is kept of the states: one of these, or a list of several, joined in this order",
     )
+    segments: int = Field(4, ge=1, le=1000, description="parts of a series whose means are kept (reduction = segments)")
     states: int = Field(
         1, ge=1, le=1000, description="states kept per sample, equally spaced in time, the last one included"
     )
@@ -114,6 +150,35 @@ class ReservoirSection(Section):
         description="samples whose states are computed at once, also the row block of Gram sums; 0 measures once and "
         "records",
     )
+
+    @field_validator("reduction", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _kept(self) -> ReservoirSection:
+        names = [part for name in self.reduction for part in (("mean", "std") if name == "mean_std" else (name,))]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"reservoir.reduction = {self.reduction} keeps {twice!r} twice: name each once")
+        if "all" in names and len(names) > 1:
+            raise ValueError("reservoir.reduction = 'all' keeps every state and takes no other reduction next to it")
+        if "all" in names and self.warm_up:
+            raise ValueError("reservoir.reduction = 'all' keeps every state: set reservoir.warm_up = 0")
+        if self.steps and "states" not in names:
+            raise ValueError("reservoir.steps needs 'states' in reservoir.reduction")
+        if "positive" in names and self.activation == "sigmoid":
+            raise ValueError(
+                "reservoir.reduction = 'positive' is 1 for every neuron with reservoir.activation = 'sigmoid', whose "
+                "states are all above 0: take it out, or choose another activation"
+            )
+        if self.leak < self.leak_low:
+            raise ValueError(
+                f"reservoir.leak = {self.leak:g} is the highest rate and must not be below reservoir.leak_low = "
+                f"{self.leak_low:g}: raise it, or lower leak_low (0: all neurons have leak)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _cut(self) -> ReservoirSection:
@@ -140,16 +205,26 @@ class ReservoirSection(Section):
         return self
 
     @model_validator(mode="after")
+    def _memory(self) -> ReservoirSection:
+        shortest, longest = self.memory_steps
+        if not 0 < shortest <= longest <= MOST_STEPS:
+            raise ValueError(
+                f"reservoir.memory_steps = {self.memory_steps}: expected [shortest, longest] with 0 < shortest <= "
+                f"longest <= {MOST_STEPS}"
+            )
+        if self.kind == "diagonal" and self.matrices:
+            raise ValueError("reservoir.matrices are those of kind = 'random': take it out, or set that kind")
+        return self
+
+    @model_validator(mode="after")
     def _fitting(self) -> ReservoirSection:
         halves = [scan for scan in self.scans if scan.startswith(("rows", "columns"))]
         if halves and self.sequence != "both":
             raise ValueError(f"reservoir.scans: {halves[0]} is a half of reservoir.sequence = 'both': set that")
         if self.weights == "orthogonal" and self.topology != "random":
             raise ValueError("reservoir.weights = 'orthogonal' needs reservoir.topology = 'random'")
-        if self.steps and self.reduction != "states":
-            raise ValueError("reservoir.steps needs reservoir.reduction = 'states'")
-        if self.warm_up and self.reduction == "all":
-            raise ValueError("reservoir.reduction = 'all' keeps every state: set reservoir.warm_up = 0")
+        if self.matrices and self.input_normalised:
+            raise ValueError("reservoir.matrices are taken as they are: set reservoir.input_normalised = false")
         if self.matrices and (self.layers > 1 or len(self.scans) > 1):
             raise ValueError("reservoir.matrices holds one reservoir: set reservoir.layers = 1 and one scan")
         return self

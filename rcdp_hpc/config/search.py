@@ -17,7 +17,7 @@ class RangeSection(Section):
     log: bool = Field(False, description="search on a logarithmic scale")
     integer: bool = Field(False, description="round to whole numbers")
     choices: list[float | str] | None = Field(None, description="the values to choose from, instead of bounds")
-    start: float | str | None = Field(None, description="value of the first candidate; left out, it is drawn")
+    start: float | str | None = Field(None, description="value of the first candidate; left out, the configured one")
 
     @model_validator(mode="after")
     def _ordered(self) -> RangeSection:
@@ -43,6 +43,9 @@ class RangeSection(Section):
 class SpaceSection(Section):
     """The dimensions of the search space; one left out keeps its configured value."""
 
+    state_set: RangeSection | None = Field(
+        None, description="named set of reservoir settings (choices; docs/search.md lists them)"
+    )
     density: RangeSection | None = Field(None, description="connection density p")
     spectral_radius: RangeSection | None = Field(None, description="spectral radius rho")
     weight_scale: RangeSection | None = Field(
@@ -61,6 +64,12 @@ class SpaceSection(Section):
 class SearchSection(Section):
     """The search for the reservoir and its readout, by default moth-flame (eq. 4 and 5)."""
 
+    method: Literal["optimizer", "select"] = Field("optimizer", description="how the reservoir is searched for")
+    state_sets: list[str] = Field(
+        default_factory=list,
+        max_length=1000,
+        description="state sets that are judged (method = select); empty: all for the kind of data",
+    )
     optimizer: Literal["mfo", "woa", "avoa", "pso", "ga", "random", "sobol"] = Field(
         "mfo",
         description="what proposes candidates",
@@ -90,7 +99,6 @@ class SearchSection(Section):
         description="evaluate a generation on few rows first, its best 1/n on n times as many, and so on; 1 is off",
     )
     halving_steps: int = Field(2, ge=1, le=5, description="steps until all rows are reached (halving above 1)")
-    ridge_penalty: float = Field(1e-4, gt=0, description="ridge penalty per training row")
     epochs: int = Field(3, ge=1, description="epochs of training per candidate (evaluation = train)")
     train_rows: int = Field(5000, ge=1, description="training rows that a candidate is fitted to (at most)")
     validation_rows: int = Field(2000, ge=1, description="validation rows that a candidate is evaluated on (at most)")

@@ -126,10 +126,13 @@ class TrainingSection(Section):
     heads: int = Field(4, ge=1, le=1000, description="attention heads, a divisor of outputs (readout = transformer)")
     span: int = Field(3, ge=1, le=999, description="steps that a kernel spans, odd (readout = convolution)")
     ridge_penalties: list[float] = Field(
-        default_factory=lambda: [1e-6, 1e-5, 1e-4, 1e-3, 1e-2],
+        default_factory=lambda: [1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0],
         min_length=1,
         max_length=100,
-        description="ridge penalties per training row; the best on validation is taken",
+        description="ridge penalties to choose from, per row and standardised feature",
+    )
+    ridge_selection: Literal["auto", "left_out", "validation"] = Field(
+        "auto", description="how the ridge penalty is chosen"
     )
     ridge_precision: Literal["double", "single"] = Field(
         "single", description="precision of the products in the ridge sums, which are float64"

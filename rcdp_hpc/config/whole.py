@@ -57,8 +57,9 @@ class Config(Section):
 
     @property
     def has_search(self) -> bool:
-        """Whether there is a reservoir to search for, and a generation to do it in."""
-        return self.search.generations > 0 and self.reservoir.kind != "none"
+        """Whether there is a reservoir to search for, and a selection or a generation to do it in."""
+        asked = self.search.generations > 0 or self.search.method == "select"
+        return asked and self.reservoir.kind == "random"
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -72,6 +73,7 @@ class Config(Section):
         if self.training.warm_start and not self.training.baseline:
             raise ValueError("training.warm_start needs training.baseline = true")
         self._check_readout()
+        self._check_ridge()
         self._check_extractor()
         if self.training.nesterov and (self.training.optimizer != "sgd" or not self.training.momentum):
             raise ValueError("training.nesterov needs training.optimizer = 'sgd' and a training.momentum above 0")
@@ -186,6 +188,25 @@ class Config(Section):
         if training.augment.alternate and not training.augment.flip:
             raise ValueError("training.augment.alternate says how to mirror images: set training.augment.flip = true")
 
+    def _check_ridge(self) -> None:
+        training = self.training
+        if training.shifts and training.ridge_selection == "left_out":
+            raise ValueError(
+                f"training.ridge_selection = 'left_out' leaves out one row at a time, and training.shifts = "
+                f"{training.shifts} repeats every row: set ridge_selection = 'validation', or shifts = 0"
+            )
+        if training.readout != "ridge":
+            return
+        default = TrainingSection()
+        for key in ("loss", "focal_gamma"):
+            value = getattr(training, key)
+            if value != getattr(default, key):
+                raise ValueError(
+                    f"training.{key} = {value!r} has no effect with training.readout = 'ridge', which minimises the "
+                    "squared error: take it out, or set another training.readout (training.class_weights and "
+                    "training.label_smoothing do have an effect)"
+                )
+
     def _check_readout(self) -> None:
         training, reservoir = self.training, self.reservoir
         if training.warm_start and training.readout != "network":
@@ -201,8 +222,8 @@ class Config(Section):
             )
         if training.span % 2 == 0:
             raise ValueError(f"training.span = {training.span} must be odd: a kernel has a middle")
-        several = reservoir.reduction == "all" or max(reservoir.states, len(reservoir.steps)) > 1
-        sequence = reservoir.kind == "none" or (reservoir.reduction in ("states", "all") and several)
+        several = reservoir.reduction == ["all"] or max(reservoir.states, len(reservoir.steps)) > 1
+        sequence = reservoir.kind == "none" or (reservoir.reduction in (["states"], ["all"]) and several)
         if training.readout in STEPWISE and not sequence:
             raise ValueError(
                 f"training.readout = {training.readout!r} reads states step by step, and one of them alone is no "

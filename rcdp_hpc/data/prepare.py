@@ -198,11 +198,11 @@ def _write(
     counts: dict[str, list[int]],
     check_stop: CheckStop,
 ) -> dict[str, Any]:
-    numbers = shard_numbers({split: len(table) for split, table in tables.items()}, config.data.shards)
+    row_bytes = storage.dtype.itemsize * math.prod(source.sample_shape)
+    numbers = shard_numbers({split: len(table) for split, table in tables.items()}, config.data.shards, row_bytes)
     layout = Layout(source.sample_shape, storage, source.has_lengths)
     needed = sum(shards_bytes(len(tables[split]), numbers[split], layout) for split in tables)
     total = sum(map(len, tables.values()))
-    row_bytes = storage.dtype.itemsize * math.prod(source.sample_shape)
     with (
         replaced(directory, needed) as partial,
         Progress("shards", total, "rows", enabled=config.run.progress, unit_bytes=row_bytes) as bar,

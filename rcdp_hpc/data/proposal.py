@@ -14,7 +14,8 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.fit_standardization import UNLIKE
 from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.sources import Source, open_source
-from rcdp_hpc.data.sources.sniff import format_of
+from rcdp_hpc.data.sources.sniff import CSV, format_of
+from rcdp_hpc.data.sources.ts import is_series_table
 from rcdp_hpc.errors import InputError
 
 SHOWN_CLASSES = 10
@@ -74,6 +75,12 @@ def propose(path: Path) -> Proposal:
         columns, sentences = propose_columns(path, DataSection(**settings))
         settings.update(columns)
         assumed += sentences
+    if name == "arff":
+        from rcdp_hpc.data.sources.arff import propose_settings
+
+        columns, sentences = propose_settings(path, DataSection(**settings))
+        settings.update(columns)
+        assumed += sentences
     source = open_source(DataSection(**settings), progress=True)
     ranges = _ranges(source)
     facts = [f"{source.description} ({source.kind})", *_class_facts(source), *_value_facts(source, ranges)]
@@ -85,6 +92,8 @@ def propose(path: Path) -> Proposal:
 
 def _source_of_file(path: Path) -> str:
     found = format_of(path).name
+    if found == CSV and is_series_table(path):
+        return "ts"
     if found in ("image", "idx", "archive", "npy"):
         how = {
             "npy": "a single array has no labels; put x.npy and y.npy into a folder, or both into an npz file",
@@ -112,7 +121,8 @@ def _source_of_folder(path: Path) -> str:
     """Return the source that a folder is, by the names of what is in it."""
     rules: tuple[tuple[str, Callable[[Path], bool]], ...] = (
         ("npy", lambda folder: (folder / "x.npy").exists() and (folder / "y.npy").exists()),
-        ("ts", lambda folder: _has(folder, "_train.ts")),
+        ("ts", lambda folder: any(_has(folder, f"_train.{end}") for end in ("ts", "tsv", "ts.gz", "tsv.gz"))),
+        ("arff", lambda folder: _has(folder, "_train.arff") or _has(folder, "_train.arff.gz")),
         ("mnist", lambda folder: _has(folder, "-ubyte") or _has(folder, "-ubyte.gz")),
         ("cifar10", lambda folder: (folder / "batches.meta").exists() or (folder / "cifar-10-batches-py").exists()),
         ("cifar100", lambda folder: (folder / "meta").exists() or (folder / "cifar-100-python").exists()),
@@ -130,8 +140,8 @@ def _source_of_folder(path: Path) -> str:
     if _has(path, ".csv"):
         return "csv"
     raise InputError(
-        f"{path}: no data found there. Expected a folder for each class, x.npy and y.npy, *_TRAIN.ts, IDX files, "
-        "CIFAR's batches, or parts of a table."
+        f"{path}: no data found there. Expected a folder for each class, x.npy and y.npy, *_TRAIN.ts, .tsv or "
+        ".arff, IDX files, CIFAR's batches, or parts of a table."
     )
 
 

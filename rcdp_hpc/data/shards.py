@@ -23,6 +23,8 @@ from rcdp_hpc.data.split import Split, slab_bounds
 from rcdp_hpc.data.storage import Storage
 
 CHUNK_BYTES = 2**20
+# Opening a file costs more than reading a few rows.
+FEWEST_ROWS, FEWEST_BYTES = 256, 2**20
 GZIP_LEVEL = 1
 COLUMNS: dict[str, np.dtype[Any]] = {
     "y": np.dtype("<i4"),
@@ -61,13 +63,31 @@ class Layout:
         return {**COLUMNS, **LENGTHS} if self.lengths else COLUMNS
 
 
-def shard_numbers(rows: dict[Split, int], train_shards: int) -> dict[Split, int]:
-    """Return how many shards each split gets: as many for training as asked, the others of about the same size."""
-    numbers: dict[Split, int] = {}
-    size = math.ceil(rows["train"] / train_shards)
-    for split, count in rows.items():
-        numbers[split] = min(count, train_shards if split == "train" else math.ceil(count / size))
-    return numbers
+def shard_numbers(rows: dict[Split, int], train_shards: int, row_bytes: int = 1) -> dict[Split, int]:
+    """Return how many shards each split gets: at most as many for training as asked, the others of a similar size.
+
+    The other splits are not cut into files of less than 256 rows, or less than 1 MiB if that is fewer rows.
+
+    Parameters
+    ----------
+    rows : dict
+        Rows of each split.
+    train_shards : int
+        ``data.shards``.
+    row_bytes : int
+        Bytes of a stored sample.
+
+    Examples
+    --------
+    >>> shard_numbers({"train": 62, "validation": 6, "test": 1029}, 16)
+    {'train': 16, 'validation': 1, 'test': 5}
+    """
+    least = min(FEWEST_ROWS, max(1, FEWEST_BYTES // row_bytes))
+    size = max(math.ceil(rows["train"] / train_shards), least)
+    return {
+        split: min(count, train_shards if split == "train" else math.ceil(count / size))
+        for split, count in rows.items()
+    }
 
 
 def shards_bytes(rows: int, shards: int, layout: Layout) -> int:

@@ -33,13 +33,15 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
     dict
         ``results`` of each fold; ``mean`` and ``deviation`` (the sample standard deviation, s^2 = sum (x - mean)^2 /
         (k - 1)) of accuracy and macro F1 over the k folds; ``confusion``, in which every sample is counted once, as
-        `compact` returns it; ``worst_confusions``; ``absent``, the classes without a sample.
+        `compact` returns it; ``worst_confusions``; ``absent``, the classes without a sample; ``trees``, the mean
+        accuracy and macro F1 of boosted trees, if every fold has them.
     """
     summaries = {fold: read_json(run.fold(fold).report / "summary.json") for fold in range(1, config.data.folds + 1)}
     results = [
         {
             "fold": fold,
             **{name: summary["test"][name] for name in ("samples", "correct", *MEASURES)},
+            **({"trees": summary["test"]["trees"]} if "trees" in summary["test"] else {}),
             "seconds": sum(summary["seconds"].values()),
         }
         for fold, summary in summaries.items()
@@ -54,6 +56,7 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
         "results": results,
         "mean": {name: statistics.fmean(values) for name, values in columns.items()},
         "deviation": {name: statistics.stdev(values) for name, values in columns.items()},
+        **_mean_of_trees(results),
         "classes": classes,
         "absent": [classes[label] for label in np.flatnonzero(confusion.sum(1) == 0)],
         "worst_confusions": worst_confusions(confusion, classes),
@@ -76,4 +79,13 @@ def table(summary: dict[str, Any]) -> list[str]:
     for name in ("mean", "deviation"):
         values = summary[name]
         lines.append(f"{name:<9}  {'':7}  {100 * values['accuracy']:6.2f} %    {values['macro_f1']:.4f}")
+    if "trees" in summary:
+        trees = summary["trees"]
+        lines.append(f"boosted trees, mean {100 * trees['accuracy']:6.2f} %    {trees['macro_f1']:.4f}")
     return lines
+
+
+def _mean_of_trees(results: list[dict[str, Any]]) -> dict[str, Any]:
+    if not all("trees" in result for result in results):
+        return {}
+    return {"trees": {name: statistics.fmean(result["trees"][name] for result in results) for name in MEASURES}}

@@ -26,11 +26,12 @@ from rcdp_hpc.runtime.files import write_json
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import packed
-from rcdp_hpc.runtime.threads import fair_share, limit_threads
+from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.device import device
 from rcdp_hpc.training.metrics import confusion_matrix, scores
 from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.stage import refuse_other_shards
+from rcdp_hpc.training.threads import threads_of_test
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
     shards = agree(comm, lambda: open_shards(config, run.shards))
     if comm.is_root and run.state("train").get("status") != "done":
         log.warning("the training has not ended: this is the best model so far")
-    with limit_threads(config.training.threads or fair_share(comm)):
+    with limit_threads(threads_of_test(config, comm, shards)):
         predictions = TestPredictions()
         mine, compared = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions))
     predicted = predictions.write(comm, shards, run.report / "predictions.csv")

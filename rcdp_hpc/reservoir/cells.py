@@ -1,6 +1,6 @@
 """One recurrent network, one step at a time: the kernels that compute eq. 9.
 
-s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in + noise)
+s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in + noise), with one a, or one for each neuron
 
 A cell holds the states of a block of samples and moves the first `rows` of them on by a step, in buffers that are
 allocated once per block. Nothing is differentiated here.
@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
@@ -63,6 +64,8 @@ class Cell:
         Of it are used: nodes, leak, activation.
     matrices : ReservoirMatrices
         C, W_in and b_in.
+    rates : numpy.ndarray, shape (nodes,), or None
+        Each neuron's leak rate; None if all have the one of `settings`.
     dtype : torch.dtype
         Precision of the product.
     device : torch.device
@@ -71,12 +74,25 @@ class Cell:
     ----------
     most_rows : int
         More samples at once than these are slower.
+    leak : float or torch.Tensor, shape (nodes,)
+        The leak rate a.
+    forgets : bool
+        Whether a = 1 for all neurons: the state is the activation.
     """
 
     def __init__(
-        self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
+        self,
+        settings: ReservoirSection,
+        matrices: ReservoirMatrices,
+        rates: NDArray[np.float64] | None,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        self.nodes, self.leak, self.activation = settings.nodes, settings.leak, settings.activation
+        self.nodes, self.activation = settings.nodes, settings.activation
+        self.leak: float | Tensor = settings.leak
+        if rates is not None:
+            self.leak = torch.from_numpy(rates.astype(np.float32)).to(device)
+        self.forgets = rates is None and settings.leak == 1
         self.features = matrices.input.shape[1]
         self.dtype, self.device = dtype, device
         self.most_rows = sys.maxsize
@@ -124,9 +140,14 @@ class DenseCell(Cell):
     """
 
     def __init__(
-        self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
+        self,
+        settings: ReservoirSection,
+        matrices: ReservoirMatrices,
+        rates: NDArray[np.float64] | None,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        super().__init__(settings, matrices, dtype, device)
+        super().__init__(settings, matrices, rates, dtype, device)
         length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
         self.weights = _stacked(matrices, self.nodes, length).to(device, dtype).T
 
@@ -137,7 +158,7 @@ class DenseCell(Cell):
         self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
         single = self.dtype == torch.float32
         self._driven = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
-        self._state = self._driven if self.leak == 1 else torch.zeros_like(self._driven)
+        self._state = self._driven if self.forgets else torch.zeros_like(self._driven)
         self._started = False
 
     def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
@@ -155,7 +176,7 @@ class DenseCell(Cell):
         if noise is not None:
             driven.add_(noise)
         self._activate(driven)
-        if self.leak < 1:
+        if not self.forgets:
             self._state[:rows].lerp_(driven, self.leak)
         return self._state
 
@@ -168,11 +189,16 @@ class FusedCell(Cell):
     """
 
     def __init__(
-        self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
+        self,
+        settings: ReservoirSection,
+        matrices: ReservoirMatrices,
+        rates: NDArray[np.float64] | None,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        super().__init__(settings, matrices, dtype, device)
+        super().__init__(settings, matrices, rates, dtype, device)
         self._length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
-        self._weights = torch.zeros(self._length if self.leak == 1 else self.nodes, self._length, dtype=dtype)
+        self._weights = torch.zeros(self._length if self.forgets else self.nodes, self._length, dtype=dtype)
         self._weights[: self.nodes] = _stacked(matrices, self.nodes, self._length).to(dtype)
         self._packed_for = 0
         # An activation that is not 0 at 0 would leave its value in the padding, whose weights are 0.
@@ -186,7 +212,7 @@ class FusedCell(Cell):
             self._packed = pack(self._weights, batch)
             self._packed_input = pack(self._weights[:, self.nodes :].contiguous(), batch)
             self._packed_for = batch
-        if self.leak < 1:
+        if not self.forgets:
             self._state = torch.zeros(batch, self.nodes)
             self._driven = torch.empty(batch, self.nodes)
         self._started = False
@@ -200,7 +226,7 @@ class FusedCell(Cell):
         out = self._product(joined, "none" if noise is not None else self._inside)
         if noise is not None:
             out[:, :nodes] = self._activate(out[:, :nodes].float().add_(noise))
-        if self.leak == 1:
+        if self.forgets:
             if rows == batch:
                 self._joined = out
             else:
@@ -228,9 +254,14 @@ class SparseCell(Cell):
     """
 
     def __init__(
-        self, settings: ReservoirSection, matrices: ReservoirMatrices, dtype: torch.dtype, device: torch.device
+        self,
+        settings: ReservoirSection,
+        matrices: ReservoirMatrices,
+        rates: NDArray[np.float64] | None,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        super().__init__(settings, matrices, dtype, device)
+        super().__init__(settings, matrices, rates, dtype, device)
         if device.type == "cpu":
             self.most_rows = max(SPARSE_ROWS, SPARSE_BYTES // (4 * self.nodes))
         recurrent = matrices.recurrent.tocsr()
@@ -264,15 +295,21 @@ class SparseCell(Cell):
         if noise is not None:
             driven += noise.T
         self._activate(driven)
-        if self.leak < 1:
-            state.lerp_(driven, self.leak)
-        else:
+        if self.forgets:
             state.copy_(driven)
+        else:
+            state.lerp_(driven, self.leak if isinstance(self.leak, float) else self.leak[:, None])
         return self._state.T
 
 
-def make_cell(settings: ReservoirSection, matrices: ReservoirMatrices, kernel: str, device: torch.device) -> Cell:
-    """Return the cell of a kernel, one of `KERNELS`.
+def make_cell(
+    settings: ReservoirSection,
+    matrices: ReservoirMatrices,
+    kernel: str,
+    device: torch.device,
+    rates: NDArray[np.float64] | None = None,
+) -> Cell:
+    """Return the cell of a kernel, one of `KERNELS`; parameters as `Cell`.
 
     Where there is no oneDNN, on a GPU for example, fused-bf16 is computed by torch's bfloat16 product: the same
     precision, other last digits.
@@ -289,7 +326,7 @@ def make_cell(settings: ReservoirSection, matrices: ReservoirMatrices, kernel: s
     kind: type[Cell] = {"fused-bf16": FusedCell, "sparse-fp32": SparseCell}.get(kernel, DenseCell)
     if kind is FusedCell and not fused_available(device):
         kind = DenseCell
-    return kind(settings, matrices, KERNELS[kernel], device)
+    return kind(settings, matrices, rates, KERNELS[kernel], device)
 
 
 def fused_available(device: torch.device) -> bool:

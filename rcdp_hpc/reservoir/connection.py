@@ -44,11 +44,14 @@ class ReservoirMatrices:
         Input weights W_in.
     bias : numpy.ndarray, shape (nodes,), float64
         Biases b_in.
+    mixing : numpy.ndarray, shape (nodes, 2 · memory_units), float64, optional
+        Of kind = "diagonal" (see `rcdp_hpc.reservoir.diagonal`), whose `recurrent` and `input` are those of the memory.
     """
 
     recurrent: scipy.sparse.csr_array
     input: NDArray[np.float64]
     bias: NDArray[np.float64]
+    mixing: NDArray[np.float64] | None = None
 
 
 def reservoir_matrices(settings: ReservoirSection, features: int, part: Part = ()) -> ReservoirMatrices:
@@ -74,10 +77,7 @@ def reservoir_matrices(settings: ReservoirSection, features: int, part: Part = (
     InputError
         If ``feature_scaling`` has another length than there are features.
     """
-    weights = input_weights(
-        settings.nodes, features, settings.input_scaling, settings.seed,
-        distribution=settings.input_weights, density=settings.input_density, part=part,
-    )  # fmt: skip
+    weights = scaled_input_weights(settings, features, part)
     check_feature_scaling(settings, features)
     if settings.feature_scaling:
         weights = weights * np.array(settings.feature_scaling)
@@ -160,6 +160,27 @@ def unscaled_matrix(settings: ReservoirSection, part: Part) -> scipy.sparse.csr_
     return _to_csr(places, distributed(weights, settings.weights), nodes)
 
 
+def scaled_input_weights(settings: ReservoirSection, features: int, part: Part = ()) -> NDArray[np.float64]:
+    """Return the input weights W_in that the settings ask for, before ``feature_scaling``, shape (nodes, features).
+
+    With ``input_normalised`` they are divided by sqrt(k · v), k inputs of a neuron, v the variance of the distribution
+    (1/3 if uniform): inputs of deviation 1 then give W_in · u the deviation ``input_scaling``, whatever their number.
+    """
+    weights = input_weights(
+        settings.nodes, features, settings.input_scaling, settings.seed,
+        distribution=settings.input_weights, density=settings.input_density, part=part,
+    )  # fmt: skip
+    if settings.input_normalised:
+        variance = 1 / 3 if settings.input_weights == "uniform" else 1.0
+        weights /= np.sqrt(_inputs_kept(features, settings.input_density) * variance)
+    return weights
+
+
+def _inputs_kept(features: int, density: float) -> int:
+    """Return how many inputs a neuron keeps."""
+    return max(1, round(density * features)) if density < 1 else features
+
+
 def input_weights(
     nodes: int,
     features: int,
@@ -179,13 +200,43 @@ def input_weights(
     if density < 1:
         scores = stream("input_mask", seed, part).random_raw(nodes * features).reshape(nodes, features)
         order = np.argsort(scores, axis=1, kind="stable")
-        np.put_along_axis(weights, order[:, max(1, round(density * features)) :], 0.0, axis=1)
+        np.put_along_axis(weights, order[:, _inputs_kept(features, density) :], 0.0, axis=1)
     return weights
 
 
 def biases(nodes: int, bias_scaling: float, seed: int, part: Part = ()) -> NDArray[np.float64]:
     """Return the biases b_in, uniform in [-bias_scaling, bias_scaling], shape (nodes,)."""
     return bias_scaling * symmetric(stream("bias", seed, part), nodes)
+
+
+def leak_rates(settings: ReservoirSection, part: Part = ()) -> NDArray[np.float64] | None:
+    """Return each neuron's leak rate, log-uniform in [leak_low, leak]; None if all have ``leak``.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+        Of it are used: nodes, leak, leak_low, seed.
+    part : tuple of int
+        Which of several reservoirs, (scan, layer); () is the first.
+
+    Returns
+    -------
+    numpy.ndarray, shape (nodes,), float64, or None
+
+    Raises
+    ------
+    CandidateError
+        If ``leak`` is below ``leak_low``.
+    """
+    low, high = settings.leak_low, settings.leak
+    if not low:
+        return None
+    if high < low:
+        raise CandidateError(
+            f"reservoir.leak = {high:g} is below reservoir.leak_low = {low:g}: lower reservoir.leak_low, or set it to 0"
+        )
+    drawn = (symmetric(stream("leak", settings.seed, part), settings.nodes) + 1) / 2
+    return np.clip(low * (high / low) ** drawn, low, high)
 
 
 def spectral_radius(matrix: scipy.sparse.csr_array) -> float:

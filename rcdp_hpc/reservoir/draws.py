@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 # New names go to the end: a stream's place is part of its seed.
-STREAMS = ("mask", "weights", "input", "bias", "input_mask", "rewiring", "permutation")
+STREAMS = ("mask", "weights", "input", "bias", "input_mask", "rewiring", "permutation", "memory", "mixing", "leak")
 Part = tuple[int, ...]
 
 

@@ -30,7 +30,7 @@ def check_reservoir(config: Config) -> None:
         If it has no connection, or no cycle although ``reservoir.scaling = "spectral_radius"`` needs one.
     """
     settings, searched = config.reservoir, None
-    if settings.kind == "none" or settings.matrices:
+    if settings.kind != "random" or settings.matrices:
         return
     space = config.search.space
     if config.has_search and space.density is not None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.kept_steps import check_length, steps_of
+from rcdp_hpc.reservoir.inputs import read_inputs
+from rcdp_hpc.reservoir.kept_steps import check_length, last_step, segment_bounds, steps_of
 from rcdp_hpc.reservoir.scans import Scan
 from rcdp_hpc.reservoir.states import Reservoir
 
@@ -42,6 +44,12 @@ class DifferentiableReservoir(nn.Module):
                 names = [f"{name}_{scan}_{layer}" for name in ("recurrent", "input", "bias")]
                 for name, array in zip(names, arrays, strict=True):
                     self.register_buffer(name, torch.as_tensor(array).to(reservoir.device, dtype), persistent=False)
+                if found.mixing is not None:
+                    mixing = torch.as_tensor(found.mixing).to(reservoir.device, dtype)
+                    self.register_buffer(f"mixing_{scan}_{layer}", mixing, persistent=False)
+                rates = reservoir.rates[scan][layer]
+                leak = None if rates is None else torch.as_tensor(rates).to(reservoir.device, dtype)
+                self.register_buffer(f"leak_{scan}_{layer}", leak, persistent=False)
         self._functions: dict[str, Any] = {
             "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "identity": lambda value: value,
         }  # fmt: skip
@@ -67,6 +75,7 @@ class DifferentiableReservoir(nn.Module):
         listed = [u.shape[1]] * len(u) if found is None else found.tolist()
         for length in set(listed):
             check_length(self.settings, length)
+        u = read_inputs(self.settings, u, found)
         parts = []
         for place, scan in enumerate(self.reservoir.scans):
             for direction in range(self.reservoir.directions):
@@ -81,48 +90,70 @@ class DifferentiableReservoir(nn.Module):
         recurrent, weights, bias = (
             self.get_buffer(f"{name}_{scan}_{layer}") for name in ("recurrent", "input", "bias")
         )
+        rates = getattr(self, f"leak_{scan}_{layer}")
+        leak = self.settings.leak if rates is None else rates
+        if self.settings.kind == "diagonal":
+            mixing = self.get_buffer(f"mixing_{scan}_{layer}")
+            return self._mixed(u @ weights.T, recurrent, mixing, bias, leak)
         driven = u @ weights.T + bias
         state = torch.zeros_like(driven[:, 0])
         states = []
         for step in range(u.shape[1]):
             moved = self._functions[self.settings.activation](state @ recurrent.T + driven[:, step])
-            state = (1 - self.settings.leak) * state + self.settings.leak * moved
+            state = (1 - leak) * state + leak * moved
+            states.append(state)
+        return torch.stack(states, dim=1)
+
+    def _mixed(self, driven: Tensor, rotation: Tensor, mixing: Tensor, bias: Tensor, leak: float | Tensor) -> Tensor:
+        """Return the states of a reservoir of kind "diagonal", shape (batch, steps, nodes)."""
+        memory, steps = torch.zeros_like(driven[:, 0]), []
+        for step in range(driven.shape[1]):
+            memory = memory @ rotation.T + driven[:, step]
+            steps.append(memory)
+        moved = self._functions[self.settings.activation](torch.stack(steps, dim=1) @ mixing.T + bias)
+        state, states = torch.zeros_like(moved[:, 0]), []
+        for step in range(moved.shape[1]):
+            state = (1 - leak) * state + leak * moved[:, step]
             states.append(state)
         return torch.stack(states, dim=1)
 
     def _reduced(self, states: Tensor, lengths: list[int]) -> Tensor:
         """Return the values kept of each sequence, shape (batch, values · nodes)."""
-        if self.settings.reduction != "states" and len(set(lengths)) <= 1:
-            return self._reduced_alike(states, lengths[0] if lengths else states.shape[1])
-        if self.settings.reduction == "all":
-            kept = self.reservoir.values
-            whole = states.new_zeros(len(states), kept, states.shape[2])
-            for row, length in enumerate(lengths):
-                whole[row, kept - length :] = states[row, :length]
-            return whole.flatten(1)
-        if self.settings.reduction == "states":
-            places = torch.tensor([steps_of(self.settings, length) for length in lengths], device=states.device)
-            # A rank may hold no row of a batch.
-            places = places.long().view(len(states), self.reservoir.values)
-            return states.gather(1, places[..., None].expand(-1, -1, states.shape[2])).flatten(1)
-        rows = []
-        for sequence, length in zip(states, lengths, strict=True):
-            counted = sequence[self.settings.warm_up : length]
-            mean = counted.mean(0)
-            rows.append(mean)
-            if self.settings.reduction == "mean_std":
-                rows.append((counted - mean).square().mean(0).sqrt())
-        return torch.stack(rows).reshape(len(lengths), -1)
+        if len(set(lengths)) <= 1:
+            length = lengths[0] if lengths else states.shape[1]
+            return torch.cat([self._kept(name, states, length) for name in self.settings.reduction], dim=1).flatten(1)
+        return torch.cat([self._kept_unequal(name, states, lengths) for name in self.settings.reduction], 1).flatten(1)
 
-    def _reduced_alike(self, states: Tensor, length: int) -> Tensor:
-        """As `_reduced`, for sequences of one length, be there any or none."""
-        if self.settings.reduction == "all":
-            return nn.functional.pad(states[:, :length], (0, 0, self.reservoir.values - length, 0)).flatten(1)
+    def _kept_unequal(self, name: str, states: Tensor, lengths: list[int]) -> Tensor:
+        """Return what one reduction keeps of sequences of several lengths, shape (batch, values, nodes)."""
+        if name in ("states", "last"):
+            of = steps_of if name == "states" else last_step
+            places = torch.tensor([of(self.settings, length) for length in lengths], device=states.device)
+            return states.gather(1, places[..., None].expand(-1, -1, states.shape[2]))
+        pairs = zip(states, lengths, strict=True)
+        return torch.cat([self._kept(name, sequence[None], length) for sequence, length in pairs])
+
+    def _kept(self, name: str, states: Tensor, length: int) -> Tensor:
+        """Return what one reduction keeps of sequences of one length, shape (batch, values, nodes)."""
         counted = states[:, self.settings.warm_up : length]
-        mean = counted.mean(1)
-        if self.settings.reduction == "mean":
+        match name:
+            case "all":
+                return nn.functional.pad(states[:, :length], (0, 0, self.reservoir.values - length, 0))
+            case "states":
+                return states[:, steps_of(self.settings, length)]
+            case "last":
+                return states[:, [length - 1]]
+            case "segments":
+                starts, stops = segment_bounds(self.settings, np.array([length]))
+                bounds = zip(starts[0].tolist(), stops[0].tolist(), strict=True)
+                return torch.stack([states[:, start:stop].mean(1) for start, stop in bounds], dim=1)
+            case "positive":
+                return (counted > 0).to(states.dtype).mean(1, keepdim=True)
+        mean = counted.mean(1, keepdim=True)
+        if name == "mean":
             return mean
-        return torch.cat([mean, (counted - mean[:, None]).square().mean(1).sqrt()], dim=1)
+        deviation = (counted - mean).square().mean(1, keepdim=True).sqrt()
+        return deviation if name == "std" else torch.cat([mean, deviation], dim=1)
 
 
 def _windowed(scan: Scan, u: Tensor) -> Tensor:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.cutting import Cut
@@ -57,11 +60,42 @@ def steps_of(settings: ReservoirSection, length: int) -> list[int]:
     return found
 
 
+def last_step(settings: ReservoirSection, length: int) -> list[int]:
+    """Return the last step of a sequence of this length, for ``reduction = "last"``."""
+    return [length - 1]
+
+
+def segment_bounds(
+    settings: ReservoirSection, lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first step of each segment and the one after its last, for ``reduction = "segments"``.
+
+    Segment j of k covers the steps floor(j · T / k) to floor((j + 1) · T / k) - 1 of the T steps after the warm-up. A
+    sequence with fewer than k steps repeats them: an empty segment is the step at its start.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+        Of it are used: segments, warm_up.
+    lengths : numpy.ndarray, shape (n,), int
+        Steps of each sequence.
+
+    Returns
+    -------
+    numpy.ndarray, numpy.ndarray
+        Both of shape (n, segments), int64.
+    """
+    left = lengths.astype(np.int64)[:, None] - settings.warm_up
+    edges = np.arange(settings.segments + 1) * left // settings.segments
+    starts = edges[:, :-1]
+    return settings.warm_up + starts, settings.warm_up + np.maximum(edges[:, 1:], starts + 1)
+
+
 def check_length(settings: ReservoirSection, length: int) -> None:
     """Raise an `InputError` if a sequence of this length is too short for what is kept of it."""
-    if settings.reduction == "states":
+    if "states" in settings.reduction:
         steps_of(settings, length)
-    elif settings.reduction != "all" and length <= settings.warm_up:
+    if settings.reduction not in (["states"], ["all"]) and length <= settings.warm_up:
         raise InputError(
             f"reservoir.warm_up = {settings.warm_up} leaves nothing of a sequence of {length} steps: lower it"
         )
@@ -85,6 +119,7 @@ def check_samples(settings: ReservoirSection, sample_shape: Sequence[int], short
     """
     cut = Cut.of(settings)
     steps, features = cut.shape(sample_shape)
+    check_steps(settings, steps)
     check_length(settings, steps if shortest is None else int(cut.lengths([shortest])[0]))
     return features
 
@@ -95,13 +130,29 @@ def scan_features(scan: str, window: int, features: int) -> int:
     return (features // 2 if halved else features) * window
 
 
+def read_features(settings: ReservoirSection, features: int) -> int:
+    """Return how many features a step has that drives the reservoir, of `features` in the sequence."""
+    return 2 * features if settings.differences else features
+
+
+def check_steps(settings: ReservoirSection, steps: int) -> None:
+    """Raise an `InputError` if samples of one step are to be scaled, or differenced, over their steps."""
+    keys = {"series_scaling = 'standard'": settings.series_scaling != "none", "differences": settings.differences}
+    for key, asked in keys.items():
+        if asked and steps == 1:
+            raise InputError(
+                f"reservoir.{key} is for samples of several steps, and these have one, of which it leaves 0: take it "
+                "out, or choose a reservoir.sequence of several steps"
+            )
+
+
 def input_features(settings: ReservoirSection, features: int) -> int:
     """Return the inputs per step of the first reservoir, which ``feature_scaling`` and ``matrices`` are for."""
-    return scan_features((settings.scans or ["forward"])[0], settings.window, features)
+    return scan_features((settings.scans or ["forward"])[0], settings.window, read_features(settings, features))
 
 
 def values_kept(settings: ReservoirSection, steps: int) -> int:
     """Return how many steps of states a readout sees of a sequence with `steps`; all of them without a reservoir."""
-    if settings.kind == "none" or settings.reduction == "all":
+    if settings.kind == "none" or settings.reduction == ["all"]:
         return steps
-    return (len(settings.steps) or settings.states) if settings.reduction == "states" else 1
+    return (len(settings.steps) or settings.states) if settings.reduction == ["states"] else 1

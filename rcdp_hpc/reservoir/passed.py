@@ -14,12 +14,16 @@ from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.inputs import read_inputs
+from rcdp_hpc.reservoir.kept_steps import read_features
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Reservoir
 
 
 class PassedInput:
     """What stands in for a `Reservoir` where there is none: s_t = u_t, and all steps are kept.
+
+    u_t is what would drive the reservoir: with ``series_scaling`` and ``differences``, if set.
 
     Sequences of unequal length are put at the end, zeros before them: the last step is each one's own.
 
@@ -47,7 +51,8 @@ class PassedInput:
         self, settings: ReservoirSection, cut: Cut, sample_shape: Sequence[int], device: str | torch.device = "cpu"
     ) -> None:
         self.settings, self.cut, self.device = settings, cut, torch.device(device)
-        self.kept = KeptShape(1, *cut.shape(sample_shape), raw=True)
+        steps, features = cut.shape(sample_shape)
+        self.kept = KeptShape(1, steps, read_features(settings, features), raw=True)
         self.width = self.kept.features
         self.batch_rows = settings.batch_rows or ROWS_UNLESS_SET
 
@@ -60,12 +65,14 @@ class PassedInput:
         self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None, noisy: bool = False
     ) -> Tensor:
         """Return sequences (batch, steps, features) as rows (batch, width); parameters as `Reservoir.states`."""
-        u = torch.as_tensor(u).to(self.device, self.dtype)
+        u = torch.as_tensor(u).to(self.device)
         if u.shape[1] > self.kept.steps:
             raise InputError(f"sequences of {u.shape[1]} steps: expected at most the {self.kept.steps} that are read")
-        if lengths is not None or u.shape[1] < self.kept.steps:
-            found = torch.full((len(u),), u.shape[1]) if lengths is None else torch.from_numpy(np.asarray(lengths))
-            u = _to_the_end(u, found.to(self.device), self.kept.steps)
+        own = None if lengths is None else torch.from_numpy(np.asarray(lengths)).to(self.device)
+        u = read_inputs(self.settings, u, own).to(self.dtype)
+        if own is not None or u.shape[1] < self.kept.steps:
+            own = torch.full((len(u),), u.shape[1], device=self.device) if own is None else own
+            u = _to_the_end(u, own, self.kept.steps)
         flat = u.reshape(len(u), self.width)
         return flat if out is None else out.copy_(flat)
 

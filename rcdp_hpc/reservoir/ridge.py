@@ -1,40 +1,32 @@
-"""The readout solved by ridge regression from sums over blocks of rows.
+"""The readout solved by ridge regression of standardised features, from sums over blocks of rows.
 
-W = (Xc'Xc + alpha · n · I)^-1 · Xc'Yc,  b = mean(Y) - mean(X) · W, where Xc and Yc are centred and n is
-the number of rows. The sums are formed in float64, or, where speed matters more than the last digits, in float32
-over a few thousand rows at a time and added up in float64: 2 to 3 times as fast, with relative errors near 1e-6.
-States that a bfloat16 kernel gave are multiplied as such then, which loses nothing: the product of two bfloat16 numbers
-is a float32 number exactly, and float32 is what they are added up in. Processors that multiply bfloat16 do it another
-2 to 3 times as fast.
+Features are standardised inside the solve: with m_j and d_j the mean and the standard deviation of feature j over the
+n rows, X the standardised features and Yc the centred targets,
+
+    V = (X'X + alpha · n · I)^-1 · X'Yc,    W_j = V_j / d_j,    b = mean(Y) - mean(x) · W,
+
+so that a penalty alpha means the same for features of any size and any number of rows. X'X follows from the sums of
+the raw features: it is their centred Gram matrix, divided by d_i · d_j. A feature that does not vary has the weight 0.
+W and b read raw features: nothing has to be standardised when the readout is used. With weights of rows, n is their
+sum.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 import torch
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk, ssyrk
-from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.reservoir.gram import ROWS_AT_ONCE, GramSums, upper_pieces
 
-ROWS_AT_ONCE = 4096
-# Rows whose products are added up in float32 before they go into the float64 sums.
-SINGLE_ROWS = 8192
-# An eigendecomposition costs as much as 10 to 30 Cholesky factorisations (500 to 2000 features, 1 and 2 threads).
-EIGEN_PENALTIES = 20
-# Numbers of a piece of X'X that is worked on at once: it stays in a core's cache.
-PIECE = 1 << 17
-# Columns of X'X that one product gives, when it is formed by rectangles.
-PANEL = 256
+# A variance that is a smaller share of a feature's mean square is rounding of the sums, by their precision.
+LEAST_VARIANCE = {"single": 1e-6, "double": 1e-12}
 
 
 def one_hot(labels: Any, classes: int) -> NDArray[np.float32]:
@@ -74,192 +66,15 @@ class RidgeReadout:
             return torch.cat(blocks).cpu().numpy()
 
 
-class GramSums:
-    """The sums that ridge regression needs, over any number of blocks of rows.
-
-    The result depends on the blocks, their order and the thread count, and on nothing else: sums over the
-    same blocks, or partial sums merged in the same order, are equal to the bit wherever they are formed.
-
-    Parameters
-    ----------
-    features : int
-        Length F of a feature vector.
-    outputs : int
-        Length K of a target vector.
-    precision : {"double", "single"}
-        Of the products X'X; the sums over all rows are float64 either way.
-    largest : float, optional
-        A bound on the absolute value of every sum over all rows of all ranks. With it, sums over the rows between two
-        calls of `flush` are rounded to multiples of a power of two, so fine that the totals keep 52 bits, and adding
-        them up is exact: in any order, by any number of ranks, to the same bits.
-
-    Attributes
-    ----------
-    rows : int
-        Rows added so far.
-    xx : numpy.ndarray, shape (F, F), float64
-        Upper triangle of X'X; what lies below it means nothing. With precision "single" complete after `flush`.
-    xy : numpy.ndarray, shape (F, K), float64
-        X'Y.
-    x, y : numpy.ndarray, shape (F,) and (K,), float64
-        Column sums.
-    yy : numpy.ndarray, shape (K,), float64
-        Column sums of Y².
-    """
-
-    def __init__(
-        self,
-        features: int,
-        outputs: int,
-        precision: Literal["double", "single"] = "double",
-        largest: float | None = None,
-    ) -> None:
-        self.rows, self.precision = 0, precision
-        self._unit = None if largest is None else 2.0 ** (np.ceil(np.log2(largest)) - 52)
-        self._pending: NDArray[Any] | None = None
-        self._pending_rows = 0
-        self._z = torch.empty(0)
-        try:
-            self.xx = np.zeros((features, features), order="F")
-        except MemoryError:
-            raise CandidateError(
-                f"ridge over {features} features needs {features**2 * 8 / 2**30:.1f} GiB for its sums, more "
-                "than there is: lower reservoir.nodes or reservoir.states"
-            ) from None
-        self.xy = np.zeros((features, outputs))
-        self.x, self.y = np.zeros(features), np.zeros(outputs)
-        self.yy = np.zeros(outputs)
-
-    def add(self, features: Any, targets: Any) -> None:
-        """Add a block of rows.
-
-        Parameters
-        ----------
-        features : torch.Tensor or numpy.ndarray, shape (rows, F)
-            Of any float dtype, bfloat16 included.
-        targets : torch.Tensor or numpy.ndarray, shape (rows, K)
-        """
-        if self.precision == "single" or self._unit is not None:
-            self._add_pending(features, targets)
-            return
-        block, wanted = _double(features), _double(targets)
-        if block.shape != (len(wanted), self.x.size) or wanted.shape[1:] != self.y.shape:
-            raise ValueError(
-                f"features {block.shape} and targets {wanted.shape} do not fit sums over {self.x.size} "
-                f"features and {self.y.size} outputs"
-            )
-        self.rows += len(block)
-        self.xx = dsyrk(1.0, block.T, beta=1.0, c=self.xx, overwrite_c=1)
-        self.xy += block.T @ wanted
-        self.x += block.sum(axis=0)
-        self.y += wanted.sum(axis=0)
-        self.yy += np.square(wanted).sum(axis=0)
-
-    def _add_pending(self, features: Any, targets: Any) -> None:
-        """Add Z'Z, where Z = [X Y 1]: one product has all the sums."""
-        if tuple(features.shape) != (len(targets), self.x.size) or tuple(targets.shape[1:]) != self.y.shape:
-            raise ValueError(f"features {features.shape} and targets {targets.shape} do not fit these sums")
-        single = self.precision == "single"
-        wanted = torch.as_tensor(targets)
-        halves = single and features.dtype == torch.bfloat16 and bool((wanted.bfloat16() == wanted).all())
-        if self._pending is None:
-            size = _padded(self.x.size + self.y.size + 1)
-            self._pending = np.zeros((size, size), np.float32 if single else np.float64, order="F")
-        update = ssyrk if single else dsyrk
-        for start in range(0, len(wanted), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            z = self._side_by_side(torch.as_tensor(features[rows]), wanted[rows])
-            if halves:
-                _add_products(self._pending, z)
-            else:
-                self._pending = update(1.0, z.numpy().T, beta=1.0, c=self._pending, overwrite_c=1)
-            self._pending_rows += len(z)
-            self.rows += len(z)
-            if self._pending_rows >= SINGLE_ROWS:
-                self.flush()
-
-    def _side_by_side(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Return [X Y 1 0] in float32 or float64, in memory that is used again."""
-        width, outputs = self.x.size, self.y.size
-        if len(self._z) < len(features):
-            dtype = torch.float32 if self.precision == "single" else torch.float64
-            self._z = torch.zeros(len(features), _padded(width + outputs + 1), dtype=dtype)
-            self._z[:, width + outputs] = 1
-        z = self._z[: len(features)]
-        z[:, :width] = features.detach()
-        z[:, width : width + outputs] = targets
-        return z
-
-    def flush(self) -> None:
-        """Add what is still held back to the sums: call it where rows end that are always summed together."""
-        if not self._pending_rows or self._pending is None:
-            return
-        pending, width = self._pending, self.x.size
-        last = width + self.y.size
-        for place in _upper_pieces(width):
-            self._add_rounded(self.xx[place], pending[place])
-        self._add_rounded(self.xy, pending[:width, width:last])
-        self._add_rounded(self.x, pending[:width, last])
-        self._add_rounded(self.y, pending[width:last, last])
-        self._add_rounded(self.yy, np.diag(pending)[width:last].copy())
-        torch.from_numpy(pending).zero_()
-        self._pending_rows = 0
-
-    def _add_rounded(self, total: NDArray[np.float64], part: NDArray[Any]) -> None:
-        """Add a part of the sums held back to the totals, as multiples of the unit where there is one.
-
-        By torch: NumPy would do it on one core.
-        """
-        # Transposed, as the sums lie in columns.
-        wide = torch.from_numpy(part.T).to(torch.float64, copy=True)
-        if self._unit is not None:
-            # The unit is a power of two, so that only the rounding itself rounds.
-            wide.mul_(1 / self._unit).round_().mul_(self._unit)
-        torch.from_numpy(total.T).add_(wide)
-
-    def add_all(self, features: Any, targets: Any, batch_rows: int) -> None:
-        """Add many rows in fixed blocks of `batch_rows`, the last one shorter."""
-        for start in range(0, len(features), batch_rows):
-            rows = slice(start, start + batch_rows)
-            self.add(features[rows], targets[rows])
-
-    def merge(self, other: GramSums) -> None:
-        """Add the sums of other rows."""
-        self.flush()
-        other.flush()
-        self.rows += other.rows
-        for name in ("xx", "xy", "x", "y", "yy"):
-            getattr(self, name).__iadd__(getattr(other, name))
-
-    def mean_squared_error(self, readout: RidgeReadout) -> float:
-        """Return the mean over rows and outputs of a readout's squared error on the rows added."""
-        self.flush()
-        gram = np.triu(self.xx) + np.triu(self.xx, 1).T
-        weights, intercept = readout.weights, readout.intercept
-        squares = (weights * (gram @ weights)).sum(axis=0) + self.rows * intercept**2 + self.yy
-        crossed = (weights * self.xy).sum(axis=0) + intercept * (self.y - self.x @ weights)
-        return float((squares - 2 * crossed).sum() / (self.rows * self.y.size))
-
-    def deviations(self, readout: RidgeReadout, penalty_per_row: float) -> NDArray[np.float64]:
-        """Return the (population) standard deviation of a readout's scores over the rows added, shape (K,).
-
-        The readout is what `solve` found with this penalty: then W'Xc'Xc W = W'Xc'Yc - alpha · n · W'W, which needs no
-        other product with X'X.
-        """
-        penalised = penalty_per_row * self.rows * np.square(readout.weights).sum(axis=0)
-        squares = (readout.weights * _crossed(self)).sum(axis=0) - penalised
-        return np.sqrt(np.maximum(squares, 0) / self.rows)
-
-
-def solve(sums: GramSums, penalty_per_row: float) -> RidgeReadout:
+def solve(sums: GramSums, penalty: float) -> RidgeReadout:
     """Solve the ridge regression by Cholesky.
 
     Parameters
     ----------
     sums : GramSums
         At least one row; left as they are.
-    penalty_per_row : float
-        alpha of the module's formula, multiplied by the number of rows.
+    penalty : float
+        alpha of the module's formula, per row.
 
     Returns
     -------
@@ -270,189 +85,108 @@ def solve(sums: GramSums, penalty_per_row: float) -> RidgeReadout:
     CandidateError
         If the sums are not finite, or not positive definite under this penalty.
     """
-    gram = _centred(sums)
-    gram[np.diag_indices_from(gram)] += penalty_per_row * sums.rows
+    gram, inverse = _standardised(sums)
+    gram[np.diag_indices_from(gram)] += penalty * sums.count
     try:
         factor = scipy.linalg.cho_factor(gram, lower=False, overwrite_a=True)
     except (np.linalg.LinAlgError, ValueError) as error:
         raise CandidateError(
-            f"the ridge readout cannot be solved ({error}): raise search.ridge_penalty "
-            f"= {penalty_per_row:g}, and see that the states are finite"
+            f"the ridge readout cannot be solved with a penalty of {penalty:g} per row ({error}): add a larger one to "
+            "training.ridge_penalties, and see that the states are finite"
         ) from None
-    mean_x, mean_y = sums.x / sums.rows, sums.y / sums.rows
-    weights = scipy.linalg.cho_solve(factor, _crossed(sums))
-    return RidgeReadout(weights, mean_y - mean_x @ weights)
+    weights = inverse[:, None] * scipy.linalg.cho_solve(factor, inverse[:, None] * _crossed(sums))
+    return RidgeReadout(weights, (sums.y - sums.x @ weights) / sums.count)
 
 
-def solve_path(sums: GramSums, penalties: Sequence[float]) -> dict[float, RidgeReadout]:
-    """Solve the ridge regression for several penalties.
+def best_by(error_of: Callable[[float], float], penalties: Iterable[float]) -> tuple[float, dict[float, float]]:
+    """Return the penalty with the smallest error next to which no smaller and no larger one is better.
 
-    Fewer than 20 penalties by a Cholesky factorisation each; more by one eigendecomposition Xc'Xc = V · diag(l) · V',
-    which costs as much as 10 to 30 of them, and from which every penalty costs two small products,
-    W = V · diag(1 / (l + alpha · n)) · V' · Xc'Yc.
+    From the middle of the list it goes the way the error falls, and stops where it rises: the error over the penalties
+    has one valley, and a penalty costs a factorisation. Of equal errors the larger penalty is taken.
 
     Parameters
     ----------
-    sums : GramSums
-        At least one row; left as they are.
-    penalties : sequence of float
-        Values of alpha, per row.
+    error_of : callable
+        Returns the error of a penalty; raises a `CandidateError` if there is no solution.
+    penalties : iterable of float
 
     Returns
     -------
-    dict of float to RidgeReadout
-        By penalty, in order. A penalty too small for the rounding of the sums, which are not positive definite under
-        it, is left out.
+    penalty : float
+    errors : dict of float to float
+        Of the penalties that were tried; infinite for those without a solution.
 
     Raises
     ------
     CandidateError
-        If no penalty is large enough, or the sums are not finite.
+        If no penalty that was tried has a solution.
     """
-    readouts = _one_by_one(sums, penalties) if len(penalties) < EIGEN_PENALTIES else _by_eigenvalues(sums, penalties)
-    if not readouts:
-        listed = ", ".join(f"{penalty:g}" for penalty in penalties)
-        raise CandidateError(
-            f"the ridge readout cannot be solved with a penalty of {listed} per row: add a larger one to "
-            "training.ridge_penalties, and see that the states are finite"
-        )
-    return readouts
+    ordered, errors = sorted(set(penalties)), {}
+    reason: CandidateError | None = None
+
+    def tried(place: int) -> float:
+        nonlocal reason
+        if not 0 <= place < len(ordered):
+            return np.inf
+        try:
+            found = error_of(ordered[place])
+        except CandidateError as error:
+            reason, found = error, np.inf
+        errors[ordered[place]] = found if np.isfinite(found) else np.inf
+        return errors[ordered[place]]
+
+    best = len(ordered) // 2
+    least = tried(best)
+    while not np.isfinite(least) and best + 1 < len(ordered):  # too small for rounding
+        best += 1
+        least = tried(best)
+    start = best
+    while (found := tried(best - 1)) < least:
+        best, least = best - 1, found
+    while best >= start and (found := tried(best + 1)) <= least and best + 1 < len(ordered):
+        best, least = best + 1, found
+    if not np.isfinite(least):
+        raise reason or CandidateError("the error of the ridge readout is not finite: see that the states are")
+    return ordered[best], errors
 
 
-def _one_by_one(sums: GramSums, penalties: Sequence[float]) -> dict[float, RidgeReadout]:
-    readouts = {}
-    for penalty in penalties:
-        with suppress(CandidateError):
-            readouts[penalty] = solve(sums, penalty)
-    return readouts
+def score_moments(
+    sums: GramSums, readout: RidgeReadout, penalty: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean and the standard deviation of a readout's scores over the rows added, each of shape (K,).
 
-
-def _by_eigenvalues(sums: GramSums, penalties: Sequence[float]) -> dict[float, RidgeReadout]:
-    gram = _centred(sums)
-    try:
-        values, vectors = scipy.linalg.eigh(gram, lower=False, overwrite_a=True)
-    except (np.linalg.LinAlgError, ValueError) as error:
-        raise CandidateError(f"the ridge readout cannot be solved ({error}): see that the states are finite") from None
-    mean_x, mean_y = sums.x / sums.rows, sums.y / sums.rows
-    turned = vectors.T @ _crossed(sums)
-    readouts = {}
-    for penalty in penalties:
-        shifted = values + penalty * sums.rows
-        if shifted[0] > 0:
-            weights = vectors @ (turned / shifted[:, None])
-            readouts[penalty] = RidgeReadout(weights, mean_y - mean_x @ weights)
-    return readouts
-
-
-def best_readout(
-    readouts: Mapping[float, RidgeReadout], accuracies: Mapping[float, float]
-) -> tuple[RidgeReadout, float, float]:
-    """Return the readout that does best on validation rows, its penalty and its accuracy; of equals the larger penalty.
-
-    Parameters
-    ----------
-    readouts : mapping of float to RidgeReadout
-        By penalty, as `solve_path` returns them.
-    accuracies : mapping of float to float
-        Of each on the validation rows, by penalty.
+    The readout is what `solve` found with this penalty. A fit with an intercept hits the mean, and with V the weights
+    of standardised features V'X'X V = V'X'Yc - alpha · n · V'V, which needs no other product with X'X.
     """
-    penalty = max(readouts, key=lambda penalty: (accuracies[penalty], penalty))
-    return readouts[penalty], penalty, accuracies[penalty]
+    varies = readout.weights != 0
+    deviations = np.sqrt(np.maximum(_variances(sums), 0))
+    penalised = penalty * sums.count * np.square(varies * readout.weights * deviations[:, None]).sum(axis=0)
+    squares = (readout.weights * _crossed(sums)).sum(axis=0) - penalised
+    return sums.y / sums.count, np.sqrt(np.maximum(squares, 0) / sums.count)
 
 
-def reduce_sums(sums: GramSums, comm: Communicator) -> GramSums:
-    """Add the sums of all ranks, in place, by one allreduce; the same on every rank. Collective.
-
-    With `largest` given to the sums the totals are the same bits for any number of ranks.
-    """
-    sums.flush()
-    if comm.size == 1:
-        return sums
-    _unpack(sums, comm.allreduce(_packed(sums)))
-    return sums
+def _variances(sums: GramSums) -> NDArray[np.float64]:
+    return np.asarray(np.diag(sums.xx) / sums.count - np.square(sums.x / sums.count))
 
 
-def _packed(sums: GramSums) -> NDArray[np.float64]:
-    """Return all sums as one vector: the columns of X'X down to the diagonal, then the others, then the rows."""
-    size = sums.x.size
-    others = np.concatenate([sums.xy.ravel(), sums.x, sums.y, sums.yy, [float(sums.rows)]])
-    packed = np.empty(size * (size + 1) // 2 + others.size)
-    for column in range(size):
-        start = column * (column + 1) // 2
-        packed[start : start + column + 1] = sums.xx[: column + 1, column]
-    packed[size * (size + 1) // 2 :] = others
-    return packed
-
-
-def _unpack(sums: GramSums, packed: NDArray[np.float64]) -> None:
-    """Put the sums of `_packed` back."""
-    size = sums.x.size
-    for column in range(size):
-        start = column * (column + 1) // 2
-        sums.xx[: column + 1, column] = packed[start : start + column + 1]
-    start = size * (size + 1) // 2
-    for name in ("xy", "x", "y", "yy"):
-        total = getattr(sums, name)
-        total.flat = packed[start : start + total.size]
-        start += total.size
-    sums.rows = int(packed[start])
-
-
-def _upper_pieces(size: int) -> Iterator[tuple[slice, slice]]:
-    """Yield places that together cover the upper triangle of a square matrix, each small enough for a cache."""
-    start = 0
-    while start < size:
-        # The widest w with (start + w) · w numbers within PIECE.
-        width = int((math.sqrt(start**2 + 4 * PIECE) - start) / 2)
-        stop = min(size, start + max(1, width))
-        yield slice(0, stop), slice(start, stop)
-        start = stop
-
-
-def _padded(columns: int) -> int:
-    """Return a number of columns at which every row begins a cache line: products are faster so."""
-    return -(-columns // 16) * 16
-
-
-def _add_products(sums: NDArray[Any], z: Tensor) -> None:
-    """Add Z'Z to the upper triangle, Z holding numbers that are bfloat16 numbers."""
-    into = torch.from_numpy(sums.T)
-    with _bfloat16_products():
-        for start in range(0, len(sums), PANEL):
-            stop = min(start + PANEL, len(sums))
-            into[start:stop, :stop].addmm_(z[:, start:stop].T, z[:, :stop])
-
-
-@contextmanager
-def _bfloat16_products() -> Iterator[None]:
-    """Let oneDNN read float32 matrices as bfloat16, where the processor multiplies that."""
-    setting: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = setting.fp32_precision
-    setting.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        setting.fp32_precision = before
-
-
-def _centred(sums: GramSums) -> NDArray[np.float64]:
-    """Return Xc'Xc, upper triangle."""
+def _standardised(sums: GramSums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return X'X of the standardised features, upper triangle, and 1 / d, 0 for a feature that does not vary."""
     if sums.rows == 0:
         raise ValueError("no rows were added")
     sums.flush()
+    variances, squares = _variances(sums), np.diag(sums.xx) / sums.count
+    if not np.isfinite(variances).all():
+        raise CandidateError("the ridge readout cannot be solved: the states are not finite")
+    varies = variances > LEAST_VARIANCE[sums.precision] * squares
+    inverse = np.zeros(len(variances))
+    inverse[varies] = 1 / np.sqrt(variances[varies])
     gram = sums.xx.copy(order="F")
-    for rows, columns in _upper_pieces(len(gram)):
-        gram[rows, columns] -= np.outer(sums.x[rows], sums.x[columns] / sums.rows)
-    return gram
+    for rows, columns in upper_pieces(len(gram)):
+        gram[rows, columns] -= np.outer(sums.x[rows], sums.x[columns] / sums.count)
+        gram[rows, columns] *= np.outer(inverse[rows], inverse[columns])
+    return gram, inverse
 
 
 def _crossed(sums: GramSums) -> NDArray[np.float64]:
-    """Return Xc'Yc; nothing may be held back (`GramSums.flush`)."""
-    return sums.xy - np.outer(sums.x, sums.y / sums.rows)
-
-
-def _double(values: Tensor | NDArray[Any]) -> NDArray[np.float64]:
-    """Return the values as a float64 array in C order."""
-    if isinstance(values, Tensor):
-        return values.detach().to("cpu", torch.float64).contiguous().numpy()
-    return np.ascontiguousarray(values, dtype=np.float64)
+    """Return Xc'Yc of the raw features; nothing may be held back (`GramSums.flush`)."""
+    return sums.xy - np.outer(sums.x, sums.y / sums.count)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.cells import ACTIVATIONS, DenseCell
+from rcdp_hpc.reservoir.inputs import read_inputs
 from rcdp_hpc.reservoir.reductions import Reduction
 from rcdp_hpc.reservoir.states import Reservoir, check_input
 
@@ -43,7 +44,9 @@ class StackedReservoirs:
         cells = [_dense(reservoir) for reservoir in reservoirs]
         cells += cells[:1] * (places - len(cells))
         self._weights = torch.stack([cell.weights for cell in cells])
-        self._leaks = torch.tensor([cell.leak for cell in cells], device=self.first.device).view(-1, 1, 1)
+        # One rate per reservoir, or one per neuron.
+        leaks = [torch.as_tensor(cell.leak, device=self.first.device).view(1, -1) for cell in cells]
+        self._leaks = torch.stack(leaks)
         self._activations = [cell.activation for cell in cells]
 
     @torch.no_grad()
@@ -68,14 +71,15 @@ class StackedReservoirs:
         first = self.first
         u = torch.as_tensor(first.cut.sequences(x), device=first.device)
         check_input(u)
+        u = read_inputs(first.settings, u)
         steps, batch, places = u.shape[1], len(u), len(self._weights)
         out = torch.empty(places * batch, first.values, first.nodes, dtype=first.dtype, device=first.device)
         reduction = Reduction(first.settings, out, steps, None)
         joined = torch.zeros(places, batch, self._weights.shape[1], dtype=first.dtype, device=first.device)
-        joined[:, :, first.nodes + first.features] = 1
+        joined[:, :, first.nodes + first.inputs] = 1
         state = torch.zeros(places, batch, first.nodes, device=first.device)
         for step in range(steps):
-            joined[:, :, first.nodes : first.nodes + first.features] = u[:, step]
+            joined[:, :, first.nodes : first.nodes + first.inputs] = u[:, step]
             start = 0 if step else first.nodes  # s_0 = 0: nothing comes from C yet
             if step:
                 joined[:, :, : first.nodes] = state

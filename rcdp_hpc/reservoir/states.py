@@ -13,16 +13,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.cells import KERNELS, Cell, make_cell
-from rcdp_hpc.reservoir.connection import ReservoirMatrices, reservoir_matrices
+from rcdp_hpc.reservoir.connection import ReservoirMatrices, leak_rates, reservoir_matrices
 from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.diagonal import diagonal_matrices
+from rcdp_hpc.reservoir.diagonal_cell import DiagonalCell
+from rcdp_hpc.reservoir.draws import Part
 from rcdp_hpc.reservoir.files import read_matrices
-from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps
+from rcdp_hpc.reservoir.inputs import read_inputs
+from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps, read_features
 from rcdp_hpc.reservoir.noise import SampleNoise
 from rcdp_hpc.reservoir.reductions import Reduction, kept_shape
 from rcdp_hpc.reservoir.scans import Scan, scans_of
@@ -39,6 +43,18 @@ ROWS_UNLESS_SET = 512
 FAR_ABOVE_ONE = 1.5
 
 
+def _cell(
+    settings: ReservoirSection,
+    matrices: ReservoirMatrices,
+    kernel: str,
+    device: torch.device,
+    rates: NDArray[np.float64] | None,
+) -> Cell:
+    if settings.kind == "diagonal":
+        return DiagonalCell(settings, matrices, rates, KERNELS[kernel], device)
+    return make_cell(settings, matrices, kernel, device, rates)
+
+
 class Reservoir:
     """A fixed random reservoir: one, or several side by side and stacked.
 
@@ -47,6 +63,8 @@ class Reservoir:
     With ``layers = L`` layer l > 1 has u_t = s_t of the layer below. With ``scans`` each reading of the sequence has
     L layers of its own, with matrices of their own. With ``bidirectional`` each is driven a second time by the sequence
     turned round. The values kept of each are put side by side, in this order: scan, direction, layer, step, neuron.
+
+    With ``kind = "diagonal"`` the equation is that of `rcdp_hpc.reservoir.diagonal` instead.
 
     Parameters
     ----------
@@ -66,6 +84,8 @@ class Reservoir:
     Attributes
     ----------
     nodes, features : int
+    inputs : int
+        Features per step that drive the reservoir, the differences among them.
     cut : Cut
         How raw samples become sequences.
     parts : int
@@ -80,6 +100,8 @@ class Reservoir:
         Of the states returned.
     matrices : list of list of ReservoirMatrices
         Of each scan and layer.
+    rates : list of list of numpy.ndarray or None
+        Leak rates of the neurons of each scan and layer; None if all have ``leak``.
 
     Raises
     ------
@@ -101,7 +123,7 @@ class Reservoir:
         if kernel not in KERNELS:
             raise InputError(f"reservoir.kernel = {kernel!r}: expected {' or '.join(KERNELS)} by now")
         self.settings, self.features, self.kernel = settings, features, kernel
-        self.nodes = settings.nodes
+        self.nodes, self.inputs = settings.nodes, read_features(settings, features)
         self.scans = scans_of(settings)
         self.cut = Cut.of(settings)
         self.directions = 2 if settings.bidirectional else 1
@@ -110,10 +132,15 @@ class Reservoir:
         self.batch_rows = settings.batch_rows or ROWS_UNLESS_SET
         self.dtype, self.device = KERNELS[kernel], torch.device(device)
         if settings.matrices and matrices is None:
-            matrices = read_matrices(settings.matrices, self.nodes, self.scans[0].features(features))
+            matrices = read_matrices(settings.matrices, self.nodes, self.scans[0].features(self.inputs))
         self.matrices = [[matrices]] if matrices is not None else self._drawn()
+        self.rates = [
+            [leak_rates(settings, _part(scan, layer)) for layer in range(len(layers))]
+            for scan, layers in enumerate(self.matrices)
+        ]
         self._cells = [
-            [make_cell(settings, layer, kernel, self.device) for layer in layers] for layers in self.matrices
+            [_cell(settings, own, kernel, self.device, rates) for own, rates in zip(*both, strict=True)]
+            for both in zip(self.matrices, self.rates, strict=True)
         ]
         self._advise()
 
@@ -121,7 +148,7 @@ class Reservoir:
         """Draw the matrices of every scan and layer; the first keeps the random streams of a single reservoir."""
         drawn = []
         for place, scan in enumerate(self.scans):
-            inputs = [scan.features(self.features)] + [self.nodes] * (self.settings.layers - 1)
+            inputs = [scan.features(self.inputs)] + [self.nodes] * (self.settings.layers - 1)
             drawn.append([self._draw(place, layer, count) for layer, count in enumerate(inputs)])
         return drawn
 
@@ -129,7 +156,8 @@ class Reservoir:
         settings = self.settings
         if (layer or scan) and settings.feature_scaling and (layer or features != self.matrices_width):
             settings = settings.model_copy(update={"feature_scaling": []})
-        return reservoir_matrices(settings, features, (scan, layer) if scan or layer else ())
+        make = diagonal_matrices if settings.kind == "diagonal" else reservoir_matrices
+        return make(settings, features, _part(scan, layer))
 
     @property
     def only_cell(self) -> Cell:
@@ -140,12 +168,14 @@ class Reservoir:
     @property
     def matrices_width(self) -> int:
         """Inputs per step of the first reservoir."""
-        return self.scans[0].features(self.features)
+        return self.scans[0].features(self.inputs)
 
     def _advise(self) -> None:
         """Say, once per process, what is allowed and seldom meant."""
         settings = self.settings
-        if settings.scaling == "spectral_radius" and settings.leak == 1 and settings.spectral_radius > FAR_ABOVE_ONE:
+        alike = settings.leak == 1 and settings.leak_low in (0, 1)
+        recurrent = settings.kind == "random" and settings.scaling == "spectral_radius"
+        if recurrent and alike and settings.spectral_radius > FAR_ABOVE_ONE:
             warn_once(
                 log,
                 "unstable",
@@ -198,7 +228,7 @@ class Reservoir:
         checked = None if lengths is None else _checked_lengths(lengths, u)
         if checked is not None and bool((checked == u.shape[1]).all()):
             checked = None
-        if self.settings.reduction == "all" and u.shape[1] > self.values:
+        if "all" in self.settings.reduction and u.shape[1] > self.values:
             raise InputError(f"sequences of {u.shape[1]} steps: expected at most the {self.values} that are kept")
         check_input(u, checked)
         if out is None:
@@ -260,6 +290,7 @@ class Reservoir:
     def _compute_rows(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
         steps = u.shape[1]
         noise = SampleNoise(_blanked(u, lengths), self.settings.seed) if noisy and self.settings.noise else None
+        u = read_inputs(self.settings, u, lengths)
         if lengths is None:
             check_length(self.settings, steps)
             self._run(u, out, None, noise)
@@ -368,6 +399,11 @@ class Reservoir:
             if advance is not None:
                 advance(stop - start)
         return out
+
+
+def _part(scan: int, layer: int) -> Part:
+    """Return the name of a reservoir among several; the first has the random streams of one alone."""
+    return (scan, layer) if scan or layer else ()
 
 
 def _checked_lengths(lengths: ArrayLike, u: Tensor) -> Tensor:

@@ -7,10 +7,13 @@ import threading
 from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from rcdp_hpc.reservoir.ridge import GramSums, one_hot
+from rcdp_hpc.reservoir.gram import GramSums
+from rcdp_hpc.reservoir.ridge import one_hot
 
 T = TypeVar("T")
 _END = object()
@@ -58,7 +61,12 @@ def ahead(items: Iterable[T]) -> Generator[T]:
         thread.join()
 
 
-def sum_slabs(sums: GramSums, slabs: Iterable[Iterable[tuple[Tensor, Tensor]]], classes: int) -> GramSums:
+def sum_slabs(
+    sums: GramSums,
+    slabs: Iterable[Iterable[tuple[Tensor, Tensor]]],
+    classes: int,
+    class_weights: NDArray[np.float64] | None = None,
+) -> GramSums:
     """Add blocks of (states, labels) to the sums, flushing at the end of each slab.
 
     Parameters
@@ -69,10 +77,14 @@ def sum_slabs(sums: GramSums, slabs: Iterable[Iterable[tuple[Tensor, Tensor]]], 
         of ranks, so that the sums do not.
     classes : int
         Number of classes.
+    class_weights : numpy.ndarray, shape (classes,), optional
+        Weight of a row of each class.
     """
     for slab in slabs:
         for states, labels in slab:
-            sums.add(states, torch.from_numpy(one_hot(labels.cpu().numpy(), classes)))
+            known = labels.cpu().numpy()
+            weights = None if class_weights is None else class_weights[known]
+            sums.add(states, torch.from_numpy(one_hot(known, classes)), weights)
         sums.flush()
     return sums
 

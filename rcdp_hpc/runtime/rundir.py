@@ -164,8 +164,17 @@ class RunDirectory:
         return load_config(self.config_file)
 
     def write_config(self, config: Config) -> None:
-        """Write the resolved configuration, with its comments."""
-        write_text(self.config_file, commented_toml(config))
+        """Write the resolved configuration, with its comments, unless the file holds it already."""
+        if not self._holds(config):
+            write_text(self.config_file, commented_toml(config))
+
+    def _holds(self, config: Config) -> bool:
+        """Whether the file has all of these values and comments out the same keys: reading is cheaper than writing."""
+        try:
+            held = load_config(self.config_file)
+        except (InputError, OSError):
+            return False
+        return held == config and held.chosen == config.chosen
 
 
 def _as_counted(name: str) -> list[tuple[int, str]]:

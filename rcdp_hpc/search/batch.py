@@ -7,21 +7,31 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, one_hot, solve
+from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir, check_states
 from rcdp_hpc.search.candidate import Evaluation, judge
 from rcdp_hpc.search.checks import check_batched
-from rcdp_hpc.search.data import FitnessData, Part
-from rcdp_hpc.search.fitness import Judged, ReservoirFitness, judge_scores, over_parts
+from rcdp_hpc.search.data import FitnessData
+from rcdp_hpc.search.fitness import ReservoirFitness, assembled, over_parts
 from rcdp_hpc.search.group import attempt, row_blocks
+from rcdp_hpc.search.ridge import (
+    Judged,
+    add_rows,
+    judge_fold,
+    judge_left_out,
+    judge_on_validation,
+    judged_by_left_out,
+    penalty_of_folds,
+    row_weights,
+)
 from rcdp_hpc.search.space import Values, with_values
 
 T = TypeVar("T")
@@ -73,7 +83,7 @@ class BatchedFitness:
         measured = iter(self._measured([one for one in reservoirs if isinstance(one, Reservoir)]))
         outcomes = [next(measured) if isinstance(one, Reservoir) else one for one in reservoirs]
         found = [
-            judge(partial(_told, outcome), values, self.config.search, self.single.density(values))
+            judge(partial(_outcome, outcome), values, self.config.search, self.single.density(values))
             for outcome, values in zip(outcomes, candidates, strict=True)
         ]
         seconds = (time.perf_counter() - started) / len(candidates)
@@ -82,50 +92,110 @@ class BatchedFitness:
     def _measured(self, reservoirs: list[Reservoir]) -> list[Judged | Exception]:
         if not reservoirs:
             return []
-        stack, parts = StackedReservoirs(reservoirs, self.at_once), self.single.parts
-        judged = zip(*(self._by_ridge(stack, part) for part in parts), strict=True)
-        return [_attempt(partial(_over_parts, list(found), parts)) for found in judged]
+        stack, data = StackedReservoirs(reservoirs, self.at_once), self.single.due
+        if data.folds:
+            return self._by_folds(stack, data)
+        judging = len(data.originals.y) + len(data.y_val)
+        if judged_by_left_out(self.config, judging, stack.first.width):
+            states = _gathered(stack, data.judging.x)
+            return [_then(one, lambda own: judge_left_out(self.config, own, data)) for one in states]
+        return self._on_validation(stack, data)
 
-    def _by_ridge(self, stack: StackedReservoirs, data: FitnessData) -> list[Judged | Exception]:
+    def _on_validation(self, stack: StackedReservoirs, data: FitnessData) -> list[Judged | Exception]:
+        weights = row_weights(self.config.training, data)
         sums: list[GramSums | Exception] = [GramSums(stack.first.width, data.classes) for _ in range(stack.count)]
-        for rows, blocks in _states(stack, data, "train"):
-            targets = one_hot(data.y_train[rows], data.classes)
-            sums = [_then(one, partial(_added, block, targets)) for one, block in zip(sums, blocks, strict=True)]
-        penalty = self.config.search.ridge_penalty
-        readouts = [_then(one, lambda own: solve(own, penalty)) for one in sums]
-        scores = np.empty((stack.count, len(data.y_val), data.classes), dtype=np.float32)
-        for rows, blocks in _states(stack, data, "val"):
-            readouts = [
-                _then(one, partial(_predicted, block, own[rows]))
-                for one, block, own in zip(readouts, blocks, scores, strict=True)
+        for rows, blocks in _states(stack, data.x_train):
+            labels = data.y_train[rows]
+            sums = [
+                _then(one, partial(_added, block, labels, weights, data.classes))
+                for one, block in zip(sums, blocks, strict=True)
             ]
-        return [
-            one if isinstance(one, Exception) else judge_scores(own, data.y_val)
-            for one, own in zip(readouts, scores, strict=True)
-        ]
+        found = _gathered(stack, data.x_val)
+        return [_then(one, partial(self._judged, own, data)) for one, own in zip(sums, found, strict=True)]
+
+    def _judged(self, states: torch.Tensor | Exception, data: FitnessData, sums: GramSums) -> Judged:
+        if isinstance(states, Exception):
+            raise states
+        return judge_on_validation(self.config, sums, states, data)
+
+    def _by_folds(self, stack: StackedReservoirs, data: FitnessData) -> list[Judged | Exception]:
+        known = _gathered(stack, data.originals.x)
+        penalties = [_then(one, lambda own: penalty_of_folds(self.config, own, data)) for one in known]
+        judged = []
+        for fold in data.folds:
+            fitted = _of_fold(stack, fold.x_train, fold.origin_train, known)
+            held_out = _of_fold(stack, fold.x_val, fold.origin_val, known)
+            judged.append([
+                _attempt(partial(self._of_one_fold, penalty, own, other, fold))
+                for penalty, own, other in zip(penalties, fitted, held_out, strict=True)
+            ])  # fmt: skip
+        return [_attempt(partial(_over_parts, list(found), data.folds)) for found in zip(*judged, strict=True)]
+
+    def _of_one_fold(
+        self,
+        penalty: float | Exception | None,
+        fitted: torch.Tensor | Exception,
+        held_out: torch.Tensor | Exception,
+        fold: FitnessData,
+    ) -> Judged:
+        return judge_fold(self.config, _sound(penalty), _sound(fitted), _sound(held_out), fold)
 
 
-def _states(stack: StackedReservoirs, data: FitnessData, part: Part) -> Iterator[tuple[slice, torch.Tensor]]:
+def _states(stack: StackedReservoirs, x: NDArray[Any]) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield rows and all candidates' states of them, shape (candidates, rows, width), in fixed blocks."""
-    x, _ = data.samples(part)
     for rows in row_blocks(len(x), stack.first.batch_rows):
         yield rows, stack.drive(x[rows].copy()).cpu()  # the shared rows are read-only, which torch has no notion of
 
 
-def _added(states: torch.Tensor, targets: NDArray[np.float32], sums: GramSums) -> GramSums:
+def _gathered(stack: StackedReservoirs, x: NDArray[Any]) -> list[torch.Tensor | Exception]:
+    """Return each candidate's states of all rows, shape (rows, width)."""
+    found: torch.Tensor | None = None
+    for rows, blocks in _states(stack, x):
+        if found is None:
+            found = torch.empty((stack.count, len(x), stack.first.width), dtype=blocks.dtype)
+        found[:, rows] = blocks
+    return [] if found is None else [_attempt(partial(_checked, own)) for own in found]
+
+
+def _of_fold(
+    stack: StackedReservoirs,
+    x: NDArray[Any],
+    origins: NDArray[np.int64] | None,
+    known: list[torch.Tensor | Exception],
+) -> list[torch.Tensor | Exception]:
+    """Return each candidate's states of a part of a fold, from those of the original rows."""
+    if origins is None:
+        return _gathered(stack, x)
+    if not (origins < 0).any():
+        return [_then(one, lambda own: assembled(origins, own, None)) for one in known]
+    made = _gathered(stack, x[origins < 0])
+    return [
+        _then(one, lambda own, other=other: assembled(origins, own, _sound(other)))  # type: ignore[misc]
+        for one, other in zip(known, made, strict=True)
+    ]
+
+
+def _checked(states: torch.Tensor) -> torch.Tensor:
     check_states(states)
-    sums.add(states, targets)
+    return states
+
+
+def _added(
+    states: torch.Tensor, labels: NDArray[np.int64], weights: NDArray[np.float64] | None, classes: int, sums: GramSums
+) -> GramSums:
+    add_rows(sums, _checked(states), labels, classes, weights)
     return sums
 
 
-def _predicted(states: torch.Tensor, into: NDArray[np.float32], readout: RidgeReadout) -> RidgeReadout:
-    check_states(states)
-    into[:] = readout.predict(states)
-    return readout
+def _sound(value: T | Exception) -> T:
+    """Return a value, or raise why there is none."""
+    if isinstance(value, Exception):
+        raise value
+    return value
 
 
 def _over_parts(found: list[Judged | Exception], parts: tuple[FitnessData, ...]) -> Judged:
-    return over_parts([_told(one) for one in found], parts)
+    return over_parts([_sound(one) for one in found], parts)
 
 
 def _attempt(work: Callable[[], T]) -> T | Exception:
@@ -139,8 +209,6 @@ def _then(before: T | Exception, work: Callable[[T], U]) -> U | Exception:
     return before if isinstance(before, Exception) else _attempt(lambda: work(before))
 
 
-def _told(outcome: Judged | Exception, values: Values | None = None) -> Judged:
+def _outcome(outcome: Judged | Exception, values: Values | None = None) -> Judged:
     """Return what was measured, or raise why it could not be."""
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+    return _sound(outcome)

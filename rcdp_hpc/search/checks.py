@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rcdp_hpc.config import Config
+from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.matrices import is_plain
 from rcdp_hpc.search.space import Space, searched_space
+from rcdp_hpc.search.state_sets import STATE_SETS
 
+# What a selection alone searches: stands for the sets of the kind of data, which is not known yet.
+SELECTED = SpaceSection(state_set=RangeSection(choices=list(STATE_SETS)))
+LARGEST_LEAK_LOW = max(found.settings.get("leak_low", 0.0) for found in STATE_SETS.values())
 NOT_FOR_FUNCTIONS: dict[str, list[Any]] = {"candidates_at_once": [1], "group_ranks": [0, 1], "device": ["cpu"]}
 CLEANING = ("smote_tomek", "smote_enn")
 
@@ -24,7 +28,7 @@ def checked_space(config: Config, ranks: int | None = None) -> Space:
         Ranks that search; None if not known yet.
     """
     search = config.search
-    if search.generations == 0:
+    if search.generations == 0 and search.method != "select":
         raise InputError("search.generations = 0: there is nothing to search; raise it, or leave the search out")
     for key, plain in NOT_FOR_FUNCTIONS.items():
         value = getattr(search, key)
@@ -53,7 +57,49 @@ def checked_space(config: Config, ranks: int | None = None) -> Space:
             f"search.improvements = {search.improvements} belong to search.optimizer = 'mfo', not {search.optimizer!r}"
             ": take one of the two out"
         )
-    return searched_space(search)
+    if search.method == "select":
+        _check_selection(config)
+        if not search.generations:
+            return searched_space(search.model_copy(update={"space": SELECTED}))
+    space = searched_space(search)
+    if search.evaluation != "function":
+        _check_reservoirs(config.reservoir, space)
+    return space
+
+
+def _check_reservoirs(reservoir: ReservoirSection, space: Space) -> None:
+    """Raise an `InputError` if values of the space contradict settings of the reservoir."""
+    for dimension in space.dimensions:
+        lowest = min(dimension.choices, default=dimension.low) if dimension.name == "leak" else 1.0
+        if isinstance(lowest, float | int) and lowest < reservoir.leak_low:
+            raise InputError(
+                f"search.space.leak goes down to {lowest:g}, below reservoir.leak_low = {reservoir.leak_low:g}: the "
+                "search varies the highest leak rate; raise the bound, or lower reservoir.leak_low"
+            )
+        if dimension.name == "activation" and "sigmoid" in dimension.choices and "positive" in reservoir.reduction:
+            raise InputError(
+                "search.space.activation has the choice 'sigmoid', whose states are all above 0, and "
+                "reservoir.reduction has 'positive': take one of the two out"
+            )
+
+
+def _check_selection(config: Config) -> None:
+    """Raise an `InputError` if state sets cannot be judged with these settings."""
+    search = config.search
+    reasons = {
+        "search.evaluation = 'function' judges candidates by your own function": search.evaluation == "function",
+        "reservoir.matrices are your own": bool(config.reservoir.matrices),
+        "search.space has the dimension state_set": search.space.state_set is not None,
+    }
+    for reason, given in reasons.items():
+        if given:
+            raise InputError(
+                f"search.method = 'select' judges sets of reservoir settings, but {reason}: set search.method = "
+                "'optimizer', or take the other out"
+            )
+    if search.generations and search.space.leak is not None:
+        # The optimiser starts from any of the sets.
+        _check_reservoirs(config.reservoir.model_copy(update={"leak_low": LARGEST_LEAK_LOW}), searched_space(search))
 
 
 def check_folds(config: Config) -> None:

@@ -11,19 +11,24 @@ from pydantic import ValidationError
 from rcdp_hpc.config import ReservoirSection, SearchSection, TrainingSection
 from rcdp_hpc.runtime.text import packed
 from rcdp_hpc.search.best import Best, shown
+from rcdp_hpc.search.memory import Entry
 from rcdp_hpc.search.space import READOUT_KEYS, Dimension, Space
 
 log = logging.getLogger(__name__)
 
 # A winner this close to a bound, as a share of the range on its scale, is said to be on it.
 NEAR = 0.01
+# A winner whose accuracy is lower than another candidate's by this share is worth a warning.
+WORSE = 0.02
 
 
-def report_end(search: SearchSection, space: Space, best: Best, failed: int = 0) -> None:
-    """Log what was searched, the winner, and a warning for each value that is on a bound of its range."""
+def report_end(
+    search: SearchSection, space: Space, best: Best, failed: int = 0, most_accurate: Entry | None = None
+) -> None:
+    """Log what was searched, the winner, and warnings: values on a bound, and a winner that others beat in accuracy."""
     for line in closing_lines(search, best, failed):
         log.info("%s", line)
-    for warning in bound_warnings(space, best):
+    for warning in [*bound_warnings(space, best), *accuracy_warnings(search, space, best, most_accurate)]:
         log.warning("%s", warning)
 
 
@@ -52,7 +57,9 @@ def fitness_words(search: SearchSection, best: Best) -> list[str]:
     if search.evaluation == "function":
         return [f"fitness: what {search.function} returned, maximised"]
     judged = "solved by ridge" if search.evaluation == "ridge" else f"trained for {search.epochs} epochs"
-    rows = f"{search.folds} inner folds" if search.folds > 1 else "validation rows"
+    # By ridge, few rows are left out one by one, and of many those of the validation judge.
+    held_out = "held-out rows" if search.evaluation == "ridge" else "validation rows"
+    rows = f"{search.folds} inner folds" if search.folds > 1 else held_out
     scores = [f"with readouts {judged}, {100 * best.accuracy:.2f} % of the {rows} are right"]
     if search.fitness == "accuracy":
         return [f"fitness: the accuracy on {rows}", *scores]
@@ -60,6 +67,25 @@ def fitness_words(search: SearchSection, best: Best) -> list[str]:
         words = "fitness: 1/E - lambda (p - p_target)^2 (eq. 5), E the mean squared error,"
         return [words, f"here {best.error:.4g}, of the class scores on {rows}", *scores]
     return [f"fitness: 1/E, E = {best.error:.4g} the mean squared error of the class scores", *scores]
+
+
+def accuracy_warnings(search: SearchSection, space: Space, best: Best, most_accurate: Entry | None) -> list[str]:
+    """Return a warning if another candidate is more accurate than the winner by `WORSE` or more.
+
+    Scores that are shrunk towards the shares of the classes have a small squared error and tell little apart.
+    """
+    if search.evaluation == "function" or most_accurate is None:
+        return []
+    accuracy = most_accurate.evaluation.accuracy
+    # Accuracies are counts: the tolerance is for the rounding of their difference.
+    if not accuracy - best.accuracy >= WORSE - 1e-9:
+        return []
+    values = ", ".join(f"{name} = {shown(value)}" for name, value in space.named(most_accurate.values).items())
+    return [
+        f"the winner by search.fitness = {search.fitness!r} has an accuracy of {100 * best.accuracy:.2f} %, and the "
+        f"candidate {most_accurate.candidate} of generation {most_accurate.generation} has {100 * accuracy:.2f} % "
+        f"({values}): to search for accuracy, set search.fitness = 'accuracy'"
+    ]
 
 
 def bound_warnings(space: Space, best: Best) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from rcdp_hpc.data.reading import Rows, ShardSet
 
 Part = Literal["train", "val"]
+
+
+class Samples(NamedTuple):
+    """Rows, their class numbers, and the steps of each that hold data (None if all are whole)."""
+
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+    lengths: NDArray[np.int64] | None
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,12 @@ class FitnessData:
     folds : tuple of FitnessData
         Folds of cross-validation within the fitness, which then take the place of the rows themselves; else empty.
     lengths_train, lengths_val : ndarray, shape (rows,), int64, or None
-        Steps of each padded sample that hold data; None where all samples are whole.
+        Steps of each padded sample that hold data; None if all samples are whole.
+    synthetic : ndarray of bool, shape (rows,), or None
+        Whether each training row is synthetic; None if none is.
+    origin_train, origin_val : ndarray, shape (rows,), int64, or None
+        Of a fold: each row's place among the original rows of the whole (`originals`), -1 for a synthetic row. Their
+        states are computed once for all folds. None if the fold's rows are its own.
     """
 
     x_train: NDArray[Any]
@@ -47,6 +61,27 @@ class FitnessData:
     folds: tuple[FitnessData, ...] = ()
     lengths_train: NDArray[np.int64] | None = None
     lengths_val: NDArray[np.int64] | None = None
+    synthetic: NDArray[np.bool_] | None = None
+    origin_train: NDArray[np.int64] | None = None
+    origin_val: NDArray[np.int64] | None = None
+
+    @cached_property
+    def originals(self) -> Samples:
+        """The original training rows."""
+        if self.synthetic is None or not self.synthetic.any():
+            return Samples(self.x_train, self.y_train, self.lengths_train)
+        real = ~self.synthetic
+        lengths = None if self.lengths_train is None else self.lengths_train[real]
+        return Samples(self.x_train[real], self.y_train[real], lengths)
+
+    @cached_property
+    def judging(self) -> Samples:
+        """The original training rows and the validation rows, which judge by leave-one-out."""
+        x, y, lengths = self.originals
+        together = None
+        if lengths is not None and self.lengths_val is not None:
+            together = np.concatenate([lengths, self.lengths_val])
+        return Samples(np.concatenate([x, self.x_val]), np.concatenate([y, self.y_val]), together)
 
     def samples(self, part: Part) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
         """Return the samples of "train" or "val" and their lengths."""
@@ -55,7 +90,10 @@ class FitnessData:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays together, those of the folds as well."""
-        arrays = (self.x_train, self.y_train, self.x_val, self.y_val, self.lengths_train, self.lengths_val)
+        arrays = (
+            self.x_train, self.y_train, self.x_val, self.y_val, self.lengths_train, self.lengths_val, self.synthetic,
+            self.origin_train, self.origin_val,
+        )  # fmt: skip
         return sum(array.nbytes for array in arrays if array is not None) + sum(fold.nbytes for fold in self.folds)
 
     def first(self, share: float) -> FitnessData:
@@ -75,13 +113,15 @@ class FitnessData:
             self.classes,
             lengths_train=None if self.lengths_train is None else self.lengths_train[train],
             lengths_val=None if self.lengths_val is None else self.lengths_val[val],
+            synthetic=None if self.synthetic is None else self.synthetic[train],
         )
 
     def fingerprint(self) -> str:
         """Return a SHA-256 of the rows."""
         digest = hashlib.sha256(str(self.classes).encode())
-        lengths = [found for found in (self.lengths_train, self.lengths_val) if found is not None]
-        for array in (self.x_train, self.y_train, self.x_val, self.y_val, *lengths):
+        others = (self.lengths_train, self.lengths_val, self.synthetic)
+        given = [found for found in others if found is not None]
+        for array in (self.x_train, self.y_train, self.x_val, self.y_val, *given):
             digest.update(f"{array.shape}{array.dtype.str}".encode())
             digest.update(np.ascontiguousarray(array).data)
         for fold in self.folds:
@@ -110,10 +150,10 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
     def read() -> dict[str, NDArray[Any]]:
         train = shards.read("train", 0, min(config.search.train_rows, shards.rows("train")))
         val = shards.read("validation", 0, min(config.search.validation_rows, shards.rows("validation")))
-        arrays = _columns(train, "train") | _columns(val, "val")
+        real = ~np.asarray(train.synthetic, dtype=bool)
+        arrays = _columns(train, "train") | _columns(val, "val") | {"synthetic": ~real}
         if config.search.folds == 1:
             return arrays
-        real = ~np.asarray(train.synthetic, dtype=bool)
         lengths = arrays["lengths_train"][real] if "lengths_train" in arrays else None
         storage, categories = shards.layout.storage, tuple(shards.index.get("categories", ()))
         x, y = train.x[real], arrays["y_train"][real]
@@ -138,5 +178,6 @@ def _data(
     arrays: dict[str, NDArray[Any]], suffix: str, classes: int, folds: tuple[FitnessData, ...] = ()
 ) -> FitnessData:
     x_train, y_train, x_val, y_val = (arrays[name + suffix] for name in ("x_train", "y_train", "x_val", "y_val"))
-    lengths = (arrays.get(name + suffix) for name in ("lengths_train", "lengths_val"))
-    return FitnessData(x_train, y_train, x_val, y_val, classes, folds, *lengths)
+    names = ("lengths_train", "lengths_val", "synthetic", "origin_train", "origin_val")
+    others = {name: arrays.get(name + suffix) for name in names}
+    return FitnessData(x_train, y_train, x_val, y_val, classes, folds, **others)

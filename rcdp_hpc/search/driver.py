@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,16 +17,19 @@ from rcdp_hpc.runtime.memory import own_memory
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.search.best import Best
+from rcdp_hpc.search.best import Best, write_best
 from rcdp_hpc.search.candidate import Fitness
 from rcdp_hpc.search.checks import checked_space
 from rcdp_hpc.search.evaluator import Evaluator, Round
 from rcdp_hpc.search.journal import Journal
-from rcdp_hpc.search.optimizers import OPTIMIZERS, Optimizer
+from rcdp_hpc.search.optimizers import OPTIMIZERS, Grid, Optimizer
 from rcdp_hpc.search.root import Root
+from rcdp_hpc.search.selection import selection_config
+from rcdp_hpc.search.space import with_values
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-# Keys of how candidates are evaluated, and their values for a function of the user's own, which does that by itself.
 
 
 def run_search(
@@ -115,6 +119,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
         As `run_search`, or because of the shards.
     """
     # Imported here, since they need torch and h5py, which the loop itself does not.
+    from rcdp_hpc.data.index import facts_in
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.data.refill import RefilledShards, replaced_in, tell_replaced, without_damaged
     from rcdp_hpc.data.split import slab_bounds
@@ -143,17 +148,45 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     data = fitness_rows(shards, config, comm)
     memory = agreed_limit(config, comm, data.nbytes, own)
 
-    def make() -> Fitness:
+    def make(config: Config) -> Fitness:
         if config.search.evaluation == "function":
             return FunctionFitness(config, data)
         if config.search.candidates_at_once > 1:
             return BatchedFitness(config, data, memory)
         return ReservoirFitness(config, data, memory)
 
-    fitness = agree(comm, make)
-    fingerprint = data.fingerprint() + getattr(fitness, "source", "") if comm.is_root else ""
-    best = run_search(config, comm, fitness, run.search, fingerprint=fingerprint)
+    rows = data.fingerprint() if comm.is_root else ""
+
+    def searched(settings: Config, folder: Path, optimizer: type[Optimizer] | None = None) -> Best:
+        fitness = agree(comm, lambda: make(settings))
+        fingerprint = rows + getattr(fitness, "source", "") if comm.is_root else ""
+        return run_search(settings, comm, fitness, folder, fingerprint=fingerprint, make_optimizer=optimizer)
+
+    if config.search.method == "select":
+        kind = run_on_root(comm, lambda: facts_in(shards.index).kind)
+        best = _select(config, kind, comm, run, searched)
+    else:
+        best = searched(config, run.search)
     return {**asdict(best), "generations": config.search.generations, "replaced": list(replaced_in(shards))}
+
+
+def _select(config: Config, kind: str, comm: Communicator, run: RunDirectory, searched: Callable[..., Best]) -> Best:
+    """Judge the state sets, then let the optimiser start from the best of them if there are generations. Collective.
+
+    The winner's file holds the set and what the optimiser changed of it.
+    """
+    sets = agree(comm, lambda: selection_config(config, kind))
+    if comm.is_root:
+        log.info("search: %d state sets are judged once each", sets.search.population)
+    if not config.search.generations:
+        return searched(sets, run.search, Grid)
+    chosen = searched(sets, run.search / "select", Grid)
+    if comm.is_root:
+        log.info("search: the optimiser starts from state set %s", chosen.values["state_set"])
+    best = searched(with_values(config, chosen.values), run.search)
+    whole = replace(best, values={**chosen.values, **best.values})
+    run_on_root(comm, lambda: write_best(run.best_candidate, whole))
+    return whole
 
 
 def _generation(comm: Communicator, evaluator: Evaluator, root: Root | None, progress: Progress) -> None:

@@ -31,7 +31,8 @@ def balanced_folds(
 ) -> list[Arrays]:
     """Return x_train, y_train, x_val and y_val of every fold; only the training part of each is balanced.
 
-    Sequences of unequal length have lengths_train and lengths_val with them.
+    With them are ``synthetic``, and each row's index among `x`: ``origin_train`` (-1 for a synthetic row) and
+    ``origin_val``. Sequences of unequal length have lengths_train and lengths_val with them.
 
     Parameters
     ----------
@@ -66,6 +67,8 @@ def balanced_folds(
             raise InputError(f"search.folds = {config.search.folds}, fold {fold + 1}: {error}") from None
         x_train = storage.rounded(make_samples(source, rows, storage)).astype(x.dtype, copy=False)
         part = {"x_train": x_train, "y_train": rows.y.astype(np.int64), "x_val": x[held_out], "y_val": y[held_out]}
+        part |= {"synthetic": rows.synthetic, "origin_val": held_out}
+        part["origin_train"] = np.where(rows.synthetic, -1, rows.source)
         if lengths is not None:  # a synthetic row is as long as the one it was made from
             part |= {"lengths_train": lengths[rows.source], "lengths_val": lengths[held_out]}
         found.append(part)

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import CandidateError, RcdpError
-from rcdp_hpc.reservoir.ridge import GramSums
+from rcdp_hpc.reservoir.gram import SUMS, GramSums
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.memory import is_out_of_memory
 from rcdp_hpc.search.candidate import FAILURES, explain
 
 T = TypeVar("T")
-
-SUMS = ("xy", "x", "y", "yy")
 
 
 def row_blocks(rows: int, batch_rows: int) -> list[slice]:

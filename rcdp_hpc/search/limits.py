@@ -11,10 +11,12 @@ from types import FrameType
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.reservoir.kept_steps import read_features
 from rcdp_hpc.reservoir.reductions import kept_shape
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.memory import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_here
+from rcdp_hpc.search.ridge import judged_by_left_out
 
 OWN_STEP = 64 * MIB  # what a rank holds is counted in such steps
 
@@ -90,8 +92,9 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     """Return about how much memory one candidate needs beyond the rows themselves.
 
     Counted are the connection matrix (dense for the states, sparse, and dense again where LAPACK finds its
-    eigenvalues), one block of states, and then the Gram sums and their copy for the solution, or with
-    ``search.evaluation = "train"`` the states of all rows, once as they are and once in float64.
+    eigenvalues), one block of states, and then the Gram sums and their copy for the solution and the states of
+    validation rows, or for leave-one-out the states of all rows, or with ``search.evaluation = "train"`` the states of
+    all rows, once as they are and once in float64.
 
     Parameters
     ----------
@@ -103,7 +106,7 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
         Rows fitted to and judged by; number of classes.
     """
     reservoir, (steps, features) = config.reservoir, shape
-    kept = kept_shape(reservoir, steps)
+    kept, features = kept_shape(reservoir, steps), read_features(reservoir, features)
     nodes, width = reservoir.nodes, kept.features
     matrix = 8 * kept.parts * nodes * (nodes + features + 33)  # float32, and once more while it is converted
     sparse = 3 * 16 * kept.parts * round(reservoir.density * nodes**2)
@@ -114,6 +117,12 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
         fit = rows * width * (4 + 8 + 8) + 16 * 4 * width * hidden
     else:
         fit = 3 * 8 * width * (width + classes)
+        if config.search.folds > 1:
+            fit += 2 * 4 * rows * width  # states of the original rows and of a fold
+        else:
+            fit += 4 * min(rows, config.search.validation_rows) * width
+        if judged_by_left_out(config, rows, width):
+            fit = rows * width * (4 + 3 * 8) + 3 * 8 * min(rows, width) ** 2
     return int(max(matrix + sparse + eigen, matrix + block + fit))
 
 

@@ -11,7 +11,7 @@ from rcdp_hpc.reservoir.connection import (
     ReservoirMatrices,
     biases,
     connection_matrix,
-    input_weights,
+    scaled_input_weights,
     spectral_radius,
 )
 
@@ -55,7 +55,7 @@ class MatrixCache:
         """Return all matrices of a reservoir; parameters and errors as `reservoir_matrices`."""
         return ReservoirMatrices(
             self._recurrent(settings),
-            input_weights(settings.nodes, features, settings.input_scaling, settings.seed),
+            scaled_input_weights(settings, features),
             biases(settings.nodes, settings.bias_scaling, settings.seed),
         )
 

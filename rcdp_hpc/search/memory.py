@@ -70,6 +70,11 @@ class Memory:
         whole = (entry for entry in self if entry.share == 1)
         return max(whole, key=lambda entry: entry.evaluation.fitness, default=None)
 
+    def most_accurate(self) -> Entry | None:
+        """Return the entry of greatest accuracy by all rows, the earliest of equals; None while there is none."""
+        whole = (entry for entry in self if entry.share == 1 and np.isfinite(entry.evaluation.accuracy))
+        return max(whole, key=lambda entry: entry.evaluation.accuracy, default=None)
+
     def seconds(self) -> float:
         """Return the time that all evaluations took together."""
         return sum(entry.evaluation.seconds for entry in self)

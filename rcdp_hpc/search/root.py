@@ -73,7 +73,7 @@ class Root:
     ) -> None:
         search = config.search
         self.search, self.space, self.folder, self.ranks = search, space, folder, ranks
-        size = (space.lower, space.upper, search.population, search.generations, config.run.seed, space.start)
+        size = (space.lower, space.upper, search.population, search.generations, config.run.seed, space.start(config))
         if search.improvements and make_optimizer is MothFlame:
             self.optimizer: Optimizer = ImprovedMothFlame(*size, search.improvements)
         else:
@@ -168,7 +168,7 @@ class Root:
         write_best(self.folder / "best.toml", best)
         remove_journals(self.folder)
         failed = sum(reason is not None for reason in self.memory.reasons())
-        report_end(self.search, self.space, best, failed)
+        report_end(self.search, self.space, best, failed, self.memory.most_accurate())
         return best
 
     def _begin(self) -> None:

@@ -14,6 +14,8 @@ TRAINING_KEYS = (
     "loss", "focal_gamma", "label_smoothing", "class_weights", "l1", "l2",
     "batch", "slabs", "optimizer", "momentum", "nesterov", "learning_rate", "clip_norm", "weight_decay", "precision",
 )  # fmt: skip
+# Of [training], what a solved readout looks at.
+RIDGE_KEYS = ("ridge_penalties", "ridge_selection", "shifts", "class_weights")
 
 
 def search_settings(config: Config, fingerprint: str) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def search_settings(config: Config, fingerprint: str) -> dict[str, Any]:
         "shards": {"fingerprint": fingerprint},
         "checkpoint": {"format": FORMAT},
     }
-    if config.search.evaluation == "train":
-        settings["training"] = {key: tree["training"][key] for key in TRAINING_KEYS if key not in searched}
+    keys = {"train": TRAINING_KEYS, "ridge": RIDGE_KEYS}.get(config.search.evaluation)
+    if keys is not None:
+        settings["training"] = {key: tree["training"][key] for key in keys if key not in searched}
     return settings

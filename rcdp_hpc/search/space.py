@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,7 @@ from rcdp_hpc.config import (
     TrainingSection,
 )
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.search.state_sets import STATE_SETS
 
 Values = dict[str, float | int | str]
 READOUT_KEYS = ("learning_rate", "relu_slope", "hidden", "weight_decay")
@@ -38,7 +40,7 @@ class Dimension:
     choices : tuple
         What is chosen from; bounds and numbers are then places in it, from 0. Empty where there are bounds.
     start : float or None
-        Value, or place among the choices, that the first candidate takes.
+        Value, or place among the choices, that the first candidate takes; None is the configured value.
     """
 
     name: str
@@ -70,6 +72,21 @@ class Dimension:
         if self.integer or self.choices:
             values = np.floor(values + 0.5)
         return np.clip(values, self.low, self.high)
+
+    def started(self, config: Config) -> float:
+        """Return the coordinate to start from; NaN if the configured value is not among the choices."""
+        if self.choices:
+            configured = self._configured(config)
+            if self.start is None:
+                return float(self.choices.index(configured)) if configured in self.choices else np.nan
+            return float(self.start)
+        value = float(np.clip(self._configured(config) if self.start is None else self.start, self.low, self.high))
+        return float(np.log10(value)) if self.log else value
+
+    def _configured(self, config: Config) -> Any:
+        if self.name == "state_set":  # a configuration has the settings of none by name
+            return None
+        return getattr(config.training if self.name in READOUT_KEYS else config.reservoir, self.name)
 
     def named(self, value: float) -> float | int | str:
         """Return a decoded number as the key takes it."""
@@ -130,14 +147,13 @@ class Space:
         """Upper bounds in search coordinates, shape (d,)."""
         return np.array([dimension.upper for dimension in self.dimensions])
 
-    @property
-    def start(self) -> NDArray[np.float64]:
-        """The point to start from in search coordinates, shape (d,); NaN where none is given."""
-        given = [
-            np.nan if dimension.start is None else np.log10(dimension.start) if dimension.log else dimension.start
-            for dimension in self.dimensions
-        ]
-        return np.array(given, dtype=np.float64)
+    def start(self, config: Config) -> NDArray[np.float64]:
+        """Return the point to start from in search coordinates, shape (d,).
+
+        Each dimension starts at its ``start``, by default at the configured value of its key, moved into the bounds; at
+        NaN if that is not among its choices.
+        """
+        return np.array([dimension.started(config) for dimension in self.dimensions], dtype=np.float64)
 
     def decode_rows(self, positions: ArrayLike) -> NDArray[np.float64]:
         """Turn positions into values, both of shape (n, d)."""
@@ -156,8 +172,11 @@ class Space:
 
 
 def with_values(config: Config, values: Values) -> Config:
-    """Return the configuration with a candidate's values in ``[reservoir]`` and ``[training]``."""
-    reservoir = {name: value for name, value in values.items() if name not in READOUT_KEYS}
+    """Return the configuration with a candidate's values, and those of its state set, in its sections."""
+    chosen = values.get("state_set")
+    reservoir = dict(STATE_SETS[str(chosen)].settings) if chosen is not None else {}
+    # A value of its own replaces that of the set.
+    reservoir |= {name: value for name, value in values.items() if name not in (*READOUT_KEYS, "state_set")}
     training = {name: value for name, value in values.items() if name in READOUT_KEYS}
     update = {
         "reservoir": config.reservoir.model_copy(update=reservoir),
@@ -177,6 +196,8 @@ def _dimension(name: str, bounds: RangeSection, evaluation: str) -> Dimension:
             f"search.space.{name} has no meaning with search.evaluation = {evaluation!r}, where no readout is trained: "
             "set search.evaluation = 'train', or take it out"
         )
+    if name == "state_set":
+        return _state_set(bounds)
     owner: type[Section] = TrainingSection if name in READOUT_KEYS else ReservoirSection
     integer = bounds.integer or owner.model_fields[name].annotation is int
     if bounds.choices is not None:
@@ -193,6 +214,18 @@ def _dimension(name: str, bounds: RangeSection, evaluation: str) -> Dimension:
     _check_bound(owner, name, "low", low, integer)
     _check_bound(owner, name, "high", high, integer)
     return Dimension(name, low, high, bounds.log, integer, start=bounds.start)
+
+
+def _state_set(bounds: RangeSection) -> Dimension:
+    choices = tuple(str(choice) for choice in bounds.choices or ())
+    unknown = [choice for choice in choices if choice not in STATE_SETS]
+    if unknown or not choices:
+        raise InputError(
+            f"search.space.state_set: {', '.join(unknown) or 'bounds'} is not a list of names of state sets; give "
+            f"choices = [...] from {', '.join(STATE_SETS)}"
+        )
+    place = None if bounds.start is None else float(choices.index(str(bounds.start)))
+    return Dimension("state_set", 0.0, len(choices) - 1.0, False, False, choices, place)
 
 
 def _choice(

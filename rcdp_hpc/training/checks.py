@@ -8,7 +8,7 @@ from rcdp_hpc.config import STEPWISE, AugmentSection, Config, ExtractorSection, 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import check_feature_scaling
 from rcdp_hpc.reservoir.cutting import Cut
-from rcdp_hpc.reservoir.kept_steps import check_length, check_samples, input_features, values_kept
+from rcdp_hpc.reservoir.kept_steps import check_length, check_samples, check_steps, input_features, values_kept
 from rcdp_hpc.training.shifts import check_shifts
 
 Shape = Sequence[int]
@@ -32,21 +32,31 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
     """
     training, reservoir = config.training, config.reservoir
     kind = training.extractor.kind
+    if reservoir.kind == "none" and training.extractor.trained:
+        for key, plain in {"series_scaling": "none", "differences": False}.items():
+            if getattr(reservoir, key) != plain:
+                raise InputError(
+                    f"reservoir.{key} changes what drives a reservoir, and with reservoir.kind = 'none' the readout "
+                    f"reads the trained extractor's own output: set reservoir.{key} = {str(plain).lower()}"
+                )
     if kind == "none":
         # Test samples count too: one too short for what is kept would end a long training in its evaluation.
         steps, features = Cut.of(reservoir).shape(sample_shape)
-        if reservoir.kind == "random":
+        if reservoir.kind != "none":
             check_samples(reservoir, sample_shape, shortest)
-        elif shortest is not None:
+        else:
+            check_steps(reservoir, steps)
+        if reservoir.kind == "none" and shortest is not None:
             Cut.of(reservoir).lengths([shortest])
     else:
         found = _extracted(training.extractor, sample_shape, shortest)
         if found is None:
             return None
         steps, features = found
-        if reservoir.kind == "random":
+        if reservoir.kind != "none":
             check_length(reservoir, steps)
-    if reservoir.kind == "random":
+        check_steps(reservoir, steps)
+    if reservoir.kind != "none":
         check_feature_scaling(reservoir, input_features(reservoir, features))
     if training.readout in STEPWISE and values_kept(reservoir, steps) < 2:
         raise InputError(

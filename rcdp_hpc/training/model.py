@@ -18,7 +18,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.files import arrays_of, matrices_of, read_matrices
-from rcdp_hpc.reservoir.scans import scans_of
+from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.model_data import ModelData
 from rcdp_hpc.training.networks.assembly import EndToEnd, build_network, make_source
@@ -255,4 +255,4 @@ class TrainedModel:
 def _inputs(reservoir: ReservoirSection, sample_shape: tuple[int, ...]) -> int:
     """Return the inputs that a neuron of the first reservoir has at a step."""
     _, features = Cut.of(reservoir).shape(sample_shape)
-    return scans_of(reservoir)[0].features(features)
+    return input_features(reservoir, features)

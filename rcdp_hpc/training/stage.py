@@ -165,9 +165,7 @@ def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
             sound = sound_shards(config, comm, run, shards, None, plan_for)
             learn_extractor(config, comm, run, sound, reservoir)
             plan = plan_for(sound.rows("train"))
-            pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
-            validation = rows_by_speed(sound.rows("validation"), comm.rank, comm.size, speeds)
-            result = solve_readout(config, comm, run, sound, reservoir, pieces, validation, threads)
+            result = solve_readout(config, comm, run, sound, reservoir, plan, threads)
             sound.close()
         return result
 
@@ -204,7 +202,7 @@ def _prepare_trainer(
         log.info("no ridge baseline: %d values a sample are too many to solve for", reservoir.width)
     elif settings.baseline and not all(comm.allgather(known)):
         states = (train_states, validation_states)
-        fit = baseline_of(config, comm, run, shards, states, pieces, reservoir)
+        fit = baseline_of(config, comm, run, shards, states, plan, reservoir)
         if settings.warm_start and isinstance(network, ReadoutNetwork):
             warm_start(network, fit)
     return trainer
@@ -213,7 +211,7 @@ def _prepare_trainer(
 def _report_one_step(config: Config, shards: ShardSet) -> None:
     """Log what a reservoir is for samples of one step, as the rows of a table."""
     reservoir = config.reservoir
-    if reservoir.kind == "none" or config.training.extractor.kind != "none":
+    if reservoir.kind != "random" or config.training.extractor.kind != "none":
         return
     steps, features = Cut.of(reservoir).shape(shards.sample_shape)
     if steps == 1:

@@ -10,6 +10,7 @@ from itertools import pairwise
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.kept_steps import read_features
 from rcdp_hpc.reservoir.reductions import kept_shape
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
@@ -40,6 +41,36 @@ def threads_of_rank(config: Config, comm: Communicator, shards: ShardSet) -> int
     return 1
 
 
+def threads_of_test(config: Config, comm: Communicator, shards: ShardSet) -> int:
+    """Return the threads of each rank for a pass over the test rows, by the rule of `threads_of_rank`. Collective."""
+    if config.training.threads:
+        return config.training.threads
+    share = fair_share(comm)
+    small = share == 1 or agree(comm, lambda: is_small_pass(config, shards.sample_shape, shards.rows("test")))
+    return 1 if small else share
+
+
+def is_small_pass(config: Config, shape: Sequence[int], rows: int) -> bool:
+    """Tell whether reading rows once is too little work to gain by several threads. Parameters as `is_small`."""
+    training = config.training
+    if training.readout not in ("network", "ridge") or training.extractor.kind != "none":
+        return False
+    width, states = _states(config, shape, rows)
+    layers = [width, training.outputs, training.hidden, training.hidden]
+    return states + rows * math.fsum(one * other for one, other in pairwise(layers)) <= SMALL_ONCE
+
+
+def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float]:
+    """Return the features of a row's states, and the multiply-adds of all rows' states."""
+    reservoir = config.reservoir
+    steps, features = Cut.of(reservoir).shape(tuple(shape))
+    if reservoir.kind == "none":
+        return steps * read_features(reservoir, features), 0.0
+    kept = kept_shape(reservoir, steps)
+    inputs = 2 * reservoir.memory_units if reservoir.kind == "diagonal" else reservoir.nodes + features
+    return kept.features, float(rows * steps * kept.parts * reservoir.nodes * inputs)
+
+
 def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
     """Tell whether a training is too small to gain by several threads.
 
@@ -51,18 +82,14 @@ def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
     rows : int
         Training rows, of all ranks.
     """
-    training, reservoir = config.training, config.reservoir
+    training = config.training
     if training.readout not in ("network", "ridge") or training.extractor.kind != "none":
         return False
-    steps, features = Cut.of(reservoir).shape(tuple(shape))
-    if reservoir.kind == "none":
-        width, states = steps * features, 0.0
-    else:
-        kept = kept_shape(reservoir, steps)
-        width, states = kept.features, float(rows * steps * kept.parts * reservoir.nodes * (reservoir.nodes + features))
-    once = states
+    width, once = _states(config, shape, rows)
     if training.readout == "ridge" or training.baseline:
-        once += width * width * (rows + DECOMPOSITION * width)
+        # Of fewer rows than features, the products of rows with rows are decomposed.
+        least = min(width, rows)
+        once += least * (width * rows + DECOMPOSITION * least * least)
     layers = [width, training.outputs, training.hidden, training.hidden]
     step = training.batch * math.fsum(one * other for one, other in pairwise(layers))
     return once <= SMALL_ONCE and (training.readout == "ridge" or step <= SMALL_STEP)

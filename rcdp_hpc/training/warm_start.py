@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
-from rcdp_hpc.training.ridge import RidgeFit
+from rcdp_hpc.training.ridge_fit import RidgeFit
 
 # Ridge scores lie around 0 and 1; so many times as large, a difference of 1/2 is a probability 150 times as high.
 SHARPNESS = 10.0

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 from rcdp_hpc.config import load_config
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.shards import shard_numbers
 from rcdp_hpc.data.split import SPLITS, slab_bounds
 from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import DataDamagedError, InputError
@@ -266,3 +267,20 @@ def test_a_seed_of_the_data_alone_makes_shards_that_other_seeds_of_the_run_share
     assert prepare_shards(load_config("digits", ["run.seed=7", "data.seed=5"]), tmp_path / "a") == first
     with pytest.raises(InputError, match=r"run\.seed"):
         prepare_shards(load_config("digits", ["run.seed=7"]), tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("rows", "row_bytes", "expected"),
+    [
+        ({"train": 62, "validation": 6, "test": 1029}, 96, {"train": 16, "validation": 1, "test": 5}),
+        ({"train": 8, "validation": 2, "test": 40}, 2**18, {"train": 8, "validation": 1, "test": 10}),
+        ({"train": 48000, "validation": 6000, "test": 10000}, 3136, {"train": 16, "validation": 2, "test": 4}),
+        (
+            {"train": 10, "validation": 3, "test": 4, "reserve": 5},
+            2**22,
+            {"train": 10} | {"validation": 3, "test": 4, "reserve": 5},
+        ),
+    ],
+)
+def test_parts_that_are_not_trained_on_are_not_cut_into_tiny_files(rows, row_bytes, expected):
+    assert shard_numbers(rows, 16, row_bytes) == expected

@@ -15,6 +15,19 @@ from rcdp_hpc.runtime.files import write_json
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
+def test_boosted_trees_of_a_table_have_a_mean_too(tmp_path):
+    run, names = RunDirectory(tmp_path), ["a", "b"]
+    for fold, accuracy in ((1, 0.5), (2, 0.9)):
+        run.fold(fold).report.mkdir(parents=True)
+        test = report.result_of_test(np.eye(2, dtype=np.int64), names)
+        test["trees"] = {"accuracy": accuracy, "macro_f1": accuracy / 2}
+        write_json(run.fold(fold).report / "summary.json", {"test": test, "classes": names, "seconds": {"train": 1.0}})
+    found = summarise(run, load_config("digits", ["data.folds=2"]))
+    assert found["trees"] == pytest.approx({"accuracy": 0.7, "macro_f1": 0.35})
+    assert table(found)[-1] == "boosted trees, mean  70.00 %    0.3500"
+    assert table(found)[1].index("%") == table(found)[-1].index("%")
+
+
 @pytest.mark.parametrize("classes", [3, 400])
 def test_every_sample_is_counted_once_and_a_picture_that_fails_is_no_failure(tmp_path, classes, monkeypatch):
     run, names = RunDirectory(tmp_path), [f"class {number}" for number in range(classes)]

@@ -12,13 +12,14 @@ F = {
 }
 
 
-def drive(settings, matrices, sequence):
+def drive(settings, matrices, sequence, rates=None):
     """Return the states after each step, shape (steps, nodes)."""
+    leak = settings.leak if rates is None else rates
     state, states = np.zeros(settings.nodes), []
     recurrent = matrices.recurrent.toarray()
     for u in sequence:
         moved = F[settings.activation](recurrent @ state + matrices.input @ u + matrices.bias)
-        state = (1 - settings.leak) * state + settings.leak * moved
+        state = (1 - leak) * state + leak * moved
         states.append(state)
     return np.array(states)
 
@@ -29,15 +30,50 @@ def windowed(sequence, window):
 
 
 def reduced(settings, states):
+    return np.concatenate([reduced_once(settings, states, name) for name in settings.reduction])
+
+
+def reduced_once(settings, states, name):
     length, warm = len(states), settings.warm_up
-    if settings.reduction == "mean":
-        return states[warm:].mean(0)
-    if settings.reduction == "mean_std":
-        return np.concatenate([states[warm:].mean(0), states[warm:].std(0)])
+    counted = states[warm:]
+    if name == "mean":
+        return counted.mean(0)
+    if name == "std":
+        return counted.std(0)
+    if name == "mean_std":
+        return np.concatenate([counted.mean(0), counted.std(0)])
+    if name == "last":
+        return states[-1]
+    if name == "max":
+        return counted.max(0)
+    if name == "positive":
+        return (counted > 0).mean(0)
+    if name == "segments":
+        k, left = settings.segments, len(counted)
+        bounds = [(j * left // k, (j + 1) * left // k) for j in range(k)]
+        return np.concatenate([counted[a : max(b, a + 1)].mean(0) for a, b in bounds])
     if settings.steps:
         return np.concatenate([states[step] for step in settings.steps])
     kept = [warm + (i + 1) * (length - warm) // settings.states - 1 for i in range(settings.states)]
     return np.concatenate([states[step] for step in kept])
+
+
+def read(settings, sequence):
+    """Return what drives the reservoir of one sequence."""
+    if settings.series_scaling == "standard":
+        varies = sequence.max(0) > sequence.min(0)
+        deviation = np.where(varies, sequence.std(0), 1)
+        sequence = np.where(varies, (sequence - sequence.mean(0)) / deviation, 0)
+    if not settings.differences:
+        return sequence
+    steps = np.diff(sequence, axis=0, prepend=sequence[:1])
+    size = np.sqrt((steps[1:] ** 2).mean(0)) if len(steps) > 1 else np.zeros(sequence.shape[1])
+    factor = settings.difference_scaling or np.where(size > 0, 1 / np.where(size > 0, size, 1), 0)
+    if any(scan.startswith(("rows", "columns")) for scan in settings.scans):
+        half = sequence.shape[1] // 2
+        pairs = [(sequence[:, own], (steps * factor)[:, own]) for own in (slice(half), slice(half, None))]
+        return np.concatenate([part for pair in pairs for part in pair], axis=1)
+    return np.concatenate([sequence, steps * factor], axis=1)
 
 
 def expected(reservoir, u, lengths=None):
@@ -45,9 +81,12 @@ def expected(reservoir, u, lengths=None):
     settings, rows = reservoir.settings, []
     for row, sequence in enumerate(np.asarray(u, dtype=np.float64)):
         sequence = sequence if lengths is None else sequence[: lengths[row]]
+        sequence = read(settings, sequence)
         half = sequence.shape[1] // 2
         parts = []
-        for scan, layers in zip(settings.scans or ["forward"], reservoir.matrices, strict=True):
+        for scan, layers in zip(
+            settings.scans or ["forward"], zip(reservoir.matrices, reservoir.rates, strict=True), strict=True
+        ):
             seen = sequence
             if scan.startswith("rows"):
                 seen = sequence[:, :half]
@@ -55,8 +94,8 @@ def expected(reservoir, u, lengths=None):
                 seen = sequence[:, half:]
             for turned in (False, True) if settings.bidirectional else (False,):
                 given = windowed(seen[::-1] if scan.endswith("backward") != turned else seen, settings.window)
-                for matrices in layers:
-                    given = drive(settings, matrices, given)
+                for matrices, rates in zip(*layers, strict=True):
+                    given = drive(settings, matrices, given, rates)
                     parts.append(reduced(settings, given))
         rows.append(np.concatenate(parts))
     return np.array(rows)

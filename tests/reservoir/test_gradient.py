@@ -13,6 +13,10 @@ OPTIONS = [
     {"leak": 0.3, "states": 3},
     {"activation": "sigmoid", "reduction": "mean"},
     {"reduction": "mean_std", "leak": 0.5, "warm_up": 1},
+    {"leak_low": 0.1, "leak": 0.8, "reduction": ["segments", "std", "last"], "segments": 4},
+    {"reduction": ["mean", "states", "segments"], "states": 2, "warm_up": 1, "layers": 2, "leak_low": 0.3},
+    {"series_scaling": "standard", "differences": True, "leak": 0.7},
+    {"differences": True, "difference_scaling": 0.5, "input_normalised": True, "reduction": "mean"},
     {"layers": 2, "bidirectional": True, "window": 2},
     {"scans": ["rows", "columns-backward"], "sequence": "both", "activation": "identity", "steps": [1, -1]},
 ]

@@ -4,10 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir import ridge
-from rcdp_hpc.reservoir.ridge import GramSums, RidgeReadout, one_hot, solve
+from rcdp_hpc.reservoir.gram import GramSums
+from rcdp_hpc.reservoir.left_out import solve_rows
+from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, score_moments, solve
 
 
 def sums_of(x, y, block=64):
@@ -24,13 +28,77 @@ def problem(rng):
 
 
 @pytest.mark.parametrize("penalty", [1e-6, 1e-2, 10])
-def test_agrees_with_scikit_learn(problem, penalty):
+def test_agrees_with_scikit_learn_on_standardised_features(problem, penalty):
     x, y = problem
+    x *= np.float32(10) ** np.arange(-2, 2).repeat(10).astype(np.float32)
     readout = solve(sums_of(x, y), penalty)
-    peer = Ridge(alpha=penalty * len(x)).fit(x.astype(np.float64), y)
-    np.testing.assert_allclose(readout.weights, peer.coef_.T, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(readout.intercept, peer.intercept_, rtol=1e-6, atol=1e-9)
+    peer = make_pipeline(StandardScaler(), Ridge(alpha=penalty * len(x))).fit(x.astype(np.float64), y)
     np.testing.assert_allclose(readout.predict(x), peer.predict(x), atol=1e-4)
+    np.testing.assert_allclose(readout.weights, (peer[1].coef_ / peer[0].scale_).T, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 1.0])
+def test_sums_give_the_readout_of_rows(problem, penalty):
+    x, y = problem
+    from_rows = solve_rows(x, y.argmax(1), 4, penalty)
+    readout = solve(sums_of(x, y), penalty)
+    np.testing.assert_allclose(readout.weights, from_rows.weights, rtol=1e-6, atol=1e-10)
+    np.testing.assert_allclose(readout.intercept, from_rows.intercept, rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_a_feature_that_does_not_vary_has_no_weight(problem, precision):
+    x, y = problem
+    still = np.hstack([x, np.full((300, 1), 0.3, np.float32), np.zeros((300, 1), np.float32)])
+    sums = GramSums(42, 4, precision)
+    sums.add(still, y)
+    readout = solve(sums, 1e-3)
+    assert np.all(readout.weights[-2:] == 0)
+    np.testing.assert_allclose(readout.predict(still), solve(sums_of(x, y), 1e-3).predict(x), atol=1e-2)
+
+
+def test_moments_of_scores_follow_from_the_sums(problem):
+    x, y = problem
+    sums = sums_of(x, y)
+    readout = solve(sums, 0.01)
+    means, deviations = score_moments(sums, readout, 0.01)
+    scores = x.astype(np.float64) @ readout.weights + readout.intercept
+    np.testing.assert_allclose(means, scores.mean(0), rtol=1e-9)
+    np.testing.assert_allclose(deviations, scores.std(0), rtol=1e-7)
+
+
+LIST = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0]
+
+
+@pytest.mark.parametrize("valley", LIST)
+def test_the_penalty_of_the_least_error_is_found_from_the_middle(valley):
+    tried = []
+
+    def error_of(penalty):
+        tried.append(penalty)
+        return abs(np.log10(penalty / valley))
+
+    penalty, errors = best_by(error_of, LIST[::-1])
+    assert penalty == valley
+    assert sorted(errors) == sorted(tried)
+    assert len(tried) <= abs(np.log10(valley / 0.1)) + 3
+
+
+def test_of_equal_errors_the_larger_penalty_is_taken():
+    assert best_by(lambda penalty: 1.0, LIST)[0] == 100.0
+
+
+def test_penalties_without_a_solution_are_passed_over():
+    def error_of(penalty):
+        if penalty < 5:
+            raise CandidateError("too small")
+        return penalty
+
+    penalty, errors = best_by(error_of, LIST)
+    assert penalty == 10.0
+    assert errors[1.0] == np.inf
+    with pytest.raises(CandidateError, match="too small"):
+        best_by(error_of, [1e-3, 1e-2])
 
 
 def test_solve_leaves_the_sums_as_they_are(problem):
@@ -89,10 +157,10 @@ def test_prediction_does_not_depend_on_the_block(problem, monkeypatch):
 
 
 def test_singular_sums_are_explained():
-    sums = GramSums(3, 1)
-    sums.add(np.ones((10, 3)), np.ones((10, 1)))
-    sums.xx[0, 0] = -1e9
-    with pytest.raises(CandidateError, match=r"search\.ridge_penalty = 1e-06"):
+    sums = GramSums(2, 1)
+    sums.add(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), np.ones((3, 1)))
+    sums.xx[0, 1] += 1  # as if by rounding
+    with pytest.raises(CandidateError, match=r"penalty of 1e-06 per row .* training\.ridge_penalties"):
         solve(sums, 1e-6)
 
 

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir import ridge
-from rcdp_hpc.reservoir.ridge import GramSums, best_readout, one_hot, reduce_sums, solve, solve_path
+from rcdp_hpc.reservoir import gram
+from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
+from rcdp_hpc.reservoir.ridge import one_hot, solve
 from rcdp_hpc.reservoir.stream import ahead, bound_of_sums, sum_slabs
 from rcdp_hpc.runtime.comm import SingleProcess
 
-NAMES = ("xx", "xy", "x", "y", "yy")
+NAMES = ("xx", "xy", "x", "y", "yy", "total")
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_sums_are_the_same_bits_however_slabs_are_dealt(problem, precision, deal
     whole = sums_over(range(6))
     first, second, last = map(sums_over, dealt)
     # A single vector of every rank: one allreduce is all there is.
-    total = reduce_sums(last, Together([[ridge._packed(first), ridge._packed(second)]]))
+    total = reduce_sums(last, Together([[gram._packed(first), gram._packed(second)]]))
     assert total.rows == 600
     for name in NAMES:
         np.testing.assert_array_equal(getattr(total, name), getattr(whole, name))
@@ -69,7 +70,7 @@ def test_rounded_sums_are_the_sums(problem, precision):
 
 
 def test_bfloat16_states_lose_nothing_in_single_precision(problem, monkeypatch):
-    monkeypatch.setattr(ridge, "PANEL", 12)
+    monkeypatch.setattr(gram, "PANEL", 12)
     x, y = problem[0].bfloat16(), one_hot(problem[1], 4)
     exact, single = GramSums(30, 4), GramSums(30, 4, "single", 600.0)
     exact.add(x, y)
@@ -82,9 +83,9 @@ def test_bfloat16_states_lose_nothing_in_single_precision(problem, monkeypatch):
 
 
 def test_the_pieces_of_a_triangle_cover_it_once(monkeypatch):
-    monkeypatch.setattr(ridge, "PIECE", 60)
+    monkeypatch.setattr(gram, "PIECE", 60)
     covered = np.zeros((30, 30), int)
-    for place in ridge._upper_pieces(30):
+    for place in gram.upper_pieces(30):
         assert covered[place].size <= 60
         covered[place] += 1
     assert (np.triu(covered) == np.triu(np.ones((30, 30)))).all()
@@ -94,8 +95,8 @@ def test_single_precision_flushes_on_its_own(problem, monkeypatch):
     x, y = problem
     plain = GramSums(30, 4, "single")
     plain.add(x, one_hot(y, 4))
-    monkeypatch.setattr(ridge, "SINGLE_ROWS", 100)
-    monkeypatch.setattr(ridge, "ROWS_AT_ONCE", 64)
+    monkeypatch.setattr(gram, "SINGLE_ROWS", 100)
+    monkeypatch.setattr(gram, "ROWS_AT_ONCE", 64)
     often = GramSums(30, 4, "single")
     often.add_all(x, one_hot(y, 4), 90)
     np.testing.assert_allclose(solve(often, 1e-3).weights, solve(plain, 1e-3).weights, atol=1e-4)
@@ -106,53 +107,31 @@ def test_single_precision_flushes_on_its_own(problem, monkeypatch):
         often.add(x[:, :3], one_hot(y, 4))
 
 
-def test_a_path_is_that_of_single_solutions(problem, monkeypatch):
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_a_weighted_row_counts_as_that_many_rows(problem, precision):
     x, y = problem
-    sums = GramSums(30, 4)
-    sums.add(x, one_hot(y, 4))
-    penalties = [1e-6, 1e-3, 1.0]
-    path = solve_path(sums, penalties)
-    monkeypatch.setattr(ridge, "EIGEN_PENALTIES", 3)
-    other = solve_path(sums, penalties)
-    assert list(path) == list(other) == penalties
-    for penalty in penalties:
-        np.testing.assert_array_equal(path[penalty].weights, solve(sums, penalty).weights)
-        np.testing.assert_allclose(other[penalty].weights, solve(sums, penalty).weights, rtol=1e-6, atol=1e-9)
+    class_weights = np.array([1.0, 3.0, 2.0, 1.0])
+    times = class_weights[y.numpy()].astype(int)
+    weighted = sum_slabs(GramSums(30, 4, precision, 1200.0), slabs_of(problem, range(6)), 4, class_weights)
+    repeated = GramSums(30, 4)
+    repeated.add(x.repeat_interleave(torch.from_numpy(times), 0), one_hot(np.repeat(y.numpy(), times), 4))
+    assert weighted.rows == 600
+    assert weighted.count == repeated.count == times.sum()
+    for name in NAMES:
+        tolerance = 1e-8 if precision == "double" else 1e-3
+        np.testing.assert_allclose(
+            np.triu(getattr(weighted, name)), np.triu(getattr(repeated, name)), atol=tolerance, rtol=1e-6
+        )
+    plain = GramSums(30, 4)
+    plain.add(x, one_hot(y, 4), class_weights[y.numpy()])
+    np.testing.assert_allclose(solve(plain, 1e-3).weights, solve(repeated, 1e-3).weights, rtol=1e-8)
 
 
-@pytest.fixture(params=[2, 20], ids=["eigenvalues", "cholesky"])
-def _either_way(request, monkeypatch):
-    monkeypatch.setattr(ridge, "EIGEN_PENALTIES", request.param)
-
-
-@pytest.mark.usefixtures("_either_way")
-@pytest.mark.parametrize("bad", [-1e9, np.nan], ids=["negative", "not finite"])
-def test_a_path_over_bad_sums_is_explained(bad):
-    sums = GramSums(3, 1)
-    sums.add(np.ones((10, 3)), np.ones((10, 1)))
-    sums.xx[0, 0] = bad
-    with pytest.raises(CandidateError, match="states are finite"):
-        solve_path(sums, [1e-6, 1e-3])
-
-
-@pytest.mark.usefixtures("_either_way")
-def test_penalties_too_small_for_the_sums_are_left_out(problem):
-    x, y = problem
-    sums = GramSums(30, 4)
-    sums.add(np.hstack([x[:, :29], x[:, :1]]), one_hot(y, 4))
-    sums.xx[29, 29] -= 1e-4 * sums.rows  # as if by rounding
-    path = solve_path(sums, [1e-6, 1e-5, 1e-3])
-    assert list(path) == [1e-3]
-    np.testing.assert_allclose(path[1e-3].weights, solve(sums, 1e-3).weights, rtol=1e-6, atol=1e-9)
-
-
-def test_the_best_penalty_is_chosen_on_validation_and_the_larger_of_equals(problem):
-    x, y = problem
-    sums = GramSums(30, 4)
-    sums.add(x, one_hot(y, 4))
-    readouts = solve_path(sums, [1e-6, 1e-3, 1.0])
-    _, penalty, accuracy = best_readout(readouts, {1e-6: 0.5, 1e-3: 0.9, 1.0: 0.9})
-    assert (penalty, accuracy) == (1.0, 0.9)
+def test_sums_that_are_cleared_are_empty(problem):
+    sums = sum_slabs(GramSums(30, 4, "single", 600.0), slabs_of(problem, range(6)), 4)
+    sums.clear()
+    assert sums.rows == 0
+    assert all(not getattr(sums, name).any() for name in NAMES)
 
 
 def test_the_next_block_is_made_while_the_last_is_worked_on():

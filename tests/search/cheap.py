@@ -26,7 +26,10 @@ def cheap_config(**search: object) -> Config:
         "leak": {"low": 0.1, "high": 1.0},
     }
     settings = {"population": 7, "generations": 6, "density_weight": 2.0, "space": space, **search}
-    return parse_config({"run": {"seed": 3, "progress": False}, "search": settings}, "(of a test)")
+    # What the first candidate starts from.
+    reservoir = {"density": 0.45, "input_scaling": 5.0, "leak": 0.3}
+    tree = {"run": {"seed": 3, "progress": False}, "reservoir": reservoir, "search": settings}
+    return parse_config(tree, "(of a test)")
 
 
 class CheapFitness:

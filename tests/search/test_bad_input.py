@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from search.cheap import CheapFitness, cheap_config
 
@@ -60,20 +61,48 @@ def test_spaces_refused(space, message):
 
 
 def test_choices_and_start_are_decoded():
-    space = searched_space(
-        cheap_config(
-            evaluation="train",
-            space={
-                "density": {"low": 0.01, "high": 1.0, "log": True, "start": 0.1},
-                "activation": {"choices": ["tanh", "sigmoid"], "start": "sigmoid"},
-                "hidden": {"choices": [8, 16, 64]},
-            },
-        ).search
+    config = cheap_config(
+        evaluation="train",
+        space={
+            "density": {"low": 0.01, "high": 1.0, "log": True, "start": 0.1},
+            "activation": {"choices": ["tanh", "sigmoid"], "start": "sigmoid"},
+            "hidden": {"choices": [8, 16, 64]},
+        },
     )
+    space = searched_space(config.search)
     assert space.decode([-1, 1.49, -0.5]) == {"density": pytest.approx(0.1), "activation": "sigmoid", "hidden": 8}
     assert space.decode([-1, 0.49, 2.5]) == {"density": pytest.approx(0.1), "activation": "tanh", "hidden": 64}
     assert isinstance(space.decode([-1, 0, 1])["hidden"], int)
-    assert space.start.tolist()[:2] == [-1, 1]
+    assert space.start(config).tolist()[:2] == [-1, 1]
+
+
+def test_a_search_starts_at_the_configured_values_within_the_bounds():
+    space = {
+        "density": {"low": 0.2, "high": 1.0, "log": True},
+        "leak": {"low": 0.1, "high": 0.6},
+        "spectral_radius": {"low": 0.1, "high": 2.0, "start": 1.5},
+        "activation": {"choices": ["relu", "sigmoid", "tanh"]},
+        "hidden": {"choices": [8, 16]},
+    }
+    config = cheap_config(evaluation="train", space=space)
+    config.reservoir.density, config.reservoir.leak, config.reservoir.activation = 0.1, 0.3, "sigmoid"
+    config.training.hidden = 99
+    found = searched_space(config.search).start(config)
+    names = searched_space(config.search).names
+    assert dict(zip(names, found.tolist(), strict=True)) == pytest.approx(
+        {"density": np.log10(0.2), "leak": 0.3, "spectral_radius": 1.5, "activation": 1, "hidden": np.nan}, nan_ok=True
+    )
+
+
+def test_the_first_candidate_is_the_configured_reservoir(tmp_path):
+    config = cheap_config()
+    for name in searched_space(config.search).names:
+        bounds = getattr(config.search.space, name)
+        if bounds.choices is None:
+            setattr(config.reservoir, name, 0.5 * (bounds.low + bounds.high))
+    run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
+    first = read_lines(tmp_path / "history.jsonl")[0]["values"]
+    assert first == pytest.approx({name: getattr(config.reservoir, name) for name in first})
 
 
 def stopped(folder, **settings):

@@ -9,6 +9,7 @@ import pytest
 from search.grouped import small_config, small_data
 from search.outcome import outcome
 from search.ranks import Ranks
+from search.test_folds import folded
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
@@ -40,9 +41,11 @@ def bits(found) -> tuple:
     return repr((found.fitness, found.error, found.accuracy)), found.reason
 
 
-@pytest.mark.parametrize("reduction", [{"states": 2}, {"reduction": "mean_std"}, {"reduction": "all"}])
-def test_candidates_at_once_are_found_what_they_are_alone(reduction):
+@pytest.mark.parametrize("reduction", [{"states": 2}, {"reduction": ["mean_std", "segments"]}, {"reduction": ["all"]}])
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+def test_candidates_at_once_are_found_what_they_are_alone(reduction, selection):
     config, data = batched(), small_data()
+    config.training.ridge_selection = selection
     config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update=reduction)})
     alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
     found = BatchedFitness(config, data).evaluate(CANDIDATES)
@@ -77,17 +80,15 @@ def test_states_that_overflow_fail_one_candidate_alone():
     assert tame.reason is None
 
 
-def test_folds_are_judged_at_once_too():
-    config, whole = batched(), small_data()
-    folds = tuple(
-        replace(whole, x_train=whole.x_train[start:], y_train=whole.y_train[start:], x_val=whole.x_val[start // 2 :],
-                y_val=whole.y_val[start // 2 :])
-        for start in (0, 60)
-    )  # fmt: skip
-    data = replace(whole, folds=folds)
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+def test_folds_are_judged_at_once_too(selection):
+    config = batched(folds=3)
+    config.training.ridge_selection = selection
+    data = folded(config)
     alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
-    found = BatchedFitness(config, data).evaluate(CANDIDATES)
-    assert [one.error for one in found] == pytest.approx([one.error for one in alone], rel=1e-4)
+    found = BatchedFitness(config, data).evaluate([*CANDIDATES, WITHOUT_CYCLE])
+    assert [one.error for one in found[:3]] == pytest.approx([one.error for one in alone], rel=1e-4)
+    assert "cycle" in found[3].reason
 
 
 @pytest.mark.parametrize("halving", [1, 2])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from search.cheap import CheapFitness, cheap_config
 
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.search.best import Best
-from rcdp_hpc.search.closing import bound_warnings, closing_lines
+from rcdp_hpc.search.candidate import Evaluation
+from rcdp_hpc.search.closing import accuracy_warnings, bound_warnings, closing_lines
 from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.memory import Entry
 from rcdp_hpc.search.space import searched_space
 
 SPACE = {
@@ -59,6 +62,7 @@ def test_a_winner_on_a_bound_that_can_be_widened(values, keys):
         ({"fitness": "accuracy"}, ["fitness: the accuracy on validation rows", "97.50 %"]),
         ({"density_weight": 2.0}, ["1/E - lambda (p - p_target)^2", "here 0.04"]),
         ({"folds": 3}, ["97.50 % of the 3 inner folds"]),
+        ({"evaluation": "ridge", "space": {"leak": SPACE["leak"]}}, ["solved by ridge, 97.50 % of the held-out rows"]),
         ({"halving": 2}, ["17 evaluations (4 failed)"]),
         ({"evaluation": "function", "function": "mine:judge"}, ["what mine:judge returned"]),
     ],
@@ -72,6 +76,18 @@ def test_the_fitness_is_put_in_words_that_fit_a_terminal(search, words):
     for part in words:
         assert part in text
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(("accuracy", "warned"), [(0.9949, False), (0.995, True), (float("nan"), False)])
+def test_a_winner_that_is_less_accurate_than_another_candidate_is_warned_of(accuracy, warned):
+    space, best = searched_space(cheap_config().search), best_of()
+    other = Entry(3, 5, np.full(len(space.dimensions), 0.25), Evaluation(1.0, 0.3, accuracy, 0.0))
+    found = accuracy_warnings(section(), space, best, other)
+    assert len(found) == warned
+    if warned:
+        assert "accuracy of 97.50 %, and the candidate 5 of generation 3 has 99.50 % (density = 0.25" in found[0]
+        assert "set search.fitness = 'accuracy'" in found[0]
+    assert accuracy_warnings(section(evaluation="function", function="a:b"), space, best, other) == []
 
 
 def test_a_search_ends_with_them(tmp_path, caplog):

@@ -242,7 +242,7 @@ def test_a_checkpoint_reads_as_any_npz(tmp_path):
 
 def test_other_settings_are_refused_and_named(tmp_path):
     stopped_in_generation(tmp_path, 20)
-    config = cheap_config(ridge_penalty=0.5)
+    config = cheap_config(validation_rows=77)
     config.reservoir.nodes = 77
     config.data.path = "elsewhere"  # may change
     config.run.progress = True  # not the search's business
@@ -250,7 +250,7 @@ def test_other_settings_are_refused_and_named(tmp_path):
     with pytest.raises(InputError) as refused:
         run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
     text = str(refused.value)
-    assert "reservoir.nodes (1000 -> 77), search.ridge_penalty (0.0001 -> 0.5)" in text
+    assert "reservoir.nodes (1000 -> 77), search.validation_rows (2000 -> 77)" in text
     assert "data.path" not in text
     assert "progress" not in text
     assert "density" not in text

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import one_hot
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import SingleProcess
@@ -18,7 +19,8 @@ from rcdp_hpc.runtime.files import read_lines
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.data import FitnessData, fitness_rows
 from rcdp_hpc.search.driver import run_search
-from rcdp_hpc.search.fitness import ReservoirFitness, judge_scores
+from rcdp_hpc.search.fitness import ReservoirFitness
+from rcdp_hpc.search.ridge import judge_scores
 
 
 def config_of(**search: object) -> Config:
@@ -49,24 +51,66 @@ def _one_thread():
 VALUES = {"density": 0.2, "spectral_radius": 0.8, "input_scaling": 0.5, "leak": 0.7}
 
 
-def test_ridge_fitness_is_that_of_normal_equations_on_the_states(data):
+def states_of(config: Config, x: np.ndarray) -> torch.Tensor:
+    return Reservoir(config.reservoir.model_copy(update=VALUES), 8).compute(x.copy())
+
+
+def test_few_rows_judge_by_the_scores_that_they_have_when_they_are_left_out(data):
     config = config_of()
-    found = ReservoirFitness(config, data)(VALUES)
-    chosen = config.reservoir.model_copy(update=VALUES)
-    reservoir = Reservoir(chosen, 8)
-    train = reservoir.compute(data.x_train.copy()).numpy().astype(np.float64)
-    validation = reservoir.compute(data.x_val.copy()).numpy().astype(np.float64)
-    targets = one_hot(data.y_train, 10).astype(np.float64)
-    centred = train - train.mean(axis=0)
-    gram = centred.T @ centred + config.search.ridge_penalty * len(train) * np.eye(40)
-    weights = np.linalg.solve(gram, centred.T @ (targets - targets.mean(axis=0)))
-    scores = (validation - train.mean(axis=0)) @ weights + targets.mean(axis=0)
-    error = np.mean((scores - one_hot(data.y_val, 10)) ** 2)
-    assert found.error == pytest.approx(error, rel=1e-4)
-    assert found.accuracy == pytest.approx(np.mean(scores.argmax(axis=1) == data.y_val), abs=0.01)
+    few = FitnessData(data.x_train[:200], data.y_train[:200], data.x_val[:80], data.y_val[:80], 10)
+    found = ReservoirFitness(config, few)(VALUES)
+    states = states_of(config, np.concatenate([few.x_train, few.x_val]))
+    labels = np.concatenate([few.y_train, few.y_val])
+    judged = left_out(states, labels, 10, config.training.ridge_penalties)
+    assert found.error == pytest.approx(np.mean((judged.scores - one_hot(labels, 10)) ** 2), rel=1e-4)
+    assert found.accuracy == pytest.approx(judged.accuracy, abs=0.01)
     assert found.fitness == 1 / found.error - 3.0 * (0.2 - 0.1) ** 2
     assert found.accuracy > 0.5
     assert found.seconds > 0
+
+
+def test_synthetic_rows_do_not_judge_but_weigh(data):
+    config = config_of()
+    synthetic = (np.arange(200) >= 150) & (data.y_train[:200] == 3)
+    few = FitnessData(data.x_train[:200], data.y_train[:200], data.x_val[:80], data.y_val[:80], 10, synthetic=synthetic)
+    found = ReservoirFitness(config, few)(VALUES)
+    rows = np.concatenate([few.x_train[~synthetic], few.x_val])
+    labels = np.concatenate([few.y_train[~synthetic], few.y_val])
+    times = (np.bincount(few.y_train) + np.bincount(few.y_val)) / np.bincount(labels)
+    judged = left_out(states_of(config, rows), labels, 10, config.training.ridge_penalties, times[labels])
+    assert times[3] > 1
+    assert found.error == pytest.approx(np.mean((judged.scores - one_hot(labels, 10)) ** 2), rel=1e-4)
+    assert found.accuracy == pytest.approx(judged.accuracy, abs=0.01)
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_of_many_rows_the_validation_rows_choose_the_penalty_and_judge(data, weights):
+    config = config_of()
+    config.training.ridge_selection, config.training.class_weights = "validation", weights
+    found = ReservoirFitness(config, data)(VALUES)
+    train, validation = states_of(config, data.x_train), states_of(config, data.x_val)
+    counts = np.bincount(data.y_train)
+    of_class = 600 / (10 * counts) if weights == "balanced" else np.ones(10)
+    judged = {}
+    for penalty in config.training.ridge_penalties:
+        readout = solve_rows(train, data.y_train, 10, penalty, of_class[data.y_train])
+        scores = readout.predict(validation)
+        error, accuracy = judge_scores(scores, data.y_val)
+        squares = np.square(scores - one_hot(data.y_val, 10)).mean(1)
+        judged[np.average(squares, weights=of_class[data.y_val])] = error, accuracy
+    error, accuracy = judged[min(judged)]
+    assert found.error == pytest.approx(error, rel=1e-4)
+    assert found.accuracy == pytest.approx(accuracy, abs=0.01)
+
+
+def test_the_penalty_follows_the_size_of_the_states(data):
+    """Candidates whose states differ in size alone are equally good: no penalty favours one of them."""
+    config, errors = config_of(), []
+    config.reservoir = config.reservoir.model_copy(update={"activation": "identity"})
+    for scaling in (1e-3, 1.0):
+        found = ReservoirFitness(config, data)({**VALUES, "input_scaling": scaling})
+        errors.append(found.error)
+    assert errors[0] == pytest.approx(errors[1], rel=1e-3)
 
 
 def test_the_same_candidate_gives_the_same_bits(data):
@@ -141,7 +185,8 @@ class Shards:
 
     def read(self, split: str, start: int, stop: int) -> SimpleNamespace:
         x = np.full((stop - start, 3), len(split), np.float32)
-        return SimpleNamespace(x=x, y=np.arange(start, stop, dtype=np.int32), length=None)
+        y = np.arange(start, stop, dtype=np.int32)
+        return SimpleNamespace(x=x, y=y, synthetic=y % 7 == 6, length=None)
 
 
 def test_fitness_rows_are_the_first_and_read_only():
@@ -149,6 +194,9 @@ def test_fitness_rows_are_the_first_and_read_only():
     assert (found.x_train.shape, found.x_val.shape, found.classes) == ((10, 3), (20, 3), 2)
     assert found.y_train.tolist() == list(range(10))
     assert found.y_val.dtype == np.int64
+    assert np.flatnonzero(found.synthetic).tolist() == [6]
+    assert found.originals.y.tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9]
+    assert len(found.judging.x) == 29
     with pytest.raises(ValueError, match="read-only"):
         found.x_train[0] = 1
 

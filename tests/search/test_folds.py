@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -14,11 +15,14 @@ from rcdp_hpc.data.split import _warn_once, fold_numbers
 from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.connection import reservoir_matrices
+from rcdp_hpc.reservoir.left_out import left_out, solve_rows
+from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.search.data import FitnessData, fitness_rows
 from rcdp_hpc.search.fitness import ReservoirFitness
 from rcdp_hpc.search.folds import balanced_folds
 from rcdp_hpc.search.matrices import MatrixCache
+from rcdp_hpc.search.ridge import judge_scores
 
 CLASSES = ("a", "b", "c")
 FLOATS = Storage()
@@ -185,20 +189,77 @@ def test_synthetic_rows_never_enter_the_folds():
     assert fitness_rows(Shards(), small_config(), SingleProcess()).folds == ()
 
 
-def test_the_fitness_is_the_mean_over_held_out_rows():
-    config, data = small_config(), small_data()
-    parts = [
-        FitnessData(data.x_train[:200], data.y_train[:200], data.x_val[:60], data.y_val[:60], 4),
-        FitnessData(data.x_train[100:], data.y_train[100:], data.x_val[60:], data.y_val[60:], 4),
-    ]
-    values = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
-    single = [ReservoirFitness(config, part)(values) for part in parts]
-    folded = FitnessData(data.x_train, data.y_train, data.x_val, data.y_val, 4, tuple(parts))
-    both = ReservoirFitness(config, folded)(values)
-    assert both.error == pytest.approx(0.6 * single[0].error + 0.4 * single[1].error, rel=1e-12)
-    assert both.accuracy == pytest.approx(0.6 * single[0].accuracy + 0.4 * single[1].accuracy, rel=1e-12)
-    grouped = Ranks(3).run(lambda comm: ReservoirFitness(config, folded).in_group(comm)(values).error)
-    assert grouped == [both.error] * 3
+def folded(config, balance: str = "smote") -> FitnessData:
+    """Return rows with folds of the original ones, each balanced by itself."""
+    data, search = small_data(), config.search
+    config.data.balance = balance
+    uneven_rows = np.flatnonzero((data.y_train != 2) | (np.arange(300) % 3 == 0))
+    x, y = data.x_train[uneven_rows], data.y_train[uneven_rows]
+    found = balanced_folds(x, y, ("a", "b", "c", "d"), config, FLOATS)
+    assert len(found) == search.folds
+    return FitnessData(x, y, data.x_val, data.y_val, 4, tuple(FitnessData(**fold, classes=4) for fold in found))
+
+
+FOLD_VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+@pytest.mark.parametrize("balance", ["smote", "none"])
+def test_the_fitness_is_the_mean_over_held_out_rows(selection, balance):
+    config = small_config(folds=3)
+    config.training.ridge_selection = selection
+    data = folded(config, balance)
+    reservoir = Reservoir(config.reservoir.model_copy(update=FOLD_VALUES), 5)
+    penalties, labels = config.training.ridge_penalties, data.y_train
+    of_all = np.bincount(np.concatenate([fold.y_train for fold in data.folds])) / np.bincount(labels)
+    chosen = left_out(reservoir.compute(data.x_train), labels, 4, penalties, of_all[labels]).penalty
+    squares, right, rows = 0.0, 0.0, 0
+    for fold in data.folds:
+        train, held_out = reservoir.compute(fold.x_train), reservoir.compute(fold.x_val)
+        judged = [
+            judge_scores(solve_rows(train, fold.y_train, 4, penalty).predict(held_out), fold.y_val)
+            for penalty in ([chosen] if selection == "left_out" else penalties)
+        ]
+        error, accuracy = min(judged)
+        held_out_rows = len(fold.y_val)
+        squares += error * held_out_rows
+        right += accuracy * held_out_rows
+        rows += held_out_rows
+    found = ReservoirFitness(config, data)(FOLD_VALUES)
+    assert found.error == pytest.approx(squares / rows, rel=1e-4)
+    assert found.accuracy == pytest.approx(right / rows, abs=0.011)
+    grouped = Ranks(3).run(lambda comm: ReservoirFitness(config, data).in_group(comm)(FOLD_VALUES).error)
+    assert grouped == [found.error] * 3
+
+
+@pytest.mark.parametrize("evaluation", ["ridge", "train"])
+def test_states_of_original_rows_are_computed_once_for_all_folds(evaluation, monkeypatch):
+    config = small_config(folds=3, evaluation=evaluation)
+    data, driven, drive = folded(config), [], Reservoir.drive
+
+    def counted(own, x, *given, **options):
+        driven.append(len(x))
+        return drive(own, x, *given, **options)
+
+    monkeypatch.setattr(Reservoir, "drive", counted)
+    assert ReservoirFitness(config, data)(FOLD_VALUES).reason is None
+    synthetic = sum(int(fold.synthetic.sum()) for fold in data.folds)
+    assert synthetic > 0
+    assert sum(driven) == len(data.x_train) + synthetic
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+@pytest.mark.parametrize("evaluation", ["ridge", "train"])
+def test_states_taken_from_those_of_the_original_rows_are_those_of_the_folds(evaluation, noise):
+    config = small_config(folds=3, evaluation=evaluation)
+    config.reservoir.noise = noise
+    data = folded(config)
+    apart = replace(data, folds=tuple(replace(fold, origin_train=None, origin_val=None) for fold in data.folds))
+    shared, computed = (ReservoirFitness(config, rows)(FOLD_VALUES) for rows in (data, apart))
+    if noise:  # drawn anew for every block of rows
+        assert shared.error == pytest.approx(computed.error, rel=0.1)
+    else:
+        assert shared.error == pytest.approx(computed.error, rel=1e-4)
 
 
 @pytest.mark.parametrize("scaling", ["spectral_radius", "weight_scale"])

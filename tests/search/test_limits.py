@@ -105,13 +105,14 @@ def test_memory_is_estimated_and_refused():
 
 def test_the_estimate_grows_with_what_a_candidate_holds():
     config = small_config()
+    config.training.ridge_selection = "validation"
 
     def estimate(**changed):
         reservoir = config.reservoir.model_copy(update=changed)
         return estimated_bytes(config.model_copy(update={"reservoir": reservoir}), (40, 5), 400, 4)
 
     assert estimate(nodes=4000) > 3 * 8 * 8000**2 > estimate()
-    assert estimate(nodes=400, reduction="all") > 3 * 8 * (40 * 400) ** 2
+    assert estimate(nodes=400, reduction=["all"]) > 3 * 8 * (40 * 400) ** 2
     assert estimate(nodes=400, scans=["rows", "columns"], layers=2) > 3 * 8 * (4 * 400) ** 2 > estimate(nodes=400)
 
 

@@ -13,7 +13,7 @@ from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline import run_stages
 from rcdp_hpc.reservoir.ridge import RidgeReadout
-from rcdp_hpc.training import ridge
+from rcdp_hpc.training import ridge_rows
 from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.ridge import RidgeNetwork
 
@@ -52,16 +52,17 @@ def test_a_solved_readout_is_a_model_like_any_other(tmp_path):
 
 
 def test_states_of_a_solved_readout_are_not_kept(tmp_path, monkeypatch):
-    seen, kept, state_blocks = [], [], ridge.state_blocks
+    seen, kept, state_blocks = [], [], ridge_rows.state_blocks
 
     def watched(*arguments, **options):
         for rows, states, labels in state_blocks(*arguments, **options):
-            seen.append(weakref.ref(states))
+            if "train" in arguments:  # those of the validation rows judge one penalty after another
+                seen.append(weakref.ref(states))
             kept.append(sum(reference() is not None for reference in seen))
             yield rows, states, labels
 
-    monkeypatch.setattr(ridge, "state_blocks", watched)
-    changes = ["training.readout=ridge", "reservoir.batch_rows=16", "training.ridge_penalties=[1e-5, 1e-3]"]
+    monkeypatch.setattr(ridge_rows, "state_blocks", watched)
+    changes = ["training.readout=ridge", "reservoir.batch_rows=16", "training.ridge_selection=validation"]
     run_stages(["prepare", "train"], load_config("digits", [*SMALL, *changes]), tmp_path)
     assert len(kept) > 50
     assert max(kept) <= 2
@@ -95,7 +96,9 @@ def test_a_start_from_more_values_than_are_solved_for_is_refused(tmp_path):
 def test_a_penalty_too_small_for_the_rounding_is_left_out_and_said(tmp_path, caplog):
     # 1600 states of 1230 rows: without a penalty there would be no end of solutions.
     changes = ["reservoir.nodes=200", "reservoir.states=8", "training.readout=ridge"]
-    config = load_config("digits", [*SMALL, *changes, "training.ridge_penalties=[1e-12, 1e-3]"])
+    config = load_config(
+        "digits", [*SMALL, *changes, "training.ridge_selection=validation", "training.ridge_penalties=[1e-12, 1e-3]"]
+    )
     result = run_stages(["prepare", "train"], config, tmp_path)
     assert result["train"]["penalty"] == 1e-3
     assert "training.ridge_penalties of 1e-12 left out, too small" in caplog.text

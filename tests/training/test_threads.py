@@ -9,7 +9,7 @@ import pytest
 from rcdp_hpc.config import load_config
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.training.stage import _threads
-from rcdp_hpc.training.threads import is_small, threads_of_rank
+from rcdp_hpc.training.threads import is_small, is_small_pass, threads_of_rank, threads_of_test
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,32 @@ from rcdp_hpc.training.threads import is_small, threads_of_rank
 )
 def test_what_is_small(profile, settings, shape, rows, small):
     assert is_small(load_config(profile, settings), shape, rows) == small
+
+
+def test_of_fewer_rows_than_features_the_smaller_products_count():
+    settings = ["reservoir.nodes=1500", "reservoir.reduction=all"]
+    assert is_small(load_config("vowels", settings), (4, 1), 50)
+    assert not is_small(load_config("vowels", settings), (4, 1), 5000)
+
+
+@pytest.mark.parametrize(
+    ("profile", "shape", "rows", "small"),
+    [
+        ("vowels", (29, 12), 370, True),
+        ("vowels", (29, 12), 50_000, False),
+        ("digits", (8, 8), 360, True),
+        ("mnist-frozen", (28, 28), 10, False),
+    ],
+)
+def test_a_pass_over_few_test_rows_is_small(profile, shape, rows, small):
+    assert is_small_pass(load_config(profile), shape, rows) == small
+
+
+def test_the_evaluation_takes_one_thread_for_few_rows():
+    comm = SingleProcess()
+    assert threads_of_test(load_config("digits", ["training.threads=3"]), comm, shards(360)) == 3
+    assert threads_of_test(load_config("digits"), comm, shards(360)) == 1
+    assert threads_of_test(load_config("digits"), comm, shards(50_000_000)) == 4
 
 
 def shards(rows: int) -> SimpleNamespace:

@@ -9,10 +9,11 @@ import torch
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.reductions import KeptShape
-from rcdp_hpc.reservoir.ridge import GramSums, one_hot, solve
+from rcdp_hpc.reservoir.ridge import one_hot, score_moments, solve
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
-from rcdp_hpc.training.ridge import RidgeFit
+from rcdp_hpc.training.ridge_fit import RidgeFit
 from rcdp_hpc.training.warm_start import SHARPNESS, warm_start
 
 ROWS, FEATURES, CLASSES = 400, 9, 3
@@ -27,7 +28,7 @@ def fitted(states: torch.Tensor, labels: np.ndarray) -> RidgeFit:
     sums = GramSums(FEATURES, CLASSES)
     sums.add(states, one_hot(labels, CLASSES))
     readout = solve(sums, 1e-3)
-    return RidgeFit(readout, 1e-3, 0.0, sums.y / sums.rows, sums.deviations(readout, 1e-3))
+    return RidgeFit(readout, 1e-3, 0.0, *score_moments(sums, readout, 1e-3))
 
 
 def begun(states: torch.Tensor, fit: RidgeFit, raw: bool = False, slope: float = 0.0) -> ReadoutNetwork:

@@ -11,11 +11,11 @@ from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import Columns, NewSamples, joined
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.readers import READERS, module
-from rcdp_hpc.data.sources.sniff import CSV, PARQUET, TS, Format, format_of, formats_by_name
+from rcdp_hpc.data.sources.sniff import ARFF, CSV, PARQUET, TS, Format, format_of, formats_by_name
 from rcdp_hpc.errors import InputError
 
 # Sources of several files with fixed names: of a folder or an archive of theirs, all samples are read.
-WHOLE = ("mnist", "npy", "cifar10", "cifar100", "ts")
+WHOLE = ("mnist", "npy", "cifar10", "cifar100", "ts", "arff")
 # Formats that hold the samples of each kind of source.
 FORMATS_OF: Mapping[str, tuple[str, ...]] = {
     "mnist": ("idx",),
@@ -23,10 +23,11 @@ FORMATS_OF: Mapping[str, tuple[str, ...]] = {
     "npy": ("npy",),
     "cifar10": ("archive",),
     "cifar100": ("archive",),
-    "csv": (CSV, PARQUET),
-    "parquet": (CSV, PARQUET),
+    "csv": (CSV, PARQUET, ARFF),
+    "parquet": (CSV, PARQUET, ARFF),
     "hdf5": ("hdf5",),
-    "ts": (TS,),
+    "ts": (TS, ARFF),
+    "arff": (ARFF, TS, CSV, PARQUET),
     "image_folder": ("image",),
     "series_folder": (CSV, "npy", "npz"),
 }
@@ -87,6 +88,9 @@ FILE_READERS: Mapping[str, Callable[[Request], NewSamples]] = {
     PARQUET: _table,
     CSV: _table,
     TS: _series("ts"),
+    ARFF: lambda request: module("arff").read_samples(
+        request.path, request.data, request.budget, request.longest, request.columns, request.shape
+    ),
     "idx": lambda request: NewSamples(module("idx").read_images(request.path, request.budget)),
     "image": _images,
 }
@@ -111,9 +115,9 @@ def read_samples(
     ----------
     path : Path
         An npz file (key ``x``), an npy file, a file of IDX images, plain or .gz, a csv or parquet table, an HDF5 file,
-        a file of time series (.ts), an image or a folder of images: the content decides, whatever the name. For
-        sources of several files (mnist, npy, cifar10, cifar100, ts; `settings` name the source) also their folder or
-        archive: the training and then the test samples.
+        a file of time series (.ts) or an ARFF file, an image or a folder of images: the content decides, whatever the
+        name. For sources of several files (mnist, npy, cifar10, cifar100, ts, arff; `settings` name the source) also
+        their folder or archive: the training and then the test samples.
     settings : DataSection, optional
         Kind of source, names of columns and datasets and the size of images, as the model was trained with.
     longest : int
@@ -139,7 +143,7 @@ def read_samples(
     source = settings.source if settings is not None else ""
     if path.is_dir():
         return FOLDER_READERS.get(source, _images)(request)
-    found = _chosen(format_of(path), path, source)
+    found = _chosen(format_of(path), path, source, len(sample_shape) == 2)
     if found.name == "archive":
         if source not in WHOLE:
             raise InputError(f"{path}: {found.meaning}: unpack it first.")
@@ -150,13 +154,14 @@ def read_samples(
     return replace(new, findings=_with_assumed(new.findings, found, path, source, columns))
 
 
-def _chosen(found: Format, path: Path, source: str) -> Format:
+def _chosen(found: Format, path: Path, source: str, series: bool) -> Format:
     """Return the format to read, of texts that are not .ts by their content.
 
     The .tsv files of UCR have series in their rows; of a text called .ts its reader explains what is missing.
     """
     name = path.name.lower()
-    if found.name == CSV and (name.endswith(".ts") or (source == "ts" and name.endswith(".tsv"))):
+    tabs = name.removesuffix(".gz").endswith(".tsv") and (source == "ts" or (source == "arff" and series))
+    if found.name == CSV and (name.endswith(".ts") or tabs):
         return replace(found, name=TS, meaning="a file of time series")
     return found
 
@@ -168,7 +173,7 @@ def _with_assumed(findings: Findings, found: Format, path: Path, source: str, co
         assumed.append(f"{path.name} is {found.meaning}, by its content")
     if source in FORMATS_OF and found.name not in FORMATS_OF[source]:
         assumed.append(f"{path.name} is {found.meaning}; the model was trained on data.source = '{source}'")
-    if columns is not None and found.name not in (CSV, PARQUET):
+    if columns is not None and found.name not in (CSV, PARQUET, ARFF):
         names = ", ".join(columns.features[:NAMED]) + (", ..." if len(columns.features) > NAMED else "")
         assumed.append(f"the values of {path.name} have no names, so they are taken in the order of training: {names}")
     findings.assumed[:0] = assumed

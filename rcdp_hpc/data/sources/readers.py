@@ -39,6 +39,7 @@ READERS: Mapping[str, Reader] = {
     "parquet": _table,
     "hdf5": lambda path, data, budget, _: module("hdf5").read_source(path, data, budget),
     "ts": lambda path, data, budget, _: module("ts").read_source(path, data, budget),
+    "arff": lambda path, data, budget, _: module("arff").read_source(path, data, budget),
     "image_folder": lambda path, data, budget, shown: module("image_folder").read_source(path, data, budget, shown),
     "series_folder": lambda path, data, budget, _: module("series_folder").read_source(path, data, budget),
 }

@@ -20,7 +20,7 @@ HDF5_OFFSETS = (0, 512, 1024, 2048)
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 # Bytes, 16-bit and 32-bit integers, and floating-point numbers.
 IDX_TYPES = (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)
-PARQUET, CSV, TS = "parquet", "csv", "ts"
+PARQUET, CSV, TS, ARFF = "parquet", "csv", "ts", "arff"
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,18 @@ def _is_series(head: bytes) -> bool:
     return False
 
 
+def _is_arff(head: bytes) -> bool:
+    """Tell whether a text begins as ARFF files do: with comments and then @relation."""
+    if not _is_text(head):
+        return False
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        head = head.decode("utf-16", "ignore").encode()
+    lines = (line.strip().lower() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines())
+    first = next((line for line in lines if line and not line.startswith(b"%")), b"")
+    # Of a file with long comments, the head may hold nothing else.
+    return first.split()[:1] == [b"@relation"] or (not first and head.lstrip().startswith(b"%"))
+
+
 TS_KEYWORDS = frozenset(
     b"@" + word
     for word in (
@@ -118,11 +130,12 @@ FORMATS = (
         refused="pickles are not read for safety; save the samples with numpy.savez",
     ),
     Format(TS, "a file of time series (.ts)", _is_series, (".ts", ".tsv")),
+    Format(ARFF, "an ARFF file", _is_arff, (".arff",)),
     Format(CSV, "a csv table", _is_text, (".csv", ".tsv", ".txt", ".tab", ".dat", ".data")),
 )  # fmt: skip
-READ = "npz, npy, HDF5, parquet, csv, .ts and IDX files and images"
+READ = "npz, npy, HDF5, parquet, csv, .ts, ARFF and IDX files and images"
 # Formats that readers unpack by themselves, and what they unpack.
-PACKED = {b"\x1f\x8b": (CSV, TS, "idx", "archive"), b"BZh": (CSV, "archive"), b"\xfd7zXZ": ("archive",)}
+PACKED = {b"\x1f\x8b": (CSV, TS, ARFF, "idx", "archive"), b"BZh": (CSV, "archive"), b"\xfd7zXZ": ("archive",)}
 OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 

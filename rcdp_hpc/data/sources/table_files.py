@@ -6,9 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources.arff_table import ArffTable
 from rcdp_hpc.data.sources.csv_reading import CsvFile
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.parquet_reading import ParquetFile
+from rcdp_hpc.data.sources.sniff import ARFF, format_of
 from rcdp_hpc.errors import InputError
 
 PARQUET_MAGIC = b"PAR1"
@@ -16,7 +18,7 @@ PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data")
 PACKED_SUFFIXES = (".gz", ".bz2", ".zst")
 
-TableFile = CsvFile | ParquetFile
+TableFile = CsvFile | ParquetFile | ArffTable
 
 
 def is_table(path: Path) -> bool:
@@ -75,9 +77,18 @@ def _open(path: Path, data: DataSection, expected: Collection[str], findings: Fi
         raise InputError(f"{path}: empty.")
     if magic == PARQUET_MAGIC:
         return ParquetFile(path)
+    if _is_arff(path):
+        return ArffTable(path, data, findings)
     if _kind_of(path) == "parquet" or (data.source == "parquet" and _kind_of(path) != "csv"):
         raise InputError(f"{path}: cannot be read as parquet: it does not begin as such a file does.")
     return CsvFile(path, data, expected, findings)
+
+
+def _is_arff(path: Path) -> bool:
+    try:
+        return format_of(path).name == ARFF
+    except InputError:  # what it is instead, its reader explains
+        return False
 
 
 def _parts(folder: Path, source: str, findings: Findings) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +12,13 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Source
 from rcdp_hpc.data.sources.findings import Findings
-from rcdp_hpc.data.sources.labels import Labels, checked_labels, encode_labels
 from rcdp_hpc.data.sources.series import SeriesCollector
+from rcdp_hpc.data.sources.series_parts import UNKNOWN, SeriesOfFile, series_source, train_and_test
 from rcdp_hpc.data.sources.text_files import open_text
 from rcdp_hpc.errors import InputError
 
 SUFFIXES = (".ts", ".tsv")
 MISSING = {"?", "nan", "na", ""}
-# Labels that say that there is none.
-UNKNOWN = ("", "?")
-
-
-@dataclass(eq=False)
-class _File:
-    """The series of a file, and the labels of those that are kept."""
-
-    series: SeriesCollector
-    drops_unlabelled: bool = False
-    labels: list[str] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
 
 
 def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
@@ -59,29 +46,10 @@ def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
         header lists.
     """
     findings = Findings()
-    train_file, test_file = _files(path, data.test_path)
+    train_file, test_file = train_and_test(path, data.test_path, SUFFIXES)
     train = _parse(train_file, data, budget, findings)
     test = None if test_file is None else _parse(test_file, data, budget, findings)
-    if test is not None and test.series.features != train.series.features:
-        raise InputError(
-            f"{test_file}: series of {test.series.features} dimensions, {train.series.features} in {train_file.name}."
-        )
-    labels = _labels(train, train_file)
-    test_labels = None if test is None or test_file is None else _labels(test, test_file)
-    classes, y, test_y = encode_labels(labels, test_labels, f"{test_file}", findings)
-    lengths = train.series.lengths + ([] if test is None else test.series.lengths)
-    longest, unequal = max(lengths), min(lengths) < max(lengths)
-    return Source(
-        kind="series",
-        name="ts",
-        classes=classes,
-        train=train.series.part(y, longest, unequal),
-        test=None if test is None or test_y is None else test.series.part(test_y, longest, unequal),
-        scale=1.0,
-        description=f"{train_file.name}: {len(y)} series of {min(lengths)} to {longest} steps in "
-        f"{train.series.features} dimensions" + ("" if test_y is None else f", {len(test_y)} for the test"),
-        findings=findings,
-    )
+    return series_source("ts", train, test, findings)
 
 
 def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0) -> NewSamples:
@@ -89,47 +57,18 @@ def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0
 
     Labels are not needed, and not used if there are any. Errors are otherwise those of `read_source`.
     """
-    findings = Findings()
-    file = _parse(path, data, budget, findings, needs_labels=False)
-    # Numbers would no longer tell which series of the file were predicted.
-    dropped = len(file.kept) < file.series.seen
-    return file.series.new_samples(longest, [str(row) for row in file.kept] if dropped else None, "sample")
+    return _parse(path, data, budget, Findings(), needs_labels=False).new_samples(longest)
 
 
-def _labels(file: _File, path: Path) -> Labels:
-    return checked_labels(file.labels, path)
-
-
-def _files(path: Path, test_path: str) -> tuple[Path, Path | None]:
-    if not path.is_dir():
-        return path, Path(test_path) if test_path else None
-    found: dict[str, Path | None] = {}
-    for part in ("train", "test"):
-        files = sorted(
-            file
-            for file in path.iterdir()
-            if file.suffix.lower() in SUFFIXES and file.stem.lower().endswith(f"_{part}") and file.name[:1] != "."
-        )
-        if len(files) > 1:
-            names = ", ".join(file.name for file in files)
-            raise InputError(f"{path}: several files of the {part} part ({names}); name one as data.path.")
-        found[part] = files[0] if files else None
-    if found["train"] is None:
-        there = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
-        raise InputError(
-            f"{path}: no file *_TRAIN.ts or *_TRAIN.tsv there; found {there}. Of the UCR/UEA archives the .ts and .tsv "
-            "files are read, not .arff; name any other file as data.path."
-        )
-    return found["train"], found["test"] or (Path(test_path) if test_path else None)
-
-
-def _parse(path: Path, data: DataSection, budget: Budget, findings: Findings, needs_labels: bool = True) -> _File:
+def _parse(
+    path: Path, data: DataSection, budget: Budget, findings: Findings, needs_labels: bool = True
+) -> SeriesOfFile:
     series = SeriesCollector(str(path), budget.source // 2, data.missing, findings)
-    file = _File(series, drops_unlabelled=needs_labels and data.missing == "drop")
+    file = SeriesOfFile(path, series, drops_unlabelled=needs_labels and data.missing == "drop")
     with open_text(path, data.encoding, findings) as text:
         numbered = ((number, line.strip()) for number, line in enumerate(text, 1))
         lines = ((number, line) for number, line in numbered if line and not line.startswith("#"))
-        if path.suffix.lower() == ".tsv":
+        if is_tsv(path):
             _take_tsv(path, lines, file)
         else:
             header = _read_header(path, lines)
@@ -138,6 +77,24 @@ def _parse(path: Path, data: DataSection, budget: Budget, findings: Findings, ne
             _compare_header(path, header, series, findings)
     series.finish()
     return file
+
+
+def is_tsv(path: Path) -> bool:
+    """Whether a file has the name of a .tsv file, packed or not."""
+    return path.name.lower().removesuffix(".gz").endswith(".tsv")
+
+
+def is_series_table(path: Path) -> bool:
+    """Tell whether a .tsv file is one of the UCR archive: ``*_TRAIN.tsv`` or ``*_TEST.tsv`` without a header line."""
+    if not is_tsv(path) or not path.name.lower().removesuffix(".gz").endswith(("_train.tsv", "_test.tsv")):
+        return False
+    with open_text(path, "", Findings()) as text:
+        cells = next((line for line in text if line.strip()), "").rstrip("\r\n").split("\t")
+    try:
+        _numbers(cells[1:], "")
+    except InputError:
+        return False
+    return len(cells) > 2
 
 
 def _read_header(path: Path, lines: Iterator[tuple[int, str]]) -> dict[str, list[str]]:
@@ -176,7 +133,7 @@ def _check_header(path: Path, header: dict[str, list[str]], needs_labels: bool) 
 
 
 def _take_series(
-    path: Path, lines: Iterator[tuple[int, str]], file: _File, header: dict[str, list[str]], needs_labels: bool
+    path: Path, lines: Iterator[tuple[int, str]], file: SeriesOfFile, header: dict[str, list[str]], needs_labels: bool
 ) -> None:
     allowed = " ".join(header.get("classlabel", [])[1:]) if needs_labels else ""
     labelled = _true(header, "classlabel") or _true(header, "targetlabel")
@@ -195,7 +152,7 @@ def _take_series(
             raise InputError(
                 f"{where}: its dimensions have {min(lengths)} to {max(lengths)} steps, one number expected."
             )
-        _take(file, np.stack(values, axis=1), label.strip(), where)
+        file.take(np.stack(values, axis=1), label.strip(), where)
 
 
 def _ends_with_label(line: str) -> bool:
@@ -209,23 +166,14 @@ def _is_among(label: str, allowed: str) -> bool:
     return label in UNKNOWN or f" {label} " in f" {allowed} " or label in allowed.split(",")
 
 
-def _take_tsv(path: Path, lines: Iterator[tuple[int, str]], file: _File) -> None:
+def _take_tsv(path: Path, lines: Iterator[tuple[int, str]], file: SeriesOfFile) -> None:
     """Read lines of a label and values, separated by tabs: series of one dimension."""
     for number, line in lines:
         where = f"{path}, line {number}"
         label, *cells = line.split("\t")
         if not cells:
             raise InputError(f"{where}: a label and values, separated by tabs, expected.")
-        _take(file, _numbers(cells, where)[:, None], label.strip(), where)
-
-
-def _take(file: _File, block: NDArray[np.float64], label: str, where: str) -> None:
-    number = file.series.seen
-    if file.drops_unlabelled and label in UNKNOWN:
-        file.series.leave_out("series without a label (data.missing = 'drop')", where)
-    elif file.series.add(block, where):
-        file.labels.append(label)
-        file.kept.append(number)
+        file.take(_numbers(cells, where)[:, None], label.strip(), where)
 
 
 def _numbers(cells: list[str], where: str) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from rcdp_hpc.search.optimizers.base import Optimizer
 from rcdp_hpc.search.optimizers.genetic import Genetic
+from rcdp_hpc.search.optimizers.grid import Grid
 from rcdp_hpc.search.optimizers.improved import ImprovedMothFlame
 from rcdp_hpc.search.optimizers.moth_flame import MothFlame
 from rcdp_hpc.search.optimizers.particle_swarm import ParticleSwarm
@@ -24,6 +25,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 __all__ = [
     "OPTIMIZERS",
     "Genetic",
+    "Grid",
     "ImprovedMothFlame",
     "MothFlame",
     "Optimizer",

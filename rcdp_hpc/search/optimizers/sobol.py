@@ -8,12 +8,15 @@ Journal on Scientific Computing 30 (2008) 2635-2654, as SciPy has them.
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import qmc
 
 from rcdp_hpc.search.optimizers.base import Costs, Positions
 from rcdp_hpc.search.optimizers.population import PopulationOptimizer
+
+if TYPE_CHECKING:
+    from scipy.stats import qmc
 
 BITS = 30
 
@@ -37,6 +40,9 @@ class Sobol(PopulationOptimizer):
         return self._points()
 
     def _points(self) -> Positions:
+        # Imported here: scipy.stats takes half a second to load, and other optimisers do without it.
+        from scipy.stats import qmc
+
         sequence = qmc.Sobol(self.lower.size, scramble=False, bits=BITS)
         if self.generation > 1:
             sequence.fast_forward((self.generation - 1) * self.population)

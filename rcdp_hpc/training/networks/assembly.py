@@ -141,7 +141,9 @@ def make_source(
         If the reservoir or the dictionary has no use for such samples.
     """
     if training.extractor.trained:
-        return PassedInput(reservoir, Cut(), sample_shape, device)
+        # The extractor reads the samples themselves; only what it makes of them drives the reservoir.
+        untouched = reservoir.model_copy(update={"series_scaling": "none", "differences": False})
+        return PassedInput(untouched, Cut(), sample_shape, device)
     if training.extractor.kind == "dictionary":
         return DictionarySource(reservoir, training.extractor, sample_shape, device)
     return make_reservoir(reservoir, sample_shape, device, matrices)

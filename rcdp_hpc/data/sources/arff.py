@@ -1,0 +1,233 @@
+"""The source "arff": series of the UCR/UEA archives, and tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources.arff_file import Attribute, content_lines, number_of, read_header, rows
+from rcdp_hpc.data.sources.base import Columns, NewSamples, Source
+from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.labels import some_names
+from rcdp_hpc.data.sources.series import SeriesCollector
+from rcdp_hpc.data.sources.series_parts import SeriesOfFile, series_source, train_and_test
+from rcdp_hpc.data.sources.text_files import open_text
+from rcdp_hpc.errors import InputError
+
+LABEL_NAMES = ("class", "target", "label", "classattribute")
+# As the archives name the steps of a series.
+_STEP = re.compile(r"att(?:ribute)?_?([0-9]+)", re.IGNORECASE)
+
+
+def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
+    """Read an ARFF file, and its test file if there is one.
+
+    A file with a relational attribute, or whose attributes are named att0, att1, ..., has series; any other is a table.
+    ``data.kind`` decides otherwise.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder with one ``*_TRAIN.arff`` and, for the test, one ``*_TEST.arff``.
+    data : DataSection
+        ``label_column`` names the attribute of the labels; if there is none of this name, it is the attribute called
+        class, target or label, or the last nominal one. ``test_path``, ``missing`` and ``encoding`` are used as well;
+        of a table, also what csv tables use. Nominal features of a table are categories.
+    budget : Budget
+        What of it is held in memory; more goes to a temporary file.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged, or has no attribute of labels.
+    """
+    findings = Findings()
+    train_file, test_file = train_and_test(path, data.test_path, (".arff",))
+    attributes = header_of(train_file, data, findings)
+    label = label_of(attributes, data)
+    if label is None:
+        if "label_column" in data.model_fields_set:
+            raise InputError(
+                f"{train_file}: no attribute {data.label_column!r} (data.label_column); it has "
+                f"{some_names([one.name for one in attributes])}."
+            )
+        raise InputError(
+            f"{train_file}: no nominal attribute that could be the class; name the attribute of the labels in "
+            "data.label_column."
+        )
+    if not has_series(attributes, label, data.kind):
+        from rcdp_hpc.data.sources import tables
+
+        source = tables.read_source(train_file, _table_settings(attributes, label, data, test_file), budget)
+        source.findings.assumed[:0] = findings.assumed
+        return source
+    parts = [_series(file, data, budget, findings) for file in (train_file, test_file) if file is not None]
+    if data.kind == "auto" and not parts[0].relational:
+        findings.assumed.append(
+            f"{train_file.name}: its attributes are the steps of a series, by their names (data.kind = 'table' reads "
+            "each as a feature of its own)"
+        )
+    return series_source("arff", parts[0].file, parts[1].file if len(parts) > 1 else None, findings)
+
+
+def read_samples(
+    path: Path,
+    data: DataSection,
+    budget: Budget,
+    longest: int = 0,
+    columns: Columns | None = None,
+    shape: tuple[int, ...] = (),
+) -> NewSamples:
+    """Return the samples of a file, whose labels are not needed; errors as in `read_source`.
+
+    Parameters
+    ----------
+    path, data, budget
+        As in `read_source`.
+    longest : int
+        Steps that series are padded to.
+    columns : Columns, optional
+        Of the table that the model was trained on.
+    shape : tuple of int
+        Of the model's samples: of two axes, the file has series.
+    """
+    findings = Findings()
+    attributes = header_of(path, data, findings)
+    kind = "table" if columns is not None else "series" if len(shape) == 2 else data.kind
+    label = label_of(attributes, data)
+    if has_series(attributes, label, kind):
+        part = _series(path, data, budget, findings, needs_labels=False)
+        return part.file.new_samples(longest)
+    from rcdp_hpc.data.sources import tables
+
+    if columns is None:
+        return tables.read_samples(path, _table_settings(attributes, label, data, None), budget, longest)
+    if label is not None and label.name not in columns.features:
+        data = data.model_copy(update={"label_column": label.name})
+    return tables.read_samples(path, data, budget, longest, columns)
+
+
+def propose_settings(path: Path, data: DataSection) -> tuple[dict[str, Any], list[str]]:
+    """Return settings of ``[data]`` for a file and what was assumed, as `table_description.propose_columns`."""
+    train_file, _ = train_and_test(path, data.test_path, (".arff",))
+    attributes = header_of(train_file, data, Findings())
+    label = label_of(attributes, data)
+    if label is None or has_series(attributes, label, data.kind):
+        return {}, []
+    from rcdp_hpc.data.sources.table_description import propose_columns
+
+    known = DataSection(**data.model_dump(exclude_unset=True) | {"label_column": label.name})
+    settings, sentences = propose_columns(train_file, known)
+    return settings, [f"label_column = {label.name!r}: its name, or the last nominal attribute", *sentences[1:]]
+
+
+def header_of(path: Path, data: DataSection, findings: Findings) -> list[Attribute]:
+    """Return the attributes of a file."""
+    with open_text(path, data.encoding, findings) as text:
+        return read_header(path, content_lines(text))
+
+
+def label_of(attributes: list[Attribute], data: DataSection) -> Attribute | None:
+    """Return the attribute of the labels, None if there is none that could be."""
+    by_name = {one.name: one for one in attributes if one.kind != "relational"}
+    if data.label_column in by_name:
+        return by_name[data.label_column]
+    if "label_column" in data.model_fields_set and data.label_column != "label":
+        return None
+    usual = [one for name, one in by_name.items() if name.lower() in LABEL_NAMES]
+    nominal = [one for one in attributes if one.kind == "nominal"]
+    return next(reversed(usual or nominal), None)
+
+
+def has_series(attributes: list[Attribute], label: Attribute | None, kind: str) -> bool:
+    """Tell whether the attributes are those of series."""
+    features = [one for one in attributes if one is not label]
+    if any(one.kind == "relational" for one in features):
+        return True
+    if kind != "auto":
+        return kind == "series"
+    steps = [_STEP.fullmatch(one.name) for one in features if one.kind == "number"]
+    places = [int(found[1]) for found in steps if found]
+    return len(places) == len(features) > 1 and places == list(range(places[0], places[0] + len(places)))
+
+
+def _table_settings(
+    attributes: list[Attribute], label: Attribute | None, data: DataSection, test: Path | None
+) -> DataSection:
+    gone = {data.id_column, data.group_column, data.time_column, *data.drop_columns, *data.category_columns}
+    found = [one.name for one in attributes if one.kind == "nominal" and one is not label and one.name not in gone]
+    changes = {
+        "category_columns": [*data.category_columns, *found],
+        "test_path": "" if test is None else str(test),
+        **({} if label is None else {"label_column": label.name}),
+    }
+    return data.model_copy(update=changes)
+
+
+class _Series:
+    """The series of a file, and how its attributes are read."""
+
+    def __init__(self, path: Path, attributes: list[Attribute], label: Attribute | None, file: SeriesOfFile) -> None:
+        self.file = file
+        features = [one for one in attributes if one is not label]
+        relational = [place for place, one in enumerate(attributes) if one.kind == "relational"]
+        self.relational = bool(relational)
+        wrong = next((one for one in features if one.kind not in ("number", "relational")), None)
+        if len(relational) > 1 or (relational and len(features) > 1) or wrong is not None:
+            what = f"attribute {wrong.name!r} is neither" if wrong else "it has more"
+            raise InputError(
+                f"{path}: a file of series has a class and one relational attribute, or a class and a number for each "
+                f"step; {what}."
+            )
+        self._attributes, self._label = attributes, None if label is None else attributes.index(label)
+        self._places = relational or [place for place, one in enumerate(attributes) if one is not label]
+        if not self._places:
+            raise InputError(f"{path}: no attribute of values.")
+
+    def take(self, values: list[str | None], where: str) -> None:
+        """Take a row."""
+        label = "" if self._label is None else (values[self._label] or "")
+        if self.relational:
+            block = self._dimensions(values[self._places[0]], where)
+        else:
+            cells = [(values[place], self._attributes[place].name) for place in self._places]
+            block = np.array([[number_of(value, name, where)] for value, name in cells])
+        self.file.take(block, label, where)
+
+    def _dimensions(self, text: str | None, where: str) -> NDArray[np.float64]:
+        """Return the series in a relational value: a line for each dimension, a value for each step."""
+        inner = self._attributes[self._places[0]].inner
+        lines = [line.split(",") for line in (text or "").strip().split("\n") if line.strip()]
+        if not lines:
+            raise InputError(f"{where}: an empty series.")
+        steps = {len(line) for line in lines}
+        if len(steps) > 1 or (inner and steps != {len(inner)}):
+            expected = f"{len(inner)} expected" if inner else "one number expected"
+            raise InputError(f"{where}: its dimensions have {min(steps)} to {max(steps)} values, {expected}.")
+        numbers = [
+            [
+                number_of(None if cell.strip() == "?" else cell.strip(), f"step {step}, dimension {dimension}", where)
+                for step, cell in enumerate(line)
+            ]
+            for dimension, line in enumerate(lines)
+        ]
+        return np.array(numbers).T
+
+
+def _series(path: Path, data: DataSection, budget: Budget, findings: Findings, needs_labels: bool = True) -> _Series:
+    collector = SeriesCollector(str(path), budget.source // 2, data.missing, findings)
+    file = SeriesOfFile(path, collector, drops_unlabelled=needs_labels and data.missing == "drop")
+    with open_text(path, data.encoding, findings) as text:
+        lines = content_lines(text)
+        attributes = read_header(path, lines)
+        series = _Series(path, attributes, label_of(attributes, data), file)
+        for where, values in rows(path, lines, attributes):
+            series.take(values, where)
+    collector.finish()
+    return series

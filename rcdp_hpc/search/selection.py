@@ -1,0 +1,41 @@
+"""Selection before search: each of a list of state sets is judged once, by the search's own engine."""
+
+from __future__ import annotations
+
+from rcdp_hpc.config import Config, RangeSection, SpaceSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.search.state_sets import STATE_SETS, sets_for
+
+
+def selection_config(config: Config, kind: str) -> Config:
+    """Return the configuration of the search that judges every state set once.
+
+    Parameters
+    ----------
+    config : Config
+    kind : {"table", "series", "images"}
+        Kind of data.
+
+    Raises
+    ------
+    InputError
+        As `sets_for`, or if all states of the activation are positive and a set keeps their share.
+    """
+    names = sets_for(kind, config.search.state_sets)
+    signs = any("positive" in STATE_SETS[name].settings.get("reduction", ()) for name in names)
+    if signs and config.reservoir.activation == "sigmoid":
+        raise InputError(
+            "search.method = 'select' judges sets that keep the share of states above 0, and all states of "
+            "reservoir.activation = 'sigmoid' are: choose another activation, or search.state_sets without it"
+        )
+    changes = {
+        "method": "optimizer",
+        "population": len(names),
+        "generations": 1,
+        "improvements": [],
+        "halving": 1,
+        "candidates_at_once": 1,
+        "stop_stagnation": 0,
+        "space": SpaceSection(state_set=RangeSection(choices=list(names))),
+    }
+    return config.model_copy(update={"search": config.search.model_copy(update=changes)})

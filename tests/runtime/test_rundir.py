@@ -1,0 +1,35 @@
+"""What a run directory writes."""
+
+import pytest
+
+from rcdp_hpc.config import load_config
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.write_config(load_config("digits", ["search.generations=10"]))
+    return run
+
+
+def test_a_configuration_that_is_there_already_is_not_written_again(run):
+    before = run.config_file.stat().st_ino
+    run.write_config(load_config("digits", ["search.generations=10"]))
+    assert run.config_file.stat().st_ino == before
+    run.write_config(load_config("digits", ["search.generations=20"]))
+    assert run.config().search.generations == 20
+
+
+def test_keys_that_no_longer_wait_for_the_data_are_written(run):
+    waiting = load_config("series", ["data.path=mine.ts"])
+    run.write_config(waiting)
+    assert run.config().chosen is not None
+    run.write_config(waiting.with_chosen(None))
+    assert run.config().chosen is None
+
+
+def test_a_damaged_file_is_written_again(run):
+    run.config_file.write_text("[search\n")
+    run.write_config(load_config("digits"))
+    assert run.config() == load_config("digits")
