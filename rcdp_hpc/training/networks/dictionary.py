@@ -18,7 +18,8 @@ from rcdp_hpc.reservoir.passed import PassedInput, StateSource
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.training.checks import dictionary_map
 
-# Bytes of float32 that one map of codes may take: a few images at once, so that it stays in the processor's cache.
+# Bytes of float32 that one map of codes may take: a few images and some hundred atoms at once, so that it stays in the
+# processor's cache. Convolutions of maps beyond it take 2 to 3 times as long.
 MAP_BYTES = 2**23
 
 
@@ -31,8 +32,13 @@ class PatchDictionary(nn.Module):
 
     ``f_k = max(0, d_k z - a),  f_(K+k) = max(0, -d_k z - a)``,
 
-    a being the threshold. The map T in R^(2K x q x q) (eq. 8) is the mean of the codes over q x q regions, each channel
-    then brought to mean 0 and deviation 1. The sequence is of its rows or its positions, as of `ConvolutionExtractor`.
+    a being the threshold. The map T in R^(2K x q x q) (eq. 8) is the mean of the codes over q x q regions, with ``mirror``
+    also over the image and its mirror image, each channel then brought to mean 0 and deviation 1. The sequence is of
+    its rows or its positions, as of `ConvolutionExtractor`.
+
+    With ``mirror`` an image and its mirror image have the same map, so that every readout gives both the same scores.
+    A ridge readout of these maps is the one of twice as many maps over all images and their mirror images, the scores
+    averaged over both: its weights are the same for an atom and the atom's mirror image.
 
     All that is linear is one convolution, by ``W d_k`` less its mean; what is left is a factor for each patch.
 
@@ -67,7 +73,9 @@ class PatchDictionary(nn.Module):
         channels, by_row = 2 * settings.atoms, settings.sequence == "rows"
         self.steps = settings.pool if by_row else settings.pool**2
         self.features = channels * (settings.pool if by_row else 1)
-        self.rows_at_once = max(1, MAP_BYTES // (4 * settings.atoms * height * width))
+        place_bytes = 4 * height * width
+        self.atoms_at_once = min(settings.atoms, max(1, MAP_BYTES // place_bytes))
+        self.rows_at_once = max(1, MAP_BYTES // (self.atoms_at_once * place_bytes))
         self.depth = self.sample_shape[2] if len(self.sample_shape) == 3 else 1
         self.register_buffer("filters", torch.zeros(settings.atoms, self.depth, settings.patch, settings.patch))
         self.register_buffer("offset", torch.zeros(settings.atoms))
@@ -93,21 +101,27 @@ class PatchDictionary(nn.Module):
 
     def codes(self, images: Tensor) -> Tensor:
         """Return the pooled codes (rows, 2K, q, q), not yet standardised, of images (rows, C, height, width)."""
+        found = self._codes(images)
+        return (found + self._codes(images.flip(3))) / 2 if self.settings.mirror else found
+
+    def _codes(self, images: Tensor) -> Tensor:
+        """Return the pooled codes of images as they are."""
         settings = self.settings
         dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
         factor = self._factor(images).to(dtype)
         # The filters sum to 0: taking the mean of each image away changes nothing, and 16 bits then lose less.
         images = (images - images.mean((1, 2, 3), keepdim=True)).to(dtype)
         images = images.contiguous(memory_format=torch.channels_last)
-        found = functional.conv2d(images, self.filters.to(dtype), stride=settings.stride)
-        offset = self.offset.to(dtype)[:, None, None]
-        halves = [
-            functional.adaptive_avg_pool2d(
-                torch.addcmul(sign * offset - settings.threshold, found, sign * factor).relu_(), settings.pool
-            )
-            for sign in (1, -1)
-        ]
-        return torch.cat(halves, dim=1).float()
+        codes = torch.empty(len(images), 2, settings.atoms, settings.pool, settings.pool, device=images.device)
+        for start in range(0, settings.atoms, self.atoms_at_once):
+            atoms = slice(start, start + self.atoms_at_once)
+            filters = self.filters[atoms].to(dtype).contiguous(memory_format=torch.channels_last)
+            found = functional.conv2d(images, filters, stride=settings.stride)
+            offset = self.offset[atoms, None, None].to(dtype)
+            for half, sign in enumerate((1, -1)):
+                beyond = torch.addcmul(sign * offset - settings.threshold, found, sign * factor).relu_()
+                codes[:, half, atoms] = functional.adaptive_avg_pool2d(beyond, settings.pool).float()
+        return codes.flatten(1, 2)
 
     def _factor(self, images: Tensor) -> Tensor:
         """Return 1 / sqrt(var + e) of each patch, shape (rows, 1, height, width) of the map."""

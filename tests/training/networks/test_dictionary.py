@@ -91,9 +91,28 @@ def test_a_block_of_rows_is_computed_a_few_at_a_time_and_no_rows_at_all():
     assert dictionary(samples[:0]).shape == (0, *whole.shape[1:])
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_image_and_its_mirror_image_have_one_map_the_mean_of_both(precision):
+    plain, samples = learned(precision=precision)
+    mirror, _ = learned(precision=precision, mirror=True)
+    turned = torch.flip(samples, [2])
+    images, mirrored = plain.images(samples), plain.images(turned)
+    assert torch.equal(mirror(samples), mirror(turned))
+    torch.testing.assert_close(mirror.codes(images), (plain.codes(images) + plain.codes(mirrored)) / 2)
+    assert not torch.allclose(plain(samples), plain(turned), atol=0.1)
+
+
+def test_few_atoms_at_once_give_the_same_codes():
+    dictionary, samples = learned()
+    whole = dictionary(samples)
+    dictionary.atoms_at_once = 2
+    torch.testing.assert_close(dictionary(samples), whole, rtol=1e-5, atol=1e-5)
+
+
 def test_a_map_stays_within_its_bytes():
     large = PatchDictionary(section(atoms=2000, patches=2000, patch=5), (64, 64, 3))
     assert large.rows_at_once == 1
+    assert 2**22 < large.atoms_at_once * 4 * 60 * 60 <= 2**23
     assert PatchDictionary(section(atoms=10), (12, 12)).rows_at_once * 4 * 10 * 100 <= 2**23
 
 
