@@ -19,7 +19,7 @@ from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.learning import learn_extractor, sampled_rows
 from rcdp_hpc.training.networks.assembly import make_source
-from rcdp_hpc.training.networks.dictionary import DictionarySource, PatchDictionary
+from rcdp_hpc.training.networks.dictionary import LEAST_ATOMS, DictionarySource, PatchDictionary
 from rcdp_hpc.training.networks.dictionary_learning import (
     EIGENVALUE_FLOOR,
     VARIANCE_FLOOR,
@@ -102,6 +102,16 @@ def test_an_image_and_its_mirror_image_have_one_map_the_mean_of_both(precision):
     assert not torch.allclose(plain(samples), plain(turned), atol=0.1)
 
 
+def test_a_power_of_the_averages():
+    plain, samples = learned(mirror=True)
+    root, _ = learned(mirror=True, power=0.5)
+    codes = plain.codes(plain.images(samples)).sqrt()
+    torch.testing.assert_close(root.codes(root.images(samples)), codes)
+    mean, deviation = codes.mean((0, 2, 3)), codes.std((0, 2, 3), correction=0)
+    expected = (codes - mean[:, None, None]) / deviation[:, None, None]
+    torch.testing.assert_close(root(samples), expected.permute(0, 2, 3, 1).reshape(20, 2, 20), rtol=1e-4, atol=1e-4)
+
+
 def test_few_atoms_at_once_give_the_same_codes():
     dictionary, samples = learned()
     whole = dictionary(samples)
@@ -112,8 +122,10 @@ def test_few_atoms_at_once_give_the_same_codes():
 def test_a_map_stays_within_its_bytes():
     large = PatchDictionary(section(atoms=2000, patches=2000, patch=5), (64, 64, 3))
     assert large.rows_at_once == 1
-    assert 2**22 < large.atoms_at_once * 4 * 60 * 60 <= 2**23
-    assert PatchDictionary(section(atoms=10), (12, 12)).rows_at_once * 4 * 10 * 100 <= 2**23
+    assert large.atoms_at_once == LEAST_ATOMS
+    small = PatchDictionary(section(atoms=2000, patches=2000), (12, 12))
+    assert 2**18 < small.rows_at_once * small.atoms_at_once * 4 * 100 <= 2**19
+    assert 2**18 < PatchDictionary(section(atoms=10), (12, 12)).rows_at_once * 4 * 10 * 100 <= 2**19
 
 
 def test_16_bits_are_close():
