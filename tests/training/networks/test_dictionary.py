@@ -102,6 +102,24 @@ def test_an_image_and_its_mirror_image_have_one_map_the_mean_of_both(precision):
     assert not torch.allclose(plain(samples), plain(turned), atol=0.1)
 
 
+def test_ridge_of_mirrored_maps_is_ridge_over_mirror_images_with_twice_the_atoms():
+    plain, samples = learned(atoms=3)
+    images, targets = plain.images(samples), torch.randn(20, 2, generator=torch.Generator().manual_seed(4)).double()
+
+    def codes_of(x):
+        # An atom's mirror image finds in an image what the atom finds in the mirror image, at the mirrored place.
+        return torch.cat([plain.codes(x), plain.codes(x.flip(3)).flip(3)], 1).flatten(1).double()
+
+    def scores(rows, wanted, new, penalty):
+        gram = rows.T @ rows + penalty * len(rows) * torch.eye(rows.shape[1])
+        return new @ torch.linalg.solve(gram, rows.T @ wanted)
+
+    both = torch.cat([codes_of(images), codes_of(images.flip(3))])
+    views = scores(both, targets.repeat(2, 1), both, 0.02).view(2, 20, 2).mean(0)
+    mean = learned(atoms=3, mirror=True)[0].codes(images).flatten(1).double()
+    torch.testing.assert_close(scores(mean, targets, mean, 0.01), views, rtol=1e-4, atol=1e-5)
+
+
 def test_a_power_of_the_averages():
     plain, samples = learned(mirror=True)
     root, _ = learned(mirror=True, power=0.5)
