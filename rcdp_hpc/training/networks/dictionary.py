@@ -34,9 +34,9 @@ class PatchDictionary(nn.Module):
 
     ``f_k = max(0, d_k z - a),  f_(K+k) = max(0, -d_k z - a)``,
 
-    a being the threshold. The map T in R^(2K x q x q) (eq. 8) is the mean of the codes over q x q regions, with ``mirror``
-    also over the image and its mirror image, raised to ``power``, each channel then brought to mean 0 and deviation 1.
-    The sequence is of its rows or its positions, as of `ConvolutionExtractor`.
+    a being the threshold. The map T in R^(2K x q x q) (eq. 8) is the mean of the codes over q x q regions, with
+    ``mirror`` also over the image and its mirror image, raised to ``power``, each channel then brought to mean 0 and
+    deviation 1. The sequence is of its rows or its positions, as of `ConvolutionExtractor`.
 
     With ``mirror`` an image and its mirror image have the same map, so that every readout gives both the same scores.
     A ridge readout of these maps is the one of twice as many maps over all images and their mirror images, the scores
@@ -135,7 +135,7 @@ class PatchDictionary(nn.Module):
         return codes.flatten(1, 2)
 
     def _patches(self, images: Tensor) -> tuple[tuple[int, int], Tensor]:
-        """Return height and width of the map, and the patches (rows · height · width, C · p · p) times their factors."""
+        """Return height and width of the map, and patches (rows · height · width, C · p · p) times their factors."""
         # The filters sum to 0: taking the mean of each image away changes nothing, and 16 bits then lose less.
         images = images - images.mean((1, 2, 3), keepdim=True)
         factor = self._factor(images)
