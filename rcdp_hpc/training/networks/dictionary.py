@@ -23,6 +23,9 @@ from rcdp_hpc.training.checks import dictionary_map
 MAP_BYTES, DEVICE_MAP_BYTES = 2**19, 2**28
 # Products with fewer atoms at once are slow.
 LEAST_ATOMS = 64
+# No code is farther from its channel's mean, in deviations: only channels that hardly ever move reach that, and
+# sums over bounded values are the same bits for any number of ranks.
+FARTHEST_CODE = 64.0
 
 
 class PatchDictionary(nn.Module):
@@ -101,6 +104,7 @@ class PatchDictionary(nn.Module):
             rows = slice(start, start + self.rows_at_once)
             codes[rows] = self.codes(images[rows])
         standard = (codes - self.code_mean[:, None, None]) * self.code_scale[:, None, None]
+        standard.clamp_(-FARTHEST_CODE, FARTHEST_CODE)
         return standard.permute(0, 2, 3, 1).reshape(len(samples), self.steps, self.features)
 
     def images(self, samples: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.learning import learn_extractor, sampled_rows
 from rcdp_hpc.training.networks.assembly import make_source
-from rcdp_hpc.training.networks.dictionary import LEAST_ATOMS, DictionarySource, PatchDictionary
+from rcdp_hpc.training.networks.dictionary import FARTHEST_CODE, LEAST_ATOMS, DictionarySource, PatchDictionary
 from rcdp_hpc.training.networks.dictionary_learning import (
     EIGENVALUE_FLOOR,
     VARIANCE_FLOOR,
@@ -128,6 +128,14 @@ def test_a_power_of_the_averages():
     mean, deviation = codes.mean((0, 2, 3)), codes.std((0, 2, 3), correction=0)
     expected = (codes - mean[:, None, None]) / deviation[:, None, None]
     torch.testing.assert_close(root(samples), expected.permute(0, 2, 3, 1).reshape(20, 2, 20), rtol=1e-4, atol=1e-4)
+
+
+def test_no_code_is_beyond_a_bound():
+    dictionary, samples = learned()
+    dictionary.code_scale.mul_(1e6)
+    found = dictionary(samples)
+    assert float(found.min()) == -FARTHEST_CODE
+    assert float(found.max()) == FARTHEST_CODE
 
 
 def test_few_atoms_at_once_give_the_same_codes():
