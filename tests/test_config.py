@@ -34,6 +34,7 @@ from rcdp_hpc.errors import InputError
 def test_every_profile_loads_and_survives_a_round_trip_through_its_comments():
     assert profile_names() == [
         "cifar10",
+        "cifar10-frozen",
         "cifar10-long",
         "digits",
         "image",

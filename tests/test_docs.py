@@ -54,6 +54,7 @@ NOT_RUN = {
     ("install.md", "~/.cache/rcdp_hpc/wheels/"): "listing of files",
     ("method.md", "C = c · (A ∘ R)"): "formula",
     ("method.md", "s_0 = 0"): "formula",
+    ("method.md", "h_0 = 0"): "formula",
     ("method.md", "V = (X'X + alpha · n · I)^-1 · X'Yc,    W_j = V_j / d_j,    b = mean(Y) - mean(x) · W"): "formula",
     ("method.md", "o = W_out s                                       (eq. 10; s: the sample's states, standardised)"): (
         "formula"

@@ -16,6 +16,7 @@ SEARCHED = ["search.population=2", "search.generations=1"]
 EXTRACTED = ["training.extractor.channels=[8]", "training.augment.crop=1"]
 OF_A_PROFILE = {
     "cifar10": EXTRACTED,
+    "cifar10-frozen": ["training.extractor.atoms=8", "training.extractor.patch=3"],
     "cifar10-long": EXTRACTED,
     "mnist-convolution": EXTRACTED,
     "mnist-frozen": ["training.extractor.atoms=8", "training.extractor.patch=3"],

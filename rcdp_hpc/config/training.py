@@ -60,6 +60,16 @@ class ExtractorSection(Section):
     threshold: float = Field(
         0.5, ge=0, le=100, description="projection of a patch on an atom from which it counts (dictionary)"
     )
+    mirror: bool = Field(
+        False, description="the map is the mean of those of an image and its mirror image (dictionary)"
+    )
+    power: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="power that averages of codes are raised to; 0.5 keeps a few strong edges from outweighing texture "
+        "(dictionary)",
+    )
     learning: Literal["kmeans", "patches"] = Field("kmeans", description="how the atoms are found (dictionary)")
     patches: int = Field(
         100_000,

@@ -27,6 +27,7 @@ from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, score_momen
 from rcdp_hpc.reservoir.stream import bound_of_sums, sum_slabs
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.training.networks.dictionary import FARTHEST_CODE
 
 log = logging.getLogger(__name__)
 
@@ -269,8 +270,7 @@ def _by_validation(
     with_validation: bool,
 ) -> RidgeFit:
     training, started = config.training, time.perf_counter()
-    activation = "identity" if config.reservoir.kind == "none" else config.reservoir.activation
-    bound = bound_of_sums(activation, source.rows + source.validation_rows)
+    bound = _bound_of_sums(config, source.rows + source.validation_rows)
     if bound is not None and weights is not None:
         bound *= max(1.0, float(weights.max()))
     sums = agree(comm, lambda: GramSums(source.width, source.classes, training.ridge_precision, bound))
@@ -308,6 +308,13 @@ def _by_validation(
 def _report_errors(errors: dict[float, float], which: str) -> None:
     listed = ", ".join(f"{penalty:g}: {errors[penalty]:.4g}" for penalty in sorted(errors))
     log.info("ridge: mean squared error %s by penalty: %s", which, listed)
+
+
+def _bound_of_sums(config: Config, rows: int) -> float | None:
+    """Return a bound on every sum over so many rows, None if what ridge reads is unbounded."""
+    if config.reservoir.kind != "none":
+        return bound_of_sums(config.reservoir.activation, rows)
+    return rows * FARTHEST_CODE**2 if config.training.extractor.kind == "dictionary" else None
 
 
 def _report_unsolved(training: TrainingSection, errors: dict[float, float]) -> None:

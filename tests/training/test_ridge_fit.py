@@ -96,6 +96,21 @@ def test_any_number_of_ranks_gives_the_same_bits(selection, weights):
         assert [bits(fit) for fit in found] == [expected] * size
 
 
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_codes_without_a_reservoir_are_summed_to_the_same_bits_on_any_number_of_ranks(precision):
+    rows, extractor = Rows(), {"kind": "dictionary"}
+    rows.states *= 7
+    training = {"readout": "ridge", "ridge_penalties": PENALTIES, "extractor": extractor, "ridge_precision": precision}
+    tree = {
+        "reservoir": {"kind": "none"},
+        "search": {"generations": 0},
+        "training": {**training, "ridge_selection": "validation"},
+    }
+    config = parse_config(tree, "(of a test)")
+    found = [Ranks(size).run(lambda comm: fit_ridge(config, comm, rows.source(comm))) for size in (1, 2, 3, 7)]
+    assert {bits(fit) for fits in found for fit in fits} == {bits(found[0][0])}
+
+
 def test_left_out_rows_are_the_original_ones_weighted_as_all():
     rows = Rows()
     judged = rows.origins != SYNTHETIC

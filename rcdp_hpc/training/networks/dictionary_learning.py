@@ -16,6 +16,8 @@ from rcdp_hpc.training.networks.dictionary import PatchDictionary
 VARIANCE_FLOOR = 0.005
 # Added to the eigenvalues of the covariance; the values of a normalised patch have a variance of about 1.
 EIGENVALUE_FLOOR = 0.1
+# Images whose codes fix the channels' means and scales: they are known to a few percent by then.
+CODED_IMAGES = 1000
 ITERATIONS = 10
 BLOCK = 4096
 
@@ -59,7 +61,8 @@ def learn(dictionary: PatchDictionary, samples: Tensor, seed: int) -> None:
     filters -= filters.mean(1, keepdim=True)
     dictionary.filters.copy_(filters.view(dictionary.filters.shape))
     dictionary.floor.copy_(floor)
-    _standardise(dictionary, images.split(dictionary.rows_at_once))
+    coded = images[:: -(-len(images) // CODED_IMAGES)]
+    _standardise(dictionary, coded.split(dictionary.rows_at_once))
 
 
 def cut_patches(images: Tensor, size: int, count: int, generator: torch.Generator) -> Tensor:

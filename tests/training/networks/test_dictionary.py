@@ -19,7 +19,7 @@ from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.learning import learn_extractor, sampled_rows
 from rcdp_hpc.training.networks.assembly import make_source
-from rcdp_hpc.training.networks.dictionary import DictionarySource, PatchDictionary
+from rcdp_hpc.training.networks.dictionary import FARTHEST_CODE, LEAST_ATOMS, DictionarySource, PatchDictionary
 from rcdp_hpc.training.networks.dictionary_learning import (
     EIGENVALUE_FLOOR,
     VARIANCE_FLOOR,
@@ -91,10 +91,67 @@ def test_a_block_of_rows_is_computed_a_few_at_a_time_and_no_rows_at_all():
     assert dictionary(samples[:0]).shape == (0, *whole.shape[1:])
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_image_and_its_mirror_image_have_one_map_the_mean_of_both(precision):
+    plain, samples = learned(precision=precision)
+    mirror, _ = learned(precision=precision, mirror=True)
+    turned = torch.flip(samples, [2])
+    images, mirrored = plain.images(samples), plain.images(turned)
+    assert torch.equal(mirror(samples), mirror(turned))
+    torch.testing.assert_close(mirror.codes(images), (plain.codes(images) + plain.codes(mirrored)) / 2)
+    assert not torch.allclose(plain(samples), plain(turned), atol=0.1)
+
+
+def test_ridge_of_mirrored_maps_is_ridge_over_mirror_images_with_twice_the_atoms():
+    plain, samples = learned(atoms=3)
+    images, targets = plain.images(samples), torch.randn(20, 2, generator=torch.Generator().manual_seed(4)).double()
+
+    def codes_of(x):
+        # An atom's mirror image finds in an image what the atom finds in the mirror image, at the mirrored place.
+        return torch.cat([plain.codes(x), plain.codes(x.flip(3)).flip(3)], 1).flatten(1).double()
+
+    def scores(rows, wanted, new, penalty):
+        gram = rows.T @ rows + penalty * len(rows) * torch.eye(rows.shape[1])
+        return new @ torch.linalg.solve(gram, rows.T @ wanted)
+
+    both = torch.cat([codes_of(images), codes_of(images.flip(3))])
+    views = scores(both, targets.repeat(2, 1), both, 0.02).view(2, 20, 2).mean(0)
+    mean = learned(atoms=3, mirror=True)[0].codes(images).flatten(1).double()
+    torch.testing.assert_close(scores(mean, targets, mean, 0.01), views, rtol=1e-4, atol=1e-5)
+
+
+def test_a_power_of_the_averages():
+    plain, samples = learned(mirror=True)
+    root, _ = learned(mirror=True, power=0.5)
+    codes = plain.codes(plain.images(samples)).sqrt()
+    torch.testing.assert_close(root.codes(root.images(samples)), codes)
+    mean, deviation = codes.mean((0, 2, 3)), codes.std((0, 2, 3), correction=0)
+    expected = (codes - mean[:, None, None]) / deviation[:, None, None]
+    torch.testing.assert_close(root(samples), expected.permute(0, 2, 3, 1).reshape(20, 2, 20), rtol=1e-4, atol=1e-4)
+
+
+def test_no_code_is_beyond_a_bound():
+    dictionary, samples = learned()
+    dictionary.code_scale.mul_(1e6)
+    found = dictionary(samples)
+    assert float(found.min()) == -FARTHEST_CODE
+    assert float(found.max()) == FARTHEST_CODE
+
+
+def test_few_atoms_at_once_give_the_same_codes():
+    dictionary, samples = learned()
+    whole = dictionary(samples)
+    dictionary.atoms_at_once = 2
+    torch.testing.assert_close(dictionary(samples), whole, rtol=1e-5, atol=1e-5)
+
+
 def test_a_map_stays_within_its_bytes():
     large = PatchDictionary(section(atoms=2000, patches=2000, patch=5), (64, 64, 3))
     assert large.rows_at_once == 1
-    assert PatchDictionary(section(atoms=10), (12, 12)).rows_at_once * 4 * 10 * 100 <= 2**23
+    assert large.atoms_at_once == LEAST_ATOMS
+    small = PatchDictionary(section(atoms=2000, patches=2000), (12, 12))
+    assert 2**18 < small.rows_at_once * small.atoms_at_once * 4 * 100 <= 2**19
+    assert 2**18 < PatchDictionary(section(atoms=10), (12, 12)).rows_at_once * 4 * 10 * 100 <= 2**19
 
 
 def test_16_bits_are_close():
