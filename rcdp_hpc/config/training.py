@@ -12,7 +12,9 @@ from rcdp_hpc.config.suggest import did_you_mean
 
 STEPWISE = ("lstm", "gru", "transformer", "convolution")
 READOUTS = ("network", "ridge", *STEPWISE)
-EXTRACTORS = ("none", "dictionary", "convolution")
+KernelInput = Literal["values", "differences", "standardised"]
+KERNEL_INPUTS: tuple[KernelInput, ...] = ("values", "differences", "standardised")
+EXTRACTORS = ("none", "kernels", "dictionary", "convolution")
 
 
 def known_part(name: str, known: Iterable[str]) -> str:
@@ -80,11 +82,22 @@ class ExtractorSection(Section):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="number format of the products with the atoms (dictionary)"
     )
+    kernels: int = Field(
+        2520,
+        ge=84,
+        le=1_000_000,
+        description="features of the random convolution kernels, rounded to a multiple of 84 (kernels)",
+    )
+    kernel_inputs: list[KernelInput] = Field(
+        default_factory=lambda: list(KERNEL_INPUTS),
+        min_length=1,
+        description="what the kernels read; the first one has twice the features of each other (kernels)",
+    )
 
     @property
     def trained(self) -> bool:
         """Whether the extractor is trained, so that states change from step to step and are not kept."""
-        return self.kind not in ("none", "dictionary")
+        return self.kind not in ("none", "kernels", "dictionary")
 
     @field_validator("kind")
     @classmethod

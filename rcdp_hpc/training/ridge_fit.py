@@ -314,7 +314,9 @@ def _bound_of_sums(config: Config, rows: int) -> float | None:
     """Return a bound on every sum over so many rows, None if what ridge reads is unbounded."""
     if config.reservoir.kind != "none":
         return bound_of_sums(config.reservoir.activation, rows)
-    return rows * FARTHEST_CODE**2 if config.training.extractor.kind == "dictionary" else None
+    # Features of kernels are shares of steps.
+    farthest = {"dictionary": FARTHEST_CODE, "kernels": 1.0}.get(config.training.extractor.kind)
+    return None if farthest is None else rows * farthest**2
 
 
 def _report_unsolved(training: TrainingSection, errors: dict[float, float]) -> None:
