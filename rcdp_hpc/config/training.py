@@ -149,7 +149,22 @@ class TrainingSection(Section):
     heads: int = Field(4, ge=1, le=1000, description="attention heads, a divisor of outputs (readout = transformer)")
     span: int = Field(3, ge=1, le=999, description="steps that a kernel spans, odd (readout = convolution)")
     ridge_penalties: list[float] = Field(
-        default_factory=lambda: [1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0],
+        default_factory=lambda: [
+            1e-6,
+            1e-5,
+            1e-4,
+            3e-4,
+            1e-3,
+            3e-3,
+            1e-2,
+            3e-2,
+            0.1,
+            0.3,
+            1.0,
+            3.0,
+            10.0,
+            100.0,
+        ],
         min_length=1,
         max_length=100,
         description="ridge penalties to choose from, per row and standardised feature",
