@@ -63,6 +63,10 @@ NOT_RUN = {
         "networks.md",
         "sample -> extractor (eq. 8) -> reservoir (eq. 9) -> readout (eq. 10, 11) -> class scores",
     ): "formula",
+    (
+        "networks.md",
+        "C_t = sum over j = 0..8 of w_j x_(t + (j - 4) d),    feature = mean over t of [C_t > b]",
+    ): "formula",
     ("own-data.md", "value = (raw - center) / deviation"): "formula",
     ("own-data.md", "left out: 3 hidden files (._cat.png, .DS_Store, Thumbs.db)"): "output",
     ("search.md", "D = |F_j - M_i|                               (eq. 3.13)"): "formula",

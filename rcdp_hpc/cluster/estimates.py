@@ -237,12 +237,16 @@ def _width(config: Config, shape: Sequence[int]) -> int:
     from rcdp_hpc.reservoir.cutting import Cut
     from rcdp_hpc.reservoir.kept_steps import read_features
     from rcdp_hpc.reservoir.reductions import kept_shape
+    from rcdp_hpc.training.checks import kernel_features
     from rcdp_hpc.training.networks.dictionary import PatchDictionary
 
     steps, features = Cut.of(config.reservoir).shape(tuple(shape))
     if config.training.extractor.kind == "dictionary":
         dictionary = PatchDictionary(config.training.extractor, shape)
         steps, features = dictionary.steps, dictionary.features
+    if config.training.extractor.kind == "kernels":
+        kernels = kernel_features(config.training.extractor)
+        return kernels if config.reservoir.kind == "none" else kernels + kept_shape(config.reservoir, steps).features
     if config.reservoir.kind == "none":
         return steps * read_features(config.reservoir, features)
     return kept_shape(config.reservoir, steps).features

@@ -275,9 +275,15 @@ CHOICES: Mapping[str, Mapping[str | int, str]] = {
     },
     "training.extractor.kind": {
         "none": "none: the sample as reservoir.sequence cuts it",
+        "kernels": "random convolution kernels of series, joined to the reservoir's states; fixed",
         "dictionary": "dictionary of image patches, learned without labels, then fixed",
         "convolution": "trained convolutions",
         _OWN_CLASS: "a class of your own, trained (docs/networks.md)",
+    },
+    "training.extractor.kernel_inputs": {
+        "values": "the values of the series",
+        "differences": "differences between consecutive steps",
+        "standardised": "the values, each series and feature brought to mean 0 and standard deviation 1",
     },
     "training.extractor.activation": {"relu": "max(0, x)", "gelu": "Gaussian error linear unit"},
     "training.extractor.sequence": {

@@ -182,7 +182,7 @@ def _images(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     side = min(shape[:2])
     by_rows = side < SMALLEST_IMAGE or bool(settings.get("search.generations"))
     extractor = settings.get("training.extractor.kind", "none" if by_rows else "dictionary")
-    if extractor == "none":
+    if extractor in ("none", "kernels"):
         return _rows_of_images(shape)
     defaults: dict[str, Any] = {"search.generations": 0, "training.extractor.kind": extractor}
     if extractor != "dictionary":

@@ -12,7 +12,9 @@ from rcdp_hpc.config.suggest import did_you_mean
 
 STEPWISE = ("lstm", "gru", "transformer", "convolution")
 READOUTS = ("network", "ridge", *STEPWISE)
-EXTRACTORS = ("none", "dictionary", "convolution")
+KernelInput = Literal["values", "differences", "standardised"]
+KERNEL_INPUTS: tuple[KernelInput, ...] = ("values", "differences", "standardised")
+EXTRACTORS = ("none", "kernels", "dictionary", "convolution")
 
 
 def known_part(name: str, known: Iterable[str]) -> str:
@@ -80,11 +82,22 @@ class ExtractorSection(Section):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="number format of the products with the atoms (dictionary)"
     )
+    kernels: int = Field(
+        2520,
+        ge=84,
+        le=1_000_000,
+        description="features of the random convolution kernels, rounded to a multiple of 84 (kernels)",
+    )
+    kernel_inputs: list[KernelInput] = Field(
+        default_factory=lambda: list(KERNEL_INPUTS),
+        min_length=1,
+        description="what the kernels read; the first one has twice the features of each other (kernels)",
+    )
 
     @property
     def trained(self) -> bool:
         """Whether the extractor is trained, so that states change from step to step and are not kept."""
-        return self.kind not in ("none", "dictionary")
+        return self.kind not in ("none", "kernels", "dictionary")
 
     @field_validator("kind")
     @classmethod
@@ -136,7 +149,22 @@ class TrainingSection(Section):
     heads: int = Field(4, ge=1, le=1000, description="attention heads, a divisor of outputs (readout = transformer)")
     span: int = Field(3, ge=1, le=999, description="steps that a kernel spans, odd (readout = convolution)")
     ridge_penalties: list[float] = Field(
-        default_factory=lambda: [1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0.3, 1.0, 3.0, 10.0, 100.0],
+        default_factory=lambda: [
+            1e-6,
+            1e-5,
+            1e-4,
+            3e-4,
+            1e-3,
+            3e-3,
+            1e-2,
+            3e-2,
+            0.1,
+            0.3,
+            1.0,
+            3.0,
+            10.0,
+            100.0,
+        ],
         min_length=1,
         max_length=100,
         description="ridge penalties to choose from, per row and standardised feature",

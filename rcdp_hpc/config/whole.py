@@ -153,6 +153,9 @@ class Config(Section):
             raise ValueError(f"training.extractor.channels = {training.extractor.channels}: each must be above 0")
         if kind == "none":
             return
+        if kind == "kernels":
+            self._check_kernels()
+            return
         if self.search.generations:
             raise ValueError(
                 f"training.extractor.kind = {kind!r} drives the reservoir by what it learns, which the search does not "
@@ -169,6 +172,23 @@ class Config(Section):
             raise ValueError(
                 f"training.extractor.kind = {kind!r} makes the sequences: leave out reservoir.matrices, and rows and "
                 "columns of reservoir.scans"
+            )
+
+    def _check_kernels(self) -> None:
+        extractor, readout = self.training.extractor, self.training.readout
+        inputs = extractor.kernel_inputs
+        if len(set(inputs)) < len(inputs):
+            raise ValueError(f"training.extractor.kernel_inputs = {inputs}: name each input once")
+        least = 84 * (len(inputs) + 1 if len(inputs) > 1 else 1)
+        if extractor.kernels < least:
+            raise ValueError(
+                f"training.extractor.kernels = {extractor.kernels} is too few for {len(inputs)} inputs "
+                f"(training.extractor.kernel_inputs): set it to {least} or more"
+            )
+        if readout in STEPWISE:
+            raise ValueError(
+                f"training.readout = {readout!r} reads states step by step, and training.extractor.kind = 'kernels' "
+                "has features of whole series: set training.readout = 'ridge' or 'network'"
             )
 
     def _check_trained_extractor(self) -> None:

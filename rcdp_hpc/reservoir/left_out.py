@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir.ridge import RidgeReadout, one_hot
+from rcdp_hpc.reservoir.ridge import RidgeReadout, one_hot, scaled_error, scaling_sums
 
 # Columns that are standardised at once where features exceed rows: a copy of all of them in float64 is not needed.
 COLUMNS_AT_ONCE = 1024
@@ -41,7 +41,8 @@ class LeftOut:
     Attributes
     ----------
     penalty : float
-        The one with the smallest weighted squared left-out error; of equals the larger.
+        The one with the smallest left-out error after the best common scaling of the scores
+        (`rcdp_hpc.reservoir.ridge.scaled_error`); of equals the larger.
     scores : numpy.ndarray, shape (rows, classes), float64
         Of every row, by the readout that is fitted without it.
     error : float
@@ -51,7 +52,7 @@ class LeftOut:
     readout : RidgeReadout
         Fitted to all the rows, for features that are not standardised.
     errors : dict of float to float
-        `error` for every penalty.
+        The error after scaling, a mean like `error`, for every penalty.
     """
 
     penalty: float
@@ -102,13 +103,13 @@ def left_out(
     scores, best, errors = problem.targets, (np.inf, 0.0), {}
     for penalty in sorted(penalties, reverse=True):
         found = problem.left_out_scores(penalty)
-        errors[penalty] = problem.error(found)
+        errors[penalty] = problem.scaled_error(found)
         if errors[penalty] < best[0]:
             scores, best = found, (errors[penalty], penalty)
     if not errors or not np.isfinite(best[0]):
         raise CandidateError("the left-out error is not finite: see that the states are, and raise the penalties")
     accuracy = float(np.mean(scores.argmax(axis=1) == problem.labels))
-    return LeftOut(best[1], scores, best[0], accuracy, problem.readout(best[1]), errors)
+    return LeftOut(best[1], scores, problem.error(scores), accuracy, problem.readout(best[1]), errors)
 
 
 def solve_rows(features: Any, labels: Any, classes: int, penalty: float, weights: Any = None) -> RidgeReadout:
@@ -286,6 +287,11 @@ class _Problem:
     def error(self, scores: NDArray[np.float64]) -> float:
         squared = np.square(scores - self.rows.targets).mean(axis=1)
         return float(self.rows.weights @ squared / self.rows.total)
+
+    def scaled_error(self, scores: NDArray[np.float64]) -> float:
+        rows = self.rows
+        sums = scaling_sums(scores, rows.targets, rows.target_means, rows.weights)
+        return scaled_error(*sums.tolist()) / (rows.total * scores.shape[1])
 
     def readout(self, penalty: float) -> RidgeReadout:
         """Return the readout that is fitted to all rows."""

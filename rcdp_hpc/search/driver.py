@@ -131,6 +131,11 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     from rcdp_hpc.search.user_function import FunctionFitness
 
     agree(comm, lambda: checked_space(config, comm.size))
+    if config.training.extractor.kind == "kernels" and config.search.evaluation != "function":
+        log.info(
+            "training.extractor.kind = 'kernels': the search judges the reservoir's states alone, without the features "
+            "of the kernels"
+        )
     shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
     if config.search.evaluation != "function":
         agree(comm, lambda: check_samples(config.reservoir, shards.sample_shape, shards.shortest))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config, TrainingSection
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
-from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, solve
+from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, scaled_error, scaling_sums, solve
 from rcdp_hpc.search.data import FitnessData
 from rcdp_hpc.training.ridge_fit import class_weights, left_out_suits, stand_in_weights, weights_of
 
@@ -77,12 +77,11 @@ def judge_on_validation(config: Config, sums: GramSums, states: torch.Tensor, da
     data : FitnessData
     """
     readouts: dict[float, NDArray[np.float32]] = {}
-    weights = weights_of(data.y_val, row_weights(config.training, data))
+    weights, targets = weights_of(data.y_val, row_weights(config.training, data)), one_hot(data.y_val, data.classes)
 
     def error_of(penalty: float) -> float:
         scores = readouts[penalty] = solve(sums, penalty).predict(states)
-        squares = np.square(scores - one_hot(data.y_val, data.classes)).mean(axis=1, dtype=np.float64)
-        return float(np.average(squares, weights=weights))
+        return scaled_error(*scaling_sums(scores, targets, sums.y / sums.count, weights).tolist())
 
     penalty, _ = best_by(error_of, config.training.ridge_penalties)
     return judge_scores(readouts[penalty], data.y_val)

@@ -12,6 +12,8 @@ from rcdp_hpc.reservoir.kept_steps import check_length, check_samples, check_ste
 from rcdp_hpc.training.shifts import check_shifts
 
 Shape = Sequence[int]
+# The kernels of ``training.extractor.kind = "kernels"``, and the values that each of them reads.
+KERNELS, KERNEL_STEPS = 84, 9
 
 
 def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -> tuple[int, int] | None:
@@ -39,7 +41,7 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
                     f"reservoir.{key} changes what drives a reservoir, and with reservoir.kind = 'none' the readout "
                     f"reads the trained extractor's own output: set reservoir.{key} = {str(plain).lower()}"
                 )
-    if kind == "none":
+    if kind in ("none", "kernels"):
         # Test samples count too: one too short for what is kept would end a long training in its evaluation.
         steps, features = Cut.of(reservoir).shape(sample_shape)
         if reservoir.kind != "none":
@@ -48,6 +50,8 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
             check_steps(reservoir, steps)
         if reservoir.kind == "none" and shortest is not None:
             Cut.of(reservoir).lengths([shortest])
+        if kind == "kernels":
+            kernel_steps(steps, sample_shape)
     else:
         found = _extracted(training.extractor, sample_shape, shortest)
         if found is None:
@@ -90,12 +94,37 @@ def check_augment(settings: AugmentSection, sample_shape: Shape) -> None:
 
 
 def check_extractor_lengths(settings: ExtractorSection, shortest: int | None) -> None:
-    """Raise an `InputError` if samples have lengths of their own, which no extractor reads."""
-    if settings.kind != "none" and shortest is not None:
+    """Raise an `InputError` if samples have lengths of their own, which most extractors cannot read."""
+    if settings.kind not in ("none", "kernels") and shortest is not None:
         raise InputError(
             f"training.extractor.kind = {settings.kind!r} reads samples of one length, and these have lengths of their "
-            "own: set it to 'none'"
+            "own: set it to 'none' or 'kernels'"
         )
+
+
+def kernel_steps(steps: int, sample_shape: Shape) -> None:
+    """Raise an `InputError` if samples have fewer steps than the nine that a convolution kernel reads."""
+    if steps < KERNEL_STEPS:
+        raise InputError(
+            f"training.extractor.kind = 'kernels' needs series of at least {KERNEL_STEPS} steps, samples of shape "
+            f"{tuple(sample_shape)} have {steps}: set training.extractor.kind = 'none', or a reservoir.sequence of "
+            "more steps ('pixels' makes a step of each feature)"
+        )
+
+
+def feature_shares(settings: ExtractorSection) -> list[int]:
+    """Return how many biases each convolution kernel has for each of its inputs.
+
+    The first input takes twice as many as each other.
+    """
+    total, others = round(settings.kernels / KERNELS), len(settings.kernel_inputs) - 1
+    each = total // (others + 2) if others else 0
+    return [total - others * each, *[each] * others]
+
+
+def kernel_features(settings: ExtractorSection) -> int:
+    """Return the number of features of the convolution kernels."""
+    return KERNELS * sum(feature_shares(settings))
 
 
 def convolution_map(sample_shape: Shape, channels: Sequence[int], whitening: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.model_data import ModelData
 from rcdp_hpc.training.networks.assembly import EndToEnd, build_network, make_source
-from rcdp_hpc.training.networks.dictionary import DictionarySource
+from rcdp_hpc.training.networks.learned import LearnedSource
 from rcdp_hpc.training.ridge import RidgeNetwork
 from rcdp_hpc.training.slices import Ensemble
 
@@ -51,7 +51,7 @@ class TrainedModel:
     data : ModelData, optional
         What prediction has to know of the training data: columns, standardisation, ranges, how files are read.
     learned : dict, optional
-        State of the dictionary, where the extractor is one.
+        What the extractor learned before the training: a dictionary, or the biases of kernels.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class TrainedModel:
         self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
         self.device = device or torch.device("cpu")
         self.reservoir = make_source(reservoir, training, sample_shape, self.device, matrices)
-        if isinstance(self.reservoir, DictionarySource):
-            self.reservoir.dictionary.load_state_dict(learned or {})
+        if isinstance(self.reservoir, LearnedSource):
+            self.reservoir.learned.load_state_dict(learned or {})
 
         def build() -> torch.nn.Module:
             if training.readout == "ridge":
@@ -97,7 +97,7 @@ class TrainedModel:
     ) -> None:
         """Write the model file, atomically.
 
-        Matrices that the user gave go into it, a dictionary that was learned, and what prediction has to know of the
+        Matrices that the user gave go into it, what a frozen extractor learned, and what prediction has to know of the
         shards it was trained on.
         """
         settings = {"reservoir": reservoir.model_dump(), "training": training.model_dump()}

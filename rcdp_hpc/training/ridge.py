@@ -21,7 +21,7 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.networks.dictionary import learned_of
+from rcdp_hpc.training.networks.learned import learned_of
 from rcdp_hpc.training.ridge_fit import RidgeFit, fit_ridge
 from rcdp_hpc.training.ridge_rows import cached_source, streamed_source
 

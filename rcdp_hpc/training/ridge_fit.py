@@ -23,7 +23,15 @@ from rcdp_hpc.config import Config, TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
-from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, score_moments, solve
+from rcdp_hpc.reservoir.ridge import (
+    RidgeReadout,
+    best_by,
+    one_hot,
+    scaled_error,
+    scaling_sums,
+    score_moments,
+    solve,
+)
 from rcdp_hpc.reservoir.stream import bound_of_sums, sum_slabs
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
@@ -282,9 +290,9 @@ def _by_validation(
 
     def error_of(penalty: float) -> float:
         readout = solve(sums, penalty)
-        error, right, weight = comm.allreduce(agree(comm, lambda: validation.judge(readout)))
+        *scaling, right, weight = comm.allreduce(agree(comm, lambda: validation.judge(readout))).tolist()
         correct[penalty] = right
-        return float(error / weight)
+        return scaled_error(*scaling) / (weight * source.classes)
 
     penalty, errors = best_by(error_of, training.ridge_penalties)
     _report_unsolved(training, errors)
@@ -307,14 +315,16 @@ def _by_validation(
 
 def _report_errors(errors: dict[float, float], which: str) -> None:
     listed = ", ".join(f"{penalty:g}: {errors[penalty]:.4g}" for penalty in sorted(errors))
-    log.info("ridge: mean squared error %s by penalty: %s", which, listed)
+    log.info("ridge: squared error %s after scaling, by penalty: %s", which, listed)
 
 
 def _bound_of_sums(config: Config, rows: int) -> float | None:
     """Return a bound on every sum over so many rows, None if what ridge reads is unbounded."""
     if config.reservoir.kind != "none":
         return bound_of_sums(config.reservoir.activation, rows)
-    return rows * FARTHEST_CODE**2 if config.training.extractor.kind == "dictionary" else None
+    # Features of kernels are shares of steps.
+    farthest = {"dictionary": FARTHEST_CODE, "kernels": 1.0}.get(config.training.extractor.kind)
+    return None if farthest is None else rows * farthest**2
 
 
 def _report_unsolved(training: TrainingSection, errors: dict[float, float]) -> None:
@@ -345,13 +355,15 @@ class _Validation:
         return self._kept
 
     def judge(self, readout: RidgeReadout) -> NDArray[np.float64]:
-        """Return the weighted sum of the mean squared errors, the rows that are right, and the sum of the weights."""
-        found = np.zeros(3)
+        """Return the sums of `scaling_sums`, the rows that are right, and the sum of the weights."""
+        found, counts = np.zeros(5), self.source.class_counts
+        total = counts if self.weights is None else counts * self.weights
         for slab in self.slabs():
             for states, labels in slab:
                 scores, expected = readout.predict(states), labels.cpu().numpy()
                 weight: Any = np.ones(len(expected)) if self.weights is None else self.weights[expected]
-                squares = np.square(scores - one_hot(expected, self.source.classes)).mean(axis=1, dtype=np.float64)
-                sums = [weight @ squares, np.count_nonzero(scores.argmax(1) == expected), weight.sum()]
+                targets = one_hot(expected, self.source.classes)
+                scaling = scaling_sums(scores, targets, total / total.sum(), weight)
+                sums = [*scaling, np.count_nonzero(scores.argmax(1) == expected), weight.sum()]
                 found += np.round(np.array(sums, dtype=np.float64) / ERROR_STEP) * ERROR_STEP
         return found

@@ -112,14 +112,14 @@ class Session:
         apart = 4 * self.comm.size if self.trainer.slices else 0
         checkpoint_size = size * (4 + bool(settings.ema) + apart) + 2**20
         self.run.train.mkdir(parents=True, exist_ok=True)
-        # Files that new ones take the place of; a dictionary or a ridge readout stays.
+        # Files that new ones take the place of; what an extractor learned and a ridge readout stay.
         present = sum(file.stat().st_size for name in ("last", "model") for file in self.run.train.glob(f"{name}.pt*"))
         model_size = size * (self.comm.size if settings.slices == "ensemble" else 1) + self._beside_weights() + 2**20
         needed = checkpoint_size * (settings.checkpoint_keep + 1) + 3 * model_size - present
         checkpoint.check_room(self.run.train, needed)
 
     def _beside_weights(self) -> int:
-        """Return the bytes of what goes into the model unchanged: a dictionary, and matrices that the user gave."""
+        """Return the bytes of what goes into the model unchanged: what an extractor learned, and given matrices."""
         learned = sum(value.numel() * value.element_size() for value in self.learned.values())
         if not self.config.reservoir.matrices:
             return learned

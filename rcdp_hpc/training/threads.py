@@ -15,6 +15,7 @@ from rcdp_hpc.reservoir.reductions import kept_shape
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.threads import fair_share
+from rcdp_hpc.training.checks import kernel_features
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def threads_of_test(config: Config, comm: Communicator, shards: ShardSet) -> int
 def is_small_pass(config: Config, shape: Sequence[int], rows: int) -> bool:
     """Tell whether reading rows once is too little work to gain by several threads. Parameters as `is_small`."""
     training = config.training
-    if training.readout not in ("network", "ridge") or training.extractor.kind != "none":
+    if training.readout not in ("network", "ridge") or training.extractor.kind not in ("none", "kernels"):
         return False
     width, states = _states(config, shape, rows)
     layers = [width, training.outputs, training.hidden, training.hidden]
@@ -61,14 +62,18 @@ def is_small_pass(config: Config, shape: Sequence[int], rows: int) -> bool:
 
 
 def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float]:
-    """Return the features of a row's states, and the multiply-adds of all rows' states."""
-    reservoir = config.reservoir
+    """Return the features of a row's states, and the multiply-adds of all rows' states.
+
+    Convolution kernels take one thread whatever their number, and so count by their features alone.
+    """
+    reservoir, extractor = config.reservoir, config.training.extractor
     steps, features = Cut.of(reservoir).shape(tuple(shape))
+    kernels = kernel_features(extractor) if extractor.kind == "kernels" else 0
     if reservoir.kind == "none":
-        return steps * read_features(reservoir, features), 0.0
+        return kernels or steps * read_features(reservoir, features), 0.0
     kept = kept_shape(reservoir, steps)
     inputs = 2 * reservoir.memory_units if reservoir.kind == "diagonal" else reservoir.nodes + features
-    return kept.features, float(rows * steps * kept.parts * reservoir.nodes * inputs)
+    return kernels + kept.features, float(rows * steps * kept.parts * reservoir.nodes * inputs)
 
 
 def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
@@ -83,7 +88,7 @@ def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
         Training rows, of all ranks.
     """
     training = config.training
-    if training.readout not in ("network", "ridge") or training.extractor.kind != "none":
+    if training.readout not in ("network", "ridge") or training.extractor.kind not in ("none", "kernels"):
         return False
     width, once = _states(config, shape, rows)
     if training.readout == "ridge" or training.baseline:

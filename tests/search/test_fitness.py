@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
-from rcdp_hpc.reservoir.ridge import one_hot
+from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.files import read_lines
@@ -96,8 +96,9 @@ def test_of_many_rows_the_validation_rows_choose_the_penalty_and_judge(data, wei
         readout = solve_rows(train, data.y_train, 10, penalty, of_class[data.y_train])
         scores = readout.predict(validation)
         error, accuracy = judge_scores(scores, data.y_val)
-        squares = np.square(scores - one_hot(data.y_val, 10)).mean(1)
-        judged[np.average(squares, weights=of_class[data.y_val])] = error, accuracy
+        shares = of_class * counts / 600
+        sums = scaling_sums(scores, one_hot(data.y_val, 10), shares, of_class[data.y_val])
+        judged[scaled_error(*sums)] = error, accuracy
     error, accuracy = judged[min(judged)]
     assert found.error == pytest.approx(error, rel=1e-4)
     assert found.accuracy == pytest.approx(accuracy, abs=0.01)

@@ -16,6 +16,7 @@ from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.connection import reservoir_matrices
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
+from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.search.data import FitnessData, fitness_rows
@@ -216,11 +217,13 @@ def test_the_fitness_is_the_mean_over_held_out_rows(selection, balance):
     squares, right, rows = 0.0, 0.0, 0
     for fold in data.folds:
         train, held_out = reservoir.compute(fold.x_train), reservoir.compute(fold.x_val)
-        judged = [
-            judge_scores(solve_rows(train, fold.y_train, 4, penalty).predict(held_out), fold.y_val)
+        targets, shares = one_hot(fold.y_val, 4), np.bincount(fold.y_train) / len(fold.y_train)
+        scores = [
+            solve_rows(train, fold.y_train, 4, penalty).predict(held_out)
             for penalty in ([chosen] if selection == "left_out" else penalties)
         ]
-        error, accuracy = min(judged)
+        best = min(scores, key=lambda found, known=(targets, shares): scaled_error(*scaling_sums(found, *known)))
+        error, accuracy = judge_scores(best, fold.y_val)
         held_out_rows = len(fold.y_val)
         squares += error * held_out_rows
         right += accuracy * held_out_rows

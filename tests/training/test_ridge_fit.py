@@ -13,6 +13,7 @@ from search.ranks import Ranks
 from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
+from rcdp_hpc.reservoir.ridge import scaled_error, scaling_sums
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training import ridge_fit
@@ -129,11 +130,11 @@ def test_left_out_rows_are_the_original_ones_weighted_as_all():
 
 def test_validation_rows_choose_the_penalty_and_are_fitted_then():
     rows, train = Rows(), slice(ROWS)
-    errors, accuracies = {}, {}
+    errors, accuracies, shares = {}, {}, np.bincount(rows.labels[train]) / ROWS
     for penalty in PENALTIES:
         readout = solve_rows(rows.states[train], rows.labels[train], CLASSES, penalty)
         scores, expected = readout.predict(rows.states[ROWS:]), rows.labels[ROWS:]
-        errors[penalty] = np.square(scores - np.eye(CLASSES)[expected]).mean()
+        errors[penalty] = scaled_error(*scaling_sums(scores, np.eye(CLASSES)[expected], shares))
         accuracies[penalty] = np.mean(scores.argmax(1) == expected)
     fit = fitted(rows, ridge_selection="validation", ridge_precision="double")
     assert fit.penalty == min(errors, key=errors.__getitem__)

@@ -22,6 +22,7 @@ from rcdp_hpc.training.networks.base import LEAST_DEVIATION, Readout
 from rcdp_hpc.training.networks.dictionary import DictionarySource
 from rcdp_hpc.training.networks.draw import DropoutDraw
 from rcdp_hpc.training.networks.extractor import ConvolutionExtractor, maps_of
+from rcdp_hpc.training.networks.kernels import KernelSource
 from rcdp_hpc.training.networks.registry import build_readout
 from rcdp_hpc.training.networks.user import UserExtractor
 from rcdp_hpc.training.networks.whitening import PatchWhitening
@@ -132,8 +133,8 @@ def make_source(
 ) -> StateSource:
     """Return what the rows that are kept for training come from.
 
-    States where nothing in front of the readout is trained, and otherwise the samples themselves. A dictionary has
-    still to be learned or loaded.
+    States where nothing in front of the readout is trained, and otherwise the samples themselves. What a frozen
+    extractor learns has still to be learned or loaded.
 
     Raises
     ------
@@ -146,6 +147,8 @@ def make_source(
         return PassedInput(untouched, Cut(), sample_shape, device)
     if training.extractor.kind == "dictionary":
         return DictionarySource(reservoir, training.extractor, sample_shape, device)
+    if training.extractor.kind == "kernels":
+        return KernelSource(reservoir, training.extractor, sample_shape, device, matrices)
     return make_reservoir(reservoir, sample_shape, device, matrices)
 
 

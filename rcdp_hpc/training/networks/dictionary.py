@@ -14,9 +14,10 @@ from torch.nn import functional
 from rcdp_hpc.config import ExtractorSection, ReservoirSection
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.kept_steps import check_length
-from rcdp_hpc.reservoir.passed import PassedInput, StateSource
+from rcdp_hpc.reservoir.passed import PassedInput
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.training.checks import dictionary_map
+from rcdp_hpc.training.networks.learned import LearnedSource
 
 # Bytes of float32 that one map of codes may take: an image or a few, and some atoms, at once. What is done to each code
 # then finds it in the core's own cache; beyond that, encoding takes 2 to 3 times as long. Other devices take more.
@@ -156,12 +157,7 @@ class PatchDictionary(nn.Module):
         return torch.rsqrt((means(images * images) - mean * mean).clamp_min(0) + self.floor)
 
 
-def learned_of(source: StateSource) -> dict[str, Tensor]:
-    """Return what was learned for a source before the training, which a model file has to hold; often nothing."""
-    return source.dictionary.state_dict() if isinstance(source, DictionarySource) else {}
-
-
-class DictionarySource:
+class DictionarySource(LearnedSource):
     """A reservoir that reads what a `PatchDictionary` makes of samples; without a reservoir, its sequences themselves.
 
     The dictionary does not change, so that states are computed once and kept, as those of samples cut by themselves.
@@ -176,7 +172,7 @@ class DictionarySource:
 
     Attributes
     ----------
-    dictionary : PatchDictionary
+    dictionary, learned : PatchDictionary
         Its values are zeros until they are learned or loaded.
     kept, width, batch_rows, dtype, device, kernel, cut
         As of `rcdp_hpc.reservoir.passed.StateSource`.
@@ -186,7 +182,7 @@ class DictionarySource:
         self, settings: ReservoirSection, extractor: ExtractorSection, sample_shape: Sequence[int], device: torch.device
     ) -> None:
         self.settings, self.device, self.cut = settings, device, Cut()
-        self.dictionary = PatchDictionary(extractor, sample_shape).to(device)
+        self.dictionary = self.learned = PatchDictionary(extractor, sample_shape).to(device)
         if device.type != "cpu":
             self.dictionary.cut_work(DEVICE_MAP_BYTES)
         steps, features = self.dictionary.steps, self.dictionary.features
