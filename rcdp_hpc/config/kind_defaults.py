@@ -43,6 +43,8 @@ GRADIENT_KEYS = tuple(
     )
 )
 
+# Steps of the longest series from which convolution kernels, which have 9 weights, have something to read.
+KERNEL_STEPS = 9
 # Who sets one of these wants the classes balanced.
 BALANCING_KEYS = ("data.balance_ratio", "data.balance_counts", "data.smote_neighbours", "data.reserve")
 
@@ -157,7 +159,9 @@ def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     """
     # Synthetic series between two others of a class lower the accuracy, and mostly the balanced accuracy too.
     balanced = any(key in settings for key in BALANCING_KEYS)
+    kernels = shape[0] >= KERNEL_STEPS and settings.get("training.readout", "ridge") == "ridge"
     return {
+        **({"training.extractor.kind": "kernels"} if kernels else {}),
         **({} if balanced else {"data.balance": "none"}),
         "reservoir.sequence": "rows",
         "reservoir.nodes": 400,

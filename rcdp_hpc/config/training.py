@@ -93,6 +93,13 @@ class ExtractorSection(Section):
         min_length=1,
         description="what the kernels read; the first one has twice the features of each other (kernels)",
     )
+    kernel_weights: list[float] = Field(
+        default_factory=lambda: [0.1, 0.3, 1.0, 3.0],
+        min_length=1,
+        max_length=20,
+        description="weights of the kernels' features next to the reservoir's states; the left-out error chooses one, "
+        "and more rows than leave-one-out suits take weight 1 (kernels, readout = ridge)",
+    )
 
     @property
     def trained(self) -> bool:

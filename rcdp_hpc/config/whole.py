@@ -66,6 +66,8 @@ class Config(Section):
         space = self.search.space
         if space.spectral_radius is not None and self.reservoir.scaling != "spectral_radius":
             raise ValueError("search.space.spectral_radius needs reservoir.scaling = 'spectral_radius'")
+        if min(self.training.extractor.kernel_weights) <= 0:
+            raise ValueError("training.extractor.kernel_weights: every weight must be above 0")
         if min(self.training.ridge_penalties) <= 0:
             raise ValueError("training.ridge_penalties: every penalty must be above 0")
         if min(self.training.speeds, default=1.0) <= 0:

@@ -69,6 +69,7 @@ def left_out(
     classes: int,
     penalties: Sequence[float],
     weights: Any = None,
+    factors: Any = None,
 ) -> LeftOut:
     """Fit ridge readouts with several penalties and judge each by exact leave-one-out.
 
@@ -84,6 +85,8 @@ def left_out(
         squares n, next to which alpha · n is added.
     weights : array_like, shape (rows,), optional
         Weight of each row in the fit and in the error, above 0; default 1. Their sum stands for the number of rows.
+    factors : array_like, shape (F,), optional
+        What each standardised feature is multiplied by, default 1: the penalty holds a feature of a larger factor less.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def left_out(
     Time grows with rows · F · min(rows, F) + 10 · min(rows, F)³, and for every penalty only with
     rows · min(rows, F) · classes. The result depends on the arguments and the thread count alone.
     """
-    problem = _Problem.of(features, labels, classes, weights)
+    problem = _Problem.of(features, labels, classes, weights, factors)
     scores, best, errors = problem.targets, (np.inf, 0.0), {}
     for penalty in sorted(penalties, reverse=True):
         found = problem.left_out_scores(penalty)
@@ -112,12 +115,14 @@ def left_out(
     return LeftOut(best[1], scores, problem.error(scores), accuracy, problem.readout(best[1]), errors)
 
 
-def solve_rows(features: Any, labels: Any, classes: int, penalty: float, weights: Any = None) -> RidgeReadout:
+def solve_rows(
+    features: Any, labels: Any, classes: int, penalty: float, weights: Any = None, factors: Any = None
+) -> RidgeReadout:
     """Fit the ridge readout that `left_out` fits to all rows, for one penalty and by Cholesky.
 
     Parameters
     ----------
-    features, labels, classes, weights
+    features, labels, classes, weights, factors
         As for `left_out`.
     penalty : float
         alpha, per row.
@@ -127,7 +132,7 @@ def solve_rows(features: Any, labels: Any, classes: int, penalty: float, weights
     CandidateError
         If features are not finite, or the penalty is too small for rounding.
     """
-    rows = _Rows.of(features, labels, classes, weights)
+    rows = _Rows.of(features, labels, classes, weights, factors)
     gram, dual = rows.gram()
     gram[np.diag_indices_from(gram)] += penalty * rows.total
     right = rows.centred_targets if dual else rows.times_transposed(rows.centred_targets)
@@ -151,7 +156,7 @@ class _Rows:
     weights, roots : numpy.ndarray, shape (rows,)
         The weights and their square roots.
     means, inverse : numpy.ndarray, shape (F,)
-        Weighted mean, and 1 / deviation, 0 for a feature that does not vary.
+        Weighted mean, and the factor over the deviation, 0 for a feature that does not vary.
     """
 
     features: torch.Tensor
@@ -163,7 +168,7 @@ class _Rows:
     inverse: NDArray[np.float64]
 
     @staticmethod
-    def of(features: Any, labels: Any, classes: int, weights: Any) -> _Rows:
+    def of(features: Any, labels: Any, classes: int, weights: Any, factors: Any = None) -> _Rows:
         features = torch.as_tensor(features).detach().cpu()
         labels = np.asarray(labels, dtype=np.int64)
         if features.ndim != 2 or len(labels) != len(features):
@@ -174,6 +179,8 @@ class _Rows:
         if weights.shape != labels.shape or not (weights > 0).all():
             raise ValueError("every row needs a weight above 0")
         means, inverse = _moments(features, weights / weights.sum())
+        if factors is not None:
+            inverse = inverse * np.asarray(factors, dtype=np.float64)
         targets = one_hot(labels, classes).astype(np.float64)
         return _Rows(features, labels, targets, weights, np.sqrt(weights), means, inverse)
 
@@ -254,8 +261,8 @@ class _Problem:
     crossed: NDArray[np.float64]
 
     @staticmethod
-    def of(features: Any, labels: Any, classes: int, weights: Any) -> _Problem:
-        rows = _Rows.of(features, labels, classes, weights)
+    def of(features: Any, labels: Any, classes: int, weights: Any, factors: Any = None) -> _Problem:
+        rows = _Rows.of(features, labels, classes, weights, factors)
         gram, dual = rows.gram()
         try:
             values, vectors = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True)

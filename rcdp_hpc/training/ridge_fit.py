@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config, TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
-from rcdp_hpc.reservoir.left_out import left_out, solve_rows
+from rcdp_hpc.reservoir.left_out import LeftOut, left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import (
     RidgeReadout,
     best_by,
@@ -85,11 +85,14 @@ class GatheredRows:
         Class numbers.
     origins : numpy.ndarray, shape (rows,)
         ORIGINAL or SYNTHETIC training rows, or VALIDATION.
+    joined_at : int
+        The first column of features that are joined to the reservoir's states; 0 if all are of one kind.
     """
 
     states: torch.Tensor
     labels: NDArray[np.int64]
     origins: NDArray[np.int64]
+    joined_at: int = 0
 
 
 @dataclass(frozen=True)
@@ -259,15 +262,34 @@ def _left_out_fit(
     judged = rows.origins != SYNTHETIC
     fitted = np.ones_like(judged) if with_validation else rows.origins != VALIDATION
     of_judged = stand_in_weights(rows.labels[judged], rows.labels, classes, weights)
-    found = left_out(rows.states[judged], rows.labels[judged], classes, training.ridge_penalties, of_judged)
+    tried: list[tuple[LeftOut, NDArray[np.float64] | None]] = []
+    for factors in _block_factors(training, rows):
+        one = left_out(rows.states[judged], rows.labels[judged], classes, training.ridge_penalties, of_judged, factors)
+        tried.append((one, factors))
+    found, factors = min(tried, key=lambda pair: pair[0].errors[pair[0].penalty])
+    if factors is not None:
+        log.info("ridge: the kernels' features weigh %.3g times the states", factors[-1] / factors[0])
     _report_errors(found.errors, "of left-out rows")
     if fitted.all() and judged.all():
         readout = found.readout
     else:
         labels = rows.labels[fitted]
-        readout = solve_rows(rows.states[fitted], labels, classes, found.penalty, weights_of(labels, weights))
+        of_fitted = weights_of(labels, weights)
+        readout = solve_rows(rows.states[fitted], labels, classes, found.penalty, of_fitted, factors)
     scores = readout.predict(rows.states[fitted]).astype(np.float64)
     return RidgeFit(readout, found.penalty, found.accuracy, scores.mean(0), scores.std(0), "left-out")
+
+
+def _block_factors(training: TrainingSection, rows: GatheredRows) -> list[NDArray[np.float64] | None]:
+    """Return the factors on standardised features to try: a weight for the joined ones, the mean square staying 1."""
+    if not rows.joined_at:
+        return [None]
+    joined = np.arange(rows.states.shape[1]) >= rows.joined_at
+    found: list[NDArray[np.float64] | None] = []
+    for weight in training.extractor.kernel_weights:
+        factors = np.where(joined, weight, 1.0)
+        found.append(factors / np.sqrt(np.mean(factors**2)))
+    return found
 
 
 def _by_validation(

@@ -19,6 +19,7 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates, state_blocks
+from rcdp_hpc.training.networks.kernels import KernelSource
 from rcdp_hpc.training.ridge_fit import ORIGINAL, SYNTHETIC, VALIDATION, Blocks, GatheredRows, RowSource
 from rcdp_hpc.training.shifts import shifts_within
 
@@ -36,6 +37,7 @@ def streamed_source(
     several times as much.
     """
     shifts = shifts_within(config.training.shifts)
+    joined_at = reservoir.states_width if isinstance(reservoir, KernelSource) else 0
 
     def blocks(split: str, start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         copies = shifts if split == "train" else shifts[:1]
@@ -50,7 +52,7 @@ def streamed_source(
         for split in SPLITS:
             bounds = blocks_of_rank(shards.rows(split), reservoir.batch_rows, comm.rank, comm.size)
             parts.append(agree(comm, partial(_rows_of, shards, split, blocks(split, *bounds), *bounds)))
-        return _gathered(comm, reservoir.width, parts)
+        return _gathered(comm, reservoir.width, parts, joined_at)
 
     rows, counts = shards.rows("train") * len(shifts), shards.class_counts("train") * len(shifts)
     return RowSource(
@@ -112,13 +114,13 @@ def _rows_of(shards: ShardSet, split: str, blocks: Blocks, start: int, stop: int
     return [states for states, _ in found], np.concatenate(labels), origins
 
 
-def _gathered(comm: Communicator, width: int, parts: list[Part]) -> GatheredRows | None:
+def _gathered(comm: Communicator, width: int, parts: list[Part], joined_at: int = 0) -> GatheredRows | None:
     """Return the rows of all ranks on rank 0, split by split in the order of ranks; None elsewhere."""
     stacked = [_stacked(comm, width, *part) for part in parts]
     if not comm.is_root:
         return None
     states, labels, origins = zip(*(part for part in stacked if part is not None), strict=True)
-    return GatheredRows(torch.cat(states), np.concatenate(labels), np.concatenate(origins))
+    return GatheredRows(torch.cat(states), np.concatenate(labels), np.concatenate(origins), joined_at)
 
 
 def _stacked(
