@@ -32,6 +32,7 @@ from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.ts import read_source
 from rcdp_hpc.reservoir.left_out import left_out
 
+WITHOUT = ("random layer, no memory", "no reservoir")
 PENALTIES = [10.0**power for power in range(-6, 4)]
 ROWS = 512
 Make = Callable[[int, int, int], Any]
@@ -42,8 +43,8 @@ KINDS: dict[str, Make] = {
     "leaky, leak 1": lambda n, f, s: Leaky(n, f, s, leaks=(1.0, 1.0)),
     "leaky, leak 0.3": lambda n, f, s: Leaky(n, f, s, leaks=(0.3, 0.3)),
     "leaky, leaks 0.02 to 1": lambda n, f, s: Leaky(n, f, s),
-    "the same, radius 1.1, scaling 1, bias 0.5": lambda n, f, s: Leaky(n, f, s, radius=1.1, scaling=1.0, bias=0.5),
-    "the same, no recurrence": lambda n, f, s: Leaky(n, f, s, radius=0),
+    "leaky, leaks 0.02 to 1, driven harder": lambda n, f, s: Leaky(n, f, s, radius=1.1, scaling=1.0, bias=0.5),
+    "leaky without recurrence": lambda n, f, s: Leaky(n, f, s, radius=0),
     "leaky ring, leaks 0.02 to 1": lambda n, f, s: Ring(n, f, s),
     "ES2N": lambda n, f, s: EdgeOfStability(n, f, s),
     "ES2N, cyclic": lambda n, f, s: EdgeOfStability(n, f, s, cyclic=True),
@@ -189,7 +190,7 @@ def table(results: list[dict[str, Any]]) -> str:
         better = sum(means[kind][name][0] > base[name][0] for name in common) if base else 0
         seconds = sum(means[kind][name][1] for name in common)
         lines.append(f"| {kind} | {accuracy:.1f} | {better} of {len(common)} | {seconds:.1f} |")
-    chosen = [*[kind for kind in order if kind != "no reservoir"][:1], "leaky, leaks 0.02 to 1", "no reservoir"]
+    chosen = [*[kind for kind in order if kind != "no reservoir"][:1], "leaky, leaks 0.02 to 1", *WITHOUT]
     chosen = [kind for kind in dict.fromkeys(chosen) if kind in means]
     lines += ["", f"| set | {' | '.join(chosen)} |", "|---|" + "---|" * len(chosen)]
     for name in common:

@@ -230,6 +230,7 @@ RUN = {
         ("own-data.md", "rcdp init mine.csv"),
         ("own-data.md", "rcdp plan my.toml"),
         ("own-data.md", "rcdp run table"),
+        ("search.md", "rcdp run series"),
         ("prediction.md", "rcdp predict RUN SAMPLES"),
         ("crossvalidation.md", "mpirun -n 2 rcdp crossvalidate"),
         ("crossvalidation.md", "rcdp crossvalidate digits"),
@@ -267,6 +268,18 @@ def test_a_profile_instead_of_a_file(own, monkeypatch):
     quick += " --set training.extractor.patches=2000 --set training.extractor.atoms=24" if kind == "images" else ""
     run_line(f"{line} {quick}", {path: f"data.path={data.data}", "runs/mine": "runs/profile"})
     assert json.loads(Path("runs/profile/report/summary.json").read_text())["test"]["accuracy"] > 0.8
+
+
+def test_a_selection_of_state_sets(own, monkeypatch):
+    kind, folder, data = own
+    if kind != "series":
+        pytest.skip("the page's example is for series")
+    monkeypatch.chdir(folder)
+    (line,) = lines_of("search.md", "rcdp run series")
+    run_line(
+        f"{line} --set reservoir.nodes=50", {"data.path=DATA": f"data.path={data.data}", "runs/mine": "runs/chosen"}
+    )
+    assert json.loads(Path("runs/chosen/report/summary.json").read_text())["test"]["accuracy"] > 0.8
 
 
 def test_prediction(own, trained, monkeypatch):

@@ -20,6 +20,7 @@ OF_A_PROFILE = {
     "cifar10-long": EXTRACTED,
     "mnist-convolution": EXTRACTED,
     "mnist-frozen": ["training.extractor.atoms=8", "training.extractor.patch=3"],
+    "mnist-pixels": ["reservoir.steps=[]", "reservoir.states=4"],
 }
 
 

@@ -53,13 +53,16 @@ def _series_sets() -> dict[str, StateSet]:
 
 
 def _one_step_sets() -> dict[str, StateSet]:
-    """Return the sets of tables, one step without recurrence: only the sizes of inputs and biases matter."""
+    """Return the sets of tables, one step without recurrence: only the sizes of inputs and biases matter.
+
+    The table's default, inputs of size 2 and biases up to 1 (docs/tables.md), is one of them.
+    """
     return {
         f"inputs-{size:g}/bias-{bias:g}": StateSet(
             ("table",), {"input_normalised": True, "input_scaling": size, "bias_scaling": bias}
         )
-        for size in (0.1, 0.25, 0.5, 1.0)
-        for bias in (0.1, 0.5, 1.0)
+        for size in (0.5, 1.0, 2.0, 4.0)
+        for bias in (0.3, 1.0, 2.0)
     }
 
 

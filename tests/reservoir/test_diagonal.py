@@ -6,6 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from rcdp_hpc.config import ReservoirSection, load_config
+from rcdp_hpc.reservoir.connection import leak_rates
 from rcdp_hpc.reservoir.diagonal import diagonal_matrices
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 from rcdp_hpc.reservoir.states import Reservoir
@@ -24,7 +25,8 @@ def samples(rows=4, steps=STEPS):
 
 def by_complex_numbers(settings, u, rates=None):
     """The states of all steps from the equation as it is printed, shape (rows, steps, nodes)."""
-    found = diagonal_matrices(settings, FEATURES)
+    found, rates = diagonal_matrices(settings, FEATURES), leak_rates(settings)
+    leak = settings.leak if rates is None else rates
     units, leak = settings.memory_units, settings.leak if rates is None else rates
     turns = found.recurrent.toarray()
     factors = np.diag(turns)[:units] + 1j * np.diag(turns, -units)

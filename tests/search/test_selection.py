@@ -48,7 +48,7 @@ def test_every_kind_has_a_dozen_sets_that_differ(kind):
     ("names", "message"),
     [
         (["values/spread", "nonsense"], "nonsense: no set of this name for series"),
-        (["values/spread", "inputs-0.1/bias-0.1"], "inputs-0.1/bias-0.1: no set of this name for series"),
+        (["values/spread", "inputs-0.5/bias-1"], "inputs-0.5/bias-1: no set of this name for series"),
         (["values/spread"], "two or more different names"),
         (["values/spread", "values/spread"], "two or more different names"),
     ],

@@ -50,10 +50,10 @@ def learn(kernels: RandomKernels, series: Tensor, lengths: ArrayLike | None, see
         dilations = dilations_for(int(np.median(own)), share)
         kernels.dilations[start : start + share] = torch.from_numpy(dilations)
         block = Block(input_of(kernels.inputs[place], laid, inside), int(dilations[-1]))
-        for dilation in np.unique(dilations).tolist():
-            chosen = np.flatnonzero(dilations == dilation) + start
+        for group in kernels.groups(dilations.tolist()):
+            chosen = np.array(group) + start
             taken = random.integers(rows, size=len(KERNELS))
-            for first, outputs in block.outputs(dilation, kernels.subsets(place, dilation)):
+            for first, outputs in block.outputs(int(dilations[group[0]]), kernels.subsets(place, group[0])):
                 for kernel, found in enumerate(outputs, first):
                     row = taken[kernel]
                     levels = (np.arange(number + 1, number + 1 + len(chosen)) * GOLDEN) % 1

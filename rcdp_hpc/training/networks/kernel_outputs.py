@@ -60,6 +60,9 @@ class Block:
         self.values[:, self.pad : self.pad + self.steps] = series
         self.thrice = 3 * self.values
         self._room = native(series.new_empty(LENGTH, self.steps, self.count))
+        # Sums of nine, by channel, of one dilation.
+        self._sums: dict[int, Array] = {}
+        self._sums_of = 0
         self._added = torch.empty_like(self.values[0])
 
     def outputs(self, dilation: int, subsets: Sequence[Sequence[int]] | None) -> Iterator[tuple[int, Array]]:
@@ -76,7 +79,11 @@ class Block:
         """
         do = _functions(self._room)
         chosen = subsets or [[0]]
-        sums = {channel: self._sum(channel, dilation, do) for channel in sorted({one for own in chosen for one in own})}
+        if dilation != self._sums_of:
+            self._sums, self._sums_of = {}, dilation
+        sums = self._sums
+        for channel in sorted({one for own in chosen for one in own} - sums.keys()):
+            sums[channel] = self._sum(channel, dilation, do)
         if subsets is None:
             shifts, total = self._shifts(self.thrice[0], dilation), sums[0]
         room, one, two = self._room, self._room[-2], self._room[-1]
@@ -156,14 +163,14 @@ class Counter:
             out += words[:, start : start + BYTE].sum(1).view(torch.uint8)
 
 
-def channel_subsets(channels: int, dilation: int, seed: Sequence[int]) -> list[list[int]] | None:
+def channel_subsets(channels: int, seed: Sequence[int]) -> list[list[int]] | None:
     """Return the channels that the kernels of each pair of places add up; None with a single channel.
 
     A random number of them, at most nine, as MiniRocket draws them. They depend on nothing but the arguments.
     """
     if channels == 1:
         return None
-    random = np.random.default_rng([*seed, channels, dilation])
+    random = np.random.default_rng([*seed, channels])
     most = np.log2(min(channels, LENGTH) + 1)
     counts: NDArray[np.int64] = np.floor(2 ** random.uniform(0, most, len(PAIRS))).astype(np.int64).clip(1, channels)
     return [sorted(random.choice(channels, count, replace=False).tolist()) for count in counts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,10 @@ class RandomKernels(nn.Module):
 
     ``C_t = sum over m in M of sum over j of w_kj x_m,(t + (j - 4) d)``,
 
-    x being 0 outside the series and M the channels of the kernel (all of one channel; otherwise a random subset for
-    each kernel and dilation). A feature is the share of positive values ``mean over t of [C_t > b]``, b being a bias.
-    Dilations grow exponentially from 1 to (T - 1) / 8. Every second feature leaves out the 4 d steps at both ends, at
-    which the kernel reads zeros. Only the series' own steps count.
+    x being 0 outside the series and M the channels of the kernel: all if there is one, otherwise a random subset for
+    each bias and pair of the first two weights 2. A feature is the share of positive values ``mean over t of
+    [C_t > b]``, b being a bias. Dilations grow exponentially from 1 to (T - 1) / 8. Every second bias of a kernel and
+    dilation leaves out the 4 d steps at both ends, at which the kernel reads zeros. Only the series' own steps count.
 
     The inputs are the values of a series, its first differences (0 at the first step), and its values brought to mean 0
     and deviation 1 over its own steps in each channel.
@@ -137,22 +138,34 @@ class RandomKernels(nn.Module):
         block = Block(series, max(dilations))
         steps, lengths = series.shape[1], inside.sum(0)
         ends = [
-            _Ends(LENGTH // 2 * dilation * (row % 2), steps, lengths, inside, whole)
+            # Every second one of a dilation leaves out the ends.
+            _Ends(LENGTH // 2 * dilation * ((row - dilations.index(dilation)) % 2), steps, lengths, inside, whole)
             for row, dilation in enumerate(dilations)
         ]
         counts = torch.empty(len(ends), len(KERNELS), series.shape[2], dtype=torch.int32, device=series.device)
-        for dilation in sorted(set(dilations)):
-            rows = [row for row, other in enumerate(dilations) if other == dilation]
-            for first, outputs in block.outputs(dilation, self.subsets(place, dilation)):
+        for rows in self.groups(dilations):
+            for first, outputs in block.outputs(dilations[rows[0]], self.subsets(place, rows[0])):
                 last = first + len(outputs)
                 for row in rows:
                     own, above = ends[row], biases[row, first:last, None, None]
                     counter.count(outputs[:, own.steps], above, own.inside, counts[row, first:last])
         return counts / torch.stack([own.count for own in ends])[:, None]
 
-    def subsets(self, place: int, dilation: int) -> list[list[int]] | None:
-        """Return the channels of each kernel for an input and a dilation."""
-        return channel_subsets(self.channels, dilation, (self.seed, place))
+    def groups(self, dilations: Sequence[int]) -> list[list[int]]:
+        """Return the biases of an input that share outputs: those of a dilation, or each alone if it has own channels.
+
+        Parameters
+        ----------
+        dilations : sequence of int
+            Of the biases of one kernel; ascending.
+        """
+        if self.channels > 1:
+            return [[row] for row in range(len(dilations))]
+        return [list(rows) for _, rows in groupby(range(len(dilations)), lambda row: dilations[row])]
+
+    def subsets(self, place: int, row: int) -> list[list[int]] | None:
+        """Return the channels of each pair of places for an input and the number of a bias."""
+        return channel_subsets(self.channels, (self.seed, place, row))
 
 
 class _Ends:

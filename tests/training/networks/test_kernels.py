@@ -21,6 +21,7 @@ from rcdp_hpc.reservoir.passed import make_reservoir
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.learning import learn_extractor, sampled_originals
+from rcdp_hpc.training.networks import kernel_outputs
 from rcdp_hpc.training.networks import kernels as kernels_module
 from rcdp_hpc.training.networks.assembly import make_source
 from rcdp_hpc.training.networks.kernel_learning import learn
@@ -73,12 +74,13 @@ def by_loop(kernels: RandomKernels, x: np.ndarray) -> np.ndarray:
         given = read(name, x.astype(np.float64))
         for number in range(share):
             dilation = int(kernels.dilations[row])
-            subsets = kernels.subsets(place, dilation)
+            subsets = kernels.subsets(place, number)
+            earlier = kernels.dilations[row - number : row].tolist().count(dilation)
             pairs = list(dict.fromkeys(triple[:2] for triple in TRIPLES))
             for k, triple in enumerate(TRIPLES):
                 channels = [0] if subsets is None else subsets[pairs.index(triple[:2])]
                 above = output(given, triple, dilation, channels) > float(kernels.biases[row, k])
-                if number % 2 and len(above) > 8 * dilation:
+                if earlier % 2 and len(above) > 8 * dilation:
                     above = above[4 * dilation : len(above) - 4 * dilation]
                 found.append(above.mean())
             row += 1
@@ -139,6 +141,16 @@ def test_a_series_has_the_same_bits_in_any_block(channels, monkeypatch):
     assert torch.equal(kernels(x, lengths), own)
     assert torch.equal(kernels(x[3:4]), whole[3:4])
     assert kernels(x[:0]).shape == (0, whole.shape[1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_functions_of_torch_which_gpus_use_give_the_bits_of_numpy(channels, monkeypatch):
+    kernels, x = learned(channels), series(9, 33, channels)
+    lengths = [33, 5, 17, 33, 9, 1, 26, 30, 30]
+    expected = kernels(x, lengths)
+    for module in (kernels_module, kernel_outputs):
+        monkeypatch.setattr(module, "native", lambda values: values)
+    assert torch.equal(kernels(x, lengths), expected)
 
 
 def test_series_that_stay_the_same_are_finite_and_standardised_to_zeros():
