@@ -35,7 +35,7 @@ def test_every_default_is_accepted_for_every_shape(kind, tmp_path):
         found = with_kind_defaults(config, DataFacts(kind, shape))
         assert found.chosen is None
         assert found.training.readout == "ridge"
-        assert found.has_search == (kind == "series" or (kind == "images" and min(shape[:2]) < 12))
+        assert found.has_search == (kind == "images" and min(shape[:2]) < 12)
         assert set(kind_defaults(DataFacts(kind, shape), {})) <= KIND_KEYS <= set(known_keys()) | _space(known_keys())
 
 

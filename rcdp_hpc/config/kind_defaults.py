@@ -155,7 +155,7 @@ def _table(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any
 def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of series: values and differences drive neurons of many time scales; no search.
 
-    The keys and their values are those of the best mean left-out accuracy over 20 sets (docs/series.md).
+    The values are those of the best mean accuracy over 20 data sets (docs/series.md).
     """
     # Synthetic series between two others of a class lower the accuracy, and mostly the balanced accuracy too.
     balanced = any(key in settings for key in BALANCING_KEYS)
