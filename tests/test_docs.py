@@ -97,6 +97,7 @@ TOML = {
     ("networks.md", "[reservoir]"): NOT_TABLES,
     ("search.md", "[search.space]"): KINDS,
     ("search.md", "[search]"): KINDS,
+    ("series.md", "[reservoir]"): ("series",),
 }
 
 
