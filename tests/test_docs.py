@@ -97,6 +97,7 @@ TOML = {
     ("networks.md", "[reservoir]"): NOT_TABLES,
     ("search.md", "[search.space]"): KINDS,
     ("search.md", "[search]"): KINDS,
+    ("series.md", "[reservoir]"): ("series",),
 }
 
 
@@ -374,7 +375,7 @@ def test_reading_shards(own, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(block.text, names)
-    assert len(names["rows"].y) == 100
+    assert len(names["rows"].y) == 50
     assert (names["rows"].length is not None) == (kind == "series")
 
 

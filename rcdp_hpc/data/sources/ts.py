@@ -17,6 +17,8 @@ from rcdp_hpc.data.sources.series_parts import UNKNOWN, SeriesOfFile, series_sou
 from rcdp_hpc.data.sources.text_files import open_text
 from rcdp_hpc.errors import InputError
 
+# Some files of the archives have comments of ARFF files, from which they were made.
+COMMENTS = ("#", "%")
 SUFFIXES = (".ts", ".tsv")
 MISSING = {"?", "nan", "na", ""}
 
@@ -67,7 +69,7 @@ def _parse(
     file = SeriesOfFile(path, series, drops_unlabelled=needs_labels and data.missing == "drop")
     with open_text(path, data.encoding, findings) as text:
         numbered = ((number, line.strip()) for number, line in enumerate(text, 1))
-        lines = ((number, line) for number, line in numbered if line and not line.startswith("#"))
+        lines = ((number, line) for number, line in numbered if line and not line.startswith(COMMENTS))
         if is_tsv(path):
             _take_tsv(path, lines, file)
         else:

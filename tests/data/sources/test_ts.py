@@ -115,6 +115,12 @@ def test_prediction_needs_no_labels(tmp_path, text):
     assert read_samples(tmp_path / "new.ts").x[:].tolist() == [[[1, 3], [2, 4]], [[5, 7], [6, 8]]]
 
 
+def test_comments_begin_with_a_hash_or_a_percent_sign(tmp_path):
+    text = "%# made from an ARFF file: @data\n%\n" + HEADER + "% the first series\n1,2:3,4:1\n# the second\n5,6:7,8:2\n"
+    (tmp_path / "a.ts").write_text(text)
+    assert everything(opened("ts", tmp_path / "a.ts").train).tolist() == [[[1, 3], [2, 4]], [[5, 7], [6, 8]]]
+
+
 def test_encodings(tmp_path):
     text = "# Fußgänger\n" + HEADER + "1,2:3,4:1\n5,6:7,8:2\n"
     for name, data in (("b", text.encode("utf-8-sig")), ("u", text.encode("utf-16")), ("l", text.encode("cp1252"))):
