@@ -415,6 +415,8 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, dict):
         return f"{value['low']} to {value['high']}{', log' if value.get('log') else ''}"
+    if isinstance(value, list) and isinstance(value[0], str):
+        return ", ".join(value)
     if isinstance(value, list):
         return f"{value[0]} to {value[-1]}"
     return str(value)

@@ -47,7 +47,12 @@ def prepared(tmp_path_factory) -> Path:
     return folder
 
 
-WINDOWS = ["reservoir.sequence=windows", "reservoir.piece_size=[3]", "reservoir.piece_stride=[2]"]
+WINDOWS = [
+    "training.extractor.kind=none",
+    "reservoir.sequence=windows",
+    "reservoir.piece_size=[3]",
+    "reservoir.piece_stride=[2]",
+]
 
 
 READ = [
@@ -76,7 +81,13 @@ def test_other_bytes_in_the_padding_change_nothing(prepared, tmp_path, readout, 
 
 @pytest.mark.parametrize("source", ["reservoir.reduction=all", "reservoir.kind=none"])
 def test_a_recurrent_readout_sees_nothing_of_the_padding(prepared, tmp_path, source):
-    changes = (source, "search.generations=0", "training.readout=gru", "training.epochs=4")
+    changes = (
+        source,
+        "training.extractor.kind=none",
+        "search.generations=0",
+        "training.readout=gru",
+        "training.epochs=4",
+    )
     flags = [part for value in changes for part in ("--set", value)]
     curves = []
     for name in ("as-written", "spoiled"):

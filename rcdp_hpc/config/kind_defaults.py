@@ -159,7 +159,8 @@ def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     """
     # Synthetic series between two others of a class lower the accuracy, and mostly the balanced accuracy too.
     balanced = any(key in settings for key in BALANCING_KEYS)
-    kernels = shape[0] >= KERNEL_STEPS and settings.get("training.readout", "ridge") == "ridge"
+    ridge = settings.get("training.readout", "ridge") == "ridge"
+    kernels = ridge and shape[0] >= KERNEL_STEPS and settings.get("reservoir.sequence", "rows") == "rows"
     return {
         **({"training.extractor.kind": "kernels"} if kernels else {}),
         **({} if balanced else {"data.balance": "none"}),

@@ -290,7 +290,7 @@ def test_whole_runs_predict_as_they_evaluate(changes, waves, tmp_path):
 
 
 def test_biases_come_from_original_training_rows_and_are_kept_for_a_resumed_run(waves, tmp_path, caplog):
-    config = configured(waves)
+    config = configured(waves, "data.balance=smote")
     run_stages(["prepare"], config, tmp_path)
     shards, run = ShardSet(tmp_path / "shards"), RunDirectory(tmp_path)
     rows = shards.read("train", 0, shards.rows("train"))
