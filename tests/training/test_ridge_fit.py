@@ -228,3 +228,13 @@ def test_blocks_are_dealt_whole(rows, batch, ranks):
 def test_what_ridge_cannot_do_is_refused(training, message):
     with pytest.raises(InputError, match=message):
         config_of(**training)
+
+
+def test_features_that_hardly_move_are_solved_in_single_precision():
+    rows = Rows()
+    # Deviations of 2e-3 about a mean of 1: their squares are beyond the digits of float32 products of the values.
+    rows.states = 1 + 2e-3 * rows.states
+    single, double = (fitted(rows, ridge_selection="validation", ridge_precision=name) for name in ("single", "double"))
+    assert single.penalty == double.penalty
+    predicted = (fit.readout.predict(rows.states.double()) for fit in (single, double))
+    np.testing.assert_allclose(*predicted, atol=2e-3)
