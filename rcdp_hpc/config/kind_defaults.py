@@ -157,7 +157,7 @@ def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
 
     The values are those of the best mean accuracy over 20 data sets (docs/series.md).
     """
-    # Synthetic series between two others of a class lower the accuracy, and mostly the balanced accuracy too.
+    # Synthetic series between two others of a class cost more accuracy than they gain balanced accuracy.
     balanced = any(key in settings for key in BALANCING_KEYS)
     ridge = settings.get("training.readout", "ridge") == "ridge"
     kernels = ridge and shape[0] >= KERNEL_STEPS and settings.get("reservoir.sequence", "rows") == "rows"
