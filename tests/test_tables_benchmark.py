@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from launch import REPOSITORY
 
+# No longer than the import: other modules there have names of packages of the tests.
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 import tables
+
+sys.path.remove(str(REPOSITORY / "benchmarks"))
 
 
 @pytest.fixture
