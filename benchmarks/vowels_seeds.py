@@ -2,8 +2,8 @@
 
     python benchmarks/vowels_seeds.py DATA/japanese-vowels [--seeds 10] [--first 1] [--ranks 0]
 
-A seed draws the split of the folds, the search's moths, and the reservoir. The folds are of training series; the test
-series are looked at once a seed, at the end of its run.
+A seed draws the split, the search's moths, and the reservoir. Candidates are judged by the left-out error of training
+series; the test series are looked at once a seed, at the end of its run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=0, help="ranks of a run, by mpirun; 0: one process without it")
     parser.add_argument("--set", action="append", default=[], help="a setting of the profile to change")
     chosen = parser.parse_args()
-    print("| seed | over the folds | test | wrong | seconds |\n|---|---|---|---|---|", flush=True)
+    print("| seed | left out | test | wrong | seconds |\n|---|---|---|---|---|", flush=True)
     found = []
     for seed in range(chosen.first, chosen.first + chosen.seeds):
         with tempfile.TemporaryDirectory() as folder:
