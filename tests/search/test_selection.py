@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,13 +150,12 @@ def test_the_optimiser_starts_from_the_best_set(waves, tmp_path):
 @pytest.mark.mpi
 def test_any_number_of_ranks_selects_the_same(waves, tmp_path):
     found = []
-    for ranks in (1, 2, 3):
-        out = tmp_path / f"run-{ranks}"
-        settings = flags(*waves, "search.generations=0")
-        prepared = run_ranks(0, rcdp("prepare", "series", "--out", str(out), *settings))
-        assert prepared.returncode == 0, prepared.stdout
-        done = run_ranks(ranks, rcdp("search", "series", "--out", str(out), *settings), timeout=120)
+    settings = [*waves, "search.generations=0"]
+    run_stages(("prepare",), load_config("series", settings), tmp_path / "run")
+    for ranks in (1, 3):
+        out = Path(shutil.copytree(tmp_path / "run", tmp_path / f"run-{ranks}"))
+        done = run_ranks(ranks, rcdp("search", "series", "--out", str(out), *flags(*settings)), timeout=120)
         assert done.returncode == 0, done.stdout
         found.append((history(out), winner(out)["values"]))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     assert np.isfinite([line["fitness"] for line in found[0][0]]).all()
