@@ -130,7 +130,32 @@ class Cell:
             into[:, start:].zero_()
 
 
-class DenseCell(Cell):
+class ProductCell(Cell):
+    """A cell whose neurons are driven by one dense product per step; activation and leak are in float32."""
+
+    def _allocate(self, batch: int, length: int, ones: int) -> None:
+        """Allocate the product's input, `length` wide with 1 in column `ones`, its result, and states of 0."""
+        self._joined = torch.zeros(batch, length, dtype=self.dtype, device=self.device)
+        self._joined[:, ones] = 1
+        self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
+        single = self.dtype == torch.float32
+        self._driven = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
+        self._state = self._driven if self.forgets else torch.zeros_like(self._driven)
+
+    def _updated(self, rows: int, noise: Tensor | None) -> Tensor:
+        """Apply activation and leak to the product of the first rows; return the states of all rows."""
+        driven = self._driven[:rows]
+        if self._driven is not self._product:
+            driven.copy_(self._product[:rows])
+        if noise is not None:
+            driven.add_(noise)
+        self._activate(driven)
+        if not self.forgets:
+            self._state[:rows].lerp_(driven, self.leak)
+        return self._state
+
+
+class DenseCell(ProductCell):
     """[s_t, u_t, 1] times [C, W_in, b_in] transposed in one dense product; activation and leak in float32.
 
     Attributes
@@ -153,32 +178,20 @@ class DenseCell(Cell):
 
     def begin(self, batch: int) -> None:
         """Allocate the buffers of a block and set s_0 = 0."""
-        self._joined = torch.zeros(batch, self.weights.shape[0], dtype=self.dtype, device=self.device)
-        self._joined[:, self.nodes + self.features] = 1
-        self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
-        single = self.dtype == torch.float32
-        self._driven = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
-        self._state = self._driven if self.forgets else torch.zeros_like(self._driven)
+        self._allocate(batch, self.weights.shape[0], self.nodes + self.features)
         self._started = False
 
     def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Move the first rows on by one step."""
         rows = len(u[0])
-        joined, product, driven = self._joined[:rows], self._product[:rows], self._driven[:rows]
+        joined = self._joined[:rows]
         if self._started:
             joined[:, : self.nodes].copy_(self._state[:rows])
         self._feed(joined[:, self.nodes : self.nodes + self.features], u)
         first = 0 if self._started else self.nodes  # s_0 = 0: nothing comes from C yet
         self._started = True
-        torch.mm(joined[:, first:], self.weights[first:], out=product)
-        if self._driven is not self._product:
-            driven.copy_(product)
-        if noise is not None:
-            driven.add_(noise)
-        self._activate(driven)
-        if not self.forgets:
-            self._state[:rows].lerp_(driven, self.leak)
-        return self._state
+        torch.mm(joined[:, first:], self.weights[first:], out=self._product[:rows])
+        return self._updated(rows, noise)
 
 
 class FusedCell(Cell):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
-from rcdp_hpc.reservoir.cells import MULTIPLE, Cell
+from rcdp_hpc.reservoir.cells import MULTIPLE, ProductCell
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 
 # Values of a block's states, 64 MiB: the mixing weights are read once for every block and step, so few samples at once
@@ -19,7 +19,7 @@ VALUES_AT_ONCE = 1 << 24
 LEAST_ROWS = 16
 
 
-class DiagonalCell(Cell):
+class DiagonalCell(ProductCell):
     """h_t = lambda ∘ h_(t-1) + W_in · u_t and the running state in float32, W_mix · h_t in the kernel's precision.
 
     The parameters are those of `rcdp_hpc.reservoir.diagonal`.
@@ -57,12 +57,7 @@ class DiagonalCell(Cell):
         self._real = torch.zeros(batch, self.units, device=self.device)
         self._imaginary = torch.zeros_like(self._real)
         self._fed = torch.zeros(batch, self.features, device=self.device)
-        self._joined = torch.zeros(batch, len(self._mixing), dtype=self.dtype, device=self.device)
-        self._joined[:, 2 * self.units] = 1
-        self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
-        single = self.dtype == torch.float32
-        self._driven = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
-        self._state = self._driven if self.forgets else torch.zeros_like(self._driven)
+        self._allocate(batch, len(self._mixing), 2 * self.units)
 
     def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
         """Move the first rows on by one step."""
@@ -76,12 +71,4 @@ class DiagonalCell(Cell):
         joined[:, :units] = real
         joined[:, units : 2 * units] = imaginary
         torch.mm(joined, self._mixing, out=self._product[:rows])
-        mixed = self._driven[:rows]
-        if self._driven is not self._product:
-            mixed.copy_(self._product[:rows])
-        if noise is not None:
-            mixed.add_(noise)
-        self._activate(mixed)
-        if not self.forgets:
-            self._state[:rows].lerp_(mixed, self.leak)
-        return self._state
+        return self._updated(rows, noise)
