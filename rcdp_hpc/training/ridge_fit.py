@@ -301,7 +301,7 @@ def _by_validation(
 ) -> RidgeFit:
     training, started = config.training, time.perf_counter()
     origin = run_on_root(comm, lambda: _origin(source)) if training.ridge_precision == "single" else None
-    source = _moved(source, origin)
+    source = _shifted(source, origin)
     bound = _bound_of_sums(config, source.rows + source.validation_rows)
     if bound is not None and origin is not None:
         bound *= 4  # a feature and its origin lie within the same limit
@@ -342,10 +342,10 @@ def _by_validation(
 
 
 def _origin(source: RowSource) -> NDArray[np.float32] | None:
-    """Return the mean of the first block of training rows, what features are counted from; None in 16 bits.
+    """Return the mean of the first block of training rows, which is subtracted from all features; None in 16 bits.
 
-    The variance of a feature that hardly moves is lost in float32 products of its values, and not in those of its
-    distances from about its mean. States of 16 bits are as coarse as that themselves, and their products are exact.
+    The variance of a feature whose deviation is small next to its mean is lost in float32 products of its values, but
+    not after a mean is subtracted. States of 16 bits are no finer than that, and their products are exact.
     """
     for slab in source.slabs():
         for states, _ in slab:
@@ -353,17 +353,17 @@ def _origin(source: RowSource) -> NDArray[np.float32] | None:
     return None
 
 
-def _moved(source: RowSource, origin: NDArray[np.float32] | None) -> RowSource:
-    """Return the rows with features counted from an origin."""
+def _shifted(source: RowSource, origin: NDArray[np.float32] | None) -> RowSource:
+    """Return the rows with `origin` subtracted from their features."""
     if origin is None:
         return source
     subtracted = torch.from_numpy(origin)
 
-    def moved(slabs: Iterable[Blocks]) -> Iterator[Blocks]:
+    def shifted(slabs: Iterable[Blocks]) -> Iterator[Blocks]:
         for slab in slabs:
             yield ((states - subtracted.to(states.device), labels) for states, labels in slab)
 
-    return replace(source, slabs=lambda: moved(source.slabs()), validation=lambda: moved(source.validation()))
+    return replace(source, slabs=lambda: shifted(source.slabs()), validation=lambda: shifted(source.validation()))
 
 
 def _report_errors(errors: dict[float, float], which: str) -> None:
