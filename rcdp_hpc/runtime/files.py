@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rcdp_hpc.errors import DataDamagedError, InputError, RcdpError, StageFailedError
+from rcdp_hpc.runtime.json_text import parse_json, read_json_file, read_regular_file
 
 # There is no way to read the umask without setting it, which is safe only while there is one thread.
 _UMASK = os.umask(0)
@@ -120,15 +121,14 @@ def read_lines(path: Path, growing: bool = False) -> list[Any]:
     DataDamagedError
         If a line is not valid JSON.
     """
-    with os_errors_explained(path):
-        text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_regular_file(path).decode("utf-8", errors="replace")
     if growing:
         text = text[: text.rfind("\n") + 1]
     values = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            values.append(json.loads(line))
-        except json.JSONDecodeError:
+            values.append(parse_json(line))
+        except ValueError:
             raise DataDamagedError(
                 f"{path}: line {number} is not valid JSON; the file was cut short or edited"
             ) from None
@@ -146,9 +146,6 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     DataDamagedError
-        If it is not valid JSON.
+        If it cannot be read or is not valid JSON.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataDamagedError(f"{path}: not valid JSON ({error}); the file is damaged or was edited.") from None
+    return read_json_file(path)
