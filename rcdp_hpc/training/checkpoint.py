@@ -1,4 +1,7 @@
-"""Checkpoints of the training: whole or not there, and loaded without running anything in them."""
+"""Files of the training: checkpoints, models, what an extractor learned.
+
+Each is whole or not there, carries the SHA-256 of its bytes, and is loaded without running anything in it.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ from typing import Any
 import torch
 
 from rcdp_hpc.errors import DataDamagedError, StageFailedError
-from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
+from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.sealed_zip import open_sealed_zip, write_sealed_zip
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(path: Path, content: dict[str, Any], keep: int = 2) -> None:
@@ -29,7 +33,7 @@ def save(path: Path, content: dict[str, Any], keep: int = 2) -> None:
             # A hard link keeps the old file under both names until the new one has taken its place.
             previous.unlink(missing_ok=True)
             os.link(path, previous)
-    write_atomic(path, lambda file: torch.save({"format": FORMAT, **content}, file))
+    write_sealed_zip(path, lambda file: torch.save({"format": FORMAT, **content}, file))
 
 
 def previous_of(path: Path, number: int = 1) -> Path:
@@ -48,30 +52,49 @@ def check_room(folder: Path, needed: int) -> None:
         )
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, remedy: str = "") -> dict[str, Any]:
     """Read one checkpoint or model file.
+
+    Parameters
+    ----------
+    path : Path
+    remedy : str
+        What to do if it is damaged: a sentence for the end of the message.
 
     Raises
     ------
     DataDamagedError
-        If the file is cut short, altered, or of a format this version does not know.
+        If the file is missing, cut short, altered, of a format that this version does not know, or holds Python objects
+        other than tensors, numbers, texts, lists and dicts.
+    InputError
+        If the user may not read it.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes make the unpickler fail in any way there is: IndexError, KeyError, ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataDamagedError(
-            f"{path}: cannot be read as a checkpoint ({reason}); it is cut short or damaged."
-        ) from None
+        return _load(path)
+    except DataDamagedError as error:
+        raise DataDamagedError(f"{error} {remedy}".rstrip()) from None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    with open_sealed_zip(path) as file:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # torch advises to read such a file without any check; its message is for nobody here
+            raise DataDamagedError(
+                f"{path}: holds something else than tensors, numbers and texts. rcdp does not write such files, and "
+                "does not read them."
+            ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
         raise DataDamagedError(
-            f"{path}: expected a checkpoint of format {FORMAT}; it is damaged or of another version."
+            f"{path}: expected a file of format {FORMAT}, found {found if isinstance(found, int) else 'another'}: it "
+            "was written by another version of rcdp."
         )
     return content
 
 
 def load_latest(path: Path) -> dict[str, Any] | None:
-    """Read the last checkpoint that is sound; None where there is none at all.
+    """Read the newest sound checkpoint; None if there is none at all.
 
     Raises
     ------
@@ -79,23 +102,26 @@ def load_latest(path: Path) -> dict[str, Any] | None:
         If all are damaged.
     """
     first: DataDamagedError | None = None
-    for file in _newest_first(path):
+    files = _newest_first(path)
+    if files and files[0] != path:
+        first = DataDamagedError(f"{path}: missing, though earlier checkpoints are there.")
+    for file in files:
         try:
             content = load(file)
         except DataDamagedError as error:
             first = first or error
             continue
         if first is not None:
-            log.warning("%s Going on from the one before it, %s.", first, file.name)
+            log.warning("%s Resuming from an earlier checkpoint, %s.", first, file.name)
         return content
     if first is None:
         return None
-    raise DataDamagedError(f"{first} There is no sound one before it: use --restart to train anew.")
+    raise DataDamagedError(f"{first} There is no sound checkpoint before it: use --restart to train again.")
 
 
 def _newest_first(path: Path) -> list[Path]:
     """Return the checkpoints that are there."""
-    files = [path] if path.exists() else []
+    files = [path] if os.path.lexists(path) else []
     # Killed between two renames, a file of the row may be missing.
     numbers = sorted(
         int(file.name.rpartition(".")[2]) for file in path.parent.glob(f"{path.name}.previous.*") if

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,11 @@ from rcdp_hpc.training.networks.assembly import EndToEnd, build_network, make_so
 from rcdp_hpc.training.networks.learned import LearnedSource
 from rcdp_hpc.training.ridge import RidgeNetwork
 from rcdp_hpc.training.slices import Ensemble
+
+log = logging.getLogger(__name__)
+
+TRAIN_AGAIN = "Put a copy back, or train again with --restart."
+WITHOUT_BASELINE = "Remove it to evaluate without the ridge baseline, or train again with --restart."
 
 
 class TrainedModel:
@@ -132,7 +139,7 @@ class TrainedModel:
             raise InputError(
                 f"{path}: no trained model there yet. Train one first (`rcdp train --out {path.parent.parent}`)."
             )
-        content: dict[str, Any] = checkpoint.load(path)
+        content: dict[str, Any] = checkpoint.load(path, TRAIN_AGAIN)
         settings = json.loads(content["settings"])
         reservoir, sample_shape = ReservoirSection(**settings["reservoir"]), tuple(content["sample_shape"])
         matrices = None
@@ -157,13 +164,19 @@ class TrainedModel:
     def load_baseline(path: Path, model: TrainedModel) -> Callable[[torch.Tensor], NDArray[np.float32]] | None:
         """Return what gives the class scores of the ridge readout that was fitted to the same states as the model.
 
-        None where there is none, or it was fitted to the states of another reservoir.
+        None if there is none, or, with a warning, if it was fitted to the states of another reservoir.
+
+        Raises
+        ------
+        DataDamagedError
+            If the file is damaged.
         """
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
-        content: dict[str, Any] = checkpoint.load(path)
+        content: dict[str, Any] = checkpoint.load(path, WITHOUT_BASELINE)
         reservoir = ReservoirSection(**json.loads(content["settings"])["reservoir"])
         if reservoir != model.reservoir.settings:
+            log.warning("%s: fitted to another reservoir than the model, so it is not compared with it", path)
             return None
         network = RidgeNetwork(model.reservoir.width, len(model.classes)).to(model.device)
         network.load_state_dict(content["weights"])
