@@ -1,7 +1,7 @@
 """Zip archives that end in the SHA-256 of their bytes, stored as the archive's comment.
 
-The digest is computed while the archive is written, and the file stays a zip archive that any reader accepts: torch.load
-and numpy.load read it as any other.
+The digest is computed while the archive is written, and the file stays a zip archive that any reader accepts, such as
+torch.load and numpy.load.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a named pipe would wait for its writer
             raise DataDamagedError(f"{path}: expected a file that this package wrote; this is not a regular file.")
-        file = open(path, "rb")
+        file = open(path, "rb")  # noqa: SIM115  (closed below)
     except FileNotFoundError:
         raise DataDamagedError(f"{path}: missing.") from None
     except PermissionError as error:
@@ -153,4 +153,4 @@ def _check_members(file: BinaryIO, path: Path) -> None:
     size = os.fstat(file.fileno()).st_size
     packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
     if packed or sum(member.file_size for member in members) > size:
-        raise DataDamagedError(f"{path}: its members are compressed or overlap; this package does not write such files.")
+        raise DataDamagedError(f"{path}: its members are compressed or overlap. rcdp does not write such files.")
