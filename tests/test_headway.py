@@ -12,7 +12,8 @@ import pytest
 from rcdp_hpc.cli.progress import headway
 from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.config import load_config
-from rcdp_hpc.runtime.files import append_line, write_json, write_text
+from rcdp_hpc.runtime.digests import append_sealed, write_sealed
+from rcdp_hpc.runtime.files import write_text
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.efficiency import Usage, append_usage
@@ -33,14 +34,14 @@ def train(run: RunDirectory, epochs: int, seconds: float = 90.0, ago: float = 0.
     path = run.train / "metrics.jsonl"
     begun = len(path.read_text().splitlines()) if path.exists() else 0
     for epoch in range(begun, begun + epochs):
-        append_line(path, {"epoch": epoch, "validation_accuracy": 0.5 + epoch / 100, "seconds": seconds})
+        append_sealed(path, {"epoch": epoch, "validation_accuracy": 0.5 + epoch / 100, "seconds": seconds})
     os.utime(path, (time.time() - ago,) * 2)
     return path
 
 
 def search(run: RunDirectory, generation: int, fitness: float | None, wall: float = 30.0, share: float = 1.0) -> None:
     append_usage(run.search, Usage(generation, 8, 2, 2, wall, wall, wall))
-    append_line(run.search / "history.jsonl", {"generation": generation, "fitness": fitness, "share": share})
+    append_sealed(run.search / "history.jsonl", {"generation": generation, "fitness": fitness, "share": share})
 
 
 def test_nothing_is_told_of_what_has_not_begun(run):
@@ -62,11 +63,11 @@ def test_a_training_is_told_by_its_epochs_and_the_time_that_the_latest_took(run)
 
 
 def test_the_step_within_a_long_epoch_is_told(run):
-    write_json(run.position_file, {"epoch": 0, "step": 30, "steps": 400})
+    write_sealed(run.position_file, {"epoch": 0, "step": 30, "steps": 400})
     assert headway(run, "train").with_time == "epoch 1 of 20: step 30 of 400"
     train(run, 3)
     assert "step" not in headway(run, "train").words  # it is of an epoch that is done
-    write_json(run.position_file, {"epoch": 3, "step": 200, "steps": 400})
+    write_sealed(run.position_file, {"epoch": 3, "step": 200, "steps": 400})
     assert headway(run, "train").words == "epoch 3 of 20, validation accuracy 52.00 %; step 200 of 400 of epoch 4"
 
 

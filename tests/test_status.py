@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from rcdp_hpc.cli import main
 from rcdp_hpc.cli.hints import fresh, what_next
 from rcdp_hpc.cli.runs import duration
 from rcdp_hpc.config import load_config
+from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -112,7 +112,7 @@ def test_a_cross_validation_in_a_list_has_its_mean(tmp_path, capsys):
     folds = RunDirectory(tmp_path / "runs/folds")
     make_run(folds.fold(1).path)
     folds.report.mkdir()
-    (folds.report / "summary.json").write_text(json.dumps({"mean": {"accuracy": 0.95, "macro_f1": 0.94}}))
+    write_sealed(folds.report / "summary.json", {"mean": {"accuracy": 0.95, "macro_f1": 0.94}})
     assert "95.00 %    0.9400" in status(tmp_path / "runs", capsys)[1]
 
 

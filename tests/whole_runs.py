@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from launch import rcdp, run_ranks
+
+from rcdp_hpc.runtime.digests import read_sealed_lines
 
 CURVE = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
@@ -25,8 +26,8 @@ def prepare_digits(out: Path, settings: Sequence[str]) -> Path:
 
 
 def lines(path: Path) -> list[dict]:
-    """Return what a file of JSON lines holds."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Return what a file of sealed JSON lines holds."""
+    return read_sealed_lines(path, growing=True)
 
 
 def curve(out: Path, names: Sequence[str] = CURVE) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.files import read_json, read_lines_if_any
+from rcdp_hpc.runtime.digests import read_sealed, read_sealed_lines
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.efficiency import NAME, read_usage
@@ -61,7 +61,7 @@ def _of_search(run: RunDirectory) -> Headway | None:
     done, generations = max(seconds), max(1, run.config().search.generations)
     words = f"generation {done} of {generations}"
     # A candidate that was judged by a part of the rows only is not to be compared.
-    history = read_lines_if_any(run.search / "history.jsonl", growing=True)
+    history = read_sealed_lines(run.search / "history.jsonl", growing=True)
     found = [line["fitness"] for line in history if line.get("share", 1) == 1]
     fitness = [value for value in found if value is not None]
     if fitness:
@@ -71,7 +71,7 @@ def _of_search(run: RunDirectory) -> Headway | None:
 
 def _of_training(run: RunDirectory) -> Headway | None:
     path = run.train / "metrics.jsonl"
-    lines = read_lines_if_any(path, growing=True)
+    lines = read_sealed_lines(path, growing=True)
     epochs = run.config().training.epochs
     step = _step_in(run, len(lines))
     if not lines:
@@ -86,7 +86,7 @@ def _step_in(run: RunDirectory, epoch: int) -> str:
     """Return how far a training is within an epoch, counted from 0; empty if it has written nothing about it."""
     if not run.position_file.exists():
         return ""
-    position = read_json(run.position_file)
+    position = read_sealed(run.position_file)
     return f"step {position['step']} of {position['steps']}" if position["epoch"] == epoch else ""
 
 

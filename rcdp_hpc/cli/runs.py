@@ -10,7 +10,7 @@ from typing import Any
 from rcdp_hpc.cli.progress import headway
 from rcdp_hpc.config import STAGES
 from rcdp_hpc.errors import RcdpError
-from rcdp_hpc.runtime.files import read_json
+from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.lock import holder_is_gone, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -62,7 +62,7 @@ def _scores(run: RunDirectory) -> dict[str, float]:
         return result
     summary = run.report / "summary.json"
     if summary.exists() and run.folds():
-        found = read_json(summary).get("mean", {})
+        found = read_sealed(summary).get("mean", {})
         return found if isinstance(found, dict) else {}
     return {}
 

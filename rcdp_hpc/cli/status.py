@@ -13,7 +13,7 @@ from rcdp_hpc.cli.runs import duration, find_runs, is_run, result_text, run_line
 from rcdp_hpc.cluster.queue import describe_jobs
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.files import read_json
+from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.lock import describe as describe_holder
 from rcdp_hpc.runtime.lock import holder_is_gone, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -94,7 +94,7 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
     done = sum(one.state("evaluate").get("status") == "done" for one in folds)
     # The first task of an array may not have written its configuration yet.
     if run.config_file.exists() and done == run.config().data.folds and summary.exists():
-        mean, deviation = (read_json(summary)[name] for name in ("mean", "deviation"))
+        mean, deviation = (read_sealed(summary)[name] for name in ("mean", "deviation"))
         lines.append(
             f"mean of {len(folds)} folds: accuracy {100 * mean['accuracy']:.2f} % (deviation "
             f"{100 * deviation['accuracy']:.2f}), macro F1 {mean['macro_f1']:.4f} ({deviation['macro_f1']:.4f})"
@@ -166,7 +166,7 @@ def _ask_again(run: RunDirectory) -> str:
 def _submit_again(run: RunDirectory) -> str:
     again = "submit again as before"
     if run.submission.exists():
-        before = read_json(run.submission)
+        before = read_sealed(run.submission, "Submit again as before, which writes it again.")
         again = f"continue with: cd {_quoted(before['folder'])} && {shlex.join(before['words'])}"
     return f"next: fix what {_quoted(run.path / 'logs')} reports, then {again}"
 

@@ -13,7 +13,7 @@ from rcdp_hpc.cluster.scripts import Resources, Stage
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.data.index import load_index
 from rcdp_hpc.data.memory import block_bytes
-from rcdp_hpc.runtime.files import read_lines_if_any
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.state_sets import STATE_SETS
@@ -188,8 +188,9 @@ def measure(run: RunDirectory, where: str) -> Measured:
     """Return what a finished run took; a stage left out took nothing."""
     index = load_index(run.shards)
     rows = index["splits"]["train"]["rows"]
-    timings = [line["timing"]["seconds"] for line in read_lines_if_any(run.search / "history.jsonl")]
-    epochs = read_lines_if_any(run.train / "metrics.jsonl")
+    remedy = "Without --out, rcdp plan measures again."
+    timings = [line["timing"]["seconds"] for line in read_sealed_lines(run.search / "history.jsonl", remedy=remedy)]
+    epochs = read_sealed_lines(run.train / "metrics.jsonl", remedy=remedy)
     train = run.state("train")
     in_epochs = sum(line["seconds"] for line in epochs)
     per_row = in_epochs / max(1, len(epochs)) * train["ranks"] / rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rcdp_hpc.errors import InputError, StageFailedError
-from rcdp_hpc.runtime.files import append_line
+from rcdp_hpc.runtime.digests import append_sealed, read_sealed_lines
 
 PATIENCE_SECONDS = 60
 # What scontrol says of a job that ended long ago, whatever else can be wrong.
@@ -91,20 +90,21 @@ def job_facts(job: str) -> list[dict[str, str]]:
 
 def remember(file: Path, submitted: Submitted) -> None:
     """Note a submitted job in the run directory."""
-    append_line(file, asdict(submitted))
+    append_sealed(file, asdict(submitted))
 
 
 def remembered(file: Path) -> list[Submitted]:
-    """Return the jobs noted in a run directory, oldest first; lines that say nothing are passed over."""
-    if not file.exists():
-        return []
-    found = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-            found.append(Submitted(str(entry["stage"]), str(entry["job"])))
-        except (ValueError, KeyError, TypeError):
-            continue
+    """Return the jobs noted in a run directory, oldest first.
+
+    Raises
+    ------
+    DataDamagedError
+        If a line was altered: a job that is not listed would be submitted a second time.
+    """
+    remedy = "squeue --me lists your jobs. When none of this run is left, remove the file and submit again."
+    found = [
+        Submitted(str(entry.get("stage")), str(entry.get("job"))) for entry in read_sealed_lines(file, remedy=remedy)
+    ]
     return [one for one in found if re.fullmatch(r"\d+", one.job)]
 
 

@@ -25,7 +25,8 @@ from rcdp_hpc.cluster.scripts import (
 from rcdp_hpc.cluster.slurm import Submitted, remember, sbatch, scancel
 from rcdp_hpc.config import Config, commented_toml
 from rcdp_hpc.errors import RcdpError, StageFailedError
-from rcdp_hpc.runtime.files import os_errors_explained, write_atomic, write_json, write_text
+from rcdp_hpc.runtime.digests import write_sealed
+from rcdp_hpc.runtime.files import os_errors_explained, write_atomic, write_text
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
@@ -126,7 +127,7 @@ def submit_jobs(
     for at, task in enumerate(tasks, 1):
         write_text(run.jobs / "configs" / f"{at}.toml", commented_toml(task))
     if words:
-        write_json(run.submission, {"folder": str(Path.cwd()), "words": list(words)})
+        write_sealed(run.submission, {"folder": str(Path.cwd()), "words": list(words)})
     submitted: list[Submitted] = []
     try:
         for job in jobs:

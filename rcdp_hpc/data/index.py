@@ -6,18 +6,17 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rcdp_hpc.config import Config, DataFacts, to_tree
-from rcdp_hpc.data.sources.kinds import kind_of_array
 from rcdp_hpc.data.split import RESERVE, SPLITS, Split
 from rcdp_hpc.errors import DataDamagedError, InputError
-from rcdp_hpc.runtime.files import read_json
+from rcdp_hpc.runtime.digests import KEY, check_sealed, is_sealed
+from rcdp_hpc.runtime.json_text import read_json_file
 
 INDEX_NAME = "index.json"
 FORMAT = "rcdp-shards"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 FILE_PREFIX: dict[Split, str] = {"train": "train", "validation": "val", "test": "test", "reserve": "reserve"}
 SHARD_NAME = re.compile(r"(train|val|test|reserve)-\d{5,}-of-\d{5,}\.h5")
 REPAIR = "Run `rcdp verify` to see what is damaged; prepare again with --restart."
@@ -68,29 +67,57 @@ class _TestIds(_Entry):
     sha256: str
 
 
+class _Source(_Entry):
+    name: str
+    description: str
+    dtype: str
+    samples: int
+    sha256: str
+
+
+class _ClassRow(_Entry):
+    name: str = Field(alias="class")
+    source: int
+    dropped: int
+    before: int
+    wanted: int
+    after: int
+    validation: int
+    test: int
+
+
+class _Settings(_Entry):
+    data: dict[str, Any]
+    run: dict[str, Any]
+
+
 class _Index(_Entry):
     format: Literal["rcdp-shards"]
     format_version: int
     classes: list[str] = Field(min_length=2)
     sample_shape: list[int] = Field(min_length=1)
     scale: float
-    storage: _Storage = _Storage()
-    lengths: bool = False
-    shortest: int | None = None
-    categories: list[int] = []
-    columns: _Columns | None = None
-    kind: Literal["", "table", "series", "images"] = ""
-    standardization: dict[str, Any] | None = None
-    ranges: dict[str, Any] | None = None
-    test_ids: _TestIds | None = None
-    settings: dict[str, Any]
-    source: dict[str, Any]
+    storage: _Storage
+    lengths: bool
+    shortest: int | None
+    categories: list[int]
+    columns: _Columns | None
+    kind: Literal["table", "series", "images"]
+    standardization: dict[str, Any] | None
+    ranges: dict[str, Any] | None
+    test_ids: _TestIds | None
+    seed: int
+    settings: _Settings
+    source: _Source
+    class_table: list[_ClassRow]
     splits: dict[str, _Split]
 
     @model_validator(mode="after")
     def _complete(self) -> _Index:
         if set(self.splits) - {RESERVE} != set(SPLITS):
             raise ValueError(f"it has the splits {sorted(self.splits)}, expected {sorted(SPLITS)}")
+        if len(self.class_table) != len(self.classes):
+            raise ValueError(f"{len(self.class_table)} rows of the class table for {len(self.classes)} classes")
         return self
 
 
@@ -110,39 +137,36 @@ def load_index(directory: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is none, or a later version of the package wrote it.
+        If there is none, or another version of the package wrote it.
     DataDamagedError
-        If it is not what this package writes.
+        If its digest does not match its content, or it is not what this package writes.
     """
     path = directory / INDEX_NAME
     if not path.is_file():
         raise InputError(f"{path}: not there, so {directory} holds no complete shards. Run `rcdp prepare` first.")
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    found = read_json_file(path, REPAIR)
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise DataDamagedError(f"{path}: not an index of shards. {REPAIR}")
-    version = content.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    version = found.get("format_version")
+    without_digest = KEY not in found and isinstance(version, int) and version < FORMAT_VERSION
+    if without_digest or (version != FORMAT_VERSION and is_sealed(found)):
         raise InputError(
-            f"{path}: has format version {version}, this package reads up to {FORMAT_VERSION}. "
-            "Update rcdp_hpc, or prepare again."
+            f"{path}: has format version {version}, this package reads version {FORMAT_VERSION}. Prepare again with "
+            "--restart, or use the version of rcdp_hpc that wrote it."
         )
+    content = check_sealed(found, path, REPAIR)
     try:
         _Index.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise DataDamagedError(f"{path}: {where or 'content'}: {problem['msg']}. {REPAIR}") from None
-    # Earlier versions had fewer settings; what they did without them are the defaults of the new ones.
-    content["settings"]["data"] = {**shard_settings(Config())["data"], **content["settings"].get("data", {})}
     return content
 
 
 def facts_in(index: dict[str, Any]) -> DataFacts:
-    """Return the facts of an index that decide defaults; one of an earlier version does not name the kind."""
-    shape = tuple(index["sample_shape"])
-    lengths = index.get("lengths", False)
-    kind = index.get("kind") or kind_of_array(shape, np.dtype(index["source"].get("dtype", "float32")), lengths)
-    return DataFacts(kind, shape)
+    """Return the facts of an index that decide defaults."""
+    return DataFacts(index["kind"], tuple(index["sample_shape"]))
 
 
 def shard_settings(config: Config) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rcdp_hpc.data.class_table import table_lines
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.text import COLUMNS, display_width, plain_name, shorten
 
 MOST_CLASSES = 20
@@ -74,7 +74,7 @@ def counts_of_training(path: Path) -> NDArray[np.int64] | None:
     """
     if not path.exists():
         return None
-    lines = read_lines(path)
+    lines = read_sealed_lines(path)
     try:
         full = [line["counts"] for line in lines if "same_as" not in line]
         return np.array(full[-1], np.int64) if full else None

@@ -38,7 +38,7 @@ from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, keep_i
 from rcdp_hpc.data.staging import recover, refuse_foreign_files, replaced
 from rcdp_hpc.data.storage import Storage, storage_of
 from rcdp_hpc.errors import DataDamagedError, InputError
-from rcdp_hpc.runtime.files import write_json
+from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.threads import available_cores
 
@@ -220,7 +220,7 @@ def _write(
         }
         index = _index(config, source, ranges, storage, counts, splits)
         index["test_ids"] = write_test_ids(partial, source, tables["test"].source)
-        write_json(partial / INDEX_NAME, index)
+        write_sealed(partial / INDEX_NAME, index)
     return index
 
 

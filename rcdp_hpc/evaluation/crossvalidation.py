@@ -12,7 +12,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.evaluation.confusion import compact, read_confusion, worst_confusions, write_cells
 from rcdp_hpc.evaluation.drawing import draw_folds_of
 from rcdp_hpc.evaluation.stage import versions
-from rcdp_hpc.runtime.files import read_json, write_json
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
         `compact` returns it; ``worst_confusions``; ``absent``, the classes without a sample; ``trees``, the mean
         accuracy and macro F1 of boosted trees, if every fold has them.
     """
-    summaries = {fold: read_json(run.fold(fold).report / "summary.json") for fold in range(1, config.data.folds + 1)}
+    summaries = {fold: _summary_of(run.fold(fold)) for fold in range(1, config.data.folds + 1)}
     results = [
         {
             "fold": fold,
@@ -65,7 +65,7 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
         "versions": versions(),
     }
     write_cells(confusion, run.report)
-    write_json(run.report / "summary.json", content)
+    write_sealed(run.report / "summary.json", content)
     log.info("wrote %s", run.report / "summary.json")
     draw_folds_of(run, {name.replace("_f1", " F1"): values for name, values in columns.items()})
     return content
@@ -83,6 +83,10 @@ def table(summary: dict[str, Any]) -> list[str]:
         trees = summary["trees"]
         lines.append(f"boosted trees, mean {100 * trees['accuracy']:6.2f} %    {trees['macro_f1']:.4f}")
     return lines
+
+
+def _summary_of(run: RunDirectory) -> dict[str, Any]:
+    return read_sealed(run.report / "summary.json", f"Write it again with rcdp evaluate --out {run.path}")
 
 
 def _mean_of_trees(results: list[dict[str, Any]]) -> dict[str, Any]:

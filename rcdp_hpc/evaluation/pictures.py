@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.evaluation.confusion import WORST, worst_confusions
 from rcdp_hpc.evaluation.fonts import Labels, labels_of
-from rcdp_hpc.runtime.files import read_lines, write_atomic
+from rcdp_hpc.runtime.digests import read_sealed_lines
+from rcdp_hpc.runtime.files import write_atomic
 from rcdp_hpc.runtime.text import display_width
 
 matplotlib.use("Agg")
@@ -161,7 +162,7 @@ def _bars(axes: Axes, texts: Sequence[str], measures: dict[str, list[int]], labe
 @in_own_style
 def draw_training(metrics: Path, path: Path) -> None:
     """Draw loss and accuracy over the epochs of a ``metrics.jsonl``; the epoch of the best model is marked."""
-    epochs: list[dict[str, Any]] = read_lines(metrics)
+    epochs: list[dict[str, Any]] = read_sealed_lines(metrics)
     numbers = [entry["epoch"] + 1 for entry in epochs]
     figure = Figure(figsize=(9, 3.9), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)

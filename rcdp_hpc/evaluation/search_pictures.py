@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import RangeSection
 from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.evaluation.pictures import in_own_style, legend_above, logarithmic, save_figure, whole_numbers
-from rcdp_hpc.runtime.files import read_lines_if_any
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.efficiency import read_usage
 
@@ -37,7 +37,7 @@ def draw_search(folder: Path) -> list[Path]:
         If nothing was searched yet.
     """
     history = folder / "history.jsonl"
-    lines = read_lines_if_any(history, growing=True)
+    lines = read_sealed_lines(history, growing=True)
     if not lines:
         raise InputError(f"{history}: no complete generation yet, so there is nothing to draw; run `rcdp search` first")
     whole = [line for line in lines if line.get("share", 1) == 1]  # what is judged by fewer rows is not comparable

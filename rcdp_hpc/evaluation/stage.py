@@ -22,7 +22,7 @@ from rcdp_hpc.evaluation.trees import score_trees, tree_lines, wants_trees
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.files import write_json
+from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import packed
@@ -159,7 +159,7 @@ def _write_report(
         "versions": versions(),
     }
     write_cells(confusion, run.report)
-    write_json(run.report / "summary.json", summary)
+    write_sealed(run.report / "summary.json", summary)
     log.info("wrote %s", run.report / "summary.json")
     draw_report(run, confusion, shards.classes)
 

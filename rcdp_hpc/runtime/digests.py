@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.files import write_json
+from rcdp_hpc.runtime.files import os_errors_explained, write_json, write_text
 from rcdp_hpc.runtime.json_text import DAMAGED, parse_json, read_json_file, read_regular_file
 
 KEY = "sha256"
@@ -22,7 +24,12 @@ KEY = "sha256"
 def digest_of(value: dict[str, Any]) -> str:
     """Return the SHA-256 of a record as JSON has it, without its own key "sha256"."""
     # Once to JSON and back: tuples become lists and numbers as keys become text, and only then the keys are sorted.
-    plain = json.loads(json.dumps({name: part for name, part in value.items() if name != KEY}))
+    return _digest_of_plain(json.loads(json.dumps(value)))
+
+
+def _digest_of_plain(value: dict[str, Any]) -> str:
+    """Return the digest of a record that JSON or TOML was read into."""
+    plain = {name: part for name, part in value.items() if name != KEY}
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -36,7 +43,7 @@ def is_sealed(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     try:
-        return bool(value.get(KEY) == digest_of(value))
+        return bool(value.get(KEY) == _digest_of_plain(value))
     except (RecursionError, ValueError, TypeError):
         return False
 
@@ -89,6 +96,21 @@ def read_sealed(path: Path, remedy: str = "") -> dict[str, Any]:
 def sealed_line(value: dict[str, Any]) -> str:
     """Return a record with its digest as a line of JSON, with the line's end."""
     return json.dumps(sealed(value)) + "\n"
+
+
+def append_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Append a record with its digest to a file of JSON lines; a last line that was cut short ends there."""
+    with os_errors_explained(path), open(path, "a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(sealed_line(value).encode())
+
+
+def write_sealed_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
+    """Write records, each with its digest, as a file of JSON lines, atomically."""
+    write_text(path, "".join(map(sealed_line, values)))
 
 
 @dataclass

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rcdp_hpc.errors import DataDamagedError, InputError, RcdpError, StageFailedError
-from rcdp_hpc.runtime.json_text import parse_json, read_json_file, read_regular_file
+from rcdp_hpc.errors import InputError, RcdpError, StageFailedError
+from rcdp_hpc.runtime.json_text import read_json_file
 
 # There is no way to read the umask without setting it, which is safe only while there is one thread.
 _UMASK = os.umask(0)
@@ -99,45 +99,6 @@ def overwrite_json(path: Path, value: Any) -> None:
         file.truncate()
         file.flush()
         os.fsync(file.fileno())
-
-
-def append_line(path: Path, value: Any) -> None:
-    """Append a value to a file of JSON lines."""
-    with os_errors_explained(path), open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(value) + "\n")
-
-
-def read_lines(path: Path, growing: bool = False) -> list[Any]:
-    """Read a file of JSON lines that this package wrote.
-
-    Parameters
-    ----------
-    path : Path
-    growing : bool
-        Whether another process may be writing: a last line that does not end is left out then.
-
-    Raises
-    ------
-    DataDamagedError
-        If a line is not valid JSON.
-    """
-    text = read_regular_file(path).decode("utf-8", errors="replace")
-    if growing:
-        text = text[: text.rfind("\n") + 1]
-    values = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            values.append(parse_json(line))
-        except ValueError:
-            raise DataDamagedError(
-                f"{path}: line {number} is not valid JSON; the file was cut short or edited"
-            ) from None
-    return values
-
-
-def read_lines_if_any(path: Path, growing: bool = False) -> list[Any]:
-    """Read as `read_lines`; nothing where there is no such file."""
-    return read_lines(path, growing) if path.exists() else []
 
 
 def read_json(path: Path) -> Any:

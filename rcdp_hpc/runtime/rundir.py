@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rcdp_hpc.config import Config, commented_toml, load_config
-from rcdp_hpc.errors import InputError, StageFailedError
-from rcdp_hpc.runtime.files import overwrite_json, read_json, write_json, write_text
+from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError
+from rcdp_hpc.runtime.digests import read_sealed, sealed, write_sealed
+from rcdp_hpc.runtime.files import overwrite_json, write_text
 
 Status = Literal["running", "stopped", "failed", "done"]
 
@@ -126,24 +128,33 @@ class RunDirectory:
         return self.path / "state" / f"{stage}.json"
 
     def state(self, stage: str) -> dict[str, Any]:
-        """Return what `stage` has done: empty where it never started."""
+        """Return what `stage` has done; empty if it never started.
+
+        Raises
+        ------
+        DataDamagedError
+            If the record was altered.
+        """
         path = self.state_file(stage)
-        if not path.exists():
+        if not os.path.lexists(path):
             return {}
-        state: dict[str, Any] = read_json(path)
+        remedy = f"Remove it and start rcdp {stage} again: what is complete is found again."
+        state = read_sealed(path, remedy)
+        if not _is_state(state):
+            raise DataDamagedError(f"{path}: not the record of a stage. {remedy}")
         return state
 
     def note(self, stage: str, status: Status, **details: Any) -> None:
         """Record what `stage` has done, keeping details recorded earlier."""
-        write_json(self.state_file(stage), self._noted(stage, status, details))
+        write_sealed(self.state_file(stage), self._noted(stage, status, details))
 
     def note_failure(self, stage: str, status: Status, **details: Any) -> None:
         """Record as `note` why `stage` ended, on a full disk too: in the place of what was recorded before."""
         state = self._noted(stage, status, details)
         try:
-            write_json(self.state_file(stage), state)
+            write_sealed(self.state_file(stage), state)
         except StageFailedError:
-            overwrite_json(self.state_file(stage), state)
+            overwrite_json(self.state_file(stage), sealed(state))
 
     def _noted(self, stage: str, status: Status, details: dict[str, Any]) -> dict[str, Any]:
         return {**self.state(stage), "stage": stage, "status": status, "updated": time.time(), **details}
@@ -175,6 +186,15 @@ class RunDirectory:
         except (InputError, OSError):
             return False
         return held == config and held.chosen == config.chosen
+
+
+def _is_state(state: dict[str, Any]) -> bool:
+    """Return whether a record has the keys of a stage's state, each of its type."""
+    numbers = [state.get(name, 0.0) for name in ("updated", "started", "seconds", "earlier_seconds")]
+    counted = all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
+    ranks, texts = state.get("ranks", 1), (state.get("stage"), state.get("reason", ""))
+    known = state.get("status") in get_args(Status) and ("seconds" in state or state["status"] != "done")
+    return known and counted and isinstance(ranks, int) and all(isinstance(text, str) for text in texts)
 
 
 def _as_counted(name: str) -> list[tuple[int, str]]:

@@ -10,7 +10,9 @@ from typing import Any
 import tomlkit
 
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.files import os_errors_explained, write_text
+from rcdp_hpc.runtime.digests import KEY, check_sealed, digest_of
+from rcdp_hpc.runtime.files import write_text
+from rcdp_hpc.runtime.json_text import read_regular_file
 from rcdp_hpc.search.space import Values
 
 
@@ -49,7 +51,9 @@ def write_best(path: Path, best: Best) -> None:
     }
     tree["values"] = dict(best.values)
     tree["timing"] = {"seconds": best.seconds}
-    write_text(path, "# The best candidate of the search.\n" + tomlkit.dumps(tree))
+    comment = "# The best candidate of the search. To train with other values, use --set reservoir.KEY=VALUE with\n"
+    comment += "# search.generations=0: this file carries its checksum and is refused if it was altered.\n"
+    write_text(path, comment + tomlkit.dumps({KEY: digest_of(tree), **tree}))
 
 
 def read_best(path: Path) -> Values:
@@ -58,31 +62,31 @@ def read_best(path: Path) -> Values:
     Raises
     ------
     DataDamagedError
-        If it is missing, or not what `write_best` writes.
+        If it is missing or was altered.
     """
     return read_best_record(path).values
 
 
 def read_best_record(path: Path) -> Best:
-    """Return all that best.toml tells of the winner.
+    """Return all that best.toml holds about the winner.
 
     Raises
     ------
     DataDamagedError
-        If it is missing, or not what `write_best` writes.
+        If it is missing or was altered.
     """
-    if not path.exists():
-        raise DataDamagedError(f"{path}: missing, though the search is done; start the search again to write it anew")
-    with os_errors_explained(path):
-        content = path.read_bytes()
+    remedy = (
+        "Start rcdp search again, which writes it again from its checkpoint, or train with values of your own: "
+        "--set search.generations=0 --set reservoir.KEY=VALUE."
+    )
+    content = read_regular_file(path, remedy)
     try:
-        tree = tomllib.loads(content.decode())
+        tree = check_sealed(tomllib.loads(content.decode()), path, remedy)
         seconds = tree.pop("timing")["seconds"]
         return Best(seconds=seconds, **tree)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise DataDamagedError(
-            f"{path}: not a winner's file ({error}); start the search again to write it anew"
-        ) from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
+        raise DataDamagedError(f"{path}: not the record of a search's winner ({reason}). {remedy}") from None
 
 
 def shown(value: float | int | str) -> str:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import struct
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
+from rcdp_hpc.runtime.json_text import parse_json, read_regular_file
 
 log = logging.getLogger(__name__)
 
@@ -97,16 +99,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
     DataDamagedError
         If it is not exactly what was written.
     """
-    with os_errors_explained(path):
-        content = path.read_bytes()
-    body, digest = content[: -DIGEST_LENGTH - 2], content[-DIGEST_LENGTH:]
-    if len(content) < DIGEST_LENGTH + 22 or hashlib.sha256(body).hexdigest().encode() != digest:
+    content = read_regular_file(path)
+    body, comment = content[: -DIGEST_LENGTH - 2], content[-DIGEST_LENGTH - 2 :]
+    if len(content) < DIGEST_LENGTH + 22 or _comment_of(body) != comment:
         raise DataDamagedError(f"{path}: cut short or altered ({len(content)} bytes)")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        notes = json.loads(arrays.pop(JSON_KEY).tobytes())
-    except (KeyError, ValueError, OSError) as error:
+        notes = parse_json(arrays.pop(JSON_KEY).tobytes())
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise DataDamagedError(f"{path}: not a checkpoint of a search ({error})") from None
     return Checkpoint(arrays, notes)
 
@@ -118,4 +119,9 @@ def _sealed(checkpoint: Checkpoint) -> bytes:
     arrays: dict[str, Any] = {**checkpoint.arrays, JSON_KEY: text}
     np.savez(buffer, **arrays)
     body = buffer.getvalue()[:-2]  # a zip file without a comment ends in the two bytes of the comment's length
-    return body + struct.pack("<H", DIGEST_LENGTH) + hashlib.sha256(body).hexdigest().encode()
+    return body + _comment_of(body)
+
+
+def _comment_of(body: bytes) -> bytes:
+    """Return the comment of an archive: its length, and the digest of all that comes before it."""
+    return struct.pack("<H", DIGEST_LENGTH) + hashlib.sha256(body).hexdigest().encode()

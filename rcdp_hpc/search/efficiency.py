@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from rcdp_hpc.runtime.files import append_line, os_errors_explained
+from rcdp_hpc.runtime.digests import append_sealed, read_intact_lines
 
 NAME = "generations.jsonl"
 
@@ -54,20 +53,13 @@ class Usage:
 
 def append_usage(folder: Path, usage: Usage) -> None:
     """Add a line to generations.jsonl; it is for people and the report, and nothing depends on it."""
-    append_line(folder / NAME, asdict(usage))
+    append_sealed(folder / NAME, asdict(usage))
 
 
 def read_usage(folder: Path) -> list[Usage]:
-    """Return the lines of generations.jsonl that are whole; empty where there is no such file."""
-    path, found = folder / NAME, []
-    if not path.exists():
-        return []
-    with os_errors_explained(path):
-        text = path.read_text(encoding="utf-8", errors="replace")
-    for line in text.splitlines():
-        try:
-            tree: dict[str, Any] = json.loads(line)
+    """Return the lines of generations.jsonl that are whole; empty if there is no such file."""
+    found = []
+    for tree in read_intact_lines(folder / NAME).records:
+        with contextlib.suppress(TypeError):  # of another version
             found.append(Usage(**tree))
-        except (json.JSONDecodeError, TypeError):
-            continue
     return found

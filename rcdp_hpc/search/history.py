@@ -1,12 +1,11 @@
 """history.jsonl: a line for every candidate of every generation, in order.
 
 Lines are the same for any number of ranks and however often the search was stopped and resumed, but for the
-object "timing", which tells the rank that evaluated the candidate and the seconds it took.
+object "timing", which has the rank that evaluated the candidate and the seconds it took, and the digest of the line.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import zlib
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.runtime.digests import sealed_line
 from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.json_text import read_regular_file
 from rcdp_hpc.search.memory import Entry
 from rcdp_hpc.search.space import Values
 
@@ -45,13 +46,7 @@ class History:
         DataDamagedError
             If it is shorter, or its beginning was altered.
         """
-        beginning = b""
-        if size:
-            try:
-                with self.path.open("rb") as file:
-                    beginning = file.read(size)
-            except FileNotFoundError:
-                raise DataDamagedError(f"{self.path}: missing, though the search has begun") from None
+        beginning = read_regular_file(self.path)[:size] if size else b""
         if len(beginning) < size:
             raise DataDamagedError(f"{self.path}: {len(beginning)} bytes, at least {size} expected")
         if zlib.crc32(beginning) != checksum:
@@ -67,7 +62,7 @@ class History:
 
     def append(self, lines: Iterable[dict[str, Any]]) -> None:
         """Write lines and flush them to disk."""
-        text = "".join(json.dumps(line, allow_nan=False) + "\n" for line in lines).encode()
+        text = "".join(map(sealed_line, lines)).encode()
         with os_errors_explained(self.path), self.path.open("ab") as file:
             file.write(text)
             file.flush()

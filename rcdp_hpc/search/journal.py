@@ -9,7 +9,7 @@ one does not come back.
 from __future__ import annotations
 
 import faulthandler
-import json
+import logging
 import os
 import shutil
 import sys
@@ -22,11 +22,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.runtime.digests import read_intact_lines, sealed_line
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.search.candidate import Evaluation
 
+log = logging.getLogger(__name__)
+
 FOLDER = "journal"
-NEEDED = {"values", "share", "result", "generation"}
 Key = tuple[bytes, float]
 PATIENCE = 1.5  # times its limit until a candidate that does not come back is taken to hang, and
 PATIENCE_SECONDS = 2.0  # so many seconds more
@@ -95,7 +97,7 @@ class Journal:
         }  # fmt: skip
         if self._file is not None:
             with os_errors_explained(self.paths[self.generation % 2]):
-                self._file.write(json.dumps(line) + "\n")
+                self._file.write(sealed_line(line))
                 self._file.flush()
 
     def announce(self, values: NDArray[np.float64]) -> None:
@@ -144,19 +146,27 @@ class Journal:
 def read_journals(folder: Path, digest: str) -> dict[Key, Evaluation]:
     """Return what the ranks of earlier jobs found, by the bytes of the values and the share of the rows.
 
-    Lines that are cut short, or of other settings, are passed over. A candidate that hung counts as failed.
+    Lines of other settings are passed over. So are those that were cut short or altered, and their number is logged:
+    their candidates are evaluated again. A candidate that hung counts as failed.
     """
     found: dict[Key, Evaluation] = {}
+    damaged: dict[str, int] = {}
     for path in sorted((folder / FOLDER).glob("rank-*-?.jsonl")):
-        lines = list(_lines(path, digest))
+        lines, skipped = _lines(path, digest)
+        damaged |= {path.name: skipped} if skipped else {}
         for line in lines:
             if line["result"] is not None:
                 fitness, error, accuracy, seconds = line["result"]
                 found[_key(line)] = Evaluation(fitness, error, accuracy, seconds, line["reason"], line["rank"])
+    if damaged:
+        log.warning(
+            "%s: %d lines of %s were cut short or altered and are left out; their candidates are evaluated again",
+            *(folder / FOLDER, sum(damaged.values()), ", ".join(damaged)),
+        )
     for path in sorted((folder / FOLDER).glob("rank-*.hang")):
         if path.stat().st_size == 0:
             continue
-        turns = [list(_lines(path.with_name(f"{path.stem}-{turn}.jsonl"), digest)) for turn in (0, 1)]
+        turns = [_lines(path.with_name(f"{path.stem}-{turn}.jsonl"), digest)[0] for turn in (0, 1)]
         # the last line of the newer file tells which candidate was being evaluated
         last = max((lines[-1] for lines in turns if lines), key=lambda line: line["generation"], default=None)
         if last is not None and last["result"] is None and _key(last) not in found:
@@ -173,22 +183,14 @@ def remove_journals(folder: Path) -> None:
 
 
 def _newest(path: Path, digest: str) -> int:
-    """Return the newest generation in a file, -1 where there is none."""
-    return max((line["generation"] for line in _lines(path, digest)), default=-1)
+    """Return the newest generation in a file, -1 if it has none."""
+    return max((line["generation"] for line in _lines(path, digest)[0]), default=-1)
 
 
-def _lines(path: Path, digest: str) -> Iterator[dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return
-    for line in text.splitlines():
-        try:
-            tree = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(tree, dict) and tree.get("digest") == digest and set(tree) >= NEEDED:
-            yield tree
+def _lines(path: Path, digest: str) -> tuple[list[dict[str, Any]], int]:
+    """Return the intact lines of a search of these settings, and how many lines are damaged."""
+    lines = read_intact_lines(path)
+    return [line for line in lines.records if line.get("digest") == digest], len(lines.damaged)
 
 
 def _key(line: dict[str, Any]) -> Key:

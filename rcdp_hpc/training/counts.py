@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.runtime.files import write_text
+from rcdp_hpc.runtime.digests import write_sealed_lines
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +56,8 @@ class ClassWatch:
         return line
 
     def rewrite(self) -> None:
-        """Write the file anew: what was appended after a checkpoint goes."""
-        write_text(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+        """Write the file again without what was appended after a checkpoint."""
+        write_sealed_lines(self.path, self.lines)
 
     @staticmethod
     def _tell(epoch: int, counts: NDArray[np.int64], expected: NDArray[np.int64]) -> None:

@@ -16,7 +16,7 @@ from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.reservoir.ridge import RidgeReadout
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.files import read_json, write_json
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.batches import BatchPlan
@@ -134,7 +134,7 @@ def solve_readout(
             run.model, config.reservoir, config.training, shards, RidgeNetwork.weights_of(fit.readout),
             learned_of(reservoir),
         )  # fmt: skip
-        write_json(run.train / "ridge.json", {"settings": settings, "result": result})
+        write_sealed(run.train / "ridge.json", {"settings": settings, "result": result})
 
     agree(comm, lambda: write() if comm.is_root else None)
     return result
@@ -150,6 +150,6 @@ def _earlier(run: RunDirectory, settings: dict[str, Any]) -> dict[str, Any] | No
     path = run.train / "ridge.json"
     if not path.exists() or not run.model.exists():
         return None
-    content = read_json(path)
+    content = read_sealed(path, "Solve the readout again with rcdp train --restart.")
     refuse_other_settings(str(path), content["settings"], json.loads(json.dumps(settings)), "training")
     return dict(content["result"])

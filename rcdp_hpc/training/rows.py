@@ -18,7 +18,7 @@ from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.files import write_json
+from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.allotment import Speeds, measured_rate, rows_by_speed, speeds_of_ranks
 from rcdp_hpc.training.batches import BatchPlan, kept_slabs, slabs_of_ranks
@@ -99,7 +99,7 @@ def sound_shards(
                 "%d training rows instead of %d: the epoch that is gone on with sees some rows twice, and others not",
                 *(view.rows("train"), saved["rows"]),
             )
-        agree(comm, partial(write_json, run.train / "replaced.json", record(view)) if comm.is_root else lambda: None)
+        agree(comm, partial(write_sealed, run.train / "replaced.json", record(view)) if comm.is_root else lambda: None)
     return view
 
 

@@ -20,7 +20,7 @@ from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.files import append_line, write_json, write_text
+from rcdp_hpc.runtime.digests import append_sealed, write_sealed, write_sealed_lines
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training import checkpoint
@@ -90,8 +90,7 @@ class Session:
         agree(self.comm, self._check_room if self.comm.is_root else lambda: None)
         self.board = agree(self.comm, partial(self._open_board, self.trainer.position.epoch))
         # What was written after the checkpoint goes: its epochs come again.
-        lines = "".join(json.dumps(entry) + "\n" for entry in self.reports)
-        agree(self.comm, lambda: write_text(self.metrics_file, lines) if self.comm.is_root else None)
+        agree(self.comm, lambda: write_sealed_lines(self.metrics_file, self.reports) if self.comm.is_root else None)
         agree(self.comm, self.watch.rewrite if self.comm.is_root else lambda: None)
 
     def _seed_torch(self) -> None:
@@ -137,8 +136,8 @@ class Session:
         line = self.watch.note(epoch.epoch, epoch.class_counts, self.shards.class_counts("train"))
 
         def append() -> None:
-            append_line(self.metrics_file, entry)
-            append_line(self.watch.path, line)
+            append_sealed(self.metrics_file, entry)
+            append_sealed(self.watch.path, line)
             if self.board:
                 self.board.write(entry)
 
@@ -206,7 +205,7 @@ class Session:
             return
         self.last_note = now
         try:
-            write_json(
+            write_sealed(
                 self.run.position_file,
                 {"epoch": position.epoch, "step": position.step, "steps": self.trainer.steps},
             )

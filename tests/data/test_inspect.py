@@ -1,4 +1,3 @@
-import json
 import re
 import threading
 
@@ -13,6 +12,7 @@ from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.text import display_width
 
 
@@ -45,11 +45,11 @@ def test_long_and_strange_names_and_many_classes_fit_a_terminal(tmp_path):
     np.savez(tmp_path / "many.npz", x=np.arange(3.0 * len(y)).reshape(-1, 3), y=y)
     prepare_shards(make_config(tmp_path / "many.npz", shards=2), tmp_path / "shards")
     path = tmp_path / "shards/index.json"
-    index = json.loads(path.read_text())
+    index = read_sealed(path)
     index["classes"] = names
     for entry, name in zip(index["class_table"], names, strict=True):
         entry["class"] = name
-    path.write_text(json.dumps(index))
+    write_sealed(path, index)
     text = describe_shards(tmp_path / "shards", 2)
     assert max(map(display_width, text.splitlines())) <= 80
     assert r"two\nlines" in text

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.errors import DataDamagedError, InputError
-from rcdp_hpc.runtime.files import read_json, write_json
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def rewrite(directory, change, name=FIRST):
     """Change a shard and let the index agree with its new bytes, as a malicious writer would."""
     with h5py.File(directory / name, "r+") as file:
         change(file)
-    index = read_json(directory / "index.json")
+    index = read_sealed(directory / "index.json")
     for split in index["splits"].values():
         for shard in split["shards"]:
             if shard["file"] == name:
                 shard["bytes"] = os.path.getsize(directory / name)
-    write_json(directory / "index.json", index)
+    write_sealed(directory / "index.json", index)
 
 
 def test_what_is_offered(digits_shards):
@@ -101,9 +101,9 @@ def test_no_shards(tmp_path):
     ],
 )
 def test_a_damaged_index(directory, change, words):
-    index = read_json(directory / "index.json")
+    index = read_sealed(directory / "index.json")
     change(index)
-    write_json(directory / "index.json", index)
+    write_sealed(directory / "index.json", index)
     with pytest.raises(DataDamagedError, match=words) as caught:
         ShardSet(directory)
     assert "index.json" in str(caught.value)
@@ -111,8 +111,8 @@ def test_a_damaged_index(directory, change, words):
 
 def test_an_index_cut_short_and_one_from_the_future(directory):
     path = directory / "index.json"
-    index = read_json(path)
-    write_json(path, {**index, "format_version": 99})
+    index = read_sealed(path)
+    write_sealed(path, {**index, "format_version": 99})
     with pytest.raises(InputError, match="format version 99"):
         ShardSet(directory)
     path.write_text(path.read_text()[:-20])

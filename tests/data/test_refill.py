@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import numpy as np
@@ -13,6 +12,7 @@ from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.refill import RefilledShards, record, without_damaged
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +131,9 @@ def test_damage_is_found_before_rows_are_used_in_the_reserve_too(prepared, tmp_p
 
 def test_an_order_of_another_make_is_not_guessed(prepared, tmp_path):
     directory = shutil.copytree(prepared, tmp_path / "shards")
-    index = json.loads((directory / "index.json").read_text())
+    index = read_sealed(directory / "index.json")
     counts = index["splits"]["train"]["shards"][2]["class_counts"]
     counts[0], counts[1] = counts[0] + 1, counts[1] - 1
-    (directory / "index.json").write_text(json.dumps(index))
+    write_sealed(directory / "index.json", index)
     with pytest.raises(DataDamagedError, match="an order of their own"):
         view_of(directory, 2)

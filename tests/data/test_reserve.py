@@ -12,7 +12,7 @@ from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.split import interleaved_labels
 from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.files import read_json
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 
 def prepared(tmp_path, npz_file, name="shards", **data):
@@ -69,10 +69,10 @@ def test_verification_looks_at_the_reserve(tmp_path, npz_file, edit, words):
 
 def test_a_reserve_of_another_size_is_found(tmp_path, npz_file):
     prepared(tmp_path, npz_file)
-    index = tmp_path / "shards/index.json"
-    content = read_json(index)
-    index.write_text(index.read_text().replace('"reserve": 0.25', '"reserve": 0.5'))
-    assert content["settings"]["data"]["reserve"] == 0.25
+    index = read_sealed(tmp_path / "shards/index.json")
+    assert index["settings"]["data"]["reserve"] == 0.25
+    index["settings"]["data"]["reserve"] = 0.5
+    write_sealed(tmp_path / "shards/index.json", index)
     assert any("the reserve has" in finding for finding in verify_shards(tmp_path / "shards"))
 
 

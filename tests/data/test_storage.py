@@ -1,7 +1,5 @@
 """Number formats, compression and lengths in the shards, and shards of the first format version."""
 
-import json
-
 import h5py
 import numpy as np
 import pytest
@@ -161,23 +159,6 @@ def test_a_shard_without_its_lengths_is_damaged(series_shards):
         del file["length"]
     with pytest.raises(DataDamagedError, match=r"length is missing|bytes long"):
         ShardSet(series_shards, verify=False).read("train", 0, 1)
-
-
-def test_shards_of_the_first_format_are_read(tmp_path, npz_file):
-    prepare_shards(make_config(npz_file, shards=2), tmp_path / "shards")
-    path = tmp_path / "shards/index.json"
-    index = json.loads(path.read_text())
-    index["format_version"] = 1
-    for key in ("storage", "lengths", "categories"):
-        del index[key]
-    for key in set(index["settings"]["data"]) - {
-        "source", "path", "keep", "validation_fraction", "test_fraction", "balance", "smote_neighbours", "shards",
-        "verify_on_read",
-    }:  # fmt: skip
-        del index["settings"]["data"][key]
-    path.write_text(json.dumps(index))
-    assert everything(tmp_path / "shards")["train"].x.shape[1:] == (4, 3)
-    assert verify_shards(tmp_path / "shards") == []
 
 
 def test_later_formats_are_refused(tmp_path, npz_file):

@@ -13,7 +13,7 @@ from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.shards import file_sha256
 from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.files import read_json, write_json
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def change(directory, split, edit):
         edit(columns)
         for name, values in columns.items():
             file[name][()] = values
-    index = read_json(directory / "index.json")
+    index = read_sealed(directory / "index.json")
     entry = index["splits"][split]
     counts = np.bincount(columns["y"], minlength=3).tolist()
     synthetic = np.bincount(columns["y"][columns["synthetic"]], minlength=3).tolist()
@@ -39,7 +39,7 @@ def change(directory, split, edit):
     entry["shards"][0].update(
         class_counts=counts, synthetic_counts=synthetic, bytes=path.stat().st_size, sha256=file_sha256(path)
     )
-    write_json(directory / "index.json", index)
+    write_sealed(directory / "index.json", index)
 
 
 def first_made(columns):
@@ -74,10 +74,10 @@ def test_a_damaged_index_is_a_finding(directory):
 
 
 def test_wrong_counts(directory):
-    index = read_json(directory / "index.json")
+    index = read_sealed(directory / "index.json")
     index["splits"]["validation"]["shards"][0]["class_counts"][0] += 1
     index["splits"]["train"]["synthetic_counts"][1] -= 1
-    write_json(directory / "index.json", index)
+    write_sealed(directory / "index.json", index)
     findings = verify_shards(directory)
     assert any("val-00000-of-00001.h5: class_counts" in finding for finding in findings)
     assert any("train: synthetic_counts" in finding for finding in findings)
@@ -169,9 +169,9 @@ def test_a_sample_in_two_splits(directory):
 
 
 def test_a_training_part_that_is_not_balanced(directory):
-    index = read_json(directory / "index.json")
+    index = read_sealed(directory / "index.json")
     index["settings"]["data"]["balance"] = "smote"
-    write_json(directory / "index.json", index)
+    write_sealed(directory / "index.json", index)
     assert verify_shards(directory) == []
 
     def relabel(columns):

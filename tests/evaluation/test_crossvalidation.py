@@ -11,7 +11,7 @@ from rcdp_hpc.config import load_config
 from rcdp_hpc.evaluation import confusion as report
 from rcdp_hpc.evaluation import drawing
 from rcdp_hpc.evaluation.crossvalidation import summarise, table
-from rcdp_hpc.runtime.files import write_json
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
@@ -21,7 +21,9 @@ def test_boosted_trees_of_a_table_have_a_mean_too(tmp_path):
         run.fold(fold).report.mkdir(parents=True)
         test = report.result_of_test(np.eye(2, dtype=np.int64), names)
         test["trees"] = {"accuracy": accuracy, "macro_f1": accuracy / 2}
-        write_json(run.fold(fold).report / "summary.json", {"test": test, "classes": names, "seconds": {"train": 1.0}})
+        write_sealed(
+            run.fold(fold).report / "summary.json", {"test": test, "classes": names, "seconds": {"train": 1.0}}
+        )
     found = summarise(run, load_config("digits", ["data.folds=2"]))
     assert found["trees"] == pytest.approx({"accuracy": 0.7, "macro_f1": 0.35})
     assert table(found)[-1] == "boosted trees, mean  70.00 %    0.3500"
@@ -39,11 +41,11 @@ def test_every_sample_is_counted_once_and_a_picture_that_fails_is_no_failure(tmp
         folder.mkdir(parents=True)
         report.write_cells(matrix, folder)
         test = report.result_of_test(matrix, names)
-        write_json(folder / "summary.json", {"test": test, "classes": names, "seconds": {"train": 1.0}})
+        write_sealed(folder / "summary.json", {"test": test, "classes": names, "seconds": {"train": 1.0}})
         whole += matrix
     monkeypatch.setattr("rcdp_hpc.evaluation.pictures.draw_folds", lambda *_: 1 / 0)
     found = summarise(run, load_config("digits", ["data.folds=2"]))
-    kept = json.loads((run.report / "summary.json").read_text())
+    kept = read_sealed(run.report / "summary.json")
     assert kept == json.loads(json.dumps(found))
     np.testing.assert_array_equal(report.read_confusion(kept["confusion"], run.report), whole)
     assert kept["absent"] == ["class 1"]

@@ -17,6 +17,7 @@ from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.evaluation import drawing, fonts, pictures
 from rcdp_hpc.evaluation.pictures import draw_class_counts, draw_confusion, draw_training
 from rcdp_hpc.runtime import logs
+from rcdp_hpc.runtime.digests import write_sealed_lines
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 STRANGE = [
@@ -156,7 +157,7 @@ def metrics(path: Path, losses: list[float]) -> Path:
         }
         for epoch, loss in enumerate(losses)
     ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_sealed_lines(path, lines)
     return path
 
 

@@ -7,10 +7,8 @@ import pytest
 
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError
 from rcdp_hpc.runtime.files import (
-    append_line,
     overwrite_json,
     read_json,
-    read_lines,
     write_atomic,
     write_json,
     write_text,
@@ -52,16 +50,6 @@ def test_broken_json_is_damage(tmp_path):
     path.write_text('{"a"')
     with pytest.raises(DataDamagedError, match=r"state\.json"):
         read_json(path)
-
-
-def test_lines_are_read_as_they_were_appended_and_a_broken_one_is_named(tmp_path):
-    path = tmp_path / "lines.jsonl"
-    for value in ({"a": 1}, {"b": "two\nlines"}):
-        append_line(path, value)
-    assert read_lines(path) == [{"a": 1}, {"b": "two\nlines"}]
-    path.write_text(path.read_text() + '{"c": ')
-    with pytest.raises(DataDamagedError, match=r"lines\.jsonl: line 3 is not valid JSON"):
-        read_lines(path)
 
 
 def test_a_small_file_is_written_over_itself(tmp_path):

@@ -20,7 +20,7 @@ def test_a_failure_is_recorded_in_the_place_of_what_was_there(tmp_path, monkeypa
     def full(path, value):
         raise StageFailedError(f"{path}: no room left")
 
-    monkeypatch.setattr(rundir, "write_json", full)
+    monkeypatch.setattr(rundir, "write_sealed", full)
     with pytest.raises(StageFailedError):
         run.note("train", "running")
     run.note_failure("train", "failed", reason="no room left")

@@ -10,7 +10,7 @@ from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import DataDamagedError, InputError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.space import searched_space
 
@@ -101,7 +101,7 @@ def test_the_first_candidate_is_the_configured_reservoir(tmp_path):
         if bounds.choices is None:
             setattr(config.reservoir, name, 0.5 * (bounds.low + bounds.high))
     run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
-    first = read_lines(tmp_path / "history.jsonl")[0]["values"]
+    first = read_sealed_lines(tmp_path / "history.jsonl")[0]["values"]
     assert first == pytest.approx({name: getattr(config.reservoir, name) for name in first})
 
 
@@ -140,11 +140,11 @@ def test_a_history_cut_short_in_its_last_line(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
     with pytest.raises(DataDamagedError, match=r"line \d+ is not valid JSON; the file was cut short"):
-        read_lines(path)
+        read_sealed_lines(path)
     config = cheap_config()
     run_search(config, SingleProcess(), CheapFitness(config), tmp_path)  # the checkpoint before it knows what to do
     assert path.read_bytes()[: len(whole) - 400] == whole[:-400]
-    assert len(read_lines(path)) == 42
+    assert len(read_sealed_lines(path)) == 42
 
 
 def test_a_line_begun_after_the_checkpoint_is_dropped(tmp_path):
@@ -153,7 +153,7 @@ def test_a_line_begun_after_the_checkpoint_is_dropped(tmp_path):
         file.write('{"generation": 3, "cand')
     config = cheap_config()
     run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
-    assert len(read_lines(tmp_path / "history.jsonl")) == 42
+    assert len(read_sealed_lines(tmp_path / "history.jsonl")) == 42
 
 
 def test_improvements_of_another_optimiser_are_refused(tmp_path):
@@ -171,7 +171,7 @@ def test_every_optimiser_searches_stops_and_goes_on_to_the_same_end(tmp_path, op
     resumed = run_search(config, SingleProcess(), CheapFitness(config), tmp_path / "stopped")
     assert (resumed.values, resumed.fitness) == (straight.values, straight.fitness)
     lines = [
-        [{**line, "timing": None} for line in read_lines(tmp_path / name / "history.jsonl")]
+        [{**line, "timing": None} for line in read_sealed_lines(tmp_path / name / "history.jsonl")]
         for name in ("straight", "stopped")
     ]
     assert lines[0] == lines[1]

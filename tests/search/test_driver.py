@@ -18,7 +18,7 @@ from search.outcome import outcome
 
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError, StoppedError
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search import checkpoint as checkpoints
 from rcdp_hpc.search.best import read_best, read_best_record
 from rcdp_hpc.search.candidate import Evaluation
@@ -44,7 +44,7 @@ def straight(tmp_path_factory) -> tuple:
 def test_history_tells_every_candidate(tmp_path):
     fitness = CheapFitness(cheap_config())
     best = search(tmp_path, fitness)
-    lines = read_lines(tmp_path / "history.jsonl")
+    lines = read_sealed_lines(tmp_path / "history.jsonl")
     places = [(line["generation"], line["candidate"]) for line in lines]
     assert places == [(generation, candidate) for generation in range(1, 7) for candidate in range(7)]
     fields = "generation candidate values position fitness error accuracy reason share reused timing"
@@ -77,7 +77,7 @@ def test_identical_candidates_are_evaluated_once(tmp_path):
     best = run_search(config, SingleProcess(), fitness, tmp_path)
     assert len(seen) == len(set(seen)) <= 5
     assert best.values == {"input_scaling": 5}
-    lines = read_lines(tmp_path / "history.jsonl")
+    lines = read_sealed_lines(tmp_path / "history.jsonl")
     assert sum(not line["reused"] for line in lines) == len(seen)
     assert {line["timing"]["rank"] for line in lines if line["reused"]} == {None}
 

@@ -15,7 +15,7 @@ from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.data import FitnessData, fitness_rows
 from rcdp_hpc.search.driver import run_search
@@ -170,7 +170,7 @@ def test_a_search_over_reservoirs_improves_and_records(data, tmp_path):
     space = {"density": {"low": 0.02, "high": 0.5}, "input_scaling": {"low": 0.01, "high": 2.0, "log": True}}
     config = config_of(population=4, generations=3, space=space)
     best = run_search(config, SingleProcess(), ReservoirFitness(config, data), tmp_path, fingerprint=data.fingerprint())
-    lines = read_lines(tmp_path / "history.jsonl")
+    lines = read_sealed_lines(tmp_path / "history.jsonl")
     first = [line["fitness"] for line in lines if line["generation"] == 1]
     assert best.fitness >= max(first)
     assert len(lines) == 12

@@ -14,7 +14,7 @@ from search.ranks import Ranks
 from rcdp_hpc.errors import CandidateError, InputError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.driver import run_search
@@ -92,7 +92,7 @@ def test_the_history_names_the_share_and_the_winner_is_judged_by_all_rows(tmp_pa
     config = halved()
     fitness = CheapFitness(config)
     best = run_search(config, SingleProcess(), fitness, tmp_path)
-    lines = read_lines(tmp_path / "history.jsonl")
+    lines = read_sealed_lines(tmp_path / "history.jsonl")
     assert {line["share"] for line in lines} == {0.25, 0.5, 1.0}
     whole = [line for line in lines if line["share"] == 1 and line["fitness"] is not None]
     assert best.fitness == max(line["fitness"] for line in whole)

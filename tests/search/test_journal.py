@@ -8,7 +8,7 @@ from search.outcome import outcome
 from search.ranks import Ranks
 
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 
 DONE = 10  # candidates of the job that was lost, the last three of them in no checkpoint
@@ -33,7 +33,7 @@ def test_another_group_size_or_limit_loses_no_candidate_and_tries_none_that_hung
     other.data.path = "elsewhere"
     rest = [CheapFitness(other), CheapFitness(other)]
     Ranks(2).run(lambda comm: run_search(other, comm, rest[comm.rank], tmp_path / "lost"))
-    lines = read_lines(tmp_path / "lost/history.jsonl")
+    lines = read_sealed_lines(tmp_path / "lost/history.jsonl")
     assert sum(one.calls for one in rest) == sum(not line["reused"] for line in lines) - DONE - hung
     reasons = [line["reason"] for line in lines if not line["reused"]]
     assert reasons.count("hung: did not come back within 60 s") == hung

@@ -19,7 +19,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.fitness import ReservoirFitness
 from rcdp_hpc.search.journal import Journal, read_journals
@@ -88,7 +88,7 @@ def test_candidates_over_their_time_are_not_tried_again_on_resume(tmp_path):
     run_search(config, SingleProcess(), after, tmp_path)
     assert before.asleep
     assert not set(before.asleep) & set(after.asleep)
-    lines = read_lines(tmp_path / "history.jsonl")
+    lines = read_sealed_lines(tmp_path / "history.jsonl")
     late = {line["values"]["leak"] for line in lines if (line["reason"] or "").startswith("took longer")}
     assert late == {*before.asleep, *after.asleep}
 
@@ -167,7 +167,7 @@ def test_a_hang_in_native_code_ends_the_job_and_is_failed_on_resume(tmp_path, ho
     config = cheap_config(candidate_seconds=0.3)
     rest = CheapFitness(config)
     run_search(config, SingleProcess(), rest, tmp_path)
-    lines = read_lines(tmp_path / "history.jsonl")
+    lines = read_sealed_lines(tmp_path / "history.jsonl")
     hanging = [line for line in lines if line["reason"] == "hung: did not come back within 0.3 s"]
     assert len(hanging) >= 1
     assert not hanging[0]["reused"]

@@ -14,7 +14,7 @@ from search.outcome import outcome
 from search.seven import CHOSEN, COMBINATIONS, HALVING, STOPPED
 
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search import checkpoint as checkpoints
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.fitness import ReservoirFitness
@@ -61,7 +61,7 @@ def test_history_is_the_same_for_any_number_of_ranks(seven, tmp_path):
     straight = alone(tmp_path)
     for ranks in (1, 2, 3, 4, 7):
         assert outcome(seven / f"cheap-{ranks}") == straight
-        used = {line["timing"]["rank"] for line in read_lines(seven / f"cheap-{ranks}" / "history.jsonl")}
+        used = {line["timing"]["rank"] for line in read_sealed_lines(seven / f"cheap-{ranks}" / "history.jsonl")}
         assert used - {None} == set(range(ranks))
 
 

@@ -6,7 +6,7 @@ import pytest
 from search.cheap import CheapFitness, cheap_config
 
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.efficiency import Usage, read_usage
 from rcdp_hpc.search.stopping import reason_to_end
@@ -20,7 +20,7 @@ def search(folder, pause=0.0, **settings):
 
 def test_a_search_ends_at_its_number_of_evaluations_and_can_go_on(tmp_path):
     best, fitness = search(tmp_path / "short", stop_evaluations=10)
-    lines = read_lines(tmp_path / "short" / "history.jsonl")
+    lines = read_sealed_lines(tmp_path / "short" / "history.jsonl")
     assert 10 <= fitness.calls == best.evaluations <= 14  # generations of 7 are not cut; the same values count once
     assert {line["generation"] for line in lines} == {1, 2}
     _, again = search(tmp_path / "short", stop_evaluations=10)
@@ -28,21 +28,21 @@ def test_a_search_ends_at_its_number_of_evaluations_and_can_go_on(tmp_path):
     whole, _ = search(tmp_path / "whole")
     on, _ = search(tmp_path / "short")
     assert on.values == whole.values
-    assert [line["values"] for line in read_lines(tmp_path / "short" / "history.jsonl")] == [
-        line["values"] for line in read_lines(tmp_path / "whole" / "history.jsonl")
+    assert [line["values"] for line in read_sealed_lines(tmp_path / "short" / "history.jsonl")] == [
+        line["values"] for line in read_sealed_lines(tmp_path / "whole" / "history.jsonl")
     ]
 
 
 def test_a_search_ends_without_improvement(tmp_path):
     best, _ = search(tmp_path, generations=40, stop_stagnation=3)
-    last = read_lines(tmp_path / "history.jsonl")[-1]["generation"]
+    last = read_sealed_lines(tmp_path / "history.jsonl")[-1]["generation"]
     assert last == best.generation + 3 < 40
 
 
 def test_a_search_ends_within_its_seconds(tmp_path, caplog):
     caplog.set_level("INFO")
     search(tmp_path, pause=0.02, generations=500, stop_seconds=1.0)
-    assert 1 <= read_lines(tmp_path / "history.jsonl")[-1]["generation"] < 10
+    assert 1 <= read_sealed_lines(tmp_path / "history.jsonl")[-1]["generation"] < 10
     assert "search.stop_seconds = 1" in caplog.text
 
 

@@ -11,7 +11,7 @@ from search.grouped import small_data
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.files import read_lines
+from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.user_function import FunctionFitness
 
@@ -134,7 +134,7 @@ def test_a_search_over_a_function(fitness, tmp_path):
     config = cheap_config(evaluation="function", function="own_fitness:good")
     best = run_search(config, SingleProcess(), fitness("good"), tmp_path / "search")
     assert abs(best.values["leak"] - 0.5) < 0.1
-    assert len(read_lines(tmp_path / "search" / "history.jsonl")) == 42
+    assert len(read_sealed_lines(tmp_path / "search" / "history.jsonl")) == 42
 
 
 @pytest.mark.parametrize("settings", [{"evaluation": "function"}, {"function": "own_fitness:good"}])
