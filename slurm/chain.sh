@@ -14,7 +14,7 @@ shift 2
 mkdir -p "$RUN/jobs"
 jobs=()
 submit() {
-    local stage=$1 job
+    local stage=$1 job digest
     shift
     if ! job=$(sbatch --parsable --export=ALL --kill-on-invalid-dep=yes "$@" "slurm/$stage.sbatch"); then
         # Those before it are of no use without it.
@@ -24,8 +24,9 @@ submit() {
     job=${job%%;*}
     jobs+=("$job")
     echo "$stage: job $job"
-    # `rcdp status` asks Slurm for the jobs named there.
-    printf '{"stage": "%s", "job": "%s"}\n' "$stage" "$job" >>"$RUN/jobs/submitted.jsonl"
+    # `rcdp status` asks Slurm for the jobs named there; each line has the SHA-256 of its other keys.
+    digest=$(printf '{"job":"%s","stage":"%s"}' "$job" "$stage" | sha256sum)
+    printf '{"stage": "%s", "job": "%s", "sha256": "%s"}\n' "$stage" "$job" "${digest%% *}" >>"$RUN/jobs/submitted.jsonl"
     after=--dependency=afterok:$job
 }
 submit prepare "${EVERY_JOB[@]}" "${PREPARE_JOB[@]}" "$@"

@@ -24,6 +24,7 @@ from rcdp_hpc.data.storage import storage_of
 from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import DataDamagedError, InputError, StoppedError
 from rcdp_hpc.runtime.collective import agreed
+from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 SMALL = [
@@ -188,7 +189,7 @@ def documented(command: str, out: Path) -> list[str]:
 
 
 def summary(out: Path) -> dict:
-    found = json.loads((out / "report/summary.json").read_text())
+    found = read_sealed(out / "report/summary.json")
     for result in found["results"]:
         del result["seconds"]
     return found

@@ -82,7 +82,7 @@ def test_a_line_that_is_being_written_is_left_out_and_a_damaged_one_is_told(run)
     write_text(path, whole + whole[:20])
     assert headway(run, "train").words.startswith("epoch 2 of 20")
     write_text(path, whole[:20] + "\n" + whole)
-    assert headway(run, "train").with_time == f"{path}: line 1 is not valid JSON; the file was cut short or edited"
+    assert headway(run, "train").with_time == f"{path}: line 1 was cut short or altered."
 
 
 def test_a_search_is_told_by_its_generations_and_the_best_that_was_judged_by_all_rows(run):

@@ -113,7 +113,7 @@ def _stage_line(run: RunDirectory, stage: str, state: dict[str, Any], held: bool
         return "not started"
     if status == "done":
         ranks = f" on {state['ranks']} ranks" if state.get("ranks", 1) > 1 else ""
-        return f"done in {duration(state['seconds'])}{ranks}{result_text(stage, state.get('result'))}"
+        return f"done in {duration(state.get('seconds', 0.0))}{ranks}{result_text(stage, state.get('result'))}"
     if status == "running":
         found = headway(run, stage)
         if held:

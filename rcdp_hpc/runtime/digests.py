@@ -1,7 +1,8 @@
 """Records that carry a SHA-256 of their own content, which is checked whenever they are read.
 
 A sealed record is a JSON object with the key "sha256": the digest of all other keys in one canonical form, so that
-white space and the order of keys do not count. Files of JSON lines are sealed line by line.
+white space and the order of keys do not count. An object "timing", which differs between runs with equal results, is
+left out of it and carries a digest of its own. Files of JSON lines are sealed line by line.
 """
 
 from __future__ import annotations
@@ -19,23 +20,27 @@ from rcdp_hpc.runtime.files import os_errors_explained, write_json, write_text
 from rcdp_hpc.runtime.json_text import DAMAGED, parse_json, read_json_file, read_regular_file
 
 KEY = "sha256"
+TIMING = "timing"
 
 
 def digest_of(value: dict[str, Any]) -> str:
-    """Return the SHA-256 of a record as JSON has it, without its own key "sha256"."""
+    """Return the SHA-256 of a record as JSON has it, without its own keys "sha256" and "timing"."""
     # Once to JSON and back: tuples become lists and numbers as keys become text, and only then the keys are sorted.
     return _digest_of_plain(json.loads(json.dumps(value)))
 
 
 def _digest_of_plain(value: dict[str, Any]) -> str:
     """Return the digest of a record that JSON or TOML was read into."""
-    plain = {name: part for name, part in value.items() if name != KEY}
+    plain = {name: part for name, part in value.items() if name not in (KEY, TIMING)}
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:
     """Return a record with the digest of its content as the key "sha256"."""
-    return {**value, KEY: digest_of(value)}
+    found = {**value, KEY: digest_of(value)}
+    if isinstance(value.get(TIMING), dict):
+        found[TIMING] = sealed(value[TIMING])
+    return found
 
 
 def is_sealed(value: Any) -> bool:
@@ -43,7 +48,7 @@ def is_sealed(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     try:
-        return bool(value.get(KEY) == _digest_of_plain(value))
+        return value.get(KEY) == _digest_of_plain(value) and (TIMING not in value or is_sealed(value[TIMING]))
     except (RecursionError, ValueError, TypeError):
         return False
 
@@ -74,7 +79,10 @@ def check_sealed(value: Any, path: Path | str, remedy: str = "") -> dict[str, An
         )
     if not is_sealed(value):
         raise DataDamagedError(f"{path}: its checksum does not match its content. {DAMAGED}{end}")
-    return {name: part for name, part in value.items() if name != KEY}
+    found = {name: part for name, part in value.items() if name != KEY}
+    if TIMING in found:
+        found[TIMING] = {name: part for name, part in found[TIMING].items() if name != KEY}
+    return found
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:

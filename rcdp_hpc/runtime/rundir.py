@@ -192,9 +192,8 @@ def _is_state(state: dict[str, Any]) -> bool:
     """Return whether a record has the keys of a stage's state, each of its type."""
     numbers = [state.get(name, 0.0) for name in ("updated", "started", "seconds", "earlier_seconds")]
     counted = all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
-    ranks, texts = state.get("ranks", 1), (state.get("stage"), state.get("reason", ""))
-    known = state.get("status") in get_args(Status) and ("seconds" in state or state["status"] != "done")
-    return known and counted and isinstance(ranks, int) and all(isinstance(text, str) for text in texts)
+    texts = all(isinstance(text, str) for text in (state.get("stage"), state.get("reason", "")))
+    return state.get("status") in get_args(Status) and counted and texts and isinstance(state.get("ranks", 1), int)
 
 
 def _as_counted(name: str) -> list[tuple[int, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 import tomlkit
 
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.digests import KEY, check_sealed, digest_of
+from rcdp_hpc.runtime.digests import KEY, check_sealed, sealed
 from rcdp_hpc.runtime.files import write_text
 from rcdp_hpc.runtime.json_text import read_regular_file
 from rcdp_hpc.search.space import Values
@@ -53,7 +53,7 @@ def write_best(path: Path, best: Best) -> None:
     tree["timing"] = {"seconds": best.seconds}
     comment = "# The best candidate of the search. To train with other values, use --set reservoir.KEY=VALUE with\n"
     comment += "# search.generations=0: this file carries its checksum and is refused if it was altered.\n"
-    write_text(path, comment + tomlkit.dumps({KEY: digest_of(tree), **tree}))
+    write_text(path, comment + tomlkit.dumps({KEY: "", **sealed(tree)}))
 
 
 def read_best(path: Path) -> Values:

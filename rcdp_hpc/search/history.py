@@ -1,7 +1,7 @@
 """history.jsonl: a line for every candidate of every generation, in order.
 
 Lines are the same for any number of ranks and however often the search was stopped and resumed, but for the
-object "timing", which has the rank that evaluated the candidate and the seconds it took, and the digest of the line.
+object "timing", which has the rank that evaluated the candidate and the seconds it took.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from rcdp_hpc.cluster.scripts import DEFAULT_SITE, SHARED, log_pattern, script_t
 from rcdp_hpc.cluster.slurm import Submitted, remember, remembered
 from rcdp_hpc.cluster.submit import plan_jobs, show
 from rcdp_hpc.config import load_config
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 DIGITS = load_config("digits")
@@ -124,10 +124,15 @@ def test_shellcheck_finds_nothing_in_what_is_written(stage, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_jobs_are_remembered_and_nonsense_is_passed_over(tmp_path):
+def test_jobs_are_remembered_and_a_list_that_was_altered_is_refused(tmp_path):
     file = tmp_path / "submitted.jsonl"
     assert remembered(file) == []
-    remember(file, Submitted("prepare", "17"))
-    with open(file, "a") as out:
-        out.write('not json\n[]\n{"stage": "x", "job": "1; rm"}\n{"stage": "half')
-    assert remembered(file) == [Submitted("prepare", "17")]
+    jobs = [Submitted("prepare", "17"), Submitted("x", "1; rm")]
+    for job in jobs:
+        remember(file, job)
+    assert remembered(file) == jobs[:1]
+    whole = file.read_text()
+    for damaged in (whole.replace("17", "18"), whole[:-9], "[]\n" + whole, '{"stage": "x", "job": "1"}\n'):
+        file.write_text(damaged)
+        with pytest.raises(DataDamagedError, match=r"line \d was cut short or altered.*squeue --me"):
+            remembered(file)

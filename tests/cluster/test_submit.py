@@ -13,7 +13,7 @@ from launch import REPOSITORY
 from rcdp_hpc.cli import main
 from rcdp_hpc.cli.hints import what_next
 from rcdp_hpc.cluster.scripts import DEFAULT_SITE
-from rcdp_hpc.cluster.slurm import Submitted, remember
+from rcdp_hpc.cluster.slurm import Submitted, remember, remembered
 from rcdp_hpc.config import STAGES, load_config
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -158,3 +158,4 @@ def test_a_chain_whose_job_is_refused_leaves_none_in_the_queue(folder, fake):
     assert done.returncode == 1
     assert "invalid partition" in done.stderr
     assert (folder / "cancelled").read_text() == "1 2\n"
+    assert [one.job for one in remembered(folder / "run/jobs/submitted.jsonl")] == ["1", "2"]

@@ -12,7 +12,7 @@ from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.digests import read_sealed, write_sealed
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed, write_sealed_lines
 from rcdp_hpc.runtime.text import display_width
 
 
@@ -71,21 +71,19 @@ def test_the_reserve_and_what_ranks_saw_are_told(tmp_path, npz_file):
     prepare_shards(make_config(npz_file, shards=2, reserve=0.5), tmp_path / "shards")
     seen = tmp_path / "class_counts.jsonl"
     assert counts_of_training(seen) is None
-    seen.write_text(
-        '{"epoch": 0, "counts": [[1, 1, 1], [1, 1, 1]]}\n'
-        '{"epoch": 1, "counts": [[20, 10, 10], [10, 10, 10]]}\n{"epoch": 2, "same_as": 1}\n'
-    )
+    epochs = ({"counts": [[1, 1, 1], [1, 1, 1]]}, {"counts": [[20, 10, 10], [10, 10, 10]]}, {"same_as": 1})
+    write_sealed_lines(seen, [{"epoch": epoch, **line} for epoch, line in enumerate(epochs)])
     np.testing.assert_array_equal(counts_of_training(seen), [[20, 10, 10], [10, 10, 10]])
     text = describe_shards(tmp_path / "shards", watched=seen)
     assert re.search(r"^class .* test +reserve$", text, re.MULTILINE)
     assert "in the last epoch of training" in text
     assert "rows over the ranks:\n  mean 35, variance 25, standard deviation 5, largest/mean 1.143" in text
     assert "most uneven class over the ranks: 0\n  mean 15, variance 25" in text
-    seen.write_text('{"epoch": 0, "counts": [[20, 10, 10]]}\n')
+    write_sealed_lines(seen, [{"epoch": 0, "counts": [[20, 10, 10]]}])
     assert "in the last epoch" not in describe_shards(tmp_path / "shards", watched=seen)
     for damage in ("not json\n", '{"epoch": 0}\n', "3\n"):
         seen.write_text(damage)
-        with pytest.raises(DataDamagedError, match=r"line 1 is not valid JSON|not the class counts"):
+        with pytest.raises(DataDamagedError, match="line 1 was cut short or altered"):
             counts_of_training(seen)
 
 

@@ -13,6 +13,8 @@ from rcdp_hpc.data.split import SPLITS
 from rcdp_hpc.data.storage import Storage
 from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
+from rcdp_hpc.runtime.files import write_json
 
 
 def everything(directory):
@@ -161,9 +163,16 @@ def test_a_shard_without_its_lengths_is_damaged(series_shards):
         ShardSet(series_shards, verify=False).read("train", 0, 1)
 
 
-def test_later_formats_are_refused(tmp_path, npz_file):
+def test_other_formats_are_refused(tmp_path, npz_file):
     prepare_shards(make_config(npz_file), tmp_path / "shards")
     path = tmp_path / "shards/index.json"
-    path.write_text(path.read_text().replace('"format_version": 3', '"format_version": 4'))
-    with pytest.raises(InputError, match="has format version 4, this package reads up to 3"):
+    index = read_sealed(path)
+    write_sealed(path, {**index, "format_version": 5})
+    with pytest.raises(InputError, match="has format version 5, this package reads version 4"):
+        ShardSet(tmp_path / "shards")
+    write_json(path, {**index, "format_version": 3})  # earlier formats had no digest
+    with pytest.raises(InputError, match=r"version 3.* Prepare again with --restart"):
+        ShardSet(tmp_path / "shards")
+    write_json(path, index)
+    with pytest.raises(DataDamagedError, match="no checksum"):
         ShardSet(tmp_path / "shards")

@@ -33,6 +33,15 @@ def test_tuples_and_numbers_as_keys_are_sealed_as_json_has_them(tmp_path):
     assert read_sealed(tmp_path / "record.json") == {"shape": [8, 8], "counts": {"10": 1, "9": 2}}
 
 
+def test_timings_are_sealed_apart_so_that_equal_results_have_equal_digests(tmp_path):
+    one, other = (sealed({"fitness": 1.0, "timing": {"seconds": seconds}}) for seconds in (1.0, 2.0))
+    assert one["sha256"] == other["sha256"]
+    assert one["timing"]["sha256"] != other["timing"]["sha256"]
+    assert check_sealed(one, "record.json") == {"fitness": 1.0, "timing": {"seconds": 1.0}}
+    for timing in ({**one["timing"], "seconds": 3.0}, None, {}):
+        assert not is_sealed({**one, "timing": timing})
+
+
 def test_white_space_and_order_of_keys_do_not_count():
     value = sealed(RECORD)
     assert is_sealed(json.loads(json.dumps(dict(reversed(value.items())), indent=7)))

@@ -139,11 +139,11 @@ def test_a_history_cut_short_in_its_last_line(tmp_path):
     path = tmp_path / "history.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole[:-20])
-    with pytest.raises(DataDamagedError, match=r"line \d+ is not valid JSON; the file was cut short"):
+    with pytest.raises(DataDamagedError, match=r"line \d+ was cut short or altered"):
         read_sealed_lines(path)
     config = cheap_config()
     run_search(config, SingleProcess(), CheapFitness(config), tmp_path)  # the checkpoint before it knows what to do
-    assert path.read_bytes()[: len(whole) - 400] == whole[:-400]
+    assert path.read_bytes()[: len(whole) // 2] == whole[: len(whole) // 2]
     assert len(read_sealed_lines(path)) == 42
 
 

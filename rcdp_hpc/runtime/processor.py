@@ -1,0 +1,108 @@
+"""What decides the last digits of results apart from settings: the processor, its instructions, and the libraries."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+# Variables by which libraries are made to use other instructions than the processor has, or to sum in another order.
+VARIABLES = (
+    "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG",
+)  # fmt: skip
+
+# The code paths of the MKL, by the numbers in its header files.
+_MKL_BRANCHES = {
+    4: "SSE2", 6: "SSSE3", 7: "SSE4_1", 8: "SSE4_2", 9: "AVX", 10: "AVX2", 11: "AVX512_MIC", 12: "AVX512",
+    13: "AVX512_MIC_E1", 14: "AVX512_E1",
+}  # fmt: skip
+
+Machine = dict[str, Any]
+
+
+@cache
+def processor_name() -> str:
+    """Return the processor's name and model numbers."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            found = dict(line.split(":", 1) for line in lines if ":" in line)
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {name.strip(): value.strip() for name, value in found.items()}
+    parts = [fields[name] for name in ("model name", "cpu family", "model", "stepping") if name in fields]
+    return " ".join(parts) or platform.machine()
+
+
+def machine_of_process() -> Machine:
+    """Return what of this process decides the last digits of its results, by name.
+
+    What torch says is included if torch is imported already.
+    """
+    found: Machine = {"processor": processor_name(), "numpy": np.__version__, "blas": _blas()}
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        found["torch"] = str(torch.__version__)
+        found["capability"] = torch.backends.cpu.get_cpu_capability()
+        found["mkl"] = _mkl(Path(str(torch.__file__)).parent / "lib" / "libtorch_cpu.so")
+        if torch.cuda.is_available():
+            found["gpu"] = torch.cuda.get_device_name()
+    found["variables"] = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    return found
+
+
+def distinct(machines: Sequence[Machine]) -> list[Machine]:
+    """Return the kinds of machines of all ranks, each once with the number of its ``ranks``."""
+    kinds: list[Machine] = []
+    for machine in machines:
+        if machine not in kinds:
+            kinds.append(machine)
+    return [{**kind, "ranks": machines.count(kind)} for kind in kinds]
+
+
+def differences(before: Sequence[Machine], now: Sequence[Machine]) -> str:
+    """Return what differs between the machines of two starts, each side named; empty if nothing does."""
+    names = dict.fromkeys(name for machine in (*before, *now) for name in machine if name != "ranks")
+    parts = []
+    for name in names:
+        old, new = (list(dict.fromkeys(_text(machine.get(name)) for machine in side)) for side in (before, now))
+        if set(old) != set(new):
+            parts.append(f"{name} {' and '.join(old)} -> {' and '.join(new)}")
+    return "; ".join(parts)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={one}" for name, one in value.items()) or "none"
+    return str(value) if value else "none"
+
+
+def _blas() -> str:
+    """Return the libraries for linear algebra that NumPy and SciPy use, and the processor that they were tuned for."""
+    libraries = [one for one in threadpool_info() if one.get("user_api") == "blas"]
+    return " ".join(sorted({f"{one['internal_api']} {one.get('architecture') or ''}".strip() for one in libraries}))
+
+
+@cache
+def _mkl(library: Path) -> str:
+    """Return the version of the MKL in torch, and the instructions that it chose; empty if there is none."""
+    parts = []
+    with suppress(OSError, AttributeError):
+        mkl = ctypes.CDLL(str(library))
+        text = ctypes.create_string_buffer(256)
+        mkl.MKL_Get_Version_String(text, len(text))
+        version = re.search(r"Version (\S+)", text.value.decode(errors="replace"))
+        parts.append(version[1] if version else "of unknown version")
+        branch = int(mkl.mkl_serv_cbwr_get_auto_branch())
+        parts.append(_MKL_BRANCHES.get(branch, f"branch {branch}"))
+    return " ".join(parts)
