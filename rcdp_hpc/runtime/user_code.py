@@ -10,8 +10,10 @@ from typing import Any
 from rcdp_hpc.errors import InputError
 
 
-def load_named(key: str, name: str, kind: str, example: str) -> Any:
-    """Import what is named ``module:name``; the working directory is looked in as well.
+def load_named(key: str, name: str, kind: str, example: str, working_directory: bool = True) -> Any:
+    """Import what is named ``module:name``.
+
+    Whether the name may be believed is decided earlier, by `rcdp_hpc.runtime.code_consent`.
 
     Parameters
     ----------
@@ -21,6 +23,8 @@ def load_named(key: str, name: str, kind: str, example: str) -> Any:
         What is expected.
     example : str
         A value that would do.
+    working_directory : bool
+        Search the working directory, too, after PYTHONPATH.
 
     Raises
     ------
@@ -30,16 +34,33 @@ def load_named(key: str, name: str, kind: str, example: str) -> Any:
     module_name, separator, own_name = name.partition(":")
     if not (separator and module_name and own_name):
         raise InputError(f"{key} = {name!r}: expected module:{kind}, as in {example}")
-    if os.getcwd() not in sys.path:
+    if working_directory and module_name not in sys.modules and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises on import
+        where = f"PYTHONPATH and in {os.getcwd()}" if working_directory else "PYTHONPATH"
         raise InputError(
             f"{key} = {name!r}: module {module_name} cannot be imported ({type(error).__name__}: {error}); "
-            f"it is looked for in PYTHONPATH and in {os.getcwd()}"
+            f"it is looked for in {where}"
         ) from None
     found = getattr(module, own_name, None)
     if not callable(found):
         raise InputError(f"{key} = {name!r}: module {module_name} has no {kind} {own_name}")
     return found
+
+
+def leave_out_working_directory() -> None:
+    """Take the working directory off the path of modules, unless PYTHONPATH names it in full.
+
+    ``python -m`` puts it there, and so does an empty or relative entry of PYTHONPATH.
+    """
+    here = os.path.realpath(os.getcwd())
+    named = {os.path.realpath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if _is_full(entry)}
+    sys.path[:] = [
+        entry for entry in sys.path if _is_full(entry) and (os.path.realpath(entry) != here or here in named)
+    ]
+
+
+def _is_full(entry: str) -> bool:
+    return os.path.isabs(entry)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import ReservoirSection, TrainingSection
-from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.sources import to_float
-from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.connection import ReservoirMatrices
-from rcdp_hpc.reservoir.cutting import Cut
-from rcdp_hpc.reservoir.files import arrays_of, matrices_of, read_matrices
-from rcdp_hpc.reservoir.kept_steps import input_features
-from rcdp_hpc.training import checkpoint
-from rcdp_hpc.training.model_data import ModelData
+from rcdp_hpc.errors import CandidateError, DataDamagedError, InputError
+from rcdp_hpc.runtime.code_consent import admit_model_code
+from rcdp_hpc.runtime.user_code import load_named
+from rcdp_hpc.training.fields import refuse_other_shapes
+from rcdp_hpc.training.model_file import TRAIN_AGAIN, ModelFile, named_code
+from rcdp_hpc.training.model_size import check_sizes
 from rcdp_hpc.training.networks.assembly import EndToEnd, build_network, make_source
 from rcdp_hpc.training.networks.learned import LearnedSource
 from rcdp_hpc.training.ridge import RidgeNetwork
@@ -30,7 +26,6 @@ from rcdp_hpc.training.slices import Ensemble
 
 log = logging.getLogger(__name__)
 
-TRAIN_AGAIN = "Put a copy back, or train again with --restart."
 WITHOUT_BASELINE = "Remove it to evaluate without the ridge baseline, or train again with --restart."
 
 
@@ -39,126 +34,88 @@ class TrainedModel:
 
     Parameters
     ----------
-    reservoir, training : ReservoirSection, TrainingSection
-        Settings both were built with; the reservoir's matrices follow from its seed.
-    classes : list of str
-        Class names.
-    sample_shape : tuple of int
-        Shape of one sample.
-    scale : float
-        Factor from the source's raw values to those the model was trained on.
-    weights : dict
-        State of the readout network.
-    shards : str
-        Digest of the shards it was trained on.
+    file : ModelFile
+        Settings and weights.
     device : torch.device, optional
         Where states and scores are computed; default: the CPU.
-    matrices : ReservoirMatrices, optional
-        Those that the user gave.
-    data : ModelData, optional
-        What prediction has to know of the training data: columns, standardisation, ranges, how files are read.
-    learned : dict, optional
-        What the extractor learned before the training: a dictionary, or the biases of kernels.
+
+    Attributes
+    ----------
+    classes, sample_shape, scale, shards, data
+        As of `ModelFile`.
+
+    Raises
+    ------
+    DataDamagedError
+        If the weights are not those that the settings lead to.
+    StageFailedError
+        If the reservoir that the settings declare does not fit into memory.
     """
 
-    def __init__(
-        self,
-        reservoir: ReservoirSection,
-        training: TrainingSection,
-        classes: list[str],
-        sample_shape: tuple[int, ...],
-        scale: float,
-        weights: dict[str, torch.Tensor],
-        shards: str = "",
-        device: torch.device | None = None,
-        matrices: ReservoirMatrices | None = None,
-        data: ModelData | None = None,
-        learned: dict[str, torch.Tensor] | None = None,
-    ) -> None:
-        self.shards = shards
-        self.data = data or ModelData()
-        self.classes, self.sample_shape, self.scale = classes, sample_shape, scale
+    def __init__(self, file: ModelFile, device: torch.device | None = None) -> None:
+        self.file, self.shards, self.data = file, file.shards, file.data
+        self.classes, self.sample_shape, self.scale = file.classes, file.sample_shape, file.scale
         self.device = device or torch.device("cpu")
-        self.reservoir = make_source(reservoir, training, sample_shape, self.device, matrices)
+        try:
+            check_sizes(file)
+            self.reservoir = make_source(file.reservoir, file.training, file.sample_shape, self.device, file.matrices)
+            self.network = self._network().to(self.device)
+        except (InputError, CandidateError) as error:
+            if named_code(file.training):
+                raise  # it may be about the user's class
+            raise DataDamagedError(f"{file.where}: its settings do not fit its samples: {error}") from None
         if isinstance(self.reservoir, LearnedSource):
-            self.reservoir.learned.load_state_dict(learned or {})
-
-        def build() -> torch.nn.Module:
-            if training.readout == "ridge":
-                return RidgeNetwork(self.reservoir.width, len(classes))
-            return build_network(reservoir, training, sample_shape, self.reservoir, len(classes), seed=0)
-
-        members = Ensemble.count(weights) if training.slices == "ensemble" else 0
-        self.network = (Ensemble([build() for _ in range(members)]) if members else build()).to(self.device)
-        self.network.load_state_dict(weights)
+            self.reservoir.learned.load_state_dict(file.learned)
+        refuse_other_shapes(f"{file.where}: weights", file.weights, self.network.state_dict(), TRAIN_AGAIN)
+        self.network.load_state_dict(file.weights)
         self.network.eval()
 
-    @staticmethod
-    def save(
-        path: Path,
-        reservoir: ReservoirSection,
-        training: TrainingSection,
-        shards: ShardSet,
-        weights: dict[str, torch.Tensor],
-        learned: dict[str, torch.Tensor] | None = None,
-    ) -> None:
-        """Write the model file, atomically.
+    def _network(self) -> torch.nn.Module:
+        file = self.file
 
-        Matrices that the user gave go into it, what a frozen extractor learned, and what prediction has to know of the
-        shards it was trained on.
-        """
-        settings = {"reservoir": reservoir.model_dump(), "training": training.model_dump()}
-        content = {
-            "settings": json.dumps(settings),
-            "classes": list(shards.classes),
-            "sample_shape": list(shards.sample_shape),
-            "scale": shards.scale,
-            "shards": shards.digest,
-            **ModelData.contents(shards.index),
-            "weights": {name: value.cpu() for name, value in weights.items()},
-        }
-        if learned:
-            content["learned"] = {name: value.cpu() for name, value in learned.items()}
-        if reservoir.matrices:
-            found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, shards.sample_shape))
-            content["matrices"] = {name: torch.from_numpy(array) for name, array in arrays_of(found).items()}
-        checkpoint.save(path, content)
+        def build() -> torch.nn.Module:
+            if file.training.readout == "ridge":
+                return RidgeNetwork(self.reservoir.width, len(file.classes))
+            return build_network(
+                file.reservoir, file.training, file.sample_shape, self.reservoir, len(file.classes), seed=0
+            )
+
+        members = Ensemble.count(file.weights) if file.training.slices == "ensemble" else 0
+        return Ensemble([build() for _ in range(members)]) if members else build()
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | None = None) -> TrainedModel:
+    def load(
+        cls, path: Path, device: torch.device | None = None, allow_code: bool = False, own_code: Collection[str] = ()
+    ) -> TrainedModel:
         """Read a model file.
+
+        Parameters
+        ----------
+        path : Path
+        device : torch.device, optional
+            As of the class.
+        allow_code : bool
+            Import whatever classes of the user's own the file names.
+        own_code : collection of str
+            Names module:Class that the caller's configuration holds: these may be imported.
 
         Raises
         ------
         InputError
-            If there is none.
+            If there is no such file, or it names code that is not allowed (`rcdp_hpc.runtime.code_consent`).
         DataDamagedError
             If it is damaged.
         """
-        if not path.exists():
+        if not os.path.lexists(path):
             raise InputError(
                 f"{path}: no trained model there yet. Train one first (`rcdp train --out {path.parent.parent}`)."
             )
-        content: dict[str, Any] = checkpoint.load(path, TRAIN_AGAIN)
-        settings = json.loads(content["settings"])
-        reservoir, sample_shape = ReservoirSection(**settings["reservoir"]), tuple(content["sample_shape"])
-        matrices = None
-        if "matrices" in content:
-            arrays = {name: value.numpy() for name, value in content["matrices"].items()}
-            matrices = matrices_of(arrays, reservoir.nodes, _inputs(reservoir, sample_shape), path)
-        return cls(
-            reservoir,
-            TrainingSection(**settings["training"]),
-            content["classes"],
-            sample_shape,
-            content["scale"],
-            content["weights"],
-            content["shards"],
-            device,
-            matrices,
-            ModelData.of(content),
-            content.get("learned"),
-        )
+        file = ModelFile.read(path)
+        for key, name in named_code(file.training).items():
+            if name not in own_code:
+                admit_model_code(key, name, file.code, path, allow_code)
+                load_named(key, name, "class", "my_networks:Mine", working_directory=False)
+        return cls(file, device)
 
     @staticmethod
     def load_baseline(path: Path, model: TrainedModel) -> Callable[[torch.Tensor], NDArray[np.float32]] | None:
@@ -173,13 +130,13 @@ class TrainedModel:
         """
         if not os.path.lexists(path):
             return None
-        content: dict[str, Any] = checkpoint.load(path, WITHOUT_BASELINE)
-        reservoir = ReservoirSection(**json.loads(content["settings"])["reservoir"])
-        if reservoir != model.reservoir.settings:
-            log.warning("%s: fitted to another reservoir than the model, so it is not compared with it", path)
+        file = ModelFile.read(path, WITHOUT_BASELINE)
+        if file.reservoir != model.reservoir.settings or file.shards != model.shards:
+            log.warning("%s: fitted to another reservoir or other shards than the model: not compared with it", path)
             return None
         network = RidgeNetwork(model.reservoir.width, len(model.classes)).to(model.device)
-        network.load_state_dict(content["weights"])
+        refuse_other_shapes(f"{path}: weights", file.weights, network.state_dict(), WITHOUT_BASELINE)
+        network.load_state_dict(file.weights)
 
         def scores(states: torch.Tensor) -> NDArray[np.float32]:
             with torch.no_grad():
@@ -263,9 +220,3 @@ class TrainedModel:
                 return np.asarray(self.network.probabilities(states.float()).cpu().numpy())
             scores = self.network(states.float())
             return np.asarray(torch.softmax(scores, 1).cpu().numpy())
-
-
-def _inputs(reservoir: ReservoirSection, sample_shape: tuple[int, ...]) -> int:
-    """Return the inputs that a neuron of the first reservoir has at a step."""
-    _, features = Cut.of(reservoir).shape(sample_shape)
-    return input_features(reservoir, features)

@@ -21,6 +21,7 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
+from rcdp_hpc.training.model_file import ModelFile
 from rcdp_hpc.training.networks.learned import learned_of
 from rcdp_hpc.training.ridge_fit import RidgeFit, fit_ridge
 from rcdp_hpc.training.ridge_rows import cached_source, streamed_source
@@ -72,15 +73,13 @@ def baseline_of(
     A network that starts as this readout is judged by the validation rows: with ``training.warm_start`` the readout is
     not fitted to them.
     """
-    from rcdp_hpc.training.model import TrainedModel
-
     source = cached_source(comm, shards, states, plan, reservoir.batch_rows)
     fit = fit_ridge(config, comm, source, with_validation=not config.training.warm_start)
     log.info("baseline, a readout solved by ridge: %s", _outcome(fit))
     training = config.training.model_copy(update={"readout": "ridge"})
 
     def write() -> None:
-        TrainedModel.save(
+        ModelFile.write(
             run.train / "ridge.pt", config.reservoir, training, shards, RidgeNetwork.weights_of(fit.readout),
             learned_of(reservoir),
         )  # fmt: skip
@@ -105,8 +104,6 @@ def solve_readout(
     dict
         Left-out or validation accuracy, penalty, shards that were replaced, ranks, threads.
     """
-    from rcdp_hpc.training.model import TrainedModel
-
     settings = settings_that_matter(config, ("run", "data", "reservoir", "training"))
     done = agree(comm, lambda: _earlier(run, settings) if comm.is_root else None)
     done = comm.broadcast(done)
@@ -130,7 +127,7 @@ def solve_readout(
     }
 
     def write() -> None:
-        TrainedModel.save(
+        ModelFile.write(
             run.model, config.reservoir, config.training, shards, RidgeNetwork.weights_of(fit.readout),
             learned_of(reservoir),
         )  # fmt: skip

@@ -29,7 +29,7 @@ from rcdp_hpc.training.board import Board
 from rcdp_hpc.training.counts import ClassWatch
 from rcdp_hpc.training.divergence import DivergedError
 from rcdp_hpc.training.loop import Trainer
-from rcdp_hpc.training.model import TrainedModel
+from rcdp_hpc.training.model_file import ModelFile
 from rcdp_hpc.training.report import EpochReport
 from rcdp_hpc.training.table import sum_by_rank
 
@@ -244,7 +244,7 @@ class Session:
     def _write_model(self) -> None:
         """Write the best model so far, where an epoch is done."""
         if self.trainer.position.best_epoch >= 0:
-            TrainedModel.save(
+            ModelFile.write(
                 self.run.model, self.config.reservoir, self.config.training, self.shards, self.trainer.best_weights,
                 self.learned,
             )  # fmt: skip

@@ -185,7 +185,7 @@ def build_network(
         return build_readout(training, source.kept, classes, seed, parallel).to(source.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        extractor = _extractor(training.extractor, sample_shape, parallel)
+        extractor = make_extractor(training.extractor, sample_shape, parallel)
     steps, features = extractor.steps, extractor.features
     kept, frozen = KeptShape(1, steps, features, raw=True), None
     if reservoir.kind != "none":
@@ -195,9 +195,10 @@ def build_network(
     return EndToEnd(sample_shape, extractor, frozen, readout, training).to(source.device)
 
 
-def _extractor(
+def make_extractor(
     settings: ExtractorSection, sample_shape: Sequence[int], parallel: Alone | None
 ) -> ConvolutionExtractor | UserExtractor:
+    """Return the trained extractor that the settings name; parameters and errors as `build_network`."""
     if ":" in settings.kind:
         return UserExtractor(settings.kind, sample_shape, parallel)
     return ConvolutionExtractor(
