@@ -22,6 +22,7 @@ from rcdp_hpc.config import STAGES, Config, with_kind_defaults
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import InputError, RcdpError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.code_consent import code_named_by, record_own
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
@@ -50,7 +51,12 @@ _LESS_MEMORY = {
 
 
 def run_stages(
-    stages: Sequence[str], config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False
+    stages: Sequence[str],
+    config: Config,
+    out: str | Path,
+    comm: Communicator | None = None,
+    restart: bool = False,
+    allow_code: bool = False,
 ) -> dict[str, Any]:
     """Run stages one after the other in a run directory; those already done are passed over or resumed.
 
@@ -66,6 +72,9 @@ def run_stages(
         All ranks of the job; default: this process alone.
     restart : bool
         Put aside what these stages did before and start them over.
+    allow_code : bool
+        Import classes that a model file names and `config` does not. Those that `config` names are imported anyway, and
+        recorded as the user's own without this option (`rcdp_hpc.runtime.code_consent`).
 
     Returns
     -------
@@ -84,6 +93,8 @@ def run_stages(
         run_on_root(comm, partial(_check_reservoir, config))
     with _held(run, comm):
         config = run_on_root(comm, lambda: _recorded(config, run))
+        if not allow_code:
+            run_on_root(comm, lambda: record_own(code_named_by(config).values()))
         agree(comm, lambda: _sweep(run) if comm.is_root else None)
         for number, stage in enumerate(stages, 1):
             if len(stages) > 1:
@@ -96,7 +107,7 @@ def run_stages(
                 config = run_on_root(comm, partial(_with_kernel, config, run, _threads_of(config, comm)))
                 _report_unlike(comm)
             ranks = comm.size if len(stages) > 1 else None
-            results[stage] = _run_stage(stage, config, comm, run, restart, ranks)
+            results[stage] = _run_stage(stage, config, comm, run, restart, ranks, allow_code)
             if stage == "prepare":
                 config = run_on_root(comm, partial(_with_defaults_of_data, config, run))
         if len(stages) > 1:
@@ -153,13 +164,21 @@ def _held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
 
 
 def _run_stage(
-    stage: str, config: Config, comm: Communicator, run: RunDirectory, restart: bool, ranks: int | None = None
+    stage: str,
+    config: Config,
+    comm: Communicator,
+    run: RunDirectory,
+    restart: bool,
+    ranks: int | None = None,
+    allow_code: bool = False,
 ) -> Any:
     options: dict[str, Any] = {}
     if stage == "prepare":
         # Moves the earlier shards away by itself, once the new ones are complete.
         options = {"restart": restart, "ranks": ranks}
-    elif restart:
+    elif stage == "evaluate":
+        options = {"allow_code": allow_code}
+    if stage != "prepare" and restart:
         agree(comm, lambda: _put_aside(run, stage) if comm.is_root else None)
     agree(comm, lambda: _begin(run, stage, comm.size, restart) if comm.is_root else None)
     try:
@@ -303,11 +322,11 @@ def _train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     return train_stage(agree(comm, lambda: _with_winner(config, run)), comm, run)
 
 
-def _evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+def _evaluate(config: Config, comm: Communicator, run: RunDirectory, allow_code: bool = False) -> dict[str, Any]:
     need_torch()
     from rcdp_hpc.evaluation.stage import evaluate as evaluate_stage
 
-    return evaluate_stage(config, comm, run)
+    return evaluate_stage(config, comm, run, allow_code)
 
 
 _WORK: dict[str, Callable[..., Any]] = {

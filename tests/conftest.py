@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 # An example that takes long on a busy machine is no failure; one that hangs ends with its test's time.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _record_of_own_code_apart(tmp_path_factory):
+    """Commands started by tests record the code that they name in a folder of the tests."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(autouse=True)

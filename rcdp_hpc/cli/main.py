@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from rcdp_hpc.cli.checks import check_output_file, check_output_folder, existing_run
+from rcdp_hpc.cli.code import settle_code
 from rcdp_hpc.cli.hints import after_trial, what_next
 from rcdp_hpc.cli.parser import DEFAULT_FOLDS, build_parser, parse
 from rcdp_hpc.config import (
@@ -34,6 +35,7 @@ from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.streams import is_closed_pipe, tolerant_streams
+from rcdp_hpc.runtime.user_code import leave_out_working_directory
 
 log = logging.getLogger(__name__)
 
@@ -135,9 +137,9 @@ def _together(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.pipeline import run_stages
 
     trial = options.command == "run" and options.trial
-    config, out = run_on_root(comm, lambda: _trial(options) if trial else (_configuration(options), options.out))
+    config, out = run_on_root(comm, lambda: _trial(options) if trial else (_trusted(options), options.out))
     stages = STAGES if options.command == "run" else (options.command,)
-    run_stages(stages, config, out, comm, options.restart)
+    run_stages(stages, config, out, comm, options.restart, options.allow_code)
     comm.barrier()
     if comm.is_root and trial:
         print(after_trial(options.config, options.out, out), flush=True)
@@ -157,7 +159,7 @@ def _crossvalidate_together(options: argparse.Namespace, comm: Communicator) -> 
     from rcdp_hpc.folds import crossvalidate
 
     def configuration() -> Config:
-        config = _configuration(options)
+        config = _trusted(options)
         folds = {"data.folds": options.folds or config.data.folds or DEFAULT_FOLDS, "data.fold": 0}
         return with_settings(config, folds, where=str(options.config or options.out))
 
@@ -175,10 +177,18 @@ def _configuration(options: argparse.Namespace) -> Config:
     return _load(options.config or str(run.config_file), options.set)
 
 
+def _trusted(options: argparse.Namespace) -> Config:
+    """Return the configuration as `_configuration`, once the code that it names may be run."""
+    config = _configuration(options)
+    file = RunDirectory(options.out).config_file if options.config is None else Path(options.config)
+    settle_code(config, file, options.config is not None, options.set, options.allow_code)
+    return config
+
+
 def _trial(options: argparse.Namespace) -> tuple[Config, Path]:
     from rcdp_hpc.trial import trial_folder, trial_of
 
-    config = trial_of(_configuration(options))
+    config = trial_of(_trusted(options))
     return config, trial_folder(options.out)
 
 
@@ -201,6 +211,7 @@ def _predict(options: argparse.Namespace) -> int:
 def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.pipeline import need_torch
 
+    leave_out_working_directory()
     need_torch()
     from rcdp_hpc.deploy.predict import predict
     from rcdp_hpc.deploy.reading import model_and_reading
@@ -214,6 +225,7 @@ def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
         comm,
         show_progress=not options.quiet,
         any_scale=options.any_scale,
+        allow_code=options.allow_code,
     )
     if comm.is_root:
         log.info("  ".join(f"{name}: {count}" for name, count in counts.items()))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import rcdp_hpc
+from rcdp_hpc.cli.code import add_allow_code
 from rcdp_hpc.cli.examples import EXAMPLES, GENERAL, Example, examples_text
 from rcdp_hpc.config import profile_names
 from rcdp_hpc.config.suggest import did_you_mean
@@ -172,6 +173,7 @@ def _add_stages(commands: Any) -> None:
         _add_config(parser)
         _add_set(parser)
         _add_restart(parser, "put earlier results of this stage aside and start it over")
+        add_allow_code(parser)
         if stage == "run":
             parser.add_argument(
                 "--trial", action="store_true", help="try all stages on a share of the data and epochs, in RUN-trial"
@@ -198,6 +200,7 @@ def _add_crossvalidate(commands: Any) -> None:
         "--fold", type=count, default=0, metavar="I", help="run this fold only, counted from 1 (for job arrays)"
     )
     _add_restart(parser, "put earlier results aside and start over")
+    add_allow_code(parser)
 
 
 def _add_tools(commands: Any) -> None:
@@ -254,6 +257,7 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument(
         "--any-scale", action="store_true", help="predict samples on another scale than the training data"
     )
+    add_allow_code(predict)
     predict.add_argument("--quiet", action="store_true", help="show warnings and errors only")
 
 

@@ -26,7 +26,7 @@ DEFAULT_SITE = Path(__file__).parent / "site.sh"
 _WORK: dict[Stage, str] = {
     "prepare": 'alone prepare "$CONFIG" --out "$RUN"',
     "search": 'on_ranks search "$CONFIG" --out "$RUN"',
-    "train": 'on_ranks train "$CONFIG" --out "$RUN" &&\n    on_ranks evaluate --out "$RUN"',
+    "train": 'on_ranks train "$CONFIG" --out "$RUN" &&\n    on_ranks evaluate "$CONFIG" --out "$RUN"',
     "all": 'on_ranks run "$CONFIG" --out "$RUN"',
     "seeds": 'on_ranks run "$CONFIG" --out "$RUN" --set "run.seed=$SLURM_ARRAY_TASK_ID"',
     "configs": 'on_ranks run "$CONFIG" --out "$RUN"',

@@ -28,6 +28,8 @@ from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training.model import TrainedModel
 
 BLOCK_ROWS = 4096
+# Samples that a message names.
+NAMED = 5
 # Probabilities of all ranks that rank 0 holds at once.
 GATHERED_BYTES = 2**28
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ def predict(
     comm: Communicator | None = None,
     show_progress: bool = False,
     any_scale: bool = False,
+    allow_code: bool = False,
 ) -> dict[str, int]:
     """Write the labels and probabilities of new samples. Collective.
 
@@ -63,6 +66,8 @@ def predict(
         Show progress on rank 0.
     any_scale : bool
         Predict samples that are on another scale than the training data, with a warning.
+    allow_code : bool
+        Import classes that the model file names (`rcdp_hpc.runtime.code_consent`).
 
     Returns
     -------
@@ -76,7 +81,7 @@ def predict(
     """
     comm = comm or SingleProcess()
     chosen = agree(comm, partial(output_format, output))
-    model = agree(comm, partial(TrainedModel.load, model_file))
+    model = agree(comm, partial(TrainedModel.load, model_file, allow_code=allow_code))
     reading = settings or model.data.reading
     shape = model.sample_shape
     new = agree(comm, partial(read_samples, samples_file, reading, shape[0], model.data.columns, shape))
@@ -176,9 +181,26 @@ def _block_of(
             )
         if outliers is not None:
             outliers.look(raw, lengths, low)
-        return model.probabilities(values, scaled=True, lengths=lengths)
+        probabilities = model.probabilities(values, scaled=True, lengths=lengths)
+        _refuse_non_finite(probabilities, new, low, path)
+        return probabilities
 
     return block
+
+
+def _refuse_non_finite(probabilities: Probabilities, new: NewSamples, low: int, path: Path) -> None:
+    """Raise an `InputError` if the model has no answer for some samples, the first of which has the index `low`."""
+    rows = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if not len(rows):
+        return
+    places = (low + rows[:NAMED]).tolist()
+    names = ", ".join(str(place) if new.ids is None else f"{place} ({new.ids[place]})" for place in places)
+    more = ", ..." if len(rows) > NAMED else ""
+    raise InputError(
+        f"{path}: the model gives NaN or infinite probabilities for {len(rows)} of the samples {low} to "
+        f"{low + len(probabilities) - 1}: {names}{more}. Nothing is written. Their values, or the model's weights, are "
+        "too large: look at these samples, or train again."
+    )
 
 
 def _gathered(

@@ -9,8 +9,8 @@ from pathlib import Path
 from rcdp_hpc.config import DataSection, parse_config, parse_overrides
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.training.model import TrainedModel
 from rcdp_hpc.training.model_data import READING_KEYS
+from rcdp_hpc.training.model_file import ModelFile
 
 # What the model itself is built on: samples read in another way would not fit it.
 FIXED = ("image_size", "image_channels", "image_background", "image_bits", "category_columns")
@@ -54,7 +54,7 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
     for key in tree["data"]:
         _refuse_other_key(key)
     if reading is None:
-        reading = TrainedModel.load(model).data.reading or DataSection()
+        reading = ModelFile.read(model).data.reading or DataSection()
     changed = {"data": {**reading.model_dump(), **tree["data"]}}
     return model, parse_config(changed, where="with --set").data
 

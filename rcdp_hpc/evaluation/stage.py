@@ -6,6 +6,7 @@ import logging
 import platform
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import rcdp_hpc
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.data.reading import ShardSet, open_shards
 from rcdp_hpc.data.split import slab_bounds
+from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.evaluation.confusion import class_lines, named, result_of_test, write_cells
 from rcdp_hpc.evaluation.drawing import draw_report
 from rcdp_hpc.evaluation.predictions import TestPredictions
@@ -30,6 +32,7 @@ from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.device import device
 from rcdp_hpc.training.metrics import confusion_matrix, scores
 from rcdp_hpc.training.model import TrainedModel
+from rcdp_hpc.training.model_file import named_code
 from rcdp_hpc.training.stage import refuse_other_shards
 from rcdp_hpc.training.threads import threads_of_test
 
@@ -38,7 +41,7 @@ log = logging.getLogger(__name__)
 BLOCK_ROWS = 4096
 
 
-def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+def evaluate(config: Config, comm: Communicator, run: RunDirectory, allow_code: bool = False) -> dict[str, Any]:
     """Evaluate the trained model on the test split.
 
     Parameters
@@ -49,6 +52,8 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
         All ranks of the job; each takes a slab of the test rows.
     run : RunDirectory
         Its shards and model are read, ``report/summary.json`` and the pictures are written.
+    allow_code : bool
+        Import classes that the model file names and the configuration does not.
 
     Returns
     -------
@@ -62,7 +67,7 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
         log.warning("the training has not ended: this is the best model so far")
     with limit_threads(threads_of_test(config, comm, shards)):
         predictions = TestPredictions()
-        mine, compared = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions))
+        mine, compared = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions, allow_code))
     predicted = predictions.write(comm, shards, run.report / "predictions.csv")
     confusion = comm.allreduce(mine)
     result = result_of_test(confusion, shards.classes)
@@ -80,10 +85,15 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory) -> dict[str,
 
 
 def _confusion_of_slab(
-    config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, predictions: TestPredictions
+    config: Config,
+    comm: Communicator,
+    run: RunDirectory,
+    shards: ShardSet,
+    predictions: TestPredictions,
+    allow_code: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """Return the confusion of the model over this rank's test rows, and that of the ridge baseline, if there is one."""
-    model = TrainedModel.load(run.model, device())
+    model = TrainedModel.load(run.model, device(), allow_code, named_code(config.training).values())
     refuse_other_shards(str(run.model), model.shards, shards)
     start, stop = slab_bounds(shards.rows("test"), comm.rank, comm.size)
     classes = len(shards.classes)
@@ -97,13 +107,26 @@ def _confusion_of_slab(
             done = 0
             for states, labels in model.blocks(rows.x, rows.y, rows.length):
                 probabilities = model.probabilities_of(states)
+                _refuse_non_finite(run.model, probabilities, low + done)
                 predictions.add(rows.source_index[done : done + len(labels)], labels, probabilities)
                 done += len(labels)
                 confusion += confusion_matrix(labels, probabilities.argmax(1), classes)
                 if ridge is not None and compared is not None:
-                    compared += confusion_matrix(labels, ridge(states).argmax(1), classes)
+                    solved = ridge(states)
+                    _refuse_non_finite(run.train / "ridge.pt", solved, low + done - len(labels))
+                    compared += confusion_matrix(labels, solved.argmax(1), classes)
             progress.advance(len(rows.y))
     return confusion, compared
+
+
+def _refuse_non_finite(file: Path, scores: NDArray[np.float32], first: int) -> None:
+    """Raise a `DataDamagedError` if a model has no answer for some test rows, the first of which is `first`."""
+    rows = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(rows):
+        raise DataDamagedError(
+            f"{file}: gives NaN or infinite scores for {len(rows)} of the test rows {first} to "
+            f"{first + len(scores) - 1}, the first is {first + int(rows[0])}. Train again with --restart."
+        )
 
 
 def _trees(config: Config, shards: ShardSet, predicted: NDArray[np.int64] | None) -> dict[str, Any] | None:

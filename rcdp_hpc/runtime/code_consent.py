@@ -1,11 +1,11 @@
 """Whether code that a file names may be run.
 
-A configuration that the user gives to a command may name classes and functions as module:name. The same names are in files
-that somebody else may have written: a model file, the config.toml of a run directory. Code that such a file names is run
-in two cases only: the command has the option --allow-code, or the user's own configuration named the same module file
-before and the file is still the same. For the second case the path and the SHA-256 of each module that the user's own
-configuration names are recorded in the user's home, never in the run directory: whoever writes a run directory could
-write a record, too.
+A configuration that the user gives to a command may name classes and functions as module:name. The same names are in
+files that somebody else may have written: a model file, the config.toml of a run directory. Code that such a file names
+is run in two cases only: the command has the option --allow-code, or the user's own configuration named the same module
+file before and the file is still the same. For the second case the path and the SHA-256 of each module that the user's
+own configuration names are recorded in the user's home, never in the run directory: whoever writes a run directory
+could write a record, too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.runtime.files import write_json
 
@@ -57,6 +58,17 @@ def record_file() -> Path:
     """Return the file with the modules that the user's own configurations named."""
     folder = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
     return Path(folder) / "rcdp_hpc" / "own-code.json"
+
+
+def code_named_by(config: Config) -> dict[str, str]:
+    """Return the names module:name in a configuration, by key."""
+    training = config.training
+    names = {
+        "training.readout": training.readout,
+        "training.extractor.kind": training.extractor.kind,
+        "search.function": config.search.function,
+    }
+    return {key: name for key, name in names.items() if ":" in name}
 
 
 def find_module(module: str, places: Iterable[str]) -> ModuleFiles | None:

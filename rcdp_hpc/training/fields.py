@@ -166,6 +166,6 @@ def refuse_other_shapes(
         own = found[name]
         if own.shape != value.shape or own.dtype != value.dtype:
             raise DataDamagedError(
-                f"{where}: {name!r} has the shape {tuple(own.shape)} ({own.dtype}), and the settings in the file lead to "
-                f"{tuple(value.shape)} ({value.dtype}). {remedy}"
+                f"{where}: {name!r} has the shape {tuple(own.shape)} ({own.dtype}), and the settings in the file lead "
+                f"to {tuple(value.shape)} ({value.dtype}). {remedy}"
             )

@@ -137,8 +137,8 @@ def _check_memory(file: ModelFile, parts: _Parts) -> None:
     if needed > available:
         raise StageFailedError(
             f"{file.where}: it declares reservoir.nodes = {file.reservoir.nodes}, samples of the shape "
-            f"{file.sample_shape} and blocks of {rows} samples, which take at least {needed / 2**30:.1f} GiB of memory; "
-            f"{available / 2**30:.1f} GiB are available. Use a machine with more memory if you trust the file."
+            f"{file.sample_shape} and blocks of {rows} samples, which take at least {needed / 2**30:.1f} GiB, and "
+            f"{available / 2**30:.1f} GiB of memory are available. If you trust the file, use a larger machine."
         )
 
 

@@ -1,0 +1,184 @@
+"""Model files with a sound digest and other content: one message, nothing run, no memory taken."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rcdp_hpc.cli.main import main
+from rcdp_hpc.config import load_config
+from rcdp_hpc.errors import DataDamagedError, RcdpError, StageFailedError
+from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.training import checkpoint, model, model_size
+from rcdp_hpc.training.model import TrainedModel
+
+SETTINGS = (
+    "search.generations=0", "data.keep=[]", "reservoir.nodes=30", "reservoir.kernel=dense-fp32",
+    "reservoir.batch_rows=64", "training.epochs=1", "training.threads=1", "training.outputs=16",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "run"
+    config = load_config("digits", SETTINGS)
+    run_stages(["prepare", "train"], config, out)
+    return out
+
+
+@pytest.fixture
+def foreign(run, tmp_path):
+    """Return a function that changes the content of the model and gives the file's path."""
+
+    def made(change, name="model.pt"):
+        content = checkpoint.load(run / "train" / name)
+        del content["format"]
+        settings = json.loads(content["settings"])
+        content["settings"] = settings
+        content = change(content) or content
+        if not isinstance(content.get("settings"), str | None):
+            content["settings"] = json.dumps(content["settings"])
+        checkpoint.save(tmp_path / "model.pt", content)
+        return tmp_path / "model.pt"
+
+    return made
+
+
+def refused(path, kind=DataDamagedError) -> str:
+    with pytest.raises(RcdpError) as found:
+        TrainedModel.load(path)
+    assert type(found.value) is kind, found.value
+    message = str(found.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message
+
+
+def test_the_model_as_it_was_written_is_read(foreign):
+    assert TrainedModel.load(foreign(lambda content: None)).classes == [str(digit) for digit in range(10)]
+
+
+def test_every_missing_field_is_named(foreign, run):
+    names = set(checkpoint.load(run / "train/model.pt")) - {"format"}
+    assert len(names) >= 12
+    for name in sorted(names):
+        assert f"its field {name} is not" in refused(foreign(lambda content, name=name: content.pop(name) and None))
+
+
+WRONG = {
+    "settings": ["no JSON", "[]", "{}", 3, "[" * 100_000],
+    "classes": [[], "text", [1, 2], ["a", "a"], {"a": 1}, None],
+    "sample_shape": [[], [0, 8], [-1], [8.0, 8.0], [1, 2, 3, 4], "8x8", [True]],
+    "scale": [0, -1.0, math.nan, math.inf, "1", None],
+    "shards": [None, 3],
+    "weights": [None, [], {"w": 3}, {3: torch.zeros(1)}, {"w": torch.zeros(1)}, {}],
+    "learned": [None, {"biases": torch.zeros(3)}],
+    "matrices": [None, {"input": torch.zeros(3)}],
+    "columns": [3, {"features": ["a"]}, {"features": ["a"], "categories": []}, {"unknown": 1}, []],
+    "standardization": [
+        [], {"method": "standard"}, {"method": "else", "center": [0.0], "deviation": [1.0]},
+        {"method": "standard", "center": [0.0], "deviation": [0.0]},
+        {"method": "standard", "center": [math.nan], "deviation": [1.0]},
+        {"method": "standard", "center": [[0.0]], "deviation": [1.0]},
+        {"method": "standard", "center": [0.0] * 5, "deviation": [1.0] * 5},
+    ],
+    "ranges": [3, {}, {"kind": "images"}],
+    "reading": [3, {"unknown": 1}, {"missing": "else"}, {"source": 3}],
+    "code": [None, {"a": 1}, []],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_fields_of_another_form_are_refused(name, foreign):
+    for value in WRONG[name]:
+        message = refused(foreign(lambda content, value=value: content.update({name: value})))
+        assert name in message or "settings" in message, message
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("training", "unknown_key", 1, "training.unknown_key: not a known key"),
+        ("reservoir", "nodes", "many", "reservoir.nodes"),
+        ("training", "outputs", 10**9, "has the shape|training.outputs"),
+        ("training", "outputs", 4096, "has the shape"),
+        ("training", "hidden", 100_000, "has the shape|training.hidden"),
+        ("training", "readout", "lstm", "which does not fit the settings"),
+        ("training", "readout", "ridge", "which does not fit the settings"),
+        ("training", "slices", "ensemble", ""),
+        ("reservoir", "nodes", 100_000, "has the shape"),
+        ("reservoir", "layers", 90, "has the shape"),
+        ("reservoir", "kind", "none", "has the shape"),
+        ("reservoir", "matrices", "x.npz", "reservoir.matrices"),
+        ("reservoir", "sequence", "channels", "do not fit its samples"),
+    ],
+)  # fmt: skip
+def test_settings_that_the_weights_do_not_have_are_refused_before_anything_is_built(
+    section, key, value, said, foreign, monkeypatch
+):
+    def change(content):
+        content["settings"][section][key] = value
+
+    path = foreign(change)
+    if said:
+        monkeypatch.setattr(model, "make_source", lambda *_: pytest.fail("a reservoir was built"))
+        message = refused(path)
+        assert any(part in message for part in said.split("|")), message
+    else:
+        TrainedModel.load(path)  # a single network is no ensemble of many: nothing to object to
+
+
+def test_a_huge_sample_is_refused_before_memory_is_taken(foreign, monkeypatch):
+    monkeypatch.setattr(model, "make_source", lambda *_: pytest.fail("a reservoir was built"))
+    for shape in ([10**9, 8], [8, 10**9], [10**9, 10**9, 3]):
+        try:
+            TrainedModel.load(foreign(lambda content, shape=shape: content.update(sample_shape=shape)))
+        except (DataDamagedError, StageFailedError) as error:
+            assert "\n" not in str(error)
+        else:
+            pytest.fail("read")
+
+
+def test_a_reservoir_that_memory_cannot_hold_is_refused(foreign, monkeypatch):
+    monkeypatch.setattr(model_size, "machine_memory", lambda: 10_000)
+    message = refused(foreign(lambda content: None), StageFailedError)
+    assert "reservoir.nodes = 30" in message
+    assert "memory are available" in message
+
+
+def test_weights_that_are_not_finite_are_refused(foreign):
+    def change(content):
+        content["weights"][next(iter(content["weights"]))].view(-1)[:2] = math.nan
+
+    assert "2 of the" in refused(foreign(change))
+
+
+def test_samples_without_a_finite_answer_are_counted_and_nothing_is_written(foreign, run, tmp_path, capfd):
+    def change(content):
+        for value in content["weights"].values():
+            if value.is_floating_point():
+                value.mul_(1e37)
+
+    np.savez(tmp_path / "new.npz", x=np.full((3, 8, 8), 16.0))
+    code = main(["predict", str(foreign(change)), str(tmp_path / "new.npz"), "--to", str(tmp_path / "labels.csv")])
+    assert code == 2
+    assert "for 3 of the samples 0 to 2: 0, 1, 2. Nothing is written" in capfd.readouterr().err
+    assert not (tmp_path / "labels.csv").exists()
+
+
+def test_a_damaged_baseline_ends_the_evaluation(run, capfd):
+    file = run / "train/ridge.pt"
+    content = file.read_bytes()
+    try:
+        for damaged in (content[:-100], b"", content + b"\0", content[:200] + b"\xff" + content[201:]):
+            file.write_bytes(damaged)
+            assert main(["evaluate", "--out", str(run)]) == 3
+            assert f"{file}: " in capfd.readouterr().err
+    finally:
+        file.write_bytes(content)
+    assert main(["evaluate", "--out", str(run)]) == 0
+    assert "ridge" in json.loads((run / "report/summary.json").read_text())["test"]

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import sys
+
+from rcdp_hpc.runtime.user_code import leave_out_working_directory
+
+
+def test_the_working_directory_is_left_out_unless_it_is_named_in_full(tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(tmp_path)
+    entries = ["", ".", "other", str(tmp_path), str(other)]
+    monkeypatch.setattr(sys, "path", list(entries))
+    monkeypatch.setenv("PYTHONPATH", f":.:{other}")
+    leave_out_working_directory()
+    assert sys.path == [str(other)]
+    monkeypatch.setattr(sys, "path", list(entries))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    leave_out_working_directory()
+    assert sys.path == [str(tmp_path), str(other)]
