@@ -6,7 +6,6 @@ What was measured is remembered in a cache file, so that a machine is measured o
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -25,7 +24,7 @@ from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.precision import ERROR_RATIO_AT_MOST, STATE_ERROR_AT_MOST, Rounding
 from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Kernel, Reservoir
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.files import write_json
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.threads import limit_threads
 
 log = logging.getLogger(__name__)
@@ -38,6 +37,8 @@ STEPS = 2
 TURNS_AT_MOST = 8
 SECONDS_AT_MOST = 0.25
 BLOCKS = {"cpu": (512, 1024, 2048), "cuda": (2048, 8192)}
+# No block takes less or more to compute: other times were never measured.
+LEAST_SECONDS, MOST_SECONDS = 1e-9, 1e6
 # A larger block costs memory: it must be faster by so much.
 BLOCK_FASTER = 1.05
 
@@ -202,13 +203,20 @@ def _sample_reservoir(nodes: int, features: int, density: float, kernel: str, ro
 
 
 def _remembered(cache: Path | None, device: str, key: str) -> dict[str, float] | None:
-    """Return what was measured before; whatever is wrong with the file, it is measured again."""
-    if cache is None:
+    """Return what was measured before; if it cannot be that, it is measured again, which is logged."""
+    if cache is None or not os.path.lexists(cache):
         return None
     try:
-        found = json.loads(cache.read_text(encoding="utf-8"))[machine_name(device)][key]
-        return {str(name): float(value) for name, value in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = read_sealed(cache)
+        found = content.get(machine_name(device), {}).get(key)
+        if found is None:
+            return None
+        seconds = {str(name): float(value) for name, value in found.items()}
+        if not all(LEAST_SECONDS <= value <= MOST_SECONDS for value in seconds.values()):
+            raise ValueError("a time that cannot have been measured")
+        return seconds
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RcdpError) as error:
+        log.info("%s: not used, the reservoir's kernels are measured again (%s)", cache, error)
         return None
 
 
@@ -216,17 +224,15 @@ def _remember(cache: Path | None, device: str, key: str, seconds: dict[str, floa
     if cache is None:
         return
     try:
-        content = json.loads(cache.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            content = {}
-    except (OSError, ValueError):
+        content = read_sealed(cache)
+    except (OSError, RcdpError):
         content = {}
     machine = machine_name(device)
     if not isinstance(content.get(machine), dict):
         content[machine] = {}
     content[machine][key] = seconds
     try:
-        write_json(cache, content)
+        write_sealed(cache, content)
     except (OSError, RcdpError) as error:  # a home that cannot be written to costs a measurement per run, no more
         log.debug("%s: not written (%s)", cache, error)
 

@@ -5,6 +5,7 @@ import pytest
 from rcdp_hpc.reservoir import calibrate
 from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, machine_name, report_unlike
 from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_what_was_measured_is_remembered_for_the_machine(measured, tmp_path):
     assert choose_kernel(31, 4, 8, 1, cache=cache) == "dense-bf16"
     assert choose_kernel(30, 4, 8, 2, cache=cache) == "dense-bf16"
     assert len(asked) == 3
-    assert list(json.loads(cache.read_text())) == [machine_name()]
+    assert list(read_sealed(cache)) == [machine_name()]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
@@ -40,6 +41,35 @@ def test_a_cache_that_is_broken_is_made_anew(measured, tmp_path, content):
     cache.write_text(content)
     assert choose_kernel(30, 4, 8, 1, cache=cache) == "dense-fp32"
     assert machine_name() in json.loads(cache.read_text())
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, 1e-300, 1e300, "nan", "inf", None, [], {}, "fast", 10**400])
+def test_times_that_cannot_have_been_measured_are_measured_again(measured, tmp_path, seconds, caplog):
+    times, asked = measured
+    times.update({"dense-fp32": 1.0})
+    cache = tmp_path / "kernels.json"
+    choose_kernel(30, 4, 8, 1, cache=cache)
+    content = read_sealed(cache)
+    (entry,) = content[machine_name()].values()
+    entry["dense-bf16"] = seconds
+    write_sealed(cache, content)
+    with caplog.at_level("INFO", logger="rcdp_hpc"):
+        assert choose_kernel(30, 4, 8, 1, cache=cache) == "dense-fp32"
+    assert len(asked) == 2
+    assert caplog.text.count("measured again") == 1
+    assert choose_kernel(30, 4, 8, 1, cache=cache) == "dense-fp32"
+    assert len(asked) == 2
+
+
+def test_a_time_that_is_missing_is_measured_again(measured, tmp_path):
+    cache = tmp_path / "kernels.json"
+    choose_kernel(30, 4, 8, 1, cache=cache)
+    content = read_sealed(cache)
+    (entry,) = content[machine_name()].values()
+    del entry["dense-bf16"]
+    write_sealed(cache, content)
+    choose_kernel(30, 4, 8, 1, cache=cache)
+    assert len(measured[1]) == 2
 
 
 def test_a_cache_that_cannot_be_written_does_no_harm(measured, tmp_path):
