@@ -28,6 +28,7 @@ from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
 from rcdp_hpc.runtime.horovod import is_lost_rank
 from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
 from rcdp_hpc.runtime.memory import is_out_of_memory
@@ -91,11 +92,10 @@ def run_stages(
     results = {}
     if set(stages) & {"prepare", "search", "train"}:
         run_on_root(comm, partial(_check_reservoir, config))
-    with _held(run, comm):
+    with held(run, comm):
         config = run_on_root(comm, lambda: _recorded(config, run))
         if not allow_code:
             run_on_root(comm, lambda: record_own(code_named_by(config).values()))
-        agree(comm, lambda: _sweep(run) if comm.is_root else None)
         for number, stage in enumerate(stages, 1):
             if len(stages) > 1:
                 log.info("== %d of %d: %s%s ==", number, len(stages), stage, _ranks_text(stage, comm))
@@ -150,16 +150,24 @@ def run(config: Config, out: str | Path, comm: Communicator | None = None, resta
 
 
 @contextmanager
-def _held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
-    """Hold the run directory's lock on rank 0 and log into the directory."""
+def held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
+    """Hold the run directory's lock on rank 0, remove what a killed job left half written, and log into the directory.
+
+    Raises
+    ------
+    InputError
+        On all ranks, if another job works there.
+    """
     with ExitStack() as stack:
 
         def enter() -> None:
-            stack.enter_context(RunLock(run.lock))
+            lock = stack.enter_context(RunLock(run.lock))
             with os_errors_explained(run.log):
                 stack.enter_context(logging_to_file(run.log))
+            folders = (run.path, run.search, run.train, run.report, run.path / "state", run.jobs)
+            remove_leftovers(temporary_files(folders), gone=lock.replaced)
 
-        agree(comm, enter if comm.is_root else lambda: None)
+        run_on_root(comm, enter)
         yield
 
 
@@ -499,13 +507,6 @@ def _recorded(config: Config, run: RunDirectory) -> Config:
         kernel = before.kernel if now.kernel == "auto" else now.kernel
         config = _pinned(config, kernel, now.batch_rows or before.batch_rows)
     return config
-
-
-def _sweep(run: RunDirectory) -> None:
-    """Remove half-written files of a job that was killed; the lock makes sure that nobody is writing them."""
-    for folder in (run.path, run.search, run.train, run.report, run.path / "state"):
-        for path in folder.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
 
 
 def alone() -> Communicator:

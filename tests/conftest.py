@@ -1,13 +1,14 @@
 """What all tests share."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime import owners, signals
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -27,3 +28,14 @@ def _no_stop_signal_left_behind():
     signals.forget()
     yield
     signals.forget()
+
+
+@pytest.fixture
+def dead_process():
+    """A process of this machine that has ended."""
+    started = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    state, ticks = owners._stat(started.pid)
+    started.communicate()
+    assert state
+    assert ticks
+    return owners.Process(owners.this_process().machine, started.pid, ticks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from rcdp_hpc.cli.progress import headway
 from rcdp_hpc.config import STAGES
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.runtime.digests import read_sealed
-from rcdp_hpc.runtime.lock import holder_is_gone, read_lock
+from rcdp_hpc.runtime.lock_file import held_by
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 # Folders within folders that are looked into: runs/mnist/first.
@@ -22,7 +23,7 @@ def is_run(path: Path) -> bool:
     """Return whether a folder is a run directory, of a cross-validation or a job array too."""
     run = RunDirectory(path)
     files = (run.config_file, run.state_file("prepare").parent, run.jobs, run.lock, run.log, run.model)
-    return any(file.exists() for file in files) or bool(run.folds() or run.tasks())
+    return any(os.path.lexists(file) for file in files) or bool(run.folds() or run.tasks())
 
 
 def find_runs(folder: Path, depth: int = DEPTH) -> list[RunDirectory]:
@@ -86,7 +87,7 @@ def _state(run: RunDirectory) -> str:
         return f"{stage} done"
     if states[stage] != "running":
         return f"{stage} {states[stage]}"
-    if not read_lock(run.lock) or holder_is_gone(run.lock):
+    if held_by(run.lock) is None:
         return f"{stage} was killed"
     found = headway(run, stage)
     return f"{stage} running" + (f": {found.with_time}" if found else "")

@@ -14,8 +14,7 @@ from rcdp_hpc.cluster.queue import describe_jobs
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.digests import read_sealed
-from rcdp_hpc.runtime.lock import describe as describe_holder
-from rcdp_hpc.runtime.lock import holder_is_gone, read_lock
+from rcdp_hpc.runtime.lock_file import held_by, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
@@ -52,16 +51,8 @@ def describe_run(run: RunDirectory) -> str:
     folds = run.folds()
     if folds:
         return "\n".join([f"run directory {run.path}", *_fold_lines(run, folds)])
-    holder = read_lock(run.lock)
-    if holder and holder_is_gone(run.lock):
-        lines = [
-            f"run directory {run.path}",
-            f"no job is running here: {describe_holder(holder)} is gone and left its lock",
-        ]
-        holder = {}
-    else:
-        job = f"in use by {describe_holder(holder)}" if holder else "no job is running here"
-        lines = [f"run directory {run.path}", job]
+    holder = held_by(run.lock)
+    lines = [f"run directory {run.path}", _lock_line(run)]
     states = {stage: run.state(stage) for stage in _stages(run)}
     tasks = run.tasks()
     for stage, state in states.items():
@@ -137,7 +128,21 @@ def _task_line(run: RunDirectory) -> str:
 
 def _is_held(run: RunDirectory) -> bool:
     """Return whether a job is running here."""
-    return bool(read_lock(run.lock)) and not holder_is_gone(run.lock)
+    return held_by(run.lock) is not None
+
+
+def _lock_line(run: RunDirectory) -> str:
+    """Return whether a job is running here, and what is wrong with the lock if anything is."""
+    seen = read_lock(run.lock)
+    if seen is None:
+        return "no job is running here"
+    if not seen.is_file:
+        return f"no job can start here: {run.lock}: {seen.problem}; move it away"
+    if held_by(run.lock) is None:
+        return f"no job is running here: {seen} is gone and left its lock"
+    ahead = seen.changed - time.time()
+    doubt = f"; its last heartbeat is {duration(ahead)} in the future, so clocks differ" if ahead > 60 else ""
+    return f"in use by {seen}{doubt}"
 
 
 def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: bool | None) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import shutil
 import socket
 import tempfile
@@ -20,6 +18,8 @@ from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime.collective import agree, run_on_some
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import NO_ROOM
+from rcdp_hpc.runtime.leftovers import remove_leftovers
+from rcdp_hpc.runtime.owners import content_prefix, folder_prefix
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ def staged_in(
 
     On each node the lowest rank copies what the node's ranks read, while the others sleep. Every copy is checked by its
     SHA-256; a file that is damaged already is left where it is, for the reader to find. The copies go at the end of the
-    block, however it ends. What a killed job of the same folder of shards left behind is removed first: there is one
-    job at a time.
+    block, however it ends. What a killed job of the same folder of shards left is removed first; tasks of a job
+    array that run on the same node keep theirs.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def staged_in(
 def _copy(directory: Path, files: dict[str, dict[str, Any]], check_stop: Callable[[], None]) -> Path:
     """Copy files to a new folder in ``$TMPDIR`` and return it."""
     parent = Path(tempfile.gettempdir())
-    prefix = f"rcdp-{hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]}-"
-    _remove_leftovers(parent, prefix)
+    content = str(directory.resolve())
+    remove_leftovers(parent.glob(content_prefix(content) + "*"))
     needed, free = sum(entry["bytes"] for entry in files.values()), shutil.disk_usage(parent).free
     if free < needed + SPARE_BYTES:
         raise _no_room(parent, needed, free)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=folder_prefix(content), dir=parent))
     try:
         sound = sum(_copy_file(directory / name, folder / name, files[name], check_stop) for name in sorted(files))
     except BaseException as error:
@@ -114,14 +114,6 @@ def _copy_file(source: Path, target: Path, entry: dict[str, Any], check_stop: Ca
     if not sound:
         target.unlink()
     return sound
-
-
-def _remove_leftovers(parent: Path, prefix: str) -> None:
-    for path in parent.glob(prefix + "*"):
-        # $TMPDIR may be everybody's: what others made is none of ours.
-        if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid():
-            shutil.rmtree(path, ignore_errors=True)
-            log.info("removed %s, which a killed job had left", path)
 
 
 def _no_room(parent: Path, needed: int, free: int) -> StageFailedError:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from rcdp_hpc.errors import InputError, RcdpError, StageFailedError
 from rcdp_hpc.runtime.json_text import read_json_file
+from rcdp_hpc.runtime.owners import temporary_prefix
 
 # There is no way to read the umask without setting it, which is safe only while there is one thread.
 _UMASK = os.umask(0)
@@ -68,7 +69,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """
     with os_errors_explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path.name), suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
                 write(file)

@@ -13,6 +13,7 @@ from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.stage_in import staged_in
 from rcdp_hpc.errors import StageFailedError, StoppedError
 from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.owners import this_process
 
 
 @pytest.fixture
@@ -94,17 +95,25 @@ def test_a_damaged_file_is_not_copied_and_found_where_it_lies(digits_shards, pla
     assert str(directory) in found["train-00001-of-00005.h5"]
 
 
-def test_what_a_killed_job_left_is_removed_and_nothing_else(digits_shards, place):
+def test_what_a_killed_job_left_is_removed_and_nothing_else(digits_shards, place, dead_process):
     shards = ShardSet(digits_shards)
     with staged_in(SingleProcess(), shards, whole(shards), go_on):
         (folder,) = place.iterdir()
-        left = shutil.copytree(folder, folder.with_name(folder.name[:-4] + "left"))
+        left = shutil.copytree(folder, place / folder.name.replace(this_process().tag, dead_process.tag))
     other = place / "rcdp-0123456789abcdef-other"
     other.mkdir()
     assert left.exists()
     with staged_in(SingleProcess(), shards, whole(shards), go_on):
         assert not left.exists()
         assert other.exists()
+
+
+def test_the_copies_of_another_task_on_the_same_node_stay(digits_shards, place):
+    one, two = ShardSet(digits_shards), ShardSet(digits_shards)
+    with staged_in(SingleProcess(), one, whole(one), go_on):
+        with staged_in(SingleProcess(), two, whole(two), go_on):
+            assert len(list(place.iterdir())) == 2
+        assert all(path.exists() for path in one.local.values())
 
 
 @pytest.mark.mpi

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import re
+import time
+
+import pytest
+
+from rcdp_hpc.runtime import leftovers, owners
+from rcdp_hpc.runtime.files import write_atomic, write_text
+from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
+from rcdp_hpc.runtime.owners import Process, temporary_name, this_process, writer_of
+
+
+def left_by(folder, process, name="last.pt"):
+    path = folder / f".{name}.{process.tag}.abc123_z.tmp"
+    path.write_text("half")
+    return path
+
+
+def test_a_temporary_file_names_its_writer(tmp_path):
+    seen = []
+    write_atomic(tmp_path / "a", lambda file: seen.extend(tmp_path.iterdir()))
+    assert [writer_of(path) for path in seen] == [this_process()]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_dead_processes_left_is_removed_and_what_others_write_stays(tmp_path, dead_process):
+    left, written = left_by(tmp_path, dead_process), left_by(tmp_path, this_process())
+    users = [tmp_path / name for name in (".notes.tmp", "data.tmp", ".last.pt.abcdefgh.tmp")]
+    for path in users:
+        path.write_text("the user's")
+    assert remove_leftovers(temporary_files([tmp_path, tmp_path / "missing"])) == [left]
+    assert sorted(tmp_path.iterdir()) == sorted([written, *users])
+
+
+def test_a_number_that_was_given_to_another_process_does_not_protect(tmp_path):
+    here = this_process()
+    left = left_by(tmp_path, Process(here.machine, here.pid, here.started - 1))
+    assert remove_leftovers([left]) == [left]
+
+
+def test_a_writer_of_another_machine_is_judged_by_whether_its_file_changes(tmp_path, monkeypatch):
+    other = left_by(tmp_path, Process("0123456789ab", 1, 1))
+    # The time of a file can be set, that of its last change of any kind cannot.
+    os.utime(other, (0, 0))
+    assert remove_leftovers([other]) == []
+    monkeypatch.setattr(leftovers, "ABANDONED_SECONDS", 0.05)
+    time.sleep(0.1)
+    assert remove_leftovers([other]) == [other]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_of_a_holder_whose_lock_was_taken_over_go_at_once(tmp_path):
+    gone, other = Process("0123456789ab", 1, 1), Process("0123456789ab", 2, 1)
+    left, stays = left_by(tmp_path, gone), left_by(tmp_path, other)
+    assert remove_leftovers([left, stays], gone=gone.tag) == [left]
+
+
+def test_links_are_not_followed(tmp_path, dead_process):
+    (tmp_path / "target").write_text("x")
+    link = tmp_path / f".a.{dead_process.tag}.abc.tmp"
+    link.symlink_to(tmp_path / "target")
+    assert remove_leftovers([link]) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127, "语" * 85, "\udcff" * 200, "a\nb"])
+def test_long_and_odd_names_can_be_written(tmp_path, name):
+    path = tmp_path / name
+    write_text(path, "x")
+    assert path.read_text() == "x"
+    assert writer_of(tmp_path / temporary_name(name)) == this_process()
+
+
+def test_a_process_is_known_without_clocks(monkeypatch):
+    here = this_process()
+    assert here.life() == "alive"
+    assert re.fullmatch(r"[0-9a-f]{12}", here.machine)
+    assert here.started > 0
+    # Another machine of the same name, or this one started again.
+    monkeypatch.setattr(owners, "_boot", lambda: "another")
+    assert here.life() == "unknown"
+    monkeypatch.undo()
+    monkeypatch.setattr(owners, "_stat", lambda pid: ("", 0))
+    assert here.life() == "unknown"
+    assert Process(here.machine, 2**40, 1).life() == "gone"
