@@ -6,7 +6,11 @@ import shutil
 from pathlib import Path
 
 from rcdp_hpc.config import Config, flatten, to_tree, with_settings
+from rcdp_hpc.config.paths import absolute_path
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.lock import RunLock
+from rcdp_hpc.runtime.owners import writer_of
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 # What a trial uses at most. Keys that the configuration leaves out keep the defaults of the kind of data.
@@ -41,13 +45,19 @@ def trial_folder(out: Path) -> Path:
     Raises
     ------
     InputError
-        If there is something else in its place.
+        If there is something else in its place, or a trial is running there.
     """
-    folder = out.with_name(f"{out.name}-trial")
+    place = absolute_path(out).resolve() if out.name in ("", "..") else out
+    folder = place.with_name(f"{place.name}-trial")
     if not folder.exists():
         return folder
     run = RunDirectory(folder)
     if not run.config_file.exists() or not 0 < run.config().data.max_samples <= SAMPLES:
         raise InputError(f"{folder}: not an earlier trial, so it is not replaced. Choose another --out, or move it.")
-    shutil.rmtree(folder)
+    with RunLock(run.lock), os_errors_explained(folder):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != run.lock and writer_of(path) is None:
+                path.unlink()
     return folder

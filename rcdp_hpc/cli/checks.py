@@ -9,8 +9,24 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
+def check_reachable(path: Path) -> None:
+    """Raise an `InputError` if the system cannot look for `path`: a name is too long, a folder is closed."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # other checks name what is missing, if it has to be there
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: {reason}. Choose another path.") from None
+
+
 def check_output_folder(option: str, path: Path) -> None:
     """Raise an `InputError` if `path` is not a folder, or none can be made there."""
+    if path.resolve() == Path(path.anchor or "/"):
+        raise InputError(
+            f"{option} {path}: the root of the file system; expected a folder for this run alone. Is a variable in the "
+            "path not set?"
+        )
     if path.exists() and not path.is_dir():
         raise InputError(f"{option} {path}: a file; expected a folder, or the name of a new one.")
     _check_writable(option, path, path)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from rcdp_hpc.cli.checks import check_output_file, check_output_folder, existing_run
+from rcdp_hpc.cli.checks import check_output_file, check_output_folder, check_reachable, existing_run
 from rcdp_hpc.cli.code import settle_code
 from rcdp_hpc.cli.hints import after_trial, what_next
 from rcdp_hpc.cli.parser import DEFAULT_FOLDS, build_parser, parse
@@ -82,6 +82,9 @@ def _run(options: argparse.Namespace, rank: int) -> int:
 
 def _check_paths(options: argparse.Namespace) -> None:
     """Refuse places that nothing can be written to, earlier than any work."""
+    for value in vars(options).values():
+        if isinstance(value, Path):
+            check_reachable(value)
     if getattr(options, "out", None) is not None:
         check_output_folder("--out", options.out)
     if getattr(options, "to", None) is not None:

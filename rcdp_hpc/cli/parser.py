@@ -140,9 +140,14 @@ def _unexpected(words: Sequence[str]) -> str:
 
 def path(text: str) -> Path:
     """Return a path of the command line, with ``~`` expanded; empty text, as of an unset variable, is refused."""
+    return Path(os.path.expanduser(nonempty(text)))
+
+
+def nonempty(text: str) -> str:
+    """Return a path, or a name that may be one, as it is; empty text is refused."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("the path is empty")
-    return Path(os.path.expanduser(text))
+        raise argparse.ArgumentTypeError("the path is empty: is a variable not set?")
+    return text
 
 
 def count(text: str) -> int:
@@ -224,7 +229,12 @@ def _add_tools(commands: Any) -> None:
     init.add_argument("--to", type=path, metavar="FILE", help="TOML file to write; default: print it")
     config = _add(commands, "config", "print a configuration in which every key is explained")
     config.add_argument(
-        "profile", nargs="?", default="digits", metavar="PROFILE", help=f"{', '.join(profile_names())}, or a TOML file"
+        "profile",
+        nargs="?",
+        type=nonempty,
+        default="digits",
+        metavar="PROFILE",
+        help=f"{', '.join(profile_names())}, or a TOML file",
     )
     _add_set(config)
     completion = _add(commands, "completion", "print a script that completes rcdp's commands, options and keys")
@@ -284,7 +294,7 @@ def _add_submit(commands: Any) -> None:
 def _add_site(parser: Parser) -> None:
     from rcdp_hpc.cluster.scripts import DEFAULT_SITE
 
-    site = path(os.environ.get("RCDP_SITE") or str(DEFAULT_SITE))
+    site = path(os.environ.get("RCDP_SITE", "").strip() or str(DEFAULT_SITE))
     parser.add_argument(
         "--site", type=path, default=site, metavar="FILE",
         help="your site's settings; default: $RCDP_SITE, or those that the package brings",
@@ -293,7 +303,7 @@ def _add_site(parser: Parser) -> None:
 
 def _add_config(parser: Parser, out_required: bool = True) -> None:
     parser.add_argument(
-        "config", nargs="?", metavar="CONFIG",
+        "config", nargs="?", type=nonempty, metavar="CONFIG",
         help=f"a TOML file or a profile ({', '.join(profile_names())}); default: the run directory's own",
     )  # fmt: skip
     parser.add_argument("--out", required=out_required, type=path, metavar="RUN", help="the run directory")

@@ -150,10 +150,10 @@ def script_text(stage: Stage, config: Config, run: Path, environment: Path, name
 
 def check_name(run: Path) -> None:
     """Raise an `InputError` where sbatch could not be told a path: it reads backslashes in names of logs itself."""
-    if re.search(r"[\x00-\x1f\x7f\\]", str(run)):
+    if re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", str(run)):
         raise InputError(
-            f"{str(run)!r}: a run directory on Slurm must have no backslash, line break or other control character in "
-            "its name. Choose another --out."
+            f"{str(run)!r}: a run directory on Slurm must have no backslash, no line break or other control character "
+            "and no bytes that are not UTF-8 in its name. Choose another --out."
         )
 
 

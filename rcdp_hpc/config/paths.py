@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from rcdp_hpc.config.keys import marked_keys
 from rcdp_hpc.config.whole import Config
+from rcdp_hpc.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -19,7 +20,14 @@ def absolute_path(path: str | Path) -> Path:
     """Return a path with ``~`` expanded, relative to the working directory if it is not absolute.
 
     Links and ``..`` are kept as they are.
+
+    Raises
+    ------
+    InputError
+        If the path is empty, as that of a variable that is not set: it never means the working directory.
     """
+    if not os.fspath(path).strip():
+        raise InputError("an empty path was given: is a variable not set? Write . for the working directory.")
     return Path(os.path.expanduser(path)).absolute()
 
 
@@ -38,5 +46,17 @@ def _with_absolute(section: Model, names: Sequence[str]) -> Model:
     value = getattr(section, name)
     if not value:
         return section
-    changed = _with_absolute(value, inner) if inner else str(absolute_path(value))
+    changed = _with_absolute(value, inner) if inner else _recordable(name, absolute_path(value))
     return section if changed == value else section.model_copy(update={name: changed})
+
+
+def _recordable(name: str, path: Path) -> str:
+    """Return a path as a configuration records it, which is UTF-8 text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{name} = {str(path)!r}: the name has bytes that are not UTF-8, and configurations are. Rename the file "
+            "or folder, or name a link to it."
+        ) from None
+    return str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -138,9 +139,9 @@ def _no_configuration(name: str) -> str:
 
 def _what_it_is(name: str) -> str:
     path = absolute_path(name)
-    if path.is_dir() and (path / "config.toml").is_file():
+    if os.path.isfile(path / "config.toml"):
         return f". It is a run directory: use --out {name}, which reads its configuration"
-    if path.is_dir():
+    if os.path.isdir(path):
         return _DATA
     return ""
 
