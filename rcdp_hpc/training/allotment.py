@@ -102,7 +102,7 @@ def speeds_of_ranks(
         except InputError as error:
             raise agreed(error) from None
         return tuple(settings.speeds)
-    earlier = None if saved is None else json.loads(saved.get("allotment", "null"))
+    earlier = None if saved is None else json.loads(saved["allotment"])
     if saved is not None and saved["ranks"] == comm.size and earlier and earlier["kind"] == "measured":
         return tuple(earlier["speeds"])
     comm.barrier()

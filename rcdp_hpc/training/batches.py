@@ -130,8 +130,7 @@ def kept_slabs(slabs: int, saved: dict[str, Any] | None) -> int:
     """
     if saved is None:
         return slabs
-    # Checkpoints of before it was recorded: what their ranks made of it.
-    return int(saved.get("slab_count", slabs_for(slabs, saved["ranks"])))
+    return int(saved["slab_count"])
 
 
 def slabs_of_ranks(plan: BatchPlan) -> list[int]:

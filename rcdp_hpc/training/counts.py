@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.runtime.digests import write_sealed_lines
+from rcdp_hpc.training.history import History
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +26,15 @@ class ClassWatch:
 
     Attributes
     ----------
-    lines : list of dict
-        One for each epoch so far.
+    history : History
+        Its records are the lines, one for each epoch so far.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: list[dict[str, Any]] = []
+        self.history = History(path)
 
-    def note(self, epoch: int, counts: list[list[int]], expected: NDArray[np.int64]) -> dict[str, Any]:
-        """Take in the counts of an epoch, and return its line.
+    def note(self, epoch: int, counts: list[list[int]], expected: NDArray[np.int64]) -> None:
+        """Take in the counts of an epoch.
 
         Parameters
         ----------
@@ -46,18 +45,14 @@ class ClassWatch:
         expected : ndarray, shape (C,)
             Rows of each class in the training part: other sums over ranks are told in the log.
         """
-        full = next((line for line in reversed(self.lines) if "counts" in line), None)
+        lines = self.history.records
+        full = next((line for line in reversed(lines) if "counts" in line), None)
         if full is not None and full["counts"] == counts:
-            line = {"epoch": epoch, "same_as": full["epoch"]}
+            line: dict[str, Any] = {"epoch": epoch, "same_as": full["epoch"]}
         else:
             line = {"epoch": epoch, "counts": counts}
             self._tell(epoch, np.array(counts), expected)
-        self.lines.append(line)
-        return line
-
-    def rewrite(self) -> None:
-        """Write the file again without what was appended after a checkpoint."""
-        write_sealed_lines(self.path, self.lines)
+        lines.append(line)
 
     @staticmethod
     def _tell(epoch: int, counts: NDArray[np.int64], expected: NDArray[np.int64]) -> None:

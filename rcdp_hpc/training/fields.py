@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -43,9 +44,9 @@ class Fields:
         )
 
     def field(self, name: str, kind: type[T], expected: str) -> T:
-        """Return a field of exactly this type."""
+        """Return a field of exactly this type; states of modules are ordered dicts, which count as dicts."""
         value = self.content.get(name)
-        if type(value) is not kind:
+        if type(value) is not kind and not (kind is dict and type(value) is OrderedDict):
             self.refuse(name, expected if name in self.content else f"there ({expected})")
         return value  # type: ignore[no-any-return]
 

@@ -27,6 +27,7 @@ from rcdp_hpc.training.batches import BatchPlan
 from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.clock import EpochClock
 from rcdp_hpc.training.divergence import DivergedError, Finding, advice, describe, describe_epoch
+from rcdp_hpc.training.fields import refuse_other_shapes
 from rcdp_hpc.training.gradient_watch import GradientWatch
 from rcdp_hpc.training.losses import Objective
 from rcdp_hpc.training.metrics import scores
@@ -356,8 +357,8 @@ class Trainer:
             "best_weights": self.best_weights,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state.
+    def restore(self, state: dict[str, Any], where: str = "the checkpoint") -> None:
+        """Go on from a saved state; `where` names it in messages.
 
         On another number of ranks the sums of a half-finished epoch are put on rank 0, and their last digits, which
         only the printed training loss shows, may differ.
@@ -369,19 +370,27 @@ class Trainer:
         else:
             mine = partial.sum(0) if self.comm.is_root else np.zeros(partial.shape[1])
         self.position.loss_sum, self.position.correct = float(mine[0]), float(mine[1])
-        # Checkpoints of before class counts were watched have none.
-        self.seen[: len(mine) - 2] = mine[2:]
-        own = self._own_slice(state) if self.slices or state.get("slices") else state
+        self.seen[:] = mine[2:]
+        own = self._own_slice(state) if self.slices or state["slices"] else state
+        self._refuse_other_weights(state, own, where)
         self.network.load_state_dict(own["network"])
         if self.average:
             self.average.restore(state["average"])
         self.optimizer.load_state_dict(own["optimizer"])
         self.schedule.restore(state["schedule"])
-        self.stepper.scale.restore(state.get("loss_scale", self.stepper.scale.state()))
+        self.stepper.scale.restore(state["loss_scale"])
         # Where norms were not asked for before, they are those of the rest of the epoch.
-        if self.watch and state.get("gradients"):
+        if self.watch and state["gradients"]:
             self.watch.restore(state["gradients"], self.comm)
         self.best_weights = state["best_weights"]
+
+    def _refuse_other_weights(self, state: dict[str, Any], own: dict[str, Any], where: str) -> None:
+        """Raise a `DataDamagedError` if saved weights are not those of this network."""
+        network, remedy = self.network.state_dict(), "Use --restart to train again."
+        refuse_other_shapes(f"{where}: network", own["network"], network, remedy)
+        refuse_other_shapes(f"{where}: best_weights", state["best_weights"], self.judged.state_dict(), remedy)
+        if self.average:
+            refuse_other_shapes(f"{where}: average", state["average"], network, remedy)
 
     def _own_slice(self, state: dict[str, Any]) -> dict[str, Any]:
         slices: list[dict[str, Any]] = state["slices"]

@@ -83,7 +83,7 @@ def sound_shards(
 
     What a checkpoint was trained without stays left out, even if it is sound again: its rows are others.
     """
-    known = {} if saved is None else json.loads(saved.get("replaced", "{}"))
+    known = {} if saved is None else json.loads(saved["replaced"])
     view = without_damaged(
         comm,
         shards,
@@ -94,7 +94,7 @@ def sound_shards(
     )
     if isinstance(view, RefilledShards):
         tell_replaced(view, known)
-        if saved is not None and view.rows("train") != saved.get("rows", view.rows("train")):
+        if saved is not None and view.rows("train") != saved["rows"]:
             log.warning(
                 "%d training rows instead of %d: the epoch that is gone on with sees some rows twice, and others not",
                 *(view.rows("train"), saved["rows"]),

@@ -7,7 +7,6 @@ import logging
 import time
 import zipfile
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.digests import append_sealed, write_sealed, write_sealed_lines
+from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training import checkpoint
@@ -28,9 +27,11 @@ from rcdp_hpc.training.batches import slabs_of_ranks
 from rcdp_hpc.training.board import Board
 from rcdp_hpc.training.counts import ClassWatch
 from rcdp_hpc.training.divergence import DivergedError
+from rcdp_hpc.training.history import History
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.model_file import ModelFile
 from rcdp_hpc.training.report import EpochReport
+from rcdp_hpc.training.resume_file import check_optimizer, restoring
 from rcdp_hpc.training.table import sum_by_rank
 
 log = logging.getLogger(__name__)
@@ -57,18 +58,19 @@ class Session:
         self.notes: dict[str, Any] = {}
         self.learned: dict[str, torch.Tensor] = {}
         self.last_checkpoint = self.last_note = time.monotonic()
-        self.reports: list[dict[str, Any]] = []
+        self.history = History(run.train / "metrics.jsonl")
         self.watch = ClassWatch(run.train / "class_counts.jsonl")
+        self.best: dict[str, float] = {}
 
     @property
-    def metrics_file(self) -> Path:
-        """Where every epoch leaves a line."""
-        return self.run.train / "metrics.jsonl"
+    def reports(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``, one for each epoch."""
+        return self.history.records
 
     def is_over(self, saved: dict[str, Any]) -> bool:
         """Tell whether a checkpoint is that of a training that ended, under the limits of today."""
-        self.reports, self.threads = json.loads(saved["reports"]), saved["threads"]
-        self.notes = json.loads(saved.get("notes", "{}"))
+        self.history.records, self.threads = saved["history"]["metrics"], saved["threads"]
+        self.notes, self.best = json.loads(saved["notes"]), json.loads(saved["best"])
         return bool(saved["trainer"]["position"]["finished"]) and json.loads(saved["limits"]) == self._limits()
 
     def begin(self, trainer: Trainer, saved: dict[str, Any] | None) -> None:
@@ -80,18 +82,27 @@ class Session:
             "slabs": slabs_of_ranks(trainer.plan),
         }
         if saved is not None:
-            trainer.restore(saved["trainer"])
+            agree(self.comm, partial(self._restore, saved["trainer"]))
             position, epochs = trainer.position, self.config.training.epochs
             position.finished = f"{epochs} epochs done" if position.epoch >= epochs else ""
-            self.reports = json.loads(saved["reports"])
-            self.watch.lines = json.loads(saved.get("class_counts", "[]"))
+            self.history.records, self.best = saved["history"]["metrics"], json.loads(saved["best"])
+            self.watch.history.records = saved["history"]["class_counts"]
             log.info("going on from epoch %d, step %d", position.epoch + 1, position.step)
         self._seed_torch()
         agree(self.comm, self._check_room if self.comm.is_root else lambda: None)
         self.board = agree(self.comm, partial(self._open_board, self.trainer.position.epoch))
         # What was written after the checkpoint goes: its epochs come again.
-        agree(self.comm, lambda: write_sealed_lines(self.metrics_file, self.reports) if self.comm.is_root else None)
-        agree(self.comm, self.watch.rewrite if self.comm.is_root else lambda: None)
+        agree(self.comm, self._rewrite_histories if self.comm.is_root else lambda: None)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        path = self.run.train / "last.pt"
+        with restoring(path):
+            self.trainer.restore(state, str(path))
+            check_optimizer(self.trainer.optimizer)
+
+    def _rewrite_histories(self) -> None:
+        self.history.rewrite()
+        self.watch.history.rewrite()
 
     def _seed_torch(self) -> None:
         """Seed torch's own generator, which nothing here draws from: should a user's module, its runs repeat."""
@@ -133,11 +144,13 @@ class Session:
         """Write an epoch's metrics and tell the user."""
         entry = epoch.entry()
         self.reports.append(entry)
-        line = self.watch.note(epoch.epoch, epoch.class_counts, self.shards.class_counts("train"))
+        if self.trainer.position.best_epoch == epoch.epoch:
+            self.best = {name: entry[name] for name in ("validation_loss", "validation_accuracy")}
+        self.watch.note(epoch.epoch, epoch.class_counts, self.shards.class_counts("train"))
 
         def append() -> None:
-            append_sealed(self.metrics_file, entry)
-            append_sealed(self.watch.path, line)
+            self.history.write_last()
+            self.watch.history.write_last()
             if self.board:
                 self.board.write(entry)
 
@@ -227,8 +240,8 @@ class Session:
             "global_batch": self.trainer.plan.global_batch,
             "slab_count": self.trainer.plan.slab_count,
             "shards": self.shards.digest,
-            "reports": json.dumps(self.reports),
-            "class_counts": json.dumps(self.watch.lines),
+            "history": {"metrics": self.history.mark(), "class_counts": self.watch.history.mark()},
+            "best": json.dumps(self.best),
             "replaced": json.dumps(replaced_in(self.shards)),
             "rows": self.shards.rows("train"),
             "allotment": json.dumps(
@@ -251,12 +264,10 @@ class Session:
 
     def summary(self, position: dict[str, Any]) -> dict[str, Any]:
         """Return what the stage did, for its state file."""
-        best = self.reports[position["best_epoch"]]
         return {
             "epochs": position["epoch"],
             "best_epoch": position["best_epoch"] + 1,
-            "validation_loss": best["validation_loss"],
-            "validation_accuracy": best["validation_accuracy"],
+            **self.best,
             "ended": position["finished"],
             **self.notes,
             "threads": self.threads,

@@ -17,7 +17,6 @@ from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training import checkpoint
 from rcdp_hpc.training.allotment import rows_by_speed
 from rcdp_hpc.training.batches import kept_slabs, slabs_for
 from rcdp_hpc.training.checks import check_images, check_sequences, check_warm_start
@@ -28,6 +27,7 @@ from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.networks.assembly import build_network, make_source
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 from rcdp_hpc.training.parallel import Alone, parallel_for
+from rcdp_hpc.training.resume_file import read_resume
 from rcdp_hpc.training.ridge import baseline_of, solve_readout
 from rcdp_hpc.training.rows import (
     PlanFor,
@@ -99,7 +99,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
         session.begin(trainer, saved)
         session.run_to_the_end()
     summary = session.summary(asdict(session.trainer.position))
-    for line in closing_table(session.reports):
+    for line in closing_table(session.reports) if session.reports else ():
         log.info("%s", line)
     log.info(
         "training ended: %s; best epoch %d, validation accuracy %.2f %%",
@@ -109,7 +109,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
 
 
 def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str, Any] | None:
-    saved = checkpoint.load_latest(run.train / "last.pt")
+    saved = read_resume(run.train)
     if saved is None:
         return None
     where = str(run.train / "last.pt")

@@ -59,10 +59,9 @@ def test_ranks_that_divide_the_slabs_see_the_batches_of_one_rank(rows, batch, ra
 @given(st.integers(30, 400), st.integers(1, 60), st.integers(13, 30), st.integers(1, 12))
 def test_fewer_ranks_than_before_go_on_with_the_same_batches(rows, batch, before, after):
     earlier = plans(rows, batch, 12, before)
-    for saved in ({"ranks": before}, {"ranks": before, "slab_count": earlier[0].slab_count}):
-        later = plans(rows, batch, kept_slabs(12, saved), after)
-        for one, other in zip(global_batches(earlier, 1), global_batches(later, 1), strict=True):
-            assert one.tolist() == other.tolist()
+    later = plans(rows, batch, kept_slabs(12, {"ranks": before, "slab_count": earlier[0].slab_count}), after)
+    for one, other in zip(global_batches(earlier, 1), global_batches(later, 1), strict=True):
+        assert one.tolist() == other.tolist()
     # Resumed on fewer ranks, and once more.
     assert kept_slabs(12, {"ranks": after, "slab_count": later[0].slab_count}) == earlier[0].slab_count
     assert kept_slabs(12, None) == 12

@@ -97,7 +97,7 @@ def test_fewer_ranks_draw_the_batches_of_a_checkpoint_that_more_ranks_than_slabs
     ],
 )
 def test_what_a_resume_on_other_ranks_does_to_the_batches_is_told(ranks, step, level, words, caplog):
-    saved = {"ranks": 2, "global_batch": 32, "trainer": {"position": {"epoch": 4, "step": step}}}
+    saved = {"ranks": 2, "slab_count": 12, "global_batch": 32, "trainer": {"position": {"epoch": 4, "step": step}}}
     with caplog.at_level(logging.INFO, logger="rcdp_hpc"):
         _tell_other_ranks(TrainingSection(accumulate=2), ranks, saved, 1000)
     (record,) = caplog.records

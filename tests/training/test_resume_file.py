@@ -1,0 +1,224 @@
+"""Resuming from checkpoints: their size, the files that they refer to, and content that nobody's training wrote."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from whole_runs import curve, lines
+
+from rcdp_hpc import pipeline
+from rcdp_hpc.config import load_config
+from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.training import checkpoint
+
+SETTINGS = (
+    "search.generations=0", "data.keep=[]", "reservoir.nodes=20", "reservoir.kernel=dense-fp32",
+    "reservoir.batch_rows=64", "training.outputs=8", "training.batch=256", "training.threads=1",
+    "training.schedule=constant", "training.baseline=false", "training.ema=0.9", "training.patience=1000",
+)  # fmt: skip
+
+
+def train(out, epochs: int):
+    return pipeline.train(load_config("digits", [*SETTINGS, f"training.epochs={epochs}"]), out)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A training of three epochs."""
+    out = tmp_path_factory.mktemp("resumed") / "run"
+    pipeline.prepare(load_config("digits", SETTINGS), out)
+    train(out, 3)
+    return out
+
+
+@pytest.fixture
+def out(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def state(out) -> dict:
+    return checkpoint.load(out / "train/last.pt")["trainer"]
+
+
+def test_a_checkpoint_does_not_grow_with_the_epochs(out):
+    before = (out / "train/last.pt").stat().st_size
+    train(out, 30)
+    assert len(lines(out / "train/metrics.jsonl")) == 30
+    assert (out / "train/last.pt").stat().st_size < before + 100
+
+
+def test_a_resume_is_equal_to_the_bit_and_keeps_the_history(trained, out, tmp_path):
+    straight = tmp_path / "straight"
+    shutil.copytree(trained, straight, ignore=shutil.ignore_patterns("train"))
+    train(straight, 6)
+    # What was appended after the checkpoint, as by a job that was killed.
+    with open(out / "train/metrics.jsonl", "a") as file:
+        file.write('{"epoch": 3, "lost"')
+    result = train(out, 6)
+    assert curve(out).tolist() == curve(straight).tolist()
+    assert (out / "train/class_counts.jsonl").read_text() == (straight / "train/class_counts.jsonl").read_text()
+    ours, theirs = state(out), state(straight)
+    assert all(torch.equal(value, theirs["network"][name]) for name, value in ours["network"].items())
+    assert result["validation_loss"] == min(line["validation_loss"] for line in lines(out / "train/metrics.jsonl"))
+    assert len(result["compute_seconds"]) == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "a line", "binary", "folder", "sealed again"])
+def test_a_damaged_history_is_told_and_changes_no_weights(damage, trained, out, tmp_path, caplog):
+    straight = shutil.copytree(trained, tmp_path / "straight")
+    train(straight, 4)
+    file = out / "train/metrics.jsonl"
+    rows, left = file.read_bytes().splitlines(keepends=True), 0
+    if damage == "missing":
+        file.unlink()
+    elif damage == "empty":
+        file.write_bytes(b"")
+    elif damage == "a line":
+        file.write_bytes(b"".join([rows[0], rows[1].replace(b"1", b"2", 1), rows[2]]))
+        left = 2
+    elif damage == "binary":
+        file.write_bytes(bytes(range(256)))
+    elif damage == "folder":
+        file.unlink()
+        file.mkdir()
+        (file / "x").touch()
+    elif damage == "sealed again":
+        file.write_bytes(rows[0] + rows[2] + rows[1])
+        left = 3
+    with caplog.at_level("WARNING", logger="rcdp_hpc"):
+        if damage == "folder":
+            with pytest.raises(Exception, match="metrics.jsonl"):
+                train(out, 4)
+            return
+        train(out, 4)
+    assert f"{left} of the 3 epochs until then are left" in caplog.text
+    assert [line["epoch"] for line in lines(file)][-1] == 3
+    assert len(lines(file)) == left + 1
+    ours, theirs = state(out), state(straight)
+    assert all(torch.equal(value, theirs["network"][name]) for name, value in ours["network"].items())
+
+
+def test_the_checkpoint_before_it_has_its_own_history(out, caplog):
+    train(out, 5)
+    damaged = bytearray((out / "train/last.pt").read_bytes())
+    damaged[1000] ^= 1
+    (out / "train/last.pt").write_bytes(damaged)
+    with caplog.at_level("WARNING", logger="rcdp_hpc"):
+        train(out, 5)
+    assert "Resuming from an earlier checkpoint, last.pt.previous" in caplog.text
+    assert "until then are left" not in caplog.text
+    assert [line["epoch"] for line in lines(out / "train/metrics.jsonl")] == list(range(5))
+
+
+def resealed(out, change) -> None:
+    content = checkpoint.load(out / "train/last.pt")
+    del content["format"]
+    change(content)
+    checkpoint.save(out / "train/last.pt", content)
+    (out / "train/last.pt.previous").unlink()
+
+
+def refused(out) -> str:
+    with pytest.raises(DataDamagedError) as found:
+        train(out, 5)
+    message = str(found.value)
+    assert message.startswith(f"{out}/train/last.pt: ")
+    assert message.endswith("to train again.")
+    assert "\n" not in message
+    return message
+
+
+def test_every_missing_field_is_named(trained, tmp_path):
+    saved = checkpoint.load(trained / "train/last.pt")
+    places = [(name,) for name in saved if name != "format"] + [("trainer", name) for name in saved["trainer"]]
+    places += [("trainer", "position", name) for name in saved["trainer"]["position"]]
+    places += [("history", name) for name in saved["history"]]
+    assert len(places) > 35
+    for place in places:
+        out = tmp_path / "_".join(place)
+        (out / "train").mkdir(parents=True)
+        for name in ("shards", "config.toml"):
+            (out / name).symlink_to(trained / name)
+        shutil.copy(trained / "train/last.pt", out / "train/last.pt")
+
+        def change(content, place=place):
+            for name in place[:-1]:
+                content = content[name]
+            del content[place[-1]]
+
+        resealed(out, change)
+        assert place[-1] in refused(out) or place[-2] == "position"
+
+
+WRONG = {
+    "ranks": [0, -1, 1.0, "1", None],
+    "threads": [0, "many"],
+    "global_batch": [0, None],
+    "slab_count": [0, 2.5],
+    "settings": ["", "[]", 3],
+    "limits": ["no JSON"],
+    "allotment": ["{}", '{"kind": "equal", "speeds": [0]}'],
+    "best": ["[]"],
+    "history": [None, {}, {"metrics": {"lines": -1, "sha256": ""}}],
+    "trainer": [None, {}],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_fields_of_another_form_are_refused(name, trained, out):
+    for value in WRONG[name]:
+        shutil.copy(trained / "train/last.pt", out / "train/last.pt")
+        shutil.copy(trained / "train/last.pt", out / "train/last.pt.previous")
+        resealed(out, lambda content, value=value: content.update({name: value}))
+        refused(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("network", {}),
+        ("best_weights", {"w": torch.zeros(2)}),
+        ("average", {}),
+        ("optimizer", {}),
+        ("optimizer", {"state": {}, "param_groups": []}),
+        ("schedule", {"reduction": math.nan, "best_loss": 0.0, "waited": 0}),
+        ("schedule", []),
+        ("loss_scale", [1.0]),
+        ("partial_sums", []),
+        ("partial_sums", [[0.0, 0.0]]),
+        ("partial_sums", [["a", "b"]]),
+        ("position", {"epoch": 1}),
+        ("slices", None),
+        ("slices", [3]),
+    ],
+)
+def test_a_state_of_another_training_is_refused(name, value, out):
+    resealed(out, lambda content: content["trainer"].update({name: value}))
+    refused(out)
+
+
+def test_moments_of_another_shape_and_weights_that_are_not_finite_are_refused(trained, out):
+    def other_moments(content):
+        moments = next(iter(content["trainer"]["optimizer"]["state"].values()))
+        name = next(name for name, value in moments.items() if getattr(value, "ndim", 0))
+        moments[name] = torch.zeros(3, 3)
+
+    def other_weights(content):
+        next(iter(content["trainer"]["network"].values())).view(-1)[0] = math.inf
+
+    for change in (other_moments, other_weights):
+        shutil.copy(trained / "train/last.pt", out / "train/last.pt")
+        shutil.copy(trained / "train/last.pt", out / "train/last.pt.previous")
+        resealed(out, change)
+        refused(out)
+
+
+def test_a_finished_training_says_what_it_reached(out):
+    again = train(out, 3)
+    recorded = json.loads((out / "state/train.json").read_text())["result"]
+    assert again["validation_loss"] == recorded["validation_loss"]
+    assert again["epochs"] == 3
