@@ -48,7 +48,7 @@ class Fields:
         value = self.content.get(name)
         if type(value) is not kind and not (kind is dict and type(value) is OrderedDict):
             self.refuse(name, expected if name in self.content else f"there ({expected})")
-        return value  # type: ignore[no-any-return]
+        return value  # type: ignore[no-any-return, return-value]
 
     def text(self, name: str) -> str:
         """Return a text."""

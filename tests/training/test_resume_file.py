@@ -91,7 +91,7 @@ def test_a_damaged_history_is_told_and_changes_no_weights(damage, trained, out, 
         left = 3
     with caplog.at_level("WARNING", logger="rcdp_hpc"):
         if damage == "folder":
-            with pytest.raises(Exception, match="metrics.jsonl"):
+            with pytest.raises(Exception, match=r"metrics\.jsonl"):
                 train(out, 4)
             return
         train(out, 4)
