@@ -24,10 +24,13 @@ class RcdpError(Exception):
         What the process leaves with.
     agreed : bool
         Whether all ranks hold this error, so that rank 0 alone prints it and all leave in order.
+    lines : bool
+        Whether the line breaks of the message are meant: others, as of a file's name, are escaped when it is shown.
     """
 
     exit_code = EXIT_FAILED
     agreed = False
+    lines = False
 
 
 class InputError(RcdpError):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from pathlib import Path
 
 from rcdp_hpc.config import Config, profile_names
+from rcdp_hpc.runtime.text import shell_word
 
 # A name for new samples in the format of the source.
 _SAMPLES = {
@@ -35,7 +35,7 @@ def what_next(command: str, out: Path, config: Config, named: str | None = None)
     named : str, optional
         The configuration that the command named.
     """
-    run = shlex.quote(str(out))
+    run = shell_word(out)
     following = "search" if config.has_search else "train"
     hints = {
         "prepare": [(f"rcdp verify {run}", "check the shards"), (f"mpirun -n 2 rcdp {following} --out {run}", "")],
@@ -43,14 +43,14 @@ def what_next(command: str, out: Path, config: Config, named: str | None = None)
         "train": [(f"mpirun -n 2 rcdp evaluate --out {run}", "")],
     }.get(command, [(f"rcdp status {run}", "what each stage did"), (predict_command(out, config), "label new samples")])
     if command == "run" and named in profile_names():
-        hints.append((f"rcdp config {named} > {shlex.quote(fresh('my.toml'))}", "a configuration of your own"))
+        hints.append((f"rcdp config {named} > {shell_word(fresh('my.toml'))}", "a configuration of your own"))
     return "\nnext:\n" + "\n".join(aligned(hints))
 
 
 def after_trial(named: str | None, out: Path, trial: Path) -> str:
     """Return what a trial was, and the command for all of the data."""
-    config = "" if named is None else f"{shlex.quote(named)} "
-    run = shlex.quote(str(out))
+    config = "" if named is None else f"{shell_word(named)} "
+    run = shell_word(out)
     hints = [(f"rcdp run {config}--out {run}", "all of the data")]
     if named:
         hints.append((f"rcdp plan {config}".strip(), "how long it takes"))
@@ -64,7 +64,7 @@ def after_trial(named: str | None, out: Path, trial: Path) -> str:
 def predict_command(out: Path, config: Config) -> str:
     """Return the command that labels new samples in the format of the run's source."""
     samples = _SAMPLES.get(config.data.source, "NEW.npz")
-    return f"rcdp predict {shlex.quote(str(out))} {samples} --to {shlex.quote(fresh('labels.csv'))}"
+    return f"rcdp predict {shell_word(out)} {samples} --to {shell_word(fresh('labels.csv'))}"
 
 
 def aligned(hints: list[tuple[str, str]]) -> list[str]:

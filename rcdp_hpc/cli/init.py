@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rcdp_hpc.config.kind_defaults import KIND_PROFILES, kind_defaults
 from rcdp_hpc.data.proposal import Proposal, propose
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.files import write_text
+from rcdp_hpc.runtime.text import joined, plain_line, shell_word
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def write_init(path: Path, target: Path | None) -> str:
     if target is None:
         return text
     write_text(target, text)
-    command = f"rcdp run {shlex.quote(str(target))} --out {shlex.quote(f'runs/{target.stem}')}"
+    command = f"rcdp run {shell_word(target)} --out {shell_word(f'runs/{target.stem}')}"
     hints = aligned([(f"{command} --trial", "try it for a minute"), (command, "")])
     assumed = [f"assumed: {line}" for line in found.assumed]
-    return "\n".join([*found.facts, *assumed, f"wrote {target}", "", "next:", *hints])
+    return joined([*found.facts, *assumed, f"wrote {target}", "", "next:", *hints])
 
 
 def _toml(found: Proposal) -> str:
@@ -108,7 +108,7 @@ def _toml(found: Proposal) -> str:
             document.add(tomlkit.comment(""))
             document.add(tomlkit.comment(f"{title}:"))
             for line in lines:
-                document.add(tomlkit.comment(f"  {line}".replace("\n", " ")))
+                document.add(tomlkit.comment(f"  {plain_line(line)}"))
     section = ""
     for key in TOP_KEYS:
         value = given.get(key.name, defaults.get(key.name, key.default))

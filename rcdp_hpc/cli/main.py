@@ -8,7 +8,6 @@ import contextlib
 import gc
 import io
 import logging
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -35,6 +34,7 @@ from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.streams import is_closed_pipe, tolerant_streams
+from rcdp_hpc.runtime.text import message_lines, plain_line, shell_word
 from rcdp_hpc.runtime.user_code import leave_out_working_directory
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace, rank: int) -> int:
     except RcdpError as error:
         if rank == 0:
             log.error("%s", error)
-            signals.report_end(str(error))
+            signals.report_end(message_lines(error) if error.lines else plain_line(error))
         else:
             # Launchers end the job when the first rank leaves: rank 0 reports its error first.
             time.sleep(1)
@@ -168,7 +168,7 @@ def _crossvalidate_together(options: argparse.Namespace, comm: Communicator) -> 
 
     crossvalidate(run_on_root(comm, configuration), options.out, comm, options.fold, options.restart)
     if comm.is_root and not options.quiet:
-        print(f"\nnext:\n  rcdp status {shlex.quote(str(options.out))}", flush=True)
+        print(f"\nnext:\n  rcdp status {shell_word(options.out)}", flush=True)
     return EXIT_DONE
 
 

@@ -18,6 +18,7 @@ from rcdp_hpc.cli.examples import EXAMPLES, GENERAL, Example, examples_text
 from rcdp_hpc.config import profile_names
 from rcdp_hpc.config.suggest import did_you_mean
 from rcdp_hpc.errors import EXIT_DONE, EXIT_INPUT
+from rcdp_hpc.runtime.text import plain_line
 
 DEFAULT_FOLDS = 5
 SHELLS = ("bash", "zsh", "fish")
@@ -40,6 +41,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *, examples: Sequence[Example] = (), ending: str = "", **options: Any) -> None:
         parts = [examples_text(examples) if examples else "", ending]
+        if sys.version_info >= (3, 14):  # argparse colours its messages with escape sequences
+            options.setdefault("color", False)
         options |= {"formatter_class": _formatter, "epilog": "\n\n".join(filter(None, parts)) or None}
         super().__init__(**options)
         self.examples = examples
@@ -51,7 +54,7 @@ class Parser(argparse.ArgumentParser):
             message = f"{missing} is missing"
             if self.examples:
                 message += f"; an example: {self.examples[0][0]}"
-        self.exit(EXIT_INPUT, f"rcdp: error: {message}\nSee: {self.prog} --help\n")
+        self.exit(EXIT_INPUT, f"rcdp: error: {plain_line(message)}\nSee: {self.prog} --help\n")
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:

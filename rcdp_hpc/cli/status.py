@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.lock_file import held_by, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.text import joined, shell_word
 
 
 def describe(path: Path) -> str:
@@ -35,7 +35,7 @@ def describe(path: Path) -> str:
     runs = find_runs(path)
     if not runs:
         raise InputError(f"{path}: no run directory, and none in it. rcdp run CONFIG --out {path} makes it one.")
-    return "\n".join(run_lines(path, runs))
+    return joined(run_lines(path, runs))
 
 
 def describe_run(run: RunDirectory) -> str:
@@ -50,7 +50,7 @@ def describe_run(run: RunDirectory) -> str:
         raise InputError(f"{run.path}: no such run directory.")
     folds = run.folds()
     if folds:
-        return "\n".join([f"run directory {run.path}", *_fold_lines(run, folds)])
+        return joined([f"run directory {run.path}", *_fold_lines(run, folds)])
     holder = held_by(run.lock)
     lines = [f"run directory {run.path}", _lock_line(run)]
     states = {stage: run.state(stage) for stage in _stages(run)}
@@ -64,10 +64,10 @@ def describe_run(run: RunDirectory) -> str:
     lines += [f"  {task.path.name}: {_task_line(task)}" for task in tasks]
     if tasks and not alive and all(task.state("evaluate").get("status") == "done" for task in tasks):
         lines.append(f"next: compare {_quoted(run.path)}/*/report/summary.json")
-        return "\n".join(lines)
+        return joined(lines)
     statuses = {stage: str(state.get("status", "")) for stage, state in states.items()}
     lines.append(_next_line(run, statuses, bool(holder), alive))
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _stages(run: RunDirectory) -> list[str]:
@@ -172,10 +172,10 @@ def _submit_again(run: RunDirectory) -> str:
     again = "submit again as before"
     if run.submission.exists():
         before = read_sealed(run.submission, "Submit again as before, which writes it again.")
-        again = f"continue with: cd {_quoted(before['folder'])} && {shlex.join(before['words'])}"
+        again = f"continue with: cd {_quoted(before['folder'])} && {' '.join(map(shell_word, before['words']))}"
     return f"next: fix what {_quoted(run.path / 'logs')} reports, then {again}"
 
 
 def _quoted(path: Path | str) -> str:
     """Return a path as a shell takes it."""
-    return shlex.quote(str(path))
+    return shell_word(path)

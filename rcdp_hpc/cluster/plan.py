@@ -25,6 +25,7 @@ from rcdp_hpc.data.index import facts_in, load_index
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.text import joined
 
 CALIBRATION_ROWS = 5000
 CALIBRATED = {"candidates": 2, "epochs": 2}
@@ -66,7 +67,7 @@ def plan_text(config: Config, run: RunDirectory | None = None, site: Path | None
         memory = f"memory of each {_size(plan.memory):>9}"
         line = f"{plan.stage:<8} about {_duration(plan.seconds):>8}  {asked}  {memory}  leaves {_size(plan.left):>9}"
         lines.append(f"{line}  $TMPDIR of each {_size(plan.disk)}" if plan.disk else line)
-    return "\n".join([*lines, "", *site_lines(jobs)])
+    return joined([*lines, "", *site_lines(jobs)])
 
 
 def _calibrate(config: Config, run: RunDirectory) -> tuple[Measured, dict[str, Any], int]:

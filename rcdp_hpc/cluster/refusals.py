@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from rcdp_hpc.cluster.scripts import SITE_LISTS, Stage, site_lists
+from rcdp_hpc.runtime.text import shell_word
 
 _SIZE = ("--nodes", "--ntasks", "--ntasks-per-node", "--cpus-per-task", "--exclusive")
 _MEMORY = ("--mem", "--mem-per-cpu", "--mem-per-gpu")
@@ -68,7 +68,7 @@ def _settings(stage: Stage, text: str, site: Path, extra: Sequence[str]) -> dict
         for name, option in _named(options):
             found[name] = (option, f"in {variable} of {site}{_line(site, variable, option)}")
     for name, option in _named(extra):
-        found[name] = (option, f"of the command line: --sbatch={shlex.quote(option)}")
+        found[name] = (option, f"of the command line: --sbatch={shell_word(option)}")
     return found
 
 

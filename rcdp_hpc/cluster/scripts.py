@@ -6,8 +6,6 @@ for the shell or an argument of sbatch, which no shell reads.
 
 from __future__ import annotations
 
-import re
-import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from typing import Literal
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.text import on_one_line, shell_word
 
 Stage = Literal["prepare", "search", "train", "all", "seeds", "configs", "folds"]
 ARRAYS = ("seeds", "configs", "folds")
@@ -134,15 +133,15 @@ def script_text(stage: Stage, config: Config, run: Path, environment: Path, name
         "# Written by `rcdp submit`.",
         *(f"#SBATCH {option}" for option in options),
         "",
-        f"RUN={shlex.quote(str(run))}",
+        f"RUN={shell_word(run)}",
         "CONFIG=$RUN/jobs/config.toml",
         "RCDP_SITE=$RUN/jobs/site.sh",
         "shared=$RUN/jobs/job.sh",
-        f"environment={shlex.quote(str(environment))}",
+        f"environment={shell_word(environment)}",
         "RCDP_VENV=${RCDP_VENV:-$environment}",
     ]
     if stage == "configs":
-        lines += ["names=(", *(shlex.quote(name) for name in names), ")"]
+        lines += ["names=(", *(shell_word(name) for name in names), ")"]
     if stage in ARRAYS:
         lines.append(_TASK_DIRECTORY[stage])
     return "\n".join([*lines, '. "$shared"', _WORK[stage]]) + "\n"
@@ -183,7 +182,7 @@ def site_lists(site: Path, stage: Stage) -> dict[str, list[str]]:
         ["bash", "-c", _READ_SITE, "site", str(site.absolute()), *names], capture_output=True, text=True
     )
     if done.returncode:
-        raise InputError(f"{site}: bash cannot read this site file: {done.stderr.strip()}")
+        raise InputError(f"{site}: bash cannot read this site file: {on_one_line(done.stderr)}")
     words = done.stdout.split("\0")
     lists: dict[str, list[str]] = {}
     for name in names:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.digests import append_sealed, read_sealed_lines
+from rcdp_hpc.runtime.text import on_one_line
 
 PATIENCE_SECONDS = 60
 # What scontrol says of a job that ended long ago, whatever else can be wrong.
@@ -116,5 +117,5 @@ def _call(command: list[str]) -> str:
     except subprocess.TimeoutExpired:
         raise StageFailedError(f"{command[0]} did not answer within {PATIENCE_SECONDS} s: try again later.") from None
     if done.returncode:
-        raise StageFailedError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()}")
+        raise StageFailedError(f"{command[0]} failed: {on_one_line(done.stderr or done.stdout)}")
     return done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from rcdp_hpc.errors import RcdpError, StageFailedError
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic, write_text
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.text import in_lines, plain_line, shell_word
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def show(jobs: Sequence[Job], run: RunDirectory) -> str:
     parts = []
     for number, job in enumerate(jobs):
         after = "JOB" if number else ""
-        command = shlex.join(["sbatch", *job.command(run, after)])
-        parts.append(f"# {run.job_script(job.stage)}\n{job.text}\n{command}\n")
+        command = " ".join(map(shell_word, ["sbatch", *job.command(run, after)]))
+        parts.append(f"# {plain_line(run.job_script(job.stage))}\n{job.text}\n{command}\n")
     return "\n".join(parts)
 
 
@@ -147,7 +147,7 @@ def _submit(job: Job, run: RunDirectory, site: Path, submitted: Sequence[Submitt
         changes = lines_to_change(str(error), job.stage, job.text, site, job.extra)
         lines = [f"Slurm refused the job {job.stage}: {error}", "Change what does not fit:"]
         hint = "`rcdp plan` prints lines that fit into the nodes here."
-        raise StageFailedError("\n".join([*lines, *(f"  {change}" for change in changes), hint])) from None
+        raise in_lines(StageFailedError, [*lines, *(f"  {change}" for change in changes), hint]) from None
 
 
 def _with_jobs(error: RcdpError, submitted: Sequence[Submitted]) -> RcdpError:
@@ -161,14 +161,14 @@ def _with_jobs(error: RcdpError, submitted: Sequence[Submitted]) -> RcdpError:
         became = f"Submitted before it and cancelled: {names}."
     except RcdpError as other:
         became = f"Submitted before it and still in the queue: {names}. {other}. Cancel: scancel {' '.join(numbers)}"
-    return type(error)(f"{error}\n{became}")
+    return in_lines(type(error), [*(str(error).splitlines() if error.lines else [str(error)]), became])
 
 
 def how_to_follow(run: RunDirectory, submitted: Sequence[Submitted]) -> str:
     """Return what to type to see how the jobs do; of an array, its first task."""
     names = (f"{one.stage}-{one.job}{'_1' if one.stage in ARRAYS else ''}.log" for one in submitted)
-    logs = shlex.join(str(run.path / "logs" / name) for name in names)
-    return f"follow with: squeue --me; rcdp status {shlex.quote(str(run.path))}; tail -F {logs}"
+    logs = " ".join(shell_word(run.path / "logs" / name) for name in names)
+    return f"follow with: squeue --me; rcdp status {shell_word(run.path)}; tail -F {logs}"
 
 
 def _write(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path) -> None:

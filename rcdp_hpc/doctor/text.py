@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rcdp_hpc.doctor.probes import Facts
+from rcdp_hpc.runtime.text import joined
 
 
 def main_text(facts: Facts) -> str:
@@ -40,7 +41,7 @@ def main_text(facts: Facts) -> str:
             lines += [f"  {stage:<17} missing: {what}", f"{'':<20}-> {remedy}"]
     lines += ["", *(f"  note: {note}" for note in facts["notes"])]
     lines += [_verdict(facts)]
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _verdict(facts: Facts) -> str:

@@ -11,6 +11,7 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.horovod import is_lost_rank
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
+from rcdp_hpc.runtime.text import Lines
 from rcdp_hpc.runtime.world import connect
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
             log.error("%s", lost(comm, stall_seconds))
             comm.abort(EXIT_FAILED)
         # Not an error we know how to explain: one traceback, from the rank it happened on, and no rank left waiting.
-        log.error("rank %d of %d failed:\n%s", comm.rank, comm.size, traceback.format_exc())
+        log.error("rank %d of %d failed:\n%s", comm.rank, comm.size, Lines(traceback.format_exc()))
         if comm.size == 1:
             return EXIT_FAILED
         comm.abort(EXIT_FAILED)

@@ -1,4 +1,8 @@
-"""Logging: a story on the terminal from rank 0, and everything as JSON lines in the run directory."""
+"""Logging: a story on the terminal from rank 0, and everything as JSON lines in the run directory.
+
+What is shown is escaped here (see `rcdp_hpc.runtime.text`): a message has the line breaks of its template and of
+arguments that are `Lines`, and those of a name or path are written out. The JSON lines hold the exact text.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,56 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Number
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from rcdp_hpc.runtime.launch import detect
-from rcdp_hpc.runtime.text import COLUMNS, wrapped
+from rcdp_hpc.runtime.text import COLUMNS, Lines, message_lines, plain_line, plain_lines, wrapped
 
 PACKAGE = "rcdp_hpc"
 _said: set[tuple[str, str]] = set()
+
+
+def shown_message(record: logging.LogRecord) -> str:
+    """Return the message of a record as people see it: escaped, with the line breaks of its template only."""
+    arguments = record.args
+    if isinstance(arguments, tuple):
+        return message_lines(str(record.msg) % tuple(map(_shown, arguments)) if arguments else record.msg)
+    return message_lines(str(record.msg) % {name: _shown(value) for name, value in (arguments or {}).items()})
+
+
+def _shown(argument: Any) -> Any:
+    return argument if isinstance(argument, Number) else _Argument(argument)
+
+
+@dataclass(frozen=True)
+class _Argument:
+    """An argument of a message, which is escaped when it is filled in.
+
+    Attributes
+    ----------
+    value : object
+    """
+
+    value: Any
+
+    def __str__(self) -> str:
+        meant = isinstance(self.value, Lines) or getattr(self.value, "lines", False) is True
+        return (plain_lines if meant else plain_line)(self.value)
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+class _LineFormatter(logging.Formatter):
+    """Messages of libraries that have no handler of their own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown_message(record)
 
 
 class _TerminalHandler(logging.Handler):
@@ -41,7 +85,7 @@ class _TerminalHandler(logging.Handler):
         stream = sys.stderr if troubled or self.to_stderr else sys.stdout
         prefix = f"rcdp: {record.levelname.lower()}: " if troubled else ""
         if stream is not None:  # closed when Python started
-            text = prefix + record.getMessage()
+            text = prefix + shown_message(record)
             tqdm.write(_for_terminal(text, stream) if self.wraps else text, file=stream)
             stream.flush()
 
@@ -103,6 +147,8 @@ def log_to_terminal(is_root: bool, quiet: bool = False, to_stderr: bool = False)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_LineFormatter())
 
 
 class _JsonFileHandler(logging.FileHandler):

@@ -11,7 +11,8 @@ from types import TracebackType
 from tqdm import tqdm
 
 from rcdp_hpc.runtime.launch import detect
-from rcdp_hpc.runtime.text import packed
+from rcdp_hpc.runtime.streams import BarStream
+from rcdp_hpc.runtime.text import Lines, packed, plain_line
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Progress:
         delay: float = 0.0,
         done: int = 0,
     ) -> None:
-        self.title, self.total, self.unit, self.interval = title, total, unit, interval
+        self.title, self.total, self.unit, self.interval = plain_line(title), total, unit, interval
         self.unit_bytes = unit_bytes
         self.done = self.before = done
         self.enabled = enabled
@@ -58,7 +59,16 @@ class Progress:
         # The first rank of a group of ranks logs its lines, and leaves the terminal to rank 0 of the job.
         on_terminal = enabled and _is_terminal() and not detect().rank
         self.bar = (
-            tqdm(total=total, desc=title, unit=" " + unit, leave=False, delay=delay, initial=done, dynamic_ncols=True)
+            tqdm(
+                total=total,
+                desc=self.title,
+                unit=" " + unit,
+                leave=False,
+                delay=delay,
+                initial=done,
+                dynamic_ncols=True,
+                file=BarStream(),
+            )
             if on_terminal
             else None
         )
@@ -75,6 +85,7 @@ class Progress:
     def advance(self, units: int = 1, note: str = "") -> None:
         """Count `units` more as done; `note` is shown beside the count."""
         self.done += units
+        note = plain_line(note)
         if self.unit_bytes:
             rate = (self.done - self.before) * self.unit_bytes / 2**20 / max(time.monotonic() - self.started, 1e-9)
             note = note or f"{rate:.3g} MiB a second"
@@ -86,7 +97,8 @@ class Progress:
             self.last = time.monotonic()
             rate = (self.done - self.before) / max(self.last - self.started, 1e-9)
             parts = [f"{self.done} of {self.total} {self.unit}", f"{rate:.3g} a second"]
-            log.info("%s", "\n".join(packed(f"{self.title}: ", parts + (note.split(", ") if note else []))))
+            lines = packed(f"{self.title}: ", parts + (note.split(", ") if note else []))
+            log.info("%s", Lines("\n".join(lines)))
 
 
 def _is_terminal() -> bool:

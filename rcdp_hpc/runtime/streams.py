@@ -15,13 +15,15 @@ from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
 from rcdp_hpc.runtime.files import NO_ROOM
+from rcdp_hpc.runtime.text import plain_lines
 
 log = logging.getLogger(__name__)
 
 
 class TolerantStream:
-    """A text stream whose writes never fail.
+    """A text stream whose writes never fail, and through which no text reaches the terminal that it would obey.
 
+    Control and format characters other than line breaks and tabs are escaped, whoever writes them.
     Characters outside the stream's encoding are escaped. A full disk loses what is written while it is full. After any
     other failure, such as a closed pipe, the rest is dropped, which is logged once.
 
@@ -45,7 +47,11 @@ class TolerantStream:
         self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write `text` as far as that is possible; return its length."""
+        """Write `text`, escaped, as far as that is possible; return its length."""
+        return self.write_raw(plain_lines(text))
+
+    def write_raw(self, text: str) -> int:
+        """Write `text` as it is: of a progress bar, which moves the cursor."""
         if not self._gone:
             with self._tolerated():
                 self._write(text)
@@ -85,6 +91,30 @@ class TolerantStream:
                 log.info("%s takes no more text (%s): further messages are in the log file only", self._name, error)
         except ValueError:  # closed by other code
             self._gone = True
+
+
+class BarStream:
+    """What a progress bar writes to: the standard error stream, without escapes.
+
+    It is equal to the stream itself, so that tqdm clears the bar when a message is printed.
+    """
+
+    def __init__(self) -> None:
+        self._stream: Any = sys.stderr
+
+    def write(self, text: str) -> int:
+        """Write `text` as it is."""
+        write: Any = getattr(self._stream, "write_raw", None) or self._stream.write
+        return int(write(text))
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is self._stream
+
+    def __hash__(self) -> int:
+        return hash(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextlib.contextmanager

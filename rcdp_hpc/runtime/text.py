@@ -1,12 +1,131 @@
-"""Names and messages as they fit a terminal or a picture."""
+r"""Names and messages as they fit a terminal or a picture, and nothing in them that a terminal would obey.
+
+Names of classes, columns, keys and files may hold any character: escape sequences that move the cursor or change the
+clipboard, line breaks that begin a false message, marks that turn the direction of writing, letters that take no room.
+They are written as Python escapes them (``\x1b``, ``\u202e``) wherever people see them. Files that programs read
+(JSON, CSV, TOML) hold the exact names, by their own rules.
+"""
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from rcdp_hpc.errors import RcdpError
 
 COLUMNS = 80
+
+# Control and format characters, lone surrogates, separators of lines and paragraphs.
+_ESCAPED = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+# Letters and marks that show nothing: Hangul and Khmer fillers, the grapheme joiner, Mongolian and rare selectors.
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
+_SELECTORS = range(0xE0000, 0xE1000)
+# Zero width non-joiner and joiner: Persian, Indic scripts and emoji are not written without them.
+_JOINERS = "\u200c\u200d"
+_VIRAMA = 9
+
+Explained = TypeVar("Explained", bound=RcdpError)
+
+
+class Lines(str):
+    """A message whose line breaks are meant; the lines themselves are escaped like any other text."""
+
+
+def plain_line(text: object) -> str:
+    r"""Return a text on one line, in which every character that a terminal would obey or not show is escaped.
+
+    Parameters
+    ----------
+    text : object
+        Its ``str`` is taken.
+
+    Examples
+    --------
+    >>> plain_line("cat" + chr(27) + "[2J" + chr(10) + "dog")
+    'cat\\x1b[2J\\ndog'
+    """
+    text = str(text)
+    if text.isprintable() and text.isascii():
+        return text
+    return "".join(
+        _written_out(character) if _is_unsafe(text, place) else character for place, character in enumerate(text)
+    )
+
+
+def plain_lines(text: object) -> str:
+    """Return a text escaped as by `plain_line`, but for its line breaks and tabs."""
+    text = str(text)
+    if text.isprintable() and text.isascii():
+        return text
+    return "\n".join("\t".join(map(plain_line, line.split("\t"))) for line in text.split("\n"))
+
+
+def message_lines(text: object) -> str:
+    """Return `plain_lines`, each line after the first indented: none of them can pass for a message of its own."""
+    first, *others = plain_lines(text).split("\n")
+    return "\n".join([first, *(line if line.startswith("  ") or not line else f"  {line}" for line in others)])
+
+
+def joined(lines: Iterable[str]) -> str:
+    """Return lines as one text, each escaped by `plain_line`."""
+    return "\n".join(map(plain_line, lines))
+
+
+def on_one_line(text: str) -> str:
+    """Return the lines that another program printed as one, separated by semicolons."""
+    return "; ".join(filter(None, map(str.strip, text.splitlines())))
+
+
+def in_lines(kind: type[Explained], lines: Sequence[str]) -> Explained:
+    """Return an error of this kind whose message has several lines, each escaped by `plain_line`."""
+    error = kind(joined(lines))
+    error.lines = True
+    return error
+
+
+def shell_word(text: object) -> str:
+    r"""Return a word as a shell takes it; what a terminal would obey is written in bash's form ``$'...'``.
+
+    Examples
+    --------
+    >>> shell_word("a b"), shell_word("a" + chr(27))
+    ("'a b'", "$'a\\x1b'")
+    """
+    text = str(text)
+    if plain_line(text) == text:
+        return shlex.quote(text)
+    raw = text.encode("utf-8", "surrogateescape")
+    return "$'" + "".join(_shell_byte(byte) for byte in raw) + "'"
+
+
+def _shell_byte(byte: int) -> str:
+    character = chr(byte)
+    if character in "\\'":
+        return "\\" + character
+    return character if 32 <= byte < 127 else f"\\x{byte:02x}"
+
+
+def _is_unsafe(text: str, place: int) -> bool:
+    character = text[place]
+    if character in _JOINERS:
+        return not _joins(text[place - 1 : place], text[place + 1 : place + 2])
+    return unicodedata.category(character) in _ESCAPED or character in _INVISIBLE or ord(character) in _SELECTORS
+
+
+def _joins(before: str, after: str) -> bool:
+    """Return whether a joiner has a meaning between two characters, as in Persian, Hindi or a family of emoji."""
+    if not before or not after:
+        return False
+    arabic = unicodedata.bidirectional(before) == unicodedata.bidirectional(after) == "AL"
+    emoji = unicodedata.category(after) == "So" and (unicodedata.category(before) in ("So", "Sk") or before == "\ufe0f")
+    return arabic or emoji or unicodedata.combining(before) == _VIRAMA
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 def display_width(text: str) -> int:
@@ -21,14 +140,9 @@ def _width(character: str) -> int:
 
 
 def plain_name(name: str) -> str:
-    """Return a name on one line, with control characters escaped, and in quotes if it looks empty."""
-    plain = "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-        else character
-        for character in name
-    )
-    visible = any(unicodedata.category(character) not in ("Zs", "Cf", "Mn") for character in plain)
+    """Return a name on one line, escaped by `plain_line`, and in quotes if it looks empty."""
+    plain = plain_line(name)
+    visible = any(unicodedata.category(character) not in ("Zs", "Mn") for character in plain)
     return plain if visible else f"'{plain}'"
 
 

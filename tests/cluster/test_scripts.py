@@ -18,6 +18,7 @@ from rcdp_hpc.cluster.submit import plan_jobs, show
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.text import plain_lines
 
 DIGITS = load_config("digits")
 STAGES = ("prepare", "search", "train", "all", "seeds", "configs", "folds")
@@ -47,6 +48,7 @@ def test_hostile_names_stay_names(stage, name):
     jobs = f"{run}/jobs"
     expected = [str(run), f"{jobs}/config.toml", f"{jobs}/site.sh", f"{jobs}/job.sh", str(environment)]
     assert shell_sees(text) == expected
+    assert plain_lines(text) == text
 
 
 @given(name=HOSTILE)
