@@ -6,6 +6,7 @@ for the shell or an argument of sbatch, which no shell reads.
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
