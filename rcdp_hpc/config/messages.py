@@ -8,6 +8,7 @@ from typing import Any
 from rcdp_hpc.config.choices import choices_of
 from rcdp_hpc.config.keys import default_of, key_types, known_keys, section_names
 from rcdp_hpc.config.suggest import did_you_mean
+from rcdp_hpc.config.toml_text import SHOWN, shortened
 
 # pydantic's kinds of problems by their first word.
 _EXPECTED = {
@@ -71,11 +72,12 @@ def explain(problem: dict[str, Any]) -> str:
     """Return a problem that pydantic found in a configuration as one message."""
     key = _key(problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{key} is not a known key{did_you_mean_key(key)}"
+        hint = did_you_mean_key(key) if len(key) <= SHOWN else ""
+        return f"{shortened(key)} is not a known key{hint}"
     message = problem["msg"].removeprefix("Value error, ")
     if not key or message.startswith(f"{key}."):  # it names the key of a section that it is about
         return message
-    return f"{key} = {problem.get('input')!r}: {_expected(key, problem, message)}"
+    return f"{key} = {shortened(repr(problem.get('input')))}: {_expected(key, problem, message)}"
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -106,7 +108,7 @@ def _expected(key: str, problem: dict[str, Any], message: str) -> str:
         bound = problem["ctx"].get("min_length", problem["ctx"].get("max_length"))
         return f"must have at {'least' if problem['type'] == 'too_short' else 'most'} {bound} entries"
     if problem["type"].endswith(("_type", "_parsing", "_from_float")) and kind in _EXPECTED:
-        example = f", as in {name} = [{value}]" if kind == "list" else _example(name)
+        example = f", as in {name} = [{shortened(repr(value))}]" if kind == "list" else _example(name)
         return f"expected {_EXPECTED[kind]}{_decimal_comma(kind, value)}{example}"
     return f"{message[0].lower()}{message[1:]}"
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from rcdp_hpc.config.keys import marked_keys
+from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.config.whole import Config
 from rcdp_hpc.errors import InputError
 
@@ -37,8 +38,14 @@ def with_absolute_paths(config: Config) -> Config:
     A run directory is used again from other working directories, so it records absolute paths.
     """
     for key in marked_keys("path"):
+        refuse_special(_value(config, key.split(".")) or ".", f"{key} =")
         config = _with_absolute(config, key.split("."))
     return config
+
+
+def _value(section: BaseModel, names: Sequence[str]) -> str:
+    value = getattr(section, names[0])
+    return _value(value, names[1:]) if len(names) > 1 else os.path.expanduser(str(value or ""))
 
 
 def _with_absolute(section: Model, names: Sequence[str]) -> Model:

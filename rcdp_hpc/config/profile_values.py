@@ -16,7 +16,8 @@ OWN_DATA = (("data", "keep"), ("reservoir", "sequence"), ("reservoir", "states")
 
 def demo_on_other_data(tree: Mapping[str, Any], overrides: Iterable[str]) -> str:
     """Return the ``data.source`` that overrides name instead of the digits that `tree` is for; empty if none."""
-    if tree.get("data", {}).get("source") != DEMO:
+    data = tree.get("data")
+    if not isinstance(data, Mapping) or data.get("source") != DEMO:
         return ""
     found = DEMO
     for override in overrides:
@@ -45,7 +46,8 @@ def without_demo_values(tree: dict[str, Any], demo: Mapping[str, Any]) -> tuple[
     """
     left_out = []
     for section, key in OWN_DATA:
-        if key in tree.get(section, {}) and tree[section][key] == demo[section][key]:
+        settings = tree.get(section)
+        if isinstance(settings, dict) and key in settings and settings[key] == demo[section][key]:
             del tree[section][key]
             left_out.append(f"{section}.{key}")
     return tuple(left_out)

@@ -18,7 +18,9 @@ from rcdp_hpc.config.kind_defaults import KIND_PROFILES
 from rcdp_hpc.config.messages import did_you_mean_key, explain
 from rcdp_hpc.config.paths import absolute_path
 from rcdp_hpc.config.profile_values import DEMO, demo_on_other_data, report_left_out, without_demo_values
+from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.config.suggest import did_you_mean
+from rcdp_hpc.config.toml_text import DEEPEST, SHOWN, shortened, toml_tree
 from rcdp_hpc.config.values import WrittenFloat, as_written, setting_value
 from rcdp_hpc.config.whole import Config
 from rcdp_hpc.errors import InputError
@@ -30,6 +32,8 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 
+# Lists of columns may be long.
+MOST_BYTES = 2**24
 _DATA = ". CONFIG is a TOML file or the name of a profile; `rcdp init DATA --to my.toml` writes one for data"
 
 
@@ -118,7 +122,9 @@ def _read_toml(name: str) -> dict[str, Any]:
     if _is_profile(name):
         profile = resources.files("rcdp_hpc") / "configs" / f"{name}.toml"
         return tomllib.loads(profile.read_text(encoding="utf-8"))
+    refuse_special(path, "configuration")
     try:
+        _refuse_large(path, name)
         text = _decoded(path.read_bytes(), name)
     except FileNotFoundError:
         raise InputError(_no_configuration(name)) from None
@@ -126,9 +132,14 @@ def _read_toml(name: str) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"configuration {name}: cannot be read: {reason}{_what_it_is(name)}") from None
     try:
-        return tomllib.loads(text, parse_float=WrittenFloat)
+        return toml_tree(text, WrittenFloat)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"configuration {name}: not valid TOML: {error}{_remedy(error, text, path)}") from None
+
+
+def _refuse_large(path: Path, name: str) -> None:
+    if (size := path.stat().st_size) > MOST_BYTES and not path.is_dir():
+        raise InputError(f"configuration {name}: {size} bytes are too many for a configuration{_DATA}")
 
 
 def _no_configuration(name: str) -> str:
@@ -170,29 +181,29 @@ def _remedy(error: tomllib.TOMLDecodeError, text: str, path: Path) -> str:
     if path.suffix.lower() != ".toml":
         return _DATA
     if re.search(r"=\s*(True|False)$", line):
-        return f": {line}. Write true or false in small letters"
+        return f": {shortened(line)}. Write true or false in small letters"
     if "\\" in line:
-        return f": {line}. Write text that holds \\ in single quotes"
+        return f": {shortened(line)}. Write text that holds \\ in single quotes"
     setting = re.fullmatch(r"([\w.-]+)\s*=\s*([^\"'\[{].*)", line)
-    if setting:
+    if setting and len(line) <= SHOWN:
         return f": {line}. Text needs quotes: {setting[1]} = '{setting[2]}'"
-    return f": {line}" if line else ""
+    return f": {shortened(line)}" if line else ""
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     key = key.strip()
     parts = key.split(".")
-    if not separator or len(parts) < 2 or not all(parts):
+    if not separator or not 2 <= len(parts) <= DEEPEST or not all(parts):
         known = separator and len(parts) == 1
         hint = did_you_mean_key(key) if known and key and key not in Config.model_fields else ""
-        raise InputError(f"--set {override}: expected section.key=value, as in training.epochs=20{hint}")
+        raise InputError(f"--set {shortened(override)}: expected section.key=value, as in training.epochs=20{hint}")
     node = tree
     for part in parts[:-1]:
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            raise InputError(f"--set {override}: {part} is not a section")
+            raise InputError(f"--set {shortened(override)}: {shortened(part)} is not a section")
         node = child
     if isinstance(node.get(parts[-1]), dict) and key not in key_types():
-        raise InputError(f"--set {override}: {key} is a section; set one of its keys, as in {key}.KEY=VALUE")
+        raise InputError(f"--set {shortened(override)}: {key} is a section; set one of its keys, as in {key}.KEY=VALUE")
     node[parts[-1]] = setting_value(key, text)

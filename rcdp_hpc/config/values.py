@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 from rcdp_hpc.config.keys import key_types
+from rcdp_hpc.config.toml_text import toml_tree
 from rcdp_hpc.errors import InputError
 
 # An entry of a list: quoted text, which may hold commas, or anything up to the next comma.
@@ -133,7 +134,11 @@ def _unquoted(text: str) -> str:
 
 
 def _toml_or_text(text: str) -> Any:
+    text = text.strip()
     try:
-        return tomllib.loads(f"value = {text.strip()}")["value"]
+        tree = toml_tree(f"value = {text}")
     except tomllib.TOMLDecodeError:
-        return text.strip()
+        return text
+    # A line break begins another key, and # a comment: none of them is part of a value.
+    whole = len(tree) == 1 and ("#" not in text or "#" in repr(tree["value"]))
+    return tree["value"] if whole else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import unicodedata
 from typing import Any
 
 import tomlkit
@@ -16,6 +17,7 @@ from rcdp_hpc.config.section import Section
 from rcdp_hpc.config.whole import Config
 
 WIDTH = 80
+_UNSEEN = ("Cc", "Cf", "Zl", "Zp")
 
 
 def commented_toml(config: Config) -> str:
@@ -31,7 +33,18 @@ def commented_toml(config: Config) -> str:
     for name in Config.model_fields:
         document.add(tomlkit.nl())
         document.add(name, _commented_table(getattr(config, name), name, waiting))
-    return tomlkit.dumps(document)
+    return escaped(tomlkit.dumps(document))
+
+
+def escaped(text: str) -> str:
+    r"""Return TOML in which characters that an editor or terminal would obey or not show are written as \uXXXX.
+
+    Values stay what they are: tomlkit writes all of them in double quotes, in which TOML reads such escapes.
+    """
+    return "".join(
+        f"\\U{ord(character):08x}" if character != "\n" and unicodedata.category(character) in _UNSEEN else character
+        for character in text
+    )
 
 
 class _Waiting:
@@ -133,4 +146,4 @@ def bounds(field: Any) -> list[str]:
 
 def toml_text(value: Any) -> str:
     """Return a value as TOML writes it."""
-    return tomlkit.item(value).as_string()
+    return escaped(tomlkit.item(value).as_string())
