@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from rcdp_hpc.config.regular_files import special_kind
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -28,7 +29,9 @@ def check_output_folder(option: str, path: Path) -> None:
             "path not set?"
         )
     if path.exists() and not path.is_dir():
-        raise InputError(f"{option} {path}: a file; expected a folder, or the name of a new one.")
+        raise InputError(
+            f"{option} {path}: {special_kind(path) or 'a file'}; expected a folder, or the name of a new one."
+        )
     _check_writable(option, path, path)
 
 
@@ -36,6 +39,8 @@ def check_output_file(option: str, path: Path, suffixes: tuple[str, ...] = ()) -
     """Raise an `InputError` if no file can be written at `path`, or its name ends in none of `suffixes`."""
     if path.is_dir():
         raise InputError(f"{option} {path}: a folder; expected the name of a file.")
+    if kind := special_kind(path):
+        raise InputError(f"{option} {path}: {kind}, which a file would replace. Choose the name of a regular file.")
     if suffixes and path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: expected a name that ends in {' or '.join(suffixes)}.")
     _check_writable(option, path, path.parent)
@@ -64,7 +69,7 @@ def existing_run(path: Path) -> RunDirectory:
     if not path.exists():
         raise InputError(f"{path}: no such run directory.")
     if not path.is_dir():
-        raise InputError(f"{path}: a file; expected a run directory.")
+        raise InputError(f"{path}: {special_kind(path) or 'a file'}; expected a run directory.")
     if (path / "index.json").exists() and not (path / "shards").exists():
         raise InputError(f"{path}: the shards of a run; name the run directory itself: {path.absolute().parent}")
     return RunDirectory(path)

@@ -231,7 +231,7 @@ def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
         allow_code=options.allow_code,
     )
     if comm.is_root:
-        log.info("  ".join(f"{name}: {count}" for name, count in counts.items()))
+        log.info("%s", "  ".join(f"{name}: {count}" for name, count in counts.items()))
     return EXIT_DONE
 
 

@@ -33,6 +33,19 @@ def special_kind(path: str | Path) -> str:
     return kind or ("a file of the kernel" if where.startswith(_OF_THE_KERNEL) and stat.S_ISREG(mode) else "")
 
 
+def refuse_special_in(path: str | Path, prefix: str = "") -> None:
+    """Raise as `refuse_special` for a path and, if it is a folder, for what is in it and not hidden."""
+    refuse_special(path, prefix)
+    try:
+        found = sorted(os.scandir(path), key=lambda entry: entry.name) if os.path.isdir(path) else []
+    except OSError:
+        return
+    for entry in found:
+        # Most entries are plain files and folders, which costs no look at them.
+        if not entry.name.startswith(".") and (entry.is_symlink() or not (entry.is_file() or entry.is_dir())):
+            refuse_special(entry.path, prefix)
+
+
 def refuse_special(path: str | Path, prefix: str = "") -> None:
     """Raise an `InputError` if a path is a pipe, socket, device or file of the kernel.
 

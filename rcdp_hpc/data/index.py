@@ -62,7 +62,7 @@ class _Columns(_Entry):
 
 
 class _TestIds(_Entry):
-    file: Literal["test-ids.txt.gz"]
+    file: Literal["test-ids.jsonl.gz"]
     rows: int
     sha256: str
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from rcdp_hpc.data.sources import Source
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.files import write_atomic
 
-IDS_NAME = "test-ids.txt.gz"
+IDS_NAME = "test-ids.jsonl.gz"
 
 
 def write_test_ids(folder: Path, source: Source, rows: NDArray[np.int64]) -> dict[str, Any] | None:
-    """Write the names of the test rows, one on a line, and return what index.json says of the file.
+    """Write the names of the test rows, each as JSON on a line, and return what index.json says of the file.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def write_test_ids(folder: Path, source: Source, rows: NDArray[np.int64]) -> dic
     ids = _ids_of(source, rows)
     if ids is None:
         return None
-    lines = "".join(f"{_one_line(name)}\n" for name in ids).encode("utf-8", "surrogateescape")
+    lines = "".join(f"{json.dumps(name)}\n" for name in ids).encode()
     # Without a time, so that the same samples give the same bytes.
     content = gzip.compress(lines, mtime=0)
     write_atomic(folder / IDS_NAME, lambda file: file.write(content))
@@ -58,8 +59,9 @@ def read_test_ids(folder: Path, index: Mapping[str, Any]) -> list[str] | None:
     problem = damaged_ids(folder, index)
     if problem:
         raise DataDamagedError(problem)
-    text = gzip.decompress((folder / entry["file"]).read_bytes()).decode("utf-8", "surrogateescape")
-    return text.split("\n")[:-1]
+    if entry["file"] != IDS_NAME:
+        raise DataDamagedError(f"{folder / entry['file']}: of an earlier version; prepare again (--restart).")
+    return [json.loads(line) for line in gzip.decompress((folder / IDS_NAME).read_bytes()).splitlines()]
 
 
 def damaged_ids(folder: Path, index: Mapping[str, Any]) -> str:
@@ -84,7 +86,3 @@ def _ids_of(source: Source, rows: NDArray[np.int64]) -> Sequence[str] | None:
     if test is None or test.ids is None:
         return None
     return [test.ids[row - len(train)] for row in rows.tolist()]
-
-
-def _one_line(name: str) -> str:
-    return "".join(character if character not in "\r\n" else " " for character in name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.formulas import warn_of_formulas
+from rcdp_hpc.runtime.text import plain_line
+
+log = logging.getLogger(__name__)
 
 Probabilities = NDArray[np.float32]
 
@@ -43,6 +48,12 @@ class Predictions:
     classes: list[str]
     ids: Sequence[str] | None = None
     id_name: str = "sample"
+
+    def warn_of_formulas(self, path: Path) -> None:
+        """Log which columns of a CSV file a spreadsheet may run."""
+        sample, label, columns = self.header
+        names = {f"column {sample!r}": self.ids or (), f"column {label!r}": self.classes}
+        warn_of_formulas(log, path, {"first line": [sample, *columns], **names})
 
     def with_ids(self) -> Iterator[tuple[Sequence[str] | Sequence[int], Probabilities]]:
         """Yield the names, or numbers, and the probabilities of some samples at a time."""
@@ -119,20 +130,17 @@ def _write_csv(file: BinaryIO, predictions: Predictions) -> None:
 def _write_jsonl(file: BinaryIO, predictions: Predictions) -> None:
     sample, label, _ = predictions.header
     classes = predictions.classes
+    unsafe = not all(map(_is_plain, [sample, *classes]))
     for ids, block in predictions.with_ids():
         for name, chosen, row in zip(ids, block.argmax(1).tolist(), block, strict=True):
             found = {key: float(f"{value:.6g}") for key, value in zip(classes, row.tolist(), strict=True)}
             content = {sample: name, label: classes[chosen], "probability": found}
-            file.write(json.dumps(content, ensure_ascii=not _is_text(name)).encode() + b"\n")
+            file.write(json.dumps(content, ensure_ascii=unsafe or not _is_plain(str(name))).encode() + b"\n")
 
 
-def _is_text(name: object) -> bool:
-    """Tell whether a name can be written as UTF-8: names of files may hold any bytes."""
-    try:
-        str(name).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_plain(name: str) -> bool:
+    """Tell whether a name can be written as it is: not if it has bytes that are not UTF-8, or escape sequences."""
+    return plain_line(name) == name
 
 
 def _write_parquet(file: BinaryIO, predictions: Predictions) -> None:

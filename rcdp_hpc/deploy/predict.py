@@ -130,6 +130,8 @@ def _predict_all(
             return counts
         found = Predictions(counted(blocks), len(new), model.classes, new.ids, new.id_name)
         write_atomic(output, lambda file: chosen.write(file, found))
+        if chosen.suffix == ".csv":
+            found.warn_of_formulas(output)
     return counts
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rcdp_hpc.config import DataSection, parse_config, parse_overrides
+from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.model_data import READING_KEYS
@@ -40,6 +41,7 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
     """
     if not path.exists():
         raise InputError(f"{path}: no such run directory or model file.")
+    refuse_special(path)
     run = RunDirectory(path)
     model = run.model if path.is_dir() else path
     reading = run.config().data if path.is_dir() and run.config_file.exists() else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,9 @@ from rcdp_hpc.data.sample_ids import read_test_ids
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import write_atomic
+from rcdp_hpc.runtime.formulas import warn_of_formulas
+
+log = logging.getLogger(__name__)
 
 HEADER = ["part", "row", "class", "predicted", "probability", "correct"]
 
@@ -64,6 +68,7 @@ class TestPredictions:
                 return
             ids = read_test_ids(shards.directory, shards.index)
             write_atomic(path, lambda file: _write(file, found, shards, ids))
+            warn_of_formulas(log, path, {"column 'id'": ids or (), "columns 'class' and 'predicted'": shards.classes})
 
         agree(comm, write)
         return None if found is None else found[:, 2].astype(np.int64)

@@ -11,7 +11,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Number
@@ -24,15 +24,22 @@ from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.text import COLUMNS, Lines, message_lines, plain_line, plain_lines, wrapped
 
 PACKAGE = "rcdp_hpc"
+# Of a message on the terminal: a name may have millions.
+MOST_CHARACTERS = 20_000
 _said: set[tuple[str, str]] = set()
 
 
 def shown_message(record: logging.LogRecord) -> str:
     """Return the message of a record as people see it: escaped, with the line breaks of its template only."""
-    arguments = record.args
-    if isinstance(arguments, tuple):
-        return message_lines(str(record.msg) % tuple(map(_shown, arguments)) if arguments else record.msg)
-    return message_lines(str(record.msg) % {name: _shown(value) for name, value in (arguments or {}).items()})
+    arguments, message = record.args, str(record.msg)
+    if isinstance(arguments, Mapping):
+        message %= {name: _shown(value) for name, value in arguments.items()}
+    elif arguments:
+        message %= tuple(map(_shown, arguments))
+    message = message_lines(message)
+    if len(message) <= MOST_CHARACTERS:
+        return message
+    return f"{message[: MOST_CHARACTERS // 2]} ... ({len(message)} characters) ... {message[-MOST_CHARACTERS // 2 :]}"
 
 
 def _shown(argument: Any) -> Any:

@@ -64,7 +64,7 @@ def test_a_damaged_file_of_names_is_found(shards, damage):
         (list("wxyz"), list("1234"), [4, 7], ["1", "4"]),
         (list("wxyz"), None, [4, 7], None),
         (None, None, [1], None),
-        (["a\nb", "\udcff", "", "ä"], None, [0, 1, 2, 3], ["a b", "\udcff", "", "ä"]),
+        (["a\nb", "\udcff", "", "ä"], None, [0, 1, 2, 3], ["a\nb", "\udcff", "", "ä"]),
     ],
 )
 def test_names_of_either_part(train_ids, test_ids, rows, expected, tmp_path):

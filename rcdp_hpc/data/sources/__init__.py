@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.config.regular_files import refuse_special_in
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import (
     Columns,
@@ -24,6 +25,9 @@ from rcdp_hpc.data.sources.readers import READERS
 from rcdp_hpc.errors import InputError
 
 log = logging.getLogger(__name__)
+
+# Sources that may have their test set in a file or folder of its own.
+WITH_TEST_PATH = ("csv", "parquet", "ts", "arff", "image_folder", "series_folder")
 
 __all__ = [
     "Columns",
@@ -59,6 +63,13 @@ def open_source(settings: DataSection, progress: bool = False) -> Source:
     """
     if settings.source != "digits" and not settings.path:
         raise InputError(f"data.path is empty: data.source = '{settings.source}' needs the path of its data.")
+    if settings.test_path and settings.source not in WITH_TEST_PATH:
+        raise InputError(
+            f"data.test_path = {settings.test_path!r}: data.source = '{settings.source}' has its test set, if any, in "
+            "data.path: take data.test_path out."
+        )
+    for name in filter(None, (settings.path, settings.test_path)):
+        refuse_special_in(name)
     source = READERS[settings.source](Path(settings.path), settings, Budget.of(settings), progress)
     if len(source.classes) < 2:
         found = f"only class {source.classes[0]!r}" if source.classes else "none"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rcdp_hpc.data.sources.number_text import number_of_text
 from rcdp_hpc.errors import InputError
 
 NUMBERS = ("numeric", "real", "integer")
@@ -167,7 +168,7 @@ def number_of(value: str | None, name: str, where: str) -> float:
     if value is None:
         return float("nan")
     try:
-        return float(value)
+        return number_of_text(value)
     except ValueError:
         what = f"{value[:40]!r} is not a number" if value else "an empty value; a missing one is '?'"
         raise InputError(f"{where}, attribute {name!r}: {what}.") from None

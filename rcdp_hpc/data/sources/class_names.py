@@ -14,6 +14,7 @@ WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))(?:\.0+)?", re.ASCII)
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,4})?", re.ASCII)
 INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"
 NAMED = 5
+SHOWN = 60
 
 
 def clean_name(name: str) -> str:
@@ -80,7 +81,11 @@ def report_lookalikes(classes: list[str], findings: Findings) -> None:
 
 def some_names(names: list[str]) -> str:
     """Return the first of some names, for messages."""
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    return ", ".join(_short(name) for name in names[:10]) + (", ..." if len(names) > 10 else "")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= SHOWN else f"{name[:SHOWN]}... ({len(name)} characters)"
 
 
 def _booleans(names: set[str]) -> dict[str, str]:
@@ -109,4 +114,4 @@ def _number_key(name: str) -> Decimal | None:
 
 def _quoted(names: Iterable[str]) -> str:
     names = list(names)
-    return ", ".join(repr(name) for name in names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return ", ".join(repr(_short(name)) for name in names[:NAMED]) + (", ..." if len(names) > NAMED else "")

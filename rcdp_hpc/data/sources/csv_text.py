@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rcdp_hpc.data.sources.encodings import text_encoding
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
@@ -113,12 +114,7 @@ def inspect_text(path: Path, encoding: str, findings: Findings) -> TextFile:
 
 
 def _known(encoding: str, marked: str | None) -> str:
-    try:
-        name = codecs.lookup(encoding).name
-    except LookupError:
-        raise InputError(
-            f"data.encoding = {encoding!r} is not an encoding that Python knows, such as 'utf-8'."
-        ) from None
+    name = text_encoding(encoding)
     if name == "utf-8" and marked == "utf-8-sig":
         return marked
     return name
@@ -151,9 +147,10 @@ def _scan(path: Path, encoding: str, compression: str | None) -> TextFile:
                     longest, pending = max(longest, pending), length
                 lines += len(rest)
             decoder.decode(b"", final=True)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
+            reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
             raise InputError(
-                f"{path}: not {encoding} near line {lines + 1} ({error.reason}); name its encoding in data.encoding."
+                f"{path}: not {encoding} near line {lines + 1} ({reason}); name its encoding in data.encoding."
             ) from None
     return TextFile(path, encoding, compression, max(longest, pending), lines)
 

@@ -205,6 +205,12 @@ def encode_labels(
         findings.warnings.append(
             f"{train.where}: {name!r} is read as a class; if it is a missing label, leave it empty"
         )
+    formulas = [name for name in classes if name.startswith("=") and len(name) > 1]
+    if formulas:
+        findings.warnings.append(
+            f"{train.where}: labels that begin as spreadsheet formulas are read as texts: {some_names(formulas)}. If "
+            "formulas give the labels, save their values"
+        )
     places = {name: place for place, name in enumerate(classes)}
     train_indices = _indices(train, names, places)
     if test is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.config.regular_files import refuse_special_in
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import Columns, NewSamples, joined
 from rcdp_hpc.data.sources.findings import Findings
@@ -188,7 +189,4 @@ def _refuse_streams(path: Path) -> None:
         )
     if not path.exists():
         raise InputError(f"{path}: no such file or folder.")
-    if not path.is_file() and not path.is_dir():
-        raise InputError(
-            f"{path}: a stream or device. Samples are read in parts and by several ranks: save them to a file."
-        )
+    refuse_special_in(path)

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources.csv_dialect import COMMA_NUMBER, ONE_COMMA
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.npy import load_whole
+from rcdp_hpc.data.sources.number_text import are_plain, number_of_text
 from rcdp_hpc.data.sources.text_files import open_text
 from rcdp_hpc.errors import InputError
 
@@ -65,7 +67,8 @@ def read_series(file: Path, data: DataSection, findings: Findings) -> SeriesFile
     if file.suffix.lower() == ".npy":
         return SeriesFile(_array(file))
     rows = _cells(file, data, findings)
-    names = _header(rows[0], data)
+    data = _with_decimal(file, rows, data, findings)
+    names = _header(file, rows[0], data)
     table = _numbers(file, rows[1:] if names else rows, data, 0 if names is None else 1)
     if names is None:
         return SeriesFile(table)
@@ -88,21 +91,53 @@ def _cells(file: Path, data: DataSection, findings: Findings) -> list[list[str]]
     if not lines:
         raise InputError(f"{file}: holds no numbers.")
     delimiter = data.delimiter or next((sign for sign in DELIMITERS if sign in lines[0]), None)
-    return [[cell.strip().strip('"') for cell in line.split(delimiter)] for line in lines]
+    return [[_unquoted(cell.strip()) for cell in line.split(delimiter)] for line in lines]
 
 
-def _header(first: list[str], data: DataSection) -> tuple[str, ...] | None:
+def _unquoted(cell: str) -> str:
+    return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+
+
+def _with_decimal(file: Path, rows: list[list[str]], data: DataSection, findings: Findings) -> DataSection:
+    """Return the settings with the decimal mark that the cells show; refuse what can be read in two ways."""
+    if data.decimal != "auto":
+        return data
+    commas = [cell for row in rows for cell in row if "," in cell]
+    marks = [cell for cell in commas if COMMA_NUMBER.fullmatch(cell)]
+    unclear = [cell for cell in marks if ONE_COMMA.fullmatch(cell)]
+    if unclear and len(unclear) == len(marks):
+        raise InputError(
+            f"{file}: {unclear[0]!r} is either {unclear[0].replace(',', '')} or {unclear[0].replace(',', '.')}: set "
+            "data.decimal = ',' if commas are decimal marks, or '.' if they separate thousands."
+        )
+    if marks:
+        said = "the decimal mark in files of series is a comma"
+        findings.assumed += [] if said in findings.assumed else [said]
+    return data.model_copy(update={"decimal": "," if marks else "."})
+
+
+def _header(file: Path, first: list[str], data: DataSection) -> tuple[str, ...] | None:
     """Return the names of the columns, if the first line holds other texts than numbers."""
-    if all(cell.lower() in MISSING or _number(cell, data) is not None for cell in first):
+    odd = [cell for cell in first if cell.lower() not in MISSING and _number(cell, data) is None]
+    if not odd:
         return None
+    if len(odd) < len(first) and 2 * len(odd) <= len(first):
+        raise InputError(
+            f"{file}: its first line has numbers and texts, as {odd[0][:40]!r}: correct what should be a number, or "
+            "put a line of names before it."
+        )
+    twice = next((cell for place, cell in enumerate(first) if cell in first[:place]), None)
+    if twice is not None:
+        raise InputError(f"{file}: several columns have the name {twice[:40]!r}. Rename or remove them.")
     return tuple(first)
 
 
 def _number(cell: str, data: DataSection) -> float | None:
-    if data.decimal == "," or (data.decimal == "auto" and "." not in cell):
-        cell = cell.replace(",", ".")
+    if data.decimal == ",":
+        # A point that separates no thousands has no meaning next to a decimal comma.
+        cell = cell.replace(".", "!").replace(",", ".")
     try:
-        return float(cell)
+        return number_of_text(cell)
     except ValueError:
         return None
 
@@ -116,6 +151,8 @@ def _numbers(file: Path, rows: list[list[str]], data: DataSection, skipped: int)
         if len(row) != width:
             raise InputError(f"{file}, line {number}: {len(row)} values, {width} in the first line of numbers.")
     try:
+        if data.decimal == "," or not all(map(are_plain, rows)):
+            raise ValueError("not plain")
         return np.array(rows, np.float64)
     except ValueError:
         return np.array(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,9 +170,15 @@ def _labelled(folder: Path, data: DataSection, findings: Findings) -> list[tuple
 def _listed(folder: Path, table: Path, data: DataSection, findings: Findings) -> list[tuple[Path, str]]:
     """Return the files that a table of labels lists."""
     with open_text(table, data.encoding, findings) as text:
-        lines = text.read().splitlines()
-    delimiter = next((sign for sign in ("\t", ";", ",") if lines and sign in lines[0]), ",")
-    header, *rows = list(csv.reader(lines, delimiter=delimiter)) or [[]]
+        content = text.read()
+    first = content.partition("\n")[0]
+    delimiter = next((sign for sign in ("\t", ";", ",") if sign in first), ",")
+    try:
+        header, *rows = list(csv.reader(io.StringIO(content), delimiter=delimiter, strict=True)) or [[]]
+    except csv.Error as error:
+        raise InputError(
+            f"{table}: cannot be read as csv ({error}). A quotation mark that is not closed is a likely cause."
+        ) from None
     names = [name.strip().lower() for name in header]
     places = [next((names.index(name) for name in known if name in names), -1) for known in (FILE_NAMES, LABEL_NAMES)]
     if -1 in places:
@@ -182,6 +189,7 @@ def _listed(folder: Path, table: Path, data: DataSection, findings: Findings) ->
         raise InputError(
             f"{table}: row {short} (from 0) has {len(rows[short])} cells, {len(header)} in the first line."
         )
+    _refuse_outside(table, [row[places[0]].strip() for row in rows])
     pairs = [(folder / row[places[0]].strip(), row[places[1]]) for row in rows]
     _refuse_wrong_list(table, [file for file, _ in pairs])
     listed = {file.resolve() for file, _ in pairs}
@@ -191,8 +199,22 @@ def _listed(folder: Path, table: Path, data: DataSection, findings: Findings) ->
     return pairs
 
 
+def _refuse_outside(table: Path, names: list[str]) -> None:
+    """Raise if a table that others may have written names a file outside its folder."""
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"{table}: {name[:80]!r} is not in the folder of the table. Names are relative to it.")
+
+
+def _exists(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _refuse_wrong_list(table: Path, files: list[Path]) -> None:
-    gone = [file.name for file in files if not file.is_file()]
+    gone = [file.name[:80] for file in files if not _exists(file)]
     if gone:
         raise InputError(
             f"{table}: {len(gone)} of {len(files)} files are not in its folder: {', '.join(gone[:NAMED])}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.errors import InputError
 
 HEAD_BYTES = 4096
@@ -175,6 +176,7 @@ def formats_by_name(path: Path) -> tuple[Format, ...]:
 
 def _head(path: Path) -> tuple[bytes, tuple[str, ...] | None]:
     """Return the first bytes of a file, unpacked, and the formats that may be packed so; None if it is not packed."""
+    refuse_special(path)
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)

@@ -92,7 +92,8 @@ def _described(name: str, column: TextColumn, rows: int, place_of: Callable[[int
         many = f"{column.odd} of {rows} values"
     else:
         many = _counted(len(column.counts), "distinct text", "distinct texts")
-    return f"{name!r} ({many}, first {text!r} in {place_of(column.row)})"
+    formula = ", a spreadsheet formula: save its value" if text.startswith("=") else ""
+    return f"{name!r} ({many}, first {text!r} in {place_of(column.row)}{formula})"
 
 
 def _is_category(column: TextColumn, rows: int) -> bool:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from rcdp_hpc.config.regular_files import refuse_special
+from rcdp_hpc.data.sources.encodings import text_encoding
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
@@ -37,16 +40,15 @@ def open_text(path: Path, setting: str, findings: Findings) -> Iterator[TextIO]:
     InputError
         If the file is missing, not text, or not in the encoding that `setting` names.
     """
+    refuse_special(path)
     try:
         packed = _is_packed(path)
-        encoding = setting or _encoding_of(path, packed, findings)
-        with gzip.open(path) if packed else path.open("rb") as file:
-            reader = codecs.getreader(encoding)(file)  # type: ignore[arg-type]
-            yield reader  # type: ignore[misc]
+        encoding = text_encoding(setting) if setting else _encoding_of(path, packed, findings)
+        # Lines end as in any editor: Python's readers of codecs would end them at U+2028 and form feeds too.
+        with io.TextIOWrapper(gzip.open(path) if packed else path.open("rb"), encoding=encoding) as reader:  # type: ignore[type-var]
+            yield reader
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
-    except LookupError:
-        raise InputError(f"data.encoding = {setting!r} is not the name of an encoding, as in 'latin-1'.") from None
     except UnicodeError:
         raise InputError(f"{path}: not a text file in the encoding {setting or 'UTF-8'}; set data.encoding.") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):

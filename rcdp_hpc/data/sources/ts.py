@@ -12,6 +12,7 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Source
 from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.number_text import are_plain, number_of_text
 from rcdp_hpc.data.sources.series import SeriesCollector
 from rcdp_hpc.data.sources.series_parts import UNKNOWN, SeriesOfFile, series_source, train_and_test
 from rcdp_hpc.data.sources.text_files import open_text
@@ -180,12 +181,14 @@ def _take_tsv(path: Path, lines: Iterator[tuple[int, str]], file: SeriesOfFile) 
 
 def _numbers(cells: list[str], where: str) -> NDArray[np.float64]:
     try:
+        if not are_plain(cells):
+            raise ValueError("not a number")
         return np.array(cells, np.float64)
     except ValueError:
         values = []
         for step, cell in enumerate(cells):
             try:
-                values.append(np.nan if cell.strip().lower() in MISSING else float(cell))
+                values.append(np.nan if cell.strip().lower() in MISSING else number_of_text(cell))
             except ValueError:
                 raise InputError(f"{where}: {cell.strip()!r} at step {step} is not a number.") from None
         return np.array(values)

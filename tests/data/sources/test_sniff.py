@@ -139,7 +139,7 @@ def test_archives_are_those_of_their_source(tmp_path):
 
 def test_streams_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match=r"a stream or device.*save them to a file"):
+    with pytest.raises(InputError, match=r"pipe: a pipe; a regular file is needed.*save the content"):
         read_samples(tmp_path / "pipe")
     with pytest.raises(InputError, match="not read from standard input"):
         read_samples(tmp_path.__class__("-"))

@@ -1,0 +1,33 @@
+"""The encodings that ``data.encoding`` may name."""
+
+from __future__ import annotations
+
+import codecs
+
+from rcdp_hpc.errors import InputError
+
+# Python calls them encodings of text, and they are ways to escape it: bytes of a plain file would change their meaning.
+_NOT_OF_FILES = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7"}
+
+
+def text_encoding(setting: str) -> str:
+    """Return Python's name of an encoding of text files.
+
+    Parameters
+    ----------
+    setting : str
+        ``data.encoding``.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    try:
+        found = codecs.lookup(setting)
+    except (LookupError, ValueError):
+        found = None
+    known = found is not None and getattr(found, "_is_text_encoding", True)
+    if found is None or not known or found.name.replace("_", "-") in _NOT_OF_FILES:
+        raise InputError(f"data.encoding = {setting!r} is not the name of an encoding of text, as in 'latin-1'.")
+    return found.name
