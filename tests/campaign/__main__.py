@@ -1,0 +1,170 @@
+"""``make campaign``: inject faults, count what becomes of them, print a table and how to repeat each fault."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from campaign import report, runs
+from campaign.children import fork, import_everything
+from campaign.damage import drop
+from campaign.judge import FAULTS, Verdict
+from campaign.kinds import KINDS
+from campaign.trial import Outcome, Trial, trial
+
+T = TypeVar("T")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a campaign; return 0, or 1 if anything was silent, a traceback or a hang."""
+    options = parse(arguments)
+    started = time.monotonic()
+    work = Path(options.work or tempfile.mkdtemp(prefix="rcdp-campaign-")).absolute()
+    import_everything()
+    plan = list(planned(options.kinds, options.trials, options.repeat))
+    build(sorted({run for kind, _ in plan for run in KINDS[kind].runs}), work, options.jobs)
+    print(f"seed {options.seed}, {len(plan)} trials, in {work}; ready after {time.monotonic() - started:.0f} s", flush=True)
+    deadline = started + options.seconds if options.seconds else None
+    outcomes = carry_out([trial(kind, number, work, options.seed) for kind, number in plan], options.jobs, deadline)
+    found = report.faults(outcomes, options.seed, work)
+    print(f"\n{found}\n" if found else "", report.table(outcomes), sep="\n")
+    print(f"{len(outcomes)} of {len(plan)} trials in {time.monotonic() - started:.0f} s, seed {options.seed}", flush=True)
+    if not found and not options.work:
+        shutil.rmtree(work)
+    return int(report.failed(outcomes))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(prog="campaign", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="seed of all that is drawn")
+    parser.add_argument("--trials", type=int, default=2000, help="number of trials of all kinds together")
+    parser.add_argument("--seconds", type=float, default=0, help="start no further trial after this time; 0 is no limit")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {', '.join(KINDS)}")
+    parser.add_argument("--repeat", default="", metavar="KIND-NUMBER", help="do this one trial and keep its folder")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trials at the same time")
+    parser.add_argument("--work", default="", help="folder to work in, which is kept; default: a temporary one")
+    options = parser.parse_args(arguments)
+    options.kinds = options.kinds.split(",")
+    if unknown := set(options.kinds) - set(KINDS):
+        parser.error(f"--kinds {','.join(sorted(unknown))}: expected {', '.join(KINDS)}")
+    return options
+
+
+def planned(kinds: Sequence[str], count: int, repeat: str) -> Iterator[tuple[str, int]]:
+    """Yield (kind, number) of the trials, kinds interleaved so that each gets its share however early the end is."""
+    if repeat:
+        kind, _, number = repeat.rpartition("-")
+        yield kind, int(number)
+        return
+    kinds = [kind for kind in kinds if not missing(kind)]
+    shares = {kind: KINDS[kind].share for kind in kinds}
+    done = dict.fromkeys(kinds, 0)
+    for _ in range(count if kinds else 0):
+        kind = min(kinds, key=lambda kind: (done[kind] + 0.5) / shares[kind])
+        yield kind, done[kind]
+        done[kind] += 1
+
+
+def missing(kind: str) -> bool:
+    """Report a kind for which this machine lacks something; return whether it does."""
+    why = KINDS[kind].needs()
+    if why:
+        print(f"no trials of kind {kind}: {why}", flush=True)
+    return bool(why)
+
+
+def build(names: Sequence[str], work: Path, jobs: int) -> None:
+    """Make the runs that trials copy, unless an earlier campaign in this folder did."""
+    work.mkdir(parents=True, exist_ok=True)
+    for name in ("trials", "outcomes"):
+        shutil.rmtree(work / name, ignore_errors=True)
+        (work / name).mkdir(exist_ok=True)
+    if not (work / "data").exists():
+        runs.begin(work)
+    wanted = [name for name in names if not (work / "runs" / name).exists()]
+
+    def build_one(name: str) -> int:
+        runs.build(name, work)
+        return 0
+
+    failed = [name for name, code in in_parallel(wanted, build_one, jobs, 600.0) if code]
+    if failed:
+        shutil.rmtree(work / "runs")
+        raise SystemExit(f"the runs {', '.join(failed)} could not be made without any fault: see above")
+
+
+def carry_out(trials: Sequence[Trial], jobs: int, deadline: float | None) -> list[Outcome]:
+    """Do all trials, as long as there is time, and return how they ended."""
+    outcomes = []
+
+    def one(trial: Trial) -> int:
+        KINDS[trial.kind].run(trial).save(_saved(trial))
+        return 0
+
+    limit = max((KINDS[trial.kind].limit for trial in trials), default=0.0)
+    for trial, _ in in_parallel(_until(deadline, trials), one, jobs, limit):
+        outcome = _outcome(trial)
+        outcomes.append(outcome)
+        if outcome.verdict in FAULTS:
+            print(f"{outcome.verdict}: {outcome.kind}-{outcome.number}: {outcome.fault}; {outcome.command}", flush=True)
+        elif len(trials) > 1:
+            drop(trial)
+        else:
+            print(f"{outcome.verdict}: {outcome.fault}; rcdp {outcome.command}\nleft in {trial.place.folder}")
+    return outcomes
+
+
+def _saved(trial: Trial) -> Path:
+    return trial.work / "outcomes" / f"{trial.kind}-{trial.number}.json"
+
+
+def _outcome(trial: Trial) -> Outcome:
+    if _saved(trial).exists():
+        return Outcome.load(_saved(trial))
+    return Outcome(trial.kind, trial.number, "?", "?", Verdict.HANG, "the trial itself did not end: see above")
+
+
+def _until(deadline: float | None, items: Iterable[T]) -> Iterator[T]:
+    for item in items:
+        if deadline is not None and time.monotonic() > deadline:
+            return
+        yield item
+
+
+def in_parallel(items: Iterable[T], work: Callable[[T], int], jobs: int, limit: float) -> Iterator[tuple[T, int]]:
+    """Do `work` for each item in a child process, `jobs` at a time; yield each item with its child's exit code."""
+    running: dict[int, tuple[T, float]] = {}
+    waiting = iter(items)
+    more = True
+    while more or running:
+        while more and len(running) < jobs:
+            item = next(waiting, None)
+            if item is None:
+                more = False
+                break
+            running[fork(lambda item=item: work(item))] = item, time.monotonic() + limit
+        pid, status = os.waitpid(-1, os.WNOHANG) if running else (0, 0)
+        if pid:
+            yield running.pop(pid)[0], os.waitstatus_to_exitcode(status)
+            continue
+        for late in [pid for pid, (_, end) in running.items() if time.monotonic() > end]:
+            os.kill(late, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        traceback.print_exc(limit=0)
+        sys.exit(130)

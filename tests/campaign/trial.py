@@ -1,0 +1,154 @@
+"""One trial: what it is given, what it leaves, and the results of undamaged runs that it is compared with."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from campaign import runs
+from campaign.children import Done
+from campaign.judge import Judgement, Verdict
+from campaign.results import Found, results
+from campaign.runs import Command, Place
+
+# On a busy machine a command takes ten times as long as alone; a hang takes for ever.
+LIMIT = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes
+    ----------
+    kind : str
+    number : int
+        With the campaign's seed it repeats the trial.
+    fault : str
+        What was injected where.
+    command : str
+        What met it.
+    verdict : Verdict
+    why : str
+    """
+
+    kind: str
+    number: int
+    fault: str
+    command: str
+    verdict: Verdict
+    why: str = ""
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self)))
+        os.replace(part, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Outcome:
+        """Read what `save` wrote."""
+        content = json.loads(path.read_text())
+        return cls(**{**content, "verdict": Verdict(content["verdict"])})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial is given.
+
+    Attributes
+    ----------
+    kind, number : str, int
+    draw : random.Random
+        Depends on the campaign's seed, the kind and the number alone.
+    work : Path
+        The campaign's folder.
+    seed : int
+        The campaign's.
+    """
+
+    kind: str
+    number: int
+    draw: random.Random
+    work: Path
+    seed: int
+
+    @property
+    def place(self) -> Place:
+        """The trial's own folder."""
+        return Place(self.work / "trials" / f"{self.kind}-{self.number}", self.work)
+
+    def outcome(self, fault: str, command: str, judgement: Judgement) -> Outcome:
+        """Return how the trial ended."""
+        return Outcome(self.kind, self.number, fault, command, judgement.verdict, judgement.why)
+
+
+def trial(kind: str, number: int, work: Path, seed: int) -> Trial:
+    """Return the trial of this kind and number."""
+    return Trial(kind, number, random.Random(f"{seed} {kind} {number}"), work, seed)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of trials.
+
+    Attributes
+    ----------
+    meaning : str
+        What is injected.
+    run : callable
+        Does one trial.
+    share : float
+        Of all trials.
+    limit : float
+        Seconds that one may take.
+    needs : callable
+        Returns why there can be no such trial here; empty if there can.
+    runs : tuple of str
+        The runs that it copies.
+    """
+
+    meaning: str
+    run: Callable[[Trial], Outcome]
+    share: float
+    limit: float = 4 * LIMIT
+    needs: Callable[[], str] = lambda: ""
+    runs: tuple[str, ...] = ()
+
+
+def reference(work: Path, run: str, command: Command) -> tuple[Found, int]:
+    """Return the results of a command on an undamaged copy of a run, and its peak of memory in MiB."""
+    name = re.sub(r"\W+", "-", f"{run} {command.name}")
+    path = work / "references" / f"{name}.json"
+    if not path.exists():
+        found, peak = _measured(work, run, command, f"{name}-{os.getpid()}")
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps([found, peak]))
+        os.replace(part, path)
+    found, peak = json.loads(path.read_text())
+    return found, peak
+
+
+def _measured(work: Path, run: str, command: Command, folder: str) -> tuple[Found, int]:
+    place = runs.copy(run, Place(work / "trials" / folder, work))
+    done = place.rcdp(command.words)
+    if done.code or done.timed_out:
+        raise RuntimeError(f"without a fault, rcdp {command.name} on {run} ended with {done.code}:\n{done.text[-3000:]}")
+    found = results(command.results, place, done.text)
+    shutil.rmtree(place.folder)
+    return found, done.peak
+
+
+def compared(work: Path, run: str, command: Command, place: Place, done: Done) -> tuple[list[str], int]:
+    """Return the results that differ from those of an undamaged run, and that run's peak of memory in MiB."""
+    expected, peak = reference(work, run, command)
+    if done.code:
+        return [], peak
+    found = results(command.results, place, done.text)
+    return [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)], peak
