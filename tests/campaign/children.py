@@ -23,8 +23,9 @@ from pathlib import Path
 MEMORY = 6 * 2**30
 # What a real start would import after the commands' own modules.
 LATE = (
-    "h5py", "imblearn.over_sampling", "matplotlib.pyplot", "pyarrow.csv", "pyarrow.parquet", "scipy.sparse.linalg",
-    "sklearn.datasets", "sklearn.ensemble", "PIL.Image", "torch",
+    "h5py", "imblearn.over_sampling", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "pyarrow.compute",
+    "pyarrow.csv", "pyarrow.parquet", "scipy.sparse.linalg",
+    "sklearn.datasets", "sklearn.ensemble", "PIL.Image", "torch", "torch._dynamo", "torch.utils.serialization",
 )  # fmt: skip
 # Modules that start MPI or Horovod when they are imported.
 NOT_HERE = ("rcdp_hpc.__main__", "rcdp_hpc.runtime.mpi", "rcdp_hpc.runtime.horovod")
@@ -72,6 +73,7 @@ def import_everything() -> None:
     for name in LATE:
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
+    sys.modules["PIL.Image"].preinit()
     # Objects that exist now are not looked at by the children's garbage collectors, which would copy their pages.
     gc.collect()
     gc.freeze()
