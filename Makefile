@@ -19,13 +19,14 @@ export PATH := $(RCDP_VENV)/bin:$(PATH)
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 export OMPI_MCA_rmaps_base_oversubscribe ?= 1
 
-.PHONY: help setup demo test test-slurm lint type format clean
+.PHONY: help setup demo test test-slurm campaign lint type format clean
 
 help:
 	@echo 'make setup   install everything into $(RCDP_VENV), without root (quick when nothing changed)'
 	@echo 'make demo    the whole pipeline on a small data set, two ranks, in runs/demo'
 	@echo 'make test    lint, types, tests, and the tests that start real MPI ranks'
 	@echo 'make test-slurm  submit every job script to a Slurm of two virtual nodes on this machine (Debian, root)'
+	@echo 'make campaign  inject faults for half an hour and print what became of them (docs/reliability.md)'
 	@echo 'make lint    ruff'
 	@echo 'make type    mypy'
 	@echo 'make format  let ruff mend what it can'
@@ -48,6 +49,10 @@ test: setup lint type
 test-slurm: setup
 	python tests/slurm/cluster.py install
 	RCDP_SLURM=required pytest -m slurm
+
+# For example: make campaign ARGS='--seed 7 --trials 500 --kinds damage,kills'
+campaign: setup
+	PYTHONPATH=tests python -m campaign $(ARGS)
 
 lint:
 	ruff check .

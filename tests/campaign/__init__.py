@@ -1,1 +1,1 @@
-"""Faults on purpose: damage, hostile inputs, kills, stops, races, small disks, other file systems. See docs/reliability.md."""
+"""Faults that are injected on purpose; docs/reliability.md has their kinds and what became of them."""

@@ -19,7 +19,7 @@ from campaign.children import fork, import_everything
 from campaign.damage import drop
 from campaign.judge import FAULTS, Verdict
 from campaign.kinds import KINDS
-from campaign.trial import Outcome, Trial, trial
+from campaign.trial import Outcome, Trial, trial_of
 
 T = TypeVar("T")
 
@@ -32,12 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_everything()
     plan = list(planned(options.kinds, options.trials, options.repeat))
     build(sorted({run for kind, _ in plan for run in KINDS[kind].runs}), work, options.jobs)
-    print(f"seed {options.seed}, {len(plan)} trials, in {work}; ready after {time.monotonic() - started:.0f} s", flush=True)
+    print(
+        f"seed {options.seed}, {len(plan)} trials, in {work}; ready after {time.monotonic() - started:.0f} s",
+        flush=True,
+    )
     deadline = started + options.seconds if options.seconds else None
-    outcomes = carry_out([trial(kind, number, work, options.seed) for kind, number in plan], options.jobs, deadline)
+    outcomes = carry_out([trial_of(kind, number, work, options.seed) for kind, number in plan], options.jobs, deadline)
     found = report.faults(outcomes, options.seed, work)
     print(f"\n{found}\n" if found else "", report.table(outcomes), sep="\n")
-    print(f"{len(outcomes)} of {len(plan)} trials in {time.monotonic() - started:.0f} s, seed {options.seed}", flush=True)
+    print(
+        f"{len(outcomes)} of {len(plan)} trials in {time.monotonic() - started:.0f} s, seed {options.seed}", flush=True
+    )
     if not found and not options.work:
         shutil.rmtree(work)
     return int(report.failed(outcomes))
@@ -48,7 +53,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="campaign", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="seed of all that is drawn")
     parser.add_argument("--trials", type=int, default=2000, help="number of trials of all kinds together")
-    parser.add_argument("--seconds", type=float, default=0, help="start no further trial after this time; 0 is no limit")
+    parser.add_argument("--seconds", type=float, default=0, help="start no trial after this time; 0 is no limit")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {', '.join(KINDS)}")
     parser.add_argument("--repeat", default="", metavar="KIND-NUMBER", help="do this one trial and keep its folder")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trials at the same time")
@@ -58,6 +63,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if unknown := set(options.kinds) - set(KINDS):
         parser.error(f"--kinds {','.join(sorted(unknown))}: expected {', '.join(KINDS)}")
     return options
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
 
 
 def planned(kinds: Sequence[str], count: int, repeat: str) -> Iterator[tuple[str, int]]:
@@ -131,7 +141,7 @@ def _saved(trial: Trial) -> Path:
 def _outcome(trial: Trial) -> Outcome:
     if _saved(trial).exists():
         return Outcome.load(_saved(trial))
-    return Outcome(trial.kind, trial.number, "?", "?", Verdict.HANG, "the trial itself did not end: see above")
+    return Outcome(trial.kind, trial.number, "?", "?", Verdict.BROKEN, "the trial itself did not end: see above")
 
 
 def _until(deadline: float | None, items: Iterable[T]) -> Iterator[T]:

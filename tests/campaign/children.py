@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import faulthandler
 import gc
 import importlib
@@ -214,6 +215,9 @@ def _redirect(output: Path) -> None:
         os.dup2(descriptor, standard)
     os.close(target)
     os.close(nothing)
+    # As Python opens them for a file; a test's own are of no use here.
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
 
 
 def _limit_memory() -> None:
@@ -242,7 +246,5 @@ def _main(arguments: Sequence[str]) -> int:
 
 
 def _kill_group(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,16 +51,17 @@ def damage(trial: Trial) -> Outcome:
     place = runs.copy(run, trial.place)
     command = _command(trial, run, name)
     path = place.folder / name
-    before, meaning = path.read_bytes(), _meaning(path)
+    meaning = _meaning(path)
     what = _damage(path, [place.folder / other for of, other in files if of == run and other != name], trial.draw)
+    damaged, changed = _content(path), _meaning(path) != meaning
     done = place.rcdp(command.words, LIMIT)
     differing, peak = compared(trial.work, run, command, place, done)
-    changed = _meaning(path) != meaning
-    if not path.is_file() or path.read_bytes() == before or _was_not_touched(path, name, differing):
+    # A damaged file that nobody wrote is no result of the command.
+    if _content(path) == damaged:
         differing = [one for one in differing if one != name.removeprefix("run/")]
     lie = "it says that all is well" if command == runs.VERIFY and name.startswith("run/shards/") and changed else ""
     judgement = judge(
-        done, names=_names(name), codes=(2, 3), differences=differing, must_refuse=lie, base_peak=peak
+        done, names=_names(name, what), codes=(2, 3), differences=differing, must_refuse=lie, base_peak=peak
     )  # fmt: skip
     return trial.outcome(f"{run}/{name}: {what}", command.name, judgement)
 
@@ -81,31 +82,25 @@ def _damage(path: Path, others: Sequence[Path], draw: random.Random) -> str:
     return what or mutations.mutate(path, draw)
 
 
-def _was_not_touched(path: Path, name: str, differing: Sequence[str]) -> bool:
-    """Whether a damaged file that counts as a result is still what the damage left: then nobody wrote it."""
-    return name.removeprefix("run/") in differing and os.stat(path).st_mtime < _started(path)
-
-
-def _started(path: Path) -> float:
-    output = next(parent / "output" for parent in path.parents if (parent / "output").exists())
-    return output.stat().st_ctime
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _meaning(path: Path) -> object:
     """Return what a file says: of JSON the value, of others the bytes, None if there is none."""
-    if not path.is_file():
-        return None
-    data = path.read_bytes()
+    data = _content(path)
     try:
-        return json.loads(data) if path.suffix == ".json" else data
+        return json.loads(data) if path.suffix == ".json" and data is not None else data
     except (ValueError, RecursionError):
         return data
 
 
-def _names(name: str) -> list[str]:
-    path = Path(name)
-    # A whole folder may be named for a file that is missing in it; code is named as the configuration names it.
-    return [path.name, path.stem] if path.suffix == ".py" else [path.name]
+def _names(name: str, what: str) -> list[str]:
+    """Return the words of which a message has to contain one: the file, a changed key, a module."""
+    path, key = Path(name), re.match(r"line \d+, (\w+): ", what)
+    if path.suffix == ".py":
+        return [path.name, path.stem]
+    return [path.name, key.group(1)] if path.name == "config.toml" and key else [path.name]
 
 
 def drop(trial: Trial) -> None:

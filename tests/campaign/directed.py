@@ -38,7 +38,9 @@ def change_json(path: Path, draw: random.Random) -> str:
 
 def _odd_json(text: str, draw: random.Random) -> tuple[str, str]:
     """Return a document that is another form of JSON than what belongs there."""
-    odd = draw.choice(("[]", "{}", "null", "0", '"text"', "[" * 100_000, "NaN", "1e999", "9" * 5000, '{"a": 1, "a": 2}'))
+    odd = draw.choice(
+        ("[]", "{}", "null", "0", '"text"', "[" * 100_000, "NaN", "1e999", "9" * 5000, '{"a": 1, "a": 2}')
+    )
     kept = draw.random() < 0.2 and text.lstrip().startswith("{")
     if kept:
         return text.replace("{", f'{{"odd": {odd if len(odd) < 100 else 1}, ', 1), f"a key with {odd[:20]} added"

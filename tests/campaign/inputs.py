@@ -67,10 +67,29 @@ def write_series(folder: Path) -> None:
     (folder / "new.ts").write_text(f"{header}@classLabel false\n@data\n" + "\n".join(new) + "\n")
 
 
+def images(seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Return stripes of three directions as bytes, (samples, 8, 8, 1), and their labels."""
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(3), COUNTS)
+    down, across = np.mgrid[:8, :8]
+    phase = np.stack([down, across, down + across])[labels] + generator.uniform(0, 6, (len(labels), 1, 1))
+    grey = 120 + 80 * np.sin(phase * 1.3) + generator.normal(0, 12, phase.shape)
+    return grey.clip(0, 255).astype(np.uint8)[..., None], labels
+
+
+def write_images(folder: Path) -> None:
+    """Write mine.npz and new.npz."""
+    x, y = images()
+    np.savez(folder / "mine.npz", x=x, y=y)
+    np.savez(folder / "new.npz", x=images(4)[0][::9])
+
+
 def write_matrices(path: Path, nodes: int = 24, features: int = 5) -> None:
     """Write reservoir matrices of a user."""
     generator = np.random.default_rng(2)
-    np.savez(path, recurrent=generator.normal(size=(nodes, nodes)) * 0.1, input=generator.normal(size=(nodes, features)))
+    np.savez(
+        path, recurrent=generator.normal(size=(nodes, nodes)) * 0.1, input=generator.normal(size=(nodes, features))
+    )
 
 
 def table_section(folder: Path, extra: str = "") -> str:
@@ -91,15 +110,19 @@ def write_all(folder: Path) -> None:
     folder.mkdir(parents=True)
     write_table(folder)
     write_series(folder)
+    write_images(folder)
     write_matrices(folder / "own.npz")
     (folder / "code").mkdir()
     (folder / "code" / "campaign_user.py").write_text(USER_CODE)
     run = "[run]\nprogress = false\n"
     configs = {
         "table": run + table_section(folder, "reserve = 0.1\n") + RESERVOIR + SEARCH + TRAINING,
-        "series": run + series_section(folder) + RESERVOIR + SEARCH.replace("4", "2")
+        "series": run + series_section(folder) + RESERVOIR + SEARCH.replace("generations = 4", "generations = 2")
         + TRAINING.replace("[training]\n", '[training]\nreadout = "ridge"\n')
         + '[training.extractor]\nkind = "kernels"\nkernels = 336\n',
+        "images": run + f'[data]\nsource = "npz"\npath = "{folder}/mine.npz"\nshards = 2\n' + RESERVOIR
+        + SEARCH.replace("generations = 4", "generations = 0")
+        + TRAINING.replace("[training]\n", '[training]\nreadout = "ridge"\n'),
         "code": run + table_section(folder, 'reserve = 0.2\non_damage = "replace"\n')
         + RESERVOIR + f'matrices = "{folder}/own.npz"\n'
         + SEARCH + 'evaluation = "function"\nfunction = "campaign_user:judge"\n[search.space]\n'

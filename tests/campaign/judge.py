@@ -25,7 +25,7 @@ class Verdict(StrEnum):
     SURVIVED: the same result as without the fault. TOLD: one message that names the file, and a documented exit code.
     UNCLEAR: refused, but by several messages, without the file's name, by another exit code, or with much memory.
     SILENT: another result, exit code 0, and no warning that names the file. TRACEBACK: a traceback, or the end by a
-    signal. HANG: not ended at the limit.
+    signal. HANG: not ended at the limit. BROKEN: the trial itself failed.
     """
 
     SURVIVED = "survived"
@@ -34,9 +34,10 @@ class Verdict(StrEnum):
     SILENT = "silent"
     TRACEBACK = "traceback"
     HANG = "hang"
+    BROKEN = "broken"
 
 
-FAULTS = (Verdict.UNCLEAR, Verdict.SILENT, Verdict.TRACEBACK, Verdict.HANG)
+FAULTS = (Verdict.UNCLEAR, Verdict.SILENT, Verdict.TRACEBACK, Verdict.HANG, Verdict.BROKEN)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def last_line_of_trace(text: str) -> str:
 
 
 def where_it_was(text: str) -> str:
-    """Return the innermost line of the package in the dump of a command that hung."""
+    """Return the innermost line of the package in the dump of a command that hung, of its main thread."""
+    # The main thread is the last one.
+    text = text[text.rfind("hread 0x") :]
     places = re.findall(r'File "[^"]*/(rcdp_hpc/[^"]*)", line (\d+)', text)
     return f"it was in {':'.join(places[0])}" if places else tail(text)
 

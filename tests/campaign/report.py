@@ -10,7 +10,7 @@ from pathlib import Path
 from campaign.judge import FAULTS, Verdict
 from campaign.trial import Outcome
 
-COLUMNS = tuple(Verdict)
+COLUMNS = tuple(verdict for verdict in Verdict if verdict is not Verdict.BROKEN)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -21,7 +21,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
     rows.append(_row("all", outcomes))
     widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
     return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in [head, *rows]
     )
 
@@ -34,7 +36,9 @@ def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
 def faults(outcomes: Sequence[Outcome], seed: int, work: Path) -> str:
     """Return a paragraph for each fault: what was injected, what met it, what was seen, and how to repeat it."""
     order = {verdict: place for place, verdict in enumerate(reversed(FAULTS))}
-    found = sorted((one for one in outcomes if one.verdict in FAULTS), key=lambda one: (order[one.verdict], one.kind, one.number))
+    found = sorted(
+        (one for one in outcomes if one.verdict in FAULTS), key=lambda one: (order[one.verdict], one.kind, one.number)
+    )
     return "\n\n".join(paragraph(one, seed, work) for one in found)
 
 
@@ -49,5 +53,5 @@ def paragraph(outcome: Outcome, seed: int, work: Path) -> str:
 
 
 def failed(outcomes: Sequence[Outcome]) -> bool:
-    """Whether the campaign found what must not be: a silent wrong result, a traceback, or a hang."""
-    return any(one.verdict in (Verdict.SILENT, Verdict.TRACEBACK, Verdict.HANG) for one in outcomes)
+    """Whether anything was silent, a traceback or a hang, or a trial failed itself."""
+    return any(one.verdict in (Verdict.SILENT, Verdict.TRACEBACK, Verdict.HANG, Verdict.BROKEN) for one in outcomes)

@@ -21,7 +21,9 @@ VOLATILE = re.compile(
     r"seconds|per_second|percent|^timing|^time$|started|updated|pid|host|^ranks$|versions|memory_mib|sha256|digest|rank_speed"
 )
 # Numbers in what commands print that are times, sizes of files with times in them, or numbers of jobs.
-TIMES = re.compile(r"\b\d+(?:\.\d+)?(?= ?(?:s|ms|MiB|KiB|GiB|min|h)\b)|-?-time=\S+|\d\d:\d\d(?::\d\d)?|\b\d{4}-\d\d-\d\d\b")
+TIMES = re.compile(
+    r"\b\d+(?:\.\d+)?(?= ?(?:s|ms|MiB|KiB|GiB|min|h)\b)|-?-time=\S+|\d\d:\d\d(?::\d\d)?|\b\d{4}-\d\d-\d\d\b"
+)
 
 Found = dict[str, str]
 
@@ -164,7 +166,11 @@ def torch_content(path: Path) -> Any:
 def _shown(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         array = value.detach().contiguous().view(-1)
-        return (str(value.dtype), tuple(value.shape), array.view(torch.uint8).numpy().tobytes() if array.numel() else b"")
+        return (
+            str(value.dtype),
+            tuple(value.shape),
+            array.view(torch.uint8).numpy().tobytes() if array.numel() else b"",
+        )
     if isinstance(value, np.ndarray):
         return (str(value.dtype), value.shape, value.tobytes())
     if isinstance(value, dict):

@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from campaign import hooks, inputs
@@ -58,9 +58,7 @@ class Place:
         (self.folder / "tmp").mkdir(parents=True)
         return self
 
-    def rcdp(
-        self, words: Sequence[str], limit: float = BUILD_LIMIT, before: Callable[[], None] | None = None
-    ) -> Done:
+    def rcdp(self, words: Sequence[str], limit: float = BUILD_LIMIT, before: Callable[[], None] | None = None) -> Done:
         """Run a command; RUN, DATA and OUT in its words are this place's paths."""
         return rcdp(self.words(words), self.folder, limit, env=self.env, before=before)
 
@@ -111,6 +109,7 @@ SEARCH_REPORT = command("search --out RUN --report", "stdout")
 RUN_ALL = command("run --out RUN", "shards", "search", "model", "metrics", "report")
 MORE_EPOCHS = command("train --out RUN --set training.epochs=6", "model", "metrics")
 PREDICT_TABLE = command("predict RUN DATA/new.csv --to OUT.csv", "predictions")
+PREDICT_IMAGES = command("predict RUN DATA/new.npz --to OUT.npz", "predictions")
 PREDICT_SERIES = command("predict RUN DATA/new.ts --to OUT.csv", "predictions")
 FOLDS = command("crossvalidate DATA/folds.toml --out RUN --folds 2", "folds")
 READERS = (VERIFY, STATUS, INSPECT, PLAN, DRY_RUN)
@@ -131,7 +130,6 @@ class Run:
 
     build: Callable[[Place], None]
     commands: tuple[Command, ...]
-    ready: dict[str, bool] = field(default_factory=dict, compare=False)
 
 
 def _do(place: Place, line: str, code: int = 0, before: Callable[[], None] | None = None) -> None:
@@ -144,7 +142,7 @@ def _whole(name: str) -> Callable[[Place], None]:
     def build(place: Place) -> None:
         _do(place, f"submit DATA/{name}.toml --out RUN")
         _do(place, f"run DATA/{name}.toml --out RUN")
-        if name != "series":
+        if name in ("table", "code"):
             _do(place, "search --out RUN --report")
 
     return build
@@ -175,6 +173,7 @@ def _folds(place: Place) -> None:
 RUNS: Mapping[str, Run] = {
     "table": Run(_whole("table"), (*READERS, *STAGES, MORE_EPOCHS, PREDICT_TABLE, SEARCH_REPORT, SUBMIT)),
     "series": Run(_whole("series"), (*READERS, *STAGES, PREDICT_SERIES)),
+    "images": Run(_whole("images"), (VERIFY, STATUS, EVALUATE, RUN_ALL, PREDICT_IMAGES)),
     "code": Run(_whole("code"), (*READERS, *STAGES, MORE_EPOCHS, PREDICT_TABLE, SEARCH_REPORT)),
     "search-stopped": Run(_search_stopped, (SEARCH, STATUS, RUN_ALL, SEARCH_REPORT, PLAN)),
     "training-stopped": Run(_training_stopped, (TRAIN, STATUS, EVALUATE, RUN_ALL)),

@@ -89,7 +89,7 @@ class Trial:
         return Outcome(self.kind, self.number, fault, command, judgement.verdict, judgement.why)
 
 
-def trial(kind: str, number: int, work: Path, seed: int) -> Trial:
+def trial_of(kind: str, number: int, work: Path, seed: int) -> Trial:
     """Return the trial of this kind and number."""
     return Trial(kind, number, random.Random(f"{seed} {kind} {number}"), work, seed)
 
@@ -139,7 +139,7 @@ def _measured(work: Path, run: str, command: Command, folder: str) -> tuple[Foun
     place = runs.copy(run, Place(work / "trials" / folder, work))
     done = place.rcdp(command.words)
     if done.code or done.timed_out:
-        raise RuntimeError(f"without a fault, rcdp {command.name} on {run} ended with {done.code}:\n{done.text[-3000:]}")
+        raise RuntimeError(f"without a fault, {command.name} on {run} ended with {done.code}:\n{done.text[-3000:]}")
     found = results(command.results, place, done.text)
     shutil.rmtree(place.folder)
     return found, done.peak

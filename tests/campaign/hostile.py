@@ -1,0 +1,108 @@
+"""Hostile inputs for every reader: ``init``, ``prepare`` and ``predict`` on data that are damaged or mean harm."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from campaign import attacks, mutations, runs
+from campaign.children import Done
+from campaign.formats import FORMATS, Format
+from campaign.judge import Judgement, Verdict, judge
+from campaign.results import results
+from campaign.runs import Place
+from campaign.trial import LIMIT, Outcome, Trial
+
+# What moves a cursor, changes colours or rings; ends of lines and tabs are no harm.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
+LINE_OF_DATA = re.compile(rf"(?m)^{attacks.FAKE}")
+# What the libraries and a small data set take.
+BASE = 450
+
+
+def hostile(trial: Trial) -> Outcome:
+    """Make a sound data set, change one of its files, and have a command read it."""
+    name = list(FORMATS)[trial.number % len(FORMATS)]
+    form, draw = FORMATS[name], trial.draw
+    does = draw.choice(("init", "prepare", "prepare", *(["predict"] if form.run else [])))
+    place = _place(trial, form, does)
+    home = place.folder / "data"
+    home.mkdir()
+    path = form.write(home)
+    words = _words(does, form, path)
+    expected = _sound(trial, form, does) if form.checked and does != "init" else {}
+    target = draw.choice(sorted(one for one in _files(path)))
+    attacked = draw.random() < 0.6
+    what = attacks.attack(target, draw) if attacked else mutations.mutate(target, draw)
+    done = place.rcdp(words, LIMIT)
+    found = results(_decided(does), place, done.text) if done.code == 0 and expected else {}
+    differing = [one for one in sorted({*found, *expected}) if found.get(one) != expected.get(one)] if found else []
+    judgement = judge(
+        done, names=[path.name, target.name, "DATA", "data."], codes=(2, 3), base_peak=BASE,
+        differences=[] if attacked else differing,
+    )  # fmt: skip
+    return trial.outcome(f"{name}, {target.name}: {what}", " ".join(words), harmless(judgement, done, place))
+
+
+def harmless(judgement: Judgement, done: Done, place: Place) -> Judgement:
+    """Return the judgement, or a worse one if something in the data was run or reached the terminal as it is."""
+    if list(place.folder.rglob(attacks.MARKER)):
+        return Judgement(Verdict.SILENT, "code in the data was run")
+    if judgement.verdict in (Verdict.SURVIVED, Verdict.TOLD):
+        control = CONTROL.search(done.text)
+        if control:
+            return Judgement(Verdict.UNCLEAR, f"the control character {control.group()!r} is printed as it is")
+        if LINE_OF_DATA.search(done.text):
+            return Judgement(Verdict.UNCLEAR, "text of the data begins a line as if it were a message")
+    return judgement
+
+
+def _place(trial: Trial, form: Format, does: str) -> Place:
+    if does == "predict":
+        return runs.copy(form.run, trial.place)
+    return trial.place.make()
+
+
+def _words(does: str, form: Format, path: Path) -> list[str]:
+    if does == "init":
+        return ["init", str(path)]
+    if does == "predict":
+        return ["predict", "RUN", str(path), "--to", "OUT.csv"]
+    settings = (
+        f"data.source={form.source}",
+        f"data.path={path}",
+        "run.progress=false",
+        "data.shards=2",
+        *form.settings,
+    )
+    profile = {"csv": "table", "parquet": "table", "arff": "table", "ts": "series", "series_folder": "series"}
+    chosen = profile.get(form.source, "image")
+    return ["prepare", chosen, "--out", "RUN", *(part for one in settings for part in ("--set", one))]
+
+
+def _decided(does: str) -> tuple[str, ...]:
+    return {"init": ("stdout",), "prepare": ("shards",), "predict": ("predictions",)}[does]
+
+
+def _sound(trial: Trial, form: Format, does: str) -> dict[str, str]:
+    """Return the results on the sound data set, which is made again in a place of its own."""
+    other = Place(trial.place.folder.with_name(f"{trial.place.folder.name}-sound"), trial.work)
+    place = runs.copy(form.run, other) if does == "predict" else other.make()
+    (place.folder / "data").mkdir()
+    done = place.rcdp(_words(does, form, form.write(place.folder / "data")), LIMIT)
+    if done.code:
+        raise RuntimeError(f"sound data of {form.source} were refused:\n{done.text[-2000:]}")
+    found = results(_decided(does), place, done.text)
+    _remove(place)
+    return found
+
+
+def _remove(place: Place) -> None:
+    import shutil
+
+    shutil.rmtree(place.folder)
+
+
+def _files(path: Path) -> Sequence[Path]:
+    return [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
