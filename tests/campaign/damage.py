@@ -26,6 +26,7 @@ READ_BY: Sequence[tuple[str, tuple[Command, ...]]] = (
     ("code/", (*runs.STAGES, runs.MORE_EPOCHS, runs.PREDICT_TABLE)),
 )
 RUNS = tuple(runs.RUNS)
+CODE = "code/campaign_user.py"
 
 
 def files_of(work: Path) -> list[tuple[str, str]]:
@@ -36,10 +37,9 @@ def files_of(work: Path) -> list[tuple[str, str]]:
         for path in sorted(folder.rglob("*")):
             name = str(path.relative_to(folder))
             # Half-written files have random names.
-            kept = path.is_file() and not path.name.startswith(".") and "__pycache__" not in name
-            if kept and (name.startswith("run/") or (run == "code" and name.startswith("code/"))):
+            if name.startswith("run/") and path.is_file() and not path.name.startswith("."):
                 found.append((run, name))
-    return found
+    return [*found, ("code", CODE)]
 
 
 def damage(trial: Trial) -> Outcome:
@@ -51,6 +51,8 @@ def damage(trial: Trial) -> Outcome:
     place = runs.copy(run, trial.place)
     command = _command(trial, run, name)
     path = place.folder / name
+    if name == CODE:
+        shutil.copytree(place.data / "code", path.parent, ignore=shutil.ignore_patterns("__pycache__"))
     meaning = _meaning(path)
     what = _damage(path, [place.folder / other for of, other in files if of == run and other != name], trial.draw)
     damaged, changed = _content(path), _meaning(path) != meaning
@@ -70,7 +72,8 @@ def _command(trial: Trial, run: str, name: str) -> Command:
     commands = runs.RUNS[run].commands
     readers = next((readers for start, readers in READ_BY if name.startswith(start)), ())
     near = [command for command in commands if command in readers]
-    return trial.draw.choice(near if near and trial.draw.random() < 0.9 else list(commands))
+    drawn = near if near and trial.draw.random() < 0.9 else list(commands)
+    return trial.draw.choices(drawn, [1 if command in runs.READERS else 4 for command in drawn])[0]
 
 
 def _damage(path: Path, others: Sequence[Path], draw: random.Random) -> str:

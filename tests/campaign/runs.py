@@ -25,7 +25,7 @@ class Place:
     Attributes
     ----------
     folder : Path
-        With ``run`` (the run directory), ``code`` (the user's module), ``cache`` and ``tmp``.
+        With ``run`` (the run directory), ``cache`` and ``tmp``, and ``code`` if it has a user's module of its own.
     work : Path
         The campaign's folder, with ``data`` and ``bin``.
     """
@@ -44,11 +44,17 @@ class Place:
         return self.work / "data"
 
     @property
+    def code(self) -> Path:
+        """Where the user's module is: consent to run it is for one place, so that most trials use the first one."""
+        own = self.folder / "code"
+        return own if own.exists() else self.data / "code"
+
+    @property
     def env(self) -> dict[str, str]:
         """What the commands get in addition."""
         return {
             "PATH": f"{self.work / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(self.folder / "code"),
+            "PYTHONPATH": str(self.code),
             "TMPDIR": str(self.folder / "tmp"),
             "XDG_CACHE_HOME": str(self.folder / "cache"),
         }
@@ -197,7 +203,6 @@ def begin(work: Path) -> None:
 def build(name: str, work: Path) -> None:
     """Make a run in the campaign's folder."""
     place = Place(work / "runs" / name, work).make()
-    shutil.copytree(place.data / "code", place.folder / "code")
     (place.folder / "cache").mkdir()
     RUNS[name].build(place)
     shutil.rmtree(place.folder / "tmp")
