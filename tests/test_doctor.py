@@ -49,6 +49,7 @@ def test_a_whole_installation_is_ready_for_every_stage(found, capsys):
     text = capsys.readouterr().out
     assert text.count(" ready\n") == len(NEEDS)
     assert "Every stage is ready." in text
+    assert "  network      one process opens no port" in text
     assert "bf16         400 GFLOP/s, fp32 100 GFLOP/s on the cpu: 4.0 times as fast" in text
 
 
@@ -92,7 +93,9 @@ def test_ranks_that_do_not_see_one_another_are_found_out(found, monkeypatch, cap
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     assert doctor.run() == 0
-    assert "2 ranks, the MPI library sees 2" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "2 ranks, the MPI library sees 2" in text
+    assert "without a password: for private networks only (docs/security.md)" in text
     found["world"] = {"size": 1}
     report = facts.report()
     assert "the MPI library sees 1" in missing(report, "search")

@@ -14,6 +14,7 @@ from rcdp_hpc.doctor import children
 from rcdp_hpc.doctor.needs import stages_of
 from rcdp_hpc.doctor.probes import PROBES, Facts
 from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.runtime.network import listening_text
 
 
 def report() -> Facts:
@@ -22,14 +23,16 @@ def report() -> Facts:
     Returns
     -------
     dict
-        ``python``, ``launch``, ``mpirun``, ``slurm`` and one entry for each of `probes.PROBES` (with ``error`` where it
-        failed), ``notes``, ``stages`` (each ``{"ready": bool, "missing": [{"what", "do"}]}``) and ``ready``.
+        ``python``, ``launch``, ``network``, ``mpirun``, ``slurm`` and one entry for each of `probes.PROBES` (with
+        ``error`` where it failed), ``notes``, ``stages`` (each ``{"ready": bool, "missing": [{"what", "do"}]}``) and
+        ``ready``.
     """
     launch = detect()
     facts: Facts = {
         "rcdp_hpc": rcdp_hpc.__version__,
         "python": {"version": platform.python_version(), "executable": sys.executable},
         "launch": {"kind": launch.kind, "size": launch.size, "launcher": launch.launcher, "conflict": launch.conflict},
+        "network": listening_text(launch),
         "mpirun": _mpirun(),
         "slurm": _slurm(),
         "gpu_driver": children.output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines(),

@@ -22,6 +22,7 @@ def main_text(facts: Facts) -> str:
     rows = [
         ("Python", f"{facts['python']['version']}  {facts['python']['executable']}"),
         ("launched by", _launch_line(facts["launch"])),
+        ("network", facts["network"]),
         ("MPI", _line(facts["mpi"], "{library}, MPI {standard}, mpi4py {mpi4py}")),
         ("mpirun", _line(facts["mpirun"], "{version}  {path}")),
         ("Horovod", _horovod_line(facts["horovod"])),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.runtime.launch import Launch, detect
+from rcdp_hpc.runtime.network import listen_less
 
 
 def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communicator:
@@ -25,6 +26,7 @@ def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communica
     launch = launch or detect()
     if launch.conflict:
         raise InputError(launch.conflict)
+    listen_less(launch)
     if launch.kind == "single":
         return SingleProcess()
     if launch.kind == "horovod-gloo":
