@@ -92,29 +92,37 @@ class BatchPlan:
         """Return the rows of a step over all ranks."""
         return min(self.global_batch, self.rows - step * self.global_batch)
 
-    def orders(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the shuffled rows of each own slab, counted from this rank's first row."""
-        first = self.own_rows[0]
-        shuffled = []
-        for slab in self.own_slabs:
-            start, stop = self.slab_bounds(slab)
-            generator = np.random.default_rng([self.seed, epoch, slab])
-            shuffled.append(start - first + generator.permutation(stop - start))
+    @cached_property
+    def _own_bounds(self) -> NDArray[np.int64]:
+        """Where each own slab begins, and where the last ends, counted from this rank's first row."""
+        own = self.own_slabs
+        starts = [self.slab_start(slab) for slab in range(own.start, own.stop + 1)]
+        return np.array(starts, np.int64) - starts[0]
+
+    def orders(self, epoch: int) -> NDArray[np.int64]:
+        """Return the rows of the own slabs, one slab after the other, each shuffled; counted from the first own row."""
+        bounds = self._own_bounds
+        shuffled = np.arange(bounds[-1])
+        for slab, start, stop in zip(self.own_slabs, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            if stop - start > 1:
+                generator = np.random.default_rng([self.seed, epoch, slab])
+                shuffled[start:stop] = start + generator.permutation(stop - start)
         return shuffled
 
-    def batch(self, orders: list[NDArray[np.int64]], step: int) -> NDArray[np.int64]:
+    def batch(self, orders: NDArray[np.int64], step: int) -> NDArray[np.int64]:
         """Return this rank's rows of a step, possibly none, counted from this rank's first row.
 
         Slab v gives its rows floor((s*G + v)/V) to floor(((s+1)*G + v)/V), cut at its end: over all slabs these
         add up to exactly G rows (Hermite's identity), and at the end of an epoch to exactly N.
         """
-        count = self.slab_count
-        parts = []
-        for slab, order in zip(self.own_slabs, orders, strict=True):
-            low = (step * self.global_batch + slab) // count
-            high = ((step + 1) * self.global_batch + slab) // count
-            parts.append(order[low:high])
-        return np.concatenate(parts)
+        count, own, bounds = self.slab_count, self.own_slabs, self._own_bounds
+        slabs = np.arange(own.start, own.stop)
+        low = np.minimum(bounds[:-1] + (step * self.global_batch + slabs) // count, bounds[1:])
+        high = np.minimum(bounds[:-1] + ((step + 1) * self.global_batch + slabs) // count, bounds[1:])
+        taken = high - low
+        # Consecutive places from each slab's low, all slabs at once.
+        before = np.cumsum(taken) - taken
+        return orders[np.repeat(low - before, taken) + np.arange(taken.sum())]
 
 
 def slabs_for(slabs: int, ranks: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from rcdp_hpc.config import STEPWISE, AugmentSection, Config, ExtractorSection, TrainingSection
@@ -9,11 +10,16 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import check_feature_scaling
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.kept_steps import check_length, check_samples, check_steps, input_features, values_kept
+from rcdp_hpc.runtime.logs import warn_once
 from rcdp_hpc.training.shifts import check_shifts
+
+log = logging.getLogger(__name__)
 
 Shape = Sequence[int]
 # The kernels of ``training.extractor.kind = "kernels"``, and the values that each of them reads.
 KERNELS, KERNEL_STEPS = 84, 9
+# With fewer rows, shuffling a slab by itself hardly changes the batches.
+FEW_SLAB_ROWS = 16
 
 
 def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -> tuple[int, int] | None:
@@ -187,7 +193,7 @@ def check_ranks(rows: int, ranks: int) -> None:
 
 
 def check_batch(settings: TrainingSection, rows: int, ranks: int, global_batch: int = 0) -> None:
-    """Raise an `InputError` if there are fewer training rows than ranks, or than a step takes.
+    """Raise an `InputError` if there are fewer training rows than ranks, slabs, or than a step takes.
 
     Parameters
     ----------
@@ -199,6 +205,7 @@ def check_batch(settings: TrainingSection, rows: int, ranks: int, global_batch: 
         Rows of a step over all ranks; 0 takes the setting.
     """
     check_ranks(rows, ranks)
+    _check_slabs(settings, rows)
     taken = global_batch or settings.global_batch or settings.batch * ranks
     if settings.readout == "ridge" or taken <= rows:
         return
@@ -209,6 +216,26 @@ def check_batch(settings: TrainingSection, rows: int, ranks: int, global_batch: 
         f"a batch of {taken} rows over {ranks} ranks is more than the {rows} training rows: lower training.batch to a "
         f"rank's slab ({rows // ranks} rows) or less (or training.global_batch, if that is set), or start fewer ranks."
     )
+
+
+def _check_slabs(settings: TrainingSection, rows: int) -> None:
+    """Refuse more slabs than rows, and warn of slabs with few rows: each is shuffled and computed by itself."""
+    slabs = settings.slabs
+    if slabs <= TrainingSection.model_fields["slabs"].default:
+        return
+    if slabs > rows:
+        raise InputError(
+            f"training.slabs = {slabs} is more than the {rows} training rows: no row would be shuffled, since that is "
+            "done within a slab. Set it to a multiple of the number of ranks; the default is 12."
+        )
+    if rows < FEW_SLAB_ROWS * slabs:
+        warn_once(
+            log,
+            "slabs",
+            f"training.slabs = {slabs} leaves about {rows / slabs:.3g} of the {rows} training rows to a slab: rows are "
+            "shuffled within their slab alone, and states are computed slab by slab, which is slow. Lower it unless "
+            "that is meant",
+        )
 
 
 def warmup_steps(settings: TrainingSection, steps: int) -> int:

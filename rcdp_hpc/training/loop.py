@@ -188,7 +188,7 @@ class Trainer:
         title, show = f"epoch {self.position.epoch + 1} of {self.settings.epochs}", self.show_progress
         return Progress(title, self.steps, "steps", show, delay=PROGRESS_AFTER, done=self.position.step)
 
-    def _fetch(self, orders: list[NDArray[np.int64]]) -> Generator[list[Batch]]:
+    def _fetch(self, orders: NDArray[np.int64]) -> Generator[list[Batch]]:
         """Yield the batches of each step from the present one on.
 
         States that lie far off, or are computed anew, are fetched in a thread of their own while the step before
@@ -265,7 +265,7 @@ class Trainer:
         self.position.skip(weight, rows)
         log.warning("%s The step is left out, and the learning rate halved.", words)
 
-    def _step_weights(self, orders: list[NDArray[np.int64]]) -> NDArray[np.float64]:
+    def _step_weights(self, orders: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the sum of the weights of all ranks' rows in each step of an epoch, by one message.
 
         Where ranks take steps by themselves it is that of their own rows, and 1 where there are none.

@@ -3,11 +3,15 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.allotment import rows_by_speed, shares
 from rcdp_hpc.training.batches import BatchPlan, kept_slabs
+from rcdp_hpc.training.checks import check_batch
 
 
 def plans(rows: int, batch: int, slabs: int, ranks: int) -> list[BatchPlan]:
@@ -83,9 +87,39 @@ def test_slabs_differ_by_at_most_one_row_and_cover_all(size):
 
 def test_epochs_are_shuffled_differently_and_repeatably():
     plan = BatchPlan(100, 10, 4, 0, 2, seed=1)
-    first, again, second = (np.concatenate(plan.orders(epoch)).tolist() for epoch in (0, 0, 1))
+    first, again, second = (plan.orders(epoch).tolist() for epoch in (0, 0, 1))
     assert first == again
     assert first != second
+
+
+def slab_by_slab(plan: BatchPlan, epoch: int, step: int) -> list[int]:
+    """The rule of the module, one slab at a time."""
+    first, count, found = plan.own_rows[0], plan.slab_count, []
+    for slab in plan.own_slabs:
+        start, stop = plan.slab_bounds(slab)
+        order = start - first + np.random.default_rng([plan.seed, epoch, slab]).permutation(stop - start)
+        low = (step * plan.global_batch + slab) // count
+        high = ((step + 1) * plan.global_batch + slab) // count
+        found += order[low:high].tolist()
+    return found
+
+
+@given(st.integers(1, 300), st.integers(1, 60), st.sampled_from([1, 5, 12, 200, 1000]), st.integers(1, 5), st.data())
+def test_all_slabs_at_once_give_the_rows_of_each_by_itself(rows, batch, slabs, ranks, data):
+    plan = BatchPlan(rows, batch, slabs, data.draw(st.integers(0, ranks - 1)), ranks, seed=3)
+    orders = plan.orders(2)
+    for step in range(plan.steps):
+        assert plan.batch(orders, step).tolist() == slab_by_slab(plan, 2, step)
+
+
+def test_more_slabs_than_rows_are_refused_and_few_rows_a_slab_are_told(caplog, monkeypatch):
+    monkeypatch.setattr("rcdp_hpc.runtime.logs._said", set())
+    with pytest.raises(InputError, match=r"training\.slabs = 100000 is more than the 1240 training rows"):
+        check_batch(TrainingSection(slabs=100_000), 1240, 1)
+    check_batch(TrainingSection(slabs=12, batch=4), 10, 1)
+    assert not caplog.text
+    check_batch(TrainingSection(slabs=600), 1240, 1)
+    assert "training.slabs = 600 leaves about 2.07 of the 1240 training rows to a slab" in caplog.text
 
 
 speeds_of_some = st.lists(st.floats(0.01, 100), min_size=1, max_size=17)
