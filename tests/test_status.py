@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,31 @@ def test_a_folder_of_runs_is_a_line_each(tmp_path, capsys):
     }.items():
         assert found[name].endswith(f"  {state}"), found[name]
     assert "cannot be read" in found["damaged"]
+
+
+LOCKS = {
+    "empty": (lambda path: path.touch(), "in use by an unknown process (its lock cannot be read: it is empty)"),
+    "object": (lambda path: path.write_text("{}"), "in use by an unknown process"),
+    "list": (lambda path: path.write_text("[]"), "in use by an unknown process"),
+    "null": (lambda path: path.write_text("null"), "in use by an unknown process"),
+    "binary": (lambda path: path.write_bytes(bytes(range(256))), "in use by an unknown process"),
+    "large": (lambda path: (path.touch(), os.truncate(path, 2**30)), "larger than any lock"),
+    "old": (lambda path: (path.touch(), os.utime(path, (0, 0))), "no job seems to run here: an unknown process"),
+    "future": (lambda path: (path.touch(), os.utime(path, (4e9, 4e9))), "in the future, so clocks differ"),
+    "folder": (lambda path: path.mkdir(), "no job can start here: {path}: it is a folder; move it away"),
+    "link": (lambda path: path.symlink_to("nowhere"), "no job can start here: {path}: it is a link; move it away"),
+    "pipe": (os.mkfifo, "no job can start here: {path}: it is a pipe"),
+}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_of_any_form_is_described(name, tmp_path, capsys):
+    run = make_run(tmp_path / "runs/one", done=2)
+    run.note("train", "running")
+    make, text = LOCKS[name]
+    make(run.lock)
+    assert text.format(path=run.lock) in "\n".join(status(run.path, capsys))
+    assert "one" in status(tmp_path / "runs", capsys)[1]
 
 
 def test_a_cross_validation_in_a_list_has_its_mean(tmp_path, capsys):

@@ -138,9 +138,11 @@ def _lock_line(run: RunDirectory) -> str:
         return "no job is running here"
     if not seen.is_file:
         return f"no job can start here: {run.lock}: {seen.problem}; move it away"
-    if held_by(run.lock) is None:
-        return f"no job is running here: {seen} is gone and left its lock"
     ahead = seen.changed - time.time()
+    if held_by(run.lock) is None:
+        if seen.holder and seen.holder.life() == "gone":
+            return f"no job is running here: {seen} is gone and left its lock"
+        return f"no job seems to run here: {seen} was last seen {duration(-ahead)} ago and left its lock"
     doubt = f"; its last heartbeat is {duration(ahead)} in the future, so clocks differ" if ahead > 60 else ""
     return f"in use by {seen}{doubt}"
 

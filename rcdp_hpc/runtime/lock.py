@@ -145,11 +145,14 @@ class RunLock:
 
     def _in_use(self, seen: Seen) -> str:
         since = max(0.0, self._now() - seen.changed)
-        return (
-            f"{self.path.parent} is in use by {seen}, last seen {since:.0f} s ago. Wait for it to end or choose "
-            f"another --out. If that job is gone, start again {STALE_SECONDS:.0f} s after it was last seen: its lock "
-            "is then taken over."
-        )
+        if seen.holder and seen.holder.process.life() == "alive":
+            way_out = "It runs on this machine: wait for it to end, stop it, or choose another --out."
+        else:
+            way_out = (
+                "Wait for it to end or choose another --out. If that job is gone, start again "
+                f"{STALE_SECONDS:.0f} s after it was last seen: its lock is then taken over."
+            )
+        return f"{self.path.parent} is in use by {seen}, last seen {since:.0f} s ago. {way_out}"
 
     def _changes(self, seen: Seen) -> bool:
         """Watch a lock whose holder cannot be asked, and return whether it changes."""

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
 
 import pytest
 
-from rcdp_hpc.runtime import leftovers, owners
+from rcdp_hpc.pipeline import held
+from rcdp_hpc.runtime import leftovers, lock, owners
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.digests import sealed
 from rcdp_hpc.runtime.files import write_atomic, write_text
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
+from rcdp_hpc.runtime.lock_file import Holder
 from rcdp_hpc.runtime.owners import Process, temporary_name, this_process, writer_of
+from rcdp_hpc.runtime.rundir import RunDirectory
 
 
 def left_by(folder, process, name="last.pt"):
@@ -55,6 +61,21 @@ def test_the_files_of_a_holder_whose_lock_was_taken_over_go_at_once(tmp_path):
     gone, other = Process("0123456789ab", 1, 1), Process("0123456789ab", 2, 1)
     left, stays = left_by(tmp_path, gone), left_by(tmp_path, other)
     assert remove_leftovers([left, stays], gone=gone.tag) == [left]
+
+
+def test_a_start_keeps_what_a_running_prediction_writes(tmp_path, dead_process, monkeypatch):
+    monkeypatch.setattr(lock, "WATCH_SECONDS", 0.1)
+    run = RunDirectory(tmp_path / "run")
+    for folder in (run.path, run.report, run.train):
+        folder.mkdir(exist_ok=True)
+    mine = [left_by(folder, this_process(), "labels.csv") for folder in (run.path, run.report)]
+    gone = [left_by(folder, dead_process) for folder in (run.path, run.train)]
+    run.lock.write_text(json.dumps(sealed(Holder("t", "elsewhere", Process("0123456789ab", 7, 7)).content())))
+    os.utime(run.lock, (0, 0))
+    of_holder = left_by(run.train, Process("0123456789ab", 7, 7))
+    with held(run, SingleProcess()):
+        assert all(path.exists() for path in mine)
+        assert not any(path.exists() for path in [*gone, of_holder])
 
 
 def test_links_are_not_followed(tmp_path, dead_process):
