@@ -179,7 +179,8 @@ def _ids(path: Path, ids: Any, key: str, samples: int) -> list[str] | None:
     ids = np.asarray(ids)
     if ids.ndim == 2 and ids.shape[1] == 1:
         ids = ids[:, 0]
-    if ids.ndim != 1 or ids.dtype.kind not in "iuUS" or len(ids) != samples:
+    # Texts of HDF5 files are objects.
+    if ids.ndim != 1 or ids.dtype.kind not in "iuUSO" or len(ids) != samples:
         raise InputError(
             f"{path}: {key} has shape {ids.shape} and type {ids.dtype}, expected one text or whole number for each of "
             f"the {samples} samples."

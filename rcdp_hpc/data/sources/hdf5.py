@@ -10,25 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.memory import SAMPLE_BYTES, TEXT_BYTES, Budget
 from rcdp_hpc.data.sources.array_numbers import UNEQUAL_HINT, checked_samples
 from rcdp_hpc.data.sources.arrays import samples_of, source_of
-from rcdp_hpc.data.sources.base import NewSamples, Source, row_bytes
+from rcdp_hpc.data.sources.base import NewSamples, Samples, Source, row_bytes
+from rcdp_hpc.data.sources.declared import Form, check_declared, rooms
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.hdf5_file import (
     damage_explained,
     dataset_names,
     described_datasets,
     open_hdf5,
+    packed_chunk_bytes,
+    refuse_large_chunks,
     refuse_missing_filters,
 )
 from rcdp_hpc.data.sources.keys import NAMES, SAMPLES, assign, missing_key
 from rcdp_hpc.data.sources.peek import Peek, peek_at
-from rcdp_hpc.data.sources.rows import fits
+from rcdp_hpc.data.sources.rows import Spool, fits
 from rcdp_hpc.errors import InputError
 
 GAP_BYTES = 2**16
 SLAB_BYTES = 2**24
+# Packed chunks of more bytes are unpacked once.
+SPOOLED_CHUNK_BYTES = 2**22
+TEXT_BLOCK_BYTES = 2**22
 
 
 def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
@@ -55,8 +61,7 @@ def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
     for role in ("x", "y"):
         if role not in names:
             raise _missing(path, file, role)
-    arrays = {role: _array(path, _dataset(path, file, name), role, budget) for role, name in names.items()}
-    return source_of("hdf5", path, arrays, data, findings)
+    return source_of("hdf5", path, _arrays(path, file, names, budget), data, findings)
 
 
 def read_samples(
@@ -67,8 +72,7 @@ def read_samples(
     names = _names(path, file, data, findings, SAMPLES)
     if "x" not in names:
         raise _missing(path, file, "x")
-    arrays = {role: _array(path, _dataset(path, file, name), role, budget) for role, name in names.items()}
-    return samples_of(path, arrays, data, longest, findings, sample_shape)
+    return samples_of(path, _arrays(path, file, names, budget), data, longest, findings, sample_shape)
 
 
 def peek_shape(path: Path, data: DataSection) -> Peek:
@@ -182,23 +186,70 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     return node
 
 
-def _array(path: Path, dataset: h5py.Dataset, role: str, budget: Budget) -> Any:
+def _arrays(path: Path, file: h5py.File, names: dict[str, str], budget: Budget) -> dict[str, Any]:
+    """Return the arrays by their roles, once what their headers declare is checked."""
+    datasets = {role: _dataset(path, file, name) for role, name in names.items()}
+    forms = {role: Form(dataset.shape, dataset.dtype) for role, dataset in datasets.items()}
+    check_declared(path, forms, budget)
+    for dataset in datasets.values():
+        refuse_large_chunks(path, dataset, budget)
+    room = rooms(forms, budget)
+    return {role: _array(path, dataset, budget, room.get(role)) for role, dataset in datasets.items()}
+
+
+def _array(path: Path, dataset: h5py.Dataset, budget: Budget, room: int | None) -> Any:
+    """Return an array that is held, or samples of more bytes than `room` as rows that are read; None: not samples."""
     if h5py.check_string_dtype(dataset.dtype) is None and h5py.check_vlen_dtype(dataset.dtype) is not None:
         raise InputError(
             f"{path}: dataset {dataset.name} has rows of unequal length, which are not read. {UNEQUAL_HINT}"
         )
-    if not role.startswith("x"):
-        return _texts_or_numbers(path, dataset)
+    if room is None:
+        return _texts_or_numbers(path, dataset, budget)
     checked_samples(f"{path}: {dataset.name.strip('/')}", dataset)
     rows = _StoredRows(path, dataset)
-    return rows[:] if fits(dataset.shape, dataset.dtype, budget.source) else rows
+    if fits(dataset.shape, dataset.dtype, room):
+        return rows[:]
+    return _unpacked(rows, dataset, room) if packed_chunk_bytes(dataset) > SPOOLED_CHUNK_BYTES else rows
 
 
-def _texts_or_numbers(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
+def _unpacked(rows: _StoredRows, dataset: h5py.Dataset, room: int) -> Samples:
+    """Unpack large chunks once, in order, to a temporary file: any few rows of one would unpack it whole again."""
+    spool = Spool(dataset.shape[1:], dataset.dtype, room)
+    size = max(1, min(dataset.chunks[0], SLAB_BYTES // row_bytes(rows)))
+    for first in range(0, dataset.shape[0], dataset.chunks[0]):
+        last = min(dataset.shape[0], first + dataset.chunks[0])
+        for start in range(first, last, size):
+            spool.add(rows[start : min(last, start + size)])
+    return spool.finish()
+
+
+def _texts_or_numbers(path: Path, dataset: h5py.Dataset, budget: Budget) -> NDArray[Any]:
     with damage_explained(f"{path}: dataset {dataset.name} cannot be read: it is damaged"):
         if h5py.check_string_dtype(dataset.dtype) is None:
             return np.asarray(dataset[()])
         try:
-            return np.array(dataset.asstr()[()], str)
+            return _texts(path, dataset, budget)
         except UnicodeDecodeError:
             raise InputError(f"{path}: {dataset.name} holds texts that are not UTF-8.") from None
+
+
+def _texts(path: Path, dataset: h5py.Dataset, budget: Budget) -> NDArray[Any]:
+    """Return texts as objects, each different one held once: no header says how long they are."""
+    texts = dataset.asstr()
+    found = np.empty(dataset.shape, object)
+    known: dict[str, str] = {}
+    letters = start = 0
+    size = 1
+    while start < len(found):
+        block = texts[start : start + size]
+        longest = max((len(text) for text in block.flat), default=0)
+        for place, text in enumerate(block.flat, start * (block.size // len(block))):
+            if text not in known:
+                known[text] = text
+                letters += 2 * TEXT_BYTES + len(text)
+            found.flat[place] = known[text]
+        budget.refuse_rows(f"{path}: {dataset.name}", len(found), SAMPLE_BYTES, letters)
+        start += len(block)
+        # The next block may hold longer texts: it grows by steps while texts are short.
+        size = max(1, min(4 * size, TEXT_BLOCK_BYTES // (longest + 1)))
+    return found

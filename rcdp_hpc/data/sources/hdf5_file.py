@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, BinaryIO
 
 import h5py
 
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.errors import InputError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -133,6 +135,24 @@ def refuse_missing_filters(path: Path, dataset: h5py.Dataset) -> None:
                 f"{code}), which is not installed here. Set HDF5_PLUGIN_PATH to the folder of its plugin, or write the "
                 f"data with gzip: h5repack -f GZIP=4 {path.name} new.h5."
             )
+
+
+def packed_chunk_bytes(dataset: h5py.Dataset) -> int:
+    """Return the bytes of one chunk, unpacked, if the dataset has filters; 0 if any part of a chunk can be read."""
+    if dataset.chunks is None or not dataset.id.get_create_plist().get_nfilters():
+        return 0
+    return math.prod(dataset.chunks) * dataset.dtype.itemsize
+
+
+def refuse_large_chunks(path: Path, dataset: h5py.Dataset, budget: Budget) -> None:
+    """Raise an `InputError` if HDF5, which unpacks a chunk whole, would need more memory for one than it may."""
+    name, chunks = dataset.name.strip("/"), dataset.chunks
+    # The chunk, unpacked and on its way through the filters.
+    budget.refuse_work(
+        f"{path}: dataset {name} is packed in chunks of shape {chunks}, which HDF5 unpacks whole",
+        2 * packed_chunk_bytes(dataset),
+        f"write it in smaller chunks: h5repack -l {name}:CHUNK=ROWSx... {path.name} new.h5",
+    )
 
 
 def dataset_names(file: h5py.File, group_name: str) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.memory import TEXT_BYTES
 from rcdp_hpc.data.sources.class_names import (
     NUMBER,
     canonical_names,
@@ -38,6 +39,10 @@ MISSING_ADVICE = "complete the labels, or leave these samples out with data.miss
 FEW_SAMPLES = 20
 MANY_FRACTIONS = 30
 MANY_NUMBERS = 100
+
+BLOCK_ROWS = 2**17
+# Memory of different labels beyond which they are no classes, whatever they are.
+MOST_NAME_BYTES = 2**26
 
 __all__ = ["MISSING", "LabelCollector", "Labels", "checked_labels", "clean_name", "encode_labels", "some_names"]
 
@@ -90,7 +95,7 @@ class LabelCollector:
         self._names: dict[str, int] = {}
         self._codes: list[NDArray[np.int64]] = []
         self._numbers = True
-        self._rows = 0
+        self._rows = self._name_bytes = 0
 
     def add(self, values: Any) -> NDArray[np.bool_]:
         """Add the labels of a block, an array or a list; return which of them are missing, shape (n,).
@@ -116,6 +121,13 @@ class LabelCollector:
     def _place(self, name: str) -> int:
         if clean_name(name) in MISSING_TEXTS:
             return MISSING
+        if name not in self._names:
+            self._name_bytes += 2 * TEXT_BYTES + len(name)
+            if self._name_bytes > MOST_NAME_BYTES:
+                raise InputError(
+                    f"{self._where}: more than {len(self._names)} distinct values look like an id or free text, not like "
+                    "classes. Name the labels of the classes."
+                )
         return self._names.setdefault(name, len(self._names))
 
 
@@ -142,7 +154,10 @@ def checked_labels(values: Any, where: Path | str, key: str = "", missing: str =
     """
     name = f"{where}: {key}" if key else str(where)
     collector = LabelCollector(name)
-    collector.add(_one_axis(values, name))
+    values = _one_axis(values, name)
+    # In blocks: finding the different ones takes a few times the memory of the block.
+    for start in range(0, max(1, len(values)), BLOCK_ROWS):
+        collector.add(values[start : start + BLOCK_ROWS])
     labels = collector.finish()
     if missing != "drop":
         refuse_missing(labels)

@@ -12,6 +12,7 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Source
+from rcdp_hpc.data.sources.declared import Form, check_declared, rooms
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.keys import NAMES, SAMPLES, assign, missing_key, role_of
 from rcdp_hpc.data.sources.npy_header import MAGIC, Header, read_header
@@ -39,7 +40,7 @@ def read_source(folder: Path, data: DataSection, budget: Budget) -> Source:
     """
     findings = Findings()
     roles = _roles(folder, findings)
-    arrays = {role: _load(folder / f"{name}.npy", budget) for role, name in roles.items()}
+    arrays = _arrays(folder, {role: folder / f"{name}.npy" for role, name in roles.items()}, budget)
     return source_of("npy", folder, arrays, data, findings)
 
 
@@ -51,13 +52,13 @@ def read_samples(
     Errors as in `read_source`.
     """
     findings = Findings()
-    arrays = {"x": _load(path, budget)}
+    files = {"x": path}
     for role in SAMPLES[1:]:
         beside = _companion(path, role)
         if beside is not None:
-            arrays[role] = _load(beside, budget)
+            files[role] = beside
             findings.assumed.append(f"{path}: its {role} are those of {beside.name}")
-    return samples_of(path, arrays, data, longest, findings, sample_shape)
+    return samples_of(path, _arrays(path, files, budget), data, longest, findings, sample_shape)
 
 
 def peek_shape(path: Path, data: DataSection) -> Peek:
@@ -101,9 +102,17 @@ def load_whole(path: Path) -> NDArray[Any]:
     return _held(path, _header(path))
 
 
-def _load(path: Path, budget: Budget) -> Any:
-    header = _header(path)
-    if not fits(header.shape, header.dtype, budget.source) and header.array_bytes:
+def _arrays(path: Path, files: dict[str, Path], budget: Budget) -> dict[str, Any]:
+    """Return the arrays by their roles, once their headers are checked; samples beyond their share are mapped."""
+    headers = {role: _header(file) for role, file in files.items()}
+    forms = {role: Form(header.shape, header.dtype) for role, header in headers.items()}
+    check_declared(path, forms, budget)
+    room = rooms(forms, budget)
+    return {role: _load(file, headers[role], room.get(role, 2**62)) for role, file in files.items()}
+
+
+def _load(path: Path, header: Header, room: int) -> Any:
+    if not fits(header.shape, header.dtype, room) and header.array_bytes:
         return mapped(path, header.dtype, header.shape, header.size, header.fortran)
     return _held(path, header)
 
@@ -112,10 +121,12 @@ def _held(path: Path, header: Header) -> NDArray[Any]:
     try:
         with path.open("rb") as file:
             file.seek(header.size)
-            data = bytearray(file.read())
+            data = bytearray(header.array_bytes)
+            found = file.readinto(data)  # type: ignore[attr-defined]
+            longer = bool(file.read(1))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    if len(data) != header.array_bytes:
+    if found != header.array_bytes or longer:
         raise InputError(f"{path}: changed while it was read.")
     flat = np.frombuffer(data, header.dtype) if data else np.empty(0, header.dtype)
     return flat.reshape(header.shape, order="F" if header.fortran else "C")

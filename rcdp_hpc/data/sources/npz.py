@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.memory import Budget, refuse_bomb
 from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Samples, Source
+from rcdp_hpc.data.sources.declared import Form, check_declared, rooms
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.keys import SAMPLES, assign, missing_key
 from rcdp_hpc.data.sources.npy_header import MAGIC, Header, read_header
@@ -24,7 +25,7 @@ from rcdp_hpc.data.sources.peek import Peek, peek_at
 from rcdp_hpc.data.sources.rows import Spool, mapped
 from rcdp_hpc.errors import InputError
 
-CHECK_BYTES = 2**26
+CHECK_BYTES = 2**22
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
 
@@ -54,7 +55,7 @@ def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
         for role in ("x", "y"):
             if role not in roles:
                 raise missing_key(str(path), role, archive.shapes())
-        arrays = {role: archive.read(name, _room(role, budget)) for role, name in roles.items()}
+        arrays = archive.arrays(roles, budget)
     return source_of("npz", path, arrays, data, findings)
 
 
@@ -82,7 +83,7 @@ def read_samples(
         roles = assign(str(path), archive.names, findings, SAMPLES)
         if "x" not in roles:
             raise missing_key(str(path), "x", archive.shapes())
-        arrays = {role: archive.read(name, _room(role, budget), checked=False) for role, name in roles.items()}
+        arrays = archive.arrays(roles, budget)
     return samples_of(path, arrays, data, longest, findings, sample_shape)
 
 
@@ -94,10 +95,6 @@ def peek_shape(path: Path, data: DataSection) -> Peek:
             raise missing_key(str(path), "x", archive.shapes())
         header = archive.header(roles["x"])
     return peek_at(str(path), header.shape, header.dtype, "lengths" in roles, data)
-
-
-def _room(role: str, budget: Budget) -> int:
-    return budget.source if role.startswith("x") else 2**62
 
 
 class _Archive:
@@ -132,30 +129,42 @@ class _Archive:
         with self._archive.open(info) as member:
             return read_header(f"{self._path}: {name}", member, info.file_size)  # type: ignore[arg-type]
 
-    def read(self, name: str, room: int, checked: bool = True) -> Any:
+    def arrays(self, roles: Mapping[str, str], budget: Budget) -> dict[str, Any]:
+        """Return the arrays by their roles, once their headers are checked; samples beyond their share are not held."""
+        headers = {role: self.header(name) for role, name in roles.items()}
+        forms = {role: Form(header.shape, header.dtype) for role, header in headers.items()}
+        check_declared(self._path, forms, budget)
+        room = rooms(forms, budget)
+        return {role: self.read(name, room.get(role, 2**62)) for role, name in roles.items()}
+
+    def read(self, name: str, room: int) -> Any:
         """Return an array; one of more bytes than `room` is not held.
 
-        With `checked`, the checksum of an array that is not held is verified as well.
+        The checksum is verified here, once, for an array that is mapped as well.
         """
         info, where = self._readable(name), f"{self._path}: {name}"
         with self._archive.open(info) as member:
             header = read_header(where, member, info.file_size)  # type: ignore[arg-type]
             if header.array_bytes > room and info.compress_type == zipfile.ZIP_STORED:
-                if checked:
-                    while member.read(CHECK_BYTES):
-                        pass
+                while member.read(CHECK_BYTES):
+                    pass
                 return mapped(self._path, header.dtype, header.shape, self._start(info) + header.size, header.fortran)
             if header.array_bytes > room:
                 return _unpacked(where, member, header, room)
             return _held(where, member, header)
 
     def _readable(self, name: str) -> zipfile.ZipInfo:
-        info = self._members[name]
+        info, where = self._members[name], f"{self._path}: {name}"
         if info.flag_bits & ENCRYPTED or info.compress_type not in READABLE:
             raise InputError(
                 f"{self._path}: {name} is encrypted or compressed by a method that NumPy does not write. Save it with "
                 "np.savez or np.savez_compressed."
             )
+        stored = min(info.compress_size, self._path.stat().st_size)
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            refuse_bomb(where, info.file_size, stored)
+        elif info.file_size != stored:
+            raise InputError(f"{where}: damaged or cut short: {info.file_size} bytes declared, {stored} are there.")
         return info
 
     def _start(self, info: zipfile.ZipInfo) -> int:
@@ -187,11 +196,15 @@ def _opened(path: Path) -> Iterator[_Archive]:
 
 
 def _held(where: str, member: Any, header: Header) -> NDArray[Any]:
-    data = member.read(header.array_bytes)
+    data = bytearray(header.array_bytes)
+    place = 0
+    while place < len(data) and (piece := member.read(min(CHECK_BYTES, len(data) - place))):
+        data[place : place + len(piece)] = piece
+        place += len(piece)
     # The end of a member is where its checksum is compared.
-    if len(data) != header.array_bytes or member.read(1):
+    if place != header.array_bytes or member.read(1):
         raise InputError(f"{where}: damaged or cut short. Save or fetch it again.")
-    flat = np.frombuffer(bytearray(data), header.dtype) if data else np.empty(0, header.dtype)
+    flat = np.frombuffer(data, header.dtype) if data else np.empty(0, header.dtype)
     return flat.reshape(header.shape, order="F" if header.fortran else "C")
 
 
