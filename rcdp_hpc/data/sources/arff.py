@@ -129,7 +129,7 @@ def propose_settings(path: Path, data: DataSection) -> tuple[dict[str, Any], lis
 
 def header_of(path: Path, data: DataSection, findings: Findings) -> list[Attribute]:
     """Return the attributes of a file."""
-    with open_text(path, data.encoding, findings) as text:
+    with open_text(path, data.encoding, findings, Budget.of(data)) as text:
         return read_header(path, content_lines(text))
 
 
@@ -223,7 +223,7 @@ class _Series:
 def _series(path: Path, data: DataSection, budget: Budget, findings: Findings, needs_labels: bool = True) -> _Series:
     collector = SeriesCollector(str(path), budget.source // 2, data.missing, findings)
     file = SeriesOfFile(path, collector, drops_unlabelled=needs_labels and data.missing == "drop")
-    with open_text(path, data.encoding, findings) as text:
+    with open_text(path, data.encoding, findings, Budget.of(data)) as text:
         lines = content_lines(text)
         attributes = read_header(path, lines)
         series = _Series(path, attributes, label_of(attributes, data), file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Attribute:
     inner: list[Attribute] = field(default_factory=list)
 
 
-def content_lines(text: Iterator[str]) -> Lines:
+def content_lines(text: Iterable[str]) -> Lines:
     """Yield the lines that are neither empty nor comments, with their numbers from 1."""
     for number, line in enumerate(text, 1):
         line = line.strip()

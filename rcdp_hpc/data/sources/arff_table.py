@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.arff_file import content_lines, number_of, read_header, rows
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.text_files import open_text
@@ -43,8 +44,8 @@ class ArffTable:
     decimal = "."
 
     def __init__(self, path: Path, data: DataSection, findings: Findings) -> None:
-        self.path, self._encoding = path, data.encoding
-        with open_text(path, data.encoding, findings) as text:
+        self.path, self._encoding, self._budget = path, data.encoding, Budget.of(data)
+        with open_text(path, data.encoding, findings, self._budget) as text:
             self._attributes = read_header(path, content_lines(text))
         self.names = [one.name for one in self._attributes]
         self.index_columns: list[str] = []
@@ -65,7 +66,7 @@ class ArffTable:
         most = max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, len(wanted))))
         columns: list[list[Any]] = [[] for _ in wanted]
         places = [self.names.index(name) for name in wanted]
-        with open_text(self.path, self._encoding, Findings()) as text:
+        with open_text(self.path, self._encoding, Findings(), self._budget) as text:
             lines = content_lines(text)
             attributes = read_header(self.path, lines)
             for where, values in rows(self.path, lines, attributes):

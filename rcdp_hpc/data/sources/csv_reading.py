@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.csv_dialect import NAMES, find_dialect
 from rcdp_hpc.data.sources.csv_text import inspect_text
 from rcdp_hpc.data.sources.findings import Findings
@@ -46,7 +47,7 @@ class CsvFile:
 
     def __init__(self, path: Path, data: DataSection, expected: Collection[str], findings: Findings) -> None:
         self.path = path
-        self._file = inspect_text(path, data.encoding, findings)
+        self._file = inspect_text(path, data.encoding, findings, Budget.of(data))
         self._dialect = find_dialect(self._file, data, expected, findings)
         self.names = self._dialect.names
         self.decimal = self._dialect.decimal

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.data.sources.encodings import text_encoding
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 2**20
+# Memory that a byte of the longest line takes: the first lines are taken apart into values, which are objects.
+LINE_COPIES = 128
 FALLBACK = "cp1252"
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -49,6 +52,8 @@ class TextFile:
         Bytes of the longest line, in UTF-8.
     lines : int
         How many lines there are.
+    longest_number : int
+        Number of the longest line, from 1.
     """
 
     path: Path
@@ -56,6 +61,7 @@ class TextFile:
     compression: str | None
     longest_line: int = 0
     lines: int = 0
+    longest_number: int = 0
 
     def open(self) -> pa.NativeFile:
         """Open it as a stream of UTF-8, without a byte order mark."""
@@ -69,7 +75,7 @@ class TextFile:
         return stream
 
 
-def inspect_text(path: Path, encoding: str, findings: Findings) -> TextFile:
+def inspect_text(path: Path, encoding: str, findings: Findings, budget: Budget) -> TextFile:
     """Read a file once from beginning to end, to know its encoding and its longest line.
 
     Parameters
@@ -80,12 +86,25 @@ def inspect_text(path: Path, encoding: str, findings: Findings) -> TextFile:
         ``data.encoding``; empty: by the byte order mark, else UTF-8, else Windows-1252 with a warning.
     findings : Findings
         Gets the warning.
+    budget : Budget
+        A line that needs more than its share is refused.
 
     Raises
     ------
     InputError
-        If the file is not text, or its bytes are not letters of the encoding.
+        If the file is not text, its bytes are not letters of the encoding, or a line is too long.
     """
+    found = _inspected(path, encoding, findings, budget.work // LINE_COPIES)
+    budget.refuse_work(
+        f"{path}: line {found.longest_number} of {found.longest_line} bytes or more is taken apart whole",
+        LINE_COPIES * found.longest_line,
+        "split it into shorter lines",
+    )
+    return found
+
+
+def _inspected(path: Path, encoding: str, findings: Findings, most: int) -> TextFile:
+    """Read a file to its end, or to the first line of more bytes than `most`."""
     import pyarrow as pa
 
     with path.open("rb") as file:
@@ -97,14 +116,14 @@ def inspect_text(path: Path, encoding: str, findings: Findings) -> TextFile:
             raise InputError(f"{path}: not a text file but {what}.")
     marked = next((name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), None)
     if encoding:
-        return _scan(path, _known(encoding, marked), compression)
+        return _scan(path, _known(encoding, marked), compression, most)
     try:
-        return _scan(path, marked or "utf-8", compression)
+        return _scan(path, marked or "utf-8", compression, most)
     except InputError:
         if marked:
             raise
     try:
-        found = _scan(path, FALLBACK, compression)
+        found = _scan(path, FALLBACK, compression, most)
     except InputError:
         raise InputError(
             f"{path}: neither UTF-8 nor Windows-1252; name its encoding in data.encoding, as in 'shift_jis'."
@@ -120,8 +139,8 @@ def _known(encoding: str, marked: str | None) -> str:
     return name
 
 
-def _scan(path: Path, encoding: str, compression: str | None) -> TextFile:
-    """Decode all of a file.
+def _scan(path: Path, encoding: str, compression: str | None, most: int) -> TextFile:
+    """Decode all of a file, or up to a line of more bytes than `most`.
 
     Raises
     ------
@@ -131,7 +150,7 @@ def _scan(path: Path, encoding: str, compression: str | None) -> TextFile:
     import pyarrow as pa
 
     decoder = codecs.getincrementaldecoder(encoding)()
-    lines = longest = pending = 0
+    lines = longest = pending = longest_number = 0
     with pa.input_stream(str(path), compression=compression) as stream:
         try:
             while data := stream.read(CHUNK):
@@ -143,16 +162,23 @@ def _scan(path: Path, encoding: str, compression: str | None) -> TextFile:
                     )
                 first, *rest = _lines(text, encoding, data)
                 pending += first
-                for length in rest:
-                    longest, pending = max(longest, pending), length
+                for number, length in enumerate(rest, lines + 1):
+                    if pending > longest:
+                        longest, longest_number = pending, number
+                    pending = length
                 lines += len(rest)
-            decoder.decode(b"", final=True)
+                if max(longest, pending) > most:
+                    break
+            if not data:
+                decoder.decode(b"", final=True)
         except UnicodeError as error:
             reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
             raise InputError(
                 f"{path}: not {encoding} near line {lines + 1} ({reason}); name its encoding in data.encoding."
             ) from None
-    return TextFile(path, encoding, compression, max(longest, pending), lines)
+    if pending > longest:
+        longest, longest_number = pending, lines + 1
+    return TextFile(path, encoding, compression, longest, lines, longest_number)
 
 
 def _lines(text: str, encoding: str, data: bytes) -> list[int]:

@@ -77,7 +77,7 @@ def rooms(forms: Mapping[str, Form], budget: Budget) -> dict[str, int]:
     """Return how many bytes of each array of samples may be held: training and test samples have one share."""
     samples = [role for role in forms if role.startswith("x")]
     together = sum(forms[role].bytes for role in samples) <= budget.source
-    return {role: budget.source if together else budget.source // 2 for role in samples}
+    return dict.fromkeys(samples, budget.source if together else budget.source // 2)
 
 
 def _label_bytes(y: Form | None) -> int:

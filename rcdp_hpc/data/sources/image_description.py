@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.image_files import list_images
 from rcdp_hpc.data.sources.image_layout import find_layout
-from rcdp_hpc.data.sources.image_pixels import need_pillow
+from rcdp_hpc.data.sources.image_pixels import DecodeMemory, need_pillow
 from rcdp_hpc.data.sources.image_shape import headers
 
 MOST_HEADERS = 300
@@ -72,7 +73,8 @@ def describe_images(path: Path, data: DataSection) -> ImageDescription:
     tests = {folder.name: list_images(folder, findings) for folder in layout.test_classes}
     every = [file for part in (files, tests) for images in part.values() for file in images]
     places = np.unique(np.linspace(0, len(every) - 1, min(MOST_HEADERS, len(every)), dtype=np.int64))
-    found = [header for header in headers([every[place] for place in places]) if header is not None]
+    memory = DecodeMemory(Budget.of(data))
+    found = [header for header in headers([every[place] for place in places], memory) if header is not None]
     return ImageDescription(
         train=layout.train,
         test=layout.test,

@@ -14,7 +14,7 @@ from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.image_files import READ, SUFFIXES, is_image, list_images, shown
 from rcdp_hpc.data.sources.image_findings import report_copies, report_pixels
 from rcdp_hpc.data.sources.image_layout import Layout, find_layout
-from rcdp_hpc.data.sources.image_pixels import PixelRule, need_pillow
+from rcdp_hpc.data.sources.image_pixels import DecodeMemory, PixelRule, need_pillow
 from rcdp_hpc.data.sources.image_rows import Decoded, ImageRows, decode_all
 from rcdp_hpc.data.sources.image_shape import shape_of
 from rcdp_hpc.data.sources.labels import Labels, encode_labels
@@ -117,7 +117,10 @@ def read_samples(path: Path, data: DataSection, budget: Budget, shape: tuple[int
     rule = PixelRule.of(data, shape if len(shape) == 3 and shape[2] in (1, 3) else shape_of(files, data, findings))
     if data.corrupt_images == "fail":
         return NewSamples(
-            ImageRows(files, rule), ids=[shown(file, folder) for file in files], id_name="file", findings=findings
+            ImageRows(files, rule, DecodeMemory(budget)),
+            ids=[shown(file, folder) for file in files],
+            id_name="file",
+            findings=findings,
         )
     decoded = decode_all(files, rule, data.corrupt_images, budget, findings, progress=False)
     if not decoded.files:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.image_files import FORMATS, READ, shown
 from rcdp_hpc.errors import InputError
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 BACKGROUND = {"white": 255, "grey": 128, "black": 0}
 ORIENTATION = 0x0112
+# Memory of a pixel while it is decoded: Pillow's own (4 bytes, also of RGB), the decoder's, and copies in other modes.
+OPAQUE_BYTES, ALPHA_BYTES = 12, 20
 
 
 class PixelError(InputError):
@@ -83,13 +89,52 @@ def need_pillow(path: Path) -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
-def decode(file: Path, rule: PixelRule) -> tuple[NDArray[np.uint8], PixelFacts]:
+class DecodeMemory:
+    """Lets images be decoded at the same time as long as their memory together is within the share for work.
+
+    Parameters
+    ----------
+    budget : Budget
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget, self._free = budget, budget.work
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def of(self, image: Image.Image, file: Path) -> Iterator[None]:
+        """Wait until there is memory to decode an image of which only the header is read.
+
+        Raises
+        ------
+        PixelError
+            If it needs more than there is.
+        """
+        needed = image.width * image.height * (ALPHA_BYTES if image.has_transparency_data else OPAQUE_BYTES)
+        try:
+            what = f"{shown(file)}: an image of {image.width} x {image.height} pixels is decoded whole"
+            self._budget.refuse_work(what, needed, "make it smaller, or leave it out")
+        except InputError as error:
+            raise PixelError(str(error)) from None
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= needed)
+            self._free -= needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += needed
+                self._changed.notify_all()
+
+
+def decode(file: Path, rule: PixelRule, memory: DecodeMemory) -> tuple[NDArray[np.uint8], PixelFacts]:
     """Return an image, upright, resized so that it covers the size and cut to it around its middle; and its facts.
 
     Parameters
     ----------
     file : Path
     rule : PixelRule
+    memory : DecodeMemory
 
     Returns
     -------
@@ -101,29 +146,37 @@ def decode(file: Path, rule: PixelRule) -> tuple[NDArray[np.uint8], PixelFacts]:
     InputError
         If it is corrupt, empty, not an image or too large.
     PixelError
-        If its pixels are floats or integers that do not fit in the bits.
+        If its pixels are floats or integers that do not fit in the bits, or it needs too much memory.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with Image.open(file, formats=tuple(FORMATS)) as image:
-            animated = image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False)
-            image.load()
-            grey, orientation = is_grey(image), orientation_of(image)
-            plain, transparent, deepest = _eight_bits(image, rule, file)
-            if orientation != 1:
-                plain = _upright(plain, orientation)
-            facts = PixelFacts(
-                (plain.height, plain.width), grey, transparent, orientation != 1, bool(animated), deepest
-            )
-            converted = plain.convert("RGB" if rule.channels == 3 else "L")
-            fitted = ImageOps.fit(converted, (rule.size[1], rule.size[0]))
-            return np.asarray(fitted, np.uint8).reshape(*rule.size, rule.channels), facts
+        with Image.open(file, formats=tuple(FORMATS)) as image, memory.of(image, file):
+            return _decoded(image, file, rule)
     except PixelError:
         raise
     except Exception as error:
         # Pillow raises whatever a decoder meets, SyntaxError and struct.error included.
         raise _refused(file, error) from None
+
+
+def _decoded(image: Image.Image, file: Path, rule: PixelRule) -> tuple[NDArray[np.uint8], PixelFacts]:
+    from PIL import ImageOps
+
+    animated = image.format not in ("JPEG", "MPO") and getattr(image, "is_animated", False)
+    image.load()
+    grey, orientation = is_grey(image), orientation_of(image)
+    plain, transparent, deepest = _eight_bits(image, rule, file)
+    if orientation != 1:
+        plain = _upright(plain, orientation)
+    facts = PixelFacts((plain.height, plain.width), grey, transparent, orientation != 1, bool(animated), deepest)
+    fitted = ImageOps.fit(_in_mode(plain, "RGB" if rule.channels == 3 else "L"), (rule.size[1], rule.size[0]))
+    return np.asarray(fitted, np.uint8).reshape(*rule.size, rule.channels), facts
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Return an image in a mode; Pillow would copy one that has it already."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -168,8 +221,8 @@ def _eight_bits(image: Image.Image, rule: PixelRule, file: Path) -> tuple[Image.
         return _from_sixteen_bits(image, rule, file)
     if not image.has_transparency_data:
         if image.mode in ("1", "L") or (image.mode == "P" and is_grey(image)):
-            return image.convert("L"), False, -1
-        return image.convert("RGB"), False, -1
+            return _in_mode(image, "L"), False, -1
+        return _in_mode(image, "RGB"), False, -1
     from PIL import Image as pillow
 
     grey = is_grey(image)

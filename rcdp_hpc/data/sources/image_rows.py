@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources.base import BLOCK_BYTES
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.image_files import shown
-from rcdp_hpc.data.sources.image_pixels import PixelError, PixelFacts, PixelRule, decode
+from rcdp_hpc.data.sources.image_pixels import DecodeMemory, PixelError, PixelFacts, PixelRule, decode
 from rcdp_hpc.data.sources.rows import fits
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.threads import available_cores
 
 BLOCK_IMAGES = 256
+# What is kept of an image: its path, its facts, the digest of its pixels, its label.
+FILE_BYTES = 1024
 SKIPPED = "corrupt images (data.corrupt_images = 'skip')"
 
 
@@ -34,19 +38,23 @@ class ImageRows:
         One for each image.
     rule : PixelRule
         How their pixels are read.
+    memory : DecodeMemory
     """
 
-    def __init__(self, files: Sequence[Path], rule: PixelRule) -> None:
+    def __init__(self, files: Sequence[Path], rule: PixelRule, memory: DecodeMemory) -> None:
         self.files = list(files)
-        self._rule = rule
+        self._rule, self._memory = rule, memory
         self.shape: tuple[int, ...] = (len(self.files), *rule.size, rule.channels)
         self.dtype: np.dtype[Any] = np.dtype(np.uint8)
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
         chosen = np.arange(len(self.files))[rows]
         with ThreadPoolExecutor(available_cores()) as pool:
-            images = list(pool.map(lambda row: decode(self.files[row], self._rule)[0], chosen.tolist()))
-        return np.stack(images) if images else np.empty((0, *self.shape[1:]), np.uint8)
+            found = pool.map(lambda row: decode(self.files[row], self._rule, self._memory)[0], chosen.tolist())
+            images = np.empty((len(chosen), *self.shape[1:]), np.uint8)
+            for place, image in enumerate(found):
+                images[place] = image
+        return images
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,17 +102,22 @@ def decode_all(
     Raises
     ------
     InputError
-        If an image is corrupt and not to be skipped, or its pixels have no known meaning.
+        If an image is corrupt and not to be skipped, its pixels have no known meaning, or it or what is known of all
+        images needs too much memory.
     """
+    budget.refuse_rows(files[0].parent if files else "images", len(files), FILE_BYTES)
     shape = (len(files), *rule.size, rule.channels)
     cached = np.empty(shape, np.uint8) if fits(shape, np.dtype(np.uint8), budget.source // 2) else None
     whole = np.ones(len(files), bool)
     facts: list[PixelFacts] = []
     digests: list[bytes] = []
+    memory = DecodeMemory(budget)
+    # Images of a block wait for one another.
+    size = max(available_cores(), min(BLOCK_IMAGES, BLOCK_BYTES // math.prod(shape[1:])))
 
     def attempt(file: Path) -> tuple[NDArray[np.uint8], PixelFacts] | InputError:
         try:
-            return decode(file, rule)
+            return decode(file, rule, memory)
         except InputError as error:
             return error
 
@@ -112,8 +125,8 @@ def decode_all(
         ThreadPoolExecutor(available_cores()) as pool,
         Progress("images", len(files), "images", enabled=progress) as bar,
     ):
-        for start in range(0, len(files), BLOCK_IMAGES):
-            block = files[start : start + BLOCK_IMAGES]
+        for start in range(0, len(files), size):
+            block = files[start : start + size]
             for place, result in enumerate(pool.map(attempt, block), start):
                 if isinstance(result, InputError):
                     _skip(result, files[place], corrupt, findings)
@@ -125,7 +138,9 @@ def decode_all(
                 digests.append(hashlib.blake2b(result[0].tobytes(), digest_size=16).digest())
             bar.advance(len(block))
     kept = [file for file, fine in zip(files, whole, strict=True) if fine]
-    return Decoded(ImageRows(kept, rule) if cached is None else cached[: len(kept)], kept, whole, facts, digests)
+    return Decoded(
+        ImageRows(kept, rule, memory) if cached is None else cached[: len(kept)], kept, whole, facts, digests
+    )
 
 
 def _skip(problem: InputError, file: Path, corrupt: str, findings: Findings) -> None:

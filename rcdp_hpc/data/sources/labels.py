@@ -125,8 +125,8 @@ class LabelCollector:
             self._name_bytes += 2 * TEXT_BYTES + len(name)
             if self._name_bytes > MOST_NAME_BYTES:
                 raise InputError(
-                    f"{self._where}: more than {len(self._names)} distinct values look like an id or free text, not like "
-                    "classes. Name the labels of the classes."
+                    f"{self._where}: more than {len(self._names)} distinct values look like an id or free text, not "
+                    "like classes. Name the labels of the classes."
                 )
         return self._names.setdefault(name, len(self._names))
 

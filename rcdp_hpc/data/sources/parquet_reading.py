@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources.parquet_pages import refuse_large_pages
 from rcdp_hpc.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,7 +19,12 @@ if TYPE_CHECKING:
 
 PARQUET_ROWS = 2**14
 # Numbers held at once: a wide table is read in fewer rows.
-BATCH_CELLS = 2**23
+BATCH_CELLS = 2**21
+# Bytes of an average batch, and of the texts that are held at once.
+BATCH_BYTES = 2**25
+TEXT_BYTES = 2**24
+# Copies of numbers and texts while they are read.
+COPIES = 4
 
 
 class ParquetFile:
@@ -24,11 +34,15 @@ class ParquetFile:
     ----------
     path : Path
         The file.
+    budget : Budget
+        A page that needs more memory than its share is refused.
 
     Attributes
     ----------
     names : list of str
         Its columns.
+    rows : int
+        How many rows its metadata declare.
     decimal : str
         Decimal mark of numbers that are held as text.
     index_columns : list of str
@@ -37,15 +51,17 @@ class ParquetFile:
 
     decimal = "."
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, budget: Budget) -> None:
         from pyarrow import ArrowException, parquet
 
-        self.path = path
+        self.path, self._budget = path, budget
         try:
-            self._schema = parquet.read_schema(path)
+            self._metadata = parquet.read_metadata(path)
+            self._schema = self._metadata.schema.to_arrow_schema()
         except (ArrowException, OSError) as error:
             raise InputError(f"{path}: cannot be read as parquet ({error}).") from None
         self.names = self._schema.names
+        self.rows = int(self._metadata.num_rows)
         twins = {name for name in self.names if self.names.count(name) > 1} if self._has_twins() else set()
         if twins:
             raise InputError(f"{path}: several columns have the same name: {', '.join(sorted(twins)[:10])}.")
@@ -59,18 +75,66 @@ class ParquetFile:
         """Yield the columns of some rows at a time, in the order of `wanted`."""
         from pyarrow import ArrowException, parquet
 
-        rows = min(PARQUET_ROWS, max(64, BATCH_CELLS // max(1, len(wanted))))
+        rows = self._batch_rows(wanted)
+        buffer = refuse_large_pages(self.path, self._metadata, wanted, self._budget)
+        packed = self._packed_texts(wanted)
         try:
-            with parquet.ParquetFile(self.path) as file:
+            with parquet.ParquetFile(
+                self.path, read_dictionary=packed, buffer_size=buffer, metadata=self._metadata
+            ) as file:
                 order: list[int] | None = None
                 for batch in file.iter_batches(rows, columns=wanted):
                     if order is None:
                         places = {name: place for place, name in enumerate(batch.schema.names)}
                         order = [places[name] for name in wanted]
                     columns = batch.columns
-                    yield [columns[place] for place in order]
+                    yield from self._unpacked({wanted[n]: columns[place] for n, place in enumerate(order)}, packed)
         except (ArrowException, OSError) as error:
             raise InputError(f"{self.path}: cannot be read as parquet ({error}).") from None
+
+    def _batch_rows(self, wanted: list[str]) -> int:
+        """Return the rows of a batch: fewer of wide tables, and of long texts."""
+        rows = min(PARQUET_ROWS, max(64, BATCH_CELLS // max(1, len(wanted))))
+        self._budget.refuse_work(
+            f"{self.path}: {len(wanted)} columns are read in batches of {rows} rows",
+            COPIES * 8 * rows * len(wanted),
+            "leave out columns (data.drop_columns)",
+        )
+        for number in range(self._metadata.num_row_groups):
+            group = self._metadata.row_group(number)
+            mean = group.total_byte_size / max(1, group.num_rows)
+            rows = min(rows, max(1, int(BATCH_BYTES / max(1.0, mean))))
+        return rows
+
+    def _packed_texts(self, wanted: list[str]) -> list[str]:
+        """Return the columns of texts that are stored as numbers of a dictionary: one long text may occur often."""
+        from pyarrow import types
+
+        texts = {field.name for field in self._schema if types.is_string(field.type) and field.name in wanted}
+        found = set()
+        for number in range(self._metadata.num_row_groups if texts else 0):
+            group = self._metadata.row_group(number)
+            columns = [group.column(place) for place in range(group.num_columns)]
+            found |= {column.path_in_schema for column in columns if column.has_dictionary_page}
+            if texts <= found:
+                break
+        return sorted(texts & found)
+
+    def _unpacked(self, columns: dict[str, pa.Array], packed: list[str]) -> Iterator[list[pa.Array]]:
+        """Yield columns with the texts of dictionaries put in, fewer rows at a time if these are long."""
+        rows = len(next(iter(columns.values())))
+        sizes = sum((_text_bytes(column) for column in columns.values()), np.zeros(rows, np.int64))
+        total = np.cumsum(sizes)
+        start = 0
+        while start < rows:
+            before = int(total[start - 1]) if start else 0
+            stop = max(start + 1, int(np.searchsorted(total, before + TEXT_BYTES, "right")))
+            longest = int(sizes[start])
+            what = f"{self.path}: a row has texts of {longest} bytes"
+            self._budget.refuse_work(what, COPIES * longest, "leave the column out (data.drop_columns)")
+            some = {name: column.slice(start, stop - start) for name, column in columns.items()}
+            yield [column.dictionary_decode() if name in packed else column for name, column in some.items()]
+            start = stop
 
     def _has_twins(self) -> bool:
         return len(set(self.names)) < len(self.names)
@@ -86,3 +150,17 @@ def _index_of(metadata: dict[bytes, bytes], names: list[str]) -> list[str]:
     found = {name for name in listed if isinstance(name, str)}
     found |= {name for name in names if name.startswith("__index_level_") and name.endswith("__")}
     return [name for name in names if name in found]
+
+
+def _text_bytes(column: pa.Array) -> NDArray[np.int64]:
+    """Return the bytes of the text of each row, those of a dictionary put in; zeros if the column holds numbers."""
+    from pyarrow import compute as pc
+    from pyarrow import types
+
+    texts = column.dictionary if types.is_dictionary(column.type) else column
+    if not (types.is_string(texts.type) or types.is_large_string(texts.type) or types.is_binary(texts.type)):
+        return np.zeros(len(column), np.int64)
+    lengths = pc.fill_null(pc.binary_length(texts), 0)
+    if types.is_dictionary(column.type):
+        lengths = pc.fill_null(lengths.take(column.indices), 0)
+    return lengths.to_numpy(zero_copy_only=False).astype(np.int64)

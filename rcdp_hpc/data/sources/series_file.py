@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.sources.csv_dialect import COMMA_NUMBER, ONE_COMMA
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.npy import load_whole
 from rcdp_hpc.data.sources.number_text import are_plain, number_of_text
@@ -85,7 +86,7 @@ def _array(file: Path) -> NDArray[np.float64]:
 
 
 def _cells(file: Path, data: DataSection, findings: Findings) -> list[list[str]]:
-    with open_text(file, data.encoding, findings) as text:
+    with open_text(file, data.encoding, findings, Budget.of(data)) as text:
         lines = [line.rstrip("\r\n") for line in text]
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
     if not lines:

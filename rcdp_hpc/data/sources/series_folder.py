@@ -169,7 +169,7 @@ def _labelled(folder: Path, data: DataSection, findings: Findings) -> list[tuple
 
 def _listed(folder: Path, table: Path, data: DataSection, findings: Findings) -> list[tuple[Path, str]]:
     """Return the files that a table of labels lists."""
-    with open_text(table, data.encoding, findings) as text:
+    with open_text(table, data.encoding, findings, Budget.of(data)) as text:
         content = text.read()
     first = content.partition("\n")[0]
     delimiter = next((sign for sign in ("\t", ";", ",") if sign in first), ",")

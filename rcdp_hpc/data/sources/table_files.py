@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.config.regular_files import refuse_special
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.arff_table import ArffTable
 from rcdp_hpc.data.sources.csv_reading import CsvFile
 from rcdp_hpc.data.sources.findings import Findings
@@ -78,7 +79,7 @@ def _open(path: Path, data: DataSection, expected: Collection[str], findings: Fi
     if not magic:
         raise InputError(f"{path}: empty.")
     if magic == PARQUET_MAGIC:
-        return ParquetFile(path)
+        return ParquetFile(path, Budget.of(data))
     if _is_arff(path):
         return ArffTable(path, data, findings)
     if _kind_of(path) == "parquet" or (data.source == "parquet" and _kind_of(path) != "csv"):

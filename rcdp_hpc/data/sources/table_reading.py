@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.memory import SAMPLE_BYTES, TEXT_BYTES, Budget
 from rcdp_hpc.data.sources.base import Columns, Samples
 from rcdp_hpc.data.sources.cells import kind_of_type, read_numbers, seconds_of, texts_of
 from rcdp_hpc.data.sources.column_choice import NAMED, Choice, choose, quoted, set_line, step_counters
@@ -20,6 +20,7 @@ from rcdp_hpc.data.sources.column_profile import Profiles
 from rcdp_hpc.data.sources.csv_reading import CsvFile
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.labels import MISSING_TEXTS, LabelCollector, some_names
+from rcdp_hpc.data.sources.parquet_reading import ParquetFile
 from rcdp_hpc.data.sources.rows import Spool
 from rcdp_hpc.data.sources.table_files import TableFile, open_files
 from rcdp_hpc.data.sources.table_problems import inexact_problem, missing_problem, text_problems, too_large_problem
@@ -40,14 +41,18 @@ class Texts:
     codes : dict of str to int
     blocks : list of ndarray of int64
         The number of each row's text; -1 if it is missing.
+    letters : int
+        Bytes of the different texts.
     """
 
     codes: dict[str, int] = field(default_factory=dict)
     blocks: list[NDArray[np.int64]] = field(default_factory=list)
+    letters: int = 0
 
     def add(self, column: pa.Array) -> None:
         """Add the texts of some rows."""
         texts, places = texts_of(column)
+        self.letters += sum(2 * TEXT_BYTES + len(text) for text in texts if text not in self.codes)
         table = [self.codes.setdefault(text, len(self.codes)) for text in texts]
         self.blocks.append(np.array([*table, MISSING], np.int64)[places])
 
@@ -108,6 +113,8 @@ class Table:
         self.id_name = self._name_of_ids()
         self.labels = LabelCollector(f"{path}, column {data.label_column}")
         self.groups, self.ids, self._times = Texts(), Texts(), list[NDArray[Any]]()
+        self._budget = budget
+        self._refuse_rows(sum(file.rows for file in self._files if isinstance(file, ParquetFile)))
         self.spool = Spool((len(self.candidates),), np.dtype(np.float64), budget.source // 2)
         self.profiles = Profiles(len(self.candidates))
         self._starts: list[int] = []
@@ -196,12 +203,20 @@ class Table:
         for file in self._files:
             for (column,) in file.batches([name]):
                 texts.add(column)
+                self._refuse_rows(self.rows, texts.letters)
         return texts.names()
 
     def columns(self, features: list[str], row_names: str) -> Columns:
         """Return how the table's columns became numbers, for prediction."""
         most = {name: self._most_frequent(name) for name in self.codes if len(self.codes[name])}
         return Columns(features, {name: list(codes) for name, codes in self.codes.items()}, most, row_names)
+
+    def _refuse_rows(self, rows: int, letters: int = 0) -> None:
+        """Raise an `InputError` if what is kept of each row needs more memory than it may."""
+        # The number of a text, the texts of all rows as a list, and its order.
+        texts = sum(bool(name) for name in (self.data.group_column, self.data.time_column, self.id_name))
+        letters += self.groups.letters + self.ids.letters
+        self._budget.refuse_rows(self.path, rows, SAMPLE_BYTES + 32 * texts, letters)
 
     def _kinds_of_columns(self) -> dict[str, str]:
         """Return what each column can be: the first kind, in this order, that it has in a file."""
@@ -332,6 +347,7 @@ class Table:
         if self.id_name:
             self.ids.add(columns[self.id_name])
         self.rows += count
+        self._refuse_rows(self.rows)
 
     def _read_dates(self, numbers: Any, place: int) -> None:
         block = numbers.odd[place]

@@ -13,17 +13,66 @@ from typing import BinaryIO, TextIO
 
 from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.data.sources.encodings import text_encoding
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
 BLOCK = 2**20
+# A line is looked at if it has more letters; it is held a few times, and each value in it is an object of its own.
+LONG_LINE = 2**16
+LETTER_BYTES, CELL_BYTES = 8, 128
+SEPARATORS = ",:;\t "
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Bytes that no text has.
-BINARY = frozenset(range(9)) | frozenset(range(14, 27))
+BINARY = bytes([*range(9), *range(14, 27)])
+
+
+class LimitedText:
+    """The lines of a text file, none of which takes more memory than it may while it is taken apart.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    text : text file
+    budget : Budget
+    """
+
+    def __init__(self, path: Path, text: TextIO, budget: Budget) -> None:
+        self._path, self._text, self._budget = path, text, budget
+        self._most = budget.work // LETTER_BYTES
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the lines with their ends."""
+        number = 0
+        while line := self._text.readline(self._most + 1):
+            number += 1
+            if len(line) > LONG_LINE:
+                self._refuse_long(number, line)
+            yield line
+
+    def read(self) -> str:
+        """Return what is left of the text."""
+        text = self._text.read(self._most + 1)
+        if len(text) > LONG_LINE:
+            self._refuse("it is read whole", "make it smaller", text)
+        return text
+
+    def _refuse_long(self, number: int, line: str) -> None:
+        cut = "or more " if len(line) > self._most else ""
+        self._refuse(
+            f"line {number} of {len(line)} letters {cut}is taken apart whole", "split it into shorter lines", line
+        )
+
+    def _refuse(self, what: str, advice: str, text: str) -> None:
+        cells = sum(text.count(sign) for sign in SEPARATORS)
+        needed = LETTER_BYTES * len(text) + CELL_BYTES * cells
+        self._budget.refuse_work(f"{self._path}: {what}", needed, advice)
 
 
 @contextmanager
-def open_text(path: Path, setting: str, findings: Findings) -> Iterator[TextIO]:
+def open_text(path: Path, setting: str, findings: Findings, budget: Budget | None = None) -> Iterator[LimitedText]:
     """Open a text file, unpacked if gzip packed it, and explain what goes wrong while it is read.
 
     Parameters
@@ -34,19 +83,21 @@ def open_text(path: Path, setting: str, findings: Findings) -> Iterator[TextIO]:
         a warning.
     findings : Findings
         Gets the warning.
+    budget : Budget, optional
+        A line that needs more than its share is refused. Default: that of ``data.memory_budget`` when it is not set.
 
     Raises
     ------
     InputError
-        If the file is missing, not text, or not in the encoding that `setting` names.
+        If the file is missing, not text, has a line that is too long, or not in the encoding that `setting` names.
     """
     refuse_special(path)
     try:
         packed = _is_packed(path)
         encoding = text_encoding(setting) if setting else _encoding_of(path, packed, findings)
         # Lines end as in any editor: Python's readers of codecs would end them at U+2028 and form feeds too.
-        with io.TextIOWrapper(gzip.open(path) if packed else path.open("rb"), encoding=encoding) as reader:  # type: ignore[type-var]
-            yield reader
+        with io.TextIOWrapper(gzip.open(path) if packed else path.open("rb"), encoding=encoding) as text:  # type: ignore[type-var]
+            yield LimitedText(path, text, budget or Budget.of(DataSection()))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
     except UnicodeError:
@@ -91,7 +142,7 @@ def _first_not_utf8(path: Path, file: BinaryIO) -> int | None:
     lines = 1
     wrong: int | None = None
     while block := file.read(BLOCK):
-        if BINARY.intersection(block):
+        if len(block.translate(None, BINARY)) < len(block):
             raise InputError(f"{path}: not a text file: it holds bytes that text does not have.")
         if wrong is None:
             try:

@@ -68,7 +68,7 @@ def _parse(
 ) -> SeriesOfFile:
     series = SeriesCollector(str(path), budget.source // 2, data.missing, findings)
     file = SeriesOfFile(path, series, drops_unlabelled=needs_labels and data.missing == "drop")
-    with open_text(path, data.encoding, findings) as text:
+    with open_text(path, data.encoding, findings, budget) as text:
         numbered = ((number, line.strip()) for number, line in enumerate(text, 1))
         lines = ((number, line) for number, line in numbered if line and not line.startswith(COMMENTS))
         if is_tsv(path):

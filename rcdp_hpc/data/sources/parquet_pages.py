@@ -1,0 +1,161 @@
+"""How much memory the pages of a parquet file need while they are read: its metadata, and the headers of its pages.
+
+A page is unpacked whole. The metadata of a file give the bytes of a column of a row group, which is one page or many;
+the headers in front of the pages (Thrift, compact protocol) give those of each.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rcdp_hpc.data.memory import Budget
+
+HEADER_BYTES = 2**12
+MOST_HEADER_BYTES = 2**24
+# What a column is read through if a row group is too large to be read at once.
+BUFFER_BYTES = 2**20
+LEAST_BUFFER = 2**12
+DEEPEST = 16
+
+
+def refuse_large_pages(path: Path, metadata: Any, wanted: list[str], budget: Budget) -> int:
+    """Raise an `InputError` if the pages of these columns need more memory at once than they may.
+
+    Parameters
+    ----------
+    path : Path
+    metadata : pyarrow.parquet.FileMetaData
+    wanted : list of str
+        Names of the columns that are read.
+    budget : Budget
+
+    Returns
+    -------
+    int
+        Bytes of the buffer that each column is to be read through; 0 reads the columns of a row group whole.
+    """
+    names, buffer = set(wanted), 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if 3 * group.total_byte_size <= budget.work:
+            continue
+        columns = [group.column(place) for place in range(group.num_columns)]
+        columns = [column for column in columns if column.path_in_schema.split(".")[0] in names]
+        if sum(_whole(column) for column in columns) <= budget.work:
+            continue
+        buffer = max(LEAST_BUFFER, min(BUFFER_BYTES, budget.work // (4 * len(columns))))
+        with path.open("rb") as file:
+            needed = sum(buffer + _largest_page(file, column) for column in columns)
+        budget.refuse_work(
+            f"{path}: the pages of the columns of row group {number} ({group.num_rows} rows) are unpacked whole",
+            needed,
+            "write it with smaller row groups and pages: row_group_size = 100000 of pyarrow.parquet.write_table",
+        )
+    return buffer
+
+
+def _whole(column: Any) -> int:
+    return int(column.total_compressed_size + 2 * column.total_uncompressed_size)
+
+
+def _largest_page(file: BinaryIO, column: Any) -> int:
+    """Return the bytes of the largest page, packed and unpacked, and of the dictionary; of the column if unknown."""
+    first = column.dictionary_page_offset if column.has_dictionary_page else None
+    start = min(column.data_page_offset, first or column.data_page_offset)
+    end, largest, dictionary = start + column.total_compressed_size, 0, 0
+    while start < end:
+        try:
+            size, kind, unpacked, packed = _page(file, start)
+        except (IndexError, struct.error, ValueError, RecursionError):
+            return _whole(column)
+        if unpacked < 0 or packed < 0:
+            return _whole(column)
+        if kind == 2:
+            dictionary = 2 * unpacked
+        largest = max(largest, unpacked + packed)
+        start += size + packed
+    return largest + dictionary
+
+
+def _page(file: BinaryIO, start: int) -> tuple[int, int, int, int]:
+    """Return the bytes of a page's header, the kind of the page, and its bytes unpacked and packed."""
+    length = HEADER_BYTES
+    while True:
+        file.seek(start)
+        reader = _Compact(file.read(length))
+        try:
+            found = reader.struct()
+        except IndexError:
+            if length >= MOST_HEADER_BYTES or len(reader.data) < length:
+                raise
+            length *= 16
+            continue
+        return reader.place, found.get(1, -1), found.get(2, -1), found.get(3, -1)
+
+
+class _Compact:
+    """Reads a struct of Thrift's compact protocol: its whole numbers are kept, the rest is skipped."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.place = data, 0
+
+    def struct(self, depth: int = 0) -> dict[int, int]:
+        if depth > DEEPEST:
+            raise ValueError("nested too deep")
+        found: dict[int, int] = {}
+        field = 0
+        while head := self._byte():
+            field = field + (head >> 4) if head >> 4 else self._signed()
+            value = self._value(head & 15, depth)
+            if value is not None:
+                found[field] = value
+        return found
+
+    def _value(self, kind: int, depth: int) -> int | None:
+        if kind in (1, 2):  # a boolean is its kind
+            return None
+        if kind in (4, 5, 6):
+            return self._signed()
+        if kind == 12:
+            self.struct(depth + 1)
+        elif kind in (9, 10):
+            self._list(depth)
+        elif kind in (3, 7, 8):
+            self.place += {3: 1, 7: 8}[kind] if kind != 8 else self._unsigned()
+            if self.place > len(self.data):
+                raise IndexError
+        else:
+            raise ValueError(f"kind {kind}")
+        return None
+
+    def _list(self, depth: int) -> None:
+        head = self._byte()
+        count = head >> 4 if head >> 4 != 15 else self._unsigned()
+        if count > len(self.data):
+            raise IndexError
+        for _ in range(count):
+            if head & 15 in (1, 2):
+                self.place += 1
+            else:
+                self._value(head & 15, depth + 1)
+
+    def _byte(self) -> int:
+        self.place += 1
+        return self.data[self.place - 1]
+
+    def _unsigned(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+            if shift > 63:
+                raise ValueError("a number of more than 64 bits")
+
+    def _signed(self) -> int:
+        value = self._unsigned()
+        return (value >> 1) ^ -(value & 1)
