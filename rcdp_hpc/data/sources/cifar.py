@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.base import Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.rows import Spool
+from rcdp_hpc.data.sources.streams import LimitedStream, open_xz
 from rcdp_hpc.data.sources.unpickle import read_pickle
 from rcdp_hpc.errors import InputError
 
@@ -29,7 +30,22 @@ PIXELS = 3072
 MEMBER_BYTES = 2**28
 DRAIN_BYTES = 2**20
 # How each kind of packed file begins, and what unpacks it.
-PACKERS: dict[bytes, Callable[[Path], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+PACKERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\xfd7zXZ\x00": open_xz,
+    b"BZh": bz2.open,
+}
+# The official files of a set have less than 200 MiB together.
+EXPANDED_BYTES = 2**29
+ADDED_ROWS = 1024
+DESCRIPTIONS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+DESCRIPTION_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -84,8 +100,8 @@ def read_source(path: Path, name: str, coarse: bool, budget: Budget) -> Source:
     """
     files = _CIFAR10 if name == "cifar10" else _cifar100("coarse" if coarse else "fine")
     reader = _Reader(path, files, budget)
-    for member, load in _members(path):
-        reader.take(member, load)
+    for member, size, load in _members(path):
+        reader.take(member, size, load)
     return reader.source(name)
 
 
@@ -93,13 +109,13 @@ class _Reader:
     """Takes the batches in whatever order they come."""
 
     def __init__(self, path: Path, files: _Set, budget: Budget) -> None:
-        self.path, self.files = path, files
+        self.path, self.files, self.budget = path, files, budget
         self.spools = {key: Spool(SHAPE, np.dtype(np.uint8), budget.source // 2) for key in ("train", "test")}
         self.labels: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}
         self.names: list[str] = []
         self.taken: list[str] = []
 
-    def take(self, member: str, load: Callable[[], bytes]) -> None:
+    def take(self, member: str, size: int, load: Callable[[], bytes]) -> None:
         files = self.files
         if member not in (
             *files.train,
@@ -111,19 +127,28 @@ class _Reader:
         ):
             return
         where = f"{self.path}, {member}"
+        if size > MEMBER_BYTES:
+            raise InputError(f"{where}: {size} bytes, more than any batch of CIFAR has.")
+        # As it is stored, and as an array.
+        self.budget.refuse_work(f"{where}: a batch is read whole", 2 * size, "take the official files")
         if member in self.taken:
             raise InputError(f"{where}: there twice. Give each data set a folder or packed file of its own.")
         self.taken.append(member)
         data = load()
         if member == files.meta:
-            self.names = _names_of(read_pickle(data, where), files.names_key, where)
+            self.names = _names_of(read_pickle(data, where, self.budget), files.names_key, where)
         elif member == files.binary_meta:
             self.names = [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
         else:
             binary = member.endswith(".bin")
-            x, y = _binary_batch(data, files, where) if binary else _batch(read_pickle(data, where), files, where)
+            x, y = (
+                _binary_batch(data, files, where)
+                if binary
+                else _batch(read_pickle(data, where, self.budget), files, where)
+            )
             part = "test" if member in (files.test, files.binary_test) else "train"
-            self.spools[part].add(x)
+            for start in range(0, len(x), ADDED_ROWS):
+                self.spools[part].add(x[start : start + ADDED_ROWS])
             self.labels[part].append(y)
 
     def source(self, name: str) -> Source:
@@ -197,8 +222,8 @@ def _channels_last(flat: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return flat.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
-def _members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Yield the base name of each file, and how to read it."""
+def _members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    """Yield the base name of each file, its bytes, and how to read it."""
     if not path.exists():
         raise InputError(f"data.path = {path}: no such file or folder.")
     if path.is_dir():
@@ -209,16 +234,20 @@ def _members(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
         for folder in folders:
             for file in sorted(folder.iterdir()):
                 if file.is_file():
-                    yield file.name, file.read_bytes
+                    yield file.name, file.stat().st_size, file.read_bytes
         return
     try:
-        with _unpacking(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
+        with (
+            _unpacking(path) as unpacked,
+            LimitedStream(path, unpacked, EXPANDED_BYTES, "CIFAR") as stream,
+            tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive,  # type: ignore[call-overload]
+        ):
             for member in archive:
                 _refuse_climbing(path, member)
                 if member.isfile():
-                    yield PurePosixPath(member.name).name, _extractor(archive, member, path)
+                    yield PurePosixPath(member.name).name, member.size, _extractor(archive, member, path)
             # The end of a packed file is where its checksum is compared.
-            while file.read(DRAIN_BYTES):
+            while stream.read(DRAIN_BYTES):
                 pass
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         raise InputError(f"{path}: cut short, damaged or not a tar file ({error}). Fetch it again.") from None
@@ -233,10 +262,16 @@ def _unpacking(path: Path) -> Any:
     )
 
 
+class _Member(tarfile.TarInfo):
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        # What describes the next member is read whole.
+        if self.type in DESCRIPTIONS and self.size > DESCRIPTION_BYTES:
+            raise tarfile.ReadError(f"a description of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
+
+
 def _extractor(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Callable[[], bytes]:
     def read() -> bytes:
-        if member.size > MEMBER_BYTES:
-            raise InputError(f"{path}, {member.name}: {member.size} bytes, more than any batch of CIFAR has.")
         try:
             file = archive.extractfile(member)
             data = b"" if file is None else file.read()

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.memory import Budget, refuse_bomb
 from rcdp_hpc.data.sources.base import BLOCK_BYTES, Part, Samples, Source, default_scale
+from rcdp_hpc.data.sources.declared import SAMPLE_COPIES_BYTES
 from rcdp_hpc.data.sources.labels import encode_labels
 from rcdp_hpc.data.sources.rows import Spool, mapped
 from rcdp_hpc.errors import InputError
@@ -81,7 +82,7 @@ def read_images(path: Path, budget: Budget) -> Samples:
         If the file is missing, cut short, empty or holds something else.
     """
     with _opened(path) as file:
-        images = read_idx(file, path, budget.source, may_map=not isinstance(file, gzip.GzipFile))
+        images = read_idx(file, path, budget.source, not isinstance(file, gzip.GzipFile), budget)
     if len(images.shape) < 3:
         raise InputError(_wrong_magic(path, len(images.shape), "0x00000803 (images)"))
     if math.prod(images.shape) == 0:
@@ -89,16 +90,18 @@ def read_images(path: Path, budget: Budget) -> Samples:
     return images
 
 
-def read_labels(path: Path) -> NDArray[np.uint8]:
+def read_labels(path: Path, budget: Budget | None = None) -> NDArray[np.uint8]:
     """Read a file of IDX labels, shape (N,); errors as in `read_images`."""
     with _opened(path) as file:
-        labels = read_idx(file, path)
+        labels = read_idx(file, path, budget=budget)
     if len(labels.shape) != 1:
         raise InputError(_wrong_magic(path, len(labels.shape), "0x00000801 (labels)"))
     return labels[:]  # type: ignore[no-any-return]
 
 
-def read_idx(file: BinaryIO, path: Path, room: int = 2**62, may_map: bool = False) -> Samples:
+def read_idx(
+    file: BinaryIO, path: Path, room: int = 2**62, may_map: bool = False, budget: Budget | None = None
+) -> Samples:
     """Read the content of an IDX file of unsigned bytes.
 
     Parameters
@@ -111,6 +114,8 @@ def read_idx(file: BinaryIO, path: Path, room: int = 2**62, may_map: bool = Fals
         Bytes that may be held in memory. What is more is read where it lies, or unpacked to a temporary file.
     may_map : bool
         Whether `path` holds these very bytes, so that they need not be unpacked.
+    budget : Budget, optional
+        Rows whose labels and indices need more than their share are refused.
 
     Raises
     ------
@@ -119,6 +124,11 @@ def read_idx(file: BinaryIO, path: Path, room: int = 2**62, may_map: bool = Fals
     """
     shape = _read_shape(file, path)
     header, size = 4 + 4 * len(shape), math.prod(shape)
+    if budget is not None:
+        _refuse_impossible(path, shape, isinstance(file, gzip.GzipFile))
+        budget.refuse_rows(path, shape[0])
+        what = f"{path}: a row of it has shape {_times(shape[1:]) or 1}"
+        budget.refuse_work(what, SAMPLE_COPIES_BYTES * math.prod(shape[1:]), "make samples smaller")
     if may_map and size > room:
         _refuse_length(path, shape, path.stat().st_size)
         return mapped(path, np.dtype(np.uint8), shape, header)
@@ -126,9 +136,11 @@ def read_idx(file: BinaryIO, path: Path, room: int = 2**62, may_map: bool = Fals
     spool = Spool(shape[1:], np.dtype(np.uint8), room)
     found, rest = 0, b""
     while data := file.read(BLOCK_BYTES):
-        # What lies behind the length that the header tells is counted and not kept.
         rest += data[: max(0, size - found)]
         found += len(data)
+        if found > size:
+            # What more there is may be any number of bytes.
+            break
         if whole := len(rest) // row * row:
             spool.add(np.frombuffer(rest, np.uint8, whole))
             rest = rest[whole:]
@@ -158,7 +170,17 @@ def _refuse_length(path: Path, shape: tuple[int, ...], found: int) -> None:
     expected = 4 + 4 * len(shape) + math.prod(shape)
     if found != expected:
         what = "cut short" if found < expected else "longer than its header says"
-        raise InputError(f"{path}: {what}: {expected} bytes expected for shape {_times(shape)}, {found} found.")
+        more = " or more" if found > expected else ""
+        raise InputError(f"{path}: {what}: {expected} bytes expected for shape {_times(shape)}, {found} found{more}.")
+
+
+def _refuse_impossible(path: Path, shape: tuple[int, ...], packed: bool) -> None:
+    """Raise an `InputError` if a file cannot hold as many bytes as its header declares, before they are read."""
+    expected, found = 4 + 4 * len(shape) + math.prod(shape), path.stat().st_size
+    if packed:
+        refuse_bomb(f"{path}: shape {_times(shape)}", expected, found)
+    elif found < expected:
+        _refuse_length(path, shape, found)
 
 
 def _is_packed(path: Path) -> bool:
@@ -187,12 +209,14 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 def _read_pair(folder: Path, part: str, budget: Budget) -> tuple[Samples, NDArray[np.uint8]]:
     images_path, labels_path = _find(folder, part, "images"), _find(folder, part, "labels")
-    images, labels = read_images(images_path, budget), read_labels(labels_path)
-    count = images.shape[0]
-    if count != len(labels):
-        fewer = "fewer labels than images" if len(labels) < count else "more labels than images"
-        raise InputError(f"{labels_path}: {fewer}: {len(labels)} labels, {count} images in {images_path.name}.")
-    return images, labels
+    images = read_images(images_path, budget)
+    with _opened(labels_path) as file:
+        labels_shape = _read_shape(file, labels_path)
+    count, found = images.shape[0], labels_shape[0]
+    if len(labels_shape) == 1 and count != found:
+        fewer = "fewer labels than images" if found < count else "more labels than images"
+        raise InputError(f"{labels_path}: {fewer}: {found} labels, {count} images in {images_path.name}.")
+    return images, read_labels(labels_path, budget)
 
 
 def _find(folder: Path, part: str, kind: str) -> Path:

@@ -25,7 +25,8 @@ GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 BACKGROUND = {"white": 255, "grey": 128, "black": 0}
 ORIENTATION = 0x0112
 # Memory of a pixel while it is decoded: Pillow's own (4 bytes, also of RGB), the decoder's, and copies in other modes.
-OPAQUE_BYTES, ALPHA_BYTES = 12, 20
+PLAIN_BYTES, OPAQUE_BYTES, ALPHA_BYTES = 6, 12, 20
+PLAIN = {"PNG", "BMP", "PPM"}, {"RGB", "L", "P", "1"}
 
 
 class PixelError(InputError):
@@ -110,7 +111,7 @@ class DecodeMemory:
         PixelError
             If it needs more than there is.
         """
-        needed = image.width * image.height * (ALPHA_BYTES if image.has_transparency_data else OPAQUE_BYTES)
+        needed = image.width * image.height * _decoding_bytes(image)
         try:
             what = f"{shown(file)}: an image of {image.width} x {image.height} pixels is decoded whole"
             self._budget.refuse_work(what, needed, "make it smaller, or leave it out")
@@ -158,6 +159,14 @@ def decode(file: Path, rule: PixelRule, memory: DecodeMemory) -> tuple[NDArray[n
     except Exception as error:
         # Pillow raises whatever a decoder meets, SyntaxError and struct.error included.
         raise _refused(file, error) from None
+
+
+def _decoding_bytes(image: Image.Image) -> int:
+    """Return the memory of each pixel while an image is decoded, by its header."""
+    if image.has_transparency_data:
+        return ALPHA_BYTES
+    formats, modes = PLAIN
+    return PLAIN_BYTES if image.format in formats and image.mode in modes and "exif" not in image.info else OPAQUE_BYTES
 
 
 def _decoded(image: Image.Image, file: Path, rule: PixelRule) -> tuple[NDArray[np.uint8], PixelFacts]:

@@ -97,7 +97,7 @@ class Spool:
     def _write(self, block: NDArray[Any]) -> None:
         assert self._file is not None
         with _room_explained():
-            self._file.write(block.tobytes())
+            self._file.write(block.data if block.size else b"")
 
 
 @contextmanager

@@ -8,9 +8,30 @@ from typing import Any
 
 import numpy as np
 
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.errors import InputError
 
 _NUMERIC = "biuf"
+# The largest object that one operation makes, an empty set, with its place in a list.
+OPERATION_BYTES = 232
+DEEPEST = 16
+SHARED = "it refers to one list or text again and again, which expands to more than the file holds"
+
+# Operations by what comes after them: bytes of a fixed number, a length of this many bytes and as many more, or lines.
+_FIXED = {
+    **dict.fromkeys(b"().012NQRabdeloust}]", 0), **dict.fromkeys(range(0x85, 0x8A), 0),
+    **dict.fromkeys((0x81, 0x8F, 0x90, 0x91, 0x92, 0x93, 0x94, 0x97, 0x98), 0),
+    **dict.fromkeys((*b"Kqh", 0x80, 0x82), 1), **dict.fromkeys((*b"M", 0x83), 2), **dict.fromkeys((*b"Jrj", 0x84), 4),
+    **dict.fromkeys((*b"G", 0x95), 8),
+}  # fmt: skip
+_COUNTED = {
+    **dict.fromkeys((*b"U", *b"C", 0x8A, 0x8C), 1),
+    **dict.fromkeys((*b"TBX", 0x8B), 4),
+    **dict.fromkeys((0x8D, 0x8E, 0x96), 8),
+}
+_LINES = {**dict.fromkeys(b"IFLSVgpP", 1), **dict.fromkeys(b"ci", 2)}
+_STOP, _PUT, _LONG_PUT = b".pr"
 
 
 class _Dtype:
@@ -49,15 +70,7 @@ def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
     return _Array()
 
 
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    # Python 3 writes bytes so, in the pickle protocols that do not know them.
-    if _text(encoding) not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
-    return str(text).encode("latin1")
-
-
 _ADMITTED: dict[tuple[str, str], Any] = {
-    ("_codecs", "encode"): _encode,
     ("numpy", "dtype"): _Dtype,
     ("numpy", "ndarray"): "numpy.ndarray",
 }
@@ -66,13 +79,28 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
 
 
 class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self._left = len(data)
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return self._encode
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError(f"it calls {module}.{name}")
         return _ADMITTED[module, name]
 
+    def _encode(self, text: Any, encoding: Any = "latin1") -> bytes:
+        # Python 3 writes bytes so, in the pickle protocols that do not know them.
+        if _text(encoding) not in ("latin1", "latin-1"):
+            raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
+        self._left -= len(text)
+        if self._left < 0:
+            raise pickle.UnpicklingError(SHARED)
+        return str(text).encode("latin1")
 
-def read_pickle(data: bytes, where: str) -> Any:
+
+def read_pickle(data: bytes, where: str, budget: Budget | None = None) -> Any:
     """Return what a pickle holds: numbers, strings, bytes, lists, tuples, dicts and arrays of numbers.
 
     Anything else in it is refused and not run.
@@ -83,14 +111,21 @@ def read_pickle(data: bytes, where: str) -> Any:
         The pickle.
     where : str
         Its place, for messages.
+    budget : Budget, optional
+        Its objects may take the share for work. Default: that of ``data.memory_budget`` when it is not set.
 
     Raises
     ------
     InputError
-        If it is damaged, or asks for anything to be called.
+        If it is damaged, asks for anything to be called, or expands to more than it holds: by more objects than the
+        budget allows, or by referring to one object again and again.
     """
     try:
-        return _plain(_Unpickler(io.BytesIO(data), encoding="bytes").load())
+        operations, budget = _operations(data), budget or Budget.of(DataSection())
+        budget.refuse_work(f"{where}: it consists of {operations} objects", OPERATION_BYTES * operations, "check it")
+        return _Plain(len(data)).of(_Unpickler(data).load())
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{where}: refused: {error}. Only arrays, bytes, strings, numbers, lists and dicts are read; fetch the "
@@ -101,16 +136,69 @@ def read_pickle(data: bytes, where: str) -> Any:
         raise InputError(f"{where}: damaged, or not a pickle ({type(error).__name__}: {error}).") from None
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, _Array):
-        return value.resolve()
-    if isinstance(value, dict):
-        return {_plain(key): _plain(held) for key, held in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(held) for held in value]
-    if value is None or isinstance(value, bool | int | float | str | bytes):
-        return value
-    raise pickle.UnpicklingError(f"it holds a {type(value).__name__.strip('_')}")
+def _operations(data: bytes) -> int:
+    """Return how many operations a pickle has, each of which makes one object at most; none is run.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        If it is cut short, or numbers an object beyond its length: the unpickler makes room up to that number.
+    """
+    place = count = 0
+    fixed, counted, lines = _FIXED, _COUNTED, _LINES
+    try:
+        while (code := data[place]) != _STOP:
+            count += 1
+            place += 1
+            if (size := fixed.get(code)) is not None:
+                if code == _LONG_PUT and int.from_bytes(data[place : place + 4], "little") > len(data):
+                    raise pickle.UnpicklingError("it numbers more objects than it has")
+                place += size
+            elif size := counted.get(code):
+                place += size + int.from_bytes(data[place : place + size], "little")
+            elif size := lines.get(code):
+                for _ in range(size):
+                    start, place = place, data.index(b"\n", place) + 1
+                if code == _PUT and (place - start > 12 or int(data[start:place]) > len(data)):
+                    raise pickle.UnpicklingError("it numbers more objects than it has")
+            else:
+                raise pickle.UnpicklingError(f"the operation {code:#04x} is unknown")
+    except (IndexError, ValueError):
+        raise pickle.UnpicklingError("it is cut short or damaged") from None
+    return count
+
+
+class _Plain:
+    """Turns what was unpickled into plain objects, as long as there are not more of them than bytes in the pickle.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of the pickle. Without references to one object from several places it holds fewer objects.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def of(self, value: Any, depth: int = 0) -> Any:
+        if isinstance(value, dict | list | tuple):
+            self._take(len(value), depth)
+        if isinstance(value, _Array):
+            data = value.state[-1] if value.state else b""
+            self._take(len(data) if isinstance(data, str) else 1, depth)
+            return value.resolve()
+        if isinstance(value, dict):
+            return {self.of(key, depth + 1): self.of(held, depth + 1) for key, held in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.of(held, depth + 1) for held in value]
+        if value is None or isinstance(value, bool | int | float | str | bytes):
+            return value
+        raise pickle.UnpicklingError(f"it holds a {type(value).__name__.strip('_')}")
+
+    def _take(self, count: int, depth: int) -> None:
+        self._left -= count
+        if self._left < 0 or depth > DEEPEST:
+            raise pickle.UnpicklingError(SHARED)
 
 
 def _text(value: Any) -> str:
