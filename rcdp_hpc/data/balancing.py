@@ -23,6 +23,7 @@ from rcdp_hpc.runtime.progress import Progress
 if TYPE_CHECKING:
     from rcdp_hpc.data.balance import SmoteDraw
 
+READ_BYTES = 2**22
 # Methods that neither add nor remove rows of a class that has its target already.
 CLASS_BY_CLASS = ("smote", "random_over", "random_under")
 
@@ -159,11 +160,21 @@ def _cleaned(source: Source, rows: RowTable, situation: Balancing, storage: Stor
 
 def comparable(source: Source, storage: Storage) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
     """Return a function that reads samples as distances are taken: sequences stretched to the longest."""
+    size = max(1, READ_BYTES // (4 * math.prod(source.sample_shape)))
 
-    def read(indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    def read_block(indices: NDArray[np.int64]) -> NDArray[np.float32]:
         x = storage.rounded(source.samples(indices))
         lengths = source.lengths(indices)
         return x if lengths is None else stretched(x, lengths, x.shape[1])
+
+    def read(indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        if len(indices) <= size:
+            return read_block(indices)
+        # In blocks: on their way, samples are in memory a few times.
+        x = np.empty((len(indices), *source.sample_shape), np.float32)
+        for start in range(0, len(indices), size):
+            x[start : start + size] = read_block(indices[start : start + size])
+        return x
 
     return read
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+BLOCK_VALUES = 2**18
+
 
 def stretched(
     x: NDArray[np.float32], lengths: NDArray[np.int64], wanted: NDArray[np.int64] | int
@@ -31,6 +33,16 @@ def stretched(
     [0.0, 1.0, 2.0]
     """
     wanted = np.broadcast_to(np.asarray(wanted, np.int64), lengths.shape)
+    result = np.empty_like(x)
+    # In blocks: places and shares of steps take several times the memory of the sequences themselves.
+    size = max(1, BLOCK_VALUES // max(1, x[:1].size))
+    for start in range(0, len(x), size):
+        rows = slice(start, start + size)
+        result[rows] = _stretched(x[rows], lengths[rows], wanted[rows])
+    return result
+
+
+def _stretched(x: NDArray[np.float32], lengths: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.float32]:
     steps = np.arange(x.shape[1])
     place = steps * ((lengths - 1) / np.maximum(wanted - 1, 1))[:, None]
     low = np.minimum(place.astype(np.int64), (lengths - 1)[:, None])

@@ -28,6 +28,7 @@ from rcdp_hpc.data.index import (
     shard_settings,
 )
 from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.planned import refuse_many_rows, warn_of_padding
 from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.reserve import refuse_small_classes, reserve_rows
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
@@ -98,9 +99,12 @@ def prepare_shards(
     started = time.monotonic()
     source = open_source(config.data, config.run.progress)
     config = with_kind_defaults(config, source.facts)
-    Budget.of(config.data).refuse_wide_rows(4 * math.prod(source.sample_shape), available_cores())
+    row_bytes = 4 * math.prod(source.sample_shape)
+    Budget.of(config.data).refuse_wide_rows(row_bytes, available_cores(), config.data.path)
     log.info("source: %s", source.description)
+    warn_of_padding(source)
     train, others, counts = split_rows(source, config)
+    refuse_many_rows(source, config.data, others, counts)
     check_source(source, config, counts)
     report_dropped(source.classes, counts)
     report_unevenness(source.classes, counts["before"], config.data.balance)

@@ -24,6 +24,7 @@ from rcdp_hpc.data.sources.hdf5_file import (
     packed_chunk_bytes,
     refuse_large_chunks,
     refuse_missing_filters,
+    refuse_unwritten,
 )
 from rcdp_hpc.data.sources.keys import NAMES, SAMPLES, assign, missing_key
 from rcdp_hpc.data.sources.peek import Peek, peek_at
@@ -190,6 +191,8 @@ def _arrays(path: Path, file: h5py.File, names: dict[str, str], budget: Budget) 
     """Return the arrays by their roles, once what their headers declare is checked."""
     datasets = {role: _dataset(path, file, name) for role, name in names.items()}
     forms = {role: Form(dataset.shape, dataset.dtype) for role, dataset in datasets.items()}
+    for dataset in datasets.values():
+        refuse_unwritten(path, dataset)
     check_declared(path, forms, budget)
     for dataset in datasets.values():
         refuse_large_chunks(path, dataset, budget)

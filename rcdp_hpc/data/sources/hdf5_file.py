@@ -144,6 +144,26 @@ def packed_chunk_bytes(dataset: h5py.Dataset) -> int:
     return math.prod(dataset.chunks) * dataset.dtype.itemsize
 
 
+def refuse_unwritten(path: Path, dataset: h5py.Dataset) -> None:
+    """Raise an `InputError` if a dataset declares rows of which the file holds none, or less than it could pack."""
+    name, stored = dataset.name.strip("/"), dataset.id.get_storage_size()
+    declared = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if declared and not stored:
+        raise InputError(
+            f"{path}: dataset {name} declares {dataset.shape[0]} rows ({declared} bytes), and none of them was ever "
+            "written. Write the file again."
+        )
+    if dataset.chunks is None or not hasattr(dataset.id, "get_num_chunks"):
+        return
+    pairs = zip(dataset.shape, dataset.chunks, strict=True)
+    expected, found = math.prod(math.ceil(axis / chunk) for axis, chunk in pairs), dataset.id.get_num_chunks()
+    if found < expected:
+        raise InputError(
+            f"{path}: dataset {name} declares {dataset.shape[0]} rows in {expected} chunks, and {found} chunks are "
+            "written: the others would be read as fill values. Write them, or resize the dataset to the rows that are."
+        )
+
+
 def refuse_large_chunks(path: Path, dataset: h5py.Dataset, budget: Budget) -> None:
     """Raise an `InputError` if HDF5, which unpacks a chunk whole, would need more memory for one than it may."""
     name, chunks = dataset.name.strip("/"), dataset.chunks

@@ -97,6 +97,12 @@ def _companion(path: Path, role: str) -> Path | None:
     return next((path.with_name(f"{name}.npy") for name in known if path.with_name(f"{name}.npy").is_file()), None)
 
 
+def read_form(path: Path) -> Form:
+    """Return what the header of an .npy file declares; errors as in `read_source`."""
+    header = _header(path)
+    return Form(header.shape, header.dtype)
+
+
 def load_whole(path: Path) -> NDArray[Any]:
     """Return the array of an .npy file; errors as in `read_source`."""
     return _held(path, _header(path))

@@ -17,6 +17,7 @@ from rcdp_hpc.data.sources.base import Samples
 from rcdp_hpc.errors import StageFailedError
 
 RELEASE_BYTES = 2**26
+BLOCK_STEPS = 2**18
 # What one touch of a mapped file may map: kernels keep files in pieces of up to so many bytes, and map them whole.
 PIECE_BYTES = 2**21
 
@@ -141,10 +142,25 @@ class RaggedRows:
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         starts, lengths = self._starts[rows], self._lengths[rows]
         padded = np.zeros((len(lengths), *self.shape[1:]), self.dtype)
-        held = np.arange(self.shape[1]) < lengths[:, None]
-        places = (starts[:, None] + np.arange(self.shape[1]))[held]
-        padded[held] = self._steps[places if self._order is None else self._order[places]]
+        flat = padded.reshape(-1, self.shape[2])
+        for some in _blocks_of(lengths):
+            # Where each step is among all, and where it comes to be.
+            own = lengths[some]
+            within = np.arange(own.sum()) - np.repeat(np.cumsum(own) - own, own)
+            places = np.repeat(starts[some], own) + within
+            into = np.repeat(np.arange(len(lengths))[some] * self.shape[1], own) + within
+            flat[into] = self._steps[places if self._order is None else self._order[places]]
         return padded
+
+
+def _blocks_of(lengths: NDArray[np.int64]) -> Iterator[slice]:
+    """Yield slices of sequences that have about `BLOCK_STEPS` steps together, one at least."""
+    total, start = np.cumsum(lengths), 0
+    while start < len(lengths):
+        before = int(total[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(total, before + BLOCK_STEPS, "right")))
+        yield slice(start, stop)
+        start = stop
 
 
 def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, fortran: bool = False) -> MappedRows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.sources.csv_dialect import COMMA_NUMBER, ONE_COMMA
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.findings import Findings
-from rcdp_hpc.data.sources.npy import load_whole
+from rcdp_hpc.data.sources.npy import load_whole, read_form
 from rcdp_hpc.data.sources.number_text import are_plain, number_of_text
 from rcdp_hpc.data.sources.text_files import open_text
 from rcdp_hpc.errors import InputError
@@ -20,6 +21,9 @@ from rcdp_hpc.errors import InputError
 TEXTS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 SUFFIXES = (*TEXTS, ".npy")
 DELIMITERS = ("\t", ";", ",")
+# Memory of a value of a series, working copies included: of an array, and of a text, which is an object of its own.
+VALUE_BYTES, CELL_BYTES = 32, 112
+LOOKED_AT_CELLS = 2**12
 MISSING = {"", "?", "nan", "na", "n/a", "null", "none"}
 # The names that pandas gives a column of row numbers.
 INDEX_NAMES = ("", "unnamed: 0")
@@ -66,7 +70,7 @@ def read_series(file: Path, data: DataSection, findings: Findings) -> SeriesFile
         If the file is not a table of numbers.
     """
     if file.suffix.lower() == ".npy":
-        return SeriesFile(_array(file))
+        return SeriesFile(_array(file, Budget.of(data)))
     rows = _cells(file, data, findings)
     data = _with_decimal(file, rows, data, findings)
     names = _header(file, rows[0], data)
@@ -76,7 +80,9 @@ def read_series(file: Path, data: DataSection, findings: Findings) -> SeriesFile
     return _features(file, table, names, data, findings)
 
 
-def _array(file: Path) -> NDArray[np.float64]:
+def _array(file: Path, budget: Budget) -> NDArray[np.float64]:
+    form = read_form(file)
+    _refuse_long(file, math.prod(form.shape), VALUE_BYTES, budget)
     array = load_whole(file)
     if array.dtype.kind not in "buif" or array.ndim not in (1, 2) or not array.size:
         raise InputError(
@@ -85,14 +91,30 @@ def _array(file: Path) -> NDArray[np.float64]:
     return array.reshape(len(array), -1).astype(np.float64)  # type: ignore[no-any-return]
 
 
+def _refuse_long(file: Path, values: int, value_bytes: int, budget: Budget) -> None:
+    what = f"{file}: a series of {values} values is held whole"
+    budget.refuse_work(what, value_bytes * values, "cut it into several series")
+
+
 def _cells(file: Path, data: DataSection, findings: Findings) -> list[list[str]]:
-    with open_text(file, data.encoding, findings, Budget.of(data)) as text:
-        lines = [line.rstrip("\r\n") for line in text]
-    lines = [line for line in lines if line.strip() and not line.startswith("#")]
-    if not lines:
+    budget, count, looked_at = Budget.of(data), 0, 0
+    delimiter: str | None = data.delimiter or None
+    rows: list[list[str]] = []
+    with open_text(file, data.encoding, findings, budget) as text:
+        for line in text:
+            line = line.rstrip("\r\n")
+            if not line.strip() or line.startswith("#"):
+                continue
+            if not rows and delimiter is None:
+                delimiter = next((sign for sign in DELIMITERS if sign in line), None)
+            rows.append([_unquoted(cell.strip()) for cell in line.split(delimiter)])
+            count += len(rows[-1])
+            if count - looked_at > LOOKED_AT_CELLS:
+                looked_at = count
+                _refuse_long(file, count, CELL_BYTES, budget)
+    if not rows:
         raise InputError(f"{file}: holds no numbers.")
-    delimiter = data.delimiter or next((sign for sign in DELIMITERS if sign in lines[0]), None)
-    return [[_unquoted(cell.strip()) for cell in line.split(delimiter)] for line in lines]
+    return rows
 
 
 def _unquoted(cell: str) -> str:
