@@ -123,7 +123,8 @@ class _Compact:
         elif kind in (9, 10):
             self._list(depth)
         elif kind in (3, 7, 8):
-            self.place += {3: 1, 7: 8}[kind] if kind != 8 else self._unsigned()
+            size = self._unsigned() if kind == 8 else 8 if kind == 7 else 1
+            self.place += size
             if self.place > len(self.data):
                 raise IndexError
         else:

@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import io
 import lzma
 import pickle
 import re
@@ -10,7 +9,6 @@ import struct
 import subprocess
 import sys
 import tarfile
-import zipfile
 
 import h5py
 import numpy as np
@@ -20,7 +18,7 @@ from rcdp_hpc.cluster.estimates import PREPARE_PROCESS_BYTES
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data import memory
 from rcdp_hpc.data.memory import Budget
-from rcdp_hpc.data.sources import read_samples
+from rcdp_hpc.data.sources import parquet_reading, read_samples
 from rcdp_hpc.data.sources.parquet_pages import _largest_page
 from rcdp_hpc.data.sources.unpickle import read_pickle
 from rcdp_hpc.errors import InputError
@@ -75,8 +73,8 @@ def write_long_text(path):
     import pyarrow as pa
     from pyarrow import parquet
 
-    texts = pa.chunked_array([pa.array(["x" * 200_000] * 1000 + ["y"] * 1000)] * 3)
-    numbers = np.arange(6000)
+    texts = pa.chunked_array([pa.array(["x" * 200_000] * 1000 + ["y"] * 1000)] * 2)
+    numbers = np.arange(4000)
     parquet.write_table(pa.table({"a": numbers % 7 * 0.5, "t": texts, "label": numbers % 3}), path)
     return path
 
@@ -85,7 +83,13 @@ def write_long_text(path):
     ("source", "write", "name", "options", "words"),
     [
         ("npz", write_labels, "l.npz", {}, r"l.npz: x has 1000 samples, y has 15000000 labels"),
-        ("hdf5", lambda path: write_chunk(path, 100_000), "c.h5", {}, r"c.h5: dataset x .* HDF5 unpacks whole.* h5repack"),
+        (
+            "hdf5",
+            lambda path: write_chunk(path, 20_000),
+            "c.h5",
+            {},
+            r"c.h5: dataset x .* HDF5 unpacks whole.* h5repack",
+        ),
         ("parquet", write_long_text, "t.parquet", {"category_columns": ["t"], "balance": "none"}, "prepared"),
     ],
 )
@@ -174,31 +178,35 @@ def test_parquet_rows_are_counted_by_the_metadata(tmp_path, small):
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.table({"a": np.arange(200_000) * 0.5, "label": np.arange(200_000) % 2}), tmp_path / "r.parquet")
+    parquet.write_table(
+        pa.table({"a": np.arange(200_000) * 0.5, "label": np.arange(200_000) % 2}), tmp_path / "r.parquet"
+    )
     with pytest.raises(InputError, match=r"r.parquet: labels, indices and names of 200000 rows"):
         opened("parquet", tmp_path / "r.parquet", memory_budget=1)
 
 
 @pytest.mark.parametrize(("page", "refused"), [(2**30, True), (2**14, False)])
-def test_a_row_group_is_judged_by_its_pages(tmp_path, small, page, refused):
+def test_a_row_group_is_judged_by_its_pages(tmp_path, small, monkeypatch, page, refused):
     import pyarrow as pa
     from pyarrow import parquet
 
+    monkeypatch.setattr(parquet_reading, "PARQUET_ROWS", 1024)
+
     path, rows = tmp_path / "g.parquet", 100_000
-    table = pa.table({"a": np.random.default_rng(0).random(rows), "label": np.arange(rows) % 2 * 1.0})
-    options = {"row_group_size": rows, "data_page_size": page, "use_dictionary": False, "write_batch_size": 1000}
+    features = {name: np.random.default_rng(0).random(rows) for name in "abcdef"}
+    table = pa.table({**features, "label": np.arange(rows) % 2 * 1.0})
+    options = {"row_group_size": rows, "data_page_size": page, "use_dictionary": False, "write_batch_size": 100}
     parquet.write_table(table, path, **options)
     column = parquet.read_metadata(path).row_group(0).column(0)
     with path.open("rb") as file:
         largest = _largest_page(file, column)
-    assert (largest > 8 * rows) == refused
-    assert largest > page or refused
-    # A share of 1 MiB for work, and of 8 MiB for rows.
+    # Packed and unpacked; pyarrow writes at most 20,000 rows to a page.
+    assert largest == pytest.approx(2 * min(page, 8 * 20_000), rel=0.2)
     if refused:
         with pytest.raises(InputError, match=r"g.parquet: the pages of .* row group 0 .*row_group_size"):
-            opened("parquet", path, memory_budget=4 * 3, keep_columns=["a"]) and list(_wide(path))
+            opened("parquet", path, memory_budget=7)
     else:
-        assert len(opened("parquet", path, memory_budget=16, keep_columns=["a"]).train) == rows
+        assert len(opened("parquet", path, memory_budget=7).train) == rows
 
 
 @pytest.mark.parametrize(
@@ -214,7 +222,7 @@ def test_a_long_line_is_refused_by_its_number(tmp_path, small, source, name, tex
     path = tmp_path / (name + ".gz" * (opener is gzip.open))
     with opener(path, "wt") as file:
         file.write(text.format("1," * 100_000))
-    with pytest.raises(InputError, match=rf"{name}.*: line \d .*200\d\d\d (bytes|letters).* whole"):
+    with pytest.raises(InputError, match=rf"{name}.*: line \d of \d{{6,}} (bytes|letters).* whole"):
         opened(source, path, memory_budget=1, delimiter=",")
 
 
@@ -263,7 +271,9 @@ def test_idx_headers_are_compared_with_the_file(tmp_path):
     with pytest.raises(InputError, match=r"train-images-idx3-ubyte.gz: shape 1000000000x28x28: .* declares"):
         opened("mnist", tmp_path)
     images.write_bytes(gzip.compress(idx((6, 2, 2), bytes(24))))
-    with pytest.raises(InputError, match=r"train-labels-idx1-ubyte.gz: more labels than images: 1000000000 labels, 6 images"):
+    with pytest.raises(
+        InputError, match=r"train-labels-idx1-ubyte.gz: more labels than images: 1000000000 labels, 6 images"
+    ):
         opened("mnist", tmp_path)
     labels.write_bytes(gzip.compress(idx((6,), bytes(6) + bytes(2**26))))
     with pytest.raises(InputError, match=r"train-labels-idx1-ubyte.gz: longer than its header says"):
@@ -330,11 +340,11 @@ def shared(times):
     ],
 )  # fmt: skip
 def test_a_pickle_expands_to_no_more_than_it_holds(small, data):
-    with pytest.raises(InputError, match="here: (refused|it consists of)"):
+    with pytest.raises(InputError, match=r"here: (refused|it consists of)"):
         read_pickle(data, "here", Budget(2**20))
 
 
-@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
 def test_every_protocol_is_read(protocol):
     content = {b"data": np.arange(6, dtype=np.uint8).reshape(2, 3), b"labels": [0, 1, 300, -70_000, 2**40], b"n": 1.5}
     found = read_pickle(pickle.dumps(content, protocol), "here", Budget(2**20))
