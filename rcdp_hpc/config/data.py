@@ -168,8 +168,8 @@ class DataSection(Section):
         4096,
         ge=1,
         le=2**30,
-        description="MiB that preparation may hold at once, beyond 350 MiB for the process; what is larger is streamed or "
-        "refused",
+        description="MiB that preparation may hold at once, beyond 350 MiB for the process; what is larger is "
+        "streamed or refused",
         json_schema_extra=MAY_CHANGE,
     )
     reserve: float = Field(

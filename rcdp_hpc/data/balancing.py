@@ -147,7 +147,11 @@ def _whole(
 def _cleaned(source: Source, rows: RowTable, situation: Balancing, storage: Storage) -> RowTable:
     from rcdp_hpc.data.balance_whole import kept_rows
 
-    x = make_samples(source, rows, storage).reshape(len(rows), -1)
+    x = np.empty((len(rows), math.prod(source.sample_shape)), np.float32)
+    size = max(1, READ_BYTES // (4 * x.shape[1]))
+    for start in range(0, len(rows), size):
+        part = rows.part(slice(start, start + size))
+        x[start : start + size] = make_samples(source, part, storage).reshape(len(part), -1)
     kept = rows.part(kept_rows(situation.data.balance, x, rows.y))
     emptied = [name for name, count in zip(source.classes, kept.counts(len(source.classes)), strict=True) if not count]
     if emptied:

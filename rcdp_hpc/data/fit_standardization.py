@@ -7,6 +7,7 @@ shards and prediction use the same ones.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.ranges import FeatureRanges, feature_count
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.sources.base import BLOCK_BYTES, row_bytes
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 MOST_ROWS = 20_000
 # The quartile range of a normal distribution, in standard deviations.
 QUARTILE_RANGE = 1.349
+# Memory of a value while quartiles are found: in its block, among all, and sorted.
+QUARTILE_BYTES = 32
 # A float32 has 24 bits: with less spread than this share of their size, values keep fewer than 256 levels.
 LEAST_SPREAD = 2.0**-16
 UNLIKE = 100.0
@@ -68,7 +72,7 @@ def standardized(source: Source, train: NDArray[np.int64], data: DataSection) ->
     if method == "standard":
         center, deviation = ranges.mean.copy(), ranges.deviation.copy()
     elif method == "robust":
-        center, deviation = _quartiles(source, _spaced(train), ranges)
+        center, deviation = _quartiles(source, _spaced(train), ranges, Budget.of(data))
     fill = None
     if data.missing == "fill":
         fill = center.copy() if method == "robust" else ranges.mean.copy()
@@ -100,20 +104,36 @@ def _raw_blocks(
 
 
 def _quartiles(
-    source: Source, rows: NDArray[np.int64], ranges: FeatureRanges
+    source: Source, rows: NDArray[np.int64], ranges: FeatureRanges, budget: Budget
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the median and the scaled quartile range of each feature; one without a range has its deviation."""
+    """Return the median and the scaled quartile range of each feature; one without a range has its deviation.
+
+    All values of a feature are held at once, of as many features as the budget allows.
+    """
     features = len(ranges.mean)
-    parts = []
-    for values, lengths in _raw_blocks(source, rows):
-        flat = values.reshape(len(values), -1, features)
-        if lengths is None:
-            parts.append(flat.reshape(-1, features))
-        else:
-            parts.append(flat[np.arange(flat.shape[1]) < lengths[:, None]])
-    low, median, high = np.nanpercentile(np.concatenate(parts), (25, 50, 75), axis=0)
+    lengths = source.lengths(rows)
+    steps = math.prod(source.sample_shape) // features
+    values = len(rows) * steps if lengths is None else int(lengths.sum())
+    needed = QUARTILE_BYTES * values
+    what = f"{source.description}: the quartiles of a feature (data.standardize = 'robust') need its values at once"
+    budget.refuse_work(what, needed, "set data.standardize = 'standard'")
+    size = max(1, budget.work // max(1, needed))
+    found = [_quartiles_of(source, rows, features, slice(first, first + size)) for first in range(0, features, size)]
+    low, median, high = np.concatenate(found, axis=1)
     deviation = (high - low) / QUARTILE_RANGE
     return median, np.where(deviation > 0, deviation, ranges.deviation)
+
+
+def _quartiles_of(source: Source, rows: NDArray[np.int64], features: int, some: slice) -> NDArray[np.float64]:
+    parts = []
+    for values, lengths in _raw_blocks(source, rows):
+        flat = values.reshape(len(values), -1, features)[:, :, some]
+        if lengths is None:
+            parts.append(flat.reshape(-1, flat.shape[2]).copy())
+        else:
+            parts.append(flat[np.arange(flat.shape[1]) < lengths[:, None]])
+    found: NDArray[np.float64] = np.nanpercentile(np.concatenate(parts), (25, 50, 75), axis=0)
+    return found
 
 
 def _refuse_collapse(source: Source, found: Standardization, ranges: FeatureRanges) -> None:

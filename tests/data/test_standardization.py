@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import RobustScaler, StandardScaler
 
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data import memory
 from rcdp_hpc.data.fit_standardization import standardized
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.reading import ShardSet
@@ -151,3 +153,21 @@ def test_it_survives_the_index(tmp_path):
     again = Standardization.from_json(json.loads(json.dumps(source.standardization.to_json())))
     np.testing.assert_array_equal(again.apply(x, 1.0), source.standardization.apply(x, 1.0))
     assert Standardization.from_json(None) is None
+
+
+@pytest.mark.parametrize("kind", ["table", "series"])
+def test_quartiles_are_the_same_with_every_budget(tmp_path, monkeypatch, kind):
+    x, y = table(20_000)
+    arrays = {} if kind == "table" else {"lengths": np.arange(2000) % 9 + 2}
+    path = saved(tmp_path, *((x, y) if kind == "table" else (x.reshape(2000, 10, 3), y[::10])), **arrays)
+    monkeypatch.setattr(memory, "LEAST_SHARE", 700_000)
+    found = []
+    for budget in (2, 4096):
+        data = DataSection(source="npz", path=str(path), standardize="robust", memory_budget=budget)
+        source = open_source(data)
+        found.append(standardized(source, np.arange(len(source.train)), data)[0].standardization)
+    np.testing.assert_array_equal(found[0].center, found[1].center)
+    np.testing.assert_array_equal(found[0].deviation, found[1].deviation)
+    monkeypatch.setattr(memory, "LEAST_SHARE", 2**18)
+    with pytest.raises(InputError, match=r"the quartiles of a feature .* need its values at once"):
+        standardized(source, np.arange(len(source.train)), data.model_copy(update={"memory_budget": 1}))
