@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from rcdp_hpc.config.regular_files import refuse_special
-from rcdp_hpc.data.sources.encodings import text_encoding
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources.encodings import text_encoding
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
