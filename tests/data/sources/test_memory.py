@@ -317,17 +317,18 @@ def test_xz_files_of_several_streams_with_padding_are_read(tmp_path):
         file.read()
 
 
-def shared(times):
-    inner = [0] * 100
+def shared(times, width):
+    inner = [0] * width
     for _ in range(times):
-        inner = [inner] * 100
+        inner = [inner] * width
     return inner
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        pickle.dumps({b"labels": shared(4)}, 2),
+        pickle.dumps({b"labels": shared(4, 100)}, 2),
+        pickle.dumps({b"labels": shared(40, 2)}, 2),
         pickle.dumps({b"labels": [[1] * 10_000] * 10_000}, 4),
         # A text that is made into bytes again for each reference to it.
         pickle.dumps({b"labels": [b"x" * 10_000]}, 2)[:-3] + b"(" + b"c_codecs\nencode\nX\x10'\0\0" + b"y" * 10_000
