@@ -3,7 +3,7 @@
 # cancelled when that failed.
 #   slurm/chain.sh CONFIG RUN [sbatch options for all three]
 set -euo pipefail
-if [ $# -lt 2 ]; then
+if [ $# -lt 2 ] || [ -z "$1" ] || [ -z "$2" ]; then
     echo "usage: $0 CONFIG RUN [sbatch options]" >&2
     exit 2
 fi

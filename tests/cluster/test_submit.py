@@ -159,3 +159,10 @@ def test_a_chain_whose_job_is_refused_leaves_none_in_the_queue(folder, fake):
     assert "invalid partition" in done.stderr
     assert (folder / "cancelled").read_text() == "1 2\n"
     assert [one.job for one in remembered(folder / "run/jobs/submitted.jsonl")] == ["1", "2"]
+
+
+@pytest.mark.parametrize("words", [["digits"], ["digits", ""], ["", "run"]])
+def test_a_chain_without_a_run_directory_makes_none(words, tmp_path):
+    done = subprocess.run([REPOSITORY / "slurm/chain.sh", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.startswith("usage:")) == (2, True)
+    assert list(tmp_path.iterdir()) == []
