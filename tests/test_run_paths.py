@@ -11,6 +11,7 @@ from rcdp_hpc.cli import main
 from rcdp_hpc.cluster.scripts import check_name
 from rcdp_hpc.config import Config, load_config
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
+from rcdp_hpc.deploy.predict import predict
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline import prepare
 from rcdp_hpc.runtime.lock import RunLock
@@ -147,3 +148,14 @@ def test_a_trial_that_runs_is_not_removed(folder):
     assert run.shards.exists()
     trial_folder(folder / "run")
     assert list(run.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("output", ["samples.npz", "link.npz", "hard.npz", "../{folder}/samples.npz"])
+def test_predictions_never_replace_the_samples(folder, output):
+    samples = folder / "samples.npz"
+    samples.write_bytes(b"samples")
+    Path("link.npz").symlink_to(samples)
+    os.link(samples, "hard.npz")
+    with pytest.raises(InputError, match="the samples are in this file, and would be lost"):
+        predict(folder / "model.pt", samples, Path(output.format(folder=folder.name)))
+    assert samples.read_bytes() == b"samples"

@@ -80,7 +80,7 @@ def predict(
         If a file is missing or of the wrong form, or samples have another shape or scale than the training data.
     """
     comm = comm or SingleProcess()
-    chosen = agree(comm, partial(output_format, output))
+    chosen = agree(comm, partial(_output_format, output, samples_file))
     model = agree(comm, partial(TrainedModel.load, model_file, allow_code=allow_code))
     reading = settings or model.data.reading
     shape = model.sample_shape
@@ -102,6 +102,14 @@ def predict(
         return {}
     log.info("wrote labels and probabilities of %d samples to %s", len(new), output)
     return dict(zip(model.classes, counts.tolist(), strict=True))
+
+
+def _output_format(output: Path, samples_file: Path) -> OutputFormat:
+    """Return the format that predictions are written in; refuse to write them over the samples."""
+    chosen = output_format(output)
+    if output.exists() and samples_file.exists() and output.samefile(samples_file):
+        raise InputError(f"{output}: the samples are in this file, and would be lost. Choose another file to write.")
+    return chosen
 
 
 def _predict_all(
