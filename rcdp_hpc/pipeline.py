@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 import socket
 import tempfile
 import time
@@ -20,12 +19,12 @@ from typing import Any
 
 from rcdp_hpc.config import STAGES, Config, with_kind_defaults
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
-from rcdp_hpc.errors import InputError, RcdpError, StageFailedError, StoppedError
+from rcdp_hpc.errors import DataDamagedError, InputError, RcdpError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by, record_own
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
-from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
+from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.horovod import is_lost_rank
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
@@ -368,6 +367,8 @@ def _with_own_matrices(config: Config, run: RunDirectory, anew: Sequence[str]) -
     elif given:
         if Path(given) != copy:
             _copy_matrices(config, run)
+        else:
+            _original_of(copy)
     else:
         copy.unlink(missing_ok=True)
     if not given:
@@ -382,8 +383,11 @@ def _refuse_other_matrices(given: str, copy: Path) -> None:
         raise InputError(
             f"{copy.parent}: the reservoir's matrices were {before} and are now {now} (reservoir.matrices). {way_out}"
         )
+    if not given:
+        return
+    original = _original_of(copy)
     # A file that is gone is not missed: the copy is what the run was made with.
-    if given and Path(given).exists() and _sha256(Path(given)) != _sha256(copy):
+    if Path(given) != copy and Path(given).exists() and _sha256(Path(given)) != original:
         raise InputError(
             f"reservoir.matrices = {given}: the file has changed since {copy.parent} was begun with it, whose copy is "
             f"{copy.name}. Put it back, or: {way_out}"
@@ -394,15 +398,26 @@ def _copy_matrices(config: Config, run: RunDirectory) -> None:
     need_torch()
     from rcdp_hpc.data.reading import ShardSet
     from rcdp_hpc.reservoir.cutting import Cut
-    from rcdp_hpc.reservoir.files import read_matrices
+    from rcdp_hpc.reservoir.files import read_matrices, write_run_copy
     from rcdp_hpc.reservoir.kept_steps import input_features
 
     reservoir = config.reservoir
     _, features = Cut.of(reservoir).shape(ShardSet(run.shards, verify=False).sample_shape)
     # Only what can be used is copied, so that the message names the user's own file.
-    read_matrices(reservoir.matrices, reservoir.nodes, input_features(reservoir, features))
-    with open(reservoir.matrices, "rb") as file:
-        write_atomic(run.matrices, partial(shutil.copyfileobj, file))
+    given = read_matrices(reservoir.matrices, reservoir.nodes, input_features(reservoir, features))
+    write_run_copy(run.matrices, given, _sha256(Path(reservoir.matrices)))
+
+
+def _original_of(copy: Path) -> str:
+    """Return the SHA-256 of the file that the run's copy of matrices was made of; raise if the copy is damaged."""
+    from rcdp_hpc.reservoir.files import original_of
+
+    try:
+        return original_of(copy)
+    except DataDamagedError as error:
+        raise DataDamagedError(
+            f"{error} Put a copy back, or start search and train over with --restart and your own file."
+        ) from None
 
 
 def _sha256(path: Path) -> str:

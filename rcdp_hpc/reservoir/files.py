@@ -13,8 +13,10 @@ bias                           (nodes,), may be missing        b_in, 0 where mis
 
 from __future__ import annotations
 
+import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,13 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.runtime.files import write_atomic
+from rcdp_hpc.runtime.sealed_zip import has_seal, open_sealed_zip, write_sealed_zip
+
+# Of a run's copy: SHA-256 of the file that it was made of, as bytes.
+ORIGINAL = "original_sha256"
 
 
 def save_matrices(path: str | Path, matrices: ReservoirMatrices) -> None:
@@ -45,6 +51,49 @@ def arrays_of(matrices: ReservoirMatrices) -> dict[str, NDArray[Any]]:
     }
 
 
+def write_run_copy(path: Path, matrices: ReservoirMatrices, original: str) -> None:
+    """Write a run's copy of the user's matrices, with the digest of its bytes at its end.
+
+    Parameters
+    ----------
+    path : Path
+    matrices : ReservoirMatrices
+    original : str
+        SHA-256 of the user's file, in hexadecimal digits.
+    """
+    arrays: dict[str, Any] = {**arrays_of(matrices), ORIGINAL: np.frombuffer(bytes.fromhex(original), np.uint8)}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_sealed_zip(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def original_of(path: Path) -> str:
+    """Return the SHA-256 of the user's file that a run's copy was made of.
+
+    Raises
+    ------
+    DataDamagedError
+        If the copy is damaged.
+    """
+    with open_sealed_zip(path) as file:
+        try:
+            with np.load(file, allow_pickle=False) as content:
+                return bytes(content[ORIGINAL].astype(np.uint8, casting="safe")).hex()
+        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise DataDamagedError(f"{path}: not a run's copy of matrices ({error}).") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open an npz file; one that a run wrote is checked first."""
+    if path.is_file() and has_seal(path):
+        with open_sealed_zip(path) as file, np.load(file, allow_pickle=False) as content:
+            yield content
+    else:
+        with np.load(path, allow_pickle=False) as content:
+            yield content
+
+
 def read_matrices(path: str | Path, nodes: int, features: int) -> ReservoirMatrices:
     """Read the matrices of one reservoir.
 
@@ -63,9 +112,11 @@ def read_matrices(path: str | Path, nodes: int, features: int) -> ReservoirMatri
     ------
     InputError
         If the file cannot be read, an array is missing, of another shape, or not finite.
+    DataDamagedError
+        If it is a run's copy and damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with _opened(Path(path)) as content:
             arrays: dict[str, Any] = {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"reservoir.matrices = {path}: cannot be read as an npz file ({error})") from None

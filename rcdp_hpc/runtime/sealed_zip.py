@@ -99,6 +99,14 @@ def open_sealed_zip(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def has_seal(path: Path) -> bool:
+    """Tell whether a file ends as a sealed archive does, whatever its digest; the others are not of this package."""
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - _COMMENT_SIZE))
+        return file.read(len(_LABEL)) == _LABEL
+
+
 def is_sealed_zip(path: Path) -> bool:
     """Tell whether a file is an archive with a sound digest."""
     try:

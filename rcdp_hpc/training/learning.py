@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training import checkpoint
+from rcdp_hpc.training.fields import Fields, refuse_other_shapes
 from rcdp_hpc.training.networks import kernel_learning
 from rcdp_hpc.training.networks.dictionary import DictionarySource, PatchDictionary
 from rcdp_hpc.training.networks.dictionary_learning import learn
@@ -72,12 +74,12 @@ def learn_extractor(
 def _dictionary(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str, torch.Tensor]:
     extractor, path = config.training.extractor, run.train / "dictionary.pt"
     made_with = _made_with(config, shards)
-    kept = _kept(path, made_with, "dictionary")
+    dictionary = PatchDictionary(extractor, shards.sample_shape)
+    kept = _kept(path, made_with, "dictionary", dictionary.state_dict())
     if kept is not None:
         return kept
     started = time.perf_counter()
     samples = sampled_rows(shards, -(-extractor.patches // PATCHES_OF_A_ROW), config.run.seed)
-    dictionary = PatchDictionary(extractor, shards.sample_shape)
     with limit_threads(1):
         learn(dictionary, torch.from_numpy(samples), config.run.seed)
     state = dictionary.state_dict()
@@ -92,7 +94,7 @@ def _dictionary(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str
 def _kernels(config: Config, run: RunDirectory, shards: ShardSet, source: KernelSource) -> dict[str, torch.Tensor]:
     path = run.train / "kernels.pt"
     made_with = _made_with(config, shards, sequence=asdict(source.cut), channels_seed=config.reservoir.seed)
-    kept = _kept(path, made_with, "kernels")
+    kept = _kept(path, made_with, "kernels", source.learned.state_dict())
     if kept is not None:
         return kept
     started = time.perf_counter()
@@ -126,17 +128,23 @@ def _keep(path: Path, made_with: str, name: str, state: dict[str, torch.Tensor])
     checkpoint.save(path, {"made_with": made_with, name: state})
 
 
-def _kept(path: Path, made_with: str, name: str) -> dict[str, torch.Tensor] | None:
-    """Return what is in a file; None where there is none, one made with other settings, or a damaged one."""
-    if not path.exists():
+def _kept(path: Path, made_with: str, name: str, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """Return what is in a file; None if there is none, it was made with other settings, or it is damaged.
+
+    `expected` has the names and shapes of the tensors.
+    """
+    if not os.path.lexists(path):
         return None
     try:
-        content = checkpoint.load(path)
+        fields = Fields(str(path), checkpoint.load(path), "")
+        same, state = fields.text("made_with") == made_with, dict(fields.tensors(name))
+        if same:
+            refuse_other_shapes(str(path), state, expected, "")
     except DataDamagedError as error:
         again = "dictionary is" if name == "dictionary" else "biases of the kernels are"
         log.warning("%s The %s learned again, to the same bits.", error, again)
         return None
-    return dict(content[name]) if content["made_with"] == made_with else None
+    return state if same else None
 
 
 def sampled_rows(shards: ShardSet, count: int, seed: int) -> np.ndarray:

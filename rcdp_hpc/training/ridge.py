@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.reading import ShardSet
 from rcdp_hpc.data.refill import replaced_in
+from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.reservoir.ridge import RidgeReadout
 from rcdp_hpc.runtime.collective import agree
@@ -145,7 +147,12 @@ def _outcome(fit: RidgeFit) -> str:
 def _earlier(run: RunDirectory, settings: dict[str, Any]) -> dict[str, Any] | None:
     """Return the result of a readout solved before with the same settings; refuse one of other settings."""
     path = run.train / "ridge.json"
-    if not path.exists() or not run.model.exists():
+    if not path.exists() or not os.path.lexists(run.model):
+        return None
+    try:
+        ModelFile.read(run.model)
+    except DataDamagedError as error:
+        log.warning("%s The readout is solved again.", error)
         return None
     content = read_sealed(path, "Solve the readout again with rcdp train --restart.")
     refuse_other_settings(str(path), content["settings"], json.loads(json.dumps(settings)), "training")

@@ -10,7 +10,7 @@ from typing import Any
 
 from rcdp_hpc.config import Config, TrainingSection, refuse_other_settings
 from rcdp_hpc.data.reading import ShardSet, open_shards
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.runtime.collective import agree, run_on_root
@@ -24,6 +24,7 @@ from rcdp_hpc.training.device import device, refuse_without_gpu, settle_on
 from rcdp_hpc.training.keep import keep_states
 from rcdp_hpc.training.learning import learn_extractor
 from rcdp_hpc.training.loop import Trainer
+from rcdp_hpc.training.model_file import ModelFile, named_code
 from rcdp_hpc.training.networks.assembly import build_network, make_source
 from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
 from rcdp_hpc.training.parallel import Alone, parallel_for
@@ -80,6 +81,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     session = Session(config, comm, run, shards)
     if saved is not None and session.is_over(saved):
         log.info("training is over already: %s", saved["trainer"]["position"]["finished"])
+        run_on_root(comm, partial(_see_to_model, config, run, shards, saved))
         return session.summary(saved["trainer"]["position"])
     agree(comm, lambda: refuse_without_gpu(config.training, device()))
     settle_on(device(), config.training)
@@ -116,6 +118,31 @@ def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> dic
     refuse_other_settings(where, json.loads(saved["settings"]), decisive_settings(config), "training")
     refuse_other_shards(where, saved["shards"], shards)
     return saved
+
+
+def _see_to_model(config: Config, run: RunDirectory, shards: ShardSet, saved: dict[str, Any]) -> None:
+    """See that the model of a finished training is sound; write it again from the checkpoint if that has all of it."""
+    try:
+        ModelFile.read(run.model)
+    except DataDamagedError as error:
+        # What an extractor learned, and the digests of the user's modules, are not in the checkpoint.
+        if config.training.extractor.kind in ("dictionary", "kernels") or named_code(config.training):
+            raise
+        log.warning("%s The model is written again from the checkpoint.", error)
+        ModelFile.write(run.model, config.reservoir, config.training, shards, saved["trainer"]["best_weights"])
+
+
+def _baseline_is_there(run: RunDirectory) -> bool:
+    """Tell whether the ridge baseline of a training that is resumed is there; a damaged one is fitted again."""
+    path = run.train / "ridge.pt"
+    if not (run.train / "last.pt").exists() or not path.exists():
+        return False
+    try:
+        ModelFile.read(path, "The baseline is fitted again.")
+    except DataDamagedError as error:
+        log.warning("%s", error)
+        return False
+    return True
 
 
 def refuse_other_shards(where: str, digest: str, shards: ShardSet) -> None:
@@ -195,12 +222,12 @@ def _prepare_trainer(
         settings, config.run.seed, classes, network, train_states, validation_states, plan, comm, parallel
     )
     trainer.show_progress = comm.is_root and config.run.progress
-    known = agree(comm, lambda: (run.train / "ridge.pt").exists() and (run.train / "last.pt").exists())
+    known = settings.baseline and run_on_root(comm, partial(_baseline_is_there, run))
     if settings.baseline and settings.extractor.trained:
         log.info("no ridge baseline: states change while the extractor is trained")
     elif settings.baseline and reservoir.width > BASELINE_WIDTH:
         log.info("no ridge baseline: %d values a sample are too many to solve for", reservoir.width)
-    elif settings.baseline and not all(comm.allgather(known)):
+    elif settings.baseline and not known:
         states = (train_states, validation_states)
         fit = baseline_of(config, comm, run, shards, states, plan, reservoir)
         if settings.warm_start and isinstance(network, ReadoutNetwork):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rcdp_hpc.config import load_config
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.pipeline import run_stages
 from rcdp_hpc.training.model import TrainedModel
 
@@ -93,3 +93,19 @@ def test_a_file_that_does_not_fit_is_named_and_may_be_mended(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"reservoir\.matrices = .*none\.npz: cannot be read"):
         run_stages(["prepare", "train"], settings(tmp_path / "none.npz"), tmp_path / "run")
+
+
+def test_a_damaged_copy_is_refused_and_the_users_own_file_makes_it_again(trained):
+    path, run = trained
+    copy, before = run / "matrices.npz", predicted(run)
+    content = copy.read_bytes()
+    for place in (0, 100, len(content) // 2, len(content) - 1):
+        copy.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        with pytest.raises(DataDamagedError, match=r"run/matrices\.npz: .*--restart"):
+            run_stages(["train"], settings(path), run)
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(DataDamagedError, match="no SHA-256"):
+        run_stages(["train"], settings(path), run)
+    run_stages(["train"], settings(path), run, restart=True)
+    assert copy.read_bytes() == content
+    np.testing.assert_array_equal(predicted(run), before)

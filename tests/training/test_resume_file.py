@@ -222,3 +222,32 @@ def test_a_finished_training_says_what_it_reached(out):
     recorded = json.loads((out / "state/train.json").read_text())["result"]
     assert again["validation_loss"] == recorded["validation_loss"]
     assert again["epochs"] == 3
+
+
+def test_the_model_of_a_finished_training_is_written_again(out, caplog):
+    model = out / "train/model.pt"
+    content = torch.load(model, weights_only=True)["weights"]
+    for damage in (b"", model.read_bytes()[:-1], None):
+        model.unlink() if damage is None else model.write_bytes(damage)
+        with caplog.at_level("WARNING", logger="rcdp_hpc"):
+            train(out, 3)
+        assert "written again from the checkpoint" in caplog.text
+        again = checkpoint.load(model)["weights"]
+        assert all(torch.equal(value, again[name]) for name, value in content.items())
+        caplog.clear()
+
+
+def test_a_damaged_baseline_is_fitted_again_on_a_resume(trained, tmp_path, caplog):
+    out = tmp_path / "run"
+    shutil.copytree(trained, out, ignore=shutil.ignore_patterns("train"))
+    config = [*SETTINGS, "training.baseline=true"]
+    pipeline.train(load_config("digits", [*config, "training.epochs=1"]), out)
+    content = checkpoint.load(out / "train/ridge.pt")["weights"]
+    damaged = bytearray((out / "train/ridge.pt").read_bytes())
+    damaged[500] ^= 16
+    (out / "train/ridge.pt").write_bytes(damaged)
+    with caplog.at_level("WARNING", logger="rcdp_hpc"):
+        pipeline.train(load_config("digits", [*config, "training.epochs=2"]), out)
+    assert "The baseline is fitted again" in caplog.text
+    again = checkpoint.load(out / "train/ridge.pt")["weights"]
+    assert all(torch.equal(value, again[name]) for name, value in content.items())
