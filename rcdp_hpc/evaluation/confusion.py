@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.runtime.files import os_errors_explained, write_atomic
+from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.sealed_zip import open_sealed_zip, write_sealed_zip
 from rcdp_hpc.runtime.text import display_width, fitted, plain_name, shorten
 from rcdp_hpc.training.metrics import scores
 
@@ -21,6 +25,7 @@ WORST = 20
 LINES = 20
 NAME_COLUMNS = 30
 FILE = "confusion.npz"
+CELLS = ("true", "predicted", "samples")
 
 
 def result_of_test(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
@@ -120,20 +125,40 @@ def write_cells(confusion: NDArray[np.int64], folder: Path) -> None:
         return
     true, predicted = np.nonzero(confusion)
     samples = confusion[true, predicted]
-    write_atomic(path, lambda file: np.savez_compressed(file, true=true, predicted=predicted, samples=samples))
+    buffer = io.BytesIO()
+    np.savez(buffer, true=true, predicted=predicted, samples=samples)
+    write_sealed_zip(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def read_confusion(kept: Any, folder: Path) -> NDArray[np.int64]:
-    """Return the whole matrix that `compact` and `write_cells` kept in a folder."""
+    """Return the whole matrix that `compact` and `write_cells` kept in a folder.
+
+    Raises
+    ------
+    DataDamagedError
+        If the file of cells is damaged, or its cells are not those of the matrix.
+    """
     if isinstance(kept, list):
         return np.array(kept, np.int64)
     confusion = np.zeros((kept["classes"], kept["classes"]), np.int64)
-    cells = kept
-    if kept["left_out"]:
-        with os_errors_explained(folder / kept["file"]), np.load(folder / kept["file"]) as file:
-            cells = {name: file[name] for name in ("true", "predicted", "samples")}
+    cells = _cells(folder / FILE, len(confusion)) if kept["left_out"] else kept
     confusion[cells["true"], cells["predicted"]] = cells["samples"]
     return confusion
+
+
+def _cells(path: Path, classes: int) -> dict[str, NDArray[Any]]:
+    """Return the arrays that `write_cells` wrote for this many classes."""
+    with open_sealed_zip(path) as file:
+        try:
+            with np.load(file, allow_pickle=False) as content:
+                cells = {name: content[name].astype(np.int64, casting="safe") for name in CELLS}
+        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+            raise DataDamagedError(f"{path}: not the cells of a confusion matrix ({error}). Evaluate again.") from None
+    sizes = {values.shape for values in cells.values()}
+    inside = all(values.min(initial=0) >= 0 for values in cells.values())
+    if len(sizes) != 1 or not inside or any(cells[name].max(initial=0) >= classes for name in CELLS[:2]):
+        raise DataDamagedError(f"{path}: cells that a matrix of {classes} classes does not have. Evaluate again.")
+    return cells
 
 
 def class_lines(result: dict[str, Any], confusion: NDArray[np.int64], classes: Sequence[str]) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import pytest
 
+from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.evaluation import confusion as report
+from rcdp_hpc.runtime.sealed_zip import write_sealed_zip
 from rcdp_hpc.runtime.text import display_width
 
 SMALL = np.array([[5, 0, 1, 0], [2, 7, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
@@ -59,6 +62,23 @@ def test_a_thousand_classes_take_less_than_a_megabyte_and_come_back_whole(tmp_pa
     shown[kept["true"], kept["predicted"]] = kept["samples"]
     np.testing.assert_array_equal(np.diag(shown), np.diag(matrix))
     assert len(kept["samples"]) <= 11_000
+
+
+def test_a_damaged_file_of_cells_is_refused(tmp_path):
+    matrix = large(1000, 200_000)
+    kept = report.result_of_test(matrix, [str(number) for number in range(1000)])["confusion"]
+    report.write_cells(matrix, tmp_path)
+    path = tmp_path / "confusion.npz"
+    content = path.read_bytes()
+    other = io.BytesIO()
+    np.savez(other, true=[2000], predicted=[0], samples=[1])
+    for damaged in (b"", content[:-1], content[:99] + b"x" + content[100:], other.getvalue()):
+        path.write_bytes(damaged)
+        with pytest.raises(DataDamagedError, match=r"confusion\.npz: "):
+            report.read_confusion(kept, tmp_path)
+    write_sealed_zip(path, lambda file: file.write(other.getvalue()))
+    with pytest.raises(DataDamagedError, match="a matrix of 1000 classes does not have"):
+        report.read_confusion(kept, tmp_path)
 
 
 def test_a_matrix_of_few_classes_leaves_no_file_of_an_earlier_evaluation(tmp_path):
