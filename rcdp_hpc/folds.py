@@ -27,7 +27,12 @@ Failure = tuple[int, type[RcdpError], str]
 
 
 def crossvalidate(
-    config: Config, out: str | Path, comm: Communicator | None = None, fold: int = 0, restart: bool = False
+    config: Config,
+    out: str | Path,
+    comm: Communicator | None = None,
+    fold: int = 0,
+    restart: bool = False,
+    allow_code: bool = False,
 ) -> dict[str, Any] | None:
     """Run all stages for each fold, with that fold held out as the test, and put the results together.
 
@@ -47,6 +52,8 @@ def crossvalidate(
         Run this fold alone, from 1, on all ranks: for arrays of jobs. 0 runs all.
     restart : bool
         Put aside what was done before and start over.
+    allow_code : bool
+        As of `rcdp_hpc.pipeline.run_stages`.
 
     Returns
     -------
@@ -65,7 +72,7 @@ def crossvalidate(
     run_on_root(comm, lambda: _begin(config, run))
     folds = [fold] if fold else list(range(1, config.data.folds + 1))
     group, own = _dealt(comm, folds)
-    failure = _run_folds(config, run, group, own, restart)
+    failure = _run_folds(config, run, group, own, restart, allow_code)
     comm.wait_for_all()
     if group is not comm:
         group.close()
@@ -103,13 +110,13 @@ def _dealt(comm: Communicator, folds: Sequence[int]) -> tuple[Communicator, Sequ
 
 
 def _run_folds(
-    config: Config, run: RunDirectory, group: Communicator, folds: Sequence[int], restart: bool
+    config: Config, run: RunDirectory, group: Communicator, folds: Sequence[int], restart: bool, allow_code: bool
 ) -> Failure | None:
     """Run a group's folds; return what ended them early, where all its ranks know of it."""
     for fold in folds:
         log.info("== fold %d of %d ==", fold, config.data.folds)
         try:
-            run_stages(STAGES, config_of_fold(config, fold), run.fold(fold).path, group, restart)
+            run_stages(STAGES, config_of_fold(config, fold), run.fold(fold).path, group, restart, allow_code)
         except RcdpError as error:
             if not error.agreed and group.size > 1:
                 raise

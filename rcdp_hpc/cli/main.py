@@ -166,7 +166,9 @@ def _crossvalidate_together(options: argparse.Namespace, comm: Communicator) -> 
         folds = {"data.folds": options.folds or config.data.folds or DEFAULT_FOLDS, "data.fold": 0}
         return with_settings(config, folds, where=str(options.config or options.out))
 
-    crossvalidate(run_on_root(comm, configuration), options.out, comm, options.fold, options.restart)
+    crossvalidate(
+        run_on_root(comm, configuration), options.out, comm, options.fold, options.restart, options.allow_code
+    )
     if comm.is_root and not options.quiet:
         print(f"\nnext:\n  rcdp status {shell_word(options.out)}", flush=True)
     return EXIT_DONE

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ def load(path: Path, remedy: str = "") -> dict[str, Any]:
 def _load(path: Path) -> dict[str, Any]:
     with open_sealed_zip(path) as file:
         try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's, about files that it did not write
+                content = torch.load(file, map_location="cpu", weights_only=True)
         except Exception:  # torch advises to read such a file without any check; its message is for nobody here
             raise DataDamagedError(
                 f"{path}: holds something else than tensors, numbers and texts. rcdp does not write such files, and "
