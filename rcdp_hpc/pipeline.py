@@ -12,14 +12,21 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import STAGES, Config, with_kind_defaults
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
-from rcdp_hpc.errors import DataDamagedError, InputError, RcdpError, StageFailedError, StoppedError
+from rcdp_hpc.errors import (
+    CandidateError,
+    DataDamagedError,
+    InputError,
+    RcdpError,
+    StageFailedError,
+    StoppedError,
+)
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by, record_own
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
@@ -31,7 +38,15 @@ from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
 from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.runtime.processor import Machine, distinct, machine_of_process, report_unlike
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_record import (
+    machines_to_record,
+    record_settings,
+    refuse_other_than_trained,
+    report_changes,
+    settings_of,
+)
 from rcdp_hpc.runtime.text import packed
 from rcdp_hpc.runtime.threads import fair_share
 
@@ -92,7 +107,7 @@ def run_stages(
     if set(stages) & {"prepare", "search", "train"}:
         run_on_root(comm, partial(_check_reservoir, config))
     with held(run, comm):
-        config = run_on_root(comm, lambda: _recorded(config, run))
+        config = run_on_root(comm, lambda: _recorded(config, run, stages))
         if not allow_code:
             run_on_root(comm, lambda: record_own(code_named_by(config).values()))
         for number, stage in enumerate(stages, 1):
@@ -104,7 +119,6 @@ def run_stages(
                 run_on_root(comm, partial(_check_reservoir, config))
                 config = run_on_root(comm, partial(_with_own_matrices, config, run, stages if restart else ()))
                 config = run_on_root(comm, partial(_with_kernel, config, run, _threads_of(config, comm)))
-                _report_unlike(comm)
             ranks = comm.size if len(stages) > 1 else None
             results[stage] = _run_stage(stage, config, comm, run, restart, ranks, allow_code)
             if stage == "prepare":
@@ -187,13 +201,17 @@ def _run_stage(
         options = {"allow_code": allow_code}
     if stage != "prepare" and restart:
         agree(comm, lambda: _put_aside(run, stage) if comm.is_root else None)
-    agree(comm, lambda: _begin(run, stage, comm.size, restart) if comm.is_root else None)
+    machines = _machines(stage, comm)
+    agree(comm, lambda: _begin(run, stage, config, comm.size, restart, machines) if comm.is_root else None)
     try:
         result = _WORK[stage](config, comm, run, **options)
     except RcdpError as error:
-        _note_quietly(run, comm, stage, "stopped" if isinstance(error, StoppedError) else "failed", reason=str(error))
-        if isinstance(error, StoppedError) and comm.is_root:
-            run.write_config(config)
+        stopped = isinstance(error, StoppedError)
+        used = {"settings": settings_of(stage, config)} if stopped else {}
+        refused = isinstance(error, InputError | DataDamagedError | CandidateError)
+        _note_quietly(run, comm, stage, "stopped" if stopped else "failed", refused, reason=str(error), **used)
+        if stopped and comm.is_root:
+            record_settings(run, stage, config)
         raise
     except Exception as error:
         if is_lost_rank(error):
@@ -208,9 +226,38 @@ def _run_stage(
     return result
 
 
-def _begin(run: RunDirectory, stage: str, ranks: int, restart: bool) -> None:
-    before = 0.0 if restart else _spent_before(run, stage)
-    run.note(stage, "running", ranks=ranks, started=time.time(), reason="", earlier_seconds=before)
+def _machines(stage: str, comm: Communicator) -> list[Machine]:
+    """Return the kinds of machines that the ranks run on, and report if there are several. Collective."""
+    if stage != "prepare":
+        with suppress(ImportError):
+            import torch  # noqa: F401
+    machines = distinct(comm.allgather(machine_of_process()))
+    if comm.is_root and len(machines) > 1:
+        report_unlike(machines)
+    return machines
+
+
+def _begin(
+    run: RunDirectory, stage: str, config: Config, ranks: int, restart: bool, machines: Sequence[Machine]
+) -> None:
+    """Record that a stage runs, unless it is refused by what was recorded of earlier starts."""
+    if stage == "evaluate":
+        refuse_other_than_trained(run, config)
+    record = machines_to_record(run, stage, config, machines)
+    report_changes(run, stage, config)
+    state = run.state(stage)
+    kept = state.get("status") == "done" or (state.get("status") == "stopped" and not _starts_over(stage))
+    run.note(
+        stage, "running", ranks=ranks, started=time.time(), reason="",
+        earlier_seconds=0.0 if restart else _spent_before(run, stage),
+        earlier=state if kept else state.get("earlier"),
+        attempt=None, **record,
+    )  # fmt: skip
+
+
+def _starts_over(stage: str) -> bool:
+    """Return whether a stage begins again at each start and replaces its results when it ends."""
+    return stage in ("prepare", "evaluate")
 
 
 def _spent_before(run: RunDirectory, stage: str) -> float:
@@ -241,10 +288,18 @@ def _no_memory(stage: str, error: Exception) -> StageFailedError:
 
 
 def _finish(run: RunDirectory, stage: str, config: Config, result: Any) -> None:
-    """Record a stage that is done, and the settings it accepted: a refused command changes neither."""
+    """Record a stage that is done, and the settings that it used: a refused command changes neither."""
     seconds = _spent(run.state(stage), time.time())
-    run.write_config(config)
-    run.note(stage, "done", seconds=seconds, earlier_seconds=0.0, result=result)
+    if stage == "prepare":
+        config = _with_defaults_of_data(config, run)
+    record_settings(run, stage, config)
+    used: dict[str, Any] = {"kernel": config.reservoir.kernel} if stage in ("search", "train") else {}
+    if stage == "search":
+        used["threads"] = config.search.threads
+    run.note(
+        stage, "done", seconds=seconds, earlier_seconds=0.0, result=result, settings=settings_of(stage, config),
+        earlier=None, **used,
+    )  # fmt: skip
 
 
 def _tell_seconds(run: RunDirectory, stages: Sequence[str]) -> None:
@@ -263,12 +318,18 @@ def _ranks_text(stage: str, comm: Communicator) -> str:
     return f" on {comm.size} ranks ({through})"
 
 
-def _note_quietly(run: RunDirectory, comm: Communicator, stage: str, status: Any, **details: Any) -> None:
-    """Record a failure where that is possible: the failure itself matters more than its note."""
+def _note_quietly(
+    run: RunDirectory, comm: Communicator, stage: str, status: Any, refused: bool = False, **details: Any
+) -> None:
+    """Record a failure if that is possible: the failure itself matters more than its note.
+
+    What was done before stays done if this start was refused, or if it could not harm the earlier results.
+    """
     if not comm.is_root:
         return
     try:
-        run.note_failure(stage, status, earlier_seconds=_spent(run.state(stage), time.time()), **details)
+        seconds = _spent(run.state(stage), time.time())
+        run.note_failure(stage, status, refused or _starts_over(stage), earlier_seconds=seconds, **details)
     except RcdpError as error:
         log.warning("the state of stage %s could not be recorded: %s", stage, error)
 
@@ -426,16 +487,18 @@ def _sha256(path: Path) -> str:
 
 
 def _with_defaults_of_data(config: Config, run: RunDirectory) -> Config:
-    """Set the keys that wait for the kind of data, once there are shards, and record them."""
+    """Set the keys that wait for the kind of data, once there are shards, here and in config.toml."""
     if config.chosen is None:
         return config
     from rcdp_hpc.data.index import INDEX_NAME, facts_in, load_index
 
     if not (run.shards / INDEX_NAME).exists():
         return config
-    config = with_kind_defaults(config, facts_in(load_index(run.shards)))
-    run.write_config(config)
-    return config
+    facts = facts_in(load_index(run.shards))
+    # Whether a stage accepts the settings of this command is not known yet: the file's own are completed.
+    with suppress(InputError):
+        run.write_config(with_kind_defaults(run.config(), facts))
+    return with_kind_defaults(config, facts)
 
 
 def _threads_of(config: Config, comm: Communicator) -> int:
@@ -482,14 +545,6 @@ def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     return _pinned(config, kernel, rows)
 
 
-def _report_unlike(comm: Communicator) -> None:
-    if comm.size > 1:
-        need_torch()
-        from rcdp_hpc.reservoir.calibrate import report_unlike
-
-        report_unlike(comm)
-
-
 def _with_winner(config: Config, run: RunDirectory) -> Config:
     """Put the search's winner into the settings that training reads."""
     if not config.has_search:
@@ -513,10 +568,11 @@ def _pinned(config: Config, kernel: str, rows: int) -> Config:
     return config.model_copy(update={"reservoir": config.reservoir.model_copy(update=pinned)})
 
 
-def _recorded(config: Config, run: RunDirectory) -> Config:
-    """Return the configuration with the kernel and block chosen here before; write it down where there is none yet."""
+def _recorded(config: Config, run: RunDirectory, stages: Sequence[str]) -> Config:
+    """Return the configuration with the kernel and block chosen here before; write it down if there is none yet."""
     if not run.config_file.exists():
-        run.write_config(config)
+        if list(stages) != ["evaluate"]:
+            run.write_config(config)
     else:
         before, now = run.config().reservoir, config.reservoir
         kernel = before.kernel if now.kernel == "auto" else now.kernel

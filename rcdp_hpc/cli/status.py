@@ -104,7 +104,8 @@ def _stage_line(run: RunDirectory, stage: str, state: dict[str, Any], held: bool
         return "not started"
     if status == "done":
         ranks = f" on {state['ranks']} ranks" if state.get("ranks", 1) > 1 else ""
-        return f"done in {duration(state.get('seconds', 0.0))}{ranks}{result_text(stage, state.get('result'))}"
+        result = result_text(stage, state.get("result"))
+        return f"done in {duration(state.get('seconds', 0.0))}{ranks}{result}{_attempt(state)}"
     if status == "running":
         found = headway(run, stage)
         if held:
@@ -113,8 +114,16 @@ def _stage_line(run: RunDirectory, stage: str, state: dict[str, Any], held: bool
         progress = f" ({found.words})" if found else ""
         return f"was killed{progress}; started again, it continues from its last checkpoint"
     if status == "stopped":
-        return f"stopped with a checkpoint: {state.get('reason', '')}"
+        return f"stopped with a checkpoint: {state.get('reason', '')}{_attempt(state)}"
     return f"{status}: {state['reason']}" if state.get("reason") else str(status)
+
+
+def _attempt(state: dict[str, Any]) -> str:
+    """Return what became of a later start that left the stage as it was; empty if there was none."""
+    attempt = state.get("attempt")
+    if not isinstance(attempt, dict):
+        return ""
+    return f"; started again, it {attempt.get('status')}: {str(attempt.get('reason')).partition('. ')[0]}"
 
 
 def _task_line(run: RunDirectory) -> str:

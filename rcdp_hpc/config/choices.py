@@ -11,6 +11,10 @@ from collections.abc import Mapping
 _OWN_CLASS = "module:Class"
 
 CHOICES: Mapping[str, Mapping[str | int, str]] = {
+    "run.same_processor": {
+        "warn": "name what differs, and continue",
+        "refuse": "name what differs, and end with exit code 2",
+    },
     "data.source": {
         "digits": "scikit-learn's 1797 handwritten digits of 8 x 8 pixels; needs no data.path",
         "mnist": "folder of IDX files: MNIST, Fashion-MNIST, KMNIST, EMNIST",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -26,6 +27,12 @@ class RunSection(Section):
         json_schema_extra=MAY_CHANGE,
     )
     progress: bool = Field(True, description="show progress on rank 0", json_schema_extra=MAY_CHANGE)
+    same_processor: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="what to do if a search or a training continues on another kind of processor, with other "
+        "instructions or libraries, which changes the last digits",
+        json_schema_extra=MAY_CHANGE,
+    )
 
 
 class Config(Section):

@@ -65,7 +65,8 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory, allow_code: 
     shards = agree(comm, lambda: open_shards(config, run.shards))
     if comm.is_root and run.state("train").get("status") != "done":
         log.warning("the training has not ended: this is the best model so far")
-    with limit_threads(threads_of_test(config, comm, shards)):
+    threads = threads_of_test(config, comm, shards)
+    with limit_threads(threads):
         predictions = TestPredictions()
         mine, compared = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions, allow_code))
     predicted = predictions.write(comm, shards, run.report / "predictions.csv")
@@ -80,7 +81,8 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory, allow_code: 
     seconds = time.perf_counter() - started
     if comm.is_root:
         _tell(result, confusion, shards.classes)
-    agree(comm, lambda: _write_report(config, comm, run, shards, result, confusion, seconds) if comm.is_root else None)
+    facts = {"seconds": seconds, "threads": threads}
+    agree(comm, lambda: _write_report(config, comm, run, shards, result, confusion, facts) if comm.is_root else None)
     return result
 
 
@@ -164,20 +166,26 @@ def _write_report(
     shards: ShardSet,
     result: dict[str, Any],
     confusion: NDArray[np.int64],
-    seconds: float,
+    facts: dict[str, Any],
 ) -> None:
+    """Write the summary and the pictures; `facts` are the ``seconds`` and ``threads`` of this evaluation."""
     states = {stage: run.state(stage) for stage in STAGES}
     timings = {stage: states[stage]["seconds"] for stage in STAGES if "seconds" in states[stage]}
     summary = {
         "test": result,
         "classes": shards.classes,
-        "seconds": {**timings, "evaluate": seconds},
+        "seconds": {**timings, "evaluate": facts["seconds"]},
         "training": states["train"].get("result", {}),
         "search": states["search"].get("result", {}),
         "ranks": {
             "evaluate": comm.size,
             **{stage: state["ranks"] for stage, state in states.items() if "ranks" in state},
         },
+        "machines": {
+            stage: [*state.get("earlier_machines", ()), *state.get("machines", ())] for stage, state in states.items()
+        },
+        "kernel": config.reservoir.kernel,
+        "threads": {**_threads(states), "evaluate": facts["threads"]},
         "seed": config.run.seed,
         "versions": versions(),
     }
@@ -185,6 +193,12 @@ def _write_report(
     write_sealed(run.report / "summary.json", summary)
     log.info("wrote %s", run.report / "summary.json")
     draw_report(run, confusion, shards.classes)
+
+
+def _threads(states: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Return the threads of each rank in the stages that recorded them."""
+    found = {stage: {**(state.get("result") or {}), **state}.get("threads") for stage, state in states.items()}
+    return {stage: threads for stage, threads in found.items() if threads is not None}
 
 
 def versions() -> dict[str, str]:

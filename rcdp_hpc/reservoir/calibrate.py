@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +22,8 @@ from rcdp_hpc.reservoir.cells import fused_available
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.precision import ERROR_RATIO_AT_MOST, STATE_ERROR_AT_MOST, Rounding
 from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Kernel, Reservoir
-from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
+from rcdp_hpc.runtime.processor import processor_name
 from rcdp_hpc.runtime.threads import limit_threads
 
 log = logging.getLogger(__name__)
@@ -145,37 +144,14 @@ def choose_batch_rows(
 
 def machine_name(device: str = "cpu") -> str:
     """Return what decides a measurement: processor or GPU, and torch's version."""
-    name = torch.cuda.get_device_name(torch.device(device)) if torch.device(device).type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(torch.device(device)) if torch.device(device).type == "cuda" else processor_name()
     return f"{name}, torch {torch.__version__}"
-
-
-def report_unlike(comm: Communicator) -> None:
-    """Say so where ranks run on unlike processors: their results may differ in the last digits. Collective."""
-    names = comm.allgather(_processor())
-    kinds = sorted(set(names))
-    if comm.is_root and len(kinds) > 1:
-        log.warning(
-            "the ranks run on unlike processors (%s): the same kernel may round otherwise on each, so that another "
-            "distribution of ranks gives other last digits",
-            "; ".join(f"{kind} on {names.count(kind)} ranks" for kind in kinds),
-        )
 
 
 def default_cache() -> Path:
     """Return the file in which measurements are remembered, in the user's cache folder."""
     folder = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     return Path(folder) / "rcdp_hpc" / "kernels.json"
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            found = dict(line.split(":", 1) for line in lines if ":" in line)
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = {name.strip(): value.strip() for name, value in found.items()}
-    parts = [fields[name] for name in ("model name", "cpu family", "model", "stepping") if name in fields]
-    return " ".join(parts) or platform.machine()
 
 
 def _kernels(nodes: int, density: float, device: str) -> list[Kernel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 import re
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_info
+
+log = logging.getLogger(__name__)
 
 # Variables by which libraries are made to use other instructions than the processor has, or to sum in another order.
 VARIABLES = (
@@ -70,6 +73,21 @@ def distinct(machines: Sequence[Machine]) -> list[Machine]:
     return [{**kind, "ranks": machines.count(kind)} for kind in kinds]
 
 
+def report_unlike(machines: Sequence[Machine]) -> None:
+    """Log the kinds of machines that the ranks run on: their results may differ in the last digits."""
+    names = list(dict.fromkeys(name for machine in machines for name in machine if name != "ranks"))
+    unlike = [name for name in names if len({_text(machine.get(name)) for machine in machines}) > 1]
+    kinds = "; ".join(
+        f"{', '.join(f'{name} {_text(machine.get(name))}' for name in unlike)} on {machine['ranks']} ranks"
+        for machine in machines
+    )
+    log.warning(
+        "the ranks run on unlike machines (%s): the same kernel may round differently on each, so that another "
+        "distribution of ranks gives other last digits",
+        kinds,
+    )
+
+
 def differences(before: Sequence[Machine], now: Sequence[Machine]) -> str:
     """Return what differs between the machines of two starts, each side named; empty if nothing does."""
     names = dict.fromkeys(name for machine in (*before, *now) for name in machine if name != "ranks")
@@ -101,7 +119,7 @@ def _mkl(library: Path) -> str:
         mkl = ctypes.CDLL(str(library))
         text = ctypes.create_string_buffer(256)
         mkl.MKL_Get_Version_String(text, len(text))
-        version = re.search(r"Version (\S+)", text.value.decode(errors="replace"))
+        version = re.search(r"Version ([\d.]+)", text.value.decode(errors="replace"))
         parts.append(version[1] if version else "of unknown version")
         branch = int(mkl.mkl_serv_cbwr_get_auto_branch())
         parts.append(_MKL_BRANCHES.get(branch, f"branch {branch}"))

@@ -145,19 +145,27 @@ class RunDirectory:
         return state
 
     def note(self, stage: str, status: Status, **details: Any) -> None:
-        """Record what `stage` has done, keeping details recorded earlier."""
+        """Record what `stage` has done, keeping details recorded earlier but those that are None now."""
         write_sealed(self.state_file(stage), self._noted(stage, status, details))
 
-    def note_failure(self, stage: str, status: Status, **details: Any) -> None:
-        """Record as `note` why `stage` ended, on a full disk too: in the place of what was recorded before."""
+    def note_failure(self, stage: str, status: Status, keep_earlier: bool = False, **details: Any) -> None:
+        """Record as `note` why `stage` ended, on a full disk too: in the place of what was recorded before.
+
+        With `keep_earlier` a stage stays what it was before it started again, done or stopped with a checkpoint, and
+        the failure is recorded as ``attempt``.
+        """
         state = self._noted(stage, status, details)
+        earlier = state.pop("earlier", None)
+        if keep_earlier and isinstance(earlier, dict):
+            state = {**earlier, "attempt": {"status": status, "reason": details.get("reason", "")}}
         try:
             write_sealed(self.state_file(stage), state)
         except StageFailedError:
             overwrite_json(self.state_file(stage), sealed(state))
 
     def _noted(self, stage: str, status: Status, details: dict[str, Any]) -> dict[str, Any]:
-        return {**self.state(stage), "stage": stage, "status": status, "updated": time.time(), **details}
+        noted = {**self.state(stage), "stage": stage, "status": status, "updated": time.time(), **details}
+        return {name: value for name, value in noted.items() if value is not None}
 
     def config(self) -> Config:
         """Return the resolved configuration.

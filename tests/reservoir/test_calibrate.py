@@ -3,8 +3,7 @@ import json
 import pytest
 
 from rcdp_hpc.reservoir import calibrate
-from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, machine_name, report_unlike
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, machine_name
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 
@@ -93,17 +92,3 @@ def test_the_smallest_block_that_is_nearly_the_fastest(monkeypatch, tmp_path):
     cache = tmp_path / "kernels.json"
     assert choose_batch_rows(10, 2, "dense-fp32", 1, cache=cache) == 1024
     assert choose_batch_rows(10, 2, "dense-fp32", 1, cache=cache) == 1024
-
-
-def test_unlike_ranks_are_reported(caplog, monkeypatch):
-    class Three(SingleProcess):
-        size = 3
-
-        def allgather(self, value):
-            return ["fast", "slow", "fast"]
-
-    report_unlike(Three())
-    assert "fast on 2 ranks; slow on 1 ranks" in caplog.text
-    caplog.clear()
-    report_unlike(SingleProcess())
-    assert not caplog.text

@@ -1,0 +1,144 @@
+"""What a stage used, recorded when it is done and compared when it, or one that builds on it, starts again.
+
+The state file of a stage has the settings that decided its result (``settings``) and the machines it ran on
+(``machines``). ``config.toml`` holds what the stages used; the user may edit it, and what then differs is named.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rcdp_hpc.config import Config, differing_keys, flatten, may_change, parse_config, to_tree
+from rcdp_hpc.config.keys import known_keys
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.processor import Machine, differences
+from rcdp_hpc.runtime.rundir import RunDirectory
+
+log = logging.getLogger(__name__)
+
+# The sections that decide what a stage makes. An evaluation uses the model as it was trained.
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "prepare": ("run", "data"),
+    "search": ("run", "data", "reservoir", "search"),
+    "train": ("run", "data", "reservoir", "training"),
+    "evaluate": (),
+}
+# The run's own copy takes the place of the user's file; the pipeline compares their content.
+_COMPARED_ELSEWHERE = ("reservoir.matrices",)
+
+
+def settings_of(stage: str, config: Config) -> dict[str, Any]:
+    """Return the settings that decide what a stage makes, for its state file."""
+    tree = to_tree(config)
+    return {section: tree[section] for section in SECTIONS[stage]}
+
+
+def record_settings(run: RunDirectory, stage: str, config: Config) -> None:
+    """Write into config.toml what a stage used; sections that only other stages used stay as they are."""
+    if not SECTIONS[stage]:
+        return
+    if not run.config_file.exists():
+        run.write_config(config)
+        return
+    begun = {other for other in SECTIONS if other != stage and run.state(other)}
+    kept = [
+        section
+        for section in Config.model_fields
+        if section not in SECTIONS[stage] and any(section in SECTIONS[other] for other in begun)
+    ]
+    run.write_config(_with_sections(config, run.config(), kept) if kept else config)
+
+
+def report_changes(run: RunDirectory, stage: str, config: Config) -> None:
+    """Log the settings that differ from those of an earlier start of a stage, and of the search it builds on.
+
+    What may not change on resume is refused by the stage itself.
+    """
+    changed = [key for key in _changed(run, stage, config, SECTIONS[stage]) if may_change(key)]
+    named = [key for key in changed if not key.startswith("run.")]
+    if named:
+        log.info("stage %s was started with other settings before: %s", stage, _changes(run, stage, config, named))
+    if stage == "train" and config.has_search:
+        fixed = [key for key in _changed(run, "search", config, ("reservoir",)) if not may_change(key)]
+        if fixed:
+            log.warning(
+                "the search was done with other settings: %s. Its winner is trained with the present ones; search "
+                "again with --restart to have both agree",
+                _changes(run, "search", config, fixed),
+            )
+
+
+def refuse_other_than_trained(run: RunDirectory, config: Config) -> None:
+    """Raise an `InputError` if an evaluation is to use other settings than the model was trained with."""
+    fixed = [key for key in _changed(run, "train", config, SECTIONS["train"]) if not may_change(key)]
+    if fixed:
+        raise InputError(
+            f"{run.model} was trained with other settings: {_changes(run, 'train', config, fixed)}. An evaluation "
+            "uses the model as it was trained: set them back, or train again (rcdp train --restart, or another --out)."
+        )
+
+
+def machines_to_record(run: RunDirectory, stage: str, config: Config, now: Sequence[Machine]) -> dict[str, Any]:
+    """Return ``machines``, which a stage runs on, and ``earlier_machines``, which it was begun on, for its state file.
+
+    To continue on another kind of machine is reported, or refused if ``run.same_processor`` says so. Only a search and
+    a training are continued: other stages start from the beginning.
+    """
+    state, folder = run.state(stage), run.folder(stage)
+    before, earlier = state.get("machines", []), state.get("earlier_machines", [])
+    begun = folder.is_dir() and any(folder.iterdir())
+    if stage not in ("search", "train") or not before or not begun:
+        return {"machines": list(now), "earlier_machines": None}
+    if state.get("status") == "done" and not _changed(run, stage, config, SECTIONS[stage]):
+        return {}  # nothing will be computed
+    found = differences(before, now)
+    if found:
+        _report_or_refuse(f"stage {stage} was begun on another kind of machine: {found}", config)
+    others = [machine for machine in (*earlier, *before) if differences([machine], now)]
+    return {"machines": list(now), "earlier_machines": others or None}
+
+
+def _report_or_refuse(text: str, config: Config) -> None:
+    if config.run.same_processor == "refuse":
+        raise InputError(
+            f"{text}. Its results would differ in the last digits (run.same_processor = 'refuse'). Continue on the "
+            "same kind of machine, set run.same_processor = 'warn', or start the stage over with --restart."
+        )
+    log.warning(
+        "%s. From here on its results differ in the last digits from those of one kind of machine "
+        "(run.same_processor = 'refuse' would stop here)",
+        text,
+    )
+
+
+def _changed(run: RunDirectory, stage: str, config: Config, sections: Sequence[str]) -> list[str]:
+    """Return the keys of some sections whose values differ from those that a stage recorded; none without a record."""
+    recorded = run.state(stage).get("settings")
+    if not isinstance(recorded, dict):
+        return []
+    old, new = ({name: tree[name] for name in sections if name in tree} for tree in (recorded, to_tree(config)))
+    return [key for key in differing_keys(old, new) if key not in _COMPARED_ELSEWHERE]
+
+
+def _changes(run: RunDirectory, stage: str, config: Config, keys: Sequence[str]) -> str:
+    old, new = flatten(run.state(stage)["settings"]), flatten(to_tree(config))
+    return ", ".join(f"{key} ({old.get(key, 'not set')} -> {new.get(key, 'not set')})" for key in keys)
+
+
+def _with_sections(config: Config, other: Config, sections: Sequence[str]) -> Config:
+    """Return a configuration with some sections of another; as it is if the two do not fit together."""
+    merged = config.model_copy(update={section: getattr(other, section) for section in sections})
+    chosen = None
+    if config.chosen is not None or other.chosen is not None:
+        chosen = frozenset(
+            key
+            for source, is_taken in ((config, False), (other, True))
+            for key in (known_keys() if source.chosen is None else source.chosen)
+            if (key.partition(".")[0] in sections) == is_taken
+        )
+    try:
+        return parse_config(to_tree(merged), "config.toml", chosen)
+    except InputError:
+        return config

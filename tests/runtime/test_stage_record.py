@@ -1,0 +1,147 @@
+"""What a stage used is recorded, and what differs at a later start is named, refused or left as it was."""
+
+import logging
+
+import pytest
+
+from rcdp_hpc import pipeline
+from rcdp_hpc.config import load_config, with_settings
+from rcdp_hpc.errors import InputError, StageFailedError
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_record import machines_to_record, record_settings, refuse_other_than_trained, settings_of
+
+HERE = {"processor": "A", "capability": "AVX512", "ranks": 1}
+THERE = {**HERE, "capability": "AVX2"}
+DIGITS = load_config("digits", ["reservoir.kernel=dense-fp32", "search.generations=0"])
+
+
+def changed(**settings):
+    return with_settings(DIGITS, {key.replace("__", "."): value for key, value in settings.items()}, "of the test")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run directory whose stages are done."""
+    run = RunDirectory(tmp_path / "run")
+    run.write_config(DIGITS)
+    for stage in ("prepare", "train", "evaluate"):
+        run.note(stage, "done", seconds=1.0, settings=settings_of(stage, DIGITS), machines=[HERE])
+    run.train.mkdir()
+    (run.train / "last.pt").touch()
+    return run
+
+
+@pytest.fixture
+def starts(run, monkeypatch):
+    """Starts a stage of the run with work that ends in an error, or returns."""
+
+    def start(stage, config, error=None, restart=False):
+        def work(*arguments, **options):
+            if error is not None:
+                raise error
+            return {"accuracy": 0.5}
+
+        monkeypatch.setitem(pipeline._WORK, stage, work)
+        return pipeline.run_stages([stage], config, run.path, restart=restart)
+
+    return start
+
+
+def test_an_evaluation_with_other_settings_than_the_training_is_refused_and_leaves_all_as_it_was(run, starts):
+    before = {path: path.read_bytes() for path in run.path.rglob("*") if path.suffix in (".toml", ".json")}
+    with pytest.raises(InputError, match=r"model\.pt was trained with other settings: reservoir\.nodes \(400 -> 7\)"):
+        starts("evaluate", changed(reservoir__nodes=7))
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_an_evaluation_records_no_settings_of_other_stages(run, starts):
+    before = run.config_file.read_bytes()
+    starts("evaluate", changed(training__epochs=9, search__population=5))
+    assert run.config_file.read_bytes() == before
+
+
+def test_a_refused_start_leaves_a_stage_done(run, starts):
+    before = run.state("train")
+    with pytest.raises(InputError):
+        starts("train", DIGITS, InputError("made with other settings. Set them back."))
+    after = run.state("train")
+    assert after.pop("attempt") == {"status": "failed", "reason": "made with other settings. Set them back."}
+    assert after == before
+    starts("train", DIGITS)
+    assert "attempt" not in run.state("train")
+    assert "earlier" not in run.state("train")
+
+
+def test_a_refused_start_leaves_a_stage_stopped(run, starts):
+    run.note("train", "stopped", reason="stopped by SIGUSR1")
+    with pytest.raises(InputError):
+        starts("train", DIGITS, InputError("no"))
+    assert run.state("train")["status"] == "stopped"
+
+
+@pytest.mark.parametrize(("stage", "status"), [("train", "failed"), ("evaluate", "done"), ("prepare", "done")])
+def test_only_a_continued_stage_can_harm_what_it_did(stage, status, run, starts):
+    with pytest.raises(StageFailedError):
+        starts(stage, DIGITS, StageFailedError("no room left"))
+    assert run.state(stage)["status"] == status
+
+
+def test_a_stage_that_was_never_done_fails(run, starts):
+    with pytest.raises(InputError):
+        starts("search", DIGITS, InputError("no"))
+    assert run.state("search")["status"] == "failed"
+
+
+def test_a_stage_records_its_own_sections_and_those_of_stages_to_come(run):
+    new = changed(data__stage_in=True, reservoir__nodes=7, search__population=5, training__epochs=9)
+    record_settings(run, "prepare", new)
+    assert run.config().data.stage_in
+    assert run.config().search.population == 5  # no search has begun
+    assert (run.config().reservoir.nodes, run.config().training.epochs) == (400, DIGITS.training.epochs)
+    record_settings(run, "train", new)
+    assert (run.config().reservoir.nodes, run.config().training.epochs) == (7, 9)
+
+
+def test_settings_that_may_change_are_named_when_a_stage_continues(run, starts, caplog):
+    with caplog.at_level(logging.INFO):
+        starts("train", changed(training__epochs=9))
+    assert f"training.epochs ({DIGITS.training.epochs} -> 9)" in caplog.text
+    assert run.state("train")["settings"]["training"]["epochs"] == 9
+
+
+def test_a_winner_of_other_settings_is_reported(run, starts, caplog):
+    searched = changed(search__generations=1)
+    run.note("search", "done", seconds=1.0, settings=settings_of("search", searched))
+    starts("train", changed(search__generations=1, reservoir__leak=0.5))
+    assert "the search was done with other settings: reservoir.leak" in caplog.text
+
+
+def test_matrices_are_compared_by_their_content_elsewhere(run):
+    config = changed(reservoir__matrices="/elsewhere/matrices.npz")
+    refuse_other_than_trained(run, config)
+
+
+def test_to_continue_on_another_kind_of_machine_is_reported_with_both_named(run, caplog):
+    run.note("train", "stopped")
+    found = machines_to_record(run, "train", DIGITS, [THERE])
+    assert found == {"machines": [THERE], "earlier_machines": [HERE]}
+    assert "capability AVX512 -> AVX2" in caplog.text
+    with pytest.raises(InputError, match=r"capability AVX512 -> AVX2.*same_processor"):
+        machines_to_record(run, "train", changed(run__same_processor="refuse"), [THERE])
+
+
+def test_machines_do_not_matter_if_nothing_is_continued(run, caplog):
+    refuse = changed(run__same_processor="refuse")
+    assert machines_to_record(run, "train", refuse, [THERE]) == {}  # done: nothing will be computed
+    assert machines_to_record(run, "evaluate", refuse, [THERE])["earlier_machines"] is None
+    (run.train / "last.pt").unlink()
+    run.note("train", "failed")
+    assert machines_to_record(run, "train", refuse, [THERE])["earlier_machines"] is None
+    assert not caplog.text
+
+
+def test_a_state_has_the_machine_that_the_stage_ran_on(run, starts):
+    starts("evaluate", DIGITS)
+    (machine,) = run.state("evaluate")["machines"]
+    assert machine["ranks"] == 1
+    assert {"processor", "capability", "torch", "numpy"} <= set(machine)
