@@ -91,7 +91,8 @@ def machines_to_record(run: RunDirectory, stage: str, config: Config, now: Seque
     begun = folder.is_dir() and any(folder.iterdir())
     if stage not in ("search", "train") or not before or not begun:
         return {"machines": list(now), "earlier_machines": None}
-    if state.get("status") == "done" and not _changed(run, stage, config, SECTIONS[stage]):
+    sections = [section for section in SECTIONS[stage] if section != "run"]
+    if state.get("status") == "done" and not _changed(run, stage, config, sections):
         return {}  # nothing will be computed
     found = differences(before, now)
     if found:
