@@ -48,6 +48,8 @@ def headway(run: RunDirectory, stage: str) -> Headway | None:
     except DataDamagedError as error:
         # The other stages are to be told of all the same.
         return Headway(str(error), 0.0)
+    except (KeyError, TypeError, AttributeError):
+        return Headway(f"the files in {run.folder(stage)} are not those of this version", 0.0)
 
 
 def _of_search(run: RunDirectory) -> Headway | None:

@@ -11,10 +11,11 @@ from rcdp_hpc.cli.progress import headway
 from rcdp_hpc.cli.runs import duration, find_runs, is_run, result_text, run_lines
 from rcdp_hpc.cluster.queue import describe_jobs
 from rcdp_hpc.config import STAGES, Config
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.lock_file import held_by, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_record import edited_settings
 from rcdp_hpc.runtime.text import joined, shell_word
 
 
@@ -58,6 +59,7 @@ def describe_run(run: RunDirectory) -> str:
     for stage, state in states.items():
         if state or not tasks:
             lines.append(f"  {stage:<9} {_stage_line(run, stage, state, bool(holder))}")
+    lines += _config_lines(run, any(states.values()))
     jobs, alive = describe_jobs(run)
     if jobs:
         lines += ["jobs", *jobs]
@@ -76,6 +78,14 @@ def _stages(run: RunDirectory) -> list[str]:
     return [stage for stage in STAGES if stage != "search" or searches]
 
 
+def _config_lines(run: RunDirectory, started: bool) -> list[str]:
+    """Return what is wrong with, or was changed in, the configuration of a run that was started."""
+    if run.config_file.exists():
+        return [f"  config.toml {line}" for line in edited_settings(run)]
+    missing = "  config.toml is missing: name the configuration again, as in rcdp train CONFIG --out"
+    return [f"{missing} {_quoted(run.path)}"] if started else []
+
+
 def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
     """Return what each fold of a cross-validation has done, their mean, and what to type next."""
     jobs, alive = describe_jobs(run)
@@ -85,17 +95,26 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
     done = sum(one.state("evaluate").get("status") == "done" for one in folds)
     # The first task of an array may not have written its configuration yet.
     if run.config_file.exists() and done == run.config().data.folds and summary.exists():
-        mean, deviation = (read_sealed(summary)[name] for name in ("mean", "deviation"))
-        lines.append(
-            f"mean of {len(folds)} folds: accuracy {100 * mean['accuracy']:.2f} % (deviation "
-            f"{100 * deviation['accuracy']:.2f}), macro F1 {mean['macro_f1']:.4f} ({deviation['macro_f1']:.4f})"
-        )
+        lines.append(f"mean of {len(folds)} folds: {_mean_text(run, summary)}")
         return [*lines, f"next: see {_quoted(summary)}, or one fold: rcdp status {_quoted(folds[0].path)}"]
     if alive or any(map(_is_held, folds)):
         return [*lines, f"next: wait, or follow {_quoted(folds[0].log)} and those of the other folds"]
     if run.submitted.exists():
         return [*lines, _submit_again(run) if alive is not None else _ask_again(run)]
     return [*lines, f"next: rcdp crossvalidate --out {_quoted(run.path)}   (on several ranks: mpirun -n 2 rcdp ...)"]
+
+
+def _mean_text(run: RunDirectory, summary: Path) -> str:
+    remedy = f"Write it again with rcdp crossvalidate --out {_quoted(run.path)}"
+    found = read_sealed(summary, remedy)
+    try:
+        mean, deviation = found["mean"], found["deviation"]
+        return (
+            f"accuracy {100 * mean['accuracy']:.2f} % (deviation {100 * deviation['accuracy']:.2f}), "
+            f"macro F1 {mean['macro_f1']:.4f} ({deviation['macro_f1']:.4f})"
+        )
+    except (KeyError, TypeError):
+        raise DataDamagedError(f"{summary}: not the summary of a cross-validation. {remedy}") from None
 
 
 def _stage_line(run: RunDirectory, stage: str, state: dict[str, Any], held: bool) -> str:

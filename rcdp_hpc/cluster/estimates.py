@@ -13,6 +13,7 @@ from rcdp_hpc.cluster.scripts import Resources, Stage
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.data.index import load_index
 from rcdp_hpc.data.memory import block_bytes
+from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -185,7 +186,23 @@ def job_stages(config: Config) -> list[Stage]:
 
 
 def measure(run: RunDirectory, where: str) -> Measured:
-    """Return what a finished run took; a stage left out took nothing."""
+    """Return what a finished run took; a stage left out took nothing.
+
+    Raises
+    ------
+    DataDamagedError
+        If a record of the run was altered, or is not one of this version.
+    """
+    try:
+        return _measure(run, where)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataDamagedError(
+            f"{run.path}: its records are not those of this version ({type(error).__name__}: {error}). Without --out, "
+            "rcdp plan measures again."
+        ) from None
+
+
+def _measure(run: RunDirectory, where: str) -> Measured:
     index = load_index(run.shards)
     rows = index["splits"]["train"]["rows"]
     remedy = "Without --out, rcdp plan measures again."

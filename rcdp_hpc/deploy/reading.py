@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from rcdp_hpc.config import DataSection, parse_config, parse_overrides
 from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_record import changed_reading
 from rcdp_hpc.training.model_data import READING_KEYS
 from rcdp_hpc.training.model_file import ModelFile
+
+log = logging.getLogger(__name__)
 
 # What the model itself is built on: samples read in another way would not fit it.
 FIXED = ("image_size", "image_channels", "image_background", "image_bits", "category_columns")
@@ -44,7 +48,7 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
     refuse_special(path)
     run = RunDirectory(path)
     model = run.model if path.is_dir() else path
-    reading = run.config().data if path.is_dir() and run.config_file.exists() else None
+    reading = _reading_of(run) if path.is_dir() and run.config_file.exists() else None
     if not overrides:
         return model, reading
     tree = parse_overrides(overrides)
@@ -59,6 +63,23 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
         reading = ModelFile.read(model).data.reading or DataSection()
     changed = {"data": {**reading.model_dump(), **tree["data"]}}
     return model, parse_config(changed, where="with --set").data
+
+
+def _reading_of(run: RunDirectory) -> DataSection:
+    """Return how a run's own configuration reads samples; what was changed in it since the preparation is reported."""
+    fixed = changed_reading(run, FIXED)
+    if fixed:
+        raise InputError(
+            f"{run.config_file} was changed since the preparation: {', '.join(fixed)}. The model was trained with the "
+            "earlier value, so prediction cannot use another: set it back."
+        )
+    changed = changed_reading(run, READING_KEYS)
+    if changed:
+        log.warning(
+            "%s was changed since the preparation: %s. New samples are read with the changed values",
+            *(run.config_file, ", ".join(changed)),
+        )
+    return run.config().data
 
 
 def _refuse_other_key(key: str) -> None:

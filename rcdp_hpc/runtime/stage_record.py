@@ -54,12 +54,20 @@ def record_settings(run: RunDirectory, stage: str, config: Config) -> None:
 def report_changes(run: RunDirectory, stage: str, config: Config) -> None:
     """Log the settings that differ from those of an earlier start of a stage, and of the search it builds on.
 
-    What may not change on resume is refused by the stage itself.
+    What may not change on resume is refused by the stage itself. A change in config.toml is a warning, one that the
+    command asks for is not.
     """
     changed = [key for key in _changed(run, stage, config, SECTIONS[stage]) if may_change(key)]
     named = [key for key in changed if not key.startswith("run.")]
-    if named:
-        log.info("stage %s was started with other settings before: %s", stage, _changes(run, stage, config, named))
+    edited = [key for key in named if key in set(_changed(run, stage, run.config(), SECTIONS[stage]))]
+    asked = [key for key in named if key not in edited]
+    if edited:
+        log.warning(
+            "%s was changed since stage %s used it: %s. The stage continues with the changed values",
+            *(run.config_file, stage, _changes(run, stage, config, edited)),
+        )
+    if asked:
+        log.info("stage %s was started with other settings before: %s", stage, _changes(run, stage, config, asked))
     if stage == "train" and config.has_search:
         fixed = [key for key in _changed(run, "search", config, ("reservoir",)) if not may_change(key)]
         if fixed:
@@ -68,6 +76,23 @@ def report_changes(run: RunDirectory, stage: str, config: Config) -> None:
                 "again with --restart to have both agree",
                 _changes(run, "search", config, fixed),
             )
+
+
+def edited_settings(run: RunDirectory) -> list[str]:
+    """Return, a line for each stage, the keys of config.toml that were changed since the stage used them."""
+    lines = []
+    for stage, sections in SECTIONS.items():
+        changed = [key for key in _changed(run, stage, run.config(), sections) if not key.startswith("run.")]
+        if changed:
+            lines.append(f"changed since stage {stage} used it: {_changes(run, stage, run.config(), changed)}")
+    return lines
+
+
+def changed_reading(run: RunDirectory, keys: Sequence[str]) -> list[str]:
+    """Return what of these keys of [data] config.toml has otherwise than the preparation recorded, in words."""
+    names = [f"data.{key}" for key in keys]
+    changed = [key for key in _changed(run, "prepare", run.config(), ("data",)) if key in names]
+    return [_changes(run, "prepare", run.config(), [key]) for key in changed]
 
 
 def refuse_other_than_trained(run: RunDirectory, config: Config) -> None:

@@ -5,7 +5,9 @@ import logging
 import pytest
 
 from rcdp_hpc import pipeline
+from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.config import load_config, with_settings
+from rcdp_hpc.deploy.reading import model_and_reading
 from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_record import machines_to_record, record_settings, refuse_other_than_trained, settings_of
@@ -145,3 +147,25 @@ def test_a_state_has_the_machine_that_the_stage_ran_on(run, starts):
     (machine,) = run.state("evaluate")["machines"]
     assert machine["ranks"] == 1
     assert {"processor", "capability", "torch", "numpy"} <= set(machine)
+
+
+def test_what_was_edited_in_the_configuration_is_named_by_status_and_when_a_stage_continues(run, starts, caplog):
+    run.write_config(changed(training__epochs=9, reservoir__nodes=7))
+    assert "config.toml changed since stage train used it: reservoir.nodes (400 -> 7)" in describe_run(run)
+    run.write_config(changed(training__epochs=9))
+    starts("train", run.config())
+    assert f"{run.config_file} was changed since stage train used it: training.epochs" in caplog.text
+    assert "changed since" not in describe_run(run)
+    run.config_file.unlink()
+    assert "config.toml is missing" in describe_run(run)
+
+
+def test_prediction_names_what_was_edited_of_how_samples_are_read(run, caplog):
+    assert model_and_reading(run.path)[1] == DIGITS.data
+    assert not caplog.text
+    run.write_config(changed(data__x_name="samples"))
+    assert model_and_reading(run.path)[1].x_name == "samples"
+    assert "data.x_name (x -> samples)" in caplog.text
+    run.write_config(changed(data__image_bits=8))
+    with pytest.raises(InputError, match=r"data\.image_bits \(16 -> 8\)"):
+        model_and_reading(run.path)
