@@ -29,8 +29,9 @@ def toml_tree(text: str, parse_float: Callable[[str], Any] = float) -> dict[str,
         raise tomllib.TOMLDecodeError(f"nested more than {DEEPEST} deep (at line {number})")
     try:
         tree = tomllib.loads(text, parse_float=parse_float)
-    except tomllib.TOMLDecodeError:
-        raise
+    except tomllib.TOMLDecodeError as error:
+        last = len(text.rstrip().split("\n"))
+        raise tomllib.TOMLDecodeError(str(error).replace("at end of document", f"at line {last}, the last")) from None
     except RecursionError:
         raise tomllib.TOMLDecodeError(f"nested more than {DEEPEST} deep (at line {_deepest_line(text)})") from None
     except ValueError:

@@ -13,7 +13,10 @@ from rcdp_hpc.errors import InputError
 NUMBERS = ("numeric", "real", "integer")
 MISSING = "?"
 # A quoted or a plain value, and what ends it.
-_VALUE = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^,'"]*?))\s*(,|$)""", re.DOTALL)
+# What a part has taken is not given back (*+): a long line is looked through once.
+_VALUE = re.compile(
+    r"""\s*+(?:'((?:[^'\\]|\\.)*+)'|"((?:[^"\\]|\\.)*+)"|((?:[^\s,'"][^,'"]*+)?))\s*+(,|$)""", re.DOTALL
+)
 _NAME = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s{]+)\s*(.*)""", re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _MEANING = {"n": "\n", "t": "\t", "r": "\r"}
@@ -59,19 +62,23 @@ def read_header(path: Path, lines: Lines) -> list[Attribute]:
         If a line is not one of a header, or there is no attribute or no @data.
     """
     open_lists: list[list[Attribute]] = [[]]
+    names: list[set[str]] = [set()]
     for number, line in lines:
         where = f"{path}, line {number}"
         keyword, _, rest = line.replace("\t", " ").partition(" ")
         keyword, rest = keyword.lower(), rest.strip()
         if keyword == "@attribute":
             attribute = _attribute(rest, where)
-            if attribute.name in [one.name for one in open_lists[-1]]:
+            if attribute.name in names[-1]:
                 raise InputError(f"{where}: a second attribute {attribute.name!r}.")
             open_lists[-1].append(attribute)
+            names[-1].add(attribute.name)
             if attribute.kind == "relational":
                 open_lists.append(attribute.inner)
+                names.append(set())
         elif keyword == "@end" and len(open_lists) > 1:
             open_lists.pop()
+            names.pop()
         elif keyword == "@data":
             if len(open_lists) > 1:
                 raise InputError(f"{where}: a relational attribute without its '@end'.")
@@ -131,7 +138,7 @@ def split_row(line: str, where: str) -> list[tuple[str, bool]]:
             raise InputError(f"{where}: a quotation mark that is not closed, or a value of which a part is quoted.")
         single, double, bare, end = found.groups()
         quoted = single if single is not None else double
-        values.append((bare, False) if quoted is None else (unescaped(quoted), True))
+        values.append((bare.rstrip(), False) if quoted is None else (unescaped(quoted), True))
         place = found.end()
         if not end:
             return values

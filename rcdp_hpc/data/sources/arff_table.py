@@ -65,7 +65,8 @@ class ArffTable:
         """Yield the columns of some rows at a time, in the order of `wanted`."""
         most = max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, len(wanted))))
         columns: list[list[Any]] = [[] for _ in wanted]
-        places = [self.names.index(name) for name in wanted]
+        place_of = {name: place for place, name in enumerate(self.names)}
+        places = [place_of[name] for name in wanted]
         with open_text(self.path, self._encoding, Findings(), self._budget) as text:
             lines = content_lines(text)
             attributes = read_header(self.path, lines)

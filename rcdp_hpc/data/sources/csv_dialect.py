@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources.class_names import clean_name
 from rcdp_hpc.data.sources.csv_text import TextFile
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
@@ -17,6 +18,7 @@ from rcdp_hpc.errors import InputError
 SAMPLE_BYTES = 2**20
 SAMPLE_ROWS = 1000
 DELIMITERS = (",", ";", "\t", "|", " ")
+MARKS = "\ufeff\u200b"
 NAMES = {"\t": "a tab", " ": "a blank"}
 NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
 COMMA_NUMBER = re.compile(r"[-+]?[\d.]*,\d+([eE][-+]?\d+)?", re.ASCII)
@@ -26,6 +28,10 @@ ONE_COMMA = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}", re.ASCII)
 DOT_NUMBER = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?", re.ASCII)
 
 Record = list[str]
+# Wider tables take gigabytes for their columns alone.
+MOST_COLUMNS = 200_000
+# A cell may be longer than the csv module expects; how long a line is, is known before.
+csv.field_size_limit(2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,12 @@ def find_dialect(file: TextFile, data: DataSection, expected: Collection[str], f
     text, cut = _sample(file)
     delimiter = data.delimiter or _delimiter(text, cut, expected)
     header, rows, skip = _records(text, delimiter, cut)
-    names = _names(file.path, [name.strip() for name in header], rows, findings)
+    names = _names(file.path, [name.strip().strip(MARKS).strip() for name in header], rows, findings)
+    if len(names) > MOST_COLUMNS:
+        raise InputError(
+            f"{file.path}: {len(names)} columns, at most {MOST_COLUMNS} are read from a text table. Save the samples "
+            "as npz, npy or HDF5."
+        )
     _refuse_title(file.path, header, rows, expected)
     _refuse_missing_header(file.path, names, delimiter, expected)
     _refuse_twins(file.path, names)
@@ -183,7 +194,8 @@ def _refuse_missing_header(path: Path, names: list[str], delimiter: str, expecte
 
 def _refuse_twins(path: Path, names: list[str]) -> None:
     seen: set[str] = set()
-    twins = sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+    # Two Unicode forms of one name look the same.
+    twins = sorted({name for name in map(clean_name, names) if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
     if twins:
         raise InputError(
             f"{path}: several columns have the same name: {', '.join(map(repr, twins[:10]))}. Rename or remove them."

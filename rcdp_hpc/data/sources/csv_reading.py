@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +51,25 @@ class CsvFile:
         self.path = path
         self._file = inspect_text(path, data.encoding, findings, Budget.of(data))
         self._dialect = find_dialect(self._file, data, expected, findings)
+        if self._file.open_quote:
+            self._refuse_open_quote()
         self.names = self._dialect.names
         self.decimal = self._dialect.decimal
         self.index_columns: list[str] = []
+
+    def _refuse_open_quote(self) -> None:
+        """Raise if a quotation mark is not closed: the rows after it would be one value."""
+        with self._file.open() as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
+            reader = csv.reader(text, delimiter=self._dialect.delimiter, strict=True)
+            begin = 1
+            try:
+                for _ in reader:
+                    begin = reader.line_num + 1
+            except csv.Error:
+                raise InputError(
+                    f"{self.path}, line {begin}: a quotation mark is not closed, or not at the beginning and the end "
+                    "of a value. Write a quotation mark in a text twice, and the text in quotation marks."
+                ) from None
 
     def types(self) -> list[Any]:
         """Return the type of each column: text."""
@@ -73,7 +91,7 @@ class CsvFile:
             If a row has more or fewer values than there are columns.
         """
         import pyarrow as pa
-        from pyarrow import csv
+        from pyarrow import csv as arrow_csv
 
         if not self._dialect.rows:
             return
@@ -87,15 +105,15 @@ class CsvFile:
         with self._file.open() as stream:
             self._skip_header(stream)
             try:
-                reader = csv.open_csv(
+                reader = arrow_csv.open_csv(
                     stream,
-                    read_options=csv.ReadOptions(
+                    read_options=arrow_csv.ReadOptions(
                         block_size=min(block, 2**31 - 1), use_threads=False, column_names=self.names
                     ),
-                    parse_options=csv.ParseOptions(
+                    parse_options=arrow_csv.ParseOptions(
                         delimiter=self._dialect.delimiter, newlines_in_values=True, invalid_row_handler=note
                     ),
-                    convert_options=csv.ConvertOptions(
+                    convert_options=arrow_csv.ConvertOptions(
                         column_types=dict.fromkeys(wanted, pa.string()),
                         include_columns=wanted,
                         strings_can_be_null=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ CHUNK = 2**20
 # Memory that a byte of the longest line takes: the first lines are taken apart into values, which are objects.
 LINE_COPIES = 128
 FALLBACK = "cp1252"
+# The first byte reads as one of Ã Ä Å Ð Ñ Î Ï, the next as a sign, never a letter.
+_UTF8_LETTER = re.compile(rb"[\xc3-\xc5\xce-\xd1][\x80-\x89\x8b\x8d\x8f-\x99\x9b\x9d\xa0-\xbf]")
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -35,6 +38,10 @@ NOT_TEXT = {
     b"ARROW1": "an Arrow or Feather file; save the table as parquet",
     b"SQLite": "an SQLite data base; save the table as CSV",
 }
+
+
+class _NotTextError(InputError):
+    """The content is no text, in whatever encoding."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class TextFile:
         How many lines there are.
     longest_number : int
         Number of the longest line, from 1.
+    open_quote : bool
+        Whether the number of quotation marks is odd: one of them is not closed, or is a letter of a text.
     """
 
     path: Path
@@ -62,6 +71,7 @@ class TextFile:
     longest_line: int = 0
     lines: int = 0
     longest_number: int = 0
+    open_quote: bool = False
 
     def open(self) -> pa.NativeFile:
         """Open it as a stream of UTF-8, without a byte order mark."""
@@ -119,9 +129,12 @@ def _inspected(path: Path, encoding: str, findings: Findings, most: int) -> Text
         return _scan(path, _known(encoding, marked), compression, most)
     try:
         return _scan(path, marked or "utf-8", compression, most)
+    except _NotTextError:
+        raise
     except InputError:
         if marked:
             raise
+    refuse_mixed(path, compression)
     try:
         found = _scan(path, FALLBACK, compression, most)
     except InputError:
@@ -130,6 +143,28 @@ def _inspected(path: Path, encoding: str, findings: Findings, most: int) -> Text
         ) from None
     findings.warnings.append(f"{path}: not UTF-8, read as Windows-1252; set data.encoding if letters come out wrong")
     return found
+
+
+def refuse_mixed(path: Path, compression: str | None) -> None:
+    """Raise an `InputError` if a file that is not UTF-8 has letters in UTF-8: some of its letters would come out wrong.
+
+    The pairs of bytes looked for are no two letters that follow one another in a text of Windows-1252.
+    """
+    import pyarrow as pa
+
+    last, lines = b"", 1
+    with pa.input_stream(str(path), compression=compression) as stream:
+        while data := last + stream.read(CHUNK):
+            if data == last:
+                return
+            found = _UTF8_LETTER.search(data)
+            if found:
+                line = lines + data.count(b"\n", 0, found.start())
+                raise InputError(
+                    f"{path}: mixed encodings: line {line} is UTF-8, and others are not. Convert the file to UTF-8, or "
+                    "set data.encoding to read all of it as that."
+                )
+            lines, last = lines + data[:-1].count(b"\n"), data[-1:]
 
 
 def _known(encoding: str, marked: str | None) -> str:
@@ -150,16 +185,17 @@ def _scan(path: Path, encoding: str, compression: str | None, most: int) -> Text
     import pyarrow as pa
 
     decoder = codecs.getincrementaldecoder(encoding)()
-    lines = longest = pending = longest_number = 0
+    lines = longest = pending = longest_number = quotes = 0
     with pa.input_stream(str(path), compression=compression) as stream:
         try:
             while data := stream.read(CHUNK):
                 text = decoder.decode(data)
                 if "\0" in text:
-                    raise InputError(
+                    raise _NotTextError(
                         f"{path}: not a text file (it has zero bytes near line {lines + 1}). If it is UTF-16 without a "
                         "byte order mark, set data.encoding = 'utf-16-le'."
                     )
+                quotes += text.count('"')
                 first, *rest = _lines(text, encoding, data)
                 pending += first
                 for number, length in enumerate(rest, lines + 1):
@@ -178,7 +214,7 @@ def _scan(path: Path, encoding: str, compression: str | None, most: int) -> Text
             ) from None
     if pending > longest:
         longest, longest_number = pending, lines + 1
-    return TextFile(path, encoding, compression, longest, lines, longest_number)
+    return TextFile(path, encoding, compression, longest, lines, longest_number, quotes % 2 == 1)
 
 
 def _lines(text: str, encoding: str, data: bytes) -> list[int]:

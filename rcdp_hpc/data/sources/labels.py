@@ -39,6 +39,7 @@ MISSING_ADVICE = "complete the labels, or leave these samples out with data.miss
 FEW_SAMPLES = 20
 MANY_FRACTIONS = 30
 MANY_NUMBERS = 100
+LONGEST_NAME = 1000
 
 BLOCK_ROWS = 2**17
 # Memory of different labels beyond which they are no classes, whatever they are.
@@ -220,6 +221,7 @@ def encode_labels(
         findings.warnings.append(
             f"{train.where}: {name!r} is read as a class; if it is a missing label, leave it empty"
         )
+    _report_odd(train.where, classes, findings)
     formulas = [name for name in classes if name.startswith("=") and len(name) > 1]
     if formulas:
         findings.warnings.append(
@@ -244,6 +246,19 @@ def encode_labels(
 def _indices(labels: Labels, names: dict[str, str], places: dict[str, int]) -> NDArray[np.int64]:
     table = np.array([places.get(names[name], MISSING) for name in labels.names], np.int64)
     return table[labels.codes] if len(table) else np.empty(0, np.int64)
+
+
+def _report_odd(where: str, classes: list[str], findings: Findings) -> None:
+    """Refuse names that are no names, and warn about those that are likely several rows read as one."""
+    longest = max(map(len, classes))
+    if longest > LONGEST_NAME:
+        raise InputError(f"{where}: a label of {longest} characters; names of classes have at most {LONGEST_NAME}.")
+    broken = [name for name in classes if "\n" in name or "\r" in name]
+    if broken:
+        findings.warnings.append(
+            f"{where}: labels with line breaks, as {some_names(broken[:1])}, are read as they are. If a quotation mark "
+            "is not closed, rows are missing"
+        )
 
 
 def _refuse_other_than_classes(labels: Labels, classes: list[str], findings: Findings) -> None:

@@ -14,6 +14,7 @@ from typing import BinaryIO, TextIO
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.sources.csv_text import refuse_mixed
 from rcdp_hpc.data.sources.encodings import text_encoding
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
@@ -123,6 +124,7 @@ def _encoding_of(path: Path, packed: bool, findings: Findings) -> str:
         wrong = _first_not_utf8(path, file)  # type: ignore[arg-type]
     if wrong is None:
         return "utf-8-sig"
+    refuse_mixed(path, "gzip" if packed else None)
     with gzip.open(path) if packed else path.open("rb") as file:
         decoder = codecs.getincrementaldecoder("cp1252")()
         try:

@@ -95,7 +95,7 @@ def test_values_that_are_numbers(tmp_path, values, separator, first):
         (PLAIN.replace("a,b", "a,a"), "several columns have the same name: 'a'"),
         (PLAIN.split("\n", 1)[1], "first line looks like data, .*put a line of names before it, as in a,b,label"),
         (PLAIN + "1,2\n", r"row 20 \(from 0\) has 2 values, 3 expected"),
-        (PLAIN + '1,"2,x\n3,4,y\n', r"row 20 \(from 0\) has .*quotation marks"),
+        (PLAIN + '1,"2,x\n3,4,y\n', r"line 22: a quotation mark is not closed"),
         ("My export\n" + PLAIN, "first line, 'My export', does not name the columns"),
         ("# made by me, today\n" + PLAIN, "first line, '# made by me', does not name the columns"),
         ("sep=,\n" + PLAIN, "does not name the columns"),
