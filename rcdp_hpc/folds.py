@@ -17,6 +17,7 @@ from rcdp_hpc.errors import InputError, RcdpError, StoppedError
 from rcdp_hpc.pipeline import alone, need_torch, run_stages
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import places_of_job
 
@@ -92,6 +93,7 @@ def _check(config: Config, fold: int) -> None:
 def _begin(config: Config, run: RunDirectory) -> None:
     if run.shards.exists():
         raise InputError(f"{run.path}: holds a run of its own; choose another --out for a cross-validation.")
+    remove_leftovers(temporary_files((run.path, run.report, run.jobs)))
     if not run.config_file.exists():
         run.write_config(config)
 

@@ -177,7 +177,7 @@ def held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
             lock = stack.enter_context(RunLock(run.lock))
             with os_errors_explained(run.log):
                 stack.enter_context(logging_to_file(run.log))
-            folders = (run.path, run.search, run.train, run.report, run.path / "state", run.jobs)
+            folders = (run.path, run.search, run.train, run.report, run.path / "state", run.jobs, run.jobs / "configs")
             remove_leftovers(temporary_files(folders), gone=lock.replaced)
 
         run_on_root(comm, enter)

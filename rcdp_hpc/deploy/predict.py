@@ -23,6 +23,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.runtime.files import write_atomic
+from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.threads import fair_share, limit_threads
 from rcdp_hpc.training.model import TrainedModel
@@ -137,6 +138,7 @@ def _predict_all(
                 continue
             return counts
         found = Predictions(counted(blocks), len(new), model.classes, new.ids, new.id_name)
+        remove_leftovers(temporary_files([output.parent]))
         write_atomic(output, lambda file: chosen.write(file, found))
         if chosen.suffix == ".csv":
             found.warn_of_formulas(output)

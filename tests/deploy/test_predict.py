@@ -52,7 +52,7 @@ def alone(trained, tmp_path_factory) -> dict[str, np.ndarray]:
     return dict(np.load(path))
 
 
-def test_a_whole_source_is_predicted_in_the_order_of_its_samples(trained, alone, tmp_path):
+def test_a_whole_source_is_predicted_in_the_order_of_its_samples(trained, alone, tmp_path, dead_process):
     run, folder = trained
     assert alone["probability"].shape == (1797, 10)
     assert alone["probability"].dtype == np.float32
@@ -60,7 +60,10 @@ def test_a_whole_source_is_predicted_in_the_order_of_its_samples(trained, alone,
     np.testing.assert_array_equal(alone["name"], alone["label"].astype(str))
     truth = np.roll(load_digits().target, -300)
     assert (alone["label"] == truth).mean() > 0.5
+    # What an earlier prediction left that was killed.
+    (tmp_path / f".test.npz.{dead_process.tag}.abc.tmp").touch()
     predicted(0, run, folder / "t10k-images-idx3-ubyte", tmp_path / "test.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["test.npz"]
     with np.load(tmp_path / "test.npz") as test:
         np.testing.assert_allclose(test["probability"], alone["probability"][-300:], atol=1e-5)
 
