@@ -204,7 +204,8 @@ def _run_stage(
     machines = _machines(stage, comm)
     agree(comm, lambda: _begin(run, stage, config, comm.size, restart, machines) if comm.is_root else None)
     try:
-        result = _WORK[stage](config, comm, run, **options)
+        with os_errors_explained():
+            result = _WORK[stage](config, comm, run, **options)
     except RcdpError as error:
         stopped = isinstance(error, StoppedError)
         used = {"settings": settings_of(stage, config)} if stopped else {}

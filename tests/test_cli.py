@@ -290,14 +290,14 @@ def test_a_failed_restart_of_the_preparation_leaves_all_as_it_was(copy):
         "reserve, calls = shards._reserve, []\n"
         "def full(path, size):\n"
         "    calls.append(path)\n"
-        "    if len(calls) > 8: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "    if len(calls) > 8: raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))\n"
         "    reserve(path, size)\n"
         "shards._reserve = full\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     done = run_ranks(0, [*python(code), "run", "--out", str(copy), "--restart", "--set", "run.seed=5"])
     assert done.returncode == 1, done.stdout
-    assert "no room for the shards" in done.stdout
+    assert "no room left to write" in done.stdout
     assert {path.name: path.read_bytes() for path in (copy / "shards").iterdir()} == before
     assert not list(copy.glob("*.before-*"))
     assert (copy / "train/last.pt").exists()

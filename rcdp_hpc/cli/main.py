@@ -32,6 +32,7 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.job import on_all_ranks
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
+from rcdp_hpc.runtime.os_errors import os_errors_explained
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.streams import is_closed_pipe, tolerant_streams
 from rcdp_hpc.runtime.text import message_lines, plain_line, shell_word
@@ -62,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, rank: int) -> int:
     try:
-        _check_paths(options)
-        return COMMANDS[options.command](options)
+        with os_errors_explained():
+            _check_paths(options)
+            return COMMANDS[options.command](options)
     except RcdpError as error:
         if rank == 0:
             log.error("%s", error)

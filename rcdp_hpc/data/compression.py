@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import h5py
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.hdf5_writing import writable_hdf5
 from rcdp_hpc.data.shards import Layout, create_samples
 from rcdp_hpc.runtime.files import os_errors_explained
 
@@ -48,24 +50,23 @@ def fastest_compression(directory: Path, layout: Layout, stored: NDArray[Any]) -
         path = directory / f"measured-{name}.h5"
         try:
             with os_errors_explained(path):
-                with h5py.File(path, "w", locking=False) as file:
+                with writable_hdf5(path) as (file, _):
                     storage = replace(layout.storage, compression=name)
                     create_samples(file, len(stored), replace(layout, storage=storage))
                     file["x"][:] = stored
                 seconds[name] = min(_read_seconds(path, len(stored)) for _ in range(TURNS))
         finally:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
     told = ", ".join(f"{name} {stored.nbytes / taken / 2**20:.0f} MiB a second" for name, taken in seconds.items())
     log.info("compression, read back: %s", told)
     return min(seconds, key=lambda name: seconds[name])
 
 
 def _read_seconds(path: Path, rows: int) -> float:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-        if hasattr(os, "posix_fadvise"):
-            # From the disk, not from memory: what is packed tighter gains by it.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    # From the disk, if the file system can forget what it holds in memory: what is packed tighter gains by it.
+    with open(path, "rb") as file, contextlib.suppress(OSError, AttributeError):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     started = time.perf_counter()
     with h5py.File(path, "r", locking=False) as file:
         file["x"][:rows]

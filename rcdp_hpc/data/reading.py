@@ -21,7 +21,8 @@ from rcdp_hpc.data.index import REPAIR, load_index, shard_settings, splits_in
 from rcdp_hpc.data.shards import Layout, file_sha256
 from rcdp_hpc.data.split import Split
 from rcdp_hpc.data.storage import storage_in
-from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.errors import DataDamagedError, RcdpError
+from rcdp_hpc.runtime.os_errors import explain_os_error, first_line, number_in
 
 OPEN_FILES = 16
 CACHE_BYTES = 2**23
@@ -195,7 +196,7 @@ class ShardSet:
                 try:
                     file[name].read_direct(target, source_sel=np.s_[low:high])
                 except (OSError, RuntimeError) as error:
-                    raise self._damaged(entry, f"{name} cannot be read ({error})") from None
+                    raise self._unreadable(entry, f"{name} cannot be read", error) from None
         return result
 
     def entries(self, split: str, start: int, stop: int) -> list[dict[str, Any]]:
@@ -257,7 +258,7 @@ class ShardSet:
         try:
             file = h5py.File(self._path(entry), "r", locking=False, rdcc_nbytes=self._cache_bytes)
         except OSError as error:
-            raise self._damaged(entry, f"cannot be opened as HDF5 ({error})") from None
+            raise self._unreadable(entry, "cannot be opened as HDF5", error) from None
         try:
             self._check_form(file, entry)
         except BaseException:
@@ -293,6 +294,13 @@ class ShardSet:
             if dataset.shape != shape or dataset.dtype != self._dtype(name):
                 found = f"{dataset.dtype} of shape {dataset.shape}"
                 raise self._damaged(entry, f"{name} is {found}, {self._dtype(name)} of shape {shape} expected")
+
+    def _unreadable(self, entry: dict[str, Any], what: str, error: Exception) -> RcdpError:
+        """Return the error for a file that HDF5 cannot read: the disk's fault, or that of the content."""
+        number = number_in(error)
+        if number:
+            return explain_os_error(OSError(number, os.strerror(number)), self._path(entry), reading=True)
+        return self._damaged(entry, f"{what} ({first_line(error)})")
 
     def _damaged(self, entry: dict[str, Any], what: str) -> DataDamagedError:
         return DataDamagedError(f"{self._path(entry)}: {what}. {REPAIR}")

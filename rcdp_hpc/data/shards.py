@@ -6,7 +6,6 @@ import errno
 import hashlib
 import math
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.hdf5_writing import named, writable_hdf5
 from rcdp_hpc.data.index import shard_file
 from rcdp_hpc.data.rows import RowTable, make_samples
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.split import Split, slab_bounds
 from rcdp_hpc.data.storage import Storage
+from rcdp_hpc.runtime.files import free_bytes, reserve
 
 CHUNK_BYTES = 2**20
 # Opening a file costs more than reading a few rows.
@@ -156,11 +157,15 @@ def write_split(
 def write_shard(path: Path, rows: RowTable, source: Source, storage: Storage, advance: Callable[[int], None]) -> None:
     """Write one shard; parameters and errors as in `write_split`."""
     layout = Layout(source.sample_shape, storage, source.has_lengths)
-    _lay_out(path, len(rows), layout)
-    # The HDF5 library was seen to crash the process on a full disk, so all room is taken before it writes:
-    # from here on it only fills in what is there. What is compressed has no size before it is written.
-    _reserve(path, path.stat().st_size)
-    with h5py.File(path, "r+", locking=False) as file:
+    # The little that the layout writes must find room, too.
+    _reserve(path, _header_bytes(len(rows), layout))
+    with writable_hdf5(path) as (file, check):
+        _lay_out(file, len(rows), layout)
+        file.flush()
+        check()
+        # All room is taken at once, so that a disk that is too small shows before hours of work: from here on only what
+        # is there is filled in. What is compressed has no size before it is written.
+        _reserve(path, path.stat().st_size)
         _write_chunks(file["y"], rows.y, 0)
         _write_chunks(file["synthetic"], rows.synthetic, 0)
         _write_chunks(file["source_index"], rows.source, 0)
@@ -178,25 +183,21 @@ def write_shard(path: Path, rows: RowTable, source: Source, storage: Storage, ad
             else:
                 _need_room(path, stored.nbytes)
                 file["x"][start : start + len(part)] = stored
+            check()
             advance(len(part))
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
 
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _lay_out(path: Path, rows: int, layout: Layout) -> None:
-    """Create the file with all its datasets and no content."""
-    # The little that this writes must find room, too.
-    _reserve(path, _header_bytes(rows, layout))
-    with h5py.File(path, "w", locking=False) as file:
-        create_samples(file, rows, layout)
-        for name, dtype in layout.columns.items():
-            _create(file, name, dtype, (rows,), (min(rows, COLUMN_CHUNK_ROWS),))
+def _lay_out(file: h5py.File, rows: int, layout: Layout) -> None:
+    """Create all datasets without content."""
+    create_samples(file, rows, layout)
+    for name, dtype in layout.columns.items():
+        _create(file, name, dtype, (rows,), (min(rows, COLUMN_CHUNK_ROWS),))
 
 
 def create_samples(file: h5py.File, rows: int, layout: Layout) -> None:
@@ -232,8 +233,8 @@ def _create(
 
 def _need_room(path: Path, size: int) -> None:
     """Raise where the disk is about to be full."""
-    if shutil.disk_usage(path.parent).free < size + SPARE_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if free_bytes(path.parent) < size + SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _write_chunks(dataset: h5py.Dataset, values: NDArray[Any], start: int) -> None:
@@ -248,13 +249,8 @@ def _write_chunks(dataset: h5py.Dataset, values: NDArray[Any], start: int) -> No
 
 def _reserve(path: Path, size: int) -> None:
     """Make the file at least so long, with room on disk for all of it."""
-    with path.open("ab") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            # Some file systems cannot reserve room. There, the check before writing has to do.
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
+    with named(path), path.open("r+b" if path.exists() else "x+b", buffering=0) as file:
+        reserve(file, size)
 
 
 def _chunk_rows(rows: int, layout: Layout) -> int:

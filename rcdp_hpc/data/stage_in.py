@@ -17,7 +17,7 @@ from rcdp_hpc.data.shards import file_sha256
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime.collective import agree, run_on_some
 from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.files import NO_ROOM
+from rcdp_hpc.runtime.files import NO_ROOM, free_bytes
 from rcdp_hpc.runtime.leftovers import remove_leftovers
 from rcdp_hpc.runtime.owners import content_prefix, folder_prefix
 
@@ -81,7 +81,7 @@ def _copy(directory: Path, files: dict[str, dict[str, Any]], check_stop: Callabl
     parent = Path(tempfile.gettempdir())
     content = str(directory.resolve())
     remove_leftovers(parent.glob(content_prefix(content) + "*"))
-    needed, free = sum(entry["bytes"] for entry in files.values()), shutil.disk_usage(parent).free
+    needed, free = sum(entry["bytes"] for entry in files.values()), free_bytes(parent)
     if free < needed + SPARE_BYTES:
         raise _no_room(parent, needed, free)
     folder = Path(tempfile.mkdtemp(prefix=folder_prefix(content), dir=parent))
@@ -92,7 +92,7 @@ def _copy(directory: Path, files: dict[str, dict[str, Any]], check_stop: Callabl
         if not isinstance(error, OSError):
             raise
         if error.errno in NO_ROOM:
-            raise _no_room(parent, needed, shutil.disk_usage(parent).free) from error
+            raise _no_room(parent, needed, free_bytes(parent)) from error
         raise StageFailedError(
             f"{directory}: its shards cannot be copied to {parent} on {socket.gethostname()} ({error}). Set TMPDIR to "
             "another disk, or data.stage_in = false."

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -15,8 +17,8 @@ from pathlib import Path
 
 from rcdp_hpc.data.index import INDEX_NAME, SHARD_NAME
 from rcdp_hpc.data.sample_ids import IDS_NAME
-from rcdp_hpc.errors import InputError, StageFailedError
-from rcdp_hpc.runtime.files import NO_ROOM, explain_os_error, os_errors_explained
+from rcdp_hpc.errors import InputError, RcdpError, StageFailedError
+from rcdp_hpc.runtime.files import UNKNOWN_ROOM, explain_os_error, free_bytes, os_errors_explained, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ def replaced(directory: Path, needed: int) -> Iterator[Path]:
     partial, old = _partial(directory), _old(directory)
     with os_errors_explained(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(directory.parent).free
+        free = free_bytes(directory.parent)
         if free < needed:
             raise no_room(directory, needed, free)
         if directory.exists():
@@ -97,9 +99,7 @@ def replaced(directory: Path, needed: int) -> Iterator[Path]:
             yield partial
             sync_folder(partial)
         except OSError as error:
-            if error.errno in NO_ROOM:
-                raise no_room(directory, needed, shutil.disk_usage(directory.parent).free) from error
-            raise explain_os_error(error, directory) from error
+            raise _explained(error, directory, needed) from error
         with os_errors_explained(directory):
             if directory.exists():
                 os.rename(directory, old)
@@ -107,8 +107,10 @@ def replaced(directory: Path, needed: int) -> Iterator[Path]:
             sync_folder(directory.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        if old.is_dir() and not directory.exists():
-            os.rename(old, directory)
+        # If this fails too, the next start does it (`recover`).
+        with contextlib.suppress(OSError):
+            if old.is_dir() and not directory.exists():
+                os.rename(old, directory)
         raise
     with os_errors_explained(old):
         _put_aside(directory)
@@ -125,6 +127,14 @@ def _put_aside(directory: Path) -> None:
         shutil.rmtree(old)
 
 
+def _explained(error: OSError, directory: Path, needed: int) -> RcdpError:
+    free = free_bytes(directory.parent)
+    if error.errno == errno.ENOSPC and free < needed:
+        return no_room(directory, needed, free)
+    path = Path(error.filename or directory)
+    return explain_os_error(error, path, reading=directory.parent not in path.parents)
+
+
 def no_room(directory: Path, needed: int, free: int) -> StageFailedError:
     """Return the error for a full disk."""
     both = "; those that are there stay until the new ones are complete" if directory.exists() else ""
@@ -132,15 +142,6 @@ def no_room(directory: Path, needed: int, free: int) -> StageFailedError:
         f"{directory}: no room for the shards: {_mib(needed)} needed, {_mib(free)} free{both}. Make room or choose "
         "another --out, then start again; what was complete before is kept."
     )
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the folder's entries are on disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _partial(directory: Path) -> Path:
@@ -152,4 +153,4 @@ def _old(directory: Path) -> Path:
 
 
 def _mib(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB"
+    return "unknown" if count == UNKNOWN_ROOM else f"{count / 2**20:.1f} MiB"

@@ -12,6 +12,7 @@ import numpy as np
 
 from rcdp_hpc.errors import RcdpError, StageFailedError
 from rcdp_hpc.runtime.comm import TICK_SECONDS, Communicator
+from rcdp_hpc.runtime.os_errors import os_errors_explained
 
 T = TypeVar("T")
 
@@ -41,7 +42,8 @@ def run_on_root(comm: Communicator, work: Callable[[], T]) -> T:
         What `work` raised, on every rank, marked as agreed.
     """
     if comm.size == 1:
-        return work()
+        with os_errors_explained():
+            return work()
     outcome = _Outcome(work if comm.is_root else None)
     with outcome.joined():
         while not comm.allreduce(np.array([float(outcome.done())]), "max")[0]:
@@ -75,7 +77,8 @@ def run_on_some(comm: Communicator, work: Callable[[], T] | None) -> T | None:
         The lowest failing rank's, on every rank, marked as agreed.
     """
     if comm.size == 1:
-        return work() if work is not None else None
+        with os_errors_explained():
+            return work() if work is not None else None
     outcome = _Outcome(work)
     with outcome.joined():
         while comm.allreduce(np.array([float(work is not None and not outcome.done())]), "max")[0]:
@@ -97,7 +100,8 @@ def agree(comm: Communicator, work: Callable[[], T]) -> T:
     value: Any = None
     mine: RcdpError | None = None
     try:
-        value = work()
+        with os_errors_explained():
+            value = work()
     except RcdpError as error:
         mine = error
     failures = [(rank, error) for rank, error in enumerate(comm.allgather(mine)) if error is not None]
@@ -129,7 +133,8 @@ class _Outcome:
 
     def _run(self, work: Callable[[], Any]) -> None:
         try:
-            self.value = work()
+            with os_errors_explained():
+                self.value = work()
         except BaseException as error:  # carried to the main thread and raised there
             self.error = error
 

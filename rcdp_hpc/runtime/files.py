@@ -2,61 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
+import io
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from rcdp_hpc.errors import InputError, RcdpError, StageFailedError
 from rcdp_hpc.runtime.json_text import read_json_file
+from rcdp_hpc.runtime.os_errors import NO_ROOM, UNSUPPORTED, explain_os_error, os_errors_explained
 from rcdp_hpc.runtime.owners import temporary_prefix
+
+__all__ = [
+    "NO_ROOM", "UNKNOWN_ROOM", "explain_os_error", "free_bytes", "keep_as", "os_errors_explained", "overwrite_json",
+    "read_json", "reserve", "sync_folder", "write_atomic", "write_json", "write_text",
+]  # fmt: skip
+
+FILL_BYTES = 2**20
+UNKNOWN_ROOM = sys.maxsize
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 # There is no way to read the umask without setting it, which is safe only while there is one thread.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_WRONG_PLACE = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
-)  # fmt: skip
-
-
-def explain_os_error(error: OSError, path: Path) -> RcdpError:
-    """Turn an operating-system error about `path` into a message for people."""
-    if error.errno in NO_ROOM:
-        return StageFailedError(
-            f"{path}: no room left to write ({_free_text(path)}). Make room or choose another --out, then start again: "
-            "what was complete before is kept."
-        )
-    if error.errno in _WRONG_PLACE:
-        return InputError(
-            f"{path}: cannot be written ({error.strerror}). Choose an --out folder that you may write to."
-        )
-    return StageFailedError(f"{path}: {error.strerror or error}")
-
-
-def _free_text(path: Path) -> str:
-    folder = path
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        return f"{shutil.disk_usage(folder).free / 2**20:.1f} MiB free"
-    except OSError:
-        return "free space unknown"
-
-
-@contextmanager
-def os_errors_explained(path: Path) -> Iterator[None]:
-    """Raise operating-system errors of the block as explained errors about `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise explain_os_error(error, path) from error
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -71,15 +45,159 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path.name), suffix=".tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_UMASK)
+            _write_and_sync(handle, write)
+            _set_mode(name)
             os.replace(name, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            # Whatever ended the writing matters more than a file that cannot be removed.
+            with contextlib.suppress(OSError):
+                os.unlink(name)
             raise
+
+
+class _RawFile(io.FileIO):
+    """A file that remembers why it could not be written.
+
+    Libraries that write archives report a failed write by errors of their own, or by errors of what they try next.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def _write_and_sync(handle: int, write: Callable[[BinaryIO], Any]) -> None:
+    raw = _RawFile(handle, "wb")
+    file = io.BufferedWriter(raw)
+    try:
+        write(cast(BinaryIO, file))
+        file.flush()
+        os.fsync(handle)
+    except Exception as error:
+        if raw.failure is not None and error is not raw.failure:
+            raise raw.failure from error
+        raise
+    finally:
+        # What a failed write left in the buffer cannot be written by closing, either.
+        with contextlib.suppress(OSError) if raw.failure else contextlib.nullcontext():
+            file.close()
+        raw.close()
+
+
+def _set_mode(name: str) -> None:
+    """Let others read the file as the umask allows; file systems without permissions have nothing to set."""
+    try:
+        os.chmod(name, 0o666 & ~_UMASK)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
+def keep_as(path: Path, copy: Path) -> None:
+    """Keep a file under a second name, too, before another one takes its place.
+
+    File systems without hard links (FAT, SMB, many FUSE file systems) keep it under the second name alone: until the
+    other one is in place, readers of `path` must look there as well.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    copy.unlink(missing_ok=True)
+    try:
+        os.link(path, copy)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        os.replace(path, copy)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the room on the disk of a folder; `UNKNOWN_ROOM` if the file system reports no size at all.
+
+    Raises
+    ------
+    OSError
+        If there is no such folder, or it cannot be asked.
+    """
+    usage = shutil.disk_usage(folder)
+    return usage.free if usage.total else UNKNOWN_ROOM
+
+
+def reserve(file: BinaryIO, size: int) -> None:
+    """Make an open file at least this long, with room on disk for all of it; content that is there stays.
+
+    File systems that cannot reserve room (ext3, NFS before 4.2, FAT, many FUSE file systems) get zeros written to it.
+
+    Parameters
+    ----------
+    file : file object
+        Open for reading and writing, not for appending.
+    size : int
+        Bytes.
+
+    Raises
+    ------
+    OSError
+        If there is no room, or the disk fails.
+    """
+    handle = file.fileno()
+    try:
+        _allocate(handle, size)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        _fill(handle, size)
+
+
+def _allocate(handle: int, size: int) -> None:
+    """Reserve room by the system call alone.
+
+    ``os.posix_fallocate`` hides that a file system lacks it: the C library then writes a byte to every 4 KiB, which is
+    slow on network file systems, fails on files opened for writing only, and tells nothing of a quota.
+    """
+    call = getattr(_LIBC, "fallocate", None)
+    number = errno.EOPNOTSUPP if call is None else errno.EINTR
+    while call is not None and number == errno.EINTR:
+        failed = call(handle, 0, ctypes.c_int64(0), ctypes.c_int64(size))
+        number = ctypes.get_errno() if failed else 0
+    if number:
+        raise OSError(number, os.strerror(number))
+
+
+def _fill(handle: int, size: int) -> None:
+    """Write every byte of a file once, as it is or as zero: holes get room."""
+    for start in range(0, size, FILL_BYTES):
+        wanted = min(FILL_BYTES, size - start)
+        block = os.pread(handle, wanted, start).ljust(wanted, b"\0")
+        _write_all(handle, block, start)
+    # Network file systems report a full disk or quota no earlier than this.
+    os.fsync(handle)
+
+
+def _write_all(handle: int, block: bytes, start: int) -> None:
+    view = memoryview(block)
+    while view:
+        written = os.pwrite(handle, view, start)
+        view, start = view[written:], start + written
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the folder's entries are on disk, on file systems that know how to."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (*UNSUPPORTED, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.horovod import is_lost_rank
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
+from rcdp_hpc.runtime.os_errors import os_errors_explained
 from rcdp_hpc.runtime.text import Lines
 from rcdp_hpc.runtime.world import connect
 
@@ -53,7 +54,8 @@ def on_all_ranks(work: Callable[[Communicator], int], stall_seconds: int = 600, 
 def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> int:
     comm = connect(stall_seconds)
     try:
-        return work(comm)
+        with os_errors_explained():
+            return work(comm)
     except RcdpError as error:
         if error.agreed or comm.size == 1:
             raise

@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError
+from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.runtime.os_errors import explain_os_error
 
 DAMAGED = "The file is damaged or was edited."
 
@@ -63,10 +64,8 @@ def read_regular_file(path: Path, remedy: str = "") -> bytes:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise DataDamagedError(_sentence(f"{path}: missing", remedy)) from None
-    except PermissionError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except OSError as error:
-        raise StageFailedError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise explain_os_error(error, path, reading=True) from None
 
 
 def read_json_file(path: Path, remedy: str = "") -> Any:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rcdp_hpc.errors import DataDamagedError, InputError
-from rcdp_hpc.runtime.files import write_atomic
+from rcdp_hpc.runtime.files import explain_os_error, write_atomic
 
 _LABEL = b"rcdp sha256 "
 _COMMENT_SIZE = len(_LABEL) + 2 * hashlib.sha256().digest_size
@@ -127,7 +127,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except OSError as error:
-        raise DataDamagedError(f"{path}: cannot be read ({error.strerror or error}).") from None
+        raise DataDamagedError(str(explain_os_error(error, path, reading=True))) from None
     with file:
         yield file
 
@@ -141,7 +141,7 @@ def _check_digest(file: BinaryIO, path: Path) -> None:
             left -= len(chunk)
         ending = file.read()
     except OSError as error:
-        raise DataDamagedError(f"{path}: cannot be read ({error.strerror or error}).") from None
+        raise DataDamagedError(str(explain_os_error(error, path, reading=True))) from None
     if left or not ending.startswith(_LENGTH + _LABEL):
         raise DataDamagedError(
             f"{path}: has no SHA-256 at its end ({size} bytes): it is cut short, altered, or was not written by this "

@@ -15,7 +15,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -138,8 +138,10 @@ class Journal:
     def close(self) -> None:
         """Close the files."""
         for file in (self._file, self._hang):
-            if file is not None:
-                file.close()
+            # Lines are flushed one by one: what a full disk left in the buffer has been reported already.
+            with suppress(OSError):
+                if file is not None:
+                    file.close()
         self._file = self._hang = None
 
 

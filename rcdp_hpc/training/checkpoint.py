@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from rcdp_hpc.errors import DataDamagedError, StageFailedError
-from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.files import free_bytes, keep_as, os_errors_explained
 from rcdp_hpc.runtime.sealed_zip import open_sealed_zip, write_sealed_zip
 
 log = logging.getLogger(__name__)
@@ -31,10 +30,14 @@ def save(path: Path, content: dict[str, Any], keep: int = 2) -> None:
             for number in range(keep - 1, 1, -1):
                 if previous_of(path, number - 1).exists():
                     os.replace(previous_of(path, number - 1), previous_of(path, number))
-            # A hard link keeps the old file under both names until the new one has taken its place.
-            previous.unlink(missing_ok=True)
-            os.link(path, previous)
-    write_sealed_zip(path, lambda file: torch.save({"format": FORMAT, **content}, file))
+            keep_as(path, previous)
+    try:
+        write_sealed_zip(path, lambda file: torch.save({"format": FORMAT, **content}, file))
+    except BaseException:
+        # Without hard links the last file has its second name alone by now.
+        if not path.exists() and previous_of(path).exists():
+            os.replace(previous_of(path), path)
+        raise
 
 
 def previous_of(path: Path, number: int = 1) -> Path:
@@ -45,7 +48,7 @@ def previous_of(path: Path, number: int = 1) -> Path:
 def check_room(folder: Path, needed: int) -> None:
     """Raise a `StageFailedError` where the disk of an existing folder has less room than so many bytes."""
     with os_errors_explained(folder):
-        free = shutil.disk_usage(folder).free
+        free = free_bytes(folder)
     if free < needed:
         raise StageFailedError(
             f"{folder}: checkpoints need {needed / 2**20:.1f} MiB, and {free / 2**20:.1f} MiB are free. Make room, "

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.passed import StateSource
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.files import free_bytes, reserve
 from rcdp_hpc.runtime.memory import MIB, lies_in_memory, machine_memory
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.threads import ranks_here
@@ -78,7 +77,7 @@ class _Need:
         try:
             if lies_in_memory(folder):
                 return None, f"{folder} is no disk but memory (set TMPDIR to a disk)"
-            free = shutil.disk_usage(folder).free
+            free = free_bytes(folder)
             if free < self.states + SPARE_BYTES:
                 return None, f"{folder} has {free // MIB} MiB free for a file of {_mib(self.states)} (TMPDIR names it)"
             return self._mapped(folder), ""
@@ -89,7 +88,7 @@ class _Need:
         # Without a name, so that it goes with the process, however that ends.
         with tempfile.TemporaryFile(dir=folder, prefix="rcdp-") as file:
             # All of it at once: a mapped file that finds its disk full later kills the process without a word.
-            os.posix_fallocate(file.fileno(), 0, self.states)
+            reserve(file, self.states)
             mapped = np.memmap(file, np.uint8, "r+", shape=(self.states,))
         return torch.from_numpy(mapped).view(self.dtype).view(self.rows, self.width)
 

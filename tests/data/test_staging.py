@@ -14,6 +14,7 @@ from rcdp_hpc.data import shards as shards_module
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import InputError, StageFailedError, StoppedError
+from rcdp_hpc.runtime import files
 
 
 def fingerprints(directory):
@@ -51,18 +52,25 @@ def test_a_stop_leaves_the_earlier_preparation(prepared, npz_file, calls):
     assert_untouched(prepared, before)
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_no_room_while_writing(prepared, npz_file, monkeypatch, number):
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, r"\.h5: no room left to write \(.* MiB free, so that a limit"),
+        (errno.EDQUOT, r"\.h5: your quota is used up \(Disk quota exceeded\)"),
+        (errno.EFBIG, r"\.h5: .*4 GiB on FAT"),
+    ],
+)
+def test_no_room_while_writing(prepared, npz_file, monkeypatch, number, words):
     before = fingerprints(prepared)
     real, left = shards_module._reserve, iter(range(7))
 
     def reserve(path, size):
         if next(left, None) is None:
-            raise OSError(number, os.strerror(number))
+            raise OSError(number, os.strerror(number), str(path))
         real(path, size)
 
     monkeypatch.setattr(shards_module, "_reserve", reserve)
-    with pytest.raises(StageFailedError, match=r"shards: no room for the shards: .* MiB needed, .* MiB free"):
+    with pytest.raises(StageFailedError, match=words):
         prepare_shards(make_config(npz_file, seed=2), prepared, restart=True)
     assert_untouched(prepared, before)
 
@@ -87,13 +95,17 @@ def test_other_failures_of_the_disk(prepared, npz_file, monkeypatch):
     assert_untouched(prepared, before)
 
 
-def test_file_systems_that_cannot_reserve_room(tmp_path, npz_file, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EINVAL])
+def test_file_systems_that_cannot_reserve_room(number, tmp_path, npz_file, monkeypatch):
     def unsupported(*_):
-        raise OSError(errno.EOPNOTSUPP, "")
+        raise OSError(number, "")
 
-    monkeypatch.setattr(os, "posix_fallocate", unsupported)
+    monkeypatch.setattr(files, "_allocate", unsupported)
     prepare_shards(make_config(npz_file), tmp_path / "plain")
     assert verify_shards(tmp_path / "plain") == []
+    monkeypatch.undo()
+    prepare_shards(make_config(npz_file), tmp_path / "reserved")
+    assert fingerprints(tmp_path / "plain") == fingerprints(tmp_path / "reserved")
 
 
 @pytest.fixture

@@ -1,0 +1,126 @@
+"""Writing HDF5 files so that a disk that fails or is full ends in an ordinary error.
+
+The HDF5 library keeps a file open that it cannot write to the end, and crashes the process when that ends. Therefore it
+writes through an object of Python's that never fails for it: the first error is kept, and what follows is dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+
+Check = Callable[[], None]
+
+
+@contextmanager
+def writable_hdf5(path: Path) -> Iterator[tuple[h5py.File, Check]]:
+    """Begin an HDF5 file; when the block ends, its content is on disk.
+
+    Parameters
+    ----------
+    path : Path
+        Emptied if it exists. Changing a file is not offered: opening one that cannot be read leaves what HDF5 cannot
+        clean up.
+
+    Yields
+    ------
+    file : h5py.File
+    check : callable
+        Raises what has failed so far.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; it carries the system's number and the file's name.
+    """
+    with named(path), open(path, "w+b", buffering=0) as raw:
+        target = _Target(raw)
+        try:
+            with h5py.File(target, "w") as file:
+                yield file, target.check
+        finally:
+            # HDF5's own errors, if it has any, follow from this one.
+            target.check()
+        os.fsync(raw.fileno())
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let operating-system errors of the block name the file that they are about."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+class _Target:
+    """What HDF5 writes to and reads from: a file whose first error is kept instead of raised."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._handle = raw.fileno()
+        self._position = 0
+        self._failure: OSError | None = None
+
+    def check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position}.get(whence)
+        self._position = offset + (os.fstat(self._handle).st_size if start is None else start)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        self.readinto(buffer)
+        return bytes(buffer)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the file, and with zeros beyond its end, as HDF5's own driver does."""
+        view = memoryview(buffer).cast("B")
+        view[:] = bytes(len(view))
+        self._try(self._read_all, view)
+        self._position += len(view)
+        return len(view)
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._try(self._write_all, view)
+        self._position += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        wanted = self._position if size is None else size
+        self._try(os.ftruncate, self._handle, wanted)
+        return wanted
+
+    def flush(self) -> None:
+        """Nothing is buffered here."""
+
+    def _read_all(self, view: memoryview) -> None:
+        done = 0
+        while done < len(view) and (part := os.pread(self._handle, len(view) - done, self._position + done)):
+            view[done : done + len(part)] = part
+            done += len(part)
+
+    def _write_all(self, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._handle, view[done:], self._position + done)
+
+    def _try(self, work: Callable[..., None], *arguments: Any) -> None:
+        if self._failure is None:
+            try:
+                work(*arguments)
+            except OSError as error:
+                self._failure = error
