@@ -14,6 +14,9 @@ from typing import Any, BinaryIO
 
 import h5py
 
+from rcdp_hpc.runtime.files import set_size, write_at
+from rcdp_hpc.runtime.os_errors import UNSUPPORTED
+
 Check = Callable[[], None]
 
 
@@ -101,7 +104,7 @@ class _Target:
 
     def truncate(self, size: int | None = None) -> int:
         wanted = self._position if size is None else size
-        self._try(os.ftruncate, self._handle, wanted)
+        self._try(set_size, self._handle, wanted)
         return wanted
 
     def flush(self) -> None:
@@ -114,9 +117,14 @@ class _Target:
             done += len(part)
 
     def _write_all(self, view: memoryview) -> None:
-        done = 0
-        while done < len(view):
-            done += os.pwrite(self._handle, view[done:], self._position + done)
+        try:
+            write_at(self._handle, view, self._position)
+        except OSError as error:
+            # Some file systems refuse to write beyond the end of a file, which would leave a hole.
+            if error.errno not in UNSUPPORTED or self._position <= os.fstat(self._handle).st_size:
+                raise
+            set_size(self._handle, self._position)
+            write_at(self._handle, view, self._position)
 
     def _try(self, work: Callable[..., None], *arguments: Any) -> None:
         if self._failure is None:

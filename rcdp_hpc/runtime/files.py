@@ -21,7 +21,7 @@ from rcdp_hpc.runtime.owners import temporary_prefix
 
 __all__ = [
     "NO_ROOM", "UNKNOWN_ROOM", "explain_os_error", "free_bytes", "keep_as", "os_errors_explained", "overwrite_json",
-    "read_json", "reserve", "sync_folder", "write_atomic", "write_json", "write_text",
+    "read_json", "reserve", "set_size", "sync_folder", "write_at", "write_atomic", "write_json", "write_text",
 ]  # fmt: skip
 
 FILL_BYTES = 2**20
@@ -176,12 +176,31 @@ def _fill(handle: int, size: int) -> None:
     for start in range(0, size, FILL_BYTES):
         wanted = min(FILL_BYTES, size - start)
         block = os.pread(handle, wanted, start).ljust(wanted, b"\0")
-        _write_all(handle, block, start)
+        write_at(handle, block, start)
     # Network file systems report a full disk or quota no earlier than this.
     os.fsync(handle)
 
 
-def _write_all(handle: int, block: bytes, start: int) -> None:
+def set_size(handle: int, size: int) -> None:
+    """Cut a file, or make it longer: by writing zeros if the file system leaves no holes.
+
+    Raises
+    ------
+    OSError
+        If there is no room, or the disk fails.
+    """
+    try:
+        os.ftruncate(handle, size)
+    except OSError as error:
+        start = os.fstat(handle).st_size
+        if error.errno not in UNSUPPORTED or size <= start:
+            raise
+        for place in range(start, size, FILL_BYTES):
+            write_at(handle, bytes(min(FILL_BYTES, size - place)), place)
+
+
+def write_at(handle: int, block: bytes | memoryview, start: int) -> None:
+    """Write all of a block at a place in a file; parts that are written one by one count as one."""
     view = memoryview(block)
     while view:
         written = os.pwrite(handle, view, start)

@@ -2,7 +2,7 @@
  *
  * RCDP_INJECT: rules separated by ";", each "call:errno:part of the path:calls that pass first[:times]"; times is 0 (all
  * that follow) unless given. A call is one of open, write, fsync, rename, link, fallocate, chmod, mkdir, unlink, symlink,
- * read, close, stat, truncate, mmap, and "write" means write, pwrite and writev.
+ * read (to open for reading), pread (to read), truncate or grow (to leave a hole), and "write" means every kind of it.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -105,6 +105,8 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at) {
 }
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) {
     REAL(ssize_t, pwrite64, int, const void *, size_t, off64_t);
+    struct stat now;
+    if (!fstat(fd, &now) && at > now.st_size && fails_fd("grow", fd)) return -1;
     return fails_fd("write", fd) ? -1 : real(fd, data, size, at);
 }
 ssize_t read(int fd, void *data, size_t size) {
@@ -123,6 +125,8 @@ int fsync(int fd) { REAL(int, fsync, int); return fails_fd("fsync", fd) ? -1 : r
 int ftruncate(int fd, off_t n) { REAL(int, ftruncate, int, off_t); return fails_fd("truncate", fd) ? -1 : real(fd, n); }
 int ftruncate64(int fd, off64_t n) {
     REAL(int, ftruncate64, int, off64_t);
+    struct stat now;
+    if (!fstat(fd, &now) && n > now.st_size && fails_fd("grow", fd)) return -1;
     return fails_fd("truncate", fd) ? -1 : real(fd, n);
 }
 int fallocate(int fd, int mode, off_t from, off_t size) {

@@ -20,7 +20,8 @@ KINDS = ("ext2", "vfat", "exfat")
 NO_LINKS = ";".join(
     f"{call}:{number}:/:0"
     for call, number in (
-        ("link", errno.EPERM), ("symlink", errno.EPERM), ("chmod", errno.EPERM), ("fallocate", errno.EOPNOTSUPP),
+        ("link", errno.EPERM), ("symlink", errno.EPERM), ("chmod", errno.ENOSYS), ("fallocate", errno.EOPNOTSUPP),
+        ("grow", errno.EPERM),
     )
 )  # fmt: skip
 
