@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from campaign import report, runs
 from campaign.children import fork, import_everything
-from campaign.damage import drop
+from campaign.disks import unmount_below
 from campaign.judge import FAULTS, Verdict
 from campaign.kinds import KINDS
 from campaign.trial import Outcome, Trial, trial_of
@@ -37,7 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flush=True,
     )
     deadline = started + options.seconds if options.seconds else None
-    outcomes = carry_out([trial_of(kind, number, work, options.seed) for kind, number in plan], options.jobs, deadline)
+    try:
+        trials = [trial_of(kind, number, work, options.seed) for kind, number in plan]
+        outcomes = carry_out(trials, options.jobs, deadline)
+    finally:
+        unmount_below(work)
     found = report.faults(outcomes, options.seed, work)
     print(f"\n{found}\n" if found else "", report.table(outcomes), sep="\n")
     print(
@@ -128,7 +132,7 @@ def carry_out(trials: Sequence[Trial], jobs: int, deadline: float | None) -> lis
         if outcome.verdict in FAULTS:
             print(f"{outcome.verdict}: {outcome.kind}-{outcome.number}: {outcome.fault}; {outcome.command}", flush=True)
         elif len(trials) > 1:
-            drop(trial)
+            runs.remove(trial.place)
         else:
             print(f"{outcome.verdict}: {outcome.fault}; rcdp {outcome.command}\nleft in {trial.place.folder}")
     return outcomes

@@ -25,7 +25,7 @@ READ_BY: Sequence[tuple[str, tuple[Command, ...]]] = (
     ("run/fold-", (runs.FOLDS, runs.STATUS)),
     ("code/", (*runs.STAGES, runs.MORE_EPOCHS, runs.PREDICT_TABLE)),
 )
-RUNS = tuple(runs.RUNS)
+RUNS = tuple(name for name in runs.RUNS if name not in ("fresh", "prepared"))
 CODE = "code/campaign_user.py"
 
 
@@ -104,8 +104,3 @@ def _names(name: str, what: str) -> list[str]:
     if path.suffix == ".py":
         return [path.name, path.stem]
     return [path.name, key.group(1)] if path.name == "config.toml" and key else [path.name]
-
-
-def drop(trial: Trial) -> None:
-    """Remove the folder of a trial that needs no look."""
-    shutil.rmtree(trial.place.folder, ignore_errors=True)

@@ -94,14 +94,8 @@ def _sound(trial: Trial, form: Format, does: str) -> dict[str, str]:
     if done.code:
         raise RuntimeError(f"sound data of {form.source} were refused:\n{done.text[-2000:]}")
     found = results(_decided(does), place, done.text)
-    _remove(place)
+    runs.remove(place)
     return found
-
-
-def _remove(place: Place) -> None:
-    import shutil
-
-    shutil.rmtree(place.folder)
 
 
 def _files(path: Path) -> Sequence[Path]:

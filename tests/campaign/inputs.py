@@ -129,6 +129,9 @@ def write_all(folder: Path) -> None:
         "leak = { low = 0.1, high = 1.0 }\n"
         "density = { low = 0.01, high = 0.3 }\n"
         + TRAINING + 'readout = "campaign_user:Readout"\n',
+        "long": run + table_section(folder, "reserve = 0.1\n") + RESERVOIR
+        + SEARCH.replace("generations = 4", "generations = 2000")
+        + TRAINING.replace("epochs = 4", "epochs = 5000\npatience = 5000"),
         "folds": run + table_section(folder) + RESERVOIR + SEARCH.replace("generations = 4", "generations = 0")
         + TRAINING.replace("epochs = 4", "epochs = 2"),
     }  # fmt: skip

@@ -154,6 +154,10 @@ def _whole(name: str) -> Callable[[Place], None]:
     return build
 
 
+def _prepared(place: Place) -> None:
+    _do(place, "prepare DATA/table.toml --out RUN")
+
+
 def _search_stopped(place: Place) -> None:
     _do(place, "prepare DATA/table.toml --out RUN")
     stop = hooks.send_at(signal.SIGUSR1, 2, hooks.moves_to("search/checkpoint.npz"))
@@ -177,6 +181,8 @@ def _folds(place: Place) -> None:
 
 
 RUNS: Mapping[str, Run] = {
+    "fresh": Run(lambda place: None, ()),
+    "prepared": Run(_prepared, ()),
     "table": Run(_whole("table"), (*READERS, *STAGES, MORE_EPOCHS, PREDICT_TABLE, SEARCH_REPORT, SUBMIT)),
     "series": Run(_whole("series"), (*READERS, *STAGES, PREDICT_SERIES)),
     "images": Run(_whole("images"), (VERIFY, STATUS, EVALUATE, RUN_ALL, PREDICT_IMAGES)),
@@ -209,11 +215,12 @@ def build(name: str, work: Path) -> None:
 
 
 def copy(name: str, place: Place) -> Place:
-    """Copy a run into the place of a trial; files share their content until `own` is called or they are replaced."""
-    shutil.copytree(place.work / "runs" / name, place.folder, copy_function=_copy, symlinks=True)
+    """Copy a run into the place of a trial."""
+    shutil.copytree(place.work / "runs" / name, place.folder, symlinks=True)
     (place.folder / "tmp").mkdir(exist_ok=True)
     return place
 
 
-def _copy(source: str, target: str) -> None:
-    shutil.copy2(source, target)
+def remove(place: Place) -> None:
+    """Remove the folder of a trial."""
+    shutil.rmtree(place.folder, ignore_errors=True)

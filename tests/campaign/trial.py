@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from campaign import runs
 from campaign.children import Done
@@ -124,19 +125,22 @@ class Kind:
 
 def reference(work: Path, run: str, command: Command) -> tuple[Found, int]:
     """Return the results of a command on an undamaged copy of a run, and its peak of memory in MiB."""
-    name = re.sub(r"\W+", "-", f"{run} {command.name}")
-    path = work / "references" / f"{name}.json"
-    if not path.exists():
-        found, peak = _measured(work, run, command, f"{name}-{os.getpid()}")
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps([found, peak]))
-        os.replace(part, path)
-    found, peak = json.loads(path.read_text())
+    found, peak = load_or_make(work, f"{run} {command.name}", lambda: _measured(work, run, command))
     return found, peak
 
 
-def _measured(work: Path, run: str, command: Command, folder: str) -> tuple[Found, int]:
-    place = runs.copy(run, Place(work / "trials" / folder, work))
+def load_or_make(work: Path, title: str, make: Callable[[], Any]) -> Any:
+    """Return a value of JSON that trials share: the first one that needs it makes it."""
+    path = work / "references" / f"{re.sub(r'[^a-zA-Z0-9]+', '-', title)}.json"
+    if not path.exists():
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(make()))
+        os.replace(part, path)
+    return json.loads(path.read_text())
+
+
+def _measured(work: Path, run: str, command: Command) -> tuple[Found, int]:
+    place = runs.copy(run, Place(work / "trials" / f"reference-{os.getpid()}", work))
     done = place.rcdp(command.words)
     if done.code or done.timed_out:
         raise RuntimeError(f"without a fault, {command.name} on {run} ended with {done.code}:\n{done.text[-3000:]}")
