@@ -22,7 +22,7 @@ from campaign.trial import Outcome, Trial, load_or_make
 RANKS = 2
 STALL = 10
 # Starting and ending ranks takes this long on a busy machine.
-START = 150.0
+START = 120.0
 # Sends a signal to the rank that the environment names, at a file of the run that it opens, or some time after it has
 # joined the others.
 HOOK = """
@@ -33,14 +33,17 @@ seen = 0
 
 
 def send():
-    os.kill(os.getpid(), int(number))
+    global moment
+    if moment != "sent":
+        moment = "sent"
+        os.kill(os.getpid(), int(number))
 
 
 def hook(event, arguments):
     global seen
     if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(folder):
         seen += 1
-        if seen == int(moment):
+        if str(seen) == moment:
             send()
     elif event == "import" and arguments[0] == "rcdp_hpc.runtime.mpi" and float(after):
         timer = threading.Timer(float(after), send)
