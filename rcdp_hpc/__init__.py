@@ -12,11 +12,18 @@ Every stage is a function of its own: `prepare`, `search`, `train`, `evaluate`; 
 Importing this package needs neither torch nor Horovod nor MPI.
 """
 
-from rcdp_hpc.config import Config, load_config
-from rcdp_hpc.folds import crossvalidate
-from rcdp_hpc.pipeline import evaluate, prepare, run, search, train
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from rcdp_hpc.runtime.waits import shorten_waits
-from rcdp_hpc.runtime.world import connect
+
+if TYPE_CHECKING:
+    from rcdp_hpc.config import Config, load_config
+    from rcdp_hpc.folds import crossvalidate
+    from rcdp_hpc.pipeline import evaluate, prepare, run, search, train
+    from rcdp_hpc.runtime.world import connect
 
 # Nothing above loads OpenMP, and everything that does comes later: from here on its threads do not spin for long.
 shorten_waits()
@@ -24,3 +31,22 @@ shorten_waits()
 __version__ = "0.1.0"
 
 __all__ = ["Config", "connect", "crossvalidate", "evaluate", "load_config", "prepare", "run", "search", "train"]
+
+# Imported when first used: the command line catches signals before it imports what takes a second.
+_MODULES = {
+    "rcdp_hpc.config": ("Config", "load_config"),
+    "rcdp_hpc.folds": ("crossvalidate",),
+    "rcdp_hpc.pipeline": ("evaluate", "prepare", "run", "search", "train"),
+    "rcdp_hpc.runtime.world": ("connect",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

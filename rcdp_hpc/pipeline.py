@@ -32,6 +32,7 @@ from rcdp_hpc.runtime.code_consent import code_named_by, record_own
 from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.heartbeat import at_end_of_job
 from rcdp_hpc.runtime.horovod import is_lost_rank
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
@@ -175,6 +176,7 @@ def held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
 
         def enter() -> None:
             lock = stack.enter_context(RunLock(run.lock))
+            stack.enter_context(at_end_of_job(lambda reason: lock.__exit__(None, None, None)))
             with os_errors_explained(run.log):
                 stack.enter_context(logging_to_file(run.log))
             folders = (run.path, run.search, run.train, run.report, run.path / "state", run.jobs, run.jobs / "configs")
@@ -204,7 +206,8 @@ def _run_stage(
     machines = _machines(stage, comm)
     agree(comm, lambda: _begin(run, stage, config, comm.size, restart, machines) if comm.is_root else None)
     try:
-        with os_errors_explained():
+        hook = at_end_of_job(lambda reason: _note_quietly(run, comm, stage, "failed", reason=reason))
+        with hook, os_errors_explained():
             result = _WORK[stage](config, comm, run, **options)
     except RcdpError as error:
         stopped = isinstance(error, StoppedError)

@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, rank: int) -> int:
     try:
+        if options.command not in WITH_CHECKPOINTS:
+            signals.end_at_once()
         with os_errors_explained():
             _check_paths(options)
             return COMMANDS[options.command](options)
@@ -78,6 +80,10 @@ def _run(options: argparse.Namespace, rank: int) -> int:
         if rank == 0:
             log.error("ended at once by Ctrl-C: what was complete is kept, and the same command continues from it.")
         return EXIT_INTERRUPTED
+    except signals.EndedBySignal as ended:
+        if rank == 0:
+            log.error("ended by %s: nothing is left half done. Start the same command again.", ended)
+        return ended.exit_code
     finally:
         signals.leave()
 
@@ -124,6 +130,7 @@ def _search_command(options: argparse.Namespace) -> int:
     """Run the stage search, or with --report draw what it has found so far."""
     if not options.report:
         return _run_command(options)
+    signals.end_at_once()
     # All ranks would write the same files at once.
     if detect().rank:
         return EXIT_DONE
@@ -141,6 +148,7 @@ def _search_command(options: argparse.Namespace) -> int:
 def _together(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.pipeline import run_stages
 
+    signals.raise_if_stopped_before(comm)
     trial = options.command == "run" and options.trial
     config, out = run_on_root(comm, lambda: _trial(options) if trial else (_trusted(options), options.out))
     stages = STAGES if options.command == "run" else (options.command,)
@@ -162,6 +170,8 @@ def _crossvalidate(options: argparse.Namespace) -> int:
 
 def _crossvalidate_together(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.folds import crossvalidate
+
+    signals.raise_if_stopped_before(comm)
 
     def configuration() -> Config:
         config = _trusted(options)
@@ -211,8 +221,16 @@ def _load(name: str, settings: Sequence[str]) -> Config:
     return with_absolute_paths(load_config(name, settings))
 
 
+def _stall_seconds(path: Path) -> int:
+    """Return the patience of a run directory; a model file, or what is refused later, has the default's."""
+    run = RunDirectory(path)
+    if detect().size == 1 or not run.config_file.is_file():
+        return Config().run.stall_seconds
+    return run.config().run.stall_seconds
+
+
 def _predict(options: argparse.Namespace) -> int:
-    return on_all_ranks(partial(_predict_together, options), quiet=options.quiet)
+    return on_all_ranks(partial(_predict_together, options), _stall_seconds(options.run), options.quiet)
 
 
 def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
@@ -240,7 +258,7 @@ def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    return on_all_ranks(partial(_verify_together, options))
+    return on_all_ranks(partial(_verify_together, options), _stall_seconds(options.run))
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -358,6 +376,8 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "config": _config,
     "completion": _completion,
 }
+# Commands that stop with a checkpoint when a signal asks for it; the others end at once.
+WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate")
 # Commands for one rank. In doctor the others join it, to be seen.
 FOR_RANK_0 = ("status", "submit", "plan", "inspect", "init", "config", "completion")
 # Commands whose result is what they print.

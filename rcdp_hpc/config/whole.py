@@ -23,7 +23,7 @@ class RunSection(Section):
     stall_seconds: int = Field(
         600,
         ge=10,
-        description="seconds to wait for a missing rank before the training ends",
+        description="seconds after which a rank that stands still, or misses a step of the training, ends the job",
         json_schema_extra=MAY_CHANGE,
     )
     progress: bool = Field(True, description="show progress on rank 0", json_schema_extra=MAY_CHANGE)

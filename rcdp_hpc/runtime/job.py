@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 
-from rcdp_hpc.errors import EXIT_FAILED, RcdpError
+from rcdp_hpc.errors import EXIT_FAILED, EXIT_INTERRUPTED, RcdpError
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.horovod import is_lost_rank
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.os_errors import os_errors_explained
+from rcdp_hpc.runtime.signals import EndedBySignal
 from rcdp_hpc.runtime.text import Lines
 from rcdp_hpc.runtime.world import connect
 
@@ -72,6 +74,15 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
         if comm.size == 1:
             return EXIT_FAILED
         comm.abort(EXIT_FAILED)
+    except (KeyboardInterrupt, EndedBySignal) as error:
+        if comm.size == 1:
+            raise
+        # The others may wait for this rank, and rank 0 reports it.
+        if comm.is_root:
+            log.error("ended at once by %s", "Ctrl-C" if isinstance(error, KeyboardInterrupt) else error)
+        else:
+            time.sleep(1)
+        comm.abort(EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else error.exit_code)
     finally:
         comm.close()
 

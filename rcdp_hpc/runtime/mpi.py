@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
+import importlib.util
 import os
 import pickle
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,11 +17,15 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.errors import RcdpError, StageFailedError
 from rcdp_hpc.runtime.comm import PAUSE_SECONDS, TICK_SECONDS, Communicator, Operation
+from rcdp_hpc.runtime.heartbeat import Channel, Place, Watch, own_place
 
-# A wait looks so often without a pause, and then every `PAUSE_SECONDS`.
+# A wait looks this many times without a pause, then every `PAUSE_SECONDS`, and later in pauses of this share of it.
 EAGER_LOOKS = 100
+PAUSE_SHARE, LONGEST_PAUSE_SECONDS = 0.01, 0.01
+HEARTBEAT_TAG = 76
 # Ranks that give up waiting tell the others, and listen for so long, or a tenth of the wait, to learn who is there.
 ROLL_CALL_SECONDS = 5.0
+ANSWER_SECONDS = 1.0
 ROLL_CALL_TAG = 75
 
 
@@ -34,12 +41,7 @@ class MPICommunicator(Communicator):
     kind = "mpi"
 
     def __init__(self, comm: Any = None) -> None:
-        # The shared window is the only one-sided use here; Open MPI's UCX component for it prints an error
-        # on hosts without a fast network, though nothing is wrong.
-        os.environ.setdefault("OMPI_MCA_osc", "^ucx")
-        # Horovod's thread waits for messages in MPI beside the one that computes, on the same core where every core
-        # has a rank: it shall look and give way, not look without a pause. Open MPI's name; others wait as they do.
-        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+        _choose_components()
         from mpi4py import MPI
 
         self._mpi = MPI
@@ -47,6 +49,7 @@ class MPICommunicator(Communicator):
         self.rank = self.comm.Get_rank()
         self.size = self.comm.Get_size()
         self._windows: list[Any] = []
+        self._names = self.allgather((MPI.COMM_WORLD.Get_rank(), own_place().host)) if self.size > 1 else []
 
     def barrier(self) -> None:
         """Return once every rank has called it."""
@@ -84,26 +87,32 @@ class MPICommunicator(Communicator):
         return result
 
     def _finish(self, request: Any) -> None:
-        """Return once a collective that has begun is done: within the patience there is, where there is any."""
-        if self.patience:
-            self._await(request, self.patience)
-        else:
-            request.Wait()
+        """Return once a request is done: within the patience that is set, if one is.
 
-    def _await(self, request: Any, seconds: float) -> None:
-        """Return once a collective that has begun is done, or end a wait of more than so many seconds."""
-        looks, deadline = 0, 0.0
+        MPI's own wait would keep a core busy, and take it from the rank that the others wait for.
+        """
+        looks, began, patience, answered = 0, 0.0, self.patience, 0.0
         while not request.Test():
             looks += 1
             if looks < EAGER_LOOKS:
                 os.sched_yield()
                 continue
             now = time.monotonic()
-            deadline = deadline or now + seconds
-            if now > deadline:
-                self.call_roll(seconds)
-                deadline = 0.0
-            time.sleep(PAUSE_SECONDS)
+            began = began or now
+            if patience and now - began > patience:
+                self.call_roll(patience)
+                began = 0.0
+            elif now - max(began, answered) > ANSWER_SECONDS:
+                answered = now
+                self._answer_roll_calls()
+            time.sleep(min(LONGEST_PAUSE_SECONDS, max(PAUSE_SECONDS, (now - began) * PAUSE_SHARE)))
+
+    def _answer_roll_calls(self) -> None:
+        """Tell ranks that lost their patience earlier that this one waits as well."""
+        status = self._mpi.Status()
+        while self.comm.iprobe(tag=ROLL_CALL_TAG, status=status):
+            self.comm.recv(source=status.Get_source(), tag=ROLL_CALL_TAG)
+            self.comm.isend(None, status.Get_source(), ROLL_CALL_TAG)
 
     def call_roll(self, seconds: float) -> None:
         """Raise the error of a wait that was too long, naming those that do not wait as well; there may be none.
@@ -130,48 +139,47 @@ class MPICommunicator(Communicator):
         if self.rank != first:
             # The first of those that wait ends the job, and one message is enough.
             time.sleep(2 * patience)
-        names = ", ".join(map(str, sorted(missing)))
+        names = ", ".join("rank {} (host {})".format(*self._names[rank]) for rank in sorted(missing))
         raise StageFailedError(
-            f"waited {seconds:.0f} s for all ranks, and rank {names} did not come: "
+            f"waited {seconds:.0f} s for all ranks, and {names} did not come: "
             "see what it does there (py-spy, the node's log), or raise run.stall_seconds"
         )
 
     def scatter_rows(self, rows: NDArray[np.float64] | None, columns: int) -> NDArray[np.float64]:
-        """Deal rank 0's rows through MPI Scatterv."""
-        total = self.comm.bcast(0 if rows is None else len(rows), root=0)
+        """Deal rank 0's rows through MPI Iscatterv."""
+        total = self.broadcast(0 if rows is None else len(rows))
         bounds = np.arange(self.size + 1) * total // self.size
         mine = np.empty((bounds[self.rank + 1] - bounds[self.rank], columns))
         counts, starts = np.diff(bounds) * columns, bounds[:-1] * columns
         send = None if rows is None else [np.ascontiguousarray(rows, np.float64), counts, starts, self._mpi.DOUBLE]
-        self.comm.Scatterv(send, mine, root=0)
+        self._finish(self.comm.Iscatterv(send, mine, root=0))
         return mine
 
     def gather_rows(self, rows: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Stack every rank's rows on rank 0 through MPI Gatherv."""
+        """Stack every rank's rows on rank 0 through MPI Igatherv."""
         mine = np.ascontiguousarray(rows, np.float64)
-        counts = self.comm.gather(len(mine), root=0)
-        if counts is None:
-            self.comm.Gatherv(mine, None, root=0)
+        counts = np.empty(self.size, np.int64)
+        self._finish(self.comm.Iallgather(np.array([len(mine)]), counts))
+        if not self.is_root:
+            self._finish(self.comm.Igatherv(mine, None, root=0))
             return None
-        columns = mine.shape[1]
-        stacked = np.empty((sum(counts), columns))
-        sizes = np.array(counts) * columns
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        self.comm.Gatherv(mine, [stacked, sizes, starts, self._mpi.DOUBLE], root=0)
+        stacked = np.empty((counts.sum(), mine.shape[1]))
+        sizes = counts * mine.shape[1]
+        self._finish(self.comm.Igatherv(mine, [stacked, sizes, np.cumsum(sizes) - sizes, self._mpi.DOUBLE], root=0))
         return stacked
 
     def share(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """Build the arrays on the first rank of each node and map them into the others' memory."""
-        node = self.comm.Split_type(self._mpi.COMM_TYPE_SHARED)
-        made, failure = _attempt(make) if node.Get_rank() == 0 else ({}, None)
-        failure = node.bcast(failure, root=0)
+        node = MPICommunicator(self.comm.Split_type(self._mpi.COMM_TYPE_SHARED))
+        made, failure = _attempt(make) if node.is_root else ({}, None)
+        failure = node.broadcast(failure)
         if failure is not None:
             raise failure
-        layout = node.bcast([(name, array.shape, array.dtype) for name, array in made.items()], root=0)
-        shared = {name: self._shared_array(node, shape, dtype) for name, shape, dtype in layout}
+        layout = node.broadcast([(name, array.shape, array.dtype) for name, array in made.items()])
+        shared = {name: self._shared_array(node.comm, shape, dtype) for name, shape, dtype in layout}
         for name, array in made.items():
             shared[name][...] = array
-        node.Barrier()
+        node.barrier()
         for array in shared.values():
             array.flags.writeable = False
         return shared
@@ -190,18 +198,15 @@ class MPICommunicator(Communicator):
 
     def send_array(self, array: NDArray[Any], to: int) -> None:
         """Send a contiguous array to another rank."""
-        self.comm.Send(array.reshape(-1), dest=to)
+        self._finish(self.comm.Isend(array.reshape(-1), dest=to))
 
     def receive_array(self, array: NDArray[Any], source: int) -> None:
         """Overwrite a contiguous array by one that another rank sends."""
-        self.comm.Recv(array.reshape(-1), source=source)
+        self._finish(self.comm.Irecv(array.reshape(-1), source=source))
 
     def abort(self, code: int) -> NoReturn:
         """End every rank of the job at once."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._mpi.COMM_WORLD.Abort(code)  # a group's own communicator might end the group alone
-        raise SystemExit(code)
+        _abort(self._mpi, code)
 
     def close(self) -> None:
         """Free the shared-memory windows."""
@@ -215,3 +220,106 @@ def _attempt(make: Callable[[], dict[str, NDArray[Any]]]) -> tuple[dict[str, NDA
         return make(), None
     except RcdpError as error:
         return {}, error
+
+
+class _MPIChannel(Channel):
+    """Heartbeats as messages of one byte, through a communicator of their own."""
+
+    def __init__(self, comm: MPICommunicator) -> None:
+        self._mpi, self._comm = comm._mpi, comm.comm
+        self.rank, self.size = comm.rank, comm.size
+        self.places = {rank: Place(*place) for rank, place in enumerate(comm.allgather(tuple(own_place())))}
+        self._under_way: dict[int, Any] = {}
+
+    def send(self, word: bytes, to: Sequence[int]) -> None:
+        for rank in to:
+            # One that takes no messages is sent no more of them.
+            before = self._under_way.get(rank)
+            if before is None or before.Test():
+                self._under_way[rank] = self._comm.Isend(bytearray(word), dest=rank, tag=HEARTBEAT_TAG)
+
+    def receive(self, sources: Sequence[int]) -> dict[int, bytes]:
+        words, status = {}, self._mpi.Status()
+        while self._comm.Iprobe(self._mpi.ANY_SOURCE, HEARTBEAT_TAG, status):
+            word = bytearray(1)
+            self._comm.Recv(word, source=status.Get_source(), tag=HEARTBEAT_TAG)
+            words[status.Get_source()] = bytes(word)
+        return words
+
+    def abort(self, code: int) -> NoReturn:
+        _abort(self._mpi, code)
+
+
+def connect_ranks(watch: Watch) -> MPICommunicator:
+    """Start MPI and return the communicator of all ranks, with heartbeats among them to the end of the process.
+
+    Parameters
+    ----------
+    watch : Watch
+        Has begun to wait for the other ranks.
+    """
+    library = _start_mpi()
+    comm = MPICommunicator()
+    # Without messages from several threads there are none from the watch: ranks are waited for as long as they take.
+    if comm.size > 1 and comm._mpi.Query_thread() == comm._mpi.THREAD_MULTIPLE:
+        watch.join(_MPIChannel(MPICommunicator()), all_started=True)
+    else:
+        watch.stop()
+    # Horovod, which starts later, registers its own end later, so that it ends earlier.
+    atexit.register(_end_mpi, comm, watch, library, os.getpid())
+    return comm
+
+
+def _start_mpi() -> ctypes.CDLL | None:
+    """Start MPI in a way that lets other threads run meanwhile; return its library, None if MPI runs already.
+
+    mpi4py would start it when imported, and hold Python's lock until all ranks have come.
+    """
+    _choose_components()
+    if "mpi4py.MPI" in sys.modules:
+        return None
+    import mpi4py
+
+    found = importlib.util.find_spec("mpi4py.MPI")
+    try:
+        library = ctypes.CDLL(found.origin if found is not None else None)
+        start, is_started, multiple = library.MPI_Init_thread, library.MPI_Initialized, 3
+    except (OSError, AttributeError, TypeError):
+        return None  # mpi4py reports what is wrong, or finds it
+    provided = ctypes.c_int(0)
+    is_started(ctypes.byref(provided))
+    if not provided.value and not start(None, None, multiple, ctypes.byref(provided)):
+        mpi4py.rc.initialize = False
+        return library
+    return None
+
+
+def _choose_components() -> None:
+    """Set what Open MPI reads when it starts, unless the user has; other libraries have no such choice."""
+    # The shared window is the only one-sided use here; Open MPI's UCX component for it prints an error
+    # on hosts without a fast network, though nothing is wrong.
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+    # Horovod's thread waits for messages in MPI next to the one that computes, on the same core if every core
+    # has a rank: it should look and give way, not look without a pause.
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+
+def _end_mpi(comm: MPICommunicator, watch: Watch, library: ctypes.CDLL | None, pid: int) -> None:
+    """Let all ranks come to their end before MPI ends: it waits for them without a limit."""
+    if os.getpid() != pid or comm._mpi.Is_finalized():
+        return
+    comm.barrier()
+    channel = watch.leave("MPI to end on all ranks")
+    comm.barrier()
+    if channel is not None:
+        channel.receive(())
+    if library is not None:
+        library.MPI_Finalize()
+    watch.stop()
+
+
+def _abort(mpi: Any, code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    mpi.COMM_WORLD.Abort(code)  # a group's own communicator might end the group alone
+    raise SystemExit(code)

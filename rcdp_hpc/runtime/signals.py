@@ -2,6 +2,7 @@
 
 SIGTERM, SIGUSR1 and SIGUSR2 (and a first Ctrl-C) ask for a stop at the next step boundary. A rank never
 leaves on its own: all ranks agree through `stop_agreed`, write a checkpoint and leave together with code 75.
+Commands that write no checkpoint end at once, with 128 and the signal's number, after they removed what was half done.
 
 Open MPI's mpirun turns Ctrl-C into SIGTERM for its ranks, kills them a third of a second later and drops what they
 print meanwhile (5.0.11, whatever odls_base_sigkill_timeout is). Rank 0 then reports on the terminal itself.
@@ -12,24 +13,60 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from types import FrameType
 
 import numpy as np
 
 from rcdp_hpc.errors import StoppedError
+from rcdp_hpc.runtime import early_signals
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.early_signals import STOP_SIGNALS
 from rcdp_hpc.runtime.launch import Launch, detect
 
 # What a terminal is to a process, whatever its standard streams are.
 TERMINAL = "/dev/tty"
 
-_received: list[int] = []
+_received = early_signals.received
+
+
+class EndedBySignal(BaseException):
+    """A command without a checkpoint was asked to end. Not an Exception, so that nothing on the way handles it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
 
 
 def install() -> None:
     """Catch the stop signals from here on. Only the main thread of a process may call it."""
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT):
+    early = signal.getsignal(signal.SIGINT) is not _remember
+    for number in STOP_SIGNALS:
         signal.signal(number, _remember)
+    if early and _received:
+        _announce(_received[0], detect())
+
+
+def end_at_once() -> None:
+    """Let the stop signals end a command that writes no checkpoint, also those that came already.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        By Ctrl-C.
+    EndedBySignal
+        By another signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in STOP_SIGNALS:
+        signal.signal(number, _end)
+    if _received:
+        _end(_received[0], None)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt if number == signal.SIGINT else EndedBySignal(number)
 
 
 def leave() -> None:
@@ -39,7 +76,7 @@ def leave() -> None:
     ends the other ranks because one left would end this one by the signal then, in place of its own exit code.
     """
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        if signal.getsignal(number) is _remember:
+        if signal.getsignal(number) in (_remember, _end):
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -63,6 +100,20 @@ def raise_if_stopped(doing: str) -> None:
     """
     if stop_requested():
         raise StoppedError(f"stopped by {received_name()} while {doing}: run the same command to do it anew.")
+
+
+def raise_if_stopped_before(comm: Communicator) -> None:
+    """Leave a command that has not begun if any rank was asked to stop. Collective.
+
+    Raises
+    ------
+    StoppedError
+        On all ranks alike.
+    """
+    if stop_agreed(comm):
+        error = StoppedError(f"stopped by {received_name()} before the command began: start it again.")
+        error.agreed = True
+        raise error
 
 
 def received_name() -> str:

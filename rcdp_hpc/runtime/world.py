@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
-from rcdp_hpc.runtime.launch import Launch, detect
+from rcdp_hpc.runtime.heartbeat import Watch, watch_over
+from rcdp_hpc.runtime.launch import Launch, detect, number_from_environment
 from rcdp_hpc.runtime.network import listen_less
+
+GLOO_TIMEOUT = "HOROVOD_GLOO_TIMEOUT_SECONDS"
+GLOO_PATIENCE = 1.5  # times run.stall_seconds, for the ranks to name the missing one first
 
 
 def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communicator:
@@ -14,7 +21,7 @@ def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communica
     Parameters
     ----------
     stall_seconds : int
-        Patience with a missing rank, for Horovod.
+        Patience with a rank that stands still: the job is ended and names it (`rcdp_hpc.runtime.heartbeat`).
     launch : Launch, optional
         Default: what the environment says.
 
@@ -30,18 +37,39 @@ def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communica
     if launch.kind == "single":
         return SingleProcess()
     if launch.kind == "horovod-gloo":
-        from rcdp_hpc.runtime.horovod import HorovodCommunicator
-
-        return HorovodCommunicator(stall_seconds)
-    return _connect_mpi(launch)
+        return _connect_gloo(launch, stall_seconds)
+    return _connect_mpi(launch, stall_seconds)
 
 
-def _connect_mpi(launch: Launch) -> Communicator:
+def _connect_gloo(launch: Launch, stall_seconds: int) -> Communicator:
+    from rcdp_hpc.runtime.horovod import HorovodCommunicator
+    from rcdp_hpc.runtime.rendezvous import RendezvousChannel
+
+    # Elastic runs do without ranks that are lost, and number the others again.
+    if not launch.elastic:
+        watch = watch_over(stall_seconds, launch)
+        watch.join(RendezvousChannel(launch), all_started=False)
+        # Gloo's own limit names nobody. Its 30 s are those of horovodrun, whoever chose them.
+        limit = max(GLOO_PATIENCE * stall_seconds, number_from_environment(GLOO_TIMEOUT, 0))
+        os.environ[GLOO_TIMEOUT] = str(int(limit))
+        # Horovod, which starts later, registers its own end later, so that it ends earlier.
+        atexit.register(_leave, watch, os.getpid())
+    return HorovodCommunicator(stall_seconds)
+
+
+def _leave(watch: Watch, pid: int) -> None:
+    if os.getpid() == pid:
+        watch.leave_together()
+
+
+def _connect_mpi(launch: Launch, stall_seconds: int) -> Communicator:
+    watch = watch_over(stall_seconds, launch)
     try:
-        from rcdp_hpc.runtime.mpi import MPICommunicator
+        from rcdp_hpc.runtime.mpi import connect_ranks
 
-        comm = MPICommunicator()
+        comm = connect_ranks(watch)
     except (ImportError, RuntimeError) as error:
+        watch.stop()
         if launch.size == 1:
             return SingleProcess()
         raise InputError(

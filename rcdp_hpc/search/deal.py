@@ -88,6 +88,11 @@ class CostModel:
         self._values: list[NDArray[np.float64]] = []
         self._seconds: list[float] = []
 
+    @property
+    def slowest(self) -> float:
+        """The seconds of the slowest candidate, 0 before there is one."""
+        return max(self._seconds, default=0.0)
+
     def observe(self, values: NDArray[np.float64], seconds: float) -> None:
         """Take the time that a candidate took, shape (d,)."""
         self._values.append(self._scaled(values))

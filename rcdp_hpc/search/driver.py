@@ -88,7 +88,9 @@ def run_search(
         def advance(count: int) -> None:
             progress.advance(count, root.note() if root else "")
 
-        evaluator = Evaluator(comm, fitness, space, advance, config.search.group_ranks, journal)
+        evaluator = Evaluator(
+            comm, fitness, space, advance, config.search.group_ranks, journal, config.run.stall_seconds
+        )
         try:
             while not comm.broadcast(root is not None and root.done):
                 _generation(comm, evaluator, root, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -20,6 +21,8 @@ from rcdp_hpc.search.space import Space
 
 COLUMNS = ("index", "fitness", "error", "accuracy", "seconds", "rank", "status")
 PENDING, EVALUATED, FAILED = 0.0, 1.0, 2.0
+# A rank that runs may take this many times the time that its candidates should: predictions are rough.
+SLOWER = 30.0
 NOTHING = -1.0  # index of a row that only fills up a rank's share
 
 
@@ -37,6 +40,21 @@ class Round(NamedTuple):
     generation: int = 0
     settled: int = -1
     share: float = 1.0
+
+
+class Loads(NamedTuple):
+    """How much work each worker has.
+
+    Attributes
+    ----------
+    of_workers : list of float
+        The sum of the predicted costs, in any unit.
+    longest_seconds : float
+        Seconds of the longest hand, were all its candidates as slow as the slowest so far; 0 before there is one.
+    """
+
+    of_workers: list[float]
+    longest_seconds: float
 
 
 ALONE = Round()  # of no search
@@ -62,6 +80,8 @@ class Evaluator:
         Ranks that evaluate a candidate together; 0 chooses from measured costs, generation by generation.
     journal : Journal, optional
         Told of every candidate.
+    stall_seconds : float
+        The least patience with a rank that runs and does not return from its candidates; 0 waits without a limit.
 
     Attributes
     ----------
@@ -79,13 +99,16 @@ class Evaluator:
         advance: Callable[[int], object] | None = None,
         group_ranks: int = 1,
         journal: Journal | None = None,
+        stall_seconds: float = 0.0,
     ) -> None:
+        self.stall_seconds = stall_seconds
         self.comm, self.fitness, self.space, self.advance = comm, fitness, space, advance
         self.group_ranks, self.journal = group_ranks if hasattr(fitness, "in_group") else 1, journal
         self.cost = CostModel(space)
         self.workers = comm.size
         self._groups: dict[int, Communicator] = {comm.size: SingleProcess()}
         self._group = self._groups[comm.size]
+        self._loads = Loads([], 0.0)
 
     def evaluate(self, values: NDArray[np.float64] | None, due: Round = ALONE) -> list[Evaluation | None] | None:
         """Evaluate candidates. Collective.
@@ -117,7 +140,16 @@ class Evaluator:
         hand = self.comm.scatter_rows(self._dealt(values, workers), columns)
         # Progress counts candidates: one that is judged by a part of the rows is not done with.
         total = None if values is None or due.share < 1 else len(values)
-        rows, reasons = agree(self.comm, lambda: self._evaluate_hand(hand, total, due))
+        loads = self.comm.broadcast(self._loads)
+
+        def evaluate_own() -> tuple[NDArray[np.float64], list[tuple[int, str]]]:
+            started = time.monotonic()
+            found = self._evaluate_hand(hand, total, due)
+            self.comm.patience = self._patience(found[0], time.monotonic() - started, loads)
+            return found
+
+        with self.comm.patient(0.0):
+            rows, reasons = agree(self.comm, evaluate_own)
         gathered = self.comm.gather_rows(rows)
         reasons_by_index = dict(pair for found in self.comm.allgather(reasons) for pair in found)
         if values is None or gathered is None:
@@ -148,13 +180,28 @@ class Evaluator:
         if in_group is not None:
             in_group(self._group)
 
+    def _patience(self, rows: NDArray[np.float64], seconds: float, loads: Loads) -> float:
+        """Return the seconds to wait for the other ranks' candidates, 0 without a limit.
+
+        Only a rank that evaluated all of its candidates knows how fast they are: none is judged by a guess.
+        """
+        own = loads.of_workers[self.comm.rank * self.workers // self.comm.size]
+        status = rows[:, COLUMNS.index("status")]
+        if not self.stall_seconds or not len(rows) or not own or (status != EVALUATED).any():
+            return 0.0
+        longest = max(seconds / own * max(loads.of_workers), loads.longest_seconds)
+        return SLOWER * max(self.stall_seconds, longest)
+
     def _dealt(self, values: NDArray[np.float64] | None, workers: int) -> NDArray[np.float64] | None:
         """Return the rows with their index in front, as many for every rank: longest first, to group leaders alone."""
         if values is None:
             return None
         size = self.comm.size
         leaders = [-(-worker * size // workers) for worker in range(workers)]
-        table = padded(deal(self.cost.predict(values), workers), leaders, size).ravel()
+        costs = self.cost.predict(values)
+        hands = deal(costs, workers)
+        self._loads = Loads([float(costs[hand].sum()) for hand in hands], self.cost.slowest * max(map(len, hands)))
+        table = padded(hands, leaders, size).ravel()
         rows = np.full((len(table), 1 + values.shape[1]), NOTHING)
         taken = table >= 0
         rows[taken] = np.column_stack([table[taken].astype(np.float64), values[table[taken]]])

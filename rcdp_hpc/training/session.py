@@ -228,7 +228,9 @@ class Session:
     def save_checkpoint(self) -> None:
         """Write the last checkpoint, and the best model so far. Collective."""
         state = self.trainer.state()
-        agree(self.comm, lambda: self._write(state) if self.comm.is_root else None)
+        # Rank 0 may write for longer than ranks wait for one another in training; its heartbeats show that it runs.
+        with self.comm.patient(0.0):
+            agree(self.comm, lambda: self._write(state) if self.comm.is_root else None)
         self.last_checkpoint = time.monotonic()
 
     def _write(self, state: dict[str, Any]) -> None:

@@ -8,6 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from rcdp_hpc.runtime import early_signals
+
 # getchar runs behind Python's own end, where MPI and Horovod close, and waits there until standard input is closed.
 PROGRAM = """
 import ctypes, sys
@@ -37,3 +41,52 @@ def test_a_signal_while_the_process_ends_does_not_change_its_exit_code(tmp_path)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2, said + errors
     assert said.startswith(b"rcdp: error")
+
+
+# Sends itself a signal when the command line begins to import what takes its time.
+EARLY = """
+import os, sys
+number, *arguments = sys.argv[1:]
+
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == "rcdp_hpc.cli.main":
+            os.kill(os.getpid(), int(number))
+
+sys.meta_path.insert(0, Finder())
+from rcdp_hpc.cli import main
+sys.exit(main(arguments))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "command", "code", "words"),
+    [
+        (signal.SIGTERM, ["prepare", "digits", "--out"], 75, "stopped by SIGTERM before the command began"),
+        (signal.SIGINT, ["prepare", "digits", "--out"], 75, "stopped by SIGINT before the command began"),
+        (signal.SIGINT, ["status"], 130, "ended at once by Ctrl-C"),
+        (signal.SIGUSR1, ["status"], 138, "ended by SIGUSR1"),
+        (signal.SIGTERM, ["status"], 143, "ended by SIGTERM"),
+    ],
+)
+def test_a_signal_in_the_first_seconds_is_answered(number, command, code, words, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, str(int(number)), *command, str(tmp_path / "run")],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count(words) == 1
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_handlers_that_are_no_longer_needed_are_given_back():
+    before = [signal.getsignal(number) for number in early_signals.STOP_SIGNALS]
+    try:
+        early_signals.catch()
+        early_signals.release()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        for number, handler in zip(early_signals.STOP_SIGNALS, before, strict=True):
+            signal.signal(number, handler)
