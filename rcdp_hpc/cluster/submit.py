@@ -26,6 +26,7 @@ from rcdp_hpc.config import Config, commented_toml
 from rcdp_hpc.errors import RcdpError, StageFailedError
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic, write_text
+from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import in_lines, plain_line, shell_word
 
@@ -175,6 +176,7 @@ def _write(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path) -
     """Write what the jobs read: later changes to the user's own files do not reach a job in the queue."""
     with os_errors_explained(run.path):
         (run.path / "logs").mkdir(parents=True, exist_ok=True)
+    remove_leftovers(temporary_files((run.jobs, run.jobs / "configs")))
     # A job that starts meanwhile reads the earlier copy or this one; and the user's site file may be the copy itself.
     for name, source in (("job.sh", SHARED), ("site.sh", site)):
         with open(source, "rb") as file:

@@ -26,7 +26,7 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.digests import sealed
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.lock_file import HEARTBEAT_SECONDS, STALE_SECONDS, Holder, Seen, read_lock
-from rcdp_hpc.runtime.owners import temporary_name
+from rcdp_hpc.runtime.owners import temporary_name, this_process
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ GLANCE_SECONDS = 0.5
 # A lock without content may be half written, on file systems without hard links.
 HALF_WRITTEN_SECONDS = 2.0
 GUARD_SECONDS = 10.0
+RELEASE_SECONDS = 2.0
+
+# Tokens of the locks that this process holds.
+_HELD: set[str] = set()
 
 
 class RunLock:
@@ -66,10 +70,15 @@ class RunLock:
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> RunLock:
-        with os_errors_explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            while not self._create():
-                self._take_over_or_refuse()
+        _HELD.add(self._holder.token)
+        try:
+            with os_errors_explained(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                while not self._create():
+                    self._take_over_or_refuse()
+        except BaseException:
+            _HELD.discard(self._holder.token)
+            raise
         self._heart.start()
         return self
 
@@ -78,13 +87,21 @@ class RunLock:
     ) -> None:
         self._released.set()
         self._heart.join()
-        seen = read_lock(self.path)
-        if seen is None or not self._is_mine(seen):
-            return
         try:
-            self.path.unlink(missing_ok=True)
-        except OSError as failure:  # the next start finds that this process is gone
+            self._remove()
+        except OSError as failure:  # the next start finds that nobody holds it
             log.warning("%s: the lock cannot be removed (%s)", self.path, failure.strerror)
+        finally:
+            _HELD.discard(self._holder.token)
+
+    def _remove(self) -> None:
+        """Remove the lock if it is this one: again, where a file stays that another process is just reading (FUSE)."""
+        until = time.monotonic() + RELEASE_SECONDS
+        while (seen := read_lock(self.path)) is not None and self._is_mine(seen) and time.monotonic() < until:
+            self.path.unlink(missing_ok=True)
+            if not self.path.exists():
+                return
+            time.sleep(RELEASE_SECONDS / 20)
 
     def _is_mine(self, seen: Seen) -> bool:
         return seen.holder is not None and seen.holder.token == self._holder.token
@@ -101,7 +118,7 @@ class RunLock:
         except OSError:
             return self._create_without_links()
         finally:
-            mine.unlink(missing_ok=True)
+            _discard(mine)
 
     def _create_without_links(self) -> bool:
         """Put the lock in place on a file system that has no hard links."""
@@ -127,7 +144,7 @@ class RunLock:
                 f"{self.path}: {seen.problem}, and the lock of the job that works in {self.path.parent} belongs there. "
                 "Move it away, or choose another --out."
             )
-        life = seen.life(self._now())
+        life = "gone" if _is_forgotten(seen) else seen.life(self._now())
         if life == "alive":
             raise InputError(self._in_use(seen))
         if life == "unknown" and self._changes(seen):
@@ -184,7 +201,7 @@ class RunLock:
                 return
         if seen.holder:
             self.replaced = seen.holder.process.tag
-            aside.unlink()
+            _discard(aside)
             log.warning("took over %s from %s, which is gone", self.path.parent, seen)
         else:
             # It may be a file of the user's.
@@ -204,7 +221,7 @@ class RunLock:
                 raise
             except OSError:  # no hard links
                 _write_new(self.path, aside.read_bytes())
-        aside.unlink(missing_ok=True)
+        _discard(aside)
 
     def _now(self) -> float:
         """Return the time by the clock of the file system, which may be that of a server."""
@@ -213,7 +230,7 @@ class RunLock:
         try:
             return probe.stat().st_mtime
         finally:
-            probe.unlink(missing_ok=True)
+            _discard(probe)
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
@@ -271,8 +288,20 @@ class RunLock:
         os._exit(EXIT_FAILED)
 
 
+def _is_forgotten(seen: Seen) -> bool:
+    """Return whether a lock names this very process, which does not hold it: it could not be removed."""
+    holder = seen.holder
+    return holder is not None and holder.process == this_process() and holder.token not in _HELD
+
+
 def _age_text(seconds: float) -> str:
     return f"{seconds:.0f} s ago" if seconds >= 0 else f"{-seconds:.0f} s in the future"
+
+
+def _discard(path: Path) -> None:
+    """Remove a file that nobody needs; if that fails, a later start does it."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _write_new(path: Path, content: bytes) -> None:
@@ -283,7 +312,7 @@ def _write_new(path: Path, content: bytes) -> None:
             file.write(content)
             os.fsync(handle)
     except OSError:
-        path.unlink(missing_ok=True)
+        _discard(path)
         raise
 
 

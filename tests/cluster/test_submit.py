@@ -166,3 +166,11 @@ def test_a_chain_without_a_run_directory_makes_none(words, tmp_path):
     done = subprocess.run([REPOSITORY / "slurm/chain.sh", *words], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr.startswith("usage:")) == (2, True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_submission_left_is_removed(folder, dead_process):
+    left = folder / f"run/jobs/.job.sh.{dead_process.tag}.abc.tmp"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert main(["submit", "digits", "--out", "run"]) == 0
+    assert not left.exists()

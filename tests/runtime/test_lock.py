@@ -214,6 +214,33 @@ def test_file_systems_without_hard_links(tmp_path, monkeypatch, number):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_that_cannot_be_removed_does_not_stop_its_process(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "lock"
+    with RunLock(path):
+        monkeypatch.setattr(lock.Path, "unlink", raises(OSError(116, "Stale file handle")))
+    monkeypatch.undo()
+    assert "cannot be removed (Stale file handle)" in caplog.text
+    assert path.exists()
+    with RunLock(path):
+        pass
+    assert not path.exists()
+
+
+def test_a_file_that_stays_while_it_is_read_is_removed_again(tmp_path, monkeypatch):
+    unlink, asked = Path.unlink, []
+
+    def late(path, missing_ok=False):
+        asked.append(path.name)
+        if path.name != "lock" or asked.count("lock") > 2:
+            unlink(path, missing_ok)
+
+    monkeypatch.setattr(lock.Path, "unlink", late)
+    with RunLock(tmp_path / "lock"):
+        pass
+    assert asked.count("lock") == 3
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_disk_that_fills_up_leaves_no_half_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.os, "fsync", raises(OSError(28, "No space left on device")))
     with pytest.raises(Exception, match="no room left"), RunLock(tmp_path / "lock"):
