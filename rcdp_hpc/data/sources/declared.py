@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rcdp_hpc.data.memory import SAMPLE_BYTES, TEXT_BYTES, Budget
+from rcdp_hpc.data.memory import SAMPLE_BYTES, SHARD_ROW_BYTES, TEXT_BYTES, Budget
 from rcdp_hpc.errors import InputError
 
 # Working copies of a sample while its numbers are checked: raw, as float64, and a mask.
@@ -70,7 +70,8 @@ def check_declared(path: Path, forms: Mapping[str, Form], budget: Budget) -> Non
             budget.refuse_work(f"{path}: a sample of x{suffix} has shape {x.shape[1:]}", needed, "make samples smaller")
         rows += x.rows
         extra += _label_bytes(y) + _name_bytes(ids) + (0 if lengths is None else lengths.bytes + 8 * lengths.rows)
-    budget.refuse_rows(path, rows, SAMPLE_BYTES, extra)
+    # Samples with labels become rows of the shards.
+    budget.refuse_rows(path, rows, SAMPLE_BYTES + (SHARD_ROW_BYTES if "y" in forms else 0), extra)
 
 
 def rooms(forms: Mapping[str, Form], budget: Budget) -> dict[str, int]:

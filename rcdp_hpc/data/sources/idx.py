@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.memory import Budget, refuse_bomb
+from rcdp_hpc.data.memory import SAMPLE_BYTES, SHARD_ROW_BYTES, Budget, refuse_bomb
 from rcdp_hpc.data.sources.base import BLOCK_BYTES, Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.declared import SAMPLE_COPIES_BYTES
 from rcdp_hpc.data.sources.labels import encode_labels
@@ -127,7 +127,7 @@ def read_idx(
     header, size = 4 + 4 * len(shape), math.prod(shape)
     if budget is not None:
         _refuse_impossible(path, shape, isinstance(file, gzip.GzipFile))
-        budget.refuse_rows(path, shape[0])
+        budget.refuse_rows(path, shape[0], SAMPLE_BYTES + SHARD_ROW_BYTES)
         what = f"{path}: a row of it has shape {_times(shape[1:]) or 1}"
         budget.refuse_work(what, SAMPLE_COPIES_BYTES * math.prod(shape[1:]), "make samples smaller")
     if may_map and size > room:

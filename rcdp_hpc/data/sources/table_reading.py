@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import SAMPLE_BYTES, TEXT_BYTES, Budget
+from rcdp_hpc.data.memory import SAMPLE_BYTES, SHARD_ROW_BYTES, TEXT_BYTES, Budget
 from rcdp_hpc.data.sources.base import Columns, Samples
 from rcdp_hpc.data.sources.cells import kind_of_type, read_numbers, seconds_of, texts_of
 from rcdp_hpc.data.sources.column_choice import NAMED, Choice, choose, quoted, set_line, step_counters
@@ -216,7 +216,9 @@ class Table:
         # The number of a text, the texts of all rows as a list, and its order.
         texts = sum(bool(name) for name in (self.data.group_column, self.data.time_column, self.id_name))
         letters += self.groups.letters + self.ids.letters
-        self._budget.refuse_rows(self.path, rows, SAMPLE_BYTES + 32 * texts, letters)
+        # Labelled rows become rows of the shards; those of a group become one.
+        made = SHARD_ROW_BYTES if self._labelled and not self.data.group_column else 0
+        self._budget.refuse_rows(self.path, rows, SAMPLE_BYTES + made + 32 * texts, letters)
 
     def _kinds_of_columns(self) -> dict[str, str]:
         """Return what each column can be: the first kind, in this order, that it has in a file."""
