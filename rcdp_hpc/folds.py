@@ -94,6 +94,7 @@ def _begin(config: Config, run: RunDirectory) -> None:
     if run.shards.exists():
         raise InputError(f"{run.path}: holds a run of its own; choose another --out for a cross-validation.")
     remove_leftovers(temporary_files((run.path, run.report, run.jobs)))
+    run.keep_own_config()
     if not run.config_file.exists():
         run.write_config(config)
 

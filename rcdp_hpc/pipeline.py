@@ -578,6 +578,7 @@ def _recorded(config: Config, run: RunDirectory, stages: Sequence[str]) -> Confi
         if list(stages) != ["evaluate"]:
             run.write_config(config)
     else:
+        run.keep_own_config()
         before, now = run.config().reservoir, config.reservoir
         kernel = before.kernel if now.kernel == "auto" else now.kernel
         config = _pinned(config, kernel, now.batch_rows or before.batch_rows)

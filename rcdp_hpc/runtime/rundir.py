@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -12,7 +13,9 @@ from typing import Any, Literal, get_args
 from rcdp_hpc.config import Config, commented_toml, load_config
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError
 from rcdp_hpc.runtime.digests import read_sealed, sealed, write_sealed
-from rcdp_hpc.runtime.files import overwrite_json, write_text
+from rcdp_hpc.runtime.files import os_errors_explained, overwrite_json, write_atomic, write_text
+
+log = logging.getLogger(__name__)
 
 Status = Literal["running", "stopped", "failed", "done"]
 
@@ -186,6 +189,23 @@ class RunDirectory:
         """Write the resolved configuration, with its comments, unless the file holds it already."""
         if not self._holds(config):
             write_text(self.config_file, commented_toml(config))
+
+    def keep_own_config(self) -> None:
+        """Keep a copy of a config.toml that the user put here before any stage began: the run writes its own there."""
+        if not self.config_file.exists() or self.state_file("prepare").parent.exists() or self.folds():
+            return
+        with os_errors_explained(self.config_file):
+            content = self.config_file.read_bytes()
+        copies = [self.path / f"{self.config_file.name}.before-{number}" for number in range(1, 100)]
+        kept = [copy for copy in copies if copy.exists()]
+        if content == commented_toml(self.config()).encode() or any(copy.read_bytes() == content for copy in kept):
+            return
+        copy = next(copy for copy in copies if copy not in kept)
+        write_atomic(copy, lambda file: file.write(content))
+        log.warning(
+            "%s is a file of your own, and a run keeps its resolved configuration under this name: yours is kept as %s",
+            *(self.config_file, copy.name),
+        )
 
     def _holds(self, config: Config) -> bool:
         """Whether the file has all of these values and comments out the same keys: reading is cheaper than writing."""
