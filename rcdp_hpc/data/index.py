@@ -148,8 +148,9 @@ def load_index(directory: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise DataDamagedError(f"{path}: not an index of shards. {REPAIR}")
     version = found.get("format_version")
-    without_digest = KEY not in found and isinstance(version, int) and version < FORMAT_VERSION
-    if without_digest or (version != FORMAT_VERSION and is_sealed(found)):
+    # The first formats had no digest.
+    sound = is_sealed(found) if KEY in found else isinstance(version, int) and version < FORMAT_VERSION
+    if sound and isinstance(version, int) and version != FORMAT_VERSION:
         raise InputError(
             f"{path}: has format version {version}, this package reads version {FORMAT_VERSION}. Prepare again with "
             "--restart, or use the version of rcdp_hpc that wrote it."
