@@ -173,10 +173,11 @@ def _allocate(handle: int, size: int) -> None:
 
 def _fill(handle: int, size: int) -> None:
     """Write every byte of a file once, as it is or as zero: holes get room."""
+    length = os.fstat(handle).st_size
     for start in range(0, size, FILL_BYTES):
         wanted = min(FILL_BYTES, size - start)
-        block = os.pread(handle, wanted, start).ljust(wanted, b"\0")
-        write_at(handle, block, start)
+        held = os.pread(handle, wanted, start) if start < length else b""
+        write_at(handle, held.ljust(wanted, b"\0"), start)
     # Network file systems report a full disk or quota no earlier than this.
     os.fsync(handle)
 

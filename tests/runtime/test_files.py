@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import shutil
 
 import pytest
 
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError
+from rcdp_hpc.runtime import files
 from rcdp_hpc.runtime.files import (
+    UNKNOWN_ROOM,
+    free_bytes,
+    keep_as,
     overwrite_json,
     read_json,
+    reserve,
     write_atomic,
     write_json,
     write_text,
@@ -61,3 +68,77 @@ def test_a_small_file_is_written_over_itself(tmp_path):
     assert path.stat().st_ino == before
     with pytest.raises(StageFailedError, match="nowhere"):
         overwrite_json(tmp_path / "nowhere", {})
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.EDQUOT, StageFailedError, "your quota is used up"),
+        (errno.EIO, StageFailedError, "the disk or the connection to it fails"),
+        (errno.ESTALE, StageFailedError, "another machine removed or replaced it"),
+        (errno.EFBIG, StageFailedError, "4 GiB on FAT"),
+        (errno.EMFILE, StageFailedError, "ulimit -n"),
+        (errno.ENOTCONN, StageFailedError, "the file server does not answer"),
+        (errno.EOPNOTSUPP, InputError, "the file system lacks an operation"),
+        (errno.EILSEQ, InputError, "may not allow such a name"),
+        (errno.EROFS, InputError, "Read-only file system"),
+    ],
+)
+def test_what_a_file_system_answers_says_what_to_do(tmp_path, number, kind, words):
+    def fail(file):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(kind) as caught:
+        write_atomic(tmp_path / "file", fail)
+    assert str(caught.value).startswith(f"{tmp_path / 'file'}: ")
+    assert words in str(caught.value)
+
+
+def test_the_first_failure_is_reported_not_what_a_library_makes_of_it(tmp_path):
+    def library(file):
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limit[1]))
+        try:
+            file.write(bytes(2**17))
+        except OSError:
+            raise RuntimeError("unexpected pos 64 vs 0") from None
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    with pytest.raises(StageFailedError, match="ulimit -f"):
+        write_atomic(tmp_path / "file", library)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+def test_without_hard_links_the_earlier_file_is_renamed(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "last").write_text("first")
+    (tmp_path / "earlier").write_text("older")
+    keep_as(tmp_path / "last", tmp_path / "earlier")
+    assert (tmp_path / "earlier").read_text() == "first"
+    assert os.listdir(tmp_path) == ["earlier"]
+
+
+def test_room_is_filled_around_what_is_there(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EOPNOTSUPP, "")
+
+    monkeypatch.setattr(files, "_allocate", refuse)
+    with open(tmp_path / "file", "w+b", buffering=0) as file:
+        file.write(b"begin")
+        file.seek(2**21)
+        file.write(b"end")
+        reserve(file, 2**21 + 2**10)
+        assert os.fstat(file.fileno()).st_blocks * 512 >= 2**21
+    content = (tmp_path / "file").read_bytes()
+    assert (len(content), content[:5], content[2**21 : 2**21 + 3]) == (2**21 + 2**10, b"begin", b"end")
+    assert content.count(0) == len(content) - 8
+
+
+def test_a_file_system_that_reports_no_size_is_not_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(0, 0, 0))
+    assert free_bytes(tmp_path) == UNKNOWN_ROOM
