@@ -82,3 +82,28 @@ def test_a_frozen_rank_is_named(call):
     assert done.returncode == 1, done.stdout
     assert re.search(r"rank 0: waited 2 s for all ranks, and rank 1 \(host .+\) did not come", done.stdout), done.stdout
     assert done.stdout.count("did not come") == 1
+
+
+# Rank 0 loses its patience, rank 1 waits without a limit, and rank 2 works on.
+LATE = """
+import time
+from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.runtime.mpi import MPICommunicator
+
+comm = MPICommunicator()
+if comm.rank == 2:
+    time.sleep(40)
+with comm.patient(2 if comm.rank == 0 else 0):
+    try:
+        comm.barrier()
+    except StageFailedError as error:
+        print(f"rank {comm.rank}: {error}", flush=True)
+        comm.abort(1)
+"""
+
+
+def test_a_rank_that_waits_without_a_limit_is_not_named():
+    done = run_ranks(3, python(LATE), timeout=60)
+    assert done.returncode == 1, done.stdout
+    assert re.search(r"rank 0: waited 2 s for all ranks, and rank 2 \(host \S+\) did not come", done.stdout)
+    assert "rank 1 (" not in done.stdout

@@ -11,7 +11,7 @@ from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.search.candidate import Evaluation
-from rcdp_hpc.search.evaluator import Evaluator
+from rcdp_hpc.search.evaluator import COLUMNS, EVALUATED, FAILED, SLOWER, Evaluator, Loads
 from rcdp_hpc.search.space import searched_space
 
 CONFIG = cheap_config()
@@ -70,3 +70,21 @@ def test_progress_counts_every_candidate_once():
     advanced = []
     Evaluator(SingleProcess(), CheapFitness(CONFIG), SPACE, advanced.append).evaluate(VALUES)
     assert sum(advanced) == len(VALUES)
+
+
+def evaluated(status: list[float]) -> np.ndarray:
+    rows = np.zeros((len(status), len(COLUMNS)))
+    rows[:, COLUMNS.index("status")] = status
+    return rows
+
+
+def test_the_patience_with_other_ranks_follows_from_their_candidates():
+    evaluator = Evaluator(Ranks(3).members[0], CheapFitness(CONFIG), SPACE, stall_seconds=600)
+    done = evaluated([EVALUATED, EVALUATED])
+    # This rank took 100 s for its 2 units of cost, so that 40 units take 2000 s.
+    assert evaluator._patience(done, 100.0, Loads([2.0, 40.0, 1.0], 0.0)) == SLOWER * 2000
+    assert evaluator._patience(done, 1.0, Loads([2.0, 40.0, 1.0], 5000.0)) == SLOWER * 5000
+    assert evaluator._patience(done, 1.0, Loads([2.0, 2.0, 2.0], 0.0)) == SLOWER * 600
+    # Nothing is known of the seconds: no limit.
+    assert evaluator._patience(evaluated([]), 1.0, Loads([0.0, 2.0, 2.0], 0.0)) == 0
+    assert evaluator._patience(evaluated([EVALUATED, FAILED]), 1.0, Loads([2.0, 2.0, 2.0], 0.0)) == 0
