@@ -20,9 +20,9 @@ from rcdp_hpc.runtime.owners import Process, this_process
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
-    monkeypatch.setattr(lock, "WATCH_SECONDS", 0.3)
+    monkeypatch.setattr(lock, "WATCH_SECONDS", 0.1)
     monkeypatch.setattr(lock, "GLANCE_SECONDS", 0.02)
-    monkeypatch.setattr(lock, "HALF_WRITTEN_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "HALF_WRITTEN_SECONDS", 0.02)
 
 
 def holder_of(path):
