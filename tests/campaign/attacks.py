@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import pickle
 import random
@@ -19,6 +20,10 @@ import h5py
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+
+from campaign import directed
+from rcdp_hpc.runtime import digests
+from rcdp_hpc.training import checkpoint
 
 # A run command of this leaves a file: nothing in a data file may be run.
 MARKER = "marker-of-code-that-ran"
@@ -197,7 +202,7 @@ def hdf5(path: Path, draw: random.Random) -> str:
         elif kind == "chunk":
             file.create_dataset("x", (88, 8, 8), "f8", chunks=(2**20, 8, 8), maxshape=(None, 8, 8), compression="gzip")
         elif kind == "filter":
-            file.create_dataset("x", (88, 8, 8), "u1", chunks=(88, 8, 8), scaleoffset=0, fletcher32=True)
+            file.create_dataset("x", (88, 8, 8), "u1", chunks=(88, 8, 8), fletcher32=True, shuffle=True)
         else:
             array = _odd_array(draw)
             file["x"] = array.astype("S9") if array.dtype.kind in "UM" else array
@@ -331,6 +336,26 @@ def device(path: Path, draw: random.Random) -> str:
     return f"{kind} in the place of the file"
 
 
+def forged(path: Path, draw: random.Random) -> str:
+    """Change a value of a file that the package wrote, and give it the digest of what it says now."""
+    if path.suffix == ".pt":
+        content = checkpoint.load(path)
+        what = directed.change_within(content, draw)
+        path.unlink()
+        checkpoint.save(path, content)
+    elif path.suffix == ".json":
+        value, what = directed.change_value(digests.read_sealed(path), draw)
+        digests.write_sealed(path, value)
+    else:
+        lines = path.read_text().splitlines()
+        place = draw.randrange(len(lines))
+        value, what = directed.change_value(json.loads(lines[place]), draw)
+        value.pop(digests.KEY, None)
+        lines[place] = digests.sealed_line(value).rstrip("\n")
+        path.write_text("".join(f"{line}\n" for line in lines))
+    return f"{what}, with a digest that fits"
+
+
 Attack = Callable[[Path, random.Random], str]
 # By the end of a file's name; what is text is attacked as text as well.
 ATTACKS: Mapping[str, tuple[Attack, ...]] = {
@@ -343,6 +368,9 @@ ATTACKS: Mapping[str, tuple[Attack, ...]] = {
     "batch": (pickled,),
     ".tar.gz": (archive,),
     **dict.fromkeys((".png", ".jpg", ".bmp", ".gif", ".tif", ".pgm", ".webp"), (image,)),
+    ".toml": (directed.change_toml, cell, line, encoding),
+    ".sh": (cell, line, encoding),
+    **dict.fromkeys((".pt", ".json", ".jsonl"), (forged,)),
     **dict.fromkeys((".csv", ".ts", ".tsv", ".arff"), (cell, cell, cell, line, encoding)),
 }
 ANYWHERE: tuple[Attack, ...] = (names, device)

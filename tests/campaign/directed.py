@@ -222,12 +222,13 @@ def change_hdf5(path: Path, draw: random.Random) -> str:
 def change_torch(path: Path, draw: random.Random) -> str:
     """Change one value of what torch saved, and save it again as torch does."""
     content = torch.load(path, map_location="cpu", weights_only=True)
-    name, what = _change_in(content, draw)
+    what = change_within(content, draw)
     torch.save(content, path)
-    return f"{name}: {what}"
+    return what
 
 
-def _change_in(value: Any, draw: random.Random) -> tuple[str, str]:
+def change_within(value: Any, draw: random.Random) -> str:
+    """Change one value within nested dicts and lists that may hold tensors; return which, and how."""
     names: list[str] = []
     while True:
         keys = list(value) if isinstance(value, dict) else range(len(value))
@@ -247,7 +248,7 @@ def _change_in(value: Any, draw: random.Random) -> tuple[str, str]:
     else:
         value[key] = _other(before, draw)
         what = f"{str(before)[:40]!r} is {str(value[key])[:40]!r}"
-    return ".".join(names), what
+    return f"{'.'.join(names)}: {what}"
 
 
 def _other_tensor(tensor: torch.Tensor, draw: random.Random) -> tuple[torch.Tensor, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import shutil
 import struct
 import tarfile
 from collections.abc import Callable, Mapping
@@ -38,6 +39,8 @@ class Format:
         Whether it is text.
     run : str
         The run whose model predicts such data; empty if there is none.
+    lines : tuple of str
+        Commands that read it, if they are not ``init``, ``prepare`` and ``predict``; PATH stands for the file.
     """
 
     write: Callable[[Path], Path]
@@ -46,6 +49,7 @@ class Format:
     checked: bool = False
     text: bool = False
     run: str = ""
+    lines: tuple[str, ...] = ()
 
 
 TABLE = ("data.label_column=species", "data.id_column=id", "data.category_columns=['colour']", "data.balance=none")
@@ -204,6 +208,26 @@ def _series_folder(folder: Path) -> Path:
     return path
 
 
+def _config(folder: Path) -> Path:
+    _csv(folder)
+    path = folder / "mine.toml"
+    path.write_text(inputs.table_section(folder) + inputs.RESERVOIR + inputs.SEARCH + inputs.TRAINING)
+    return path
+
+
+def _matrices(folder: Path) -> Path:
+    inputs.write_matrices(folder / "own.npz")
+    return folder / "own.npz"
+
+
+def _model(folder: Path) -> Path:
+    return Path(shutil.copy(folder.parent / "run" / "train" / "model.pt", folder / "foreign.pt"))
+
+
+def _site(folder: Path) -> Path:
+    return Path(shutil.copy(Path(__file__).parents[2] / "slurm" / "site.sh", folder / "site.sh"))
+
+
 FORMATS: Mapping[str, Format] = {
     "csv": Format(_csv, "csv", TABLE, text=True, run="table"),
     "csv.gz": Format(_csv_gz, "csv", TABLE, checked=True, run="table"),
@@ -223,4 +247,24 @@ FORMATS: Mapping[str, Format] = {
     "images": Format(_image_folder, "image_folder", run="images"),
     "png": Format(_png_folder, "image_folder", checked=True, run="images"),
     "series folder": Format(_series_folder, "series_folder"),
+    "config": Format(
+        _config,
+        "",
+        text=True,
+        lines=("prepare PATH --out RUN", "config PATH", "plan PATH", "submit PATH --out RUN --dry-run"),
+    ),
+    "matrices": Format(
+        _matrices,
+        "",
+        run="prepared",
+        lines=("train DATA/table.toml --out RUN --set search.generations=0 --set reservoir.matrices=PATH",),
+    ),
+    "model file": Format(_model, "", run="table", lines=("predict PATH DATA/new.csv --to OUT.csv",)),
+    "forged records": Format(
+        lambda folder: folder.parent / "run",
+        "",
+        run="table",
+        lines=("status RUN", "verify RUN", "evaluate --out RUN", "train --out RUN", "run --out RUN", "inspect RUN"),
+    ),
+    "site file": Format(_site, "", run="table", text=True, lines=("submit --out RUN --dry-run --site PATH",)),
 }

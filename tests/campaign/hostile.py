@@ -9,7 +9,7 @@ from pathlib import Path
 from campaign import attacks, mutations, runs
 from campaign.children import Done
 from campaign.formats import FORMATS, Format
-from campaign.judge import Judgement, Verdict, judge
+from campaign.judge import Judgement, Verdict, differences, judge
 from campaign.results import results
 from campaign.runs import Place
 from campaign.trial import LIMIT, Outcome, Trial
@@ -17,6 +17,7 @@ from campaign.trial import LIMIT, Outcome, Trial
 # What moves a cursor, changes colours or rings; ends of lines and tabs are no harm.
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
 LINE_OF_DATA = re.compile(rf"(?m)^{attacks.FAKE}")
+RUNS = tuple(sorted({form.run for form in FORMATS.values() if form.run}))
 # What the libraries and a small data set take.
 BASE = 450
 
@@ -25,23 +26,19 @@ def hostile(trial: Trial) -> Outcome:
     """Make a sound data set, change one of its files, and have a command read it."""
     name = list(FORMATS)[trial.number % len(FORMATS)]
     form, draw = FORMATS[name], trial.draw
-    does = draw.choice(("init", "prepare", "prepare", *(["predict"] if form.run else [])))
-    place = _place(trial, form, does)
-    home = place.folder / "data"
-    home.mkdir()
-    path = form.write(home)
+    does = draw.choice(form.lines or ("init", "prepare", "prepare", *(["predict"] if form.run else [])))
+    place = _place(form, does, trial.place)
+    path = form.write(_made(place.folder / "data"))
     words = _words(does, form, path)
     expected = _sound(trial, form, does) if form.checked and does != "init" else {}
-    target = draw.choice(sorted(one for one in _files(path)))
-    attacked = draw.random() < 0.6
+    target = draw.choice(_files(path, form))
+    attacked = bool(form.lines) or draw.random() < 0.6
     what = attacks.attack(target, draw) if attacked else mutations.mutate(target, draw)
     done = place.rcdp(words, LIMIT)
     found = results(_decided(does), place, done.text) if done.code == 0 and expected else {}
-    differing = [one for one in sorted({*found, *expected}) if found.get(one) != expected.get(one)] if found else []
-    judgement = judge(
-        done, names=[path.name, target.name, "DATA", "data."], codes=(2, 3), base_peak=BASE,
-        differences=[] if attacked else differing,
-    )  # fmt: skip
+    differing = [] if attacked or not found else differences(found, expected)
+    names = [path.name, target.name, "DATA", "data."]
+    judgement = judge(done, names=names, codes=(2, 3), base_peak=BASE, differences=differing)
     return trial.outcome(f"{name}, {target.name}: {what}", " ".join(words), harmless(judgement, done, place))
 
 
@@ -58,13 +55,19 @@ def harmless(judgement: Judgement, done: Done, place: Place) -> Judgement:
     return judgement
 
 
-def _place(trial: Trial, form: Format, does: str) -> Place:
-    if does == "predict":
-        return runs.copy(form.run, trial.place)
-    return trial.place.make()
+def _place(form: Format, does: str, place: Place) -> Place:
+    """Return a place with the run that the command needs, if it needs one."""
+    return runs.copy(form.run, place) if form.run and does not in ("init", "prepare") else place.make()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def _words(does: str, form: Format, path: Path) -> list[str]:
+    if form.lines:
+        return [word.replace("PATH", str(path)) for word in does.split()]
     if does == "init":
         return ["init", str(path)]
     if does == "predict":
@@ -88,9 +91,8 @@ def _decided(does: str) -> tuple[str, ...]:
 def _sound(trial: Trial, form: Format, does: str) -> dict[str, str]:
     """Return the results on the sound data set, which is made again in a place of its own."""
     other = Place(trial.place.folder.with_name(f"{trial.place.folder.name}-sound"), trial.work)
-    place = runs.copy(form.run, other) if does == "predict" else other.make()
-    (place.folder / "data").mkdir()
-    done = place.rcdp(_words(does, form, form.write(place.folder / "data")), LIMIT)
+    place = _place(form, does, other)
+    done = place.rcdp(_words(does, form, form.write(_made(place.folder / "data"))), LIMIT)
     if done.code:
         raise RuntimeError(f"sound data of {form.source} were refused:\n{done.text[-2000:]}")
     found = results(_decided(does), place, done.text)
@@ -98,5 +100,6 @@ def _sound(trial: Trial, form: Format, does: str) -> dict[str, str]:
     return found
 
 
-def _files(path: Path) -> Sequence[Path]:
-    return [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+def _files(path: Path, form: Format) -> Sequence[Path]:
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return sorted(one for one in files if not form.lines or one.name.endswith(tuple(attacks.ATTACKS)))

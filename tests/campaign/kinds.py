@@ -9,7 +9,7 @@ from campaign.trial import LIMIT, Kind
 
 KINDS: Mapping[str, Kind] = {
     "damage": Kind("one file of a run damaged, then a command that reads it", damage.damage, 0.5, runs=damage.RUNS),
-    "hostile": Kind("data that are damaged or mean harm", hostile.hostile, 0.3, runs=("table", "series", "images")),
+    "hostile": Kind("data that are damaged or mean harm", hostile.hostile, 0.3, runs=hostile.RUNS),
     "kills": Kind("signals at random moments, then a resume", kills.kill, 0.1, 12 * LIMIT, runs=kills.RUNS),
     "races": Kind("several commands at once in one run", races.race, 0.05, 8 * LIMIT, runs=races.RUNS),
     "stops": Kind(
