@@ -452,7 +452,7 @@ def _refuse_other_matrices(given: str, copy: Path) -> None:
         return
     original = _original_of(copy)
     # A file that is gone is not missed: the copy is what the run was made with.
-    if Path(given) != copy and Path(given).exists() and _sha256(Path(given)) != original:
+    if Path(given) != copy and Path(given).exists() and original not in _digests_of(Path(given)):
         raise InputError(
             f"reservoir.matrices = {given}: the file has changed since {copy.parent} was begun with it, whose copy is "
             f"{copy.name}. Put it back, or: {way_out}"
@@ -483,6 +483,16 @@ def _original_of(copy: Path) -> str:
         raise DataDamagedError(
             f"{error} Put a copy back, or start search and train over with --restart and your own file."
         ) from None
+
+
+def _digests_of(given: Path) -> tuple[str, ...]:
+    """Return the SHA-256 of a file of matrices; of a run's copy also that of its original.
+
+    A run directory that was copied still names the copy of the first one.
+    """
+    from rcdp_hpc.runtime.sealed_zip import has_seal
+
+    return (_sha256(given), _original_of(given)) if has_seal(given) else (_sha256(given),)
 
 
 def _sha256(path: Path) -> str:

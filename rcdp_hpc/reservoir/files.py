@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ from rcdp_hpc.runtime.sealed_zip import has_seal, open_sealed_zip, write_sealed_
 
 # Of a run's copy: SHA-256 of the file that it was made of, as bytes.
 ORIGINAL = "original_sha256"
+# What reading an npz file may raise: an archive with a password, or packed in an unknown way, raises the fourth.
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def save_matrices(path: str | Path, matrices: ReservoirMatrices) -> None:
@@ -79,7 +82,7 @@ def original_of(path: Path) -> str:
         try:
             with np.load(file, allow_pickle=False) as content:
                 return bytes(content[ORIGINAL].astype(np.uint8, casting="safe")).hex()
-        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except (*UNREADABLE, KeyError, TypeError) as error:
             raise DataDamagedError(f"{path}: not a run's copy of matrices ({error}).") from None
 
 
@@ -118,7 +121,7 @@ def read_matrices(path: str | Path, nodes: int, features: int) -> ReservoirMatri
     try:
         with _opened(Path(path)) as content:
             arrays: dict[str, Any] = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise InputError(f"reservoir.matrices = {path}: cannot be read as an npz file ({error})") from None
     return matrices_of(arrays, nodes, features, path)
 

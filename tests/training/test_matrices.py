@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.reservoir.files import read_matrices, write_run_copy
 from rcdp_hpc.training.model import TrainedModel
 
 SAMPLES = np.random.default_rng(0).random((5, 8, 8), dtype=np.float32)
@@ -61,6 +64,17 @@ def test_a_run_that_moved_goes_on_with_its_copy(trained, tmp_path):
     run_stages(["train", "evaluate"], recorded, moved)
 
 
+def test_a_copied_run_goes_on_though_it_names_the_copy_of_the_first_one(trained, tmp_path):
+    _, run = trained
+    other = shutil.copytree(run, tmp_path / "other")
+    recorded = load_config(str(other / "config.toml"))
+    run_stages(["train"], recorded, other)
+    write_matrices(tmp_path / "another.npz", seed=1)
+    write_run_copy(run / "matrices.npz", read_matrices(tmp_path / "another.npz", 20, 8), "00" * 32)
+    with pytest.raises(InputError, match="has changed since"):
+        run_stages(["train"], recorded, other)
+
+
 def test_a_file_that_has_changed_is_refused_until_the_stage_starts_over(trained):
     path, run = trained
     before = predicted(run)
@@ -88,6 +102,17 @@ def test_a_file_that_does_not_fit_is_named_and_may_be_mended(tmp_path):
         run_stages(["prepare", "train"], settings(path), tmp_path / "run")
     write_matrices(path)
     run_stages(["prepare", "train"], settings(path), tmp_path / "run")
+
+
+def test_an_archive_with_a_password_is_named(tmp_path):
+    path = tmp_path / "mine.npz"
+    write_matrices(path)
+    # The flag of the first member in the archive's list of members says that it is encrypted.
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"mine\.npz: cannot be read as an npz file .*encrypted"):
+        read_matrices(path, 20, 8)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
