@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.sources.base import Samples
 from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.runtime.os_errors import UNSUPPORTED
 
 RELEASE_BYTES = 2**26
 BLOCK_STEPS = 2**18
@@ -93,7 +94,8 @@ class Spool:
             return np.concatenate(self._blocks) if self._blocks else np.empty(shape, self.dtype)
         with _room_explained():
             self._file.flush()
-        return MappedRows(np.memmap(self._file, self.dtype, "r", shape=shape))
+        with _room_explained():
+            return MappedRows(_memmap(self._file, self.dtype, shape))
 
     def _write(self, block: NDArray[Any]) -> None:
         assert self._file is not None
@@ -165,7 +167,21 @@ def _blocks_of(lengths: NDArray[np.int64]) -> Iterator[slice]:
 
 def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, fortran: bool = False) -> MappedRows:
     """Map an array that lies in a file from `offset`."""
-    return MappedRows(np.memmap(path, dtype, "r", offset, shape, order="F" if fortran else "C"))
+    return MappedRows(_memmap(path, dtype, shape, offset, "F" if fortran else "C"))
+
+
+def _memmap(
+    file: Path | BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int = 0, order: Literal["C", "F"] = "C"
+) -> np.memmap[Any, Any]:
+    try:
+        return np.memmap(file, dtype, "r", offset, shape, order)  # type: ignore[call-overload, no-any-return]
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        # Some FUSE and network file systems map a file only for this process alone; nothing is written either way.
+        private = np.memmap(file, dtype, "c", offset, shape, order)  # type: ignore[call-overload]
+        private.flags.writeable = False
+        return private  # type: ignore[no-any-return]
 
 
 def fits(shape: tuple[int, ...], dtype: np.dtype[Any], room: int) -> bool:

@@ -47,3 +47,19 @@ def test_a_disk_that_fills_up_while_a_source_is_unpacked(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "d.npz", x=np.zeros((5000, 100), np.float32), y=np.arange(5000) % 2)
     with pytest.raises(StageFailedError, match=r"No space left.*set TMPDIR to a larger disk"):
         opened("npz", tmp_path / "d.npz", memory_budget=1)
+
+
+def test_a_file_system_that_maps_no_shared_files(tmp_path, monkeypatch):
+    real, modes = np.memmap, []
+
+    def memmap(file, dtype, mode, *rest):
+        modes.append(mode)
+        if mode == "r":
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return real(file, dtype, mode, *rest)
+
+    np.arange(12, dtype="<f4").tofile(tmp_path / "file")
+    monkeypatch.setattr(np, "memmap", memmap)
+    rows = rows_module.mapped(tmp_path / "file", np.dtype("<f4"), (4, 2), 16)
+    assert modes == ["r", "c"]
+    assert rows[1:3].tolist() == [[6, 7], [8, 9]]
