@@ -37,10 +37,10 @@ def settings_of(stage: str, config: Config) -> dict[str, Any]:
 
 def record_settings(run: RunDirectory, stage: str, config: Config) -> None:
     """Write into config.toml what a stage used; sections that only other stages used stay as they are."""
-    if not SECTIONS[stage]:
-        return
     if not run.config_file.exists():
         run.write_config(config)
+        return
+    if not SECTIONS[stage]:
         return
     begun = {other for other in SECTIONS if other != stage and run.state(other)}
     kept = [
@@ -59,7 +59,8 @@ def report_changes(run: RunDirectory, stage: str, config: Config) -> None:
     """
     changed = [key for key in _changed(run, stage, config, SECTIONS[stage]) if may_change(key)]
     named = [key for key in changed if not key.startswith("run.")]
-    edited = [key for key in named if key in set(_changed(run, stage, run.config(), SECTIONS[stage]))]
+    in_file = set(_changed(run, stage, run.config(), SECTIONS[stage])) if named else set()
+    edited = [key for key in named if key in in_file]
     asked = [key for key in named if key not in edited]
     if edited:
         log.warning(

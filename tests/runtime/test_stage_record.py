@@ -169,3 +169,12 @@ def test_prediction_names_what_was_edited_of_how_samples_are_read(run, caplog):
     run.write_config(changed(data__image_bits=8))
     with pytest.raises(InputError, match=r"data\.image_bits \(16 -> 8\)"):
         model_and_reading(run.path)
+
+
+def test_a_configuration_that_was_removed_is_written_again_by_an_evaluation_of_the_same_settings(run, starts):
+    run.config_file.unlink()
+    with pytest.raises(InputError, match=r"reservoir\.nodes"):
+        starts("evaluate", changed(reservoir__nodes=7))
+    assert not run.config_file.exists()
+    starts("evaluate", DIGITS)
+    assert run.config() == DIGITS
