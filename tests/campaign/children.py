@@ -69,9 +69,13 @@ def import_everything() -> None:
     """Import the package and what it imports late, with one thread, so that forks have nothing left to do."""
     os.environ["OMP_NUM_THREADS"] = "1"
     package = importlib.import_module("rcdp_hpc")
+    cli = importlib.import_module("rcdp_hpc.cli")
+    main = cli.main
     for module in pkgutil.walk_packages(package.__path__, "rcdp_hpc."):
         if module.name not in NOT_HERE:
             importlib.import_module(module.name)
+    # The import of a module puts it into its package, in the place of the function of the same name.
+    cli.main = main
     for name in LATE:
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
