@@ -68,7 +68,7 @@ class Budget:
         """Bytes of what is unpacked, decoded or parsed at once."""
         return max(self.bytes // 4, LEAST_SHARE)
 
-    def refuse_wide_rows(self, row_bytes: int, cores: int, where: Path | str = "") -> None:
+    def refuse_wide_rows(self, row_bytes: int, cores: int) -> None:
         """Raise an `InputError` where not even one block of rows fits.
 
         Parameters
@@ -77,13 +77,11 @@ class Budget:
             Bytes of a sample in float32.
         cores : int
             Blocks that are worked on at once.
-        where : Path or str
-            The file, for the message.
         """
         needed = block_bytes(row_bytes, cores)
         if needed > self.bytes:
             raise InputError(
-                f"{f'{where}: ' if where else ''}data.memory_budget = {self.bytes // MIB} MiB cannot hold one block of "
+                f"data.memory_budget = {self.bytes // MIB} MiB cannot hold one block of "
                 f"rows (a sample has {row_bytes / MIB:.3g} MiB): at least {math.ceil(needed / MIB)} MiB are needed."
             )
 

@@ -99,8 +99,7 @@ def prepare_shards(
     started = time.monotonic()
     source = open_source(config.data, config.run.progress)
     config = with_kind_defaults(config, source.facts)
-    row_bytes = 4 * math.prod(source.sample_shape)
-    Budget.of(config.data).refuse_wide_rows(row_bytes, available_cores(), config.data.path)
+    _refuse_wide_rows(source, config.data)
     log.info("source: %s", source.description)
     warn_of_padding(source)
     train, others, counts = split_rows(source, config)
@@ -120,6 +119,13 @@ def prepare_shards(
     rows = ", ".join(f"{len(table)} {split}" for split, table in tables.items())
     log.info("prepared %s in %.1f s: %s rows", directory, time.monotonic() - started, rows)
     return index
+
+
+def _refuse_wide_rows(source: Source, data: DataSection) -> None:
+    try:
+        Budget.of(data).refuse_wide_rows(4 * math.prod(source.sample_shape), available_cores())
+    except InputError as error:
+        raise InputError(f"{data.path or data.source}: {error}") from None
 
 
 def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[Split, RowTable], dict[str, list[int]]]:
