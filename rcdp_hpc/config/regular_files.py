@@ -33,6 +33,16 @@ def special_kind(path: str | Path) -> str:
     return kind or ("a file of the kernel" if where.startswith(_OF_THE_KERNEL) and stat.S_ISREG(mode) else "")
 
 
+def refuse_undecodable(path: str | Path) -> None:
+    """Raise an `InputError` if the name of a path has bytes that are not UTF-8, which configurations and Arrow need."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{path}: the name has bytes that are not UTF-8. Rename the file or folder, or name a link to it."
+        ) from None
+
+
 def refuse_special_in(path: str | Path, prefix: str = "") -> None:
     """Raise as `refuse_special` for a path and, if it is a folder, for what is in it and not hidden."""
     refuse_special(path, prefix)

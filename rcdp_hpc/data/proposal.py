@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.config.regular_files import refuse_special_in
+from rcdp_hpc.config.regular_files import refuse_special_in, refuse_undecodable
 from rcdp_hpc.data.fit_standardization import UNLIKE
 from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.sources import Source, open_source
@@ -64,6 +64,7 @@ def propose(path: Path) -> Proposal:
     if not path.exists():
         raise InputError(f"{path}: no such file or folder.")
     refuse_special_in(path)
+    refuse_undecodable(path.absolute())
     name = _source_of_folder(path) if path.is_dir() else _source_of_file(path)
     settings: dict[str, Any] = {"source": name, "path": str(path.absolute())}
     assumed: list[str] = []

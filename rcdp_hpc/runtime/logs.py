@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.text import COLUMNS, Lines, message_lines, plain_line, plain_lines, wrapped
 
@@ -182,6 +183,7 @@ class _JsonFileHandler(logging.FileHandler):
 def logging_to_file(path: Path) -> Iterator[None]:
     """Append every message of the block to `path` as a JSON line."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_special(path)
     handler = _JsonFileHandler(path, encoding="utf-8")
     handler.setFormatter(_JsonFormatter())
     logger = logging.getLogger(PACKAGE)

@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import unicodedata
@@ -139,3 +140,9 @@ def test_templates_of_messages_are_constant():
             ):
                 found.append(f"{file.name}:{node.lineno}")
     assert found == []
+
+
+def test_a_log_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "log.jsonl")
+    with pytest.raises(InputError, match="a regular file is needed"), logging_to_file(tmp_path / "log.jsonl"):
+        pass

@@ -39,7 +39,7 @@ MISSING_ADVICE = "complete the labels, or leave these samples out with data.miss
 FEW_SAMPLES = 20
 MANY_FRACTIONS = 30
 MANY_NUMBERS = 100
-LONGEST_NAME = 1000
+LONGEST_NAME = 32_767  # of a cell in a spreadsheet
 
 BLOCK_ROWS = 2**17
 # Memory of different labels beyond which they are no classes, whatever they are.

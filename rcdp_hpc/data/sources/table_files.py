@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.config.regular_files import refuse_special
+from rcdp_hpc.config.regular_files import refuse_special, refuse_undecodable
 from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.sources.arff_table import ArffTable
 from rcdp_hpc.data.sources.csv_reading import CsvFile
@@ -75,6 +75,7 @@ def open_files(path: Path, data: DataSection, expected: Collection[str], finding
 def _open(path: Path, data: DataSection, expected: Collection[str], findings: Findings) -> TableFile:
     """Open a file by what it holds, whatever its name."""
     refuse_special(path)
+    refuse_undecodable(path)
     with path.open("rb") as file:
         magic = file.read(4)
     if not magic:

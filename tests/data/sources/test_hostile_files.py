@@ -224,3 +224,14 @@ def test_seeded_hostile_files_give_one_message_or_finite_values(seed, write):
     assert 0 < len(accepted) < 60
     for source in accepted:
         assert np.isfinite(np.asarray(source.train.x[: len(source.train)], np.float64)).all()
+
+
+def test_names_that_are_not_utf8_are_refused_for_tables(tmp_path):
+    path = tmp_path / "n\udcff.csv"
+    path.write_text(TABLE)
+    for read in (
+        lambda: open_source(DataSection(source="csv", path="x").model_copy(update={"path": str(path)})),
+        lambda: propose(path),
+    ):
+        with pytest.raises(InputError, match="bytes that are not UTF-8"):
+            read()
