@@ -121,12 +121,16 @@ def test_names_are_counted_with_the_rows(tmp_path, small):
 def test_one_text_that_many_rows_share_is_held_once(tmp_path):
     with h5py.File(tmp_path / "t.h5", "w") as file:
         file["x"] = np.zeros((20_000, 2), np.float32)
-        file.create_dataset("y", (20_000,), h5py.string_dtype(), data=["short"] * 10_000 + ["l" * 20_000] * 10_000)
+        file.create_dataset("y", (20_000,), h5py.string_dtype(), data=["short"] * 10_000 + ["l" * 900] * 10_000)
         file.create_dataset("ids", (20_000,), h5py.string_dtype(), data=[str(row) for row in range(20_000)])
-    # As an array of fixed width these labels would take 1.6 GB.
+    tracemalloc.start()
     source = opened("hdf5", tmp_path / "t.h5", memory_budget=256)
-    assert sorted(map(len, source.classes)) == [5, 20_000]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sorted(map(len, source.classes)) == [5, 900]
     assert source.train.ids[17] == "17"
+    # As an array of fixed width the labels alone would take 72 MB.
+    assert peak < 40e6
 
 
 def test_large_chunks_are_unpacked_once(tmp_path, monkeypatch):
