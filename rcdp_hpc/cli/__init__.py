@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
 from rcdp_hpc.runtime import early_signals
 
@@ -26,3 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     finally:
         early_signals.release()
+
+
+class _Package(ModuleType):
+    """Keeps the function `main` when the module of the same name is imported, which Python puts in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "main" or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

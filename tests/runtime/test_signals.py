@@ -80,6 +80,15 @@ def test_a_signal_in_the_first_seconds_is_answered(number, command, code, words,
     assert not (tmp_path / "run").exists()
 
 
+def test_the_command_line_can_be_called_again(tmp_path, capsys):
+    from rcdp_hpc import cli
+
+    assert [cli.main(["status", str(tmp_path / "none")]) for _ in range(2)] == [2, 2]
+    import rcdp_hpc.cli.main
+
+    assert callable(rcdp_hpc.cli.main)
+
+
 def test_handlers_that_are_no_longer_needed_are_given_back():
     before = [signal.getsignal(number) for number in early_signals.STOP_SIGNALS]
     try:
