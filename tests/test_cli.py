@@ -224,13 +224,18 @@ def test_a_model_of_other_shards_is_neither_trained_on_nor_evaluated(copy):
         assert "run.seed (1 -> 5)" in errors(done)[0] or "other shards" in errors(done)[0]
 
 
-def test_metrics_are_whole_whatever_happened_to_them(copy):
+def test_metrics_are_whole_after_a_kill_and_what_is_missing_is_told(copy):
     metrics = copy / "train/metrics.jsonl"
     whole = metrics.read_text()
-    metrics.unlink()
+    metrics.write_text(whole + whole.splitlines()[-1] + '\n{"epoch": 3')  # written after the checkpoint
     assert call("train", "--out", copy, "--set", "training.epochs=4").returncode == 0
     assert metrics.read_text().startswith(whole)
     assert len(metrics.read_text().splitlines()) == 4
+    metrics.unlink()
+    done = call("train", "--out", copy, "--set", "training.epochs=5")
+    assert done.returncode == 0, done.stdout
+    assert "0 of the 4 epochs until then are left" in done.stdout
+    assert len(metrics.read_text().splitlines()) == 1
     shutil.rmtree(copy / "train")
     metrics.parent.mkdir()
     metrics.write_text('{"left by": "a job that was killed before its first checkpoint"}\n')
