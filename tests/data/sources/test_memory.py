@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 
 import h5py
 import numpy as np
