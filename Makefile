@@ -24,7 +24,7 @@ export OMPI_MCA_rmaps_base_oversubscribe ?= 1
 help:
 	@echo 'make setup   install everything into $(RCDP_VENV), without root (quick when nothing changed)'
 	@echo 'make demo    the whole pipeline on a small data set, two ranks, in runs/demo'
-	@echo 'make test    lint, types, tests, and the tests that start real MPI ranks'
+	@echo 'make test    lint, types, tests, the tests that start real MPI ranks, and injected faults for 150 s'
 	@echo 'make test-slurm  submit every job script to a Slurm of two virtual nodes on this machine (Debian, root)'
 	@echo 'make campaign  inject faults for half an hour and print what became of them (docs/reliability.md)'
 	@echo 'make lint    ruff'
@@ -43,12 +43,16 @@ demo: setup
 test: setup lint type
 	pytest -n auto --maxprocesses 8 -m 'not mpi and not horovodrun and not slurm'
 	pytest -n 2 --dist loadfile -m '(mpi or horovodrun) and not slurm'
+	PYTHONPATH=tests python -m campaign $(SHORT)
 
 # Installs Debian's packages of Slurm where it may, and says what is missing where it may not; MPICH goes into the
 # environment's folder mpich.
 test-slurm: setup
 	python tests/slurm/cluster.py install
 	RCDP_SLURM=required pytest -m slurm
+
+# The start of every campaign of this seed, without the kinds that start real ranks.
+SHORT = --seed 1 --trials 400 --seconds 150 --kinds damage,hostile,kills,races,disks,filesystems
 
 # For example: make campaign ARGS='--seed 7 --trials 500 --kinds damage,kills'
 campaign: setup

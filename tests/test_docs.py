@@ -80,6 +80,7 @@ NOT_RUN = {
 # Lines of shell that are not commands of this package, and why they are not run here.
 OTHER_COMMANDS = {
     "make setup": "run by CI",
+    "make campaign": "a short one is run by CI",
     ". .venv/bin/activate": "run by CI",
     "module load": "a cluster's own",
     "cp slurm/site.sh": "run by tests/slurm/test_docs.py",

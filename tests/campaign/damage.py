@@ -37,7 +37,7 @@ def files_of(work: Path) -> list[tuple[str, str]]:
         for path in sorted(folder.rglob("*")):
             name = str(path.relative_to(folder))
             # Half-written files have random names.
-            if name.startswith("run/") and path.is_file() and not path.name.startswith("."):
+            if name.startswith(("run/", "cache/")) and path.is_file() and not path.name.startswith("."):
                 found.append((run, name))
     return [*found, ("code", CODE)]
 

@@ -132,6 +132,7 @@ def write_all(folder: Path) -> None:
         "long": run + table_section(folder, "reserve = 0.1\n") + RESERVOIR
         + SEARCH.replace("generations = 4", "generations = 2000")
         + TRAINING.replace("epochs = 4", "epochs = 5000\npatience = 5000"),
+        "measured": run + table_section(folder) + "[reservoir]\nnodes = 24\n" + SEARCH + TRAINING,
         "folds": run + table_section(folder) + RESERVOIR + SEARCH.replace("generations = 4", "generations = 0")
         + TRAINING.replace("epochs = 4", "epochs = 2"),
     }  # fmt: skip

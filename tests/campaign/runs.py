@@ -118,6 +118,7 @@ PREDICT_TABLE = command("predict RUN DATA/new.csv --to OUT.csv", "predictions")
 PREDICT_IMAGES = command("predict RUN DATA/new.npz --to OUT.npz", "predictions")
 PREDICT_SERIES = command("predict RUN DATA/new.ts --to OUT.csv", "predictions")
 FOLDS = command("crossvalidate DATA/folds.toml --out RUN --folds 2", "folds")
+MEASURED = command("plan DATA/measured.toml")
 READERS = (VERIFY, STATUS, INSPECT, PLAN, DRY_RUN)
 STAGES = (EVALUATE, TRAIN_AGAIN, SEARCH_AGAIN, RUN_ALL)
 
@@ -176,6 +177,11 @@ def _training_killed(place: Place) -> None:
     _do(place, "train --out RUN", -signal.SIGKILL, hooks.send_at(signal.SIGKILL, 3, hooks.moves_to("train/last.pt")))
 
 
+def _measured(place: Place) -> None:
+    # Leaves what it measured in the user's cache.
+    _do(place, MEASURED.name)
+
+
 def _folds(place: Place) -> None:
     _do(place, "crossvalidate DATA/folds.toml --out RUN --folds 2")
 
@@ -190,6 +196,7 @@ RUNS: Mapping[str, Run] = {
     "search-stopped": Run(_search_stopped, (SEARCH, STATUS, RUN_ALL, SEARCH_REPORT, PLAN)),
     "training-stopped": Run(_training_stopped, (TRAIN, STATUS, EVALUATE, RUN_ALL)),
     "training-killed": Run(_training_killed, (TRAIN, STATUS, RUN_ALL)),
+    "measured": Run(_measured, (MEASURED,)),
     "folds": Run(_folds, (STATUS, FOLDS)),
 }
 
