@@ -34,6 +34,7 @@ from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.os_errors import os_errors_explained
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_record import edited_settings
 from rcdp_hpc.runtime.streams import is_closed_pipe, tolerant_streams
 from rcdp_hpc.runtime.text import message_lines, plain_line, shell_word
 from rcdp_hpc.runtime.user_code import leave_out_working_directory
@@ -194,6 +195,13 @@ def _configuration(options: argparse.Namespace) -> Config:
     return _load(options.config or str(run.config_file), options.set)
 
 
+def _report_edited(options: argparse.Namespace, run: RunDirectory) -> None:
+    """Warn if the command takes a run's own configuration, and it is no longer what the stages used."""
+    if options.config is None:
+        for line in edited_settings(run):
+            log.warning("%s was %s", run.config_file, line)
+
+
 def _trusted(options: argparse.Namespace) -> Config:
     """Return the configuration as `_configuration`, once the code that it names may be run."""
     config = _configuration(options)
@@ -307,6 +315,7 @@ def _submit(options: argparse.Namespace) -> int:
         if array.configs and options.config is not None:
             raise InputError(f"--array {options.array} names the configurations: leave {options.config} out.")
     config = array.shared if array else _configuration(options)
+    _report_edited(options, run)
     jobs = submit.plan_jobs(config, run, options.site, one_job=options.one_job, array=array, extra=options.sbatch)
     print(submit.show(jobs, run), flush=True)
     if options.dry_run:
@@ -339,6 +348,8 @@ def _plan(options: argparse.Namespace) -> int:
     if options.config is None and run is None:
         raise InputError("rcdp plan needs a CONFIG, or --out with an earlier run.")
     config = _load(options.config, options.set) if options.config else _configuration(options)
+    if run is not None:
+        _report_edited(options, run)
     print(plan_text(config, run, options.site))
     return EXIT_DONE
 

@@ -11,6 +11,7 @@ import random
 import re
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -171,7 +172,8 @@ def _fill_archive(archive: zipfile.ZipFile, kind: str, content: Mapping[str, np.
             np.save(memory, array)
             archive.writestr(names.format(name), memory.getvalue())
             if kind == "twice":
-                archive.writestr(names.format(name), memory.getvalue()[:-1])
+                with warnings.catch_warnings(action="ignore"):
+                    archive.writestr(names.format(name), memory.getvalue()[:-1])
 
 
 def _marked_encrypted(data: bytes) -> bytes:

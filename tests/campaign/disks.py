@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -92,13 +93,22 @@ def _moved_onto(folder: Path, mount: Sequence[str]) -> Iterator[None]:
             shutil.rmtree(aside)
         yield
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+        _unmount(folder)
+
+
+def _unmount(folder: Path | str) -> None:
+    device = subprocess.run(
+        ["findmnt", "-n", "-o", "SOURCE", str(folder)], capture_output=True, text=True
+    ).stdout.strip()
+    subprocess.run(["umount", "-l", str(folder)], check=False, capture_output=True)
+    if device.startswith("/dev/loop"):
+        subprocess.run(["losetup", "--detach", device], check=False, capture_output=True)
 
 
 def file_system(trial: Trial) -> Outcome:
     """Run a command on another file system, half of the time with a kill; compare with the run on this one."""
     draw = trial.draw
-    kinds = [name for name, make in FILE_SYSTEMS.items() if make is not None and not missing_for(name)]
+    kinds = [name for name in FILE_SYSTEMS if not missing_for(name)]
     kind = kinds[trial.number % len(kinds)]
     run, command, again = kills.INTERRUPTED[trial.number // len(kinds) % len(kills.INTERRUPTED)]
     place = runs.copy(run, trial.place)
@@ -119,25 +129,34 @@ def file_system(trial: Trial) -> Outcome:
     return trial.outcome(fault, command.name, judgement)
 
 
-def _loop(make: Sequence[str], mount: Sequence[str], folder: Path, image: Path) -> list[str]:
+def _from_image(kind: str, folder: Path, image: Path) -> Sequence[str]:
+    """Make a file system in an image; return the command that mounts it."""
     with image.open("wb") as file:
         file.truncate(IMAGE_MIB * 2**20)
-    subprocess.run([*make, str(image)], check=True, capture_output=True)
-    return [*mount, str(image), str(folder)]
+    subprocess.run([f"mkfs.{kind}", str(image)], check=True, capture_output=True)
+    if _kernel_knows(kind):
+        return ["mount", "-t", kind, "-o", "loop", str(image), str(folder)]
+    return [f"mount.{kind}-fuse", _loop_device(image), str(folder)]
 
 
-def _tmpfs(folder: Path, image: Path) -> list[str]:
+def _loop_device(image: Path) -> str:
+    for _ in range(60):
+        done = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.strip()
+        # All may be in use by other trials.
+        time.sleep(1)
+    raise RuntimeError(f"no loop device: {done.stderr}")
+
+
+def _tmpfs(folder: Path, image: Path) -> Sequence[str]:
     return ["mount", "-t", "tmpfs", "-o", f"size={IMAGE_MIB}m", "tmpfs", str(folder)]
 
 
-def _vfat(folder: Path, image: Path) -> list[str]:
-    mount = ["mount", "-o", "loop"] if _kernel_knows("vfat") else ["fusefat", "-o", "rw+"]
-    return _loop(["mkfs.vfat"], mount, folder, image)
-
-
-FILE_SYSTEMS: dict[str, Callable[[Path, Path], list[str]]] = {
-    "ext2": partial(_loop, ["mkfs.ext2", "-q", "-F"], ["mount", "-o", "loop"]),
-    "vfat": _vfat,
+FILE_SYSTEMS: dict[str, Callable[[Path, Path], Sequence[str]]] = {
+    "ext2": partial(_from_image, "ext2"),
+    "vfat": partial(_from_image, "vfat"),
+    "exfat": partial(_from_image, "exfat"),
     "tmpfs": _tmpfs,
 }
 
@@ -152,7 +171,7 @@ def missing_for(name: str) -> str:
         return ""
     if not shutil.which(f"mkfs.{name}"):
         return f"mkfs.{name}"
-    return "" if _kernel_knows(name) or (name == "vfat" and shutil.which("fusefat")) else f"the file system {name}"
+    return "" if _kernel_knows(name) or shutil.which(f"mount.{name}-fuse") else f"the file system {name}"
 
 
 def cannot_mount() -> str:
@@ -173,4 +192,4 @@ def unmount_below(folder: Path) -> None:
     for line in Path("/proc/mounts").read_text().splitlines():
         point = line.split()[1]
         if point.startswith(f"{folder}/"):
-            subprocess.run(["umount", "-l", point], check=False, capture_output=True)
+            _unmount(point)

@@ -75,8 +75,8 @@ def _wrong_end(done: Done, number: int) -> Judgement | None:
         return Judgement(Verdict.HANG, f"not ended after {done.seconds:.0f} s; {where_it_was(done.text)}")
     if TRACES.search(done.text):
         return Judgement(Verdict.TRACEBACK, last_line_of_trace(done.text))
-    # A signal may come before the command listens to it, and commands without a state never do.
-    if done.code not in (0, -number, 130 if number == signal.SIGINT else 75, 75):
+    # A signal may come before the command listens to it, and commands that have nothing to save end at once.
+    if done.code not in (0, -number, 128 + number, 75):
         return Judgement(Verdict.UNCLEAR, f"exit code {done.code}: {tail(done.text)}")
     return None
 

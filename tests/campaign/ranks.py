@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -168,11 +169,13 @@ def _started(place: Place, words: Sequence[str], sent: tuple[int, int, int, floa
     env["PYTHONPATH"] += f"{os.pathsep}{Path(sys.modules['rcdp_hpc'].__file__ or '').parents[1]}"
     os.chdir(place.folder)
     process = start_ranks(RANKS, rcdp(*place.words(words)), env)
+    timed_out = False
     try:
         text, _ = process.communicate(timeout=limit)
-        return Done(process.returncode, False, text, limit, 0)
-    except Exception:
+    except subprocess.TimeoutExpired:
+        timed_out = True
         for child in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
             child.kill()
         text, _ = process.communicate()
-        return Done(process.returncode, True, text, limit, 0)
+    (place.folder / "output").write_text(text)
+    return Done(process.returncode, timed_out, text, limit, 0)

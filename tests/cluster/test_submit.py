@@ -16,6 +16,7 @@ from rcdp_hpc.cluster.scripts import DEFAULT_SITE
 from rcdp_hpc.cluster.slurm import Submitted, remember, remembered
 from rcdp_hpc.config import STAGES, load_config
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_record import settings_of
 
 HOSTILE = 'it\'s $(touch pwned) "a" ; #x'
 
@@ -174,3 +175,17 @@ def test_what_a_killed_submission_left_is_removed(folder, dead_process):
     left.touch()
     assert main(["submit", "digits", "--out", "run"]) == 0
     assert not left.exists()
+
+
+def test_a_configuration_that_was_changed_since_is_named(folder, capsys):
+    run, config = RunDirectory(folder / "run"), load_config("digits")
+    run.write_config(config)
+    run.note("train", "done", settings=settings_of("train", config))
+    command = ["submit", "--out", str(run.path), "--dry-run"]
+    assert main(command) == 0
+    assert "warning" not in capsys.readouterr().err
+    run.config_file.write_text("[training]\nepochs = 7\n")
+    assert main(command) == 0
+    assert f"{run.config_file} was changed since stage train used it: " in capsys.readouterr().err
+    assert main([*command[:1], "digits", *command[1:]]) == 0
+    assert "warning" not in capsys.readouterr().err
