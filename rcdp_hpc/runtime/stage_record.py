@@ -13,6 +13,7 @@ from typing import Any
 from rcdp_hpc.config import Config, differing_keys, flatten, may_change, parse_config, to_tree
 from rcdp_hpc.config.keys import known_keys
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.logs import warn_once
 from rcdp_hpc.runtime.processor import Machine, differences
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -27,6 +28,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 }
 # The run's own copy takes the place of the user's file; the pipeline compares their content.
 _COMPARED_ELSEWHERE = ("reservoir.matrices",)
+_DECIDE_WHETHER_TO_SEARCH = ("search.generations", "search.method", "reservoir.kind")
 
 
 def settings_of(stage: str, config: Config) -> dict[str, Any]:
@@ -69,6 +71,8 @@ def report_changes(run: RunDirectory, stage: str, config: Config) -> None:
         )
     if asked:
         log.info("stage %s was started with other settings before: %s", stage, _changes(run, stage, config, asked))
+    if stage in ("search", "train") and not config.has_search:
+        _report_search_left_out(run, config)
     if stage == "train" and config.has_search:
         fixed = [key for key in _changed(run, "search", config, ("reservoir",)) if not may_change(key)]
         if fixed:
@@ -77,6 +81,19 @@ def report_changes(run: RunDirectory, stage: str, config: Config) -> None:
                 "again with --restart to have both agree",
                 _changes(run, "search", config, fixed),
             )
+
+
+def _report_search_left_out(run: RunDirectory, config: Config) -> None:
+    """Warn if a search was begun here, and the present settings have none."""
+    changed = _changed(run, "search", config, ("reservoir", "search"))
+    deciding = [key for key in changed if key in _DECIDE_WHETHER_TO_SEARCH]
+    if deciding:
+        warn_once(
+            log,
+            f"search left out of {run.path}",
+            f"{run.search} holds a search that is left out now: {_changes(run, 'search', config, deciding)}. If you did "
+            f"not ask for that, set it back in {run.config_file}",
+        )
 
 
 def edited_settings(run: RunDirectory) -> list[str]:

@@ -26,6 +26,7 @@ READ_BY: Sequence[tuple[str, tuple[Command, ...]]] = (
     ("code/", (*runs.STAGES, runs.MORE_EPOCHS, runs.PREDICT_TABLE)),
 )
 RUNS = tuple(name for name in runs.RUNS if name not in ("fresh", "prepared"))
+PRINTING = (runs.STATUS, runs.INSPECT, runs.PLAN, runs.SEARCH_REPORT)
 CODE = "code/campaign_user.py"
 
 
@@ -61,6 +62,9 @@ def damage(trial: Trial) -> Outcome:
     # A damaged file that nobody wrote is no result of the command.
     if _content(path) == damaged:
         differing = [one for one in differing if one != name.removeprefix("run/")]
+    # A file that is missing counts as not written yet, for commands that only print what there is.
+    if command in PRINTING and not path.exists():
+        differing = []
     lie = "it says that all is well" if command == runs.VERIFY and name.startswith("run/shards/") and changed else ""
     judgement = judge(
         done, names=_names(name, what), codes=(2, 3), differences=differing, must_refuse=lie, base_peak=peak

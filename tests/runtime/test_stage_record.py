@@ -160,6 +160,16 @@ def test_what_was_edited_in_the_configuration_is_named_by_status_and_when_a_stag
     assert "config.toml is missing" in describe_run(run)
 
 
+@pytest.mark.parametrize("stage", ["search", "train"])
+def test_a_search_that_is_left_out_by_what_was_edited_is_named(run, starts, caplog, stage):
+    starts(stage, DIGITS)
+    assert "left out" not in caplog.text
+    run.note("search", "stopped", settings=settings_of("search", changed(search__generations=4)))
+    starts(stage, DIGITS)
+    assert f"{run.search} holds a search that is left out now: search.generations (4 -> 0)" in caplog.text
+    assert str(run.config_file) in caplog.text
+
+
 def test_prediction_names_what_was_edited_of_how_samples_are_read(run, caplog):
     assert model_and_reading(run.path)[1] == DIGITS.data
     assert not caplog.text
