@@ -88,11 +88,12 @@ def _report_search_left_out(run: RunDirectory, config: Config) -> None:
     changed = _changed(run, "search", config, ("reservoir", "search"))
     deciding = [key for key in changed if key in _DECIDE_WHETHER_TO_SEARCH]
     if deciding:
+        left_out = _changes(run, "search", config, deciding)
         warn_once(
             log,
             f"search left out of {run.path}",
-            f"{run.search} holds a search that is left out now: {_changes(run, 'search', config, deciding)}. If you did "
-            f"not ask for that, set it back in {run.config_file}",
+            f"{run.search} holds a search that is left out now: {left_out}. If you did not ask for that, set it back "
+            f"in {run.config_file}",
         )
 
 
