@@ -37,7 +37,8 @@ def hostile(trial: Trial) -> Outcome:
     done = place.rcdp(words, LIMIT)
     found = results(_decided(does), place, done.text) if done.code == 0 and expected else {}
     differing = [] if attacked or not found else differences(found, expected)
-    names = [path.name, target.name, "DATA", "data."]
+    # A configuration that is read may still name columns that its data do not have.
+    names = [path.name, target.name, path.with_suffix(".csv").name, "DATA", "data."]
     judgement = judge(done, names=names, codes=(2, 3), base_peak=BASE, differences=differing)
     return trial.outcome(f"{name}, {target.name}: {what}", " ".join(words), harmless(judgement, done, place))
 

@@ -80,7 +80,10 @@ def _search(run: Path) -> Iterator[tuple[str, Any]]:
 def _model(run: Path) -> Iterator[tuple[str, Any]]:
     for path in (run / "train" / "model.pt", run / "train" / "ridge.pt"):
         if path.exists():
-            yield _name(path, run), torch_content(path)
+            content = torch_content(path)
+            # The baseline is the same whatever the settings of the training next to it.
+            kept = [one for one in content if one[0] != "settings"] if isinstance(content, list) else content
+            yield _name(path, run), kept if path.name == "ridge.pt" else content
 
 
 def _metrics(run: Path) -> Iterator[tuple[str, Any]]:
