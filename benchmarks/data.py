@@ -40,7 +40,7 @@ def timed(work, repeats):
 
 
 def unbalanced_mnist(folder):
-    from rcdp_hpc.data.memory import Budget
+    from rcdp_hpc.data.budget import Budget
     from rcdp_hpc.data.sources.idx import read_source
 
     source = read_source(Path(folder), Budget(2**40))
@@ -52,9 +52,9 @@ def unbalanced_mnist(folder):
 def balance(options):
     from imblearn.over_sampling import SMOTE
 
-    from rcdp_hpc.data.balance import draw_smote, plan_smote
+    from rcdp_hpc.data.balancing.smote import draw_smote, plan_smote
     from rcdp_hpc.data.rows import make_samples, synthetic_rows
-    from rcdp_hpc.data.storage import Storage
+    from rcdp_hpc.data.shards.storage import Storage
 
     source, rows = unbalanced_mnist(options.mnist)
     y = source.train.y[rows]
@@ -78,7 +78,7 @@ def balance(options):
 def read(options):
     from rcdp_hpc.config import parse_config
     from rcdp_hpc.data.prepare import prepare_shards
-    from rcdp_hpc.data.reading import ShardSet
+    from rcdp_hpc.data.shards.reader import ShardSet
 
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         place = Path(folder)

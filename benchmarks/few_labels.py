@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import load_config
 from rcdp_hpc.data.sources import open_source
-from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.threads import limit_threads
 
 CASES = {

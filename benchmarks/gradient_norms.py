@@ -18,17 +18,17 @@ import torch
 from reservoir_inputs import images, labels
 
 from rcdp_hpc.config import ReservoirSection, TrainingSection
+from rcdp_hpc.networks.assembly import build_network
+from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
-from rcdp_hpc.reservoir.passed import StateSource, make_reservoir
+from rcdp_hpc.reservoir.identity_source import StateSource, make_reservoir
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.batches import BatchPlan
-from rcdp_hpc.training.cache import CachedStates
 from rcdp_hpc.training.loop import Trainer
-from rcdp_hpc.training.networks.assembly import build_network
-from rcdp_hpc.training.parallel import Alone
+from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.report import EpochReport
+from rcdp_hpc.training.states.cache import CachedStates
 
 SHAPE, CLASSES, SEED = (28, 28), 10, 1
 READOUTS = {"LSTM": "lstm", "eq. 11": "network"}
@@ -53,7 +53,9 @@ def train(name: str, readout: str, source: StateSource, states: torch.Tensor, x:
     train_rows = CachedStates(states[:rows], y[:rows], 0)
     validation = CachedStates(states[rows:], y[rows:], 0)
     plan = BatchPlan(rows, settings.batch, settings.slabs, 0, 1, SEED)
-    trainer = Trainer(settings, SEED, CLASSES, network, train_rows, validation, plan, SingleProcess(), Alone())
+    trainer = Trainer(
+        settings, SEED, CLASSES, network, train_rows, validation, plan, SingleProcess(), SingleProcessEngine()
+    )
     reports: list[EpochReport] = []
     started = time.perf_counter()
     trainer.run(lambda: None, reports.append)

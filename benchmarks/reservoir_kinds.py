@@ -28,7 +28,7 @@ from reservoirs_tried import EdgeOfStability, Engine, Euler, Joined, Leaky, Resi
 from series import find_sets
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.ts import read_source
 from rcdp_hpc.reservoir.left_out import left_out
 

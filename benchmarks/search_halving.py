@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 from search_optimizers import reduced
 
-from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.search.candidate import Evaluation
-from rcdp_hpc.search.data import fitness_rows
-from rcdp_hpc.search.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.candidate import Evaluation
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.rows import fitness_rows
 from rcdp_hpc.search.halving import Halving, comparable
-from rcdp_hpc.search.memory import Entry, Memory
 from rcdp_hpc.search.optimizers import MothFlame
+from rcdp_hpc.search.records.archive import Entry, EvaluationArchive
 from rcdp_hpc.search.space import Space, searched_space
 
 
@@ -44,7 +44,7 @@ class Known:
 
 def best_found(known: Known, halving: Halving, population: int, generations: int, seed: int) -> float:
     """Return the best fitness, by all rows, that a search finds."""
-    search, memory = MothFlame(known.space.lower, known.space.upper, population, generations, seed), Memory()
+    search, memory = MothFlame(known.space.lower, known.space.upper, population, generations, seed), EvaluationArchive()
     while not search.done:
         values, generation = known.space.decode_rows(search.ask()), search.generation
         rows, share = halving.due(values, memory)

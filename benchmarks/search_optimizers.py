@@ -17,12 +17,12 @@ import numpy as np
 from scipy.stats import rankdata
 
 from rcdp_hpc.config import Config, parse_config, to_tree
-from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.search.data import fitness_rows
-from rcdp_hpc.search.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.rows import fitness_rows
 from rcdp_hpc.search.optimizers import OPTIMIZERS
 from rcdp_hpc.search.space import searched_space
 

@@ -94,8 +94,8 @@ def by_this(contest: Contest) -> None:
     from search_scaling import configuration
 
     from rcdp_hpc.runtime.world import connect
-    from rcdp_hpc.search.candidate import Evaluation
     from rcdp_hpc.search.driver import run_search
+    from rcdp_hpc.search.evaluation.candidate import Evaluation
 
     def fitness(values) -> Evaluation:
         started = time.perf_counter()

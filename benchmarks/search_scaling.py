@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from rcdp_hpc.config import Config, parse_config
-from rcdp_hpc.search.candidate import Evaluation
-from rcdp_hpc.search.deal import choose_group_ranks, deal
-from rcdp_hpc.search.efficiency import read_usage
+from rcdp_hpc.search.evaluation.candidate import Evaluation
+from rcdp_hpc.search.records.efficiency import read_usage
+from rcdp_hpc.search.scheduling import assign_longest_first, choose_group_ranks
 
 SPREAD = 0.5  # of the seconds, from the least to the greatest density
 PARALLEL_SHARE = 0.8  # of a candidate, which a group divides
@@ -75,7 +75,7 @@ def model_wall(costs: np.ndarray, ranks: int, root: float, latency: float, group
     """
     workers = max(1, ranks // group)
     divided = costs * (1 - PARALLEL_SHARE + PARALLEL_SHARE / group + 0.01 * (group - 1))
-    fullest = max(divided[hand].sum() for hand in deal(divided, workers))
+    fullest = max(divided[hand].sum() for hand in assign_longest_first(divided, workers))
     return float(fullest + root * len(costs) + latency * np.log2(max(ranks, 1) * 1.0))
 
 

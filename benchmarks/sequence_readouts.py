@@ -29,12 +29,12 @@ from reservoir_inputs import images, labels
 
 from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.data.split import slab_bounds
+from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.batches import BatchPlan
-from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.networks.assembly import build_network, make_source
-from rcdp_hpc.training.ridge_fit import RowSource, fit_ridge
-from rcdp_hpc.training.warm_start import warm_start
+from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.solve.ridge_fit import RowSource, fit_ridge
+from rcdp_hpc.training.solve.warm_start import warm_start
+from rcdp_hpc.training.states.cache import CachedStates
 
 RANKS, HELD_OUT, TEST, SEED = 2, 6_000, 10_000, 1
 LOOK_SECONDS = 0.15
@@ -68,9 +68,9 @@ def train(given: dict, config: Config) -> dict | None:
     """Train one network on all ranks; return the curve, on rank 0."""
     # Torch's optimisers load its compiler at their first step, once a process, whatever is trained.
     import_module("torch._dynamo")
+    from rcdp_hpc.parallel.choose import parallel_for
     from rcdp_hpc.runtime.world import connect
     from rcdp_hpc.training.loop import Trainer
-    from rcdp_hpc.training.parallel import parallel_for
 
     comm = connect()
     parallel = parallel_for(comm, 120, config.training)

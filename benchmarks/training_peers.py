@@ -28,15 +28,15 @@ from reservoir_inputs import images, labels
 
 from rcdp_hpc.config import ReservoirSection, TrainingSection
 from rcdp_hpc.data.split import slab_bounds
+from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.batches import BatchPlan
-from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.losses import Objective
-from rcdp_hpc.training.networks.registry import build_readout
-from rcdp_hpc.training.optimizers import make_optimizer
-from rcdp_hpc.training.parallel import Alone
+from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.optim.registry import make_optimizer
+from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.states.cache import CachedStates
 
 RANKS, VALIDATION, SEED = 2, 1000, 1
 KINDS = ("horovod-mpi", "horovod-gloo", "ddp-gloo")
@@ -86,9 +86,9 @@ class Rows:
 
 def by_package(folder: Path, case: dict) -> tuple[list[float], list[float], int]:
     """Train by the package; return each epoch's loss and samples a second, and the rank."""
+    from rcdp_hpc.parallel.choose import parallel_for
     from rcdp_hpc.runtime.world import connect
     from rcdp_hpc.training.loop import Trainer
-    from rcdp_hpc.training.parallel import parallel_for
 
     comm = connect()
     settings = settings_of(case["readout"], case["batch"], case["epochs"])
@@ -124,7 +124,7 @@ def by_ddp(folder: Path, case: dict) -> tuple[list[float], list[float], int]:
             dist.all_reduce(total)
             return total
 
-    class Ranks(Alone):
+    class Ranks(SingleProcessEngine):
         def sum(self, values, name):
             return SumOverRanks.apply(values)
 

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from rcdp_hpc.config import parse_config
+from rcdp_hpc.networks.assembly import make_source
+from rcdp_hpc.parallel.choose import parallel_for
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.runtime.world import connect
-from rcdp_hpc.training.batches import BatchPlan
-from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.networks.assembly import make_source
-from rcdp_hpc.training.parallel import parallel_for
-from rcdp_hpc.training.recut import Recut
+from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.partition.repartition import Recut
+from rcdp_hpc.training.states.cache import CachedStates
 
 CUTS = 5
 

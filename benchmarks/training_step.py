@@ -15,9 +15,9 @@ import torch
 from torch.profiler import profile
 
 from rcdp_hpc.config import load_config
+from rcdp_hpc.networks.assembly import build_network, make_source
+from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.networks.assembly import build_network, make_source
-from rcdp_hpc.training.networks.draw import DropoutDraw
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def step_of(chosen: argparse.Namespace):
     labels = torch.arange(chosen.rows) % 10
     network.standardise(samples.double().sum(0), samples.double().square().sum(0), chosen.rows)
     network.fit_patches([samples], lambda moments: moments)
-    draw = DropoutDraw(0, 0, torch.arange(chosen.rows))
+    draw = SampleRng(0, 0, torch.arange(chosen.rows))
 
     def step() -> None:
         network.zero_grad()

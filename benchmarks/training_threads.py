@@ -19,9 +19,9 @@ import rcdp_hpc  # noqa: F401  ahead of torch: it sets how OpenMP's threads wait
 import torch
 
 from rcdp_hpc.config import load_config
+from rcdp_hpc.networks.assembly import build_network, make_source
+from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.networks.assembly import build_network, make_source
-from rcdp_hpc.training.networks.draw import DropoutDraw
 
 STEPS = [(32, 400, 128), (128, 400, 128), (512, 400, 128), (64, 2000, 256), (256, 1000, 256), (256, 2000, 256)]
 NODES = [(256, 100), (256, 200), (1024, 200), (1024, 400), (4096, 400)]
@@ -68,7 +68,7 @@ def step_of(batch: int, nodes: int, outputs: int) -> tuple[Callable[[], object],
     labels = torch.arange(batch) % 10
     network.standardise(rows.double().sum(0), rows.double().square().sum(0), batch)
     optimizer = torch.optim.AdamW(network.parameters())
-    draw = DropoutDraw(0, 0, torch.arange(batch))
+    draw = SampleRng(0, 0, torch.arange(batch))
 
     def step() -> None:
         network.zero_grad()

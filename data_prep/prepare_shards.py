@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     try:
         from rcdp_hpc.errors import EXIT_DONE, RcdpError
-        from rcdp_hpc.pipeline import prepare
+        from rcdp_hpc.pipeline.stages import prepare
         from rcdp_hpc.runtime import signals
         from rcdp_hpc.runtime.comm import SingleProcess
         from rcdp_hpc.runtime.logs import log_to_terminal

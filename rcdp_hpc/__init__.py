@@ -21,8 +21,8 @@ from rcdp_hpc.runtime.waits import shorten_waits
 
 if TYPE_CHECKING:
     from rcdp_hpc.config import Config, load_config
-    from rcdp_hpc.folds import crossvalidate
-    from rcdp_hpc.pipeline import evaluate, prepare, run, search, train
+    from rcdp_hpc.pipeline.cross_validation import crossvalidate
+    from rcdp_hpc.pipeline.stages import evaluate, prepare, run, search, train
     from rcdp_hpc.runtime.world import connect
 
 # Nothing above loads OpenMP, and everything that does comes later: from here on its threads do not spin for long.
@@ -32,11 +32,15 @@ __version__ = "0.1.0"
 
 __all__ = ["Config", "connect", "crossvalidate", "evaluate", "load_config", "prepare", "run", "search", "train"]
 
+# Imported here, and not only by the modules of the search: otherwise it would take the place of the function `search`.
+import_module("rcdp_hpc.search")
+del globals()["search"]
+
 # Imported when first used: the command line catches signals before it imports what takes a second.
 _MODULES = {
     "rcdp_hpc.config": ("Config", "load_config"),
-    "rcdp_hpc.folds": ("crossvalidate",),
-    "rcdp_hpc.pipeline": ("evaluate", "prepare", "run", "search", "train"),
+    "rcdp_hpc.pipeline.cross_validation": ("crossvalidate",),
+    "rcdp_hpc.pipeline.stages": ("evaluate", "prepare", "run", "search", "train"),
     "rcdp_hpc.runtime.world": ("connect",),
 }
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.test_reading import flip
+from data.shards.test_reader import flip
 from launch import finish, rcdp, run_ranks, start_ranks, wait_until
 from test_ranks import settings, weights
 from whole_runs import curve, epochs_told, lines
 
-from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.shards.reader import ShardSet
 
 pytestmark = pytest.mark.mpi
 

@@ -25,8 +25,8 @@ from rcdp_hpc.cli.parser import build_parser, parse
 from rcdp_hpc.config import DataFacts, DataSection, load_config, with_kind_defaults
 from rcdp_hpc.config.kind_defaults import EXAMPLE_SHAPES, KIND_PROFILES, kind_defaults
 from rcdp_hpc.data.sources import open_source
-from rcdp_hpc.settings_fit import SourceFacts, check_settings_fit
-from rcdp_hpc.trial import MOST, SAMPLES
+from rcdp_hpc.pipeline.data_checks import SourceFacts, check_settings_fit
+from rcdp_hpc.pipeline.trial import MOST, SAMPLES
 
 DOCS = REPOSITORY / "docs"
 KINDS = tuple(own_data.KINDS)
@@ -90,7 +90,7 @@ OTHER_COMMANDS = {
 PARSED_ONLY = {
     "slurm.md": "run by tests/slurm/test_docs.py",
     "communication.md": "loses a rank: tests/test_lost_ranks.py does that",
-    "install.md": "ranks are started by tests/test_readme.py; rcdp doctor by tests/test_doctor.py",
+    "install.md": "ranks are started by tests/test_readme.py; rcdp doctor by tests/doctor/test_doctor.py",
     "configuration.md": "run by tests/test_readme.py and tests/test_own_data.py with data of one's own",
 }
 # TOML blocks, by their first lines: the kinds of data that they are about.

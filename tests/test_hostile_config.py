@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from rcdp_hpc.cli.main import main
+from rcdp_hpc.cli.commands import main
 from rcdp_hpc.config import commented_toml, load_config
 from rcdp_hpc.config.paths import with_absolute_paths
 from rcdp_hpc.config.values import setting_value

@@ -69,14 +69,14 @@ def test_two_of_three_ranks_go_on_where_rank_0_is_killed(tmp_path):
 def test_a_rank_that_stays_away_from_horovod_is_named_and_ends_the_job():
     code = (
         "import time, sys, torch\n"
-        "from rcdp_hpc.runtime.job import on_all_ranks\n"
-        "from rcdp_hpc.training.parallel import parallel_for\n"
+        "from rcdp_hpc.runtime.job import run_on_all_ranks\n"
+        "from rcdp_hpc.parallel.choose import parallel_for\n"
         "def work(comm):\n"
         "    parallel = parallel_for(comm, 10)\n"
         "    for name in 'first', 'second':\n"
         "        parallel.hvd.allreduce(torch.ones(1), name=name)\n"
         "        time.sleep(600 * comm.rank)\n"
-        "sys.exit(on_all_ranks(work, 10))\n"
+        "sys.exit(run_on_all_ranks(work, 10))\n"
     )
     done = run_ranks(2, python(code), timeout=120)
     assert done.returncode == 1, done.stdout

@@ -13,11 +13,11 @@ from launch import REPOSITORY
 from rcdp_hpc.cli import main
 from rcdp_hpc.config import Config, DataFacts, flatten, load_config, to_tree, with_kind_defaults
 from rcdp_hpc.config.kind_defaults import EXAMPLE_SHAPES, KIND_PROFILES, kind_defaults
-from rcdp_hpc.config.writing import toml_text
+from rcdp_hpc.config.toml import toml_text
 from rcdp_hpc.data.proposal import propose
 from rcdp_hpc.data.sources import open_source
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.trial import MOST, trial_of
+from rcdp_hpc.pipeline.trial import MOST, trial_of
 
 README = (REPOSITORY / "README.md").read_text()
 (BLOCK,) = re.findall(r"## Your own data\n.*?```\n(.*?)```", README, re.DOTALL)

@@ -6,7 +6,7 @@ import pytest
 
 from rcdp_hpc.config import load_config, profile_names
 from rcdp_hpc.config.kind_defaults import KIND_PROFILES
-from rcdp_hpc.pipeline import STAGES, run_stages
+from rcdp_hpc.pipeline.stages import STAGES, run_stages
 
 SMALL = [
     "data.source=digits", "data.path=", "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "run.progress=false",

@@ -243,7 +243,7 @@ def test_more_ranks_than_rows_is_refused(tmp_path):
 
 def test_an_unexpected_failure_of_one_rank_ends_all_and_names_it(tmp_path):
     code = (
-        "import sys, rcdp_hpc.cli as cli, rcdp_hpc.pipeline as pipeline\n"
+        "import sys, rcdp_hpc.cli as cli, rcdp_hpc.pipeline.stages as pipeline\n"
         "def work(config, comm, run, **options):\n"
         "    if comm.rank == 1: raise ValueError('boom')\n"
         "    comm.barrier()\n"
@@ -259,11 +259,11 @@ def test_an_unexpected_failure_of_one_rank_ends_all_and_names_it(tmp_path):
 def test_ranks_that_disagree_with_horovod_are_refused(tmp_path):
     code = (
         "from rcdp_hpc.runtime.world import connect\n"
-        "from rcdp_hpc.training.parallel import HorovodParallel\n"
+        "from rcdp_hpc.parallel.horovod import HorovodEngine\n"
         "from rcdp_hpc.runtime.comm import SingleProcess\n"
         "from rcdp_hpc.errors import InputError\n"
         "comm = connect()\n"
-        "try:\n    HorovodParallel(SingleProcess(), 60)\n"
+        "try:\n    HorovodEngine(SingleProcess(), 60)\n"
         "except InputError as error:\n    print(error)\n"
     )
     done = run_ranks(2, [str(BIN / "python"), "-c", code], timeout=60)
@@ -289,7 +289,7 @@ def poisoned(out: Path, *extra: str) -> list[str]:
     """Return a training whose first epoch meets, on rank 1 alone, one batch of states that are no numbers."""
     code = (
         "import sys, rcdp_hpc.cli as cli\n"
-        "from rcdp_hpc.training.cache import CachedStates\n"
+        "from rcdp_hpc.training.states.cache import CachedStates\n"
         "whole, met = CachedStates.batch, []\n"
         "def batch(self, rows):\n"
         "    states, labels = whole(self, rows)\n"

@@ -16,7 +16,7 @@ from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.digests import append_sealed, sealed, write_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.search.best import Best, read_best, write_best
+from rcdp_hpc.search.records.best import Best, read_best, write_best
 
 FORMS = {
     "null": b"null", "list": b"[]", "object": b"{}", "number": b"7", "NaN": b"NaN", "nested": b"[" * 100_000,

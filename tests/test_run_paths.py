@@ -13,10 +13,10 @@ from rcdp_hpc.config import Config, load_config
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.deploy.predict import predict
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.pipeline import prepare
+from rcdp_hpc.pipeline.stages import prepare
+from rcdp_hpc.pipeline.trial import trial_folder
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.trial import trial_folder
 
 # Every argument that is a path; "%" is where it goes.
 ARGUMENTS = {

@@ -11,8 +11,9 @@ import torch
 from launch import rcdp, run_ranks
 from whole_runs import flags, lines, prepare_digits
 
-from rcdp_hpc.training.model import TrainedModel
-from rcdp_hpc.training.slices import Ensemble, mean_weights
+from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.networks.ensemble import Ensemble
+from rcdp_hpc.training.slices import mean_weights
 
 pytestmark = pytest.mark.mpi
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
-from types import ModuleType
-from typing import Any
 
 from rcdp_hpc.runtime import early_signals
 
@@ -21,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Imports take a second or more: a signal that comes meanwhile is answered by the command.
     early_signals.catch()
     try:
-        from rcdp_hpc.cli.main import main as run
+        from rcdp_hpc.cli.commands import main as run
 
         return run(arguments)
     except KeyboardInterrupt:
@@ -29,14 +26,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     finally:
         early_signals.release()
-
-
-class _Package(ModuleType):
-    """Keeps the function `main` when the module of the same name is imported, which Python puts in its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name != "main" or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

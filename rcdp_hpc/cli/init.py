@@ -11,7 +11,7 @@ import tomlkit
 from rcdp_hpc.cli.hints import aligned
 from rcdp_hpc.config import DataFacts
 from rcdp_hpc.config.kind_defaults import KIND_PROFILES, kind_defaults
-from rcdp_hpc.config.writing import escaped
+from rcdp_hpc.config.toml import escaped
 from rcdp_hpc.data.proposal import Proposal, propose
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.files import write_text

@@ -12,14 +12,14 @@ from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.digests import read_sealed, read_sealed_lines
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.search.efficiency import NAME, read_usage
+from rcdp_hpc.search.records.efficiency import NAME, read_usage
 
 # What the time still needed is told by: so many epochs or generations.
-LATEST = 5
+RECENT_EPOCHS = 5
 
 
 @dataclass(frozen=True)
-class Headway:
+class StageProgress:
     """A stage under way.
 
     Attributes
@@ -39,7 +39,7 @@ class Headway:
         return f"{self.words}, about {time_left(self.seconds_left)}" if self.seconds_left else self.words
 
 
-def headway(run: RunDirectory, stage: str) -> Headway | None:
+def stage_progress(run: RunDirectory, stage: str) -> StageProgress | None:
     """Return how far a stage has come, None where its files do not tell."""
     try:
         if stage == "search":
@@ -47,12 +47,12 @@ def headway(run: RunDirectory, stage: str) -> Headway | None:
         return _of_training(run) if stage == "train" else None
     except DataDamagedError as error:
         # The other stages are to be told of all the same.
-        return Headway(str(error), 0.0)
+        return StageProgress(str(error), 0.0)
     except (KeyError, TypeError, AttributeError):
-        return Headway(f"the files in {run.folder(stage)} are not those of this version", 0.0)
+        return StageProgress(f"the files in {run.folder(stage)} are not those of this version", 0.0)
 
 
-def _of_search(run: RunDirectory) -> Headway | None:
+def _of_search(run: RunDirectory) -> StageProgress | None:
     # A generation that was interrupted, or judged by a part of the rows first, has several lines.
     seconds: dict[int, float] = defaultdict(float)
     for usage in read_usage(run.search):
@@ -68,20 +68,20 @@ def _of_search(run: RunDirectory) -> Headway | None:
     fitness = [value for value in found if value is not None]
     if fitness:
         words += f", best fitness {max(fitness):.5g}"
-    return Headway(words, _rest(generations - done, list(seconds.values()), run.search / NAME))
+    return StageProgress(words, _rest(generations - done, list(seconds.values()), run.search / NAME))
 
 
-def _of_training(run: RunDirectory) -> Headway | None:
+def _of_training(run: RunDirectory) -> StageProgress | None:
     path = run.train / "metrics.jsonl"
     lines = read_sealed_lines(path, growing=True)
     epochs = run.config().training.epochs
     step = _step_in(run, len(lines))
     if not lines:
-        return Headway(f"epoch 1 of {epochs}: {step}", 0.0) if step else None
+        return StageProgress(f"epoch 1 of {epochs}: {step}", 0.0) if step else None
     done = lines[-1]["epoch"] + 1
     words = f"epoch {done} of {epochs}, validation accuracy {100 * lines[-1]['validation_accuracy']:.2f} %"
     words += f"; {step} of epoch {done + 1}" if step else ""
-    return Headway(words, _rest(epochs - done, [line["seconds"] for line in lines], path))
+    return StageProgress(words, _rest(epochs - done, [line["seconds"] for line in lines], path))
 
 
 def _step_in(run: RunDirectory, epoch: int) -> str:
@@ -96,5 +96,5 @@ def _rest(units: int, seconds: list[float], path: Path) -> float:
     """Return the seconds that so many more units take, less what passed since the last was written down."""
     if units <= 0:
         return 0.0
-    each = statistics.median(seconds[-LATEST:])
+    each = statistics.median(seconds[-RECENT_EPOCHS:])
     return units * each - min(max(0.0, time.time() - path.stat().st_mtime), each)

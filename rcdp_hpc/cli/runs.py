@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rcdp_hpc.cli.progress import headway
+from rcdp_hpc.cli.progress import stage_progress
 from rcdp_hpc.config import STAGES
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.runtime.digests import read_sealed
@@ -89,7 +89,7 @@ def _state(run: RunDirectory) -> str:
         return f"{stage} {states[stage]}"
     if held_by(run.lock) is None:
         return f"{stage} was killed"
-    found = headway(run, stage)
+    found = stage_progress(run, stage)
     return f"{stage} running" + (f": {found.with_time}" if found else "")
 
 

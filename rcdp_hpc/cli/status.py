@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.cli.hints import predict_command
-from rcdp_hpc.cli.progress import headway
+from rcdp_hpc.cli.progress import stage_progress
 from rcdp_hpc.cli.runs import duration, find_runs, is_run, result_text, run_lines
 from rcdp_hpc.cluster.queue import describe_jobs
 from rcdp_hpc.config import STAGES, Config
@@ -126,7 +126,7 @@ def _stage_line(run: RunDirectory, stage: str, state: dict[str, Any], held: bool
         result = result_text(stage, state.get("result"))
         return f"done in {duration(state.get('seconds', 0.0))}{ranks}{result}{_attempt(state)}"
     if status == "running":
-        found = headway(run, stage)
+        found = stage_progress(run, stage)
         if held:
             age = time.time() - float(state["updated"])
             return f"running for {duration(age)}" + (f": {found.with_time}" if found else "")

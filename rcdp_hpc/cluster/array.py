@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from rcdp_hpc.config import Config, differing_keys, flatten, may_change, with_settings
-from rcdp_hpc.data.index import shard_settings
+from rcdp_hpc.data.shards.index import shard_settings
 from rcdp_hpc.errors import InputError
 
 

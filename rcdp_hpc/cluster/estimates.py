@@ -11,8 +11,8 @@ import numpy as np
 from rcdp_hpc.cluster.partitions import Partition
 from rcdp_hpc.cluster.scripts import Resources, Stage
 from rcdp_hpc.config import STAGES, Config
-from rcdp_hpc.data.index import load_index
-from rcdp_hpc.data.memory import block_bytes
+from rcdp_hpc.data.budget import block_bytes
+from rcdp_hpc.data.shards.index import load_index
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.memory import MIB
@@ -229,17 +229,17 @@ def _prepare_bytes(config: Config, shape: Sequence[int], rows: int, cores: int) 
 
 
 def _search_bytes(config: Config, shape: Sequence[int], classes: int) -> int:
-    from rcdp_hpc.reservoir.cutting import Cut
-    from rcdp_hpc.search.limits import estimated_bytes
+    from rcdp_hpc.reservoir.sequencing import Sequencer
+    from rcdp_hpc.search.evaluation.limits import estimated_bytes
 
-    cut = Cut.of(config.reservoir).shape(tuple(shape))
+    cut = Sequencer.of(config.reservoir).shape(tuple(shape))
     rows = config.search.train_rows + config.search.validation_rows
     candidates = config.search.candidates_at_once * estimated_bytes(config, cut, rows, classes)
     return PROCESS_BYTES + 4 * rows * math.prod(shape) + candidates
 
 
 def _kept_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, int]:
-    """Return what a rank keeps of so many rows in memory and on disk, as `rcdp_hpc.training.keep` chooses."""
+    """Return what a rank keeps of so many rows in memory and on disk, as `training.states.placement` chooses."""
     training, samples = config.training, 4 * math.prod(shape) * rows
     states = samples if training.extractor.trained else 4 * _width(config, shape) * rows
     if training.cache_precision != "kernel":
@@ -252,13 +252,13 @@ def _kept_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, i
 
 def _width(config: Config, shape: Sequence[int]) -> int:
     """Return how many values are kept of a sample."""
-    from rcdp_hpc.reservoir.cutting import Cut
+    from rcdp_hpc.networks.dictionary import PatchDictionary
+    from rcdp_hpc.networks.shapes import kernel_features
     from rcdp_hpc.reservoir.kept_steps import read_features
     from rcdp_hpc.reservoir.reductions import kept_shape
-    from rcdp_hpc.training.checks import kernel_features
-    from rcdp_hpc.training.networks.dictionary import PatchDictionary
+    from rcdp_hpc.reservoir.sequencing import Sequencer
 
-    steps, features = Cut.of(config.reservoir).shape(tuple(shape))
+    steps, features = Sequencer.of(config.reservoir).shape(tuple(shape))
     if config.training.extractor.kind == "dictionary":
         dictionary = PatchDictionary(config.training.extractor, shape)
         steps, features = dictionary.steps, dictionary.features

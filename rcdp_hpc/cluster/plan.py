@@ -21,7 +21,7 @@ from rcdp_hpc.cluster.estimates import Measured, Work, job_stages, measure, stag
 from rcdp_hpc.cluster.partitions import partitions_here
 from rcdp_hpc.cluster.sizes import fit_job, site_lines
 from rcdp_hpc.config import Config, parse_config, to_tree, with_kind_defaults
-from rcdp_hpc.data.index import facts_in, load_index
+from rcdp_hpc.data.shards.index import facts_in, load_index
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -73,7 +73,7 @@ def plan_text(config: Config, run: RunDirectory | None = None, site: Path | None
 def _calibrate(config: Config, run: RunDirectory) -> tuple[Measured, dict[str, Any], int]:
     """Run the stages on a part of the work; return what it took, its index, and the training rows of the whole work."""
     from rcdp_hpc.data.sources import open_source
-    from rcdp_hpc.pipeline import run_stages
+    from rcdp_hpc.pipeline.stages import run_stages
 
     source = open_source(config.data, False)
     config = with_kind_defaults(config, source.facts)

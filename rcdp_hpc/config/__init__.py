@@ -6,6 +6,7 @@ section.key=value``. The resolved configuration of a run lies in ``RUN/config.to
 
 from __future__ import annotations
 
+from rcdp_hpc.config.apply_defaults import with_kind_defaults, with_settings
 from rcdp_hpc.config.data import DataSection
 from rcdp_hpc.config.keys import (
     differing_keys,
@@ -17,14 +18,13 @@ from rcdp_hpc.config.keys import (
     to_tree,
 )
 from rcdp_hpc.config.kind_defaults import KINDS, DataFacts
-from rcdp_hpc.config.reading import load_config, parse_config, parse_overrides, profile_names
+from rcdp_hpc.config.load import load_config, parse_config, parse_overrides, profile_names
 from rcdp_hpc.config.reservoir import ReservoirSection
+from rcdp_hpc.config.root import STAGES, Config
 from rcdp_hpc.config.search import RangeSection, SearchSection, SpaceSection
 from rcdp_hpc.config.section import Section
+from rcdp_hpc.config.toml import commented_toml
 from rcdp_hpc.config.training import READOUTS, STEPWISE, AugmentSection, ExtractorSection, TrainingSection
-from rcdp_hpc.config.waiting import with_kind_defaults, with_settings
-from rcdp_hpc.config.whole import STAGES, Config
-from rcdp_hpc.config.writing import commented_toml
 
 __all__ = [
     "KINDS",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rcdp_hpc.config.section import MAY_CHANGE, PATH, Section
+from rcdp_hpc.config.section import PATH, RESUMABLE, Section
 
 
 class DataSection(Section):
@@ -29,13 +29,13 @@ class DataSection(Section):
         "series_folder",
     ] = Field("digits", description="kind of source")
     path: str = Field(
-        "", description="file or folder of the source (digits needs none)", json_schema_extra=MAY_CHANGE | PATH
+        "", description="file or folder of the source (digits needs none)", json_schema_extra=RESUMABLE | PATH
     )
     test_path: str = Field(
         "",
         description="file or folder of the test set, if it is separate (csv, parquet, ts, arff, image_folder, "
         "series_folder)",
-        json_schema_extra=MAY_CHANGE | PATH,
+        json_schema_extra=RESUMABLE | PATH,
     )
     kind: Literal["auto", "table", "series", "images"] = Field(
         "auto",
@@ -85,7 +85,7 @@ class DataSection(Section):
     unknown_categories: Literal["refuse", "most_frequent"] = Field(
         "refuse",
         description="what happens in prediction with a category that the training data do not have",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     x_name: str = Field("x", description="dataset of the samples (hdf5)")
     y_name: str = Field("y", description="dataset of the labels (hdf5)")
@@ -170,7 +170,7 @@ class DataSection(Section):
         le=2**30,
         description="MiB that preparation may hold at once, beyond 350 MiB for the process; what is larger is "
         "streamed or refused",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     reserve: float = Field(
         0.0,
@@ -188,17 +188,17 @@ class DataSection(Section):
     )
     shards: int = Field(16, ge=1, le=100_000, description="shards written of the training part")
     verify_on_read: bool = Field(
-        True, description="check each shard's checksum before its rows are used", json_schema_extra=MAY_CHANGE
+        True, description="check each shard's checksum before its rows are used", json_schema_extra=RESUMABLE
     )
     stage_in: bool = Field(
         False,
         description="copy the shards that a node's ranks read in training to its $TMPDIR first, and read them there",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     on_damage: Literal["fail", "replace"] = Field(
         "fail",
         description="what happens when training finds a damaged shard",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
 
     @model_validator(mode="after")

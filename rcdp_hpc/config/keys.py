@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from rcdp_hpc.config.root import Config
 from rcdp_hpc.config.search import RangeSection
-from rcdp_hpc.config.whole import Config
 from rcdp_hpc.errors import InputError
 
 

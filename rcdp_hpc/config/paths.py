@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from rcdp_hpc.config.keys import marked_keys
 from rcdp_hpc.config.regular_files import refuse_special
-from rcdp_hpc.config.whole import Config
+from rcdp_hpc.config.root import Config
 from rcdp_hpc.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pydantic.fields import FieldInfo
 
 from rcdp_hpc.config.choices import choices_of
+from rcdp_hpc.config.root import Config
 from rcdp_hpc.config.search import RangeSection
 from rcdp_hpc.config.section import Section
-from rcdp_hpc.config.whole import Config
-from rcdp_hpc.config.writing import bounds, toml_text
+from rcdp_hpc.config.toml import bounds, toml_text
 
 INTRODUCTION = """\
 # Configuration

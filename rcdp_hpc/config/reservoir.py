@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rcdp_hpc.config.section import MAY_CHANGE, PATH, Section
+from rcdp_hpc.config.section import PATH, RESUMABLE, Section
 
 MOST_STEPS = 1_000_000
 
@@ -84,7 +84,7 @@ class ReservoirSection(Section):
         "",
         description="npz file with your own matrices (recurrent, input, bias) instead of random ones; the run keeps a "
         "copy",
-        json_schema_extra=MAY_CHANGE | PATH,
+        json_schema_extra=RESUMABLE | PATH,
     )
     layers: int = Field(1, ge=1, le=100, description="reservoirs stacked, each driven by the states of the one below")
     scans: list[Literal["forward", "backward", "rows", "columns", "rows-backward", "columns-backward"]] = Field(

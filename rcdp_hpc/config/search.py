@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from rcdp_hpc.config.section import MAY_CHANGE, Section
+from rcdp_hpc.config.section import RESUMABLE, Section
 
 
 class RangeSection(Section):
@@ -120,30 +120,30 @@ class SearchSection(Section):
         ge=0,
         le=100_000,
         description="ranks that evaluate one candidate together; 0 chooses from measured costs",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     stop_seconds: float = Field(
-        0.0, ge=0, description="end the search within this many seconds; 0 is no limit", json_schema_extra=MAY_CHANGE
+        0.0, ge=0, description="end the search within this many seconds; 0 is no limit", json_schema_extra=RESUMABLE
     )
     stop_evaluations: int = Field(
-        0, ge=0, description="end the search after this many evaluations; 0 is no limit", json_schema_extra=MAY_CHANGE
+        0, ge=0, description="end the search after this many evaluations; 0 is no limit", json_schema_extra=RESUMABLE
     )
     stop_stagnation: int = Field(
         0,
         ge=0,
         description="end the search after this many generations without a better candidate; 0 is never",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     candidate_seconds: float = Field(
         0.0,
         ge=0,
         description="a candidate that takes longer fails, and one that hangs ends the job; 0 is no limit",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     candidate_memory: int = Field(
         0,
         ge=0,
         description="MiB a candidate may need by estimate; 0 is the machine's or the job's limit over its ranks",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     space: SpaceSection = Field(default_factory=SpaceSection, description="bounds of each searched value")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-MAY_CHANGE: dict[str, Any] = {"may_change": True}
+RESUMABLE: dict[str, Any] = {"may_change": True}
 # The value is a file or folder: `~` is expanded, and a relative path is made absolute when the command starts.
 PATH: dict[str, Any] = {"path": True}
 

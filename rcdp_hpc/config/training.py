@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from rcdp_hpc.config.section import MAY_CHANGE, Section
+from rcdp_hpc.config.section import RESUMABLE, Section
 from rcdp_hpc.config.suggest import did_you_mean
 
 STEPWISE = ("lstm", "gru", "transformer", "convolution")
@@ -195,7 +195,7 @@ class TrainingSection(Section):
     tree_baseline: Literal["auto", "always", "never"] = Field(
         "auto",
         description="score scikit-learn's boosted trees on a table too, to compare the model with",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     warm_start: bool = Field(False, description="start the network as the ridge readout")
     loss: Literal["cross_entropy", "focal", "eq12"] = Field("cross_entropy", description="loss")
@@ -214,7 +214,7 @@ class TrainingSection(Section):
     )
     l1: float = Field(0.0, ge=0, le=1, description="L1 penalty on weight matrices; with l2 it is the elastic net")
     l2: float = Field(0.0, ge=0, le=1, description="L2 penalty on weight matrices, in the loss for any optimizer")
-    epochs: int = Field(250, ge=1, description="epochs at most (paper: 250)", json_schema_extra=MAY_CHANGE)
+    epochs: int = Field(250, ge=1, description="epochs at most (paper: 250)", json_schema_extra=RESUMABLE)
     batch: int = Field(64, ge=1, description="samples per rank and step (paper: 64)")
     global_batch: int = Field(
         0, ge=0, description="samples per step over all ranks, whatever their number; 0 is batch times the ranks"
@@ -245,7 +245,7 @@ class TrainingSection(Section):
     on_nan: Literal["stop", "skip"] = Field(
         "stop",
         description="what happens when a gradient is not finite",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     accumulate: int = Field(
         1, ge=1, le=10_000, description="batches whose gradients are added up for one update of the weights"
@@ -293,7 +293,7 @@ class TrainingSection(Section):
         ge=0,
         le=2**30,
         description="MiB of states that a rank may keep; 0 is its share of the machine's or the job's memory",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     cache_disk: int = Field(
         65536,
@@ -301,7 +301,7 @@ class TrainingSection(Section):
         le=2**30,
         description="MiB of states that a rank may keep in a file in its $TMPDIR if they exceed cache_memory; 0 is "
         "none; states that exceed both are computed again in every step",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     slabs: int = Field(12, ge=1, le=100_000, description="canonical slabs V that the training rows are divided into")
     recut_epochs: int = Field(
@@ -312,22 +312,22 @@ class TrainingSection(Section):
     allotment: Literal["equal", "speeds", "measured"] = Field(
         "equal",
         description="how the slabs are shared by the ranks",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     speeds: list[float] = Field(
         default_factory=list,
         max_length=1_000_000,
         description="relative speed of each rank, in order (allotment = speeds)",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     loss_target: float = Field(
-        1e-5, ge=0, description="stop when the training loss falls below it (paper: 1e-5)", json_schema_extra=MAY_CHANGE
+        1e-5, ge=0, description="stop when the training loss falls below it (paper: 1e-5)", json_schema_extra=RESUMABLE
     )
     patience: int = Field(
         20,
         ge=1,
         description="stop after this many epochs without a better validation loss",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     ema: float = Field(
         0.0,
@@ -342,27 +342,27 @@ class TrainingSection(Section):
     tensorboard: bool = Field(
         False,
         description="also write the metrics for TensorBoard (needs the extra tensorboard)",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     gradient_norms: bool = Field(
         False,
         description="measure the gradient's norm of each layer, and of each step of the sequence, epoch by epoch",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     checkpoint_epochs: int = Field(
         0,
         ge=0,
         description="epochs between checkpoints, in addition to those by time; 0 is none",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     checkpoint_keep: int = Field(
-        2, ge=2, le=1000, description="number of checkpoints that are kept", json_schema_extra=MAY_CHANGE
+        2, ge=2, le=1000, description="number of checkpoints that are kept", json_schema_extra=RESUMABLE
     )
     checkpoint_seconds: float = Field(
         60.0,
         ge=0,
         description="seconds between checkpoints, written between steps",
-        json_schema_extra=MAY_CHANGE,
+        json_schema_extra=RESUMABLE,
     )
     threads: int = Field(
         0,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.ranges import FeatureRanges, feature_count
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.sources.base import BLOCK_BYTES, row_bytes

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import SAMPLE_BYTES, SHARD_ROW_BYTES, Budget, in_units
+from rcdp_hpc.data.budget import SAMPLE_BYTES, SHARD_ROW_BYTES, Budget, in_units
 from rcdp_hpc.data.rows import RowTable
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.split import Split

@@ -15,29 +15,22 @@ from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import Config, DataSection, refuse_other_settings, with_kind_defaults
-from rcdp_hpc.data.balancing import balanced_rows, exact_method, wanted_rows
+from rcdp_hpc.data.balancing.methods import balanced_rows, exact_method, wanted_rows
+from rcdp_hpc.data.balancing.reserve import refuse_small_classes, reserve_rows
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.class_table import log_class_table, report_dropped, report_missed, report_unevenness
-from rcdp_hpc.data.compression import SAMPLE_BYTES, fastest_compression
 from rcdp_hpc.data.fit_standardization import standardized
-from rcdp_hpc.data.index import (
-    FORMAT,
-    FORMAT_VERSION,
-    INDEX_NAME,
-    facts_in,
-    load_index,
-    shard_settings,
-)
-from rcdp_hpc.data.memory import Budget
 from rcdp_hpc.data.planned import refuse_many_rows, warn_of_padding
 from rcdp_hpc.data.ranges import FeatureRanges
-from rcdp_hpc.data.reserve import refuse_small_classes, reserve_rows
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
-from rcdp_hpc.data.sample_ids import write_test_ids
-from rcdp_hpc.data.shards import Layout, shard_numbers, shards_bytes, write_split
+from rcdp_hpc.data.shards.atomic_folder import recover, refuse_foreign_files, replaced
+from rcdp_hpc.data.shards.compression import SAMPLE_BYTES, fastest_compression
+from rcdp_hpc.data.shards.index import FORMAT, FORMAT_VERSION, INDEX_NAME, facts_in, load_index, shard_settings
+from rcdp_hpc.data.shards.sample_ids import write_test_ids
+from rcdp_hpc.data.shards.storage import Storage, storage_of
+from rcdp_hpc.data.shards.writer import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.sources import Source, open_source
 from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, keep_indices, sample_indices, split_indices
-from rcdp_hpc.data.staging import recover, refuse_foreign_files, replaced
-from rcdp_hpc.data.storage import Storage, storage_of
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import Progress

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.lengths import stretched
+from rcdp_hpc.data.balancing.lengths import stretched
+from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.sources import Source
-from rcdp_hpc.data.storage import Storage
 
 
 @dataclass(frozen=True, eq=False)

@@ -346,4 +346,4 @@ def _rounded(value: float) -> int:
 
 
 def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
+    return math.ceil(a / b)

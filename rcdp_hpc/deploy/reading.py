@@ -10,10 +10,10 @@ from pathlib import Path
 from rcdp_hpc.config import DataSection, parse_config, parse_overrides
 from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.model_data import READING_KEYS
+from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_record import changed_reading
-from rcdp_hpc.training.model_data import READING_KEYS
-from rcdp_hpc.training.model_file import ModelFile
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rcdp_hpc.data.sources import NewSamples
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.training.model import TrainedModel
+from rcdp_hpc.model.trained_model import TrainedModel
 
 NAMED = 20
 

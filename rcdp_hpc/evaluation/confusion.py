@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.model.metrics import scores
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.sealed_zip import open_sealed_zip, write_sealed_zip
 from rcdp_hpc.runtime.text import display_width, fitted, plain_name, shorten
-from rcdp_hpc.training.metrics import scores
 
 # Up to this many classes a report has the whole matrix; beyond, its largest cells.
 DENSE_CLASSES = 100

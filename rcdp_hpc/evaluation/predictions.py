@@ -11,8 +11,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.data.sample_ids import read_test_ids
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.sample_ids import read_test_ids
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.files import write_atomic

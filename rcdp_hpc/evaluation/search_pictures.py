@@ -16,7 +16,7 @@ from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.evaluation.pictures import in_own_style, legend_above, logarithmic, save_figure, whole_numbers
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.search.efficiency import read_usage
+from rcdp_hpc.search.records.efficiency import read_usage
 
 Line = dict[str, Any]
 

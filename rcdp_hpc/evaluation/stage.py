@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import STAGES, Config
-from rcdp_hpc.data.reading import ShardSet, open_shards
+from rcdp_hpc.data.shards.reader import ShardSet, open_shards
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.evaluation.confusion import class_lines, named, result_of_test, write_cells
 from rcdp_hpc.evaluation.drawing import draw_report
 from rcdp_hpc.evaluation.predictions import TestPredictions
 from rcdp_hpc.evaluation.trees import score_trees, tree_lines, wants_trees
+from rcdp_hpc.model.metrics import confusion_matrix, scores
+from rcdp_hpc.model.model_file import named_code
+from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree, run_on_root
+from rcdp_hpc.runtime.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.device import device
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.text import packed
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.device import device
-from rcdp_hpc.training.metrics import confusion_matrix, scores
-from rcdp_hpc.training.model import TrainedModel
-from rcdp_hpc.training.model_file import named_code
 from rcdp_hpc.training.stage import refuse_other_shards
 from rcdp_hpc.training.threads import threads_of_test
 
@@ -82,7 +82,7 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory, allow_code: 
     if comm.is_root:
         _tell(result, confusion, shards.classes)
     facts = {"seconds": seconds, "threads": threads}
-    agree(comm, lambda: _write_report(config, comm, run, shards, result, confusion, facts) if comm.is_root else None)
+    agree_on_root(comm, lambda: _write_report(config, comm, run, shards, result, confusion, facts))
     return result
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.data.index import facts_in
-from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.shards.index import facts_in
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.model.metrics import confusion_matrix, scores
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.metrics import confusion_matrix, scores
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ the product's own bfloat16 output.
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -173,7 +174,7 @@ class DenseCell(ProductCell):
         device: torch.device,
     ) -> None:
         super().__init__(settings, matrices, rates, dtype, device)
-        length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
+        length = math.ceil((self.nodes + self.features + 1) / MULTIPLE) * MULTIPLE
         self.weights = _stacked(matrices, self.nodes, length).to(device, dtype).T
 
     def begin(self, batch: int) -> None:
@@ -210,7 +211,7 @@ class FusedCell(Cell):
         device: torch.device,
     ) -> None:
         super().__init__(settings, matrices, rates, dtype, device)
-        self._length = -(-(self.nodes + self.features + 1) // MULTIPLE) * MULTIPLE
+        self._length = math.ceil((self.nodes + self.features + 1) / MULTIPLE) * MULTIPLE
         self._weights = torch.zeros(self._length if self.forgets else self.nodes, self._length, dtype=dtype)
         self._weights[: self.nodes] = _stacked(matrices, self.nodes, self._length).to(dtype)
         self._packed_for = 0

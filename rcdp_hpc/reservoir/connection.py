@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
-from rcdp_hpc.reservoir.draws import Part, distributed, stream, symmetric
+from rcdp_hpc.reservoir.random_streams import Part, distributed, stream, symmetric
 from rcdp_hpc.reservoir.topology import cycle_jump_places, orthogonal_matrix, ring_places, small_world_places
 
 DRAWN_AT_ONCE = 1 << 21

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, biases, check_feature_scaling
-from rcdp_hpc.reservoir.draws import Part, distributed, stream, symmetric
+from rcdp_hpc.reservoir.random_streams import Part, distributed, stream, symmetric
 
 
 def diagonal_matrices(settings: ReservoirSection, features: int, part: Part = ()) -> ReservoirMatrices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,7 +45,7 @@ class DiagonalCell(ProductCell):
         self._along = self._tensor(rotation.diagonal()[:units])
         self._across = self._tensor(rotation.diagonal(-units))
         self._input = self._tensor(matrices.input[:units].T)
-        length = -(-(2 * units + 1) // MULTIPLE) * MULTIPLE
+        length = math.ceil((2 * units + 1) / MULTIPLE) * MULTIPLE
         self._mixing = torch.zeros(length, self.nodes, dtype=dtype, device=device)
         self._mixing[: 2 * units] = torch.from_numpy(matrices.mixing.T).to(device)
         self._mixing[2 * units] = torch.from_numpy(matrices.bias).to(device)

@@ -9,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 from rcdp_hpc.config import Config, ReservoirSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import unscaled_matrix
-from rcdp_hpc.reservoir.draws import Part
+from rcdp_hpc.reservoir.random_streams import Part
 
 # With this many connections per neuron a random matrix without a cycle does not occur.
 SURE_DEGREE = 4

@@ -280,7 +280,7 @@ def upper_pieces(size: int) -> Iterator[tuple[slice, slice]]:
 
 def _padded(columns: int) -> int:
     """Return a number of columns at which every row begins a cache line: products are faster so."""
-    return -(-columns // 16) * 16
+    return math.ceil(columns / 16) * 16
 
 
 def _add_products(sums: NDArray[Any], z: Tensor) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.sequencing import Sequencer
 
 
 def kept_steps(steps: int, count: int, warm_up: int = 0) -> list[int]:
@@ -117,7 +117,7 @@ def check_samples(settings: ReservoirSection, sample_shape: Sequence[int], short
     InputError
         If samples cannot be cut so, or the shortest has fewer steps than are to be kept.
     """
-    cut = Cut.of(settings)
+    cut = Sequencer.of(settings)
     steps, features = cut.shape(sample_shape)
     check_steps(settings, steps)
     check_length(settings, steps if shortest is None else int(cut.lengths([shortest])[0]))

@@ -21,8 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rcdp_hpc.config import Config, ReservoirSection
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.ridge import one_hot
+from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import Reservoir
 
 STATE_ERROR_AT_MOST = 0.2
@@ -89,7 +89,7 @@ def measure_rounding(
         If the samples do not fit the reservoir.
     """
     settings = _smaller(settings)
-    _, features = Cut.of(settings).shape(x.shape[1:])
+    _, features = Sequencer.of(settings).shape(x.shape[1:])
     try:
         exact, rounded = (
             Reservoir(settings, features, name, device).compute(x, lengths=lengths) for name in ("dense-fp32", kernel)

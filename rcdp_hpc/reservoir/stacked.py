@@ -56,7 +56,7 @@ class StackedReservoirs:
         Parameters
         ----------
         x : torch.Tensor or numpy.ndarray, shape (batch, ...)
-            Samples in a shape of `rcdp_hpc.reservoir.cutting`.
+            Samples in a shape of `rcdp_hpc.reservoir.sequencing`.
 
         Returns
         -------

@@ -20,16 +20,16 @@ from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.cells import KERNELS, Cell, make_cell
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, leak_rates, reservoir_matrices
-from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.diagonal import diagonal_matrices
 from rcdp_hpc.reservoir.diagonal_cell import DiagonalCell
-from rcdp_hpc.reservoir.draws import Part
-from rcdp_hpc.reservoir.files import read_matrices
 from rcdp_hpc.reservoir.inputs import read_inputs
 from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps, read_features
+from rcdp_hpc.reservoir.matrix_files import read_matrices
 from rcdp_hpc.reservoir.noise import SampleNoise
+from rcdp_hpc.reservoir.random_streams import Part
 from rcdp_hpc.reservoir.reductions import Reduction, kept_shape
 from rcdp_hpc.reservoir.scans import Scan, scans_of
+from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.logs import warn_once
 from rcdp_hpc.runtime.memory import is_out_of_memory
 
@@ -125,7 +125,7 @@ class Reservoir:
         self.settings, self.features, self.kernel = settings, features, kernel
         self.nodes, self.inputs = settings.nodes, read_features(settings, features)
         self.scans = scans_of(settings)
-        self.cut = Cut.of(settings)
+        self.cut = Sequencer.of(settings)
         self.directions = 2 if settings.bidirectional else 1
         self.kept = kept_shape(settings, steps)
         self.parts, self.values, self.width = self.kept.parts, self.kept.steps, self.kept.features
@@ -246,7 +246,7 @@ class Reservoir:
         Parameters
         ----------
         x : torch.Tensor or numpy.ndarray, shape (batch, ...)
-            Samples in a shape of `rcdp_hpc.reservoir.cutting`.
+            Samples in a shape of `rcdp_hpc.reservoir.sequencing`.
         lengths : array of int, shape (batch,), optional
             Of each padded sample, the entries of its first axis that hold data. None where all are whole.
         out, noisy
@@ -259,7 +259,7 @@ class Reservoir:
         Raises
         ------
         InputError
-            As `Cut.sequences`, `Cut.lengths` and `states`.
+            As `Sequencer.sequences`, `Sequencer.lengths` and `states`.
         CandidateError
             As `states`.
         """
@@ -358,7 +358,7 @@ class Reservoir:
         Parameters
         ----------
         x : array, shape (N, ...)
-            Samples in a shape of `rcdp_hpc.reservoir.cutting`; anything that has a shape and gives a
+            Samples in a shape of `rcdp_hpc.reservoir.sequencing`; anything that has a shape and gives a
             NumPy array or a tensor for a slice of rows, so an HDF5 dataset also.
         out : torch.Tensor, shape (N, width), optional
             Where to write, of the kernel's dtype and on its device.

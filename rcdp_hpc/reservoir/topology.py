@@ -8,7 +8,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from rcdp_hpc.reservoir.draws import Part, distributed, stream, symmetric
+from rcdp_hpc.reservoir.random_streams import Part, distributed, stream, symmetric
 
 
 def ring_places(nodes: int) -> NDArray[np.int64]:

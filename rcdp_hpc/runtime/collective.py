@@ -114,6 +114,19 @@ def agree(comm: Communicator, work: Callable[[], T]) -> T:
     raise agreed(first)
 
 
+def agree_on_root(comm: Communicator, work: Callable[[], T]) -> T | None:
+    """Run short work on rank 0 alone; an error of it is raised on all ranks. Collective.
+
+    `run_on_root` is for work that takes longer than a moment.
+
+    Returns
+    -------
+    object
+        Its value on rank 0, None on the others.
+    """
+    return agree(comm, lambda: work() if comm.is_root else None)
+
+
 def agreed(error: RcdpError) -> RcdpError:
     """Mark an error as known to all ranks, so that rank 0 alone tells the user."""
     error.agreed = True

@@ -82,7 +82,7 @@ class Communicator(ABC):
     def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
         """Return the elementwise sum, maximum or minimum over ranks, on every rank."""
 
-    def call_roll(self, seconds: float) -> None:  # noqa: B027 - ranks that are all there need no list of them
+    def report_missing_ranks(self, seconds: float) -> None:  # noqa: B027 - ranks that are all there need no list of them
         """Raise the error of a wait of so many seconds that names who does not wait, where that can be told."""
 
     @abstractmethod

@@ -20,7 +20,7 @@ from rcdp_hpc.runtime.world import connect
 log = logging.getLogger(__name__)
 
 
-def on_all_ranks(work: Callable[[Communicator], int], stall_seconds: int = 600, quiet: bool = False) -> int:
+def run_on_all_ranks(work: Callable[[Communicator], int], stall_seconds: int = 600, quiet: bool = False) -> int:
     """Run `work` on every rank; in an elastic run again, where a rank was lost, on those that are left.
 
     Parameters

@@ -100,7 +100,7 @@ class MPICommunicator(Communicator):
             now = time.monotonic()
             began = began or now
             if patience and now - began > patience:
-                self.call_roll(patience)
+                self.report_missing_ranks(patience)
                 began = 0.0
             elif now - max(began, answered) > ANSWER_SECONDS:
                 answered = now
@@ -114,7 +114,7 @@ class MPICommunicator(Communicator):
             self.comm.recv(source=status.Get_source(), tag=ROLL_CALL_TAG)
             self.comm.isend(None, status.Get_source(), ROLL_CALL_TAG)
 
-    def call_roll(self, seconds: float) -> None:
+    def report_missing_ranks(self, seconds: float) -> None:
         """Raise the error of a wait that was too long, naming those that do not wait as well; there may be none.
 
         Raises

@@ -7,7 +7,7 @@ from typing import Any
 
 from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.search.matrices import is_plain
+from rcdp_hpc.search.evaluation.matrix_cache import is_plain
 from rcdp_hpc.search.space import Space, searched_space
 from rcdp_hpc.search.state_sets import STATE_SETS
 

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from rcdp_hpc.config import ReservoirSection, SearchSection, TrainingSection
 from rcdp_hpc.runtime.text import packed
-from rcdp_hpc.search.best import Best, shown
-from rcdp_hpc.search.memory import Entry
+from rcdp_hpc.search.records.archive import Entry
+from rcdp_hpc.search.records.best import Best, shown
 from rcdp_hpc.search.space import READOUT_KEYS, Dimension, Space
 
 log = logging.getLogger(__name__)

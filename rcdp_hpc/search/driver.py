@@ -17,13 +17,13 @@ from rcdp_hpc.runtime.memory import own_memory
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.search.best import Best, write_best
-from rcdp_hpc.search.candidate import Fitness
 from rcdp_hpc.search.checks import checked_space
+from rcdp_hpc.search.coordinator import SearchCoordinator
+from rcdp_hpc.search.evaluation.candidate import Fitness
 from rcdp_hpc.search.evaluator import Evaluator, Round
-from rcdp_hpc.search.journal import Journal
 from rcdp_hpc.search.optimizers import OPTIMIZERS, Grid, Optimizer
-from rcdp_hpc.search.root import Root
+from rcdp_hpc.search.records.best import Best, write_best
+from rcdp_hpc.search.records.journal import Journal
 from rcdp_hpc.search.selection import selection_config
 from rcdp_hpc.search.space import with_values
 
@@ -76,7 +76,7 @@ def run_search(
     """
     space = agree(comm, lambda: checked_space(config, comm.size))
     kind = make_optimizer or OPTIMIZERS[config.search.optimizer]
-    root = _on_root(comm, lambda: Root(config, space, folder, fingerprint, kind, comm.size))
+    root = _on_root(comm, lambda: SearchCoordinator(config, space, folder, fingerprint, kind, comm.size))
     digest = comm.broadcast(root.digest if root is not None else "")
     journal = Journal(folder, comm.rank, digest, config.search.candidate_seconds, comm.end_job)
     remaining = root.remaining() if root is not None else 0
@@ -121,16 +121,16 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
         As `run_search`, or because of the shards.
     """
     # Imported here, since they need torch and h5py, which the loop itself does not.
-    from rcdp_hpc.data.index import facts_in
-    from rcdp_hpc.data.reading import ShardSet
-    from rcdp_hpc.data.refill import RefilledShards, replaced_in, tell_replaced, without_damaged
+    from rcdp_hpc.data.shards.index import facts_in
+    from rcdp_hpc.data.shards.reader import ShardSet
+    from rcdp_hpc.data.shards.repair import RefilledShards, replaced_in, tell_replaced, without_damaged
     from rcdp_hpc.data.split import slab_bounds
     from rcdp_hpc.reservoir.kept_steps import check_samples
-    from rcdp_hpc.search.batch import BatchedFitness
-    from rcdp_hpc.search.data import fitness_rows
-    from rcdp_hpc.search.fitness import ReservoirFitness
-    from rcdp_hpc.search.limits import agreed_limit
-    from rcdp_hpc.search.user_function import FunctionFitness
+    from rcdp_hpc.search.evaluation.batch import BatchedFitness
+    from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+    from rcdp_hpc.search.evaluation.limits import agreed_limit
+    from rcdp_hpc.search.evaluation.rows import fitness_rows
+    from rcdp_hpc.search.evaluation.user_function import FunctionFitness
 
     agree(comm, lambda: checked_space(config, comm.size))
     if config.training.extractor.kind == "kernels" and config.search.evaluation != "function":
@@ -196,7 +196,7 @@ def _select(config: Config, kind: str, comm: Communicator, run: RunDirectory, se
     return whole
 
 
-def _generation(comm: Communicator, evaluator: Evaluator, root: Root | None, progress: Progress) -> None:
+def _generation(comm: Communicator, evaluator: Evaluator, root: SearchCoordinator | None, progress: Progress) -> None:
     """Evaluate what is due of a generation on all ranks and record it, or stop with a checkpoint."""
     unknown = root.unknown() if root is not None else None
     due = comm.broadcast(Round(root.generation, root.settled, root.share) if root is not None else None)

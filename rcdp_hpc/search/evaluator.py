@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
-from rcdp_hpc.search.candidate import Evaluation, Fitness
-from rcdp_hpc.search.deal import CostModel, choose_group_ranks, deal, padded
-from rcdp_hpc.search.journal import Journal
+from rcdp_hpc.search.evaluation.candidate import Evaluation, Fitness
+from rcdp_hpc.search.records.journal import Journal
+from rcdp_hpc.search.scheduling import CostModel, assign_longest_first, choose_group_ranks, padded
 from rcdp_hpc.search.space import Space
 
 COLUMNS = ("index", "fitness", "error", "accuracy", "seconds", "rank", "status")
@@ -199,7 +199,7 @@ class Evaluator:
         size = self.comm.size
         leaders = [-(-worker * size // workers) for worker in range(workers)]
         costs = self.cost.predict(values)
-        hands = deal(costs, workers)
+        hands = assign_longest_first(costs, workers)
         self._loads = Loads([float(costs[hand].sum()) for hand in hands], self.cost.slowest * max(map(len, hands)))
         table = padded(hands, leaders, size).ravel()
         rows = np.full((len(table), 1 + values.shape[1]), NOTHING)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.search.memory import Entry, Memory
+from rcdp_hpc.search.records.archive import Entry, EvaluationArchive
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Halving:
         steps = self.steps if self.factor > 1 else 0
         return [float(self.factor) ** -step for step in range(steps, -1, -1)]
 
-    def due(self, values: NDArray[np.float64], memory: Memory) -> tuple[list[int], float]:
+    def due(self, values: NDArray[np.float64], memory: EvaluationArchive) -> tuple[list[int], float]:
         """Return the rows of `values`, shape (n, d), to be evaluated next, and the share of the rows to judge them by.
 
         There are none once the generation is complete.
         """
-        staying = Memory().unknown(values)  # each of equal ones once
+        staying = EvaluationArchive().unknown(values)  # each of equal ones once
         for share in self.shares:
             unknown = memory.unknown(values[staying], share)
             if unknown:
@@ -54,7 +55,7 @@ class Halving:
             staying = self._best(staying, values, memory, share)
         return [], 1.0
 
-    def judged(self, values: NDArray[np.float64], memory: Memory) -> list[Entry]:
+    def judged(self, values: NDArray[np.float64], memory: EvaluationArchive) -> list[Entry]:
         """Return what is known of each candidate of a complete generation by the largest share."""
         found = []
         for candidate in values:
@@ -62,10 +63,10 @@ class Halving:
             found.append(next(entry for entry in known if entry is not None))
         return found
 
-    def _best(self, rows: list[int], values: NDArray[np.float64], memory: Memory, share: float) -> list[int]:
+    def _best(self, rows: list[int], values: NDArray[np.float64], memory: EvaluationArchive, share: float) -> list[int]:
         fitness = {row: _entry(memory, values[row], share).evaluation.fitness for row in rows}
         order = sorted(rows, key=lambda row: -fitness[row])  # of equals the first
-        return [row for row in order[: -(-len(rows) // self.factor)] if fitness[row] > -np.inf]
+        return [row for row in order[: math.ceil(len(rows) / self.factor)] if fitness[row] > -np.inf]
 
 
 def comparable(entries: Sequence[Entry]) -> NDArray[np.float64]:
@@ -79,7 +80,7 @@ def comparable(entries: Sequence[Entry]) -> NDArray[np.float64]:
     return np.array([e.evaluation.fitness if e.share == 1 else min(e.evaluation.fitness, limit) for e in entries])
 
 
-def _entry(memory: Memory, candidate: NDArray[np.float64], share: float) -> Entry:
+def _entry(memory: EvaluationArchive, candidate: NDArray[np.float64], share: float) -> Entry:
     entry = memory.get(candidate, share)
     if entry is None:
         raise AssertionError("every candidate of this share is known")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from rcdp_hpc.config import STEPWISE, AugmentSection, Config, ExtractorSection, TrainingSection
+from rcdp_hpc.config import STEPWISE, Config, TrainingSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.shapes import check_augment, kernel_steps, sequence_shape
 from rcdp_hpc.reservoir.connection import check_feature_scaling
-from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.kept_steps import check_length, check_samples, check_steps, input_features, values_kept
+from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.logs import warn_once
-from rcdp_hpc.training.shifts import check_shifts
+from rcdp_hpc.training.states.shifts import check_shifts
 
 log = logging.getLogger(__name__)
 
 Shape = Sequence[int]
-# The kernels of ``training.extractor.kind = "kernels"``, and the values that each of them reads.
-KERNELS, KERNEL_STEPS = 84, 9
 # With fewer rows, shuffling a slab by itself hardly changes the batches.
 FEW_SLAB_ROWS = 16
 
@@ -49,17 +48,17 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
                 )
     if kind in ("none", "kernels"):
         # Test samples count too: one too short for what is kept would end a long training in its evaluation.
-        steps, features = Cut.of(reservoir).shape(sample_shape)
+        steps, features = Sequencer.of(reservoir).shape(sample_shape)
         if reservoir.kind != "none":
             check_samples(reservoir, sample_shape, shortest)
         else:
             check_steps(reservoir, steps)
         if reservoir.kind == "none" and shortest is not None:
-            Cut.of(reservoir).lengths([shortest])
+            Sequencer.of(reservoir).lengths([shortest])
         if kind == "kernels":
             kernel_steps(steps, sample_shape)
     else:
-        found = _extracted(training.extractor, sample_shape, shortest)
+        found = sequence_shape(training.extractor, sample_shape, shortest)
         if found is None:
             return None
         steps, features = found
@@ -82,98 +81,6 @@ def check_images(training: TrainingSection, sample_shape: Shape, shortest: int |
     check_shifts(training.shifts, sample_shape, shortest)
     if training.augment.changes or training.augment.several_views:
         check_augment(training.augment, sample_shape)
-
-
-def check_augment(settings: AugmentSection, sample_shape: Shape) -> None:
-    """Raise an `InputError` if samples are not images, or are to be mirrored at their edges further than they reach."""
-    if len(sample_shape) < 2:
-        raise InputError(
-            f"[training.augment] changes images, and samples of shape {tuple(sample_shape)} are none: leave it out"
-        )
-    crop = settings.crop if settings.edges == "reflect" else 0
-    for key, places in (("crop", crop), ("test_shift", settings.test_shift)):
-        if places >= min(sample_shape[:2]):
-            raise InputError(
-                f"training.augment.{key} = {places} mirrors images of {sample_shape[0]} x {sample_shape[1]} at their "
-                f"edges: take at most {min(sample_shape[:2]) - 1}"
-            )
-
-
-def check_extractor_lengths(settings: ExtractorSection, shortest: int | None) -> None:
-    """Raise an `InputError` if samples have lengths of their own, which most extractors cannot read."""
-    if settings.kind not in ("none", "kernels") and shortest is not None:
-        raise InputError(
-            f"training.extractor.kind = {settings.kind!r} reads samples of one length, and these have lengths of their "
-            "own: set it to 'none' or 'kernels'"
-        )
-
-
-def kernel_steps(steps: int, sample_shape: Shape) -> None:
-    """Raise an `InputError` if samples have fewer steps than the nine that a convolution kernel reads."""
-    if steps < KERNEL_STEPS:
-        raise InputError(
-            f"training.extractor.kind = 'kernels' needs series of at least {KERNEL_STEPS} steps, samples of shape "
-            f"{tuple(sample_shape)} have {steps}: set training.extractor.kind = 'none', or a reservoir.sequence of "
-            "more steps ('pixels' makes a step of each feature)"
-        )
-
-
-def feature_shares(settings: ExtractorSection) -> list[int]:
-    """Return how many biases each convolution kernel has for each of its inputs.
-
-    The first input takes twice as many as each other.
-    """
-    total, others = round(settings.kernels / KERNELS), len(settings.kernel_inputs) - 1
-    each = total // (others + 2) if others else 0
-    return [total - others * each, *[each] * others]
-
-
-def kernel_features(settings: ExtractorSection) -> int:
-    """Return the number of features of the convolution kernels."""
-    return KERNELS * sum(feature_shares(settings))
-
-
-def convolution_map(sample_shape: Shape, channels: Sequence[int], whitening: int) -> tuple[int, int]:
-    """Return height and width of the map of the convolution extractor.
-
-    Raises
-    ------
-    InputError
-        If the samples are not images, or too small.
-    """
-    lost = max(0, whitening - 1)
-    height, width = (max(0, length - lost) // 2 ** len(channels) for length in (*sample_shape, 0)[:2])
-    if len(sample_shape) not in (2, 3) or not height or not width:
-        least = 2 ** len(channels) + lost
-        raise InputError(
-            f"training.extractor.kind = 'convolution' with {len(channels)} stages needs images of at least "
-            f"{least} x {least}, these samples have the shape {tuple(sample_shape)}: take fewer "
-            "training.extractor.channels, or another extractor"
-        )
-    return height, width
-
-
-def dictionary_map(settings: ExtractorSection, sample_shape: Shape) -> tuple[int, int]:
-    """Return height and width of the map of the dictionary, before it is pooled.
-
-    Raises
-    ------
-    InputError
-        If the samples are not images, or too small for the patches or the regions.
-    """
-    if len(sample_shape) not in (2, 3) or min(sample_shape[:2]) < settings.patch:
-        raise InputError(
-            f"training.extractor.kind = 'dictionary' needs images of at least {settings.patch} x {settings.patch} "
-            f"(training.extractor.patch), these samples have the shape {tuple(sample_shape)}: lower it, or take "
-            "another extractor"
-        )
-    height, width = ((length - settings.patch) // settings.stride + 1 for length in sample_shape[:2])
-    if min(height, width) < settings.pool:
-        raise InputError(
-            f"training.extractor.pool = {settings.pool}: the map has {height} x {width} places, fewer than "
-            "regions: lower it, or training.extractor.patch or stride"
-        )
-    return height, width
 
 
 def check_warm_start(settings: TrainingSection, classes: int) -> None:
@@ -263,18 +170,3 @@ def check_speeds(settings: TrainingSection, ranks: int) -> None:
             f"training.speeds has {len(settings.speeds)} numbers for {ranks} ranks: give one for each, in the order of "
             "ranks, or set training.allotment = 'measured' or 'equal'."
         )
-
-
-def _extracted(settings: ExtractorSection, sample_shape: Shape, shortest: int | None) -> tuple[int, int] | None:
-    """Return the steps and features of an extractor's sequences, None for a class of the user's own."""
-    check_extractor_lengths(settings, shortest)
-    by_row = settings.sequence == "rows"
-    if settings.kind == "dictionary":
-        dictionary_map(settings, sample_shape)
-        channels, (height, width) = 2 * settings.atoms, (settings.pool, settings.pool)
-    elif settings.kind == "convolution":
-        height, width = convolution_map(sample_shape, settings.channels, settings.whitening)
-        channels = settings.channels[-1]
-    else:
-        return None
-    return (height if by_row else height * width), channels * (width if by_row else 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
@@ -18,28 +19,28 @@ from torch import nn
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.fields import refuse_other_shapes
+from rcdp_hpc.model.metrics import scores
+from rcdp_hpc.networks.assembly import EndToEnd
+from rcdp_hpc.networks.base import Readout
+from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.progress import Progress
-from rcdp_hpc.training.averaging import MovingAverage
-from rcdp_hpc.training.batches import BatchPlan
-from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.clock import EpochClock
-from rcdp_hpc.training.divergence import DivergedError, Finding, advice, describe, describe_epoch
-from rcdp_hpc.training.fields import refuse_other_shapes
-from rcdp_hpc.training.gradient_watch import GradientWatch
-from rcdp_hpc.training.losses import Objective
-from rcdp_hpc.training.metrics import scores
-from rcdp_hpc.training.networks.assembly import EndToEnd
-from rcdp_hpc.training.networks.base import Readout
-from rcdp_hpc.training.networks.mixup import Mixup
-from rcdp_hpc.training.optimizers import make_optimizer
-from rcdp_hpc.training.parallel import Alone
-from rcdp_hpc.training.recut import Recut
+from rcdp_hpc.training.monitor.divergence import DivergedError, Finding, advice, describe, describe_epoch
+from rcdp_hpc.training.monitor.epoch_cost import EpochTimer
+from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
+from rcdp_hpc.training.optim.ema import MovingAverage
+from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.optim.registry import make_optimizer
+from rcdp_hpc.training.optim.schedule import Schedule
+from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.partition.mixup import Mixup
+from rcdp_hpc.training.partition.repartition import Recut
 from rcdp_hpc.training.report import EpochReport, Position
-from rcdp_hpc.training.schedule import Schedule
-from rcdp_hpc.training.slices import Slices
+from rcdp_hpc.training.slices import Replicas
+from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.step import Batch, Stepper, StepResult
 from rcdp_hpc.training.validation import validate
 
@@ -91,7 +92,7 @@ class Trainer:
         validation: CachedStates,
         plan: BatchPlan,
         comm: Communicator,
-        parallel: Alone,
+        parallel: SingleProcessEngine,
     ) -> None:
         self.settings, self.seed, self.plan = settings, seed, plan
         self.train, self.validation = train, validation
@@ -100,12 +101,12 @@ class Trainer:
         self.seen = np.zeros(classes, np.int64)
         counts: NDArray[np.int64] = comm.allreduce(np.bincount(self.labels, minlength=classes))
         self.objective = Objective(settings, counts)
-        self.steps = -(-plan.steps // settings.accumulate)
+        self.steps = math.ceil(plan.steps / settings.accumulate)
         self.schedule = Schedule(settings, self.steps, plan.global_batch / settings.batch)
         self.position = Position()
         self.step_seconds = 0.0
         self.show_progress = False
-        self.clock: EpochClock  # of the epoch that runs
+        self.clock: EpochTimer  # of the epoch that runs
         self.rows_timed = self.own_rows = self.skips = 0
         self.fault = ""
         self.network = network
@@ -115,7 +116,7 @@ class Trainer:
             self.network.fit_patches((block for block, _ in train.blocks(PATCH_ROWS)), comm.allreduce)
         parallel.broadcast_model(self.network)
         self.optimizer = parallel.wrap(make_optimizer(settings, self.network), self.network)
-        self.slices = Slices(settings.slices, self.network, len(train), comm) if parallel.apart else None
+        self.slices = Replicas(settings.slices, self.network, len(train), comm) if parallel.apart else None
         mixup = Mixup(settings.augment.mixup, plan) if settings.augment.mixup else None
         self.watch = GradientWatch(self.network) if settings.gradient_norms else None
         self.stepper = Stepper(
@@ -146,7 +147,7 @@ class Trainer:
             # The weights may have been set since the making.
             self.average.restore(self.network.state_dict())
         while not self.position.finished:
-            self.clock = EpochClock(self.parallel, self.train.device)
+            self.clock = EpochTimer(self.parallel, self.train.device)
             self._train_epoch(lambda: self._count_as_waiting(pause))
             self.clock.stop()
             report(self._close_epoch())
@@ -175,7 +176,7 @@ class Trainer:
                 self.step_seconds = 0.9 * self.step_seconds + 0.1 * (time.perf_counter() - started)
                 progress.advance()
                 since += 1
-                met = self._meet()
+                met = self._synchronise()
                 if met and self.average:
                     self.average.update(self.network, self._steps_met())
                 # Ranks that take steps by themselves are equal when they have met: only then can one checkpoint do.
@@ -229,7 +230,7 @@ class Trainer:
         count = self.settings.accumulate
         return range(step * count, min((step + 1) * count, self.plan.steps))
 
-    def _meet(self) -> bool:
+    def _synchronise(self) -> bool:
         """Average the weights of ranks that step by themselves, where that is due; tell whether all ranks are equal."""
         if not self.parallel.local:
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rcdp_hpc.training.clock import EpochCost
+from rcdp_hpc.training.monitor.epoch_cost import EpochCost
 from rcdp_hpc.training.step import StepResult
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 import zipfile
 from functools import partial
@@ -13,26 +14,26 @@ import numpy as np
 import torch
 
 from rcdp_hpc.config import Config, settings_that_matter
-from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.data.refill import replaced_in
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.repair import replaced_in
 from rcdp_hpc.errors import RcdpError, StoppedError
+from rcdp_hpc.model import checkpoint
+from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.collective import agree, agreed
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.training import checkpoint
-from rcdp_hpc.training.batches import slabs_of_ranks
-from rcdp_hpc.training.board import Board
-from rcdp_hpc.training.counts import ClassWatch
-from rcdp_hpc.training.divergence import DivergedError
 from rcdp_hpc.training.history import History
 from rcdp_hpc.training.loop import Trainer
-from rcdp_hpc.training.model_file import ModelFile
+from rcdp_hpc.training.monitor.class_counts import ClassCountLog
+from rcdp_hpc.training.monitor.divergence import DivergedError
+from rcdp_hpc.training.monitor.summary_table import sum_by_rank
+from rcdp_hpc.training.monitor.tensorboard import TensorBoardWriter
+from rcdp_hpc.training.partition.batches import slabs_of_ranks
 from rcdp_hpc.training.report import EpochReport
 from rcdp_hpc.training.resume_file import check_optimizer, restoring
-from rcdp_hpc.training.table import sum_by_rank
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +55,12 @@ class Session:
     def __init__(self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> None:
         self.config, self.comm, self.run, self.shards = config, comm, run, shards
         self.threads = 1
-        self.board: Board | None = None
+        self.board: TensorBoardWriter | None = None
         self.notes: dict[str, Any] = {}
         self.learned: dict[str, torch.Tensor] = {}
         self.last_checkpoint = self.last_note = time.monotonic()
         self.history = History(run.train / "metrics.jsonl")
-        self.watch = ClassWatch(run.train / "class_counts.jsonl")
+        self.watch = ClassCountLog(run.train / "class_counts.jsonl")
         self.best: dict[str, float] = {}
 
     @property
@@ -110,9 +111,9 @@ class Session:
         entropy = [self.config.run.seed, self.comm.rank, position.epoch, position.step]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
-    def _open_board(self, epoch: int) -> Board | None:
+    def _open_board(self, epoch: int) -> TensorBoardWriter | None:
         wanted = self.config.training.tensorboard and self.comm.is_root
-        return Board(self.run.train / "tensorboard", epoch) if wanted else None
+        return TensorBoardWriter(self.run.train / "tensorboard", epoch) if wanted else None
 
     def _check_room(self) -> None:
         """Refuse to begin what could not be kept: checkpoints, one more while it is written, and the model."""
@@ -160,7 +161,7 @@ class Session:
     def _tell(self, epoch: EpochReport) -> None:
         """Show about twenty epochs, the first and the last among them; metrics.jsonl has them all."""
         position, epochs = self.trainer.position, self.config.training.epochs
-        if epoch.epoch % -(-epochs // 20) and not position.finished:
+        if epoch.epoch % math.ceil(epochs / 20) and not position.finished:
             return
         best = " *" if position.best_epoch == epoch.epoch else ""
         rest = 0.0 if position.finished else (epochs - epoch.epoch - 1) * epoch.cost.seconds

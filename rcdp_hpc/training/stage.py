@@ -9,28 +9,26 @@ from functools import partial
 from typing import Any
 
 from rcdp_hpc.config import Config, TrainingSection, refuse_other_settings
-from rcdp_hpc.data.reading import ShardSet, open_shards
+from rcdp_hpc.data.shards.reader import ShardSet, open_shards
 from rcdp_hpc.errors import DataDamagedError, InputError
-from rcdp_hpc.reservoir.cutting import Cut
-from rcdp_hpc.reservoir.passed import StateSource
+from rcdp_hpc.model.model_file import ModelFile, named_code
+from rcdp_hpc.networks.assembly import build_network, make_source
+from rcdp_hpc.networks.mlp import MLPReadout
+from rcdp_hpc.parallel.choose import parallel_for
+from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.reservoir.identity_source import StateSource
+from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.collective import agree, run_on_root
 from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.device import device, refuse_without_gpu, settle_on
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.allotment import rows_by_speed
-from rcdp_hpc.training.batches import kept_slabs, slabs_for
 from rcdp_hpc.training.checks import check_images, check_sequences, check_warm_start
-from rcdp_hpc.training.device import device, refuse_without_gpu, settle_on
-from rcdp_hpc.training.keep import keep_states
-from rcdp_hpc.training.learning import learn_extractor
 from rcdp_hpc.training.loop import Trainer
-from rcdp_hpc.training.model_file import ModelFile, named_code
-from rcdp_hpc.training.networks.assembly import build_network, make_source
-from rcdp_hpc.training.networks.eq11 import ReadoutNetwork
-from rcdp_hpc.training.parallel import Alone, parallel_for
-from rcdp_hpc.training.resume_file import read_resume
-from rcdp_hpc.training.ridge import baseline_of, solve_readout
-from rcdp_hpc.training.rows import (
+from rcdp_hpc.training.monitor.summary_table import summary_table
+from rcdp_hpc.training.partition.batches import kept_slabs, slabs_for
+from rcdp_hpc.training.partition.load_balance import rows_by_speed
+from rcdp_hpc.training.partition.rows import (
     PlanFor,
     agree_on_speeds,
     plan_batches,
@@ -38,10 +36,13 @@ from rcdp_hpc.training.rows import (
     sound_shards,
     staged_where_asked,
 )
+from rcdp_hpc.training.resume_file import read_resume
 from rcdp_hpc.training.session import Session, decisive_settings
-from rcdp_hpc.training.table import closing_table
+from rcdp_hpc.training.solve.dictionary_fit import learn_extractor
+from rcdp_hpc.training.solve.ridge import baseline_of, solve_readout
+from rcdp_hpc.training.solve.warm_start import warm_start
+from rcdp_hpc.training.states.placement import place_states
 from rcdp_hpc.training.threads import threads_of_rank
-from rcdp_hpc.training.warm_start import warm_start
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
         session.begin(trainer, saved)
         session.run_to_the_end()
     summary = session.summary(asdict(session.trainer.position))
-    for line in closing_table(session.reports) if session.reports else ():
+    for line in summary_table(session.reports) if session.reports else ():
         log.info("%s", line)
     log.info(
         "training ended: %s; best epoch %d, validation accuracy %.2f %%",
@@ -202,7 +203,7 @@ def _prepare_trainer(
     comm: Communicator,
     run: RunDirectory,
     shards: ShardSet,
-    parallel: Alone,
+    parallel: SingleProcessEngine,
     reservoir: StateSource,
     plan_for: PlanFor,
 ) -> Trainer:
@@ -210,7 +211,7 @@ def _prepare_trainer(
     refuse_large_batch(settings, plan)
     pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
     validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)
-    train_states, validation_states = keep_states(config, comm, reservoir, shards, pieces, validation)
+    train_states, validation_states = place_states(config, comm, reservoir, shards, pieces, validation)
     classes = len(shards.classes)
     network = agree(
         comm,
@@ -230,7 +231,7 @@ def _prepare_trainer(
     elif settings.baseline and not known:
         states = (train_states, validation_states)
         fit = baseline_of(config, comm, run, shards, states, plan, reservoir)
-        if settings.warm_start and isinstance(network, ReadoutNetwork):
+        if settings.warm_start and isinstance(network, MLPReadout):
             warm_start(network, fit)
     return trainer
 
@@ -240,7 +241,7 @@ def _report_one_step(config: Config, shards: ShardSet) -> None:
     reservoir = config.reservoir
     if reservoir.kind != "random" or config.training.extractor.kind != "none":
         return
-    steps, features = Cut.of(reservoir).shape(shards.sample_shape)
+    steps, features = Sequencer.of(reservoir).shape(shards.sample_shape)
     if steps == 1:
         log.info(
             "each sample is one step, so recurrent connections have no effect: the reservoir is a layer of %d random "

@@ -11,19 +11,20 @@ import torch
 from torch import nn
 
 from rcdp_hpc.config import TrainingSection
-from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.divergence import Finding, first_in_backward, first_in_forward, running_statistics
-from rcdp_hpc.training.gradient_watch import GradientWatch
-from rcdp_hpc.training.gradients import add_penalties, clip
-from rcdp_hpc.training.losses import Objective
-from rcdp_hpc.training.networks.assembly import EndToEnd
-from rcdp_hpc.training.networks.base import Readout
-from rcdp_hpc.training.networks.draw import DropoutDraw
-from rcdp_hpc.training.networks.mixup import Mixup
-from rcdp_hpc.training.parallel import Alone
-from rcdp_hpc.training.scaling import LossScale
+from rcdp_hpc.networks.assembly import EndToEnd
+from rcdp_hpc.networks.base import Readout
+from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.statistics import running_statistics
+from rcdp_hpc.training.monitor.divergence import Finding, first_in_backward, first_in_forward
+from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
+from rcdp_hpc.training.optim.gradients import add_penalties, clip
+from rcdp_hpc.training.optim.loss_scale import LossScale
+from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.partition.mixup import Mixup
+from rcdp_hpc.training.states.cache import CachedStates
 
-HALVED = {"bf16": torch.bfloat16, "fp16": torch.float16}
+HALF_PRECISION_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Batch:
     states : torch.Tensor, shape (rows, width), float32
         Mixed ones where rows are mixed.
     labels : torch.Tensor, shape (rows,), int64
-    draw : DropoutDraw
+    draw : SampleRng
         What is drawn at random for these rows.
     mixed : tuple of torch.Tensor, optional
         Labels of the rows mixed in, and the share of each row's own.
@@ -43,7 +44,7 @@ class Batch:
 
     states: torch.Tensor
     labels: torch.Tensor
-    draw: DropoutDraw
+    draw: SampleRng
     mixed: tuple[torch.Tensor, torch.Tensor] | None
 
     def __len__(self) -> int:
@@ -99,7 +100,7 @@ class Stepper:
         optimizer: Any,
         objective: Objective,
         train: CachedStates,
-        parallel: Alone,
+        parallel: SingleProcessEngine,
         mixup: Mixup | None = None,
         watch: GradientWatch | None = None,
     ) -> None:
@@ -113,7 +114,7 @@ class Stepper:
     def fetch(self, epoch: int, rows: torch.Tensor) -> Batch:
         """Return a batch of so numbered rows of this rank, counted from its first, in an epoch counted from 0."""
         states, labels = self.train.batch(rows)
-        draw = DropoutDraw(self.seed, epoch, self.train.numbers_of(rows))
+        draw = SampleRng(self.seed, epoch, self.train.numbers_of(rows))
         mixed = None
         if self.mixup:
             partners, shares = self.mixup.pairs(draw, rows + self.train.first)
@@ -169,7 +170,7 @@ class Stepper:
             weights.grad = None
         self.parallel.expect_passes(self.optimizer, len(batches))
         loss_sum, correct = 0.0, 0.0
-        for batch in self._worth(batches):
+        for batch in self._nonempty(batches):
             scores, loss = self._loss(batch)
             # A rank's loss is its share of the mean over the global batch, so that the gradients' sum is the gradient.
             (loss * self.scale.factor / weight).backward()  # type: ignore[no-untyped-call]
@@ -181,7 +182,7 @@ class Stepper:
                 weights.grad = torch.zeros_like(weights)
         return loss_sum, correct
 
-    def _worth(self, batches: Sequence[Batch]) -> list[Batch]:
+    def _nonempty(self, batches: Sequence[Batch]) -> list[Batch]:
         """Return the batches to compute: all, as other ranks count on them, or of a rank on its own those with rows."""
         return [batch for batch in batches if len(batch) or not self.parallel.local]
 
@@ -191,19 +192,19 @@ class Stepper:
         return scores, self.objective.sum(scores, batch.labels, batch.mixed)
 
     def scores(
-        self, states: torch.Tensor, draw: DropoutDraw | None = None, network: nn.Module | None = None
+        self, states: torch.Tensor, draw: SampleRng | None = None, network: nn.Module | None = None
     ) -> torch.Tensor:
         """Return a network's scores, float32, its products in the number format of ``training.precision``.
 
         Without `network`, those of the one that is trained.
         """
-        halved = HALVED.get(self.settings.precision)
+        halved = HALF_PRECISION_TYPES.get(self.settings.precision)
         with torch.autocast(states.device.type, dtype=halved, enabled=halved is not None):
             scores: torch.Tensor = (network or self.network)(states, draw)
         return scores.float()
 
     def _find_fault(self, batches: Sequence[Batch]) -> Finding:
-        findings = [self._find_in(batch) for batch in self._worth(batches)]
+        findings = [self._find_in(batch) for batch in self._nonempty(batches)]
         return min([finding for finding in findings if finding], default=first_in_backward(self.network))
 
     def _find_in(self, batch: Batch) -> Finding | None:

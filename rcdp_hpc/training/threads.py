@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.networks.shapes import kernel_features
 from rcdp_hpc.reservoir.kept_steps import read_features
 from rcdp_hpc.reservoir.reductions import kept_shape
+from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.collective import agree
 from rcdp_hpc.runtime.comm import Communicator
 from rcdp_hpc.runtime.threads import fair_share
-from rcdp_hpc.training.checks import kernel_features
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float
     Convolution kernels take one thread whatever their number, and so count by their features alone.
     """
     reservoir, extractor = config.reservoir, config.training.extractor
-    steps, features = Cut.of(reservoir).shape(tuple(shape))
+    steps, features = Sequencer.of(reservoir).shape(tuple(shape))
     kernels = kernel_features(extractor) if extractor.kind == "kernels" else 0
     if reservoir.kind == "none":
         return kernels or steps * read_features(reservoir, features), 0.0

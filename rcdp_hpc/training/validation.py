@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.divergence import Finding, first_in_forward
-from rcdp_hpc.training.losses import Objective
-from rcdp_hpc.training.metrics import confusion_matrix
+from rcdp_hpc.model.metrics import confusion_matrix
+from rcdp_hpc.training.monitor.divergence import Finding, first_in_forward
+from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.states.cache import CachedStates
 
 # Rows that go through the network at once.
 EVALUATION_ROWS = 4096

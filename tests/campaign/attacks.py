@@ -23,8 +23,8 @@ import pyarrow
 import pyarrow.parquet
 
 from campaign import directed
+from rcdp_hpc.model import checkpoint
 from rcdp_hpc.runtime import digests
-from rcdp_hpc.training import checkpoint
 
 # A run command of this leaves a file: nothing in a data file may be run.
 MARKER = "marker-of-code-that-ran"

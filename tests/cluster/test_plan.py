@@ -12,7 +12,7 @@ from rcdp_hpc.cluster.estimates import PROCESS_BYTES, Measured, StagePlan, Work,
 from rcdp_hpc.cluster.plan import plan_text
 from rcdp_hpc.cluster.scripts import Resources, resources
 from rcdp_hpc.config import load_config
-from rcdp_hpc.pipeline import run
+from rcdp_hpc.pipeline.stages import run
 from rcdp_hpc.runtime.memory import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from data.conftest import make_config, uneven_data
 
+from rcdp_hpc.data.balancing.targets import class_targets
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.split import fold_indices, split_indices
-from rcdp_hpc.data.targets import class_targets
 from rcdp_hpc.errors import InputError
 
 METHODS = (
@@ -96,9 +96,9 @@ def refusal(config, folder):
 def test_what_a_message_advises_is_accepted(tmp_path, monkeypatch, options, kind):
     if options == "small budget":
         # No block of rows would fit into a real one.
-        monkeypatch.setattr("rcdp_hpc.data.memory.Budget.refuse_wide_rows", lambda self, row_bytes, cores: None)
-        monkeypatch.setattr("rcdp_hpc.data.balancing_rules.MIB", 2048)
-        monkeypatch.setattr("rcdp_hpc.data.memory.MIB", 2048)
+        monkeypatch.setattr("rcdp_hpc.data.budget.Budget.refuse_wide_rows", lambda self, row_bytes, cores: None)
+        monkeypatch.setattr("rcdp_hpc.data.balancing.rules.MIB", 2048)
+        monkeypatch.setattr("rcdp_hpc.data.budget.MIB", 2048)
     if "categories" in kind or "series" in kind:
         pytest.importorskip("pyarrow")
     base = {**INPUTS[kind](tmp_path / ("t.csv" if "categor" in kind or "series" in kind else "t.npz")), "shards": 1}

@@ -7,9 +7,9 @@ import pytest
 from data.conftest import make_config, uneven_data
 
 from rcdp_hpc.data.class_table import table_lines
-from rcdp_hpc.data.inspect import describe_shards
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.verify import verify_shards
+from rcdp_hpc.data.shards.inspect import describe_shards
+from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 

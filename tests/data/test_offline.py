@@ -10,7 +10,7 @@ import pytest
 
 from rcdp_hpc.config import load_config
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.verify import verify_shards
+from rcdp_hpc.data.shards.verify import verify_shards
 
 ROOT = Path(__file__).parent.parent.parent
 BLOCK = """

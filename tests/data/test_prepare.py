@@ -10,10 +10,10 @@ from threadpoolctl import threadpool_limits
 
 from rcdp_hpc.config import load_config
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.reading import ShardSet
-from rcdp_hpc.data.shards import shard_numbers
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.verify import verify_shards
+from rcdp_hpc.data.shards.writer import shard_numbers
 from rcdp_hpc.data.split import SPLITS, slab_bounds
-from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import DataDamagedError, InputError
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.conftest import make_config
-from data.test_verify import change, far_neighbour, neighbour_of_another_class, off_the_segment, own_neighbour
+from data.shards.test_verify import change, far_neighbour, neighbour_of_another_class, off_the_segment, own_neighbour
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rcdp_hpc.data.balance_whole import other_than_own
+from rcdp_hpc.data.balancing.whole_set import other_than_own
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.verify import verify_shards
+from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.errors import InputError
 
 METHODS = (

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import RobustScaler, StandardScaler
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data import memory
+from rcdp_hpc.data import budget as memory
 from rcdp_hpc.data.fit_standardization import standardized
 from rcdp_hpc.data.prepare import prepare_shards
-from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.data.sources import open_source
 from rcdp_hpc.data.standardization import Standardization
-from rcdp_hpc.data.verify import verify_shards
 from rcdp_hpc.errors import InputError
 
 from .conftest import make_config

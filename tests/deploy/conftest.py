@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rcdp_hpc.config import load_config
-from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 QUICK = (

@@ -11,9 +11,9 @@ import sys
 import numpy as np
 import pytest
 
-from rcdp_hpc.cli.main import main
+from rcdp_hpc.cli.commands import main
+from rcdp_hpc.model import checkpoint
 from rcdp_hpc.runtime import code_consent
-from rcdp_hpc.training import checkpoint
 
 NETWORKS = """
 from pathlib import Path

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from rcdp_hpc.cli.main import main
+from rcdp_hpc.cli.commands import main
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import DataDamagedError, RcdpError, StageFailedError
-from rcdp_hpc.pipeline import run_stages
-from rcdp_hpc.training import checkpoint, model, model_size
-from rcdp_hpc.training.model import TrainedModel
+from rcdp_hpc.model import checkpoint, model_size, trained_model
+from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.pipeline.stages import run_stages
 
 SETTINGS = (
     "search.generations=0", "data.keep=[]", "reservoir.nodes=30", "reservoir.kernel=dense-fp32",
@@ -125,7 +125,7 @@ def test_settings_that_the_weights_do_not_have_are_refused_before_anything_is_bu
 
     path = foreign(change)
     if said:
-        monkeypatch.setattr(model, "make_source", lambda *_: pytest.fail("a reservoir was built"))
+        monkeypatch.setattr(trained_model, "make_source", lambda *_: pytest.fail("a reservoir was built"))
         message = refused(path)
         assert any(part in message for part in said.split("|")), message
     else:
@@ -133,7 +133,7 @@ def test_settings_that_the_weights_do_not_have_are_refused_before_anything_is_bu
 
 
 def test_a_huge_sample_is_refused_before_memory_is_taken(foreign, monkeypatch):
-    monkeypatch.setattr(model, "make_source", lambda *_: pytest.fail("a reservoir was built"))
+    monkeypatch.setattr(trained_model, "make_source", lambda *_: pytest.fail("a reservoir was built"))
     for shape in ([10**9, 8], [8, 10**9], [10**9, 10**9, 3]):
         path = foreign(lambda content, shape=shape: content.update(sample_shape=shape))
         with pytest.raises((DataDamagedError, StageFailedError), match=r"model\.pt: "):

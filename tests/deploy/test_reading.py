@@ -12,7 +12,7 @@ from rcdp_hpc.cli import main
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.deploy.reading import model_and_reading
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.training.model_data import READING_KEYS
+from rcdp_hpc.model.model_data import READING_KEYS
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from rcdp_hpc.config import load_config
 from rcdp_hpc.deploy.predict import predict
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 pytest.importorskip("pyarrow")

@@ -12,7 +12,7 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from rcdp_hpc.cli.main import main
+from rcdp_hpc.cli.commands import main
 from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.evaluation import drawing, fonts, pictures
 from rcdp_hpc.evaluation.pictures import draw_class_counts, draw_confusion, draw_training

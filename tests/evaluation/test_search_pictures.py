@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from search.cheap import CheapFitness, cheap_config
+from search.fake_fitness import CheapFitness, cheap_config
 
 from rcdp_hpc.cli import main
 from rcdp_hpc.errors import InputError
@@ -10,10 +10,10 @@ from rcdp_hpc.evaluation import search_pictures
 from rcdp_hpc.evaluation.search_pictures import best_so_far, draw_search
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.driver import run_search
-from rcdp_hpc.search.history import History, history_line
-from rcdp_hpc.search.memory import Entry
+from rcdp_hpc.search.evaluation.candidate import Evaluation
+from rcdp_hpc.search.records.archive import Entry
+from rcdp_hpc.search.records.history import History, history_line
 
 
 def test_three_pictures_of_a_search_by_the_command_of_one_rank(tmp_path, monkeypatch):

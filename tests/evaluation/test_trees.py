@@ -10,10 +10,10 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from rcdp_hpc.config import load_config
-from rcdp_hpc.data.reading import ShardSet
+from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.evaluation import trees
 from rcdp_hpc.evaluation.trees import score_trees, tree_lines
-from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.pipeline.stages import run_stages
 
 STAGES = ["prepare", "train", "evaluate"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from filesystems.conftest import FAST, mounted
 
-from rcdp_hpc.data.verify import verify_shards
+from rcdp_hpc.data.shards.verify import verify_shards
 
 # Each lacks another operation: ext2 has no fallocate, FAT neither that nor links, permissions and names in two cases.
 KINDS = ("ext2", "vfat", "exfat")

@@ -8,9 +8,9 @@ import torch
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.cutting import Cut
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
-from rcdp_hpc.reservoir.passed import PassedInput, make_reservoir
+from rcdp_hpc.reservoir.identity_source import IdentitySource, make_reservoir
+from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import Reservoir
 
 SETTINGS = {"nodes": 6, "density": 0.5, "kernel": "dense-fp32"}
@@ -49,7 +49,7 @@ def test_a_reservoir_that_keeps_all_states_must_know_how_many():
 def test_without_a_reservoir_the_cut_input_is_handed_on(rng):
     x = rng.random((2, 4, 3), dtype=np.float32)
     passed = make_reservoir(ReservoirSection(kind="none", sequence="columns"), (4, 3))
-    assert isinstance(passed, PassedInput)
+    assert isinstance(passed, IdentitySource)
     assert passed.kept == (1, 3, 4, True)
     np.testing.assert_array_equal(passed.drive(x).numpy(), x.swapaxes(1, 2).reshape(2, 12))
     out = torch.empty(2, 12)
@@ -59,12 +59,12 @@ def test_without_a_reservoir_the_cut_input_is_handed_on(rng):
 
 def test_a_shorter_input_ends_with_its_last_step():
     x = np.arange(1, 13, dtype=np.float32).reshape(2, 3, 2)
-    found = PassedInput(ReservoirSection(kind="none"), Cut(), (3, 2)).drive(x, [1, 3])
+    found = IdentitySource(ReservoirSection(kind="none"), Sequencer(), (3, 2)).drive(x, [1, 3])
     np.testing.assert_array_equal(found.numpy(), [[0, 0, 0, 0, 1, 2], [7, 8, 9, 10, 11, 12]])
 
 
 def test_inputs_of_other_lengths_than_in_training():
-    passed = PassedInput(ReservoirSection(kind="none"), Cut(), (3, 1))
+    passed = IdentitySource(ReservoirSection(kind="none"), Sequencer(), (3, 1))
     np.testing.assert_array_equal(passed.drive(np.array([[[4.0], [5.0]]], np.float32)).numpy(), [[0, 4, 5]])
     with pytest.raises(InputError, match="4 steps: expected at most the 3"):
         passed.drive(np.zeros((1, 4, 1), np.float32))

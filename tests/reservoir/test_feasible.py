@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from rcdp_hpc.cli.main import main
+from rcdp_hpc.cli.commands import main
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.connection import connection_matrix

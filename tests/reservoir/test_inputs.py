@@ -11,11 +11,11 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir import inputs
 from rcdp_hpc.reservoir.cells import KERNELS
 from rcdp_hpc.reservoir.connection import reservoir_matrices
+from rcdp_hpc.reservoir.identity_source import make_reservoir
 from rcdp_hpc.reservoir.inputs import read_inputs
-from rcdp_hpc.reservoir.passed import make_reservoir
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
-from rcdp_hpc.search.matrices import MatrixCache
+from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
 from rcdp_hpc.training.checks import check_sequences
 
 NO_SEARCH = {"search": {"generations": 0}}

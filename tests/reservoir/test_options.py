@@ -9,7 +9,7 @@ from rcdp_hpc.config import ReservoirSection, load_config
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir import connection
 from rcdp_hpc.reservoir.connection import connection_matrix, input_weights, reservoir_matrices, spectral_radius
-from rcdp_hpc.reservoir.files import read_matrices, save_matrices
+from rcdp_hpc.reservoir.matrix_files import read_matrices, save_matrices
 from rcdp_hpc.reservoir.states import Reservoir
 
 

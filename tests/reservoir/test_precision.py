@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rcdp_hpc.config import ReservoirSection, load_config
-from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir import calibrate
 from rcdp_hpc.reservoir.calibrate import choose_kernel
 from rcdp_hpc.reservoir.precision import Rounding, furthest, measure_rounding

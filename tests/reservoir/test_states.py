@@ -7,7 +7,7 @@ from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.calibrate import choose_kernel
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, reservoir_matrices
-from rcdp_hpc.reservoir.cutting import Cut
+from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import Reservoir, kept_steps
 
 # Largest difference from the float64 reference over 28 steps at spectral radius 0.9, states within [-1, 1].
@@ -79,7 +79,7 @@ def test_small_leaks_are_not_lost_in_bfloat16():
 def test_compute_is_states_of_the_sequences(sequence, rng):
     settings = section(sequence=sequence, batch_rows=10, states=2)
     x = rng.random((23, 8, 8), dtype=np.float32)
-    u = Cut(sequence).sequences(x)
+    u = Sequencer(sequence).sequences(x)
     reservoir = Reservoir(settings, u.shape[2])
     counted = []
     found = reservoir.compute(x, advance=counted.append)

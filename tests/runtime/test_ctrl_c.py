@@ -16,7 +16,7 @@ import pytest
 from launch import environment, finish, mpirun_command, rcdp, start_ranks, wait_until
 
 from rcdp_hpc.config import load_config
-from rcdp_hpc.pipeline import prepare
+from rcdp_hpc.pipeline.stages import prepare
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.launch import Launch
 
@@ -33,9 +33,9 @@ LONG = [
 # A command that does not look for signals, so that the second comes while the first still waits.
 DEAF = """
 import sys, time
-import rcdp_hpc.cli.main
+import rcdp_hpc.cli.commands
 from rcdp_hpc.runtime import signals
-cli = sys.modules["rcdp_hpc.cli.main"]
+cli = sys.modules["rcdp_hpc.cli.commands"]
 def deaf(options):
     signals.install()
     print("ready", flush=True)

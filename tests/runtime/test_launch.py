@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from rcdp_hpc.cli.main import main
+from rcdp_hpc.cli.commands import main
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.pipeline import alone
+from rcdp_hpc.pipeline.stages import alone
 from rcdp_hpc.runtime.launch import Launch, detect, number_from_environment
 from rcdp_hpc.runtime.world import connect
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from rcdp_hpc.pipeline import held
+from rcdp_hpc.pipeline.stages import held
 from rcdp_hpc.runtime import leftovers, lock, owners
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.digests import sealed

@@ -37,10 +37,10 @@ import numpy as np
 import torch
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime.mpi import MPICommunicator
-from rcdp_hpc.training.parallel import HorovodParallel
+from rcdp_hpc.parallel.horovod import HorovodEngine
 
 comm = MPICommunicator()
-parallel = HorovodParallel(comm, 2)
+parallel = HorovodEngine(comm, 2)
 weights = torch.nn.Linear(3, 2)
 optimizer = parallel.wrap(torch.optim.SGD(weights.parameters(), 0.1), weights)
 

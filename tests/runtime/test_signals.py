@@ -50,7 +50,7 @@ number, *arguments = sys.argv[1:]
 
 class Finder:
     def find_spec(self, name, *rest):
-        if name == "rcdp_hpc.cli.main":
+        if name == "rcdp_hpc.cli.commands":
             os.kill(os.getpid(), int(number))
 
 sys.meta_path.insert(0, Finder())
@@ -84,7 +84,7 @@ def test_the_command_line_can_be_called_again(tmp_path, capsys):
     from rcdp_hpc import cli
 
     assert [cli.main(["status", str(tmp_path / "none")]) for _ in range(2)] == [2, 2]
-    import rcdp_hpc.cli.main
+    import rcdp_hpc.cli.commands
 
     assert callable(rcdp_hpc.cli.main)
 

@@ -4,11 +4,11 @@ import logging
 
 import pytest
 
-from rcdp_hpc import pipeline
 from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.config import load_config, with_settings
 from rcdp_hpc.deploy.reading import model_and_reading
 from rcdp_hpc.errors import InputError, StageFailedError
+from rcdp_hpc.pipeline import stages
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_record import machines_to_record, record_settings, refuse_other_than_trained, settings_of
 
@@ -43,8 +43,8 @@ def starts(run, monkeypatch):
                 raise error
             return {"accuracy": 0.5}
 
-        monkeypatch.setitem(pipeline._WORK, stage, work)
-        return pipeline.run_stages([stage], config, run.path, restart=restart)
+        monkeypatch.setitem(stages._WORK, stage, work)
+        return stages.run_stages([stage], config, run.path, restart=restart)
 
     return start
 

@@ -50,7 +50,7 @@ def test_an_empty_variable_is_not_a_setting():
 @pytest.mark.parametrize(
     "door",
     [
-        "import rcdp_hpc.cli.main",
+        "import rcdp_hpc.cli.commands",
         "import rcdp_hpc.__main__",
         "from rcdp_hpc import run",
         "import runpy; runpy.run_path('data_prep/prepare_shards.py')['main'](['digits', '--out=/proc/x'])",

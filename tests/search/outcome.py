@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 from rcdp_hpc.runtime.digests import read_sealed_lines
-from rcdp_hpc.search import checkpoint as checkpoints
+from rcdp_hpc.search.records import checkpoint as checkpoints
 
 
 def untimed(folder: Path) -> list[dict]:

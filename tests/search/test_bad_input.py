@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from search.cheap import CheapFitness, cheap_config
+from search.fake_fitness import CheapFitness, cheap_config
 
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import DataDamagedError, InputError, StoppedError

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from search.cheap import CheapFitness, cheap_config
+from search.fake_fitness import CheapFitness, cheap_config
 
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.search.best import Best
-from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.closing import accuracy_warnings, bound_warnings, closing_lines
 from rcdp_hpc.search.driver import run_search
-from rcdp_hpc.search.memory import Entry
+from rcdp_hpc.search.evaluation.candidate import Evaluation
+from rcdp_hpc.search.records.archive import Entry
+from rcdp_hpc.search.records.best import Best
 from rcdp_hpc.search.space import searched_space
 
 SPACE = {

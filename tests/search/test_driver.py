@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launch import REPOSITORY, run_ranks
-from search.cheap import CheapFitness, KilledAtCall, cheap_config
+from search.fake_fitness import CheapFitness, KilledAtCall, cheap_config
 from search.outcome import outcome
 
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError, StoppedError
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
-from rcdp_hpc.search import checkpoint as checkpoints
-from rcdp_hpc.search.best import read_best, read_best_record
-from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.optimizers import RandomSearch
+from rcdp_hpc.search.records import checkpoint as checkpoints
+from rcdp_hpc.search.records.best import read_best, read_best_record
 
-CHEAP = [sys.executable, str(REPOSITORY / "tests" / "search" / "cheap.py")]
+CHEAP = [sys.executable, str(REPOSITORY / "tests" / "search" / "fake_fitness.py")]
 
 
 def search(folder: Path, fitness=None, **settings):
@@ -142,7 +142,7 @@ def test_a_checkpoint_is_written_while_the_next_generation_is_evaluated(tmp_path
         in_time.append(begun.wait(10))
         checkpoints.save_checkpoint(folder, checkpoint)
 
-    monkeypatch.setattr("rcdp_hpc.search.root.save_checkpoint", save)
+    monkeypatch.setattr("rcdp_hpc.search.coordinator.save_checkpoint", save)
     search(tmp_path, Telling(cheap_config()), generations=2)
     assert in_time == [True, True]
 

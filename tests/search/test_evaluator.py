@@ -4,13 +4,13 @@ import signal
 
 import numpy as np
 import pytest
-from search.cheap import CheapFitness, cheap_config
+from search.fake_fitness import CheapFitness, cheap_config
 from search.ranks import Ranks
 
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.search.candidate import Evaluation
+from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.evaluator import COLUMNS, EVALUATED, FAILED, SLOWER, Evaluator, Loads
 from rcdp_hpc.search.space import searched_space
 

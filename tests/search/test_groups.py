@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from search.grouped import small_config, small_data
+from search.group_search import small_config, small_data
 from search.ranks import Ranks
 
 from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.rank_group import row_blocks, slab
 from rcdp_hpc.search.evaluator import Evaluator
-from rcdp_hpc.search.fitness import ReservoirFitness
-from rcdp_hpc.search.group import row_blocks, slab
-from rcdp_hpc.search.journal import Journal
+from rcdp_hpc.search.records.journal import Journal
 from rcdp_hpc.search.space import searched_space, with_values
 
 VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}

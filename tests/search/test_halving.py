@@ -6,8 +6,8 @@ import signal
 
 import numpy as np
 import pytest
-from search.cheap import CheapFitness, KilledAtCall, cheap_config
-from search.grouped import small_config, small_data
+from search.fake_fitness import CheapFitness, KilledAtCall, cheap_config
+from search.group_search import small_config, small_data
 from search.outcome import outcome
 from search.ranks import Ranks
 
@@ -16,22 +16,22 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.search.candidate import Evaluation
 from rcdp_hpc.search.driver import run_search
-from rcdp_hpc.search.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.candidate import Evaluation
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
 from rcdp_hpc.search.halving import Halving, comparable
-from rcdp_hpc.search.memory import Entry, Memory
+from rcdp_hpc.search.records.archive import Entry, EvaluationArchive
 
 VALUES = np.array([[0.1], [0.2], [0.3], [0.2], [0.4], [0.5]])
 
 
-def add(memory: Memory, rows: list[int], share: float, fitness: list[float]) -> None:
+def add(memory: EvaluationArchive, rows: list[int], share: float, fitness: list[float]) -> None:
     for row, found in zip(rows, fitness, strict=True):
         memory.add(Entry(1, row, VALUES[row], Evaluation(found, 1.0, 0.5), share))
 
 
 def test_the_rounds_of_a_generation_by_hand():
-    halving, memory = Halving(2, 2), Memory()
+    halving, memory = Halving(2, 2), EvaluationArchive()
     assert halving.shares == [0.25, 0.5, 1.0]
     assert halving.due(VALUES, memory) == ([0, 1, 2, 4, 5], 0.25)  # place 3 has the values of place 1
     add(memory, [0, 1, 2], 0.25, [5.0, 7.0, -np.inf])
@@ -50,7 +50,7 @@ def test_the_rounds_of_a_generation_by_hand():
 
 
 def test_failures_go_no_further():
-    halving, memory = Halving(2, 1), Memory()
+    halving, memory = Halving(2, 1), EvaluationArchive()
     add(memory, [0, 1, 2, 4, 5], 0.5, [-np.inf] * 4 + [1.0])
     assert halving.due(VALUES, memory) == ([5], 1.0)
     add(memory, [5], 1.0, [-np.inf])
@@ -59,21 +59,21 @@ def test_failures_go_no_further():
 
 
 def test_off_judges_all_by_all_rows():
-    memory = Memory()
+    memory = EvaluationArchive()
     assert Halving().due(VALUES, memory) == ([0, 1, 2, 4, 5], 1.0)
     memory.add(Entry(1, 0, VALUES[0], Evaluation(1.0, 1.0, 1.0)))
     assert Halving(1, 3).due(VALUES, memory) == ([1, 2, 4, 5], 1.0)
 
 
 def test_the_memory_survives_as_arrays():
-    memory = Memory()
+    memory = EvaluationArchive()
     add(memory, [0], 0.5, [1.0])
     add(memory, [0], 1.0, [2.0])
     arrays = memory.arrays(1)
-    again = Memory.from_arrays(arrays, memory.reasons())
+    again = EvaluationArchive.from_arrays(arrays, memory.reasons())
     assert [(entry.share, entry.evaluation.fitness) for entry in again] == [(0.5, 1.0), (1.0, 2.0)]
     del arrays["shares"]  # as written before there was halving
-    assert {entry.share for entry in Memory.from_arrays(arrays, memory.reasons())} == {1.0}
+    assert {entry.share for entry in EvaluationArchive.from_arrays(arrays, memory.reasons())} == {1.0}
 
 
 @pytest.fixture(scope="module")

@@ -8,20 +8,20 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from search.grouped import small_config
+from search.group_search import small_config
 from search.ranks import Ranks
 
-from rcdp_hpc.data.lengths import stretched
-from rcdp_hpc.data.storage import Storage
+from rcdp_hpc.data.balancing.lengths import stretched
+from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.left_out import left_out
 from rcdp_hpc.reservoir.ridge import one_hot
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.search.data import FitnessData, fitness_rows
-from rcdp_hpc.search.fitness import ReservoirFitness
-from rcdp_hpc.search.folds import balanced_folds
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.inner_folds import balanced_folds
+from rcdp_hpc.search.evaluation.rows import FitnessData, fitness_rows
 
 VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
 CLASSES = ("a", "b", "c")

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from search.grouped import small_config, small_data
+from search.group_search import small_config, small_data
 from search.ranks import Ranks
 
 from rcdp_hpc.runtime import memory
 from rcdp_hpc.runtime.memory import MIB, own_memory
-from rcdp_hpc.search import limits
-from rcdp_hpc.search.limits import agreed_limit, memory_limit
+from rcdp_hpc.search.evaluation import limits
+from rcdp_hpc.search.evaluation.limits import agreed_limit, memory_limit
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search.by_hand import given as with_numbers
-from search.by_hand import squares
+from search.fixed_random_numbers import given as with_numbers
+from search.fixed_random_numbers import squares
 
 from rcdp_hpc.search.optimizers import MothFlame
 

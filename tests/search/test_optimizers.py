@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from search.by_hand import given, squares, step
+from search.fixed_random_numbers import given, squares, step
 
 from rcdp_hpc.search.optimizers import (
     OPTIMIZERS,

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launch import REPOSITORY, run_ranks
-from search.cheap import CheapFitness, cheap_config
-from search.grouped import small_config, small_data
+from search.fake_fitness import CheapFitness, cheap_config
+from search.group_search import small_config, small_data
+from search.mpi_seven_ranks import CHOSEN, COMBINATIONS, HALVING, STOPPED
 from search.outcome import outcome
-from search.seven import CHOSEN, COMBINATIONS, HALVING, STOPPED
 
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
-from rcdp_hpc.search import checkpoint as checkpoints
 from rcdp_hpc.search.driver import run_search
-from rcdp_hpc.search.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.records import checkpoint as checkpoints
 
 FOLDER = REPOSITORY / "tests" / "search"
 pytestmark = pytest.mark.mpi
@@ -37,10 +37,10 @@ def alone(folder: Path, **search: int) -> tuple:
 def stopped(tmp_path_factory) -> Path:
     """Return the folder of a search whose job died of a killed rank, then was asked to stop: three ranks, then two."""
     folder = tmp_path_factory.mktemp("ranks")
-    killed = run_ranks(3, program("cheap.py", folder / "stopped", "SIGKILL", 9), timeout=60)
+    killed = run_ranks(3, program("fake_fitness.py", folder / "stopped", "SIGKILL", 9), timeout=60)
     assert killed.returncode != 0
     assert "rank 2" in killed.stdout
-    done = run_ranks(2, program("cheap.py", folder / "stopped", "SIGUSR1", 3), timeout=60)
+    done = run_ranks(2, program("fake_fitness.py", folder / "stopped", "SIGUSR1", 3), timeout=60)
     assert done.returncode == 75, done.stdout
     assert done.stdout.count("StoppedError") == 2
     return folder
@@ -51,7 +51,7 @@ def seven(stopped) -> Path:
     """Return the folder of all that seven ranks did in one job, the last of it a search that is damaged."""
     (stopped / "damaged").mkdir()
     (stopped / "damaged" / checkpoints.NAME).write_bytes(b"PK")
-    done = run_ranks(7, program("seven.py", stopped), timeout=180)
+    done = run_ranks(7, program("mpi_seven_ranks.py", stopped), timeout=180)
     assert done.returncode == 3, done.stdout
     assert done.stdout.count("DataDamagedError") == 7
     return stopped

@@ -13,9 +13,9 @@ from launch import rcdp, run_ranks
 from whole_runs import flags, series_file
 
 from rcdp_hpc.config import ReservoirSection, load_config
-from rcdp_hpc.config.reading import parse_config
+from rcdp_hpc.config.load import parse_config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.pipeline import run_stages
+from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.search.checks import checked_space
 from rcdp_hpc.search.optimizers import Grid
 from rcdp_hpc.search.selection import selection_config

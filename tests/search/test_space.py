@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search.cheap import cheap_config
+from search.fake_fitness import cheap_config
 
 from rcdp_hpc.config import RangeSection, SpaceSection
 from rcdp_hpc.errors import InputError

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from launch import REPOSITORY, python, rcdp, run_ranks
 
-from rcdp_hpc import pipeline
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.pipeline import stages
 from rcdp_hpc.runtime.memory import is_out_of_memory
 
 SMALL = (
@@ -61,7 +61,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("prepared")
-    pipeline.prepare(load_config("digits", SMALL), out)
+    stages.prepare(load_config("digits", SMALL), out)
     (out / "theirs.py").write_text(THEIRS)
     return out
 
@@ -88,7 +88,7 @@ def test_what_one_rank_meets_ends_all_with_one_message(case, prepared, tmp_path)
 def test_a_checkpoint_cut_short_is_told_once_and_the_one_before_is_gone_on_from(prepared, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(prepared, out)
-    pipeline.train(load_config("digits", [*SMALL, "training.checkpoint_epochs=1"]), out)
+    stages.train(load_config("digits", [*SMALL, "training.checkpoint_epochs=1"]), out)
     os.truncate(out / "train/last.pt", 3000)
     done = run_ranks(2, rcdp("train", "--out", str(out), "--set", "training.epochs=3"))
     assert done.returncode == 0, done.stdout
@@ -100,9 +100,9 @@ def test_without_memory_a_stage_says_what_to_lower(tmp_path, monkeypatch):
     def prepare(*arguments, **options):
         raise MemoryError("Unable to allocate 9.00 TiB")
 
-    monkeypatch.setitem(pipeline._WORK, "prepare", prepare)
+    monkeypatch.setitem(stages._WORK, "prepare", prepare)
     words = r"no memory left on .* \(Unable to allocate 9.00 TiB\).*lower data.memory_budget"
     with pytest.raises(StageFailedError, match=words):
-        pipeline.prepare(load_config("digits"), tmp_path)
+        stages.prepare(load_config("digits"), tmp_path)
     assert json.loads((tmp_path / "state/prepare.json").read_text())["status"] == "failed"
     assert not is_out_of_memory(RuntimeError("the sizes do not match"))

@@ -10,15 +10,15 @@ import torch
 
 from rcdp_hpc.config import ReservoirSection, TrainingSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.assembly import build_network, make_source
+from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.training.batches import BatchPlan
-from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.divergence import DivergedError
 from rcdp_hpc.training.loop import Trainer
-from rcdp_hpc.training.networks.assembly import build_network, make_source
-from rcdp_hpc.training.networks.registry import build_readout
-from rcdp_hpc.training.parallel import Alone
+from rcdp_hpc.training.monitor.divergence import DivergedError
+from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.states.cache import CachedStates
 
 ROWS = 90
 
@@ -31,7 +31,7 @@ class SlowToMeet(SingleProcess):
         return super().allgather(value)
 
 
-class ByItself(Alone):
+class ByItself(SingleProcessEngine):
     """A rank that steps by itself, and has nobody to average with."""
 
     local = True
@@ -48,7 +48,10 @@ def rows(seed: int, count: int) -> CachedStates:
 
 
 def trainer(
-    states: torch.Tensor | None = None, comm: SingleProcess | None = None, parallel: Alone | None = None, **keys
+    states: torch.Tensor | None = None,
+    comm: SingleProcess | None = None,
+    parallel: SingleProcessEngine | None = None,
+    **keys,
 ) -> Trainer:
     settings = TrainingSection(**{"epochs": 4, "batch": 8, "hidden": 6, "outputs": 5, **keys})
     train = rows(1, ROWS) if states is None else CachedStates(states, torch.arange(ROWS) % 3, 0)
@@ -59,7 +62,7 @@ def trainer(
     else:
         network = build_readout(settings, KeptShape(1, 3, 2), 3, 1)
     plan = BatchPlan(ROWS, settings.batch, 12, 0, 1, 1, recut_epochs=settings.recut_epochs)
-    comm, parallel = comm or SingleProcess(), parallel or Alone()
+    comm, parallel = comm or SingleProcess(), parallel or SingleProcessEngine()
     return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, comm, parallel)
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from whole_runs import curve, lines
 
-from rcdp_hpc import pipeline
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.training import checkpoint
+from rcdp_hpc.model import checkpoint
+from rcdp_hpc.pipeline import stages
 
 SETTINGS = (
     "search.generations=0", "data.keep=[]", "reservoir.nodes=20", "reservoir.kernel=dense-fp32",
@@ -23,14 +23,14 @@ SETTINGS = (
 
 
 def train(out, epochs: int):
-    return pipeline.train(load_config("digits", [*SETTINGS, f"training.epochs={epochs}"]), out)
+    return stages.train(load_config("digits", [*SETTINGS, f"training.epochs={epochs}"]), out)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A training of three epochs."""
     out = tmp_path_factory.mktemp("resumed") / "run"
-    pipeline.prepare(load_config("digits", SETTINGS), out)
+    stages.prepare(load_config("digits", SETTINGS), out)
     train(out, 3)
     return out
 
@@ -241,13 +241,13 @@ def test_a_damaged_baseline_is_fitted_again_on_a_resume(trained, tmp_path, caplo
     out = tmp_path / "run"
     shutil.copytree(trained, out, ignore=shutil.ignore_patterns("train"))
     config = [*SETTINGS, "training.baseline=true"]
-    pipeline.train(load_config("digits", [*config, "training.epochs=1"]), out)
+    stages.train(load_config("digits", [*config, "training.epochs=1"]), out)
     content = checkpoint.load(out / "train/ridge.pt")["weights"]
     damaged = bytearray((out / "train/ridge.pt").read_bytes())
     damaged[500] ^= 16
     (out / "train/ridge.pt").write_bytes(damaged)
     with caplog.at_level("WARNING", logger="rcdp_hpc"):
-        pipeline.train(load_config("digits", [*config, "training.epochs=2"]), out)
+        stages.train(load_config("digits", [*config, "training.epochs=2"]), out)
     assert "The baseline is fitted again" in caplog.text
     again = checkpoint.load(out / "train/ridge.pt")["weights"]
     assert all(torch.equal(value, again[name]) for name, value in content.items())

@@ -15,14 +15,15 @@ import torch
 from torch import nn
 from whole_runs import curve, lines
 
-from rcdp_hpc import pipeline
 from rcdp_hpc.config import TrainingSection, load_config
 from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.model import checkpoint
+from rcdp_hpc.pipeline import stages
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.training import checkpoint, session
-from rcdp_hpc.training.divergence import DivergedError
+from rcdp_hpc.training import session
 from rcdp_hpc.training.loop import Trainer
+from rcdp_hpc.training.monitor.divergence import DivergedError
 from rcdp_hpc.training.session import Session
 from rcdp_hpc.training.stage import _tell_other_ranks
 
@@ -36,7 +37,7 @@ SMALL = (
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("prepared")
-    pipeline.prepare(load_config("digits", SMALL), out)
+    stages.prepare(load_config("digits", SMALL), out)
     return out
 
 
@@ -47,7 +48,7 @@ def out(prepared, tmp_path) -> Path:
 
 
 def train(out: Path, *changes: str) -> dict:
-    return pipeline.train(load_config("digits", [*SMALL, *changes]), out)
+    return stages.train(load_config("digits", [*SMALL, *changes]), out)
 
 
 def test_where_the_validation_loss_is_not_finite_the_last_sound_checkpoint_and_the_best_model_stay(out, monkeypatch):
@@ -173,8 +174,8 @@ def test_torchs_own_generator_starts_by_seed_and_position_alone(out, tmp_path):
         torch.manual_seed(len(seeds))
         config = load_config("digits", [*SMALL, "training.epochs=1", *changes])
         if changes:
-            pipeline.prepare(config, tmp_path / name, restart=True)
-        pipeline.train(config, tmp_path / name)
+            stages.prepare(config, tmp_path / name, restart=True)
+        stages.train(config, tmp_path / name)
         seeds.append(torch.initial_seed())
     assert seeds[0] == seeds[1] != seeds[2]
     train(tmp_path / "one", "training.epochs=2")

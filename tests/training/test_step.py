@@ -10,16 +10,19 @@ from torch import nn
 
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.parallel import engines as parallel
+from rcdp_hpc.parallel.horovod import HorovodEngine
+from rcdp_hpc.parallel.local_sgd import LocalSGD
+from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.training import parallel, scaling
-from rcdp_hpc.training.averaging import MovingAverage
-from rcdp_hpc.training.cache import CachedStates
-from rcdp_hpc.training.device import refuse_without_gpu
-from rcdp_hpc.training.losses import Objective
-from rcdp_hpc.training.networks.registry import build_readout
-from rcdp_hpc.training.parallel import Alone, HorovodParallel, LocalParallel
-from rcdp_hpc.training.scaling import FIRST, LossScale
+from rcdp_hpc.runtime.device import refuse_without_gpu
+from rcdp_hpc.training.optim import loss_scale
+from rcdp_hpc.training.optim.ema import MovingAverage
+from rcdp_hpc.training.optim.loss_scale import FIRST, LossScale
+from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.step import Stepper
 
 
@@ -29,7 +32,9 @@ def stepper(states: torch.Tensor, **keys) -> Stepper:
     labels = torch.arange(len(states)) % 2
     rows = CachedStates(states, labels, 0)
     optimizer = torch.optim.SGD(readout.parameters(), lr=0.1)
-    return Stepper(settings, 1, readout.train(), optimizer, Objective(settings, np.array([5, 5])), rows, Alone())
+    return Stepper(
+        settings, 1, readout.train(), optimizer, Objective(settings, np.array([5, 5])), rows, SingleProcessEngine()
+    )
 
 
 def test_a_step_that_is_not_finite_leaves_weights_and_statistics_as_they_were():
@@ -87,7 +92,7 @@ def test_the_moving_average_by_hand_and_its_place_in_the_network():
 
 
 def test_ranks_that_meet_have_the_mean_by_rows_of_weights_and_moments():
-    class Met(LocalParallel):
+    class Met(LocalSGD):
         """With another rank of 30 rows, whose values are all 5."""
 
         def __init__(self) -> None:
@@ -137,7 +142,7 @@ def test_what_no_factor_mends_in_float16_is_told_as_in_other_formats():
 
 
 def test_the_factor_doubles_after_enough_sound_steps_and_goes_on_from_a_checkpoint(monkeypatch):
-    monkeypatch.setattr(scaling, "PATIENCE", 3)
+    monkeypatch.setattr(loss_scale, "PATIENCE", 3)
     scale, resumed = LossScale(enabled=True), LossScale(enabled=True)
     scale.grow()
     scale.grow()
@@ -160,4 +165,4 @@ def test_what_is_for_gpus_is_refused_without_one(keys, way_out):
 def test_hierarchical_sums_are_refused_where_horovod_has_no_nccl(monkeypatch):
     monkeypatch.setattr(parallel, "import_horovod", lambda: SimpleNamespace(nccl_built=lambda: 0))
     with pytest.raises(InputError, match="built with NCCL"):
-        HorovodParallel(SingleProcess(), 60, TrainingSection(hierarchical=True))
+        HorovodEngine(SingleProcess(), 60, TrainingSection(hierarchical=True))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.arff_file import Attribute, content_lines, number_of, read_header, rows
 from rcdp_hpc.data.sources.base import Columns, NewSamples, Source
 from rcdp_hpc.data.sources.findings import Findings

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.arff_file import content_lines, number_of, read_header, rows
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.text_files import open_text

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.lengths import unless_whole
+from rcdp_hpc.data.balancing.lengths import unless_whole
 from rcdp_hpc.data.sources.array_numbers import checked_samples, refuse_unusable_numbers
 from rcdp_hpc.data.sources.base import NewSamples, Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.findings import Findings

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.rows import Spool
 from rcdp_hpc.data.sources.streams import LimitedStream, open_xz

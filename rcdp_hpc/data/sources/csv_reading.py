@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.csv_dialect import NAMES, find_dialect
 from rcdp_hpc.data.sources.csv_text import inspect_text
 from rcdp_hpc.data.sources.findings import Findings

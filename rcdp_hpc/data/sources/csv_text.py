@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.encodings import text_encoding
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rcdp_hpc.data.memory import SAMPLE_BYTES, SHARD_ROW_BYTES, TEXT_BYTES, Budget
+from rcdp_hpc.data.budget import SAMPLE_BYTES, SHARD_ROW_BYTES, TEXT_BYTES, Budget
 from rcdp_hpc.errors import InputError
 
 # Working copies of a sample while its numbers are checked: raw, as float64, and a mask.

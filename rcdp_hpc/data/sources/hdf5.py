@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import SAMPLE_BYTES, TEXT_BYTES, Budget
+from rcdp_hpc.data.budget import SAMPLE_BYTES, TEXT_BYTES, Budget
 from rcdp_hpc.data.sources.array_numbers import UNEQUAL_HINT, checked_samples
 from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Samples, Source, row_bytes

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import h5py
 
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.os_errors import unreadable
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.memory import SAMPLE_BYTES, SHARD_ROW_BYTES, Budget, refuse_bomb
+from rcdp_hpc.data.budget import SAMPLE_BYTES, SHARD_ROW_BYTES, Budget, refuse_bomb
 from rcdp_hpc.data.sources.base import BLOCK_BYTES, Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.declared import SAMPLE_COPIES_BYTES
 from rcdp_hpc.data.sources.labels import encode_labels

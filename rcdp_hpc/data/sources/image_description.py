@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.image_files import list_images
 from rcdp_hpc.data.sources.image_layout import find_layout

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Part, Source, default_scale
 from rcdp_hpc.data.sources.class_names import clean_name
 from rcdp_hpc.data.sources.findings import Findings

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.image_files import FORMATS, READ, shown
 from rcdp_hpc.errors import InputError
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import BLOCK_BYTES
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.image_files import shown

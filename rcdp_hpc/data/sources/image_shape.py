@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.image_files import FORMATS
 from rcdp_hpc.data.sources.image_pixels import DecodeMemory, is_grey, orientation_of

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.memory import TEXT_BYTES
+from rcdp_hpc.data.budget import TEXT_BYTES
 from rcdp_hpc.data.sources.class_names import (
     NUMBER,
     canonical_names,

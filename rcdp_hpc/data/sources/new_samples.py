@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.config.regular_files import refuse_special_in
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import Columns, NewSamples, joined
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.readers import READERS, module

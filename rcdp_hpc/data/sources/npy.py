@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Source
 from rcdp_hpc.data.sources.declared import Form, check_declared, rooms

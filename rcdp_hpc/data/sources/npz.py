@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget, refuse_bomb
+from rcdp_hpc.data.budget import Budget, refuse_bomb
 from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Samples, Source
 from rcdp_hpc.data.sources.declared import Form, check_declared, rooms

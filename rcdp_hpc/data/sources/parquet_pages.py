@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 
 HEADER_BYTES = 2**12
 MOST_HEADER_BYTES = 2**24

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import Source
 
 # Path, the section [data], what may be held in memory, and whether progress is shown.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.lengths import unless_whole
+from rcdp_hpc.data.balancing.lengths import unless_whole
 from rcdp_hpc.data.sources.array_numbers import FLOAT32_MAX
 from rcdp_hpc.data.sources.base import NewSamples, Part
 from rcdp_hpc.data.sources.findings import Findings

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.csv_dialect import COMMA_NUMBER, ONE_COMMA
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.npy import load_whole, read_form

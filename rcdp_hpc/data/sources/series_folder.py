@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Source
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.image_files import entries, shown

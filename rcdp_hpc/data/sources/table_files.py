@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.config.regular_files import refuse_special, refuse_undecodable
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.arff_table import ArffTable
 from rcdp_hpc.data.sources.csv_reading import CsvFile
 from rcdp_hpc.data.sources.findings import Findings

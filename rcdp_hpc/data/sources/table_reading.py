@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import SAMPLE_BYTES, SHARD_ROW_BYTES, TEXT_BYTES, Budget
+from rcdp_hpc.data.budget import SAMPLE_BYTES, SHARD_ROW_BYTES, TEXT_BYTES, Budget
 from rcdp_hpc.data.sources.base import Columns, Samples
 from rcdp_hpc.data.sources.cells import kind_of_type, read_numbers, seconds_of, texts_of
 from rcdp_hpc.data.sources.column_choice import NAMED, Choice, choose, quoted, set_line, step_counters

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.lengths import unless_whole
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.balancing.lengths import unless_whole
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import Columns, NewSamples, Part, Samples, Source, blocks
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.gaps import leave_out_rows

@@ -13,7 +13,7 @@ from typing import BinaryIO, TextIO
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.config.regular_files import refuse_special
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.csv_text import refuse_mixed
 from rcdp_hpc.data.sources.encodings import text_encoding
 from rcdp_hpc.data.sources.findings import Findings

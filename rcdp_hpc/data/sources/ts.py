@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Source
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.number_text import are_plain, number_of_text

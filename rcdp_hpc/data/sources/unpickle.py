@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.errors import InputError
 
 _NUMERIC = "biuf"

@@ -13,7 +13,7 @@ from rcdp_hpc.search.optimizers.moth_flame import MothFlame
 from rcdp_hpc.search.optimizers.vultures import levy
 
 IMPROVEMENTS = ("opposition", "levy", "restart")
-STALE = 5  # generations without a better flame, after which moths are replaced
+STALE_GENERATIONS = 5  # generations without a better flame, after which moths are replaced
 REPLACED = 0.25  # of the moths, the last ones
 
 
@@ -65,7 +65,7 @@ class ImprovedMothFlame(MothFlame):
         best = min(float(self.flame_costs[0]), float(np.min(self.checked_costs(costs))))
         self.stale = np.array(0 if best < self.flame_costs[0] else self.stale + 1, dtype=np.int64)
         super().tell(costs)
-        if self.stale >= STALE:
+        if self.stale >= STALE_GENERATIONS:
             self.stale = np.array(0, dtype=np.int64)
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -82,7 +82,7 @@ class ImprovedMothFlame(MothFlame):
         further = self.numbers(self.generation, 6 * size)[size:].reshape(5, *self.moths.shape)
         if "levy" in self.improvements:
             moths = np.clip(moths + levy(*further[:4]) * (self.upper - self.lower), self.lower, self.upper)
-        if "restart" in self.improvements and self.stale >= STALE:
+        if "restart" in self.improvements and self.stale >= STALE_GENERATIONS:
             count = max(1, int(REPLACED * self.population))
             drawn = self.lower + further[4] * (self.upper - self.lower)
             moths[-count:] = np.clip(drawn, self.lower, self.upper)[-count:]

@@ -9,7 +9,7 @@ from data.conftest import write_idx
 from data.sources.conftest import everything, opened
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources import base, hdf5, idx, npy, npz, read_samples
 from rcdp_hpc.errors import InputError
 

@@ -17,8 +17,8 @@ import pytest
 
 from rcdp_hpc.cluster.estimates import PREPARE_PROCESS_BYTES
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data import memory
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data import budget as memory
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources import parquet_reading, read_samples
 from rcdp_hpc.data.sources.parquet_pages import _largest_page
 from rcdp_hpc.data.sources.unpickle import read_pickle
@@ -30,7 +30,7 @@ MIB = 2**20
 # Runs a command, and prints its exit code and its own peak of memory: that of a child would begin with the parent's.
 MEASURED = """
 import re, sys
-from rcdp_hpc.cli.main import main
+from rcdp_hpc.cli.commands import main
 try:
     code = main()
 except SystemExit as end:

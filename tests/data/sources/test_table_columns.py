@@ -8,7 +8,7 @@ import pytest
 from data.sources.conftest import everything, opened
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.memory import Budget
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.tables import read_samples
 from rcdp_hpc.errors import InputError
 

@@ -1,0 +1,397 @@
+"""The command line: ``rcdp COMMAND``. Parses, calls one function, turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import gc
+import io
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from rcdp_hpc.cli.checks import check_output_file, check_output_folder, check_reachable, existing_run
+from rcdp_hpc.cli.code import settle_code
+from rcdp_hpc.cli.hints import after_trial, what_next
+from rcdp_hpc.cli.parser import DEFAULT_FOLDS, build_parser, parse
+from rcdp_hpc.config import (
+    STAGES,
+    Config,
+    commented_toml,
+    load_config,
+    with_settings,
+)
+from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
+from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, InputError, RcdpError
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.collective import agree, run_on_root
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.job import run_on_all_ranks
+from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.runtime.logs import log_to_terminal
+from rcdp_hpc.runtime.os_errors import os_errors_explained
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_record import edited_settings
+from rcdp_hpc.runtime.streams import is_closed_pipe, tolerant_streams
+from rcdp_hpc.runtime.text import message_lines, plain_line, shell_word
+from rcdp_hpc.runtime.user_code import leave_out_working_directory
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 1, 2, 3 or 75 (see `rcdp_hpc.errors`)."""
+    _relax_gc()
+    with tolerant_streams() as (stdout, _):
+        rank = detect().rank
+        # Only rank 0 prints help and usage errors.
+        with _silent() if rank else contextlib.nullcontext():
+            options = parse(arguments)
+        if rank and options.command in FOR_RANK_0:
+            return EXIT_DONE
+        quiet, prints_file = getattr(options, "quiet", False), options.command in PRINTS_FILE
+        log_to_terminal(is_root=rank == 0, quiet=quiet, to_stderr=prints_file)
+        code = _run(options, rank)
+        stdout.flush()
+        if options.command in PRINTERS and stdout.failure and not is_closed_pipe(stdout.failure):
+            log.error("the output is incomplete: stdout cannot be written (%s)", stdout.failure.strerror)
+            return code or EXIT_FAILED
+        return code
+
+
+def _run(options: argparse.Namespace, rank: int) -> int:
+    try:
+        if options.command not in WITH_CHECKPOINTS:
+            signals.end_at_once()
+        with os_errors_explained():
+            _check_paths(options)
+            return COMMANDS[options.command](options)
+    except RcdpError as error:
+        if rank == 0:
+            log.error("%s", error)
+            signals.report_end(message_lines(error) if error.lines else plain_line(error))
+        else:
+            # Launchers end the job when the first rank leaves: rank 0 reports its error first.
+            time.sleep(1)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if rank == 0:
+            log.error("ended at once by Ctrl-C: what was complete is kept, and the same command continues from it.")
+        return EXIT_INTERRUPTED
+    except signals.EndedBySignal as ended:
+        if rank == 0:
+            log.error("ended by %s: nothing is left half done. Start the same command again.", ended)
+        return ended.exit_code
+    finally:
+        signals.leave()
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    """Refuse places that nothing can be written to, earlier than any work."""
+    for value in vars(options).values():
+        if isinstance(value, Path):
+            check_reachable(value)
+    if getattr(options, "out", None) is not None:
+        check_output_folder("--out", options.out)
+    if getattr(options, "to", None) is not None:
+        check_output_file("--to", options.to)
+    if getattr(options, "picture", None) is not None:
+        check_output_file("--picture", options.picture, (".png",))
+    if options.command in ("verify", "inspect"):
+        existing_run(options.run)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _relax_gc() -> None:
+    """Spare every rank a third of its start and end: torch loads a million objects that stay.
+
+    Python's collector looks through all of them again and again while they come, and twice at the end, when the memory
+    goes anyway. Young objects are looked at as ever.
+    """
+    gc.set_threshold(*gc.get_threshold()[:2], 1000)
+    atexit.register(gc.freeze)
+
+
+def _run_command(options: argparse.Namespace) -> int:
+    """Stages that may run on many ranks: prepare, search, train, evaluate, run."""
+    signals.install()
+    stall_seconds = _configuration(options).run.stall_seconds
+    return run_on_all_ranks(partial(_run_on_ranks, options), stall_seconds, options.quiet)
+
+
+def _search_command(options: argparse.Namespace) -> int:
+    """Run the stage search, or with --report draw what it has found so far."""
+    if not options.report:
+        return _run_command(options)
+    signals.end_at_once()
+    # All ranks would write the same files at once.
+    if detect().rank:
+        return EXIT_DONE
+    try:
+        from rcdp_hpc.evaluation.search_pictures import draw_search
+    except ImportError as error:
+        raise InputError(
+            f"--report draws with matplotlib, which cannot be imported ({error}). Run `make setup`."
+        ) from None
+    for path in draw_search(RunDirectory(options.out).search):
+        log.info("%s", path)
+    return EXIT_DONE
+
+
+def _run_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
+    from rcdp_hpc.pipeline.stages import run_stages
+
+    signals.raise_if_stopped_before(comm)
+    trial = options.command == "run" and options.trial
+    config, out = run_on_root(comm, lambda: _trial(options) if trial else (_trusted(options), options.out))
+    stages = STAGES if options.command == "run" else (options.command,)
+    run_stages(stages, config, out, comm, options.restart, options.allow_code)
+    comm.barrier()
+    if comm.is_root and trial:
+        print(after_trial(options.config, options.out, out), flush=True)
+    elif comm.is_root and not options.quiet:
+        config = RunDirectory(options.out).config()
+        print(what_next(options.command, options.out, config, options.config), flush=True)
+    return EXIT_DONE
+
+
+def _crossvalidate(options: argparse.Namespace) -> int:
+    signals.install()
+    stall_seconds = _configuration(options).run.stall_seconds
+    return run_on_all_ranks(partial(_crossvalidate_together, options), stall_seconds, options.quiet)
+
+
+def _crossvalidate_together(options: argparse.Namespace, comm: Communicator) -> int:
+    from rcdp_hpc.pipeline.cross_validation import crossvalidate
+
+    signals.raise_if_stopped_before(comm)
+
+    def configuration() -> Config:
+        config = _trusted(options)
+        folds = {"data.folds": options.folds or config.data.folds or DEFAULT_FOLDS, "data.fold": 0}
+        return with_settings(config, folds, where=str(options.config or options.out))
+
+    crossvalidate(
+        run_on_root(comm, configuration), options.out, comm, options.fold, options.restart, options.allow_code
+    )
+    if comm.is_root and not options.quiet:
+        print(f"\nnext:\n  rcdp status {shell_word(options.out)}", flush=True)
+    return EXIT_DONE
+
+
+def _configuration(options: argparse.Namespace) -> Config:
+    """Return the named configuration, or the run directory's own, with --set applied."""
+    run = RunDirectory(Path(options.out))
+    if options.config is None and not run.config_file.exists():
+        run.config()
+    return _load(options.config or str(run.config_file), options.set)
+
+
+def _report_edited(options: argparse.Namespace, run: RunDirectory) -> None:
+    """Warn if the command takes a run's own configuration, and it is no longer what the stages used."""
+    if options.config is None:
+        for line in edited_settings(run):
+            log.warning("%s was %s", run.config_file, line)
+
+
+def _trusted(options: argparse.Namespace) -> Config:
+    """Return the configuration as `_configuration`, once the code that it names may be run."""
+    config = _configuration(options)
+    file = RunDirectory(options.out).config_file if options.config is None else Path(options.config)
+    settle_code(config, file, options.config is not None, options.set, options.allow_code)
+    return config
+
+
+def _trial(options: argparse.Namespace) -> tuple[Config, Path]:
+    from rcdp_hpc.pipeline.trial import trial_folder, trial_of
+
+    config = trial_of(_trusted(options))
+    return config, trial_folder(options.out)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from rcdp_hpc.cli.init import write_init
+
+    print(write_init(options.data, options.to), end="" if options.to is None else "\n")
+    return EXIT_DONE
+
+
+def _load(name: str, settings: Sequence[str]) -> Config:
+    # A run directory is used again from other working directories.
+    return with_absolute_paths(load_config(name, settings))
+
+
+def _stall_seconds(path: Path) -> int:
+    """Return the patience of a run directory; a model file, or what is refused later, has the default's."""
+    run = RunDirectory(path)
+    if detect().size == 1 or not run.config_file.is_file():
+        return Config().run.stall_seconds
+    return run.config().run.stall_seconds
+
+
+def _predict(options: argparse.Namespace) -> int:
+    return run_on_all_ranks(partial(_predict_together, options), _stall_seconds(options.run), options.quiet)
+
+
+def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
+    from rcdp_hpc.pipeline.resolve import need_torch
+
+    leave_out_working_directory()
+    need_torch()
+    from rcdp_hpc.deploy.predict import predict
+    from rcdp_hpc.deploy.reading import model_and_reading
+
+    model, reading = agree(comm, lambda: model_and_reading(options.run, options.set))
+    counts = predict(
+        model,
+        options.samples,
+        options.to,
+        reading,
+        comm,
+        show_progress=not options.quiet,
+        any_scale=options.any_scale,
+        allow_code=options.allow_code,
+    )
+    if comm.is_root:
+        log.info("%s", "  ".join(f"{name}: {count}" for name, count in counts.items()))
+    return EXIT_DONE
+
+
+def _verify(options: argparse.Namespace) -> int:
+    return run_on_all_ranks(partial(_verify_together, options), _stall_seconds(options.run))
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from rcdp_hpc.data.shards.index import load_index
+    from rcdp_hpc.data.shards.inspect import describe_shards
+
+    run = RunDirectory(options.run)
+    folder = run.shards
+    print(describe_shards(folder, options.ranks, run.train / "class_counts.jsonl"))
+    if options.picture is not None:
+        from rcdp_hpc.evaluation.drawing import draw_class_table
+
+        draw_class_table(load_index(folder)["class_table"], options.picture)
+    return EXIT_DONE
+
+
+def _verify_together(options: argparse.Namespace, comm: Communicator) -> int:
+    from rcdp_hpc.data.shards.verify import verify_shards
+
+    findings = verify_shards(RunDirectory(options.run).shards, progress=True, comm=comm)
+    if not comm.is_root:
+        return EXIT_DAMAGED if findings else EXIT_DONE
+    for finding in findings:
+        log.error("%s", finding)
+    if findings:
+        return EXIT_DAMAGED
+    log.info("every checksum, count and proportion holds, and no synthetic row comes from outside the training part")
+    return EXIT_DONE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from rcdp_hpc.cli.status import describe
+
+    print(describe(options.run))
+    return EXIT_DONE
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from rcdp_hpc.cluster import submit
+    from rcdp_hpc.cluster.array import make_array
+
+    run = RunDirectory(absolute_path(options.out))
+    array = None
+    if options.array:
+        array = make_array(options.array, lambda name: _load(name, options.set) if name else _configuration(options))
+        if array.configs and options.config is not None:
+            raise InputError(f"--array {options.array} names the configurations: leave {options.config} out.")
+    config = array.shared if array else _configuration(options)
+    _report_edited(options, run)
+    jobs = submit.plan_jobs(config, run, options.site, one_job=options.one_job, array=array, extra=options.sbatch)
+    print(submit.show(jobs, run), flush=True)
+    if options.dry_run:
+        return EXIT_DONE
+    tasks = array.configs if array else ()
+    submitted = submit.submit_jobs(jobs, config, run, options.site, tasks, _submit_words(options))
+    for one in submitted:
+        print(f"{one.stage}: job {one.job}")
+    print(submit.how_to_follow(run, submitted))
+    return EXIT_DONE
+
+
+def _submit_words(options: argparse.Namespace) -> list[str]:
+    """Return the command that submits the same jobs again: a site file from the environment is named, too."""
+    words = ["rcdp", "submit", *([options.config] if options.config else []), f"--out={options.out}"]
+    words += [f"--site={options.site}", *(["--one-job"] if options.one_job else [])]
+    words += [f"--array={options.array}"] if options.array else []
+    return words + [f"--set={setting}" for setting in options.set] + [f"--sbatch={option}" for option in options.sbatch]
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from rcdp_hpc.pipeline.resolve import need_torch
+
+    need_torch()
+    from rcdp_hpc.cluster.plan import plan_text
+
+    # Of a calibration's own story only warnings matter.
+    log_to_terminal(is_root=True, quiet=True)
+    run = RunDirectory(absolute_path(options.out)) if options.out else None
+    if options.config is None and run is None:
+        raise InputError("rcdp plan needs a CONFIG, or --out with an earlier run.")
+    config = _load(options.config, options.set) if options.config else _configuration(options)
+    if run is not None:
+        _report_edited(options, run)
+    print(plan_text(config, run, options.site))
+    return EXIT_DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from rcdp_hpc import doctor
+
+    return doctor.run(json=options.json)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from rcdp_hpc.cli.completion import completion_script
+
+    print(completion_script(options.shell, *build_parser()), end="")
+    return EXIT_DONE
+
+
+def _config(options: argparse.Namespace) -> int:
+    print(commented_toml(load_config(options.profile, options.set)), end="")
+    return EXIT_DONE
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    **dict.fromkeys(("run", "prepare", "train", "evaluate"), _run_command),
+    "search": _search_command,
+    "crossvalidate": _crossvalidate,
+    "predict": _predict,
+    "verify": _verify,
+    "status": _status,
+    "submit": _submit,
+    "plan": _plan,
+    "inspect": _inspect,
+    "doctor": _doctor,
+    "init": _init,
+    "config": _config,
+    "completion": _completion,
+}
+# Commands that stop with a checkpoint when a signal asks for it; the others end at once.
+WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate")
+# Commands for one rank. In doctor the others join it, to be seen.
+FOR_RANK_0 = ("status", "submit", "plan", "inspect", "init", "config", "completion")
+# Commands whose result is what they print.
+PRINTERS = ("status", "plan", "inspect", "doctor", "init", "config", "completion")
+# Commands that print the content of a file: messages go to stderr.
+PRINTS_FILE = ("init", "config", "completion")

@@ -1,0 +1,1 @@
+"""The shard format: index, writer, reader, checks and repair."""

@@ -1,0 +1,388 @@
+"""Where rows came from: nothing leaks between splits, and every synthetic row is what SMOTE would make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.balancing.lengths import stretched
+from rcdp_hpc.data.balancing.reserve import reserve_method
+from rcdp_hpc.data.rows import on_segment
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.storage import Storage
+from rcdp_hpc.data.split import RESERVE, SPLITS
+
+GROUP_BYTES = 2**28
+BLOCK_BYTES = 2**25
+QUERY_ROWS = 512
+# Squared distances are sums of products, which cancel: two that are equal come out this far apart, relative to
+# the size of the samples themselves.
+TIE_TOLERANCE = 1e-9
+# Roundings of each term of such a sum.
+ROUNDINGS = 4
+
+Columns = dict[str, NDArray[Any]]
+NEAREST = ("smote", "borderline_smote", "svm_smote", "adasyn")
+CLEANED = ("smote_tomek", "smote_enn")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What synthetic rows must be like, which depends on how they were made.
+
+    Attributes
+    ----------
+    neighbours : int
+        Nearest neighbours k.
+    nearest : bool
+        Whether a neighbour is one of the k nearest samples of the class.
+    cleaned : bool
+        Whether samples that rows were made of may have been taken away afterwards.
+    copies : bool
+        Whether synthetic rows are copies.
+    least_step : float
+        Smallest step: SVMSMOTE also goes away from the neighbour.
+    shape : tuple of int
+        Shape of a sample.
+    storage : Storage
+        How samples are stored.
+    categories : tuple of int
+        Features that lie on no segment.
+    """
+
+    neighbours: int
+    nearest: bool
+    cleaned: bool
+    copies: bool
+    least_step: float
+    shape: tuple[int, ...]
+    storage: Storage
+    categories: tuple[int, ...]
+
+    @classmethod
+    def of(cls, shards: ShardSet, split: str = "train") -> Rules:
+        """Return the rules of the synthetic rows of the training part, or of the reserve."""
+        data = shards.index["settings"]["data"]
+        categories = tuple(shards.index.get("categories", ()))
+        method = reserve_method(data["balance"], categories) if split == RESERVE else data["balance"]
+        return cls(
+            int(data["smote_neighbours"]),
+            method in NEAREST,
+            method in CLEANED,
+            method == "random_over",
+            -0.5 if method == "svm_smote" else 0.0,
+            shards.sample_shape,
+            shards.layout.storage,
+            categories,
+        )
+
+
+def provenance_findings(
+    shards: ShardSet,
+    columns: dict[str, Columns],
+    advance: Callable[[int], None] = lambda classes: None,
+    share: tuple[int, int] = (0, 1),
+) -> list[str]:
+    """Check that splits share no sample and that synthetic rows are made of training samples as SMOTE makes them.
+
+    Parameters
+    ----------
+    shards : ShardSet
+        Shards whose files are undamaged.
+    columns : dict
+        For each split: ``y``, ``synthetic``, ``source_index``, ``neighbour_index``, ``step`` (and ``length``).
+    advance : callable
+        Told how many classes have been checked, 0 between blocks of work; may raise to stop.
+
+    share : tuple of int
+        This rank and the number of ranks: a rank checks its share of the classes, rank 0 what concerns them all.
+
+    Returns
+    -------
+    list of str
+        What is wrong.
+    """
+    findings = _shared_samples(columns) + _misplaced(columns)
+    if findings:
+        return findings if share[0] == 0 else []
+    tables = [Table.of_train(columns["train"])]
+    if RESERVE in columns:
+        tables.append(Table.of_reserve(columns["train"], columns[RESERVE]))
+    if Rules.of(shards).cleaned:
+        findings = _made_of_other_parts(columns)
+    for table in tables:
+        findings += _foreign_seeds(table, Rules.of(shards, table.made_in))
+    if findings:
+        return findings if share[0] == 0 else []
+    for table in tables:
+        rules = Rules.of(shards, table.made_in)
+        for group in _class_groups(shards, table, share):
+            x, rows = _read_group(shards, group, table, advance)
+            for label in group:
+                findings += _class_findings(shards.classes[label], rules, table, label, x, rows, advance)
+                advance(1)
+    return findings
+
+
+@dataclass(frozen=True)
+class Table:
+    """Synthetic rows and the original ones that they are made of.
+
+    Attributes
+    ----------
+    columns : dict
+        As in the shards.
+    places : list of (str, ndarray of int64)
+        Where the rows lie, in order: in which split, and at which of its rows, ascending.
+    made_in : str
+        The split of the synthetic rows: "train" or "reserve".
+    """
+
+    columns: Columns
+    places: list[tuple[str, NDArray[np.int64]]]
+    made_in: str
+
+    @classmethod
+    def of_train(cls, train: Columns) -> Table:
+        """Return the training part, which holds both."""
+        return cls(train, [("train", np.arange(len(train["y"])))], "train")
+
+    @classmethod
+    def of_reserve(cls, train: Columns, reserve: Columns) -> Table:
+        """Return the original rows of training, and behind them the reserve, which holds synthetic rows alone."""
+        originals = np.flatnonzero(~train["synthetic"])
+        columns = {name: np.concatenate([values[originals], reserve[name]]) for name, values in train.items()}
+        return cls(columns, [("train", originals), (RESERVE, np.arange(len(reserve["y"])))], RESERVE)
+
+    def place(self, row: int) -> str:
+        """Return where a synthetic row lies, for people."""
+        before = sum(len(rows) for split, rows in self.places if split != self.made_in)
+        return f"row {row - before}"
+
+    def locate(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the indices in the source of the original rows, ascending, and the rows they are."""
+        rows = np.flatnonzero(~self.columns["synthetic"])
+        order = np.argsort(self.columns["source_index"][rows])
+        return self.columns["source_index"][rows][order], rows[order]
+
+
+def _shared_samples(columns: dict[str, Columns]) -> list[str]:
+    """Look for a sample that is an original row twice, in one split or in two."""
+    findings = []
+    originals = {split: columns[split]["source_index"][~columns[split]["synthetic"]] for split in SPLITS}
+    for split, indices in originals.items():
+        if len(np.unique(indices)) != len(indices):
+            findings.append(f"{split}: a sample of the source occurs twice")
+    for number, first in enumerate(SPLITS):
+        for second in SPLITS[number + 1 :]:
+            both = np.intersect1d(originals[first], originals[second])
+            if len(both):
+                findings.append(f"{first} and {second} share {len(both)} samples of the source, as number {both[0]}")
+    return findings
+
+
+def _misplaced(columns: dict[str, Columns]) -> list[str]:
+    """Look for synthetic rows outside training, and for rows whose marks contradict each other."""
+    findings = []
+    for split in columns:
+        synthetic, neighbour = columns[split]["synthetic"], columns[split]["neighbour_index"]
+        if split in ("validation", "test") and synthetic.any():
+            findings.append(f"{split}: {int(synthetic.sum())} synthetic rows; only training may have any")
+        if split == RESERVE and not synthetic.all():
+            findings.append(f"{split}: {int((~synthetic).sum())} rows that are not synthetic")
+        wrong = (neighbour >= 0) != synthetic
+        if wrong.any():
+            findings.append(f"{split}: row {int(np.argmax(wrong))} is synthetic without a neighbour, or the reverse")
+    return findings
+
+
+def _made_of_other_parts(columns: dict[str, Columns]) -> list[str]:
+    """Look for synthetic rows that are made of samples of validation or test."""
+    train, findings = columns["train"], []
+    made = train["synthetic"]
+    for split in ("validation", "test"):
+        for key in ("source_index", "neighbour_index"):
+            used = int(np.isin(train[key][made], columns[split]["source_index"]).sum())
+            if used:
+                findings.append(f"train: {used} synthetic rows have a {key} that is a sample of {split}")
+    return findings
+
+
+def _foreign_seeds(table: Table, rules: Rules) -> list[str]:
+    """Look for synthetic rows made of anything but training samples of their own class."""
+    train, name = table.columns, table.made_in
+    seeds, places = table.locate()
+    made = np.flatnonzero(train["synthetic"])
+    findings = []
+    for key in ("source_index", "neighbour_index"):
+        found = _find(seeds, train[key][made])
+        foreign = found < 0
+        if foreign.any() and not rules.cleaned:
+            findings.append(f"{name}: {int(foreign.sum())} synthetic rows have a {key} that is no training sample")
+        elif (train["y"][places[found[~foreign]]] != train["y"][made[~foreign]]).any():
+            findings.append(f"{name}: synthetic rows have a {key} of another class")
+    copies = train["source_index"][made] == train["neighbour_index"][made]
+    # The only sample of a class, in a fold of a cross-validation, is repeated.
+    several = np.bincount(train["y"][places], minlength=int(train["y"].max()) + 1) > 1
+    if (copies & several[train["y"][made]]).any() and not rules.copies:
+        findings.append(f"{name}: synthetic rows have their own source as neighbour")
+    if rules.copies and not copies.all():
+        findings.append(f"{name}: synthetic rows are no copies, as data.balance = 'random_over' makes them")
+    if ((train["step"][made] < rules.least_step) | ~(train["step"][made] <= 1)).any():
+        findings.append(f"{name}: synthetic rows have a step that is not between {rules.least_step:g} and 1")
+    return findings
+
+
+def _find(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place of each wanted number, -1 where it is not there."""
+    if len(ascending) == 0:
+        return np.full(len(wanted), -1)
+    places = np.searchsorted(ascending, wanted).clip(max=len(ascending) - 1)
+    return np.where(ascending[places] == wanted, places, -1)
+
+
+def _class_groups(shards: ShardSet, table: Table, share: tuple[int, int]) -> Iterator[list[int]]:
+    """Yield the classes with synthetic rows, this rank's share, as many at once as fit in memory."""
+    labels = table.columns["y"]
+    made = np.bincount(labels[table.columns["synthetic"]], minlength=len(shards.classes))
+    counts = np.bincount(labels, minlength=len(shards.classes))
+    row_bytes = 4 * int(np.prod(shards.sample_shape))
+    group: list[int] = []
+    held = 0
+    for label in np.flatnonzero(made)[share[0] :: share[1]].tolist():
+        size = int(counts[label]) * row_bytes
+        if group and held + size > GROUP_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(label)
+        held += size
+    if group:
+        yield group
+
+
+def _read_group(
+    shards: ShardSet, group: list[int], table: Table, advance: Callable[[int], None]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return all rows of some classes, flattened, and their row numbers in the table, ascending."""
+    wanted = np.isin(table.columns["y"], group)
+    width = int(np.prod(shards.sample_shape))
+    x = np.empty((int(wanted.sum()), width), np.float32)
+    block = max(1, BLOCK_BYTES // (4 * width))
+    done, first = 0, 0
+    for split, places in table.places:
+        rows = places[wanted[first : first + len(places)]]
+        first += len(places)
+        for start, stop in pairwise([*range(0, shards.rows(split), block), shards.rows(split)]):
+            advance(0)
+            low, high = np.searchsorted(rows, (start, stop))
+            if low < high:
+                values = shards.columns(split, start, stop, ("x",))["x"][rows[low:high] - start]
+                x[done + low : done + high] = values.reshape(-1, width)
+        done += len(rows)
+    return x, np.flatnonzero(wanted)
+
+
+def _class_findings(
+    name: str,
+    rules: Rules,
+    table: Table,
+    label: int,
+    x: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    advance: Callable[[int], None],
+) -> list[str]:
+    """Check the segments and neighbours of one class; `x` holds rows number `rows`, those of the class among them."""
+    mine = np.flatnonzero(table.columns["y"][rows] == label)
+    own = {key: values[rows[mine]] for key, values in table.columns.items()}
+    made, originals = np.flatnonzero(own["synthetic"]), np.flatnonzero(~own["synthetic"])
+    originals = originals[np.argsort(own["source_index"][originals])]
+    seeds = own["source_index"][originals]
+    start, end = _find(seeds, own["source_index"][made]), _find(seeds, own["neighbour_index"][made])
+    base = x[mine[originals]]
+    lengths = own["length"][originals].astype(np.int64) if "length" in own else None
+    findings = []
+    # Cleaning may have taken away what a row was made of.
+    known = (start >= 0) & (end >= 0)
+    made, start, end = made[known], start[known], end[known]
+    off = _off_segment(x, mine[made], base, lengths, start, end, own["step"][made], rules)
+    if len(off):
+        findings.append(
+            f"{table.made_in}: class {name}: {len(off)} synthetic rows are not on the segment of their samples, "
+            f"as {table.place(int(rows[mine[made[off[0]]]]))}"
+        )
+    if not rules.nearest:
+        return findings
+    if lengths is not None:
+        base = stretched(base.reshape(-1, *rules.shape), lengths, rules.shape[0]).reshape(base.shape)
+    k = min(rules.neighbours, len(base) - 1)
+    far = _too_far(base.astype(np.float64), start, end, k, advance)
+    if len(far):
+        findings.append(
+            f"{table.made_in}: class {name}: {len(far)} synthetic rows have a neighbour that is not among the {k} "
+            f"nearest, as {table.place(int(rows[mine[made[far[0]]]]))}"
+        )
+    return findings
+
+
+def _off_segment(
+    x: NDArray[np.float32],
+    made: NDArray[np.int64],
+    base: NDArray[np.float32],
+    lengths: NDArray[np.int64] | None,
+    start: NDArray[np.int64],
+    end: NDArray[np.int64],
+    step: NDArray[np.float32],
+    rules: Rules,
+) -> NDArray[np.int64]:
+    """Return which synthetic rows differ from their recipe by more than rounding to the stored numbers."""
+    wrong = []
+    linear = np.setdiff1d(np.arange(x.shape[1]), rules.categories)
+    block = max(1, BLOCK_BYTES // (4 * x.shape[1]))
+    for low in range(0, len(made), block):
+        part = slice(low, low + block)
+        first, second = base[start[part]], base[end[part]]
+        if lengths is not None:
+            second = stretched(second.reshape(-1, *rules.shape), lengths[end[part]], lengths[start[part]])
+            second = second.reshape(first.shape)
+        # SVMSMOTE's rows may lie beyond their seed, and so outside of what bytes hold.
+        expected = rules.storage.within(on_segment(first, second, step[part]))
+        # Another machine may fuse the multiplication and the addition.
+        room = 4 * np.finfo(np.float32).eps * (np.abs(first) + np.abs(second)) + rules.storage.step(expected)
+        good = (np.abs(x[made[part]] - expected) <= room)[:, linear].all(axis=1)
+        wrong.append(low + np.flatnonzero(~good))
+    return np.concatenate(wrong) if wrong else np.empty(0, np.int64)
+
+
+def _too_far(
+    base: NDArray[np.float64],
+    start: NDArray[np.int64],
+    end: NDArray[np.int64],
+    k: int,
+    advance: Callable[[int], None],
+) -> NDArray[np.int64]:
+    """Return which pairs are further apart than `start` and its k-th nearest other sample, ties allowed."""
+    # Preparation looks for neighbours among samples that are not centred: far from 0, it cannot tell near ties apart.
+    blur = np.sqrt(base.shape[1]) * np.finfo(np.float64).eps * np.einsum("ij,ij->i", base, base)
+    base = base - base.mean(axis=0)
+    square = np.einsum("ij,ij->i", base, base)
+    reach = np.full(len(base), np.nan)
+    used = np.unique(start)
+    for low in range(0, len(used), QUERY_ROWS):
+        advance(0)
+        chosen = used[low : low + QUERY_ROWS]
+        distance = square[chosen, None] + square - 2 * base[chosen] @ base.T
+        distance[np.arange(len(chosen)), chosen] = np.inf
+        reach[chosen] = np.partition(distance, k - 1, axis=1)[:, k - 1]
+    wrong = []
+    block = max(1, BLOCK_BYTES // (8 * base.shape[1]))
+    for low in range(0, len(start), block):
+        first, second = start[low : low + block], end[low : low + block]
+        apart = np.einsum("ij,ij->i", base[first] - base[second], base[first] - base[second])
+        room = TIE_TOLERANCE * (square[first] + square[second]) + ROUNDINGS * (blur[first] + blur[second])
+        wrong.append(low + np.flatnonzero(~(apart <= reach[first] + room)))
+    return np.concatenate(wrong) if wrong else np.empty(0, np.int64)

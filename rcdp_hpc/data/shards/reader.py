@@ -1,0 +1,309 @@
+"""Reading shards: any rows of a split, over as many files as they lie in."""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import Config, refuse_other_settings
+from rcdp_hpc.data.shards.index import REPAIR, load_index, shard_settings, splits_in
+from rcdp_hpc.data.shards.storage import storage_in
+from rcdp_hpc.data.shards.writer import Layout, file_sha256
+from rcdp_hpc.data.split import Split
+from rcdp_hpc.errors import DataDamagedError, RcdpError
+from rcdp_hpc.runtime.os_errors import explain_os_error, first_line, number_in
+
+OPEN_FILES = 16
+CACHE_BYTES = 2**23
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a split.
+
+    Attributes
+    ----------
+    x : ndarray of float32, shape (n, *sample_shape)
+        Samples, scaled.
+    y : ndarray of int32, shape (n,)
+        Class indices.
+    synthetic : ndarray of bool, shape (n,)
+        Whether a row was made by balancing.
+    source_index : ndarray of int64, shape (n,)
+        Index of the sample in the source; of a synthetic row, the sample it was made from.
+    neighbour_index : ndarray of int64, shape (n,)
+        Index of the neighbour a synthetic row was made with; -1 for original rows.
+    step : ndarray of float32, shape (n,)
+        Place of a synthetic row between the two; 0 for original rows.
+    length : ndarray of int32, shape (n,), or None
+        Steps of each sample that hold data, the rest being padding; None where all samples are whole.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int32]
+    synthetic: NDArray[np.bool_]
+    source_index: NDArray[np.int64]
+    neighbour_index: NDArray[np.int64]
+    step: NDArray[np.float32]
+    length: NDArray[np.int32] | None = None
+
+
+def open_shards(config: Config, directory: Path) -> ShardSet:
+    """Open the shards of a configuration.
+
+    Raises
+    ------
+    InputError
+        If there are none, or they were prepared with other settings.
+    DataDamagedError
+        If the index is damaged.
+    """
+    shards = ShardSet(directory, verify=config.data.verify_on_read)
+    refuse_other_settings(str(directory), shards.index["settings"], shard_settings(config), "data")
+    return shards
+
+
+class ShardSet:
+    """The shards of a run directory, read-only.
+
+    Files are opened when their rows are first asked for, in each process by itself, without locks (so that
+    it works on NFS and Lustre). May be pickled and used after a fork.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder of the shards (``RUN/shards``).
+    verify : bool
+        Check a file's SHA-256 before its rows are first used. Its length is always checked.
+
+    Attributes
+    ----------
+    index : dict
+        The content of index.json.
+    classes : list of str
+        Names of the classes, in the order of their indices.
+    sample_shape : tuple of int
+        Shape of one sample.
+    scale : float
+        What raw samples of the source are multiplied with.
+    layout : Layout
+        How rows lie on disk; ``layout.lengths`` tells whether they have lengths.
+
+    Raises
+    ------
+    InputError
+        If there is no index.json.
+    DataDamagedError
+        If index.json is damaged; on reading, if a shard is missing, altered or not of the expected form.
+
+    Examples
+    --------
+    >>> shards = ShardSet(Path("run/shards"), verify=True)  # doctest: +SKIP
+    >>> start, stop = slab_bounds(shards.rows("train"), comm.rank, comm.size)  # doctest: +SKIP
+    >>> shards.read("train", start, stop).x.shape  # doctest: +SKIP
+    (640, 8, 8)
+    """
+
+    def __init__(self, directory: Path, verify: bool = True) -> None:
+        self.directory, self.verify = Path(directory), verify
+        self.index = load_index(self.directory)
+        self.classes: list[str] = self.index["classes"]
+        self.sample_shape: tuple[int, ...] = tuple(self.index["sample_shape"])
+        self.scale: float = self.index["scale"]
+        self.layout = Layout(self.sample_shape, storage_in(self.index), self.index.get("lengths", False))
+        # The first row of each shard, and the end of the last.
+        self._starts: dict[str, list[int]] = {
+            split: [0, *accumulate(shard["rows"] for shard in self._entry(split)["shards"])] for split in self.splits
+        }
+        # Rows are read once, in order: a cache of chunks would cost a copy. What is compressed is unpacked in it.
+        self._cache_bytes = 0 if self.layout.storage.compression == "none" else CACHE_BYTES
+        self._checked: set[str] = set()
+        # Files that are read from elsewhere for a while (`rcdp_hpc.data.shards.stage_in`).
+        self.local: dict[str, Path] = {}
+        self._open: OrderedDict[str, h5py.File] = OrderedDict()
+        self._process = os.getpid()
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits there are: "train", "validation" and "test", and "reserve" where one was kept."""
+        return splits_in(self.index)
+
+    @property
+    def shortest(self) -> int | None:
+        """Steps of the shortest sequence of all parts; None without lengths, and where older shards do not tell."""
+        found: int | None = self.index.get("shortest")
+        return found
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of all the shards' own: two preparations with the same one hold the same rows."""
+        parts = [shard["sha256"] for split in self.splits for shard in self.index["splits"][split]["shards"]]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    def rows(self, split: str) -> int:
+        """Return the number of rows of a split."""
+        return int(self._entry(split)["rows"])
+
+    def class_counts(self, split: str) -> NDArray[np.int64]:
+        """Return the number of rows of each class, shape (C,)."""
+        return np.array(self._entry(split)["class_counts"], np.int64)
+
+    def read(self, split: str, start: int, stop: int) -> Rows:
+        """Return rows `start` to `stop` - 1 of a split; only these are read.
+
+        Raises
+        ------
+        DataDamagedError
+            If a file they lie in is missing, altered or not of the expected form.
+        IndexError
+            If the split has no such rows.
+        """
+        return Rows(**self.columns(split, start, stop, ("x", *self.layout.columns)))
+
+    def columns(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Return some datasets' rows `start` to `stop` - 1, by name; errors as in `read`."""
+        result = self._stored(split, start, stop, names)
+        if "x" in result:
+            result["x"] = self.layout.storage.decode(result["x"])
+        return result
+
+    def stored(self, split: str, start: int, stop: int) -> NDArray[Any]:
+        """Return the samples of some rows as they are stored, neither scaled nor converted; errors as in `read`."""
+        return self._stored(split, start, stop, ("x",))["x"]
+
+    def _stored(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        total = self._starts[split][-1]
+        if not 0 <= start <= stop <= total:
+            raise IndexError(f"rows {start} to {stop} of {split}, which has {total}")
+        result = {
+            name: np.empty((stop - start, *self._shape(name)), self._dtype(name).newbyteorder("=")) for name in names
+        }
+        for entry, first, low, high in self._pieces(split, start, stop):
+            file = self._file(entry)
+            for name, array in result.items():
+                target = array[first + low - start : first + high - start]
+                try:
+                    file[name].read_direct(target, source_sel=np.s_[low:high])
+                except (OSError, RuntimeError) as error:
+                    raise self._unreadable(entry, f"{name} cannot be read", error) from None
+        return result
+
+    def entries(self, split: str, start: int, stop: int) -> list[dict[str, Any]]:
+        """Return what index.json says of the files that some rows lie in."""
+        return [entry for entry, *_ in self._pieces(split, start, stop)]
+
+    def damaged(self, split: str, start: int, stop: int, check_stop: Callable[[], None]) -> dict[str, str]:
+        """Return the names of the files that some rows lie in and that are damaged, each with what is wrong with it.
+
+        Checks what `read` checks before it uses a file, and no more: without `verify`, not the content.
+        """
+        found = {}
+        for entry, *_ in self._pieces(split, start, stop):
+            check_stop()
+            try:
+                self._file(entry)
+            except DataDamagedError as error:
+                found[entry["file"]] = str(error)
+        return found
+
+    def close(self) -> None:
+        """Close all files; reading again opens them again."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": OrderedDict()}
+
+    def _entry(self, split: str) -> dict[str, Any]:
+        if split not in self.splits:
+            raise ValueError(f"split {split!r} is not one of {', '.join(self.splits)}")
+        entry: dict[str, Any] = self.index["splits"][split]
+        return entry
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self.sample_shape if name == "x" else ()
+
+    def _dtype(self, name: str) -> np.dtype[Any]:
+        return self.layout.storage.dtype if name == "x" else self.layout.columns[name]
+
+    def _pieces(self, split: str, start: int, stop: int) -> Iterator[tuple[dict[str, Any], int, int, int]]:
+        """Yield each shard that holds some of the rows, its first row, and which of its own rows they are."""
+        starts = self._starts[split]
+        number = bisect.bisect_right(starts, start) - 1
+        while start < stop:
+            first, end = starts[number], min(stop, starts[number + 1])
+            yield self._entry(split)["shards"][number], first, start - first, end - first
+            start, number = end, number + 1
+
+    def _file(self, entry: dict[str, Any]) -> h5py.File:
+        if self._process != os.getpid():
+            # An HDF5 file must not be used by a process that did not open it.
+            self._open, self._process = OrderedDict(), os.getpid()
+        name = entry["file"]
+        if name in self._open:
+            self._open.move_to_end(name)
+            return self._open[name]
+        self._check_bytes(entry)
+        try:
+            file = h5py.File(self._path(entry), "r", locking=False, rdcc_nbytes=self._cache_bytes)
+        except OSError as error:
+            raise self._unreadable(entry, "cannot be opened as HDF5", error) from None
+        try:
+            self._check_form(file, entry)
+        except BaseException:
+            file.close()
+            raise
+        self._open[name] = file
+        if len(self._open) > OPEN_FILES:
+            self._open.popitem(last=False)[1].close()
+        return file
+
+    def _check_bytes(self, entry: dict[str, Any]) -> None:
+        path = self._path(entry)
+        if path.is_symlink() or not path.is_file():
+            raise self._damaged(entry, "missing" if not path.is_symlink() else "a symbolic link, which is not followed")
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            raise self._damaged(entry, f"{size} bytes long, {entry['bytes']} expected")
+        if self.verify and entry["file"] not in self._checked:
+            if file_sha256(path) != entry["sha256"]:
+                raise self._damaged(entry, "its content has changed since it was written (SHA-256 differs)")
+            self._checked.add(entry["file"])
+
+    def _check_form(self, file: h5py.File, entry: dict[str, Any]) -> None:
+        """Refuse anything but the expected datasets with their content in this very file."""
+        for name in ("x", *self.layout.columns):
+            link = file.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise self._damaged(entry, f"{name} is missing or leads out of the file")
+            dataset = file[name]
+            if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+                raise self._damaged(entry, f"{name} is no dataset with its content in the file")
+            shape = (entry["rows"], *self._shape(name))
+            if dataset.shape != shape or dataset.dtype != self._dtype(name):
+                found = f"{dataset.dtype} of shape {dataset.shape}"
+                raise self._damaged(entry, f"{name} is {found}, {self._dtype(name)} of shape {shape} expected")
+
+    def _unreadable(self, entry: dict[str, Any], what: str, error: Exception) -> RcdpError:
+        """Return the error for a file that HDF5 cannot read: the disk's fault, or that of the content."""
+        number = number_in(error)
+        if number:
+            return explain_os_error(OSError(number, os.strerror(number)), self._path(entry), reading=True)
+        return self._damaged(entry, f"{what} ({first_line(error)})")
+
+    def _damaged(self, entry: dict[str, Any], what: str) -> DataDamagedError:
+        return DataDamagedError(f"{self._path(entry)}: {what}. {REPAIR}")
+
+    def _path(self, entry: dict[str, Any]) -> Path:
+        return self.local.get(entry["file"], self.directory / entry["file"])

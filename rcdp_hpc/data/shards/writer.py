@@ -1,0 +1,269 @@
+"""Writing shards: HDF5 files with the same bytes for the same rows, whatever machine or thread writes them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.rows import RowTable, make_samples
+from rcdp_hpc.data.shards.hdf5_writing import named, writable_hdf5
+from rcdp_hpc.data.shards.index import shard_file
+from rcdp_hpc.data.shards.storage import Storage
+from rcdp_hpc.data.sources import Source
+from rcdp_hpc.data.split import Split, slab_bounds
+from rcdp_hpc.runtime.files import free_bytes, reserve
+
+CHUNK_BYTES = 2**20
+# Opening a file costs more than reading a few rows.
+FEWEST_ROWS, FEWEST_BYTES = 256, 2**20
+GZIP_LEVEL = 1
+COLUMNS: dict[str, np.dtype[Any]] = {
+    "y": np.dtype("<i4"),
+    "synthetic": np.dtype(bool),
+    "source_index": np.dtype("<i8"),
+    "neighbour_index": np.dtype("<i8"),
+    "step": np.dtype("<f4"),
+}
+LENGTHS: dict[str, np.dtype[Any]] = {"length": np.dtype("<i4")}
+COLUMN_CHUNK_ROWS = 2**14
+HEADER_BYTES = 2**16
+SPARE_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the rows of a shard look like on disk.
+
+    Attributes
+    ----------
+    sample_shape : tuple of int
+        Shape of a sample.
+    storage : Storage
+        Number format and compression of samples.
+    lengths : bool
+        Whether rows have lengths.
+    """
+
+    sample_shape: tuple[int, ...]
+    storage: Storage
+    lengths: bool = False
+
+    @property
+    def columns(self) -> dict[str, np.dtype[Any]]:
+        """Datasets beside ``x``."""
+        return {**COLUMNS, **LENGTHS} if self.lengths else COLUMNS
+
+
+def shard_numbers(rows: dict[Split, int], train_shards: int, row_bytes: int = 1) -> dict[Split, int]:
+    """Return how many shards each split gets: at most as many for training as asked, the others of a similar size.
+
+    The other splits are not cut into files of less than 256 rows, or less than 1 MiB if that is fewer rows.
+
+    Parameters
+    ----------
+    rows : dict
+        Rows of each split.
+    train_shards : int
+        ``data.shards``.
+    row_bytes : int
+        Bytes of a stored sample.
+
+    Examples
+    --------
+    >>> shard_numbers({"train": 62, "validation": 6, "test": 1029}, 16)
+    {'train': 16, 'validation': 1, 'test': 5}
+    """
+    least = min(FEWEST_ROWS, max(1, FEWEST_BYTES // row_bytes))
+    size = max(math.ceil(rows["train"] / train_shards), least)
+    return {
+        split: min(count, train_shards if split == "train" else math.ceil(count / size))
+        for split, count in rows.items()
+    }
+
+
+def shards_bytes(rows: int, shards: int, layout: Layout) -> int:
+    """Return how much room the shards of a split take, at most."""
+    each = math.ceil(rows / shards)
+    return shards * (_chunked_bytes(each, layout) + _header_bytes(each, layout))
+
+
+def write_split(
+    folder: Path,
+    split: Split,
+    rows: RowTable,
+    shards: int,
+    source: Source,
+    storage: Storage,
+    advance: Callable[[int], None],
+) -> dict[str, Any]:
+    """Write the shards of a split, each a contiguous slab of the rows, and return the split's entry in the index.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write.
+    split : str
+        "train", "validation" or "test".
+    rows : RowTable
+        All rows of the split, interleaved.
+    shards : int
+        Number of files, at most the number of rows.
+    source : Source
+        Where the samples come from.
+    storage : Storage
+        How they are stored.
+    advance : callable
+        Told how many rows have been written; may raise to stop.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or fails.
+    """
+    classes = len(source.classes)
+    entries = []
+    for number in range(shards):
+        slab = rows.part(slice(*slab_bounds(len(rows), number, shards)))
+        path = folder / shard_file(split, number, shards)
+        write_shard(path, slab, source, storage, advance)
+        entries.append(
+            {
+                "file": path.name,
+                "rows": len(slab),
+                "class_counts": slab.counts(classes),
+                "synthetic_counts": slab.synthetic_counts(classes),
+                "bytes": path.stat().st_size,
+                "sha256": file_sha256(path),
+            }
+        )
+    return {
+        "rows": len(rows),
+        "class_counts": rows.counts(classes),
+        "synthetic_counts": rows.synthetic_counts(classes),
+        "shards": entries,
+    }
+
+
+def write_shard(path: Path, rows: RowTable, source: Source, storage: Storage, advance: Callable[[int], None]) -> None:
+    """Write one shard; parameters and errors as in `write_split`."""
+    layout = Layout(source.sample_shape, storage, source.has_lengths)
+    # The little that the layout writes must find room, too.
+    _reserve(path, _header_bytes(len(rows), layout))
+    with writable_hdf5(path) as (file, check):
+        _lay_out(file, len(rows), layout)
+        file.flush()
+        check()
+        # All room is taken at once, so that a disk that is too small shows before hours of work: from here on only what
+        # is there is filled in. What is compressed has no size before it is written.
+        _reserve(path, path.stat().st_size)
+        _write_chunks(file["y"], rows.y, 0)
+        _write_chunks(file["synthetic"], rows.synthetic, 0)
+        _write_chunks(file["source_index"], rows.source, 0)
+        _write_chunks(file["neighbour_index"], rows.neighbour, 0)
+        _write_chunks(file["step"], rows.step, 0)
+        lengths = source.lengths(rows.source)
+        if lengths is not None:
+            _write_chunks(file["length"], lengths, 0)
+        block = file["x"].chunks[0]
+        for start in range(0, len(rows), block):
+            part = rows.part(slice(start, start + block))
+            stored = storage.encode(make_samples(source, part, storage))
+            if storage.compression == "none":
+                _write_chunks(file["x"], stored, start)
+            else:
+                _need_room(path, stored.nbytes)
+                file["x"][start : start + len(part)] = stored
+            check()
+            advance(len(part))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with named(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _lay_out(file: h5py.File, rows: int, layout: Layout) -> None:
+    """Create all datasets without content."""
+    create_samples(file, rows, layout)
+    for name, dtype in layout.columns.items():
+        _create(file, name, dtype, (rows,), (min(rows, COLUMN_CHUNK_ROWS),))
+
+
+def create_samples(file: h5py.File, rows: int, layout: Layout) -> None:
+    """Create the dataset ``x`` of so many rows, without content."""
+    chunk, shape = _chunk_rows(rows, layout), layout.sample_shape
+    _create(file, "x", layout.storage.dtype, (rows, *shape), (chunk, *shape), layout.storage.compression)
+
+
+def _create(
+    file: h5py.File,
+    name: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    chunk: tuple[int, ...],
+    compression: str = "none",
+) -> None:
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_chunk(chunk)
+    if compression == "none":
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        # Every byte is written below, the rest of the last chunk included.
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    else:
+        layout.set_shuffle()
+        if compression == "gzip":
+            layout.set_deflate(GZIP_LEVEL)
+        else:
+            layout.set_filter(h5py.h5z.FILTER_LZF, h5py.h5z.FLAG_OPTIONAL)
+    layout.set_obj_track_times(False)
+    space = h5py.h5s.create_simple(shape)
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, layout)
+
+
+def _need_room(path: Path, size: int) -> None:
+    """Raise where the disk is about to be full."""
+    if free_bytes(path.parent) < size + SPARE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _write_chunks(dataset: h5py.Dataset, values: NDArray[Any], start: int) -> None:
+    """Write rows from `start`, which begins a chunk, as whole chunks, the last one filled up with zeros."""
+    size = dataset.chunks[0]
+    for offset in range(0, len(values), size):
+        block = np.zeros(dataset.chunks, dataset.dtype)
+        part = values[offset : offset + size]
+        block[: len(part)] = part
+        dataset.id.write_direct_chunk((start + offset, *(0,) * (values.ndim - 1)), block.tobytes())
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make the file at least so long, with room on disk for all of it."""
+    with named(path), path.open("r+b" if path.exists() else "x+b", buffering=0) as file:
+        reserve(file, size)
+
+
+def _chunk_rows(rows: int, layout: Layout) -> int:
+    return min(rows, max(1, CHUNK_BYTES // (layout.storage.dtype.itemsize * math.prod(layout.sample_shape))))
+
+
+def _chunked_bytes(rows: int, layout: Layout) -> int:
+    chunk, column_chunk = _chunk_rows(rows, layout), min(rows, COLUMN_CHUNK_ROWS)
+    samples = math.ceil(rows / chunk) * chunk * math.prod(layout.sample_shape) * layout.storage.dtype.itemsize
+    columns = sum(dtype.itemsize for dtype in layout.columns.values())
+    return samples + math.ceil(rows / column_chunk) * column_chunk * columns
+
+
+def _header_bytes(rows: int, layout: Layout) -> int:
+    chunks = math.ceil(rows / _chunk_rows(rows, layout))
+    return HEADER_BYTES + 128 * (chunks + len(layout.columns) * math.ceil(rows / COLUMN_CHUNK_ROWS))

@@ -1,0 +1,166 @@
+"""The model file as a checked record: read in one place, so that nothing in it is believed later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rcdp_hpc.config import ReservoirSection, TrainingSection
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.errors import DataDamagedError, InputError
+from rcdp_hpc.model import checkpoint
+from rcdp_hpc.model.fields import Fields
+from rcdp_hpc.model.model_data import ModelData
+from rcdp_hpc.reservoir.connection import ReservoirMatrices
+from rcdp_hpc.reservoir.kept_steps import input_features
+from rcdp_hpc.reservoir.matrix_files import arrays_of, matrices_of, read_matrices
+from rcdp_hpc.reservoir.sequencing import Sequencer
+from rcdp_hpc.runtime.code_consent import digests_of
+
+TRAIN_AGAIN = "Put a copy back, or train again with --restart."
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """What a model file holds: all it takes to get from raw samples to class probabilities.
+
+    Attributes
+    ----------
+    reservoir, training : ReservoirSection, TrainingSection
+        Settings that the model was built with; the reservoir's matrices follow from its seed.
+    classes : list of str
+        Class names.
+    sample_shape : tuple of int
+        Shape of one sample.
+    scale : float
+        Factor from the source's raw values to those that the model was trained on.
+    shards : str
+        Digest of the shards that it was trained on.
+    data : ModelData
+        What prediction has to know of the training data: columns, standardisation, ranges, how files are read.
+    weights : dict
+        State of the readout network.
+    learned : dict
+        What the extractor learned before the training: a dictionary, or the biases of kernels; often empty.
+    matrices : ReservoirMatrices or None
+        Those that the user gave.
+    code : dict of str to str
+        SHA-256 of each module whose classes the settings name.
+    where : str
+        The file, for messages.
+    """
+
+    reservoir: ReservoirSection
+    training: TrainingSection
+    classes: list[str]
+    sample_shape: tuple[int, ...]
+    scale: float
+    shards: str
+    data: ModelData
+    weights: dict[str, torch.Tensor]
+    learned: dict[str, torch.Tensor]
+    matrices: ReservoirMatrices | None
+    code: dict[str, str]
+    where: str = "the model"
+
+    @classmethod
+    def read(cls, path: Path, remedy: str = TRAIN_AGAIN) -> ModelFile:
+        """Read a model file; no code that it names is run.
+
+        Raises
+        ------
+        DataDamagedError
+            If it is damaged, or anything in it is not as `write` would have written it.
+        """
+        fields = Fields(str(path), checkpoint.load(path, remedy), remedy)
+        settings = fields.json("settings", dict, "the settings of a model")
+        reservoir = fields.section(ReservoirSection, settings, "reservoir")
+        training = fields.section(TrainingSection, settings, "training")
+        classes, sample_shape = fields.texts("classes"), fields.shape("sample_shape")
+        scale = fields.number("scale")
+        if not classes or scale <= 0:
+            fields.refuse("scale" if classes else "classes", "that of a model")
+        data = ModelData.read(fields, sample_shape)
+        return cls(
+            reservoir=reservoir,
+            training=training,
+            classes=classes,
+            sample_shape=sample_shape,
+            scale=scale,
+            shards=fields.text("shards"),
+            data=data,
+            weights=fields.tensors("weights"),
+            learned=fields.tensors("learned"),
+            matrices=_matrices(fields, reservoir, sample_shape),
+            code=_code(fields),
+            where=str(path),
+        )
+
+    @staticmethod
+    def write(
+        path: Path,
+        reservoir: ReservoirSection,
+        training: TrainingSection,
+        shards: ShardSet,
+        weights: Mapping[str, torch.Tensor],
+        learned: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Write a model file, atomically.
+
+        Matrices that the user gave go into it, what a frozen extractor learned, and what prediction has to know of the
+        shards that it was trained on.
+        """
+        settings = {"reservoir": reservoir.model_dump(), "training": training.model_dump()}
+        content: dict[str, Any] = {
+            "settings": json.dumps(settings),
+            "classes": list(shards.classes),
+            "sample_shape": list(shards.sample_shape),
+            "scale": float(shards.scale),
+            "shards": shards.digest,
+            **ModelData.contents(shards.index),
+            "weights": {name: value.cpu() for name, value in weights.items()},
+            "learned": {name: value.cpu() for name, value in (learned or {}).items()},
+            "matrices": {},
+            "code": digests_of(named_code(training).values()),
+        }
+        if reservoir.matrices:
+            found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, tuple(shards.sample_shape)))
+            content["matrices"] = {name: torch.from_numpy(array) for name, array in arrays_of(found).items()}
+        checkpoint.save(path, content)
+
+
+def named_code(training: TrainingSection) -> dict[str, str]:
+    """Return the names module:Class in the settings of a network, by key."""
+    names = {"training.readout": training.readout, "training.extractor.kind": training.extractor.kind}
+    return {key: name for key, name in names.items() if ":" in name}
+
+
+def _matrices(fields: Fields, reservoir: ReservoirSection, sample_shape: tuple[int, ...]) -> ReservoirMatrices | None:
+    tensors = fields.tensors("matrices")
+    if bool(reservoir.matrices) != bool(tensors):
+        fields.refuse("matrices", "what its settings say (reservoir.matrices)")
+    if not tensors:
+        return None
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    try:
+        return matrices_of(arrays, reservoir.nodes, _inputs(reservoir, sample_shape), fields.where)
+    except InputError as error:
+        raise DataDamagedError(f"{error}. {fields.remedy}") from None
+
+
+def _code(fields: Fields) -> dict[str, str]:
+    code: dict[str, str] = fields.field("code", dict, "a table of digests")
+    if not all(type(text) is str for pair in code.items() for text in pair):
+        fields.refuse("code", "a table of digests")
+    return code
+
+
+def _inputs(reservoir: ReservoirSection, sample_shape: tuple[int, ...]) -> int:
+    """Return the inputs that a neuron of the first reservoir has at a step."""
+    _, features = Sequencer.of(reservoir).shape(sample_shape)
+    return input_features(reservoir, features)

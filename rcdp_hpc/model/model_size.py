@@ -1,0 +1,180 @@
+"""Whether a model file can hold what it declares: found out before memory is allocated for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psutil
+import torch
+from torch import nn
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import StageFailedError
+from rcdp_hpc.model.fields import refuse_other_shapes
+from rcdp_hpc.model.model_file import TRAIN_AGAIN, ModelFile, named_code
+from rcdp_hpc.networks.assembly import EndToEnd, make_extractor
+from rcdp_hpc.networks.dictionary import PatchDictionary
+from rcdp_hpc.networks.ensemble import Ensemble
+from rcdp_hpc.networks.extractor import ConvolutionExtractor
+from rcdp_hpc.networks.kernels import RandomKernels
+from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.ridge import RidgeNetwork
+from rcdp_hpc.reservoir.identity_source import IdentitySource
+from rcdp_hpc.reservoir.kept_steps import read_features
+from rcdp_hpc.reservoir.reductions import KeptShape, kept_shape
+from rcdp_hpc.reservoir.scans import scans_of
+from rcdp_hpc.reservoir.sequencing import Sequencer
+from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET
+from rcdp_hpc.runtime.memory import machine_memory
+
+# Tensors on it have a shape and no memory.
+NOWHERE = torch.device("meta")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the settings lead to in front of the readout, on `NOWHERE`.
+
+    Attributes
+    ----------
+    learned : nn.Module or None
+        What is learned before the training.
+    extractor : nn.Module or None
+        What is trained together with the readout.
+    kept : KeptShape
+        How what the readout reads of a sample lies in its row.
+    features : int
+        Of a step of the sequence that drives the reservoir.
+    """
+
+    learned: nn.Module | None
+    extractor: ConvolutionExtractor | None
+    kept: KeptShape
+    features: int
+
+
+def check_sizes(file: ModelFile) -> None:
+    """Refuse a model file whose settings declare other sizes than its weights have, or more than memory can hold.
+
+    The reservoir is not in the file, but drawn from its seed: it is compared with the memory that is available. Classes
+    of the user's own are not made here; their weights are compared once they are.
+
+    Raises
+    ------
+    DataDamagedError
+        If the weights have other shapes than the settings lead to.
+    StageFailedError
+        If reservoir and samples take more memory than is available.
+    InputError
+        If the settings do not fit the shape of a sample.
+    """
+    own_code = named_code(file.training)
+    if "training.extractor.kind" in own_code:
+        return
+    with NOWHERE:
+        parts = _parts(file)
+        learned = {} if parts.learned is None else parts.learned.state_dict()
+        refuse_other_shapes(f"{file.where}: learned", file.learned, learned, TRAIN_AGAIN)
+        if not own_code:
+            expected = _of_members(_network(file, parts).state_dict(), file)
+            refuse_other_shapes(f"{file.where}: weights", file.weights, expected, TRAIN_AGAIN)
+    _check_memory(file, parts)
+
+
+def _parts(file: ModelFile) -> _Parts:
+    reservoir, extractor, shape = file.reservoir, file.training.extractor, file.sample_shape
+    if extractor.kind == "dictionary":
+        dictionary = PatchDictionary(extractor, shape)
+        kept = _kept(reservoir, Sequencer(), (dictionary.steps, dictionary.features))
+        return _Parts(dictionary, None, kept, dictionary.features)
+    if extractor.trained:
+        trained = make_extractor(extractor, shape, None)
+        kept = KeptShape(1, trained.steps, trained.features, raw=True)
+        if reservoir.kind != "none":
+            kept = kept_shape(reservoir, trained.steps)
+        return _Parts(None, trained, kept, trained.features)  # type: ignore[arg-type]
+    cut = Sequencer.of(reservoir)
+    _, features = cut.shape(shape)
+    if extractor.kind == "kernels":
+        kernels = RandomKernels(extractor, features, reservoir.seed)
+        states = 0 if reservoir.kind == "none" else _kept(reservoir, cut, shape).features
+        return _Parts(kernels, None, KeptShape(1, 1, states + kernels.features), features)
+    return _Parts(None, None, _kept(reservoir, cut, shape), features)
+
+
+def _network(file: ModelFile, parts: _Parts) -> nn.Module:
+    classes = len(file.classes)
+    if file.training.readout == "ridge":
+        return RidgeNetwork(parts.kept.features, classes)
+    readout = build_readout(file.training, parts.kept, classes, seed=0)
+    if parts.extractor is None:
+        return readout
+    return EndToEnd(file.sample_shape, parts.extractor, None, readout, file.training)
+
+
+def _kept(reservoir: ReservoirSection, cut: Sequencer, sample_shape: tuple[int, ...]) -> KeptShape:
+    if reservoir.kind == "none":
+        return IdentitySource(reservoir, cut, sample_shape).kept
+    return kept_shape(reservoir, cut.shape(sample_shape)[0])
+
+
+def _of_members(single: Mapping[str, torch.Tensor], file: ModelFile) -> dict[str, torch.Tensor]:
+    """Return the state of the whole network: of an ensemble, that of each member."""
+    members = Ensemble.count(file.weights) if file.training.slices == "ensemble" else 0
+    if not members:
+        return dict(single)
+    return {f"members.{number}.{name}": value for number in range(members) for name, value in single.items()}
+
+
+def _check_memory(file: ModelFile, parts: _Parts) -> None:
+    rows = file.reservoir.batch_rows or ROWS_UNLESS_SET
+    needed = rows * (12 * math.prod(file.sample_shape) + 8 * parts.kept.features)
+    if file.reservoir.kind != "none":
+        needed += reservoir_bytes(file.reservoir, parts.features)
+    available = min(machine_memory(), psutil.virtual_memory().available)
+    if needed > available:
+        raise StageFailedError(
+            f"{file.where}: it declares reservoir.nodes = {file.reservoir.nodes}, samples of the shape "
+            f"{file.sample_shape} and blocks of {rows} samples, which take at least {needed / 2**30:.1f} GiB, and "
+            f"{available / 2**30:.1f} GiB of memory are available. If you trust the file, use a larger machine."
+        )
+
+
+def reservoir_bytes(settings: ReservoirSection, features: int) -> int:
+    """Return the bytes that drawing a reservoir takes at least.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+    features : int
+        Features of a step of the sequence.
+    """
+    nodes, total = settings.nodes, 0
+    for scan in scans_of(settings):
+        inputs = scan.features(read_features(settings, features))
+        for layer in range(settings.layers):
+            total += _layer_bytes(settings, nodes if layer else inputs)
+    rows = settings.batch_rows or ROWS_UNLESS_SET
+    return total + 8 * rows * nodes
+
+
+def _layer_bytes(settings: ReservoirSection, inputs: int) -> int:
+    nodes = settings.nodes
+    if settings.kind == "diagonal":
+        units = 2 * settings.memory_units
+        return 12 * units * (inputs + nodes)
+    connections = _connections(settings)
+    # In float64, and then as the kernel multiplies by it.
+    dense = 0 if settings.kernel == "sparse-fp32" else (4 if settings.kernel.endswith("fp32") else 2) * nodes**2
+    return 12 * connections + dense + 12 * nodes * inputs
+
+
+def _connections(settings: ReservoirSection) -> int:
+    nodes = settings.nodes
+    if settings.topology == "ring":
+        return nodes
+    if settings.topology == "cycle-jumps":
+        return 2 * nodes
+    return round(settings.density * nodes**2)

@@ -1,0 +1,222 @@
+"""The trained model as one file: everything it takes to get from raw samples to class probabilities."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rcdp_hpc.data.sources import to_float
+from rcdp_hpc.errors import CandidateError, DataDamagedError, InputError
+from rcdp_hpc.model.fields import refuse_other_shapes
+from rcdp_hpc.model.model_file import TRAIN_AGAIN, ModelFile, named_code
+from rcdp_hpc.model.model_size import check_sizes
+from rcdp_hpc.networks.assembly import EndToEnd, build_network, make_source
+from rcdp_hpc.networks.ensemble import Ensemble
+from rcdp_hpc.networks.learned_source import LearnedSource
+from rcdp_hpc.networks.ridge import RidgeNetwork
+from rcdp_hpc.runtime.code_consent import admit_model_code
+from rcdp_hpc.runtime.user_code import load_named
+
+log = logging.getLogger(__name__)
+
+WITHOUT_BASELINE = "Remove it to evaluate without the ridge baseline, or train again with --restart."
+
+
+class TrainedModel:
+    """A reservoir and its trained readout, for prediction in one process.
+
+    Parameters
+    ----------
+    file : ModelFile
+        Settings and weights.
+    device : torch.device, optional
+        Where states and scores are computed; default: the CPU.
+
+    Attributes
+    ----------
+    classes, sample_shape, scale, shards, data
+        As of `ModelFile`.
+
+    Raises
+    ------
+    DataDamagedError
+        If the weights are not those that the settings lead to.
+    StageFailedError
+        If the reservoir that the settings declare does not fit into memory.
+    """
+
+    def __init__(self, file: ModelFile, device: torch.device | None = None) -> None:
+        self.file, self.shards, self.data = file, file.shards, file.data
+        self.classes, self.sample_shape, self.scale = file.classes, file.sample_shape, file.scale
+        self.device = device or torch.device("cpu")
+        try:
+            check_sizes(file)
+            self.reservoir = make_source(file.reservoir, file.training, file.sample_shape, self.device, file.matrices)
+            self.network = self._network().to(self.device)
+        except (InputError, CandidateError) as error:
+            if named_code(file.training):
+                raise  # it may be about the user's class
+            raise DataDamagedError(f"{file.where}: its settings do not fit its samples: {error}") from None
+        if isinstance(self.reservoir, LearnedSource):
+            self.reservoir.learned.load_state_dict(file.learned)
+        refuse_other_shapes(f"{file.where}: weights", file.weights, self.network.state_dict(), TRAIN_AGAIN)
+        self.network.load_state_dict(file.weights)
+        self.network.eval()
+
+    def _network(self) -> torch.nn.Module:
+        file = self.file
+
+        def build() -> torch.nn.Module:
+            if file.training.readout == "ridge":
+                return RidgeNetwork(self.reservoir.width, len(file.classes))
+            return build_network(
+                file.reservoir, file.training, file.sample_shape, self.reservoir, len(file.classes), seed=0
+            )
+
+        members = Ensemble.count(file.weights) if file.training.slices == "ensemble" else 0
+        return Ensemble([build() for _ in range(members)]) if members else build()
+
+    @classmethod
+    def load(
+        cls, path: Path, device: torch.device | None = None, allow_code: bool = False, own_code: Collection[str] = ()
+    ) -> TrainedModel:
+        """Read a model file.
+
+        Parameters
+        ----------
+        path : Path
+        device : torch.device, optional
+            As of the class.
+        allow_code : bool
+            Import whatever classes of the user's own the file names.
+        own_code : collection of str
+            Names module:Class that the caller's configuration holds: these may be imported.
+
+        Raises
+        ------
+        InputError
+            If there is no such file, or it names code that is not allowed (`rcdp_hpc.runtime.code_consent`).
+        DataDamagedError
+            If it is damaged.
+        """
+        if not os.path.lexists(path):
+            raise InputError(
+                f"{path}: no trained model there yet. Train one first (`rcdp train --out {path.parent.parent}`)."
+            )
+        file = ModelFile.read(path)
+        for key, name in named_code(file.training).items():
+            if name not in own_code:
+                admit_model_code(key, name, file.code, path, allow_code)
+                load_named(key, name, "class", "my_networks:Mine", working_directory=False)
+        return cls(file, device)
+
+    @staticmethod
+    def load_baseline(path: Path, model: TrainedModel) -> Callable[[torch.Tensor], NDArray[np.float32]] | None:
+        """Return what gives the class scores of the ridge readout that was fitted to the same states as the model.
+
+        None if there is none, or, with a warning, if it was fitted to the states of another reservoir.
+
+        Raises
+        ------
+        DataDamagedError
+            If the file is damaged.
+        """
+        if not os.path.lexists(path):
+            return None
+        file = ModelFile.read(path, WITHOUT_BASELINE)
+        if file.reservoir != model.reservoir.settings or file.shards != model.shards:
+            log.warning("%s: fitted to another reservoir or other shards than the model: not compared with it", path)
+            return None
+        network = RidgeNetwork(model.reservoir.width, len(model.classes)).to(model.device)
+        refuse_other_shapes(f"{path}: weights", file.weights, network.state_dict(), WITHOUT_BASELINE)
+        network.load_state_dict(file.weights)
+
+        def scores(states: torch.Tensor) -> NDArray[np.float32]:
+            with torch.no_grad():
+                return np.asarray(network(states.float()).cpu().numpy())
+
+        return scores
+
+    def blocks(
+        self, samples: NDArray[Any], labels: NDArray[Any], lengths: NDArray[Any] | None
+    ) -> Iterator[tuple[torch.Tensor, NDArray[Any]]]:
+        """Yield the states and labels of samples as they lie in the shards, a block of rows at a time."""
+        for rows, states in self._blocks(samples, True, lengths):
+            yield states, labels[rows]
+
+    def _blocks(
+        self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None
+    ) -> Iterator[tuple[slice, torch.Tensor]]:
+        size = self.reservoir.batch_rows
+        for start in range(0, len(samples), size):
+            rows = slice(start, start + size)
+            yield rows, self.states(samples[rows], scaled, None if lengths is None else lengths[rows])
+
+    def probabilities(
+        self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None
+    ) -> NDArray[np.float32]:
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (rows, *sample_shape)
+            Raw samples, or samples as they lie in the shards.
+        scaled : bool
+            Whether they are as in the shards.
+        lengths : ndarray of int, shape (rows,), optional
+            Steps of each sample that hold data; without it all are whole.
+
+        Returns
+        -------
+        ndarray, shape (rows, classes), float32
+            Softmax of the class scores.
+
+        Raises
+        ------
+        InputError
+            If the samples are of another shape than those the model was trained on.
+        """
+        if not self.takes(samples.shape[1:], lengths is not None):
+            raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
+        parts = [self.probabilities_of(states) for _, states in self._blocks(samples, scaled, lengths)]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
+
+    def takes(self, shape: tuple[int, ...], lengths: bool) -> bool:
+        """Whether the model takes samples of this shape; `lengths` says whether they are padded series."""
+        # The reservoir stops at a sequence's own end, so that one may be longer than those it was trained on.
+        axes = slice(1, None) if lengths else slice(None)
+        return len(shape) == len(self.sample_shape) and shape[axes] == self.sample_shape[axes]
+
+    def prepared(self, raw: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[np.float32]:
+        """Return raw samples as they are in the shards: scaled, filled and standardised.
+
+        Parameters
+        ----------
+        raw : ndarray, shape (rows, *sample_shape)
+            Samples in the number format of their file.
+        lengths : ndarray of int64, shape (rows,), optional
+            Steps of each series.
+        """
+        if self.data.standardization is None:
+            return to_float(raw, self.scale)
+        return self.data.standardization.apply(raw, self.scale, lengths)
+
+    def states(self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None) -> torch.Tensor:
+        """Return the reservoir states of a block of samples, shape (rows, width); parameters as `probabilities`."""
+        values = samples.astype(np.float32) if scaled else self.prepared(samples, lengths)
+        return self.reservoir.drive(values, lengths)
+
+    def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:
+        """Return class probabilities of states that `states` gave, shape (rows, classes)."""
+        with torch.no_grad():
+            if isinstance(self.network, EndToEnd):
+                return np.asarray(self.network.probabilities(states.float()).cpu().numpy())
+            scores = self.network(states.float())
+            return np.asarray(torch.softmax(scores, 1).cpu().numpy())

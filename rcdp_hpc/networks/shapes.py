@@ -1,0 +1,119 @@
+"""Shapes that extractors take and give, and what is refused; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rcdp_hpc.config import AugmentSection, ExtractorSection
+from rcdp_hpc.errors import InputError
+
+Shape = Sequence[int]
+# The kernels of ``training.extractor.kind = "kernels"``, and the values that each of them reads.
+KERNELS, KERNEL_STEPS = 84, 9
+
+
+def check_augment(settings: AugmentSection, sample_shape: Shape) -> None:
+    """Raise an `InputError` if samples are not images, or are to be mirrored at their edges further than they reach."""
+    if len(sample_shape) < 2:
+        raise InputError(
+            f"[training.augment] changes images, and samples of shape {tuple(sample_shape)} are none: leave it out"
+        )
+    crop = settings.crop if settings.edges == "reflect" else 0
+    for key, places in (("crop", crop), ("test_shift", settings.test_shift)):
+        if places >= min(sample_shape[:2]):
+            raise InputError(
+                f"training.augment.{key} = {places} mirrors images of {sample_shape[0]} x {sample_shape[1]} at their "
+                f"edges: take at most {min(sample_shape[:2]) - 1}"
+            )
+
+
+def check_extractor_lengths(settings: ExtractorSection, shortest: int | None) -> None:
+    """Raise an `InputError` if samples have lengths of their own, which most extractors cannot read."""
+    if settings.kind not in ("none", "kernels") and shortest is not None:
+        raise InputError(
+            f"training.extractor.kind = {settings.kind!r} reads samples of one length, and these have lengths of their "
+            "own: set it to 'none' or 'kernels'"
+        )
+
+
+def kernel_steps(steps: int, sample_shape: Shape) -> None:
+    """Raise an `InputError` if samples have fewer steps than the nine that a convolution kernel reads."""
+    if steps < KERNEL_STEPS:
+        raise InputError(
+            f"training.extractor.kind = 'kernels' needs series of at least {KERNEL_STEPS} steps, samples of shape "
+            f"{tuple(sample_shape)} have {steps}: set training.extractor.kind = 'none', or a reservoir.sequence of "
+            "more steps ('pixels' makes a step of each feature)"
+        )
+
+
+def feature_shares(settings: ExtractorSection) -> list[int]:
+    """Return how many biases each convolution kernel has for each of its inputs.
+
+    The first input takes twice as many as each other.
+    """
+    total, others = round(settings.kernels / KERNELS), len(settings.kernel_inputs) - 1
+    each = total // (others + 2) if others else 0
+    return [total - others * each, *[each] * others]
+
+
+def kernel_features(settings: ExtractorSection) -> int:
+    """Return the number of features of the convolution kernels."""
+    return KERNELS * sum(feature_shares(settings))
+
+
+def convolution_map(sample_shape: Shape, channels: Sequence[int], whitening: int) -> tuple[int, int]:
+    """Return height and width of the map of the convolution extractor.
+
+    Raises
+    ------
+    InputError
+        If the samples are not images, or too small.
+    """
+    lost = max(0, whitening - 1)
+    height, width = (max(0, length - lost) // 2 ** len(channels) for length in (*sample_shape, 0)[:2])
+    if len(sample_shape) not in (2, 3) or not height or not width:
+        least = 2 ** len(channels) + lost
+        raise InputError(
+            f"training.extractor.kind = 'convolution' with {len(channels)} stages needs images of at least "
+            f"{least} x {least}, these samples have the shape {tuple(sample_shape)}: take fewer "
+            "training.extractor.channels, or another extractor"
+        )
+    return height, width
+
+
+def dictionary_map(settings: ExtractorSection, sample_shape: Shape) -> tuple[int, int]:
+    """Return height and width of the map of the dictionary, before it is pooled.
+
+    Raises
+    ------
+    InputError
+        If the samples are not images, or too small for the patches or the regions.
+    """
+    if len(sample_shape) not in (2, 3) or min(sample_shape[:2]) < settings.patch:
+        raise InputError(
+            f"training.extractor.kind = 'dictionary' needs images of at least {settings.patch} x {settings.patch} "
+            f"(training.extractor.patch), these samples have the shape {tuple(sample_shape)}: lower it, or take "
+            "another extractor"
+        )
+    height, width = ((length - settings.patch) // settings.stride + 1 for length in sample_shape[:2])
+    if min(height, width) < settings.pool:
+        raise InputError(
+            f"training.extractor.pool = {settings.pool}: the map has {height} x {width} places, fewer than "
+            "regions: lower it, or training.extractor.patch or stride"
+        )
+    return height, width
+
+
+def sequence_shape(settings: ExtractorSection, sample_shape: Shape, shortest: int | None) -> tuple[int, int] | None:
+    """Return the steps and features of an extractor's sequences, None for a class of the user's own."""
+    check_extractor_lengths(settings, shortest)
+    by_row = settings.sequence == "rows"
+    if settings.kind == "dictionary":
+        dictionary_map(settings, sample_shape)
+        channels, (height, width) = 2 * settings.atoms, (settings.pool, settings.pool)
+    elif settings.kind == "convolution":
+        height, width = convolution_map(sample_shape, settings.channels, settings.whitening)
+        channels = settings.channels[-1]
+    else:
+        return None
+    return (height if by_row else height * width), channels * (width if by_row else 1)

@@ -1,0 +1,69 @@
+"""A small transformer encoder as readout."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from rcdp_hpc.networks.base import SequenceReadout
+from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.reservoir.reductions import KeptShape
+
+LONGEST_WAVE = 10_000.0
+
+
+class TransformerReadout(SequenceReadout):
+    """Class scores from self-attention over the kept steps (Vaswani et al. 2017, normalised before each block).
+
+    With x_t = W_out s_t (eq. 10) + p_t, p the sines and cosines of the step, each layer does, N the layer norm,
+
+    ``x = x + A(N(x))`` with ``A = softmax(Q K' / sqrt(d)) V`` per head, d the width of a head, and
+    ``x = x + W_2 ReLU(W_1 N(x) + b_1) + b_2``;  scores = W N(mean_t x_t) + b.
+
+    Parameters
+    ----------
+    kept : KeptShape
+        How the states of a sample lie in its row.
+    outputs, hidden, layers, heads, classes : int
+        Width of x, a multiple of the heads; width of the ReLU layer; encoder layers; heads; scores.
+    dropout : float
+        Share of the pooled units dropped in training.
+    """
+
+    positions: torch.Tensor
+
+    def __init__(
+        self,
+        kept: KeptShape,
+        outputs: int,
+        hidden: int,
+        layers: int,
+        heads: int,
+        classes: int,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(kept, outputs, dropout)
+        self.register_buffer("positions", waves(kept.steps, outputs), persistent=False)
+        self.encoder = nn.ModuleList(
+            nn.TransformerEncoderLayer(outputs, heads, hidden, dropout=0.0, batch_first=True, norm_first=True)
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(outputs)
+        self.scores = nn.Linear(outputs, classes)
+
+    def read(self, standard: torch.Tensor, draw: SampleRng | None) -> torch.Tensor:
+        """Return class scores (rows, classes) of standardised states (rows, features)."""
+        x = self.outputs(standard) + self.positions
+        for layer in self.encoder:
+            x = layer(x)
+        scores: torch.Tensor = self.scores(self.drop(self.norm(x.mean(1)), draw, layer=0))
+        return scores
+
+
+def waves(steps: int, width: int) -> torch.Tensor:
+    """Return p, shape (steps, width): p_(t, 2i) = sin(t / 10000^(2i / width)), p_(t, 2i+1) the cosine."""
+    pair = torch.arange(0, width, 2, dtype=torch.float64)
+    angle = torch.arange(steps, dtype=torch.float64)[:, None] * torch.exp(-pair / width * math.log(LONGEST_WAVE))
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :width].float()

@@ -1,0 +1,39 @@
+"""Which engine and strategy the settings and the ranks of a job ask for."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import torch
+
+from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.parallel.horovod import HorovodEngine, check_versions
+from rcdp_hpc.parallel.local_sgd import IndependentReplicas, LocalSGD
+from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.horovod import import_horovod
+
+
+def parallel_for(
+    comm: Communicator, stall_seconds: int, settings: TrainingSection | None = None
+) -> SingleProcessEngine:
+    """Return Horovod for several ranks, and a plain process for one, which needs no Horovod. Collective.
+
+    Raises
+    ------
+    InputError
+        On all ranks, if Horovod is missing on some, differs in version, or counts other ranks than `comm` does.
+    """
+    if comm.size == 1:
+        return SingleProcessEngine()
+    # Before any rank starts Horovod: its start waits for all, and would wait forever for one that cannot.
+    agree(comm, import_horovod)
+    check_versions(comm.allgather(f"Horovod {version('horovod')} on torch {torch.__version__}"))
+    return agree(comm, lambda: _kind(settings or TrainingSection())(comm, stall_seconds, settings))
+
+
+def _kind(settings: TrainingSection) -> type[HorovodEngine]:
+    if settings.slices != "together":
+        return IndependentReplicas
+    return LocalSGD if settings.local_steps > 1 else HorovodEngine

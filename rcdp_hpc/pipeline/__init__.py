@@ -1,0 +1,1 @@
+"""The stages in order: lock, resolved configuration, state files, resume, cross-validation."""

@@ -1,0 +1,192 @@
+"""Whether the settings of all stages fit the data: asked before anything is balanced or written. Needs no torch."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.data.shards.verify import EXACT
+from rcdp_hpc.data.sources import Source
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.feasible import check_reservoir
+from rcdp_hpc.reservoir.kept_steps import input_features
+from rcdp_hpc.reservoir.matrix_files import read_matrices
+from rcdp_hpc.search.checks import check_batched, check_folds, check_rows, checked_space
+from rcdp_hpc.training.checks import (
+    check_batch,
+    check_images,
+    check_sequences,
+    check_speeds,
+    check_warm_start,
+    warmup_steps,
+)
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What of the data decides whether settings fit it.
+
+    Attributes
+    ----------
+    description : str
+        One line for people.
+    sample_shape : tuple of int
+        Shape of one sample.
+    shortest : int or None
+        Steps of the shortest series; None if all samples are whole.
+    classes : list of str
+        Names of the classes.
+    counts : list of int
+        Training samples of each class.
+    rows : int or None
+        Training rows after balancing, or the most there can be; None leaves out what depends on it.
+    """
+
+    description: str
+    sample_shape: tuple[int, ...]
+    shortest: int | None
+    classes: list[str]
+    counts: list[int]
+    rows: int | None
+
+    @classmethod
+    def of_source(cls, source: Source, counts: dict[str, list[int]]) -> SourceFacts:
+        """Return the facts of an opened source; `counts` as `rcdp_hpc.data.prepare.split_rows` returns them."""
+        rows = sum(counts["wanted"])
+        return cls(source.description, source.sample_shape, source.shortest, source.classes, counts["before"], rows)
+
+    @classmethod
+    def of_index(cls, index: dict[str, Any]) -> SourceFacts:
+        """Return the facts of prepared shards. A checkpoint may have fixed the batch already, so rows are left out."""
+        return cls(
+            index["source"]["description"],
+            tuple(index["sample_shape"]),
+            index.get("shortest"),
+            index["classes"],
+            [entry["before"] for entry in index["class_table"]],
+            None,
+        )
+
+
+class SettingsCheck:
+    """The check of one preparation, whether it reads the source or finds its shards.
+
+    Parameters
+    ----------
+    ranks : int, optional
+        Ranks that search and training will run on; None if not known yet.
+    own_matrices : Path, optional
+        The run's copy of ``reservoir.matrices``, read if the user's file is gone.
+    """
+
+    def __init__(self, ranks: int | None = None, own_matrices: Path | None = None) -> None:
+        self.ranks = ranks
+        self.own_matrices = own_matrices
+        self._done = False
+
+    def source(self, source: Source, config: Config, counts: dict[str, list[int]]) -> None:
+        """Raise an `InputError` if the settings do not fit an opened source."""
+        check_settings_fit(config, SourceFacts.of_source(source, counts), self.ranks, self.own_matrices)
+        self._done = True
+
+    def shards(self, index: dict[str, Any], config: Config) -> None:
+        """Raise an `InputError` if the settings do not fit shards that were prepared earlier."""
+        if not self._done:
+            check_settings_fit(config, SourceFacts.of_index(index), self.ranks, self.own_matrices)
+
+
+def check_settings_fit(
+    config: Config, facts: SourceFacts, ranks: int | None = None, own_matrices: Path | None = None
+) -> None:
+    """Raise an `InputError` that names every setting of search and training which does not fit the data.
+
+    Parameters
+    ----------
+    config : Config
+    facts : SourceFacts
+    ranks, own_matrices
+        As of `SettingsCheck`.
+    """
+    problems = Problems()
+    if config.has_search:
+        problems.ask(lambda: checked_space(config, ranks))
+        problems.ask(lambda: check_folds(config))
+        problems.ask(lambda: check_batched(config, facts.shortest is not None))
+        problems.ask(lambda: check_rows(config, facts.classes, facts.counts))
+    problems.ask(lambda: check_reservoir(config))
+    _check_samples(problems, config, facts, own_matrices)
+    problems.ask(lambda: check_warm_start(config.training, len(facts.classes)))
+    _check_steps(problems, config, facts, ranks)
+    problems.refuse(facts.description)
+
+
+class Problems:
+    """Collects what checks refuse, so that one message names all of it."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def ask(self, check: Callable[[], T]) -> T | None:
+        """Return what a check returns, None if it refuses."""
+        try:
+            return check()
+        except InputError as error:
+            self.found.append(str(error).rstrip("."))
+            return None
+
+    def refuse(self, description: str) -> None:
+        """Raise an `InputError` if anything was refused."""
+        found = list(dict.fromkeys(self.found))
+        if len(found) == 1:
+            raise InputError(f"the settings do not fit the data ({description}): {found[0]}.")
+        if found:
+            listed = "; ".join(f"({number}) {problem}" for number, problem in enumerate(found, 1))
+            raise InputError(f"{len(found)} settings do not fit the data ({description}): {listed}.")
+
+
+def _check_samples(problems: Problems, config: Config, facts: SourceFacts, own_matrices: Path | None) -> None:
+    """Check how samples are cut, read and changed."""
+    problems.ask(lambda: check_images(config.training, facts.sample_shape, facts.shortest))
+    sequence = problems.ask(lambda: check_sequences(config, facts.sample_shape, facts.shortest))
+    reservoir = config.reservoir
+    if sequence is None or not reservoir.matrices or reservoir.kind == "none":
+        return
+    given = Path(reservoir.matrices)
+    path = own_matrices if own_matrices and own_matrices.exists() and not given.exists() else given
+    features = input_features(reservoir, sequence[1])
+    problems.ask(lambda: read_matrices(path, reservoir.nodes, features))
+
+
+def _check_steps(problems: Problems, config: Config, facts: SourceFacts, ranks: int | None) -> None:
+    """Check the batch and the steps of the training; a warning if they run later."""
+    training = config.training
+    if ranks is not None:
+        problems.ask(lambda: check_speeds(training, ranks))
+    rows = facts.rows
+    if rows is None:
+        return
+    before = len(problems.found)
+    if ranks is None:
+        # The training is another command, whose batch and ranks may still be chosen.
+        try:
+            check_batch(training, rows, 1)
+        except InputError as error:
+            log.warning("training will be refused: %s", error)
+        return
+    problems.ask(lambda: check_batch(training, rows, ranks))
+    # Other methods may end with fewer rows, and so with fewer steps.
+    exact = config.data.balance in (*EXACT, "none")
+    if not exact or len(problems.found) > before or training.readout == "ridge":
+        return
+    batch = training.global_batch or training.batch * ranks
+    steps = math.ceil(math.ceil(rows / batch) / training.accumulate)
+    problems.ask(lambda: warmup_steps(training, steps))

@@ -1,0 +1,131 @@
+"""What the state files of a run record: begin and end of each stage, its seconds, why it ended."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.errors import (
+    RcdpError,
+)
+from rcdp_hpc.pipeline.resolve import with_defaults_of_data
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.runtime.processor import Machine, distinct, machine_of_process, report_unlike
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_record import (
+    machines_to_record,
+    record_settings,
+    refuse_other_than_trained,
+    report_changes,
+    settings_of,
+)
+
+log = logging.getLogger(__name__)
+
+
+def machines_of_ranks(stage: str, comm: Communicator) -> list[Machine]:
+    """Return the kinds of machines that the ranks run on, and report if there are several. Collective."""
+    if stage != "prepare":
+        with suppress(ImportError):
+            import torch  # noqa: F401
+    machines = distinct(comm.allgather(machine_of_process()))
+    if comm.is_root and len(machines) > 1:
+        report_unlike(machines)
+    return machines
+
+
+def begin(
+    run: RunDirectory, stage: str, config: Config, ranks: int, restart: bool, machines: Sequence[Machine]
+) -> None:
+    """Record that a stage runs, unless it is refused by what was recorded of earlier starts."""
+    if stage == "evaluate":
+        refuse_other_than_trained(run, config)
+    record = machines_to_record(run, stage, config, machines)
+    report_changes(run, stage, config)
+    state = run.state(stage)
+    kept = state.get("status") == "done" or (state.get("status") == "stopped" and not _starts_over(stage))
+    run.note(
+        stage, "running", ranks=ranks, started=time.time(), reason="",
+        earlier_seconds=0.0 if restart else _spent_before(run, stage),
+        earlier=state if kept else state.get("earlier"),
+        attempt=None, **record,
+    )  # fmt: skip
+
+
+def _starts_over(stage: str) -> bool:
+    """Return whether a stage begins again at each start and replaces its results when it ends."""
+    return stage in ("prepare", "evaluate")
+
+
+def _spent_before(run: RunDirectory, stage: str) -> float:
+    """Return the seconds that earlier starts took for what this one goes on with."""
+    state = run.state(stage)
+    if state.get("status") == "done":
+        # Whoever evaluates again does all of it anew.
+        return 0.0 if stage == "evaluate" else float(state.get("seconds", 0.0))
+    if state.get("status") == "running":
+        # Killed, and its last file is the last that is known of it.
+        left = [path.stat().st_mtime for path in run.folder(stage).rglob("*") if path.is_file()]
+        return _spent(state, max(left, default=0.0))
+    return float(state.get("earlier_seconds", 0.0))
+
+
+def _spent(state: dict[str, Any], until: float) -> float:
+    """Return the seconds of all starts of a stage, of the last one up to a moment."""
+    return float(state.get("earlier_seconds", 0.0)) + max(0.0, until - state.get("started", until))
+
+
+def finish(run: RunDirectory, stage: str, config: Config, result: Any) -> None:
+    """Record a stage that is done, and the settings that it used: a refused command changes neither."""
+    seconds = _spent(run.state(stage), time.time())
+    if stage == "prepare":
+        config = with_defaults_of_data(config, run)
+    record_settings(run, stage, config)
+    used: dict[str, Any] = {"kernel": config.reservoir.kernel} if stage in ("search", "train") else {}
+    if stage == "search":
+        used["threads"] = config.search.threads
+    run.note(
+        stage, "done", seconds=seconds, earlier_seconds=0.0, result=result, settings=settings_of(stage, config),
+        earlier=None, **used,
+    )  # fmt: skip
+
+
+def report_seconds(run: RunDirectory, stages: Sequence[str]) -> None:
+    """Say where the time went, earlier starts of the same stages included."""
+    seconds = {stage: float(run.state(stage)["seconds"]) for stage in stages}
+    parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
+    log.info("seconds: %s, together %.1f", parts, sum(seconds.values()))
+
+
+def record_failure(
+    run: RunDirectory, comm: Communicator, stage: str, status: Any, refused: bool = False, **details: Any
+) -> None:
+    """Record a failure if that is possible: the failure itself matters more than its note.
+
+    What was done before stays done if this start was refused, or if it could not harm the earlier results.
+    """
+    if not comm.is_root:
+        return
+    try:
+        seconds = _spent(run.state(stage), time.time())
+        run.note_failure(stage, status, refused or _starts_over(stage), earlier_seconds=seconds, **details)
+    except RcdpError as error:
+        log.warning("the state of stage %s could not be recorded: %s", stage, error)
+
+
+def put_aside(run: RunDirectory, stage: str) -> None:
+    """Move earlier results of a stage out of the way: a restart loses nothing either."""
+    folder = run.folder(stage)
+    if folder.exists():
+        with os_errors_explained(folder):
+            aside = tempfile.mkdtemp(prefix=f"{folder.name}.before-", dir=run.path)
+            folder.rename(Path(aside) / folder.name)
+        log.info("put the earlier %s aside in %s", folder.name, aside)
+    run.state_file(stage).unlink(missing_ok=True)

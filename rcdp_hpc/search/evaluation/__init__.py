@@ -1,0 +1,1 @@
+"""How a candidate is evaluated: fitness, rows, folds, groups of ranks."""

@@ -1,0 +1,117 @@
+"""What evaluating a candidate yields, and eq. 5 of the paper."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse.linalg import ArpackError
+
+from rcdp_hpc.config import SearchSection
+from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.search.space import Values
+
+SMALLEST_ERROR = 1e-12
+REASON_LENGTH = 300
+# What can go wrong with a candidate because of its values; anything else is a defect or the user's input.
+FAILURES = (CandidateError, np.linalg.LinAlgError, ArpackError, MemoryError, FloatingPointError, OverflowError)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of one candidate.
+
+    Attributes
+    ----------
+    fitness : float
+        What is maximised; -inf for a candidate that failed.
+    error : float
+        Mean squared validation error E of the class scores; NaN for a candidate that failed.
+    accuracy : float
+        Share of validation rows whose class was found; NaN for a candidate that failed.
+    seconds : float
+        Time the evaluation took.
+    reason : str or None
+        Why the candidate failed; None where it did not.
+    rank : int
+        Which rank evaluated it.
+    """
+
+    fitness: float
+    error: float
+    accuracy: float
+    seconds: float = 0.0
+    reason: str | None = None
+    rank: int = 0
+
+
+Fitness = Callable[[Values], Evaluation]
+Measure = Callable[[Values], tuple[float, float]]
+
+
+def density_penalised_fitness(error: float, density: float, weight: float, target: float) -> float:
+    """Return the fitness of eq. 5, 1/E - lambda · (p - p_target)².
+
+    Parameters
+    ----------
+    error : float
+        E, taken as at least 1e-12.
+    density : float
+        Connection density p.
+    weight, target : float
+        lambda and p_target.
+    """
+    return 1.0 / max(error, SMALLEST_ERROR) - weight * (density - target) ** 2
+
+
+def score(search: SearchSection, error: float, accuracy: float, density: float) -> float:
+    """Return what ``search.fitness`` says is maximised."""
+    if search.fitness == "accuracy":
+        return accuracy
+    return density_penalised_fitness(error, density, search.density_weight, search.density_target)
+
+
+def judge(measure: Measure, values: Values, search: SearchSection, density: float) -> Evaluation:
+    """Measure one candidate; one that fails counts as the worst possible and says why.
+
+    Parameters
+    ----------
+    measure : callable
+        Returns (error, accuracy) for the candidate's values.
+    values : dict
+        The candidate.
+    search : SearchSection
+    density : float
+        Its connection density p.
+
+    Returns
+    -------
+    Evaluation
+    """
+    started = time.perf_counter()
+    try:
+        error, accuracy = measure(values)
+    except FAILURES as failure:
+        return _failed(explain(failure), started)
+    except RuntimeError as failure:
+        if not is_out_of_memory(failure):
+            raise
+        return _failed("out of memory", started)
+    if not (np.isfinite(error) and np.isfinite(accuracy)):
+        return _failed(f"the validation error is {error}", started)
+    return Evaluation(score(search, error, accuracy, density), error, accuracy, time.perf_counter() - started)
+
+
+def _failed(reason: str, started: float) -> Evaluation:
+    return Evaluation(-np.inf, np.nan, np.nan, time.perf_counter() - started, reason[:REASON_LENGTH])
+
+
+def explain(failure: BaseException) -> str:
+    """Return the reason of a failure in words that are the same wherever it happens."""
+    if isinstance(failure, MemoryError):  # its text tells addresses and sizes that differ from run to run
+        return "out of memory"
+    text = " ".join(str(failure).split())
+    return text if isinstance(failure, CandidateError) and text else f"{type(failure).__name__}: {text}"

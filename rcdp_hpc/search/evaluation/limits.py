@@ -1,0 +1,160 @@
+"""What a candidate may take: seconds and memory."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.reservoir.kept_steps import read_features
+from rcdp_hpc.reservoir.reductions import kept_shape
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.memory import MIB, machine_memory
+from rcdp_hpc.runtime.threads import ranks_here
+from rcdp_hpc.search.evaluation.ridge import judged_by_left_out
+
+OWN_STEP = 64 * MIB  # what a rank holds is counted in such steps
+
+
+class _TimeIsUp(BaseException):
+    """Not an Exception, so that a user's `except Exception` does not swallow it."""
+
+
+class Clock:
+    """Tells whether a candidate has used up its seconds.
+
+    Parameters
+    ----------
+    seconds : float
+        0 is no limit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.started = seconds, time.monotonic()
+
+    def check(self) -> None:
+        """Raise a `CandidateError` where the time is up."""
+        if self.seconds and time.monotonic() - self.started > self.seconds:
+            raise CandidateError(too_long(self.seconds))
+
+
+def too_long(seconds: float) -> str:
+    """Return the reason of a candidate that used up its seconds."""
+    return f"took longer than search.candidate_seconds = {seconds:g}"
+
+
+@contextmanager
+def time_limit(seconds: float, alarm: bool = True) -> Iterator[Clock]:
+    """Hold a block to so many seconds, by an alarm signal in the main thread and by the clock it is given.
+
+    The alarm interrupts anything written in Python. Native code is interrupted when it returns; where it never does,
+    the watchdog of the journal ends the job.
+
+    Parameters
+    ----------
+    seconds : float
+        0 is no limit.
+    alarm : bool
+        False where ranks work together, which must not leave one another in the middle.
+
+    Raises
+    ------
+    CandidateError
+        If the time is up.
+    """
+    clock = Clock(seconds)
+    if not (seconds and alarm and threading.current_thread() is threading.main_thread()):
+        yield clock
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise _TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield clock
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except _TimeIsUp:
+        raise CandidateError(too_long(seconds)) from None
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: int) -> int:
+    """Return about how much memory one candidate needs beyond the rows themselves.
+
+    Counted are the connection matrix (dense for the states, sparse, and dense again where LAPACK finds its
+    eigenvalues), one block of states, and then the Gram sums and their copy for the solution and the states of
+    validation rows, or for leave-one-out the states of all rows, or with ``search.evaluation = "train"`` the states of
+    all rows, once as they are and once in float64.
+
+    Parameters
+    ----------
+    config : Config
+        With the candidate's values.
+    shape : tuple of int
+        Steps of the longest sequence, and features per step.
+    rows, classes : int
+        Rows fitted to and judged by; number of classes.
+    """
+    reservoir, (steps, features) = config.reservoir, shape
+    kept, features = kept_shape(reservoir, steps), read_features(reservoir, features)
+    nodes, width = reservoir.nodes, kept.features
+    matrix = 8 * kept.parts * nodes * (nodes + features + 33)  # float32, and once more while it is converted
+    sparse = 3 * 16 * kept.parts * round(reservoir.density * nodes**2)
+    eigen = 3 * 8 * nodes**2 if nodes <= 2000 and reservoir.scaling == "spectral_radius" else 0
+    block = reservoir.batch_rows * (12 * width + 20 * (nodes + features))
+    if config.search.evaluation == "train":
+        hidden = config.training.hidden + config.training.outputs
+        fit = rows * width * (4 + 8 + 8) + 16 * 4 * width * hidden
+    else:
+        fit = 3 * 8 * width * (width + classes)
+        if config.search.folds > 1:
+            fit += 2 * 4 * rows * width  # states of the original rows and of a fold
+        else:
+            fit += 4 * min(rows, config.search.validation_rows) * width
+        if judged_by_left_out(config, rows, width):
+            fit = rows * width * (4 + 3 * 8) + 3 * 8 * min(rows, width) ** 2
+    return int(max(matrix + sparse + eigen, matrix + block + fit))
+
+
+def memory_limit(config: Config, ranks: int, rows: int = 0, own: int = 0) -> int:
+    """Return the bytes that a candidate may need: as configured, or what is left of a rank's share of the memory.
+
+    Parameters
+    ----------
+    config : Config
+    ranks : int
+        Of this machine.
+    rows : int
+        Bytes of the rows that these ranks hold together.
+    own : int
+        Bytes that a rank holds before any candidate; counted in steps of 64 MiB, so that the limit is the same again
+        when a search is resumed.
+    """
+    if config.search.candidate_memory:
+        return config.search.candidate_memory * MIB
+    return max(0, (machine_memory() - rows) // ranks - math.ceil(own / OWN_STEP) * OWN_STEP)
+
+
+def agreed_limit(config: Config, comm: Communicator, rows: int, own: int) -> int:
+    """Return the least `memory_limit` over all ranks, so that no answer depends on who evaluates. Collective."""
+    return min(comm.allgather(memory_limit(config, ranks_here(comm), rows, own)))
+
+
+def refuse_too_large(needed: int, limit: int) -> None:
+    """Raise a `CandidateError` where the estimate is above the limit."""
+    if needed > limit:
+        raise CandidateError(
+            f"needs about {max(needed // MIB, 1)} MiB, more than the {limit // MIB} MiB that a candidate may take "
+            "(search.candidate_memory, or this rank's share of the memory)"
+        )

@@ -1,0 +1,104 @@
+"""Ranks that evaluate one candidate together: each on its slab, the answer bitwise that of one rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.errors import CandidateError, RcdpError
+from rcdp_hpc.reservoir.gram import SUMS, GramSums
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.search.evaluation.candidate import FAILURES, explain
+
+T = TypeVar("T")
+
+
+def row_blocks(rows: int, batch_rows: int) -> list[slice]:
+    """Cut rows into the fixed blocks that states and sums are computed over, the last one shorter."""
+    return [slice(start, min(start + batch_rows, rows)) for start in range(0, rows, batch_rows)]
+
+
+def slab(blocks: list[slice], place: int, size: int, growth: float = 1.0) -> list[slice]:
+    """Return one of `size` consecutive parts of the blocks, each `growth` times as long as the one before it.
+
+    Which blocks a rank computes changes no bit of the answer: only the order of the blocks does.
+    """
+    shares = np.cumsum([0.0] + [growth**step for step in range(size)])
+    bounds = np.rint(shares / shares[-1] * len(blocks)).astype(int)
+    return blocks[bounds[place] : bounds[place + 1]]
+
+
+def together(group: Communicator, work: Callable[[], T]) -> T:
+    """Do each rank's part; where one fails because of the candidate, all fail with the first such rank's reason.
+
+    `work` must not communicate.
+    """
+    value, failure = attempt(work)
+    found = next((failed for failed in group.allgather(failure) if failed is not None), None)
+    if found is not None:
+        raise found
+    return value  # type: ignore[return-value]
+
+
+def by_leader(group: Communicator, work: Callable[[], T]) -> T:
+    """Let rank 0 of the group do something; give its value, or its failure, to all."""
+    value, failure = group.broadcast(attempt(work) if group.is_root else None)
+    if failure is not None:
+        raise failure
+    return value  # type: ignore[no-any-return]
+
+
+def add_in_turn(group: Communicator, sums: GramSums, add: Callable[[GramSums], None]) -> None:
+    """Bring the Gram sums together: they travel from the last rank to rank 0, and each adds its blocks.
+
+    The last rank of the group holds the first blocks and rank 0 the last ones, so the additions happen in the order
+    in which one rank would make them, one after the other, and every bit is that of one rank.
+
+    Parameters
+    ----------
+    group : Communicator
+    sums : GramSums
+        Without rows. The whole sums afterwards on rank 0; partial ones elsewhere.
+    add : callable
+        Adds the blocks of this rank.
+    """
+    if group.rank < group.size - 1:
+        count = np.zeros(1, dtype=np.int64)
+        group.receive_array(count, group.rank + 1)
+        sums.rows = int(count[0])
+        group.receive_array(sums.xx.T, group.rank + 1)  # the transpose of a matrix in Fortran order is contiguous
+        for name in SUMS:
+            group.receive_array(getattr(sums, name), group.rank + 1)
+    _, failure = attempt(lambda: add(sums))
+    if not group.is_root:
+        group.send_array(np.array([sums.rows], dtype=np.int64), group.rank - 1)
+        group.send_array(sums.xx.T, group.rank - 1)
+        for name in SUMS:
+            group.send_array(getattr(sums, name), group.rank - 1)
+    first = next((failed for failed in reversed(group.allgather(failure)) if failed is not None), None)
+    if first is not None:
+        raise first
+
+
+def stack_rows(group: Communicator, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Stack every rank's rows, shape (n_r, columns), on rank 0 in the order of ranks; None elsewhere."""
+    stacked = group.gather_rows(rows.astype(np.float64))  # exact, there and back
+    return None if stacked is None else stacked.astype(np.float32)
+
+
+def attempt(work: Callable[[], T]) -> tuple[T | None, RcdpError | None]:
+    """Return what `work` gives, or why the candidate fails in words that are the same for any number of ranks."""
+    try:
+        return work(), None
+    except FAILURES as failure:
+        return None, CandidateError(explain(failure))
+    except RcdpError as error:
+        return None, error
+    except RuntimeError as failure:
+        if not is_out_of_memory(failure):
+            raise
+        return None, CandidateError("out of memory")

@@ -1,0 +1,183 @@
+"""The rows that candidates are fitted to and judged by."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.search.evaluation.inner_folds import balanced_folds
+
+if TYPE_CHECKING:
+    from rcdp_hpc.data.shards.reader import Rows, ShardSet
+
+Part = Literal["train", "val"]
+
+
+class Samples(NamedTuple):
+    """Rows, their class numbers, and the steps of each that hold data (None if all are whole)."""
+
+    x: NDArray[Any]
+    y: NDArray[np.int64]
+    lengths: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class FitnessData:
+    """Rows for fitting and for judging candidates.
+
+    Attributes
+    ----------
+    x_train, x_val : ndarray, shape (rows, ...)
+        Samples.
+    y_train, y_val : ndarray, shape (rows,), int64
+        Class numbers.
+    classes : int
+        Number of classes.
+    folds : tuple of FitnessData
+        Folds of cross-validation within the fitness, which then take the place of the rows themselves; else empty.
+    lengths_train, lengths_val : ndarray, shape (rows,), int64, or None
+        Steps of each padded sample that hold data; None if all samples are whole.
+    synthetic : ndarray of bool, shape (rows,), or None
+        Whether each training row is synthetic; None if none is.
+    origin_train, origin_val : ndarray, shape (rows,), int64, or None
+        Of a fold: each row's place among the original rows of the whole (`originals`), -1 for a synthetic row. Their
+        states are computed once for all folds. None if the fold's rows are its own.
+    """
+
+    x_train: NDArray[Any]
+    y_train: NDArray[np.int64]
+    x_val: NDArray[Any]
+    y_val: NDArray[np.int64]
+    classes: int
+    folds: tuple[FitnessData, ...] = ()
+    lengths_train: NDArray[np.int64] | None = None
+    lengths_val: NDArray[np.int64] | None = None
+    synthetic: NDArray[np.bool_] | None = None
+    origin_train: NDArray[np.int64] | None = None
+    origin_val: NDArray[np.int64] | None = None
+
+    @cached_property
+    def originals(self) -> Samples:
+        """The original training rows."""
+        if self.synthetic is None or not self.synthetic.any():
+            return Samples(self.x_train, self.y_train, self.lengths_train)
+        real = ~self.synthetic
+        lengths = None if self.lengths_train is None else self.lengths_train[real]
+        return Samples(self.x_train[real], self.y_train[real], lengths)
+
+    @cached_property
+    def judging(self) -> Samples:
+        """The original training rows and the validation rows, which judge by leave-one-out."""
+        x, y, lengths = self.originals
+        together = None
+        if lengths is not None and self.lengths_val is not None:
+            together = np.concatenate([lengths, self.lengths_val])
+        return Samples(np.concatenate([x, self.x_val]), np.concatenate([y, self.y_val]), together)
+
+    def samples(self, part: Part) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+        """Return the samples of "train" or "val" and their lengths."""
+        return (self.x_train, self.lengths_train) if part == "train" else (self.x_val, self.lengths_val)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays together, those of the folds as well."""
+        arrays = (
+            self.x_train, self.y_train, self.x_val, self.y_val, self.lengths_train, self.lengths_val, self.synthetic,
+            self.origin_train, self.origin_val,
+        )  # fmt: skip
+        return sum(array.nbytes for array in arrays if array is not None) + sum(fold.nbytes for fold in self.folds)
+
+    def first(self, share: float) -> FitnessData:
+        """Return the first rows of both parts; any contiguous slice of a split keeps the class proportions.
+
+        Parameters
+        ----------
+        share : float
+            Of the rows, above 0 and at most 1; parts of a row are rounded up.
+        """
+        train, val = (slice(math.ceil(share * len(y))) for y in (self.y_train, self.y_val))
+        return FitnessData(
+            self.x_train[train],
+            self.y_train[train],
+            self.x_val[val],
+            self.y_val[val],
+            self.classes,
+            lengths_train=None if self.lengths_train is None else self.lengths_train[train],
+            lengths_val=None if self.lengths_val is None else self.lengths_val[val],
+            synthetic=None if self.synthetic is None else self.synthetic[train],
+        )
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 of the rows."""
+        digest = hashlib.sha256(str(self.classes).encode())
+        others = (self.lengths_train, self.lengths_val, self.synthetic)
+        given = [found for found in others if found is not None]
+        for array in (self.x_train, self.y_train, self.x_val, self.y_val, *given):
+            digest.update(f"{array.shape}{array.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        for fold in self.folds:
+            digest.update(fold.fingerprint().encode())
+        return digest.hexdigest()
+
+
+def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> FitnessData:
+    """Read the first rows of the training and the validation split, once per node. Collective.
+
+    Any contiguous slice of a split keeps the class proportions, so the first rows are as good as any.
+
+    Parameters
+    ----------
+    shards : ShardSet
+    config : Config
+        ``search.train_rows`` and ``search.validation_rows`` bound how many rows are read.
+    comm : Communicator
+
+    Returns
+    -------
+    FitnessData
+        Its arrays are read-only and shared by the ranks of a node.
+    """
+
+    def read() -> dict[str, NDArray[Any]]:
+        train = shards.read("train", 0, min(config.search.train_rows, shards.rows("train")))
+        val = shards.read("validation", 0, min(config.search.validation_rows, shards.rows("validation")))
+        real = ~np.asarray(train.synthetic, dtype=bool)
+        arrays = _columns(train, "train") | _columns(val, "val") | {"synthetic": ~real}
+        if config.search.folds == 1:
+            return arrays
+        lengths = arrays["lengths_train"][real] if "lengths_train" in arrays else None
+        storage, categories = shards.layout.storage, tuple(shards.index.get("categories", ()))
+        x, y = train.x[real], arrays["y_train"][real]
+        folds = balanced_folds(x, y, shards.classes, config, storage, categories, lengths)
+        return arrays | {f"{name}.{fold}": part[name] for fold, part in enumerate(folds) for name in part}
+
+    arrays = agree(comm, lambda: comm.share(read))
+    classes = len(shards.classes)
+    numbers = range(config.search.folds if config.search.folds > 1 else 0)
+    folds = tuple(_data(arrays, f".{fold}", classes) for fold in numbers)
+    return _data(arrays, "", classes, folds)
+
+
+def _columns(rows: Rows, part: Part) -> dict[str, NDArray[Any]]:
+    found: dict[str, NDArray[Any]] = {f"x_{part}": rows.x, f"y_{part}": np.asarray(rows.y, dtype=np.int64)}
+    if rows.length is not None:
+        found[f"lengths_{part}"] = np.asarray(rows.length, dtype=np.int64)
+    return found
+
+
+def _data(
+    arrays: dict[str, NDArray[Any]], suffix: str, classes: int, folds: tuple[FitnessData, ...] = ()
+) -> FitnessData:
+    x_train, y_train, x_val, y_val = (arrays[name + suffix] for name in ("x_train", "y_train", "x_val", "y_val"))
+    names = ("lengths_train", "lengths_val", "synthetic", "origin_train", "origin_val")
+    others = {name: arrays.get(name + suffix) for name in names}
+    return FitnessData(x_train, y_train, x_val, y_val, classes, folds, **others)

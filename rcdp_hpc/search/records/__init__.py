@@ -1,0 +1,1 @@
+"""What a search writes: journal, checkpoint, history, winner."""

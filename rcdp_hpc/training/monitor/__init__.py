@@ -1,0 +1,1 @@
+"""What a training records about itself: epoch cost, GPU use, gradient norms, divergence."""

@@ -1,0 +1,60 @@
+"""The metrics of a training as TensorBoard's event files: optional, on rank 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.files import os_errors_explained
+
+
+class TensorBoardWriter:
+    """Event files in a folder of their own.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are written.
+    epoch : int
+        The epoch that is written first: what an earlier job wrote of it and later ones is no longer shown.
+
+    Raises
+    ------
+    InputError
+        If TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise InputError(
+                f"training.tensorboard = true needs TensorBoard, which cannot be imported ({error}): install it with "
+                "`pip install -c constraints.txt tensorboard`, or set it to false; metrics.jsonl has the same numbers."
+            ) from None
+        with os_errors_explained(folder):
+            self.writer = SummaryWriter(str(folder), purge_step=epoch)
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """Write an epoch's line of ``metrics.jsonl``; of a list over ranks, the mean."""
+        for name, value in entry.items():
+            if isinstance(value, Mapping):
+                for path, number in _flat(name, value):
+                    self.writer.add_scalar(path, number, entry["epoch"])
+            elif name != "epoch":
+                known = [number for number in np.atleast_1d(value) if number is not None]
+                self.writer.add_scalar(name, float(np.mean(known)), entry["epoch"])
+        self.writer.flush()
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, float]]:
+    """Yield the numbers within nested mappings and lists, each with its path."""
+    if not isinstance(value, Mapping | list):
+        yield path, float(value)
+        return
+    for name, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+        yield from _flat(f"{path}/{name}", inner)

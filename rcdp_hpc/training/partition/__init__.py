@@ -1,0 +1,1 @@
+"""Which rank trains on which rows: partitions, batches, load balance."""

@@ -1,0 +1,126 @@
+"""The readout solved by ridge regression on all ranks: a baseline, what a network begins as, or the model itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Any
+
+from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.data.shards.repair import replaced_in
+from rcdp_hpc.errors import DataDamagedError
+from rcdp_hpc.model.model_file import ModelFile
+from rcdp_hpc.networks.learned_source import learned_of
+from rcdp_hpc.networks.ridge import RidgeNetwork
+from rcdp_hpc.reservoir.identity_source import StateSource
+from rcdp_hpc.runtime.collective import agree_on_root
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.digests import read_sealed, write_sealed
+from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.solve.ridge_fit import RidgeFit, fit_ridge
+from rcdp_hpc.training.solve.ridge_rows import cached_source, streamed_source
+from rcdp_hpc.training.states.cache import CachedStates
+
+log = logging.getLogger(__name__)
+
+
+def baseline_of(
+    config: Config,
+    comm: Communicator,
+    run: RunDirectory,
+    shards: ShardSet,
+    states: tuple[CachedStates, CachedStates],
+    plan: BatchPlan,
+    reservoir: StateSource,
+) -> RidgeFit:
+    """Fit the ridge readout to the states that the network is trained on, and save it next to the model. Collective.
+
+    A network that starts as this readout is judged by the validation rows: with ``training.warm_start`` the readout is
+    not fitted to them.
+    """
+    source = cached_source(comm, shards, states, plan, reservoir.batch_rows)
+    fit = fit_ridge(config, comm, source, with_validation=not config.training.warm_start)
+    log.info("baseline, a readout solved by ridge: %s", _outcome(fit))
+    training = config.training.model_copy(update={"readout": "ridge"})
+
+    def write() -> None:
+        ModelFile.write(
+            run.train / "ridge.pt", config.reservoir, training, shards, RidgeNetwork.weights_of(fit.readout),
+            learned_of(reservoir),
+        )  # fmt: skip
+
+    agree_on_root(comm, lambda: write())
+    return fit
+
+
+def solve_readout(
+    config: Config,
+    comm: Communicator,
+    run: RunDirectory,
+    shards: ShardSet,
+    reservoir: StateSource,
+    plan: BatchPlan,
+    threads: int,
+) -> dict[str, Any]:
+    """Do the training stage if the readout is solved. Collective.
+
+    Returns
+    -------
+    dict
+        Left-out or validation accuracy, penalty, shards that were replaced, ranks, threads.
+    """
+    settings = settings_that_matter(config, ("run", "data", "reservoir", "training"))
+    done = agree_on_root(comm, lambda: _earlier(run, settings))
+    done = comm.broadcast(done)
+    if done is not None:
+        log.info("the readout is solved already")
+        return dict(done)
+    rows = (shards.rows("train") + shards.rows("validation")) // comm.size
+    with Progress("states and sums", rows, enabled=comm.is_root and config.run.progress) as progress:
+        source = streamed_source(config, comm, shards, reservoir, plan, progress)
+        fit = fit_ridge(config, comm, source)
+    log.info("readout solved by ridge: %s", _outcome(fit))
+    result = {
+        "epochs": 0,
+        "validation_accuracy": fit.accuracy,
+        "judged_by": fit.judged_by,
+        "penalty": fit.penalty,
+        "ended": "the readout is solved",
+        "replaced": list(replaced_in(shards)),
+        "ranks": comm.size,
+        "threads": threads,
+    }
+
+    def write() -> None:
+        ModelFile.write(
+            run.model, config.reservoir, config.training, shards, RidgeNetwork.weights_of(fit.readout),
+            learned_of(reservoir),
+        )  # fmt: skip
+        write_sealed(run.train / "ridge.json", {"settings": settings, "result": result})
+
+    agree_on_root(comm, lambda: write())
+    return result
+
+
+def _outcome(fit: RidgeFit) -> str:
+    judged = "left-out accuracy" if fit.judged_by == "left-out" else "accuracy on validation"
+    return f"{judged} {100 * fit.accuracy:.2f} % (penalty {fit.penalty:g})"
+
+
+def _earlier(run: RunDirectory, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the result of a readout solved before with the same settings; refuse one of other settings."""
+    path = run.train / "ridge.json"
+    if not path.exists() or not os.path.lexists(run.model):
+        return None
+    try:
+        ModelFile.read(run.model)
+    except DataDamagedError as error:
+        log.warning("%s The readout is solved again.", error)
+        return None
+    content = read_sealed(path, "Solve the readout again with rcdp train --restart.")
+    refuse_other_settings(str(path), content["settings"], json.loads(json.dumps(settings)), "training")
+    return dict(content["result"])

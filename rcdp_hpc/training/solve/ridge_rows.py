@@ -1,0 +1,141 @@
+"""The rows that a ridge readout is fitted to: states that stream from the shards, or that are cached already."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.networks.kernels import KernelSource
+from rcdp_hpc.reservoir.identity_source import StateSource
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.collective import agree
+from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.solve.ridge_fit import ORIGINAL, SYNTHETIC, VALIDATION, Blocks, GatheredRows, RowSource
+from rcdp_hpc.training.states.cache import CachedStates, state_blocks
+from rcdp_hpc.training.states.shifts import shifts_within
+
+DOING = "summing reservoir states"
+SPLITS = ("train", "validation")
+
+
+def streamed_source(
+    config: Config, comm: Communicator, shards: ShardSet, reservoir: StateSource, plan: BatchPlan, progress: Progress
+) -> RowSource:
+    """Return rows whose states are computed when they are asked for, and not kept.
+
+    Streams come by canonical partition. Rows that are gathered are computed in blocks of ``reservoir.batch_rows`` over
+    the whole split, dealt to the ranks: a block for each of a dozen partitions would be tiny for few rows, and cost
+    several times as much.
+    """
+    shifts = shifts_within(config.training.shifts)
+    joined_at = reservoir.states_width if isinstance(reservoir, KernelSource) else 0
+
+    def blocks(split: str, start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        copies = shifts if split == "train" else shifts[:1]
+        for _, states, labels in state_blocks(reservoir, shards, split, start, stop, progress, DOING, shifts=copies):
+            yield states, labels
+
+    def slabs(split: str) -> Iterable[Blocks]:
+        return (blocks(split, *piece) for piece in _pieces(plan, shards.rows(split)))
+
+    def gather() -> GatheredRows | None:
+        parts = []
+        for split in SPLITS:
+            bounds = blocks_of_rank(shards.rows(split), reservoir.batch_rows, comm.rank, comm.size)
+            parts.append(agree(comm, partial(_rows_of, shards, split, blocks(split, *bounds), *bounds)))
+        return _gathered(comm, reservoir.width, parts, joined_at)
+
+    rows, counts = shards.rows("train") * len(shifts), shards.class_counts("train") * len(shifts)
+    return RowSource(
+        reservoir.width, len(shards.classes), rows, shards.rows("validation"), counts,
+        lambda: slabs("train"), lambda: slabs("validation"), gather,
+    )  # fmt: skip
+
+
+def cached_source(
+    comm: Communicator, shards: ShardSet, states: tuple[CachedStates, CachedStates], plan: BatchPlan, batch_rows: int
+) -> RowSource:
+    """Return rows whose states each rank has: its partitions of the training rows, and its validation rows."""
+    train, validation = states
+
+    def blocks(start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for block in train.blocks(batch_rows, start - train.first, stop - train.first):
+            signals.raise_if_stopped(DOING)
+            yield block
+
+    def gather() -> GatheredRows | None:
+        parts = []
+        for split, own in zip(SPLITS, states, strict=True):
+            bounds = own.first, own.first + len(own)
+            parts.append(agree(comm, partial(_rows_of, shards, split, own.blocks(batch_rows), *bounds)))
+        return _gathered(comm, train.states.shape[1], parts)
+
+    return RowSource(
+        train.states.shape[1], len(shards.classes), shards.rows("train"), shards.rows("validation"),
+        shards.class_counts("train"), lambda: (blocks(*piece) for piece in _pieces(plan, shards.rows("train"))),
+        lambda: [validation.blocks(batch_rows)], gather,
+    )  # fmt: skip
+
+
+def blocks_of_rank(rows: int, batch_rows: int, rank: int, ranks: int) -> tuple[int, int]:
+    """Return the first row of a rank's whole blocks and the one after its last."""
+    count = math.ceil(rows / batch_rows)
+    first, last = (min(rows, batch_rows * (place * count // ranks)) for place in (rank, rank + 1))
+    return first, last
+
+
+def _pieces(plan: BatchPlan, rows: int) -> list[tuple[int, int]]:
+    """Return the rows of this rank's canonical partitions of a split."""
+    of_split = replace(plan, rows=rows)
+    return [of_split.slab_bounds(slab) for slab in of_split.own_slabs]
+
+
+Part = tuple[list[torch.Tensor], NDArray[np.int64], NDArray[np.int64]]
+
+
+def _rows_of(shards: ShardSet, split: str, blocks: Blocks, start: int, stop: int) -> Part:
+    """Return states in blocks, class numbers and origins of consecutive rows."""
+    found = [(states.cpu(), labels.cpu().numpy()) for states, labels in blocks]
+    if split == "validation":
+        origins = np.full(stop - start, VALIDATION)
+    else:
+        synthetic = shards.columns(split, start, stop, ["synthetic"])["synthetic"].astype(bool)
+        origins = np.where(synthetic, SYNTHETIC, ORIGINAL)
+    labels = [own for _, own in found] or [np.empty(0, np.int64)]
+    return [states for states, _ in found], np.concatenate(labels), origins
+
+
+def _gathered(comm: Communicator, width: int, parts: list[Part], joined_at: int = 0) -> GatheredRows | None:
+    """Return the rows of all ranks on rank 0, split by split in the order of ranks; None elsewhere."""
+    stacked = [_stacked(comm, width, *part) for part in parts]
+    if not comm.is_root:
+        return None
+    states, labels, origins = zip(*(part for part in stacked if part is not None), strict=True)
+    return GatheredRows(torch.cat(states), np.concatenate(labels), np.concatenate(origins), joined_at)
+
+
+def _stacked(
+    comm: Communicator, width: int, states: list[torch.Tensor], labels: NDArray[np.int64], origins: NDArray[np.int64]
+) -> tuple[torch.Tensor, NDArray[np.int64], NDArray[np.int64]] | None:
+    own = torch.cat(states) if states else torch.empty((0, width))
+    if comm.size == 1:
+        return own, labels, origins
+    # Floats of 32 bits and fewer and class numbers are exact in float64.
+    rows = comm.gather_rows(np.column_stack([own.double().numpy(), labels, origins]))
+    if rows is None:
+        return None
+    return (
+        torch.from_numpy(rows[:, :width]).float(),
+        rows[:, width].astype(np.int64),
+        rows[:, width + 1].astype(np.int64),
+    )

@@ -1,0 +1,1 @@
+"""Reservoir states during training: where they are kept, recomputed or shifted."""

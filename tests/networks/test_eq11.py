@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.networks.mlp import MLPReadout
+from rcdp_hpc.networks.norm import SyncBatchNorm
+from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.training.optim.losses import Objective
+
+
+def test_batch_normalisation_equals_torchs_forward_backward_and_running():
+    torch.manual_seed(0)
+    ours, theirs = SyncBatchNorm(5, SingleProcessEngine(), "n"), torch.nn.BatchNorm1d(5)
+    x = torch.randn(17, 5) * 3 + 2
+    for _ in range(3):
+        a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+        weight = torch.randn(17, 5)
+        (ours(a) * weight).sum().backward()
+        (theirs(b) * weight).sum().backward()
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    ours.eval(), theirs.eval()
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_dropout_depends_on_seed_epoch_and_sample_alone():
+    samples = torch.arange(50)
+    whole = SampleRng(1, 2, samples).keep_mask(40, 0.3, layer=0)
+    half = SampleRng(1, 2, samples[20:]).keep_mask(40, 0.3, layer=0)
+    assert torch.equal(whole[20:], half)
+    for other in (SampleRng(2, 2, samples), SampleRng(1, 3, samples)):
+        assert not torch.equal(whole, other.keep_mask(40, 0.3, layer=0))
+    other = SampleRng(1, 2, samples).keep_mask(40, 0.3, layer=1)
+    for shift in range(-3, 4):
+        same = (other.roll(shift, 0) == whole).float().mean()
+        assert abs(float(same) - (0.7**2 + 0.3**2)) < 0.06, "the layers' masks are those of neighbouring samples"
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    mask = SampleRng(7, 0, torch.arange(2000)).keep_mask(200, 0.25, layer=1)
+    assert abs(float((mask == 0).float().mean()) - 0.25) < 0.005
+    assert abs(float(mask.mean()) - 1) < 0.01
+    # No stripes: the share dropped is the same for every unit and every sample, within chance.
+    assert float((mask == 0).float().mean(0).std()) < 0.02
+    assert float((mask == 0).float().mean(1).std()) < 0.06
+
+
+def test_a_small_last_batch_moves_the_running_statistics_little():
+    norm = SyncBatchNorm(1, SingleProcessEngine(), "n")
+    for _ in range(200):
+        norm(torch.tensor([[1.0], [3.0]] * 16))
+    before = norm.running_mean.clone(), norm.running_var.clone()
+    norm(torch.tensor([[100.0]]))
+    assert float((norm.running_mean - before[0]).abs()) < 0.1 * 100 / 32
+    assert abs(float(norm.running_var / before[1]) - 1) < 0.01
+
+
+def test_a_rank_without_rows_still_gives_gradients_of_zero():
+    network = MLPReadout(KeptShape(1, 1, 6), 4, 5, 3, parallel=_WithOthersRows(6))
+    network.train()
+    scores = network(torch.empty(0, 6))
+    Objective(TrainingSection(), np.ones(3, int)).sum(scores, torch.empty(0, dtype=torch.int64)).backward()
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in network.parameters())
+
+
+class _WithOthersRows(SingleProcessEngine):
+    """Another rank holds 8 rows whose sums are all ones."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
+        others = torch.ones_like(values)
+        others[-1] = 8
+        return values + others
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+def test_the_network_is_eq_10_and_11(slope):
+    network = MLPReadout(KeptShape(1, 1, 6), 4, 5, 3, relu_slope=slope)
+    network.eval()
+    s = torch.randn(7, 6)
+    relu = torch.nn.LeakyReLU(slope)
+    o = s @ network.output_map.weight.T
+    hidden = relu(network.inner_norm(o @ network.inner.weight.T))
+    z = relu(network.outer_norm(hidden @ network.outer.weight.T))
+    torch.testing.assert_close(network(s), z @ network.scores.weight.T + network.scores.bias)

@@ -1,0 +1,136 @@
+"""Candidates evaluated at once: what each would be alone, whoever its companions are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from search.evaluation.test_inner_folds import folded
+from search.group_search import small_config, small_data
+from search.outcome import outcome
+from search.ranks import Ranks
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.evaluation.batch import BatchedFitness
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+
+CANDIDATES = [
+    {"density": 0.2, "leak": 0.7, "activation": "tanh"},
+    {"density": 0.1, "leak": 1.0, "activation": "sigmoid"},
+    {"density": 0.4, "leak": 0.3, "activation": "tanh"},
+]
+WITHOUT_CYCLE = {"density": 0.0004, "leak": 0.7, "activation": "tanh"}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with limit_threads(1):
+        yield
+
+
+def batched(at_once: int = 4, **search: object) -> Config:
+    return small_config(candidates_at_once=at_once, **search)
+
+
+def bits(found) -> tuple:
+    return repr((found.fitness, found.error, found.accuracy)), found.reason
+
+
+@pytest.mark.parametrize("reduction", [{"states": 2}, {"reduction": ["mean_std", "segments"]}, {"reduction": ["all"]}])
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+def test_candidates_at_once_are_found_what_they_are_alone(reduction, selection):
+    config, data = batched(), small_data()
+    config.training.ridge_selection = selection
+    config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update=reduction)})
+    alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
+    found = BatchedFitness(config, data).evaluate(CANDIDATES)
+    assert [one.error for one in found] == pytest.approx([one.error for one in alone], rel=1e-4)
+    assert [one.accuracy for one in found] == pytest.approx([one.accuracy for one in alone], abs=0.011)
+    assert all(one.seconds > 0 for one in found)
+
+
+def test_companions_change_no_bit():
+    fitness = BatchedFitness(batched(), small_data())
+    together = [bits(one) for one in fitness.evaluate(CANDIDATES)]
+    assert [bits(fitness(values)) for values in CANDIDATES] == together
+    assert [bits(one) for one in fitness.evaluate(CANDIDATES[::-1])] == together[::-1]
+
+
+def test_a_failing_candidate_leaves_its_companions_as_they_are():
+    fitness = BatchedFitness(batched(), small_data())
+    first, failed, second = fitness.evaluate([CANDIDATES[0], WITHOUT_CYCLE, CANDIDATES[1]])
+    assert bits(failed)[-1] == bits(ReservoirFitness(small_config(), small_data())(WITHOUT_CYCLE))[-1] is not None
+    assert [bits(first), bits(second)] == [bits(one) for one in fitness.evaluate(CANDIDATES[:2])]
+    assert fitness.evaluate([WITHOUT_CYCLE])[0].reason == failed.reason
+
+
+def test_states_that_overflow_fail_one_candidate_alone():
+    config, data = batched(), small_data()
+    settings = {"activation": "identity", "spectral_radius": 1e30}
+    config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update=settings)})
+    wild, tame = BatchedFitness(config, data).evaluate(
+        [{"density": 0.3, "leak": 1.0}, {"density": 0.3, "leak": 1.0, "activation": "tanh"}]
+    )
+    assert "overflows" in wild.reason
+    assert tame.reason is None
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+def test_folds_are_judged_at_once_too(selection):
+    config = batched(folds=3)
+    config.training.ridge_selection = selection
+    data = folded(config)
+    alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
+    found = BatchedFitness(config, data).evaluate([*CANDIDATES, WITHOUT_CYCLE])
+    assert [one.error for one in found[:3]] == pytest.approx([one.error for one in alone], rel=1e-4)
+    assert "cycle" in found[3].reason
+
+
+@pytest.mark.parametrize("halving", [1, 2])
+def test_the_trajectory_does_not_depend_on_ranks(tmp_path, halving):
+    config, data = batched(3, halving=halving), small_data()
+    run_search(config, SingleProcess(), BatchedFitness(config, data), tmp_path / "1")
+    for size in (2, 3, 7):
+        Ranks(size).run(lambda comm: run_search(config, comm, BatchedFitness(config, data), tmp_path / str(comm.size)))
+        assert outcome(tmp_path / str(size)) == outcome(tmp_path / "1")
+
+
+@pytest.mark.parametrize(
+    ("search", "reservoir", "reason"),
+    [
+        ({"evaluation": "train"}, {}, "search.evaluation is not 'ridge'"),
+        ({"candidate_seconds": 3}, {}, "search.candidate_seconds is set"),
+        ({"group_ranks": 2}, {}, "search.group_ranks divides each candidate"),
+        ({}, {"noise": 0.1}, "the reservoir has noise, layers, scans"),
+        ({}, {"layers": 2}, "the reservoir has noise, layers, scans"),
+    ],
+)
+def test_what_cannot_be_evaluated_at_once_is_refused(search, reservoir, reason):
+    config = batched(**search)
+    config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update=reservoir)})
+    with pytest.raises(InputError, match=f"search.candidates_at_once = 4, but {reason}.*: set it to 1"):
+        BatchedFitness(config, small_data())
+
+
+def test_sequences_of_unequal_length_are_refused():
+    data = replace(small_data(), lengths_train=np.full(300, 5), lengths_val=np.full(100, 5))
+    with pytest.raises(InputError, match="unequal length"):
+        BatchedFitness(batched(), data)
+
+
+def test_a_kernel_of_one_reservoir_is_refused():
+    config = batched()
+    config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update={"kernel": "sparse-fp32"})})
+    with pytest.raises(InputError, match=r"'sparse-fp32' computes one reservoir at a time: .*candidates_at_once = 1"):
+        BatchedFitness(config, small_data()).evaluate(CANDIDATES)
+
+
+def test_functions_of_ones_own_are_refused(tmp_path):
+    config = batched(evaluation="function", function="somewhere:judge")
+    with pytest.raises(InputError, match=r"no meaning for search.evaluation = 'function'"):
+        run_search(config, SingleProcess(), None, tmp_path)

@@ -1,0 +1,152 @@
+"""A fitness of the user's own: the contract, and what happens where it is broken."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+import pytest
+from search.fake_fitness import cheap_config
+from search.group_search import small_data
+
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.digests import read_sealed_lines
+from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.evaluation.user_function import FunctionFitness
+
+MODULE = """
+    import sys
+    import time
+    import numpy as np
+
+    def good(values, data):
+        return -abs(values["leak"] - 0.5) + 0 * data.x_train.sum()
+
+    def three(values, data):
+        return 1.5, 0.25, np.float32(0.5)
+
+    def text(values, data):
+        return "0.9"
+
+    def truth(values, data):
+        return True
+
+    def two(values, data):
+        return 1.0, 2.0
+
+    def changes_values(values, data):
+        values["leak"] = 0.0
+        return 1.0
+
+    def changes_data(values, data):
+        data.x_train[:] = 0
+        return 1.0
+
+    def hangs(values, data):
+        while True:
+            time.sleep(1)
+
+    def raises(values, data):
+        raise ZeroDivisionError("the user's own")
+
+    def leaves(values, data):
+        sys.exit("no licence")
+
+    def endless(values, data):
+        return float("inf")
+
+    number = 3
+"""
+VALUES = {"density": 0.1, "input_scaling": 1.0, "leak": 0.25}
+
+
+@pytest.fixture
+def fitness(tmp_path, monkeypatch):
+    (tmp_path / "own_fitness.py").write_text(textwrap.dedent(MODULE))
+    (tmp_path / "leaves_on_import.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data = small_data()
+    data.x_train.flags.writeable = False
+
+    def make(name: str, **settings: object) -> FunctionFitness:
+        config = cheap_config(evaluation="function", function=f"own_fitness:{name}", **settings)
+        return FunctionFitness(config, data)
+
+    return make
+
+
+def test_a_number_is_the_fitness(fitness):
+    found = fitness("good")(VALUES)
+    assert (found.fitness, found.reason) == (-0.25, None)
+    assert np.isnan(found.error)
+    three = fitness("three")(VALUES)
+    assert (three.fitness, three.error, three.accuracy) == (1.5, 0.25, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("text", r"own_fitness:text' returned '0.9' \(str\): expected a number"),
+        ("truth", r"returned True \(bool\)"),
+        ("two", r"returned \(1.0, 2.0\) \(tuple\)"),
+        ("changes_values", "changed its input from"),
+    ],
+)
+def test_a_broken_contract_ends_the_search(fitness, name, message):
+    with pytest.raises(InputError, match=message):
+        fitness(name)(VALUES)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("changes_data", "read-only"),
+        ("hangs", "took longer than search.candidate_seconds = 0.3"),
+        ("raises", "ZeroDivisionError: the user's own"),
+        ("leaves", "SystemExit: no licence"),
+        ("endless", "returned inf"),
+    ],
+)
+def test_a_failing_call_is_a_failed_candidate(fitness, name, reason):
+    found = fitness(name, candidate_seconds=0.3)(VALUES)
+    assert found.fitness == -np.inf
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own_fitness", "expected module:function"),
+        ("own_fitness:nothing", "has no function nothing"),
+        ("own_fitness:number", "has no function number"),
+        ("no_such_module_here:f", "cannot be imported"),
+        ("leaves_on_import:f", r"cannot be imported \(SystemExit: 3\)"),
+    ],
+)
+def test_a_name_that_leads_nowhere(fitness, name, message):
+    with pytest.raises(InputError, match=message):
+        FunctionFitness(cheap_config(evaluation="function", function=name), small_data())
+
+
+def test_a_search_over_a_function(fitness, tmp_path):
+    config = cheap_config(evaluation="function", function="own_fitness:good")
+    best = run_search(config, SingleProcess(), fitness("good"), tmp_path / "search")
+    assert abs(best.values["leak"] - 0.5) < 0.1
+    assert len(read_sealed_lines(tmp_path / "search" / "history.jsonl")) == 42
+
+
+@pytest.mark.parametrize("settings", [{"evaluation": "function"}, {"function": "own_fitness:good"}])
+def test_half_a_choice_is_refused(tmp_path, settings):
+    with pytest.raises(InputError, match="contradict each other"):
+        run_search(cheap_config(**settings), SingleProcess(), lambda values: None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "instead"), [("group_ranks", 2, "1"), ("device", "gpu", "'cpu'"), ("candidates_at_once", 2, "1")]
+)
+def test_what_a_function_makes_no_use_of_is_refused(tmp_path, key, value, instead):
+    config = cheap_config(evaluation="function", function="own_fitness:good", **{key: value})
+    with pytest.raises(InputError, match=rf"search\.{key} = {value!r} has no meaning .*: set it to {instead}$"):
+        run_search(config, SingleProcess(), lambda values: None, tmp_path)

@@ -1,0 +1,65 @@
+"""A search over small reservoirs, some candidates of which fail: groups of ranks must not change a bit of it."""
+
+from __future__ import annotations
+
+import signal
+
+import numpy as np
+
+from rcdp_hpc.config import Config, parse_config
+from rcdp_hpc.runtime import signals
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.rows import FitnessData
+
+
+def small_config(**search: object) -> Config:
+    """Return a configuration of a small reservoir and few candidates, some of which fail."""
+    tree = {
+        "run": {"seed": 5, "progress": False},
+        "reservoir": {"nodes": 40, "kernel": "dense-fp32", "batch_rows": 32, "states": 2},
+        "search": {
+            "population": 5,
+            "generations": 3,
+            "epochs": 2,
+            "space": {
+                "density": {"low": 0.0003, "high": 0.5, "log": True},
+                "leak": {"low": 0.2, "high": 1.0},
+                "activation": {"choices": ["tanh", "sigmoid"]},
+            },
+            **search,
+        },
+        "training": {"outputs": 8, "hidden": 8, "batch": 32},
+    }
+    return parse_config(tree, "(of a test)")
+
+
+def small_data() -> FitnessData:
+    """Return rows that need no file: noisy ramps of four slopes."""
+    generator = np.random.default_rng(3)
+    y = np.arange(400) % 4
+    ramp = np.linspace(-1, 1, 6)[None, :, None] * (y[:, None, None] - 1.5)
+    x = (ramp + generator.normal(0, 0.4, (400, 6, 5))).astype(np.float32)
+    return FitnessData(x[:300], y[:300], x[300:], y[300:], 4)
+
+
+class Interrupted(ReservoirFitness):
+    """Is asked to stop in a round of its job: as that begins (place 0), or while at its first candidate (place 1)."""
+
+    def __init__(self, config: Config, data: FitnessData, stop: tuple[int, int] | None = None) -> None:
+        super().__init__(config, data)
+        self.stop, self.round, self.place = stop, 0, 0
+
+    def on_share(self, share: float) -> ReservoirFitness:
+        """Begin a round."""
+        self.round, self.place = self.round + 1, 0
+        self._stop_if_due()
+        return super().on_share(share)
+
+    def __call__(self, values):
+        self.place += 1
+        self._stop_if_due()
+        return super().__call__(values)
+
+    def _stop_if_due(self) -> None:
+        if (self.round, self.place) == self.stop:
+            signals._remember(signal.SIGUSR1, None)

@@ -1,0 +1,115 @@
+"""Unequal shares of the work on real ranks: the same training as with equal ones, and as on one rank."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from launch import python, rcdp, run_ranks
+from test_ranks import curve, lines, settings, weights
+
+from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.training.partition.load_balance import speeds_of_ranks
+
+SETTINGS = ("search.generations=0", "training.schedule=constant")
+
+
+class Ranks(SingleProcess):
+    """Several ranks that measure the given rates."""
+
+    def __init__(self, *rates):
+        self.rates, self.size = list(rates), len(rates)
+
+    def allgather(self, value):
+        return self.rates
+
+
+def speeds_measured(*rates, saved=None):
+    return speeds_of_ranks(TrainingSection(allotment="measured"), Ranks(*rates), lambda: rates[0], saved)
+
+
+def test_measured_speeds_are_relative_and_small_differences_count_for_nothing():
+    assert speeds_measured(1000.0, 2004.0, 1500.0) == (1.0, 2.0, 1.5)
+    assert speeds_measured(1000.0, 1150.0) == ()
+
+
+def test_a_resumed_training_keeps_the_speeds_it_began_with_on_as_many_ranks():
+    saved = {"ranks": 2, "allotment": json.dumps({"kind": "measured", "speeds": [1.0, 3.0]})}
+    assert speeds_measured(1.0, 2.0, saved=saved) == (1.0, 3.0)
+    assert speeds_measured(1.0, 2.0, 4.0, saved=saved) == (1.0, 2.0, 4.0)
+    equal = {"ranks": 2, "allotment": json.dumps({"kind": "measured", "speeds": []})}
+    assert speeds_measured(1.0, 2.0, saved=equal) == ()
+
+
+def test_there_must_be_a_speed_for_each_rank():
+    with pytest.raises(InputError, match=r"training.speeds has 2 numbers for 3 ranks"):
+        speeds_of_ranks(TrainingSection(allotment="speeds", speeds=[1, 2]), Ranks(1, 1, 1), float, None)
+
+
+def run(ranks: int, out: Path, *extra: str, command=rcdp):
+    batch = f"training.batch={48 // ranks}"
+    arguments = command("run", "digits", "--out", str(out), *settings(*SETTINGS, batch, *extra))
+    return run_ranks(ranks, arguments, timeout=150)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("alone")
+    done = run(1, out)
+    assert done.returncode == 0, done.stdout
+    return out
+
+
+def result(out: Path) -> dict:
+    return json.loads((out / "state/train.json").read_text())["result"]
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(("speeds", "slabs"), [([1, 2], [4, 8]), ([3, 1, 2], [6, 2, 4])])
+def test_unequal_shares_train_to_the_same(speeds, slabs, alone, tmp_path):
+    done = run(len(speeds), tmp_path, "training.allotment=speeds", f"training.speeds={speeds}")
+    assert done.returncode == 0, done.stdout
+    assert result(tmp_path)["slabs"] == slabs
+    np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5, atol=1e-5)
+    counts = np.array(lines(tmp_path / "train/class_counts.jsonl")[0]["counts"])
+    rows = counts.sum(axis=1)
+    np.testing.assert_allclose(rows / rows.sum(), np.array(slabs) / 12, atol=0.01)
+    # Every share has the class proportions of the whole.
+    assert (np.abs(counts - counts.sum(axis=0) * (rows / rows.sum())[:, None]) < 2).all()
+
+
+def measuring(*arguments: str) -> list[str]:
+    """Return the command line of ``rcdp`` on ranks that seem to differ."""
+    code = (
+        "import sys, rcdp_hpc.cli as cli, rcdp_hpc.training.partition.rows as rows\n"
+        "from rcdp_hpc.runtime.launch import detect\n"
+        "rows.measured_rate = lambda *_: 100.0 * (1 + 2 * detect().rank)\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    return [*python(code), *arguments]
+
+
+@pytest.mark.mpi
+def test_measured_speeds_are_agreed_recorded_and_kept_on_resume(alone, tmp_path):
+    done = run(2, tmp_path, "training.allotment=measured", "training.epochs=2", command=measuring)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("speeds of the ranks: [1.0, 3.0]; slabs: [3, 9]") == 1
+    # The second job measures for real, and must not use it.
+    done = run(2, tmp_path, "training.allotment=measured")
+    assert done.returncode == 0, done.stdout
+    assert result(tmp_path)["slabs"] == [3, 9]
+    assert result(tmp_path)["speeds"] == [1.0, 3.0]
+    np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.mpi
+def test_ranks_measure_for_real(alone, tmp_path):
+    done = run(2, tmp_path, "training.allotment=measured")
+    assert done.returncode == 0, done.stdout
+    assert "about as fast" in done.stdout or "speeds of the ranks" in done.stdout
+    for name, value in weights(alone).items():
+        np.testing.assert_allclose(weights(tmp_path)[name], value, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,240 @@
+"""How the penalty of the ridge readout is chosen and the readout solved, over any number of ranks."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from search.ranks import Ranks
+
+from rcdp_hpc.config import Config, parse_config
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.left_out import left_out, solve_rows
+from rcdp_hpc.reservoir.ridge import scaled_error, scaling_sums
+from rcdp_hpc.runtime.comm import Communicator, SingleProcess
+from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.training.partition.batches import BatchPlan
+from rcdp_hpc.training.solve import ridge_fit
+from rcdp_hpc.training.solve.ridge_fit import (
+    ORIGINAL,
+    SYNTHETIC,
+    VALIDATION,
+    GatheredRows,
+    RidgeFit,
+    RowSource,
+    fit_ridge,
+    left_out_suits,
+    stand_in_weights,
+)
+from rcdp_hpc.training.solve.ridge_rows import blocks_of_rank
+
+ROWS, JUDGED, WIDTH, CLASSES = 240, 80, 20, 3
+PENALTIES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with limit_threads(1):
+        yield
+
+
+def config_of(**training: object) -> Config:
+    settings = {"readout": "ridge", "ridge_penalties": PENALTIES, **training}
+    return parse_config({"training": settings}, "(of a test)")
+
+
+class Rows:
+    """Uneven classes in the unit cube; of the training rows, the last of the rarest class are synthetic."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(8)
+        count = ROWS + JUDGED
+        self.labels = rng.choice(CLASSES, count, p=[0.55, 0.35, 0.1])
+        centres = rng.normal(size=(CLASSES, WIDTH))
+        self.states = torch.from_numpy(np.tanh(0.4 * centres[self.labels] + rng.normal(size=(count, WIDTH)))).float()
+        self.origins = np.where(np.arange(count) < ROWS, ORIGINAL, VALIDATION)
+        rare = np.flatnonzero((self.labels == 2) & (self.origins == ORIGINAL))
+        self.origins[rare[len(rare) // 2 :]] = SYNTHETIC
+
+    def gathered(self) -> GatheredRows:
+        return GatheredRows(self.states, self.labels, self.origins)
+
+    def source(self, comm: Communicator) -> RowSource:
+        plan = BatchPlan(ROWS, 32, 12, comm.rank, comm.size, 1)
+
+        def slabs(first: int, rows: int):
+            of_split = replace(plan, rows=rows)
+            for slab in of_split.own_slabs:
+                start, stop = (first + bound for bound in of_split.slab_bounds(slab))
+                yield [(self.states[start:stop], torch.from_numpy(self.labels[start:stop]))]
+
+        return RowSource(
+            WIDTH, CLASSES, ROWS, JUDGED, np.bincount(self.labels[:ROWS], minlength=CLASSES),
+            lambda: slabs(0, ROWS), lambda: slabs(ROWS, JUDGED), lambda: self.gathered() if comm.is_root else None,
+        )  # fmt: skip
+
+
+def fitted(rows: Rows, comm: Communicator | None = None, with_validation: bool = True, **training: object) -> RidgeFit:
+    comm = comm or SingleProcess()
+    return fit_ridge(config_of(**training), comm, rows.source(comm), with_validation)
+
+
+def bits(fit: RidgeFit) -> tuple[object, ...]:
+    arrays = (fit.readout.weights, fit.readout.intercept, fit.means, fit.deviations)
+    return fit.penalty, fit.accuracy, *(array.tobytes() for array in arrays)
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_any_number_of_ranks_gives_the_same_bits(selection, weights):
+    rows, training = Rows(), {"ridge_selection": selection, "class_weights": weights}
+    expected = bits(fitted(rows, **training))
+    for size in (2, 3, 7):
+        found = Ranks(size).run(lambda comm: fitted(rows, comm, **training))
+        assert [bits(fit) for fit in found] == [expected] * size
+
+
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_codes_without_a_reservoir_are_summed_to_the_same_bits_on_any_number_of_ranks(precision):
+    rows, extractor = Rows(), {"kind": "dictionary"}
+    rows.states *= 7
+    training = {"readout": "ridge", "ridge_penalties": PENALTIES, "extractor": extractor, "ridge_precision": precision}
+    tree = {
+        "reservoir": {"kind": "none"},
+        "search": {"generations": 0},
+        "training": {**training, "ridge_selection": "validation"},
+    }
+    config = parse_config(tree, "(of a test)")
+    found = [Ranks(size).run(lambda comm: fit_ridge(config, comm, rows.source(comm))) for size in (1, 2, 3, 7)]
+    assert {bits(fit) for fits in found for fit in fits} == {bits(found[0][0])}
+
+
+def test_left_out_rows_are_the_original_ones_weighted_as_all():
+    rows = Rows()
+    judged = rows.origins != SYNTHETIC
+    counts, all_counts = np.bincount(rows.labels[judged]), np.bincount(rows.labels)
+    assert counts[2] < all_counts[2]
+    weights = (all_counts / counts)[rows.labels[judged]]
+    expected = left_out(rows.states[judged], rows.labels[judged], CLASSES, PENALTIES, weights)
+    fit = fitted(rows, ridge_selection="left_out")
+    assert (fit.penalty, fit.accuracy, fit.judged_by) == (expected.penalty, expected.accuracy, "left-out")
+    readout = solve_rows(rows.states, rows.labels, CLASSES, fit.penalty)
+    np.testing.assert_array_equal(fit.readout.weights, readout.weights)
+    scores = readout.predict(rows.states)
+    np.testing.assert_allclose(fit.means, scores.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(fit.deviations, scores.std(0), rtol=1e-5)
+
+
+def test_validation_rows_choose_the_penalty_and_are_fitted_then():
+    rows, train = Rows(), slice(ROWS)
+    errors, accuracies, shares = {}, {}, np.bincount(rows.labels[train]) / ROWS
+    for penalty in PENALTIES:
+        readout = solve_rows(rows.states[train], rows.labels[train], CLASSES, penalty)
+        scores, expected = readout.predict(rows.states[ROWS:]), rows.labels[ROWS:]
+        errors[penalty] = scaled_error(*scaling_sums(scores, np.eye(CLASSES)[expected], shares))
+        accuracies[penalty] = np.mean(scores.argmax(1) == expected)
+    fit = fitted(rows, ridge_selection="validation", ridge_precision="double")
+    assert fit.penalty == min(errors, key=errors.__getitem__)
+    assert (fit.accuracy, fit.judged_by) == (accuracies[fit.penalty], "validation")
+    readout = solve_rows(rows.states, rows.labels, CLASSES, fit.penalty)
+    np.testing.assert_allclose(fit.readout.weights, readout.weights, rtol=1e-6, atol=1e-9)
+    scores = readout.predict(rows.states)
+    np.testing.assert_allclose(fit.means, scores.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(fit.deviations, scores.std(0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+def test_without_the_validation_rows_the_readout_is_that_of_the_training_rows(selection):
+    rows = Rows()
+    fit = fitted(rows, with_validation=False, ridge_selection=selection, ridge_precision="double")
+    readout = solve_rows(rows.states[:ROWS], rows.labels[:ROWS], CLASSES, fit.penalty)
+    np.testing.assert_allclose(fit.readout.weights, readout.weights, rtol=1e-6, atol=1e-9)
+    assert fit.penalty == fitted(rows, ridge_selection=selection, ridge_precision="double").penalty
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+def test_class_weights_weigh_the_rows_of_the_solve(selection):
+    rows = Rows()
+    fit = fitted(rows, ridge_selection=selection, class_weights="balanced", ridge_precision="double")
+    counts = np.bincount(rows.labels[:ROWS])
+    weights = (ROWS / (CLASSES * counts))[rows.labels]
+    readout = solve_rows(rows.states, rows.labels, CLASSES, fit.penalty, weights)
+    np.testing.assert_allclose(fit.readout.weights, readout.weights, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(fit.readout.intercept, readout.intercept, rtol=1e-6)
+
+
+@pytest.mark.parametrize("selection", ["left_out", "validation"])
+def test_smoothed_targets_give_smoothed_scores(selection):
+    rows = Rows()
+    plain, smooth = (fitted(rows, ridge_selection=selection, label_smoothing=share) for share in (0.0, 0.3))
+    expected = 0.7 * plain.readout.predict(rows.states) + 0.1
+    np.testing.assert_allclose(smooth.readout.predict(rows.states), expected, atol=1e-6)
+    np.testing.assert_allclose(smooth.means, 0.7 * plain.means + 0.1)
+    np.testing.assert_allclose(smooth.deviations, 0.7 * plain.deviations)
+    assert (smooth.penalty, smooth.accuracy) == (plain.penalty, plain.accuracy)
+
+
+def test_states_of_many_validation_rows_are_computed_for_each_penalty(monkeypatch):
+    rows = Rows()
+    expected = bits(fitted(rows, ridge_selection="validation"))
+    monkeypatch.setattr(ridge_fit, "KEPT_BYTES", 100)
+    assert bits(fitted(rows, ridge_selection="validation")) == expected
+
+
+def test_a_class_without_rows_cannot_be_weighted():
+    comm, rows = SingleProcess(), Rows()
+    source = replace(rows.source(comm), class_counts=np.array([3, 0, 2]))
+    with pytest.raises(InputError, match="class number 1 has none"):
+        fit_ridge(config_of(class_weights="balanced"), comm, source)
+
+
+@pytest.mark.parametrize(("rows", "width", "expected"), [(500, 40_000, True), (9000, 200, True), (9000, 3001, False),
+                                                         (20_000, 20, False), (5000, 8000, False)])  # fmt: skip
+def test_few_rows_are_judged_by_leave_one_out(rows, width, expected):
+    assert left_out_suits(config_of(), rows, width) == expected
+    assert left_out_suits(config_of(ridge_selection="left_out"), rows, width)
+    assert not left_out_suits(config_of(ridge_selection="validation"), rows, width)
+    assert not left_out_suits(config_of(shifts=1), rows, width)
+
+
+def test_weights_that_stand_in_for_synthetic_rows():
+    judged, all_rows = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 1, 1, 1])
+    assert stand_in_weights(judged, all_rows, 2, None).tolist() == [1, 1, 1, 3]
+    assert stand_in_weights(judged, all_rows, 2, np.array([2.0, 0.5])).tolist() == [2, 2, 2, 1.5]
+    assert stand_in_weights(judged, judged, 2, None) is None
+
+
+@pytest.mark.parametrize(("rows", "batch", "ranks"), [(10, 4, 3), (10, 4, 7), (0, 4, 2), (64, 64, 2), (65, 8, 4)])
+def test_blocks_are_dealt_whole(rows, batch, ranks):
+    bounds = [blocks_of_rank(rows, batch, rank, ranks) for rank in range(ranks)]
+    assert bounds[0][0] == 0
+    assert bounds[-1][1] == rows
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(bounds))
+    assert all(start % batch == 0 or start == rows for start, _ in bounds)
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"loss": "focal"}, r"training\.loss = 'focal' has no effect with training\.readout = 'ridge'"),
+        ({"loss": "eq12"}, r"training\.loss = 'eq12' has no effect"),
+        ({"focal_gamma": 3.0}, r"training\.focal_gamma = 3\.0 has no effect"),
+        ({"shifts": 1, "ridge_selection": "left_out"}, r"training\.shifts = 1 repeats every row"),
+    ],
+)
+def test_what_ridge_cannot_do_is_refused(training, message):
+    with pytest.raises(InputError, match=message):
+        config_of(**training)
+
+
+def test_features_that_hardly_move_are_solved_in_single_precision():
+    rows = Rows()
+    # Deviations of 2e-3 about a mean of 1: their squares are beyond the digits of float32 products of the values.
+    rows.states = 1 + 2e-3 * rows.states
+    single, double = (fitted(rows, ridge_selection="validation", ridge_precision=name) for name in ("single", "double"))
+    assert single.penalty == double.penalty
+    predicted = (fit.readout.predict(rows.states.double()) for fit in (single, double))
+    np.testing.assert_allclose(*predicted, atol=2e-3)

@@ -1,0 +1,254 @@
+"""Where states are kept: memory and file give the same bits, computing them anew the same to rounding."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import re
+import shutil
+import threading
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from launch import python, run_ranks
+from whole_runs import curve, flags, series_file
+
+from rcdp_hpc.config import Config, load_config
+from rcdp_hpc.data.shards.reader import ShardSet
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.assembly import make_source
+from rcdp_hpc.pipeline.stages import run_stages
+from rcdp_hpc.runtime.memory import lies_in_memory
+from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.training.loop import Trainer
+from rcdp_hpc.training.states import placement
+from rcdp_hpc.training.states.cache import cache_states
+from rcdp_hpc.training.states.recompute import read_samples
+from rcdp_hpc.training.step import Stepper
+
+# 1446 rows of 1600 values take 9 MiB, their samples less than 1.
+SETTINGS = [
+    "reservoir.nodes=200", "reservoir.kernel=dense-fp32", "reservoir.sequence=rows", "reservoir.reduction=all",
+    "search.generations=0", "training.epochs=2", "training.threads=1", "training.outputs=16", "training.hidden=24",
+    "training.learning_rate=3e-3", "training.slabs=4", "training.batch=48", "run.progress=false",
+]  # fmt: skip
+IN_A_FILE = ["training.cache_memory=2"]
+NOWHERE = ["training.cache_memory=2", "training.cache_disk=3"]
+# What touches states: mixed formats, noise that follows the sample, and the ridge readout that training starts from.
+VARIED = ["reservoir.noise=0.01", "training.cache_precision=bfloat16", "training.warm_start=true"]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("prepared") / "run"
+    run_stages(["prepare"], load_config("digits", SETTINGS), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def in_memory(prepared, tmp_path_factory) -> Path:
+    return train(prepared, tmp_path_factory.mktemp("memory") / "run", *VARIED)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A $TMPDIR of the test's own, taken for a disk."""
+    folder = tmp_path / "local"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setattr(placement, "lies_in_memory", lambda _: False)
+    return folder
+
+
+def settings(*changes: str) -> Config:
+    return load_config("digits", [*SETTINGS, *changes])
+
+
+def train(prepared: Path, out: Path, *changes: str) -> Path:
+    shutil.copytree(prepared, out)
+    run_stages(["train"], settings(*changes), out)
+    return out
+
+
+def weights(run: Path, name: str = "model.pt") -> dict:
+    return torch.load(run / "train" / name, weights_only=True)["weights"]
+
+
+def mapped(folder: Path) -> bool:
+    return str(folder) in Path("/proc/self/maps").read_text()
+
+
+def test_states_in_a_file_are_the_bits_of_those_in_memory(prepared, in_memory, folder, tmp_path, caplog, monkeypatch):
+    held = []
+    begin = Trainer.run
+    monkeypatch.setattr(
+        Trainer, "run", lambda *given: held.append((mapped(folder), list(folder.iterdir()))) or begin(*given)
+    )
+    with caplog.at_level("INFO"):
+        out = train(prepared, tmp_path / "run", *VARIED, *IN_A_FILE)
+    assert held == [(True, [])]
+    assert (
+        f"states kept in a file in {folder}: the states of 1446 rows, 1600 values each, take 5 MiB, more than the 2 MiB"
+        in caplog.text
+    )
+    np.testing.assert_array_equal(curve(out), curve(in_memory))
+    for name in ("model.pt", "ridge.pt"):
+        for key, value in weights(in_memory, name).items():
+            assert torch.equal(weights(out, name)[key], value), (name, key)
+
+
+@pytest.mark.parametrize(("changes", "aside"), [([], False), (IN_A_FILE, True), (NOWHERE, True)])
+def test_batches_that_take_their_time_are_fetched_aside(changes, aside, prepared, folder, tmp_path, monkeypatch):
+    threads, fetch = [], Stepper.fetch
+
+    def watched(*given):
+        threads.append(threading.current_thread())
+        return fetch(*given)
+
+    monkeypatch.setattr(Stepper, "fetch", watched)
+    train(prepared, tmp_path / "run", *changes, "training.baseline=false")
+    assert len(threads) == 2 * 26
+    assert all((thread is not threading.main_thread()) == aside for thread in threads)
+    assert not any(thread.is_alive() for thread in threads if aside)
+
+
+def test_states_computed_anew_train_to_the_same(prepared, in_memory, folder, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        out = train(prepared, tmp_path / "run", *VARIED, *NOWHERE)
+    assert "states computed anew in every step: the states of 1446 rows" in caplog.text
+    assert "training.cache_disk = 3 allows no file of 5 MiB" in caplog.text
+    np.testing.assert_allclose(curve(out), curve(in_memory), rtol=2e-2, atol=2e-3)
+    # The sums of the ridge baseline are over the same blocks.
+    for key, value in weights(in_memory, "ridge.pt").items():
+        assert torch.equal(weights(out, "ridge.pt")[key], value), key
+
+
+@pytest.mark.parametrize("ending", [RuntimeError, KeyboardInterrupt])
+def test_a_training_that_breaks_off_gives_the_room_back(prepared, folder, tmp_path, monkeypatch, ending):
+    def broken(*_):
+        assert mapped(folder)
+        raise ending
+
+    monkeypatch.setattr(Trainer, "run", broken)
+    with pytest.raises(ending):
+        train(prepared, tmp_path / "run", *IN_A_FILE, "training.baseline=false")
+    gc.collect()
+    assert not mapped(folder)
+    assert not list(folder.iterdir())
+
+
+def no_room(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value", "message"),
+    [
+        (placement, "SPARE_BYTES", 2**62, r"has \d+ MiB free for a file of 9 MiB \(TMPDIR names it\)"),
+        (placement, "reserve", no_room, r"takes no file of 9 MiB \(No space left on device; TMPDIR names it\)"),
+        (placement, "lies_in_memory", lambda _: True, r"is no disk but memory \(set TMPDIR to a disk\)"),
+    ],
+)
+def test_a_disk_without_room_is_told_and_not_needed(
+    prepared, folder, tmp_path, monkeypatch, caplog, where, name, value, message
+):
+    monkeypatch.setattr(where, name, value)
+    with caplog.at_level("WARNING"):
+        out = train(prepared, tmp_path / "run", *IN_A_FILE, "training.epochs=1", "training.baseline=false")
+    (record,) = (line for line in caplog.messages if line.startswith("states computed anew"))
+    assert re.search(message, record), record
+    assert not list(folder.iterdir())
+    assert len(curve(out)) == 1
+
+
+def test_slabs_cut_anew_need_states_that_are_kept(prepared, folder, tmp_path):
+    in_file = train(prepared, tmp_path / "file", *IN_A_FILE, "training.recut_epochs=1", "training.baseline=false")
+    kept = train(prepared, tmp_path / "kept", "training.recut_epochs=1", "training.baseline=false")
+    np.testing.assert_array_equal(curve(in_file), curve(kept))
+    with pytest.raises(InputError, match=r"training\.recut_epochs passes states on.*set it to 0, or raise"):
+        train(prepared, tmp_path / "none", *NOWHERE, "training.recut_epochs=1")
+
+
+def test_samples_beyond_the_memory_are_refused_with_advice(tmp_path):
+    np.savez(tmp_path / "noise.npz", x=np.random.default_rng(0).random((90, 80, 80)), y=np.arange(90) % 3)
+    changes = [
+        "data.source=npz", f"data.path={tmp_path / 'noise.npz'}", "data.keep=[]", "data.balance=none",
+        "training.cache_memory=1", "training.cache_disk=0",
+    ]  # fmt: skip
+    words = r"values each, take \d+ MiB, more than the 1 MiB.*cache_disk = 0.*the samples themselves take \d MiB: raise"
+    with pytest.raises(InputError, match=words + r".*set training\.cache_precision = 'bfloat16'"):
+        run_stages(["prepare", "train"], settings(*changes), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["training.extractor.kind=convolution", "training.extractor.channels=[4]"],
+        ["reservoir.kind=none"],
+    ],
+)
+def test_samples_that_are_read_as_they_are_come_as_before(prepared, folder, tmp_path, monkeypatch, changes):
+    """Where nothing is computed there is nothing to round."""
+    kept = train(prepared, tmp_path / "kept", *changes)
+    monkeypatch.setattr(placement._Need, "beyond_memory", lambda need: "too many")
+    anew = train(prepared, tmp_path / "anew", *changes, "training.cache_disk=0")
+    np.testing.assert_array_equal(curve(anew), curve(kept))
+
+
+def test_rows_computed_anew_follow_their_lengths_and_their_noise(tmp_path):
+    series_file(tmp_path / "Waves_TRAIN.ts", 100, 1)
+    series_file(tmp_path / "Waves_TEST.ts", 30, 2)
+    changes = [
+        "data.source=ts",
+        "data.keep=[]",
+        f"data.path={tmp_path}",
+        "reservoir.batch_rows=16",
+        "reservoir.noise=0.1",
+    ]
+    config = settings(*changes)
+    run_stages(["prepare"], config, tmp_path / "run")
+    shards = ShardSet(tmp_path / "run/shards")
+    source = make_source(config.reservoir, config.training, shards.sample_shape, torch.device("cpu"))
+    pieces, nothing = [(3, 20), (20, 40)], Progress("rows", 37, enabled=False)
+    kept = cache_states(source, shards, "train", pieces, nothing, torch.empty(37, source.width))
+    states, labels = read_samples(source, shards, "train", pieces, nothing, torch.float32)
+    assert torch.equal(labels, kept.labels)
+    assert torch.equal(states[0:16], kept.states[:16])
+    chosen = torch.tensor([36, 2, 17, 9])
+    torch.testing.assert_close(states[chosen], kept.states[chosen], rtol=1e-5, atol=1e-6)
+    assert states[chosen[:0]].shape == (0, source.width)
+
+
+def test_a_folder_in_memory_is_no_disk(tmp_path, monkeypatch):
+    def mounts(all):
+        return [Mount("/", "ext4"), Mount(str(tmp_path / "shm"), "tmpfs"), Mount(str(tmp_path / "shm/disk"), "xfs")]
+
+    Mount = namedtuple("Mount", ["mountpoint", "fstype"])
+    monkeypatch.setattr("psutil.disk_partitions", mounts)
+    found = [lies_in_memory(tmp_path / name) for name in ("other", "shm", "shm/below", "shm/disk/below")]
+    assert found == [False, True, True, False]
+
+
+@pytest.mark.mpi
+def test_ranks_choose_alike_where_one_has_no_room(prepared, in_memory, tmp_path):
+    code = (
+        "import os, sys, rcdp_hpc.cli as cli, rcdp_hpc.training.states.placement as keep\n"
+        "keep.lies_in_memory = lambda _: False\n"
+        "if os.environ.get('OMPI_COMM_WORLD_RANK') == '1':\n"
+        "    keep.SPARE_BYTES = 2**62\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    (tmp_path / "local").mkdir()
+    shutil.copytree(prepared, tmp_path / "run")
+    given = flags(*SETTINGS, *VARIED, "training.cache_memory=1", "training.batch=24")
+    command = [*python(code), "train", "digits", "--out", str(tmp_path / "run"), *given]
+    done = run_ranks(2, command, env={"TMPDIR": str(tmp_path / "local")}, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "states computed anew in every step: the states of 722 rows" in done.stdout
+    assert "rank 1: " in done.stdout
+    assert json.loads((tmp_path / "run/state/train.json").read_text())["status"] == "done"
+    np.testing.assert_allclose(curve(tmp_path / "run"), curve(in_memory), rtol=2e-2, atol=2e-3)
