@@ -9,6 +9,12 @@ from pydantic import Field, field_validator, model_validator
 from rcdp_hpc.config.section import PATH, RESUMABLE, Section
 
 MOST_STEPS = 1_000_000
+# Keys that, set to other values than their defaults, make other matrices than a random mask of uniform weights for one
+# reservoir.
+NOT_PLAIN = (
+    "topology", "weights", "input_weights", "input_density", "feature_scaling", "matrices", "layers", "scans", "window",
+    "bidirectional",
+)  # fmt: skip
 
 
 class ReservoirSection(Section):
@@ -150,6 +156,14 @@ class ReservoirSection(Section):
         description="samples whose states are computed at once, also the row block of Gram sums; 0 measures once and "
         "records",
     )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is one reservoir with a random mask of uniform weights."""
+        return all(
+            getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True)
+            for name in NOT_PLAIN
+        )
 
     @field_validator("reduction", mode="before")
     @classmethod

@@ -25,6 +25,13 @@ def known_part(name: str, known: Iterable[str]) -> str:
     raise ValueError(f"expected {', '.join(known)}, or a class of your own as module:Class{hint}")
 
 
+def positive_entries(values: list[float]) -> list[float]:
+    """Return a list of numbers above 0."""
+    if min(values, default=1.0) <= 0:
+        raise ValueError("every entry must be above 0")
+    return values
+
+
 class ExtractorSection(Section):
     """What turns a sample into the sequence that drives the reservoir (eq. 8)."""
 
@@ -110,6 +117,18 @@ class ExtractorSection(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         return known_part(name, EXTRACTORS)
+
+    @field_validator("kernel_weights")
+    @classmethod
+    def _positive(cls, values: list[float]) -> list[float]:
+        return positive_entries(values)
+
+    @field_validator("channels")
+    @classmethod
+    def _at_least_one(cls, channels: list[int]) -> list[int]:
+        if min(channels) < 1:
+            raise ValueError("every entry must be 1 or more")
+        return channels
 
 
 class AugmentSection(Section):
@@ -375,6 +394,18 @@ class TrainingSection(Section):
     @classmethod
     def _known(cls, name: str) -> str:
         return known_part(name, READOUTS)
+
+    @field_validator("ridge_penalties", "speeds")
+    @classmethod
+    def _positive(cls, values: list[float]) -> list[float]:
+        return positive_entries(values)
+
+    @field_validator("span")
+    @classmethod
+    def _odd(cls, span: int) -> int:
+        if span % 2 == 0:
+            raise ValueError("must be odd: a kernel has a middle")
+        return span
 
     # Sections come last: in TOML, a key behind one would be taken for a part of it.
     extractor: ExtractorSection = Field(default_factory=ExtractorSection, description="what reads the samples (eq. 8)")

@@ -16,7 +16,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.feasible import check_reservoir
 from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.reservoir.matrix_files import read_matrices
-from rcdp_hpc.search.checks import check_batched, check_folds, check_rows, checked_space
+from rcdp_hpc.search.checks import check_lengths, check_rows, checked_space
 from rcdp_hpc.training.checks import (
     check_batch,
     check_images,
@@ -119,8 +119,7 @@ def check_settings_fit(
     problems = Problems()
     if config.has_search:
         problems.ask(lambda: checked_space(config, ranks))
-        problems.ask(lambda: check_folds(config))
-        problems.ask(lambda: check_batched(config, facts.shortest is not None))
+        problems.ask(lambda: check_lengths(config, facts.shortest is not None))
         problems.ask(lambda: check_rows(config, facts.classes, facts.counts))
     problems.ask(lambda: check_reservoir(config))
     _check_samples(problems, config, facts, own_matrices)

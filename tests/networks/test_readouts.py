@@ -178,11 +178,11 @@ def test_states_kept_in_16_bits_train_as_well(precision, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["training.readout=lstm", "reservoir.states=1"], "one of them alone is no sequence"),
-        (["training.readout=gru", "reservoir.reduction=mean_std"], r"set reservoir\.reduction = 'all'"),
+        (["training.readout=lstm", "reservoir.states=1"], "a single state is not a sequence"),
+        (["training.readout=gru", "reservoir.reduction=mean_std"], r"needs reservoir\.reduction = 'all'"),
         (["training.readout=transformer", "training.heads=3", "reservoir.states=2"], "a multiple of training.heads"),
         (["training.readout=convolution", "training.span=4"], "must be odd"),
-        (["training.readout=lstm", "training.warm_start=true"], "training.warm_start is for"),
+        (["training.readout=lstm", "training.warm_start=true"], "training.warm_start = true needs training.readout"),
         (["training.readout=perceptron"], "training.readout"),
         (["reservoir.reduction=all", "reservoir.warm_up=2"], "keeps every state"),
     ],

@@ -60,12 +60,6 @@ SAMPLES = [
     ("table", {"search.generations": 2, "search.space": {"hidden": {"low": 8, "high": 16}}}, "no readout is trained"),
     ("table", {"search.generations": 2, "search.space": SPACE, "search.train_rows": 2}, "fewer than the 3 classes"),
     ("table", {"search.generations": 2, "search.space": SPACE, "search.validation_rows": 2}, "than the 3 classes"),
-    ("table", {"search.generations": 2, "search.space": SPACE, "search.folds": 2, "search.halving": 2}, "contradict"),
-    ("table", {"search.generations": 2, "search.space": SPACE, "search.folds": 2, "data.balance": "smote_enn"},
-     "has cleaned the rows"),
-    ("table", {"search.generations": 2, "search.space": SPACE, "search.evaluation": "function"}, "contradict"),
-    ("table", {"search.generations": 2, "search.space": SPACE, "search.candidates_at_once": 2, "reservoir.layers": 2},
-     "candidates_at_once = 2, but"),
 ]  # fmt: skip
 
 

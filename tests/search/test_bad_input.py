@@ -37,14 +37,6 @@ def test_settings_refused_when_read(settings, message):
         parse_config(tree, "(of a test)")
 
 
-def test_a_readout_that_is_solved_is_not_trained_by_the_search():
-    tree = {"search": {"evaluation": "train"}, "training": {"readout": "ridge"}}
-    with pytest.raises(InputError, match=r"training\.readout = 'ridge' is solved: set search\.evaluation"):
-        parse_config(tree, "(of a test)")
-    tree["search"]["generations"] = 0
-    parse_config(tree, "(of a test)")
-
-
 @pytest.mark.parametrize(
     ("space", "message"),
     [
@@ -156,9 +148,7 @@ def test_a_line_begun_after_the_checkpoint_is_dropped(tmp_path):
     assert len(read_sealed_lines(tmp_path / "history.jsonl")) == 42
 
 
-def test_improvements_of_another_optimiser_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"search.improvements = \['levy'\] belong to search.optimizer = 'mfo'"):
-        run_search(cheap_config(optimizer="ga", improvements=["levy"]), SingleProcess(), None, tmp_path)
+def test_improvements_are_combined(tmp_path):
     config = cheap_config(improvements=["opposition", "restart"])
     assert run_search(config, SingleProcess(), CheapFitness(config), tmp_path / "mfo").evaluations > 0
 

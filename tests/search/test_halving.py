@@ -11,7 +11,7 @@ from search.group_search import small_config, small_data
 from search.outcome import outcome
 from search.ranks import Ranks
 
-from rcdp_hpc.errors import CandidateError, InputError, StageFailedError, StoppedError
+from rcdp_hpc.errors import CandidateError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
@@ -182,9 +182,3 @@ def test_a_search_where_all_fail_by_the_first_rows_says_why(tmp_path):
 
     with pytest.raises(StageFailedError, match="every candidate of the search failed, the first one because: no cycle"):
         run_search(config, SingleProcess(), Failing(config), tmp_path)
-
-
-def test_halving_and_folds_contradict_each_other(tmp_path):
-    config = halved(folds=3)
-    with pytest.raises(InputError, match=r"search.halving = 2 and search.folds = 3 contradict each other"):
-        run_search(config, SingleProcess(), CheapFitness(config), tmp_path)

@@ -90,19 +90,6 @@ def test_the_selection_is_a_search_over_names():
     assert (sets.search.population, sets.search.generations) == (len(names), 1)
 
 
-@pytest.mark.parametrize(
-    ("search", "message"),
-    [
-        ({"evaluation": "function", "function": "mine:fitness"}, "your own function"),
-        ({"space": {"state_set": {"choices": TWO}}}, "has the dimension state_set"),
-    ],
-)
-def test_contradictions_are_refused(search, message):
-    config = parse_config({"search": {"method": "select", "generations": 0, **search}}, "here")
-    with pytest.raises(InputError, match=message):
-        checked_space(config)
-
-
 def test_a_set_that_does_not_exist_is_refused_in_a_space():
     config = parse_config({"search": {"space": {"state_set": {"choices": ["values/spread", "other"]}}}}, "here")
     with pytest.raises(InputError, match="other is not a list of names of state sets"):

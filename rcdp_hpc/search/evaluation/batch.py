@@ -17,7 +17,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir, check_states
-from rcdp_hpc.search.checks import check_batched
+from rcdp_hpc.search.checks import check_lengths
 from rcdp_hpc.search.evaluation.candidate import Evaluation, judge
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness, assembled, over_parts
 from rcdp_hpc.search.evaluation.rank_group import attempt, row_blocks
@@ -63,7 +63,7 @@ class BatchedFitness:
     def __init__(self, config: Config, data: FitnessData, memory: int = sys.maxsize) -> None:
         self.at_once = config.search.candidates_at_once
         unequal = any(data.samples(part)[1] is not None for part in ("train", "val"))
-        check_batched(config, unequal)
+        check_lengths(config, unequal)
         self.config, self.single = config, ReservoirFitness(config, data, memory // self.at_once)
 
     def on_share(self, share: float) -> BatchedFitness:

@@ -22,7 +22,7 @@ from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.comm import Communicator, SingleProcess
 from rcdp_hpc.search.evaluation.candidate import Evaluation, judge
 from rcdp_hpc.search.evaluation.limits import Clock, estimated_bytes, refuse_too_large, time_limit
-from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache, is_plain
+from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
 from rcdp_hpc.search.evaluation.rank_group import add_in_turn, by_leader, row_blocks, slab, stack_rows, together
 from rcdp_hpc.search.evaluation.ridge import (
     Judged,
@@ -152,7 +152,7 @@ class ReservoirFitness:
         refuse_too_large(self._needed(chosen), self.memory)
         features = self._shape(chosen)[1]
         inputs = input_features(chosen.reservoir, features)
-        matrices = self.cache.matrices(chosen.reservoir, inputs) if is_plain(chosen.reservoir) else None
+        matrices = self.cache.matrices(chosen.reservoir, inputs) if chosen.reservoir.is_plain else None
         return Reservoir(chosen.reservoir, features, chosen.reservoir.kernel, self.device, matrices, self.steps)
 
     def _needed(self, chosen: Config) -> int:

@@ -15,7 +15,6 @@ from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.sources.base import Part, Source
 from rcdp_hpc.data.split import fold_numbers
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.search.checks import check_folds
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -53,7 +52,6 @@ def balanced_folds(
     InputError
         If the rows cannot be balanced fold by fold, or a class is too small for it.
     """
-    check_folds(config)
     numbers = fold_numbers(y, classes, config.search.folds, config.run.seed, "search.folds")
     data = config.data.model_copy(update={"folds": config.search.folds})
     source = Source("folds", list(classes), Part(x, y, lengths), None, 1.0, "the rows of the fitness", categories)

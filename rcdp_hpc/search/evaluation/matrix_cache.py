@@ -18,18 +18,6 @@ from rcdp_hpc.reservoir.connection import (
 BYTES_KEPT = 128 * 2**20
 
 
-# What makes matrices other than a random mask of uniform weights for one reservoir.
-OPTIONS = (
-    "topology", "weights", "input_weights", "input_density", "feature_scaling", "matrices", "layers", "scans", "window",
-    "bidirectional",
-)  # fmt: skip
-
-
-def is_plain(settings: ReservoirSection) -> bool:
-    """Tell whether a reservoir has the matrices that `MatrixCache` can share."""
-    return all(getattr(settings, name) == getattr(ReservoirSection(), name) for name in OPTIONS)
-
-
 class MatrixCache:
     """The matrices of a reservoir, bitwise those of `reservoir_matrices`.
 

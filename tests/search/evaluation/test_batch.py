@@ -100,23 +100,6 @@ def test_the_trajectory_does_not_depend_on_ranks(tmp_path, halving):
         assert outcome(tmp_path / str(size)) == outcome(tmp_path / "1")
 
 
-@pytest.mark.parametrize(
-    ("search", "reservoir", "reason"),
-    [
-        ({"evaluation": "train"}, {}, "search.evaluation is not 'ridge'"),
-        ({"candidate_seconds": 3}, {}, "search.candidate_seconds is set"),
-        ({"group_ranks": 2}, {}, "search.group_ranks divides each candidate"),
-        ({}, {"noise": 0.1}, "the reservoir has noise, layers, scans"),
-        ({}, {"layers": 2}, "the reservoir has noise, layers, scans"),
-    ],
-)
-def test_what_cannot_be_evaluated_at_once_is_refused(search, reservoir, reason):
-    config = batched(**search)
-    config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update=reservoir)})
-    with pytest.raises(InputError, match=f"search.candidates_at_once = 4, but {reason}.*: set it to 1"):
-        BatchedFitness(config, small_data())
-
-
 def test_sequences_of_unequal_length_are_refused():
     data = replace(small_data(), lengths_train=np.full(300, 5), lengths_val=np.full(100, 5))
     with pytest.raises(InputError, match="unequal length"):
@@ -128,9 +111,3 @@ def test_a_kernel_of_one_reservoir_is_refused():
     config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update={"kernel": "sparse-fp32"})})
     with pytest.raises(InputError, match=r"'sparse-fp32' computes one reservoir at a time: .*candidates_at_once = 1"):
         BatchedFitness(config, small_data()).evaluate(CANDIDATES)
-
-
-def test_functions_of_ones_own_are_refused(tmp_path):
-    config = batched(evaluation="function", function="somewhere:judge")
-    with pytest.raises(InputError, match=r"no meaning for search.evaluation = 'function'"):
-        run_search(config, SingleProcess(), None, tmp_path)

@@ -146,19 +146,6 @@ def test_categories_stay_whole_inside_folds():
         balanced_folds(x, y, CLASSES, config, FLOATS, (2,))
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"balance": "smote_tomek"}, r"search.folds = 5: data.balance = 'smote_tomek' has cleaned"),
-        ({"balance": "smote_enn"}, r"search.folds = 5: data.balance = 'smote_enn' has cleaned"),
-        ({"balance": "smote", "balance_counts": [60, 60, 60]}, r"search.folds = 5: data.balance_counts are numbers"),
-    ],
-)
-def test_what_folds_cannot_be_balanced_by_is_refused(settings, message):
-    with pytest.raises(InputError, match=message):
-        folds_of(**settings)
-
-
 def test_without_balancing_folds_hold_the_real_rows():
     x, y = uneven()
     config = small_config(folds=4)

@@ -135,18 +135,3 @@ def test_a_search_over_a_function(fitness, tmp_path):
     best = run_search(config, SingleProcess(), fitness("good"), tmp_path / "search")
     assert abs(best.values["leak"] - 0.5) < 0.1
     assert len(read_sealed_lines(tmp_path / "search" / "history.jsonl")) == 42
-
-
-@pytest.mark.parametrize("settings", [{"evaluation": "function"}, {"function": "own_fitness:good"}])
-def test_half_a_choice_is_refused(tmp_path, settings):
-    with pytest.raises(InputError, match="contradict each other"):
-        run_search(cheap_config(**settings), SingleProcess(), lambda values: None, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "instead"), [("group_ranks", 2, "1"), ("device", "gpu", "'cpu'"), ("candidates_at_once", 2, "1")]
-)
-def test_what_a_function_makes_no_use_of_is_refused(tmp_path, key, value, instead):
-    config = cheap_config(evaluation="function", function="own_fitness:good", **{key: value})
-    with pytest.raises(InputError, match=rf"search\.{key} = {value!r} has no meaning .*: set it to {instead}$"):
-        run_search(config, SingleProcess(), lambda values: None, tmp_path)

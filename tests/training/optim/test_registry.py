@@ -77,7 +77,7 @@ def test_nesterov_momentum_is_for_sgd_that_has_momentum():
     made = make_optimizer(TrainingSection(optimizer="sgd", nesterov=True), torch.nn.Linear(2, 2))
     assert made.defaults["nesterov"]
     for changes in (["training.optimizer=adam"], ["training.optimizer=sgd", "training.momentum=0"]):
-        with pytest.raises(InputError, match=r"training\.nesterov needs training\.optimizer = 'sgd'"):
+        with pytest.raises(InputError, match=r"training\.nesterov = true needs training\.optimizer = 'sgd'"):
             load_config("digits", ["training.nesterov=true", *changes])
 
 

@@ -83,7 +83,7 @@ def test_the_baseline_stands_beside_the_trained_network(tmp_path, warm, caplog):
 def test_without_baseline_there_is_none(tmp_path):
     result = run_stages(STAGES, load_config("digits", [*SMALL, "training.baseline=false"]), tmp_path)
     assert "ridge" not in result["evaluate"]
-    with pytest.raises(InputError, match=r"training\.warm_start needs training\.baseline"):
+    with pytest.raises(InputError, match=r"training\.warm_start = true needs training\.baseline"):
         load_config("digits", ["training.baseline=false", "training.warm_start=true"])
 
 

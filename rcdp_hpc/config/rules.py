@@ -1,0 +1,483 @@
+"""What settings demand of one another: one table, checked whenever a configuration is loaded.
+
+The bounds of a single value are next to its key. What needs the data is checked when the data are read
+(`rcdp_hpc.pipeline.data_checks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rcdp_hpc.config.section import Section
+from rcdp_hpc.config.training import READOUTS, STEPWISE, TrainingSection
+
+if TYPE_CHECKING:
+    from rcdp_hpc.config.root import Config
+
+Test = Callable[["Config"], bool]
+
+CLEANING = ("smote_tomek", "smote_enn")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One setting that needs others.
+
+    Attributes
+    ----------
+    key : str
+        The setting, as a dotted key.
+    applies : callable
+        Whether a configuration uses the setting in a way that needs the others.
+    needs : str
+        The others, as the user would write them.
+    met : callable
+        Whether the configuration has them.
+    why : str
+        The reason, as a main clause.
+    """
+
+    key: str
+    applies: Test
+    needs: str
+    met: Test
+    why: str
+
+    def problem(self, config: Config) -> str | None:
+        """Return what is wrong in one sentence; None if nothing is."""
+        if not self.applies(config) or self.met(config):
+            return None
+        return f"{_setting(config, self.key)} needs {self.needs}: {self.why}"
+
+
+def _setting(config: Config, key: str) -> str:
+    """Return a key with its value; a dimension of the search space and a section only with their name."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    if key.startswith("search.space.") or isinstance(value, Section):
+        return key
+    return f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
+
+
+def _searches(test: Test) -> Test:
+    """Return a test that only a configuration with a search passes."""
+    return lambda config: config.has_search and test(config)
+
+
+def _steps_apart(config: Config) -> bool:
+    return config.training.slices != "together" or config.training.local_steps > 1
+
+
+def _has_sequence(config: Config) -> bool:
+    reservoir = config.reservoir
+    several = reservoir.reduction == ["all"] or max(reservoir.states, len(reservoir.steps)) > 1
+    return reservoir.kind == "none" or (reservoir.reduction in (["states"], ["all"]) and several)
+
+
+def _function(config: Config) -> bool:
+    return config.search.evaluation == "function"
+
+
+def _selects(config: Config) -> bool:
+    return config.search.method == "select"
+
+
+def _at_once(config: Config) -> bool:
+    return config.search.candidates_at_once > 1
+
+
+def _augments(config: Config) -> bool:
+    augment = config.training.augment
+    return bool(augment.changes or augment.mixup or augment.several_views)
+
+
+def _frozen_or_trained(config: Config) -> bool:
+    return config.training.extractor.kind not in ("none", "kernels")
+
+
+def _trained(config: Config) -> bool:
+    return config.training.extractor.trained
+
+
+def _least_kernels(config: Config) -> int:
+    inputs = len(config.training.extractor.kernel_inputs)
+    return 84 * (inputs + 1 if inputs > 1 else 1)
+
+
+RESERVOIR = (
+    Rule(
+        "search.space.spectral_radius",
+        lambda c: c.search.space.spectral_radius is not None,
+        "reservoir.scaling = 'spectral_radius'",
+        lambda c: c.reservoir.scaling == "spectral_radius",
+        "otherwise the size of the weights does not follow from it",
+    ),
+    Rule(
+        "search.space.weight_scale",
+        lambda c: c.search.space.weight_scale is not None,
+        "reservoir.scaling = 'weight_scale'",
+        lambda c: c.reservoir.scaling == "weight_scale",
+        "otherwise the size of the weights does not follow from it",
+    ),
+)
+
+READOUT = (
+    Rule(
+        "training.warm_start",
+        lambda c: c.training.warm_start,
+        "training.baseline = true",
+        lambda c: c.training.baseline,
+        "the network starts from the ridge readout",
+    ),
+    Rule(
+        "training.warm_start",
+        lambda c: c.training.warm_start,
+        "training.readout = 'network'",
+        lambda c: c.training.readout == "network",
+        "other readouts cannot start from a ridge readout",
+    ),
+    Rule(
+        "training.warm_start",
+        lambda c: c.training.warm_start,
+        "an extractor that is not trained",
+        lambda c: not _trained(c),
+        "a ridge readout of its first features does not fit for long",
+    ),
+    Rule(
+        "training.shifts",
+        lambda c: bool(c.training.shifts),
+        "training.readout = 'ridge'",
+        lambda c: c.training.readout == "ridge",
+        "with a trained extractor, training.augment.crop shifts images",
+    ),
+    Rule(
+        "training.shifts",
+        lambda c: bool(c.training.shifts),
+        "training.ridge_selection = 'validation' or 'auto'",
+        lambda c: c.training.ridge_selection != "left_out",
+        "shifts repeat every row, and leaving out one row at a time would leave its copies in",
+    ),
+    Rule(
+        "training.loss",
+        lambda c: c.training.loss != TrainingSection().loss,
+        "another training.readout than 'ridge'",
+        lambda c: c.training.readout != "ridge",
+        "ridge regression minimises the squared error (training.class_weights and label_smoothing have an effect)",
+    ),
+    Rule(
+        "training.focal_gamma",
+        lambda c: c.training.focal_gamma != TrainingSection().focal_gamma,
+        "another training.readout than 'ridge'",
+        lambda c: c.training.readout != "ridge",
+        "ridge regression minimises the squared error (training.class_weights and label_smoothing have an effect)",
+    ),
+    Rule(
+        "training.outputs",
+        lambda c: c.training.readout == "transformer",
+        "to be a multiple of training.heads",
+        lambda c: c.training.outputs % c.training.heads == 0,
+        "each head of a transformer reads an equal share of them",
+    ),
+    Rule(
+        "training.readout",
+        lambda c: c.training.readout in STEPWISE,
+        "reservoir.reduction = 'all', or reservoir.states of 2 or more",
+        _has_sequence,
+        "it reads states step by step, and a single state is not a sequence",
+    ),
+)
+
+TRAINING = (
+    Rule(
+        "training.nesterov",
+        lambda c: c.training.nesterov,
+        "training.optimizer = 'sgd' and a training.momentum above 0",
+        lambda c: c.training.optimizer == "sgd" and c.training.momentum > 0,
+        "it is a form of momentum",
+    ),
+    Rule(
+        "training.warmup_epochs",
+        lambda c: bool(c.training.warmup_epochs),
+        "training.warmup_steps = 0",
+        lambda c: not c.training.warmup_steps,
+        "both set the length of the warm-up",
+    ),
+    Rule(
+        "training.deterministic",
+        lambda c: c.training.deterministic,
+        "training.fusion_mib = 0 and training.cycle_ms = 0",
+        lambda c: not (c.training.fusion_mib or c.training.cycle_ms),
+        "other groups of gradients add up to other last digits",
+    ),
+    *(
+        Rule(
+            "training.slices",
+            lambda c: c.training.slices != "together",
+            f"training.{name} = {plain}",
+            lambda c, name=name, plain=plain: getattr(c.training, name) == plain,  # type: ignore[misc]
+            "networks are trained apart, each on its own rows to the end",
+        )
+        for name, plain in (("local_steps", 1), ("recut_epochs", 0), ("ema", 0))
+    ),
+    Rule(
+        "training.augment",
+        lambda c: c.training.augment.several_views,
+        "another training.slices than 'ensemble'",
+        lambda c: c.training.slices != "ensemble",
+        "test_flips and test_shift are for one network",
+    ),
+    *(
+        Rule(
+            f"training.{name}",
+            lambda c, name=name, value=value: getattr(c.training, name) == value,  # type: ignore[misc]
+            "training.local_steps = 1 and training.slices = 'together'",
+            lambda c: not _steps_apart(c),
+            why,
+        )
+        for name, value, why in (
+            (
+                "precision",
+                "fp16",
+                "ranks that step by themselves would scale their gradients differently (take 'bf16')",
+            ),
+            ("on_nan", "skip", "ranks that step by themselves cannot agree on a step to skip"),
+        )
+    ),
+    Rule(
+        "training.compression",
+        lambda c: c.training.compression != "none",
+        "training.local_steps = 1 and training.slices = 'together'",
+        lambda c: not _steps_apart(c),
+        "ranks that step by themselves send their weights, which are not compressed, and no gradients",
+    ),
+)
+
+EXTRACTOR = (
+    Rule(
+        "training.augment",
+        _augments,
+        "a trained extractor (training.extractor.kind)",
+        _trained,
+        "samples are changed before they reach one",
+    ),
+    Rule(
+        "training.augment.alternate",
+        lambda c: _trained(c) and c.training.augment.alternate,
+        "training.augment.flip = true",
+        lambda c: c.training.augment.flip,
+        "it says how images are mirrored",
+    ),
+    Rule(
+        "training.extractor.kind",
+        lambda c: _frozen_or_trained(c) and c.search.generations > 0,
+        "search.generations = 0",
+        lambda c: False,
+        "the reservoir is driven by what the extractor learns, which the search does not know",
+    ),
+    Rule(
+        "training.extractor.patches",
+        _frozen_or_trained,
+        "to be at least training.extractor.atoms",
+        lambda c: c.training.extractor.patches >= c.training.extractor.atoms,
+        "each atom is the mean of some patches",
+    ),
+    Rule(
+        "training.extractor.kind",
+        _frozen_or_trained,
+        "no reservoir.matrices, and no rows or columns in reservoir.scans",
+        lambda c: not c.reservoir.matrices and all(scan in ("forward", "backward") for scan in c.reservoir.scans),
+        "the extractor makes the sequences",
+    ),
+    Rule(
+        "training.extractor.kind",
+        _trained,
+        "another training.readout than 'ridge'",
+        lambda c: c.training.readout != "ridge",
+        "a trained extractor needs a readout that gradients flow through",
+    ),
+    Rule(
+        "training.extractor.kind",
+        _trained,
+        "reservoir.noise = 0",
+        lambda c: not c.reservoir.noise,
+        "gradients do not flow through noise",
+    ),
+    Rule(
+        "training.extractor.kind",
+        _trained,
+        "reservoir.kernel = 'auto'",
+        lambda c: c.reservoir.kernel in ("auto", "dense-fp32"),
+        "gradients flow through float32 states (training.precision = 'bf16' makes products faster)",
+    ),
+    Rule(
+        "training.extractor.kernel_inputs",
+        lambda c: c.training.extractor.kind == "kernels",
+        "each input once",
+        lambda c: len(set(c.training.extractor.kernel_inputs)) == len(c.training.extractor.kernel_inputs),
+        "features would be repeated",
+    ),
+    Rule(
+        "training.extractor.kernels",
+        lambda c: c.training.extractor.kind == "kernels",
+        "84 for one of training.extractor.kernel_inputs, or 84 for each of several and 84 more",
+        lambda c: c.training.extractor.kernels >= _least_kernels(c),
+        "there are 84 shapes of kernels",
+    ),
+    Rule(
+        "training.extractor.kind",
+        lambda c: c.training.extractor.kind == "kernels",
+        "training.readout = 'ridge' or 'network'",
+        lambda c: c.training.readout not in STEPWISE,
+        "its features are those of whole series, and other readouts read step by step",
+    ),
+)
+
+SEARCH = (
+    Rule(
+        "search.evaluation",
+        _searches(lambda c: c.search.evaluation == "train"),
+        "another training.readout than 'ridge', or search.evaluation = 'ridge'",
+        lambda c: c.training.readout != "ridge",
+        "a ridge readout is solved, not trained",
+    ),
+    Rule(
+        "search.evaluation",
+        _searches(_function),
+        "search.function = 'module:function'",
+        lambda c: bool(c.search.function),
+        "it calls a function of your own",
+    ),
+    Rule(
+        "search.function",
+        _searches(lambda c: bool(c.search.function)),
+        "search.evaluation = 'function'",
+        _function,
+        "other evaluations do not call it",
+    ),
+    *(
+        Rule(
+            f"search.{name}",
+            _searches(_function),
+            f"to be {shown}",
+            lambda c, name=name, accepted=accepted: getattr(c.search, name) in accepted,  # type: ignore[misc]
+            "search.evaluation = 'function' calls your function on one rank for one candidate",
+        )
+        for name, accepted, shown in (
+            ("candidates_at_once", (1,), "1"),
+            ("group_ranks", (0, 1), "0 or 1"),
+            ("device", ("cpu",), "'cpu'"),
+        )
+    ),
+    Rule(
+        "search.halving",
+        _searches(lambda c: c.search.halving > 1),
+        "search.folds = 1",
+        lambda c: c.search.folds == 1,
+        "a part of a fold's rows does not keep the proportions of the classes",
+    ),
+    Rule(
+        "search.improvements",
+        _searches(lambda c: bool(c.search.improvements)),
+        "search.optimizer = 'mfo'",
+        lambda c: c.search.optimizer == "mfo",
+        "they change moth-flame",
+    ),
+    Rule(
+        "search.folds",
+        _searches(lambda c: c.search.folds > 1 and not _function(c)),
+        f"another data.balance than {' or '.join(map(repr, CLEANING))}",
+        lambda c: c.data.balance not in CLEANING,
+        "these clean the rows before they are cut into folds, so that the held-out rows would be easier than others",
+    ),
+    Rule(
+        "search.folds",
+        _searches(lambda c: c.search.folds > 1 and not _function(c)),
+        "data.balance_ratio instead of data.balance_counts",
+        lambda c: not c.data.balance_counts,
+        "the counts are those of the whole training part, not of a fold's",
+    ),
+    Rule(
+        "search.candidates_at_once",
+        _searches(_at_once),
+        "search.evaluation = 'ridge'",
+        lambda c: c.search.evaluation == "ridge",
+        "only ridge readouts are solved for several candidates in common",
+    ),
+    Rule(
+        "search.candidates_at_once",
+        _searches(_at_once),
+        "search.candidate_seconds = 0",
+        lambda c: not c.search.candidate_seconds,
+        "the time of one candidate cannot be told apart from that of the others",
+    ),
+    Rule(
+        "search.candidates_at_once",
+        _searches(_at_once),
+        "search.group_ranks = 0 or 1",
+        lambda c: c.search.group_ranks <= 1,
+        "a group of ranks divides each candidate",
+    ),
+    Rule(
+        "search.candidates_at_once",
+        _searches(_at_once),
+        "a reservoir without noise, layers or scans, with random connections and uniform weights",
+        lambda c: not c.reservoir.noise and c.reservoir.is_plain,
+        "candidates share its matrices",
+    ),
+)
+
+SELECTION = tuple(
+    Rule("search.method", _searches(_selects), needs, met, "it judges sets of reservoir settings")
+    for needs, met in (
+        ("another search.evaluation than 'function'", lambda c: not _function(c)),
+        ("no reservoir.matrices", lambda c: not c.reservoir.matrices),
+        ("no search.space.state_set", lambda c: c.search.space.state_set is None),
+    )
+)
+
+SPACE = (
+    Rule(
+        "search.space.density",
+        _searches(lambda c: c.search.space.density is not None and not _function(c)),
+        "another reservoir.topology than 'ring' or 'cycle-jumps'",
+        lambda c: c.reservoir.topology not in ("ring", "cycle-jumps"),
+        "candidates would not differ by it",
+    ),
+    *(
+        Rule(
+            f"search.space.{name}",
+            _searches(lambda c, name=name: getattr(c.search.space, name) is not None and not _function(c)),  # type: ignore[misc]
+            "reservoir.matrices = ''",
+            lambda c: not c.reservoir.matrices,
+            "your own matrices are taken as they are, and candidates would not differ by it",
+        )
+        for name in ("density", "spectral_radius", "weight_scale", "input_scaling", "bias_scaling")
+    ),
+    Rule(
+        "search.space.relu_slope",
+        _searches(lambda c: c.search.space.relu_slope is not None and c.search.evaluation == "train"),
+        "training.readout = 'network'",
+        lambda c: c.training.readout == "network",
+        "candidates would not differ by it",
+    ),
+    Rule(
+        "search.space.hidden",
+        _searches(lambda c: c.search.space.hidden is not None and c.search.evaluation == "train"),
+        "a training.readout of the package",
+        lambda c: c.training.readout in READOUTS,
+        "candidates would not differ by it",
+    ),
+)
+
+RULES: tuple[Rule, ...] = (*RESERVOIR, *READOUT, *TRAINING, *EXTRACTOR, *SEARCH, *SELECTION, *SPACE)
+
+
+def contradictions(config: Config) -> Iterator[str]:
+    """Yield what is wrong between the settings of a configuration, a sentence for each rule that is broken."""
+    for rule in RULES:
+        problem = rule.problem(config)
+        if problem is not None:
+            yield problem
