@@ -15,10 +15,10 @@ from collections import defaultdict
 import numpy as np
 import torch
 
-import rcdp_hpc.search.evaluation.fitness as module
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.reservoir.cells import FusedCell
 from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.search.evaluation import fitness as module
 from rcdp_hpc.search.evaluation.rows import FitnessData
 
 

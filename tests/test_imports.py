@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 
 from launch import REPOSITORY
 
@@ -36,3 +38,12 @@ def test_imports_point_one_way():
                 if order[words[1]] <= order[part]:
                     wrong.append(f"{path.relative_to(REPOSITORY)}:{node.lineno} imports {name}")
     assert not wrong
+
+
+def test_the_stages_stay_functions_after_their_modules_are_imported():
+    code = (
+        "import rcdp_hpc, rcdp_hpc.search.driver, rcdp_hpc.training.stage, rcdp_hpc.evaluation.stage\n"
+        "print([name for name in rcdp_hpc.__all__ if not callable(getattr(rcdp_hpc, name))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
