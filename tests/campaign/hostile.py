@@ -36,7 +36,9 @@ def hostile(trial: Trial) -> Outcome:
     what = attacks.attack(target, draw) if attacked else mutations.mutate(target, draw)
     done = place.rcdp(words, LIMIT)
     found = results(_decided(does), place, done.text) if done.code == 0 and expected else {}
-    differing = [] if attacked or not found else differences(found, expected)
+    # A folder with one image less is a sound folder.
+    comparable = found and not attacked and target.exists()
+    differing = differences(found, expected) if comparable else []
     # A configuration that is read may still name columns that its data do not have.
     names = [path.name, target.name, path.with_suffix(".csv").name, "DATA", "data."]
     judgement = judge(done, names=names, codes=(2, 3), base_peak=BASE, differences=differing)
