@@ -202,8 +202,9 @@ def _command(
     atexit._clear()
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    # Until the command begins, a signal is the end.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(number, signal.SIG_DFL)
     _redirect(output)
     os.chdir(folder)
     os.environ.update(env)
@@ -242,6 +243,7 @@ def _main(arguments: Sequence[str]) -> int:
 
     code: int | str | None = 1
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         code = main(list(arguments))
     except SystemExit as end:
         code = end.code

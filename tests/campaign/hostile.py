@@ -41,7 +41,9 @@ def hostile(trial: Trial) -> Outcome:
     differing = differences(found, expected) if comparable else []
     # A configuration that is read may still name columns that its data do not have.
     names = [path.name, target.name, path.with_suffix(".csv").name, "DATA", "data."]
-    judgement = judge(done, names=names, codes=(2, 3), base_peak=BASE, differences=differing)
+    judgement = judge(
+        done, names=names, codes=(2, 3), base_peak=BASE, differences=differing, several=words[0] == "verify"
+    )
     return trial.outcome(f"{name}, {target.name}: {what}", " ".join(words), harmless(judgement, done, place))
 
 

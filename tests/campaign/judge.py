@@ -56,6 +56,7 @@ def judge(
     differences: Sequence[str] = (),
     must_refuse: str = "",
     base_peak: int = 0,
+    several: bool = False,
 ) -> Judgement:
     """Return what a command made of a fault.
 
@@ -72,6 +73,8 @@ def judge(
         Why exit code 0 is wrong, whatever the results are.
     base_peak : int
         MiB that the command takes without the fault.
+    several : bool
+        Whether the command lists what it finds, a message each.
     """
     if done.timed_out:
         return Judgement(Verdict.HANG, f"not ended after {done.seconds:.0f} s; {where_it_was(done.text)}")
@@ -83,7 +86,7 @@ def judge(
         return Judgement(Verdict.UNCLEAR, f"took {done.peak - base_peak} MiB more than without the fault")
     if done.code == 0:
         return _judge_success(done, names, differences, must_refuse)
-    return _judge_refusal(done, names, codes)
+    return _judge_refusal(done, names, codes, several)
 
 
 def _judge_success(done: Done, names: Sequence[str], differences: Sequence[str], must_refuse: str) -> Judgement:
@@ -94,13 +97,13 @@ def _judge_success(done: Done, names: Sequence[str], differences: Sequence[str],
     return Judgement(Verdict.SILENT, what)
 
 
-def _judge_refusal(done: Done, names: Sequence[str], codes: Sequence[int]) -> Judgement:
+def _judge_refusal(done: Done, names: Sequence[str], codes: Sequence[int], several: bool) -> Judgement:
     messages = len(ERROR.findall(done.text))
     if done.code not in codes:
         return Judgement(Verdict.UNCLEAR, f"exit code {done.code}, expected one of {tuple(codes)}: {tail(done.text)}")
     if not messages:
         return Judgement(Verdict.UNCLEAR, f"exit code {done.code} without a message: {tail(done.text)}")
-    if messages > 1:
+    if messages > 1 and not several:
         return Judgement(Verdict.UNCLEAR, f"{messages} error messages: {tail(done.text, 400)}")
     if not any(name in done.text for name in names):
         return Judgement(Verdict.UNCLEAR, f"the message does not name the file: {tail(done.text)}")
