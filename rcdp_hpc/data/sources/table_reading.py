@@ -104,6 +104,7 @@ class Table:
         self._refuse_missing_columns()
         self._index, self._empty, self._nested = self._columns_of_no_use()
         self.candidates = list(known.features) if known else self._possible_features()
+        self._refuse_nested_features()
         categories = known.categories if known else dict.fromkeys(data.category_columns, ())
         self.codes = {name: {text: code for code, text in enumerate(texts)} for name, texts in categories.items()}
         self.category_counts = {name: np.zeros(0, np.int64) for name in self.codes}
@@ -302,6 +303,15 @@ class Table:
         if self._known is not None and self._known.row_names in self._kinds:
             return self._known.row_names
         return self._index[0] if len(self._index) == 1 else ""
+
+    def _refuse_nested_features(self) -> None:
+        """Refuse new samples in which a feature of the training is no column of single values."""
+        wrong = [name for name in self._nested if self._known is not None and name in self.candidates]
+        if wrong:
+            raise InputError(
+                f"{self.path}: columns of lists, structures or bytes are not read: {quoted(wrong)}. The model was "
+                "trained with single values there: write them as numbers or texts."
+            )
 
     def _without_blank_rows(self, columns: list[pa.Array], wanted: list[str]) -> list[pa.Array]:
         """Leave out rows in which every value is empty."""

@@ -121,3 +121,12 @@ def test_the_most_frequent_category_of_shards_that_did_not_record_it(tmp_path):
     with pytest.raises(InputError, match="--restart to record the most frequent category") as caught:
         read_samples(tmp_path / "s.csv", data, columns=SEEN)
     assert "set --set" not in str(caught.value)
+
+
+@pytest.mark.parametrize("values", [[b"\xff", b"\x00"], [[1, 2], [3, 4]], [{"a": 1}, {"a": 2}]])
+def test_a_feature_that_is_no_single_value_is_named(tmp_path, values):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"a": [1.0, 2.0], "b": values, "c": values}), tmp_path / "s.parquet")
+    with pytest.raises(InputError, match=r"s\.parquet: columns of lists, structures or bytes are not read: .*b"):
+        read_samples(tmp_path / "s.parquet", columns=Columns(["a", "b"], {}))
+    assert len(read_samples(tmp_path / "s.parquet", columns=Columns(["a"], {}))) == 2
