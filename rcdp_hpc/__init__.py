@@ -15,6 +15,7 @@ Importing this package needs neither torch nor Horovod nor MPI.
 from __future__ import annotations
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.runtime.waits import shorten_waits
@@ -32,9 +33,16 @@ __version__ = "0.1.0"
 
 __all__ = ["Config", "connect", "crossvalidate", "evaluate", "load_config", "prepare", "run", "search", "train"]
 
-# Imported here, and not only by the modules of the search: otherwise it would take the place of the function `search`.
-import_module("rcdp_hpc.search")
-del globals()["search"]
+
+class _Search(ModuleType):
+    """The modules of the search, and its stage: ``rcdp_hpc.search(config, out)`` runs it, as the other stages run."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return import_module("rcdp_hpc.pipeline.stages").search(*arguments, **options)
+
+
+# The subpackage and the stage share a name; one object is both, whichever was used first.
+import_module("rcdp_hpc.search").__class__ = _Search
 
 # Imported when first used: the command line catches signals before it imports what takes a second.
 _MODULES = {

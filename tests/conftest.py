@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from rcdp_hpc.runtime import owners, signals
+from rcdp_hpc.runtime import early_signals, owners, signals
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -23,11 +24,23 @@ def _record_of_own_code_apart(tmp_path_factory):
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Escape names that are not UTF-8 in captured logs, which processes of pytest-xdist could not send."""
+    report = yield
+    report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _no_stop_signal_left_behind():
+    """A command that is called within the process of a test leaves no signal and no handler behind."""
+    handlers = {number: signal.getsignal(number) for number in early_signals.STOP_SIGNALS}
     signals.forget()
     yield
     signals.forget()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

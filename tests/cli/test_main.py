@@ -254,12 +254,12 @@ def test_status_knows_a_lock_that_was_left_behind(copy):
     assert "wait" not in text
 
 
-def test_a_full_log_is_said_once_and_nothing_else_suffers(copy):
+def test_a_log_that_is_a_device_is_refused(copy):
     (copy / "log.jsonl").unlink()
     (copy / "log.jsonl").symlink_to("/dev/full")
     done = call("evaluate", "--out", copy)
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count("can no longer be written") == 1
+    assert done.returncode == 2, done.stdout
+    assert "log.jsonl: a device; a regular file is needed" in done.stdout
     assert "Traceback" not in done.stdout
 
 

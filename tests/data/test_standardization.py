@@ -162,8 +162,8 @@ def test_quartiles_are_the_same_with_every_budget(tmp_path, monkeypatch, kind):
     path = saved(tmp_path, *((x, y) if kind == "table" else (x.reshape(2000, 10, 3), y[::10])), **arrays)
     monkeypatch.setattr(memory, "LEAST_SHARE", 700_000)
     found = []
-    for budget in (2, 4096):
-        data = DataSection(source="npz", path=str(path), standardize="robust", memory_budget=budget)
+    for mebibytes in (4, 4096):
+        data = DataSection(source="npz", path=str(path), standardize="robust", memory_budget=mebibytes)
         source = open_source(data)
         found.append(standardized(source, np.arange(len(source.train)), data)[0].standardization)
     np.testing.assert_array_equal(found[0].center, found[1].center)

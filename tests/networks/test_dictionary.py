@@ -316,9 +316,9 @@ def test_a_file_cut_short_is_told_once_and_learned_again_to_the_same_bits(tmp_pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["search.generations=2"], "set search.generations = 0"),
-        (["training.extractor.patches=5"], "are fewer than training.extractor.atoms = 12"),
-        (["training.augment.flip=true"], "before a trained extractor"),
+        (["search.generations=2"], "needs search.generations = 0"),
+        (["training.extractor.patches=5"], "needs to be at least training.extractor.atoms"),
+        (["training.augment.flip=true"], "needs a trained extractor"),
         (["reservoir.sequence=both", "reservoir.scans=['rows']"], "makes the sequences"),
     ],
 )

@@ -226,9 +226,9 @@ def test_samples_of_few_steps_are_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["training.extractor.kernels=300"], r"too few for 3 inputs.*336 or more"),
-        (["training.extractor.kernel_inputs=['values','values']"], "name each input once"),
-        (["training.readout=lstm", "reservoir.reduction=all"], "features of whole series"),
+        (["training.extractor.kernels=300"], r"needs 84 for one"),
+        (["training.extractor.kernel_inputs=['values','values']"], "needs each input once"),
+        (["training.readout=lstm", "reservoir.reduction=all"], "needs training.readout = 'ridge' or 'network'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message):

@@ -86,13 +86,13 @@ def stepwise(tmp_path_factory):
     out = tmp_path_factory.mktemp("stepwise")
     code = (
         "import rcdp_hpc\n"
-        "from rcdp_hpc import pipeline\n"
+        "from rcdp_hpc.pipeline import stages\n"
         "from rcdp_hpc.config import load_config\n"
         "comm = rcdp_hpc.connect()\n"
         f"for readout, changes in {STEPWISE!r}.items():\n"
         "    own = [*changes, f'training.readout={readout}', f'training.batch={96 // comm.size}']\n"
         f"    config = load_config('digits', [*{SMALL!r}, *own])\n"
-        f"    pipeline.run_stages(['prepare', 'train'], config, f'{out}/{{comm.size}}/{{readout}}', comm)\n"
+        f"    stages.run_stages(['prepare', 'train'], config, f'{out}/{{comm.size}}/{{readout}}', comm)\n"
     )
     for ranks in (1, 2):
         done = run_ranks(ranks, python(code))

@@ -136,7 +136,7 @@ def told(monkeypatch):
     found: list[tuple] = []
     ends: dict[int, Exception] = {}
 
-    def run_stages(stages, config, out, comm, restart):
+    def run_stages(stages, config, out, comm, restart, allow_code):
         fold = config.data.fold
         places = comm.job_places
         found.append((fold, comm.size, config.training.global_batch, places and len(places)))

@@ -166,6 +166,6 @@ def test_input_weights_and_biases_are_uniform_in_their_bounds():
 def test_matrices_and_sequences_need_no_torch():
     code = (
         "import sys; sys.modules['torch'] = None; import rcdp_hpc.reservoir.connection, "
-        "rcdp_hpc.reservoir.sequencing as s, numpy; s.Cut('both').sequences(numpy.zeros((2, 3, 3)))"
+        "rcdp_hpc.reservoir.sequencing as s, numpy; s.Sequencer('both').sequences(numpy.zeros((2, 3, 3)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

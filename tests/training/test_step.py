@@ -11,7 +11,7 @@ from torch import nn
 from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.registry import build_readout
-from rcdp_hpc.parallel import engines as parallel
+from rcdp_hpc.parallel import horovod
 from rcdp_hpc.parallel.horovod import HorovodEngine
 from rcdp_hpc.parallel.local_sgd import LocalSGD
 from rcdp_hpc.parallel.single import SingleProcessEngine
@@ -163,6 +163,6 @@ def test_what_is_for_gpus_is_refused_without_one(keys, way_out):
 
 
 def test_hierarchical_sums_are_refused_where_horovod_has_no_nccl(monkeypatch):
-    monkeypatch.setattr(parallel, "import_horovod", lambda: SimpleNamespace(nccl_built=lambda: 0))
+    monkeypatch.setattr(horovod, "import_horovod", lambda: SimpleNamespace(nccl_built=lambda: 0))
     with pytest.raises(InputError, match="built with NCCL"):
         HorovodEngine(SingleProcess(), 60, TrainingSection(hierarchical=True))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imblearn.over_sampling import ADASYN, SMOTENC, SVMSMOTE, BorderlineSMOTE, KMeansSMOTE, RandomOverSampler
 from imblearn.under_sampling import RandomUnderSampler
 
-import rcdp_hpc.data
+import rcdp_hpc.data.balancing
 from rcdp_hpc.data.balancing import neighbours as neighbours_module
 from rcdp_hpc.data.balancing.lengths import stretched
 from rcdp_hpc.data.balancing.neighbours import nearest_rows
@@ -47,7 +47,7 @@ def nothing_is_held(monkeypatch):
 @pytest.mark.parametrize("method", ["smote", "random_over", "random_under"])
 def test_classes_that_have_their_targets_stay_without_imbalanced_learn(method, monkeypatch, tmp_path):
     """Loading it takes longer than a small set takes to prepare."""
-    monkeypatch.delattr(rcdp_hpc.data, "balance", raising=False)
+    monkeypatch.delattr(rcdp_hpc.data.balancing, "smote", raising=False)
     monkeypatch.setitem(sys.modules, "rcdp_hpc.data.balancing.smote", None)
     x = np.random.default_rng(0).normal(size=(60, 5))
     configs = {}
