@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -21,6 +21,8 @@ from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.reservoir.matrix_files import arrays_of, matrices_of, read_matrices
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.code_consent import digests_of
+
+Role = Literal["model", "baseline"]
 
 TRAIN_AGAIN = "Put a copy back, or train again with --restart."
 
@@ -69,8 +71,16 @@ class ModelFile:
     where: str = "the model"
 
     @classmethod
-    def read(cls, path: Path, remedy: str = TRAIN_AGAIN) -> ModelFile:
+    def read(cls, path: Path, remedy: str = TRAIN_AGAIN, role: Role = "model") -> ModelFile:
         """Read a model file; no code that it names is run.
+
+        Parameters
+        ----------
+        path : Path
+        remedy : str
+            What to do if it is damaged: a sentence for the end of the message.
+        role : {"model", "baseline"}
+            What it has to hold: the trained model, or the ridge readout that is compared with it.
 
         Raises
         ------
@@ -78,6 +88,13 @@ class ModelFile:
             If it is damaged, or anything in it is not as `write` would have written it.
         """
         fields = Fields(str(path), checkpoint.load(path, remedy), remedy)
+        held = fields.text("role")
+        if held not in get_args(Role):
+            fields.refuse("role", "that of a model")
+        if held != role:
+            raise DataDamagedError(
+                f"{path}: holds the {held}, and the {role} is needed: files were exchanged. {remedy}"
+            )
         settings = fields.json("settings", dict, "the settings of a model")
         reservoir = fields.section(ReservoirSection, settings, "reservoir")
         training = fields.section(TrainingSection, settings, "training")
@@ -109,6 +126,7 @@ class ModelFile:
         shards: ShardSet,
         weights: Mapping[str, torch.Tensor],
         learned: Mapping[str, torch.Tensor] | None = None,
+        role: Role = "model",
     ) -> None:
         """Write a model file, atomically.
 
@@ -117,6 +135,7 @@ class ModelFile:
         """
         settings = {"reservoir": reservoir.model_dump(), "training": training.model_dump()}
         content: dict[str, Any] = {
+            "role": role,
             "settings": json.dumps(settings),
             "classes": list(shards.classes),
             "sample_shape": list(shards.sample_shape),

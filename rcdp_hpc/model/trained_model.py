@@ -130,7 +130,7 @@ class TrainedModel:
         """
         if not os.path.lexists(path):
             return None
-        file = ModelFile.read(path, WITHOUT_BASELINE)
+        file = ModelFile.read(path, WITHOUT_BASELINE, role="baseline")
         if file.reservoir != model.reservoir.settings or file.shards != model.shards:
             log.warning("%s: fitted to another reservoir or other shards than the model: not compared with it", path)
             return None

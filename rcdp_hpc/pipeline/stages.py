@@ -50,6 +50,7 @@ from rcdp_hpc.runtime.memory import is_out_of_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_record import (
     record_settings,
+    report_edited_file,
     settings_of,
 )
 
@@ -194,6 +195,7 @@ def _run_stage(
     elif stage == "evaluate":
         options = {"allow_code": allow_code}
     if stage != "prepare" and restart:
+        agree_on_root(comm, lambda: report_edited_file(run, stage))
         agree_on_root(comm, lambda: put_aside(run, stage))
     machines = machines_of_ranks(stage, comm)
     agree_on_root(comm, lambda: begin(run, stage, config, comm.size, restart, machines))

@@ -83,6 +83,19 @@ def report_changes(run: RunDirectory, stage: str, config: Config) -> None:
             )
 
 
+def report_edited_file(run: RunDirectory, stage: str) -> None:
+    """Warn if config.toml has other settings than a stage used that is about to start over with the file's."""
+    if not run.config_file.exists():
+        return
+    config = run.config()
+    edited = [key for key in _changed(run, stage, config, SECTIONS[stage]) if not key.startswith("run.")]
+    if edited:
+        log.warning(
+            "%s was changed since stage %s used it: %s. The stage starts over with the changed values",
+            *(run.config_file, stage, _changes(run, stage, config, edited)),
+        )
+
+
 def _report_search_left_out(run: RunDirectory, config: Config) -> None:
     """Warn if a search was begun here, and the present settings have none."""
     changed = _changed(run, "search", config, ("reservoir", "search"))

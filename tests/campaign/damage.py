@@ -27,8 +27,6 @@ READ_BY: Sequence[tuple[str, tuple[Command, ...]]] = (
 )
 RUNS = tuple(name for name in runs.RUNS if name not in ("fresh", "prepared"))
 PRINTING = (runs.STATUS, runs.INSPECT, runs.PLAN, runs.SEARCH_REPORT)
-# Sound models, whichever of them is read.
-MODELS = {"model.pt", "ridge.pt"}
 CODE = "code/campaign_user.py"
 
 
@@ -86,7 +84,7 @@ def _command(trial: Trial, run: str, name: str) -> Command:
 def _damage(path: Path, others: Sequence[Path], draw: random.Random) -> str:
     kind = draw.choices(("bytes", "directed", "swap"), (50, 45, 5))[0]
     if kind == "swap":
-        same = [other for other in others if other.suffix == path.suffix and not {path.name, other.name} <= MODELS]
+        same = [other for other in others if other.suffix == path.suffix]
         return mutations.swap(path, same or others, draw)
     what = directed.change(path, draw) if kind == "directed" else None
     return what or mutations.mutate(path, draw)

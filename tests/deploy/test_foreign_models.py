@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -69,7 +70,13 @@ def test_every_missing_field_is_named(foreign, run):
         assert f"its field {name} is not" in refused(foreign(lambda content, name=name: content.pop(name) and None))
 
 
+def test_a_baseline_in_the_place_of_the_model_is_refused(run, tmp_path):
+    shutil.copy(run / "train/ridge.pt", tmp_path / "model.pt")
+    assert "holds the baseline, and the model is needed" in refused(tmp_path / "model.pt")
+
+
 WRONG = {
+    "role": ["other", None, 3],
     "settings": ["no JSON", "[]", "{}", 3, "[" * 100_000],
     "classes": [[], "text", [1, 2], ["a", "a"], {"a": 1}, None],
     "sample_shape": [[], [0, 8], [-1], [8.0, 8.0], [1, 2, 3, 4], "8x8", [True]],

@@ -160,6 +160,16 @@ def test_what_was_edited_in_the_configuration_is_named_by_status_and_when_a_stag
     assert "config.toml is missing" in describe_run(run)
 
 
+def test_what_was_edited_is_named_when_a_stage_starts_over(run, starts, caplog):
+    starts("train", DIGITS, restart=True)
+    assert "was changed since" not in caplog.text
+    run.note("train", "done", settings=settings_of("train", DIGITS))
+    run.write_config(changed(training__epochs=9))
+    starts("train", run.config(), restart=True)
+    assert f"{run.config_file} was changed since stage train used it: " in caplog.text
+    assert "The stage starts over with the changed values" in caplog.text
+
+
 @pytest.mark.parametrize("stage", ["search", "train"])
 def test_a_search_that_is_left_out_by_what_was_edited_is_named(run, starts, caplog, stage):
     starts(stage, DIGITS)

@@ -50,10 +50,10 @@ def baseline_of(
     def write() -> None:
         ModelFile.write(
             run.train / "ridge.pt", config.reservoir, training, shards, RidgeNetwork.weights_of(fit.readout),
-            learned_of(reservoir),
+            learned_of(reservoir), role="baseline",
         )  # fmt: skip
 
-    agree_on_root(comm, lambda: write())
+    agree_on_root(comm, write)
     return fit
 
 
@@ -102,7 +102,7 @@ def solve_readout(
         )  # fmt: skip
         write_sealed(run.train / "ridge.json", {"settings": settings, "result": result})
 
-    agree_on_root(comm, lambda: write())
+    agree_on_root(comm, write)
     return result
 
 
