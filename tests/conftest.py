@@ -34,13 +34,16 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(autouse=True)
 def _no_stop_signal_left_behind():
-    """A command that is called within the process of a test leaves no signal and no handler behind."""
-    handlers = {number: signal.getsignal(number) for number in early_signals.STOP_SIGNALS}
-    signals.forget()
+    """A command that a test or a fixture calls within this process leaves no signal and no handler behind."""
+    _forget_signals()
     yield
+    _forget_signals()
+
+
+def _forget_signals():
     signals.forget()
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    for number in early_signals.STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture

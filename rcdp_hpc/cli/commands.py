@@ -197,7 +197,7 @@ def _configuration(options: argparse.Namespace) -> Config:
 
 def _report_edited(options: argparse.Namespace, run: RunDirectory) -> None:
     """Warn if the command takes a run's own configuration, and it is no longer what the stages used."""
-    if options.config is None:
+    if options.config is None and run.config_file.exists():
         for line in edited_settings(run):
             log.warning("%s was %s", run.config_file, line)
 

@@ -60,5 +60,5 @@ def test_what_is_no_image_is_refused(shape, shortest):
 
 
 def test_a_trained_readout_has_no_shifts():
-    with pytest.raises(InputError, match=r"training\.shifts is for training\.readout = 'ridge', not 'network'"):
+    with pytest.raises(InputError, match=r"training\.shifts = 1 needs training\.readout = 'ridge'"):
         load_config("digits", ["training.shifts=1"])
