@@ -48,17 +48,17 @@ def table(folder: Path) -> OwnData:
     return OwnData(folder / "mine.csv", folder / "new.csv", [f"plant-{500 + n}" for n in range(NEW)], truth)
 
 
-def series(folder: Path) -> OwnData:
-    """Sines of three frequencies and of unequal length, in two dimensions."""
+def series(folder: Path, counts: tuple[int, ...] = COUNTS, steps: tuple[int, int] = (12, 30)) -> OwnData:
+    """Sines of three frequencies and of unequal length (`steps`, the last excluded), in two dimensions."""
     generator = np.random.default_rng(1)
 
     def line(label: str) -> str:
-        steps = np.arange(generator.integers(12, 30)) * (0.3 + 0.45 * CLASSES.index(label)) + generator.uniform(0, 6)
-        both = (np.sin(steps) * 100, np.cos(steps) * 0.1)
+        angles = np.arange(generator.integers(*steps)) * (0.3 + 0.45 * CLASSES.index(label)) + generator.uniform(0, 6)
+        both = (np.sin(angles) * 100, np.cos(angles) * 0.1)
         return ":".join(",".join(f"{value:.4f}" for value in dimension) for dimension in both)
 
     header = "@problemName Waves\n@timeStamps false\n@univariate false\n"
-    labels = [name for name, count in zip(CLASSES, COUNTS, strict=True) for _ in range(count)]
+    labels = [name for name, count in zip(CLASSES, counts, strict=True) for _ in range(count)]
     lines = [f"{line(label)}:{label}" for label in labels]
     (folder / "mine.ts").write_text(f"{header}@classLabel true {' '.join(CLASSES)}\n@data\n" + "\n".join(lines) + "\n")
     truth = [CLASSES[number % 3] for number in range(NEW)]

@@ -31,8 +31,8 @@ class Rule:
         The setting, as a dotted key.
     applies : callable
         Whether a configuration uses the setting in a way that needs the others.
-    needs : str
-        The others, as the user would write them.
+    needs : str or callable
+        The others, as the user would write them; a callable gets the configuration, for a bound that follows from it.
     met : callable
         Whether the configuration has them.
     why : str
@@ -41,7 +41,7 @@ class Rule:
 
     key: str
     applies: Test
-    needs: str
+    needs: str | Callable[[Config], str]
     met: Test
     why: str
 
@@ -49,7 +49,8 @@ class Rule:
         """Return what is wrong in one sentence; None if nothing is."""
         if not self.applies(config) or self.met(config):
             return None
-        return f"{_setting(config, self.key)} needs {self.needs}: {self.why}"
+        needs = self.needs if isinstance(self.needs, str) else self.needs(config)
+        return f"{_setting(config, self.key)} needs {needs}: {self.why}"
 
 
 def _setting(config: Config, key: str) -> str:
@@ -160,19 +161,15 @@ READOUT = (
         lambda c: c.training.ridge_selection != "left_out",
         "shifts repeat every row, and leaving out one row at a time would leave its copies in",
     ),
-    Rule(
-        "training.loss",
-        lambda c: c.training.loss != TrainingSection().loss,
-        "another training.readout than 'ridge'",
-        lambda c: c.training.readout != "ridge",
-        "ridge regression minimises the squared error (training.class_weights and label_smoothing have an effect)",
-    ),
-    Rule(
-        "training.focal_gamma",
-        lambda c: c.training.focal_gamma != TrainingSection().focal_gamma,
-        "another training.readout than 'ridge'",
-        lambda c: c.training.readout != "ridge",
-        "ridge regression minimises the squared error (training.class_weights and label_smoothing have an effect)",
+    *(
+        Rule(
+            f"training.{name}",
+            lambda c, name=name: getattr(c.training, name) != getattr(TrainingSection(), name),  # type: ignore[misc]
+            "another training.readout than 'ridge'",
+            lambda c: c.training.readout != "ridge",
+            "ridge regression minimises the squared error (training.class_weights and label_smoothing have an effect)",
+        )
+        for name in ("loss", "focal_gamma")
     ),
     Rule(
         "training.outputs",
@@ -280,7 +277,7 @@ EXTRACTOR = (
     Rule(
         "training.extractor.patches",
         _frozen_or_trained,
-        "to be at least training.extractor.atoms",
+        lambda c: f"to be at least training.extractor.atoms = {c.training.extractor.atoms}",
         lambda c: c.training.extractor.patches >= c.training.extractor.atoms,
         "each atom is the mean of some patches",
     ),
@@ -322,9 +319,9 @@ EXTRACTOR = (
     Rule(
         "training.extractor.kernels",
         lambda c: c.training.extractor.kind == "kernels",
-        "84 for one of training.extractor.kernel_inputs, or 84 for each of several and 84 more",
+        lambda c: f"to be {_least_kernels(c)} or more for {len(c.training.extractor.kernel_inputs)} inputs",
         lambda c: c.training.extractor.kernels >= _least_kernels(c),
-        "there are 84 shapes of kernels",
+        "each of training.extractor.kernel_inputs is read by 84 kernels, the first of several by twice as many",
     ),
     Rule(
         "training.extractor.kind",

@@ -85,14 +85,11 @@ def report_changes(run: RunDirectory, stage: str, config: Config) -> None:
 
 def report_edited_file(run: RunDirectory, stage: str) -> None:
     """Warn if config.toml has other settings than a stage used that is about to start over with the file's."""
-    if not run.config_file.exists():
-        return
-    config = run.config()
-    edited = [key for key in _changed(run, stage, config, SECTIONS[stage]) if not key.startswith("run.")]
+    edited = _edited(run, stage) if run.config_file.exists() else ""
     if edited:
         log.warning(
             "%s was changed since stage %s used it: %s. The stage starts over with the changed values",
-            *(run.config_file, stage, _changes(run, stage, config, edited)),
+            *(run.config_file, stage, edited),
         )
 
 
@@ -113,11 +110,18 @@ def _report_search_left_out(run: RunDirectory, config: Config) -> None:
 def edited_settings(run: RunDirectory) -> list[str]:
     """Return, a line for each stage, the keys of config.toml that were changed since the stage used them."""
     lines = []
-    for stage, sections in SECTIONS.items():
-        changed = [key for key in _changed(run, stage, run.config(), sections) if not key.startswith("run.")]
-        if changed:
-            lines.append(f"changed since stage {stage} used it: {_changes(run, stage, run.config(), changed)}")
+    for stage in SECTIONS:
+        edited = _edited(run, stage)
+        if edited:
+            lines.append(f"changed since stage {stage} used it: {edited}")
     return lines
+
+
+def _edited(run: RunDirectory, stage: str) -> str:
+    """Return the keys of config.toml that were changed since a stage used them, with both values; empty if none."""
+    config = run.config()
+    keys = [key for key in _changed(run, stage, config, SECTIONS[stage]) if not key.startswith("run.")]
+    return _changes(run, stage, config, keys) if keys else ""
 
 
 def changed_reading(run: RunDirectory, keys: Sequence[str]) -> list[str]:

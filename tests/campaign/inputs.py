@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import own_data
 
 CLASSES = ("low", "mid", "high")
 COUNTS = (40, 28, 20)
@@ -51,20 +52,8 @@ def write_table(folder: Path) -> None:
 
 
 def write_series(folder: Path) -> None:
-    """Write mine.ts and new.ts: sines of three frequencies, of unequal length, in two dimensions."""
-    generator = np.random.default_rng(1)
-
-    def line(label: str) -> str:
-        steps = np.arange(generator.integers(8, 14)) * (0.3 + 0.45 * CLASSES.index(label)) + generator.uniform(0, 6)
-        both = (np.sin(steps) * 100, np.cos(steps) * 0.1)
-        return ":".join(",".join(f"{value:.4f}" for value in dimension) for dimension in both)
-
-    header = "@problemName Waves\n@timeStamps false\n@univariate false\n"
-    labels = [name for name, count in zip(CLASSES, COUNTS, strict=True) for _ in range(count)]
-    lines = [f"{line(label)}:{label}" for label in labels]
-    (folder / "mine.ts").write_text(f"{header}@classLabel true {' '.join(CLASSES)}\n@data\n" + "\n".join(lines) + "\n")
-    new = [line(CLASSES[number % 3]) for number in range(9)]
-    (folder / "new.ts").write_text(f"{header}@classLabel false\n@data\n" + "\n".join(new) + "\n")
+    """Write mine.ts and new.ts: short series of three classes, of unequal length."""
+    own_data.series(folder, COUNTS, (8, 14))
 
 
 def images(seed: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -317,7 +317,7 @@ def test_a_file_cut_short_is_told_once_and_learned_again_to_the_same_bits(tmp_pa
     ("changes", "message"),
     [
         (["search.generations=2"], "needs search.generations = 0"),
-        (["training.extractor.patches=5"], "needs to be at least training.extractor.atoms"),
+        (["training.extractor.patches=5"], "needs to be at least training.extractor.atoms = 12"),
         (["training.augment.flip=true"], "needs a trained extractor"),
         (["reservoir.sequence=both", "reservoir.scans=['rows']"], "makes the sequences"),
     ],

@@ -226,7 +226,7 @@ def test_samples_of_few_steps_are_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["training.extractor.kernels=300"], r"needs 84 for one"),
+        (["training.extractor.kernels=300"], r"needs to be 336 or more for 3 inputs"),
         (["training.extractor.kernel_inputs=['values','values']"], "needs each input once"),
         (["training.readout=lstm", "reservoir.reduction=all"], "needs training.readout = 'ridge' or 'network'"),
     ],
