@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from rcdp_hpc.config.choices import BALANCING_METHODS, SOURCES
 from rcdp_hpc.config.section import PATH, RESUMABLE, Section
 
 
@@ -13,21 +14,7 @@ class DataSection(Section):
     """Where the samples come from, how they are split, balanced and sharded."""
 
     seed: int = Field(-1, ge=-1, lt=2**31, description="seed of the split and the balancing; -1 takes run.seed")
-    source: Literal[
-        "digits",
-        "mnist",
-        "npz",
-        "npy",
-        "cifar10",
-        "cifar100",
-        "csv",
-        "parquet",
-        "hdf5",
-        "ts",
-        "arff",
-        "image_folder",
-        "series_folder",
-    ] = Field("digits", description="kind of source")
+    source: Annotated[str, AfterValidator(SOURCES.accepted)] = Field("digits", description="kind of source")
     path: str = Field(
         "", description="file or folder of the source (digits needs none)", json_schema_extra=RESUMABLE | PATH
     )
@@ -142,19 +129,9 @@ class DataSection(Section):
         le=1000,
         description="number of the fold that is held out as the test, from 1; rcdp crossvalidate runs each",
     )
-    balance: Literal[
-        "smote",
-        "borderline_smote",
-        "svm_smote",
-        "adasyn",
-        "kmeans_smote",
-        "smotenc",
-        "smote_tomek",
-        "smote_enn",
-        "random_over",
-        "random_under",
-        "none",
-    ] = Field("smote", description="how the training part is balanced")
+    balance: Annotated[str, AfterValidator(BALANCING_METHODS.accepted)] = Field(
+        "smote", description="how the training part is balanced"
+    )
     balance_ratio: float = Field(
         1.0, gt=0, le=1, description="smallest class over largest that balancing aims at; 1 makes all classes equal"
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from rcdp_hpc.config.choices import ACTIVATIONS, KERNELS
 from rcdp_hpc.config.section import PATH, RESUMABLE, Section
 
 MOST_STEPS = 1_000_000
@@ -64,7 +65,7 @@ class ReservoirSection(Section):
         max_length=2,
         description="shortest and longest time constant of the oscillators, in steps (kind = diagonal)",
     )
-    activation: Literal["tanh", "sigmoid", "relu", "identity"] = Field(
+    activation: Annotated[str, AfterValidator(ACTIVATIONS.accepted)] = Field(
         "tanh", description="activation f of eq. 9 (paper: sigmoid in Table 2, tanh in eq. 9)"
     )
     topology: Literal["random", "ring", "small-world", "cycle-jumps"] = Field(
@@ -146,9 +147,7 @@ class ReservoirSection(Section):
     )
     warm_up: int = Field(0, ge=0, le=1_000_000, description="first steps whose states are not used")
     seed: int = Field(1, ge=0, lt=2**31, description="seed of every random matrix of the reservoir")
-    kernel: Literal["auto", "dense-fp32", "dense-bf16", "dense-fp16", "fused-bf16", "sparse-fp32"] = Field(
-        "auto", description="how states are computed"
-    )
+    kernel: Annotated[str, AfterValidator(KERNELS.accepted)] = Field("auto", description="how states are computed")
     batch_rows: int = Field(
         512,
         ge=0,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from rcdp_hpc.config.choices import SEARCH_OPTIMIZERS
 from rcdp_hpc.config.section import RESUMABLE, Section
 
 
@@ -70,7 +71,7 @@ class SearchSection(Section):
         max_length=1000,
         description="state sets that are judged (method = select); empty: all for the kind of data",
     )
-    optimizer: Literal["mfo", "woa", "avoa", "pso", "ga", "random", "sobol"] = Field(
+    optimizer: Annotated[str, AfterValidator(SEARCH_OPTIMIZERS.accepted)] = Field(
         "mfo",
         description="what proposes candidates",
     )

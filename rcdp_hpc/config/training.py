@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
+from rcdp_hpc.config.choices import EXTRACTORS, LOSSES, OPTIMIZERS, READOUTS, SCHEDULES
 from rcdp_hpc.config.section import RESUMABLE, Section
-from rcdp_hpc.config.suggest import did_you_mean
 
 STEPWISE = ("lstm", "gru", "transformer", "convolution")
-READOUTS = ("network", "ridge", *STEPWISE)
 KernelInput = Literal["values", "differences", "standardised"]
 KERNEL_INPUTS: tuple[KernelInput, ...] = ("values", "differences", "standardised")
-EXTRACTORS = ("none", "kernels", "dictionary", "convolution")
-
-
-def known_part(name: str, known: Iterable[str]) -> str:
-    """Return the name of a network's part, which is a known one or module:Class."""
-    if name in known or all(name.partition(":")):
-        return name
-    hint = did_you_mean(name, known)
-    raise ValueError(f"expected {', '.join(known)}, or a class of your own as module:Class{hint}")
 
 
 def positive_entries(values: list[float]) -> list[float]:
@@ -35,7 +24,7 @@ def positive_entries(values: list[float]) -> list[float]:
 class ExtractorSection(Section):
     """What turns a sample into the sequence that drives the reservoir (eq. 8)."""
 
-    kind: str = Field(
+    kind: Annotated[str, AfterValidator(EXTRACTORS.accepted)] = Field(
         "none",
         description="what turns a sample into a sequence",
     )
@@ -113,11 +102,6 @@ class ExtractorSection(Section):
         """Whether the extractor is trained, so that states change from step to step and are not kept."""
         return self.kind not in ("none", "kernels", "dictionary")
 
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return known_part(name, EXTRACTORS)
-
     @field_validator("kernel_weights")
     @classmethod
     def _positive(cls, values: list[float]) -> list[float]:
@@ -167,7 +151,7 @@ class AugmentSection(Section):
 class TrainingSection(Section):
     """The data-parallel training of the readout (eq. 10 to 12)."""
 
-    readout: str = Field(
+    readout: Annotated[str, AfterValidator(READOUTS.accepted)] = Field(
         "network",
         description="the readout",
     )
@@ -217,7 +201,7 @@ class TrainingSection(Section):
         json_schema_extra=RESUMABLE,
     )
     warm_start: bool = Field(False, description="start the network as the ridge readout")
-    loss: Literal["cross_entropy", "focal", "eq12"] = Field("cross_entropy", description="loss")
+    loss: Annotated[str, AfterValidator(LOSSES.accepted)] = Field("cross_entropy", description="loss")
     focal_gamma: float = Field(
         2.0,
         ge=0,
@@ -238,7 +222,7 @@ class TrainingSection(Section):
     global_batch: int = Field(
         0, ge=0, description="samples per step over all ranks, whatever their number; 0 is batch times the ranks"
     )
-    optimizer: Literal["adam", "adamw", "sgd", "lamb", "muon"] = Field(
+    optimizer: Annotated[str, AfterValidator(OPTIMIZERS.accepted)] = Field(
         "adam",
         description="optimiser",
     )
@@ -249,7 +233,7 @@ class TrainingSection(Section):
         "none",
         description="how the learning rate grows with the number of ranks",
     )
-    schedule: Literal["constant", "step", "cosine", "one_cycle", "plateau"] = Field(
+    schedule: Annotated[str, AfterValidator(SCHEDULES.accepted)] = Field(
         "constant",
         description="learning rate over time",
     )
@@ -389,11 +373,6 @@ class TrainingSection(Section):
         le=1024,
         description="threads per rank; 0 takes the cores the rank may use, one for small work, and is recorded",
     )
-
-    @field_validator("readout")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        return known_part(name, READOUTS)
 
     @field_validator("ridge_penalties", "speeds")
     @classmethod

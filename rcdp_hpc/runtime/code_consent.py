@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.config.choices import TABLES, is_user_class
+from rcdp_hpc.config.keys import flatten, to_tree
 from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.runtime.files import write_json
 
@@ -62,13 +64,10 @@ def record_file() -> Path:
 
 def code_named_by(config: Config) -> dict[str, str]:
     """Return the names module:name in a configuration, by key."""
-    training = config.training
-    names = {
-        "training.readout": training.readout,
-        "training.extractor.kind": training.extractor.kind,
-        "search.function": config.search.function,
-    }
-    return {key: name for key, name in names.items() if ":" in name}
+    settings = flatten(to_tree(config))
+    keys = [key for key, table in TABLES.items() if table.user_class]
+    named = {key: str(settings[key]) for key in (*keys, "search.function")}
+    return {key: name for key, name in named.items() if is_user_class(name)}
 
 
 def find_module(module: str, places: Iterable[str]) -> ModuleFiles | None:

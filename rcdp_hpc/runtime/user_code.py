@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from rcdp_hpc.config.choices import ChoiceTable
 from rcdp_hpc.errors import InputError
 
 
@@ -48,6 +49,39 @@ def load_named(key: str, name: str, kind: str, example: str, working_directory: 
     if not callable(found):
         raise InputError(f"{key} = {name!r}: module {module_name} has no {kind} {own_name}")
     return found
+
+
+def load_choice(table: ChoiceTable, name: str, working_directory: bool = True) -> Any:
+    """Import what implements a choice: the package's own, or the class that the user names as ``module:Class``.
+
+    Whether a user's name may be believed is decided earlier, by `rcdp_hpc.runtime.code_consent`.
+
+    Parameters
+    ----------
+    table : ChoiceTable
+        The choices of the kind.
+    name : str
+        The value of ``table.key``, already accepted by the table.
+    working_directory : bool
+        Search the working directory for a user's module, too, after PYTHONPATH.
+
+    Raises
+    ------
+    InputError
+        If an optional dependency of the choice is not installed, or the user's class cannot be imported.
+    """
+    if name not in table:
+        return load_named(table.key, name, "class", "mymodule:MyClass", working_directory)
+    choice = table[name]
+    module_name, _, attribute = choice.target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        if not choice.extra or (error.name or "").startswith("rcdp_hpc"):
+            raise
+        raise InputError(
+            f"{table.key} = {name!r} needs {error.name}, which is not installed: pip install 'rcdp_hpc[{choice.extra}]'"
+        ) from None
 
 
 def leave_out_working_directory() -> None:

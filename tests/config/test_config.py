@@ -22,11 +22,11 @@ from rcdp_hpc.config import (
     refuse_other_settings,
     to_tree,
 )
-from rcdp_hpc.config.choices import CHOICES
+from rcdp_hpc.config.choices import TABLES
+from rcdp_hpc.config.choices.plain import PLAIN_TABLES
 from rcdp_hpc.config.keys import flatten, key_types, marked_keys
 from rcdp_hpc.config.paths import with_absolute_paths
 from rcdp_hpc.config.reference import reference_page
-from rcdp_hpc.config.training import EXTRACTORS, READOUTS
 from rcdp_hpc.config.values import items_of
 from rcdp_hpc.errors import InputError
 
@@ -270,10 +270,11 @@ def test_every_choice_has_its_meaning_and_no_other_value_has():
         inner = items_of(kind) or kind
         if get_origin(inner) is Literal:
             literals[key] = list(get_args(inner))
-    parts = {"training.readout": [*READOUTS, "module:Class"], "training.extractor.kind": [*EXTRACTORS, "module:Class"]}
-    assert {key: list(meanings) for key, meanings in CHOICES.items()} == {**literals, **parts}
-    for key, meanings in CHOICES.items():
-        for value, meaning in meanings.items():
+    plain = {table.key: list(table.meanings()) for table in PLAIN_TABLES}
+    assert plain == literals
+    assert all(key_types()[table.key] is str for table in TABLES.values() if table not in PLAIN_TABLES)
+    for key, table in TABLES.items():
+        for value, meaning in table.meanings().items():
             assert len(meaning) > 3, f"{key} = {value}"
 
 
@@ -283,8 +284,8 @@ def test_the_comments_show_every_choice_default_and_bound_in_80_columns(name):
     assert max(len(line) for line in text.splitlines() if line.startswith("#")) <= 80
     words = " ".join(line.removeprefix("#").strip() for line in text.splitlines())
     words = re.sub(r"\s+", " ", words)
-    for key, meanings in CHOICES.items():
-        for value, meaning in meanings.items():
+    for key, table in TABLES.items():
+        for value, meaning in table.meanings().items():
             assert f"{value} {meaning}" in words, f"{key} = {value}"
     # Defaults are shown where the profile has another value, too.
     assert "epochs at most (paper: 250) (>= 1; default 250)" in words

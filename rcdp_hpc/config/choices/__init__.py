@@ -1,0 +1,64 @@
+"""What each value of each choice means and, if code implements it, which code: one table for each kind of choice.
+
+From the tables follow what the configuration accepts, the comments of ``rcdp config``, the reference page and the
+completion. They are readable without torch: a choice names its class, `rcdp_hpc.runtime.user_code.load_choice` imports
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rcdp_hpc.config.choices.activations import ACTIVATIONS
+from rcdp_hpc.config.choices.balancing import BALANCING_METHODS
+from rcdp_hpc.config.choices.choice import USER_CLASS, Choice, ChoiceTable, is_user_class
+from rcdp_hpc.config.choices.extractors import EXTRACTORS
+from rcdp_hpc.config.choices.kernels import KERNELS
+from rcdp_hpc.config.choices.losses import LOSSES
+from rcdp_hpc.config.choices.optimizers import OPTIMIZERS
+from rcdp_hpc.config.choices.plain import PLAIN_TABLES
+from rcdp_hpc.config.choices.readouts import READOUTS
+from rcdp_hpc.config.choices.schedules import SCHEDULES
+from rcdp_hpc.config.choices.search_optimizers import SEARCH_OPTIMIZERS
+from rcdp_hpc.config.choices.sources import SOURCES
+
+TABLES: Mapping[str, ChoiceTable] = {
+    table.key: table
+    for table in (
+        SOURCES,
+        BALANCING_METHODS,
+        ACTIVATIONS,
+        KERNELS,
+        SEARCH_OPTIMIZERS,
+        READOUTS,
+        EXTRACTORS,
+        OPTIMIZERS,
+        LOSSES,
+        SCHEDULES,
+        *PLAIN_TABLES,
+    )
+}
+
+__all__ = [
+    "ACTIVATIONS",
+    "BALANCING_METHODS",
+    "EXTRACTORS",
+    "KERNELS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "READOUTS",
+    "SCHEDULES",
+    "SEARCH_OPTIMIZERS",
+    "SOURCES",
+    "TABLES",
+    "USER_CLASS",
+    "Choice",
+    "ChoiceTable",
+    "choices_of",
+    "is_user_class",
+]
+
+
+def choices_of(key: str) -> Mapping[str | int, str]:
+    """Return the accepted values of a dotted key and their meanings; empty if the key is not a choice."""
+    return TABLES[key].meanings() if key in TABLES else {}

@@ -1,0 +1,384 @@
+"""Choices between plain values: what each accepted value of a key means."""
+
+from __future__ import annotations
+
+from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
+
+PLAIN_TABLES = (
+    ChoiceTable(
+        "run.same_processor",
+        (
+            Choice("warn", "name what differs, and continue"),
+            Choice("refuse", "name what differs, and end with exit code 2"),
+        ),
+    ),
+    ChoiceTable(
+        "data.kind",
+        (
+            Choice("auto", "as the source says"),
+            Choice("table", "a row of numbers for each sample"),
+            Choice("series", "time steps of features"),
+            Choice("images", "images"),
+        ),
+    ),
+    ChoiceTable(
+        "data.standardize",
+        (
+            Choice("auto", "standard for tables and series, none for images"),
+            Choice("none", "values stay as they are"),
+            Choice("standard", "by mean and standard deviation of the training rows"),
+            Choice("robust", "by median and quartile range of the training rows"),
+            Choice("series", "each series by its own mean and standard deviation"),
+        ),
+    ),
+    ChoiceTable(
+        "data.missing",
+        (
+            Choice("refuse", "refuse the source and name the value"),
+            Choice("drop", "leave the sample out and report it"),
+            Choice("fill", "fill with the training rows' mean (median with standardize = robust)"),
+        ),
+    ),
+    ChoiceTable(
+        "data.image_layout",
+        (
+            Choice("auto", "as the shape suggests"),
+            Choice("channels_last", "height, width, channels"),
+            Choice("channels_first", "channels, height, width"),
+        ),
+    ),
+    ChoiceTable(
+        "data.decimal",
+        (
+            Choice("auto", "found by reading"),
+            Choice(".", "decimal point"),
+            Choice(",", "decimal comma"),
+        ),
+    ),
+    ChoiceTable(
+        "data.unknown_categories",
+        (
+            Choice("refuse", "refuse the sample and name the category"),
+            Choice("most_frequent", "count it as the most frequent category of the training"),
+        ),
+    ),
+    ChoiceTable(
+        "data.image_channels",
+        (
+            Choice(0, "1 if all images are grey, otherwise 3"),
+            Choice(1, "grey images"),
+            Choice(3, "colour images"),
+        ),
+    ),
+    ChoiceTable(
+        "data.image_background",
+        (
+            Choice("white", "white"),
+            Choice("grey", "medium grey"),
+            Choice("black", "black"),
+        ),
+    ),
+    ChoiceTable(
+        "data.corrupt_images",
+        (
+            Choice("fail", "end the preparation and name the image"),
+            Choice("skip", "leave the image out and report it"),
+        ),
+    ),
+    ChoiceTable(
+        "data.storage",
+        (
+            Choice("auto", "uint8 if the source has bytes, float32 otherwise"),
+            Choice("float32", "32 bits per number"),
+            Choice("float16", "16 bits per number, rounded"),
+            Choice("uint8", "8 bits per number, for sources of bytes"),
+        ),
+    ),
+    ChoiceTable(
+        "data.compression",
+        (
+            Choice("none", "not compressed, the fastest to read"),
+            Choice("lzf", "fast, moderate compression"),
+            Choice("gzip", "slower, better compression"),
+            Choice("fastest", "lzf or gzip, whichever is read faster from the disk of the shards"),
+        ),
+    ),
+    ChoiceTable(
+        "data.on_damage",
+        (
+            Choice("fail", "end the training and name the shard"),
+            Choice("replace", "replace the damaged rows from the reserve (data.reserve)"),
+        ),
+    ),
+    ChoiceTable(
+        "reservoir.kind",
+        (
+            Choice(
+                "random",
+                "the fixed random network; for the rows of a table, which are one step, a layer of random features",
+            ),
+            Choice(
+                "diagonal",
+                "damped oscillators without connections, read by a random layer; its cost grows with the nodes",
+            ),
+            Choice(
+                "none",
+                "no reservoir: the readout reads the sequence itself (a table: a linear readout of its features)",
+            ),
+        ),
+    ),
+    ChoiceTable(
+        "reservoir.scaling",
+        (
+            Choice("spectral_radius", "recurrent weights are scaled to reservoir.spectral_radius"),
+            Choice("weight_scale", "recurrent weights are uniform in [-w, w], w = reservoir.weight_scale"),
+        ),
+    ),
+    ChoiceTable(
+        "reservoir.topology",
+        (
+            Choice("random", "each connection exists with probability reservoir.density"),
+            Choice("ring", "each neuron feeds the next one"),
+            Choice("small-world", "ring with a share of its connections rewired (reservoir.rewiring)"),
+            Choice("cycle-jumps", "ring with jumps of reservoir.jump neurons"),
+        ),
+    ),
+    ChoiceTable(
+        "reservoir.weights",
+        (
+            Choice("uniform", "uniform in [-1, 1]"),
+            Choice("normal", "standard normal"),
+            Choice("bernoulli", "-1 or 1"),
+            Choice("orthogonal", "random orthogonal matrix"),
+        ),
+    ),
+    ChoiceTable(
+        "reservoir.input_weights",
+        (
+            Choice("uniform", "uniform in [-1, 1]"),
+            Choice("normal", "standard normal"),
+            Choice("bernoulli", "-1 or 1"),
+        ),
+    ),
+    ChoiceTable(
+        "reservoir.series_scaling",
+        (
+            Choice("none", "not at all"),
+            Choice("standard", "each feature to mean 0 and standard deviation 1 over the series' own steps"),
+        ),
+    ),
+    ChoiceTable(
+        "reservoir.scans",
+        (
+            Choice("forward", "from the first step to the last"),
+            Choice("backward", "from the last step to the first"),
+            Choice("rows", "the rows of sequence = both"),
+            Choice("columns", "the columns of sequence = both"),
+            Choice("rows-backward", "the rows of sequence = both, from the last to the first"),
+            Choice("columns-backward", "the columns of sequence = both, from the last to the first"),
+        ),
+    ),
+    ChoiceTable(
+        "reservoir.sequence",
+        (
+            Choice("rows", "a row of the image, or a time step of the series, is a step"),
+            Choice("columns", "a column of the image is a step"),
+            Choice("both", "a row and a column of a square image together are a step"),
+            Choice("patches", "a patch of the image is a step (reservoir.piece_size)"),
+            Choice("windows", "a window of time steps is a step (reservoir.piece_size)"),
+            Choice("channels", "a colour channel is a step"),
+            Choice("pixels", "a pixel is a step"),
+        ),
+    ),
+    ChoiceTable(
+        "reservoir.piece_edge",
+        (
+            Choice("refuse", "refuse a size that leaves rows, columns or time steps over"),
+            Choice("drop", "leave them out"),
+        ),
+    ),
+    ChoiceTable(
+        "reservoir.reduction",
+        (
+            Choice("states", "some states: reservoir.states or reservoir.steps"),
+            Choice("all", "the state of every step, alone"),
+            Choice("last", "the state after the last step"),
+            Choice("mean", "mean over the steps"),
+            Choice("std", "standard deviation over the steps"),
+            Choice("mean_std", "mean and standard deviation over the steps"),
+            Choice("segments", "means over equal parts of the steps (reservoir.segments)"),
+            Choice("positive", "share of the steps with a state above 0"),
+            Choice("max", "largest state over the steps"),
+        ),
+    ),
+    ChoiceTable(
+        "search.method",
+        (
+            Choice("optimizer", "search.optimizer proposes candidates within search.space"),
+            Choice(
+                "select",
+                "judge every state set once; then search.optimizer starts from the best, if search.generations > 0",
+            ),
+        ),
+    ),
+    ChoiceTable(
+        "search.improvements",
+        (
+            Choice("opposition", "half of the first moths are the opposites of the others"),
+            Choice("levy", "a step of a Levy flight after each move"),
+            Choice("restart", "draw the last quarter again after 5 generations without a better flame"),
+        ),
+    ),
+    ChoiceTable(
+        "search.fitness",
+        (
+            Choice("eq5", "inverse of the validation error, with a penalty on the density (eq. 5)"),
+            Choice("accuracy", "validation accuracy"),
+        ),
+    ),
+    ChoiceTable(
+        "search.evaluation",
+        (
+            Choice("ridge", "solve the readout by ridge regression"),
+            Choice("train", "train the readout for search.epochs epochs"),
+            Choice("function", "call your own function (search.function)"),
+        ),
+    ),
+    ChoiceTable(
+        "search.device",
+        (
+            Choice("cpu", "the processor"),
+            Choice("gpu", "the GPU of the rank"),
+        ),
+    ),
+    ChoiceTable(
+        "training.ridge_selection",
+        (
+            Choice("auto", "left_out for few rows, validation for many"),
+            Choice(
+                "left_out",
+                "by the error of every original row, left out of the fit (states of all rows in memory of rank 0)",
+            ),
+            Choice("validation", "by the error on the validation rows"),
+        ),
+    ),
+    ChoiceTable(
+        "training.ridge_precision",
+        (
+            Choice("double", "float64"),
+            Choice("single", "float32"),
+        ),
+    ),
+    ChoiceTable(
+        "training.tree_baseline",
+        (
+            Choice("auto", "for tables of at most 5 million rows x features x classes, some 15 seconds of one core"),
+            Choice("always", "for every table"),
+            Choice("never", "for none"),
+        ),
+    ),
+    ChoiceTable(
+        "training.class_weights",
+        (
+            Choice("none", "every row counts the same"),
+            Choice("balanced", "every class counts the same, without changing the rows as data.balance does"),
+        ),
+    ),
+    ChoiceTable(
+        "training.rate_scaling",
+        (
+            Choice("none", "no change"),
+            Choice("sqrt", "times the square root of the number of ranks (with global_batch: of global_batch / batch)"),
+            Choice("linear", "times the number of ranks (with global_batch: global_batch / batch)"),
+        ),
+    ),
+    ChoiceTable(
+        "training.on_nan",
+        (
+            Choice("stop", "end the training"),
+            Choice("skip", "leave the step out and halve the learning rate"),
+        ),
+    ),
+    ChoiceTable(
+        "training.slices",
+        (
+            Choice("together", "all ranks train one network"),
+            Choice("averaged", "each rank trains a network on its rows; their weights are averaged"),
+            Choice("ensemble", "each rank trains a network on its rows; their scores are averaged"),
+        ),
+    ),
+    ChoiceTable(
+        "training.compression",
+        (
+            Choice("none", "float32"),
+            Choice("fp16", "float16"),
+        ),
+    ),
+    ChoiceTable(
+        "training.cache_precision",
+        (
+            Choice("kernel", "the number format of the kernel"),
+            Choice("bfloat16", "16 bits"),
+            Choice("float16", "16 bits"),
+        ),
+    ),
+    ChoiceTable(
+        "training.allotment",
+        (
+            Choice("equal", "the same number for every rank"),
+            Choice("speeds", "in proportion to training.speeds"),
+            Choice("measured", "in proportion to speeds measured at the start"),
+        ),
+    ),
+    ChoiceTable(
+        "training.precision",
+        (
+            Choice("fp32", "float32"),
+            Choice("bf16", "bfloat16"),
+            Choice("fp16", "float16, on GPUs only; gradients are scaled"),
+        ),
+    ),
+    ChoiceTable(
+        "training.extractor.kernel_inputs",
+        (
+            Choice("values", "the values of the series"),
+            Choice("differences", "differences between consecutive steps"),
+            Choice("standardised", "the values, each series and feature brought to mean 0 and standard deviation 1"),
+        ),
+    ),
+    ChoiceTable(
+        "training.extractor.activation",
+        (
+            Choice("relu", "max(0, x)"),
+            Choice("gelu", "Gaussian error linear unit"),
+        ),
+    ),
+    ChoiceTable(
+        "training.extractor.sequence",
+        (
+            Choice("rows", "a row of the map is a step"),
+            Choice("positions", "a position of the map is a step"),
+        ),
+    ),
+    ChoiceTable(
+        "training.extractor.learning",
+        (
+            Choice("kmeans", "k-means on the sphere"),
+            Choice("patches", "random patches as they are"),
+        ),
+    ),
+    ChoiceTable(
+        "training.extractor.precision",
+        (
+            Choice("fp32", "float32"),
+            Choice("bf16", "bfloat16"),
+        ),
+    ),
+    ChoiceTable(
+        "training.augment.edges",
+        (
+            Choice("zero", "the mean"),
+            Choice("reflect", "the image mirrored at its edge"),
+        ),
+    ),
+)
