@@ -41,12 +41,12 @@ def main() -> None:
 
 def cases(config: Config, nodes: list[int]) -> dict[str, list[str]]:
     """Return the changes of each case, by its name; what changes nothing is left out."""
-    extractor = config.training.extractor
+    extractor = config.extractor
     found: dict[str, list[str]] = {"the profile": []}
     if extractor.mirror:
-        found["without mirror images"] = ["training.extractor.mirror=false"]
+        found["without mirror images"] = ["extractor.mirror=false"]
     if extractor.power != 1:
-        found["averages as they are"] = ["training.extractor.power=1"]
+        found["averages as they are"] = ["extractor.power=1"]
     if config.reservoir.kind != "none":
         found["without the reservoir"] = ["reservoir.kind=none"]
     steps, features = check_sequences(config, SHAPES[config.data.source], None) or (1, 1)

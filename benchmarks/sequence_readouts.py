@@ -98,7 +98,7 @@ def train(given: dict, config: Config) -> dict | None:
     spent_on_states = time.perf_counter() - started
     network = build_network(config.reservoir, config.training, x.shape[1:], source, 10, SEED, parallel)
     trainer = Trainer(config.training, SEED, 10, network, known, validation, plan, comm, parallel)
-    if config.training.warm_start:
+    if config.readout.warm_start:
         pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
         first, size = plan.own_rows[0], source.batch_rows
         rows = RowSource(

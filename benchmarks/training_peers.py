@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from reservoir_inputs import images, labels
 
-from rcdp_hpc.config import ReservoirSection, TrainingSection
+from rcdp_hpc.config import Config, ReservoirSection, TrainingSection
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
@@ -68,11 +68,11 @@ def compute_states(folder: Path, data: str, rows: int, nodes: int) -> None:
 class Rows:
     """What a rank trains on in one case."""
 
-    def __init__(self, folder: Path, readout: str, settings: TrainingSection, rank: int, ranks: int) -> None:
+    def __init__(self, folder: Path, readout: str, config: Config, rank: int, ranks: int) -> None:
         states = np.load(folder / f"{readout}.npy", mmap_mode="r")
         classes = np.load(folder / "labels.npy")
         total = len(classes) - VALIDATION
-        self.plan = BatchPlan(total, settings.batch * ranks, settings.slabs, rank, ranks, SEED)
+        self.plan = BatchPlan(total, config.training.batch * ranks, config.partition.count, rank, ranks, SEED)
         kept = READOUTS[readout]
         self.kept = KeptShape(1, kept, states.shape[1] // kept)
 

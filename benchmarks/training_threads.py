@@ -60,7 +60,7 @@ def show(name: str, work: int, step: Callable[[], object], chosen: argparse.Name
 
 def step_of(batch: int, nodes: int, outputs: int) -> tuple[Callable[[], object], int]:
     """Return what takes a step, and the network's weights."""
-    own = [f"reservoir.nodes={nodes}", f"training.outputs={outputs}", f"training.hidden={outputs}"]
+    own = [f"reservoir.nodes={nodes}", f"readout.outputs={outputs}", f"readout.hidden={outputs}"]
     config = load_config("digits", ["reservoir.sequence=rows", "reservoir.kernel=dense-fp32", *own])
     source = make_source(config.reservoir, config.training, [8, 8], torch.device("cpu"))
     network = build_network(config.reservoir, config.training, [8, 8], source, classes=10, seed=0).train()

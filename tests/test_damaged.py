@@ -19,8 +19,8 @@ from rcdp_hpc.data.shards.reader import ShardSet
 pytestmark = pytest.mark.mpi
 
 SETTINGS = (
-    "search.generations=0", "data.reserve=0.3", "data.shards=6", "data.keep=[]", "training.epochs=6",
-    "training.checkpoint_seconds=0.2", "training.schedule=constant",
+    "search.generations=0", "data.reserve=0.3", "data.shards=6", "data.class_keep_fractions=[]", "training.epochs=6",
+    "checkpoint.every_seconds=0.2", "schedule.kind=constant",
 )  # fmt: skip
 DAMAGED = "train-00002-of-00006.h5"
 
@@ -134,7 +134,7 @@ def test_a_readout_solved_by_ridge_does_without_the_shard(prepared, tmp_path):
     results = []
     for ranks in (1, 2):
         out = shutil.copytree(prepared, tmp_path / str(ranks))
-        done = train(ranks, out, "data.on_damage=replace", "training.readout=ridge")
+        done = train(ranks, out, "data.on_damage=replace", "readout.kind=ridge")
         assert done.returncode == 0, done.stdout
         result = json.loads((out / "state/train.json").read_text())["result"]
         assert result["replaced"] == [DAMAGED]

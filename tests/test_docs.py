@@ -37,7 +37,7 @@ QUICK = """
 generations = 0
 [training]
 readout = "ridge"
-[training.extractor]
+[extractor]
 patches = 2000
 """
 QUICK_IMAGES = "atoms = 24\n[reservoir]\nnodes = 200\n"
@@ -267,7 +267,7 @@ def test_a_profile_instead_of_a_file(own, monkeypatch):
     (line,) = [line for line in lines_of("own-data.md", "rcdp run table") if f"run {KIND_PROFILES[kind]} " in line]
     path = next(word for word in line.split() if word.startswith("data.path="))
     quick = "--set search.generations=0 --set reservoir.nodes=100"
-    quick += " --set training.extractor.patches=2000 --set training.extractor.atoms=24" if kind == "images" else ""
+    quick += " --set extractor.patches=2000 --set extractor.atoms=24" if kind == "images" else ""
     run_line(f"{line} {quick}", {path: f"data.path={data.data}", "runs/mine": "runs/profile"})
     assert json.loads(Path("runs/profile/report/summary.json").read_text())["test"]["accuracy"] > 0.8
 
@@ -337,7 +337,7 @@ def test_a_fitness_of_ones_own(own, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "my_fitness.py").write_text("def judge(values, data):\n    return -abs(values['leak'] - 0.5)\n")
     small = "generations = 1\npopulation = 2\n[search.space]\nleak = { low = 0.1, high = 1.0 }\n"
-    extractor = '[training.extractor]\nkind = "none"\n' if kind == "images" else ""
+    extractor = '[extractor]\nkind = "none"\n' if kind == "images" else ""
     text = own_data.data_section(kind, data.data) + block.text + small + "[reservoir]\nnodes = 30\n" + extractor
     (tmp_path / "fitness.toml").write_text(text)
     assert main(["prepare", "fitness.toml", "--out", "run", "--quiet"]) == 0

@@ -18,9 +18,9 @@ from rcdp_hpc.runtime.elastic import _change
 EPOCHS = 15
 NAMES = ("epoch", *CURVE)
 SETTINGS = flags(
-    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "training.hidden=16",
-    "training.outputs=16", "training.threads=1", "training.patience=100", f"training.epochs={EPOCHS}",
-    "training.checkpoint_epochs=1", "run.seed=3",
+    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "readout.hidden=16",
+    "readout.outputs=16", "training.threads=1", "training.patience=100", f"training.epochs={EPOCHS}",
+    "checkpoint.every_epochs=1", "run.seed=3",
 )  # fmt: skip
 # Three hosts by name: the host of a rank that died is not used again. Horovod starts no ssh for these.
 HOSTS = "localhost:1,127.0.0.1:1,127.1:1"

@@ -57,7 +57,7 @@ def test_data_alone_is_a_configuration(kind, tmp_path):
     assert main(["run", str(tmp_path / "my.toml"), "--out", str(tmp_path / "run"), "--quiet"]) == 0
     resolved = load_config(tmp_path / "run/config.toml")
     assert resolved.chosen is None
-    assert resolved.training.readout == "ridge"
+    assert resolved.readout.kind == "ridge"
 
 
 def test_init_says_what_is_there_and_what_it_assumed(tmp_path, capsys):

@@ -10,16 +10,16 @@ from rcdp_hpc.pipeline.stages import STAGES, run_stages
 
 SMALL = [
     "data.source=digits", "data.path=", "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "run.progress=false",
-    "training.epochs=2", "training.batch=64", "training.hidden=16", "training.outputs=16", "training.threads=1",
+    "training.epochs=2", "training.batch=64", "readout.hidden=16", "readout.outputs=16", "training.threads=1",
 ]  # fmt: skip
 SEARCHED = ["search.population=2", "search.generations=1"]
-EXTRACTED = ["training.extractor.channels=[8]", "training.augment.crop=1"]
+EXTRACTED = ["extractor.channels=[8]", "augment.crop=1"]
 OF_A_PROFILE = {
     "cifar10": EXTRACTED,
-    "cifar10-frozen": ["training.extractor.atoms=8", "training.extractor.patch=3"],
+    "cifar10-frozen": ["extractor.atoms=8", "extractor.patch=3"],
     "cifar10-long": EXTRACTED,
     "mnist-convolution": EXTRACTED,
-    "mnist-frozen": ["training.extractor.atoms=8", "training.extractor.patch=3"],
+    "mnist-frozen": ["extractor.atoms=8", "extractor.patch=3"],
     "mnist-pixels": ["reservoir.steps=[]", "reservoir.states=4"],
 }
 

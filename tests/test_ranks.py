@@ -19,8 +19,8 @@ pytestmark = pytest.mark.mpi
 
 SMALL = [
     "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.population=6", "search.generations=3",
-    "search.train_rows=300", "search.validation_rows=100", "training.epochs=4", "training.hidden=16",
-    "training.outputs=16", "training.dropout=0.2", "training.threads=1",
+    "search.train_rows=300", "search.validation_rows=100", "training.epochs=4", "readout.hidden=16",
+    "readout.outputs=16", "readout.dropout=0.2", "training.threads=1",
 ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def undisturbed(tmp_path_factory) -> Path:
 LONGER = (
     "training.epochs=20",
     "training.patience=30",
-    "training.checkpoint_seconds=0.3",
+    "checkpoint.every_seconds=0.3",
     "run.seed=3",
     "training.batch=16",
 )
@@ -233,7 +233,8 @@ def test_more_ranks_than_rows_is_refused(tmp_path):
     generator = np.random.default_rng(0)
     np.savez(tmp_path / "tiny.npz", x=generator.random((12, 6)), y=np.arange(12) % 2)
     extra = (
-        "data.source=npz", f"data.path={tmp_path / 'tiny.npz'}", "data.keep=[]", "data.validation_fraction=0.3",
+        "data.source=npz", f"data.path={tmp_path / 'tiny.npz'}", "data.class_keep_fractions=[]",
+        "data.validation_fraction=0.3",
         "data.test_fraction=0.4", "reservoir.states=1", "reservoir.sequence=rows", "search.generations=0",
     )  # fmt: skip
     done = run_ranks(7, rcdp("run", "digits", "--out", str(tmp_path / "run"), *settings(*extra)))
@@ -302,7 +303,7 @@ def poisoned(out: Path, *extra: str) -> list[str]:
 
 
 def test_a_gradient_that_is_not_finite_stops_all_with_a_checkpoint_and_one_message(tmp_path):
-    done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "training.schedule=constant"), timeout=180)
+    done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "schedule.kind=constant"), timeout=180)
     assert done.returncode == 1, done.stdout
     assert done.stdout.count("rcdp: error:") == 1
     assert "epoch 1, step 5: the loss is nan" in done.stdout
@@ -325,7 +326,7 @@ def test_a_gradient_that_is_not_finite_is_left_out_where_that_is_asked_for(tmp_p
 
 
 def test_a_rank_on_its_own_whose_gradient_is_not_finite_is_named(tmp_path):
-    done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "training.local_steps=4"), timeout=180)
+    done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "parallel.local_steps=4"), timeout=180)
     assert done.returncode == 1, done.stdout
     assert done.stdout.count("rcdp: error:") == 1
     assert "rank 1: epoch 1, step 5: the loss is nan" in done.stdout
@@ -341,9 +342,9 @@ def test_accumulated_gradients_give_the_answers_of_one_rank(tmp_path):
 
 BY_THEMSELVES = (
     "search.generations=0",
-    "training.local_steps=4",
-    "training.learning_rate=0.01",
-    "training.ema=0.5",
+    "parallel.local_steps=4",
+    "optimizer.learning_rate=0.01",
+    "optimizer.ema=0.5",
 )
 
 
@@ -359,7 +360,7 @@ def test_ranks_that_step_by_themselves_meet_and_repeat_to_the_bit(by_themselves,
     run(2, tmp_path / "again", *BY_THEMSELVES)
     assert_same_training(tmp_path / "again", by_themselves)
     assert curve(by_themselves)[-1, 3] > 0.5
-    run(2, tmp_path / "all", *BY_THEMSELVES, "training.local_steps=1")
+    run(2, tmp_path / "all", *BY_THEMSELVES, "parallel.local_steps=1")
     sent = [sum(lines(out / "train/metrics.jsonl")[-1]["bytes_sent"]) for out in (by_themselves, tmp_path / "all")]
     assert sent[0] < sent[1]
 
@@ -389,14 +390,19 @@ def test_ranks_that_step_by_themselves_go_on_to_the_same_bits(by_themselves, tmp
 def test_gradients_halved_on_their_way_change_little(tmp_path):
     extra = ("search.generations=0", "training.batch=24")
     run(2, tmp_path / "full", *extra)
-    run(2, tmp_path / "half", *extra, "training.compression=fp16")
+    run(2, tmp_path / "half", *extra, "parallel.compression=fp16")
     np.testing.assert_allclose(curve(tmp_path / "half"), curve(tmp_path / "full"), atol=0.03)
     assert not np.array_equal(curve(tmp_path / "half"), curve(tmp_path / "full"))
 
 
 def test_gradients_sent_as_they_come_give_the_same_to_rounding(alone, tmp_path):
     """Horovod is told how much to send together and how often to look, and looks no more often than that."""
-    free = ("training.deterministic=false", "training.fusion_mib=3", "training.cycle_ms=8", "training.batch=16")
+    free = (
+        "parallel.deterministic=false",
+        "parallel.horovod.fusion_mib=3",
+        "parallel.horovod.cycle_ms=8",
+        "training.batch=16",
+    )
     command = ["run", "digits", "--out", str(tmp_path), *settings(*free)]
     code = (
         "import os, sys, horovod.torch as hvd, rcdp_hpc.cli as cli\n"
@@ -432,9 +438,9 @@ def test_a_folder_of_a_killed_mpirun_of_the_same_number_stops_no_rank(tmp_path):
 def test_every_optimiser_schedule_and_loss_gives_the_answers_of_one_rank(tmp_path):
     """Uneven: 1230 rows on three ranks, the last batch smaller, classes weighted and clipped."""
     extra = (
-        "search.generations=0", "training.optimizer=lamb", "training.schedule=one_cycle", "training.warmup_steps=20",
-        "training.learning_rate=0.01", "training.clip_norm=0.5", "training.loss=focal", "training.label_smoothing=0.1",
-        "training.class_weights=balanced", "data.balance=none", "training.l1=1e-5", "training.l2=1e-4",
+        "search.generations=0", "optimizer.kind=lamb", "schedule.kind=one_cycle", "schedule.warmup_steps=20",
+        "optimizer.learning_rate=0.01", "optimizer.clip_norm=0.5", "loss.kind=focal", "loss.label_smoothing=0.1",
+        "loss.class_weights=balanced", "data.balance=none", "loss.l1=1e-5", "loss.l2=1e-4",
     )  # fmt: skip
     run(1, tmp_path / "one", "training.batch=48", *extra)
     run(3, tmp_path / "three", "training.batch=16", *extra)

@@ -13,9 +13,9 @@ from whole_runs import curve, flags, prepare_digits
 pytestmark = pytest.mark.mpi
 
 SETTINGS = flags(
-    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "training.hidden=16",
-    "training.outputs=16", "training.threads=1", "training.dropout=0.2", "training.recut_epochs=1", "run.seed=3",
-    "training.baseline=false", "training.schedule=constant",
+    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "readout.hidden=16",
+    "readout.outputs=16", "training.threads=1", "readout.dropout=0.2", "partition.reshuffle_every=1", "run.seed=3",
+    "training.baseline=false", "schedule.kind=constant",
 )  # fmt: skip
 
 

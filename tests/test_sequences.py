@@ -20,8 +20,8 @@ SETTINGS = [
     "data.source=ts", "data.validation_fraction=0.25", "data.verify_on_read=false", "data.shards=2",
     "reservoir.nodes=30", "reservoir.kernel=dense-fp32", "reservoir.reduction=mean_std", "reservoir.bidirectional=true",
     "reservoir.leak=0.6", "reservoir.noise=0.01", "search.population=3", "search.generations=2", "search.folds=2",
-    "search.space.density={low=0.05,high=0.5}", "training.epochs=12", "training.learning_rate=0.01",
-    "training.hidden=8", "training.outputs=8", "training.threads=1", "run.progress=false",
+    "search.space.density={low=0.05,high=0.5}", "training.epochs=12", "optimizer.learning_rate=0.01",
+    "readout.hidden=8", "readout.outputs=8", "training.threads=1", "run.progress=false",
 ]  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def prepared(tmp_path_factory) -> Path:
 
 
 WINDOWS = [
-    "training.extractor.kind=none",
+    "extractor.kind=none",
     "reservoir.sequence=windows",
     "reservoir.piece_size=[3]",
     "reservoir.piece_stride=[2]",
@@ -65,7 +65,7 @@ READ = [
     ("readout", "cut"), [("network", []), ("ridge", [*WINDOWS, "reservoir.piece_edge=drop"]), ("ridge", READ)]
 )
 def test_other_bytes_in_the_padding_change_nothing(prepared, tmp_path, readout, cut):
-    settings = [part for value in (*cut, f"training.readout={readout}") for part in ("--set", value)]
+    settings = [part for value in (*cut, f"readout.kind={readout}") for part in ("--set", value)]
     outcomes = []
     for name in ("as-written", "spoiled"):
         run = Path(shutil.copytree(prepared / "run", tmp_path / name))
@@ -83,9 +83,9 @@ def test_other_bytes_in_the_padding_change_nothing(prepared, tmp_path, readout, 
 def test_a_recurrent_readout_sees_nothing_of_the_padding(prepared, tmp_path, source):
     changes = (
         source,
-        "training.extractor.kind=none",
+        "extractor.kind=none",
         "search.generations=0",
-        "training.readout=gru",
+        "readout.kind=gru",
         "training.epochs=4",
     )
     flags = [part for value in changes for part in ("--set", value)]

@@ -18,9 +18,9 @@ from rcdp_hpc.training.slices import mean_weights
 pytestmark = pytest.mark.mpi
 
 SETTINGS = flags(
-    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "training.hidden=16",
-    "training.outputs=16", "training.threads=1", "training.baseline=false", "training.batch=16",
-    "training.schedule=constant",
+    "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.generations=0", "readout.hidden=16",
+    "readout.outputs=16", "training.threads=1", "training.baseline=false", "training.batch=16",
+    "schedule.kind=constant",
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def prepared(tmp_path_factory) -> Path:
 def train(prepared: Path, out: Path, kind: str, epochs: int) -> subprocess.CompletedProcess[str]:
     if not out.exists():
         shutil.copytree(prepared, out)
-    own = ["--set", f"training.slices={kind}", "--set", f"training.epochs={epochs}"]
+    own = ["--set", f"parallel.replicas={kind}", "--set", f"training.epochs={epochs}"]
     return run_ranks(2, rcdp("train", "digits", "--out", str(out), *SETTINGS, *own), timeout=240)
 
 

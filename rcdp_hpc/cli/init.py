@@ -55,7 +55,7 @@ TOP_KEYS = (
     TopKey("reservoir.nodes", "neurons of the reservoir: more fit more, and take longer"),
     TopKey("search.generations", "rounds of the search for the reservoir's settings; 0 searches nothing"),
     TopKey("search.population", "candidates in each round"),
-    TopKey("training.readout", "ridge is solved at once; network, lstm, ... are trained by gradient"),
+    TopKey("readout.kind", "ridge is solved at once; network, lstm, ... are trained by gradient"),
     TopKey("run.seed", "the same seed gives the same answer; try several", 1),
 )
 

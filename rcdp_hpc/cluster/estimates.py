@@ -240,14 +240,14 @@ def _search_bytes(config: Config, shape: Sequence[int], classes: int) -> int:
 
 def _kept_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, int]:
     """Return what a rank keeps of so many rows in memory and on disk, as `training.states.placement` chooses."""
-    training, samples = config.training, 4 * math.prod(shape) * rows
-    states = samples if training.extractor.trained else 4 * _width(config, shape) * rows
-    if training.cache_precision != "kernel":
+    samples = 4 * math.prod(shape) * rows
+    states = samples if config.extractor.trained else 4 * _width(config, shape) * rows
+    if config.states.precision != "kernel":
         states //= 2
     # Without a limit the job is given the memory that it takes.
-    if states <= training.cache_memory * MIB or not training.cache_memory:
+    if states <= config.states.memory_mib * MIB or not config.states.memory_mib:
         return states, 0
-    return (0, states) if states <= training.cache_disk * MIB else (samples, 0)
+    return (0, states) if states <= config.states.disk_mib * MIB else (samples, 0)
 
 
 def _width(config: Config, shape: Sequence[int]) -> int:
@@ -259,11 +259,11 @@ def _width(config: Config, shape: Sequence[int]) -> int:
     from rcdp_hpc.reservoir.sequencing import Sequencer
 
     steps, features = Sequencer.of(config.reservoir).shape(tuple(shape))
-    if config.training.extractor.kind == "dictionary":
-        dictionary = PatchDictionary(config.training.extractor, shape)
+    if config.extractor.kind == "dictionary":
+        dictionary = PatchDictionary(config.extractor, shape)
         steps, features = dictionary.steps, dictionary.features
-    if config.training.extractor.kind == "kernels":
-        kernels = kernel_features(config.training.extractor)
+    if config.extractor.kind == "kernels":
+        kernels = kernel_features(config.extractor)
         return kernels if config.reservoir.kind == "none" else kernels + kept_shape(config.reservoir, steps).features
     if config.reservoir.kind == "none":
         return steps * read_features(config.reservoir, features)

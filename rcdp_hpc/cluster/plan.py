@@ -98,9 +98,9 @@ def _smaller(config: Config, counts: NDArray[np.int64], share: float) -> Config:
     """Return the configuration of a calibration; each class keeps enough samples to have neighbours."""
     tree = to_tree(config)
     if share < 1:
-        kept = np.array(config.data.keep or [1.0] * len(counts))
+        kept = np.array(config.data.class_keep_fractions or [1.0] * len(counts))
         enough = np.minimum(kept, 4 * config.data.smote_neighbours / np.maximum(counts, 1))
-        tree["data"]["keep"] = np.maximum(kept * share, enough).tolist()
+        tree["data"]["class_keep_fractions"] = np.maximum(kept * share, enough).tolist()
         tree["data"]["balance_counts"] = [math.ceil(count * share) for count in config.data.balance_counts]
     tree["search"].update(population=CALIBRATED["candidates"], generations=min(1, config.search.generations))
     tree["training"].update(epochs=CALIBRATED["epochs"])

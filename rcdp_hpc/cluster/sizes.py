@@ -15,7 +15,7 @@ from rcdp_hpc.runtime.memory import MIB
 _LESS_MEMORY = {
     "prepare": "lower data.memory_budget",
     "search": "lower search.train_rows, reservoir.batch_rows or reservoir.nodes",
-    "train": "set training.cache_memory (states beyond it go to a file), or training.cache_precision = 'float16'",
+    "train": "set states.memory_mib (states beyond it go to a file), or states.precision = 'float16'",
     "all": "submit the stages as jobs of their own (without --one-job), or lower what the largest of them needs",
 }
 

@@ -1,13 +1,15 @@
 """Every setting of a run: its key, type, default, bounds and one-line meaning.
 
 A configuration is a TOML file of sections, or the name of a shipped profile, changed by ``--set
-section.key=value``. The resolved configuration of a run lies in ``RUN/config.toml``.
+section.key=value``. The resolved configuration of a run is in ``RUN/config.toml``.
 """
 
 from __future__ import annotations
 
 from rcdp_hpc.config.apply_defaults import with_kind_defaults, with_settings
+from rcdp_hpc.config.augment import AugmentSection
 from rcdp_hpc.config.data import DataSection
+from rcdp_hpc.config.extractor import ExtractorSection
 from rcdp_hpc.config.keys import (
     differing_keys,
     flatten,
@@ -19,28 +21,40 @@ from rcdp_hpc.config.keys import (
 )
 from rcdp_hpc.config.kind_defaults import KINDS, DataFacts
 from rcdp_hpc.config.load import load_config, parse_config, parse_overrides, profile_names
+from rcdp_hpc.config.optimizer import LossSection, OptimizerSection, ScheduleSection
+from rcdp_hpc.config.parallel import ParallelSection, PartitionSection
+from rcdp_hpc.config.readout import STEPWISE, ReadoutSection
 from rcdp_hpc.config.reservoir import ReservoirSection
-from rcdp_hpc.config.root import STAGES, Config
+from rcdp_hpc.config.root import NETWORK_SECTIONS, STAGES, TRAINING_SECTIONS, Config
 from rcdp_hpc.config.search import RangeSection, SearchSection, SpaceSection
 from rcdp_hpc.config.section import Section
 from rcdp_hpc.config.toml import commented_toml
-from rcdp_hpc.config.training import READOUTS, STEPWISE, AugmentSection, ExtractorSection, TrainingSection
+from rcdp_hpc.config.training import CheckpointSection, StatesSection, TrainingSection
 
 __all__ = [
     "KINDS",
-    "READOUTS",
+    "NETWORK_SECTIONS",
     "STAGES",
     "STEPWISE",
+    "TRAINING_SECTIONS",
     "AugmentSection",
+    "CheckpointSection",
     "Config",
     "DataFacts",
     "DataSection",
     "ExtractorSection",
+    "LossSection",
+    "OptimizerSection",
+    "ParallelSection",
+    "PartitionSection",
     "RangeSection",
+    "ReadoutSection",
     "ReservoirSection",
+    "ScheduleSection",
     "SearchSection",
     "Section",
     "SpaceSection",
+    "StatesSection",
     "TrainingSection",
     "commented_toml",
     "differing_keys",

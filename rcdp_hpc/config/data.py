@@ -102,7 +102,7 @@ class DataSection(Section):
     corrupt_images: Literal["fail", "skip"] = Field(
         "fail", description="what happens with a corrupt image (image_folder)"
     )
-    keep: list[float] = Field(
+    class_keep_fractions: list[float] = Field(
         default_factory=list,
         description="share of each class's training samples kept, to make a set uneven on purpose; empty keeps all",
     )

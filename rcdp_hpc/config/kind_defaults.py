@@ -28,19 +28,16 @@ ONE_STEP = ("rows", "columns", "both")
 # Columns of a table that a random feature reads: this many at least, and this part of them at least.
 TABLE_INPUTS = 5
 TABLE_INPUTS_SHARE = 4
-GRADIENT_KEYS = tuple(
-    f"training.{key}"
-    for key in (
-        "epochs",
-        "batch",
-        "global_batch",
-        "optimizer",
-        "learning_rate",
-        "schedule",
-        "loss",
-        "dropout",
-        "hidden",
-    )
+GRADIENT_KEYS = (
+    "training.epochs",
+    "training.batch",
+    "training.global_batch",
+    "optimizer.kind",
+    "optimizer.learning_rate",
+    "schedule.kind",
+    "loss.kind",
+    "readout.dropout",
+    "readout.hidden",
 )
 
 # Steps of the longest series from which convolution kernels, which have 9 weights, have something to read.
@@ -84,8 +81,8 @@ def kind_defaults(facts: DataFacts, settings: Mapping[str, Any]) -> dict[str, An
     # Who sets the epochs or the optimiser wants a readout that is trained.
     trained = any(key in settings for key in GRADIENT_KEYS)
     if trained:
-        found["training.readout"] = "network"
-    if trained or settings.get("training.readout", "ridge") != "ridge":
+        found["readout.kind"] = "network"
+    if trained or settings.get("readout.kind", "ridge") != "ridge":
         found.update(_trained_readout())
     own_space = any(key.startswith("search.space.") for key in settings)
     return {
@@ -123,7 +120,7 @@ def _common() -> dict[str, Any]:
         "reservoir.bias_scaling": 0.3,
         "search.population": 8,
         "search.generations": 5,
-        "training.readout": "ridge",
+        "readout.kind": "ridge",
     }
 
 
@@ -159,10 +156,10 @@ def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     """
     # Synthetic series between two others of a class cost more accuracy than they gain balanced accuracy.
     balanced = any(key in settings for key in BALANCING_KEYS)
-    ridge = settings.get("training.readout", "ridge") == "ridge"
+    ridge = settings.get("readout.kind", "ridge") == "ridge"
     kernels = ridge and shape[0] >= KERNEL_STEPS and settings.get("reservoir.sequence", "rows") == "rows"
     return {
-        **({"training.extractor.kind": "kernels"} if kernels else {}),
+        **({"extractor.kind": "kernels"} if kernels else {}),
         **({} if balanced else {"data.balance": "none"}),
         "reservoir.sequence": "rows",
         "reservoir.nodes": 300,
@@ -187,19 +184,19 @@ def _images(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     """
     side = min(shape[:2])
     by_rows = side < SMALLEST_IMAGE or bool(settings.get("search.generations"))
-    extractor = settings.get("training.extractor.kind", "none" if by_rows else "dictionary")
+    extractor = settings.get("extractor.kind", "none" if by_rows else "dictionary")
     if extractor in ("none", "kernels"):
         return _rows_of_images(shape)
-    defaults: dict[str, Any] = {"search.generations": 0, "training.extractor.kind": extractor}
+    defaults: dict[str, Any] = {"search.generations": 0, "extractor.kind": extractor}
     if extractor != "dictionary":
-        return {**defaults, "training.readout": "network", **_trained_readout()}
+        return {**defaults, "readout.kind": "network", **_trained_readout()}
     pool, atoms = 4 if side >= 2 * SMALLEST_IMAGE else 3, 96 if len(shape) == 2 or shape[2] == 1 else 192
     return {
         **defaults,
-        "training.extractor.atoms": atoms,
-        "training.extractor.patch": 6 if side >= 2 * SMALLEST_IMAGE else 4,
-        "training.extractor.pool": pool,
-        "training.extractor.stride": max(1, side // 32),
+        "extractor.atoms": atoms,
+        "extractor.patch": 6 if side >= 2 * SMALLEST_IMAGE else 4,
+        "extractor.pool": pool,
+        "extractor.stride": max(1, side // 32),
         "reservoir.nodes": 1000,
         "reservoir.states": pool,
         # A row of the map has pool * 2 * atoms values of standard deviation 1.
@@ -223,7 +220,7 @@ def _rows_of_images(shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _trained_readout() -> dict[str, Any]:
-    return {"training.epochs": 60, "training.schedule": "cosine", "training.patience": 20}
+    return {"training.epochs": 60, "schedule.kind": "cosine", "training.patience": 20}
 
 
 def _input_scaling(features: int, size: float) -> float:

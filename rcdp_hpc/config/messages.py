@@ -21,12 +21,12 @@ _EXPECTED = {
 
 # What other libraries call a key.
 _OTHER_NAMES = {
-    "lr": "training.learning_rate",
+    "lr": "optimizer.learning_rate",
     "batch_size": "training.batch",
     "n_epochs": "training.epochs",
     "num_epochs": "training.epochs",
     "max_epochs": "training.epochs",
-    "optimiser": "training.optimizer",
+    "optimiser": "optimizer.kind",
     "units": "reservoir.nodes",
     "n_reservoir": "reservoir.nodes",
     "sr": "reservoir.spectral_radius",

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 DEMO = "digits"
 # How the digits are thinned out and cut.
-OWN_DATA = (("data", "keep"), ("reservoir", "sequence"), ("reservoir", "states"))
+OWN_DATA = (("data", "class_keep_fractions"), ("reservoir", "sequence"), ("reservoir", "states"))
 
 
 def demo_on_other_data(tree: Mapping[str, Any], overrides: Iterable[str]) -> str:

@@ -6,14 +6,24 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from rcdp_hpc.config.augment import AugmentSection
 from rcdp_hpc.config.data import DataSection
+from rcdp_hpc.config.extractor import ExtractorSection
+from rcdp_hpc.config.optimizer import LossSection, OptimizerSection, ScheduleSection
+from rcdp_hpc.config.parallel import ParallelSection, PartitionSection
+from rcdp_hpc.config.readout import ReadoutSection
 from rcdp_hpc.config.reservoir import ReservoirSection
 from rcdp_hpc.config.rules import contradictions
 from rcdp_hpc.config.search import SearchSection
 from rcdp_hpc.config.section import RESUMABLE, Section
-from rcdp_hpc.config.training import TrainingSection
+from rcdp_hpc.config.training import CheckpointSection, StatesSection, TrainingSection
 
 STAGES = ("prepare", "search", "train", "evaluate")
+# The sections that decide what a network computes, and those that decide how it is trained as well.
+NETWORK_SECTIONS = ("reservoir", "extractor", "augment", "readout")
+TRAINING_SECTIONS = (
+    *NETWORK_SECTIONS, "loss", "optimizer", "schedule", "training", "parallel", "partition", "states", "checkpoint"
+)  # fmt: skip
 
 
 class RunSection(Section):
@@ -42,7 +52,17 @@ class Config(Section):
     data: DataSection = Field(default_factory=DataSection)
     reservoir: ReservoirSection = Field(default_factory=ReservoirSection)
     search: SearchSection = Field(default_factory=SearchSection)
+    extractor: ExtractorSection = Field(default_factory=ExtractorSection)
+    augment: AugmentSection = Field(default_factory=AugmentSection)
+    readout: ReadoutSection = Field(default_factory=ReadoutSection)
+    loss: LossSection = Field(default_factory=LossSection)
+    optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
+    schedule: ScheduleSection = Field(default_factory=ScheduleSection)
     training: TrainingSection = Field(default_factory=TrainingSection)
+    parallel: ParallelSection = Field(default_factory=ParallelSection)
+    partition: PartitionSection = Field(default_factory=PartitionSection)
+    states: StatesSection = Field(default_factory=StatesSection)
+    checkpoint: CheckpointSection = Field(default_factory=CheckpointSection)
 
     _chosen: frozenset[str] | None = PrivateAttr(default=None)
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rcdp_hpc.config.choices import READOUTS
+from rcdp_hpc.config.optimizer import LossSection
+from rcdp_hpc.config.readout import STEPWISE
 from rcdp_hpc.config.section import Section
-from rcdp_hpc.config.training import READOUTS, STEPWISE, TrainingSection
 
 if TYPE_CHECKING:
     from rcdp_hpc.config.root import Config
@@ -53,11 +55,17 @@ class Rule:
         return f"{_setting(config, self.key)} needs {needs}: {self.why}"
 
 
-def _setting(config: Config, key: str) -> str:
-    """Return a key with its value; a dimension of the search space and a section only with their name."""
-    value: Any = config
+def _value(section: Section, key: str) -> Any:
+    """Return the value of a dotted key of a section."""
+    value: Any = section
     for part in key.split("."):
         value = getattr(value, part)
+    return value
+
+
+def _setting(config: Config, key: str) -> str:
+    """Return a key with its value; a dimension of the search space and a section only with their name."""
+    value = _value(config, key)
     if key.startswith("search.space.") or isinstance(value, Section):
         return key
     return f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
@@ -69,7 +77,7 @@ def _searches(test: Test) -> Test:
 
 
 def _steps_apart(config: Config) -> bool:
-    return config.training.slices != "together" or config.training.local_steps > 1
+    return config.parallel.replicas != "synchronised" or config.parallel.local_steps > 1
 
 
 def _has_sequence(config: Config) -> bool:
@@ -91,20 +99,20 @@ def _at_once(config: Config) -> bool:
 
 
 def _augments(config: Config) -> bool:
-    augment = config.training.augment
+    augment = config.augment
     return bool(augment.changes or augment.mixup or augment.several_views)
 
 
 def _frozen_or_trained(config: Config) -> bool:
-    return config.training.extractor.kind not in ("none", "kernels")
+    return config.extractor.kind not in ("none", "kernels")
 
 
 def _trained(config: Config) -> bool:
-    return config.training.extractor.trained
+    return config.extractor.trained
 
 
 def _least_kernels(config: Config) -> int:
-    inputs = len(config.training.extractor.kernel_inputs)
+    inputs = len(config.extractor.kernel_inputs)
     return 84 * (inputs + 1 if inputs > 1 else 1)
 
 
@@ -127,60 +135,60 @@ RESERVOIR = (
 
 READOUT = (
     Rule(
-        "training.warm_start",
-        lambda c: c.training.warm_start,
+        "readout.warm_start",
+        lambda c: c.readout.warm_start,
         "training.baseline = true",
         lambda c: c.training.baseline,
         "the network starts from the ridge readout",
     ),
     Rule(
-        "training.warm_start",
-        lambda c: c.training.warm_start,
-        "training.readout = 'network'",
-        lambda c: c.training.readout == "network",
+        "readout.warm_start",
+        lambda c: c.readout.warm_start,
+        "readout.kind = 'network'",
+        lambda c: c.readout.kind == "network",
         "other readouts cannot start from a ridge readout",
     ),
     Rule(
-        "training.warm_start",
-        lambda c: c.training.warm_start,
+        "readout.warm_start",
+        lambda c: c.readout.warm_start,
         "an extractor that is not trained",
         lambda c: not _trained(c),
         "a ridge readout of its first features does not fit for long",
     ),
     Rule(
-        "training.shifts",
-        lambda c: bool(c.training.shifts),
-        "training.readout = 'ridge'",
-        lambda c: c.training.readout == "ridge",
-        "with a trained extractor, training.augment.crop shifts images",
+        "augment.shifts",
+        lambda c: bool(c.augment.shifts),
+        "readout.kind = 'ridge'",
+        lambda c: c.readout.kind == "ridge",
+        "with a trained extractor, augment.crop shifts images",
     ),
     Rule(
-        "training.shifts",
-        lambda c: bool(c.training.shifts),
-        "training.ridge_selection = 'validation' or 'auto'",
-        lambda c: c.training.ridge_selection != "left_out",
+        "augment.shifts",
+        lambda c: bool(c.augment.shifts),
+        "readout.ridge_selection = 'validation' or 'auto'",
+        lambda c: c.readout.ridge_selection != "left_out",
         "shifts repeat every row, and leaving out one row at a time would leave its copies in",
     ),
     *(
         Rule(
-            f"training.{name}",
-            lambda c, name=name: getattr(c.training, name) != getattr(TrainingSection(), name),  # type: ignore[misc]
-            "another training.readout than 'ridge'",
-            lambda c: c.training.readout != "ridge",
-            "ridge regression minimises the squared error (training.class_weights and label_smoothing have an effect)",
+            key,
+            lambda c, key=key: _value(c, key) != _value(LossSection(), key.partition(".")[2]),  # type: ignore[misc]
+            "another readout.kind than 'ridge'",
+            lambda c: c.readout.kind != "ridge",
+            "ridge regression minimises the squared error (loss.class_weights and label_smoothing have an effect)",
         )
-        for name in ("loss", "focal_gamma")
+        for key in ("loss.kind", "loss.focal_gamma")
     ),
     Rule(
-        "training.outputs",
-        lambda c: c.training.readout == "transformer",
-        "to be a multiple of training.heads",
-        lambda c: c.training.outputs % c.training.heads == 0,
+        "readout.outputs",
+        lambda c: c.readout.kind == "transformer",
+        "to be a multiple of readout.heads",
+        lambda c: c.readout.outputs % c.readout.heads == 0,
         "each head of a transformer reads an equal share of them",
     ),
     Rule(
-        "training.readout",
-        lambda c: c.training.readout in STEPWISE,
+        "readout.kind",
+        lambda c: c.readout.kind in STEPWISE,
         "reservoir.reduction = 'all', or reservoir.states of 2 or more",
         _has_sequence,
         "it reads states step by step, and a single state is not a sequence",
@@ -189,48 +197,48 @@ READOUT = (
 
 TRAINING = (
     Rule(
-        "training.nesterov",
-        lambda c: c.training.nesterov,
-        "training.optimizer = 'sgd' and a training.momentum above 0",
-        lambda c: c.training.optimizer == "sgd" and c.training.momentum > 0,
+        "optimizer.nesterov",
+        lambda c: c.optimizer.nesterov,
+        "optimizer.kind = 'sgd' and an optimizer.momentum above 0",
+        lambda c: c.optimizer.kind == "sgd" and c.optimizer.momentum > 0,
         "it is a form of momentum",
     ),
     Rule(
-        "training.warmup_epochs",
-        lambda c: bool(c.training.warmup_epochs),
-        "training.warmup_steps = 0",
-        lambda c: not c.training.warmup_steps,
+        "schedule.warmup_epochs",
+        lambda c: bool(c.schedule.warmup_epochs),
+        "schedule.warmup_steps = 0",
+        lambda c: not c.schedule.warmup_steps,
         "both set the length of the warm-up",
     ),
     Rule(
-        "training.deterministic",
-        lambda c: c.training.deterministic,
-        "training.fusion_mib = 0 and training.cycle_ms = 0",
-        lambda c: not (c.training.fusion_mib or c.training.cycle_ms),
+        "parallel.deterministic",
+        lambda c: c.parallel.deterministic,
+        "parallel.horovod.fusion_mib = 0 and parallel.horovod.cycle_ms = 0",
+        lambda c: not (c.parallel.horovod.fusion_mib or c.parallel.horovod.cycle_ms),
         "other groups of gradients add up to other last digits",
     ),
     *(
         Rule(
-            "training.slices",
-            lambda c: c.training.slices != "together",
-            f"training.{name} = {plain}",
-            lambda c, name=name, plain=plain: getattr(c.training, name) == plain,  # type: ignore[misc]
-            "networks are trained apart, each on its own rows to the end",
+            "parallel.replicas",
+            lambda c: c.parallel.replicas != "synchronised",
+            f"{key} = {plain}",
+            lambda c, key=key, plain=plain: _value(c, key) == plain,  # type: ignore[misc]
+            "each rank trains a network on its own rows to the end",
         )
-        for name, plain in (("local_steps", 1), ("recut_epochs", 0), ("ema", 0))
+        for key, plain in (("parallel.local_steps", 1), ("partition.reshuffle_every", 0), ("optimizer.ema", 0))
     ),
     Rule(
-        "training.augment",
-        lambda c: c.training.augment.several_views,
-        "another training.slices than 'ensemble'",
-        lambda c: c.training.slices != "ensemble",
+        "augment",
+        lambda c: c.augment.several_views,
+        "another parallel.replicas than 'ensemble'",
+        lambda c: c.parallel.replicas != "ensemble",
         "test_flips and test_shift are for one network",
     ),
     *(
         Rule(
             f"training.{name}",
             lambda c, name=name, value=value: getattr(c.training, name) == value,  # type: ignore[misc]
-            "training.local_steps = 1 and training.slices = 'together'",
+            "parallel.local_steps = 1 and parallel.replicas = 'synchronised'",
             lambda c: not _steps_apart(c),
             why,
         )
@@ -244,9 +252,9 @@ TRAINING = (
         )
     ),
     Rule(
-        "training.compression",
-        lambda c: c.training.compression != "none",
-        "training.local_steps = 1 and training.slices = 'together'",
+        "parallel.compression",
+        lambda c: c.parallel.compression != "none",
+        "parallel.local_steps = 1 and parallel.replicas = 'synchronised'",
         lambda c: not _steps_apart(c),
         "ranks that step by themselves send their weights, which are not compressed, and no gradients",
     ),
@@ -254,80 +262,80 @@ TRAINING = (
 
 EXTRACTOR = (
     Rule(
-        "training.augment",
+        "augment",
         _augments,
-        "a trained extractor (training.extractor.kind)",
+        "a trained extractor (extractor.kind)",
         _trained,
         "samples are changed before they reach one",
     ),
     Rule(
-        "training.augment.alternate",
-        lambda c: _trained(c) and c.training.augment.alternate,
-        "training.augment.flip = true",
-        lambda c: c.training.augment.flip,
+        "augment.alternate",
+        lambda c: _trained(c) and c.augment.alternate,
+        "augment.flip = true",
+        lambda c: c.augment.flip,
         "it says how images are mirrored",
     ),
     Rule(
-        "training.extractor.kind",
+        "extractor.kind",
         lambda c: _frozen_or_trained(c) and c.search.generations > 0,
         "search.generations = 0",
         lambda c: False,
         "the reservoir is driven by what the extractor learns, which the search does not know",
     ),
     Rule(
-        "training.extractor.patches",
+        "extractor.patches",
         _frozen_or_trained,
-        lambda c: f"to be at least training.extractor.atoms = {c.training.extractor.atoms}",
-        lambda c: c.training.extractor.patches >= c.training.extractor.atoms,
+        lambda c: f"to be at least extractor.atoms = {c.extractor.atoms}",
+        lambda c: c.extractor.patches >= c.extractor.atoms,
         "each atom is the mean of some patches",
     ),
     Rule(
-        "training.extractor.kind",
+        "extractor.kind",
         _frozen_or_trained,
         "no reservoir.matrices, and no rows or columns in reservoir.scans",
         lambda c: not c.reservoir.matrices and all(scan in ("forward", "backward") for scan in c.reservoir.scans),
         "the extractor makes the sequences",
     ),
     Rule(
-        "training.extractor.kind",
+        "extractor.kind",
         _trained,
-        "another training.readout than 'ridge'",
-        lambda c: c.training.readout != "ridge",
+        "another readout.kind than 'ridge'",
+        lambda c: c.readout.kind != "ridge",
         "a trained extractor needs a readout that gradients flow through",
     ),
     Rule(
-        "training.extractor.kind",
+        "extractor.kind",
         _trained,
         "reservoir.noise = 0",
         lambda c: not c.reservoir.noise,
         "gradients do not flow through noise",
     ),
     Rule(
-        "training.extractor.kind",
+        "extractor.kind",
         _trained,
         "reservoir.kernel = 'auto'",
         lambda c: c.reservoir.kernel in ("auto", "dense-fp32"),
         "gradients flow through float32 states (training.precision = 'bf16' makes products faster)",
     ),
     Rule(
-        "training.extractor.kernel_inputs",
-        lambda c: c.training.extractor.kind == "kernels",
+        "extractor.kernel_inputs",
+        lambda c: c.extractor.kind == "kernels",
         "each input once",
-        lambda c: len(set(c.training.extractor.kernel_inputs)) == len(c.training.extractor.kernel_inputs),
+        lambda c: len(set(c.extractor.kernel_inputs)) == len(c.extractor.kernel_inputs),
         "features would be repeated",
     ),
     Rule(
-        "training.extractor.kernels",
-        lambda c: c.training.extractor.kind == "kernels",
-        lambda c: f"to be {_least_kernels(c)} or more for {len(c.training.extractor.kernel_inputs)} inputs",
-        lambda c: c.training.extractor.kernels >= _least_kernels(c),
-        "each of training.extractor.kernel_inputs is read by 84 kernels, the first of several by twice as many",
+        "extractor.kernels",
+        lambda c: c.extractor.kind == "kernels",
+        lambda c: f"to be {_least_kernels(c)} or more for {len(c.extractor.kernel_inputs)} inputs",
+        lambda c: c.extractor.kernels >= _least_kernels(c),
+        "each of extractor.kernel_inputs is read by 84 kernels, the first of several by twice as many",
     ),
     Rule(
-        "training.extractor.kind",
-        lambda c: c.training.extractor.kind == "kernels",
-        "training.readout = 'ridge' or 'network'",
-        lambda c: c.training.readout not in STEPWISE,
+        "extractor.kind",
+        lambda c: c.extractor.kind == "kernels",
+        "readout.kind = 'ridge' or 'network'",
+        lambda c: c.readout.kind not in STEPWISE,
         "its features are those of whole series, and other readouts read step by step",
     ),
 )
@@ -336,8 +344,8 @@ SEARCH = (
     Rule(
         "search.evaluation",
         _searches(lambda c: c.search.evaluation == "train"),
-        "another training.readout than 'ridge', or search.evaluation = 'ridge'",
-        lambda c: c.training.readout != "ridge",
+        "another readout.kind than 'ridge', or search.evaluation = 'ridge'",
+        lambda c: c.readout.kind != "ridge",
         "a ridge readout is solved, not trained",
     ),
     Rule(
@@ -456,15 +464,15 @@ SPACE = (
     Rule(
         "search.space.relu_slope",
         _searches(lambda c: c.search.space.relu_slope is not None and c.search.evaluation == "train"),
-        "training.readout = 'network'",
-        lambda c: c.training.readout == "network",
+        "readout.kind = 'network'",
+        lambda c: c.readout.kind == "network",
         "candidates would not differ by it",
     ),
     Rule(
         "search.space.hidden",
         _searches(lambda c: c.search.space.hidden is not None and c.search.evaluation == "train"),
-        "a training.readout of the package",
-        lambda c: c.training.readout in READOUTS,
+        "a readout.kind of the package",
+        lambda c: c.readout.kind in READOUTS,
         "candidates would not differ by it",
     ),
 )

@@ -15,3 +15,10 @@ class Section(BaseModel):
     """A section of the configuration: unknown keys are refused, values are checked when set."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+def positive_entries(values: list[float]) -> list[float]:
+    """Return a list of numbers above 0."""
+    if min(values, default=1.0) <= 0:
+        raise ValueError("every entry must be above 0")
+    return values

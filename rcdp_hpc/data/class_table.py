@@ -1,4 +1,4 @@
-"""The classes in the log: how uneven they are, what `data.keep` drops, what balancing wanted and what it reached."""
+"""The class table of the log: imbalance, rows dropped by `data.class_keep_fractions`, and the result of balancing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def named(items: Sequence[str], separator: str = ", ") -> str:
 
 
 def report_dropped(classes: Sequence[str], counts: Counts) -> None:
-    """Log a warning that names the training rows which ``data.keep`` drops."""
+    """Log a warning that names the training rows which ``data.class_keep_fractions`` drops."""
     dropped, kept = counts["dropped"], counts["before"]
     if not any(dropped):
         return
@@ -51,7 +51,7 @@ def report_dropped(classes: Sequence[str], counts: Counts) -> None:
         if count
     ]
     log.warning(
-        "data.keep drops %d of %d training rows: %s. Set data.keep = [] to keep them all",
+        "data.class_keep_fractions drops %d of %d training rows: %s. Set it to [] to keep them all",
         *(sum(dropped), sum(dropped) + sum(kept), named(parts)),
     )
 

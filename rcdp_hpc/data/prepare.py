@@ -131,8 +131,8 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     others : dict
         The rows of validation and test.
     counts : dict
-        Per class: samples of the ``source``, training samples that ``data.keep`` and ``data.max_samples`` left out
-        (``dropped``), training rows ``before`` balancing, and rows ``wanted`` after it.
+        Per class: samples of the ``source``, training samples that ``data.class_keep_fractions`` and
+        ``data.max_samples`` left out (``dropped``), training rows ``before`` balancing, and rows ``wanted`` after it.
     """
     data, seed = config.data, config.shard_seed
     y = source.train.y
@@ -142,7 +142,7 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     indices = {name: used[rows] for name, rows in _split(source, y[used], data, seed).items()}
     split = indices["train"]
     # Only the training part is made uneven: what a model is judged by stays as the source has it.
-    train = split[keep_indices(y[split], data.keep, source.classes, seed)]
+    train = split[keep_indices(y[split], data.class_keep_fractions, source.classes, seed)]
     others: dict[Split, RowTable] = {
         name: original_rows(y[rows], rows) for name, rows in indices.items() if name != "train"
     }

@@ -58,10 +58,12 @@ def keep_indices(y: NDArray[np.int64], keep: Sequence[float], classes: Sequence[
     if not keep:
         return np.arange(len(y), dtype=np.int64)
     if len(keep) != len(classes):
-        raise InputError(f"data.keep has {len(keep)} shares, but the source has {len(classes)} classes; give one each.")
+        raise InputError(
+            f"data.class_keep_fractions has {len(keep)} entries for {len(classes)} classes: give one for each class."
+        )
     for name, share in zip(classes, keep, strict=True):
         if not 0 < share <= 1:
-            raise InputError(f"data.keep: the share {share} of class {name} is not above 0 and at most 1.")
+            raise InputError(f"data.class_keep_fractions: {share} of class {name} must be above 0 and at most 1.")
     kept = []
     for label, share in enumerate(keep):
         members = _shuffled(np.flatnonzero(y == label), seed, label, _KEEP)

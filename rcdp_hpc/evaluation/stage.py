@@ -95,7 +95,7 @@ def _confusion_of_slab(
     allow_code: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """Return the confusion of the model over this rank's test rows, and that of the ridge baseline, if there is one."""
-    model = TrainedModel.load(run.model, device(), allow_code, named_code(config.training).values())
+    model = TrainedModel.load(run.model, device(), allow_code, named_code(config).values())
     refuse_other_shards(str(run.model), model.shards, shards)
     start, stop = slab_bounds(shards.rows("test"), comm.rank, comm.size)
     classes = len(shards.classes)

@@ -67,7 +67,7 @@ def score_trees(config: Config, shards: ShardSet, predicted: NDArray[np.int64]) 
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    balanced = config.data.balance != "none" or config.training.class_weights == "balanced"
+    balanced = config.data.balance != "none" or config.loss.class_weights == "balanced"
     class_weight = "balanced" if balanced else None
     log.info("fitting boosted trees to the %d original rows, for comparison", _original_rows(shards))
     started = time.perf_counter()

@@ -52,7 +52,7 @@ def check_room(folder: Path, needed: int) -> None:
     if free < needed:
         raise StageFailedError(
             f"{folder}: checkpoints need {needed / 2**20:.1f} MiB, and {free / 2**20:.1f} MiB are free. Make room, "
-            "choose another --out, or lower training.checkpoint_keep."
+            "choose another --out, or lower checkpoint.keep."
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from rcdp_hpc.config import ReservoirSection, TrainingSection
+from rcdp_hpc.config import TRAINING_SECTIONS, Config, ReservoirSection, Section, to_tree
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
@@ -20,7 +20,7 @@ from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.reservoir.matrix_files import arrays_of, matrices_of, read_matrices
 from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.runtime.code_consent import digests_of
+from rcdp_hpc.runtime.code_consent import code_named_by, digests_of
 
 Role = Literal["model", "baseline"]
 
@@ -33,8 +33,9 @@ class ModelFile:
 
     Attributes
     ----------
-    reservoir, training : ReservoirSection, TrainingSection
-        Settings that the model was built with; the reservoir's matrices follow from its seed.
+    config : Config
+        Settings of the network and its training (`TRAINING_SECTIONS`); the other sections are defaults. The reservoir's
+        matrices follow from its seed.
     classes : list of str
         Class names.
     sample_shape : tuple of int
@@ -57,8 +58,7 @@ class ModelFile:
         The file, for messages.
     """
 
-    reservoir: ReservoirSection
-    training: TrainingSection
+    config: Config
     classes: list[str]
     sample_shape: tuple[int, ...]
     scale: float
@@ -96,16 +96,14 @@ class ModelFile:
                 f"{path}: holds the {held}, and the {role} is needed: files were exchanged. {remedy}"
             )
         settings = fields.json("settings", dict, "the settings of a model")
-        reservoir = fields.section(ReservoirSection, settings, "reservoir")
-        training = fields.section(TrainingSection, settings, "training")
+        config = _config(fields, settings)
         classes, sample_shape = fields.texts("classes"), fields.shape("sample_shape")
         scale = fields.number("scale")
         if not classes or scale <= 0:
             fields.refuse("scale" if classes else "classes", "that of a model")
         data = ModelData.read(fields, sample_shape)
         return cls(
-            reservoir=reservoir,
-            training=training,
+            config=config,
             classes=classes,
             sample_shape=sample_shape,
             scale=scale,
@@ -113,7 +111,7 @@ class ModelFile:
             data=data,
             weights=fields.tensors("weights"),
             learned=fields.tensors("learned"),
-            matrices=_matrices(fields, reservoir, sample_shape),
+            matrices=_matrices(fields, config.reservoir, sample_shape),
             code=_code(fields),
             where=str(path),
         )
@@ -121,8 +119,7 @@ class ModelFile:
     @staticmethod
     def write(
         path: Path,
-        reservoir: ReservoirSection,
-        training: TrainingSection,
+        config: Config,
         shards: ShardSet,
         weights: Mapping[str, torch.Tensor],
         learned: Mapping[str, torch.Tensor] | None = None,
@@ -133,7 +130,8 @@ class ModelFile:
         Matrices that the user gave go into it, what a frozen extractor learned, and what prediction has to know of the
         shards that it was trained on.
         """
-        settings = {"reservoir": reservoir.model_dump(), "training": training.model_dump()}
+        tree, reservoir = to_tree(config), config.reservoir
+        settings = {section: tree[section] for section in TRAINING_SECTIONS}
         content: dict[str, Any] = {
             "role": role,
             "settings": json.dumps(settings),
@@ -145,7 +143,7 @@ class ModelFile:
             "weights": {name: value.cpu() for name, value in weights.items()},
             "learned": {name: value.cpu() for name, value in (learned or {}).items()},
             "matrices": {},
-            "code": digests_of(named_code(training).values()),
+            "code": digests_of(named_code(config).values()),
         }
         if reservoir.matrices:
             found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, tuple(shards.sample_shape)))
@@ -153,10 +151,20 @@ class ModelFile:
         checkpoint.save(path, content)
 
 
-def named_code(training: TrainingSection) -> dict[str, str]:
+def named_code(config: Config) -> dict[str, str]:
     """Return the names module:Class in the settings of a network, by key."""
-    names = {"training.readout": training.readout, "training.extractor.kind": training.extractor.kind}
-    return {key: name for key, name in names.items() if ":" in name}
+    return {key: name for key, name in code_named_by(config).items() if key.partition(".")[0] in TRAINING_SECTIONS}
+
+
+def _config(fields: Fields, settings: Mapping[str, Any]) -> Config:
+    """Return the sections of a model file; rules between sections were checked before the training."""
+    sections: dict[str, Any] = {}
+    for name in TRAINING_SECTIONS:
+        kind = Config.model_fields[name].annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, Section)
+        sections[name] = fields.section(kind, settings, name)
+    return Config.model_construct(**sections)
 
 
 def _matrices(fields: Fields, reservoir: ReservoirSection, sample_shape: tuple[int, ...]) -> ReservoirMatrices | None:

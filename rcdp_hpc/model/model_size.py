@@ -70,8 +70,8 @@ def check_sizes(file: ModelFile) -> None:
     InputError
         If the settings do not fit the shape of a sample.
     """
-    own_code = named_code(file.training)
-    if "training.extractor.kind" in own_code:
+    own_code = named_code(file.config)
+    if "extractor.kind" in own_code:
         return
     with NOWHERE:
         parts = _parts(file)
@@ -84,7 +84,7 @@ def check_sizes(file: ModelFile) -> None:
 
 
 def _parts(file: ModelFile) -> _Parts:
-    reservoir, extractor, shape = file.reservoir, file.training.extractor, file.sample_shape
+    reservoir, extractor, shape = file.config.reservoir, file.config.extractor, file.sample_shape
     if extractor.kind == "dictionary":
         dictionary = PatchDictionary(extractor, shape)
         kept = _kept(reservoir, Sequencer(), (dictionary.steps, dictionary.features))
@@ -106,12 +106,12 @@ def _parts(file: ModelFile) -> _Parts:
 
 def _network(file: ModelFile, parts: _Parts) -> nn.Module:
     classes = len(file.classes)
-    if file.training.readout == "ridge":
+    if file.config.readout.kind == "ridge":
         return RidgeNetwork(parts.kept.features, classes)
-    readout = build_readout(file.training, parts.kept, classes, seed=0)
+    readout = build_readout(file.config, parts.kept, classes, seed=0)
     if parts.extractor is None:
         return readout
-    return EndToEnd(file.sample_shape, parts.extractor, None, readout, file.training)
+    return EndToEnd(file.sample_shape, parts.extractor, None, readout, file.config)
 
 
 def _kept(reservoir: ReservoirSection, cut: Sequencer, sample_shape: tuple[int, ...]) -> KeptShape:
@@ -122,21 +122,21 @@ def _kept(reservoir: ReservoirSection, cut: Sequencer, sample_shape: tuple[int, 
 
 def _of_members(single: Mapping[str, torch.Tensor], file: ModelFile) -> dict[str, torch.Tensor]:
     """Return the state of the whole network: of an ensemble, that of each member."""
-    members = Ensemble.count(file.weights) if file.training.slices == "ensemble" else 0
+    members = Ensemble.count(file.weights) if file.config.parallel.replicas == "ensemble" else 0
     if not members:
         return dict(single)
     return {f"members.{number}.{name}": value for number in range(members) for name, value in single.items()}
 
 
 def _check_memory(file: ModelFile, parts: _Parts) -> None:
-    rows = file.reservoir.batch_rows or ROWS_UNLESS_SET
+    rows = file.config.reservoir.batch_rows or ROWS_UNLESS_SET
     needed = rows * (12 * math.prod(file.sample_shape) + 8 * parts.kept.features)
-    if file.reservoir.kind != "none":
-        needed += reservoir_bytes(file.reservoir, parts.features)
+    if file.config.reservoir.kind != "none":
+        needed += reservoir_bytes(file.config.reservoir, parts.features)
     available = min(machine_memory(), psutil.virtual_memory().available)
     if needed > available:
         raise StageFailedError(
-            f"{file.where}: it declares reservoir.nodes = {file.reservoir.nodes}, samples of the shape "
+            f"{file.where}: it declares reservoir.nodes = {file.config.reservoir.nodes}, samples of the shape "
             f"{file.sample_shape} and blocks of {rows} samples, which take at least {needed / 2**30:.1f} GiB, and "
             f"{available / 2**30:.1f} GiB of memory are available. If you trust the file, use a larger machine."
         )

@@ -58,10 +58,10 @@ class TrainedModel:
         self.device = device or torch.device("cpu")
         try:
             check_sizes(file)
-            self.reservoir = make_source(file.reservoir, file.training, file.sample_shape, self.device, file.matrices)
+            self.reservoir = make_source(file.config, file.sample_shape, self.device, file.matrices)
             self.network = self._network().to(self.device)
         except (InputError, CandidateError) as error:
-            if named_code(file.training):
+            if named_code(file.config):
                 raise  # it may be about the user's class
             raise DataDamagedError(f"{file.where}: its settings do not fit its samples: {error}") from None
         if isinstance(self.reservoir, LearnedSource):
@@ -74,13 +74,11 @@ class TrainedModel:
         file = self.file
 
         def build() -> torch.nn.Module:
-            if file.training.readout == "ridge":
+            if file.config.readout.kind == "ridge":
                 return RidgeNetwork(self.reservoir.width, len(file.classes))
-            return build_network(
-                file.reservoir, file.training, file.sample_shape, self.reservoir, len(file.classes), seed=0
-            )
+            return build_network(file.config, file.sample_shape, self.reservoir, len(file.classes), seed=0)
 
-        members = Ensemble.count(file.weights) if file.training.slices == "ensemble" else 0
+        members = Ensemble.count(file.weights) if file.config.parallel.replicas == "ensemble" else 0
         return Ensemble([build() for _ in range(members)]) if members else build()
 
     @classmethod
@@ -111,7 +109,7 @@ class TrainedModel:
                 f"{path}: no trained model there yet. Train one first (`rcdp train --out {path.parent.parent}`)."
             )
         file = ModelFile.read(path)
-        for key, name in named_code(file.training).items():
+        for key, name in named_code(file.config).items():
             if name not in own_code:
                 admit_model_code(key, name, file.code, path, allow_code)
                 load_named(key, name, "class", "my_networks:Mine", working_directory=False)
@@ -131,7 +129,7 @@ class TrainedModel:
         if not os.path.lexists(path):
             return None
         file = ModelFile.read(path, WITHOUT_BASELINE, role="baseline")
-        if file.reservoir != model.reservoir.settings or file.shards != model.shards:
+        if file.config.reservoir != model.reservoir.settings or file.shards != model.shards:
             log.warning("%s: fitted to another reservoir or other shards than the model: not compared with it", path)
             return None
         network = RidgeNetwork(model.reservoir.width, len(model.classes)).to(model.device)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rcdp_hpc.config import ExtractorSection, ReservoirSection, TrainingSection
+from rcdp_hpc.config import Config, ExtractorSection
 from rcdp_hpc.networks.augment import augment, views_of
 from rcdp_hpc.networks.base import LEAST_DEVIATION, Readout
 from rcdp_hpc.networks.dictionary import DictionarySource
@@ -44,7 +44,7 @@ class EndToEnd(nn.Module):
     reservoir : DifferentiableReservoir or None
         None hands the sequences on to the readout.
     readout : Readout
-    settings : TrainingSection
+    config : Config
         How training samples are changed at random, and whether predictions are averaged over mirror images.
     """
 
@@ -57,12 +57,12 @@ class EndToEnd(nn.Module):
         extractor: nn.Module,
         reservoir: DifferentiableReservoir | None,
         readout: Readout,
-        settings: TrainingSection,
+        config: Config,
     ) -> None:
         super().__init__()
-        if settings.augment.changes or settings.augment.several_views:
-            check_augment(settings.augment, sample_shape)
-        self.sample_shape, self.settings = tuple(sample_shape), settings
+        if config.augment.changes or config.augment.several_views:
+            check_augment(config.augment, sample_shape)
+        self.sample_shape, self.config = tuple(sample_shape), config
         self.extractor, self.reservoir, self.readout = extractor, reservoir, readout
         channels = self.sample_shape[2] if len(self.sample_shape) == 3 else 1
         self.register_buffer("input_mean", torch.zeros(channels))
@@ -71,15 +71,15 @@ class EndToEnd(nn.Module):
     def forward(self, samples: torch.Tensor, draw: SampleRng | None = None) -> torch.Tensor:
         """Return class scores (rows, classes) of flat samples (rows, values); `draw` changes them and drops units."""
         x = self._normalised(samples)
-        if self.training and draw is not None and self.settings.augment.changes:
-            x = augment(x, self.settings.augment, draw)
+        if self.training and draw is not None and self.config.augment.changes:
+            x = augment(x, self.config.augment, draw)
         return self._scores(x, draw)
 
     def probabilities(self, samples: torch.Tensor) -> torch.Tensor:
         """Return the class probabilities of flat samples, averaged over their `views_of`."""
         views = [(1.0, samples)]
-        if self.settings.augment.several_views:
-            views = views_of(samples.view(len(samples), *self.sample_shape), self.settings.augment)
+        if self.config.augment.several_views:
+            views = views_of(samples.view(len(samples), *self.sample_shape), self.config.augment)
         found = [weight * torch.softmax(self(view.reshape(samples.shape)).float(), 1) for weight, view in views]
         return torch.stack(found).sum(0)
 
@@ -125,8 +125,7 @@ class EndToEnd(nn.Module):
 
 
 def make_source(
-    reservoir: ReservoirSection,
-    training: TrainingSection,
+    config: Config,
     sample_shape: Sequence[int],
     device: torch.device,
     matrices: ReservoirMatrices | None = None,
@@ -141,20 +140,19 @@ def make_source(
     InputError
         If the reservoir or the dictionary has no use for such samples.
     """
-    if training.extractor.trained:
-        # The extractor reads the samples themselves; only what it makes of them drives the reservoir.
-        untouched = reservoir.model_copy(update={"series_scaling": "none", "differences": False})
+    if config.extractor.trained:
+        # The extractor reads the samples themselves; only what it makes of them drives the config.reservoir.
+        untouched = config.reservoir.model_copy(update={"series_scaling": "none", "differences": False})
         return IdentitySource(untouched, Sequencer(), sample_shape, device)
-    if training.extractor.kind == "dictionary":
-        return DictionarySource(reservoir, training.extractor, sample_shape, device)
-    if training.extractor.kind == "kernels":
-        return KernelSource(reservoir, training.extractor, sample_shape, device, matrices)
-    return make_reservoir(reservoir, sample_shape, device, matrices)
+    if config.extractor.kind == "dictionary":
+        return DictionarySource(config.reservoir, config.extractor, sample_shape, device)
+    if config.extractor.kind == "kernels":
+        return KernelSource(config.reservoir, config.extractor, sample_shape, device, matrices)
+    return make_reservoir(config.reservoir, sample_shape, device, matrices)
 
 
 def build_network(
-    reservoir: ReservoirSection,
-    training: TrainingSection,
+    config: Config,
     sample_shape: Sequence[int],
     source: StateSource,
     classes: int,
@@ -165,8 +163,8 @@ def build_network(
 
     Parameters
     ----------
-    reservoir, training : ReservoirSection, TrainingSection
-        Which parts, and their settings.
+    config.config : Config
+        Its sections extractor, reservoir, readout and augment.
     sample_shape : sequence of int
         Shape of one sample.
     source : StateSource
@@ -181,18 +179,18 @@ def build_network(
     InputError
         If the extractor has no use for such samples.
     """
-    if not training.extractor.trained:
-        return build_readout(training, source.kept, classes, seed, parallel).to(source.device)
+    if not config.extractor.trained:
+        return build_readout(config, source.kept, classes, seed, parallel).to(source.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        extractor = make_extractor(training.extractor, sample_shape, parallel)
+        extractor = make_extractor(config.extractor, sample_shape, parallel)
     steps, features = extractor.steps, extractor.features
     kept, frozen = KeptShape(1, steps, features, raw=True), None
-    if reservoir.kind != "none":
-        engine = Reservoir(reservoir, features, "dense-fp32", source.device, steps=steps)
+    if config.reservoir.kind != "none":
+        engine = Reservoir(config.reservoir, features, "dense-fp32", source.device, steps=steps)
         kept, frozen = engine.kept, DifferentiableReservoir(engine)
-    readout = build_readout(training, kept, classes, seed, parallel)
-    return EndToEnd(sample_shape, extractor, frozen, readout, training).to(source.device)
+    readout = build_readout(config, kept, classes, seed, parallel)
+    return EndToEnd(sample_shape, extractor, frozen, readout, config).to(source.device)
 
 
 def make_extractor(

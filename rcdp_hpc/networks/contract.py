@@ -154,7 +154,7 @@ def _what_draws(module: nn.Module) -> str:
 def _draws(key: str, name: str, what: str) -> InputError:
     return InputError(
         f"{key} = {name!r}: {what} depend on rank and batch, so that neither ranks nor a resumed training would agree: "
-        "leave it out (against overfitting, training.l2 and training.optimizer = 'adamw' draw nothing)"
+        "leave it out (against overfitting, loss.l2 and optimizer.kind = 'adamw' draw nothing)"
     )
 
 

@@ -48,7 +48,7 @@ def learn(dictionary: PatchDictionary, samples: Tensor, seed: int) -> None:
     images = dictionary.images(samples)
     patches = cut_patches(images, settings.patch, settings.patches, generator)
     if not torch.isfinite(patches).all():
-        raise InputError("training.extractor.kind = 'dictionary': training samples hold values that are not finite")
+        raise InputError("extractor.kind = 'dictionary': training samples hold values that are not finite")
     variance, mean = torch.var_mean(patches, 1, correction=0, keepdim=True)
     floor = (VARIANCE_FLOOR * variance.mean()).clamp_min(torch.finfo(torch.float32).tiny)
     normal = (patches - mean) * torch.rsqrt(variance + floor)

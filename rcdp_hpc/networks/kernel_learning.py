@@ -43,7 +43,7 @@ def learn(kernels: RandomKernels, series: Tensor, lengths: ArrayLike | None, see
     inside = torch.arange(steps)[:, None] < torch.from_numpy(own)
     laid = series.permute(2, 1, 0).float().masked_fill(~inside, 0)
     if not torch.isfinite(laid).all():
-        raise InputError("training.extractor.kind = 'kernels': training samples hold values that are not finite")
+        raise InputError("extractor.kind = 'kernels': training samples hold values that are not finite")
     random = np.random.default_rng(seed)
     start, number = 0, 0
     for place, share in enumerate(kernels.shares):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.networks.base import Readout
 from rcdp_hpc.networks.convolution import ConvolutionReadout
 from rcdp_hpc.networks.mlp import MLPReadout
@@ -16,28 +16,28 @@ from rcdp_hpc.networks.user import UserReadout
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import KeptShape
 
-Maker = Callable[[TrainingSection, KeptShape, int, SingleProcessEngine], Readout]
+Maker = Callable[[ReadoutSection, KeptShape, int, SingleProcessEngine], Readout]
 
 
-def _network(settings: TrainingSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _network(settings: ReadoutSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return MLPReadout(kept, settings.outputs, settings.hidden, classes, settings.relu_slope, settings.dropout, parallel)
 
 
-def _recurrent(settings: TrainingSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _recurrent(settings: ReadoutSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return RecurrentReadout(
-        settings.readout, kept, settings.outputs, settings.hidden, settings.readout_layers, classes, settings.dropout
+        settings.kind, kept, settings.outputs, settings.hidden, settings.layers, classes, settings.dropout
     )
 
 
-def _transformer(settings: TrainingSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _transformer(settings: ReadoutSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return TransformerReadout(
-        kept, settings.outputs, settings.hidden, settings.readout_layers, settings.heads, classes, settings.dropout
+        kept, settings.outputs, settings.hidden, settings.layers, settings.heads, classes, settings.dropout
     )
 
 
-def _convolution(settings: TrainingSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _convolution(settings: ReadoutSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return ConvolutionReadout(
-        kept, settings.outputs, settings.hidden, settings.readout_layers, settings.span, classes, settings.dropout,
+        kept, settings.outputs, settings.hidden, settings.layers, settings.kernel_size, classes, settings.dropout,
         parallel,
     )  # fmt: skip
 
@@ -52,14 +52,13 @@ READOUTS: dict[str, Maker] = {
 
 
 def build_readout(
-    settings: TrainingSection, kept: KeptShape, classes: int, seed: int, parallel: SingleProcessEngine | None = None
+    config: Config, kept: KeptShape, classes: int, seed: int, parallel: SingleProcessEngine | None = None
 ) -> Readout:
-    """Return the trained readout that `settings` names.
+    """Return the trained readout that `config` names.
 
     Parameters
     ----------
-    settings : TrainingSection
-        The section ``[training]``.
+    config : Config
     kept : KeptShape
         How the values of a sample lie in its row.
     classes, seed : int
@@ -74,6 +73,6 @@ def build_readout(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if ":" in settings.readout:
-            return UserReadout(settings.readout, kept, classes, parallel)
-        return READOUTS[settings.readout](settings, kept, classes, parallel or SingleProcessEngine())
+        if ":" in config.readout.kind:
+            return UserReadout(config.readout.kind, kept, classes, parallel)
+        return READOUTS[config.readout.kind](config.readout, kept, classes, parallel or SingleProcessEngine())

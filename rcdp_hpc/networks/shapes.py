@@ -8,21 +8,19 @@ from rcdp_hpc.config import AugmentSection, ExtractorSection
 from rcdp_hpc.errors import InputError
 
 Shape = Sequence[int]
-# The kernels of ``training.extractor.kind = "kernels"``, and the values that each of them reads.
+# The kernels of ``extractor.kind = "kernels"``, and the values that each of them reads.
 KERNELS, KERNEL_STEPS = 84, 9
 
 
 def check_augment(settings: AugmentSection, sample_shape: Shape) -> None:
     """Raise an `InputError` if samples are not images, or are to be mirrored at their edges further than they reach."""
     if len(sample_shape) < 2:
-        raise InputError(
-            f"[training.augment] changes images, and samples of shape {tuple(sample_shape)} are none: leave it out"
-        )
+        raise InputError(f"[augment] changes images, and samples of shape {tuple(sample_shape)} are none: leave it out")
     crop = settings.crop if settings.edges == "reflect" else 0
     for key, places in (("crop", crop), ("test_shift", settings.test_shift)):
         if places >= min(sample_shape[:2]):
             raise InputError(
-                f"training.augment.{key} = {places} mirrors images of {sample_shape[0]} x {sample_shape[1]} at their "
+                f"augment.{key} = {places} mirrors images of {sample_shape[0]} x {sample_shape[1]} at their "
                 f"edges: take at most {min(sample_shape[:2]) - 1}"
             )
 
@@ -31,7 +29,7 @@ def check_extractor_lengths(settings: ExtractorSection, shortest: int | None) ->
     """Raise an `InputError` if samples have lengths of their own, which most extractors cannot read."""
     if settings.kind not in ("none", "kernels") and shortest is not None:
         raise InputError(
-            f"training.extractor.kind = {settings.kind!r} reads samples of one length, and these have lengths of their "
+            f"extractor.kind = {settings.kind!r} reads samples of one length, and these have lengths of their "
             "own: set it to 'none' or 'kernels'"
         )
 
@@ -40,8 +38,8 @@ def kernel_steps(steps: int, sample_shape: Shape) -> None:
     """Raise an `InputError` if samples have fewer steps than the nine that a convolution kernel reads."""
     if steps < KERNEL_STEPS:
         raise InputError(
-            f"training.extractor.kind = 'kernels' needs series of at least {KERNEL_STEPS} steps, samples of shape "
-            f"{tuple(sample_shape)} have {steps}: set training.extractor.kind = 'none', or a reservoir.sequence of "
+            f"extractor.kind = 'kernels' needs series of at least {KERNEL_STEPS} steps, samples of shape "
+            f"{tuple(sample_shape)} have {steps}: set extractor.kind = 'none', or a reservoir.sequence of "
             "more steps ('pixels' makes a step of each feature)"
         )
 
@@ -74,9 +72,9 @@ def convolution_map(sample_shape: Shape, channels: Sequence[int], whitening: int
     if len(sample_shape) not in (2, 3) or not height or not width:
         least = 2 ** len(channels) + lost
         raise InputError(
-            f"training.extractor.kind = 'convolution' with {len(channels)} stages needs images of at least "
+            f"extractor.kind = 'convolution' with {len(channels)} stages needs images of at least "
             f"{least} x {least}, these samples have the shape {tuple(sample_shape)}: take fewer "
-            "training.extractor.channels, or another extractor"
+            "extractor.channels, or another extractor"
         )
     return height, width
 
@@ -91,15 +89,15 @@ def dictionary_map(settings: ExtractorSection, sample_shape: Shape) -> tuple[int
     """
     if len(sample_shape) not in (2, 3) or min(sample_shape[:2]) < settings.patch:
         raise InputError(
-            f"training.extractor.kind = 'dictionary' needs images of at least {settings.patch} x {settings.patch} "
-            f"(training.extractor.patch), these samples have the shape {tuple(sample_shape)}: lower it, or take "
+            f"extractor.kind = 'dictionary' needs images of at least {settings.patch} x {settings.patch} "
+            f"(extractor.patch), these samples have the shape {tuple(sample_shape)}: lower it, or take "
             "another extractor"
         )
     height, width = ((length - settings.patch) // settings.stride + 1 for length in sample_shape[:2])
     if min(height, width) < settings.pool:
         raise InputError(
-            f"training.extractor.pool = {settings.pool}: the map has {height} x {width} places, fewer than "
-            "regions: lower it, or training.extractor.patch or stride"
+            f"extractor.pool = {settings.pool}: the map has {height} x {width} places, fewer than "
+            "regions: lower it, or extractor.patch or stride"
         )
     return height, width
 

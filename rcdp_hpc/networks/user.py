@@ -24,7 +24,7 @@ from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import KeptShape
 
-READOUT_KEY, EXTRACTOR_KEY = "training.readout", "training.extractor.kind"
+READOUT_KEY, EXTRACTOR_KEY = "readout.kind", "extractor.kind"
 
 
 class UserReadout(Readout):

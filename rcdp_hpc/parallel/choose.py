@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import torch
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.parallel.horovod import HorovodEngine, check_versions
 from rcdp_hpc.parallel.local_sgd import IndependentReplicas, LocalSGD
 from rcdp_hpc.parallel.single import SingleProcessEngine
@@ -16,7 +16,7 @@ from rcdp_hpc.runtime.horovod import import_horovod
 
 
 def parallel_for(
-    comm: Communicator, stall_seconds: int, settings: TrainingSection | None = None
+    comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None
 ) -> SingleProcessEngine:
     """Return Horovod for several ranks, and a plain process for one, which needs no Horovod. Collective.
 
@@ -30,10 +30,10 @@ def parallel_for(
     # Before any rank starts Horovod: its start waits for all, and would wait forever for one that cannot.
     agree(comm, import_horovod)
     check_versions(comm.allgather(f"Horovod {version('horovod')} on torch {torch.__version__}"))
-    return agree(comm, lambda: _kind(settings or TrainingSection())(comm, stall_seconds, settings))
+    return agree(comm, lambda: _kind(settings or ParallelSection())(comm, stall_seconds, settings))
 
 
-def _kind(settings: TrainingSection) -> type[HorovodEngine]:
-    if settings.slices != "together":
+def _kind(settings: ParallelSection) -> type[HorovodEngine]:
+    if settings.replicas != "synchronised":
         return IndependentReplicas
     return LocalSGD if settings.local_steps > 1 else HorovodEngine

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.runtime.collective import agreed
@@ -30,16 +30,18 @@ class HorovodEngine(SingleProcessEngine):
         Checked to count the same ranks as Horovod does.
     stall_seconds : int
         Patience with a missing rank.
-    settings : TrainingSection, optional
+    settings : ParallelSection, optional
         Compression and fusion of the gradients.
     """
 
-    def __init__(self, comm: Communicator, stall_seconds: int, settings: TrainingSection | None = None) -> None:
+    def __init__(self, comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None) -> None:
         super().__init__()
-        self.settings = settings or TrainingSection()
-        if self.settings.hierarchical:
+        self.settings = settings or ParallelSection()
+        if self.settings.horovod.hierarchical:
             _sum_within_nodes_first()
-        self.hvd: ModuleType = start_horovod(stall_seconds, self.settings.fusion_mib, self.settings.cycle_ms, comm)
+        self.hvd: ModuleType = start_horovod(
+            stall_seconds, self.settings.horovod.fusion_mib, self.settings.horovod.cycle_ms, comm
+        )
         check_world(self.hvd, comm)
         self.comm, self.stall_seconds = comm, stall_seconds
         # Of n bytes a ring sends 2 (R - 1) / R n from each rank.
@@ -151,13 +153,13 @@ def _sum_within_nodes_first() -> None:
     hvd = import_horovod()
     if not hvd.nccl_built():
         raise InputError(
-            "training.hierarchical needs Horovod built with NCCL, and the one here is not (`rcdp doctor` shows what it "
-            "is built with). Build it anew on a GPU node with HOROVOD_GPU_OPERATIONS=NCCL, or set the key to false."
+            "parallel.horovod.hierarchical needs Horovod built with NCCL, and this one is not (see `rcdp doctor`). "
+            "Build it again on a GPU node with HOROVOD_GPU_OPERATIONS=NCCL, or set the key to false."
         )
     if hvd.is_initialized():
         raise InputError(
-            f"under {detect().launcher} Horovod has started before it can be told training.hierarchical: leave the key "
-            "at false and set HOROVOD_HIERARCHICAL_ALLREDUCE=1 in the environment."
+            f"under {detect().launcher} Horovod starts before parallel.horovod.hierarchical can be applied: set it to "
+            "false, and HOROVOD_HIERARCHICAL_ALLREDUCE=1 in the environment."
         )
     os.environ["HOROVOD_HIERARCHICAL_ALLREDUCE"] = "1"
 

@@ -123,7 +123,7 @@ def check_settings_fit(
         problems.ask(lambda: check_rows(config, facts.classes, facts.counts))
     problems.ask(lambda: check_reservoir(config))
     _check_samples(problems, config, facts, own_matrices)
-    problems.ask(lambda: check_warm_start(config.training, len(facts.classes)))
+    problems.ask(lambda: check_warm_start(config, len(facts.classes)))
     _check_steps(problems, config, facts, ranks)
     problems.refuse(facts.description)
 
@@ -154,7 +154,7 @@ class Problems:
 
 def _check_samples(problems: Problems, config: Config, facts: SourceFacts, own_matrices: Path | None) -> None:
     """Check how samples are cut, read and changed."""
-    problems.ask(lambda: check_images(config.training, facts.sample_shape, facts.shortest))
+    problems.ask(lambda: check_images(config, facts.sample_shape, facts.shortest))
     sequence = problems.ask(lambda: check_sequences(config, facts.sample_shape, facts.shortest))
     reservoir = config.reservoir
     if sequence is None or not reservoir.matrices or reservoir.kind == "none":
@@ -169,7 +169,7 @@ def _check_steps(problems: Problems, config: Config, facts: SourceFacts, ranks: 
     """Check the batch and the steps of the training; a warning if they run later."""
     training = config.training
     if ranks is not None:
-        problems.ask(lambda: check_speeds(training, ranks))
+        problems.ask(lambda: check_speeds(config, ranks))
     rows = facts.rows
     if rows is None:
         return
@@ -177,15 +177,15 @@ def _check_steps(problems: Problems, config: Config, facts: SourceFacts, ranks: 
     if ranks is None:
         # The training is another command, whose batch and ranks may still be chosen.
         try:
-            check_batch(training, rows, 1)
+            check_batch(config, rows, 1)
         except InputError as error:
             log.warning("training will be refused: %s", error)
         return
-    problems.ask(lambda: check_batch(training, rows, ranks))
+    problems.ask(lambda: check_batch(config, rows, ranks))
     # Other methods may end with fewer rows, and so with fewer steps.
     exact = config.data.balance in (*EXACT, "none")
-    if not exact or len(problems.found) > before or training.readout == "ridge":
+    if not exact or len(problems.found) > before or config.readout.kind == "ridge":
         return
     batch = training.global_batch or training.batch * ranks
     steps = math.ceil(math.ceil(rows / batch) / training.accumulate)
-    problems.ask(lambda: warmup_steps(training, steps))
+    problems.ask(lambda: warmup_steps(config, steps))

@@ -152,7 +152,7 @@ def threads_of(config: Config, comm: Communicator) -> int:
 def with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     """Choose the reservoir's kernel by measuring, where that is not done yet, and record the choice."""
     chosen = config.reservoir.kernel != "auto" and config.reservoir.batch_rows
-    if config.training.extractor.kind not in ("none", "kernels") or config.reservoir.kind == "none" or chosen:
+    if config.extractor.kind not in ("none", "kernels") or config.reservoir.kind == "none" or chosen:
         return config
     if config.reservoir.kind == "diagonal":
         pinned = "dense-fp32" if config.reservoir.kernel == "auto" else str(config.reservoir.kernel)

@@ -62,7 +62,7 @@ _LESS_MEMORY = {
     "prepare": "lower data.memory_budget",
     "search": "lower search.train_rows, reservoir.batch_rows or reservoir.nodes (with --restart)",
     "train": "lower training.batch (training.accumulate keeps the rows of an update), reservoir.batch_rows, or "
-    "training.cache_memory (states beyond it go to a file), or set training.cache_precision = 'float16' (with "
+    "states.memory_mib (states beyond it go to a file), or set states.precision = 'float16' (with "
     "--restart)",
     "evaluate": "lower reservoir.batch_rows",
 }

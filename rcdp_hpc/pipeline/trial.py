@@ -21,7 +21,7 @@ MOST = {
     "search.train_rows": 1000,
     "search.validation_rows": 500,
     "training.epochs": 3,
-    "training.extractor.patches": 20_000,
+    "extractor.patches": 20_000,
 }
 SAMPLES = 1000
 

@@ -92,7 +92,7 @@ def solve(sums: GramSums, penalty: float) -> RidgeReadout:
     except (np.linalg.LinAlgError, ValueError) as error:
         raise CandidateError(
             f"the ridge readout cannot be solved with a penalty of {penalty:g} per row ({error}): add a larger one to "
-            "training.ridge_penalties, and see that the states are finite"
+            "readout.ridge_penalties, and see that the states are finite"
         ) from None
     weights = inverse[:, None] * scipy.linalg.cho_solve(factor, inverse[:, None] * _crossed(sums))
     return RidgeReadout(weights, (sums.y - sums.x @ weights) / sums.count)

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.launch import number_from_environment
 
@@ -22,7 +22,7 @@ def device() -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
-def settle_on(where: torch.device, settings: TrainingSection) -> None:
+def settle_on(where: torch.device, config: Config) -> None:
     """Make a GPU this rank's own and, in deterministic mode, have torch take algorithms that repeat to the bit there.
 
     Where torch has none for an operation it warns. Called before anything is computed: cuBLAS reads its variable once.
@@ -30,22 +30,22 @@ def settle_on(where: torch.device, settings: TrainingSection) -> None:
     if where.type != "cuda":
         return
     torch.cuda.set_device(where)
-    if settings.deterministic:
+    if config.parallel.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def refuse_without_gpu(settings: TrainingSection, where: torch.device) -> None:
-    """Raise an `InputError` where settings for GPUs are to be used on another device."""
+def refuse_without_gpu(config: Config, where: torch.device) -> None:
+    """Raise an `InputError` if settings for GPUs are used on another device."""
     if where.type == "cuda":
         return
-    if settings.precision == "fp16":
+    if config.training.precision == "fp16":
         raise InputError(
             "training.precision = 'fp16' is for GPUs, and torch sees none here: few processors multiply float16. Set "
             "it to 'bf16', which needs no scaling, or to 'fp32'."
         )
-    if settings.hierarchical:
+    if config.parallel.horovod.hierarchical:
         raise InputError(
-            "training.hierarchical is for GPUs, and torch sees none here: it is by NCCL that Horovod sums within a "
-            "node, and between processors it has no such way. Set it to false."
+            "parallel.horovod.hierarchical is for GPUs, and torch sees none here: Horovod sums within a node by NCCL "
+            "only. Set it to false."
         )

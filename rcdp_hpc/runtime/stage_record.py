@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rcdp_hpc.config import Config, differing_keys, flatten, may_change, parse_config, to_tree
+from rcdp_hpc.config import TRAINING_SECTIONS, Config, differing_keys, flatten, may_change, parse_config, to_tree
 from rcdp_hpc.config.keys import known_keys
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.logs import warn_once
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "prepare": ("run", "data"),
     "search": ("run", "data", "reservoir", "search"),
-    "train": ("run", "data", "reservoir", "training"),
+    "train": ("run", "data", *TRAINING_SECTIONS),
     "evaluate": (),
 }
 # The run's own copy takes the place of the user's file; the pipeline compares their content.

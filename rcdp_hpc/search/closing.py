@@ -8,11 +8,11 @@ import math
 import numpy as np
 from pydantic import ValidationError
 
-from rcdp_hpc.config import ReservoirSection, SearchSection, TrainingSection
+from rcdp_hpc.config import SearchSection
 from rcdp_hpc.runtime.text import packed
 from rcdp_hpc.search.records.archive import Entry
 from rcdp_hpc.search.records.best import Best, shown
-from rcdp_hpc.search.space import READOUT_KEYS, Dimension, Space
+from rcdp_hpc.search.space import Dimension, Space, owner_of
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _on_bound(dimension: Dimension, value: float | int | str) -> str | None:
 
 def _can_widen(dimension: Dimension, side: str) -> bool:
     """Return whether the key accepts a value beyond a bound."""
-    owner = TrainingSection if dimension.name in READOUT_KEYS else ReservoirSection
+    _, owner = owner_of(dimension.name)
     step = 1.0 if dimension.integer else NEAR * (dimension.high - dimension.low)
     if side == "high":
         beyond = dimension.high + step

@@ -133,9 +133,9 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     from rcdp_hpc.search.evaluation.user_function import FunctionFitness
 
     agree(comm, lambda: checked_space(config, comm.size))
-    if config.training.extractor.kind == "kernels" and config.search.evaluation != "function":
+    if config.extractor.kind == "kernels" and config.search.evaluation != "function":
         log.info(
-            "training.extractor.kind = 'kernels': the search judges the reservoir's states alone, without the features "
+            "extractor.kind = 'kernels': the search judges the reservoir's states alone, without the features "
             "of the kernels"
         )
     shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))

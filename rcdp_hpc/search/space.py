@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,18 +12,31 @@ from pydantic import ValidationError
 
 from rcdp_hpc.config import (
     Config,
+    OptimizerSection,
     RangeSection,
+    ReadoutSection,
     ReservoirSection,
     SearchSection,
     Section,
     SpaceSection,
-    TrainingSection,
 )
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.state_sets import STATE_SETS
 
 Values = dict[str, float | int | str]
-READOUT_KEYS = ("learning_rate", "relu_slope", "hidden", "weight_decay")
+# The sections of the dimensions that need a trained readout; all others are keys of [reservoir].
+_OWNERS: Mapping[str, tuple[str, type[Section]]] = {
+    "learning_rate": ("optimizer", OptimizerSection),
+    "weight_decay": ("optimizer", OptimizerSection),
+    "relu_slope": ("readout", ReadoutSection),
+    "hidden": ("readout", ReadoutSection),
+}
+READOUT_KEYS = tuple(_OWNERS)
+
+
+def owner_of(name: str) -> tuple[str, type[Section]]:
+    """Return the section of a dimension's key, its name first."""
+    return _OWNERS.get(name, ("reservoir", ReservoirSection))
 
 
 @dataclass(frozen=True)
@@ -32,7 +46,7 @@ class Dimension:
     Attributes
     ----------
     name : str
-        Its key in the section ``[reservoir]`` or ``[training]``.
+        Its key in the section ``[reservoir]``, ``[readout]`` or ``[optimizer]``.
     low, high : float
         Bounds of the value, whole numbers where `integer` is set.
     log, integer : bool
@@ -86,7 +100,7 @@ class Dimension:
     def _configured(self, config: Config) -> Any:
         if self.name == "state_set":  # a configuration has the settings of none by name
             return None
-        return getattr(config.training if self.name in READOUT_KEYS else config.reservoir, self.name)
+        return getattr(getattr(config, owner_of(self.name)[0]), self.name)
 
     def named(self, value: float) -> float | int | str:
         """Return a decoded number as the key takes it."""
@@ -177,12 +191,11 @@ def with_values(config: Config, values: Values) -> Config:
     reservoir = dict(STATE_SETS[str(chosen)].settings) if chosen is not None else {}
     # A value of its own replaces that of the set.
     reservoir |= {name: value for name, value in values.items() if name not in (*READOUT_KEYS, "state_set")}
-    training = {name: value for name, value in values.items() if name in READOUT_KEYS}
-    update = {
-        "reservoir": config.reservoir.model_copy(update=reservoir),
-        "training": config.training.model_copy(update=training),
-    }
-    return config.model_copy(update=update)
+    changes: dict[str, dict[str, Any]] = {"reservoir": reservoir}
+    for name in values.keys() & _OWNERS.keys():
+        changes.setdefault(owner_of(name)[0], {})[name] = values[name]
+    sections = {section: getattr(config, section).model_copy(update=update) for section, update in changes.items()}
+    return config.model_copy(update=sections)
 
 
 def searched_space(search: SearchSection) -> Space:
@@ -198,7 +211,7 @@ def _dimension(name: str, bounds: RangeSection, evaluation: str) -> Dimension:
         )
     if name == "state_set":
         return _state_set(bounds)
-    owner: type[Section] = TrainingSection if name in READOUT_KEYS else ReservoirSection
+    _, owner = owner_of(name)
     integer = bounds.integer or owner.model_fields[name].annotation is int
     if bounds.choices is not None:
         return _choice(owner, name, bounds.choices, bounds.start, integer)
@@ -245,7 +258,7 @@ def _check_bound(owner: type[Section], name: str, side: str, value: float | str,
     try:
         owner.model_validate({name: int(value) if integer and not isinstance(value, str) else value})
     except ValidationError as error:
-        section = "training" if owner is TrainingSection else "reservoir"
+        section, _ = owner_of(name)
         problem = error.errors()[0]["msg"].lower()
         shown = repr(value) if isinstance(value, str) else f"{value:g}"
         raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from rcdp_hpc.config import STEPWISE, Config, TrainingSection
+from rcdp_hpc.config import STEPWISE, Config, PartitionSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.shapes import check_augment, kernel_steps, sequence_shape
 from rcdp_hpc.reservoir.connection import check_feature_scaling
@@ -37,9 +37,9 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
     (int, int) or None
         Steps and features per step that reach the reservoir; None if only a user's own extractor knows.
     """
-    training, reservoir = config.training, config.reservoir
-    kind = training.extractor.kind
-    if reservoir.kind == "none" and training.extractor.trained:
+    reservoir = config.reservoir
+    kind = config.extractor.kind
+    if reservoir.kind == "none" and config.extractor.trained:
         for key, plain in {"series_scaling": "none", "differences": False}.items():
             if getattr(reservoir, key) != plain:
                 raise InputError(
@@ -58,7 +58,7 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
         if kind == "kernels":
             kernel_steps(steps, sample_shape)
     else:
-        found = sequence_shape(training.extractor, sample_shape, shortest)
+        found = sequence_shape(config.extractor, sample_shape, shortest)
         if found is None:
             return None
         steps, features = found
@@ -67,29 +67,29 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
         check_steps(reservoir, steps)
     if reservoir.kind != "none":
         check_feature_scaling(reservoir, input_features(reservoir, features))
-    if training.readout in STEPWISE and values_kept(reservoir, steps) < 2:
+    if config.readout.kind in STEPWISE and values_kept(reservoir, steps) < 2:
         raise InputError(
-            f"training.readout = {training.readout!r} reads several steps, and samples of shape {tuple(sample_shape)} "
-            "give it one: set training.readout = 'network' or 'ridge', or a reservoir.sequence of several steps "
+            f"readout.kind = {config.readout.kind!r} reads several steps, and samples of shape {tuple(sample_shape)} "
+            "give it one: set readout.kind = 'network' or 'ridge', or a reservoir.sequence of several steps "
             "('pixels' makes a step of each feature)"
         )
     return steps, features
 
 
-def check_images(training: TrainingSection, sample_shape: Shape, shortest: int | None) -> None:
+def check_images(config: Config, sample_shape: Shape, shortest: int | None) -> None:
     """Raise an `InputError` if samples are not images, or too small, for the shifts and changes that are set."""
-    check_shifts(training.shifts, sample_shape, shortest)
-    if training.augment.changes or training.augment.several_views:
-        check_augment(training.augment, sample_shape)
+    check_shifts(config.augment.shifts, sample_shape, shortest)
+    if config.augment.changes or config.augment.several_views:
+        check_augment(config.augment, sample_shape)
 
 
-def check_warm_start(settings: TrainingSection, classes: int) -> None:
+def check_warm_start(config: Config, classes: int) -> None:
     """Raise an `InputError` if the network is too narrow to begin as a ridge readout of this many classes."""
-    if settings.warm_start and (settings.outputs < classes or settings.hidden < 2 * classes):
+    if config.readout.warm_start and (config.readout.outputs < classes or config.readout.hidden < 2 * classes):
         raise InputError(
-            f"training.warm_start carries the scores of {classes} classes through the network: set training.outputs = "
-            f"{classes} or more, not {settings.outputs}, and training.hidden = {2 * classes} or more, not "
-            f"{settings.hidden}"
+            f"readout.warm_start carries the scores of {classes} classes through the network: set readout.outputs = "
+            f"{classes} or more, not {config.readout.outputs}, and readout.hidden = {2 * classes} or more, not "
+            f"{config.readout.hidden}"
         )
 
 
@@ -99,12 +99,12 @@ def check_ranks(rows: int, ranks: int) -> None:
         raise InputError(f"{ranks} ranks for {rows} training rows: start at most {rows} ranks.")
 
 
-def check_batch(settings: TrainingSection, rows: int, ranks: int, global_batch: int = 0) -> None:
+def check_batch(config: Config, rows: int, ranks: int, global_batch: int = 0) -> None:
     """Raise an `InputError` if there are fewer training rows than ranks, slabs, or than a step takes.
 
     Parameters
     ----------
-    settings : TrainingSection
+    config : Config
     rows : int
         Training rows over all ranks.
     ranks : int
@@ -112,11 +112,11 @@ def check_batch(settings: TrainingSection, rows: int, ranks: int, global_batch: 
         Rows of a step over all ranks; 0 takes the setting.
     """
     check_ranks(rows, ranks)
-    _check_slabs(settings, rows)
-    taken = global_batch or settings.global_batch or settings.batch * ranks
-    if settings.readout == "ridge" or taken <= rows:
+    _check_slabs(config, rows)
+    taken = global_batch or config.training.global_batch or config.training.batch * ranks
+    if config.readout.kind == "ridge" or taken <= rows:
         return
-    key = "training.global_batch" if settings.global_batch else "training.batch"
+    key = "training.global_batch" if config.training.global_batch else "training.batch"
     if ranks == 1:
         raise InputError(f"a batch of {taken} rows is more than the {rows} training rows: set {key} = {rows} or less.")
     raise InputError(
@@ -125,27 +125,27 @@ def check_batch(settings: TrainingSection, rows: int, ranks: int, global_batch: 
     )
 
 
-def _check_slabs(settings: TrainingSection, rows: int) -> None:
+def _check_slabs(config: Config, rows: int) -> None:
     """Refuse more slabs than rows, and warn of slabs with few rows: each is shuffled and computed by itself."""
-    slabs = settings.slabs
-    if slabs <= TrainingSection.model_fields["slabs"].default:
+    slabs = config.partition.count
+    if slabs <= PartitionSection.model_fields["count"].default:
         return
     if slabs > rows:
         raise InputError(
-            f"training.slabs = {slabs} is more than the {rows} training rows: no row would be shuffled, since that is "
+            f"partition.count = {slabs} is more than the {rows} training rows: no row would be shuffled, since that is "
             "done within a slab. Set it to a multiple of the number of ranks; the default is 12."
         )
     if rows < FEW_SLAB_ROWS * slabs:
         warn_once(
             log,
             "slabs",
-            f"training.slabs = {slabs} leaves about {rows / slabs:.3g} of the {rows} training rows to a slab: rows are "
-            "shuffled within their slab alone, and states are computed slab by slab, which is slow. Lower it unless "
-            "that is meant",
+            f"partition.count = {slabs} leaves about {rows / slabs:.3g} of the {rows} training rows to a partition: "
+            "rows are shuffled within their partition only, and states are computed partition by partition, which is "
+            "slow. Lower it unless you need it",
         )
 
 
-def warmup_steps(settings: TrainingSection, steps: int) -> int:
+def warmup_steps(config: Config, steps: int) -> int:
     """Return the steps in which the learning rate rises, of a training with `steps` an epoch.
 
     Raises
@@ -153,20 +153,20 @@ def warmup_steps(settings: TrainingSection, steps: int) -> int:
     InputError
         If they are not fewer than those of the training.
     """
-    total = settings.epochs * steps
-    warmup = settings.warmup_steps or round(settings.warmup_epochs * steps)
+    total = config.training.epochs * steps
+    warmup = config.schedule.warmup_steps or round(config.schedule.warmup_epochs * steps)
     if warmup >= total:
         raise InputError(
-            f"the warm-up takes {warmup} steps and the training {total} ({settings.epochs} epochs of {steps}). Lower "
-            "training.warmup_epochs or training.warmup_steps, or raise training.epochs."
+            f"the warm-up takes {warmup} steps and the training {total} ({config.training.epochs} epochs of {steps}). "
+            "Lower schedule.warmup_epochs or schedule.warmup_steps, or raise training.epochs."
         )
     return warmup
 
 
-def check_speeds(settings: TrainingSection, ranks: int) -> None:
-    """Raise an `InputError` if ``training.speeds`` has not one number for each rank."""
-    if settings.allotment == "speeds" and ranks > 1 and len(settings.speeds) != ranks:
+def check_speeds(config: Config, ranks: int) -> None:
+    """Raise an `InputError` if ``partition.rank_speeds`` has not one number for each rank."""
+    if config.partition.load_balance == "rank_speeds" and ranks > 1 and len(config.partition.rank_speeds) != ranks:
         raise InputError(
-            f"training.speeds has {len(settings.speeds)} numbers for {ranks} ranks: give one for each, in the order of "
-            "ranks, or set training.allotment = 'measured' or 'equal'."
+            f"partition.rank_speeds has {len(config.partition.rank_speeds)} numbers for {ranks} ranks: "
+            "give one for each, in the order of ranks, or set partition.load_balance = 'measured' or 'equal'."
         )

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.metrics import scores
@@ -59,7 +59,7 @@ class Trainer:
 
     Parameters
     ----------
-    settings : TrainingSection
+    config : Config
         Loss, learning rate, epochs and the rest.
     seed : int
         Seed of the initial weights, the shuffles and the dropout.
@@ -84,7 +84,7 @@ class Trainer:
 
     def __init__(
         self,
-        settings: TrainingSection,
+        config: Config,
         seed: int,
         classes: int,
         network: Readout | EndToEnd,
@@ -94,15 +94,15 @@ class Trainer:
         comm: Communicator,
         parallel: SingleProcessEngine,
     ) -> None:
-        self.settings, self.seed, self.plan = settings, seed, plan
+        self.config, self.seed, self.plan = config, seed, plan
         self.train, self.validation = train, validation
         self.comm, self.parallel = comm, parallel
         self.labels = train.labels.cpu().numpy()
         self.seen = np.zeros(classes, np.int64)
         counts: NDArray[np.int64] = comm.allreduce(np.bincount(self.labels, minlength=classes))
-        self.objective = Objective(settings, counts)
-        self.steps = math.ceil(plan.steps / settings.accumulate)
-        self.schedule = Schedule(settings, self.steps, plan.global_batch / settings.batch)
+        self.objective = Objective(config, counts)
+        self.steps = math.ceil(plan.steps / config.training.accumulate)
+        self.schedule = Schedule(config, self.steps, plan.global_batch / config.training.batch)
         self.position = Position()
         self.step_seconds = 0.0
         self.show_progress = False
@@ -115,14 +115,14 @@ class Trainer:
         if isinstance(self.network, EndToEnd):
             self.network.fit_patches((block for block, _ in train.blocks(PATCH_ROWS)), comm.allreduce)
         parallel.broadcast_model(self.network)
-        self.optimizer = parallel.wrap(make_optimizer(settings, self.network), self.network)
-        self.slices = Replicas(settings.slices, self.network, len(train), comm) if parallel.apart else None
-        mixup = Mixup(settings.augment.mixup, plan) if settings.augment.mixup else None
-        self.watch = GradientWatch(self.network) if settings.gradient_norms else None
+        self.optimizer = parallel.wrap(make_optimizer(config, self.network), self.network)
+        self.slices = Replicas(config.parallel.replicas, self.network, len(train), comm) if parallel.apart else None
+        mixup = Mixup(config.augment.mixup, plan) if config.augment.mixup else None
+        self.watch = GradientWatch(self.network) if config.training.gradient_norms else None
         self.stepper = Stepper(
-            settings, seed, self.network, self.optimizer, self.objective, train, parallel, mixup, self.watch
+            config, seed, self.network, self.optimizer, self.objective, train, parallel, mixup, self.watch
         )
-        self.average = MovingAverage(self.network, settings.ema) if settings.ema else None
+        self.average = MovingAverage(self.network, config.optimizer.ema) if config.optimizer.ema else None
         self.best_weights = copy.deepcopy(self.judged.state_dict())
         everyones = np.concatenate(comm.allgather(self.labels)) if plan.recut_epochs else self.labels
         self.recut = Recut(plan, everyones, parallel) if plan.recut_epochs else None
@@ -186,7 +186,7 @@ class Trainer:
 
     def _epoch_progress(self) -> Progress:
         """Return the progress of an epoch in steps, shown only if it lasts; nothing is read from a device for it."""
-        title, show = f"epoch {self.position.epoch + 1} of {self.settings.epochs}", self.show_progress
+        title, show = f"epoch {self.position.epoch + 1} of {self.config.training.epochs}", self.show_progress
         return Progress(title, self.steps, "steps", show, delay=PROGRESS_AFTER, done=self.position.step)
 
     def _fetch(self, orders: NDArray[np.int64]) -> Generator[list[Batch]]:
@@ -227,14 +227,14 @@ class Trainer:
 
     def _batches_of(self, step: int) -> range:
         """Return the batches that a step accumulates the gradient over."""
-        count = self.settings.accumulate
+        count = self.config.training.accumulate
         return range(step * count, min((step + 1) * count, self.plan.steps))
 
     def _synchronise(self) -> bool:
         """Average the weights of ranks that step by themselves, where that is due; tell whether all ranks are equal."""
         if not self.parallel.local:
             return True
-        due = not (self.parallel.apart or self.position.step % self.settings.local_steps)
+        due = not (self.parallel.apart or self.position.step % self.config.parallel.local_steps)
         if not due and self.position.step < self.steps:
             return False
         with self.parallel.counted():
@@ -250,7 +250,7 @@ class Trainer:
 
     def _steps_met(self) -> int:
         """Return the steps since ranks met before: 1 where they step together."""
-        count = self.settings.local_steps if self.parallel.local else 1
+        count = self.config.parallel.local_steps if self.parallel.local else 1
         return self.position.step % count or count
 
     def _diverged(self, result: StepResult, weight: float, rows: int, rate: float) -> None:
@@ -260,7 +260,7 @@ class Trainer:
         words = describe(self.position.epoch, self.position.step, loss, rate, first)
         self.skips += 1
         hopeless = self.skips > MOST_SKIPS or self.position.skipped_steps + 1 >= self.steps
-        if self.settings.on_nan == "stop" or hopeless:
+        if self.config.training.on_nan == "stop" or hopeless:
             raise agreed(DivergedError(f"{words} {advice(not hopeless, self.position.best_epoch >= 0)}"))
         self.schedule.lower()
         self.position.skip(weight, rows)
@@ -278,7 +278,7 @@ class Trainer:
             labels = torch.from_numpy(self.labels)
             own = [float(self.objective.weights(labels[self.plan.batch(orders, batch)]).sum()) for batch in batches]
             by_batch = np.array(own) if local else self.comm.allreduce(np.array(own))
-        by_step = np.add.reduceat(by_batch, np.arange(0, self.plan.steps, self.settings.accumulate))
+        by_step = np.add.reduceat(by_batch, np.arange(0, self.plan.steps, self.config.training.accumulate))
         return np.where(by_step > 0, by_step, 1.0)
 
     def _steps_between_pauses(self) -> int:
@@ -331,7 +331,7 @@ class Trainer:
 
     def _judge(self, report: EpochReport) -> None:
         """Keep the best weights, and decide whether this was the last epoch."""
-        position, settings = self.position, self.settings
+        position, settings = self.position, self.config.training
         if report.validation_loss < position.best_loss:
             position.best_loss, position.best_epoch = report.validation_loss, report.epoch
             self.best_weights = copy.deepcopy(self.average.weights if self.average else self.judged.state_dict())
@@ -398,7 +398,7 @@ class Trainer:
         if len(slices) != self.comm.size:
             raise agreed(
                 InputError(
-                    f"the checkpoint has {len(slices) or 1} networks that ranks trained apart (training.slices), and "
+                    f"the checkpoint has {len(slices) or 1} networks that ranks trained apart (parallel.replicas), and "
                     f"there are {self.comm.size} ranks now: start as many ranks as networks, or train anew (--restart)."
                 )
             )

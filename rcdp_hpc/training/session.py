@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rcdp_hpc.config import Config, settings_that_matter
+from rcdp_hpc.config import TRAINING_SECTIONS, Config, settings_that_matter
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.shards.repair import replaced_in
 from rcdp_hpc.errors import RcdpError, StoppedError
@@ -44,7 +44,7 @@ SECONDS_BETWEEN_NOTES = 5.0
 
 def decisive_settings(config: Config) -> dict[str, Any]:
     """Return the settings that decide the trained weights."""
-    return settings_that_matter(config, ("run", "data", "reservoir", "training"))
+    return settings_that_matter(config, ("run", "data", *TRAINING_SECTIONS))
 
 
 class Session:
@@ -117,16 +117,18 @@ class Session:
 
     def _check_room(self) -> None:
         """Refuse to begin what could not be kept: checkpoints, one more while it is written, and the model."""
-        settings, weights = self.config.training, self.trainer.network.state_dict().values()
+        config, weights = self.config, self.trainer.network.state_dict().values()
         size = sum(value.numel() * value.element_size() for value in weights)
         # The weights, the best ones, two moments of the optimiser, and the moving average; all but text is that.
         apart = 4 * self.comm.size if self.trainer.slices else 0
-        checkpoint_size = size * (4 + bool(settings.ema) + apart) + 2**20
+        checkpoint_size = size * (4 + bool(config.optimizer.ema) + apart) + 2**20
         self.run.train.mkdir(parents=True, exist_ok=True)
         # Files that new ones take the place of; what an extractor learned and a ridge readout stay.
         present = sum(file.stat().st_size for name in ("last", "model") for file in self.run.train.glob(f"{name}.pt*"))
-        model_size = size * (self.comm.size if settings.slices == "ensemble" else 1) + self._beside_weights() + 2**20
-        needed = checkpoint_size * (settings.checkpoint_keep + 1) + 3 * model_size - present
+        model_size = (
+            size * (self.comm.size if config.parallel.replicas == "ensemble" else 1) + self._beside_weights() + 2**20
+        )
+        needed = checkpoint_size * (config.checkpoint.keep + 1) + 3 * model_size - present
         checkpoint.check_room(self.run.train, needed)
 
     def _beside_weights(self) -> int:
@@ -194,11 +196,11 @@ class Session:
 
     def pause(self) -> None:
         """Stop or write a checkpoint where all ranks are at the same step."""
-        position, settings = self.trainer.position, self.config.training
+        position, settings = self.trainer.position, self.config.checkpoint
         self._note_position()
-        due = self.comm.is_root and time.monotonic() - self.last_checkpoint >= settings.checkpoint_seconds
-        if settings.checkpoint_epochs and not position.step:
-            due = due or position.epoch % settings.checkpoint_epochs == 0
+        due = self.comm.is_root and time.monotonic() - self.last_checkpoint >= settings.every_seconds
+        if settings.every_epochs and not position.step:
+            due = due or position.epoch % settings.every_epochs == 0
         wishes = self.comm.allreduce(np.array([float(signals.stop_requested()), float(due)]), "max")
         if wishes[0]:
             self.save_checkpoint()
@@ -248,20 +250,20 @@ class Session:
             "replaced": json.dumps(replaced_in(self.shards)),
             "rows": self.shards.rows("train"),
             "allotment": json.dumps(
-                {"kind": self.config.training.allotment, "speeds": list(self.trainer.plan.speeds)},
+                {"kind": self.config.partition.load_balance, "speeds": list(self.trainer.plan.speeds)},
             ),
             "notes": json.dumps(self.notes),
             "trainer": state,
         }
         self._write_model()
         # Last, so that a checkpoint never speaks of a better model than the one on the disk.
-        checkpoint.save(self.run.train / "last.pt", content, self.config.training.checkpoint_keep)
+        checkpoint.save(self.run.train / "last.pt", content, self.config.checkpoint.keep)
 
     def _write_model(self) -> None:
         """Write the best model so far, where an epoch is done."""
         if self.trainer.position.best_epoch >= 0:
             ModelFile.write(
-                self.run.model, self.config.reservoir, self.config.training, self.shards, self.trainer.best_weights,
+                self.run.model, self.config, self.shards, self.trainer.best_weights,
                 self.learned,
             )  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from rcdp_hpc.config import Config, TrainingSection, refuse_other_settings
+from rcdp_hpc.config import Config, refuse_other_settings
 from rcdp_hpc.data.shards.reader import ShardSet, open_shards
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model.model_file import ModelFile, named_code
@@ -74,7 +74,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     StoppedError
         If a signal asked for a stop; a checkpoint is written.
     """
-    if config.training.readout == "ridge":
+    if config.readout.kind == "ridge":
         return _solve(config, comm, run)
     shards = agree(comm, lambda: open_shards(config, run.shards))
     # Rank 0 decides for all: on a network file system ranks may not see the same files at the same moment.
@@ -84,12 +84,12 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
         log.info("training is over already: %s", saved["trainer"]["position"]["finished"])
         run_on_root(comm, partial(_see_to_model, config, run, shards, saved))
         return session.summary(saved["trainer"]["position"])
-    agree(comm, lambda: refuse_without_gpu(config.training, device()))
-    settle_on(device(), config.training)
-    parallel = parallel_for(comm, config.run.stall_seconds, config.training)
+    agree(comm, lambda: refuse_without_gpu(config, device()))
+    settle_on(device(), config)
+    parallel = parallel_for(comm, config.run.stall_seconds, config.parallel)
     session.threads = _threads(config, comm, shards, saved)
     if saved is not None and saved["ranks"] != comm.size:
-        _tell_other_ranks(config.training, comm.size, saved, shards.rows("train"))
+        _tell_other_ranks(config, comm.size, saved, shards.rows("train"))
     with limit_threads(session.threads):
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         speeds = agree_on_speeds(config, comm, reservoir, shards, saved)
@@ -127,10 +127,10 @@ def _see_to_model(config: Config, run: RunDirectory, shards: ShardSet, saved: di
         ModelFile.read(run.model)
     except DataDamagedError as error:
         # What an extractor learned, and the digests of the user's modules, are not in the checkpoint.
-        if config.training.extractor.kind in ("dictionary", "kernels") or named_code(config.training):
+        if config.extractor.kind in ("dictionary", "kernels") or named_code(config):
             raise
         log.warning("%s The model is written again from the checkpoint.", error)
-        ModelFile.write(run.model, config.reservoir, config.training, shards, saved["trainer"]["best_weights"])
+        ModelFile.write(run.model, config, shards, saved["trainer"]["best_weights"])
 
 
 def _baseline_is_there(run: RunDirectory) -> bool:
@@ -162,9 +162,9 @@ def _threads(config: Config, comm: Communicator, shards: ShardSet, saved: dict[s
     return threads_of_rank(config, comm, shards)
 
 
-def _tell_other_ranks(settings: TrainingSection, ranks: int, saved: dict[str, Any], rows: int) -> None:
+def _tell_other_ranks(config: Config, ranks: int, saved: dict[str, Any], rows: int) -> None:
     """Tell what becomes of the batches where so many ranks go on with what another number began."""
-    before, position = kept_slabs(settings.slabs, saved), saved["trainer"]["position"]
+    before, position = kept_slabs(config.partition.count, saved), saved["trainer"]["position"]
     now = slabs_for(before, ranks)
     words = f"resuming on {ranks} ranks what ran on {saved['ranks']}"
     words += f": batches stay {saved['global_batch']} rows over all ranks"
@@ -172,7 +172,7 @@ def _tell_other_ranks(settings: TrainingSection, ranks: int, saved: dict[str, An
         log.info("%s, results are equal to rounding", words)
         return
     words += f", but are drawn from {now} slabs instead of {before}, one at least for each rank"
-    seen = min(rows, position["step"] * settings.accumulate * saved["global_batch"])
+    seen = min(rows, position["step"] * config.training.accumulate * saved["global_batch"])
     if seen:
         words += (
             f"; of the {rows - seen} rows that epoch {position['epoch'] + 1} goes on with, some are among the {seen} "
@@ -207,31 +207,27 @@ def _prepare_trainer(
     reservoir: StateSource,
     plan_for: PlanFor,
 ) -> Trainer:
-    plan, settings = plan_for(shards.rows("train")), config.training
-    refuse_large_batch(settings, plan)
+    plan = plan_for(shards.rows("train"))
+    refuse_large_batch(config, plan)
     pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
     validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)
     train_states, validation_states = place_states(config, comm, reservoir, shards, pieces, validation)
     classes = len(shards.classes)
     network = agree(
         comm,
-        lambda: build_network(
-            config.reservoir, settings, shards.sample_shape, reservoir, classes, config.run.seed, parallel
-        ),
+        lambda: build_network(config, shards.sample_shape, reservoir, classes, config.run.seed, parallel),
     )
-    trainer = Trainer(
-        settings, config.run.seed, classes, network, train_states, validation_states, plan, comm, parallel
-    )
+    trainer = Trainer(config, config.run.seed, classes, network, train_states, validation_states, plan, comm, parallel)
     trainer.show_progress = comm.is_root and config.run.progress
-    known = settings.baseline and run_on_root(comm, partial(_baseline_is_there, run))
-    if settings.baseline and settings.extractor.trained:
+    known = config.training.baseline and run_on_root(comm, partial(_baseline_is_there, run))
+    if config.training.baseline and config.extractor.trained:
         log.info("no ridge baseline: states change while the extractor is trained")
-    elif settings.baseline and reservoir.width > BASELINE_WIDTH:
+    elif config.training.baseline and reservoir.width > BASELINE_WIDTH:
         log.info("no ridge baseline: %d values a sample are too many to solve for", reservoir.width)
-    elif settings.baseline and not known:
+    elif config.training.baseline and not known:
         states = (train_states, validation_states)
         fit = baseline_of(config, comm, run, shards, states, plan, reservoir)
-        if settings.warm_start and isinstance(network, MLPReadout):
+        if config.readout.warm_start and isinstance(network, MLPReadout):
             warm_start(network, fit)
     return trainer
 
@@ -239,7 +235,7 @@ def _prepare_trainer(
 def _report_one_step(config: Config, shards: ShardSet) -> None:
     """Log what a reservoir is for samples of one step, as the rows of a table."""
     reservoir = config.reservoir
-    if reservoir.kind != "random" or config.training.extractor.kind != "none":
+    if reservoir.kind != "random" or config.extractor.kind != "none":
         return
     steps, features = Sequencer.of(reservoir).shape(shards.sample_shape)
     if steps == 1:
@@ -251,14 +247,14 @@ def _report_one_step(config: Config, shards: ShardSet) -> None:
 
 
 def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
-    check_images(config.training, shards.sample_shape, shards.shortest)
+    check_images(config, shards.sample_shape, shards.shortest)
     check_sequences(config, shards.sample_shape, shards.shortest)
-    check_warm_start(config.training, len(shards.classes))
-    source = make_source(config.reservoir, config.training, shards.sample_shape, device())
+    check_warm_start(config, len(shards.classes))
+    source = make_source(config, shards.sample_shape, device())
     _report_one_step(config, shards)
-    if config.training.warm_start and source.width > BASELINE_WIDTH:
+    if config.readout.warm_start and source.width > BASELINE_WIDTH:
         raise InputError(
-            f"training.warm_start starts from a ridge readout, and {source.width} values a sample are too many to "
+            f"readout.warm_start starts from a ridge readout, and {source.width} values a sample are too many to "
             f"solve for (at most {BASELINE_WIDTH}): set it to false, or keep fewer states"
         )
     return source

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import Config
 from rcdp_hpc.networks.assembly import EndToEnd
 from rcdp_hpc.networks.base import Readout
 from rcdp_hpc.networks.sample_rng import SampleRng
@@ -76,7 +76,7 @@ class Stepper:
 
     Parameters
     ----------
-    settings : TrainingSection
+    config : Config
         Penalties, clipping, dropout.
     seed : int
         Seed of the dropout, and of the changes of images.
@@ -94,7 +94,7 @@ class Stepper:
 
     def __init__(
         self,
-        settings: TrainingSection,
+        config: Config,
         seed: int,
         network: Readout | EndToEnd,
         optimizer: Any,
@@ -104,11 +104,11 @@ class Stepper:
         mixup: Mixup | None = None,
         watch: GradientWatch | None = None,
     ) -> None:
-        self.settings, self.seed, self.network, self.optimizer = settings, seed, network, optimizer
+        self.config, self.seed, self.network, self.optimizer = config, seed, network, optimizer
         self.objective, self.train, self.parallel = objective, train, parallel
         self.mixup, self.watch = mixup, watch
         self.statistics = running_statistics(network)
-        self.scale = LossScale(settings.precision == "fp16")
+        self.scale = LossScale(config.training.precision == "fp16")
         self.trained = [weights for weights in network.parameters() if weights.requires_grad]
 
     def fetch(self, epoch: int, rows: torch.Tensor) -> Batch:
@@ -153,8 +153,8 @@ class Stepper:
         self.parallel.sum_gradients(self.optimizer)
         self.scale.unscale(self.network)
         layer_norms = self.watch.layer_norms() if self.watch else None
-        add_penalties(self.trained, self.settings.l1, self.settings.l2)
-        norm = clip(self.trained, self.settings.clip_norm)
+        add_penalties(self.trained, self.config.loss.l1, self.config.loss.l2)
+        norm = clip(self.trained, self.config.optimizer.clip_norm)
         if math.isfinite(norm):
             if self.watch and layer_norms is not None:
                 self.watch.add(layer_norms, self.scale.factor)
@@ -198,7 +198,7 @@ class Stepper:
 
         Without `network`, those of the one that is trained.
         """
-        halved = HALF_PRECISION_TYPES.get(self.settings.precision)
+        halved = HALF_PRECISION_TYPES.get(self.config.training.precision)
         with torch.autocast(states.device.type, dtype=halved, enabled=halved is not None):
             scores: torch.Tensor = (network or self.network)(states, draw)
         return scores.float()

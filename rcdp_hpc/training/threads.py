@@ -53,11 +53,10 @@ def threads_of_test(config: Config, comm: Communicator, shards: ShardSet) -> int
 
 def is_small_pass(config: Config, shape: Sequence[int], rows: int) -> bool:
     """Tell whether reading rows once is too little work to gain by several threads. Parameters as `is_small`."""
-    training = config.training
-    if training.readout not in ("network", "ridge") or training.extractor.kind not in ("none", "kernels"):
+    if config.readout.kind not in ("network", "ridge") or config.extractor.kind not in ("none", "kernels"):
         return False
     width, states = _states(config, shape, rows)
-    layers = [width, training.outputs, training.hidden, training.hidden]
+    layers = [width, config.readout.outputs, config.readout.hidden, config.readout.hidden]
     return states + rows * math.fsum(one * other for one, other in pairwise(layers)) <= SMALL_ONCE
 
 
@@ -66,7 +65,7 @@ def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float
 
     Convolution kernels take one thread whatever their number, and so count by their features alone.
     """
-    reservoir, extractor = config.reservoir, config.training.extractor
+    reservoir, extractor = config.reservoir, config.extractor
     steps, features = Sequencer.of(reservoir).shape(tuple(shape))
     kernels = kernel_features(extractor) if extractor.kind == "kernels" else 0
     if reservoir.kind == "none":
@@ -87,14 +86,13 @@ def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
     rows : int
         Training rows, of all ranks.
     """
-    training = config.training
-    if training.readout not in ("network", "ridge") or training.extractor.kind not in ("none", "kernels"):
+    if config.readout.kind not in ("network", "ridge") or config.extractor.kind not in ("none", "kernels"):
         return False
     width, once = _states(config, shape, rows)
-    if training.readout == "ridge" or training.baseline:
+    if config.readout.kind == "ridge" or config.training.baseline:
         # Of fewer rows than features, the products of rows with rows are decomposed.
         least = min(width, rows)
         once += least * (width * rows + DECOMPOSITION * least * least)
-    layers = [width, training.outputs, training.hidden, training.hidden]
-    step = training.batch * math.fsum(one * other for one, other in pairwise(layers))
-    return once <= SMALL_ONCE and (training.readout == "ridge" or step <= SMALL_STEP)
+    layers = [width, config.readout.outputs, config.readout.hidden, config.readout.hidden]
+    step = config.training.batch * math.fsum(one * other for one, other in pairwise(layers))
+    return once <= SMALL_ONCE and (config.readout.kind == "ridge" or step <= SMALL_STEP)

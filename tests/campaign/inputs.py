@@ -108,7 +108,7 @@ def write_all(folder: Path) -> None:
         "table": run + table_section(folder, "reserve = 0.1\n") + RESERVOIR + SEARCH + TRAINING,
         "series": run + series_section(folder) + RESERVOIR + SEARCH.replace("generations = 4", "generations = 2")
         + TRAINING.replace("[training]\n", '[training]\nreadout = "ridge"\n')
-        + '[training.extractor]\nkind = "kernels"\nkernels = 336\n',
+        + '[extractor]\nkind = "kernels"\nkernels = 336\n',
         "images": run + f'[data]\nsource = "npz"\npath = "{folder}/mine.npz"\nshards = 2\n' + RESERVOIR
         + SEARCH.replace("generations = 4", "generations = 0")
         + TRAINING.replace("[training]\n", '[training]\nreadout = "ridge"\n'),

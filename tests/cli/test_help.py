@@ -85,7 +85,7 @@ def folder(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         settings = ["search.generations=0", "reservoir.nodes=20", "reservoir.kernel=dense-fp32", "data.shards=2"]
-        flags = [f"--set={setting}" for setting in [*settings, "training.readout=ridge"]]
+        flags = [f"--set={setting}" for setting in [*settings, "readout.kind=ridge"]]
         assert main(["run", "digits", "--out", "runs/mine", "--quiet", *flags]) == 0
         Path("my.toml").write_text(Path("runs/mine/config.toml").read_text())
         np.savez("new.npz", x=np.zeros((3, 8, 8)))

@@ -19,8 +19,8 @@ from rcdp_hpc.config.profile_values import report_left_out
 
 FAST = [
     "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.population=4", "search.generations=2",
-    "search.train_rows=200", "search.validation_rows=80", "training.epochs=3", "training.hidden=12",
-    "training.outputs=12", "training.threads=1", "training.checkpoint_seconds=0", "training.learning_rate=0.01",
+    "search.train_rows=200", "search.validation_rows=80", "training.epochs=3", "readout.hidden=12",
+    "readout.outputs=12", "training.threads=1", "checkpoint.every_seconds=0", "optimizer.learning_rate=0.01",
 ]  # fmt: skip
 
 
@@ -276,7 +276,7 @@ def test_from_python_two_runs_keep_their_logs_apart(tmp_path):
 
 
 def test_epochs_may_be_raised_on_resume(copy):
-    done = call("train", "--out", copy, "--set", "training.epochs=5", "--set", "training.schedule=cosine")
+    done = call("train", "--out", copy, "--set", "training.epochs=5", "--set", "schedule.kind=cosine")
     assert done.returncode == 0, done.stdout
     assert "going on from epoch 4" in done.stdout
     assert len((copy / "train/metrics.jsonl").read_text().splitlines()) == 5

@@ -75,11 +75,11 @@ def test_memory_grows_with_the_states_that_a_rank_holds():
 
 def test_states_beyond_the_memory_go_to_the_disk_and_beyond_that_nowhere():
     states, samples = 4 * 400 * 4 * 1000, 4 * 64 * 1000
-    kept = plans("training.cache_memory=7", rows=3400)["train"]
+    kept = plans("states.memory_mib=7", rows=3400)["train"]
     assert (kept.memory - PROCESS_BYTES, kept.disk) == (2 * states, 0)
-    spilled = plans("training.cache_memory=6", rows=3400)["train"]
+    spilled = plans("states.memory_mib=6", rows=3400)["train"]
     assert (spilled.memory - PROCESS_BYTES, spilled.disk) == (0, states)
-    recomputed = plans("training.cache_memory=6", "training.cache_disk=6", rows=3400)["train"]
+    recomputed = plans("states.memory_mib=6", "states.disk_mib=6", rows=3400)["train"]
     assert (recomputed.memory - PROCESS_BYTES, recomputed.disk) == (2 * samples, 0)
 
 
@@ -88,9 +88,9 @@ def test_states_beyond_the_memory_go_to_the_disk_and_beyond_that_nowhere():
     [
         (["reservoir.reduction=all", "reservoir.sequence=rows"], 8 * 400),
         (["reservoir.kind=none", "reservoir.sequence=rows"], 64),
-        (["training.extractor.kind=convolution", "search.generations=0"], 64),
-        (["training.cache_precision=float16"], 4 * 400 / 2),
-        (["training.extractor.kind=dictionary", "training.extractor.pool=2", *NO_STATES], 2 * 2 * 2 * 256),
+        (["extractor.kind=convolution", "search.generations=0"], 64),
+        (["states.precision=float16"], 4 * 400 / 2),
+        (["extractor.kind=dictionary", "extractor.pool=2", *NO_STATES], 2 * 2 * 2 * 256),
     ],
 )
 def test_what_is_kept_of_a_sample_is_counted(settings, values):

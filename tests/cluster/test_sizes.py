@@ -55,7 +55,7 @@ def test_no_node_is_asked_for_more_memory_than_it_has():
 def test_a_rank_that_fits_nowhere_is_reported_with_what_to_do():
     job = fit_job(work(rows=3_000_000), "train", [LITTLE])
     assert "no node of partition little has more than 4.0 GiB" in job.obstacle
-    assert "training.cache_memory" in job.obstacle
+    assert "states.memory_mib" in job.obstacle
     line, reason = job.lines()
     assert line.startswith("# TRAIN_JOB=(--ntasks=1 ")
     assert reason.startswith("# cannot start: one rank needs ")

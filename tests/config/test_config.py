@@ -69,7 +69,12 @@ def test_the_paper_profiles_hold_table_2(name):
     reservoir, training = config.reservoir, config.training
     assert (reservoir.nodes, reservoir.activation, reservoir.density) == (1000, "sigmoid", 0.1)
     assert (reservoir.spectral_radius, reservoir.leak) == (0.9, 1.0)
-    assert (training.learning_rate, training.batch, training.epochs, training.loss_target) == (1e-3, 64, 250, 1e-5)
+    assert (config.optimizer.learning_rate, training.batch, training.epochs, training.loss_target) == (
+        1e-3,
+        64,
+        250,
+        1e-5,
+    )
 
 
 def test_the_paper_profiles_hold_the_search_of_table_2_and_the_images_of_table_1():
@@ -77,7 +82,7 @@ def test_the_paper_profiles_hold_the_search_of_table_2_and_the_images_of_table_1
     assert (search.population, search.generations, data.smote_neighbours) == (50, 100, 7)
     data = load_config("paper-cifar10").data
     training_images = 5000 * (1 - data.validation_fraction)
-    assert [round(training_images * share) for share in data.keep] == [300] * 10
+    assert [round(training_images * share) for share in data.class_keep_fractions] == [300] * 10
 
 
 @pytest.mark.parametrize(
@@ -86,26 +91,26 @@ def test_the_paper_profiles_hold_the_search_of_table_2_and_the_images_of_table_1
         ("search.populaton=3", ["search.populaton", "did you mean search.population?"]),
         ("serch.population=3", ["serch", "did you mean search?"]),
         ("training.epoch=3", ["training.epoch ", "did you mean training.epochs?"]),
-        ("data.optimizer=3", ["data.optimizer ", "did you mean search.optimizer or training.optimizer?"]),
+        ("data.optimizer=3", ["data.optimizer ", "did you mean search.optimizer or optimizer.kind?"]),
         ("training.populaton=3", ["training.populaton ", "did you mean search.population?"]),
         ("training.epochs=-3", ["training.epochs = -3", "greater than or equal to 1"]),
         ("training.epochs=many", ["training.epochs = 'many'", "expected an integer, as in training.epochs = 250"]),
         ("training.epochs=2.5", ["training.epochs = 2.5", "expected an integer, as in"]),
         ("reservoir.leak=0,5", ["reservoir.leak = '0,5'", "decimal point: 0.5", "as in reservoir.leak = 1.0"]),
-        ("training.nesterov=maybe", ["training.nesterov = 'maybe'", "expected true or false"]),
-        ("training.extractor=convolution", ["training.extractor = ", "is a section", "training.extractor.kind"]),
+        ("optimizer.nesterov=maybe", ["optimizer.nesterov = 'maybe'", "expected true or false"]),
+        ("extractor=convolution", ["extractor = ", "is a section", "extractor.kind"]),
         ("search.space.leak=3", ["search.space.leak = 3", "{ low = 0.1, high = 1.0 }"]),
         ("search.space=3", ["search.space is a section"]),
         ("data.image_size=3", ["data.image_size = [3]", "expected height and width"]),
         ("data.image_size=1,2,3", ["data.image_size = [1, 2, 3]", "must have at most 2 entries"]),
-        ("training.ridge_penalties=", ["training.ridge_penalties = []", "must have at least 1 entries"]),
-        ("data.keep=[0.5, much]", ["data.keep[1] = 'much'", "expected a number"]),
+        ("readout.ridge_penalties=", ["readout.ridge_penalties = []", "must have at least 1 entries"]),
+        ("data.class_keep_fractions=[0.5, much]", ["data.class_keep_fractions[1] = 'much'", "expected a number"]),
         ("data.drop_columns=[a", ["data.drop_columns=[a", "bracket is not closed"]),
         ("data.drop_columns=a,,b", ["data.drop_columns=a,,b", "an entry is empty"]),
         ("data.drop_columns='a,b", ["data.drop_columns='a,b", "the quote of 'a is not closed"]),
-        ("training.lr=0.1", ["training.lr ", "did you mean training.learning_rate?"]),
+        ("training.lr=0.1", ["training.lr ", "did you mean optimizer.learning_rate?"]),
         ("search.space.leak={low=0.1, hihg=1}", ["search.space.leak.hihg ", "did you mean search.space.leak.high?"]),
-        ("training.readout=lsmt", ["training.readout = 'lsmt'", "module:Class", "did you mean lstm?"]),
+        ("readout.kind=lsmt", ["readout.kind = 'lsmt'", "module:Class", "did you mean lstm?"]),
         ("reservoir.density=1.5", ["reservoir.density = 1.5", "less than or equal to 1"]),
         ("reservoir.leak=nan", ["reservoir.leak", "finite"]),
         ("search.space.leak={low=2,high=1}", ["search.space.leak", "must be below high"]),
@@ -133,8 +138,14 @@ def test_a_key_without_its_section_is_guessed():
 
 
 def test_a_value_may_be_toml_or_a_bare_string():
-    config = load_config("digits", ["data.path=../some where", "training.epochs=7", "data.keep=[0.5, 1]"])
-    assert (config.data.path, config.training.epochs, config.data.keep) == ("../some where", 7, [0.5, 1.0])
+    config = load_config(
+        "digits", ["data.path=../some where", "training.epochs=7", "data.class_keep_fractions=[0.5, 1]"]
+    )
+    assert (config.data.path, config.training.epochs, config.data.class_keep_fractions) == (
+        "../some where",
+        7,
+        [0.5, 1.0],
+    )
 
 
 @pytest.mark.parametrize("text", ["3", "01", "3.10", "true", "1e3", "nan", "2024-01-01", "a=b", "[x]", "it's", "é", ""])
@@ -166,8 +177,14 @@ def test_a_list_of_texts_needs_neither_brackets_nor_quotes(typed, columns):
 
 
 def test_other_lists_need_no_brackets_either():
-    config = load_config("digits", ["data.keep=0.5,1", "data.image_size=8, 9", "search.improvements=levy"])
-    assert (config.data.keep, config.data.image_size, config.search.improvements) == ([0.5, 1], [8, 9], ["levy"])
+    config = load_config(
+        "digits", ["data.class_keep_fractions=0.5,1", "data.image_size=8, 9", "search.improvements=levy"]
+    )
+    assert (config.data.class_keep_fractions, config.data.image_size, config.search.improvements) == (
+        [0.5, 1],
+        [8, 9],
+        ["levy"],
+    )
     choices = load_config("digits", ["search.space.activation.choices=tanh,relu"]).search.space.activation.choices
     assert choices == ["tanh", "relu"]
 
@@ -184,8 +201,8 @@ def test_numbers_of_a_file_stay_numbers(tmp_path):
     path = tmp_path / "my.toml"
     path.write_text("[data]\nkeep = [0.50]\n[reservoir]\nleak = 0.30\n[search.space]\nleak={low=0.1,high=0.90}\n")
     config = load_config(path)
-    assert (config.data.keep, config.reservoir.leak, config.search.space.leak.high) == ([0.5], 0.3, 0.9)
-    assert type(config.reservoir.leak) is type(config.data.keep[0]) is float
+    assert (config.data.class_keep_fractions, config.reservoir.leak, config.search.space.leak.high) == ([0.5], 0.3, 0.9)
+    assert type(config.reservoir.leak) is type(config.data.class_keep_fractions[0]) is float
 
 
 def test_a_missing_profile_is_refused_with_the_ones_there_are(tmp_path, monkeypatch):
@@ -206,7 +223,10 @@ def test_a_missing_profile_is_refused_with_the_ones_there_are(tmp_path, monkeypa
         (b"[data]\npath = /my data\n", ["not valid TOML", "line 2", "path = '/my data'"]),
         (b"[data]\nstage_in = True\n", ["line 2", "true or false in small letters"]),
         (b'[data]\npath = "C:\\data"\n', ["line 2", "in single quotes"]),
-        (b"[data]\nkeep = 0.5\n", ["data.keep = 0.5", "expected a list, as in data.keep = [0.5]"]),
+        (
+            b"[data]\nkeep = 0.5\n",
+            ["data.class_keep_fractions = 0.5", "expected a list, as in data.class_keep_fractions = [0.5]"],
+        ),
         (b'[data]\r\npath = "caf\xe9"\r\n', ["line 2 is not UTF-8", "café", "iconv -f cp1252"]),
         (b"[data]\0\xff\n", ["not a text file", "rcdp init DATA"]),
     ],

@@ -34,7 +34,7 @@ def test_every_default_is_accepted_for_every_shape(kind, tmp_path):
     for shape in SHAPES[kind]:
         found = with_kind_defaults(config, DataFacts(kind, shape))
         assert found.chosen is None
-        assert found.training.readout == "ridge"
+        assert found.readout.kind == "ridge"
         assert found.has_search == (kind == "images" and min(shape[:2]) < 12)
         assert set(kind_defaults(DataFacts(kind, shape), {})) <= KIND_KEYS <= set(known_keys()) | _space(known_keys())
 
@@ -45,9 +45,9 @@ def _space(keys):
 
 def test_what_the_file_sets_is_never_changed(tmp_path):
     text = "[reservoir]\nnodes = 77\n[search.space]\nleak = { low = 0.1, high = 1.0 }\n"
-    config = with_settings(written(tmp_path, text), {"training.readout": "lstm", "reservoir.reduction": "all"}, "here")
+    config = with_settings(written(tmp_path, text), {"readout.kind": "lstm", "reservoir.reduction": "all"}, "here")
     found = with_kind_defaults(config, DataFacts("series", (9, 2)))
-    assert (found.reservoir.nodes, found.training.readout, found.reservoir.reduction) == (77, "lstm", ["all"])
+    assert (found.reservoir.nodes, found.readout.kind, found.reservoir.reduction) == (77, "lstm", ["all"])
     assert found.search.space.leak is not None
     assert found.search.space.spectral_radius is None
 
@@ -70,13 +70,13 @@ def test_a_table_that_is_cut_into_steps_is_a_series(tmp_path):
 def test_who_sets_the_epochs_trains_a_network(tmp_path):
     config = written(tmp_path, "[training]\nepochs = 5\n")
     found = with_kind_defaults(config, DataFacts("table", (4,)))
-    assert (found.training.readout, found.training.epochs) == ("network", 5)
+    assert (found.readout.kind, found.training.epochs) == ("network", 5)
 
 
 def test_a_search_for_images_has_no_dictionary(tmp_path):
     config = written(tmp_path, "[search]\ngenerations = 3\n")
     found = with_kind_defaults(config, DataFacts("images", (28, 28)))
-    assert (found.search.generations, found.training.extractor.kind) == (3, "none")
+    assert (found.search.generations, found.extractor.kind) == (3, "none")
     assert found.has_search
 
 

@@ -13,7 +13,7 @@ from rcdp_hpc.cli import main
 from rcdp_hpc.config import load_config
 from rcdp_hpc.runtime.rundir import RunDirectory
 
-TABLE = ["data.source=csv", "data.shards=1", "data.keep=", "data.balance=none"]
+TABLE = ["data.source=csv", "data.shards=1", "data.class_keep_fractions=", "data.balance=none"]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def digits(request, tmp_path):
 
 def test_what_is_for_the_profiles_own_data_is_left_out(digits):
     config = load_config(digits, ["data.source=csv", "data.path=t.csv"])
-    assert config.data.keep == []
+    assert config.data.class_keep_fractions == []
     assert (config.reservoir.sequence, config.reservoir.states) == ("rows", 1)
     assert config.reservoir.nodes == 400
 
@@ -36,5 +36,5 @@ def test_a_value_of_the_users_own_file_stays(tmp_path):
     path = tmp_path / "my.toml"
     Path(path).write_text('[data]\nsource = "digits"\nkeep = [0.5]\n[reservoir]\nsequence = "both"\nstates = 2\n')
     config = load_config(path, ["data.source=npz"])
-    assert config.data.keep == [0.5]
+    assert config.data.class_keep_fractions == [0.5]
     assert (config.reservoir.sequence, config.reservoir.states) == ("rows", 2)

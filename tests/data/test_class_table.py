@@ -89,9 +89,11 @@ def test_what_keep_drops_is_a_warning_and_a_column(tmp_path, caplog, npz_file):
     dropped = [entry["dropped"] for entry in table]
     total = sum(dropped) + sum(entry["before"] for entry in table)
     assert dropped[1] == 0
-    assert warning.startswith(f"data.keep drops {sum(dropped)} of {total} training rows: class 0 {dropped[0]} of ")
+    assert warning.startswith(
+        f"data.class_keep_fractions drops {sum(dropped)} of {total} training rows: class 0 {dropped[0]} of "
+    )
     assert "class 1" not in warning
-    assert "data.keep = []" in warning
+    assert "data.class_keep_fractions = []" in warning
     assert "  dropped  training" in caplog.text
     assert "dropped" in describe_shards(tmp_path / "shards")
     prepared(tmp_path, caplog, path=npz_file)

@@ -10,8 +10,9 @@ from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 QUICK = (
-    "data.keep=[]", "data.shards=1", "search.generations=0", "reservoir.nodes=30", "reservoir.kernel=dense-fp32",
-    "reservoir.batch_rows=64", "reservoir.states=1", "reservoir.sequence=rows", "training.readout=ridge",
+    "data.class_keep_fractions=[]", "data.shards=1",
+    "search.generations=0", "reservoir.nodes=30", "reservoir.kernel=dense-fp32",
+    "reservoir.batch_rows=64", "reservoir.states=1", "reservoir.sequence=rows", "readout.kind=ridge",
     "training.threads=1", "run.progress=false",
 )  # fmt: skip
 

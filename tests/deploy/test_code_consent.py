@@ -32,8 +32,8 @@ class Mine(nn.Module):
         return self.scores(sequences[:, -1])
 """
 SETTINGS = (
-    "search.generations=0", "data.keep=[]", "reservoir.nodes=20", "reservoir.kernel=dense-fp32",
-    "reservoir.batch_rows=64", "training.epochs=1", "training.threads=1", "training.readout=nets_of_mine:Mine",
+    "search.generations=0", "data.class_keep_fractions=[]", "reservoir.nodes=20", "reservoir.kernel=dense-fp32",
+    "reservoir.batch_rows=64", "training.epochs=1", "training.threads=1", "readout.kind=nets_of_mine:Mine",
     "training.baseline=false",
 )  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_a_module_that_has_changed_is_not_the_owners_word(project, fresh, tmp_pa
     assert not (tmp_path / "ran").exists()
     fresh(project)
     # Named again in the command itself.
-    wish = "training.readout=nets_of_mine:Mine"
+    wish = "readout.kind=nets_of_mine:Mine"
     assert main(["train", "--out", "run", "--set", "training.epochs=2", "--set", wish, "--quiet"]) == 0
 
 
@@ -126,7 +126,7 @@ def test_nothing_of_a_foreign_run_is_imported(project, fresh, monkeypatch, tmp_p
     fresh(project)
     assert predict(project) == 2
     message = capfd.readouterr().err
-    assert "training.readout = 'nets_of_mine:Mine'" in message
+    assert "readout.kind = 'nets_of_mine:Mine'" in message
     assert "--allow-code" in message
     # Allowed, and yet not from the working directory.
     fresh(project)
@@ -194,7 +194,7 @@ def test_a_home_that_cannot_be_written_to_costs_the_owner_an_option_only(project
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     fresh(project)
-    wish = "training.readout=nets_of_mine:Mine"
+    wish = "readout.kind=nets_of_mine:Mine"
     assert main(["train", "--out", "run", "--set", "training.epochs=2", "--set", wish, "--quiet"]) == 0
 
 

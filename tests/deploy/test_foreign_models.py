@@ -18,8 +18,8 @@ from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.pipeline.stages import run_stages
 
 SETTINGS = (
-    "search.generations=0", "data.keep=[]", "reservoir.nodes=30", "reservoir.kernel=dense-fp32",
-    "reservoir.batch_rows=64", "training.epochs=1", "training.threads=1", "training.outputs=16",
+    "search.generations=0", "data.class_keep_fractions=[]", "reservoir.nodes=30", "reservoir.kernel=dense-fp32",
+    "reservoir.batch_rows=64", "training.epochs=1", "training.threads=1", "readout.outputs=16",
 )  # fmt: skip
 
 
@@ -111,9 +111,9 @@ def test_fields_of_another_form_are_refused(name, foreign):
     [
         ("training", "unknown_key", 1, "training.unknown_key: not a known key"),
         ("reservoir", "nodes", "many", "reservoir.nodes"),
-        ("training", "outputs", 10**9, "has the shape|training.outputs"),
+        ("training", "outputs", 10**9, "has the shape|readout.outputs"),
         ("training", "outputs", 4096, "has the shape"),
-        ("training", "hidden", 100_000, "has the shape|training.hidden"),
+        ("training", "hidden", 100_000, "has the shape|readout.hidden"),
         ("training", "readout", "lstm", "which does not fit the settings"),
         ("training", "readout", "ridge", "which does not fit the settings"),
         ("training", "slices", "ensemble", ""),

@@ -16,7 +16,8 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.sources import open_source, read_samples
 
 SETTINGS = (
-    "data.source=mnist", "data.keep=[]", "search.generations=0", "reservoir.nodes=40", "reservoir.kernel=dense-fp32",
+    "data.source=mnist", "data.class_keep_fractions=[]",
+    "search.generations=0", "reservoir.nodes=40", "reservoir.kernel=dense-fp32",
     "reservoir.batch_rows=64", "training.epochs=3", "training.threads=1", "training.baseline=false",
 )  # fmt: skip
 

@@ -17,8 +17,8 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 pytest.importorskip("pyarrow")
 SETTINGS = [
     "data.source=csv", "data.category_columns=['colour']", "data.balance=smotenc", "data.label_column=answer",
-    "data.keep=[]", "search.generations=0", "reservoir.nodes=30", "reservoir.kernel=dense-fp32",
-    "reservoir.batch_rows=64", "reservoir.states=1", "training.readout=ridge", "training.threads=1",
+    "data.class_keep_fractions=[]", "search.generations=0", "reservoir.nodes=30", "reservoir.kernel=dense-fp32",
+    "reservoir.batch_rows=64", "reservoir.states=1", "readout.kind=ridge", "training.threads=1",
     "run.progress=false",
 ]  # fmt: skip
 

@@ -228,7 +228,7 @@ def test_classes_of_dollars_are_evaluated(tmp_path, monkeypatch):
     x = generator.normal(size=(len(y), 6)) + 3 * np.repeat(np.arange(4.0), list(counts.values()))[:, None]
     np.savez(tmp_path / "t.npz", x=x.astype(np.float32), y=y)
     settings = {
-        "data.source": "npz", "data.path": tmp_path / "t.npz", "data.keep": "[]", "data.shards": 1,
+        "data.source": "npz", "data.path": tmp_path / "t.npz", "data.class_keep_fractions": "[]", "data.shards": 1,
         "training.epochs": 2, "data.balance": "random_over", "search.generations": 0, "reservoir.nodes": 20,
         "reservoir.states": 1, "reservoir.sequence": "rows", "reservoir.kernel": "dense-fp32", "training.batch": 8,
         "training.threads": 1,

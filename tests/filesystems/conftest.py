@@ -18,8 +18,8 @@ from whole_runs import flags
 HERE = Path(__file__).parent
 FAST = flags(
     "reservoir.nodes=20", "reservoir.kernel=dense-fp32", "search.population=3", "search.generations=1",
-    "search.train_rows=200", "search.validation_rows=80", "training.epochs=1", "training.hidden=8",
-    "training.outputs=8", "training.threads=1", "training.checkpoint_seconds=0", "run.progress=false",
+    "search.train_rows=200", "search.validation_rows=80", "training.epochs=1", "readout.hidden=8",
+    "readout.outputs=8", "training.threads=1", "checkpoint.every_seconds=0", "run.progress=false",
 )  # fmt: skip
 
 

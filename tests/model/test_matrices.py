@@ -21,7 +21,7 @@ def settings(path):
         "digits",
         [
             "reservoir.sequence=rows", "reservoir.nodes=20", "reservoir.kernel=dense-fp32", "reservoir.batch_rows=128",
-            "search.generations=0", "training.readout=ridge", "training.threads=1", "run.progress=false",
+            "search.generations=0", "readout.kind=ridge", "training.threads=1", "run.progress=false",
             f"reservoir.matrices={path}",
         ],
     )  # fmt: skip

@@ -231,34 +231,34 @@ def test_states_are_those_of_the_reservoir_driven_by_the_codes():
 
 SMALL = [
     "reservoir.nodes=60", "reservoir.states=2", "reservoir.input_scaling=0.2", "search.generations=0",
-    "training.epochs=6", "training.threads=1", "training.outputs=20", "training.hidden=24", "training.batch=64",
-    "training.learning_rate=5e-3", "run.progress=false", "training.extractor.kind=dictionary",
-    "training.extractor.patch=3", "training.extractor.atoms=12", "training.extractor.pool=3",
-    "training.extractor.patches=4000",
+    "training.epochs=6", "training.threads=1", "readout.outputs=20", "readout.hidden=24", "training.batch=64",
+    "optimizer.learning_rate=5e-3", "run.progress=false", "extractor.kind=dictionary",
+    "extractor.patch=3", "extractor.atoms=12", "extractor.pool=3",
+    "extractor.patches=4000",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        ["training.cache_precision=float16"],
-        ["training.readout=lstm", "training.extractor.sequence=positions", "reservoir.reduction=all"],
-        ["training.readout=ridge", "training.shifts=1"],
-        ["reservoir.kind=none", "training.extractor.precision=bf16", "training.warm_start=true"],
+        ["states.precision=float16"],
+        ["readout.kind=lstm", "extractor.sequence=positions", "reservoir.reduction=all"],
+        ["readout.kind=ridge", "augment.shifts=1"],
+        ["reservoir.kind=none", "extractor.precision=bf16", "readout.warm_start=true"],
     ],
     ids=["network", "lstm", "ridge", "none"],
 )
 def test_whole_runs_predict_as_they_evaluate(changes, tmp_path):
     results = run_stages(["prepare", "train", "evaluate"], load_config("digits", [*SMALL, *changes]), tmp_path)
     assert results["evaluate"]["accuracy"] > 0.85
-    if "training.readout=ridge" not in changes:
+    if "readout.kind=ridge" not in changes:
         assert results["evaluate"]["ridge"]["accuracy"] > 0.85
     assert_prediction_equals_evaluation(tmp_path, results["evaluate"])
 
 
 def test_a_training_gone_on_with_has_its_dictionary_and_ends_equal_to_the_bit(tmp_path):
     def trained(out, epochs: int) -> dict:
-        changes = ["training.schedule=constant", f"training.epochs={epochs}"]
+        changes = ["schedule.kind=constant", f"training.epochs={epochs}"]
         run_stages(["prepare", "train"], load_config("digits", [*SMALL, *changes]), out)
         return torch.load(out / "train/last.pt", weights_only=True)["trainer"]["network"]
 
@@ -317,8 +317,8 @@ def test_a_file_cut_short_is_told_once_and_learned_again_to_the_same_bits(tmp_pa
     ("changes", "message"),
     [
         (["search.generations=2"], "needs search.generations = 0"),
-        (["training.extractor.patches=5"], "needs to be at least training.extractor.atoms = 12"),
-        (["training.augment.flip=true"], "needs a trained extractor"),
+        (["extractor.patches=5"], "needs to be at least extractor.atoms = 12"),
+        (["augment.flip=true"], "needs a trained extractor"),
         (["reservoir.sequence=both", "reservoir.scans=['rows']"], "makes the sequences"),
     ],
 )

@@ -220,18 +220,18 @@ def test_a_square_is_cut_out():
 
 SMALL = [
     "reservoir.nodes=40", "reservoir.states=2", "reservoir.input_scaling=0.3", "reservoir.sequence=rows",
-    "search.generations=0", "training.epochs=8", "training.threads=1", "training.outputs=20", "training.hidden=24",
-    "training.batch=64", "training.learning_rate=5e-3", "run.progress=false", "training.extractor.kind=convolution",
-    "training.extractor.channels=[8, 16]",
+    "search.generations=0", "training.epochs=8", "training.threads=1", "readout.outputs=20", "readout.hidden=24",
+    "training.batch=64", "optimizer.learning_rate=5e-3", "run.progress=false", "extractor.kind=convolution",
+    "extractor.channels=[8, 16]",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        ["training.augment.crop=1", "training.augment.test_flips=true", "training.cache_precision=float16"],
-        ["reservoir.kind=none", "training.augment.cutout=2"],
-        ["training.readout=gru", "training.extractor.sequence=positions", "reservoir.reduction=all"],
+        ["augment.crop=1", "augment.test_flips=true", "states.precision=float16"],
+        ["reservoir.kind=none", "augment.cutout=2"],
+        ["readout.kind=gru", "extractor.sequence=positions", "reservoir.reduction=all"],
     ],
 )
 def test_whole_runs_predict_as_they_evaluate(changes, tmp_path, caplog):
@@ -244,7 +244,7 @@ def test_whole_runs_predict_as_they_evaluate(changes, tmp_path, caplog):
 
 @pytest.mark.parametrize("shift", [0, 1])
 def test_predictions_are_means_over_views(shift, tmp_path):
-    changes = [*SMALL, "training.epochs=1", "training.augment.test_flips=true", f"training.augment.test_shift={shift}"]
+    changes = [*SMALL, "training.epochs=1", "augment.test_flips=true", f"augment.test_shift={shift}"]
     run_stages(["prepare", "train"], load_config("digits", changes), tmp_path)
     model = TrainedModel.load(tmp_path / "train/model.pt")
     samples = torch.rand(5, 8, 8)
@@ -265,15 +265,15 @@ def test_predictions_are_means_over_views(shift, tmp_path):
     ("changes", "message"),
     [
         (["search.generations=2"], "needs search.generations = 0"),
-        (["training.readout=ridge"], "needs another training.readout than 'ridge'"),
+        (["readout.kind=ridge"], "needs another readout.kind than 'ridge'"),
         (["reservoir.sequence=both", "reservoir.scans=['rows']"], "makes the sequences"),
-        (["training.extractor.channels=[0]"], "every entry must be 1 or more"),
-        (["training.extractor.kind=none", "training.augment.flip=true"], "needs a trained extractor"),
-        (["training.extractor.kind=perceptron"], "training.extractor.kind"),
-        (["training.warm_start=true"], "needs an extractor that is not trained"),
+        (["extractor.channels=[0]"], "every entry must be 1 or more"),
+        (["extractor.kind=none", "augment.flip=true"], "needs a trained extractor"),
+        (["extractor.kind=perceptron"], "extractor.kind"),
+        (["readout.warm_start=true"], "needs an extractor that is not trained"),
         (["reservoir.noise=0.1"], "needs reservoir.noise = 0"),
         (["reservoir.kernel=fused-bf16"], "needs reservoir.kernel = 'auto'"),
-        (["training.augment.alternate=true"], "needs training.augment.flip = true"),
+        (["augment.alternate=true"], "needs augment.flip = true"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message):
@@ -282,18 +282,18 @@ def test_settings_that_do_not_fit_are_refused(changes, message):
 
 
 def test_images_too_small_for_the_stages_are_refused(tmp_path):
-    changes = [*SMALL, "training.extractor.channels=[4, 4, 4, 4]"]
+    changes = [*SMALL, "extractor.channels=[4, 4, 4, 4]"]
     with pytest.raises(InputError, match=r"at least 16 x 16.*\(8, 8\).*fewer training\.extractor\.channels"):
         run_stages(["prepare", "train"], load_config("digits", changes), tmp_path)
 
 
 def trained(out, *changes: str) -> dict:
-    run_stages(["prepare", "train"], load_config("digits", [*SMALL, "training.schedule=constant", *changes]), out)
+    run_stages(["prepare", "train"], load_config("digits", [*SMALL, "schedule.kind=constant", *changes]), out)
     return torch.load(out / "train/last.pt", weights_only=True)["trainer"]["network"]
 
 
 def test_a_training_gone_on_with_ends_equal_to_the_bit(tmp_path):
-    changed = ["training.augment.crop=1", "training.augment.flip=true", "training.augment.mixup=0.5"]
+    changed = ["augment.crop=1", "augment.flip=true", "augment.mixup=0.5"]
     whole = trained(tmp_path / "whole", *changed, "training.epochs=2")
     trained(tmp_path / "halves", *changed, "training.epochs=1")
     halves = trained(tmp_path / "halves", *changed, "training.epochs=2")

@@ -226,19 +226,19 @@ def test_samples_of_few_steps_are_refused():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["training.extractor.kernels=300"], r"needs to be 336 or more for 3 inputs"),
-        (["training.extractor.kernel_inputs=['values','values']"], "needs each input once"),
-        (["training.readout=lstm", "reservoir.reduction=all"], "needs training.readout = 'ridge' or 'network'"),
+        (["extractor.kernels=300"], r"needs to be 336 or more for 3 inputs"),
+        (["extractor.kernel_inputs=['values','values']"], "needs each input once"),
+        (["readout.kind=lstm", "reservoir.reduction=all"], "needs readout.kind = 'ridge' or 'network'"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        load_config("series", ["training.extractor.kind=kernels", *changes])
+        load_config("series", ["extractor.kind=kernels", *changes])
 
 
 SMALL = [
     "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.generations=0", "training.threads=1",
-    "run.progress=false", "training.extractor.kind=kernels", "training.extractor.kernels=336", "run.seed=3",
+    "run.progress=false", "extractor.kind=kernels", "extractor.kernels=336", "run.seed=3",
 ]  # fmt: skip
 
 
@@ -270,7 +270,7 @@ def configured(waves, *changes: str):
     [
         [],
         ["reservoir.kind=none"],
-        ["training.readout=network", "training.epochs=15", "training.batch=16", "training.warm_start=true"],
+        ["readout.kind=network", "training.epochs=15", "training.batch=16", "readout.warm_start=true"],
     ],
     ids=["ridge", "alone", "network"],
 )

@@ -100,4 +100,4 @@ def test_a_step_is_that_of_the_mixed_rows_and_targets():
 
 def test_mixup_needs_a_trained_extractor():
     with pytest.raises(InputError, match="needs a trained extractor"):
-        load_config("digits", ["training.augment.mixup=0.2"])
+        load_config("digits", ["augment.mixup=0.2"])

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.mpi
 SMALL = [
     "reservoir.nodes=30", "reservoir.kernel=dense-fp32", "reservoir.states=2", "reservoir.sequence=rows",
     "reservoir.input_scaling=0.3", "search.generations=0", "training.epochs=2", "training.threads=1",
-    "training.outputs=12", "training.hidden=16", "training.dropout=0.2", "data.balance=none", "run.seed=3",
+    "readout.outputs=12", "readout.hidden=16", "readout.dropout=0.2", "data.balance=none", "run.seed=3",
     "training.gradient_norms=true",
 ]  # fmt: skip
 
@@ -40,25 +40,25 @@ def told(out) -> np.ndarray:
     "changes",
     [
         [
-            "training.readout=lstm",
-            "training.extractor.kind=dictionary",
-            "training.extractor.patch=3",
-            "training.extractor.atoms=10",
-            "training.extractor.pool=3",
-            "training.extractor.patches=2000",
+            "readout.kind=lstm",
+            "extractor.kind=dictionary",
+            "extractor.patch=3",
+            "extractor.atoms=10",
+            "extractor.pool=3",
+            "extractor.patches=2000",
         ],
         [
-            "training.extractor.kind=convolution",
-            "training.extractor.channels=[8]",
-            "training.extractor.whitening=2",
-            "training.optimizer=sgd",
-            "training.nesterov=true",
-            "training.augment.crop=1",
-            "training.augment.edges=reflect",
-            "training.augment.alternate=true",
-            "training.augment.flip=true",
-            "training.augment.cutout=2",
-            "training.augment.mixup=0.4",
+            "extractor.kind=convolution",
+            "extractor.channels=[8]",
+            "extractor.whitening=2",
+            "optimizer.kind=sgd",
+            "optimizer.nesterov=true",
+            "augment.crop=1",
+            "augment.edges=reflect",
+            "augment.alternate=true",
+            "augment.flip=true",
+            "augment.cutout=2",
+            "augment.mixup=0.4",
         ],
     ],
     ids=["dictionary", "convolution"],
@@ -68,15 +68,15 @@ def test_two_ranks_give_the_answers_of_one(changes, tmp_path):
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)
     learned = [torch.load(tmp_path / f"{ranks}/train/model.pt", weights_only=True).get("learned") for ranks in (1, 2)]
     if learned[0] is None:
-        assert "training.extractor.kind=dictionary" not in changes
+        assert "extractor.kind=dictionary" not in changes
     else:
         assert all(torch.equal(learned[1][name], value) for name, value in learned[0].items())
 
 
 STEPWISE = {
-    "gru": ["training.readout_layers=2"],
-    "transformer": ["training.heads=2"],
-    "convolution": ["training.optimizer=muon", "training.learning_rate=0.01"],
+    "gru": ["readout.layers=2"],
+    "transformer": ["readout.heads=2"],
+    "convolution": ["optimizer.kind=muon", "optimizer.learning_rate=0.01"],
 }
 
 
@@ -90,7 +90,7 @@ def stepwise(tmp_path_factory):
         "from rcdp_hpc.config import load_config\n"
         "comm = rcdp_hpc.connect()\n"
         f"for readout, changes in {STEPWISE!r}.items():\n"
-        "    own = [*changes, f'training.readout={readout}', f'training.batch={96 // comm.size}']\n"
+        "    own = [*changes, f'readout.kind={readout}', f'training.batch={96 // comm.size}']\n"
         f"    config = load_config('digits', [*{SMALL!r}, *own])\n"
         f"    stages.run_stages(['prepare', 'train'], config, f'{out}/{{comm.size}}/{{readout}}', comm)\n"
     )

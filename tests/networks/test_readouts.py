@@ -141,15 +141,15 @@ def test_inputs_without_a_reservoir_get_one_scale_for_all():
 
 SMALL = [
     "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "reservoir.states=4", "reservoir.sequence=rows",
-    "search.generations=0", "training.epochs=6", "training.threads=1", "training.outputs=20", "training.hidden=24",
-    "training.batch=64", "training.learning_rate=5e-3", "run.progress=false",
+    "search.generations=0", "training.epochs=6", "training.threads=1", "readout.outputs=20", "readout.hidden=24",
+    "training.batch=64", "optimizer.learning_rate=5e-3", "run.progress=false",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", STEPWISE)
 @pytest.mark.parametrize("source", ["reservoir.reduction=all", "reservoir.kind=none"])
 def test_each_trains_and_predicts_as_it_evaluates(name, source, tmp_path):
-    config = load_config("digits", [*SMALL, source, f"training.readout={name}"])
+    config = load_config("digits", [*SMALL, source, f"readout.kind={name}"])
     results = run_stages(["prepare", "train", "evaluate"], config, tmp_path)
     assert results["evaluate"]["accuracy"] > 0.6
     assert_prediction_equals_evaluation(tmp_path, results["evaluate"])
@@ -169,7 +169,7 @@ def test_one_switch_leaves_the_reservoir_out(tmp_path, caplog):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_states_kept_in_16_bits_train_as_well(precision, tmp_path):
-    config = load_config("digits", [*SMALL, "training.readout=gru", f"training.cache_precision={precision}"])
+    config = load_config("digits", [*SMALL, "readout.kind=gru", f"states.precision={precision}"])
     results = run_stages(["prepare", "train", "evaluate"], config, tmp_path)
     assert results["evaluate"]["accuracy"] > 0.6
     assert json.loads((tmp_path / "report/summary.json").read_text())["test"]["ridge"]["accuracy"] > 0.6
@@ -178,12 +178,12 @@ def test_states_kept_in_16_bits_train_as_well(precision, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["training.readout=lstm", "reservoir.states=1"], "a single state is not a sequence"),
-        (["training.readout=gru", "reservoir.reduction=mean_std"], r"needs reservoir\.reduction = 'all'"),
-        (["training.readout=transformer", "training.heads=3", "reservoir.states=2"], "a multiple of training.heads"),
-        (["training.readout=convolution", "training.span=4"], "must be odd"),
-        (["training.readout=lstm", "training.warm_start=true"], "training.warm_start = true needs training.readout"),
-        (["training.readout=perceptron"], "training.readout"),
+        (["readout.kind=lstm", "reservoir.states=1"], "a single state is not a sequence"),
+        (["readout.kind=gru", "reservoir.reduction=mean_std"], r"needs reservoir\.reduction = 'all'"),
+        (["readout.kind=transformer", "readout.heads=3", "reservoir.states=2"], "a multiple of readout.heads"),
+        (["readout.kind=convolution", "readout.kernel_size=4"], "must be odd"),
+        (["readout.kind=lstm", "readout.warm_start=true"], "readout.warm_start = true needs readout.kind"),
+        (["readout.kind=perceptron"], "readout.kind"),
         (["reservoir.reduction=all", "reservoir.warm_up=2"], "keeps every state"),
     ],
 )

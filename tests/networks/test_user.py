@@ -199,8 +199,8 @@ def test_both_parts_may_be_the_users(tmp_path):
     changes = [
         "reservoir.nodes=30", "reservoir.sequence=rows", "reservoir.states=2", "reservoir.input_scaling=0.3",
         "search.generations=0", "training.epochs=8", "training.threads=1", "training.batch=64", "run.progress=false",
-        "training.learning_rate=5e-3", "training.extractor.kind=their_networks:Halves",
-        "training.readout=their_networks:Last",
+        "optimizer.learning_rate=5e-3", "extractor.kind=their_networks:Halves",
+        "readout.kind=their_networks:Last",
     ]  # fmt: skip
     results = run_stages(["prepare", "train", "evaluate"], load_config("digits", changes), tmp_path / "run")
     assert results["evaluate"]["accuracy"] > 0.6

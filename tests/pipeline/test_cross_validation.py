@@ -30,8 +30,8 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 SMALL = [
     "data.validation_fraction=0.2", "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.generations=1",
     "search.population=4", "search.train_rows=200", "search.validation_rows=100",
-    "training.epochs=6", "training.hidden=16", "training.outputs=16", "training.threads=1",
-    "training.batch=240", "training.learning_rate=0.01", "training.baseline=false", "run.seed=3",
+    "training.epochs=6", "readout.hidden=16", "readout.outputs=16", "training.threads=1",
+    "training.batch=240", "optimizer.learning_rate=0.01", "training.baseline=false", "run.seed=3",
 ]  # fmt: skip
 DOCS = (REPOSITORY / "docs/crossvalidation.md").read_text()
 BLOCKS = re.findall(r"^```\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)

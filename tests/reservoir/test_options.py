@@ -144,7 +144,7 @@ def test_a_file_that_is_none_is_refused(tmp_path):
         ("reservoir.density=0", "reservoir.density = 0: input should be greater than 0"),
         ("reservoir.scans=['rows']", "is a half of reservoir.sequence = 'both'"),
         ("reservoir.reduction=median", "reservoir.reduction"),
-        ("training.ridge_penalties=[0.0]", "every entry must be above 0"),
+        ("readout.ridge_penalties=[0.0]", "every entry must be above 0"),
     ],
 )
 def test_wrong_settings_are_named(override, words):

@@ -88,7 +88,7 @@ def _high_leak(config):
 def test_a_run_decides_on_its_own_rows(bfloat16_is_faster, tmp_path, monkeypatch, changes, kernel):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     reservoir = [f"reservoir.{name}={value}" for name, value in {"nodes": 60, "sequence": "pixels", **changes}.items()]
-    settings = [*reservoir, "search.generations=0", "training.readout=ridge", "run.progress=false"]
+    settings = [*reservoir, "search.generations=0", "readout.kind=ridge", "run.progress=false"]
     run_stages(["prepare", "train"], load_config("digits", settings), tmp_path / "run")
     recorded = load_config(str(tmp_path / "run/config.toml")).reservoir
     assert recorded.kernel == kernel

@@ -28,7 +28,7 @@ LONG = [
     "training.epochs=100000",
     "training.patience=100000",
     "training.baseline=false",
-    "training.hidden=16",
+    "readout.hidden=16",
 ]
 # A command that does not look for signals, so that the second comes while the first still waits.
 DEAF = """

@@ -134,7 +134,7 @@ def test_without_standard_streams_a_command_works(tmp_path):
 def test_a_stage_ends_well_whatever_becomes_of_its_output(command, end, tmp_path):
     settings = [
         "search.generations=0", "training.epochs=2", "reservoir.nodes=20", "reservoir.kernel=dense-fp32",
-        "data.shards=2", "training.readout=ridge",
+        "data.shards=2", "readout.kind=ridge",
     ]  # fmt: skip
     flags = " ".join(f"--set {setting}" for setting in settings)
     done = shell(f"rcdp {command} digits --out run {flags} {end}", tmp_path, PYTHONUNBUFFERED="1")
@@ -156,7 +156,18 @@ def test_class_names_in_an_ascii_terminal(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii", errors="strict"))
     settings = ["data.source=csv", "data.path=t.csv", "data.shards=1"]
     assert (
-        main(["prepare", "--out", "run", "digits", "--set", "data.keep=[]", *(f"--set={one}" for one in settings)]) == 0
+        main(
+            [
+                "prepare",
+                "--out",
+                "run",
+                "digits",
+                "--set",
+                "data.class_keep_fractions=[]",
+                *(f"--set={one}" for one in settings),
+            ]
+        )
+        == 0
     )
     text = raw.getvalue().decode("ascii")
     assert r"\u0141\xf3d\u017a" in text

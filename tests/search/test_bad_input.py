@@ -78,7 +78,7 @@ def test_a_search_starts_at_the_configured_values_within_the_bounds():
     }
     config = cheap_config(evaluation="train", space=space)
     config.reservoir.density, config.reservoir.leak, config.reservoir.activation = 0.1, 0.3, "sigmoid"
-    config.training.hidden = 99
+    config.readout.hidden = 99
     found = searched_space(config.search).start(config)
     names = searched_space(config.search).names
     assert dict(zip(names, found.tolist(), strict=True)) == pytest.approx(

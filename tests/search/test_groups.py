@@ -130,7 +130,7 @@ def test_a_training_over_its_time_fails_in_a_group_which_has_no_alarm():
 @pytest.mark.parametrize("spare", [True, False])
 def test_a_group_whose_states_do_not_fit_leaves_the_candidate_to_its_leader(monkeypatch, spare):
     config, data = small_config(), small_data()
-    config.training.ridge_selection = "validation"
+    config.readout.ridge_selection = "validation"
     alone = bits(ReservoirFitness(config, data)(VALUES))
     whole = ReservoirFitness._on_validation_in_group
     divided = []

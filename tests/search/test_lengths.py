@@ -69,7 +69,7 @@ def test_the_fitness_is_that_of_sequences_driven_one_by_one(kept):
 
     states = np.concatenate([alone(data.x_train, data.lengths_train), alone(data.x_val, data.lengths_val)])
     labels = np.concatenate([data.y_train, data.y_val])
-    judged = left_out(states, labels, 3, config.training.ridge_penalties)
+    judged = left_out(states, labels, 3, config.readout.ridge_penalties)
     assert found.error == pytest.approx(np.mean((judged.scores - one_hot(labels, 3)) ** 2), rel=1e-3)
     assert found.accuracy > 0.5
 

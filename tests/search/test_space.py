@@ -85,4 +85,4 @@ def test_too_few_whole_numbers():
 
 def test_values_go_into_their_sections():
     config = with_values(cheap_config(), {"density": 0.3, "hidden": 7})
-    assert (config.reservoir.density, config.training.hidden) == (0.3, 7)
+    assert (config.reservoir.density, config.readout.hidden) == (0.3, 7)

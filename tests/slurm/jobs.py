@@ -17,8 +17,8 @@ from slurm.cluster import Cluster
 # choose for itself is fixed, so that runs can be compared.
 QUICK = (
     "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.population=6", "search.generations=2",
-    "search.train_rows=300", "search.validation_rows=100", "training.epochs=4", "training.hidden=16",
-    "training.outputs=16", "training.threads=1", "training.patience=1000", "run.progress=false",
+    "search.train_rows=300", "search.validation_rows=100", "training.epochs=4", "readout.hidden=16",
+    "readout.outputs=16", "training.threads=1", "training.patience=1000", "run.progress=false",
 )  # fmt: skip
 # Long enough to be disturbed in the middle.
 LONGER = ("search.generations=40", "search.population=8", "reservoir.nodes=100", "training.epochs=60")

@@ -66,7 +66,7 @@ def test_preemption_by_a_higher_partition(slurm, undisturbed):
 
 @pytest.mark.parametrize("where", [in_search, in_training])
 def test_a_node_crashes(where, slurm, undisturbed):
-    job = slurm.sbatch("all.sbatch", *RANKS, config=slurm.config(*LONGER, "training.checkpoint_seconds=1"))
+    job = slurm.sbatch("all.sbatch", *RANKS, config=slurm.config(*LONGER, "checkpoint.every_seconds=1"))
     wait_until(slurm, where)
     slurm.cluster.crash("c2")
     slurm.requeued(job)
@@ -112,7 +112,7 @@ def test_a_disk_that_fills_up_in_training(slurm, undisturbed):
     """The log is on that disk, too: the state file says why, and after room was made the run goes on."""
     run = slurm.cluster.small_disk / "run"
     submit = rcdp("submit", "--out", str(run), "--one-job", *(f"--sbatch={option}" for option in RANKS))
-    said = slurm.call(*submit, str(slurm.config(*LONGER, "training.checkpoint_seconds=1")))
+    said = slurm.call(*submit, str(slurm.config(*LONGER, "checkpoint.every_seconds=1")))
     (job,) = re.findall(r"^all: job (\d+)", said, re.MULTILINE)
     slurm.wait_for(lambda: len(slurm.lines("train/metrics.jsonl", str(run))) >= 3, "training to go on")
     ballast = slurm.cluster.small_disk / "ballast"

@@ -17,7 +17,7 @@ from rcdp_hpc.runtime.memory import is_out_of_memory
 
 SMALL = (
     "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.generations=0", "training.epochs=2",
-    "training.hidden=16", "training.outputs=16", "training.threads=1", "training.baseline=false", "run.progress=false",
+    "readout.hidden=16", "readout.outputs=16", "training.threads=1", "training.baseline=false", "run.progress=false",
 )  # fmt: skip
 
 THEIRS = """
@@ -53,7 +53,7 @@ CASES = {
         "rank 1: stage train: no memory left on", "(CUDA out of memory. Tried to allocate 2.00 GiB)", "training.batch",
     )),
     "another version": (OTHER_VERSION, (), 2, ("rank 0 has Horovod 0.28", "rank 1 has Horovod 0.27.0")),
-    "a wrong shape": ("", ("training.readout=theirs:Wrong",), 2, ("theirs:Wrong", "(2, 11), expected (2, 10)")),
+    "a wrong shape": ("", ("readout.kind=theirs:Wrong",), 2, ("theirs:Wrong", "(2, 11), expected (2, 10)")),
     "a large batch": ("", ("training.batch=900",), 2, ("a batch of 1800 rows over 2 ranks", "a rank's slab (")),
 }  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_what_one_rank_meets_ends_all_with_one_message(case, prepared, tmp_path)
 def test_a_checkpoint_cut_short_is_told_once_and_the_one_before_is_gone_on_from(prepared, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(prepared, out)
-    stages.train(load_config("digits", [*SMALL, "training.checkpoint_epochs=1"]), out)
+    stages.train(load_config("digits", [*SMALL, "checkpoint.every_epochs=1"]), out)
     os.truncate(out / "train/last.pt", 3000)
     done = run_ranks(2, rcdp("train", "--out", str(out), "--set", "training.epochs=3"))
     assert done.returncode == 0, done.stdout

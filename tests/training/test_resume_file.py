@@ -16,9 +16,9 @@ from rcdp_hpc.model import checkpoint
 from rcdp_hpc.pipeline import stages
 
 SETTINGS = (
-    "search.generations=0", "data.keep=[]", "reservoir.nodes=20", "reservoir.kernel=dense-fp32",
-    "reservoir.batch_rows=64", "training.outputs=8", "training.batch=256", "training.threads=1",
-    "training.schedule=constant", "training.baseline=false", "training.ema=0.9", "training.patience=1000",
+    "search.generations=0", "data.class_keep_fractions=[]", "reservoir.nodes=20", "reservoir.kernel=dense-fp32",
+    "reservoir.batch_rows=64", "readout.outputs=8", "training.batch=256", "training.threads=1",
+    "schedule.kind=constant", "training.baseline=false", "optimizer.ema=0.9", "training.patience=1000",
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from rcdp_hpc.training.stage import _tell_other_ranks
 
 SMALL = (
     "reservoir.nodes=20", "reservoir.kernel=dense-fp32", "search.generations=0", "training.epochs=5",
-    "training.hidden=8", "training.outputs=8", "training.threads=1", "training.baseline=false", "run.progress=false",
+    "readout.hidden=8", "readout.outputs=8", "training.threads=1", "training.baseline=false", "run.progress=false",
     "training.batch=64", "data.balance=none",
 )  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_where_the_validation_loss_is_not_finite_the_last_sound_checkpoint_and_t
 
     monkeypatch.setattr(Session, "report", report)
     with pytest.raises(DivergedError, match=r"epoch 4, after step .*model\.pt holds the best weights so far"):
-        train(out, "training.checkpoint_epochs=2")
+        train(out, "checkpoint.every_epochs=2")
     trainer: Trainer = trainers[-1]
     assert checkpoint.load(out / "train/last.pt")["trainer"]["position"]["epoch"] == 2
     assert trainer.position.best_epoch == 2
@@ -75,8 +75,8 @@ def test_where_the_validation_loss_is_not_finite_the_last_sound_checkpoint_and_t
 def test_fewer_ranks_draw_the_batches_of_a_checkpoint_that_more_ranks_than_slabs_left(out, tmp_path):
     """Sixteen ranks cut 24 slabs where 12 are configured: one process with 24 leaves what they would have."""
     shutil.copytree(out, tmp_path / "straight")
-    train(tmp_path / "straight", "training.slabs=24", "training.epochs=2", "training.schedule=constant")
-    train(out, "training.slabs=24", "training.epochs=1", "training.schedule=constant")
+    train(tmp_path / "straight", "partition.count=24", "training.epochs=2", "schedule.kind=constant")
+    train(out, "partition.count=24", "training.epochs=1", "schedule.kind=constant")
     path = out / "train/last.pt"
     saved = checkpoint.load(path)
     assert saved["slab_count"] == 24
@@ -84,7 +84,7 @@ def test_fewer_ranks_draw_the_batches_of_a_checkpoint_that_more_ranks_than_slabs
     settings["training"]["slabs"] = 12
     del saved["format"]
     checkpoint.save(path, {**saved, "settings": json.dumps(settings), "ranks": 16})
-    train(out, "training.slabs=12", "training.epochs=2", "training.schedule=constant")
+    train(out, "partition.count=12", "training.epochs=2", "schedule.kind=constant")
     assert curve(out).tolist() == curve(tmp_path / "straight").tolist()
     assert checkpoint.load(path)["slab_count"] == 24
 
@@ -132,7 +132,7 @@ def room(folder: Path, monkeypatch, ranks: int = 1, slices: str = "together", ma
     comm, asked = SingleProcess(), []
     monkeypatch.setattr(comm, "size", ranks, raising=False)
     monkeypatch.setattr(checkpoint, "check_room", lambda folder, needed: asked.append(needed))
-    config = load_config("digits", [*SMALL, f"training.slices={slices}", f"reservoir.matrices={matrices!r}"])
+    config = load_config("digits", [*SMALL, f"parallel.replicas={slices}", f"reservoir.matrices={matrices!r}"])
     session = Session(config, comm, RunDirectory(folder), shards=None)
     session.learned = dict(learned)
     session.trainer = SimpleNamespace(network=nn.Linear(1000, 1, bias=False), slices=slices != "together")

@@ -19,7 +19,7 @@ from rcdp_hpc.training.threads import is_small, is_small_pass, threads_of_rank, 
         # As many more epochs do not make the step larger.
         ("digits", ["training.epochs=5000"], (8, 8), 1230, True),
         ("digits", ["training.batch=1024"], (8, 8), 1230, False),
-        ("digits", ["training.outputs=8192"], (8, 8), 1230, False),
+        ("digits", ["readout.outputs=8192"], (8, 8), 1230, False),
         # The states of many samples are worth all cores.
         ("digits", [], (8, 8), 500_000, False),
         ("mnist", ["training.baseline=false"], (28, 28), 60_000, False),
@@ -27,8 +27,8 @@ from rcdp_hpc.training.threads import is_small, is_small_pass, threads_of_rank, 
         ("vowels", ["reservoir.nodes=4000"], (29, 12), 270, False),
         ("mnist-ridge", [], (28, 28), 60_000, False),
         # How long a user's own network, or a trained extractor, takes is not known.
-        ("digits", ["training.readout=lstm"], (8, 8), 1230, False),
-        ("digits", ["search.generations=0", "training.extractor.kind=convolution"], (8, 8), 1230, False),
+        ("digits", ["readout.kind=lstm"], (8, 8), 1230, False),
+        ("digits", ["search.generations=0", "extractor.kind=convolution"], (8, 8), 1230, False),
     ],
 )
 def test_what_is_small(profile, settings, shape, rows, small):

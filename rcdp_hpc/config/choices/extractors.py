@@ -5,7 +5,7 @@ from __future__ import annotations
 from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
 
 EXTRACTORS = ChoiceTable(
-    "training.extractor.kind",
+    "extractor.kind",
     (
         Choice("none", "none: the sample as reservoir.sequence cuts it"),
         Choice("kernels", "random convolution kernels of series, joined to the reservoir's states; fixed"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
 
 OPTIMIZERS = ChoiceTable(
-    "training.optimizer",
+    "optimizer.kind",
     (
         Choice("adam", "Adam (paper)"),
         Choice("adamw", "Adam with decoupled weight decay"),

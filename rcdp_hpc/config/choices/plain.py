@@ -252,7 +252,7 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
-        "training.ridge_selection",
+        "readout.ridge_selection",
         (
             Choice("auto", "left_out for few rows, validation for many"),
             Choice(
@@ -263,7 +263,7 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
-        "training.ridge_precision",
+        "readout.ridge_precision",
         (
             Choice("double", "float64"),
             Choice("single", "float32"),
@@ -278,14 +278,14 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
-        "training.class_weights",
+        "loss.class_weights",
         (
             Choice("none", "every row counts the same"),
             Choice("balanced", "every class counts the same, without changing the rows as data.balance does"),
         ),
     ),
     ChoiceTable(
-        "training.rate_scaling",
+        "optimizer.rate_scaling",
         (
             Choice("none", "no change"),
             Choice("sqrt", "times the square root of the number of ranks (with global_batch: of global_batch / batch)"),
@@ -300,22 +300,22 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
-        "training.slices",
+        "parallel.replicas",
         (
-            Choice("together", "all ranks train one network"),
+            Choice("synchronised", "all ranks train one network"),
             Choice("averaged", "each rank trains a network on its rows; their weights are averaged"),
             Choice("ensemble", "each rank trains a network on its rows; their scores are averaged"),
         ),
     ),
     ChoiceTable(
-        "training.compression",
+        "parallel.compression",
         (
             Choice("none", "float32"),
             Choice("fp16", "float16"),
         ),
     ),
     ChoiceTable(
-        "training.cache_precision",
+        "states.precision",
         (
             Choice("kernel", "the number format of the kernel"),
             Choice("bfloat16", "16 bits"),
@@ -323,10 +323,10 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
-        "training.allotment",
+        "partition.load_balance",
         (
             Choice("equal", "the same number for every rank"),
-            Choice("speeds", "in proportion to training.speeds"),
+            Choice("rank_speeds", "in proportion to partition.rank_speeds"),
             Choice("measured", "in proportion to speeds measured at the start"),
         ),
     ),
@@ -339,7 +339,7 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
-        "training.extractor.kernel_inputs",
+        "extractor.kernel_inputs",
         (
             Choice("values", "the values of the series"),
             Choice("differences", "differences between consecutive steps"),
@@ -347,35 +347,35 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
-        "training.extractor.activation",
+        "extractor.activation",
         (
             Choice("relu", "max(0, x)"),
             Choice("gelu", "Gaussian error linear unit"),
         ),
     ),
     ChoiceTable(
-        "training.extractor.sequence",
+        "extractor.sequence",
         (
             Choice("rows", "a row of the map is a step"),
             Choice("positions", "a position of the map is a step"),
         ),
     ),
     ChoiceTable(
-        "training.extractor.learning",
+        "extractor.learning",
         (
             Choice("kmeans", "k-means on the sphere"),
             Choice("patches", "random patches as they are"),
         ),
     ),
     ChoiceTable(
-        "training.extractor.precision",
+        "extractor.precision",
         (
             Choice("fp32", "float32"),
             Choice("bf16", "bfloat16"),
         ),
     ),
     ChoiceTable(
-        "training.augment.edges",
+        "augment.edges",
         (
             Choice("zero", "the mean"),
             Choice("reflect", "the image mirrored at its edge"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
 
 READOUTS = ChoiceTable(
-    "training.readout",
+    "readout.kind",
     (
         Choice("network", "the network of eq. 10 and 11 (paper)"),
         Choice("ridge", "linear, solved by ridge regression"),

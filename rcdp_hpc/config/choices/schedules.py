@@ -5,7 +5,7 @@ from __future__ import annotations
 from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
 
 SCHEDULES = ChoiceTable(
-    "training.schedule",
+    "schedule.kind",
     (
         Choice("constant", "the same throughout"),
         Choice("step", "falls every schedule_epochs epochs"),

@@ -102,7 +102,7 @@ class BatchedFitness:
         return self._on_validation(stack, data)
 
     def _on_validation(self, stack: StackedReservoirs, data: FitnessData) -> list[Judged | Exception]:
-        weights = row_weights(self.config.training, data)
+        weights = row_weights(self.config, data)
         sums: list[GramSums | Exception] = [GramSums(stack.first.width, data.classes) for _ in range(stack.count)]
         for rows, blocks in _states(stack, data.x_train):
             labels = data.y_train[rows]

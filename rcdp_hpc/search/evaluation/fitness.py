@@ -238,7 +238,7 @@ class ReservoirFitness:
         return self._on_validation_in_group(chosen, reservoir, data, clock, slabs)
 
     def _on_validation(self, chosen: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> Judged:
-        weights, sums = row_weights(chosen.training, data), GramSums(reservoir.width, data.classes)
+        weights, sums = row_weights(chosen, data), GramSums(reservoir.width, data.classes)
         for rows, states in self._states(reservoir, *data.samples("train"), True, clock):
             add_rows(sums, states, data.y_train[rows], data.classes, weights)
         found = [states for _, states in self._states(reservoir, *data.samples("val"), False, clock)]
@@ -257,7 +257,7 @@ class ReservoirFitness:
     ) -> Judged:
         """As `_on_validation`: every rank holds the states of its rows, and the sums travel from rank to rank."""
         group, mine = self.group, slabs[self.group.rank]
-        weights = row_weights(chosen.training, data)
+        weights = row_weights(chosen, data)
         sums, found = together(
             group,
             lambda: (
@@ -291,7 +291,7 @@ class ReservoirFitness:
             reservoir.kept,
             torch.tensor(data.y_train, dtype=torch.int64),
             _there(held_out),
-            training=chosen.training,
+            config=chosen,
             classes=data.classes,
             epochs=self.config.search.epochs,
             seed=self.config.run.seed,

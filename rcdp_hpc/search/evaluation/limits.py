@@ -114,7 +114,7 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     eigen = 3 * 8 * nodes**2 if nodes <= 2000 and reservoir.scaling == "spectral_radius" else 0
     block = reservoir.batch_rows * (12 * width + 20 * (nodes + features))
     if config.search.evaluation == "train":
-        hidden = config.training.hidden + config.training.outputs
+        hidden = config.readout.hidden + config.readout.outputs
         fit = rows * width * (4 + 8 + 8) + 16 * 4 * width * hidden
     else:
         fit = 3 * 8 * width * (width + classes)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import Config, TrainingSection
+from rcdp_hpc.config import Config
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, scaled_error, scaling_sums, solve
@@ -42,9 +42,9 @@ def judged_by_left_out(config: Config, rows: int, width: int) -> bool:
     return left_out_suits(config, rows, width, LEFT_OUT_AT_MOST)
 
 
-def row_weights(training: TrainingSection, data: FitnessData) -> NDArray[np.float64] | None:
+def row_weights(config: Config, data: FitnessData) -> NDArray[np.float64] | None:
     """Return the weight of a row of each class in the fit; None if all weigh the same."""
-    return class_weights(training, np.bincount(data.y_train, minlength=data.classes))
+    return class_weights(config, np.bincount(data.y_train, minlength=data.classes))
 
 
 def judge_left_out(config: Config, states: torch.Tensor, data: FitnessData) -> Judged:
@@ -58,9 +58,9 @@ def judge_left_out(config: Config, states: torch.Tensor, data: FitnessData) -> J
     data : FitnessData
     """
     labels = data.judging.y
-    weights = row_weights(config.training, data)
+    weights = row_weights(config, data)
     stand_in = stand_in_weights(labels, np.concatenate([data.y_train, data.y_val]), data.classes, weights)
-    found = left_out(states, labels, data.classes, config.training.ridge_penalties, stand_in)
+    found = left_out(states, labels, data.classes, config.readout.ridge_penalties, stand_in)
     return judge_scores(found.scores, labels)
 
 
@@ -77,13 +77,13 @@ def judge_on_validation(config: Config, sums: GramSums, states: torch.Tensor, da
     data : FitnessData
     """
     readouts: dict[float, NDArray[np.float32]] = {}
-    weights, targets = weights_of(data.y_val, row_weights(config.training, data)), one_hot(data.y_val, data.classes)
+    weights, targets = weights_of(data.y_val, row_weights(config, data)), one_hot(data.y_val, data.classes)
 
     def error_of(penalty: float) -> float:
         scores = readouts[penalty] = solve(sums, penalty).predict(states)
         return scaled_error(*scaling_sums(scores, targets, sums.y / sums.count, weights).tolist())
 
-    penalty, _ = best_by(error_of, config.training.ridge_penalties)
+    penalty, _ = best_by(error_of, config.readout.ridge_penalties)
     return judge_scores(readouts[penalty], data.y_val)
 
 
@@ -101,10 +101,10 @@ def penalty_of_folds(config: Config, states: torch.Tensor, data: FitnessData) ->
     labels = data.originals.y
     if not judged_by_left_out(config, len(labels), states.shape[1]):
         return None
-    weights = row_weights(config.training, data)
+    weights = row_weights(config, data)
     fitted = np.concatenate([fold.y_train for fold in data.folds])
     stand_in = stand_in_weights(labels, fitted, data.classes, weights)
-    return left_out(states, labels, data.classes, config.training.ridge_penalties, stand_in).penalty
+    return left_out(states, labels, data.classes, config.readout.ridge_penalties, stand_in).penalty
 
 
 def judge_fold(
@@ -121,7 +121,7 @@ def judge_fold(
         States of the fold's training rows, synthetic ones included, and of the rows it holds out.
     fold : FitnessData
     """
-    weights = row_weights(config.training, fold)
+    weights = row_weights(config, fold)
     if penalty is None:
         sums = summed(fitted, fold.y_train, fold, weights, config.reservoir.batch_rows)
         return judge_on_validation(config, sums, held_out, fold)

@@ -8,14 +8,10 @@ from rcdp_hpc.config import Config, to_tree
 from rcdp_hpc.search.space import searched_space
 
 FORMAT = 1
-# Of [training], what the short training of a candidate looks at.
-TRAINING_KEYS = (
-    "readout", "readout_layers", "heads", "span", "outputs", "hidden", "relu_slope", "dropout",
-    "loss", "focal_gamma", "label_smoothing", "class_weights", "l1", "l2",
-    "batch", "slabs", "optimizer", "momentum", "nesterov", "learning_rate", "clip_norm", "weight_decay", "precision",
-)  # fmt: skip
-# Of [training], what a solved readout looks at.
-RIDGE_KEYS = ("ridge_penalties", "ridge_selection", "shifts", "class_weights")
+# What the short training of a candidate reads: whole sections, and single keys of others.
+TRAINING_KEYS = ("readout", "loss", "optimizer", "partition.count", "training.batch", "training.precision")
+# What a solved readout reads.
+RIDGE_KEYS = ("readout.ridge_penalties", "readout.ridge_selection", "augment.shifts", "loss.class_weights")
 
 
 def search_settings(config: Config, fingerprint: str) -> dict[str, Any]:
@@ -40,6 +36,9 @@ def search_settings(config: Config, fingerprint: str) -> dict[str, Any]:
         "checkpoint": {"format": FORMAT},
     }
     keys = {"train": TRAINING_KEYS, "ridge": RIDGE_KEYS}.get(config.search.evaluation)
-    if keys is not None:
-        settings["training"] = {key: tree["training"][key] for key in keys if key not in searched}
+    for key in keys or ():
+        section, _, name = key.partition(".")
+        names = (name,) if name else tree[section]
+        values = {one: tree[section][one] for one in names if one not in searched}
+        settings[section] = {**settings.get(section, {}), **values}
     return settings

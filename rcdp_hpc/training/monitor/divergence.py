@@ -51,7 +51,7 @@ def advice(may_skip: bool, model_kept: bool) -> str:
     """Return what the user can do, and what is kept."""
     kept = "model.pt holds the best weights so far" if model_kept else "no epoch was done yet"
     skip = "set training.on_nan=skip to go on from the checkpoint, or " if may_skip else ""
-    return f"To do: {skip}train anew (--restart) with a lower training.learning_rate or training.clip_norm; {kept}."
+    return f"To do: {skip}train anew (--restart) with a lower optimizer.learning_rate or optimizer.clip_norm; {kept}."
 
 
 def first_in_forward(network: nn.Module, states: torch.Tensor, forward: Callable[[], Any]) -> Finding | None:

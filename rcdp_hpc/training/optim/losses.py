@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import Config, LossSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.collective import agreed
 
@@ -40,7 +40,7 @@ def rms_loss(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return torch.sqrt(((scores - targets) ** 2).sum(1) + 1e-16)
 
 
-LOSSES: dict[str, Callable[[TrainingSection], Loss]] = {
+LOSSES: dict[str, Callable[[LossSection], Loss]] = {
     "cross_entropy": lambda settings: cross_entropy,
     "focal": lambda settings: lambda scores, targets: focal(scores, targets, settings.focal_gamma),
     "eq12": lambda settings: rms_loss,
@@ -50,13 +50,13 @@ LOSSES: dict[str, Callable[[TrainingSection], Loss]] = {
 class Objective:
     """What the training minimises: the weighted mean of a loss over the rows of the global batch.
 
-    ``sum_i w_i l_i / sum_i w_i``, both sums over all ranks, with w_i = 1, or with ``training.class_weights =
+    ``sum_i w_i l_i / sum_i w_i``, both sums over all ranks, with w_i = 1, or with ``loss.class_weights =
     "balanced"`` the weight N / (C n_c) of row i's class c: N training rows, C classes, n_c rows of class c. The target
-    is the one-hot label, smoothed to ``(1 - s) y + s / C`` with s = ``training.label_smoothing`` (Szegedy et al. 2016).
+    is the one-hot label, smoothed to ``(1 - s) y + s / C`` with s = ``loss.label_smoothing`` (Szegedy et al. 2016).
 
     Parameters
     ----------
-    settings : TrainingSection
+    config : Config
         Names the loss, its constants, and whether classes are weighted.
     class_counts : ndarray of int, shape (classes,)
         Training rows of each class, over all ranks.
@@ -67,15 +67,15 @@ class Objective:
         If classes are to be weighted and one has no row.
     """
 
-    def __init__(self, settings: TrainingSection, class_counts: NDArray[np.int64]) -> None:
-        self.classes, self.smoothing = len(class_counts), settings.label_smoothing
-        self.loss = LOSSES[settings.loss](settings)
+    def __init__(self, config: Config, class_counts: NDArray[np.int64]) -> None:
+        self.classes, self.smoothing = len(class_counts), config.loss.label_smoothing
+        self.loss = LOSSES[config.loss.kind](config.loss)
         self.class_weights: torch.Tensor | None = None
-        if settings.class_weights == "balanced":
+        if config.loss.class_weights == "balanced":
             if not class_counts.all():
                 raise agreed(
                     InputError(
-                        f"training.class_weights = 'balanced' needs training rows of every class, and class number "
+                        f"loss.class_weights = 'balanced' needs training rows of every class, and class number "
                         f"{int(np.argmin(class_counts))} has none: set it to 'none', or bring such samples."
                     )
                 )

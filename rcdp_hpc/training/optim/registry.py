@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import Config
 from rcdp_hpc.training.optim.muon import Muon
 from rcdp_hpc.training.optim.per_tensor import PerTensorOptimizer
 
@@ -58,22 +58,27 @@ class Lamb(PerTensorOptimizer):
         weights.sub_(group["lr"] * trust * update)
 
 
-def make_optimizer(settings: TrainingSection, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimiser of ``training.optimizer``.
+def make_optimizer(config: Config, network: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimiser of ``optimizer.kind``.
 
-    Adam and SGD take ``training.weight_decay`` into the gradient, AdamW, LAMB and Muon into the step (decoupled).
+    Adam and SGD take ``optimizer.weight_decay`` into the gradient, AdamW, LAMB and Muon into the step (decoupled).
     """
     weights = [weights for weights in network.parameters() if weights.requires_grad]
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.optimizer == "sgd":
+    rate, decay = config.optimizer.learning_rate, config.optimizer.weight_decay
+    if config.optimizer.kind == "sgd":
         return torch.optim.SGD(
-            weights, lr=rate, momentum=settings.momentum, weight_decay=decay, nesterov=settings.nesterov, fused=True
+            weights,
+            lr=rate,
+            momentum=config.optimizer.momentum,
+            weight_decay=decay,
+            nesterov=config.optimizer.nesterov,
+            fused=True,
         )
-    if settings.optimizer == "muon":
-        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-        return Muon(weights, lr=rate, momentum=settings.momentum, weight_decay=decay, dtype=dtype)
-    if settings.optimizer == "lamb":
+    if config.optimizer.kind == "muon":
+        dtype = torch.bfloat16 if config.training.precision == "bf16" else torch.float32
+        return Muon(weights, lr=rate, momentum=config.optimizer.momentum, weight_decay=decay, dtype=dtype)
+    if config.optimizer.kind == "lamb":
         return Lamb(weights, lr=rate, weight_decay=decay)
     # Fused: one pass over each tensor. Readouts are small, and a dozen calls a tensor take longer than the arithmetic.
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer.kind]
     return kind(weights, lr=rate, weight_decay=decay, fused=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.collective import agreed
 from rcdp_hpc.training.checks import warmup_steps
@@ -29,15 +29,15 @@ class Schedule:
     - one_cycle: on half a cosine from h / 25 to h in the first w steps (30 % of T without a warm-up), on another to
       h / 250,000 in the others (Smith and Topin, "Super-convergence", 2018; the momentum is left alone)
 
-    with n = ``training.schedule_epochs`` and factor = ``training.schedule_factor``.
+    with n = ``schedule.interval`` and factor = ``schedule.factor``.
 
-    The peak is ``training.learning_rate`` times the global batch over ``training.batch``, or its square root, as
-    ``training.rate_scaling`` says. That is the number of ranks the training began on, unless ``training.global_batch``
+    The peak is ``optimizer.learning_rate`` times the global batch over ``training.batch``, or its square root, as
+    ``optimizer.rate_scaling`` says. That is the number of ranks the training began on, unless ``training.global_batch``
     is set: a resumed one keeps its global batch, and so its rate.
 
     Parameters
     ----------
-    settings : TrainingSection
+    config : Config
         Where the keys above are.
     steps : int
         Steps of an epoch.
@@ -50,14 +50,15 @@ class Schedule:
         If the warm-up is no shorter than the training.
     """
 
-    def __init__(self, settings: TrainingSection, steps: int, ranks: float) -> None:
-        self.settings, self.steps = settings, steps
+    def __init__(self, config: Config, steps: int, ranks: float) -> None:
+        self.config, self.steps = config, steps
         self.peak = (
-            settings.learning_rate * {"none": 1.0, "sqrt": math.sqrt(ranks), "linear": ranks}[settings.rate_scaling]
+            config.optimizer.learning_rate
+            * {"none": 1.0, "sqrt": math.sqrt(ranks), "linear": ranks}[config.optimizer.rate_scaling]
         )
-        self.total = settings.epochs * steps
+        self.total = config.training.epochs * steps
         try:
-            self.warmup = warmup_steps(settings, steps)
+            self.warmup = warmup_steps(config, steps)
         except InputError as error:
             raise agreed(error) from None
         self.reduction = 1.0
@@ -69,7 +70,7 @@ class Schedule:
         return self.peak * self.reduction * self._shape(epoch, epoch * self.steps + step)
 
     def _shape(self, epoch: int, t: int) -> float:
-        kind = self.settings.schedule
+        kind = self.config.schedule.kind
         if kind == "one_cycle":
             return self._one_cycle(t)
         if t < self.warmup:
@@ -77,7 +78,7 @@ class Schedule:
         if kind == "cosine":
             return _falling((t - self.warmup) / (self.total - self.warmup))
         if kind == "step":
-            return float(self.settings.schedule_factor ** (epoch // self.settings.schedule_epochs))
+            return float(self.config.schedule.factor ** (epoch // self.config.schedule.interval))
         return 1.0
 
     def _one_cycle(self, t: int) -> float:
@@ -88,14 +89,14 @@ class Schedule:
 
     def close_epoch(self, epoch: int, validation_loss: float) -> None:
         """Take notice of an epoch's validation loss: where it waits for a plateau, the rate may fall."""
-        if self.settings.schedule != "plateau" or (epoch + 1) * self.steps <= self.warmup:
+        if self.config.schedule.kind != "plateau" or (epoch + 1) * self.steps <= self.warmup:
             return
         if validation_loss < self.best_loss * (1 - LEAST_GAIN):
             self.best_loss, self.waited = validation_loss, 0
             return
         self.waited += 1
-        if self.waited >= self.settings.schedule_epochs:
-            self.reduction, self.waited = self.reduction * self.settings.schedule_factor, 0
+        if self.waited >= self.config.schedule.interval:
+            self.reduction, self.waited = self.reduction * self.config.schedule.factor, 0
 
     def lower(self) -> None:
         """Halve the rate of all steps to come."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import Config
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.identity_source import StateSource
@@ -72,7 +72,7 @@ def rows_by_speed(rows: int, rank: int, ranks: int, speeds: Speeds) -> tuple[int
 
 
 def speeds_of_ranks(
-    settings: TrainingSection, comm: Communicator, measure: Callable[[], float], saved: dict[str, Any] | None
+    config: Config, comm: Communicator, measure: Callable[[], float], saved: dict[str, Any] | None
 ) -> Speeds:
     """Return the speeds that work is dealt by, the same on every rank; empty where all get the same. Collective.
 
@@ -80,7 +80,7 @@ def speeds_of_ranks(
 
     Parameters
     ----------
-    settings : TrainingSection
+    config : Config
         ``allotment`` and ``speeds``.
     comm : Communicator
         All ranks.
@@ -94,14 +94,14 @@ def speeds_of_ranks(
     InputError
         If there is not one configured speed for each rank.
     """
-    if settings.allotment == "equal" or comm.size == 1:
+    if config.partition.load_balance == "equal" or comm.size == 1:
         return ()
-    if settings.allotment == "speeds":
+    if config.partition.load_balance == "rank_speeds":
         try:
-            check_speeds(settings, comm.size)
+            check_speeds(config, comm.size)
         except InputError as error:
             raise agreed(error) from None
-        return tuple(settings.speeds)
+        return tuple(config.partition.rank_speeds)
     earlier = None if saved is None else json.loads(saved["allotment"])
     if saved is not None and saved["ranks"] == comm.size and earlier and earlier["kind"] == "measured":
         return tuple(earlier["speeds"])

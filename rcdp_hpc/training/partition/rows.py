@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from rcdp_hpc.config import Config, TrainingSection
+from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.shards.repair import RefilledShards, record, tell_replaced, without_damaged
 from rcdp_hpc.data.shards.stage_in import staged_in
@@ -39,12 +39,12 @@ def agree_on_speeds(
 ) -> Speeds:
     """Agree on the ranks' speeds, and tell what follows from them."""
     steps, features = reservoir.cut.shape(shards.sample_shape)
-    speeds = speeds_of_ranks(config.training, comm, partial(measured_rate, reservoir, steps, features), saved)
+    speeds = speeds_of_ranks(config, comm, partial(measured_rate, reservoir, steps, features), saved)
     if speeds:
         slabs = slabs_of_ranks(plan_batches(config, comm, saved, speeds, shards.rows("train")))
         log.info("speeds of the ranks: %s; slabs: %s", list(speeds), slabs)
         if max(speeds) / min(speeds) > 1.5 * max(slabs) / min(slabs):
-            log.warning("%d slabs are too few to follow these speeds: raise training.slabs", sum(slabs))
+            log.warning("%d slabs are too few to follow these speeds: raise partition.count", sum(slabs))
     return speeds
 
 
@@ -59,14 +59,15 @@ def plan_batches(
         raise agreed(error) from None
     # A resumed run keeps its global batch on any number of ranks, or its steps would mean other rows.
     global_batch = saved["global_batch"] if saved is not None else settings.global_batch or settings.batch * comm.size
-    slabs = kept_slabs(settings.slabs, saved)
-    return BatchPlan(rows, global_batch, slabs, comm.rank, comm.size, config.run.seed, speeds, settings.recut_epochs)
+    slabs = kept_slabs(config.partition.count, saved)
+    again = config.partition.reshuffle_every
+    return BatchPlan(rows, global_batch, slabs, comm.rank, comm.size, config.run.seed, speeds, again)
 
 
-def refuse_large_batch(settings: TrainingSection, plan: BatchPlan) -> None:
+def refuse_large_batch(config: Config, plan: BatchPlan) -> None:
     """Raise an `InputError` on all ranks if a step takes more rows than there are."""
     try:
-        check_batch(settings, plan.rows, plan.ranks, plan.global_batch)
+        check_batch(config, plan.rows, plan.ranks, plan.global_batch)
     except InputError as error:
         raise agreed(error) from None
 

@@ -73,7 +73,7 @@ def learn_extractor(
 
 
 def _dictionary(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str, torch.Tensor]:
-    extractor, path = config.training.extractor, run.train / "dictionary.pt"
+    extractor, path = config.extractor, run.train / "dictionary.pt"
     made_with = _made_with(config, shards)
     dictionary = PatchDictionary(extractor, shards.sample_shape)
     kept = _kept(path, made_with, "dictionary", dictionary.state_dict())
@@ -103,7 +103,7 @@ def _kernels(config: Config, run: RunDirectory, shards: ShardSet, source: Kernel
     most = min(SERIES, max(FEWEST_SERIES, SERIES_VALUES // (steps * max(1, channels // 4))))
     samples, own = sampled_originals(shards, most, config.run.seed)
     lengths = None if own is None else source.cut.lengths(own)
-    kernels = RandomKernels(config.training.extractor, channels, config.reservoir.seed)
+    kernels = RandomKernels(config.extractor, channels, config.reservoir.seed)
     with limit_threads(1):
         series = torch.as_tensor(source.cut.sequences(samples), dtype=torch.float32)
         kernel_learning.learn(kernels, series, lengths, config.run.seed)
@@ -118,7 +118,7 @@ def _kernels(config: Config, run: RunDirectory, shards: ShardSet, source: Kernel
 
 def _made_with(config: Config, shards: ShardSet, **others: Any) -> str:
     """Return what decides what is learned, as text."""
-    extractor = config.training.extractor.model_dump()
+    extractor = config.extractor.model_dump()
     return json.dumps(
         {"extractor": extractor, "seed": config.run.seed, "shards": shards.digest, **others}, sort_keys=True
     )

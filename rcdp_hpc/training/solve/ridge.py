@@ -7,7 +7,7 @@ import logging
 import os
 from typing import Any
 
-from rcdp_hpc.config import Config, refuse_other_settings, settings_that_matter
+from rcdp_hpc.config import TRAINING_SECTIONS, Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.shards.repair import replaced_in
 from rcdp_hpc.errors import DataDamagedError
@@ -39,17 +39,17 @@ def baseline_of(
 ) -> RidgeFit:
     """Fit the ridge readout to the states that the network is trained on, and save it next to the model. Collective.
 
-    A network that starts as this readout is judged by the validation rows: with ``training.warm_start`` the readout is
+    A network that starts as this readout is judged by the validation rows: with ``readout.warm_start`` the readout is
     not fitted to them.
     """
     source = cached_source(comm, shards, states, plan, reservoir.batch_rows)
-    fit = fit_ridge(config, comm, source, with_validation=not config.training.warm_start)
+    fit = fit_ridge(config, comm, source, with_validation=not config.readout.warm_start)
     log.info("baseline, a readout solved by ridge: %s", _outcome(fit))
-    training = config.training.model_copy(update={"readout": "ridge"})
+    ridge = config.model_copy(update={"readout": config.readout.model_copy(update={"kind": "ridge"})})
 
     def write() -> None:
         ModelFile.write(
-            run.train / "ridge.pt", config.reservoir, training, shards, RidgeNetwork.weights_of(fit.readout),
+            run.train / "ridge.pt", ridge, shards, RidgeNetwork.weights_of(fit.readout),
             learned_of(reservoir), role="baseline",
         )  # fmt: skip
 
@@ -73,7 +73,7 @@ def solve_readout(
     dict
         Left-out or validation accuracy, penalty, shards that were replaced, ranks, threads.
     """
-    settings = settings_that_matter(config, ("run", "data", "reservoir", "training"))
+    settings = settings_that_matter(config, ("run", "data", *TRAINING_SECTIONS))
     done = agree_on_root(comm, lambda: _earlier(run, settings))
     done = comm.broadcast(done)
     if done is not None:
@@ -97,7 +97,7 @@ def solve_readout(
 
     def write() -> None:
         ModelFile.write(
-            run.model, config.reservoir, config.training, shards, RidgeNetwork.weights_of(fit.readout),
+            run.model, config, shards, RidgeNetwork.weights_of(fit.readout),
             learned_of(reservoir),
         )  # fmt: skip
         write_sealed(run.train / "ridge.json", {"settings": settings, "result": result})

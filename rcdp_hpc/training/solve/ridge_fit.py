@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import Config, TrainingSection
+from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.dictionary import FARTHEST_CODE
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
@@ -140,11 +140,10 @@ def fit_ridge(config: Config, comm: Communicator, source: RowSource, with_valida
     RidgeFit
         The same bits on every rank, and for any number of ranks.
     """
-    training = config.training
-    weights = class_weights(training, source.class_counts)
+    weights = class_weights(config, source.class_counts)
     few = left_out_suits(config, source.rows + source.validation_rows, source.width)
     fit = _by_left_out if few else _by_validation
-    return _smoothed(fit(config, comm, source, weights, with_validation), training.label_smoothing)
+    return _smoothed(fit(config, comm, source, weights, with_validation), config.loss.label_smoothing)
 
 
 def left_out_suits(config: Config, rows: int, width: int, at_most: int = LEFT_OUT_AT_MOST) -> bool:
@@ -153,7 +152,7 @@ def left_out_suits(config: Config, rows: int, width: int, at_most: int = LEFT_OU
     Parameters
     ----------
     config : Config
-        Of it are used ``training.ridge_selection``; ``training.shifts``, since a row's shifted copies would have to be
+        Of it are used ``readout.ridge_selection``; ``augment.shifts``, since a row's shifted copies would have to be
         left out with it; and ``reservoir.noise``, which only training rows have.
     rows : int
         Rows whose states are held at once.
@@ -162,14 +161,13 @@ def left_out_suits(config: Config, rows: int, width: int, at_most: int = LEFT_OU
     at_most : int
         Rows or features: the smaller number decides what an eigendecomposition costs.
     """
-    training = config.training
-    if training.ridge_selection != "auto":
-        return training.ridge_selection == "left_out"
+    if config.readout.ridge_selection != "auto":
+        return config.readout.ridge_selection == "left_out"
     few = rows <= 10_000 and min(rows, width) <= at_most and rows * width <= 2**25
-    return few and not training.shifts and not config.reservoir.noise
+    return few and not config.augment.shifts and not config.reservoir.noise
 
 
-def class_weights(training: TrainingSection, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:
+def class_weights(config: Config, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:
     """Return the weight of a row of each class, with the mean 1 over the training rows; None if all weigh the same.
 
     Raises
@@ -177,12 +175,12 @@ def class_weights(training: TrainingSection, counts: NDArray[np.int64]) -> NDArr
     InputError
         If classes are to be weighted and one has no row.
     """
-    if training.class_weights == "none":
+    if config.loss.class_weights == "none":
         return None
     if not counts.all():
         raise agreed(
             InputError(
-                f"training.class_weights = 'balanced' needs training rows of every class, and class number "
+                f"loss.class_weights = 'balanced' needs training rows of every class, and class number "
                 f"{int(np.argmin(counts))} has none: set it to 'none', or bring such samples."
             )
         )
@@ -235,24 +233,24 @@ def _by_left_out(
     weights: NDArray[np.float64] | None,
     with_validation: bool,
 ) -> RidgeFit:
-    training, gathered = config.training, source.gather()
+    gathered = source.gather()
     started = time.perf_counter()
 
     def work() -> RidgeFit:
         if gathered is None:
             raise AssertionError("rank 0 has all rows")
-        return _left_out_fit(training, gathered, source.classes, weights, with_validation)
+        return _left_out_fit(config, gathered, source.classes, weights, with_validation)
 
     fit = run_on_root(comm, work)
     log.info(
         "ridge over %d features: %d penalties judged by leave-one-out of the original rows in %.1f s",
-        source.width, len(training.ridge_penalties), time.perf_counter() - started,
+        source.width, len(config.readout.ridge_penalties), time.perf_counter() - started,
     )  # fmt: skip
     return fit
 
 
 def _left_out_fit(
-    training: TrainingSection,
+    config: Config,
     rows: GatheredRows,
     classes: int,
     weights: NDArray[np.float64] | None,
@@ -263,8 +261,10 @@ def _left_out_fit(
     fitted = np.ones_like(judged) if with_validation else rows.origins != VALIDATION
     of_judged = stand_in_weights(rows.labels[judged], rows.labels, classes, weights)
     tried: list[tuple[LeftOut, NDArray[np.float64] | None]] = []
-    for factors in _block_factors(training, rows):
-        one = left_out(rows.states[judged], rows.labels[judged], classes, training.ridge_penalties, of_judged, factors)
+    for factors in _block_factors(config, rows):
+        one = left_out(
+            rows.states[judged], rows.labels[judged], classes, config.readout.ridge_penalties, of_judged, factors
+        )
         tried.append((one, factors))
     found, factors = min(tried, key=lambda pair: pair[0].errors[pair[0].penalty])
     if factors is not None:
@@ -280,13 +280,13 @@ def _left_out_fit(
     return RidgeFit(readout, found.penalty, found.accuracy, scores.mean(0), scores.std(0), "left-out")
 
 
-def _block_factors(training: TrainingSection, rows: GatheredRows) -> list[NDArray[np.float64] | None]:
+def _block_factors(config: Config, rows: GatheredRows) -> list[NDArray[np.float64] | None]:
     """Return the factors on standardised features to try: a weight for the joined ones, the mean square staying 1."""
     if not rows.joined_at:
         return [None]
     joined = np.arange(rows.states.shape[1]) >= rows.joined_at
     found: list[NDArray[np.float64] | None] = []
-    for weight in training.extractor.kernel_weights:
+    for weight in config.extractor.kernel_weights:
         factors = np.where(joined, weight, 1.0)
         found.append(factors / np.sqrt(np.mean(factors**2)))
     return found
@@ -299,15 +299,15 @@ def _by_validation(
     weights: NDArray[np.float64] | None,
     with_validation: bool,
 ) -> RidgeFit:
-    training, started = config.training, time.perf_counter()
-    origin = run_on_root(comm, lambda: _origin(source)) if training.ridge_precision == "single" else None
+    started = time.perf_counter()
+    origin = run_on_root(comm, lambda: _origin(source)) if config.readout.ridge_precision == "single" else None
     source = _shifted(source, origin)
     bound = _bound_of_sums(config, source.rows + source.validation_rows)
     if bound is not None and origin is not None:
         bound *= 4  # a feature and its origin lie within the same limit
     if bound is not None and weights is not None:
         bound *= max(1.0, float(weights.max()))
-    sums = agree(comm, lambda: GramSums(source.width, source.classes, training.ridge_precision, bound))
+    sums = agree(comm, lambda: GramSums(source.width, source.classes, config.readout.ridge_precision, bound))
     agree(comm, lambda: sum_slabs(sums, source.slabs(), source.classes, weights))
     reduce_sums(sums, comm)
     summed_at = time.perf_counter()
@@ -320,8 +320,8 @@ def _by_validation(
         correct[penalty] = right
         return scaled_error(*scaling) / (weight * source.classes)
 
-    penalty, errors = best_by(error_of, training.ridge_penalties)
-    _report_unsolved(training, errors)
+    penalty, errors = best_by(error_of, config.readout.ridge_penalties)
+    _report_unsolved(config, errors)
     _report_errors(errors, "on validation")
     if with_validation:
         # The sums of all ranks go on from rank 0; the others add their validation rows alone.
@@ -332,7 +332,7 @@ def _by_validation(
     readout = solve(sums, penalty)
     log.info(
         "ridge over %d features, %d rows: sums %.1f s, %d of %d penalties tried and the readout solved %.1f s",
-        source.width, sums.rows, summed_at - started, len(errors), len(training.ridge_penalties),
+        source.width, sums.rows, summed_at - started, len(errors), len(config.readout.ridge_penalties),
         time.perf_counter() - summed_at,
     )  # fmt: skip
     moments = score_moments(sums, readout, penalty)
@@ -376,20 +376,20 @@ def _bound_of_sums(config: Config, rows: int) -> float | None:
     if config.reservoir.kind != "none":
         return bound_of_sums(config.reservoir.activation, rows)
     # Features of kernels are shares of steps.
-    farthest = {"dictionary": FARTHEST_CODE, "kernels": 1.0}.get(config.training.extractor.kind)
+    farthest = {"dictionary": FARTHEST_CODE, "kernels": 1.0}.get(config.extractor.kind)
     return None if farthest is None else rows * farthest**2
 
 
-def _report_unsolved(training: TrainingSection, errors: dict[float, float]) -> None:
+def _report_unsolved(config: Config, errors: dict[float, float]) -> None:
     small = [f"{penalty:g}" for penalty, error in errors.items() if not np.isfinite(error)]
     if small:
         # The smallest of the default list are expected to drop out.
-        unasked = training.ridge_penalties == TrainingSection().ridge_penalties
+        unasked = config.readout.ridge_penalties == ReadoutSection().ridge_penalties
         log.log(
             logging.INFO if unasked else logging.WARNING,
-            "ridge: training.ridge_penalties of %s left out, too small for the rounding of the sums "
-            "(training.ridge_precision = '%s')",
-            ", ".join(small), training.ridge_precision,
+            "ridge: readout.ridge_penalties of %s left out, too small for the rounding of the sums "
+            "(readout.ridge_precision = '%s')",
+            ", ".join(small), config.readout.ridge_precision,
         )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def streamed_source(
     the whole split, dealt to the ranks: a block for each of a dozen partitions would be tiny for few rows, and cost
     several times as much.
     """
-    shifts = shifts_within(config.training.shifts)
+    shifts = shifts_within(config.augment.shifts)
     joined_at = reservoir.states_width if isinstance(reservoir, KernelSource) else 0
 
     def blocks(split: str, start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

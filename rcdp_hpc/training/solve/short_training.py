@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.networks.sample_rng import SampleRng
@@ -25,7 +25,7 @@ def fit_readout(
     labels: torch.Tensor,
     validation_features: torch.Tensor,
     *,
-    training: TrainingSection,
+    config: Config,
     classes: int,
     epochs: int,
     seed: int,
@@ -43,7 +43,7 @@ def fit_readout(
         Their class numbers.
     validation_features : torch.Tensor, shape (validation rows, kept * nodes)
         States of the rows to judge by.
-    training : TrainingSection
+    config : Config
         Loss, batch, optimiser, widths, slope. The learning rate stays constant.
     classes, epochs, seed : int
         Number of classes; passes over the rows; seed of weights and shuffles.
@@ -60,24 +60,24 @@ def fit_readout(
     CandidateError
         If the loss is no longer finite.
     """
-    network = build_readout(training, kept, classes, seed)
+    network = build_readout(config, kept, classes, seed)
     wide = features.double()
     network.standardise(wide.sum(0), (wide * wide).sum(0), len(labels))
-    optimizer, trained = make_optimizer(training, network), list(network.parameters())
-    plan = BatchPlan(len(labels), training.batch, training.slabs, rank=0, ranks=1, seed=seed)
+    optimizer, trained = make_optimizer(config, network), list(network.parameters())
+    plan = BatchPlan(len(labels), config.training.batch, config.partition.count, rank=0, ranks=1, seed=seed)
     # A class that these few rows lack needs no weight.
-    objective = Objective(training, np.bincount(labels.cpu().numpy(), minlength=classes).clip(1))
+    objective = Objective(config, np.bincount(labels.cpu().numpy(), minlength=classes).clip(1))
     for epoch in range(epochs):
         orders = plan.orders(epoch)
         for step in range(plan.steps):
             before_step()
             rows = torch.from_numpy(plan.batch(orders, step))
-            draw = SampleRng(seed, epoch, rows) if training.dropout else None
+            draw = SampleRng(seed, epoch, rows) if config.readout.dropout else None
             value = objective.sum(network(features[rows].float(), draw), labels[rows])
             optimizer.zero_grad()
             (value / objective.weights(labels[rows]).sum()).backward()
-            add_penalties(trained, training.l1, training.l2)
-            clip(trained, training.clip_norm)
+            add_penalties(trained, config.loss.l1, config.loss.l2)
+            clip(trained, config.optimizer.clip_norm)
             optimizer.step()
         if not torch.isfinite(value):
             raise CandidateError(f"the readout's loss is {value.item()} after epoch {epoch + 1}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.stream import ahead
@@ -29,7 +29,7 @@ class CachedStates:
     Attributes
     ----------
     states : torch.Tensor or RecomputedStates, shape (rows, kept * nodes)
-        In the kernel's dtype, or that of ``training.cache_precision``. Those in a file lie on the CPU, whatever the
+        In the kernel's dtype, or that of ``states.precision``. Those in a file lie on the CPU, whatever the
         device.
     labels : torch.Tensor, shape (rows,), int64
         Class numbers.
@@ -87,10 +87,10 @@ class CachedStates:
         return sums
 
 
-def cache_dtype(settings: TrainingSection, reservoir: StateSource) -> torch.dtype:
+def cache_dtype(config: Config, reservoir: StateSource) -> torch.dtype:
     """Return what states are kept in."""
     chosen = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-    return chosen.get(settings.cache_precision, reservoir.dtype)
+    return chosen.get(config.states.precision, reservoir.dtype)
 
 
 def state_blocks(

@@ -67,13 +67,13 @@ class _Need:
             return ""
         return (
             f"the states of {self.rows} rows, {self.width} values each, take {_mib(self.states)}, more than the "
-            f"{self.memory // MIB} MiB that a rank may keep (training.cache_memory, or its share of the memory)"
+            f"{self.memory // MIB} MiB that a rank may keep (states.memory_mib, or its share of the memory)"
         )
 
     def file(self) -> tuple[torch.Tensor | None, str]:
         """Return room for the states in a file, shape (rows, width), or why there is none."""
         if self.states > self.disk:
-            return None, f"training.cache_disk = {self.disk // MIB} allows no file of {_mib(self.states)}"
+            return None, f"states.disk_mib = {self.disk // MIB} allows no file of {_mib(self.states)}"
         folder = Path(tempfile.gettempdir())
         try:
             if lies_in_memory(folder):
@@ -99,9 +99,9 @@ class _Need:
 
     def advice(self) -> str:
         """Return what would help."""
-        half = " set training.cache_precision = 'bfloat16'," if self.dtype.itemsize > 2 else ""
+        half = " set states.precision = 'bfloat16'," if self.dtype.itemsize > 2 else ""
         return (
-            f"raise training.cache_memory or training.cache_disk,{half} keep fewer states (reservoir.states, "
+            f"raise states.memory_mib or states.disk_mib,{half} keep fewer states (reservoir.states, "
             "reservoir.reduction), take fewer nodes, or more machines"
         )
 
@@ -117,7 +117,7 @@ def place_states(
     """Return the training and validation rows of this rank; where their states lie is the same on all ranks.
 
     Collective. States are computed now and kept in memory, or in a file in ``$TMPDIR`` where they are more than
-    ``training.cache_memory``, the same bits. Where they are more than ``training.cache_disk`` too, or a disk has no
+    ``states.memory_mib``, the same bits. Where they are more than ``states.disk_mib`` too, or a disk has no
     room, raw samples are kept, and states computed anew in every step.
 
     Parameters
@@ -135,7 +135,7 @@ def place_states(
     Raises
     ------
     InputError
-        If the samples of a rank do not fit its memory either, or states must be kept (``training.recut_epochs``).
+        If the samples of a rank do not fit its memory either, or states must be kept (``partition.reshuffle_every``).
     StoppedError
         If a stop signal was received.
     """
@@ -157,7 +157,7 @@ def place_states(
 
         train, judged = agree(comm, lambda: [made(*part) for part in parts])
     seconds = time.perf_counter() - started
-    if config.training.extractor.trained or room is None:
+    if config.extractor.trained or room is None:
         log.info("%d samples%s read in %.1f s", need.rows, "" if comm.size == 1 else " per rank", seconds)
     else:
         log.info(
@@ -172,10 +172,10 @@ def _need(config: Config, comm: Communicator, reservoir: StateSource, shards: Sh
     return _Need(
         rows,
         reservoir.width,
-        cache_dtype(config.training, reservoir),
+        cache_dtype(config, reservoir),
         rows * sample_bytes(shards),
-        config.training.cache_memory * MIB or share,
-        config.training.cache_disk * MIB,
+        config.states.memory_mib * MIB or share,
+        config.states.disk_mib * MIB,
     )
 
 
@@ -197,11 +197,11 @@ def _room(config: Config, comm: Communicator, reservoir: StateSource, need: _Nee
     no_samples = _first(comm, need.beyond_samples())
     if no_samples:
         raise agreed(InputError(f"{beyond}; {no_file}; {no_samples}: {need.advice()}"))
-    if config.training.recut_epochs:
+    if config.partition.reshuffle_every:
         raise agreed(
             InputError(
-                f"{beyond}; {no_file}. training.recut_epochs passes states on between ranks, which must keep them: set "
-                f"it to 0, or {need.advice()}"
+                f"{beyond}; {no_file}. partition.reshuffle_every exchanges states between ranks, which must store "
+                f"them: set it to 0, or {need.advice()}"
             )
         )
     log.warning("states computed anew in every step: %s; %s", beyond, no_file)

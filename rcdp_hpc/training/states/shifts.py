@@ -49,7 +49,7 @@ def check_shifts(most: int, sample_shape: Sequence[int], shortest: int | None) -
     Parameters
     ----------
     most : int
-        ``training.shifts``.
+        ``augment.shifts``.
     sample_shape : sequence of int
     shortest : int or None
         Steps of the shortest sample, None where all are of one length.
@@ -57,6 +57,6 @@ def check_shifts(most: int, sample_shape: Sequence[int], shortest: int | None) -
     if most and (len(sample_shape) < 2 or shortest is not None or most >= min(sample_shape[:2])):
         form = f"the shape {tuple(sample_shape)}" + ("" if shortest is None else " and lengths of their own")
         raise InputError(
-            f"training.shifts = {most} moves images, and the samples have {form}: set it to 0"
+            f"augment.shifts = {most} moves images, and the samples have {form}: set it to 0"
             + (", or to less than height and width" if len(sample_shape) > 1 and shortest is None else "")
         )

@@ -33,7 +33,8 @@ def shards(tmp_path):
             value = 20 * label + number
             pixels = np.full((4, 4, 3), value, np.uint8)
             pillow.fromarray(pixels).save(tmp_path / "images" / name / f"{value}.png")
-    settings = ["data.source=image_folder", f"data.path={tmp_path / 'images'}", "data.image_size=[4,4]", "data.keep=[]",
+    settings = ["data.source=image_folder", f"data.path={tmp_path / 'images'}", "data.image_size=[4,4]",
+              "data.class_keep_fractions=[]",
                 "data.balance=none", "data.shards=1", "run.progress=false", "reservoir.sequence=rows"]  # fmt: skip
     prepare_shards(load_config("digits", settings), tmp_path / "shards")
     return tmp_path / "shards"

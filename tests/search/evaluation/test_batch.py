@@ -45,7 +45,7 @@ def bits(found) -> tuple:
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
 def test_candidates_at_once_are_found_what_they_are_alone(reduction, selection):
     config, data = batched(), small_data()
-    config.training.ridge_selection = selection
+    config.readout.ridge_selection = selection
     config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update=reduction)})
     alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
     found = BatchedFitness(config, data).evaluate(CANDIDATES)
@@ -83,7 +83,7 @@ def test_states_that_overflow_fail_one_candidate_alone():
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
 def test_folds_are_judged_at_once_too(selection):
     config = batched(folds=3)
-    config.training.ridge_selection = selection
+    config.readout.ridge_selection = selection
     data = folded(config)
     alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
     found = BatchedFitness(config, data).evaluate([*CANDIDATES, WITHOUT_CYCLE])

@@ -61,7 +61,7 @@ def test_few_rows_judge_by_the_scores_that_they_have_when_they_are_left_out(data
     found = ReservoirFitness(config, few)(VALUES)
     states = states_of(config, np.concatenate([few.x_train, few.x_val]))
     labels = np.concatenate([few.y_train, few.y_val])
-    judged = left_out(states, labels, 10, config.training.ridge_penalties)
+    judged = left_out(states, labels, 10, config.readout.ridge_penalties)
     assert found.error == pytest.approx(np.mean((judged.scores - one_hot(labels, 10)) ** 2), rel=1e-4)
     assert found.accuracy == pytest.approx(judged.accuracy, abs=0.01)
     assert found.fitness == 1 / found.error - 3.0 * (0.2 - 0.1) ** 2
@@ -77,7 +77,7 @@ def test_synthetic_rows_do_not_judge_but_weigh(data):
     rows = np.concatenate([few.x_train[~synthetic], few.x_val])
     labels = np.concatenate([few.y_train[~synthetic], few.y_val])
     times = (np.bincount(few.y_train) + np.bincount(few.y_val)) / np.bincount(labels)
-    judged = left_out(states_of(config, rows), labels, 10, config.training.ridge_penalties, times[labels])
+    judged = left_out(states_of(config, rows), labels, 10, config.readout.ridge_penalties, times[labels])
     assert times[3] > 1
     assert found.error == pytest.approx(np.mean((judged.scores - one_hot(labels, 10)) ** 2), rel=1e-4)
     assert found.accuracy == pytest.approx(judged.accuracy, abs=0.01)
@@ -86,13 +86,13 @@ def test_synthetic_rows_do_not_judge_but_weigh(data):
 @pytest.mark.parametrize("weights", ["none", "balanced"])
 def test_of_many_rows_the_validation_rows_choose_the_penalty_and_judge(data, weights):
     config = config_of()
-    config.training.ridge_selection, config.training.class_weights = "validation", weights
+    config.readout.ridge_selection, config.loss.class_weights = "validation", weights
     found = ReservoirFitness(config, data)(VALUES)
     train, validation = states_of(config, data.x_train), states_of(config, data.x_val)
     counts = np.bincount(data.y_train)
     of_class = 600 / (10 * counts) if weights == "balanced" else np.ones(10)
     judged = {}
-    for penalty in config.training.ridge_penalties:
+    for penalty in config.readout.ridge_penalties:
         readout = solve_rows(train, data.y_train, 10, penalty, of_class[data.y_train])
         scores = readout.predict(validation)
         error, accuracy = judge_scores(scores, data.y_val)

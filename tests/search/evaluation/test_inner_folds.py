@@ -195,10 +195,10 @@ FOLD_VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
 @pytest.mark.parametrize("balance", ["smote", "none"])
 def test_the_fitness_is_the_mean_over_held_out_rows(selection, balance):
     config = small_config(folds=3)
-    config.training.ridge_selection = selection
+    config.readout.ridge_selection = selection
     data = folded(config, balance)
     reservoir = Reservoir(config.reservoir.model_copy(update=FOLD_VALUES), 5)
-    penalties, labels = config.training.ridge_penalties, data.y_train
+    penalties, labels = config.readout.ridge_penalties, data.y_train
     of_all = np.bincount(np.concatenate([fold.y_train for fold in data.folds])) / np.bincount(labels)
     chosen = left_out(reservoir.compute(data.x_train), labels, 4, penalties, of_all[labels]).penalty
     squares, right, rows = 0.0, 0.0, 0

@@ -105,7 +105,7 @@ def test_memory_is_estimated_and_refused():
 
 def test_the_estimate_grows_with_what_a_candidate_holds():
     config = small_config()
-    config.training.ridge_selection = "validation"
+    config.readout.ridge_selection = "validation"
 
     def estimate(**changed):
         reservoir = config.reservoir.model_copy(update=changed)

@@ -29,7 +29,7 @@ def test_a_training_that_is_asked_for_it_fills_the_board(tmp_path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     changes = [
         "reservoir.nodes=20", "reservoir.kernel=dense-fp32", "search.generations=0", "training.epochs=2",
-        "training.hidden=8", "training.outputs=8", "training.threads=1", "training.baseline=false",
+        "readout.hidden=8", "readout.outputs=8", "training.threads=1", "training.baseline=false",
         "training.tensorboard=true", "data.balance=none", "run.progress=false",
     ]  # fmt: skip
     stages.run_stages(["prepare", "train"], load_config("digits", changes), tmp_path)

@@ -76,9 +76,9 @@ def test_the_configuration_names_the_optimiser(name, kind):
 def test_nesterov_momentum_is_for_sgd_that_has_momentum():
     made = make_optimizer(TrainingSection(optimizer="sgd", nesterov=True), torch.nn.Linear(2, 2))
     assert made.defaults["nesterov"]
-    for changes in (["training.optimizer=adam"], ["training.optimizer=sgd", "training.momentum=0"]):
+    for changes in (["optimizer.kind=adam"], ["optimizer.kind=sgd", "optimizer.momentum=0"]):
         with pytest.raises(InputError, match=r"training\.nesterov = true needs training\.optimizer = 'sgd'"):
-            load_config("digits", ["training.nesterov=true", *changes])
+            load_config("digits", ["optimizer.nesterov=true", *changes])
 
 
 def test_penalties_are_the_gradient_of_the_elastic_net_on_matrices_alone():

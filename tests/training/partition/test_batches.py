@@ -119,7 +119,7 @@ def test_more_slabs_than_rows_are_refused_and_few_rows_a_slab_are_told(caplog, m
     check_batch(TrainingSection(slabs=12, batch=4), 10, 1)
     assert not caplog.text
     check_batch(TrainingSection(slabs=600), 1240, 1)
-    assert "training.slabs = 600 leaves about 2.07 of the 1240 training rows to a slab" in caplog.text
+    assert "partition.count = 600 leaves about 2.07 of the 1240 training rows to a slab" in caplog.text
 
 
 speeds_of_some = st.lists(st.floats(0.01, 100), min_size=1, max_size=17)

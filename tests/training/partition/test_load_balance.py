@@ -15,7 +15,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.training.partition.load_balance import speeds_of_ranks
 
-SETTINGS = ("search.generations=0", "training.schedule=constant")
+SETTINGS = ("search.generations=0", "schedule.kind=constant")
 
 
 class Ranks(SingleProcess):
@@ -46,7 +46,7 @@ def test_a_resumed_training_keeps_the_speeds_it_began_with_on_as_many_ranks():
 
 
 def test_there_must_be_a_speed_for_each_rank():
-    with pytest.raises(InputError, match=r"training.speeds has 2 numbers for 3 ranks"):
+    with pytest.raises(InputError, match=r"partition.rank_speeds has 2 numbers for 3 ranks"):
         speeds_of_ranks(TrainingSection(allotment="speeds", speeds=[1, 2]), Ranks(1, 1, 1), float, None)
 
 
@@ -71,7 +71,7 @@ def result(out: Path) -> dict:
 @pytest.mark.mpi
 @pytest.mark.parametrize(("speeds", "slabs"), [([1, 2], [4, 8]), ([3, 1, 2], [6, 2, 4])])
 def test_unequal_shares_train_to_the_same(speeds, slabs, alone, tmp_path):
-    done = run(len(speeds), tmp_path, "training.allotment=speeds", f"training.speeds={speeds}")
+    done = run(len(speeds), tmp_path, "partition.load_balance=rank_speeds", f"partition.rank_speeds={speeds}")
     assert done.returncode == 0, done.stdout
     assert result(tmp_path)["slabs"] == slabs
     np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5, atol=1e-5)
@@ -95,11 +95,11 @@ def measuring(*arguments: str) -> list[str]:
 
 @pytest.mark.mpi
 def test_measured_speeds_are_agreed_recorded_and_kept_on_resume(alone, tmp_path):
-    done = run(2, tmp_path, "training.allotment=measured", "training.epochs=2", command=measuring)
+    done = run(2, tmp_path, "partition.load_balance=measured", "training.epochs=2", command=measuring)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("speeds of the ranks: [1.0, 3.0]; slabs: [3, 9]") == 1
     # The second job measures for real, and must not use it.
-    done = run(2, tmp_path, "training.allotment=measured")
+    done = run(2, tmp_path, "partition.load_balance=measured")
     assert done.returncode == 0, done.stdout
     assert result(tmp_path)["slabs"] == [3, 9]
     assert result(tmp_path)["speeds"] == [1.0, 3.0]
@@ -108,7 +108,7 @@ def test_measured_speeds_are_agreed_recorded_and_kept_on_resume(alone, tmp_path)
 
 @pytest.mark.mpi
 def test_ranks_measure_for_real(alone, tmp_path):
-    done = run(2, tmp_path, "training.allotment=measured")
+    done = run(2, tmp_path, "partition.load_balance=measured")
     assert done.returncode == 0, done.stdout
     assert "about as fast" in done.stdout or "speeds of the ranks" in done.stdout
     for name, value in weights(alone).items():

@@ -32,8 +32,8 @@ def _cache(tmp_path_factory, monkeypatch):
 def test_a_solved_readout_is_a_model_like_any_other(tmp_path):
     changes = [
         *SMALL,
-        "training.readout=ridge",
-        "training.ridge_penalties=[1e-5, 1e-3]",
+        "readout.kind=ridge",
+        "readout.ridge_penalties=[1e-5, 1e-3]",
         "reservoir.scans=['rows', 'columns']",
     ]
     config = load_config("digits", changes)
@@ -62,7 +62,7 @@ def test_states_of_a_solved_readout_are_not_kept(tmp_path, monkeypatch):
             yield rows, states, labels
 
     monkeypatch.setattr(ridge_rows, "state_blocks", watched)
-    changes = ["training.readout=ridge", "reservoir.batch_rows=16", "training.ridge_selection=validation"]
+    changes = ["readout.kind=ridge", "reservoir.batch_rows=16", "readout.ridge_selection=validation"]
     run_stages(["prepare", "train"], load_config("digits", [*SMALL, *changes]), tmp_path)
     assert len(kept) > 50
     assert max(kept) <= 2
@@ -70,7 +70,7 @@ def test_states_of_a_solved_readout_are_not_kept(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("warm", ["false", "true"])
 def test_the_baseline_stands_beside_the_trained_network(tmp_path, warm, caplog):
-    config = load_config("digits", [*SMALL, f"training.warm_start={warm}"])
+    config = load_config("digits", [*SMALL, f"readout.warm_start={warm}"])
     with caplog.at_level("INFO"):
         result = run_stages(STAGES, config, tmp_path)["evaluate"]
     summary = json.loads((tmp_path / "report/summary.json").read_text())
@@ -84,24 +84,24 @@ def test_without_baseline_there_is_none(tmp_path):
     result = run_stages(STAGES, load_config("digits", [*SMALL, "training.baseline=false"]), tmp_path)
     assert "ridge" not in result["evaluate"]
     with pytest.raises(InputError, match=r"training\.warm_start = true needs training\.baseline"):
-        load_config("digits", ["training.baseline=false", "training.warm_start=true"])
+        load_config("digits", ["training.baseline=false", "readout.warm_start=true"])
 
 
 def test_a_start_from_more_values_than_are_solved_for_is_refused(tmp_path):
-    config = load_config("digits", [*SMALL, "training.warm_start=true", "reservoir.nodes=1500", "reservoir.states=8"])
+    config = load_config("digits", [*SMALL, "readout.warm_start=true", "reservoir.nodes=1500", "reservoir.states=8"])
     with pytest.raises(InputError, match=r"training\.warm_start .* 12000 values a sample are too many"):
         run_stages(["prepare", "train"], config, tmp_path)
 
 
 def test_a_penalty_too_small_for_the_rounding_is_left_out_and_said(tmp_path, caplog):
     # 1600 states of 1230 rows: without a penalty there would be no end of solutions.
-    changes = ["reservoir.nodes=200", "reservoir.states=8", "training.readout=ridge"]
+    changes = ["reservoir.nodes=200", "reservoir.states=8", "readout.kind=ridge"]
     config = load_config(
-        "digits", [*SMALL, *changes, "training.ridge_selection=validation", "training.ridge_penalties=[1e-12, 1e-3]"]
+        "digits", [*SMALL, *changes, "readout.ridge_selection=validation", "readout.ridge_penalties=[1e-12, 1e-3]"]
     )
     result = run_stages(["prepare", "train"], config, tmp_path)
     assert result["train"]["penalty"] == 1e-3
-    assert "training.ridge_penalties of 1e-12 left out, too small" in caplog.text
+    assert "readout.ridge_penalties of 1e-12 left out, too small" in caplog.text
 
 
 def test_probabilities_of_a_linear_readout():

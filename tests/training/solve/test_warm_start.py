@@ -73,8 +73,8 @@ def test_all_weights_of_a_network_begun_so_are_trained(rng):
     assert all(moved.values()), moved
 
 
-@pytest.mark.parametrize("narrow", ["training.outputs=9", "training.hidden=19"])
+@pytest.mark.parametrize("narrow", ["readout.outputs=9", "readout.hidden=19"])
 def test_a_network_too_narrow_for_the_classes_is_refused(narrow, tmp_path):
-    config = load_config("digits", ["training.warm_start=true", "search.generations=0", narrow])
+    config = load_config("digits", ["readout.warm_start=true", "search.generations=0", narrow])
     with pytest.raises(InputError, match=r"scores of 10 classes .*\.outputs = 10 or more.*\.hidden = 20 or more"):
         run_stages(["prepare", "train"], config, tmp_path)

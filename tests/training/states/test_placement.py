@@ -33,13 +33,13 @@ from rcdp_hpc.training.step import Stepper
 # 1446 rows of 1600 values take 9 MiB, their samples less than 1.
 SETTINGS = [
     "reservoir.nodes=200", "reservoir.kernel=dense-fp32", "reservoir.sequence=rows", "reservoir.reduction=all",
-    "search.generations=0", "training.epochs=2", "training.threads=1", "training.outputs=16", "training.hidden=24",
-    "training.learning_rate=3e-3", "training.slabs=4", "training.batch=48", "run.progress=false",
+    "search.generations=0", "training.epochs=2", "training.threads=1", "readout.outputs=16", "readout.hidden=24",
+    "optimizer.learning_rate=3e-3", "partition.count=4", "training.batch=48", "run.progress=false",
 ]  # fmt: skip
-IN_A_FILE = ["training.cache_memory=2"]
-NOWHERE = ["training.cache_memory=2", "training.cache_disk=3"]
+IN_A_FILE = ["states.memory_mib=2"]
+NOWHERE = ["states.memory_mib=2", "states.disk_mib=3"]
 # What touches states: mixed formats, noise that follows the sample, and the ridge readout that training starts from.
-VARIED = ["reservoir.noise=0.01", "training.cache_precision=bfloat16", "training.warm_start=true"]
+VARIED = ["reservoir.noise=0.01", "states.precision=bfloat16", "readout.warm_start=true"]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_states_computed_anew_train_to_the_same(prepared, in_memory, folder, tmp
     with caplog.at_level("INFO"):
         out = train(prepared, tmp_path / "run", *VARIED, *NOWHERE)
     assert "states computed anew in every step: the states of 1446 rows" in caplog.text
-    assert "training.cache_disk = 3 allows no file of 5 MiB" in caplog.text
+    assert "states.disk_mib = 3 allows no file of 5 MiB" in caplog.text
     np.testing.assert_allclose(curve(out), curve(in_memory), rtol=2e-2, atol=2e-3)
     # The sums of the ridge baseline are over the same blocks.
     for key, value in weights(in_memory, "ridge.pt").items():
@@ -166,18 +166,18 @@ def test_a_disk_without_room_is_told_and_not_needed(
 
 
 def test_slabs_cut_anew_need_states_that_are_kept(prepared, folder, tmp_path):
-    in_file = train(prepared, tmp_path / "file", *IN_A_FILE, "training.recut_epochs=1", "training.baseline=false")
-    kept = train(prepared, tmp_path / "kept", "training.recut_epochs=1", "training.baseline=false")
+    in_file = train(prepared, tmp_path / "file", *IN_A_FILE, "partition.reshuffle_every=1", "training.baseline=false")
+    kept = train(prepared, tmp_path / "kept", "partition.reshuffle_every=1", "training.baseline=false")
     np.testing.assert_array_equal(curve(in_file), curve(kept))
     with pytest.raises(InputError, match=r"training\.recut_epochs passes states on.*set it to 0, or raise"):
-        train(prepared, tmp_path / "none", *NOWHERE, "training.recut_epochs=1")
+        train(prepared, tmp_path / "none", *NOWHERE, "partition.reshuffle_every=1")
 
 
 def test_samples_beyond_the_memory_are_refused_with_advice(tmp_path):
     np.savez(tmp_path / "noise.npz", x=np.random.default_rng(0).random((90, 80, 80)), y=np.arange(90) % 3)
     changes = [
-        "data.source=npz", f"data.path={tmp_path / 'noise.npz'}", "data.keep=[]", "data.balance=none",
-        "training.cache_memory=1", "training.cache_disk=0",
+        "data.source=npz", f"data.path={tmp_path / 'noise.npz'}", "data.class_keep_fractions=[]", "data.balance=none",
+        "states.memory_mib=1", "states.disk_mib=0",
     ]  # fmt: skip
     words = r"values each, take \d+ MiB, more than the 1 MiB.*cache_disk = 0.*the samples themselves take \d MiB: raise"
     with pytest.raises(InputError, match=words + r".*set training\.cache_precision = 'bfloat16'"):
@@ -187,7 +187,7 @@ def test_samples_beyond_the_memory_are_refused_with_advice(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        ["training.extractor.kind=convolution", "training.extractor.channels=[4]"],
+        ["extractor.kind=convolution", "extractor.channels=[4]"],
         ["reservoir.kind=none"],
     ],
 )
@@ -195,7 +195,7 @@ def test_samples_that_are_read_as_they_are_come_as_before(prepared, folder, tmp_
     """Where nothing is computed there is nothing to round."""
     kept = train(prepared, tmp_path / "kept", *changes)
     monkeypatch.setattr(placement._Need, "beyond_memory", lambda need: "too many")
-    anew = train(prepared, tmp_path / "anew", *changes, "training.cache_disk=0")
+    anew = train(prepared, tmp_path / "anew", *changes, "states.disk_mib=0")
     np.testing.assert_array_equal(curve(anew), curve(kept))
 
 
@@ -204,7 +204,7 @@ def test_rows_computed_anew_follow_their_lengths_and_their_noise(tmp_path):
     series_file(tmp_path / "Waves_TEST.ts", 30, 2)
     changes = [
         "data.source=ts",
-        "data.keep=[]",
+        "data.class_keep_fractions=[]",
         f"data.path={tmp_path}",
         "reservoir.batch_rows=16",
         "reservoir.noise=0.1",
@@ -244,7 +244,7 @@ def test_ranks_choose_alike_where_one_has_no_room(prepared, in_memory, tmp_path)
     )
     (tmp_path / "local").mkdir()
     shutil.copytree(prepared, tmp_path / "run")
-    given = flags(*SETTINGS, *VARIED, "training.cache_memory=1", "training.batch=24")
+    given = flags(*SETTINGS, *VARIED, "states.memory_mib=1", "training.batch=24")
     command = [*python(code), "train", "digits", "--out", str(tmp_path / "run"), *given]
     done = run_ranks(2, command, env={"TMPDIR": str(tmp_path / "local")}, timeout=120)
     assert done.returncode == 0, done.stdout

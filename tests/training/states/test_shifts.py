@@ -13,7 +13,7 @@ from rcdp_hpc.training.states.shifts import check_shifts, shifted, shifts_within
 
 SMALL = [
     "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "reservoir.batch_rows=128", "search.generations=0",
-    "training.readout=ridge", "training.threads=1", "run.progress=false",
+    "readout.kind=ridge", "training.threads=1", "run.progress=false",
 ]  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def test_what_moves_in_repeats_the_edge():
 def test_a_readout_solved_with_shifts_reads_shifted_images_better(tmp_path):
     weights = []
     for name, shifts in ("none", 0), ("one", 1):
-        config = load_config("digits", [*SMALL, f"training.shifts={shifts}", "data.balance=none"])
+        config = load_config("digits", [*SMALL, f"augment.shifts={shifts}", "data.balance=none"])
         run_stages(["prepare", "train"], config, tmp_path / name)
         weights.append(TrainedModel.load(tmp_path / name / "train/model.pt"))
     from sklearn.datasets import load_digits
@@ -61,4 +61,4 @@ def test_what_is_no_image_is_refused(shape, shortest):
 
 def test_a_trained_readout_has_no_shifts():
     with pytest.raises(InputError, match=r"training\.shifts = 1 needs training\.readout = 'ridge'"):
-        load_config("digits", ["training.shifts=1"])
+        load_config("digits", ["augment.shifts=1"])

@@ -1,0 +1,107 @@
+"""``[extractor]``: what turns a sample into the sequence that drives the reservoir."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from rcdp_hpc.config.choices import EXTRACTORS
+from rcdp_hpc.config.section import Section, positive_entries
+
+KernelInput = Literal["values", "differences", "standardised"]
+KERNEL_INPUTS: tuple[KernelInput, ...] = ("values", "differences", "standardised")
+
+
+class ExtractorSection(Section):
+    """What turns a sample into the sequence that drives the reservoir (eq. 8)."""
+
+    kind: Annotated[str, AfterValidator(EXTRACTORS.accepted)] = Field(
+        "none",
+        description="what turns a sample into a sequence",
+    )
+    channels: list[int] = Field(
+        default_factory=lambda: [64, 128, 256],
+        min_length=1,
+        max_length=10,
+        description="channels after each stage, each of which halves height and width (convolution)",
+    )
+    residual: bool = Field(True, description="a residual block in each stage (convolution)")
+    activation: Literal["relu", "gelu"] = Field("relu", description="activation of the stages (convolution)")
+    whitening: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="side of the image patches that a first layer whitens, fixed without labels before the training; 0 "
+        "is no such layer (convolution)",
+    )
+    sequence: Literal["rows", "positions"] = Field(
+        "rows",
+        description="what a step of the reservoir is (dictionary, convolution)",
+    )
+    patch: int = Field(6, ge=1, le=100, description="height and width of a patch in pixels (dictionary)")
+    atoms: int = Field(
+        256, ge=1, le=100_000, description="atoms of the dictionary; the map has twice as many channels (dictionary)"
+    )
+    stride: int = Field(1, ge=1, le=100, description="pixels between patches that are encoded (dictionary)")
+    pool: int = Field(
+        4, ge=1, le=100, description="regions each way that codes are averaged over: rows of the map (dictionary)"
+    )
+    threshold: float = Field(
+        0.5, ge=0, le=100, description="projection of a patch on an atom from which it counts (dictionary)"
+    )
+    mirror: bool = Field(
+        False, description="the map is the mean of those of an image and its mirror image (dictionary)"
+    )
+    power: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="power that averages of codes are raised to; 0.5 keeps a few strong edges from outweighing texture "
+        "(dictionary)",
+    )
+    learning: Literal["kmeans", "patches"] = Field("kmeans", description="how the atoms are found (dictionary)")
+    patches: int = Field(
+        100_000,
+        ge=1,
+        le=2_000_000,
+        description="patches of training rows that the dictionary is learned from (dictionary)",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="number format of the products with the atoms (dictionary)"
+    )
+    kernels: int = Field(
+        2520,
+        ge=84,
+        le=1_000_000,
+        description="features of the random convolution kernels, rounded to a multiple of 84 (kernels)",
+    )
+    kernel_inputs: list[KernelInput] = Field(
+        default_factory=lambda: list(KERNEL_INPUTS),
+        min_length=1,
+        description="what the kernels read; the first one has twice the features of each other (kernels)",
+    )
+    kernel_weights: list[float] = Field(
+        default_factory=lambda: [0.1, 0.3, 1.0, 3.0],
+        min_length=1,
+        max_length=20,
+        description="weights of the kernels' features next to the reservoir's states; the left-out error chooses one; "
+        "with readout.ridge_selection = validation it is 1 (kernels, readout.kind = ridge)",
+    )
+
+    @property
+    def trained(self) -> bool:
+        """Whether the extractor is trained, so that states change from step to step and are not kept."""
+        return self.kind not in ("none", "kernels", "dictionary")
+
+    @field_validator("kernel_weights")
+    @classmethod
+    def _positive(cls, values: list[float]) -> list[float]:
+        return positive_entries(values)
+
+    @field_validator("channels")
+    @classmethod
+    def _at_least_one(cls, channels: list[int]) -> list[int]:
+        if min(channels) < 1:
+            raise ValueError("every entry must be 1 or more")
+        return channels

@@ -1,0 +1,81 @@
+"""``[loss]``, ``[optimizer]`` and ``[schedule]``: what the training minimises, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from rcdp_hpc.config.choices import LOSSES, OPTIMIZERS, SCHEDULES
+from rcdp_hpc.config.section import Section
+
+
+class LossSection(Section):
+    """What the training minimises (eq. 12)."""
+
+    kind: Annotated[str, AfterValidator(LOSSES.accepted)] = Field("cross_entropy", description="loss")
+    focal_gamma: float = Field(
+        2.0,
+        ge=0,
+        le=10,
+        description="focusing parameter: the higher, the less well-predicted rows count (focal)",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="fraction of the target that is spread evenly over all classes"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="weight of a row in the loss",
+    )
+    l1: float = Field(0.0, ge=0, le=1, description="L1 penalty on the weight matrices (with l2: elastic net)")
+    l2: float = Field(
+        0.0, ge=0, le=1, description="L2 penalty on the weight matrices, in the loss with every optimiser"
+    )
+
+
+class OptimizerSection(Section):
+    """How gradients change the weights."""
+
+    kind: Annotated[str, AfterValidator(OPTIMIZERS.accepted)] = Field(
+        "adam",
+        description="optimiser",
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum (sgd, muon)")
+    nesterov: bool = Field(False, description="Nesterov momentum (sgd)")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="highest learning rate (paper: 0.001)")
+    rate_scaling: Literal["none", "sqrt", "linear"] = Field(
+        "none",
+        description="factor of the learning rate that depends on the number of ranks",
+    )
+    clip_norm: float = Field(0.0, ge=0, description="largest norm of the averaged gradient; 0 is no limit")
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="weight decay: an L2 penalty with adam and sgd, decoupled with adamw, lamb and muon",
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of an exponential moving average of the weights, which is evaluated and saved; 0 is none",
+    )
+
+
+class ScheduleSection(Section):
+    """The learning rate over time."""
+
+    kind: Annotated[str, AfterValidator(SCHEDULES.accepted)] = Field(
+        "constant",
+        description="learning rate over time",
+    )
+    interval: int = Field(
+        10,
+        ge=1,
+        description="epochs between reductions (step), or without a better validation loss before one (plateau)",
+    )
+    factor: float = Field(0.1, gt=0, lt=1, description="factor of the learning rate at each reduction (step, plateau)")
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="warm-up length in epochs, in which the learning rate rises from near 0"
+    )
+    warmup_steps: int = Field(0, ge=0, description="warm-up length in steps (instead of warmup_epochs)")

@@ -1,0 +1,76 @@
+"""``[readout]``: what reads the reservoir's states."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from rcdp_hpc.config.choices import READOUTS
+from rcdp_hpc.config.section import Section, positive_entries
+
+STEPWISE = ("lstm", "gru", "transformer", "convolution")
+
+
+class ReadoutSection(Section):
+    """The readout of the reservoir's states (eq. 10 and 11)."""
+
+    kind: Annotated[str, AfterValidator(READOUTS.accepted)] = Field(
+        "network",
+        description="the readout",
+    )
+    layers: int = Field(1, ge=1, le=100, description="number of layers (lstm, gru, transformer, convolution)")
+    heads: int = Field(4, ge=1, le=1000, description="attention heads, a divisor of outputs (transformer)")
+    kernel_size: int = Field(
+        3, ge=1, le=999, description="length of the convolution kernels in steps, odd (convolution)"
+    )
+    ridge_penalties: list[float] = Field(
+        default_factory=lambda: [
+            1e-6,
+            1e-5,
+            1e-4,
+            3e-4,
+            1e-3,
+            3e-3,
+            1e-2,
+            3e-2,
+            0.1,
+            0.3,
+            1.0,
+            3.0,
+            10.0,
+            100.0,
+        ],
+        min_length=1,
+        max_length=100,
+        description="ridge penalties to choose from, per row and standardised feature (ridge)",
+    )
+    ridge_selection: Literal["auto", "left_out", "validation"] = Field(
+        "auto", description="how the ridge penalty is chosen (ridge)"
+    )
+    ridge_precision: Literal["double", "single"] = Field(
+        "single", description="precision of the products in the ridge sums; the sums are float64 (ridge)"
+    )
+    warm_start: bool = Field(False, description="initialise the network with the ridge readout (network)")
+    outputs: int = Field(128, ge=1, description="components of the reservoir output o (eq. 10)")
+    hidden: int = Field(
+        128,
+        ge=1,
+        description="width of the two ReLU layers (network, eq. 11), units (lstm, gru) or channels (others)",
+    )
+    relu_slope: float = Field(
+        0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU (network)"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="fraction of hidden units that are dropped in training")
+
+    @field_validator("ridge_penalties")
+    @classmethod
+    def _positive(cls, values: list[float]) -> list[float]:
+        return positive_entries(values)
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, kernel_size: int) -> int:
+        if kernel_size % 2 == 0:
+            raise ValueError("must be odd: a kernel has a middle")
+        return kernel_size
