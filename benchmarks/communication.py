@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from training_peers import SEED, Rows, compute_states, settings_of
 
+from rcdp_hpc.config import with_settings
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel.choose import parallel_for
 from rcdp_hpc.runtime.threads import limit_threads
@@ -25,20 +26,20 @@ from rcdp_hpc.training.loop import Trainer
 
 WAYS = {
     "every batch": {},
-    "fp16": {"compression": "fp16"},
-    "4 batches accumulated": {"accumulate": 4},
-    "local SGD, 4 steps": {"local_steps": 4},
-    "local SGD, 16 steps": {"local_steps": 16},
+    "fp16": {"parallel.compression": "fp16"},
+    "4 batches accumulated": {"training.accumulate": 4},
+    "local SGD, 4 steps": {"parallel.local_steps": 4},
+    "local SGD, 16 steps": {"parallel.local_steps": 16},
 }
 
 
 def measure(folder: Path, batch: int, epochs: int, changes: dict, comm) -> dict[str, float]:
     """Train once, and return what an epoch took."""
-    settings = settings_of("network", batch, epochs).model_copy(update=changes)
-    parallel = parallel_for(comm, 120, settings)
-    rows = Rows(folder, "network", settings, comm.rank, comm.size)
-    network = build_readout(settings, rows.kept, 10, SEED, parallel)
-    trainer = Trainer(settings, SEED, 10, network, rows.train, rows.validation, rows.plan, comm, parallel)
+    config = with_settings(settings_of("network", batch, epochs), changes)
+    parallel = parallel_for(comm, 120, config.parallel)
+    rows = Rows(folder, "network", config, comm.rank, comm.size)
+    network = build_readout(config, rows.kept, 10, SEED, parallel)
+    trainer = Trainer(config, SEED, 10, network, rows.train, rows.validation, rows.plan, comm, parallel)
     reports = []
     trainer.run(lambda: None, reports.append)
     kinds = ("compute_seconds", "wait_seconds", "communicate_seconds", "bytes_sent")

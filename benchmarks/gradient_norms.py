@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from reservoir_inputs import images, labels
 
-from rcdp_hpc.config import ReservoirSection, TrainingSection
+from rcdp_hpc.config import ReservoirSection, parse_config
 from rcdp_hpc.networks.assembly import build_network
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
@@ -44,17 +44,21 @@ class Trained:
 
 def train(name: str, readout: str, source: StateSource, states: torch.Tensor, x: np.ndarray, y: torch.Tensor,
           options: argparse.Namespace) -> Trained:  # fmt: skip
-    settings = TrainingSection(
-        readout=readout, outputs=100, hidden=128, batch=64, epochs=options.epochs, patience=options.epochs,
-        gradient_norms=True,
-    )  # fmt: skip
-    network = build_network(source.settings, settings, SHAPE, source, CLASSES, SEED)
+    epochs = options.epochs
+    tree = {
+        "reservoir": source.settings.model_dump(exclude_none=True),
+        "readout": {"kind": readout, "outputs": 100, "hidden": 128},
+        "training": {"batch": 64, "epochs": epochs, "patience": epochs, "gradient_norms": True},
+        "search": {"generations": 0},
+    }
+    config = parse_config(tree, where="of the benchmark")
+    network = build_network(config, SHAPE, source, CLASSES, SEED)
     rows = options.rows
     train_rows = CachedStates(states[:rows], y[:rows], 0)
     validation = CachedStates(states[rows:], y[rows:], 0)
-    plan = BatchPlan(rows, settings.batch, settings.slabs, 0, 1, SEED)
+    plan = BatchPlan(rows, config.training.batch, config.partition.count, 0, 1, SEED)
     trainer = Trainer(
-        settings, SEED, CLASSES, network, train_rows, validation, plan, SingleProcess(), SingleProcessEngine()
+        config, SEED, CLASSES, network, train_rows, validation, plan, SingleProcess(), SingleProcessEngine()
     )
     reports: list[EpochReport] = []
     started = time.perf_counter()

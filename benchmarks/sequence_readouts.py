@@ -40,16 +40,16 @@ RANKS, HELD_OUT, TEST, SEED = 2, 6_000, 10_000, 1
 LOOK_SECONDS = 0.15
 
 RESERVOIR = {"nodes": 250, "steps": [8, 12, 16, 20, 24], "input_scaling": 0.5, "leak": 0.4, "spectral_radius": 1.0}
-LSTM = {"readout": "lstm", "outputs": 100, "hidden": 128}
+LSTM = {"kind": "lstm", "outputs": 100, "hidden": 128}
 EQ_11 = {"outputs": 64, "hidden": 64}
 CASES = {
-    "LSTM alone": {"reservoir": {"kind": "none"}, "training": LSTM},
-    "LSTM alone, bf16": {"reservoir": {"kind": "none"}, "training": {**LSTM, "precision": "bf16"}},
-    "reservoir and LSTM": {"reservoir": RESERVOIR, "training": LSTM},
-    "reservoir and eq. 11": {"reservoir": RESERVOIR, "training": EQ_11},
+    "LSTM alone": {"reservoir": {"kind": "none"}, "readout": LSTM},
+    "LSTM alone, bf16": {"reservoir": {"kind": "none"}, "readout": LSTM, "training": {"precision": "bf16"}},
+    "reservoir and LSTM": {"reservoir": RESERVOIR, "readout": LSTM},
+    "reservoir and eq. 11": {"reservoir": RESERVOIR, "readout": EQ_11},
     "reservoir and eq. 11, from ridge": {
         "reservoir": RESERVOIR,
-        "training": {**EQ_11, "warm_start": True, "ridge_selection": "validation"},
+        "readout": {**EQ_11, "warm_start": True, "ridge_selection": "validation"},
     },
 }
 
@@ -57,10 +57,10 @@ CASES = {
 def configuration(given: dict) -> Config:
     tree = {name: dict(section) for name, section in CASES[given["case"]].items()}
     tree["reservoir"]["kernel"] = given["kernel"]
-    tree["training"].update(
-        batch=given["batch"], learning_rate=given["rate"], schedule="cosine", epochs=given["epochs"],
-        loss_target=0.0, threads=1,
-    )  # fmt: skip
+    training = {"batch": given["batch"], "epochs": given["epochs"], "loss_target": 0.0, "threads": 1}
+    tree["training"] = {**tree.get("training", {}), **training}
+    tree["optimizer"] = {"learning_rate": given["rate"]}
+    tree["schedule"] = {"kind": "cosine"}
     return parse_config(tree, "(of a benchmark)")
 
 
@@ -73,10 +73,10 @@ def train(given: dict, config: Config) -> dict | None:
     from rcdp_hpc.training.loop import Trainer
 
     comm = connect()
-    parallel = parallel_for(comm, 120, config.training)
+    parallel = parallel_for(comm, 120, config.parallel)
     # The images of the test begin behind those of the training.
     x, y = images(given["data"], 60_000 + TEST), labels(given["data"], 60_000 + TEST)
-    source = make_source(config.reservoir, config.training, x.shape[1:], torch.device("cpu"))
+    source = make_source(config, x.shape[1:], torch.device("cpu"))
 
     def states(low: int, high: int) -> CachedStates:
         kept = torch.empty((high - low, source.width), dtype=source.dtype)
@@ -96,8 +96,8 @@ def train(given: dict, config: Config) -> dict | None:
     known = states(*plan.own_rows)
     comm.barrier()
     spent_on_states = time.perf_counter() - started
-    network = build_network(config.reservoir, config.training, x.shape[1:], source, 10, SEED, parallel)
-    trainer = Trainer(config.training, SEED, 10, network, known, validation, plan, comm, parallel)
+    network = build_network(config, x.shape[1:], source, 10, SEED, parallel)
+    trainer = Trainer(config, SEED, 10, network, known, validation, plan, comm, parallel)
     if config.readout.warm_start:
         pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
         first, size = plan.own_rows[0], source.batch_rows

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from reservoir_inputs import images, labels
 
-from rcdp_hpc.config import Config, ReservoirSection, TrainingSection
+from rcdp_hpc.config import Config, ReservoirSection, parse_config
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
@@ -50,8 +50,12 @@ LAUNCH = {
 READOUTS = {"network": 1, "lstm": 4}
 
 
-def settings_of(readout: str, batch: int, epochs: int) -> TrainingSection:
-    return TrainingSection(readout=readout, batch=batch, epochs=epochs, patience=epochs, loss_target=0.0, threads=1)
+def settings_of(readout: str, batch: int, epochs: int) -> Config:
+    training = {"batch": batch, "epochs": epochs, "patience": epochs, "loss_target": 0.0, "threads": 1}
+    tree = {"readout": {"kind": readout}, "training": training, "search": {"generations": 0}}
+    if readout != "network":
+        tree["reservoir"] = {"reduction": ["all"]}
+    return parse_config(tree, where="of the benchmark")
 
 
 def compute_states(folder: Path, data: str, rows: int, nodes: int) -> None:
@@ -92,7 +96,7 @@ def by_package(folder: Path, case: dict) -> tuple[list[float], list[float], int]
 
     comm = connect()
     settings = settings_of(case["readout"], case["batch"], case["epochs"])
-    parallel = parallel_for(comm, 120, settings)
+    parallel = parallel_for(comm, 120, settings.parallel)
     rows = Rows(folder, case["readout"], settings, comm.rank, comm.size)
     network = build_readout(settings, rows.kept, 10, SEED, parallel)
     trainer = Trainer(settings, SEED, 10, network, rows.train, rows.validation, rows.plan, comm, parallel)

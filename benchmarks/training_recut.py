@@ -40,7 +40,7 @@ def main() -> None:
     start, stop = plan.own_rows
     config = parse_config({"reservoir": {"nodes": options.nodes, "kernel": "dense-fp32", "batch_rows": 256}}, where="")
     with limit_threads(1):
-        reservoir = make_source(config.reservoir, config.training, (28, 28), torch.device("cpu"))
+        reservoir = make_source(config, (28, 28), torch.device("cpu"))
         images = np.random.default_rng(comm.rank).random((stop - start, 28, 28), np.float32)
         states, computed = timed(comm, lambda: torch.cat([reservoir.drive(part) for part in blocks(images, 256)]))
         rows, one = CachedStates(states, torch.from_numpy(labels[start:stop]), start), Recut(plan, labels, parallel)

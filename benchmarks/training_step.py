@@ -46,8 +46,8 @@ def main() -> None:
 def step_of(chosen: argparse.Namespace):
     """Return what takes a step."""
     config = load_config(chosen.profile, chosen.settings)
-    source = make_source(config.reservoir, config.training, chosen.shape, torch.device("cpu"))
-    network = build_network(config.reservoir, config.training, chosen.shape, source, classes=10, seed=0).train()
+    source = make_source(config, chosen.shape, torch.device("cpu"))
+    network = build_network(config, chosen.shape, source, classes=10, seed=0).train()
     samples = torch.rand(chosen.rows, source.width, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(chosen.rows) % 10
     network.standardise(samples.double().sum(0), samples.double().square().sum(0), chosen.rows)

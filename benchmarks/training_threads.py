@@ -62,8 +62,8 @@ def step_of(batch: int, nodes: int, outputs: int) -> tuple[Callable[[], object],
     """Return what takes a step, and the network's weights."""
     own = [f"reservoir.nodes={nodes}", f"readout.outputs={outputs}", f"readout.hidden={outputs}"]
     config = load_config("digits", ["reservoir.sequence=rows", "reservoir.kernel=dense-fp32", *own])
-    source = make_source(config.reservoir, config.training, [8, 8], torch.device("cpu"))
-    network = build_network(config.reservoir, config.training, [8, 8], source, classes=10, seed=0).train()
+    source = make_source(config, [8, 8], torch.device("cpu"))
+    network = build_network(config, [8, 8], source, classes=10, seed=0).train()
     rows = torch.rand(batch, source.width, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(batch) % 10
     network.standardise(rows.double().sum(0), rows.double().square().sum(0), batch)
@@ -82,7 +82,7 @@ def states_of(rows: int, nodes: int) -> Callable[[], object]:
     """Return what computes the states of a block of images."""
     settings = ["reservoir.sequence=rows", "reservoir.kernel=dense-fp32", f"reservoir.batch_rows={min(rows, 1024)}"]
     config = load_config("digits", [f"reservoir.nodes={nodes}", *settings])
-    source = make_source(config.reservoir, config.training, [8, 8], torch.device("cpu"))
+    source = make_source(config, [8, 8], torch.device("cpu"))
     samples = torch.rand(rows, 8, 8, generator=torch.Generator().manual_seed(0)).numpy()
     return lambda: source.states(samples)
 

@@ -35,8 +35,8 @@ NOT_TABLES = ("series", "images")
 QUICK = """
 [search]
 generations = 0
-[training]
-readout = "ridge"
+[readout]
+kind = "ridge"
 [extractor]
 patches = 2000
 """

@@ -195,6 +195,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     key = key.strip()
     parts = key.split(".")
     if not separator or not 2 <= len(parts) <= DEEPEST or not all(parts):
+        if separator and f"{key}.kind" in key_types():
+            raise InputError(f"--set {shortened(override)}: {key} is a section; set one of its keys: {key}.kind={text}")
         known = separator and len(parts) == 1
         hint = did_you_mean_key(key) if known and key and key not in Config.model_fields else ""
         raise InputError(f"--set {shortened(override)}: expected section.key=value, as in training.epochs=20{hint}")

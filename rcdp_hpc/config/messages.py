@@ -48,7 +48,7 @@ def did_you_mean_key(key: str) -> str:
     A key with the same last part comes first, then one of the same section, then any.
     """
     section, _, leaf = key.rpartition(".")
-    same = [name for name in known_keys() if name.rpartition(".")[2] == leaf]
+    same = [name for name in known_keys() if name.rpartition(".")[2] == leaf or name == f"{leaf}.kind"]
     if same:
         return f"; did you mean {' or '.join(same[:3])}?"
     if leaf in _OTHER_NAMES:

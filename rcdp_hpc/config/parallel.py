@@ -48,7 +48,7 @@ class ParallelSection(Section):
         True,
         description="the same number of ranks gives bitwise the same result; false lets Horovod reorder sums",
     )
-    horovod: HorovodSection = Field(default_factory=HorovodSection)
+    horovod: HorovodSection = Field(default_factory=HorovodSection, description="how Horovod sums gradients")
 
 
 class PartitionSection(Section):

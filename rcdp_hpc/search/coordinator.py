@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import Config, SearchSection, flatten, may_change, refuse_other_settings
+from rcdp_hpc.config import TRAINING_SECTIONS, Config, SearchSection, flatten, may_change, refuse_other_settings
 from rcdp_hpc.errors import DataDamagedError, StageFailedError
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.search.closing import report_end
@@ -264,8 +264,9 @@ class SearchCoordinator:
         recorded = checkpoint.notes["settings"]
         # Keys that are younger than the checkpoint had their defaults.
         recorded["search"] = {**SearchSection().model_dump(exclude_none=True), **recorded["search"]}
-        if "training" in recorded:  # what an older version left out of it cannot be compared
-            recorded["training"] = {**self.settings.get("training", {}), **recorded["training"]}
+        # Keys of the training that an older version did not record cannot be compared.
+        for section in self.settings.keys() & set(TRAINING_SECTIONS):
+            recorded[section] = {**self.settings[section], **recorded.get(section, {})}
         refuse_other_settings(str(self.folder), recorded, self.settings, "search")
         arrays = checkpoint.arrays
         try:

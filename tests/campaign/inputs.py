@@ -30,7 +30,7 @@ class Readout(torch.nn.Module):
 # Kernel and block are given: measured ones may differ from run to run.
 RESERVOIR = '[reservoir]\nnodes = 24\nkernel = "dense-fp32"\nbatch_rows = 64\n'
 SEARCH = "[search]\npopulation = 3\ngenerations = 4\ntrain_rows = 80\nvalidation_rows = 40\n"
-TRAINING = "[training]\nepochs = 4\nbatch = 16\nhidden = 8\noutputs = 8\ncheckpoint_epochs = 1\n"
+TRAINING = "[training]\nepochs = 4\nbatch = 16\n[readout]\nhidden = 8\noutputs = 8\n[checkpoint]\nevery_epochs = 1\n"
 
 
 def write_table(folder: Path) -> None:
@@ -107,11 +107,11 @@ def write_all(folder: Path) -> None:
     configs = {
         "table": run + table_section(folder, "reserve = 0.1\n") + RESERVOIR + SEARCH + TRAINING,
         "series": run + series_section(folder) + RESERVOIR + SEARCH.replace("generations = 4", "generations = 2")
-        + TRAINING.replace("[training]\n", '[training]\nreadout = "ridge"\n')
+        + TRAINING.replace("[readout]\n", '[readout]\nkind = "ridge"\n')
         + '[extractor]\nkind = "kernels"\nkernels = 336\n',
         "images": run + f'[data]\nsource = "npz"\npath = "{folder}/mine.npz"\nshards = 2\n' + RESERVOIR
         + SEARCH.replace("generations = 4", "generations = 0")
-        + TRAINING.replace("[training]\n", '[training]\nreadout = "ridge"\n'),
+        + TRAINING.replace("[readout]\n", '[readout]\nkind = "ridge"\n'),
         "code": run + table_section(folder, 'reserve = 0.2\non_damage = "replace"\n')
         + RESERVOIR + f'matrices = "{folder}/own.npz"\n'
         + SEARCH + 'evaluation = "function"\nfunction = "campaign_user:judge"\n[search.space]\n'

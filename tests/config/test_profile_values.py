@@ -24,7 +24,7 @@ def test_what_is_for_the_profiles_own_data_is_left_out(digits):
 
 def test_its_own_data_keep_it(digits):
     assert load_config(digits).reservoir.sequence == "both"
-    assert load_config(digits, ["data.source = 'digits'"]).data.keep != []
+    assert load_config(digits, ["data.source = 'digits'"]).data.class_keep_fractions != []
 
 
 def test_what_the_user_sets_stays(digits):
@@ -34,7 +34,9 @@ def test_what_the_user_sets_stays(digits):
 
 def test_a_value_of_the_users_own_file_stays(tmp_path):
     path = tmp_path / "my.toml"
-    Path(path).write_text('[data]\nsource = "digits"\nkeep = [0.5]\n[reservoir]\nsequence = "both"\nstates = 2\n')
+    Path(path).write_text(
+        '[data]\nsource = "digits"\nclass_keep_fractions = [0.5]\n[reservoir]\nsequence = "both"\nstates = 2\n'
+    )
     config = load_config(path, ["data.source=npz"])
     assert config.data.class_keep_fractions == [0.5]
     assert (config.reservoir.sequence, config.reservoir.states) == ("rows", 2)

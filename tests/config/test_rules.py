@@ -55,13 +55,13 @@ CASES = [
      {"parallel.replicas": "averaged", "optimizer.ema": 0.5}, {"optimizer.ema": 0.0}),
     ("augment needs another parallel.replicas than 'ensemble'",
      {"parallel.replicas": "ensemble", "augment.test_flips": True, "search.generations": 0, **CONVOLUTION},
-     {"parallel.replicas": "together"}),
+     {"parallel.replicas": "synchronised"}),
     ("training.precision = 'fp16' needs parallel.local_steps = 1 and parallel.replicas = 'synchronised'",
      {"training.precision": "fp16", "parallel.local_steps": 2}, {"training.precision": "bf16"}),
     ("training.on_nan = 'skip' needs parallel.local_steps = 1", {"training.on_nan": "skip", "parallel.local_steps": 2},
      {"parallel.local_steps": 1}),
     ("parallel.compression = 'fp16' needs parallel.local_steps = 1",
-     {"parallel.compression": "fp16", "parallel.replicas": "averaged"}, {"parallel.replicas": "together"}),
+     {"parallel.compression": "fp16", "parallel.replicas": "averaged"}, {"parallel.replicas": "synchronised"}),
     ("augment needs a trained extractor", {"augment.flip": True},
      {"search.generations": 0, **CONVOLUTION}),
     ("augment.alternate = true needs augment.flip = true",
@@ -173,7 +173,7 @@ def test_every_rule_has_a_case(monkeypatch):
 
 def test_several_contradictions_are_reported_together():
     settings = {"search.halving": 2, "search.folds": 3, "readout.warm_start": True, "training.baseline": False}
-    with pytest.raises(InputError, match=r"training\.warm_start = true needs .*; search\.halving = 2 needs"):
+    with pytest.raises(InputError, match=r"readout\.warm_start = true needs .*; search\.halving = 2 needs"):
         parse_config(tree(settings), "(of a test)")
 
 

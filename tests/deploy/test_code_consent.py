@@ -165,7 +165,7 @@ def test_a_model_that_names_any_callable_is_refused(project, fresh, monkeypatch,
     del content["format"]
     settings = json.loads(content["settings"])
     for name in ("os:system", "builtins:exec", "subprocess:Popen", "nets_of_mine.sub:Mine"):
-        settings["training"]["readout"] = name
+        settings["readout"]["kind"] = name
         checkpoint.save(project / "run/train/model.pt", {**content, "settings": json.dumps(settings)})
         fresh(tmp_path)
         assert predict(project) == 2

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from networks.runs import assert_prediction_equals_evaluation
+from settings import config_of
 
-from rcdp_hpc.config import ExtractorSection, ReservoirSection, TrainingSection, load_config
+from rcdp_hpc.config import ExtractorSection, ReservoirSection, load_config
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model import checkpoint
@@ -205,7 +206,7 @@ def test_samples_that_are_not_finite_are_refused():
     [
         ({"patch": 9}, (8, 10), r"at least 9 x 9.*\(8, 10\)"),
         ({}, (20,), "needs images"),
-        ({"pool": 7}, (8, 8), r"training\.extractor\.pool = 7: the map has 6 x 6 places"),
+        ({"pool": 7}, (8, 8), r"extractor\.pool = 7: the map has 6 x 6 places"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused(keys, shape, message):
@@ -215,12 +216,12 @@ def test_samples_that_do_not_fit_are_refused(keys, shape, message):
 
 def test_more_states_than_the_map_has_rows_are_refused():
     with pytest.raises(InputError, match="states"):
-        make_source(ReservoirSection(nodes=20, states=3), TrainingSection(extractor=section()), (8, 8), CPU)
+        make_source(config_of(reservoir=ReservoirSection(nodes=20, states=3), extractor=section()), (8, 8), CPU)
 
 
 def test_states_are_those_of_the_reservoir_driven_by_the_codes():
-    settings = TrainingSection(extractor=section())
-    source = make_source(ReservoirSection(nodes=20, states=2, kernel="auto"), settings, (8, 7, 2), CPU)
+    settings = config_of(extractor=section(), reservoir={"nodes": 20, "states": 2, "kernel": "auto"})
+    source = make_source(settings, (8, 7, 2), CPU)
     assert isinstance(source, DictionarySource)
     dictionary, samples = learned()
     source.dictionary.load_state_dict(dictionary.state_dict())
@@ -289,7 +290,7 @@ def test_it_is_the_same_with_any_number_of_threads(tmp_path):
     run_stages(["prepare"], config, tmp_path / "0")
     shards, found = ShardSet(tmp_path / "0/shards"), []
     for threads in (1, 2):
-        source = make_source(config.reservoir, config.training, shards.sample_shape, CPU)
+        source = make_source(config, shards.sample_shape, CPU)
         with limit_threads(threads):
             run = RunDirectory(tmp_path / str(threads))
             found.append(learn_extractor(config, SingleProcess(), run, shards, source))
@@ -305,7 +306,7 @@ def test_a_file_cut_short_is_told_once_and_learned_again_to_the_same_bits(tmp_pa
     for cut in (False, True):
         if cut:
             os.truncate(run.train / "dictionary.pt", 900)
-        source = make_source(config.reservoir, config.training, shards.sample_shape, CPU)
+        source = make_source(config, shards.sample_shape, CPU)
         with caplog.at_level("WARNING", logger="rcdp_hpc"):
             found.append(learn_extractor(config, SingleProcess(), run, shards, source))
     assert caplog.text.count("dictionary.pt: has no SHA-256") == caplog.text.count("is learned again") == 1

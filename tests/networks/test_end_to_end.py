@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from networks.runs import assert_prediction_equals_evaluation
+from settings import config_of
 
-from rcdp_hpc.config import AugmentSection, ReservoirSection, TrainingSection, load_config
+from rcdp_hpc.config import AugmentSection, load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.networks.assembly import build_network, make_source
@@ -21,10 +22,10 @@ EXTRACTOR = {"kind": "convolution", "channels": [4, 6]}
 
 
 def network(reservoir: dict | None = None, **training):
-    settings = TrainingSection(extractor=EXTRACTOR, outputs=8, hidden=8, **training)
-    section = ReservoirSection(nodes=20, **(reservoir or {}))
-    source = make_source(section, settings, (8, 8), torch.device("cpu"))
-    return build_network(section, settings, (8, 8), source, classes=3, seed=1)
+    section = {"nodes": 20, **(reservoir or {})}
+    settings = config_of(extractor=EXTRACTOR, reservoir=section, readout__outputs=8, readout__hidden=8, **training)
+    source = make_source(settings, (8, 8), torch.device("cpu"))
+    return build_network(settings, (8, 8), source, classes=3, seed=1)
 
 
 @pytest.mark.parametrize(("sequence", "shape"), [("rows", (2, 3 * 6)), ("positions", (6, 6))])
@@ -143,10 +144,9 @@ def test_a_rank_without_rows_takes_part(reservoir):
 
 
 def test_samples_are_normalised_by_channel():
-    settings = TrainingSection(extractor={"kind": "convolution", "channels": [2]})
-    section = ReservoirSection(kind="none")
-    source = make_source(section, settings, (2, 2, 2), torch.device("cpu"))
-    made = build_network(section, settings, (2, 2, 2), source, classes=2, seed=1)
+    settings = config_of(extractor={"kind": "convolution", "channels": [2]}, reservoir__kind="none")
+    source = make_source(settings, (2, 2, 2), torch.device("cpu"))
+    made = build_network(settings, (2, 2, 2), source, classes=2, seed=1)
     rows = torch.tensor([[0.0, 5, 2, 5, 0, 5, 2, 5]], dtype=torch.float64)
     made.standardise(rows.sum(0), rows.square().sum(0), 1)
     torch.testing.assert_close(made.input_mean, torch.tensor([1.0, 5.0]))
@@ -206,7 +206,7 @@ def test_a_shift_may_bring_in_the_image_mirrored_at_its_edge():
 
 @pytest.mark.parametrize("changes", [{"crop": 8, "edges": "reflect"}, {"test_shift": 8}])
 def test_a_shift_beyond_the_mirror_image_is_refused(changes):
-    with pytest.raises(InputError, match=r"training\.augment\.(crop|test_shift) = 8 .*take at most 7"):
+    with pytest.raises(InputError, match=r"augment\.(crop|test_shift) = 8 .*take at most 7"):
         network(augment=changes)
 
 
@@ -249,7 +249,7 @@ def test_predictions_are_means_over_views(shift, tmp_path):
     model = TrainedModel.load(tmp_path / "train/model.pt")
     samples = torch.rand(5, 8, 8)
     found = model.probabilities(samples.numpy(), scaled=True)
-    model.network.settings.augment.test_flips, model.network.settings.augment.test_shift = False, 0
+    model.network.config.augment.test_flips, model.network.config.augment.test_shift = False, 0
     padded = torch.nn.functional.pad(samples, (1, 1, 1, 1), mode="reflect")
     moved = [padded[:, :-2, :-2], padded[:, 2:, 2:]]
     views = [(1.0, samples)] if not shift else [(0.5, samples), *((0.25, view) for view in moved)]
@@ -283,7 +283,7 @@ def test_settings_that_do_not_fit_are_refused(changes, message):
 
 def test_images_too_small_for_the_stages_are_refused(tmp_path):
     changes = [*SMALL, "extractor.channels=[4, 4, 4, 4]"]
-    with pytest.raises(InputError, match=r"at least 16 x 16.*\(8, 8\).*fewer training\.extractor\.channels"):
+    with pytest.raises(InputError, match=r"at least 16 x 16.*\(8, 8\).*fewer extractor\.channels"):
         run_stages(["prepare", "train"], load_config("digits", changes), tmp_path)
 
 

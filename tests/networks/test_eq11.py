@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from settings import config_of
 
-from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.networks.mlp import MLPReadout
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.sample_rng import SampleRng
@@ -65,7 +65,7 @@ def test_a_rank_without_rows_still_gives_gradients_of_zero():
     network = MLPReadout(KeptShape(1, 1, 6), 4, 5, 3, parallel=_WithOthersRows(6))
     network.train()
     scores = network(torch.empty(0, 6))
-    Objective(TrainingSection(), np.ones(3, int)).sum(scores, torch.empty(0, dtype=torch.int64)).backward()
+    Objective(config_of(), np.ones(3, int)).sum(scores, torch.empty(0, dtype=torch.int64)).backward()
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in network.parameters())
 
 

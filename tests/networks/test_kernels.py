@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from launch import rcdp, run_ranks
+from settings import config_of
 from whole_runs import flags
 
-from rcdp_hpc.config import ExtractorSection, ReservoirSection, TrainingSection, load_config
+from rcdp_hpc.config import ExtractorSection, ReservoirSection, load_config
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.deploy.predict import predict
 from rcdp_hpc.errors import CandidateError, InputError
@@ -193,16 +194,16 @@ def test_values_that_are_not_finite_are_refused():
     x[1, 4] = float("inf")
     with pytest.raises(InputError, match="not finite"):
         learn(RandomKernels(section(), 1, 0), x, None, 0)
-    source = make_source(ReservoirSection(kind="none"), TrainingSection(extractor=section()), (20, 1), CPU)
+    source = make_source(config_of(reservoir=ReservoirSection(kind="none"), extractor=section()), (20, 1), CPU)
     with pytest.raises(CandidateError, match="row 1"):
         source.drive(x)
 
 
 def test_features_follow_the_states_of_the_reservoir():
     settings = ReservoirSection(nodes=20, reduction="mean_std", kernel="dense-bf16")
-    training = TrainingSection(extractor=section())
-    source = make_source(settings, training, (33, 3), CPU)
-    alone = make_source(settings.model_copy(update={"kind": "none"}), training, (33, 3), CPU)
+    source = make_source(config_of(extractor=section(), reservoir=settings), (33, 3), CPU)
+    without = settings.model_copy(update={"kind": "none"})
+    alone = make_source(config_of(extractor=section(), reservoir=without), (33, 3), CPU)
     assert isinstance(source, KernelSource)
     assert isinstance(alone, KernelSource)
     for one in (source, alone):
@@ -220,7 +221,7 @@ def test_features_follow_the_states_of_the_reservoir():
 
 def test_samples_of_few_steps_are_refused():
     with pytest.raises(InputError, match=r"at least 9 steps, samples of shape \(8, 2\) have 8"):
-        make_source(ReservoirSection(), TrainingSection(extractor=section()), (8, 2), CPU)
+        make_source(config_of(reservoir=ReservoirSection(), extractor=section()), (8, 2), CPU)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +303,7 @@ def test_biases_come_from_original_training_rows_and_are_kept_for_a_resumed_run(
         assert len(found) == len(lengths) == min(count, len(originals))
 
     def found_biases() -> dict:
-        source = make_source(config.reservoir, config.training, shards.sample_shape, CPU)
+        source = make_source(config, shards.sample_shape, CPU)
         with caplog.at_level("INFO", logger="rcdp_hpc"):
             return learn_extractor(config, SingleProcess(), run, shards, source)
 

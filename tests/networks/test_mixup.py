@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import beta
+from settings import config_of
 
-from rcdp_hpc.config import TrainingSection, load_config
+from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
@@ -66,7 +67,7 @@ def test_shares_are_the_larger_part_of_a_beta_number(alpha):
 def test_a_step_is_that_of_the_mixed_rows_and_targets():
     torch.manual_seed(0)
     states, labels = torch.randn(ROWS, 3), torch.arange(ROWS) % 2
-    settings = TrainingSection(label_smoothing=0.1, class_weights="balanced")
+    settings = config_of(loss__label_smoothing=0.1, loss__class_weights="balanced")
     objective = Objective(settings, np.array([20, 30]))
     network = torch.nn.Linear(3, 2)
     mixup, rows = Mixup(1.0, plan()), torch.tensor([4, 40, 17])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from networks.runs import assert_prediction_equals_evaluation
+from settings import config_of
 
-from rcdp_hpc.config import TrainingSection, load_config
+from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.registry import READOUTS, build_readout
 from rcdp_hpc.networks.sample_rng import SampleRng
@@ -22,7 +23,7 @@ KEPT = KeptShape(parts=2, steps=3, width=4)
 
 
 def readout(name: str, kept: KeptShape = KEPT, **changes):
-    settings = TrainingSection(readout=name, outputs=4, hidden=6, heads=2, **changes)
+    settings = config_of(readout__kind=name, readout__outputs=4, readout__hidden=6, readout__heads=2, **changes)
     return build_readout(settings, kept, classes=5, seed=1)
 
 
@@ -90,7 +91,7 @@ def test_the_gru_by_hand():
 
 
 def test_the_convolution_by_hand():
-    network = readout("convolution", KeptShape(1, 4, 2), span=3).eval()
+    network = readout("convolution", KeptShape(1, 4, 2), readout__kernel_size=3).eval()
     states = torch.randn(1, 8)
     o = states.view(4, 2) @ network.output_map.weight.T
     padded = torch.cat([torch.zeros(1, 4), o, torch.zeros(1, 4)])
@@ -120,7 +121,7 @@ def test_positions_are_sines_and_cosines():
 
 @pytest.mark.parametrize("name", READOUTS)
 def test_dropout_follows_the_sample_and_not_the_batch(name):
-    network = readout(name, dropout=0.5).train()
+    network = readout(name, readout__dropout=0.5).train()
     for module in network.modules():
         if type(module).__name__ == "SyncBatchNorm":
             module.eval()

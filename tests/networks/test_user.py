@@ -262,14 +262,12 @@ def test_a_readout_is_given_states_step_by_step():
     ],
 )
 def test_a_readout_that_breaks_the_contract_is_refused(name, message):
-    with pytest.raises(InputError, match=rf"training\.readout = '{name}'.*{message}"):
+    with pytest.raises(InputError, match=rf"readout\.kind = '{name}'.*{message}"):
         UserReadout(name, KEPT, 5)
 
 
 def test_an_extractor_that_breaks_the_contract_is_refused():
-    with pytest.raises(
-        InputError, match=r"training\.extractor\.kind.*shape \(2, 96\), expected \(2, steps, features\)"
-    ):
+    with pytest.raises(InputError, match=r"extractor\.kind.*shape \(2, 96\), expected \(2, steps, features\)"):
         UserExtractor("their_networks:Flat", (8, 6))
     found = UserExtractor("their_networks:Halves", (8, 6))
     assert (found.steps, found.features) == (8, 12)
@@ -297,15 +295,15 @@ def test_the_trial_leaves_weights_statistics_and_generator_as_they_are():
 
 def test_a_shape_that_is_wrong_for_some_batches_alone_is_named():
     readout = UserReadout("their_networks:CutToTwo", KEPT, 5)
-    with pytest.raises(InputError, match=r"readout = .*the shape \(2, 5\), expected \(7, 5\) for so many rows"):
+    with pytest.raises(InputError, match=r"readout.kind = .*the shape \(2, 5\), expected \(7, 5\) for so many rows"):
         readout(torch.randn(7, 12))
     extractor = UserExtractor("their_networks:ShorterByRows", (8, 6))
     with pytest.raises(InputError, match=r"kind = .*the shape \(7, 7, 12\), expected \(7, 8, 12\) for so many"):
         extractor(torch.randn(7, 8, 6))
 
 
-@pytest.mark.parametrize("key", ["readout", "extractor.kind"])
+@pytest.mark.parametrize("key", ["readout.kind", "extractor.kind"])
 @pytest.mark.parametrize("name", ["perceptron", ":Last", "their_networks:"])
 def test_a_name_that_is_none_is_refused(key, name):
-    with pytest.raises(InputError, match=rf"training\.{key} = '{name}': expected n.* as module:Class"):
-        load_config("digits", [f"training.{key}={name}", "search.generations=0"])
+    with pytest.raises(InputError, match=rf"{key} = '{name}': expected one of .* as module:Class"):
+        load_config("digits", [f"{key}={name}", "search.generations=0"])

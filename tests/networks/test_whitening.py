@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from settings import config_of
 
-from rcdp_hpc.config import ReservoirSection, TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.extractor import ConvolutionExtractor
@@ -41,10 +41,9 @@ def test_kernels_are_the_same_whichever_way_moments_were_added():
 
 
 def test_a_network_fits_it_to_normalised_samples_and_keeps_it_in_its_weights():
-    settings = TrainingSection(extractor={"kind": "convolution", "channels": [4], "whitening": 2})
-    section = ReservoirSection(nodes=20)
-    source = make_source(section, settings, (8, 8, 3), torch.device("cpu"))
-    made = build_network(section, settings, (8, 8, 3), source, classes=2, seed=1)
+    settings = config_of(extractor={"kind": "convolution", "channels": [4], "whitening": 2}, reservoir__nodes=20)
+    source = make_source(settings, (8, 8, 3), torch.device("cpu"))
+    made = build_network(settings, (8, 8, 3), source, classes=2, seed=1)
     samples = 5 + 3 * images(30).permute(0, 2, 3, 1).flatten(1)
     made.standardise(samples.sum(0).double(), samples.square().sum(0).double(), 30)
     halves = []

@@ -133,7 +133,7 @@ def test_shared_matrices_are_normalised_too():
         (
             {
                 "reservoir": {"differences": True, "kind": "none"},
-                "training": {"extractor": {"kind": "convolution"}},
+                "extractor": {"kind": "convolution"},
                 **NO_SEARCH,
             },
             (8, 8),

@@ -160,7 +160,7 @@ def test_singular_sums_are_explained():
     sums = GramSums(2, 1)
     sums.add(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), np.ones((3, 1)))
     sums.xx[0, 1] += 1  # as if by rounding
-    with pytest.raises(CandidateError, match=r"penalty of 1e-06 per row .* training\.ridge_penalties"):
+    with pytest.raises(CandidateError, match=r"penalty of 1e-06 per row .* readout\.ridge_penalties"):
         solve(sums, 1e-6)
 
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 import torch
+from settings import config_of
 
-from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.runtime.device import device, settle_on
 
 LOCAL = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
@@ -52,7 +52,7 @@ def test_a_gpu_repeats_to_the_bit_in_deterministic_mode_alone(deterministic, mon
     taken = []
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    settings = TrainingSection(deterministic=deterministic)
+    settings = config_of(parallel__deterministic=deterministic)
     try:
         settle_on(torch.device("cpu"), settings)
         assert not torch.are_deterministic_algorithms_enabled()

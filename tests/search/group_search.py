@@ -28,7 +28,8 @@ def small_config(**search: object) -> Config:
             },
             **search,
         },
-        "training": {"outputs": 8, "hidden": 8, "batch": 32},
+        "training": {"batch": 32},
+        "readout": {"outputs": 8, "hidden": 8},
     }
     return parse_config(tree, "(of a test)")
 

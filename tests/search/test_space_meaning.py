@@ -22,7 +22,7 @@ def reservoir(**settings: object) -> dict:
 
 
 def readout(name: str) -> dict:
-    return {"training": {"readout": name}, "reservoir": {"reduction": ["all"]}}
+    return {"readout": {"kind": name}, "reservoir": {"reduction": ["all"]}}
 
 
 CONTRADICTIONS = [

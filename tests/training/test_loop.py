@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from settings import config_of
 
-from rcdp_hpc.config import ReservoirSection, TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.registry import build_readout
@@ -53,15 +53,24 @@ def trainer(
     parallel: SingleProcessEngine | None = None,
     **keys,
 ) -> Trainer:
-    settings = TrainingSection(**{"epochs": 4, "batch": 8, "hidden": 6, "outputs": 5, **keys})
+    settings = config_of(
+        **{
+            "training__epochs": 4,
+            "training__batch": 8,
+            "readout__hidden": 6,
+            "readout__outputs": 5,
+            "reservoir__nodes": 5,
+            "reservoir__density": 1,
+            **keys,
+        }
+    )
     train = rows(1, ROWS) if states is None else CachedStates(states, torch.arange(ROWS) % 3, 0)
     if settings.extractor.trained:
-        section = ReservoirSection(nodes=5, density=1)
-        source = make_source(section, settings, (2, 3), torch.device("cpu"))
-        network = build_network(section, settings, (2, 3), source, 3, 1)
+        source = make_source(settings, (2, 3), torch.device("cpu"))
+        network = build_network(settings, (2, 3), source, 3, 1)
     else:
         network = build_readout(settings, KeptShape(1, 3, 2), 3, 1)
-    plan = BatchPlan(ROWS, settings.batch, 12, 0, 1, 1, recut_epochs=settings.recut_epochs)
+    plan = BatchPlan(ROWS, settings.training.batch, 12, 0, 1, 1, recut_epochs=settings.partition.reshuffle_every)
     comm, parallel = comm or SingleProcess(), parallel or SingleProcessEngine()
     return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, comm, parallel)
 
@@ -80,30 +89,53 @@ def through_a_file(state: dict) -> dict:
 
 
 EVERYTHING = {
-    "optimizer": "lamb", "schedule": "plateau", "schedule_epochs": 1, "warmup_steps": 3, "learning_rate": 0.05,
-    "accumulate": 5, "ema": 0.8, "precision": "bf16", "dropout": 0.2, "clip_norm": 1.0, "l1": 1e-4,
-    "class_weights": "balanced", "loss": "focal",
-}  # fmt: skip
+    "optimizer__kind": "lamb",
+    "schedule__kind": "plateau",
+    "schedule__interval": 1,
+    "schedule__warmup_steps": 3,
+    "optimizer__learning_rate": 0.05,
+    "training__accumulate": 5,
+    "optimizer__ema": 0.8,
+    "training__precision": "bf16",
+    "readout__dropout": 0.2,
+    "optimizer__clip_norm": 1.0,
+    "loss__l1": 1e-4,
+    "loss__class_weights": "balanced",
+    "loss__kind": "focal",
+}
 
 
 STEPWISE = [
-    {"readout": name, "outputs": 4, "heads": 2, "readout_layers": 2, "dropout": 0.2, "gradient_norms": True}
+    {
+        "readout__kind": name,
+        "readout__outputs": 4,
+        "readout__heads": 2,
+        "readout__layers": 2,
+        "readout__dropout": 0.2,
+        "training__gradient_norms": True,
+    }
     for name in ("lstm", "gru", "transformer", "convolution")
 ]
 EXTRACTED = {
-    "extractor": {"kind": "convolution", "channels": [4]}, "augment": {"crop": 1, "flip": True, "mixup": 0.3},
-    "gradient_norms": True, "ema": 0.9,
-}  # fmt: skip
+    "extractor": {"kind": "convolution", "channels": [4]},
+    "augment": {"crop": 1, "flip": True, "mixup": 0.3},
+    "training__gradient_norms": True,
+    "optimizer__ema": 0.9,
+}
 
 
 @pytest.mark.parametrize(
     "keys",
     [
-        {}, EVERYTHING, {"optimizer": "sgd", "schedule": "one_cycle"}, *STEPWISE, EXTRACTED,
-        {"recut_epochs": 1, **EXTRACTED},
+        {},
+        EVERYTHING,
+        {"optimizer__kind": "sgd", "schedule__kind": "one_cycle"},
+        *STEPWISE,
+        EXTRACTED,
+        {"partition__reshuffle_every": 1, **EXTRACTED},
     ],
     ids=lambda keys: keys.get("readout", "-".join(keys)[:30]),
-)  # fmt: skip
+)
 def test_a_training_halted_within_an_epoch_ends_with_the_same_bits(keys):
     straight = trainer(**keys)
     expected = run(straight)
@@ -139,9 +171,12 @@ def test_networks_trained_apart_are_gone_on_with_by_as_many_ranks_alone():
         one.restore(state)
 
 
-@pytest.mark.parametrize("keys", [EVERYTHING, *STEPWISE, EXTRACTED], ids=lambda keys: keys.get("readout", ""))
+@pytest.mark.parametrize("keys", [EVERYTHING, *STEPWISE, EXTRACTED], ids=lambda keys: keys.get("readout__kind", ""))
 def test_watching_gradients_changes_no_bit(keys):
-    plain, watched = trainer(**{**keys, "gradient_norms": False}), trainer(**{**keys, "gradient_norms": True})
+    plain, watched = (
+        trainer(**{**keys, "training__gradient_norms": False}),
+        trainer(**{**keys, "training__gradient_norms": True}),
+    )
     assert run(plain)[-1].gradients is None
     found = run(watched)[-1].gradients
     assert all(0 < norms["mean"] < 100 for norms in found["layers"].values())
@@ -151,7 +186,7 @@ def test_watching_gradients_changes_no_bit(keys):
 
 
 def test_what_is_kept_is_the_moving_average():
-    averaged = trainer(ema=0.9)
+    averaged = trainer(optimizer__ema=0.9)
     run(averaged)
     assert averaged.position.best_epoch == 3
     for name, value in averaged.average.weights.items():
@@ -160,7 +195,7 @@ def test_what_is_kept_is_the_moving_average():
 
 
 def test_a_training_ends_when_validation_has_not_improved_for_patience_epochs():
-    one = trainer(epochs=50, patience=3, learning_rate=0.02)
+    one = trainer(training__epochs=50, training__patience=3, optimizer__learning_rate=0.02)
     # What is learned makes these worse.
     one.validation = replace(one.validation, labels=(one.validation.labels + 1) % 3)
     losses = [report.validation_loss for report in run(one)]
@@ -169,7 +204,7 @@ def test_a_training_ends_when_validation_has_not_improved_for_patience_epochs():
 
 
 def test_a_training_ends_when_the_training_loss_falls_below_its_target():
-    one = trainer(epochs=50, loss_target=0.8, learning_rate=0.02)
+    one = trainer(training__epochs=50, training__loss_target=0.8, optimizer__learning_rate=0.02)
     losses = [report.train_loss for report in run(one)]
     assert one.position.finished == "training loss below training.loss_target = 0.8"
     assert losses[-1] < 0.8 <= min(losses[:-1])
@@ -202,7 +237,7 @@ def test_a_gradient_that_is_not_finite_stops_with_step_rate_and_place():
 
 
 def test_a_step_left_out_lowers_the_rate_and_counts_in_no_mean():
-    one = poisoned(on_nan="skip")
+    one = poisoned(training__on_nan="skip")
     reports = run(one)
     assert [report.skipped_steps for report in reports] == [1, 1, 1, 1]
     assert [report.learning_rate for report in reports][-1] <= 1e-3 / 2**3
@@ -211,13 +246,13 @@ def test_a_step_left_out_lowers_the_rate_and_counts_in_no_mean():
 
 
 def test_skipping_without_end_stops():
-    one = poisoned(on_nan="skip", batch=90)
+    one = poisoned(training__on_nan="skip", training__batch=90)
     with pytest.raises(DivergedError, match="To do: train anew"):
         run(one)
 
 
 def test_the_wait_for_ranks_that_step_by_themselves_is_not_counted_as_computing():
-    one = trainer(comm=SlowToMeet(), parallel=ByItself(), local_steps=4, epochs=1)
+    one = trainer(comm=SlowToMeet(), parallel=ByItself(), parallel__local_steps=4, training__epochs=1)
     (report,) = run(one)
     meetings = -(-one.steps // 4)
     assert report.cost.communicate_seconds[0] + report.cost.wait_seconds[0] > 0.05 * meetings
@@ -225,7 +260,7 @@ def test_the_wait_for_ranks_that_step_by_themselves_is_not_counted_as_computing(
 
 
 def test_a_validation_loss_that_is_not_finite_stops_with_step_rate_and_place():
-    one = trainer(epochs=4)
+    one = trainer(training__epochs=4)
     reports = []
 
     def report(epoch) -> None:
@@ -255,7 +290,7 @@ def test_a_long_epoch_shows_its_steps_on_the_rank_that_shows_progress(monkeypatc
 
     monkeypatch.setattr("rcdp_hpc.runtime.progress.time.monotonic", tick)
     for shown in (False, True):
-        trained = trainer(epochs=2)
+        trained = trainer(training__epochs=2)
         trained.show_progress = shown
         trained.position.step = 4  # as of a checkpoint within the epoch
         trained.run(lambda: None, lambda report: None)

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from settings import config_of
 from torch import nn
 from whole_runs import curve, lines
 
-from rcdp_hpc.config import TrainingSection, load_config
+from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.pipeline import stages
@@ -81,7 +82,7 @@ def test_fewer_ranks_draw_the_batches_of_a_checkpoint_that_more_ranks_than_slabs
     saved = checkpoint.load(path)
     assert saved["slab_count"] == 24
     settings = json.loads(saved["settings"])
-    settings["training"]["slabs"] = 12
+    settings["partition"]["count"] = 12
     del saved["format"]
     checkpoint.save(path, {**saved, "settings": json.dumps(settings), "ranks": 16})
     train(out, "partition.count=12", "training.epochs=2", "schedule.kind=constant")
@@ -100,7 +101,7 @@ def test_fewer_ranks_draw_the_batches_of_a_checkpoint_that_more_ranks_than_slabs
 def test_what_a_resume_on_other_ranks_does_to_the_batches_is_told(ranks, step, level, words, caplog):
     saved = {"ranks": 2, "slab_count": 12, "global_batch": 32, "trainer": {"position": {"epoch": 4, "step": step}}}
     with caplog.at_level(logging.INFO, logger="rcdp_hpc"):
-        _tell_other_ranks(TrainingSection(accumulate=2), ranks, saved, 1000)
+        _tell_other_ranks(config_of(training__accumulate=2), ranks, saved, 1000)
     (record,) = caplog.records
     assert record.levelname == level
     assert words in record.getMessage()
@@ -127,15 +128,17 @@ def test_what_the_disk_has_no_room_for_is_refused_before_the_first_epoch(out, mo
     assert not list((out / "train").glob("*"))
 
 
-def room(folder: Path, monkeypatch, ranks: int = 1, slices: str = "together", matrices: str = "", learned=()) -> int:
+def room(
+    folder: Path, monkeypatch, ranks: int = 1, replicas: str = "synchronised", matrices: str = "", learned=()
+) -> int:
     """Return the room that is asked for before a network of 1000 weights, 4000 bytes, is trained."""
     comm, asked = SingleProcess(), []
     monkeypatch.setattr(comm, "size", ranks, raising=False)
     monkeypatch.setattr(checkpoint, "check_room", lambda folder, needed: asked.append(needed))
-    config = load_config("digits", [*SMALL, f"parallel.replicas={slices}", f"reservoir.matrices={matrices!r}"])
+    config = load_config("digits", [*SMALL, f"parallel.replicas={replicas}", f"reservoir.matrices={matrices!r}"])
     session = Session(config, comm, RunDirectory(folder), shards=None)
     session.learned = dict(learned)
-    session.trainer = SimpleNamespace(network=nn.Linear(1000, 1, bias=False), slices=slices != "together")
+    session.trainer = SimpleNamespace(network=nn.Linear(1000, 1, bias=False), slices=replicas != "synchronised")
     session._check_room()
     return asked[0]
 
@@ -162,8 +165,8 @@ def test_room_is_asked_for_a_dictionary_and_for_matrices_of_the_users(tmp_path, 
 
 
 def test_an_ensembles_model_is_as_large_as_all_its_networks(tmp_path, monkeypatch):
-    averaged = room(tmp_path, monkeypatch, ranks=5, slices="averaged")
-    assert room(tmp_path, monkeypatch, ranks=5, slices="ensemble") - averaged == 3 * 4 * 4000
+    averaged = room(tmp_path, monkeypatch, ranks=5, replicas="averaged")
+    assert room(tmp_path, monkeypatch, ranks=5, replicas="ensemble") - averaged == 3 * 4 * 4000
 
 
 def test_torchs_own_generator_starts_by_seed_and_position_alone(out, tmp_path):

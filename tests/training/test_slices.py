@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from settings import tree_of
 from torch import nn
 
 from rcdp_hpc.config import parse_config
@@ -37,11 +38,15 @@ def test_weights_are_averaged_by_rows_and_counts_kept():
 @pytest.mark.parametrize(
     "keys",
     [
-        {"local_steps": 4}, {"recut_epochs": 1}, {"ema": 0.9}, {"precision": "fp16"}, {"on_nan": "skip"},
-        {"compression": "fp16"},
-        {"slices": "ensemble", "extractor": {"kind": "convolution"}, "augment": {"test_shift": 1}},
+        {"parallel__local_steps": 4},
+        {"partition__reshuffle_every": 1},
+        {"optimizer__ema": 0.9},
+        {"training__precision": "fp16"},
+        {"training__on_nan": "skip"},
+        {"parallel__compression": "fp16"},
+        {"parallel__replicas": "ensemble", "extractor": {"kind": "convolution"}, "augment": {"test_shift": 1}},
     ],
-)  # fmt: skip
+)
 def test_what_needs_ranks_that_train_together_is_refused(keys):
-    with pytest.raises(InputError, match=r"training\.slices"):
-        parse_config({"training": {"slices": "averaged", **keys}, "search": {"generations": 0}}, where="here")
+    with pytest.raises(InputError, match=r"parallel\.replicas"):
+        parse_config(tree_of(**{"parallel__replicas": "averaged", "search__generations": 0, **keys}), where="here")

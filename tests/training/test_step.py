@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from settings import config_of
 from torch import nn
 
-from rcdp_hpc.config import TrainingSection
+from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel import horovod
@@ -27,7 +28,7 @@ from rcdp_hpc.training.step import Stepper
 
 
 def stepper(states: torch.Tensor, **keys) -> Stepper:
-    settings = TrainingSection(hidden=4, outputs=4, **keys)
+    settings = config_of(readout__hidden=4, readout__outputs=4, **keys)
     readout = build_readout(settings, KeptShape(1, 1, states.shape[1]), 2, 1)
     labels = torch.arange(len(states)) % 2
     rows = CachedStates(states, labels, 0)
@@ -68,7 +69,7 @@ def test_batches_of_one_step_add_up_to_the_gradient_of_their_mean():
 def test_products_of_16_bits_leave_weights_and_scores_in_32():
     torch.manual_seed(3)
     states = torch.randn(10, 3)
-    full, halved = stepper(states), stepper(states, precision="bf16")
+    full, halved = stepper(states), stepper(states, training__precision="bf16")
     results = [steps.take([steps.fetch(0, torch.arange(10))], 10.0, 0.1) for steps in (full, halved)]
     assert results[0].loss_sum != results[1].loss_sum
     assert abs(results[0].loss_sum - results[1].loss_sum) < 0.5
@@ -121,7 +122,7 @@ def test_ranks_that_meet_have_the_mean_by_rows_of_weights_and_moments():
 def test_float16_scales_the_loss_and_leaves_no_step_out():
     torch.manual_seed(3)
     states = torch.randn(10, 3)
-    full, halved = stepper(states), stepper(states, precision="fp16")
+    full, halved = stepper(states), stepper(states, training__precision="fp16")
     # Times 2^16 these gradients are beyond float16, whose largest number is 65504.
     results = [steps.take([steps.fetch(0, torch.arange(10))], 0.01, 1e-5) for steps in (full, halved)]
     assert results[1].fault is None
@@ -136,7 +137,7 @@ def test_float16_scales_the_loss_and_leaves_no_step_out():
 def test_what_no_factor_mends_in_float16_is_told_as_in_other_formats():
     states = torch.randn(10, 3)
     states[2] = math.inf
-    steps = stepper(states, precision="fp16")
+    steps = stepper(states, training__precision="fp16")
     result = steps.take([steps.fetch(0, torch.arange(10))], 10.0, 0.1)
     assert result.fault == (1, "the states that the network reads")
 
@@ -154,15 +155,18 @@ def test_the_factor_doubles_after_enough_sound_steps_and_goes_on_from_a_checkpoi
     assert not LossScale(enabled=False).lower()
 
 
-@pytest.mark.parametrize(("keys", "way_out"), [({"precision": "fp16"}, "bf16"), ({"hierarchical": True}, "false")])
+@pytest.mark.parametrize(
+    ("keys", "way_out"),
+    [({"training__precision": "fp16"}, "bf16"), ({"parallel__horovod__hierarchical": True}, "false")],
+)
 def test_what_is_for_gpus_is_refused_without_one(keys, way_out):
-    refuse_without_gpu(TrainingSection(**keys), torch.device("cuda", 0))
-    refuse_without_gpu(TrainingSection(), torch.device("cpu"))
+    refuse_without_gpu(config_of(**keys), torch.device("cuda", 0))
+    refuse_without_gpu(config_of(), torch.device("cpu"))
     with pytest.raises(InputError, match=rf"for GPUs.*{way_out}"):
-        refuse_without_gpu(TrainingSection(**keys), torch.device("cpu"))
+        refuse_without_gpu(config_of(**keys), torch.device("cpu"))
 
 
 def test_hierarchical_sums_are_refused_where_horovod_has_no_nccl(monkeypatch):
     monkeypatch.setattr(horovod, "import_horovod", lambda: SimpleNamespace(nccl_built=lambda: 0))
     with pytest.raises(InputError, match="built with NCCL"):
-        HorovodEngine(SingleProcess(), 60, TrainingSection(hierarchical=True))
+        HorovodEngine(SingleProcess(), 60, ParallelSection(horovod={"hierarchical": True}))

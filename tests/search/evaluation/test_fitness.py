@@ -27,7 +27,8 @@ def config_of(**search: object) -> Config:
     tree = {
         "reservoir": {"nodes": 40, "kernel": "dense-fp32", "batch_rows": 64},
         "search": {"density_weight": 3.0, "density_target": 0.1, "epochs": 3, **search},
-        "training": {"outputs": 16, "hidden": 16, "batch": 32},
+        "training": {"batch": 32},
+        "readout": {"outputs": 16, "hidden": 16},
     }
     return parse_config(tree, "(of a test)")
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from search.fake_fitness import CheapFitness, cheap_config
+from settings import changed, config_of
 
-from rcdp_hpc.config import Config, TrainingSection
+from rcdp_hpc.config import Config, Section
 from rcdp_hpc.errors import InputError, StoppedError
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.runtime import signals
@@ -18,16 +19,44 @@ from rcdp_hpc.search.records import settings
 from rcdp_hpc.training.solve.short_training import fit_readout
 
 OTHERWISE = {
-    "readout": "my_module:Readout", "readout_layers": 2, "heads": 2, "span": 5, "outputs": 12, "hidden": 11,
-    "relu_slope": 0.25, "dropout": 0.5, "loss": "focal", "focal_gamma": 1.0, "label_smoothing": 0.1,
-    "class_weights": "balanced", "l1": 0.1, "l2": 0.1, "batch": 7, "slabs": 3, "optimizer": "sgd", "momentum": 0.5,
-    "nesterov": True, "learning_rate": 0.5, "clip_norm": 1.0, "weight_decay": 0.1, "precision": "bf16",
-}  # fmt: skip
+    "readout__kind": "my_module:Readout",
+    "readout__layers": 2,
+    "readout__heads": 2,
+    "readout__kernel_size": 5,
+    "readout__outputs": 12,
+    "readout__hidden": 11,
+    "readout__relu_slope": 0.25,
+    "readout__dropout": 0.5,
+    "loss__kind": "focal",
+    "loss__focal_gamma": 1.0,
+    "loss__label_smoothing": 0.1,
+    "loss__class_weights": "balanced",
+    "loss__l1": 0.1,
+    "loss__l2": 0.1,
+    "training__batch": 7,
+    "partition__count": 3,
+    "optimizer__kind": "sgd",
+    "optimizer__momentum": 0.5,
+    "optimizer__nesterov": True,
+    "optimizer__learning_rate": 0.5,
+    "optimizer__clip_norm": 1.0,
+    "optimizer__weight_decay": 0.1,
+    "training__precision": "bf16",
+}
+
+# Of the sections that are recorded whole: what the short training does not read.
+SOLVED = {
+    "readout__warm_start",
+    "readout__ridge_penalties",
+    "readout__ridge_selection",
+    "readout__ridge_precision",
+    "optimizer__rate_scaling",
+    "optimizer__ema",
+}
 
 
 def trained(**training: object) -> Config:
-    config = cheap_config(evaluation="train")
-    return config.model_copy(update={"training": config.training.model_copy(update=training)})
+    return changed(cheap_config(evaluation="train"), **training)
 
 
 def stop(folder: Path) -> None:
@@ -52,42 +81,55 @@ def stopped(tmp_path_factory) -> Path:
 
 
 def test_every_key_of_the_readout_has_another_value_here():
-    assert set(OTHERWISE) == set(settings.TRAINING_KEYS)
+    config, names = trained(), set()
+    for key in settings.TRAINING_KEYS:
+        section, _, name = key.partition(".")
+        names |= {f"{section}__{one}" for one in ([name] if name else type(getattr(config, section)).model_fields)}
+    assert set(OTHERWISE) | SOLVED == names
 
 
 @pytest.mark.parametrize("key", OTHERWISE)
 def test_a_search_that_trains_readouts_is_not_gone_on_with_under_other_settings(stopped, key):
-    with pytest.raises(InputError, match=rf"made with other settings: training\.{key} \("):
+    with pytest.raises(InputError, match=rf"made with other settings: {key.replace('__', '[.]')} \("):
         run_search(trained(**{key: OTHERWISE[key]}), SingleProcess(), CheapFitness(trained()), stopped)
 
 
 def test_a_checkpoint_that_knows_fewer_keys_is_gone_on_with(tmp_path, monkeypatch):
     with monkeypatch.context() as older:
-        older.setattr(settings, "TRAINING_KEYS", ("loss", "batch"))
+        older.setattr(settings, "TRAINING_KEYS", ("loss", "training.batch"))
         stop(tmp_path)
     with pytest.raises(InputError, match=r"training\.batch"):
-        run_search(trained(batch=7), SingleProcess(), CheapFitness(trained()), tmp_path)
-    run_search(trained(optimizer="sgd"), SingleProcess(), CheapFitness(trained()), tmp_path)
+        run_search(trained(training__batch=7), SingleProcess(), CheapFitness(trained()), tmp_path)
+    run_search(trained(optimizer__kind="sgd"), SingleProcess(), CheapFitness(trained()), tmp_path)
 
 
 @pytest.mark.parametrize(
     "training",
     [
-        {"readout": "network", "dropout": 0.5, "loss": "focal", "class_weights": "balanced"},
-        {"readout": "lstm", "optimizer": "sgd"},
-        {"readout": "transformer", "optimizer": "muon"},
-        {"readout": "convolution", "optimizer": "lamb", "label_smoothing": 0.1},
+        {"readout__kind": "network", "readout__dropout": 0.5, "loss__kind": "focal", "loss__class_weights": "balanced"},
+        {"readout__kind": "lstm", "optimizer__kind": "sgd"},
+        {"readout__kind": "transformer", "optimizer__kind": "muon"},
+        {"readout__kind": "convolution", "optimizer__kind": "lamb", "loss__label_smoothing": 0.1},
     ],
 )
 def test_the_short_training_looks_at_no_other_key(training):
-    section, seen = TrainingSection(outputs=8, hidden=8, batch=8, slabs=2, **training), set()
+    config = config_of(readout__outputs=8, readout__hidden=8, training__batch=8, partition__count=2, **training)
+    seen = set()
 
     class Watched:
+        def __init__(self, section, name):
+            self._section, self._name = section, name
+
         def __getattr__(self, name):
-            seen.add(name)
-            return getattr(section, name)
+            key = f"{self._name}.{name}".lstrip(".")
+            value = getattr(self._section, name)
+            if isinstance(value, Section):
+                return Watched(value, key)
+            seen.add(key)
+            return value
 
     states = torch.rand(16, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(16) % 2
-    fit_readout(states, KeptShape(1, 2, 4), labels, states, training=Watched(), classes=2, epochs=1, seed=1)
-    assert {"readout", "optimizer", "loss"} <= seen <= set(settings.TRAINING_KEYS)
+    fit_readout(states, KeptShape(1, 2, 4), labels, states, config=Watched(config, ""), classes=2, epochs=1, seed=1)
+    assert {"readout.kind", "optimizer.kind", "loss.kind"} <= seen
+    assert [key for key in seen if not {key, key.partition(".")[0]} & set(settings.TRAINING_KEYS)] == []

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from settings import config_of, tree_of
 from torch import nn
 
-from rcdp_hpc.config import TrainingSection, parse_config
+from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.parallel.horovod import check_versions
 from rcdp_hpc.training.monitor.divergence import BACKWARD, first_in_backward, first_in_forward
@@ -62,16 +63,19 @@ def test_a_rank_with_another_horovod_is_named():
 @pytest.mark.parametrize(
     "keys",
     [
-        {"fusion_mib": 4}, {"cycle_ms": 2}, {"local_steps": 4, "on_nan": "skip"},
-        {"local_steps": 4, "precision": "fp16"}, {"local_steps": 4, "compression": "fp16"},
+        {"parallel__horovod__fusion_mib": 4},
+        {"parallel__horovod__cycle_ms": 2},
+        {"parallel__local_steps": 4, "training__on_nan": "skip"},
+        {"parallel__local_steps": 4, "training__precision": "fp16"},
+        {"parallel__local_steps": 4, "parallel__compression": "fp16"},
     ],
-)  # fmt: skip
+)
 def test_settings_that_contradict_one_another_are_refused(keys):
-    with pytest.raises(InputError, match="training"):
-        parse_config({"training": keys}, where="here")
+    with pytest.raises(InputError, match="needs"):
+        parse_config(tree_of(**keys), where="here")
 
 
 def test_a_batch_larger_than_a_slab_is_refused():
-    refuse_large_batch(TrainingSection(), BatchPlan(100, 100, 12, 0, 2, 1))
+    refuse_large_batch(config_of(), BatchPlan(100, 100, 12, 0, 2, 1))
     with pytest.raises(InputError, match=r"slab \(50 rows\)"):
-        refuse_large_batch(TrainingSection(), BatchPlan(100, 128, 12, 0, 2, 1))
+        refuse_large_batch(config_of(), BatchPlan(100, 128, 12, 0, 2, 1))

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from settings import config_of
 
-from rcdp_hpc.config import ReservoirSection, TrainingSection
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
@@ -23,7 +23,7 @@ ROWS, KEPT = 12, KeptShape(1, 4, 3)
 
 
 def stepped(network, states: torch.Tensor, batches: list[torch.Tensor], **keys) -> GradientWatch:
-    settings = TrainingSection(**keys)
+    settings = config_of(**keys)
     watch = GradientWatch(network.train())
     labels = torch.arange(len(states)) % 2
     rows = CachedStates(states, labels, 0)
@@ -36,7 +36,7 @@ def stepped(network, states: torch.Tensor, batches: list[torch.Tensor], **keys) 
 
 
 def lstm() -> torch.nn.Module:
-    network = build_readout(TrainingSection(readout="lstm", outputs=4, hidden=5), KEPT, 2, 1)
+    network = build_readout(config_of(readout__kind="lstm", readout__outputs=4, readout__hidden=5), KEPT, 2, 1)
     network.state_scale.copy_(torch.linspace(0.5, 4, KEPT.features))
     return network
 
@@ -44,7 +44,9 @@ def lstm() -> torch.nn.Module:
 def test_norms_by_layer_and_by_time_step_by_hand():
     torch.manual_seed(0)
     states, batches = torch.randn(ROWS, KEPT.features), [torch.arange(0, 8), torch.arange(8, 12), torch.arange(2, 5)]
-    found = stepped(lstm(), states, batches, clip_norm=1e-3, l2=0.1).close(SingleProcess(), SingleProcessEngine())
+    found = stepped(lstm(), states, batches, optimizer__clip_norm=1e-3, loss__l2=0.1).close(
+        SingleProcess(), SingleProcessEngine()
+    )
     network, norms = lstm(), []
     for number, batch in enumerate(batches):
         standard = ((states[batch] - network.state_mean) * network.state_scale).requires_grad_()
@@ -73,12 +75,17 @@ def test_norms_by_layer_and_by_time_step_by_hand():
 
 @pytest.mark.parametrize("kind", ["random", "none"])
 def test_with_a_trained_extractor_the_steps_are_those_of_its_map(kind):
-    settings = TrainingSection(extractor={"kind": "convolution", "channels": [4]}, outputs=4, hidden=6)
-    section = ReservoirSection(nodes=10, kind=kind)
+    settings = config_of(
+        extractor={"kind": "convolution", "channels": [4]},
+        readout__outputs=4,
+        readout__hidden=6,
+        reservoir__nodes=10,
+        reservoir__kind=kind,
+    )
 
     def made():
-        source = make_source(section, settings, (8, 8), torch.device("cpu"))
-        return build_network(section, settings, (8, 8), source, 2, 1)
+        source = make_source(settings, (8, 8), torch.device("cpu"))
+        return build_network(settings, (8, 8), source, 2, 1)
 
     torch.manual_seed(0)
     images, batch = torch.randn(ROWS, 64), torch.arange(ROWS)
@@ -110,7 +117,7 @@ def test_squares_of_ranks_add_up():
     for rows in (torch.arange(0, 5), torch.arange(5, ROWS), torch.arange(0)):
         network = lstm()
         watch = GradientWatch(network.train())
-        objective = Objective(TrainingSection(), np.array([5, 5]))
+        objective = Objective(config_of(), np.array([5, 5]))
         (objective.sum(network(states[rows]), rows % 2) / weight).backward()
         parts.append(watch.squares)
         assert not watch.awaited

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from settings import config_of
 from torch.nn import functional
 
-from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.optim.losses import Objective, focal, rms_loss
 
@@ -13,7 +13,7 @@ COUNTS = np.array([6, 3, 1])
 
 
 def objective(counts=COUNTS, **keys) -> Objective:
-    return Objective(TrainingSection(**keys), np.array(counts))
+    return Objective(config_of(**keys), np.array(counts))
 
 
 def test_cross_entropy_and_eq12_by_hand():
@@ -22,7 +22,7 @@ def test_cross_entropy_and_eq12_by_hand():
     expected = torch.log1p(torch.exp(torch.tensor(-2.0))) + torch.log1p(torch.exp(torch.tensor(1.0)))
     torch.testing.assert_close(objective([1, 1]).sum(scores, labels), expected)
     # Differences to the one-hot (1, 0): (1, 0) and (-1, 1).
-    torch.testing.assert_close(objective([1, 1], loss="eq12").sum(scores, labels), torch.tensor(1.0 + 2**0.5))
+    torch.testing.assert_close(objective([1, 1], loss__kind="eq12").sum(scores, labels), torch.tensor(1.0 + 2**0.5))
 
 
 def test_eq12_has_a_finite_gradient_where_the_prediction_is_exact():
@@ -41,14 +41,14 @@ def test_focal_by_hand():
 def test_focal_with_gamma_0_is_the_cross_entropy():
     scores, labels = torch.randn(9, 3), torch.arange(9) % 3
     torch.testing.assert_close(
-        objective(loss="focal", focal_gamma=0).sum(scores, labels), objective().sum(scores, labels)
+        objective(loss__kind="focal", loss__focal_gamma=0).sum(scores, labels), objective().sum(scores, labels)
     )
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_focal_stays_finite_where_a_row_is_certain(gamma):
     scores = torch.tensor([[200.0, 0.0, 0.0], [0.0, 200.0, 0.0]], requires_grad=True)
-    value = objective(loss="focal", focal_gamma=gamma).sum(scores, torch.tensor([0, 0]))
+    value = objective(loss__kind="focal", loss__focal_gamma=gamma).sum(scores, torch.tensor([0, 0]))
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(scores.grad).all()
@@ -57,11 +57,11 @@ def test_focal_stays_finite_where_a_row_is_certain(gamma):
 def test_label_smoothing_is_torchs():
     scores, labels = torch.randn(9, 3), torch.arange(9) % 3
     expected = functional.cross_entropy(scores, labels, reduction="sum", label_smoothing=0.2)
-    torch.testing.assert_close(objective(label_smoothing=0.2).sum(scores, labels), expected)
+    torch.testing.assert_close(objective(loss__label_smoothing=0.2).sum(scores, labels), expected)
 
 
 def test_balanced_weights_make_the_loss_of_every_class_count_alike():
-    weighted = objective(class_weights="balanced")
+    weighted = objective(loss__class_weights="balanced")
     labels = torch.tensor([0] * 6 + [1] * 3 + [2])
     scores = torch.randn(10, 3)
     per_class = [functional.cross_entropy(scores[labels == c], labels[labels == c]) for c in range(3)]
@@ -70,7 +70,7 @@ def test_balanced_weights_make_the_loss_of_every_class_count_alike():
 
 
 def test_shares_of_a_batch_add_up_to_the_whole():
-    whole = objective(class_weights="balanced", loss="focal", label_smoothing=0.1)
+    whole = objective(loss__class_weights="balanced", loss__kind="focal", loss__label_smoothing=0.1)
     scores, labels = torch.randn(10, 3, dtype=torch.float64), torch.tensor([0] * 6 + [1] * 3 + [2])
     parts = [whole.sum(scores[rows], labels[rows]) for rows in (slice(0, 7), slice(7, 7), slice(7, 10))]
     torch.testing.assert_close(sum(parts), whole.sum(scores, labels))
@@ -78,4 +78,4 @@ def test_shares_of_a_batch_add_up_to_the_whole():
 
 def test_a_class_without_rows_cannot_be_balanced_by_weights():
     with pytest.raises(InputError, match="class number 1 has none"):
-        objective([4, 0, 2], class_weights="balanced")
+        objective([4, 0, 2], loss__class_weights="balanced")

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from settings import config_of
 
-from rcdp_hpc.config import TrainingSection, load_config
+from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.optim.gradients import add_penalties, clip
 from rcdp_hpc.training.optim.muon import Muon
@@ -65,7 +66,9 @@ def test_an_optimiser_goes_on_from_its_state_to_the_bit(kind, shape):
     ],
 )
 def test_the_configuration_names_the_optimiser(name, kind):
-    settings = TrainingSection(optimizer=name, learning_rate=0.02, weight_decay=0.03, momentum=0.7)
+    settings = config_of(
+        optimizer__kind=name, optimizer__learning_rate=0.02, optimizer__weight_decay=0.03, optimizer__momentum=0.7
+    )
     made = make_optimizer(settings, torch.nn.Linear(2, 2))
     assert type(made) is kind
     assert made.defaults["lr"] == 0.02
@@ -74,10 +77,10 @@ def test_the_configuration_names_the_optimiser(name, kind):
 
 
 def test_nesterov_momentum_is_for_sgd_that_has_momentum():
-    made = make_optimizer(TrainingSection(optimizer="sgd", nesterov=True), torch.nn.Linear(2, 2))
+    made = make_optimizer(config_of(optimizer__kind="sgd", optimizer__nesterov=True), torch.nn.Linear(2, 2))
     assert made.defaults["nesterov"]
     for changes in (["optimizer.kind=adam"], ["optimizer.kind=sgd", "optimizer.momentum=0"]):
-        with pytest.raises(InputError, match=r"training\.nesterov = true needs training\.optimizer = 'sgd'"):
+        with pytest.raises(InputError, match=r"optimizer\.nesterov = true needs optimizer\.kind = 'sgd'"):
             load_config("digits", ["optimizer.nesterov=true", *changes])
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from settings import config_of
 
-from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.checks import check_batch
 from rcdp_hpc.training.partition.batches import BatchPlan, kept_slabs
@@ -114,12 +114,12 @@ def test_all_slabs_at_once_give_the_rows_of_each_by_itself(rows, batch, slabs, r
 
 def test_more_slabs_than_rows_are_refused_and_few_rows_a_slab_are_told(caplog, monkeypatch):
     monkeypatch.setattr("rcdp_hpc.runtime.logs._said", set())
-    with pytest.raises(InputError, match=r"training\.slabs = 100000 is more than the 1240 training rows"):
-        check_batch(TrainingSection(slabs=100_000), 1240, 1)
-    check_batch(TrainingSection(slabs=12, batch=4), 10, 1)
+    with pytest.raises(InputError, match=r"partition\.count = 100000 is more than the 1240 training rows"):
+        check_batch(config_of(partition__count=100_000), 1240, 1)
+    check_batch(config_of(partition__count=12, training__batch=4), 10, 1)
     assert not caplog.text
-    check_batch(TrainingSection(slabs=600), 1240, 1)
-    assert "partition.count = 600 leaves about 2.07 of the 1240 training rows to a slab" in caplog.text
+    check_batch(config_of(partition__count=600), 1240, 1)
+    assert "partition.count = 600 leaves about 2.07 of the 1240 training rows to a partition" in caplog.text
 
 
 speeds_of_some = st.lists(st.floats(0.01, 100), min_size=1, max_size=17)

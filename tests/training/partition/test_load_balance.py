@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launch import python, rcdp, run_ranks
+from settings import config_of
 from test_ranks import curve, lines, settings, weights
 
-from rcdp_hpc.config import TrainingSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm import SingleProcess
 from rcdp_hpc.training.partition.load_balance import speeds_of_ranks
@@ -29,7 +29,7 @@ class Ranks(SingleProcess):
 
 
 def speeds_measured(*rates, saved=None):
-    return speeds_of_ranks(TrainingSection(allotment="measured"), Ranks(*rates), lambda: rates[0], saved)
+    return speeds_of_ranks(config_of(partition__load_balance="measured"), Ranks(*rates), lambda: rates[0], saved)
 
 
 def test_measured_speeds_are_relative_and_small_differences_count_for_nothing():
@@ -47,7 +47,9 @@ def test_a_resumed_training_keeps_the_speeds_it_began_with_on_as_many_ranks():
 
 def test_there_must_be_a_speed_for_each_rank():
     with pytest.raises(InputError, match=r"partition.rank_speeds has 2 numbers for 3 ranks"):
-        speeds_of_ranks(TrainingSection(allotment="speeds", speeds=[1, 2]), Ranks(1, 1, 1), float, None)
+        speeds_of_ranks(
+            config_of(partition__load_balance="rank_speeds", partition__rank_speeds=[1, 2]), Ranks(1, 1, 1), float, None
+        )
 
 
 def run(ranks: int, out: Path, *extra: str, command=rcdp):

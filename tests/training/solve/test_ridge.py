@@ -83,13 +83,13 @@ def test_the_baseline_stands_beside_the_trained_network(tmp_path, warm, caplog):
 def test_without_baseline_there_is_none(tmp_path):
     result = run_stages(STAGES, load_config("digits", [*SMALL, "training.baseline=false"]), tmp_path)
     assert "ridge" not in result["evaluate"]
-    with pytest.raises(InputError, match=r"training\.warm_start = true needs training\.baseline"):
+    with pytest.raises(InputError, match=r"readout\.warm_start = true needs training\.baseline"):
         load_config("digits", ["training.baseline=false", "readout.warm_start=true"])
 
 
 def test_a_start_from_more_values_than_are_solved_for_is_refused(tmp_path):
     config = load_config("digits", [*SMALL, "readout.warm_start=true", "reservoir.nodes=1500", "reservoir.states=8"])
-    with pytest.raises(InputError, match=r"training\.warm_start .* 12000 values a sample are too many"):
+    with pytest.raises(InputError, match=r"readout\.warm_start .* 12000 values a sample are too many"):
         run_stages(["prepare", "train"], config, tmp_path)
 
 

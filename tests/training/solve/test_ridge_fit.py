@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from search.ranks import Ranks
+from settings import tree_of
 
 from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.errors import InputError
@@ -42,8 +43,8 @@ def _one_thread():
 
 
 def config_of(**training: object) -> Config:
-    settings = {"readout": "ridge", "ridge_penalties": PENALTIES, **training}
-    return parse_config({"training": settings}, "(of a test)")
+    settings = {"readout__kind": "ridge", "readout__ridge_penalties": PENALTIES, **training}
+    return parse_config(tree_of(**settings), "(of a test)")
 
 
 class Rows:
@@ -90,7 +91,7 @@ def bits(fit: RidgeFit) -> tuple[object, ...]:
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
 @pytest.mark.parametrize("weights", ["none", "balanced"])
 def test_any_number_of_ranks_gives_the_same_bits(selection, weights):
-    rows, training = Rows(), {"ridge_selection": selection, "class_weights": weights}
+    rows, training = Rows(), {"readout__ridge_selection": selection, "loss__class_weights": weights}
     expected = bits(fitted(rows, **training))
     for size in (2, 3, 7):
         found = Ranks(size).run(lambda comm: fitted(rows, comm, **training))
@@ -101,11 +102,12 @@ def test_any_number_of_ranks_gives_the_same_bits(selection, weights):
 def test_codes_without_a_reservoir_are_summed_to_the_same_bits_on_any_number_of_ranks(precision):
     rows, extractor = Rows(), {"kind": "dictionary"}
     rows.states *= 7
-    training = {"readout": "ridge", "ridge_penalties": PENALTIES, "extractor": extractor, "ridge_precision": precision}
+    readout = {"kind": "ridge", "ridge_penalties": PENALTIES, "ridge_precision": precision}
     tree = {
         "reservoir": {"kind": "none"},
         "search": {"generations": 0},
-        "training": {**training, "ridge_selection": "validation"},
+        "extractor": extractor,
+        "readout": {**readout, "ridge_selection": "validation"},
     }
     config = parse_config(tree, "(of a test)")
     found = [Ranks(size).run(lambda comm: fit_ridge(config, comm, rows.source(comm))) for size in (1, 2, 3, 7)]
@@ -119,7 +121,7 @@ def test_left_out_rows_are_the_original_ones_weighted_as_all():
     assert counts[2] < all_counts[2]
     weights = (all_counts / counts)[rows.labels[judged]]
     expected = left_out(rows.states[judged], rows.labels[judged], CLASSES, PENALTIES, weights)
-    fit = fitted(rows, ridge_selection="left_out")
+    fit = fitted(rows, readout__ridge_selection="left_out")
     assert (fit.penalty, fit.accuracy, fit.judged_by) == (expected.penalty, expected.accuracy, "left-out")
     readout = solve_rows(rows.states, rows.labels, CLASSES, fit.penalty)
     np.testing.assert_array_equal(fit.readout.weights, readout.weights)
@@ -136,7 +138,7 @@ def test_validation_rows_choose_the_penalty_and_are_fitted_then():
         scores, expected = readout.predict(rows.states[ROWS:]), rows.labels[ROWS:]
         errors[penalty] = scaled_error(*scaling_sums(scores, np.eye(CLASSES)[expected], shares))
         accuracies[penalty] = np.mean(scores.argmax(1) == expected)
-    fit = fitted(rows, ridge_selection="validation", ridge_precision="double")
+    fit = fitted(rows, readout__ridge_selection="validation", readout__ridge_precision="double")
     assert fit.penalty == min(errors, key=errors.__getitem__)
     assert (fit.accuracy, fit.judged_by) == (accuracies[fit.penalty], "validation")
     readout = solve_rows(rows.states, rows.labels, CLASSES, fit.penalty)
@@ -149,16 +151,18 @@ def test_validation_rows_choose_the_penalty_and_are_fitted_then():
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
 def test_without_the_validation_rows_the_readout_is_that_of_the_training_rows(selection):
     rows = Rows()
-    fit = fitted(rows, with_validation=False, ridge_selection=selection, ridge_precision="double")
+    fit = fitted(rows, with_validation=False, readout__ridge_selection=selection, readout__ridge_precision="double")
     readout = solve_rows(rows.states[:ROWS], rows.labels[:ROWS], CLASSES, fit.penalty)
     np.testing.assert_allclose(fit.readout.weights, readout.weights, rtol=1e-6, atol=1e-9)
-    assert fit.penalty == fitted(rows, ridge_selection=selection, ridge_precision="double").penalty
+    assert fit.penalty == fitted(rows, readout__ridge_selection=selection, readout__ridge_precision="double").penalty
 
 
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
 def test_class_weights_weigh_the_rows_of_the_solve(selection):
     rows = Rows()
-    fit = fitted(rows, ridge_selection=selection, class_weights="balanced", ridge_precision="double")
+    fit = fitted(
+        rows, readout__ridge_selection=selection, loss__class_weights="balanced", readout__ridge_precision="double"
+    )
     counts = np.bincount(rows.labels[:ROWS])
     weights = (ROWS / (CLASSES * counts))[rows.labels]
     readout = solve_rows(rows.states, rows.labels, CLASSES, fit.penalty, weights)
@@ -169,7 +173,9 @@ def test_class_weights_weigh_the_rows_of_the_solve(selection):
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
 def test_smoothed_targets_give_smoothed_scores(selection):
     rows = Rows()
-    plain, smooth = (fitted(rows, ridge_selection=selection, label_smoothing=share) for share in (0.0, 0.3))
+    plain, smooth = (
+        fitted(rows, readout__ridge_selection=selection, loss__label_smoothing=share) for share in (0.0, 0.3)
+    )
     expected = 0.7 * plain.readout.predict(rows.states) + 0.1
     np.testing.assert_allclose(smooth.readout.predict(rows.states), expected, atol=1e-6)
     np.testing.assert_allclose(smooth.means, 0.7 * plain.means + 0.1)
@@ -179,25 +185,25 @@ def test_smoothed_targets_give_smoothed_scores(selection):
 
 def test_states_of_many_validation_rows_are_computed_for_each_penalty(monkeypatch):
     rows = Rows()
-    expected = bits(fitted(rows, ridge_selection="validation"))
+    expected = bits(fitted(rows, readout__ridge_selection="validation"))
     monkeypatch.setattr(ridge_fit, "KEPT_BYTES", 100)
-    assert bits(fitted(rows, ridge_selection="validation")) == expected
+    assert bits(fitted(rows, readout__ridge_selection="validation")) == expected
 
 
 def test_a_class_without_rows_cannot_be_weighted():
     comm, rows = SingleProcess(), Rows()
     source = replace(rows.source(comm), class_counts=np.array([3, 0, 2]))
     with pytest.raises(InputError, match="class number 1 has none"):
-        fit_ridge(config_of(class_weights="balanced"), comm, source)
+        fit_ridge(config_of(loss__class_weights="balanced"), comm, source)
 
 
 @pytest.mark.parametrize(("rows", "width", "expected"), [(500, 40_000, True), (9000, 200, True), (9000, 3001, False),
                                                          (20_000, 20, False), (5000, 8000, False)])  # fmt: skip
 def test_few_rows_are_judged_by_leave_one_out(rows, width, expected):
     assert left_out_suits(config_of(), rows, width) == expected
-    assert left_out_suits(config_of(ridge_selection="left_out"), rows, width)
-    assert not left_out_suits(config_of(ridge_selection="validation"), rows, width)
-    assert not left_out_suits(config_of(shifts=1), rows, width)
+    assert left_out_suits(config_of(readout__ridge_selection="left_out"), rows, width)
+    assert not left_out_suits(config_of(readout__ridge_selection="validation"), rows, width)
+    assert not left_out_suits(config_of(augment__shifts=1), rows, width)
 
 
 def test_weights_that_stand_in_for_synthetic_rows():
@@ -219,10 +225,13 @@ def test_blocks_are_dealt_whole(rows, batch, ranks):
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"loss": "focal"}, r"training\.loss = 'focal' needs another training\.readout than 'ridge'"),
-        ({"loss": "eq12"}, r"training\.loss = 'eq12' needs another training\.readout"),
-        ({"focal_gamma": 3.0}, r"training\.focal_gamma = 3\.0 needs another training\.readout"),
-        ({"shifts": 1, "ridge_selection": "left_out"}, r"training\.shifts = 1 needs training\.ridge_selection"),
+        ({"loss__kind": "focal"}, r"loss\.kind = 'focal' needs another readout\.kind than 'ridge'"),
+        ({"loss__kind": "eq12"}, r"loss\.kind = 'eq12' needs another readout\.kind"),
+        ({"loss__focal_gamma": 3.0}, r"loss\.focal_gamma = 3\.0 needs another readout\.kind"),
+        (
+            {"augment__shifts": 1, "readout__ridge_selection": "left_out"},
+            r"augment\.shifts = 1 needs readout\.ridge_selection",
+        ),
     ],
 )
 def test_what_ridge_cannot_do_is_refused(training, message):
@@ -234,7 +243,10 @@ def test_features_that_hardly_move_are_solved_in_single_precision():
     rows = Rows()
     # Deviations of 2e-3 about a mean of 1: their squares are beyond the digits of float32 products of the values.
     rows.states = 1 + 2e-3 * rows.states
-    single, double = (fitted(rows, ridge_selection="validation", ridge_precision=name) for name in ("single", "double"))
+    single, double = (
+        fitted(rows, readout__ridge_selection="validation", readout__ridge_precision=name)
+        for name in ("single", "double")
+    )
     assert single.penalty == double.penalty
     predicted = (fit.readout.predict(rows.states.double()) for fit in (single, double))
     np.testing.assert_allclose(*predicted, atol=2e-3)

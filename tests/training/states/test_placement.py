@@ -169,7 +169,7 @@ def test_slabs_cut_anew_need_states_that_are_kept(prepared, folder, tmp_path):
     in_file = train(prepared, tmp_path / "file", *IN_A_FILE, "partition.reshuffle_every=1", "training.baseline=false")
     kept = train(prepared, tmp_path / "kept", "partition.reshuffle_every=1", "training.baseline=false")
     np.testing.assert_array_equal(curve(in_file), curve(kept))
-    with pytest.raises(InputError, match=r"training\.recut_epochs passes states on.*set it to 0, or raise"):
+    with pytest.raises(InputError, match=r"partition\.reshuffle_every exchanges states between.*set it to 0, or raise"):
         train(prepared, tmp_path / "none", *NOWHERE, "partition.reshuffle_every=1")
 
 
@@ -179,8 +179,8 @@ def test_samples_beyond_the_memory_are_refused_with_advice(tmp_path):
         "data.source=npz", f"data.path={tmp_path / 'noise.npz'}", "data.class_keep_fractions=[]", "data.balance=none",
         "states.memory_mib=1", "states.disk_mib=0",
     ]  # fmt: skip
-    words = r"values each, take \d+ MiB, more than the 1 MiB.*cache_disk = 0.*the samples themselves take \d MiB: raise"
-    with pytest.raises(InputError, match=words + r".*set training\.cache_precision = 'bfloat16'"):
+    words = r"values each, take \d+ MiB, more than the 1 MiB.*disk_mib = 0.*the samples themselves take \d MiB: raise"
+    with pytest.raises(InputError, match=words + r".*set states\.precision = 'bfloat16'"):
         run_stages(["prepare", "train"], settings(*changes), tmp_path / "run")
 
 
@@ -212,7 +212,7 @@ def test_rows_computed_anew_follow_their_lengths_and_their_noise(tmp_path):
     config = settings(*changes)
     run_stages(["prepare"], config, tmp_path / "run")
     shards = ShardSet(tmp_path / "run/shards")
-    source = make_source(config.reservoir, config.training, shards.sample_shape, torch.device("cpu"))
+    source = make_source(config, shards.sample_shape, torch.device("cpu"))
     pieces, nothing = [(3, 20), (20, 40)], Progress("rows", 37, enabled=False)
     kept = cache_states(source, shards, "train", pieces, nothing, torch.empty(37, source.width))
     states, labels = read_samples(source, shards, "train", pieces, nothing, torch.float32)

@@ -55,10 +55,10 @@ def test_a_readout_solved_with_shifts_reads_shifted_images_better(tmp_path):
 )
 def test_what_is_no_image_is_refused(shape, shortest):
     check_shifts(0, shape, shortest)
-    with pytest.raises(InputError, match=r"training\.shifts = 2 moves images.*set it to 0"):
+    with pytest.raises(InputError, match=r"augment\.shifts = 2 moves images.*set it to 0"):
         check_shifts(2, shape, shortest)
 
 
 def test_a_trained_readout_has_no_shifts():
-    with pytest.raises(InputError, match=r"training\.shifts = 1 needs training\.readout = 'ridge'"):
+    with pytest.raises(InputError, match=r"augment\.shifts = 1 needs readout\.kind = 'ridge'"):
         load_config("digits", ["augment.shifts=1"])
