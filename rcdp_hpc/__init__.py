@@ -18,13 +18,13 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rcdp_hpc.runtime.waits import shorten_waits
+from rcdp_hpc.runtime.openmp_waits import shorten_waits
 
 if TYPE_CHECKING:
     from rcdp_hpc.config import Config, load_config
     from rcdp_hpc.pipeline.cross_validation import crossvalidate
     from rcdp_hpc.pipeline.stages import evaluate, prepare, run, search, train
-    from rcdp_hpc.runtime.world import connect
+    from rcdp_hpc.runtime.comm.connect import connect
 
 # Nothing above loads OpenMP, and everything that does comes later: from here on its threads do not spin for long.
 shorten_waits()
@@ -49,7 +49,7 @@ _MODULES = {
     "rcdp_hpc.config": ("Config", "load_config"),
     "rcdp_hpc.pipeline.cross_validation": ("crossvalidate",),
     "rcdp_hpc.pipeline.stages": ("evaluate", "prepare", "run", "search", "train"),
-    "rcdp_hpc.runtime.world": ("connect",),
+    "rcdp_hpc.runtime.comm.connect": ("connect",),
 }
 
 

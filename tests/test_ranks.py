@@ -258,9 +258,9 @@ def test_an_unexpected_failure_of_one_rank_ends_all_and_names_it(tmp_path):
 
 def test_ranks_that_disagree_with_horovod_are_refused(tmp_path):
     code = (
-        "from rcdp_hpc.runtime.world import connect\n"
+        "from rcdp_hpc.runtime.comm.connect import connect\n"
         "from rcdp_hpc.parallel.horovod import HorovodEngine\n"
-        "from rcdp_hpc.runtime.comm import SingleProcess\n"
+        "from rcdp_hpc.runtime.comm.base import SingleProcess\n"
         "from rcdp_hpc.errors import InputError\n"
         "comm = connect()\n"
         "try:\n    HorovodEngine(SingleProcess(), 60)\n"

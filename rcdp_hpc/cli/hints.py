@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 from rcdp_hpc.config import Config, profile_names
-from rcdp_hpc.runtime.text import joined, shell_word
+from rcdp_hpc.runtime.text import join_lines, shell_word
 
 # A name for new samples in the format of the source.
 _SAMPLES = {
@@ -58,7 +58,7 @@ def after_trial(named: str | None, out: Path, trial: Path) -> str:
         f"This was a trial on a share of the data and of the work, in {trial}:",
         "its figures say that everything runs, not how good the result is.",
     ]
-    return joined(["", *lines, "", "next:", *aligned(hints)])
+    return join_lines(["", *lines, "", "next:", *aligned(hints)])
 
 
 def predict_command(out: Path, config: Config) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rcdp_hpc.data.rows import RowTable
 from rcdp_hpc.data.split import RESERVE, Split
-from rcdp_hpc.runtime.text import COLUMNS, display_width, fitted, plain_name
+from rcdp_hpc.runtime.text import COLUMNS, display_width, pad, plain_name
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def table_lines(classes: Sequence[str], columns: dict[str, list[int]]) -> list[s
     rows: list[list[str | int]] = [list(columns)]
     rows += [[values[label] for values in columns.values()] for label in range(len(shown))]
     lines = [
-        fitted(name, width) + "".join(f"{gap}{value:>{size}}" for value, size in zip(row, widths, strict=True))
+        pad(name, width) + "".join(f"{gap}{value:>{size}}" for value, size in zip(row, widths, strict=True))
         for name, row in zip(["class", *shown], rows, strict=True)
     ]
     if len(classes) > TABLE_CLASSES:

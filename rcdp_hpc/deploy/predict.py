@@ -21,12 +21,13 @@ from rcdp_hpc.deploy.outputs import OutputFormat, Predictions, Probabilities, ou
 from rcdp_hpc.deploy.shape_check import refuse_other_shape
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.trained_model import TrainedModel
-from rcdp_hpc.runtime.collective import agree, agree_on_root
-from rcdp_hpc.runtime.comm import Communicator, SingleProcess
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agree_on_root
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.files import write_atomic
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.progress import Progress
-from rcdp_hpc.runtime.threads import fair_share, limit_threads
+from rcdp_hpc.runtime.threads import limit_threads, threads_per_rank
 
 BLOCK_ROWS = 4096
 # Samples that a message names.
@@ -94,7 +95,7 @@ def predict(
         log.info("the scale of the samples is not checked: the model file is of an earlier version, without ranges")
     agree_on_root(comm, lambda: _check_scale(new, expected, samples_file, any_scale))
     outliers = None if expected is None else Outliers(expected, new)
-    with limit_threads(fair_share(comm)):
+    with limit_threads(threads_per_rank(comm)):
         counts = _predict_all(comm, model, new, samples_file, (output, chosen), outliers, show_progress)
     warning = "" if outliers is None else outliers.report(comm)
     if warning and comm.is_root:

@@ -25,13 +25,13 @@ from rcdp_hpc.model.metrics import confusion_matrix, scores
 from rcdp_hpc.model.model_file import named_code
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree, agree_on_root, run_on_root
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.device import device
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.text import packed
+from rcdp_hpc.runtime.text import wrap_items
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.stage import refuse_other_shards
 from rcdp_hpc.training.threads import threads_of_test
@@ -154,7 +154,7 @@ def _tell(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[st
         log.info("%s", line)
     if result["absent"]:
         count = f"{len(result['absent'])} of {len(classes)} classes"
-        for line in packed(f"{count} without test samples: ", named(result["absent"])):
+        for line in wrap_items(f"{count} without test samples: ", named(result["absent"])):
             log.info("%s", line)
         log.info("  (no recall for them; in macro F1 only if predicted, as in scikit-learn)")
 

@@ -27,7 +27,7 @@ from rcdp_hpc.reservoir.reductions import KeptShape, kept_shape
 from rcdp_hpc.reservoir.scans import scans_of
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET
-from rcdp_hpc.runtime.memory import machine_memory
+from rcdp_hpc.runtime.ram import machine_memory
 
 # Tensors on it have a shape and no memory.
 NOWHERE = torch.device("meta")

@@ -13,12 +13,12 @@ from rcdp_hpc.errors import (
     DataDamagedError,
     InputError,
 )
-from rcdp_hpc.runtime.collective import agreed
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agreed
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.text import packed
-from rcdp_hpc.runtime.threads import fair_share
+from rcdp_hpc.runtime.text import wrap_items
+from rcdp_hpc.runtime.threads import threads_per_rank
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ def threads_of(config: Config, comm: Communicator) -> int:
     """Return the threads that most states will be computed with. Collective."""
     if config.has_search:
         return config.search.threads
-    return config.training.threads or fair_share(comm)
+    return config.training.threads or threads_per_rank(comm)
 
 
 def with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
@@ -199,7 +199,7 @@ def with_winner(config: Config, run: RunDirectory) -> Config:
             "train with the configured reservoir: --set search.generations=0."
         )
     best = read_best(run.best_candidate)
-    for line in packed("best candidate: ", [f"{name} = {shown(value)}" for name, value in best.items()]):
+    for line in wrap_items("best candidate: ", [f"{name} = {shown(value)}" for name, value in best.items()]):
         log.info("%s", line)
     return with_values(config, best)
 
@@ -215,7 +215,7 @@ def with_recorded_kernel(config: Config, run: RunDirectory, stages: Sequence[str
         if list(stages) != ["evaluate"]:
             run.write_config(config)
     else:
-        run.keep_own_config()
+        run.preserve_user_config()
         before, now = run.config().reservoir, config.reservoir
         kernel = before.kernel if now.kernel == "auto" else now.kernel
         config = _pinned(config, kernel, now.batch_rows or before.batch_rows)

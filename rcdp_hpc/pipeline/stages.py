@@ -36,17 +36,18 @@ from rcdp_hpc.pipeline.resolve import (
 )
 from rcdp_hpc.pipeline.state import begin, finish, machines_of_ranks, put_aside, record_failure, report_seconds
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.code_consent import code_named_by, record_own
-from rcdp_hpc.runtime.collective import agree, agree_on_root, agreed, run_on_root
-from rcdp_hpc.runtime.comm import Communicator, SingleProcess
+from rcdp_hpc.runtime.code_consent import code_named_by, record_user_modules
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, agreed, run_on_root
+from rcdp_hpc.runtime.comm.heartbeat import at_end_of_job
+from rcdp_hpc.runtime.comm.horovod import is_lost_rank
+from rcdp_hpc.runtime.comm.launch import detect
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.files import os_errors_explained
-from rcdp_hpc.runtime.heartbeat import at_end_of_job
-from rcdp_hpc.runtime.horovod import is_lost_rank
-from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
-from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.runtime.ram import is_out_of_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_record import (
     record_settings,
@@ -112,7 +113,7 @@ def run_stages(
     with held(run, comm):
         config = run_on_root(comm, lambda: with_recorded_kernel(config, run, stages))
         if not allow_code:
-            run_on_root(comm, lambda: record_own(code_named_by(config).values()))
+            run_on_root(comm, lambda: record_user_modules(code_named_by(config).values()))
         for number, stage in enumerate(stages, 1):
             if len(stages) > 1:
                 log.info("== %d of %d: %s%s ==", number, len(stages), stage, _ranks_text(stage, comm))
@@ -238,7 +239,7 @@ def _ranks_text(stage: str, comm: Communicator) -> str:
         return ""
     if stage == "prepare":
         return " on one process"
-    through = {"search": "MPI", "train": "Horovod"}.get(stage, comm.kind.upper() if comm.kind == "mpi" else "Horovod")
+    through = {"search": "MPI", "train": "Horovod"}.get(stage, comm.library)
     return f" on {comm.size} ranks ({through})"
 
 
@@ -280,7 +281,7 @@ def _search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, 
     if config.reservoir.kind == "diagonal":
         log.info("reservoir.kind = diagonal: no search, its space is that of kind = random")
         return {}
-    if comm.kind == "horovod":
+    if not comm.can_split:
         raise agreed(
             InputError(
                 "the search talks through MPI, and horovodrun with Gloo starts every rank in an MPI world of its own: "

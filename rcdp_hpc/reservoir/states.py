@@ -31,7 +31,7 @@ from rcdp_hpc.reservoir.reductions import Reduction, kept_shape
 from rcdp_hpc.reservoir.scans import Scan, scans_of
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.logs import warn_once
-from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.runtime.ram import is_out_of_memory
 
 __all__ = ["KERNELS", "Kernel", "Reservoir", "kept_steps"]
 

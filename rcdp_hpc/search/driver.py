@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.memory import own_memory
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.runtime.ram import process_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.checks import checked_space
@@ -151,7 +151,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     )
     if isinstance(shards, RefilledShards):
         tell_replaced(shards, {})
-    own = own_memory()
+    own = process_memory()
     data = fitness_rows(shards, config, comm)
     memory = agreed_limit(config, comm, data.nbytes, own)
 

@@ -18,9 +18,9 @@ from rcdp_hpc.parallel.choose import parallel_for
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.runtime.collective import agree, run_on_root
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.device import device, refuse_without_gpu, settle_on
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, run_on_root
+from rcdp_hpc.runtime.device import device, refuse_without_gpu, set_up_device
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.checks import check_images, check_sequences, check_warm_start
@@ -85,7 +85,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
         run_on_root(comm, partial(_see_to_model, config, run, shards, saved))
         return session.summary(saved["trainer"]["position"])
     agree(comm, lambda: refuse_without_gpu(config.training, device()))
-    settle_on(device(), config.training)
+    set_up_device(device(), config.training)
     parallel = parallel_for(comm, config.run.stall_seconds, config.training)
     session.threads = _threads(config, comm, shards, saved)
     if saved is not None and saved["ranks"] != comm.size:

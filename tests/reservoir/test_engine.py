@@ -161,7 +161,7 @@ def test_bad_rows_are_counted_from_the_start_of_the_samples(rng):
 
 
 def test_unstable_settings_and_few_nodes_are_said_once(caplog, monkeypatch):
-    monkeypatch.setattr("rcdp_hpc.runtime.logs._said", set())
+    monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     for radius in (3.0, 4.0):
         Reservoir(section(spectral_radius=radius), 6)
         Reservoir(section(nodes=5, density=1), 6)
@@ -180,7 +180,7 @@ def test_unstable_settings_and_few_nodes_are_said_once(caplog, monkeypatch):
     ],
 )
 def test_out_of_memory_halves_the_batch_and_says_so_once(caplog, monkeypatch, rng, error):
-    monkeypatch.setattr("rcdp_hpc.runtime.logs._said", set())
+    monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     reservoir = Reservoir(section(), 6)
     u = rng.random((8, 5, 6), dtype=np.float32)
     whole, run = reservoir.states(u), Reservoir._run

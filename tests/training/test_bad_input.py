@@ -13,7 +13,7 @@ from launch import REPOSITORY, python, rcdp, run_ranks
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.pipeline import stages
-from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.runtime.ram import is_out_of_memory
 
 SMALL = (
     "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.generations=0", "training.epochs=2",
@@ -73,7 +73,7 @@ def test_what_one_rank_meets_ends_all_with_one_message(case, prepared, tmp_path)
     out = tmp_path / "run"
     shutil.copytree(prepared, out)
     arguments = ["train", "--out", str(out), *(part for value in changes for part in ("--set", value))]
-    start = "import sys, rcdp_hpc.cli as cli\nfrom rcdp_hpc.runtime.launch import detect\nrank = detect().rank\n"
+    start = "import sys, rcdp_hpc.cli as cli\nfrom rcdp_hpc.runtime.comm.launch import detect\nrank = detect().rank\n"
     command = python(f"{start}{met}\nsys.exit(cli.main({arguments!r}))")
     done = run_ranks(2, command, timeout=120, env={"PYTHONPATH": f"{out}:{REPOSITORY}"})
     assert done.returncode == code, done.stdout

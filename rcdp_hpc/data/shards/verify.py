@@ -18,8 +18,9 @@ from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.shards.sample_ids import damaged_ids
 from rcdp_hpc.data.split import RESERVE, Split
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.collective import agree
-from rcdp_hpc.runtime.comm import Communicator, SingleProcess
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.progress import Progress
 
 # What comes out at exactly the rows that were asked for.

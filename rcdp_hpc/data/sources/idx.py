@@ -24,7 +24,7 @@ from rcdp_hpc.data.sources.declared import SAMPLE_COPIES_BYTES
 from rcdp_hpc.data.sources.labels import encode_labels
 from rcdp_hpc.data.sources.rows import Spool, mapped
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 UNSIGNED_BYTE = 0x08
 PART_WORDS = {"train": ("train",), "test": ("t10k", "test")}
@@ -205,7 +205,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except (EOFError, zlib.error):
         raise InputError(f"{path}: cut short or damaged: it cannot be unpacked to its end. Fetch it again.") from None
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
 
 
 def _read_pair(folder: Path, part: str, budget: Budget) -> tuple[Samples, NDArray[np.uint8]]:

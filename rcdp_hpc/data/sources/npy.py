@@ -19,7 +19,7 @@ from rcdp_hpc.data.sources.npy_header import MAGIC, Header, read_header
 from rcdp_hpc.data.sources.peek import Peek, peek_at
 from rcdp_hpc.data.sources.rows import fits, mapped
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 
 def read_source(folder: Path, data: DataSection, budget: Budget) -> Source:
@@ -132,7 +132,7 @@ def _held(path: Path, header: Header) -> NDArray[Any]:
             found = file.readinto(data)  # type: ignore[attr-defined]
             longer = bool(file.read(1))
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
     if found != header.array_bytes or longer:
         raise InputError(f"{path}: changed while it was read.")
     flat = np.frombuffer(data, header.dtype) if data else np.empty(0, header.dtype)
@@ -149,4 +149,4 @@ def _header(path: Path) -> Header:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None

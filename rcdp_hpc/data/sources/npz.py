@@ -24,7 +24,7 @@ from rcdp_hpc.data.sources.npy_header import MAGIC, Header, read_header
 from rcdp_hpc.data.sources.peek import Peek, peek_at
 from rcdp_hpc.data.sources.rows import Spool, mapped
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 CHECK_BYTES = 2**22
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -193,7 +193,7 @@ def _opened(path: Path) -> Iterator[_Archive]:
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, NotImplementedError) as error:
         raise InputError(f"{path}: damaged, cut short or not an npz file ({error}). Save or fetch it again.") from None
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
 
 
 def _held(where: str, member: Any, header: Header) -> NDArray[Any]:

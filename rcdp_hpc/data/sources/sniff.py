@@ -14,7 +14,7 @@ from typing import Any
 
 from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 HEAD_BYTES = 4096
 # HDF5 allows a block of the user's own in front, of 512 bytes or a larger power of two (MATLAB's has 512).
@@ -189,7 +189,7 @@ def _head(path: Path) -> tuple[bytes, tuple[str, ...] | None]:
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile):
         raise InputError(f"{path}: cut short or damaged: it cannot be unpacked. Fetch it again.") from None
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
 
 
 def _refuse_other_archives(path: Path) -> None:

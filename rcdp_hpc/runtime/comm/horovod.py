@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.comm import Communicator, Operation
-from rcdp_hpc.runtime.launch import detect
-from rcdp_hpc.runtime.mpi import MPICommunicator
+from rcdp_hpc.runtime.comm.base import Communicator, Operation
+from rcdp_hpc.runtime.comm.launch import detect
+from rcdp_hpc.runtime.comm.mpi import MPICommunicator
 
 # Horovod looks for tensors to send once a cycle, and its own cycle of 1 ms is as long as a step of a small readout.
 CYCLE_MS = 0.2
@@ -91,7 +91,7 @@ def start_horovod(
 
 def _mpi_group(comm: Communicator | None) -> Any:
     """Return mpi4py's communicator of a group of ranks, None where `comm` is all of them."""
-    return comm.comm if isinstance(comm, MPICommunicator) and comm.job_places is not None else None
+    return comm.comm if isinstance(comm, MPICommunicator) and comm.job_placement is not None else None
 
 
 def is_lost_rank(error: Exception) -> bool:
@@ -114,7 +114,7 @@ def check_world(hvd: ModuleType, comm: Communicator) -> None:
 class HorovodCommunicator(Communicator):
     """A group of ranks under horovodrun's Gloo mode, where MPI sees one rank per process."""
 
-    kind = "horovod"
+    library = "Horovod"
 
     def __init__(self, stall_seconds: int) -> None:
         self.hvd = start_horovod(stall_seconds)
@@ -152,7 +152,7 @@ class HorovodCommunicator(Communicator):
         stacked = np.concatenate(self.allgather(rows))
         return stacked if self.is_root else None
 
-    def share(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    def share_arrays(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """Build the arrays in every process: Gloo offers no shared window."""
         arrays = make()
         for array in arrays.values():

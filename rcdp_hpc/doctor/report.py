@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rcdp_hpc.doctor.probes import Facts
-from rcdp_hpc.runtime.text import joined
+from rcdp_hpc.runtime.text import join_lines
 
 
-def main_text(facts: Facts) -> str:
+def format_report(facts: Facts) -> str:
     """Return the report as a table for people.
 
     Parameters
@@ -42,7 +42,7 @@ def main_text(facts: Facts) -> str:
             lines += [f"  {stage:<17} missing: {what}", f"{'':<20}-> {remedy}"]
     lines += ["", *(f"  note: {note}" for note in facts["notes"])]
     lines += [_verdict(facts)]
-    return joined(lines)
+    return join_lines(lines)
 
 
 def _verdict(facts: Facts) -> str:

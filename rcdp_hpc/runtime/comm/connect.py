@@ -6,10 +6,11 @@ import atexit
 import os
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.comm import Communicator, SingleProcess
-from rcdp_hpc.runtime.heartbeat import Watch, watch_over
-from rcdp_hpc.runtime.launch import Launch, detect, number_from_environment
-from rcdp_hpc.runtime.network import listen_less
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.heartbeat import Watch, start_watch
+from rcdp_hpc.runtime.comm.launch import Launch, detect, number_from_environment
+from rcdp_hpc.runtime.comm.open_ports import avoid_open_ports
+from rcdp_hpc.runtime.comm.single import SingleProcess
 
 GLOO_TIMEOUT = "HOROVOD_GLOO_TIMEOUT_SECONDS"
 GLOO_PATIENCE = 1.5  # times run.stall_seconds, for the ranks to name the missing one first
@@ -21,7 +22,7 @@ def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communica
     Parameters
     ----------
     stall_seconds : int
-        Patience with a rank that stands still: the job is ended and names it (`rcdp_hpc.runtime.heartbeat`).
+        Patience with a rank that stands still: the job is ended and names it (`rcdp_hpc.runtime.comm.heartbeat`).
     launch : Launch, optional
         Default: what the environment says.
 
@@ -33,7 +34,7 @@ def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communica
     launch = launch or detect()
     if launch.conflict:
         raise InputError(launch.conflict)
-    listen_less(launch)
+    avoid_open_ports(launch)
     if launch.kind == "single":
         return SingleProcess()
     if launch.kind == "horovod-gloo":
@@ -42,12 +43,12 @@ def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communica
 
 
 def _connect_gloo(launch: Launch, stall_seconds: int) -> Communicator:
-    from rcdp_hpc.runtime.horovod import HorovodCommunicator
-    from rcdp_hpc.runtime.rendezvous import RendezvousChannel
+    from rcdp_hpc.runtime.comm.horovod import HorovodCommunicator
+    from rcdp_hpc.runtime.comm.rendezvous import RendezvousChannel
 
     # Elastic runs do without ranks that are lost, and number the others again.
     if not launch.elastic:
-        watch = watch_over(stall_seconds, launch)
+        watch = start_watch(stall_seconds, launch)
         watch.join(RendezvousChannel(launch), all_started=False)
         # Gloo's own limit names nobody. Its 30 s are those of horovodrun, whoever chose them.
         limit = max(GLOO_PATIENCE * stall_seconds, number_from_environment(GLOO_TIMEOUT, 0))
@@ -63,9 +64,9 @@ def _leave(watch: Watch, pid: int) -> None:
 
 
 def _connect_mpi(launch: Launch, stall_seconds: int) -> Communicator:
-    watch = watch_over(stall_seconds, launch)
+    watch = start_watch(stall_seconds, launch)
     try:
-        from rcdp_hpc.runtime.mpi import connect_ranks
+        from rcdp_hpc.runtime.comm.mpi import connect_ranks
 
         comm = connect_ranks(watch)
     except (ImportError, RuntimeError) as error:

@@ -13,12 +13,12 @@ pytestmark = pytest.mark.mpi
 SAME = """
 import time
 import numpy as np
-from rcdp_hpc.runtime.mpi import MPICommunicator
+from rcdp_hpc.runtime.comm.mpi import MPICommunicator
 
 comm = MPICommunicator()
 values = np.arange(6.0).reshape(2, 3).T * (comm.rank + 1)
 for patience in 0, 20:
-    with comm.patient(patience):
+    with comm.limit_waits(patience):
         if comm.rank == 0:
             time.sleep(0.5)
         assert (comm.allreduce(values) == np.arange(6.0).reshape(2, 3).T * 6).all()
@@ -36,7 +36,7 @@ import os, signal, sys
 import numpy as np
 import torch
 from rcdp_hpc.errors import StageFailedError
-from rcdp_hpc.runtime.mpi import MPICommunicator
+from rcdp_hpc.runtime.comm.mpi import MPICommunicator
 from rcdp_hpc.parallel.horovod import HorovodEngine
 
 comm = MPICommunicator()
@@ -56,7 +56,7 @@ calls = {
     "rows": lambda: parallel.exchange(torch.ones(6, 2), np.array([2, 2, 2])),
 }
 call = calls[sys.argv[1]]
-with comm.patient(2):
+with comm.limit_waits(2):
     call()
     if comm.rank == 1:
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -88,12 +88,12 @@ def test_a_frozen_rank_is_named(call):
 LATE = """
 import time
 from rcdp_hpc.errors import StageFailedError
-from rcdp_hpc.runtime.mpi import MPICommunicator
+from rcdp_hpc.runtime.comm.mpi import MPICommunicator
 
 comm = MPICommunicator()
 if comm.rank == 2:
     time.sleep(40)
-with comm.patient(2 if comm.rank == 0 else 0):
+with comm.limit_waits(2 if comm.rank == 0 else 0):
     try:
         comm.barrier()
     except StageFailedError as error:

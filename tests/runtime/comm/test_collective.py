@@ -10,14 +10,14 @@ import pytest
 from launch import python, run_ranks
 
 from rcdp_hpc.errors import InputError, StageFailedError
-from rcdp_hpc.runtime.collective import agree, run_on_root
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.collective import agree, run_on_root
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.files import explain_os_error
 
 HEAD = (
     "import time, numpy as np\n"
-    "from rcdp_hpc.runtime.world import connect\n"
-    "from rcdp_hpc.runtime.collective import agree, run_on_root\n"
+    "from rcdp_hpc.runtime.comm.connect import connect\n"
+    "from rcdp_hpc.runtime.comm.collective import agree, run_on_root\n"
     "from rcdp_hpc.errors import InputError, DataDamagedError\n"
     "comm = connect()\n"
 )
@@ -99,7 +99,8 @@ def test_rows_are_dealt_and_gathered_in_order_and_memory_is_shared():
         "empty = comm.gather_rows(comm.scatter_rows(np.empty((0, 3)) if comm.is_root else None, 3))\n"
         "assert empty is None or empty.shape == (0, 3)\n"
         "made = []\n"
-        "shared = comm.share(lambda: made.append(1) or {'a': np.arange(5), 'none': np.empty((0, 2), np.float32)})\n"
+        "make = lambda: made.append(1) or {'a': np.arange(5), 'none': np.empty((0, 2), np.float32)}\n"
+        "shared = comm.share_arrays(make)\n"
         "assert shared['a'].tolist() == [0, 1, 2, 3, 4] and shared['none'].shape == (0, 2)\n"
         "assert not shared['a'].flags.writeable and sum(comm.allgather(len(made))) == 1\n"
         "if comm.is_root: shared['a'].flags.writeable = True; shared['a'][3] = 70\n"

@@ -33,12 +33,12 @@ def machine_memory(root: Path = Path("/")) -> int:
     return min(limits)
 
 
-def own_memory() -> int:
+def process_memory() -> int:
     """Return the bytes that this process alone holds, without what it shares with others (libraries, MPI's windows)."""
     return int(psutil.Process().memory_full_info().uss)
 
 
-def lies_in_memory(folder: Path) -> bool:
+def is_tmpfs(folder: Path) -> bool:
     """Tell whether what is written to a folder takes memory (tmpfs) and no disk."""
     kinds = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
     place = folder.resolve()

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import RcdpError, StageFailedError
-from rcdp_hpc.runtime.comm import PAUSE_SECONDS, TICK_SECONDS, Communicator, Operation
-from rcdp_hpc.runtime.heartbeat import Channel, Place, Watch, own_place
+from rcdp_hpc.runtime.comm.base import STAGE_POLL_SECONDS, STEP_POLL_SECONDS, Communicator, Operation
+from rcdp_hpc.runtime.comm.heartbeat import Channel, Place, Watch, this_place
 
-# A wait looks this many times without a pause, then every `PAUSE_SECONDS`, and later in pauses of this share of it.
+# A wait looks this many times without a pause, then every `STEP_POLL_SECONDS`, and later in pauses of this share of it.
 EAGER_LOOKS = 100
 PAUSE_SHARE, LONGEST_PAUSE_SECONDS = 0.01, 0.01
 HEARTBEAT_TAG = 76
@@ -38,7 +38,9 @@ class MPICommunicator(Communicator):
         Default: a duplicate of COMM_WORLD, so that no other library's messages meet ours.
     """
 
-    kind = "mpi"
+    library = "MPI"
+    can_split = True
+    has_fast_allreduce = True
 
     def __init__(self, comm: Any = None) -> None:
         _choose_components()
@@ -49,7 +51,7 @@ class MPICommunicator(Communicator):
         self.rank = self.comm.Get_rank()
         self.size = self.comm.Get_size()
         self._windows: list[Any] = []
-        self._names = self.allgather((MPI.COMM_WORLD.Get_rank(), own_place().host)) if self.size > 1 else []
+        self._names = self.allgather((MPI.COMM_WORLD.Get_rank(), this_place().host)) if self.size > 1 else []
 
     def barrier(self) -> None:
         """Return once every rank has called it."""
@@ -59,7 +61,7 @@ class MPICommunicator(Communicator):
         """Return once every rank has called it, sleeping meanwhile: a barrier would burn a core."""
         request = self.comm.Ibarrier()
         while not request.Test():
-            time.sleep(TICK_SECONDS)
+            time.sleep(STAGE_POLL_SECONDS)
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's (small, picklable) value on every rank."""
@@ -91,7 +93,7 @@ class MPICommunicator(Communicator):
 
         MPI's own wait would keep a core busy, and take it from the rank that the others wait for.
         """
-        looks, began, patience, answered = 0, 0.0, self.patience, 0.0
+        looks, began, limit, answered = 0, 0.0, self.wait_limit, 0.0
         while not request.Test():
             looks += 1
             if looks < EAGER_LOOKS:
@@ -99,13 +101,13 @@ class MPICommunicator(Communicator):
                 continue
             now = time.monotonic()
             began = began or now
-            if patience and now - began > patience:
-                self.report_missing_ranks(patience)
+            if limit and now - began > limit:
+                self.report_missing_ranks(limit)
                 began = 0.0
             elif now - max(began, answered) > ANSWER_SECONDS:
                 answered = now
                 self._answer_roll_calls()
-            time.sleep(min(LONGEST_PAUSE_SECONDS, max(PAUSE_SECONDS, (now - began) * PAUSE_SHARE)))
+            time.sleep(min(LONGEST_PAUSE_SECONDS, max(STEP_POLL_SECONDS, (now - began) * PAUSE_SHARE)))
 
     def _answer_roll_calls(self) -> None:
         """Tell ranks that lost their patience earlier that this one waits as well."""
@@ -168,7 +170,7 @@ class MPICommunicator(Communicator):
         self._finish(self.comm.Igatherv(mine, [stacked, sizes, np.cumsum(sizes) - sizes, self._mpi.DOUBLE], root=0))
         return stacked
 
-    def share(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    def share_arrays(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """Build the arrays on the first rank of each node and map them into the others' memory."""
         node = MPICommunicator(self.comm.Split_type(self._mpi.COMM_TYPE_SHARED))
         made, failure = _attempt(make) if node.is_root else ({}, None)
@@ -228,7 +230,7 @@ class _MPIChannel(Channel):
     def __init__(self, comm: MPICommunicator) -> None:
         self._mpi, self._comm = comm._mpi, comm.comm
         self.rank, self.size = comm.rank, comm.size
-        self.places = {rank: Place(*place) for rank, place in enumerate(comm.allgather(tuple(own_place())))}
+        self.places = {rank: Place(*place) for rank, place in enumerate(comm.allgather(tuple(this_place())))}
         self._under_way: dict[int, Any] = {}
 
     def send(self, word: bytes, to: Sequence[int]) -> None:

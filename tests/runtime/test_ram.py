@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rcdp_hpc.runtime.memory import machine_memory
+from rcdp_hpc.runtime.ram import machine_memory
 
 STEP = "/system.slice/slurmstepd.scope/job_7/step_0/user/task_0"
 OLD_STEP = "/slurm/uid_1000/job_7/step_0"

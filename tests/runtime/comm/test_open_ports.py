@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from launch import run_ranks
 
-from rcdp_hpc.runtime import network
-from rcdp_hpc.runtime.launch import Launch, detect
-from rcdp_hpc.runtime.network import listen_less, listening_text, on_one_node, without_ports
+from rcdp_hpc.runtime.comm import open_ports
+from rcdp_hpc.runtime.comm.launch import Launch, detect
+from rcdp_hpc.runtime.comm.open_ports import avoid_open_ports, describe_open_ports, exclude_tcp, on_one_node
 
 MPIRUN = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}
 NODES = MPIRUN | {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
@@ -24,7 +24,7 @@ LOCAL = {"OMPI_MCA_btl": "^ofi,tcp", "NCCL_SOCKET_IFNAME": "lo"}
 def added(env):
     """Return what is set for ranks that a launcher gave this environment."""
     after = dict(env)
-    listen_less(detect(env), after)
+    avoid_open_ports(detect(env), after)
     return {name: value for name, value in after.items() if env.get(name) != value}
 
 
@@ -65,14 +65,14 @@ def test_ranks_of_one_node_open_no_port_unless_the_user_chose(env, settings):
     ],
 )
 def test_the_choice_of_components(chosen, used):
-    assert without_ports(chosen) == used
+    assert exclude_tcp(chosen) == used
 
 
 def test_without_room_in_shared_memory_nothing_is_chosen(monkeypatch):
-    monkeypatch.setattr(network, "SHARED_MEMORY", Path("/nowhere"))
+    monkeypatch.setattr(open_ports, "SHARED_MEMORY", Path("/nowhere"))
     assert added(MPIRUN) == {"NCCL_SOCKET_IFNAME": "lo"}
-    monkeypatch.setattr(network, "SHARED_MEMORY", Path("/"))
-    monkeypatch.setattr(network, "RANK_BYTES", 2**60)
+    monkeypatch.setattr(open_ports, "SHARED_MEMORY", Path("/"))
+    monkeypatch.setattr(open_ports, "RANK_BYTES", 2**60)
     assert added(MPIRUN) == {"NCCL_SOCKET_IFNAME": "lo"}
 
 
@@ -95,7 +95,7 @@ def test_one_node_is_what_the_launcher_says():
     ],
 )
 def test_doctor_says_what_will_listen(env, text):
-    found = listening_text(detect(env), env)
+    found = describe_open_ports(detect(env), env)
     assert text in found
     assert found.endswith("(docs/security.md)")
     assert "\n" not in found
@@ -103,13 +103,13 @@ def test_doctor_says_what_will_listen(env, text):
 
 def test_asking_changes_nothing(monkeypatch):
     before = dict(os.environ)
-    listening_text(Launch("mpi", 0, 4, "mpirun (Open MPI)"))
+    describe_open_ports(Launch("mpi", 0, 4, "mpirun (Open MPI)"))
     assert dict(os.environ) == before
 
 
 PORTS = """
 import os, sys
-from rcdp_hpc.runtime.world import connect
+from rcdp_hpc.runtime.comm.connect import connect
 comm = connect()
 comm.barrier()
 folder = "/proc/self/fd"

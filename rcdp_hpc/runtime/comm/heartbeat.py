@@ -34,7 +34,7 @@ from typing import NamedTuple, NoReturn
 import psutil
 
 from rcdp_hpc.errors import EXIT_FAILED
-from rcdp_hpc.runtime.launch import Launch, detect
+from rcdp_hpc.runtime.comm.launch import Launch, detect
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class Watch:
         # Of the ranks that wait, the lowest speaks: the others give it time.
         if self._waited <= self.seconds + min(self.rank, 3) * 2 * FAREWELL_SECONDS:
             return
-        stopped = stopped_ranks_here()
+        stopped = stopped_ranks_on_host()
         if not stopped and self._waited <= max(self.seconds, START_SECONDS):
             return
         host = socket.gethostname()
@@ -227,7 +227,7 @@ class Watch:
     def _judge_all(self, channel: Channel) -> None:
         if any(self._is_late(rank, channel) for rank in self.others):
             # Those that stopped at the same moment are named together.
-            stopped = dict(stopped_ranks_here())
+            stopped = dict(stopped_ranks_on_host())
             almost = [rank for rank in self.others if self._silence[rank] > self.seconds - 2 * self.beat]
             late = [rank for rank in almost if rank in self._heard_once or rank in stopped]
             self._end(self._silent(late or almost, channel), channel)
@@ -252,11 +252,11 @@ class Watch:
             return False
         if self._silence[rank] > self._limit(rank):
             return not self._works(rank, channel.places.get(rank))
-        return rank in dict(stopped_ranks_here())
+        return rank in dict(stopped_ranks_on_host())
 
     def _works(self, rank: int, place: Place | None) -> bool:
         """Tell whether a process of this host runs, or is still being looked at."""
-        if place is None or place[:2] != own_place()[:2]:
+        if place is None or place[:2] != this_place()[:2]:
             return False
         try:
             process = psutil.Process(place.pid)
@@ -275,7 +275,7 @@ class Watch:
         return True
 
     def _silent(self, ranks: Sequence[int], channel: Channel) -> str:
-        stopped, own = dict(stopped_ranks_here()), own_place()
+        stopped, own = dict(stopped_ranks_on_host()), this_place()
         here = {rank: own._replace(pid=pid) for rank, pid in stopped.items()}
         parts = [_describe(rank, {**here, **channel.places}.get(rank)) for rank in ranks]
         have = "has" if len(parts) == 1 else "have"
@@ -297,7 +297,7 @@ class Watch:
             try:
                 channel.send(ENDING, self.others)
                 # A stopped rank that wakes hears of the end, too, and gives up its locks before it is killed.
-                for _, pid in stopped_ranks_here():
+                for _, pid in stopped_ranks_on_host():
                     os.kill(pid, signal.SIGCONT)
             except Exception as error:
                 log.debug("the end could not be announced: %s", error)
@@ -321,7 +321,7 @@ def at_end_of_job(hook: Callable[[str], None]) -> Iterator[None]:
         _hooks.remove(hook)
 
 
-def own_place() -> Place:
+def this_place() -> Place:
     """Return where this process runs."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
@@ -330,7 +330,7 @@ def own_place() -> Place:
     return Place(socket.gethostname(), namespace, os.getpid())
 
 
-def stopped_ranks_here() -> list[tuple[int, int]]:
+def stopped_ranks_on_host() -> list[tuple[int, int]]:
     """Return rank and process number of this job's processes on this host that are stopped."""
     own = _job(dict(os.environ), os.getppid())
     found = []
@@ -347,7 +347,7 @@ def stopped_ranks_here() -> list[tuple[int, int]]:
     return sorted(found)
 
 
-def watch_over(seconds: float, launch: Launch) -> Watch:
+def start_watch(seconds: float, launch: Launch) -> Watch:
     """Return a watch that has begun to wait for the other ranks of a job."""
     watch = Watch(seconds, launch.rank, launch.size, launch.launcher)
     watch.start()
@@ -363,7 +363,7 @@ def _job(environ: dict[str, str], parent: int) -> tuple[object, ...]:
 def _describe(rank: int, place: Place | None) -> str:
     if place is None:
         return f"rank {rank}"
-    own = own_place()
+    own = this_place()
     state = ""
     if place[:2] == own[:2]:
         try:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from http.client import HTTPConnection
 from typing import NoReturn
 
-from rcdp_hpc.runtime.heartbeat import Channel, Place, own_place
-from rcdp_hpc.runtime.launch import Launch
+from rcdp_hpc.runtime.comm.heartbeat import Channel, Place, this_place
+from rcdp_hpc.runtime.comm.launch import Launch
 
 SCOPE = "rcdp-heartbeat"
 TIMEOUT_SECONDS = 5.0
@@ -38,7 +38,7 @@ class RendezvousChannel(Channel):
     def send(self, word: bytes, to: Sequence[int]) -> None:
         """Count up this rank's entry, which all can read."""
         self._count += 1
-        entry = {"count": self._count, "word": word.decode(), "place": own_place()}
+        entry = {"count": self._count, "word": word.decode(), "place": this_place()}
         self._ask("PUT", self.rank, json.dumps(entry).encode())
 
     def receive(self, sources: Sequence[int]) -> dict[int, bytes]:

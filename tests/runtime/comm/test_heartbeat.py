@@ -12,8 +12,8 @@ import pytest
 from launch import finish, python, rcdp, run_ranks, start_ranks, wait_until
 from whole_runs import flags, prepare_digits
 
-from rcdp_hpc.runtime import heartbeat
-from rcdp_hpc.runtime.heartbeat import ALIVE, ENDING, LEAVING, Channel, Place, Watch, at_end_of_job, own_place
+from rcdp_hpc.runtime.comm import heartbeat
+from rcdp_hpc.runtime.comm.heartbeat import ALIVE, ENDING, LEAVING, Channel, Place, Watch, at_end_of_job, this_place
 
 PATIENCE = 20.0
 ELSEWHERE = Place("another-host", "", 1)
@@ -101,7 +101,7 @@ def test_a_silent_process_that_uses_its_processor_is_waited_for(caplog, monkeypa
             return (used[-1], 0.0)
 
     monkeypatch.setattr(heartbeat.psutil, "Process", Busy)
-    radio.places[1] = own_place()
+    radio.places[1] = this_place()
     watch = watch_on(radio)
     looks(watch, radio, 5 * PATIENCE)
     assert not caplog.records
@@ -131,9 +131,9 @@ def test_ranks_leave_together():
 # Where a rank stops, the others wait in MPI's start, in a message, and in MPI's end.
 STOPS = """
 import os, signal, sys
-from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.runtime.comm.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
-from rcdp_hpc.runtime.world import connect
+from rcdp_hpc.runtime.comm.connect import connect
 
 def stop(here):
     if [here, str(detect().rank)] == sys.argv[1:]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rcdp_hpc.errors import RcdpError, StageFailedError
-from rcdp_hpc.runtime.comm import TICK_SECONDS, Communicator
+from rcdp_hpc.runtime.comm.base import STAGE_POLL_SECONDS, Communicator
 from rcdp_hpc.runtime.os_errors import os_errors_explained
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def run_on_root(comm: Communicator, work: Callable[[], T]) -> T:
     outcome = _Outcome(work if comm.is_root else None)
     with outcome.joined():
         while not comm.allreduce(np.array([float(outcome.done())]), "max")[0]:
-            time.sleep(TICK_SECONDS)
+            time.sleep(STAGE_POLL_SECONDS)
     value, error = comm.broadcast(outcome.result())
     if error is not None:
         raise outcome.original or agreed(error)
@@ -82,7 +82,7 @@ def run_on_some(comm: Communicator, work: Callable[[], T] | None) -> T | None:
     outcome = _Outcome(work)
     with outcome.joined():
         while comm.allreduce(np.array([float(work is not None and not outcome.done())]), "max")[0]:
-            time.sleep(TICK_SECONDS)
+            time.sleep(STAGE_POLL_SECONDS)
 
     def finish() -> Any:
         if outcome.error is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from rcdp_hpc.runtime.horovod import start_horovod
+from rcdp_hpc.runtime.comm.horovod import start_horovod
 
 log = logging.getLogger(__name__)
 

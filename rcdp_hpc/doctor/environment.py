@@ -10,14 +10,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import rcdp_hpc
-from rcdp_hpc.doctor import children
-from rcdp_hpc.doctor.needs import stages_of
+from rcdp_hpc.doctor import subprocess_checks
 from rcdp_hpc.doctor.probes import PROBES, Facts
-from rcdp_hpc.runtime.launch import detect
-from rcdp_hpc.runtime.network import listening_text
+from rcdp_hpc.doctor.requirements import stages_of
+from rcdp_hpc.runtime.comm.launch import detect
+from rcdp_hpc.runtime.comm.open_ports import describe_open_ports
 
 
-def report() -> Facts:
+def inspect_environment() -> Facts:
     """Return what is installed and which stages are ready.
 
     Returns
@@ -32,18 +32,20 @@ def report() -> Facts:
         "rcdp_hpc": rcdp_hpc.__version__,
         "python": {"version": platform.python_version(), "executable": sys.executable},
         "launch": {"kind": launch.kind, "size": launch.size, "launcher": launch.launcher, "conflict": launch.conflict},
-        "network": listening_text(launch),
+        "network": describe_open_ports(launch),
         "mpirun": _mpirun(),
         "slurm": _slurm(),
-        "gpu_driver": children.output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines(),
+        "gpu_driver": subprocess_checks.output_of(
+            "nvidia-smi", "--query-gpu=name", "--format=csv,noheader"
+        ).splitlines(),
     }
     if launch.kind == "mpi":
-        facts["launch"]["world"] = children.probe("world", os.environ)
+        facts["launch"]["world"] = subprocess_checks.probe("world", os.environ)
     # The speed of torch is measured on a machine that does nothing else for us.
-    facts["torch"] = children.probe("torch")
+    facts["torch"] = subprocess_checks.probe("torch")
     others = [name for name in PROBES if name != "torch"]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        facts.update(zip(others, pool.map(children.probe, others), strict=True))
+        facts.update(zip(others, pool.map(subprocess_checks.probe, others), strict=True))
     facts["notes"] = _notes(facts)
     facts["stages"] = stages_of(facts)
     facts["ready"] = all(stage["ready"] for stage in facts["stages"].values())
@@ -55,14 +57,20 @@ def _mpirun() -> Facts:
     path = shutil.which("mpirun") or shutil.which(beside)
     if path is None:
         return {"error": "not on the PATH"}
-    return {"path": path, "version": children.output_of(path, "--version").partition("\n")[0]}
+    return {"path": path, "version": subprocess_checks.output_of(path, "--version").partition("\n")[0]}
+
+
+def _gpus_of_driver() -> list[str]:
+    return subprocess_checks.output_of("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
 
 
 def _slurm() -> Facts:
-    version = children.output_of("sinfo", "--version") or children.output_of("srun", "--version")
+    version = subprocess_checks.output_of("sinfo", "--version") or subprocess_checks.output_of("srun", "--version")
     if not version:
         return {"error": "no Slurm commands on the PATH"}
-    plugins = re.findall(r"\b(pmix(?:_v\d+)?|pmi2|cray_shasta|none)\b", children.output_of("srun", "--mpi=list"))
+    plugins = re.findall(
+        r"\b(pmix(?:_v\d+)?|pmi2|cray_shasta|none)\b", subprocess_checks.output_of("srun", "--mpi=list")
+    )
     return {
         "version": version.removeprefix("slurm").strip(),
         "mpi": sorted(set(plugins) - {"none"}),

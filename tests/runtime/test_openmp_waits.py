@@ -8,8 +8,8 @@ import sys
 import pytest
 from launch import REPOSITORY, environment
 
-from rcdp_hpc.runtime import waits
-from rcdp_hpc.runtime.waits import DEFAULTS, USER_SETTINGS, openmp_is_loaded, report_long_waits, shorten_waits
+from rcdp_hpc.runtime import openmp_waits
+from rcdp_hpc.runtime.openmp_waits import DEFAULTS, USER_SETTINGS, openmp_is_loaded, report_long_waits, shorten_waits
 
 # GNU OpenMP prints what it read when it is loaded.
 SHOWN = {"OMP_DISPLAY_ENV": "verbose"}
@@ -89,6 +89,6 @@ def test_libraries_are_found_in_the_maps_of_a_process(tmp_path, monkeypatch):
 
 
 def test_nothing_is_reported_if_the_settings_came_in_time(caplog, monkeypatch):
-    monkeypatch.setattr(waits, "_loaded_before", False)
+    monkeypatch.setattr(openmp_waits, "_loaded_before", False)
     report_long_waits(8)
     assert not caplog.records

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
-from rcdp_hpc.runtime.launch import Launch
+from rcdp_hpc.runtime.comm.launch import Launch
 
 # Without the components that open ports, and without the one that bootstrap.py takes out of the installed Open MPI.
 BTL = "OMPI_MCA_btl"
@@ -27,7 +27,7 @@ _COUNTS = (("OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_SIZE"), ("MPI_LOCALNR
 SEE = "docs/security.md"
 
 
-def listen_less(launch: Launch, environ: MutableMapping[str, str] | None = None) -> None:
+def avoid_open_ports(launch: Launch, environ: MutableMapping[str, str] | None = None) -> None:
     """Have the ranks of a job on one node open no port to the network; to be called before MPI starts.
 
     Parameters
@@ -40,11 +40,11 @@ def listen_less(launch: Launch, environ: MutableMapping[str, str] | None = None)
     if launch.kind != "mpi" or not on_one_node(env):
         return
     if _has_shared_memory(launch.size):
-        env[BTL] = without_ports(env.get(BTL, ""))
+        env[BTL] = exclude_tcp(env.get(BTL, ""))
     env.setdefault(NCCL_INTERFACE, LOOPBACK)
 
 
-def without_ports(chosen: str) -> str:
+def exclude_tcp(chosen: str) -> str:
     """Return Open MPI's choice of components (``OMPI_MCA_btl``) without TCP, where a user's choice allows it.
 
     A list of components is the user's, and so is one that excludes shared memory. Other exclusions, as horovodrun sets
@@ -66,7 +66,7 @@ def on_one_node(environ: Mapping[str, str]) -> bool:
     return environ.get("SLURM_STEP_NUM_NODES") == "1"
 
 
-def listening_text(launch: Launch, environ: Mapping[str, str] | None = None) -> str:
+def describe_open_ports(launch: Launch, environ: Mapping[str, str] | None = None) -> str:
     """Return in a line what will listen on the network in a job that is started as this process was."""
     env = dict(os.environ if environ is None else environ)
     if launch.kind == "horovod-gloo":
@@ -78,7 +78,7 @@ def listening_text(launch: Launch, environ: Mapping[str, str] | None = None) -> 
     if launch.kind == "single":
         return f"one process opens no port; mpirun and horovodrun listen on all interfaces ({SEE})"
     starter = "mpirun listens on all interfaces" if launch.launcher.startswith("mpirun") else "the launcher listens"
-    listen_less(launch, env)
+    avoid_open_ports(launch, env)
     chosen = env.get(BTL, "")
     excluded = chosen.startswith("^")
     if chosen and excluded == ("tcp" in chosen.removeprefix("^").split(",")):
