@@ -53,7 +53,7 @@ def balance(options):
     from imblearn.over_sampling import SMOTE
 
     from rcdp_hpc.data.balancing.smote import draw_smote, plan_smote
-    from rcdp_hpc.data.rows import make_samples, synthetic_rows
+    from rcdp_hpc.data.rows import make_samples
     from rcdp_hpc.data.shards.storage import Storage
 
     source, rows = unbalanced_mnist(options.mnist)
@@ -62,8 +62,8 @@ def balance(options):
     members = [rows[y == label] for label in range(10)]
 
     def ours():
-        plans = plan_smote(source.samples, members, draw_smote(members, source.classes, 7, 1))
-        made = [make_samples(source, synthetic_rows(p.label, p.source, p.neighbour, p.step), Storage()) for p in plans]
+        tables = plan_smote(source.samples, members, draw_smote(members, source.classes, 7, 1))
+        made = [make_samples(source, table, Storage()) for table in tables]
         return np.concatenate([source.samples(rows), *made])
 
     def theirs():

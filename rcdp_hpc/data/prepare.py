@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import rcdp_hpc
 from rcdp_hpc.config import Config, DataSection, refuse_other_settings, with_kind_defaults
 from rcdp_hpc.data.balancing.methods import balanced_rows, exact_method, wanted_rows
+from rcdp_hpc.data.balancing.registry import method_choice
 from rcdp_hpc.data.balancing.reserve import refuse_small_classes, reserve_rows
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.class_table import log_class_table, report_dropped, report_missed, report_unevenness
@@ -90,6 +91,8 @@ def prepare_shards(
         return _settled(config, directory)
     refuse_foreign_files(directory)
     started = time.monotonic()
+    # A class of the user's own is imported before the source is read.
+    method_choice(config.data.balance)
     source = open_source(config.data, config.run.progress)
     config = with_kind_defaults(config, source.facts)
     _refuse_wide_rows(source, config.data)
