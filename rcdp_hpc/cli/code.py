@@ -65,7 +65,7 @@ def is_of_a_run(file: Path) -> bool:
 
 
 def _holds(tree: object, key: str) -> bool:
-    for part in key.split("."):
+    for part in key.partition("[")[0].split("."):
         if not isinstance(tree, dict) or part not in tree:
             return False
         tree = tree[part]

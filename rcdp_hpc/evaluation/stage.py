@@ -22,9 +22,9 @@ from rcdp_hpc.evaluation.drawing import draw_report
 from rcdp_hpc.evaluation.predictions import TestPredictions
 from rcdp_hpc.evaluation.trees import score_trees, tree_lines, wants_trees
 from rcdp_hpc.model.metrics import confusion_matrix, scores
-from rcdp_hpc.model.model_file import named_code
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.code_consent import code_named_by
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.device import device
@@ -95,7 +95,7 @@ def _confusion_of_slab(
     allow_code: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """Return the confusion of the model over this rank's test rows, and that of the ridge baseline, if there is one."""
-    model = TrainedModel.load(run.model, device(), allow_code, named_code(config.training).values())
+    model = TrainedModel.load(run.model, device(), allow_code, code_named_by(config).values())
     refuse_other_shards(str(run.model), model.shards, shards)
     start, stop = slab_bounds(shards.rows("test"), comm.rank, comm.size)
     classes = len(shards.classes)

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from rcdp_hpc.config import ReservoirSection, TrainingSection
+from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
@@ -145,7 +146,7 @@ class ModelFile:
             "weights": {name: value.cpu() for name, value in weights.items()},
             "learned": {name: value.cpu() for name, value in (learned or {}).items()},
             "matrices": {},
-            "code": digests_of(named_code(training).values()),
+            "code": digests_of([*named_code(training).values(), *reservoir_code(reservoir).values()]),
         }
         if reservoir.matrices:
             found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, tuple(shards.sample_shape)))
@@ -157,6 +158,12 @@ def named_code(training: TrainingSection) -> dict[str, str]:
     """Return the names module:Class in the settings of a network, by key."""
     names = {"training.readout": training.readout, "training.extractor.kind": training.extractor.kind}
     return {key: name for key, name in names.items() if ":" in name}
+
+
+def reservoir_code(reservoir: ReservoirSection) -> dict[str, str]:
+    """Return the names module:name in the settings of a reservoir, by key."""
+    names = {"reservoir.activation": reservoir.activation, "reservoir.kernel": reservoir.kernel}
+    return {key: name for key, name in names.items() if is_user_class(name)}
 
 
 def _matrices(fields: Fields, reservoir: ReservoirSection, sample_shape: tuple[int, ...]) -> ReservoirMatrices | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.data.sources import to_float
 from rcdp_hpc.errors import CandidateError, DataDamagedError, InputError
 from rcdp_hpc.model.fields import refuse_other_shapes
-from rcdp_hpc.model.model_file import TRAIN_AGAIN, ModelFile, named_code
+from rcdp_hpc.model.model_file import TRAIN_AGAIN, ModelFile, named_code, reservoir_code
 from rcdp_hpc.model.model_size import check_sizes
 from rcdp_hpc.networks.assembly import EndToEnd, build_network, make_source
 from rcdp_hpc.networks.ensemble import Ensemble
@@ -61,7 +61,7 @@ class TrainedModel:
             self.reservoir = make_source(file.reservoir, file.training, file.sample_shape, self.device, file.matrices)
             self.network = self._network().to(self.device)
         except (InputError, CandidateError) as error:
-            if named_code(file.training):
+            if named_code(file.training) or reservoir_code(file.reservoir):
                 raise  # it may be about the user's class
             raise DataDamagedError(f"{file.where}: its settings do not fit its samples: {error}") from None
         if isinstance(self.reservoir, LearnedSource):
@@ -111,7 +111,7 @@ class TrainedModel:
                 f"{path}: no trained model there yet. Train one first (`rcdp train --out {path.parent.parent}`)."
             )
         file = ModelFile.read(path)
-        for key, name in named_code(file.training).items():
+        for key, name in {**named_code(file.training), **reservoir_code(file.reservoir)}.items():
             if name not in own_code:
                 check_model_code(key, name, file.code, path, allow_code)
                 load_named(key, name, "class", "my_networks:Mine", working_directory=False)

@@ -7,14 +7,13 @@ steps, since backpropagation needs every step's states.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.inputs import read_inputs
 from rcdp_hpc.reservoir.kept_steps import check_length, last_step, segment_bounds, steps_of
 from rcdp_hpc.reservoir.scans import Scan
@@ -50,9 +49,19 @@ class DifferentiableReservoir(nn.Module):
                 rates = reservoir.rates[scan][layer]
                 leak = None if rates is None else torch.as_tensor(rates).to(reservoir.device, dtype)
                 self.register_buffer(f"leak_{scan}_{layer}", leak, persistent=False)
-        self._functions: dict[str, Any] = {
-            "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "identity": lambda value: value,
-        }  # fmt: skip
+        self.activation = load_activation(self.settings.activation)
+        self._check_gradient(dtype)
+
+    def _check_gradient(self, dtype: torch.dtype) -> None:
+        """Refuse an activation through which torch does not differentiate."""
+        x = torch.linspace(-1, 1, 3, dtype=dtype, device="cpu").requires_grad_()
+        with torch.enable_grad():
+            y = self.activation(x)
+        if not y.requires_grad:
+            raise InputError(
+                f"reservoir.activation = {self.settings.activation!r}: its result has no gradient, and a trained "
+                "extractor needs one; expected operations that torch differentiates (docs/extending.md)"
+            )
 
     def forward(self, u: Tensor, lengths: ArrayLike | None = None) -> Tensor:
         """Return what is kept of the states, shape (batch, width), as `Reservoir.states`.
@@ -99,7 +108,7 @@ class DifferentiableReservoir(nn.Module):
         state = torch.zeros_like(driven[:, 0])
         states = []
         for step in range(u.shape[1]):
-            moved = self._functions[self.settings.activation](state @ recurrent.T + driven[:, step])
+            moved = self.activation(state @ recurrent.T + driven[:, step])
             state = (1 - leak) * state + leak * moved
             states.append(state)
         return torch.stack(states, dim=1)
@@ -110,7 +119,7 @@ class DifferentiableReservoir(nn.Module):
         for step in range(driven.shape[1]):
             memory = memory @ rotation.T + driven[:, step]
             steps.append(memory)
-        moved = self._functions[self.settings.activation](torch.stack(steps, dim=1) @ mixing.T + bias)
+        moved = self.activation(torch.stack(steps, dim=1) @ mixing.T + bias)
         state, states = torch.zeros_like(moved[:, 0]), []
         for step in range(moved.shape[1]):
             state = (1 - leak) * state + leak * moved[:, step]

@@ -63,10 +63,13 @@ def record_file() -> Path:
 
 
 def code_named_by(config: Config) -> dict[str, str]:
-    """Return the names module:name in a configuration, by key."""
+    """Return the names module:name in a configuration, by key; choices of the search space as ``key[number]``."""
     settings = flatten(to_tree(config))
     keys = [key for key, table in TABLES.items() if table.user_class]
     named = {key: str(settings[key]) for key in (*keys, "search.function")}
+    for key, choices in settings.items():
+        if key.startswith("search.space.") and isinstance(choices, list):
+            named |= {f"{key}[{number}]": str(choice) for number, choice in enumerate(choices)}
     return {key: name for key, name in named.items() if is_user_class(name)}
 
 

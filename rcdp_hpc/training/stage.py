@@ -11,7 +11,7 @@ from typing import Any
 from rcdp_hpc.config import Config, TrainingSection, refuse_other_settings
 from rcdp_hpc.data.shards.reader import ShardSet, open_shards
 from rcdp_hpc.errors import DataDamagedError, InputError
-from rcdp_hpc.model.model_file import ModelFile, named_code
+from rcdp_hpc.model.model_file import ModelFile, named_code, reservoir_code
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.mlp import MLPReadout
 from rcdp_hpc.parallel.choose import parallel_for
@@ -127,7 +127,8 @@ def _see_to_model(config: Config, run: RunDirectory, shards: ShardSet, saved: di
         ModelFile.read(run.model)
     except DataDamagedError as error:
         # What an extractor learned, and the digests of the user's modules, are not in the checkpoint.
-        if config.training.extractor.kind in ("dictionary", "kernels") or named_code(config.training):
+        own_code = {**named_code(config.training), **reservoir_code(config.reservoir)}
+        if config.training.extractor.kind in ("dictionary", "kernels") or own_code:
             raise
         log.warning("%s The model is written again from the checkpoint.", error)
         ModelFile.write(run.model, config.reservoir, config.training, shards, saved["trainer"]["best_weights"])

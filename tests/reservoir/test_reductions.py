@@ -8,9 +8,9 @@ from reservoir.reference import expected
 
 from rcdp_hpc.config import ReservoirSection, load_config
 from rcdp_hpc.errors import CandidateError, InputError
-from rcdp_hpc.reservoir.cells import KERNELS
 from rcdp_hpc.reservoir.connection import leak_rates
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
+from rcdp_hpc.reservoir.kernels import kernel_names
 from rcdp_hpc.reservoir.reductions import Reduction
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
@@ -24,7 +24,7 @@ def section(**values):
     return ReservoirSection.model_validate({"nodes": 40, "density": 0.3, **values})
 
 
-@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "dense-fp16"])
+@pytest.mark.parametrize("kernel", [name for name in kernel_names() if name != "dense-fp16"])
 @pytest.mark.parametrize("leaks", [{}, {"leak": 0.9, "leak_low": 0.05}])
 @pytest.mark.parametrize("lengths", [None, [9, 3, 12, 5, 12, 4]])
 def test_joined_reductions_agree_with_the_reference(kernel, leaks, lengths, rng):
