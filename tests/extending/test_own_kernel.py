@@ -106,13 +106,17 @@ def reservoir_section(**values):
     return ReservoirSection.model_validate({"nodes": 40, "density": 0.2, **values})
 
 
-def test_training_and_prediction_use_the_example_of_the_docs(tmp_path):
+def test_training_and_prediction_use_the_example_of_the_docs(tmp_path, monkeypatch):
     run = RunDirectory(tmp_path / "run")
     config = load_config("digits", [*SETTINGS, "reservoir.kernel=my_kernels:TwoProducts"])
     run_stages(["prepare", "train", "evaluate"], config, run.path)
     assert run.config().reservoir.kernel == "my_kernels:TwoProducts"
     np.savez(tmp_path / "new.npz", x=np.full((3, 8, 8), 8.0))
     assert sum(predict(run.model, tmp_path / "new.npz", tmp_path / "labels.csv").values()) == 3
+    # Another user, who has not named the class in a configuration.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-of-another"))
+    with pytest.raises(InputError, match=r"names code that would be run, reservoir\.kernel = 'my_kernels:TwoProducts'"):
+        predict(run.model, tmp_path / "new.npz", tmp_path / "other.csv")
 
 
 @pytest.mark.parametrize("values", [{"leak": 1.0}, {"leak": 0.4, "layers": 2, "window": 2, "activation": "relu"}])
