@@ -40,10 +40,10 @@ def timed(work, repeats):
 
 
 def unbalanced_mnist(folder):
-    from rcdp_hpc.data.budget import Budget
-    from rcdp_hpc.data.sources.idx import read_source
+    from rcdp_hpc.config import DataSection
+    from rcdp_hpc.data.sources import open_source
 
-    source = read_source(Path(folder), Budget(2**40))
+    source = open_source(DataSection(source="mnist", path=str(folder), memory_budget=2**20))
     y = source.train.y
     kept = [np.flatnonzero(y == label)[: int(share * (y == label).sum())] for label, share in enumerate(SHARES)]
     return source, np.sort(np.concatenate(kept))

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.config.choices import SOURCES, is_user_class
+from rcdp_hpc.config.choices.sources import source_choice
 from rcdp_hpc.data.ranges import feature_count
 from rcdp_hpc.data.sources import NewSamples, read_samples
 from rcdp_hpc.deploy.causes import other_scale_message
@@ -85,8 +87,11 @@ def predict(
     chosen = agree(comm, partial(_output_format, output, samples_file))
     model = agree(comm, partial(TrainedModel.load, model_file, allow_code=allow_code))
     reading = settings or model.data.reading
-    shape = model.sample_shape
-    new = agree(comm, partial(read_samples, samples_file, reading, shape[0], model.data.columns, shape))
+    shape, columns = model.sample_shape, model.data.columns
+    agree(comm, partial(_admit_source, reading, model, model_file, allow_code))
+    new = agree(
+        comm, partial(read_samples, samples_file, reading, shape[0], columns, shape, working_directory=False)
+    )
     if comm.is_root:
         new.findings.report(log)
     agree(comm, partial(refuse_other_shape, model, new, samples_file))
@@ -112,6 +117,12 @@ def _output_format(output: Path, samples_file: Path) -> OutputFormat:
     if output.exists() and samples_file.exists() and output.samefile(samples_file):
         raise InputError(f"{output}: the samples are in this file, and would be lost. Choose another file to write.")
     return chosen
+
+
+def _admit_source(reading: DataSection | None, model: TrainedModel, model_file: Path, allow_code: bool) -> None:
+    """Refuse a user's own source that the user has not named, unless it is allowed."""
+    if reading is not None and is_user_class(reading.source):
+        admit_model_code(SOURCES.key, reading.source, model.file.code, model_file, allow_code)
 
 
 def _predict_all(
@@ -156,7 +167,7 @@ def _expected(model: TrainedModel, reading: DataSection | None) -> Expected | No
         return None
     names = () if data.columns is None else tuple(data.columns.features)
     categories = () if data.columns is None else tuple(data.columns.categories)
-    tables = reading is not None and reading.source in ("csv", "parquet")
+    tables = reading is not None and source_choice(reading.source).has_named_columns
     return Expected(data.ranges, model.scale, names, categories, by_name=bool(names) and tables)
 
 

@@ -146,7 +146,10 @@ class ModelFile:
             "weights": {name: value.cpu() for name, value in weights.items()},
             "learned": {name: value.cpu() for name, value in (learned or {}).items()},
             "matrices": {},
-            "code": digests_of([*named_code(training).values(), *reservoir_code(reservoir).values()]),
+            "code": {
+                **shards.index.get("code", {}),
+                **digests_of([*named_code(training).values(), *reservoir_code(reservoir).values()]),
+            },
         }
         if reservoir.matrices:
             found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, tuple(shards.sample_shape)))
