@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import Config, DataSection, refuse_other_settings, with_kind_defaults
+from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.data.balancing.methods import balanced_rows, exact_method, wanted_rows
 from rcdp_hpc.data.balancing.registry import method_choice
 from rcdp_hpc.data.balancing.reserve import refuse_small_classes, reserve_rows

@@ -23,6 +23,7 @@ from rcdp_hpc.deploy.outputs import OutputFormat, Predictions, Probabilities, ou
 from rcdp_hpc.deploy.shape_check import refuse_other_shape
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.runtime.code_consent import check_model_code
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root
 from rcdp_hpc.runtime.comm.single import SingleProcess
@@ -88,10 +89,8 @@ def predict(
     model = agree(comm, partial(TrainedModel.load, model_file, allow_code=allow_code))
     reading = settings or model.data.reading
     shape, columns = model.sample_shape, model.data.columns
-    agree(comm, partial(_admit_source, reading, model, model_file, allow_code))
-    new = agree(
-        comm, partial(read_samples, samples_file, reading, shape[0], columns, shape, working_directory=False)
-    )
+    agree(comm, partial(_check_source_code, reading, model, model_file, allow_code))
+    new = agree(comm, partial(read_samples, samples_file, reading, shape[0], columns, shape, working_directory=False))
     if comm.is_root:
         new.findings.report(log)
     agree(comm, partial(refuse_other_shape, model, new, samples_file))
@@ -119,10 +118,10 @@ def _output_format(output: Path, samples_file: Path) -> OutputFormat:
     return chosen
 
 
-def _admit_source(reading: DataSection | None, model: TrainedModel, model_file: Path, allow_code: bool) -> None:
+def _check_source_code(reading: DataSection | None, model: TrainedModel, model_file: Path, allow_code: bool) -> None:
     """Refuse a user's own source that the user has not named, unless it is allowed."""
     if reading is not None and is_user_class(reading.source):
-        admit_model_code(SOURCES.key, reading.source, model.file.code, model_file, allow_code)
+        check_model_code(SOURCES.key, reading.source, model.file.code, model_file, allow_code)
 
 
 def _predict_all(
