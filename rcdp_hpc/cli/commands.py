@@ -242,10 +242,10 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
-    from rcdp_hpc.pipeline.resolve import need_torch
+    from rcdp_hpc.pipeline.requirements import require_torch
 
     leave_out_working_directory()
-    need_torch()
+    require_torch()
     from rcdp_hpc.deploy.predict import predict
     from rcdp_hpc.deploy.reading import model_and_reading
 
@@ -337,9 +337,9 @@ def _submit_words(options: argparse.Namespace) -> list[str]:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from rcdp_hpc.pipeline.resolve import need_torch
+    from rcdp_hpc.pipeline.requirements import require_torch
 
-    need_torch()
+    require_torch()
     from rcdp_hpc.cluster.plan import format_plan
 
     # Of a calibration's own story only warnings matter.

@@ -31,6 +31,7 @@ from rcdp_hpc.runtime.device import device
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.text import wrap_items
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.stage import refuse_other_shards
@@ -41,17 +42,14 @@ log = logging.getLogger(__name__)
 BLOCK_ROWS = 4096
 
 
-def evaluate(config: Config, comm: Communicator, run: RunDirectory, allow_code: bool = False) -> dict[str, Any]:
+def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
     """Evaluate the trained model on the test split.
 
     Parameters
     ----------
-    config : Config
-        Settings of the run.
-    comm : Communicator
-        All ranks of the job; each takes a slab of the test rows.
-    run : RunDirectory
-        Its shards and model are read, ``report/summary.json`` and the pictures are written.
+    context : StageContext
+        Each rank of the job evaluates a part of the test rows. The shards and the model of the run directory are read;
+        ``report/summary.json``, ``report/predictions.csv`` and the pictures are written.
     allow_code : bool
         Import classes that the model file names and the configuration does not.
 
@@ -61,6 +59,7 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory, allow_code: 
         As `result_of_test`; ``ridge``, scores of the ridge baseline if there is one, and ``trees``, those of boosted
         trees as `score_trees` returns them, for a table.
     """
+    config, comm, run = context.config, context.comm, context.run
     started = time.perf_counter()
     shards = agree(comm, lambda: open_shards(config, run.shards))
     if comm.is_root and run.state("train").get("status") != "done":

@@ -14,7 +14,7 @@ from typing import Any
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import InputError, RcdpError, StoppedError
-from rcdp_hpc.pipeline.resolve import need_torch
+from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.pipeline.stages import alone, run_stages
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
@@ -83,7 +83,7 @@ def crossvalidate(
 
 
 def _check(config: Config, fold: int) -> None:
-    need_torch()
+    require_torch()
     folds = config.data.folds
     if folds < 2:
         raise InputError(f"data.folds = {folds}: cross-validation needs 2 or more, as in --folds 5.")

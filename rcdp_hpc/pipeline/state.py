@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.errors import (
-    RcdpError,
-)
-from rcdp_hpc.pipeline.resolve import with_defaults_of_data
+from rcdp_hpc.errors import RcdpError
+from rcdp_hpc.pipeline.resolve import with_data_defaults
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.processor import Machine, count_machines, machine_of_process, report_different_machines
@@ -86,7 +84,7 @@ def finish(run: RunDirectory, stage: str, config: Config, result: Any) -> None:
     """Record a stage that is done, and the settings that it used: a refused command changes neither."""
     seconds = _spent(run.state(stage), time.time())
     if stage == "prepare":
-        config = with_defaults_of_data(config, run)
+        config = with_data_defaults(config, run)
     record_settings(run, stage, config)
     used: dict[str, Any] = {"kernel": config.reservoir.kernel} if stage in ("search", "train") else {}
     if stage == "search":

@@ -11,6 +11,7 @@ from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.pipeline import stages
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_record import machines_to_record, record_settings, refuse_changed_settings, settings_of
+from rcdp_hpc.search.records.best import Best, write_best
 
 HERE = {"processor": "A", "capability": "AVX512", "ranks": 1}
 THERE = {**HERE, "capability": "AVX2"}
@@ -114,6 +115,7 @@ def test_settings_that_may_change_are_named_when_a_stage_continues(run, starts, 
 def test_a_winner_of_other_settings_is_reported(run, starts, caplog):
     searched = changed(search__generations=1)
     run.record_state("search", "done", seconds=1.0, settings=settings_of("search", searched))
+    write_best(run.best_candidate, Best({"density": 0.1}, 1.0, 0.1, 0.9, 0, 0, 4, 1.0))
     starts("train", changed(search__generations=1, reservoir__leak=0.5))
     assert "the search was done with other settings: reservoir.leak" in caplog.text
 

@@ -50,7 +50,7 @@ parallel.version = lambda name: "0.27.0" if rank == 1 else version(name)
 # What rank 1 meets, settings, exit code, words of the one message.
 CASES = {
     "no memory": (NO_MEMORY, (), 1, (
-        "rank 1: stage train: no memory left on", "(CUDA out of memory. Tried to allocate 2.00 GiB)", "training.batch",
+        "rank 1: stage train: out of memory on", "(CUDA out of memory. Tried to allocate 2.00 GiB)", "training.batch",
     )),
     "another version": (OTHER_VERSION, (), 2, ("rank 0 has Horovod 0.28", "rank 1 has Horovod 0.27.0")),
     "a wrong shape": ("", ("training.readout=theirs:Wrong",), 2, ("theirs:Wrong", "(2, 11), expected (2, 10)")),
@@ -101,7 +101,7 @@ def test_without_memory_a_stage_says_what_to_lower(tmp_path, monkeypatch):
         raise MemoryError("Unable to allocate 9.00 TiB")
 
     monkeypatch.setitem(stages._WORK, "prepare", prepare)
-    words = r"no memory left on .* \(Unable to allocate 9.00 TiB\).*lower data.memory_budget"
+    words = r"out of memory on .* \(Unable to allocate 9.00 TiB\).*smaller data.memory_budget"
     with pytest.raises(StageFailedError, match=words):
         stages.prepare(load_config("digits"), tmp_path)
     assert json.loads((tmp_path / "state/prepare.json").read_text())["status"] == "failed"
