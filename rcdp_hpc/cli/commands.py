@@ -259,6 +259,7 @@ def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
         show_progress=not options.quiet,
         any_scale=options.any_scale,
         allow_code=options.allow_code,
+        output_format=options.format or "",
     )
     if comm.is_root:
         log.info("%s", "  ".join(f"{name}: {count}" for name, count in counts.items()))

@@ -29,8 +29,8 @@ from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_impossible_reservoi
 from rcdp_hpc.pipeline.state import begin, finish, machines_of_ranks, put_aside, record_failure, report_seconds
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by, record_user_modules
-from rcdp_hpc.runtime.comm.collective import agree_on_root, agreed, run_on_root
 from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree_on_root, agreed, run_on_root
 from rcdp_hpc.runtime.comm.heartbeat import at_end_of_job
 from rcdp_hpc.runtime.comm.horovod import is_lost_rank
 from rcdp_hpc.runtime.comm.launch import detect

@@ -23,7 +23,7 @@ from rcdp_hpc.data.shards.writer import Layout
 from rcdp_hpc.data.split import Split
 from rcdp_hpc.errors import DataDamagedError, RcdpError
 from rcdp_hpc.runtime.digests import file_sha256
-from rcdp_hpc.runtime.os_errors import explain_os_error, first_line, errno_of
+from rcdp_hpc.runtime.os_errors import errno_of, explain_os_error, first_line
 
 OPEN_FILES = 16
 CACHE_BYTES = 2**23
