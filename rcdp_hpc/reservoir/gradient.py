@@ -7,7 +7,6 @@ steps, since backpropagation needs every step's states.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.inputs import read_inputs
-from rcdp_hpc.reservoir.kept_steps import check_length, last_step, segment_bounds, steps_of
+from rcdp_hpc.reservoir.kept_steps import check_length
+from rcdp_hpc.reservoir.reductions import reduction_class
 from rcdp_hpc.reservoir.scans import Scan
 from rcdp_hpc.reservoir.states import Reservoir
 
@@ -127,42 +127,18 @@ class DifferentiableReservoir(nn.Module):
         return torch.stack(states, dim=1)
 
     def _reduced(self, states: Tensor, lengths: list[int]) -> Tensor:
-        """Return the values kept of each sequence, shape (batch, values · nodes)."""
+        """Return the values of each sequence, shape (batch, values · nodes)."""
         if len(set(lengths)) <= 1:
-            length = lengths[0] if lengths else states.shape[1]
-            return torch.cat([self._kept(name, states, length) for name in self.settings.reduction], dim=1).flatten(1)
-        return torch.cat([self._kept_unequal(name, states, lengths) for name in self.settings.reduction], 1).flatten(1)
-
-    def _kept_unequal(self, name: str, states: Tensor, lengths: list[int]) -> Tensor:
-        """Return what one reduction keeps of sequences of several lengths, shape (batch, values, nodes)."""
-        if name in ("states", "last"):
-            of = steps_of if name == "states" else last_step
-            places = torch.tensor([of(self.settings, length) for length in lengths], device=states.device)
-            return states.gather(1, places[..., None].expand(-1, -1, states.shape[2]))
+            return self._reduced_alike(states[:, : lengths[0]] if lengths else states)
         pairs = zip(states, lengths, strict=True)
-        return torch.cat([self._kept(name, sequence[None], length) for sequence, length in pairs])
+        return torch.cat([self._reduced_alike(sequence[None, :length]) for sequence, length in pairs])
 
-    def _kept(self, name: str, states: Tensor, length: int) -> Tensor:
-        """Return what one reduction keeps of sequences of one length, shape (batch, values, nodes)."""
-        counted = states[:, self.settings.warm_up : length]
-        match name:
-            case "all":
-                return nn.functional.pad(states[:, :length], (0, 0, self.reservoir.values - length, 0))
-            case "states":
-                return states[:, steps_of(self.settings, length)]
-            case "last":
-                return states[:, [length - 1]]
-            case "segments":
-                starts, stops = segment_bounds(self.settings, np.array([length]))
-                bounds = zip(starts[0].tolist(), stops[0].tolist(), strict=True)
-                return torch.stack([states[:, start:stop].mean(1) for start, stop in bounds], dim=1)
-            case "positive":
-                return (counted > 0).to(states.dtype).mean(1, keepdim=True)
-        mean = counted.mean(1, keepdim=True)
-        if name == "mean":
-            return mean
-        deviation = (counted - mean).square().mean(1, keepdim=True).sqrt()
-        return deviation if name == "std" else torch.cat([mean, deviation], dim=1)
+    def _reduced_alike(self, states: Tensor) -> Tensor:
+        """Return the values of sequences of one length, shape (batch, values · nodes)."""
+        kinds = [reduction_class(name) for name in self.settings.reduction]
+        steps = self.reservoir.values  # of the longest sequence if all states are kept
+        values = [kind.of_states(self.settings, states, kind.values(self.settings, steps)) for kind in kinds]
+        return torch.cat(values, dim=1).flatten(1)
 
 
 def _windowed(scan: Scan, u: Tensor) -> Tensor:

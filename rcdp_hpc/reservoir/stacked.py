@@ -16,7 +16,7 @@ from torch import Tensor
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.inputs import read_inputs
 from rcdp_hpc.reservoir.kernels import Kernel
-from rcdp_hpc.reservoir.reductions import Reduction
+from rcdp_hpc.reservoir.reductions import JoinedReductions
 from rcdp_hpc.reservoir.states import Reservoir, check_input
 
 
@@ -75,7 +75,7 @@ class StackedReservoirs:
         u = read_inputs(first.settings, u)
         steps, batch, places = u.shape[1], len(u), len(self._weights)
         out = torch.empty(places * batch, first.values, first.nodes, dtype=first.dtype, device=first.device)
-        reduction = Reduction(first.settings, out, steps, None)
+        reduction = JoinedReductions(first.settings, out, steps, None)
         joined = torch.zeros(places, batch, self._weights.shape[1], dtype=first.dtype, device=first.device)
         joined[:, :, first.nodes + first.inputs] = 1
         state = torch.zeros(places, batch, first.nodes, device=first.device)

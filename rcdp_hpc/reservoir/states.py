@@ -27,7 +27,7 @@ from rcdp_hpc.reservoir.kernels.diagonal import DiagonalKernel
 from rcdp_hpc.reservoir.matrix_files import read_matrices
 from rcdp_hpc.reservoir.noise import SampleNoise
 from rcdp_hpc.reservoir.random_streams import Part
-from rcdp_hpc.reservoir.reductions import Reduction, kept_shape
+from rcdp_hpc.reservoir.reductions import JoinedReductions, kept_shape
 from rcdp_hpc.reservoir.scans import Scan, scans_of
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.logs import warn_once
@@ -317,7 +317,7 @@ class Reservoir:
     ) -> None:
         listed = None if lengths is None else lengths.tolist()
         steps = len(u) if listed is None else listed[0]
-        reductions = [Reduction(self.settings, out[:, layer], steps, listed) for layer in range(len(kernels))]
+        reductions = [JoinedReductions(self.settings, out[:, layer], steps, listed) for layer in range(len(kernels))]
         for kernel in kernels:
             kernel.begin(len(out))
         rows = len(out)
