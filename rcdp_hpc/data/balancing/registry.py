@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rcdp_hpc.config.choices import BALANCING_METHODS, BalancingChoice, balancing_choice
 from rcdp_hpc.data.balancing.base import BalancingMethod
 from rcdp_hpc.runtime.user_code import load_choice
+
+if TYPE_CHECKING:
+    from rcdp_hpc.data.balancing.user_class import UserMethod
 
 
 def load_method(name: str) -> BalancingMethod:
@@ -22,13 +26,10 @@ def load_method(name: str) -> BalancingMethod:
     InputError
         If a user's class cannot be imported or has no method ``fit_resample``.
     """
-    method_class = load_choice(BALANCING_METHODS, name)
-    if isinstance(method_class, type) and issubclass(method_class, BalancingMethod):
-        return method_class()
-    # Imported here: scikit-learn takes seconds to load.
-    from rcdp_hpc.data.balancing.user_class import UserMethod
-
-    return UserMethod(name, method_class)
+    if name not in BALANCING_METHODS:
+        return _user_method(name)
+    method: BalancingMethod = load_choice(BALANCING_METHODS, name)()
+    return method
 
 
 def method_choice(name: str) -> BalancingChoice:
@@ -42,9 +43,11 @@ def method_choice(name: str) -> BalancingChoice:
         As `load_method`.
     """
     choice = balancing_choice(name)
-    if name in BALANCING_METHODS:
-        return choice
-    from rcdp_hpc.data.balancing.user_class import UserMethod, targets_of
+    return choice if name in BALANCING_METHODS else replace(choice, targets=_user_method(name).targets)
 
-    method = load_method(name)
-    return replace(choice, targets=targets_of(method.resampler_class)) if isinstance(method, UserMethod) else choice
+
+def _user_method(name: str) -> UserMethod:
+    # Imported here: scikit-learn takes seconds to load.
+    from rcdp_hpc.data.balancing.user_class import UserMethod
+
+    return UserMethod(name, load_choice(BALANCING_METHODS, name))

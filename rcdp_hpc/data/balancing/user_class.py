@@ -68,12 +68,6 @@ class Resampler(Protocol):
         """
 
 
-def targets_of(resampler_class: type) -> Targets:
-    """Return which numbers of rows a user's class can reach, as in `BalancingChoice.targets`."""
-    bases = [f"{base.__module__}.{base.__qualname__}" for base in resampler_class.__mro__]
-    return next((_TARGETS_OF_BASE[base] for base in bases if base in _TARGETS_OF_BASE), "any")
-
-
 class UserMethod(BalancingMethod):
     """Runs a `Resampler` and finds the origin of each row that it returns.
 
@@ -95,6 +89,12 @@ class UserMethod(BalancingMethod):
             raise InputError(f"data.balance = {name!r}: {CONTRACT}, but it is {kind}")
         self.name = name
         self.resampler_class = resampler_class
+
+    @property
+    def targets(self) -> Targets:
+        """Which numbers of rows the class can reach, as in `rcdp_hpc.config.choices.BalancingChoice`."""
+        bases = [f"{base.__module__}.{base.__qualname__}" for base in self.resampler_class.__mro__]
+        return next((_TARGETS_OF_BASE[base] for base in bases if base in _TARGETS_OF_BASE), "any")
 
     def rows(self, task: BalancingTask) -> RowTable:
         """Return the rows of the resampler: training samples first, then copies and synthetic rows.
@@ -138,7 +138,7 @@ class UserMethod(BalancingMethod):
             "k_neighbors": task.data.smote_neighbours,
             "categorical_features": list(task.source.categories),
         }
-        if targets_of(self.resampler_class) != "none":
+        if self.targets != "none":
             pairs = zip(counts, task.targets, strict=True)
             arguments["sampling_strategy"] = {
                 label: target for label, (count, target) in enumerate(pairs) if target != count
