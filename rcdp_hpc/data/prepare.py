@@ -309,8 +309,21 @@ def _settled(config: Config, directory: Path) -> dict[str, Any]:
             path = directory / shard["file"]
             if not path.is_file() or path.stat().st_size != shard["bytes"]:
                 raise DataDamagedError(f"{path}: missing or of another length. Prepare again with --restart.")
+    _warn_of_changed_method(config.data, directory, index)
     log.info("%s: already prepared with these settings, nothing to do", directory)
     return index
+
+
+def _warn_of_changed_method(data: DataSection, directory: Path, index: dict[str, Any]) -> None:
+    """Log a warning if the module of a user's balancing method has changed since it prepared the shards."""
+    module = data.balance.partition(":")[0]
+    files = find_module(module, search_path(working_directory=True)) if is_user_class(data.balance) else None
+    if files is not None and files.sha256 != index.get("code", {}).get(module):
+        log.warning(
+            "%s has changed since it prepared the shards in %s. They are used as they are: add --restart to prepare "
+            "them again",
+            *(files.files[-1], directory),
+        )
 
 
 def _refuse_other_source(data: DataSection, directory: Path, index: dict[str, Any]) -> None:

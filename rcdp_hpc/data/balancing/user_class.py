@@ -186,7 +186,7 @@ class UserMethod(BalancingMethod):
             known = np.zeros(len(values), bool)
         if not np.all(known):
             wrong = values[int(np.argmin(known))]
-            raise self._broken(f"fit_resample returned the label {wrong!r}, expected an integer from 0 to {count - 1}")
+            raise self._broken(f"fit_resample returned the label {wrong}, expected an integer from 0 to {count - 1}")
         for label in np.unique(whole).tolist():
             if not len(task.members[label]):
                 raise self._broken(
