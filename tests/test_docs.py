@@ -24,7 +24,7 @@ from rcdp_hpc.cli import main
 from rcdp_hpc.cli.parser import build_parser, parse
 from rcdp_hpc.config import DataFacts, DataSection, load_config, with_kind_defaults
 from rcdp_hpc.config.choices import TABLES
-from rcdp_hpc.config.keys import flatten
+from rcdp_hpc.config.keys import flatten, known_keys
 from rcdp_hpc.config.kind_defaults import EXAMPLE_SHAPES, KIND_PROFILES, kind_defaults
 from rcdp_hpc.data.sources import open_source
 from rcdp_hpc.pipeline.data_checks import SourceFacts, check_settings_fit
@@ -161,7 +161,10 @@ def _check_extension(block: Block) -> None:
     """Check that a test of tests/extending runs a module, or that a configuration accepts the names of its classes."""
     if is_toml(block):
         settings = flatten(tomllib.loads(block.text))
-        assert all(TABLES[key].user_class and TABLES[key].accepted(name) for key, name in settings.items())
+        named = {key: name for key, name in settings.items() if key in TABLES}
+        assert named
+        assert all(TABLES[key].user_class and TABLES[key].accepted(name) for key, name in named.items())
+        assert set(settings) <= set(known_keys())
     else:
         module = re.match(r"# (\w+)\.py", block.text)
         tests = (REPOSITORY / "tests/extending").glob("test_*.py")
