@@ -40,10 +40,10 @@ def timed(work, repeats):
 
 
 def unbalanced_mnist(folder):
-    from rcdp_hpc.data.budget import Budget
-    from rcdp_hpc.data.sources.idx import read_source
+    from rcdp_hpc.config import DataSection
+    from rcdp_hpc.data.sources import open_source
 
-    source = read_source(Path(folder), Budget(2**40))
+    source = open_source(DataSection(source="mnist", path=str(folder), memory_budget=2**20))
     y = source.train.y
     kept = [np.flatnonzero(y == label)[: int(share * (y == label).sum())] for label, share in enumerate(SHARES)]
     return source, np.sort(np.concatenate(kept))
@@ -53,7 +53,7 @@ def balance(options):
     from imblearn.over_sampling import SMOTE
 
     from rcdp_hpc.data.balancing.smote import draw_smote, plan_smote
-    from rcdp_hpc.data.rows import make_samples, synthetic_rows
+    from rcdp_hpc.data.rows import make_samples
     from rcdp_hpc.data.shards.storage import Storage
 
     source, rows = unbalanced_mnist(options.mnist)
@@ -62,8 +62,8 @@ def balance(options):
     members = [rows[y == label] for label in range(10)]
 
     def ours():
-        plans = plan_smote(source.samples, members, draw_smote(members, source.classes, 7, 1))
-        made = [make_samples(source, synthetic_rows(p.label, p.source, p.neighbour, p.step), Storage()) for p in plans]
+        tables = plan_smote(source.samples, members, draw_smote(members, source.classes, 7, 1))
+        made = [make_samples(source, table, Storage()) for table in tables]
         return np.concatenate([source.samples(rows), *made])
 
     def theirs():

@@ -23,7 +23,7 @@ from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 from rcdp_hpc.reservoir.identity_source import StateSource, make_reservoir
 from rcdp_hpc.reservoir.states import Reservoir
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.partition.batches import BatchPlan

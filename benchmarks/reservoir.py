@@ -38,9 +38,10 @@ from reservoir_inputs import FEATURES, STEPS, images
 from reservoir_memory import extra_mb
 
 from rcdp_hpc.config import ReservoirSection
-from rcdp_hpc.reservoir.cells import fused_available
 from rcdp_hpc.reservoir.connection import reservoir_matrices
-from rcdp_hpc.reservoir.states import KERNELS, Reservoir
+from rcdp_hpc.reservoir.kernels import kernel_names
+from rcdp_hpc.reservoir.kernels.fused import fused_available
+from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.threads import limit_threads
 
 PEERS = ("reservoirpy==0.4.2", "PyRCN")
@@ -174,7 +175,7 @@ def kernels_for(density: float, device: torch.device) -> list[str]:
         left_out.add("fused-bf16")
     if density > SPARSE_AT_MOST:
         left_out.add("sparse-fp32")
-    return [kernel for kernel in KERNELS if kernel not in left_out]
+    return [kernel for kernel in kernel_names() if kernel not in left_out]
 
 
 def memory_of(work: Callable[[], object], device: torch.device) -> float:
@@ -272,7 +273,7 @@ def plot(path: Path, tables: dict[str, list[Row]]) -> None:
     panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (size, table) in zip(panels, tables.items(), strict=True):
         names, rates = [row[0] for row in reversed(table)], [row[1] for row in reversed(table)]
-        bars = axes.barh(names, rates, color=["tab:blue" if name in KERNELS else "tab:gray" for name in names])
+        bars = axes.barh(names, rates, color=["tab:blue" if name in kernel_names() else "tab:gray" for name in names])
         axes.bar_label(bars, [f" {rate:,.0f}" for rate in rates], fontsize=8)
         axes.set(xscale="log", xlim=(100, 1e8))
         axes.set_title(size, fontsize=9, loc="left")

@@ -28,8 +28,7 @@ from reservoirs_tried import EdgeOfStability, Engine, Euler, Joined, Leaky, Resi
 from series import find_sets
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.budget import Budget
-from rcdp_hpc.data.sources.ts import read_source
+from rcdp_hpc.data.sources import open_source
 from rcdp_hpc.reservoir.left_out import left_out
 
 WITHOUT = ("random layer, no memory", "no reservoir")
@@ -81,11 +80,11 @@ class Series:
 
 
 def read(folder: Path, name: str) -> Series:
-    data = DataSection.model_validate({})
+    data = DataSection(source="ts")
     with tempfile.TemporaryDirectory() as scratch:
         for part in ("TRAIN", "TEST"):
             Path(scratch, f"{name}_{part}.ts").symlink_to((folder / f"{name}_{part}.ts").resolve())
-        source = read_source(Path(scratch), data, Budget.of(data))
+        source = open_source(data.model_copy(update={"path": scratch}))
         assert source.test is not None
         x = np.concatenate([np.asarray(part.x[:], dtype=np.float64) for part in (source.train, source.test)])
     parts = (source.train, source.test)

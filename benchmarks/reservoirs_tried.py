@@ -145,7 +145,7 @@ class Engine:
     def __init__(self, nodes: int, features: int, seed: int, **settings: object) -> None:
         section = ReservoirSection.model_validate({"nodes": nodes, "seed": seed, **settings})
         self.nodes = nodes
-        self.cell = Reservoir(section, features).only_cell
+        self.cell = Reservoir(section, features).only_kernel
 
     def begin(self, rows: int) -> None:
         self.cell.begin(rows)

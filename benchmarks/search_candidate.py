@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from rcdp_hpc.config import parse_config
-from rcdp_hpc.reservoir.cells import FusedCell
+from rcdp_hpc.reservoir.kernels.fused import FusedBfloat16
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.evaluation import fitness as module
 from rcdp_hpc.search.evaluation.rows import FitnessData
@@ -47,7 +47,7 @@ def main() -> None:
 
     # oneDNN's product has the activation in it.
     torch.mm = timed("matrix products of the states", torch.mm)
-    FusedCell._product = timed("matrix products of the states", FusedCell._product)
+    FusedBfloat16._product = timed("matrix products of the states", FusedBfloat16._product)
     module.Reservoir.states = timed("states in all", module.Reservoir.states)
     module.GramSums.add = timed("Gram sums", module.GramSums.add)
     module.solve = timed("Cholesky", module.solve)

@@ -17,7 +17,7 @@ import numpy as np
 from search_optimizers import reduced
 
 from rcdp_hpc.data.shards.reader import ShardSet
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.evaluation.candidate import Evaluation

@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 
 from rcdp_hpc.config import Config, parse_config, to_tree
 from rcdp_hpc.data.shards.reader import ShardSet
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness

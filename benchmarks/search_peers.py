@@ -93,7 +93,7 @@ def by_propulate(contest: Contest) -> None:
 def by_this(contest: Contest) -> None:
     from search_scaling import configuration
 
-    from rcdp_hpc.runtime.world import connect
+    from rcdp_hpc.runtime.comm.connect import connect
     from rcdp_hpc.search.driver import run_search
     from rcdp_hpc.search.evaluation.candidate import Evaluation
 

@@ -45,7 +45,7 @@ def seconds_of(density: np.ndarray | float, mean: float) -> np.ndarray | float:
 
 def worker(folder: str, population: int, generations: int, mean: float) -> None:
     """One rank of a measured search."""
-    from rcdp_hpc.runtime.world import connect
+    from rcdp_hpc.runtime.comm.connect import connect
     from rcdp_hpc.search.driver import run_search
 
     def fitness(values):

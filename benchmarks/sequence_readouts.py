@@ -69,7 +69,7 @@ def train(given: dict, config: Config) -> dict | None:
     # Torch's optimisers load its compiler at their first step, once a process, whatever is trained.
     import_module("torch._dynamo")
     from rcdp_hpc.parallel.choose import parallel_for
-    from rcdp_hpc.runtime.world import connect
+    from rcdp_hpc.runtime.comm.connect import connect
     from rcdp_hpc.training.loop import Trainer
 
     comm = connect()

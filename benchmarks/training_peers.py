@@ -91,7 +91,7 @@ class Rows:
 def by_package(folder: Path, case: dict) -> tuple[list[float], list[float], int]:
     """Train by the package; return each epoch's loss and samples a second, and the rank."""
     from rcdp_hpc.parallel.choose import parallel_for
-    from rcdp_hpc.runtime.world import connect
+    from rcdp_hpc.runtime.comm.connect import connect
     from rcdp_hpc.training.loop import Trainer
 
     comm = connect()

@@ -18,8 +18,8 @@ import torch
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.networks.assembly import make_source
 from rcdp_hpc.parallel.choose import parallel_for
+from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.runtime.world import connect
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.partition.repartition import Recut
 from rcdp_hpc.training.states.cache import CachedStates

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         from rcdp_hpc.errors import EXIT_DONE, RcdpError
         from rcdp_hpc.pipeline.stages import prepare
         from rcdp_hpc.runtime import signals
-        from rcdp_hpc.runtime.comm import SingleProcess
+        from rcdp_hpc.runtime.comm.single import SingleProcess
         from rcdp_hpc.runtime.logs import log_to_terminal
     except ModuleNotFoundError as error:
         return say_missing(error)

@@ -6,10 +6,10 @@ Examples
 >>> config = rcdp_hpc.load_config("digits", ["training.epochs=5"])
 >>> result = rcdp_hpc.run(config, out="runs/first")  # doctest: +SKIP
 
-Under mpirun pass ``comm=rcdp_hpc.connect()``.
+Under mpirun, pass ``comm=rcdp_hpc.connect()``.
 
-Every stage is a function of its own: `prepare`, `search`, `train`, `evaluate`; `crossvalidate` runs all for each fold.
-Importing this package needs neither torch nor Horovod nor MPI.
+`run` runs all stages; `prepare`, `search`, `train` and `evaluate` run one each; `crossvalidate` runs all stages for
+each fold. Importing this package needs neither torch, Horovod nor MPI.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from rcdp_hpc.runtime.waits import shorten_waits
+from rcdp_hpc.runtime.openmp_waits import shorten_waits
 
 if TYPE_CHECKING:
     from rcdp_hpc.config import Config, load_config
     from rcdp_hpc.pipeline.cross_validation import crossvalidate
     from rcdp_hpc.pipeline.stages import evaluate, prepare, run, search, train
-    from rcdp_hpc.runtime.world import connect
+    from rcdp_hpc.runtime.comm.connect import connect
 
-# Nothing above loads OpenMP, and everything that does comes later: from here on its threads do not spin for long.
+# OpenMP reads this setting when a library first loads it. None of the imports above does.
 shorten_waits()
 
 __version__ = "0.1.0"
@@ -34,22 +34,26 @@ __version__ = "0.1.0"
 __all__ = ["Config", "connect", "crossvalidate", "evaluate", "load_config", "prepare", "run", "search", "train"]
 
 
-class _Search(ModuleType):
-    """The modules of the search, and its stage: ``rcdp_hpc.search(config, out)`` runs it, as the other stages run."""
+class _CallableSubpackage(ModuleType):
+    """The subpackage ``rcdp_hpc.search``; calling it as ``rcdp_hpc.search(config, out)`` runs the stage "search".
+
+    The subpackage and the function of the stage have the same name. When Python imports a subpackage, it sets the
+    attribute of the parent package to the module, which would replace a function of that name. So the module itself
+    is callable.
+    """
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return import_module("rcdp_hpc.pipeline.stages").search(*arguments, **options)
 
 
-# The subpackage and the stage share a name; one object is both, whichever was used first.
-import_module("rcdp_hpc.search").__class__ = _Search
+import_module("rcdp_hpc.search").__class__ = _CallableSubpackage
 
-# Imported when first used: the command line catches signals before it imports what takes a second.
+# Public names by module, imported at their first use: these modules take up to a second to import.
 _MODULES = {
     "rcdp_hpc.config": ("Config", "load_config"),
     "rcdp_hpc.pipeline.cross_validation": ("crossvalidate",),
     "rcdp_hpc.pipeline.stages": ("evaluate", "prepare", "run", "search", "train"),
-    "rcdp_hpc.runtime.world": ("connect",),
+    "rcdp_hpc.runtime.comm.connect": ("connect",),
 }
 
 

@@ -41,7 +41,7 @@ def _no_stop_signal_left_behind():
 
 
 def _forget_signals():
-    signals.forget()
+    signals.clear()
     for number in early_signals.STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 

@@ -23,6 +23,8 @@ from launch import REPOSITORY
 from rcdp_hpc.cli import main
 from rcdp_hpc.cli.parser import build_parser, parse
 from rcdp_hpc.config import DataFacts, DataSection, load_config, with_kind_defaults
+from rcdp_hpc.config.choices import TABLES
+from rcdp_hpc.config.keys import flatten, known_keys
 from rcdp_hpc.config.kind_defaults import EXAMPLE_SHAPES, KIND_PROFILES, kind_defaults
 from rcdp_hpc.data.sources import open_source
 from rcdp_hpc.pipeline.data_checks import SourceFacts, check_settings_fit
@@ -155,11 +157,28 @@ def is_toml(block: Block) -> bool:
     return block.language == "toml" or bool(re.match(r"\[\w+(\.\w+)*\]\n", block.text))
 
 
+def _check_extension(block: Block) -> None:
+    """Check that a test of tests/extending runs a module, or that a configuration accepts the names of its classes."""
+    if is_toml(block):
+        settings = flatten(tomllib.loads(block.text))
+        named = {key: name for key, name in settings.items() if key in TABLES}
+        assert named
+        assert all(TABLES[key].user_class and TABLES[key].accepted(name) for key, name in named.items())
+        assert set(settings) <= set(known_keys())
+    else:
+        module = re.match(r"# (\w+)\.py", block.text)
+        tests = (REPOSITORY / "tests/extending").glob("test_*.py")
+        assert module, "expected the name of the module in the first line, as in # my_module.py"
+        assert any(module[1] in path.read_text() for path in tests), "no test of tests/extending runs it"
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}: {block.key[1][:40]}")
 def test_every_block_has_its_place(block):
     if block.key in NOT_RUN:
         return
-    if is_python(block):
+    if block.page == "extending.md":
+        _check_extension(block)
+    elif is_python(block):
         assert block.key in PYTHON, "a Python block that no test runs"
     elif is_toml(block):
         assert block.key in TOML, "settings that no test reads"

@@ -13,7 +13,7 @@ import pytest
 from launch import BIN, finish, python, rcdp, run_ranks, start_ranks, wait_until
 from whole_runs import CURVE, curve, epochs_told, flags, lines, prepare_digits
 
-from rcdp_hpc.runtime.elastic import _change
+from rcdp_hpc.runtime.comm.elastic import _change
 
 EPOCHS = 15
 NAMES = ("epoch", *CURVE)

@@ -245,9 +245,9 @@ def test_more_ranks_than_rows_is_refused(tmp_path):
 def test_an_unexpected_failure_of_one_rank_ends_all_and_names_it(tmp_path):
     code = (
         "import sys, rcdp_hpc.cli as cli, rcdp_hpc.pipeline.stages as pipeline\n"
-        "def work(config, comm, run, **options):\n"
-        "    if comm.rank == 1: raise ValueError('boom')\n"
-        "    comm.barrier()\n"
+        "def work(context, options):\n"
+        "    if context.comm.rank == 1: raise ValueError('boom')\n"
+        "    context.comm.barrier()\n"
         "pipeline._WORK['prepare'] = work\n"
         f"sys.exit(cli.main(['prepare', 'digits', '--out', {str(tmp_path)!r}]))\n"
     )
@@ -259,9 +259,9 @@ def test_an_unexpected_failure_of_one_rank_ends_all_and_names_it(tmp_path):
 
 def test_ranks_that_disagree_with_horovod_are_refused(tmp_path):
     code = (
-        "from rcdp_hpc.runtime.world import connect\n"
+        "from rcdp_hpc.runtime.comm.connect import connect\n"
         "from rcdp_hpc.parallel.horovod import HorovodEngine\n"
-        "from rcdp_hpc.runtime.comm import SingleProcess\n"
+        "from rcdp_hpc.runtime.comm.base import SingleProcess\n"
         "from rcdp_hpc.errors import InputError\n"
         "comm = connect()\n"
         "try:\n    HorovodEngine(SingleProcess(), 60)\n"

@@ -11,7 +11,7 @@ import pytest
 from data.conftest import make_config
 
 from rcdp_hpc.cli import main
-from rcdp_hpc.cluster.slurm import Submitted, remember
+from rcdp_hpc.cluster.slurm import Submission, record_submission
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.digests import append_sealed, sealed, write_sealed
@@ -36,7 +36,7 @@ def whole(tmp_path_factory) -> Path:
     run.write_config(config)
     prepare_shards(config, run.shards)
     for stage in ("prepare", "search", "train", "evaluate"):
-        run.note(stage, "done", seconds=1.0, result={})
+        run.record_state(stage, "done", seconds=1.0, result={})
     run.train.mkdir()
     append_sealed(run.train / "class_counts.jsonl", {"epoch": 0, "counts": [[10, 10], [10, 10]]})
     remember_jobs(run)
@@ -46,7 +46,7 @@ def whole(tmp_path_factory) -> Path:
 def remember_jobs(run: RunDirectory) -> None:
     run.jobs.mkdir()
     write_sealed(run.submission, {"folder": "/work", "words": ["rcdp", "submit"]})
-    remember(run.submitted, Submitted("train", "17"))
+    record_submission(run.submitted, Submission("train", "17"))
 
 
 @pytest.fixture

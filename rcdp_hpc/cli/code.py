@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rcdp_hpc.config import Config, parse_overrides
 from rcdp_hpc.config.paths import absolute_path
-from rcdp_hpc.runtime.code_consent import code_named_by, record_own, require_consent
+from rcdp_hpc.runtime.code_consent import code_named_by, record_user_modules, require_consent
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 ALLOW_CODE = "--allow-code"
@@ -52,7 +52,7 @@ def settle_code(config: Config, file: Path, is_own: bool, settings: Iterable[str
     for key in sorted(set(names) - own):
         if not allow_code:
             require_consent(key, names[key], file)
-    record_own(names[key] for key in sorted(own))
+    record_user_modules(names[key] for key in sorted(own))
 
 
 def is_of_a_run(file: Path) -> bool:
@@ -65,7 +65,7 @@ def is_of_a_run(file: Path) -> bool:
 
 
 def _holds(tree: object, key: str) -> bool:
-    for part in key.split("."):
+    for part in key.partition("[")[0].split("."):
         if not isinstance(tree, dict) or part not in tree:
             return False
         tree = tree[part]

@@ -27,10 +27,10 @@ from rcdp_hpc.config import (
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import EXIT_DAMAGED, EXIT_DONE, EXIT_FAILED, EXIT_INTERRUPTED, InputError, RcdpError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree, run_on_root
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, run_on_root
+from rcdp_hpc.runtime.comm.launch import detect
 from rcdp_hpc.runtime.job import run_on_all_ranks
-from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.os_errors import os_errors_explained
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, rank: int) -> int:
     try:
         if options.command not in WITH_CHECKPOINTS:
-            signals.end_at_once()
+            signals.exit_on_signals()
         with os_errors_explained():
             _check_paths(options)
             return COMMANDS[options.command](options)
@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace, rank: int) -> int:
             log.error("ended by %s: nothing is left half done. Start the same command again.", ended)
         return ended.exit_code
     finally:
-        signals.leave()
+        signals.ignore_until_exit()
 
 
 def _check_paths(options: argparse.Namespace) -> None:
@@ -131,7 +131,7 @@ def _search_command(options: argparse.Namespace) -> int:
     """Run the stage search, or with --report draw what it has found so far."""
     if not options.report:
         return _run_command(options)
-    signals.end_at_once()
+    signals.exit_on_signals()
     # All ranks would write the same files at once.
     if detect().rank:
         return EXIT_DONE
@@ -242,10 +242,10 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
-    from rcdp_hpc.pipeline.resolve import need_torch
+    from rcdp_hpc.pipeline.requirements import require_torch
 
     leave_out_working_directory()
-    need_torch()
+    require_torch()
     from rcdp_hpc.deploy.predict import predict
     from rcdp_hpc.deploy.reading import model_and_reading
 
@@ -259,6 +259,7 @@ def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
         show_progress=not options.quiet,
         any_scale=options.any_scale,
         allow_code=options.allow_code,
+        output_format=options.format or "",
     )
     if comm.is_root:
         log.info("%s", "  ".join(f"{name}: {count}" for name, count in counts.items()))
@@ -324,7 +325,7 @@ def _submit(options: argparse.Namespace) -> int:
     submitted = submit.submit_jobs(jobs, config, run, options.site, tasks, _submit_words(options))
     for one in submitted:
         print(f"{one.stage}: job {one.job}")
-    print(submit.how_to_follow(run, submitted))
+    print(submit.follow_up_text(run, submitted))
     return EXIT_DONE
 
 
@@ -337,10 +338,10 @@ def _submit_words(options: argparse.Namespace) -> list[str]:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from rcdp_hpc.pipeline.resolve import need_torch
+    from rcdp_hpc.pipeline.requirements import require_torch
 
-    need_torch()
-    from rcdp_hpc.cluster.plan import plan_text
+    require_torch()
+    from rcdp_hpc.cluster.plan import format_plan
 
     # Of a calibration's own story only warnings matter.
     log_to_terminal(is_root=True, quiet=True)
@@ -350,7 +351,7 @@ def _plan(options: argparse.Namespace) -> int:
     config = _load(options.config, options.set) if options.config else _configuration(options)
     if run is not None:
         _report_edited(options, run)
-    print(plan_text(config, run, options.site))
+    print(format_plan(config, run, options.site))
     return EXIT_DONE
 
 

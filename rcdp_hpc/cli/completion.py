@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Literal
 
 from rcdp_hpc.config import profile_names
 from rcdp_hpc.config.choices import choices_of
+from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS
 from rcdp_hpc.config.keys import key_types, known_keys, marked_keys
 
 Takes = Literal["nothing", "file", "folder", "configuration", "setting", "text", "word"]
@@ -30,6 +31,8 @@ _BY_METAVAR: Mapping[str, Takes] = {
     "SHELL": "word",
     "COMMAND": "word",
 }
+# The words of values that also accept others.
+_WORDS: Mapping[str, Sequence[str]] = {"FORMAT": OUTPUT_FORMATS.names}
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,9 @@ def completion_script(
 def _arguments(command: argparse.ArgumentParser, commands: tuple[str, ...]) -> list[Argument]:
     found = []
     for action in command._actions:
-        words = tuple(str(choice) for choice in action.choices or (commands if action.metavar == "COMMAND" else ()))
+        words = tuple(str(choice) for choice in action.choices or _WORDS.get(str(action.metavar), ()))
+        if action.metavar == "COMMAND":
+            words = commands
         takes: Takes = "nothing"
         if action.nargs != 0:
             takes = "word" if words else _BY_METAVAR.get(str(action.metavar), "text")

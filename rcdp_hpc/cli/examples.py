@@ -40,6 +40,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     ),
     "predict": (
         ("rcdp predict runs/mine new.npz --to labels.csv", "labels and probabilities as a table"),
+        ("rcdp predict runs/mine new.npz --to labels.txt --format csv", "the format named apart from the file"),
         ("mpirun -n 4 rcdp predict runs/mine new.npz --to labels.npz", "many samples on 4 ranks"),
     ),
     "verify": (("rcdp verify runs/mine", "check the shards of a run"),),

@@ -6,20 +6,8 @@ import itertools
 from pathlib import Path
 
 from rcdp_hpc.config import Config, profile_names
-from rcdp_hpc.runtime.text import joined, shell_word
-
-# A name for new samples in the format of the source.
-_SAMPLES = {
-    "npy": "NEW.npy",
-    "csv": "NEW.csv",
-    "parquet": "NEW.parquet",
-    "hdf5": "NEW.h5",
-    "ts": "NEW.ts",
-    "arff": "NEW.arff",
-    "image_folder": "NEW_IMAGES",
-    "series_folder": "NEW_SERIES",
-    "mnist": "NEW-images-idx3-ubyte",
-}
+from rcdp_hpc.config.choices.sources import source_choice
+from rcdp_hpc.runtime.text import join_lines, shell_word
 
 
 def what_next(command: str, out: Path, config: Config, named: str | None = None) -> str:
@@ -58,12 +46,12 @@ def after_trial(named: str | None, out: Path, trial: Path) -> str:
         f"This was a trial on a share of the data and of the work, in {trial}:",
         "its figures say that everything runs, not how good the result is.",
     ]
-    return joined(["", *lines, "", "next:", *aligned(hints)])
+    return join_lines(["", *lines, "", "next:", *aligned(hints)])
 
 
 def predict_command(out: Path, config: Config) -> str:
     """Return the command that labels new samples in the format of the run's source."""
-    samples = _SAMPLES.get(config.data.source, "NEW.npz")
+    samples = source_choice(config.data.source).example
     return f"rcdp predict {shell_word(out)} {samples} --to {shell_word(fresh('labels.csv'))}"
 
 

@@ -15,7 +15,7 @@ from rcdp_hpc.config.toml import escaped
 from rcdp_hpc.data.proposal import Proposal, propose
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.files import write_text
-from rcdp_hpc.runtime.text import joined, plain_line, shell_word
+from rcdp_hpc.runtime.text import join_lines, plain_line, shell_word
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def write_init(path: Path, target: Path | None) -> str:
     command = f"rcdp run {shell_word(target)} --out {shell_word(f'runs/{target.stem}')}"
     hints = aligned([(f"{command} --trial", "try it for a minute"), (command, "")])
     assumed = [f"assumed: {line}" for line in found.assumed]
-    return joined([*found.facts, *assumed, f"wrote {target}", "", "next:", *hints])
+    return join_lines([*found.facts, *assumed, f"wrote {target}", "", "next:", *hints])
 
 
 def _toml(found: Proposal) -> str:

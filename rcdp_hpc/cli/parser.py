@@ -16,6 +16,8 @@ import rcdp_hpc
 from rcdp_hpc.cli.code import add_allow_code
 from rcdp_hpc.cli.examples import EXAMPLES, GENERAL, Example, examples_text
 from rcdp_hpc.config import profile_names
+from rcdp_hpc.config.choices import USER_CLASS
+from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS, suffixes_text
 from rcdp_hpc.config.suggest import did_you_mean
 from rcdp_hpc.errors import EXIT_DONE, EXIT_INPUT
 from rcdp_hpc.runtime.text import plain_line
@@ -160,6 +162,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def _output_format(text: str) -> str:
+    """Return the name of an output format, checked."""
+    try:
+        return OUTPUT_FORMATS.accepted(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+
 def _add(commands: Any, name: str, meaning: str) -> Parser:
     """Add a command with a one-sentence meaning."""
     parser: Parser = commands.add_parser(
@@ -260,9 +270,12 @@ def _add_predict(commands: Any) -> None:
         help="npz, npy, HDF5, csv, parquet, .ts, ARFF or IDX file, an image, a folder of images, or what data.source "
         "reads",
     )
+    predict.add_argument("--to", type=path, required=True, metavar="FILE", help=f"output file: {suffixes_text()}")
     predict.add_argument(
-        "--to", type=path, required=True, metavar="FILE", help="output file: .csv, .npz, .parquet or .jsonl"
-    )
+        "--format", type=_output_format, metavar="FORMAT",
+        help=f"format of the output file: {', '.join(OUTPUT_FORMATS.names)}, or a class of your own as {USER_CLASS}; "
+        "default: by the end of its name",
+    )  # fmt: skip
     predict.add_argument(
         "--set", action="append", default=[], metavar="data.KEY=VALUE",
         help="change how the samples are read, as in data.delimiter=';' (may be repeated)",

@@ -12,7 +12,7 @@ from rcdp_hpc.cli.progress import stage_progress
 from rcdp_hpc.config import STAGES
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.runtime.digests import read_sealed
-from rcdp_hpc.runtime.lock_file import held_by
+from rcdp_hpc.runtime.lock_file import current_holder
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 # Folders within folders that are looked into: runs/mnist/first.
@@ -87,7 +87,7 @@ def _state(run: RunDirectory) -> str:
         return f"{stage} done"
     if states[stage] != "running":
         return f"{stage} {states[stage]}"
-    if held_by(run.lock) is None:
+    if current_holder(run.lock) is None:
         return f"{stage} was killed"
     found = stage_progress(run, stage)
     return f"{stage} running" + (f": {found.with_time}" if found else "")

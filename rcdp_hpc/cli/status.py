@@ -13,10 +13,10 @@ from rcdp_hpc.cluster.queue import describe_jobs
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.digests import read_sealed
-from rcdp_hpc.runtime.lock_file import held_by, read_lock
+from rcdp_hpc.runtime.lock_file import current_holder, read_lock
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_record import edited_settings
-from rcdp_hpc.runtime.text import joined, shell_word
+from rcdp_hpc.runtime.text import join_lines, shell_word
 
 
 def describe(path: Path) -> str:
@@ -36,7 +36,7 @@ def describe(path: Path) -> str:
     runs = find_runs(path)
     if not runs:
         raise InputError(f"{path}: no run directory, and none in it. rcdp run CONFIG --out {path} makes it one.")
-    return joined(run_lines(path, runs))
+    return join_lines(run_lines(path, runs))
 
 
 def describe_run(run: RunDirectory) -> str:
@@ -51,8 +51,8 @@ def describe_run(run: RunDirectory) -> str:
         raise InputError(f"{run.path}: no such run directory.")
     folds = run.folds()
     if folds:
-        return joined([f"run directory {run.path}", *_fold_lines(run, folds)])
-    holder = held_by(run.lock)
+        return join_lines([f"run directory {run.path}", *_fold_lines(run, folds)])
+    holder = current_holder(run.lock)
     lines = [f"run directory {run.path}", _lock_line(run)]
     states = {stage: run.state(stage) for stage in _stages(run)}
     tasks = run.tasks()
@@ -66,10 +66,10 @@ def describe_run(run: RunDirectory) -> str:
     lines += [f"  {task.path.name}: {_task_line(task)}" for task in tasks]
     if tasks and not alive and all(task.state("evaluate").get("status") == "done" for task in tasks):
         lines.append(f"next: compare {_quoted(run.path)}/*/report/summary.json")
-        return joined(lines)
+        return join_lines(lines)
     statuses = {stage: str(state.get("status", "")) for stage, state in states.items()}
     lines.append(_next_line(run, statuses, bool(holder), alive))
-    return joined(lines)
+    return join_lines(lines)
 
 
 def _stages(run: RunDirectory) -> list[str]:
@@ -156,7 +156,7 @@ def _task_line(run: RunDirectory) -> str:
 
 def _is_held(run: RunDirectory) -> bool:
     """Return whether a job is running here."""
-    return held_by(run.lock) is not None
+    return current_holder(run.lock) is not None
 
 
 def _lock_line(run: RunDirectory) -> str:
@@ -167,7 +167,7 @@ def _lock_line(run: RunDirectory) -> str:
     if not seen.is_file:
         return f"no job can start here: {run.lock}: {seen.problem}; move it away"
     ahead = seen.changed - time.time()
-    if held_by(run.lock) is None:
+    if current_holder(run.lock) is None:
         if seen.holder and seen.holder.life() == "gone":
             return f"no job is running here: {seen} is gone and left its lock"
         return f"no job seems to run here: {seen} was last seen {duration(-ahead)} ago and left its lock"

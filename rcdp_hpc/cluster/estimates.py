@@ -15,7 +15,7 @@ from rcdp_hpc.data.budget import block_bytes
 from rcdp_hpc.data.shards.index import load_index
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.digests import read_sealed_lines
-from rcdp_hpc.runtime.memory import MIB
+from rcdp_hpc.runtime.ram import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.state_sets import STATE_SETS
 

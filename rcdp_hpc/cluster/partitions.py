@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rcdp_hpc.cluster.slurm import fields_of, scontrol, sinfo
 from rcdp_hpc.errors import RcdpError
-from rcdp_hpc.runtime.memory import MIB
+from rcdp_hpc.runtime.ram import MIB
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Partition:
         return f"partition {self.name} of this Slurm: {'; '.join(kinds)}{limit}"
 
 
-def partitions_here() -> list[Partition]:
+def read_partitions() -> list[Partition]:
     """Return the partitions of this Slurm that take jobs, the default one first; none if there is no Slurm here."""
     if shutil.which("sinfo") is None or shutil.which("scontrol") is None:
         return []

@@ -18,20 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.cluster.estimates import Measured, Work, job_stages, measure, stages_of
-from rcdp_hpc.cluster.partitions import partitions_here
+from rcdp_hpc.cluster.partitions import read_partitions
 from rcdp_hpc.cluster.sizes import fit_job, site_lines
 from rcdp_hpc.config import Config, parse_config, to_tree, with_kind_defaults
 from rcdp_hpc.data.shards.index import facts_in, load_index
-from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.memory import MIB
+from rcdp_hpc.runtime.comm.single import SingleProcess
+from rcdp_hpc.runtime.ram import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.text import joined
+from rcdp_hpc.runtime.text import join_lines
 
 CALIBRATION_ROWS = 5000
 CALIBRATED = {"candidates": 2, "epochs": 2}
 
 
-def plan_text(config: Config, run: RunDirectory | None = None, site: Path | None = None) -> str:
+def format_plan(config: Config, run: RunDirectory | None = None, site: Path | None = None) -> str:
     """Return the plan of a configuration in words.
 
     Parameters
@@ -58,7 +58,7 @@ def plan_text(config: Config, run: RunDirectory | None = None, site: Path | None
             measured, index, rows = _calibrate(config, RunDirectory(Path(folder) / "run"))
         config = with_kind_defaults(config, facts_in(index))
     work = Work(config, measured, tuple(index["sample_shape"]), rows, len(index["classes"]))
-    partitions = partitions_here()
+    partitions = read_partitions()
     jobs = [fit_job(work, stage, partitions, site) for stage in job_stages(config)]
     plans = [plan for job in jobs[:-1] for plan in work.plans(job.plan.stage, job.plan.resources)]
     lines = [f"measured: {measured.where}", f"{rows} training rows", ""]
@@ -67,7 +67,7 @@ def plan_text(config: Config, run: RunDirectory | None = None, site: Path | None
         memory = f"memory of each {_size(plan.memory):>9}"
         line = f"{plan.stage:<8} about {_duration(plan.seconds):>8}  {asked}  {memory}  leaves {_size(plan.left):>9}"
         lines.append(f"{line}  $TMPDIR of each {_size(plan.disk)}" if plan.disk else line)
-    return joined([*lines, "", *site_lines(jobs)])
+    return join_lines([*lines, "", *site_lines(jobs)])
 
 
 def _calibrate(config: Config, run: RunDirectory) -> tuple[Measured, dict[str, Any], int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rcdp_hpc.cluster.slurm import Submitted, job_facts, remembered
+from rcdp_hpc.cluster.slurm import Submission, job_facts, read_submissions
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -28,7 +28,7 @@ def describe_jobs(run: RunDirectory) -> tuple[list[str], bool | None]:
     """
     lines: list[str] = []
     alive = False
-    for submitted in _latest(remembered(run.submitted)):
+    for submitted in _latest(read_submissions(run.submitted)):
         try:
             facts = sorted(job_facts(submitted.job), key=_task_number)
         except RcdpError as error:
@@ -42,7 +42,7 @@ def describe_jobs(run: RunDirectory) -> tuple[list[str], bool | None]:
     return lines, alive
 
 
-def _latest(submitted: list[Submitted]) -> list[Submitted]:
+def _latest(submitted: list[Submission]) -> list[Submission]:
     """Return the last job of each stage."""
     return list({one.stage: one for one in submitted}.values())
 

@@ -10,7 +10,7 @@ from rcdp_hpc.cluster.estimates import MARGIN, StagePlan, Work
 from rcdp_hpc.cluster.partitions import Partition, choose, partition_of
 from rcdp_hpc.cluster.scripts import Resources, Stage, resources, site_options
 from rcdp_hpc.config import Config
-from rcdp_hpc.runtime.memory import MIB
+from rcdp_hpc.runtime.ram import MIB
 
 _LESS_MEMORY = {
     "prepare": "lower data.memory_budget",

@@ -20,7 +20,7 @@ _FIELD = re.compile(r"(?:^|(?<=\s))([\w/:]+)=(.*?)(?=\s+[\w/:]+=|\s*$)")
 
 
 @dataclass(frozen=True)
-class Submitted:
+class Submission:
     """A job that was submitted for a run directory.
 
     Attributes
@@ -89,12 +89,12 @@ def job_facts(job: str) -> list[dict[str, str]]:
     return fields_of(text, "JobId")
 
 
-def remember(file: Path, submitted: Submitted) -> None:
+def record_submission(file: Path, submitted: Submission) -> None:
     """Note a submitted job in the run directory."""
     append_sealed(file, asdict(submitted))
 
 
-def remembered(file: Path) -> list[Submitted]:
+def read_submissions(file: Path) -> list[Submission]:
     """Return the jobs noted in a run directory, oldest first.
 
     Raises
@@ -104,7 +104,7 @@ def remembered(file: Path) -> list[Submitted]:
     """
     remedy = "squeue --me lists your jobs. When none of this run is left, remove the file and submit again."
     found = [
-        Submitted(str(entry.get("stage")), str(entry.get("job"))) for entry in read_sealed_lines(file, remedy=remedy)
+        Submission(str(entry.get("stage")), str(entry.get("job"))) for entry in read_sealed_lines(file, remedy=remedy)
     ]
     return [one for one in found if re.fullmatch(r"\d+", one.job)]
 

@@ -21,14 +21,14 @@ from rcdp_hpc.cluster.scripts import (
     script_text,
     site_options,
 )
-from rcdp_hpc.cluster.slurm import Submitted, remember, sbatch, scancel
+from rcdp_hpc.cluster.slurm import Submission, record_submission, sbatch, scancel
 from rcdp_hpc.config import Config, commented_toml
 from rcdp_hpc.errors import RcdpError, StageFailedError
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.files import os_errors_explained, write_atomic, write_text
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.text import in_lines, plain_line, shell_word
+from rcdp_hpc.runtime.text import multiline_error, plain_line, shell_word
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def show(jobs: Sequence[Job], run: RunDirectory) -> str:
 def submit_jobs(
     jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path = DEFAULT_SITE, tasks: Sequence[Config] = (),
     words: Sequence[str] = (),
-) -> list[Submitted]:  # fmt: skip
+) -> list[Submission]:  # fmt: skip
     """Write the jobs' files into the run directory, those of an array's `tasks` too, and submit them.
 
     `words` are the command that asks for it; `rcdp status` names it where the jobs must be submitted again.
@@ -129,18 +129,18 @@ def submit_jobs(
         write_text(run.jobs / "configs" / f"{at}.toml", commented_toml(task))
     if words:
         write_sealed(run.submission, {"folder": str(Path.cwd()), "words": list(words)})
-    submitted: list[Submitted] = []
+    submitted: list[Submission] = []
     try:
         for job in jobs:
             number = _submit(job, run, site, submitted)
-            submitted.append(Submitted(job.stage, number))
-            remember(run.submitted, submitted[-1])
+            submitted.append(Submission(job.stage, number))
+            record_submission(run.submitted, submitted[-1])
     except RcdpError as error:
         raise _with_jobs(error, submitted) from None
     return submitted
 
 
-def _submit(job: Job, run: RunDirectory, site: Path, submitted: Sequence[Submitted]) -> str:
+def _submit(job: Job, run: RunDirectory, site: Path, submitted: Sequence[Submission]) -> str:
     """Submit a job and return its number."""
     try:
         return sbatch(job.command(run, submitted[-1].job if submitted else ""))
@@ -148,10 +148,10 @@ def _submit(job: Job, run: RunDirectory, site: Path, submitted: Sequence[Submitt
         changes = lines_to_change(str(error), job.stage, job.text, site, job.extra)
         lines = [f"Slurm refused the job {job.stage}: {error}", "Change what does not fit:"]
         hint = "`rcdp plan` prints lines that fit into the nodes here."
-        raise in_lines(StageFailedError, [*lines, *(f"  {change}" for change in changes), hint]) from None
+        raise multiline_error(StageFailedError, [*lines, *(f"  {change}" for change in changes), hint]) from None
 
 
-def _with_jobs(error: RcdpError, submitted: Sequence[Submitted]) -> RcdpError:
+def _with_jobs(error: RcdpError, submitted: Sequence[Submission]) -> RcdpError:
     """Cancel the jobs that no other will follow, and return the error with what became of them."""
     if not submitted:
         return error
@@ -159,13 +159,13 @@ def _with_jobs(error: RcdpError, submitted: Sequence[Submitted]) -> RcdpError:
     numbers = [one.job for one in submitted]
     try:
         scancel(numbers)
-        became = f"Submitted before it and cancelled: {names}."
+        became = f"Submission before it and cancelled: {names}."
     except RcdpError as other:
-        became = f"Submitted before it and still in the queue: {names}. {other}. Cancel: scancel {' '.join(numbers)}"
-    return in_lines(type(error), [*(str(error).splitlines() if error.lines else [str(error)]), became])
+        became = f"Submission before it and still in the queue: {names}. {other}. Cancel: scancel {' '.join(numbers)}"
+    return multiline_error(type(error), [*(str(error).splitlines() if error.lines else [str(error)]), became])
 
 
-def how_to_follow(run: RunDirectory, submitted: Sequence[Submitted]) -> str:
+def follow_up_text(run: RunDirectory, submitted: Sequence[Submission]) -> str:
     """Return what to type to see how the jobs do; of an array, its first task."""
     names = (f"{one.stage}-{one.job}{'_1' if one.stage in ARRAYS else ''}.log" for one in submitted)
     logs = " ".join(shell_word(run.path / "logs" / name) for name in names)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rcdp_hpc.config.choices import ACTIVATIONS, KERNELS
+from rcdp_hpc.config.choices.activations import is_positive
 from rcdp_hpc.config.section import PATH, RESUMABLE, Section
 
 MOST_STEPS = 1_000_000
@@ -181,10 +182,10 @@ class ReservoirSection(Section):
             raise ValueError("reservoir.reduction = 'all' keeps every state: set reservoir.warm_up = 0")
         if self.steps and "states" not in names:
             raise ValueError("reservoir.steps needs 'states' in reservoir.reduction")
-        if "positive" in names and self.activation == "sigmoid":
+        if "positive" in names and is_positive(self.activation):
             raise ValueError(
-                "reservoir.reduction = 'positive' is 1 for every neuron with reservoir.activation = 'sigmoid', whose "
-                "states are all above 0: take it out, or choose another activation"
+                "reservoir.reduction = 'positive' is 1 for every neuron with reservoir.activation = "
+                f"{self.activation!r}, whose states are all above 0: take it out, or choose another activation"
             )
         if self.leak < self.leak_low:
             raise ValueError(

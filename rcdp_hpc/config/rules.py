@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rcdp_hpc.config.choices import READOUTS
+from rcdp_hpc.config.choices import BALANCING_METHODS, READOUTS, balancing_choice
 from rcdp_hpc.config.optimizer import LossSection
 from rcdp_hpc.config.readout import STEPWISE
 from rcdp_hpc.config.section import Section
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 Test = Callable[["Config"], bool]
 
-CLEANING = ("smote_tomek", "smote_enn")
+# A class of the user's own may remove rows because of their values, too.
+CLEANING = [repr(choice.name) for choice in BALANCING_METHODS if balancing_choice(str(choice.name)).cleans]
 
 
 @dataclass(frozen=True)
@@ -393,9 +394,9 @@ SEARCH = (
     Rule(
         "search.folds",
         _searches(lambda c: c.search.folds > 1 and not _function(c)),
-        f"another data.balance than {' or '.join(map(repr, CLEANING))}",
-        lambda c: c.data.balance not in CLEANING,
-        "these clean the rows before they are cut into folds, so that the held-out rows would be easier than others",
+        f"another data.balance than {', '.join(CLEANING)} or a class of your own",
+        lambda c: not balancing_choice(c.data.balance).cleans,
+        "these may clean the rows before the folds are formed, so that the held-out rows would be easier than others",
     ),
     Rule(
         "search.folds",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.memory import MIB
+from rcdp_hpc.runtime.ram import MIB
 
 # Blocks never depend on the budget, so that results do not either.
 QUERY_BYTES = 2**23

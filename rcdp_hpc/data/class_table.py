@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.rows import RowTable
 from rcdp_hpc.data.split import RESERVE, Split
-from rcdp_hpc.runtime.text import COLUMNS, display_width, fitted, plain_name
+from rcdp_hpc.runtime.text import COLUMNS, display_width, pad, plain_name
 
 log = logging.getLogger(__name__)
 
@@ -20,18 +21,6 @@ TABLE_CLASSES = 20
 NAMED_CLASSES = 10
 
 Counts = dict[str, list[int]]
-
-# Why a method ends elsewhere than its targets.
-_REASONS = {
-    "borderline_smote": "it makes rows of samples 'in danger' alone, which have other classes in half or more, but not "
-    "all, of their 10 nearest samples",
-    "svm_smote": "it makes rows of support vectors alone, in two shares for those near to and far from other classes, "
-    "and one share was empty",
-    "adasyn": "it rounds the rows that each sample gets",
-    "kmeans_smote": "it rounds the rows that each cluster gets",
-    "smote_tomek": "Tomek links took rows away after SMOTE",
-    "smote_enn": "edited nearest neighbours took rows away after SMOTE",
-}
 
 
 def named(items: Sequence[str], separator: str = ", ") -> str:
@@ -89,19 +78,19 @@ def report_missed(classes: Sequence[str], method: str, counts: Counts, after: Se
         for name, before, wanted, got in zip(classes, counts["before"], counts["wanted"], after, strict=True)
         if wanted != got
     ]
-    if not missed:
+    choice = balancing_choice(method)
+    if not missed or (choice.rows == "values" and list(counts["wanted"]) == list(counts["before"])):
         return
     remedy = f"data.balance = '{exact}' gives every class exactly the rows wanted"
     if list(after) == list(counts["before"]):
         log.warning(
-            "data.balance = '%s' made no row at all, the classes stay as uneven as they were: %s. No sample qualifies: "
-            "%s. %s",
-            *(method, named(missed, "; "), _REASONS.get(method, ""), remedy),
+            "data.balance = '%s' made no row at all, the classes stay as uneven as they were: %s. Reason: %s. %s",
+            *(method, named(missed, "; "), choice.missed, remedy),
         )
         return
     log.warning(
         "data.balance = '%s' missed its targets in %d of %d classes: %s. Reason: %s. %s",
-        *(method, len(missed), len(classes), named(missed, "; "), _REASONS.get(method, "unknown"), remedy),
+        *(method, len(missed), len(classes), named(missed, "; "), choice.missed, remedy),
     )
 
 
@@ -136,7 +125,7 @@ def table_lines(classes: Sequence[str], columns: dict[str, list[int]]) -> list[s
     rows: list[list[str | int]] = [list(columns)]
     rows += [[values[label] for values in columns.values()] for label in range(len(shown))]
     lines = [
-        fitted(name, width) + "".join(f"{gap}{value:>{size}}" for value, size in zip(row, widths, strict=True))
+        pad(name, width) + "".join(f"{gap}{value:>{size}}" for value, size in zip(row, widths, strict=True))
         for name, row in zip(["class", *shown], rows, strict=True)
     ]
     if len(classes) > TABLE_CLASSES:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.budget import SAMPLE_BYTES, SHARD_ROW_BYTES, Budget, in_units
 from rcdp_hpc.data.rows import RowTable
 from rcdp_hpc.data.sources import Source
@@ -18,7 +19,6 @@ log = logging.getLogger(__name__)
 
 # Distance and place of a neighbour, and working copies of both.
 NEIGHBOUR_BYTES = 32
-SMOTE = ("smote", "smote_tomek", "smote_enn")
 # Padding that a warning is worth: this many times the data, and at least these bytes.
 MUCH_PADDING, PADDING_BYTES = 10, 2**26
 
@@ -41,7 +41,7 @@ def refuse_many_rows(
     made = sum(max(pair) for pair in zip(counts["before"], counts["wanted"], strict=True))
     rows = math.ceil(made * (1 + data.reserve)) + sum(map(len, others.values()))
     searched = 0
-    if data.balance in SMOTE or data.reserve:
+    if balancing_choice(data.balance).plain_smote or data.reserve:
         pairs = zip(counts["before"], counts["wanted"], strict=True)
         searched = max(min(before, max(0, wanted - before)) for before, wanted in pairs)
         if data.reserve:

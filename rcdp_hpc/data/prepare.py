@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import Config, DataSection, refuse_other_settings, with_kind_defaults
+from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.data.balancing.methods import balanced_rows, exact_method, wanted_rows
+from rcdp_hpc.data.balancing.registry import method_choice
 from rcdp_hpc.data.balancing.reserve import refuse_small_classes, reserve_rows
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.class_table import log_class_table, report_dropped, report_missed, report_unevenness
@@ -32,6 +34,7 @@ from rcdp_hpc.data.shards.writer import Layout, shard_numbers, shards_bytes, wri
 from rcdp_hpc.data.sources import Source, open_source
 from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, keep_indices, sample_indices, split_indices
 from rcdp_hpc.errors import DataDamagedError, InputError
+from rcdp_hpc.runtime.code_consent import code_named_by, digests_of, find_module, search_path
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.threads import available_cores
@@ -90,6 +93,8 @@ def prepare_shards(
         return _settled(config, directory)
     refuse_foreign_files(directory)
     started = time.monotonic()
+    # A class of the user's own is imported before the source is read.
+    method_choice(config.data.balance)
     source = open_source(config.data, config.run.progress)
     config = with_kind_defaults(config, source.facts)
     _refuse_wide_rows(source, config.data)
@@ -267,6 +272,7 @@ def _index(
         },
         "seed": config.shard_seed,
         "settings": shard_settings(config),
+        **_code_of(config),
         "class_table": [
             {
                 "class": name,
@@ -280,6 +286,12 @@ def _index(
         ],
         "splits": dict(splits),
     }
+
+
+def _code_of(config: Config) -> dict[str, Any]:
+    """Return the digests of the modules with the user's own classes that made the shards; empty if there are none."""
+    digests = digests_of(name for key, name in code_named_by(config).items() if key.startswith("data."))
+    return {"code": digests} if digests else {}
 
 
 def _columns(source: Source) -> dict[str, Any] | None:
@@ -297,21 +309,26 @@ def _settled(config: Config, directory: Path) -> dict[str, Any]:
             path = directory / shard["file"]
             if not path.is_file() or path.stat().st_size != shard["bytes"]:
                 raise DataDamagedError(f"{path}: missing or of another length. Prepare again with --restart.")
+    _warn_of_changed_method(config.data, directory, index)
     log.info("%s: already prepared with these settings, nothing to do", directory)
     return index
 
 
-def _refuse_other_source(data: DataSection, directory: Path, index: dict[str, Any]) -> None:
-    """Raise if data.path leads to other data than the shards were made of.
+def _warn_of_changed_method(data: DataSection, directory: Path, index: dict[str, Any]) -> None:
+    """Log a warning if the module of a user's balancing method has changed since it prepared the shards."""
+    module = data.balance.partition(":")[0]
+    files = find_module(module, search_path(working_directory=True)) if is_user_class(data.balance) else None
+    if files is not None and files.sha256 != index.get("code", {}).get(module):
+        log.warning(
+            "%s has changed since it prepared the shards in %s. They are used as they are: add --restart to prepare "
+            "them again",
+            *(files.files[-1], directory),
+        )
 
-    Data may be moved, or gone by now. They are read again only if their place or their time gives reason to.
-    """
-    path, recorded = Path(data.path), index["settings"]["data"]["path"]
-    if not data.path or not path.exists():
-        return
-    files = [path, *(file for file in path.iterdir() if file.exists())] if path.is_dir() else [path]
-    newer = max(file.stat().st_mtime for file in files) > (directory / INDEX_NAME).stat().st_mtime
-    if not newer and data.path == recorded:
+
+def _refuse_other_source(data: DataSection, directory: Path, index: dict[str, Any]) -> None:
+    """Raise an `InputError` if the source no longer holds the data that the shards were made of."""
+    if not _may_have_changed(data, directory, index):
         return
     source = open_source(data)
     # Of categories the fingerprint knows the numbers alone; an index of an earlier version has no columns.
@@ -320,9 +337,34 @@ def _refuse_other_source(data: DataSection, directory: Path, index: dict[str, An
     renamed = columns and columns != {key: value for key, value in (_columns(source) or {}).items() if key in columns}
     if renamed or source.fingerprint() != index["source"]["sha256"]:
         raise InputError(
-            f"{directory}: holds shards of other data than data.path = {data.path} holds now. "
-            "Choose another --out, or prepare anew with --restart."
+            f"{directory}: holds shards of other data than {_name_of(data)} holds now. Choose another --out, or "
+            "prepare again with --restart."
         )
+
+
+def _name_of(data: DataSection) -> str:
+    return f"data.path = {data.path}" if data.path else f"data.source = {data.source!r}"
+
+
+def _may_have_changed(data: DataSection, directory: Path, index: dict[str, Any]) -> bool:
+    """Return whether the source has to be read again to compare it with the shards.
+
+    It is read if its path or its modification time differs, or the file of a user's own reader. Data that no longer
+    exist are not compared.
+    """
+    path = Path(data.path)
+    if data.path and not path.exists():
+        return False
+    if is_user_class(data.source):
+        module = data.source.partition(":")[0]
+        files = find_module(module, search_path(working_directory=True))
+        if files is not None and files.sha256 != index.get("code", {}).get(module):
+            return True
+    if not data.path:
+        return False
+    entries = [path, *(file for file in path.iterdir() if file.exists())] if path.is_dir() else [path]
+    newer = max(file.stat().st_mtime for file in entries) > (directory / INDEX_NAME).stat().st_mtime
+    return newer or data.path != index["settings"]["data"]["path"]
 
 
 def _warn_of_absent(classes: list[str], tables: dict[Split, RowTable]) -> None:

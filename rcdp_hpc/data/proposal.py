@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.config.choices import SOURCES
 from rcdp_hpc.config.regular_files import refuse_special_in, refuse_undecodable
 from rcdp_hpc.data.fit_standardization import UNLIKE
 from rcdp_hpc.data.ranges import FeatureRanges
-from rcdp_hpc.data.sources import Source, open_source
-from rcdp_hpc.data.sources.sniff import CSV, format_of
-from rcdp_hpc.data.sources.ts import is_series_table
+from rcdp_hpc.data.sources import Source, make_reader, open_source
+from rcdp_hpc.data.sources.sniff import format_of
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.user_code import load_choice
 
 SHOWN_CLASSES = 10
 LOOKED_AT = 5000
@@ -65,25 +65,16 @@ def propose(path: Path) -> Proposal:
         raise InputError(f"{path}: no such file or folder.")
     refuse_special_in(path)
     refuse_undecodable(path.absolute())
-    name = _source_of_folder(path) if path.is_dir() else _source_of_file(path)
+    name = _source_name(path)
     settings: dict[str, Any] = {"source": name, "path": str(path.absolute())}
     assumed: list[str] = []
     test = _sibling_test(path)
     if test is not None:
         settings["test_path"] = str(test.absolute())
         assumed.append(f"{test.name} is the test set: its name")
-    if name in ("csv", "parquet"):
-        from rcdp_hpc.data.sources.table_description import propose_columns
-
-        columns, sentences = propose_columns(path, DataSection(**settings))
-        settings.update(columns)
-        assumed += sentences
-    if name == "arff":
-        from rcdp_hpc.data.sources.arff import propose_settings
-
-        columns, sentences = propose_settings(path, DataSection(**settings))
-        settings.update(columns)
-        assumed += sentences
+    columns, sentences = make_reader(name).propose(path, DataSection(**settings))
+    settings.update(columns)
+    assumed += sentences
     source = open_source(DataSection(**settings), progress=True)
     ranges = _ranges(source)
     facts = [f"{source.description} ({source.kind})", *_class_facts(source), *_value_facts(source, ranges)]
@@ -93,19 +84,18 @@ def propose(path: Path) -> Proposal:
     return Proposal(settings, facts, assumed, source.kind, source.sample_shape)
 
 
-def _source_of_file(path: Path) -> str:
-    found = format_of(path).name
-    if found == CSV and is_series_table(path):
-        return "ts"
-    if found in ("image", "idx", "archive", "npy"):
-        how = {
-            "npy": "a single array has no labels; put x.npy and y.npy into a folder, or both into an npz file",
-            "image": "name the folder that has a folder of images for each class",
-            "idx": "name the folder of the IDX files of images and labels",
-            "archive": "CIFAR's archives are read with data.source = 'cifar10' or 'cifar100'; unpack others",
-        }[found]
-        raise InputError(f"{path}: {how}.")
-    return found
+def _source_name(path: Path) -> str:
+    """Return the name of the first source whose reader recognises a file or folder."""
+    content = None if path.is_dir() else format_of(path)
+    for choice in SOURCES:
+        if load_choice(SOURCES, str(choice.name)).recognises(path):
+            return str(choice.name)
+    if content is not None:
+        raise InputError(f"{path}: {content.without_labels}.")
+    raise InputError(
+        f"{path}: no data found there. Expected a folder for each class, x.npy and y.npy, *_TRAIN.ts, .tsv or "
+        ".arff, IDX files, CIFAR's batches, or parts of a table."
+    )
 
 
 def _sibling_test(path: Path) -> Path | None:
@@ -118,38 +108,6 @@ def _sibling_test(path: Path) -> Path | None:
         if found and sibling.is_file():
             return sibling
     return None
-
-
-def _source_of_folder(path: Path) -> str:
-    """Return the source that a folder is, by the names of what is in it."""
-    rules: tuple[tuple[str, Callable[[Path], bool]], ...] = (
-        ("npy", lambda folder: (folder / "x.npy").exists() and (folder / "y.npy").exists()),
-        ("ts", lambda folder: any(_has(folder, f"_train.{end}") for end in ("ts", "tsv", "ts.gz", "tsv.gz"))),
-        ("arff", lambda folder: _has(folder, "_train.arff") or _has(folder, "_train.arff.gz")),
-        ("mnist", lambda folder: _has(folder, "-ubyte") or _has(folder, "-ubyte.gz")),
-        ("cifar10", lambda folder: (folder / "batches.meta").exists() or (folder / "cifar-10-batches-py").exists()),
-        ("cifar100", lambda folder: (folder / "meta").exists() or (folder / "cifar-100-python").exists()),
-        ("parquet", lambda folder: _has(folder, ".parquet")),
-    )
-    for name, applies in rules:
-        if applies(path):
-            return name
-    deepest = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-    within = [file for file in deepest if file.parent != path]
-    for file in within[:: max(1, len(within) // 50)]:
-        if file.suffix.lower() in (".csv", ".txt", ".npy", ".tsv"):
-            return "series_folder"
-        return "image_folder"
-    if _has(path, ".csv"):
-        return "csv"
-    raise InputError(
-        f"{path}: no data found there. Expected a folder for each class, x.npy and y.npy, *_TRAIN.ts, .tsv or "
-        ".arff, IDX files, CIFAR's batches, or parts of a table."
-    )
-
-
-def _has(folder: Path, ending: str) -> bool:
-    return any(entry.name.lower().endswith(ending) for entry in folder.iterdir())
 
 
 def _ranges(source: Source) -> FeatureRanges:

@@ -26,16 +26,16 @@ class RowTable:
         Index of the sample a synthetic row goes towards (itself for a copy); -1 for original rows.
     step : ndarray of float32, shape (N,)
         Place of a synthetic row on the segment; 0 for original rows.
-    categories : ndarray of float32, shape (N, K)
-        What the K features that hold categories get in a synthetic row, NaN where they stay as they are. K = 0
-        unless the method of balancing knows categories.
+    values : ndarray of float32, shape (N, K)
+        Values that replace those of the recipe, NaN for those that stay: of the K features that hold categories, or of
+        all features if the balancing is a user's class. K = 0 if the method gives no values.
     """
 
     y: NDArray[np.int32]
     source: NDArray[np.int64]
     neighbour: NDArray[np.int64]
     step: NDArray[np.float32]
-    categories: NDArray[np.float32]
+    values: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.y)
@@ -74,19 +74,19 @@ def synthetic_rows(
     source: NDArray[np.int64],
     neighbour: NDArray[np.int64],
     step: NDArray[np.float32],
-    categories: NDArray[np.float32] | None = None,
+    values: NDArray[np.float32] | None = None,
 ) -> RowTable:
     """Return the table of synthetic rows of one class."""
-    if categories is None:
-        categories = np.empty((len(step), 0), np.float32)
-    return RowTable(np.full(len(step), label, np.int32), source, neighbour, step, categories)
+    if values is None:
+        values = np.empty((len(step), 0), np.float32)
+    return RowTable(np.full(len(step), label, np.int32), source, neighbour, step, values)
 
 
 def stacked(tables: list[RowTable]) -> RowTable:
     """Return several tables as one."""
-    wide = max(table.categories.shape[1] for table in tables)
-    categories = [
-        table.categories if table.categories.shape[1] == wide else np.full((len(table), wide), np.nan, np.float32)
+    width = max(table.values.shape[1] for table in tables)
+    values = [
+        table.values if table.values.shape[1] == width else np.full((len(table), width), np.nan, np.float32)
         for table in tables
     ]
     return RowTable(
@@ -94,7 +94,7 @@ def stacked(tables: list[RowTable]) -> RowTable:
         np.concatenate([table.source for table in tables]),
         np.concatenate([table.neighbour for table in tables]),
         np.concatenate([table.step for table in tables]),
-        np.concatenate(categories),
+        np.concatenate(values),
     )
 
 
@@ -115,10 +115,10 @@ def make_samples(source: Source, rows: RowTable, storage: Storage) -> NDArray[np
         if own is not None and other is not None:
             ends = stretched(ends, other, own)
         x[made] = on_segment(x[made], ends, rows.step[made])
-        if rows.categories.shape[1]:
-            flat, places = x.reshape(len(x), -1), list(source.categories)
-            known = np.isfinite(rows.categories)
-            flat[:, places] = np.where(known, rows.categories, flat[:, places])
+        if rows.values.shape[1]:
+            flat = x.reshape(len(x), -1)
+            features = np.arange(flat.shape[1]) if rows.values.shape[1] == flat.shape[1] else list(source.categories)
+            flat[:, features] = np.where(np.isnan(rows.values), flat[:, features], rows.values)
     return x
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.data.ranges import BLOCK_VALUES
 from rcdp_hpc.data.sources import NewSamples
 from rcdp_hpc.deploy.comparison import Expected, far_values
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
 
 NAMED = 5
 # Among many values of one sample a few are far by chance.

@@ -12,21 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.config.choices import SOURCES, is_user_class
+from rcdp_hpc.config.choices.sources import source_choice
 from rcdp_hpc.data.ranges import feature_count
 from rcdp_hpc.data.sources import NewSamples, read_samples
 from rcdp_hpc.deploy.causes import other_scale_message
 from rcdp_hpc.deploy.comparison import Expected, compare, is_other_scale
+from rcdp_hpc.deploy.formats.base import Predictions, Probabilities
 from rcdp_hpc.deploy.outliers import Outliers
-from rcdp_hpc.deploy.outputs import OutputFormat, Predictions, Probabilities, output_format
+from rcdp_hpc.deploy.outputs import Output, format_name
 from rcdp_hpc.deploy.shape_check import refuse_other_shape
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.trained_model import TrainedModel
-from rcdp_hpc.runtime.collective import agree, agree_on_root
-from rcdp_hpc.runtime.comm import Communicator, SingleProcess
-from rcdp_hpc.runtime.files import write_atomic
+from rcdp_hpc.runtime.code_consent import check_model_code
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agree_on_root
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.progress import Progress
-from rcdp_hpc.runtime.threads import fair_share, limit_threads
+from rcdp_hpc.runtime.threads import limit_threads, threads_per_rank
 
 BLOCK_ROWS = 4096
 # Samples that a message names.
@@ -45,6 +49,7 @@ def predict(
     show_progress: bool = False,
     any_scale: bool = False,
     allow_code: bool = False,
+    output_format: str = "",
 ) -> dict[str, int]:
     """Write the labels and probabilities of new samples. Collective.
 
@@ -58,7 +63,7 @@ def predict(
     samples_file : Path
         Samples, raw as in the source that the model was trained on; see `rcdp_hpc.data.sources.read_samples`.
     output : Path
-        What to write; the end of its name is one of `rcdp_hpc.deploy.outputs.FORMATS`.
+        The file to write. Without `output_format` its suffix decides the format.
     settings : DataSection, optional
         How samples are read, instead of what the model file says: kind of source, names of columns and datasets.
     comm : Communicator, optional
@@ -69,6 +74,9 @@ def predict(
         Predict samples that are on another scale than the training data, with a warning.
     allow_code : bool
         Import classes that the model file names (`rcdp_hpc.runtime.code_consent`).
+    output_format : str
+        A name of `rcdp_hpc.config.choices.output_formats`, or a class of the caller's own as ``module:Class``
+        (`rcdp_hpc.deploy.formats.base.OutputFormat`).
 
     Returns
     -------
@@ -81,11 +89,14 @@ def predict(
         If a file is missing or of the wrong form, or samples have another shape or scale than the training data.
     """
     comm = comm or SingleProcess()
-    chosen = agree(comm, partial(_output_format, output, samples_file))
+    chosen = agree(comm, partial(_format_name, output, samples_file, output_format))
     model = agree(comm, partial(TrainedModel.load, model_file, allow_code=allow_code))
+    # After the model: a format of the user's own may be in the working directory, where no model's code is looked for.
+    target = agree_on_root(comm, partial(Output.open, output, chosen))
     reading = settings or model.data.reading
-    shape = model.sample_shape
-    new = agree(comm, partial(read_samples, samples_file, reading, shape[0], model.data.columns, shape))
+    shape, columns = model.sample_shape, model.data.columns
+    agree(comm, partial(_check_source_code, reading, model, model_file, allow_code))
+    new = agree(comm, partial(read_samples, samples_file, reading, shape[0], columns, shape, working_directory=False))
     if comm.is_root:
         new.findings.report(log)
     agree(comm, partial(refuse_other_shape, model, new, samples_file))
@@ -94,8 +105,8 @@ def predict(
         log.info("the scale of the samples is not checked: the model file is of an earlier version, without ranges")
     agree_on_root(comm, lambda: _check_scale(new, expected, samples_file, any_scale))
     outliers = None if expected is None else Outliers(expected, new)
-    with limit_threads(fair_share(comm)):
-        counts = _predict_all(comm, model, new, samples_file, (output, chosen), outliers, show_progress)
+    with limit_threads(threads_per_rank(comm)):
+        counts = _predict_all(comm, model, new, samples_file, target, outliers, show_progress)
     warning = "" if outliers is None else outliers.report(comm)
     if warning and comm.is_root:
         log.warning("%s", warning)
@@ -105,12 +116,18 @@ def predict(
     return dict(zip(model.classes, counts.tolist(), strict=True))
 
 
-def _output_format(output: Path, samples_file: Path) -> OutputFormat:
-    """Return the format that predictions are written in; refuse to write them over the samples."""
-    chosen = output_format(output)
+def _format_name(output: Path, samples_file: Path, output_format: str) -> str:
+    """Return the name of the format to write; refuse to write predictions over the samples."""
+    name = format_name(output, output_format)
     if output.exists() and samples_file.exists() and output.samefile(samples_file):
         raise InputError(f"{output}: the samples are in this file, and would be lost. Choose another file to write.")
-    return chosen
+    return name
+
+
+def _check_source_code(reading: DataSection | None, model: TrainedModel, model_file: Path, allow_code: bool) -> None:
+    """Refuse a user's own source that the user has not named, unless it is allowed."""
+    if reading is not None and is_user_class(reading.source):
+        check_model_code(SOURCES.key, reading.source, model.file.code, model_file, allow_code)
 
 
 def _predict_all(
@@ -118,7 +135,7 @@ def _predict_all(
     model: TrainedModel,
     new: NewSamples,
     path: Path,
-    target: tuple[Path, OutputFormat],
+    target: Output | None,
     outliers: Outliers | None,
     show_progress: bool,
 ) -> NDArray[np.int64]:
@@ -130,18 +147,15 @@ def _predict_all(
             counts[:] += np.bincount(block.argmax(1), minlength=len(counts))
             yield block
 
-    output, chosen = target
     with Progress("predict", len(new), "samples", enabled=show_progress and comm.is_root) as bar:
         blocks = _gathered(comm, _block_of(model, new, path, outliers), len(new), model, bar)
-        if not comm.is_root:
+        if target is None:
             for _ in blocks:
                 continue
             return counts
         found = Predictions(counted(blocks), len(new), model.classes, new.ids, new.id_name)
-        remove_leftovers(temporary_files([output.parent]))
-        write_atomic(output, lambda file: chosen.write(file, found))
-        if chosen.suffix == ".csv":
-            found.warn_of_formulas(output)
+        remove_leftovers(temporary_files([target.path.parent]))
+        target.write(found)
     return counts
 
 
@@ -155,7 +169,7 @@ def _expected(model: TrainedModel, reading: DataSection | None) -> Expected | No
         return None
     names = () if data.columns is None else tuple(data.columns.features)
     categories = () if data.columns is None else tuple(data.columns.categories)
-    tables = reading is not None and reading.source in ("csv", "parquet")
+    tables = reading is not None and source_choice(reading.source).has_named_columns
     return Expected(data.ranges, model.scale, names, categories, by_name=bool(names) and tables)
 
 

@@ -13,7 +13,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.model_data import READING_KEYS
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.stage_record import changed_reading
+from rcdp_hpc.runtime.stage_record import changed_data_keys
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +67,13 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
 
 def _reading_of(run: RunDirectory) -> DataSection:
     """Return how a run's own configuration reads samples; what was changed in it since the preparation is reported."""
-    fixed = changed_reading(run, FIXED)
+    fixed = changed_data_keys(run, FIXED)
     if fixed:
         raise InputError(
             f"{run.config_file} was changed since the preparation: {', '.join(fixed)}. The model was trained with the "
             "earlier value, so prediction cannot use another: set it back."
         )
-    changed = changed_reading(run, READING_KEYS)
+    changed = changed_data_keys(run, READING_KEYS)
     if changed:
         log.warning(
             "%s was changed since the preparation: %s. New samples are read with the changed values",

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json as jsonlib
 import os
 
-from rcdp_hpc.doctor import children
-from rcdp_hpc.doctor.facts import report
-from rcdp_hpc.doctor.text import main_text
-from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.doctor import subprocess_checks
+from rcdp_hpc.doctor.environment import inspect_environment
+from rcdp_hpc.doctor.report import format_report
+from rcdp_hpc.runtime.comm.launch import detect
 
 
 def run(json: bool = False) -> int:
@@ -31,8 +31,8 @@ def run(json: bool = False) -> int:
     launch = detect()
     if launch.rank != 0:
         if launch.kind == "mpi":
-            children.probe("world", os.environ)  # rank 0 counts on the others to join
+            subprocess_checks.probe("world", os.environ)  # rank 0 counts on the others to join
         return 0
-    facts = report()
-    print(jsonlib.dumps(facts, indent=2) if json else main_text(facts), flush=True)
+    facts = inspect_environment()
+    print(jsonlib.dumps(facts, indent=2) if json else format_report(facts), flush=True)
     return 0 if facts["ready"] else 1

@@ -15,7 +15,7 @@ from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.model.metrics import scores
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.sealed_zip import open_sealed_zip, write_sealed_zip
-from rcdp_hpc.runtime.text import display_width, fitted, plain_name, shorten
+from rcdp_hpc.runtime.text import display_width, pad, plain_name, shorten
 
 # Up to this many classes a report has the whole matrix; beyond, its largest cells.
 DENSE_CLASSES = 100
@@ -171,9 +171,7 @@ def class_lines(result: dict[str, Any], confusion: NDArray[np.int64], classes: S
     counts = confusion.sum(1).tolist()
     columns = (result["precision"], result["recall"], result["f1"], counts)
     for name, precision, recall, f1, count in zip(names, *columns, strict=True):
-        lines.append(
-            f"  {fitted(name, width)}  {_score(precision):>9}  {_score(recall):>6}  {_score(f1):>6}  {count:>7}"
-        )
+        lines.append(f"  {pad(name, width)}  {_score(precision):>9}  {_score(recall):>6}  {_score(f1):>6}  {count:>7}")
     return lines
 
 
@@ -187,7 +185,7 @@ def _confusion_lines(worst: list[dict[str, Any]]) -> list[str]:
     width = 26
     lines = ["  confused most often:", f"  {'true class':<{width}}  {'predicted':<{width}}  samples  share"]
     for one in worst[:10]:
-        true, predicted = (fitted(plain_name(one[name]), width) for name in ("true", "predicted"))
+        true, predicted = (pad(plain_name(one[name]), width) for name in ("true", "predicted"))
         lines.append(f"  {true}  {predicted}  {one['samples']:>7}  {100 * one['share']:3.0f} %")
     return lines
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.shards.sample_ids import read_test_ids
-from rcdp_hpc.runtime.collective import agree
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree
 from rcdp_hpc.runtime.files import write_atomic
 from rcdp_hpc.runtime.formulas import warn_of_formulas
 

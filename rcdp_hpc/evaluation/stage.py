@@ -22,16 +22,17 @@ from rcdp_hpc.evaluation.drawing import draw_report
 from rcdp_hpc.evaluation.predictions import TestPredictions
 from rcdp_hpc.evaluation.trees import score_trees, tree_lines, wants_trees
 from rcdp_hpc.model.metrics import confusion_matrix, scores
-from rcdp_hpc.model.model_file import named_code
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree, agree_on_root, run_on_root
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.code_consent import code_named_by
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, run_on_root
 from rcdp_hpc.runtime.device import device
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.text import packed
+from rcdp_hpc.runtime.stage_context import StageContext
+from rcdp_hpc.runtime.text import wrap_items
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.stage import refuse_other_shards
 from rcdp_hpc.training.threads import threads_of_test
@@ -41,17 +42,14 @@ log = logging.getLogger(__name__)
 BLOCK_ROWS = 4096
 
 
-def evaluate(config: Config, comm: Communicator, run: RunDirectory, allow_code: bool = False) -> dict[str, Any]:
+def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
     """Evaluate the trained model on the test split.
 
     Parameters
     ----------
-    config : Config
-        Settings of the run.
-    comm : Communicator
-        All ranks of the job; each takes a slab of the test rows.
-    run : RunDirectory
-        Its shards and model are read, ``report/summary.json`` and the pictures are written.
+    context : StageContext
+        Each rank of the job evaluates a part of the test rows. The shards and the model of the run directory are read;
+        ``report/summary.json``, ``report/predictions.csv`` and the pictures are written.
     allow_code : bool
         Import classes that the model file names and the configuration does not.
 
@@ -61,6 +59,7 @@ def evaluate(config: Config, comm: Communicator, run: RunDirectory, allow_code: 
         As `result_of_test`; ``ridge``, scores of the ridge baseline if there is one, and ``trees``, those of boosted
         trees as `score_trees` returns them, for a table.
     """
+    config, comm, run = context.config, context.comm, context.run
     started = time.perf_counter()
     shards = agree(comm, lambda: open_shards(config, run.shards))
     if comm.is_root and run.state("train").get("status") != "done":
@@ -95,7 +94,7 @@ def _confusion_of_slab(
     allow_code: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     """Return the confusion of the model over this rank's test rows, and that of the ridge baseline, if there is one."""
-    model = TrainedModel.load(run.model, device(), allow_code, named_code(config).values())
+    model = TrainedModel.load(run.model, device(), allow_code, code_named_by(config).values())
     refuse_other_shards(str(run.model), model.shards, shards)
     start, stop = slab_bounds(shards.rows("test"), comm.rank, comm.size)
     classes = len(shards.classes)
@@ -154,7 +153,7 @@ def _tell(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[st
         log.info("%s", line)
     if result["absent"]:
         count = f"{len(result['absent'])} of {len(classes)} classes"
-        for line in packed(f"{count} without test samples: ", named(result["absent"])):
+        for line in wrap_items(f"{count} without test samples: ", named(result["absent"])):
             log.info("%s", line)
         log.info("  (no recall for them; in macro F1 only if predicted, as in scikit-learn)")
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from rcdp_hpc.errors import DataDamagedError, StageFailedError
-from rcdp_hpc.runtime.files import free_bytes, keep_as, os_errors_explained
+from rcdp_hpc.runtime.files import free_bytes, keep_copy, os_errors_explained
 from rcdp_hpc.runtime.sealed_zip import open_sealed_zip, write_sealed_zip
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def save(path: Path, content: dict[str, Any], keep: int = 2) -> None:
             for number in range(keep - 1, 1, -1):
                 if previous_of(path, number - 1).exists():
                     os.replace(previous_of(path, number - 1), previous_of(path, number))
-            keep_as(path, previous)
+            keep_copy(path, previous)
     try:
         write_sealed_zip(path, lambda file: torch.save({"format": FORMAT, **content}, file))
     except BaseException:

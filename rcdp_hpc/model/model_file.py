@@ -143,7 +143,7 @@ class ModelFile:
             "weights": {name: value.cpu() for name, value in weights.items()},
             "learned": {name: value.cpu() for name, value in (learned or {}).items()},
             "matrices": {},
-            "code": digests_of(named_code(config).values()),
+            "code": {**shards.index.get("code", {}), **digests_of(named_code(config).values())},
         }
         if reservoir.matrices:
             found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, tuple(shards.sample_shape)))

@@ -23,11 +23,12 @@ from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.networks.ridge import RidgeNetwork
 from rcdp_hpc.reservoir.identity_source import IdentitySource
 from rcdp_hpc.reservoir.kept_steps import read_features
+from rcdp_hpc.reservoir.kernels import kernel_class
 from rcdp_hpc.reservoir.reductions import KeptShape, kept_shape
 from rcdp_hpc.reservoir.scans import scans_of
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET
-from rcdp_hpc.runtime.memory import machine_memory
+from rcdp_hpc.runtime.ram import machine_memory
 
 # Tensors on it have a shape and no memory.
 NOWHERE = torch.device("meta")
@@ -167,7 +168,8 @@ def _layer_bytes(settings: ReservoirSection, inputs: int) -> int:
         return 12 * units * (inputs + nodes)
     connections = _connections(settings)
     # In float64, and then as the kernel multiplies by it.
-    dense = 0 if settings.kernel == "sparse-fp32" else (4 if settings.kernel.endswith("fp32") else 2) * nodes**2
+    kernel = kernel_class("dense-fp32" if settings.kernel == "auto" else settings.kernel)
+    dense = kernel.dtype.itemsize * nodes**2 if kernel.dense_weights else 0
     return 12 * connections + dense + 12 * nodes * inputs
 
 

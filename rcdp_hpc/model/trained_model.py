@@ -21,7 +21,7 @@ from rcdp_hpc.networks.assembly import EndToEnd, build_network, make_source
 from rcdp_hpc.networks.ensemble import Ensemble
 from rcdp_hpc.networks.learned_source import LearnedSource
 from rcdp_hpc.networks.ridge import RidgeNetwork
-from rcdp_hpc.runtime.code_consent import admit_model_code
+from rcdp_hpc.runtime.code_consent import check_model_code
 from rcdp_hpc.runtime.user_code import load_named
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class TrainedModel:
         file = ModelFile.read(path)
         for key, name in named_code(file.config).items():
             if name not in own_code:
-                admit_model_code(key, name, file.code, path, allow_code)
+                check_model_code(key, name, file.code, path, allow_code)
                 load_named(key, name, "class", "my_networks:Mine", working_directory=False)
         return cls(file, device)
 

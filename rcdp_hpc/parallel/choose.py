@@ -10,9 +10,9 @@ from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.parallel.horovod import HorovodEngine, check_versions
 from rcdp_hpc.parallel.local_sgd import IndependentReplicas, LocalSGD
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.runtime.collective import agree
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.horovod import import_horovod
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree
+from rcdp_hpc.runtime.comm.horovod import import_horovod
 
 
 def parallel_for(

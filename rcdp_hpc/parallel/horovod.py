@@ -15,10 +15,10 @@ from torch import nn
 from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.runtime.collective import agreed
-from rcdp_hpc.runtime.comm import PAUSE_SECONDS, Communicator
-from rcdp_hpc.runtime.horovod import check_world, import_horovod, start_horovod
-from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.runtime.comm.base import STEP_POLL_SECONDS, Communicator
+from rcdp_hpc.runtime.comm.collective import agreed
+from rcdp_hpc.runtime.comm.horovod import check_world, import_horovod, start_horovod
+from rcdp_hpc.runtime.comm.launch import detect
 
 
 class HorovodEngine(SingleProcessEngine):
@@ -113,8 +113,8 @@ class HorovodEngine(SingleProcessEngine):
         by layer, and Horovod looks but once a cycle for what is to be sent.
         """
         with self.counted(self.ring * values.numel() * values.element_size()):
-            if self.comm.kind == "mpi" and values.device.type == "cpu":
-                with self.comm.patient(self.stall_seconds):
+            if self.comm.has_fast_allreduce and values.device.type == "cpu":
+                with self.comm.limit_waits(self.stall_seconds):
                     return torch.from_numpy(self.comm.allreduce(values.detach().numpy()))
             handle = self.hvd.allreduce_async(values, op=self.hvd.Sum, name=name)
             self._await(handle)
@@ -129,7 +129,7 @@ class HorovodEngine(SingleProcessEngine):
         """
         deadline = time.monotonic() + self.stall_seconds
         while handle is not None and not self.hvd.poll(handle):
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(STEP_POLL_SECONDS)
             if time.monotonic() > deadline:
                 self.comm.report_missing_ranks(self.stall_seconds)
                 deadline = time.monotonic() + self.stall_seconds

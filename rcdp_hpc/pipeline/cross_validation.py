@@ -14,13 +14,13 @@ from typing import Any
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import InputError, RcdpError, StoppedError
-from rcdp_hpc.pipeline.resolve import need_torch
+from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.pipeline.stages import alone, run_stages
-from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.threads import places_of_job
+from rcdp_hpc.runtime.threads import gather_placement
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def crossvalidate(
 
 
 def _check(config: Config, fold: int) -> None:
-    need_torch()
+    require_torch()
     folds = config.data.folds
     if folds < 2:
         raise InputError(f"data.folds = {folds}: cross-validation needs 2 or more, as in --folds 5.")
@@ -95,20 +95,20 @@ def _begin(config: Config, run: RunDirectory) -> None:
     if run.shards.exists():
         raise InputError(f"{run.path}: holds a run of its own; choose another --out for a cross-validation.")
     remove_leftovers(temporary_files((run.path, run.report, run.jobs)))
-    run.keep_own_config()
+    run.preserve_user_config()
     if not run.config_file.exists():
         run.write_config(config)
 
 
 def _dealt(comm: Communicator, folds: Sequence[int]) -> tuple[Communicator, Sequence[int]]:
     """Return this rank's group and the folds that the group takes, one after another."""
-    groups = min(comm.size, len(folds)) if comm.kind == "mpi" else 1
+    groups = min(comm.size, len(folds)) if comm.can_split else 1
     if groups == 1:
         return comm, folds
     number = comm.rank * groups // comm.size
-    places = places_of_job(comm)
+    places = gather_placement(comm)
     group = comm.split(number)
-    group.job_places = places
+    group.job_placement = places
     log.info("%d folds on %d groups of ranks side by side; this log is the first group's", len(folds), groups)
     return group, folds[number::groups]
 

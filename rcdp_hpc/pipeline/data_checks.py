@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.data.shards.verify import EXACT
+from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.feasible import check_reservoir
@@ -183,7 +183,7 @@ def _check_steps(problems: Problems, config: Config, facts: SourceFacts, ranks: 
         return
     problems.ask(lambda: check_batch(config, rows, ranks))
     # Other methods may end with fewer rows, and so with fewer steps.
-    exact = config.data.balance in (*EXACT, "none")
+    exact = balancing_choice(config.data.balance).exact
     if not exact or len(problems.found) > before or config.readout.kind == "ridge":
         return
     batch = training.global_batch or training.batch * ranks

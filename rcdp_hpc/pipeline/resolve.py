@@ -1,34 +1,90 @@
-"""The resolved configuration of a run: defaults of the data, own matrices, kernel, winner of the search."""
+"""The resolved configuration of a stage: the user's settings, completed by the data, the machine and the search."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
 
 from rcdp_hpc.config import Config, with_kind_defaults
-from rcdp_hpc.errors import (
-    DataDamagedError,
-    InputError,
-)
-from rcdp_hpc.runtime.collective import agreed
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.files import os_errors_explained
+from rcdp_hpc.config.choices import KERNELS
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.pipeline.requirements import require_torch
+from rcdp_hpc.pipeline.run_matrices import use_run_matrices
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.text import packed
-from rcdp_hpc.runtime.threads import fair_share
+from rcdp_hpc.runtime.text import wrap_items
 
 log = logging.getLogger(__name__)
 
-
-# Samples at once of a reservoir of kind "diagonal", whose cells take as many of them as pay.
+# Batch rows of a reservoir of kind "diagonal": its cells compute large blocks most efficiently.
 DIAGONAL_ROWS = 512
 
 
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """The settings of one stage.
+
+    Attributes
+    ----------
+    recorded : Config
+        The user's settings, completed. State files record them, and the next stage of the job starts from them.
+    effective : Config
+        The settings that the stage runs with: `recorded`, and for the stage "train" the best candidate of the search
+        in place of the configured values.
+    """
+
+    recorded: Config
+    effective: Config
+
+
+def resolve(
+    config: Config, run: RunDirectory, stage: str, fair_threads: int = 1, discarded: Collection[str] = ()
+) -> ResolvedConfig:
+    """Complete the user's settings for one stage of a run.
+
+    The steps, in this order:
+
+    1. All stages: a new run directory gets its ``config.toml``. In an earlier one, ``reservoir.kernel = "auto"`` and
+       ``reservoir.batch_rows = 0`` take the values that the run chose before.
+    2. After the preparation: keys that depend on the kind of data take their defaults.
+    3. Search and training: a reservoir that cannot exist is refused; ``reservoir.matrices`` becomes the run's own copy
+       of the user's file; kernel and batch rows are measured, unless they are set, and written to ``config.toml``.
+    4. Training: the best candidate of the search replaces the configured values.
+
+    The function reads and writes the run directory, so only rank 0 calls it, with the lock held.
+
+    Parameters
+    ----------
+    config : Config
+        Settings of the command; all paths absolute.
+    run : RunDirectory
+    stage : {"prepare", "search", "train", "evaluate"}
+    fair_threads : int
+        Threads that each rank may use (`rcdp_hpc.runtime.threads.threads_per_rank`). The kernel is measured with this
+        number, unless the configuration sets one.
+    discarded : collection of str
+        Stages whose results a restart is about to put aside.
+
+    Raises
+    ------
+    InputError
+        If the reservoir cannot exist, the matrices are not those the run started with, or no search has finished.
+    DataDamagedError
+        If a file of the run directory is damaged.
+    """
+    config = _with_earlier_kernel(config, run, stage)
+    if stage != "prepare":
+        config = with_data_defaults(config, run)
+    if stage in ("search", "train"):
+        refuse_impossible_reservoir(config)
+        config = use_run_matrices(config, run, discarded)
+        config = _with_kernel(config, run, _most_used_threads(config, fair_threads))
+    return ResolvedConfig(config, _with_best_candidate(config, run) if stage == "train" else config)
+
+
 def refuse_impossible_reservoir(config: Config) -> None:
-    """Refuse a reservoir that cannot exist, unless its size still waits for the kind of data."""
+    """Raise an `InputError` if a reservoir cannot exist; one whose size depends on the data is checked later."""
     if config.chosen is not None and not {"reservoir.nodes", "reservoir.density"} <= config.chosen:
         return
     from rcdp_hpc.reservoir.feasible import check_reservoir
@@ -36,99 +92,11 @@ def refuse_impossible_reservoir(config: Config) -> None:
     check_reservoir(config)
 
 
-def need_torch() -> None:
-    """Raise an `InputError` where torch is missing, before a stage imports what builds on it."""
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise agreed(
-            InputError(
-                f"this stage needs torch, which cannot be imported ({error}). Run `make setup`, or see `rcdp doctor`."
-            )
-        ) from None
+def with_data_defaults(config: Config, run: RunDirectory) -> Config:
+    """Return the configuration with the defaults that depend on the kind of data; ``config.toml`` gets them, too.
 
-
-def with_own_matrices(config: Config, run: RunDirectory, anew: Sequence[str]) -> Config:
-    """Let the run read its own copy of matrices that the user gave; make the copy, or see that it is still the same.
-
-    Results of the stages in `anew` do not count: they are about to be put aside.
+    Before the preparation has written an index, and if no key is left to complete, nothing changes.
     """
-    given, copy = config.reservoir.matrices, run.matrices
-    if any(run.folder(stage).exists() for stage in ("search", "train") if stage not in anew):
-        _refuse_other_matrices(given, copy)
-    elif given:
-        if Path(given) != copy:
-            _copy_matrices(config, run)
-        else:
-            _original_of(copy)
-    else:
-        copy.unlink(missing_ok=True)
-    if not given:
-        return config
-    return config.model_copy(update={"reservoir": config.reservoir.model_copy(update={"matrices": str(copy)})})
-
-
-def _refuse_other_matrices(given: str, copy: Path) -> None:
-    way_out = "Choose another --out, or start search and train over with --restart."
-    if bool(given) != copy.exists():
-        before, now = ("given", "to be drawn") if copy.exists() else ("drawn", f"to be read from {given}")
-        raise InputError(
-            f"{copy.parent}: the reservoir's matrices were {before} and are now {now} (reservoir.matrices). {way_out}"
-        )
-    if not given:
-        return
-    original = _original_of(copy)
-    # A file that is gone is not missed: the copy is what the run was made with.
-    if Path(given) != copy and Path(given).exists() and original not in _digests_of(Path(given)):
-        raise InputError(
-            f"reservoir.matrices = {given}: the file has changed since {copy.parent} was begun with it, whose copy is "
-            f"{copy.name}. Put it back, or: {way_out}"
-        )
-
-
-def _copy_matrices(config: Config, run: RunDirectory) -> None:
-    need_torch()
-    from rcdp_hpc.data.shards.reader import ShardSet
-    from rcdp_hpc.reservoir.kept_steps import input_features
-    from rcdp_hpc.reservoir.matrix_files import read_matrices, write_run_copy
-    from rcdp_hpc.reservoir.sequencing import Sequencer
-
-    reservoir = config.reservoir
-    _, features = Sequencer.of(reservoir).shape(ShardSet(run.shards, verify=False).sample_shape)
-    # Only what can be used is copied, so that the message names the user's own file.
-    given = read_matrices(reservoir.matrices, reservoir.nodes, input_features(reservoir, features))
-    write_run_copy(run.matrices, given, _sha256(Path(reservoir.matrices)))
-
-
-def _original_of(copy: Path) -> str:
-    """Return the SHA-256 of the file that the run's copy of matrices was made of; raise if the copy is damaged."""
-    from rcdp_hpc.reservoir.matrix_files import original_of
-
-    try:
-        return original_of(copy)
-    except DataDamagedError as error:
-        raise DataDamagedError(
-            f"{error} Put a copy back, or start search and train over with --restart and your own file."
-        ) from None
-
-
-def _digests_of(given: Path) -> tuple[str, ...]:
-    """Return the SHA-256 of a file of matrices; of a run's copy also that of its original.
-
-    A run directory that was copied still names the copy of the first one.
-    """
-    from rcdp_hpc.runtime.sealed_zip import has_seal
-
-    return (_sha256(given), _original_of(given)) if has_seal(given) else (_sha256(given),)
-
-
-def _sha256(path: Path) -> str:
-    with os_errors_explained(path), open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def with_defaults_of_data(config: Config, run: RunDirectory) -> Config:
-    """Set the keys that wait for the kind of data, once there are shards, here and in config.toml."""
     if config.chosen is None:
         return config
     from rcdp_hpc.data.shards.index import INDEX_NAME, facts_in, load_index
@@ -136,30 +104,51 @@ def with_defaults_of_data(config: Config, run: RunDirectory) -> Config:
     if not (run.shards / INDEX_NAME).exists():
         return config
     facts = facts_in(load_index(run.shards))
-    # Whether a stage accepts the settings of this command is not known yet: the file's own are completed.
+    # The stage may still refuse the settings of this command, so config.toml keeps its own, completed.
     with suppress(InputError):
         run.write_config(with_kind_defaults(run.config(), facts))
     return with_kind_defaults(config, facts)
 
 
-def threads_of(config: Config, comm: Communicator) -> int:
-    """Return the threads that most states will be computed with. Collective."""
+def _with_earlier_kernel(config: Config, run: RunDirectory, stage: str) -> Config:
+    """Return the configuration with the kernel and batch rows that the run chose before; write a first config.toml."""
+    if not run.config_file.exists():
+        if stage != "evaluate":
+            run.write_config(config)
+        return config
+    run.preserve_user_config()
+    before, now = run.config().reservoir, config.reservoir
+    # A measurement chooses a kernel of the table. Any other name in the file is code, which the command did not name.
+    measured = now.kernel == "auto" and before.kernel in KERNELS
+    return _with_fixed_kernel(config, before.kernel if measured else now.kernel, now.batch_rows or before.batch_rows)
+
+
+def _most_used_threads(config: Config, fair_threads: int) -> int:
+    """Return the threads with which most states of the run are computed."""
     if config.has_search:
         return config.search.threads
-    return config.training.threads or fair_share(comm)
+    return config.training.threads or fair_threads
 
 
-def with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
-    """Choose the reservoir's kernel by measuring, where that is not done yet, and record the choice."""
-    chosen = config.reservoir.kernel != "auto" and config.reservoir.batch_rows
-    if config.extractor.kind not in ("none", "kernels") or config.reservoir.kind == "none" or chosen:
+def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
+    """Return the configuration with a kernel and batch rows, measured if they are not set, and record them."""
+    reservoir = config.reservoir
+    is_set = reservoir.kernel != "auto" and reservoir.batch_rows
+    if config.extractor.kind not in ("none", "kernels") or reservoir.kind == "none" or is_set:
         return config
-    if config.reservoir.kind == "diagonal":
-        pinned = "dense-fp32" if config.reservoir.kernel == "auto" else str(config.reservoir.kernel)
-        rows = config.reservoir.batch_rows or DIAGONAL_ROWS
-        run.write_config(_pinned(run.config(), pinned, rows))
-        return _pinned(config, pinned, rows)
-    need_torch()
+    if reservoir.kind == "diagonal":
+        kernel = "dense-fp32" if reservoir.kernel == "auto" else str(reservoir.kernel)
+        rows = reservoir.batch_rows or DIAGONAL_ROWS
+    else:
+        kernel, rows = _measured_kernel(config, run, threads)
+    # The stage may still refuse the other settings of this command, so only the choice is recorded now.
+    run.write_config(_with_fixed_kernel(run.config(), kernel, rows))
+    return _with_fixed_kernel(config, kernel, rows)
+
+
+def _measured_kernel(config: Config, run: RunDirectory, threads: int) -> tuple[str, int]:
+    """Return the fastest kernel whose rounding does no harm, and its batch rows, for this machine and these samples."""
+    require_torch()
     from rcdp_hpc.data.shards.reader import ShardSet
     from rcdp_hpc.reservoir.calibrate import choose_batch_rows, choose_kernel, default_cache
     from rcdp_hpc.reservoir.precision import ROWS, Rounding, furthest, measure_rounding
@@ -173,21 +162,22 @@ def with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
         density = 1.0 if reservoir.weights == "orthogonal" else reservoir.density
 
         def rounding(name: str) -> Rounding:
-            found = shards.read("train", 0, min(ROWS, shards.rows("train")))
-            return measure_rounding(furthest(config), name, found.x, found.y, found.length)
+            block = shards.read("train", 0, min(ROWS, shards.rows("train")))
+            return measure_rounding(furthest(config), name, block.x, block.y, block.length)
 
         kernel = choose_kernel(
             reservoir.nodes, features, rows, threads, density=density, cache=cache, rounding=rounding
         )
-    if not rows:
-        rows = choose_batch_rows(reservoir.nodes, features, kernel, threads, cache=cache)
-    # Only the choice is recorded now; whether the stage accepts the other settings is not known yet.
-    run.write_config(_pinned(run.config(), kernel, rows))
-    return _pinned(config, kernel, rows)
+    return kernel, rows or choose_batch_rows(reservoir.nodes, features, kernel, threads, cache=cache)
 
 
-def with_winner(config: Config, run: RunDirectory) -> Config:
-    """Put the search's winner into the settings that training reads."""
+def _with_fixed_kernel(config: Config, kernel: str, rows: int) -> Config:
+    reservoir = config.reservoir.model_copy(update={"kernel": kernel, "batch_rows": rows})
+    return config.model_copy(update={"reservoir": reservoir})
+
+
+def _with_best_candidate(config: Config, run: RunDirectory) -> Config:
+    """Return the configuration with the values of the search's best candidate; unchanged if there is no search."""
     if not config.has_search:
         return config
     from rcdp_hpc.search.records.best import read_best, shown
@@ -195,28 +185,10 @@ def with_winner(config: Config, run: RunDirectory) -> Config:
 
     if not run.best_candidate.exists():
         raise InputError(
-            f"{run.best_candidate}: no search has been finished there. Run `rcdp prepare` and `rcdp search` first, or "
-            "train with the configured reservoir: --set search.generations=0."
+            f"{run.best_candidate}: does not exist, so no search has finished. Run `rcdp prepare` and `rcdp search` "
+            "first, or train with the configured reservoir: --set search.generations=0."
         )
     best = read_best(run.best_candidate)
-    for line in packed("best candidate: ", [f"{name} = {shown(value)}" for name, value in best.items()]):
+    for line in wrap_items("best candidate: ", [f"{name} = {shown(value)}" for name, value in best.items()]):
         log.info("%s", line)
     return with_values(config, best)
-
-
-def _pinned(config: Config, kernel: str, rows: int) -> Config:
-    pinned = {"kernel": kernel, "batch_rows": rows}
-    return config.model_copy(update={"reservoir": config.reservoir.model_copy(update=pinned)})
-
-
-def with_recorded_kernel(config: Config, run: RunDirectory, stages: Sequence[str]) -> Config:
-    """Return the configuration with the kernel and block chosen here before; write it down if there is none yet."""
-    if not run.config_file.exists():
-        if list(stages) != ["evaluate"]:
-            run.write_config(config)
-    else:
-        run.keep_own_config()
-        before, now = run.config().reservoir, config.reservoir
-        kernel = before.kernel if now.kernel == "auto" else now.kernel
-        config = _pinned(config, kernel, now.batch_rows or before.batch_rows)
-    return config

@@ -1,15 +1,15 @@
-"""The stages in order, and what surrounds each: lock, resolved configuration, state file, resume.
+"""The stages in order. Each runs with the lock held, a resolved configuration and an entry in its state file.
 
-Each stage is a function of (configuration, run directory, communicator) and can be called from Python; the
-command line does nothing else.
+The functions of this module are the Python interface; the command line calls the same functions.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,48 +24,58 @@ from rcdp_hpc.errors import (
     StageFailedError,
     StoppedError,
 )
-from rcdp_hpc.pipeline.resolve import (
-    need_torch,
-    refuse_impossible_reservoir,
-    threads_of,
-    with_defaults_of_data,
-    with_kernel,
-    with_own_matrices,
-    with_recorded_kernel,
-    with_winner,
-)
+from rcdp_hpc.pipeline.requirements import require_torch
+from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_impossible_reservoir, resolve
 from rcdp_hpc.pipeline.state import begin, finish, machines_of_ranks, put_aside, record_failure, report_seconds
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.code_consent import code_named_by, record_own
-from rcdp_hpc.runtime.collective import agree, agree_on_root, agreed, run_on_root
-from rcdp_hpc.runtime.comm import Communicator, SingleProcess
+from rcdp_hpc.runtime.code_consent import code_named_by, record_user_modules
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree_on_root, agreed, run_on_root
+from rcdp_hpc.runtime.comm.heartbeat import at_end_of_job
+from rcdp_hpc.runtime.comm.horovod import is_lost_rank
+from rcdp_hpc.runtime.comm.launch import detect
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.files import os_errors_explained
-from rcdp_hpc.runtime.heartbeat import at_end_of_job
-from rcdp_hpc.runtime.horovod import is_lost_rank
-from rcdp_hpc.runtime.launch import detect
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
-from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.runtime.ram import is_out_of_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.stage_record import (
-    record_settings,
-    report_edited_file,
-    settings_of,
-)
+from rcdp_hpc.runtime.stage_context import StageContext
+from rcdp_hpc.runtime.stage_record import record_settings, report_edited_file, settings_of
+from rcdp_hpc.runtime.threads import threads_per_rank
 
 log = logging.getLogger(__name__)
 
 
-# What makes a stage need less memory.
+# Settings that reduce the memory that a stage needs.
 _LESS_MEMORY = {
-    "prepare": "lower data.memory_budget",
-    "search": "lower search.train_rows, reservoir.batch_rows or reservoir.nodes (with --restart)",
+    "prepare": "set a smaller data.memory_budget",
+    "search": "set a smaller search.train_rows, reservoir.batch_rows or reservoir.nodes (with --restart)",
     "train": "lower training.batch (training.accumulate keeps the rows of an update), reservoir.batch_rows, or "
     "states.memory_mib (states beyond it go to a file), or set states.precision = 'float16' (with "
     "--restart)",
-    "evaluate": "lower reservoir.batch_rows",
+    "evaluate": "set a smaller reservoir.batch_rows",
 }
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """How a stage starts.
+
+    Attributes
+    ----------
+    restart : bool
+        Put earlier results aside and start again.
+    allow_code : bool
+        Import classes that only a model file names.
+    following_ranks : int or None
+        Ranks of the later stages of this job; None if the stage is the only one.
+    """
+
+    restart: bool = False
+    allow_code: bool = False
+    following_ranks: int | None = None
 
 
 def run_stages(
@@ -76,7 +86,7 @@ def run_stages(
     restart: bool = False,
     allow_code: bool = False,
 ) -> dict[str, Any]:
-    """Run stages one after the other in a run directory; those already done are passed over or resumed.
+    """Run stages one after the other in a run directory. Finished stages are not repeated, stopped ones are resumed.
 
     Parameters
     ----------
@@ -89,7 +99,7 @@ def run_stages(
     comm : Communicator, optional
         All ranks of the job; default: this process alone.
     restart : bool
-        Put aside what these stages did before and start them over.
+        Put earlier results of these stages aside and start them again.
     allow_code : bool
         Import classes that a model file names and `config` does not. Those that `config` names are imported anyway, and
         recorded as the user's own without this option (`rcdp_hpc.runtime.code_consent`).
@@ -97,35 +107,31 @@ def run_stages(
     Returns
     -------
     dict
-        What each stage reports, by its name.
+        The result of each stage, by its name.
 
     Raises
     ------
     RcdpError
-        The same on every rank where it is marked as agreed.
+        If it is marked as agreed, the same error is raised on every rank.
     """
     comm = comm or alone()
-    config, run = with_absolute_paths(config), RunDirectory(absolute_path(out))
+    config = with_absolute_paths(config)
+    run = RunDirectory(absolute_path(out))
     results = {}
     if set(stages) & {"prepare", "search", "train"}:
         run_on_root(comm, partial(refuse_impossible_reservoir, config))
     with held(run, comm):
-        config = run_on_root(comm, lambda: with_recorded_kernel(config, run, stages))
         if not allow_code:
-            run_on_root(comm, lambda: record_own(code_named_by(config).values()))
+            run_on_root(comm, lambda: record_user_modules(code_named_by(config).values()))
+        options = StageOptions(restart, allow_code, comm.size if len(stages) > 1 else None)
         for number, stage in enumerate(stages, 1):
             if len(stages) > 1:
                 log.info("== %d of %d: %s%s ==", number, len(stages), stage, _ranks_text(stage, comm))
-            if stage != "prepare":
-                config = run_on_root(comm, partial(with_defaults_of_data, config, run))
-            if stage in ("search", "train"):
-                run_on_root(comm, partial(refuse_impossible_reservoir, config))
-                config = run_on_root(comm, partial(with_own_matrices, config, run, stages if restart else ()))
-                config = run_on_root(comm, partial(with_kernel, config, run, threads_of(config, comm)))
-            ranks = comm.size if len(stages) > 1 else None
-            results[stage] = _run_stage(stage, config, comm, run, restart, ranks, allow_code)
-            if stage == "prepare":
-                config = run_on_root(comm, partial(with_defaults_of_data, config, run))
+            threads = threads_per_rank(comm) if stage in ("search", "train") else 1
+            discarded = stages if restart else ()
+            resolved = run_on_root(comm, partial(resolve, config, run, stage, threads, discarded))
+            results[stage] = _run_stage(stage, resolved, comm, run, options)
+            config = resolved.recorded
         if len(stages) > 1:
             agree_on_root(comm, lambda: report_seconds(run, stages))
     return results
@@ -158,12 +164,12 @@ def run(config: Config, out: str | Path, comm: Communicator | None = None, resta
 
 @contextmanager
 def held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
-    """Hold the run directory's lock on rank 0, remove what a killed job left half written, and log into the directory.
+    """Hold the lock of a run directory on rank 0, remove incomplete files of a killed job, and log into the directory.
 
     Raises
     ------
     InputError
-        On all ranks, if another job works there.
+        On all ranks, if another job uses the directory.
     """
     with ExitStack() as stack:
 
@@ -180,56 +186,47 @@ def held(run: RunDirectory, comm: Communicator) -> Iterator[None]:
 
 
 def _run_stage(
-    stage: str,
-    config: Config,
-    comm: Communicator,
-    run: RunDirectory,
-    restart: bool,
-    ranks: int | None = None,
-    allow_code: bool = False,
+    stage: str, resolved: ResolvedConfig, comm: Communicator, run: RunDirectory, options: StageOptions
 ) -> Any:
-    options: dict[str, Any] = {}
-    if stage == "prepare":
-        # Moves the earlier shards away by itself, once the new ones are complete.
-        options = {"restart": restart, "ranks": ranks}
-    elif stage == "evaluate":
-        options = {"allow_code": allow_code}
-    if stage != "prepare" and restart:
+    """Run one stage and record in its state file how it starts and ends."""
+    recorded = resolved.recorded
+    # The preparation itself moves earlier shards aside, after the new ones are complete.
+    if options.restart and stage != "prepare":
         agree_on_root(comm, lambda: report_edited_file(run, stage))
         agree_on_root(comm, lambda: put_aside(run, stage))
     machines = machines_of_ranks(stage, comm)
-    agree_on_root(comm, lambda: begin(run, stage, config, comm.size, restart, machines))
+    agree_on_root(comm, lambda: begin(run, stage, recorded, comm.size, options.restart, machines))
     try:
         hook = at_end_of_job(lambda reason: record_failure(run, comm, stage, "failed", reason=reason))
         with hook, os_errors_explained():
-            result = _WORK[stage](config, comm, run, **options)
+            result = _WORK[stage](StageContext(resolved.effective, comm, run), options)
     except RcdpError as error:
         stopped = isinstance(error, StoppedError)
-        used = {"settings": settings_of(stage, config)} if stopped else {}
+        used = {"settings": settings_of(stage, recorded)} if stopped else {}
         refused = isinstance(error, InputError | DataDamagedError | CandidateError)
         record_failure(run, comm, stage, "stopped" if stopped else "failed", refused, reason=str(error), **used)
         if stopped and comm.is_root:
-            record_settings(run, stage, config)
+            record_settings(run, stage, recorded)
         raise
     except Exception as error:
         if is_lost_rank(error):
-            # The stage has not failed: it stays "running", as where this rank is killed, and goes on if started again.
+            # The stage did not fail: its status stays "running", as if this rank was killed, and it can be resumed.
             raise
-        told = _no_memory(stage, error) if is_out_of_memory(error) else None
-        record_failure(run, comm, stage, "failed", reason=str(told or f"{type(error).__name__}: {error}"))
-        if told is not None:
-            raise told from error
+        explained = _no_memory(stage, error) if is_out_of_memory(error) else None
+        record_failure(run, comm, stage, "failed", reason=str(explained or f"{type(error).__name__}: {error}"))
+        if explained is not None:
+            raise explained from error
         raise
-    agree_on_root(comm, lambda: finish(run, stage, config, result))
+    agree_on_root(comm, lambda: finish(run, stage, recorded, result))
     return result
 
 
 def _no_memory(stage: str, error: Exception) -> StageFailedError:
-    """Return what a stage that found no memory says; on one rank alone, the others are ended by it."""
+    """Return the error of a stage that ran out of memory. If only one rank raises it, the launcher ends the others."""
     first, *_ = str(error).splitlines() or [type(error).__name__]
     return StageFailedError(
-        f"stage {stage}: no memory left on {socket.gethostname()} ({first}). To do: {_LESS_MEMORY[stage]}, or start "
-        "fewer ranks a node. With more memory the same command goes on from the last checkpoint."
+        f"stage {stage}: out of memory on {socket.gethostname()} ({first}). To do: {_LESS_MEMORY[stage]}, or start "
+        "fewer ranks on each node. With more memory the same command continues from the last checkpoint."
     )
 
 
@@ -238,74 +235,75 @@ def _ranks_text(stage: str, comm: Communicator) -> str:
         return ""
     if stage == "prepare":
         return " on one process"
-    through = {"search": "MPI", "train": "Horovod"}.get(stage, comm.kind.upper() if comm.kind == "mpi" else "Horovod")
+    through = {"search": "MPI", "train": "Horovod"}.get(stage, comm.library)
     return f" on {comm.size} ranks ({through})"
 
 
-def _prepare(
-    config: Config, comm: Communicator, run: RunDirectory, restart: bool = False, ranks: int | None = None
-) -> dict[str, Any]:
-    """Prepare the shards; `ranks` are those of the stages that follow in this job, if any do."""
+def _prepare(context: StageContext, options: StageOptions) -> dict[str, Any]:
+    """Prepare the shards on rank 0, after a check that the settings of the later stages fit the data."""
     from rcdp_hpc.data.prepare import prepare_shards
     from rcdp_hpc.data.shards.index import facts_in
     from rcdp_hpc.pipeline.data_checks import SettingsCheck
 
+    config, run = context.config, context.run
+
     def work() -> dict[str, Any]:
-        check = SettingsCheck(ranks, run.matrices)
-        index = prepare_shards(config, run.shards, _stop_preparing, restart, check.source)
+        check = SettingsCheck(options.following_ranks, run.matrices)
+        index = prepare_shards(config, run.shards, _stop_preparing, options.restart, check.source)
         check.shards(index, with_kind_defaults(config, facts_in(index)))
         return index
 
-    index = run_on_root(comm, work)
+    index = run_on_root(context.comm, work)
     return {split: part["rows"] for split, part in index["splits"].items()}
 
 
 def _stop_preparing() -> None:
     if signals.stop_requested():
         raise StoppedError(
-            f"preparation stopped by {signals.received_name()}: what was complete before is kept; run the same command "
-            "to prepare anew."
+            f"preparation stopped by {signals.received_name()}: complete earlier shards are kept. Run the same command "
+            "to prepare again."
         )
 
 
-def _search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+def _search(context: StageContext, options: StageOptions) -> dict[str, Any]:
     from rcdp_hpc.search.driver import search as search_stage
 
+    config = context.config
     if not config.search.generations and config.search.method != "select":
-        log.info("search.generations = 0: no search, the configured reservoir is taken")
+        log.info("search.generations = 0: no search; the configured reservoir is used")
         return {}
     if config.reservoir.kind == "none":
-        log.info("reservoir.kind = none: no search, since there is no reservoir to find")
+        log.info("reservoir.kind = none: no search, since there is no reservoir")
         return {}
     if config.reservoir.kind == "diagonal":
-        log.info("reservoir.kind = diagonal: no search, its space is that of kind = random")
+        log.info("reservoir.kind = diagonal: no search; the search space describes reservoirs of kind = random")
         return {}
-    if comm.kind == "horovod":
+    if not context.comm.can_split:
         raise agreed(
             InputError(
-                "the search talks through MPI, and horovodrun with Gloo starts every rank in an MPI world of its own: "
-                "each would search alone. Start it with mpirun, srun --mpi=pmix or horovodrun --mpi, or set "
-                "search.generations=0."
+                "the search needs MPI between its ranks. horovodrun with Gloo starts each rank without the others' "
+                "MPI, so each rank would search alone. Start the search with mpirun, srun --mpi=pmix or horovodrun "
+                "--mpi, or set search.generations=0."
             )
         )
-    return search_stage(config, comm, run)
+    return search_stage(context)
 
 
-def _train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
-    need_torch()
+def _train(context: StageContext, options: StageOptions) -> dict[str, Any]:
+    require_torch()
     from rcdp_hpc.training.stage import train as train_stage
 
-    return train_stage(agree(comm, lambda: with_winner(config, run)), comm, run)
+    return train_stage(context)
 
 
-def _evaluate(config: Config, comm: Communicator, run: RunDirectory, allow_code: bool = False) -> dict[str, Any]:
-    need_torch()
+def _evaluate(context: StageContext, options: StageOptions) -> dict[str, Any]:
+    require_torch()
     from rcdp_hpc.evaluation.stage import evaluate as evaluate_stage
 
-    return evaluate_stage(config, comm, run, allow_code)
+    return evaluate_stage(context, options.allow_code)
 
 
-_WORK: dict[str, Callable[..., Any]] = {
+_WORK: Mapping[str, Callable[[StageContext, StageOptions], Any]] = {
     "prepare": _prepare,
     "search": _search,
     "train": _train,
@@ -314,13 +312,13 @@ _WORK: dict[str, Callable[..., Any]] = {
 
 
 def alone() -> Communicator:
-    """Return the communicator of a single process; several need one that the caller made."""
+    """Return the communicator of a single process; several processes need one that the caller creates."""
     launch = detect()
     if launch.conflict:
         raise InputError(launch.conflict)
     if launch.size > 1:
         raise InputError(
-            f"{launch.launcher} started {launch.size} ranks, each of which would do all the work: pass "
+            f"{launch.launcher} started {launch.size} ranks, and each would do all the work alone: pass "
             "comm=rcdp_hpc.connect()."
         )
     return SingleProcess()

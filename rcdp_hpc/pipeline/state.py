@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.errors import (
-    RcdpError,
-)
-from rcdp_hpc.pipeline.resolve import with_defaults_of_data
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.errors import RcdpError
+from rcdp_hpc.pipeline.resolve import with_data_defaults
+from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.files import os_errors_explained
-from rcdp_hpc.runtime.processor import Machine, distinct, machine_of_process, report_unlike
+from rcdp_hpc.runtime.processor import Machine, count_machines, machine_of_process, report_different_machines
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_record import (
     machines_to_record,
     record_settings,
-    refuse_other_than_trained,
+    refuse_changed_settings,
     report_changes,
     settings_of,
 )
@@ -35,9 +33,9 @@ def machines_of_ranks(stage: str, comm: Communicator) -> list[Machine]:
     if stage != "prepare":
         with suppress(ImportError):
             import torch  # noqa: F401
-    machines = distinct(comm.allgather(machine_of_process()))
+    machines = count_machines(comm.allgather(machine_of_process()))
     if comm.is_root and len(machines) > 1:
-        report_unlike(machines)
+        report_different_machines(machines)
     return machines
 
 
@@ -46,12 +44,12 @@ def begin(
 ) -> None:
     """Record that a stage runs, unless it is refused by what was recorded of earlier starts."""
     if stage == "evaluate":
-        refuse_other_than_trained(run, config)
+        refuse_changed_settings(run, config)
     record = machines_to_record(run, stage, config, machines)
     report_changes(run, stage, config)
     state = run.state(stage)
     kept = state.get("status") == "done" or (state.get("status") == "stopped" and not _starts_over(stage))
-    run.note(
+    run.record_state(
         stage, "running", ranks=ranks, started=time.time(), reason="",
         earlier_seconds=0.0 if restart else _spent_before(run, stage),
         earlier=state if kept else state.get("earlier"),
@@ -86,12 +84,12 @@ def finish(run: RunDirectory, stage: str, config: Config, result: Any) -> None:
     """Record a stage that is done, and the settings that it used: a refused command changes neither."""
     seconds = _spent(run.state(stage), time.time())
     if stage == "prepare":
-        config = with_defaults_of_data(config, run)
+        config = with_data_defaults(config, run)
     record_settings(run, stage, config)
     used: dict[str, Any] = {"kernel": config.reservoir.kernel} if stage in ("search", "train") else {}
     if stage == "search":
         used["threads"] = config.search.threads
-    run.note(
+    run.record_state(
         stage, "done", seconds=seconds, earlier_seconds=0.0, result=result, settings=settings_of(stage, config),
         earlier=None, **used,
     )  # fmt: skip
@@ -115,7 +113,7 @@ def record_failure(
         return
     try:
         seconds = _spent(run.state(stage), time.time())
-        run.note_failure(stage, status, refused or _starts_over(stage), earlier_seconds=seconds, **details)
+        run.record_failure(stage, status, refused or _starts_over(stage), earlier_seconds=seconds, **details)
     except RcdpError as error:
         log.warning("the state of stage %s could not be recorded: %s", stage, error)
 

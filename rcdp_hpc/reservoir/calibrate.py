@@ -1,7 +1,7 @@
 """Which kernel, and which block of samples, computes the states fastest on this machine.
 
 The choice changes the last digits of results: it is made once per run, on one rank, and recorded in RUN/config.toml.
-What was measured is remembered in a cache file, so that a machine is measured once for a size.
+What was measured is read_submissions in a cache file, so that a machine is measured once for a size.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import RcdpError
-from rcdp_hpc.reservoir.cells import fused_available
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
+from rcdp_hpc.reservoir.kernels import kernel_class, kernel_names
 from rcdp_hpc.reservoir.precision import ERROR_RATIO_AT_MOST, STATE_ERROR_AT_MOST, Rounding
-from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Kernel, Reservoir
+from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Reservoir
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.processor import processor_name
 from rcdp_hpc.runtime.threads import limit_threads
@@ -29,9 +29,9 @@ from rcdp_hpc.runtime.threads import limit_threads
 log = logging.getLogger(__name__)
 
 CLEARLY_FASTER = 1.2
-NODES_AT_MOST, ROWS_AT_MOST = 1000, 512
-# Where a sparse product may be the fastest, and the size at which it is compared with dense ones.
-SPARSE_FROM, SPARSE_DENSITY, SPARSE_NODES_AT_MOST = 2000, 0.05, 4000
+ROWS_AT_MOST = 512
+# A kernel for sparse matrices takes the block of this one.
+UNMEASURED_AS = "dense-fp32"
 STEPS = 2
 TURNS_AT_MOST = 8
 SECONDS_AT_MOST = 0.25
@@ -51,7 +51,7 @@ def choose_kernel(
     density: float = 1.0,
     cache: Path | None = None,
     rounding: Callable[[str], Rounding] | None = None,
-) -> Kernel:
+) -> str:
     """Measure the kernels for a moment and return the one to use.
 
     float32 is more accurate, so a kernel of 16 bits is taken only where it is at least 1.2 times as fast and its
@@ -69,7 +69,7 @@ def choose_kernel(
     density : float
         Connection density; thin reservoirs are tried with the sparse kernel too.
     cache : Path, optional
-        Where measurements are remembered (see `default_cache`); default: nowhere.
+        Where measurements are read_submissions (see `default_cache`); default: nowhere.
     rounding : callable, optional
         Returns what the rounding of a kernel does to the reservoir at hand (see `rcdp_hpc.reservoir.precision`);
         default: nothing is known of it, and speed decides.
@@ -77,11 +77,10 @@ def choose_kernel(
     Returns
     -------
     str
-        One of `rcdp_hpc.reservoir.cells.KERNELS`.
+        A name of `rcdp_hpc.config.choices.KERNELS`.
     """
-    kernels = _kernels(nodes, density, device)
-    sparse = "sparse-fp32" in kernels
-    nodes = min(nodes, SPARSE_NODES_AT_MOST if sparse else NODES_AT_MOST)
+    kernels = _measured_kernels(nodes, density, device)
+    nodes = min(nodes, max(kernel_class(kernel).measured_nodes for kernel in kernels))
     rows = min(batch_rows or ROWS_UNLESS_SET, ROWS_AT_MOST)
     key = f"kernel {nodes} nodes {density:.3g} density {features} features {rows} rows {threads} threads"
     seconds = _remembered(cache, device, key)
@@ -91,8 +90,8 @@ def choose_kernel(
             reservoirs = [_sample_reservoir(nodes, features, density, kernel, rows, device) for kernel in kernels]
             seconds = dict(zip(kernels, _fastest(reservoirs, block), strict=True))
         _remember(cache, device, key, seconds)
-    exact = min((name for name in seconds if name.endswith("fp32")), key=lambda name: seconds[name])
-    half = min((name for name in seconds if not name.endswith("fp32")), key=lambda name: seconds[name])
+    exact = min((name for name in seconds if _is_exact(name)), key=lambda name: seconds[name])
+    half = min((name for name in seconds if not _is_exact(name)), key=lambda name: seconds[name])
     choice = half if seconds[exact] >= CLEARLY_FASTER * seconds[half] else exact
     if choice == half and rounding is not None and _is_visible(rounding(half), half, exact):
         choice = exact
@@ -101,7 +100,7 @@ def choose_kernel(
         choice, nodes, rows, threads, "" if threads == 1 else "s",
     )  # fmt: skip
     log.info("  %s a step", ", ".join(f"{name} {1000 * value / STEPS:.2f} ms" for name, value in seconds.items()))
-    return choice  # type: ignore[return-value]
+    return choice
 
 
 def _is_visible(found: Rounding, kernel: str, exact: str) -> bool:
@@ -123,8 +122,9 @@ def choose_batch_rows(
     nodes: int, features: int, kernel: str, threads: int, device: str = "cpu", cache: Path | None = None
 ) -> int:
     """Return the smallest block that is within 5 % of the fastest. Parameters as `choose_kernel`."""
-    nodes = min(nodes, NODES_AT_MOST)
-    kernel = "dense-fp32" if kernel == "sparse-fp32" else kernel
+    if not kernel_class(kernel).dense_weights:
+        kernel = UNMEASURED_AS  # blocks are measured with density 1
+    nodes = min(nodes, kernel_class(kernel).measured_nodes)
     blocks = BLOCKS["cpu" if torch.device(device).type == "cpu" else "cuda"]
     key = f"block {nodes} nodes {features} features {kernel} {threads} threads"
     seconds = _remembered(cache, device, key)
@@ -149,20 +149,19 @@ def machine_name(device: str = "cpu") -> str:
 
 
 def default_cache() -> Path:
-    """Return the file in which measurements are remembered, in the user's cache folder."""
+    """Return the file in which measurements are read_submissions, in the user's cache folder."""
     folder = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     return Path(folder) / "rcdp_hpc" / "kernels.json"
 
 
-def _kernels(nodes: int, density: float, device: str) -> list[Kernel]:
-    kernels: list[Kernel] = ["dense-fp32", "dense-bf16"]
-    if torch.device(device).type == "cuda":
-        kernels.append("dense-fp16")
-    elif fused_available(torch.device(device)):
-        kernels.append("fused-bf16")
-    if density <= SPARSE_DENSITY and nodes >= SPARSE_FROM:
-        kernels.append("sparse-fp32")
-    return kernels
+def _measured_kernels(nodes: int, density: float, device: str) -> list[str]:
+    """Return the kernels of the table that are measured for such a reservoir, in the table's order."""
+    return [name for name in kernel_names() if kernel_class(name).is_measured(nodes, density, torch.device(device))]
+
+
+def _is_exact(kernel: str) -> bool:
+    """Return whether a kernel computes in float32."""
+    return kernel_class(kernel).dtype == torch.float32
 
 
 def _sample_reservoir(nodes: int, features: int, density: float, kernel: str, rows: int, device: str) -> Reservoir:

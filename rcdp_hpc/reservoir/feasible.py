@@ -1,12 +1,15 @@
-"""Whether a reservoir with these settings can exist at all, found out before anything else is computed."""
+"""Checks of the reservoir's settings before anything expensive: its connections, and the user's own code."""
 
 from __future__ import annotations
+
+from importlib.util import find_spec
 
 import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 
 from rcdp_hpc.config import Config, ReservoirSection
+from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import unscaled_matrix
 from rcdp_hpc.reservoir.random_streams import Part
@@ -18,7 +21,9 @@ NODES_AT_MOST = 10_000
 
 
 def check_reservoir(config: Config) -> None:
-    """See that the reservoir, or the densest one that the search may propose, has the connections it needs.
+    """Check that the reservoir, or the densest one that the search may propose, has the connections it needs.
+
+    The user's own kernel and activations are imported and checked, too, if torch is installed.
 
     Parameters
     ----------
@@ -27,9 +32,12 @@ def check_reservoir(config: Config) -> None:
     Raises
     ------
     InputError
-        If it has no connection, or no cycle although ``reservoir.scaling = "spectral_radius"`` needs one.
+        If it has no connection, or no cycle although ``reservoir.scaling = "spectral_radius"`` needs one; if a kernel
+        or an activation of the user's own cannot be imported or breaks its contract.
     """
     settings, searched = config.reservoir, None
+    if settings.kind != "none":
+        _check_user_code(config)
     if settings.kind != "random" or settings.matrices:
         return
     space = config.search.space
@@ -41,6 +49,27 @@ def check_reservoir(config: Config) -> None:
         settings = settings.model_copy(update={"density": float(searched or 0)})
     for part in _parts(settings):
         _check_part(settings, part, searched is not None)
+
+
+def _check_user_code(config: Config) -> None:
+    activation, kernel = config.search.space.activation, config.reservoir.kernel
+    choices = activation.choices if activation is not None and config.has_search else None
+    names = [name for name in (config.reservoir.activation, *(choices or ())) if is_user_class(str(name))]
+    if is_user_class(kernel) and config.reservoir.kind == "diagonal":
+        raise InputError(
+            f"reservoir.kernel = {kernel!r}: kernels of your own compute reservoir.kind = 'random', and "
+            "reservoir.kind = 'diagonal' uses only a kernel's number format: set reservoir.kernel = 'auto'"
+        )
+    if not (names or is_user_class(kernel)) or find_spec("torch") is None:
+        return
+    # Only here, since the preparation runs without torch.
+    from rcdp_hpc.reservoir.activations import load_activation
+    from rcdp_hpc.reservoir.kernels.load import check_named
+
+    for name in names:
+        load_activation(str(name))
+    if is_user_class(kernel):
+        check_named(kernel)
 
 
 def _parts(settings: ReservoirSection) -> list[Part]:

@@ -7,16 +7,15 @@ steps, since backpropagation needs every step's states.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.inputs import read_inputs
-from rcdp_hpc.reservoir.kept_steps import check_length, last_step, segment_bounds, steps_of
+from rcdp_hpc.reservoir.kept_steps import check_length
+from rcdp_hpc.reservoir.reductions import reduction_class
 from rcdp_hpc.reservoir.scans import Scan
 from rcdp_hpc.reservoir.states import Reservoir
 
@@ -50,9 +49,19 @@ class DifferentiableReservoir(nn.Module):
                 rates = reservoir.rates[scan][layer]
                 leak = None if rates is None else torch.as_tensor(rates).to(reservoir.device, dtype)
                 self.register_buffer(f"leak_{scan}_{layer}", leak, persistent=False)
-        self._functions: dict[str, Any] = {
-            "tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu, "identity": lambda value: value,
-        }  # fmt: skip
+        self.activation = load_activation(self.settings.activation)
+        self._check_gradient(dtype)
+
+    def _check_gradient(self, dtype: torch.dtype) -> None:
+        """Refuse an activation through which torch does not differentiate."""
+        x = torch.linspace(-1, 1, 3, dtype=dtype, device="cpu").requires_grad_()
+        with torch.enable_grad():
+            y = self.activation(x)
+        if not y.requires_grad:
+            raise InputError(
+                f"reservoir.activation = {self.settings.activation!r}: its result has no gradient, and a trained "
+                "extractor needs one; expected operations that torch differentiates (docs/extending.md)"
+            )
 
     def forward(self, u: Tensor, lengths: ArrayLike | None = None) -> Tensor:
         """Return what is kept of the states, shape (batch, width), as `Reservoir.states`.
@@ -99,7 +108,7 @@ class DifferentiableReservoir(nn.Module):
         state = torch.zeros_like(driven[:, 0])
         states = []
         for step in range(u.shape[1]):
-            moved = self._functions[self.settings.activation](state @ recurrent.T + driven[:, step])
+            moved = self.activation(state @ recurrent.T + driven[:, step])
             state = (1 - leak) * state + leak * moved
             states.append(state)
         return torch.stack(states, dim=1)
@@ -110,7 +119,7 @@ class DifferentiableReservoir(nn.Module):
         for step in range(driven.shape[1]):
             memory = memory @ rotation.T + driven[:, step]
             steps.append(memory)
-        moved = self._functions[self.settings.activation](torch.stack(steps, dim=1) @ mixing.T + bias)
+        moved = self.activation(torch.stack(steps, dim=1) @ mixing.T + bias)
         state, states = torch.zeros_like(moved[:, 0]), []
         for step in range(moved.shape[1]):
             state = (1 - leak) * state + leak * moved[:, step]
@@ -118,42 +127,18 @@ class DifferentiableReservoir(nn.Module):
         return torch.stack(states, dim=1)
 
     def _reduced(self, states: Tensor, lengths: list[int]) -> Tensor:
-        """Return the values kept of each sequence, shape (batch, values · nodes)."""
+        """Return the values of each sequence, shape (batch, values · nodes)."""
         if len(set(lengths)) <= 1:
-            length = lengths[0] if lengths else states.shape[1]
-            return torch.cat([self._kept(name, states, length) for name in self.settings.reduction], dim=1).flatten(1)
-        return torch.cat([self._kept_unequal(name, states, lengths) for name in self.settings.reduction], 1).flatten(1)
-
-    def _kept_unequal(self, name: str, states: Tensor, lengths: list[int]) -> Tensor:
-        """Return what one reduction keeps of sequences of several lengths, shape (batch, values, nodes)."""
-        if name in ("states", "last"):
-            of = steps_of if name == "states" else last_step
-            places = torch.tensor([of(self.settings, length) for length in lengths], device=states.device)
-            return states.gather(1, places[..., None].expand(-1, -1, states.shape[2]))
+            return self._reduced_alike(states[:, : lengths[0]] if lengths else states)
         pairs = zip(states, lengths, strict=True)
-        return torch.cat([self._kept(name, sequence[None], length) for sequence, length in pairs])
+        return torch.cat([self._reduced_alike(sequence[None, :length]) for sequence, length in pairs])
 
-    def _kept(self, name: str, states: Tensor, length: int) -> Tensor:
-        """Return what one reduction keeps of sequences of one length, shape (batch, values, nodes)."""
-        counted = states[:, self.settings.warm_up : length]
-        match name:
-            case "all":
-                return nn.functional.pad(states[:, :length], (0, 0, self.reservoir.values - length, 0))
-            case "states":
-                return states[:, steps_of(self.settings, length)]
-            case "last":
-                return states[:, [length - 1]]
-            case "segments":
-                starts, stops = segment_bounds(self.settings, np.array([length]))
-                bounds = zip(starts[0].tolist(), stops[0].tolist(), strict=True)
-                return torch.stack([states[:, start:stop].mean(1) for start, stop in bounds], dim=1)
-            case "positive":
-                return (counted > 0).to(states.dtype).mean(1, keepdim=True)
-        mean = counted.mean(1, keepdim=True)
-        if name == "mean":
-            return mean
-        deviation = (counted - mean).square().mean(1, keepdim=True).sqrt()
-        return deviation if name == "std" else torch.cat([mean, deviation], dim=1)
+    def _reduced_alike(self, states: Tensor) -> Tensor:
+        """Return the values of sequences of one length, shape (batch, values · nodes)."""
+        kinds = [reduction_class(name) for name in self.settings.reduction]
+        steps = self.reservoir.values  # of the longest sequence if all states are kept
+        values = [kind.of_states(self.settings, states, kind.values(self.settings, steps)) for kind in kinds]
+        return torch.cat(values, dim=1).flatten(1)
 
 
 def _windowed(scan: Scan, u: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from scipy.linalg.blas import dsyrk, ssyrk
 from torch import Tensor
 
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
 
 if TYPE_CHECKING:
     from rcdp_hpc.reservoir.ridge import RidgeReadout

@@ -60,11 +60,6 @@ def steps_of(settings: ReservoirSection, length: int) -> list[int]:
     return found
 
 
-def last_step(settings: ReservoirSection, length: int) -> list[int]:
-    """Return the last step of a sequence of this length, for ``reduction = "last"``."""
-    return [length - 1]
-
-
 def segment_bounds(
     settings: ReservoirSection, lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

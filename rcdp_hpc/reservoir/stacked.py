@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.cells import ACTIVATIONS, DenseCell
 from rcdp_hpc.reservoir.inputs import read_inputs
-from rcdp_hpc.reservoir.reductions import Reduction
+from rcdp_hpc.reservoir.kernels import Kernel
+from rcdp_hpc.reservoir.reductions import JoinedReductions
 from rcdp_hpc.reservoir.states import Reservoir, check_input
 
 
@@ -41,13 +41,14 @@ class StackedReservoirs:
 
     def __init__(self, reservoirs: Sequence[Reservoir], places: int) -> None:
         self.count, self.first = len(reservoirs), reservoirs[0]
-        cells = [_dense(reservoir) for reservoir in reservoirs]
-        cells += cells[:1] * (places - len(cells))
-        self._weights = torch.stack([cell.weights for cell in cells])
+        kernels = [reservoir.only_kernel for reservoir in reservoirs]
+        kernels += kernels[:1] * (places - len(kernels))
+        self._weights = torch.stack([_weights(self.first, kernel) for kernel in kernels])
         # One rate per reservoir, or one per neuron.
-        leaks = [torch.as_tensor(cell.leak, device=self.first.device).view(1, -1) for cell in cells]
+        leaks = [torch.as_tensor(kernel.leak, device=self.first.device).view(1, -1) for kernel in kernels]
         self._leaks = torch.stack(leaks)
-        self._activations = [cell.activation for cell in cells]
+        self._activations = [kernel.activation for kernel in kernels]
+        self._one_activation = len({kernel.activation_name for kernel in kernels}) == 1
 
     @torch.no_grad()
     def drive(self, x: Any) -> Tensor:
@@ -74,7 +75,7 @@ class StackedReservoirs:
         u = read_inputs(first.settings, u)
         steps, batch, places = u.shape[1], len(u), len(self._weights)
         out = torch.empty(places * batch, first.values, first.nodes, dtype=first.dtype, device=first.device)
-        reduction = Reduction(first.settings, out, steps, None)
+        reduction = JoinedReductions(first.settings, out, steps, None)
         joined = torch.zeros(places, batch, self._weights.shape[1], dtype=first.dtype, device=first.device)
         joined[:, :, first.nodes + first.inputs] = 1
         state = torch.zeros(places, batch, first.nodes, device=first.device)
@@ -90,19 +91,20 @@ class StackedReservoirs:
         return out.view(places, batch, first.width)[: self.count]
 
     def _activated(self, driven: Tensor) -> Tensor:
-        # A CPU computes the last few values of an array otherwise than the rest, so each reservoir's states are one.
-        if self.first.device.type != "cpu" and len(set(self._activations)) == 1:
-            return ACTIVATIONS[self._activations[0]](driven)
+        # A CPU computes the last few values of an array in another way than the rest, so each reservoir's states are
+        # an array of their own.
+        if self.first.device.type != "cpu" and self._one_activation:
+            return self._activations[0].apply_(driven)
         for one, activation in zip(driven, self._activations, strict=True):
-            ACTIVATIONS[activation](one)
+            activation.apply_(one)
         return driven
 
 
-def _dense(reservoir: Reservoir) -> DenseCell:
-    cell = reservoir.only_cell
-    if not isinstance(cell, DenseCell):
+def _weights(reservoir: Reservoir, kernel: Kernel) -> Tensor:
+    weights = kernel.stacked_weights()
+    if weights is None:
         raise InputError(
             f"reservoir.kernel = {reservoir.kernel!r} computes one reservoir at a time: set search.candidates_at_once "
             "= 1, or reservoir.kernel to dense-fp32, dense-bf16 or dense-fp16"
         )
-    return cell
+    return weights

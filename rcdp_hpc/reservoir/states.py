@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,41 +18,28 @@ from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
-from rcdp_hpc.reservoir.cells import KERNELS, Cell, make_cell
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, leak_rates, reservoir_matrices
 from rcdp_hpc.reservoir.diagonal import diagonal_matrices
-from rcdp_hpc.reservoir.diagonal_cell import DiagonalCell
 from rcdp_hpc.reservoir.inputs import read_inputs
 from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps, read_features
+from rcdp_hpc.reservoir.kernels import Kernel, kernel_class, make_kernel
+from rcdp_hpc.reservoir.kernels.diagonal import DiagonalKernel
 from rcdp_hpc.reservoir.matrix_files import read_matrices
 from rcdp_hpc.reservoir.noise import SampleNoise
 from rcdp_hpc.reservoir.random_streams import Part
-from rcdp_hpc.reservoir.reductions import Reduction, kept_shape
+from rcdp_hpc.reservoir.reductions import JoinedReductions, kept_shape
 from rcdp_hpc.reservoir.scans import Scan, scans_of
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.logs import warn_once
-from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.runtime.ram import is_out_of_memory
 
-__all__ = ["KERNELS", "Kernel", "Reservoir", "kept_steps"]
+__all__ = ["Reservoir", "kept_steps"]
 
 log = logging.getLogger(__name__)
 
-Kernel = Literal["dense-fp32", "dense-bf16", "dense-fp16", "fused-bf16", "sparse-fp32"]
 ROWS_UNLESS_SET = 512
 # Above this radius a leak of 1 no longer forgets its past.
 FAR_ABOVE_ONE = 1.5
-
-
-def _cell(
-    settings: ReservoirSection,
-    matrices: ReservoirMatrices,
-    kernel: str,
-    device: torch.device,
-    rates: NDArray[np.float64] | None,
-) -> Cell:
-    if settings.kind == "diagonal":
-        return DiagonalCell(settings, matrices, rates, KERNELS[kernel], device)
-    return make_cell(settings, matrices, kernel, device, rates)
 
 
 class Reservoir:
@@ -73,7 +60,8 @@ class Reservoir:
     features : int
         Features per step of the input sequence.
     kernel : str
-        One of `KERNELS`: how the products are formed, and the precision of the states returned.
+        A name of `rcdp_hpc.config.choices.KERNELS` except "auto", or module:Class: how the products are formed, and
+        the number format of the states returned.
     device : str or torch.device
         Where states are computed.
     matrices : ReservoirMatrices, optional
@@ -120,8 +108,6 @@ class Reservoir:
         matrices: ReservoirMatrices | None = None,
         steps: int | None = None,
     ) -> None:
-        if kernel not in KERNELS:
-            raise InputError(f"reservoir.kernel = {kernel!r}: expected {' or '.join(KERNELS)} by now")
         self.settings, self.features, self.kernel = settings, features, kernel
         self.nodes, self.inputs = settings.nodes, read_features(settings, features)
         self.scans = scans_of(settings)
@@ -130,7 +116,8 @@ class Reservoir:
         self.kept = kept_shape(settings, steps)
         self.parts, self.values, self.width = self.kept.parts, self.kept.steps, self.kept.features
         self.batch_rows = settings.batch_rows or ROWS_UNLESS_SET
-        self.dtype, self.device = KERNELS[kernel], torch.device(device)
+        self.dtype = kernel_class(kernel).dtype
+        self.device = torch.device(device)
         if settings.matrices and matrices is None:
             matrices = read_matrices(settings.matrices, self.nodes, self.scans[0].features(self.inputs))
         self.matrices = [[matrices]] if matrices is not None else self._drawn()
@@ -138,9 +125,9 @@ class Reservoir:
             [leak_rates(settings, _part(scan, layer)) for layer in range(len(layers))]
             for scan, layers in enumerate(self.matrices)
         ]
-        self._cells = [
-            [_cell(settings, own, kernel, self.device, rates) for own, rates in zip(*both, strict=True)]
-            for both in zip(self.matrices, self.rates, strict=True)
+        self._kernels = [
+            [self._kernel(layer, leaks) for layer, leaks in zip(layers, rates, strict=True)]
+            for layers, rates in zip(self.matrices, self.rates, strict=True)
         ]
         self._advise()
 
@@ -159,11 +146,16 @@ class Reservoir:
         make = diagonal_matrices if settings.kind == "diagonal" else reservoir_matrices
         return make(settings, features, _part(scan, layer))
 
+    def _kernel(self, matrices: ReservoirMatrices, rates: NDArray[np.float64] | None) -> Kernel:
+        if self.settings.kind == "diagonal":
+            return DiagonalKernel(self.settings, matrices, rates, self.device, self.dtype)
+        return make_kernel(self.kernel, self.settings, matrices, rates, self.device)
+
     @property
-    def only_cell(self) -> Cell:
-        """The cell of a reservoir that is one alone, neither stacked nor beside others."""
-        ((cell,),) = self._cells
-        return cell
+    def only_kernel(self) -> Kernel:
+        """The kernel of a reservoir with one scan and one layer."""
+        ((kernel,),) = self._kernels
+        return kernel
 
     @property
     def matrices_width(self) -> int:
@@ -233,7 +225,7 @@ class Reservoir:
         check_input(u, checked)
         if out is None:
             out = torch.empty(len(u), self.width, dtype=self.dtype, device=self.device)
-        most = min(cell.most_rows for cells in self._cells for cell in cells)
+        most = min(kernel.most_rows for kernels in self._kernels for kernel in kernels)
         for start in range(0, len(u), most):
             rows = slice(start, start + most)
             self._fill(u[rows], out[rows], None if checked is None else checked[rows], noisy)
@@ -306,17 +298,17 @@ class Reservoir:
     def _run(self, u: Tensor, out: Tensor, lengths: Tensor | None, noise: SampleNoise | None) -> None:
         """Run every reservoir over the sequences, which are longest first where they have lengths."""
         blocks = out.view(len(u), len(self.scans), self.directions, self.settings.layers, self.values, self.nodes)
-        for place, (scan, cells) in enumerate(zip(self.scans, self._cells, strict=True)):
+        for place, (scan, kernels) in enumerate(zip(self.scans, self._kernels, strict=True)):
             for direction in range(self.directions):
                 # Steps first and in the kernel's precision: each step then reads memory that lies together.
                 read = scan.read(u, lengths, turned=bool(direction)).transpose(0, 1)
                 read = read.to(self.dtype).contiguous()
-                self._run_scan(scan, cells, read, blocks[:, place, direction], lengths, noise, place)
+                self._run_scan(scan, kernels, read, blocks[:, place, direction], lengths, noise, place)
 
     def _run_scan(
         self,
         scan: Scan,
-        cells: list[Cell],
+        kernels: list[Kernel],
         u: Tensor,
         out: Tensor,
         lengths: Tensor | None,
@@ -325,20 +317,20 @@ class Reservoir:
     ) -> None:
         listed = None if lengths is None else lengths.tolist()
         steps = len(u) if listed is None else listed[0]
-        reductions = [Reduction(self.settings, out[:, layer], steps, listed) for layer in range(len(cells))]
-        for cell in cells:
-            cell.begin(len(out))
+        reductions = [JoinedReductions(self.settings, out[:, layer], steps, listed) for layer in range(len(kernels))]
+        for kernel in kernels:
+            kernel.begin(len(out))
         rows = len(out)
         for step in range(steps):
             while listed is not None and listed[rows - 1] <= step:
                 rows -= 1
             given = scan.at(u, step, rows)
-            for layer, (cell, reduction) in enumerate(zip(cells, reductions, strict=True)):
+            for layer, (kernel, reduction) in enumerate(zip(kernels, reductions, strict=True)):
                 drawn = None
                 if noise is not None:
                     part = place * self.settings.layers + layer
                     drawn = noise.normal(step, part, self.nodes, rows) * self.settings.noise
-                state = cell.step(given, drawn)
+                state = kernel.step(given, drawn)
                 reduction.take(step, state, rows)
                 given = [state[:rows]]
         for reduction in reductions:

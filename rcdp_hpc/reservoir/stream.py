@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rcdp_hpc.reservoir.activations import load_activation
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.ridge import one_hot
 
 T = TypeVar("T")
 _END = object()
-STATES_WITHIN = {"tanh": 1.0, "sigmoid": 1.0}
 
 
 def ahead(items: Iterable[T]) -> Generator[T]:
@@ -91,5 +91,6 @@ def sum_slabs(
 
 def bound_of_sums(activation: str, rows: int) -> float | None:
     """Return a bound on every sum over so many rows, None where states are unbounded."""
-    within = STATES_WITHIN.get(activation)
-    return None if within is None else rows * within**2
+    bound = load_activation(activation).bound
+    # Targets and shares of steps reach 1.
+    return None if bound is None else rows * max(1.0, bound) ** 2

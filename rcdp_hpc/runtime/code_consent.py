@@ -63,10 +63,13 @@ def record_file() -> Path:
 
 
 def code_named_by(config: Config) -> dict[str, str]:
-    """Return the names module:name in a configuration, by key."""
+    """Return the names module:name in a configuration, by key; choices of the search space as ``key[number]``."""
     settings = flatten(to_tree(config))
     keys = [key for key, table in TABLES.items() if table.user_class]
     named = {key: str(settings[key]) for key in (*keys, "search.function")}
+    for key, choices in settings.items():
+        if key.startswith("search.space.") and isinstance(choices, list):
+            named |= {f"{key}[{number}]": str(choice) for number, choice in enumerate(choices)}
     return {key: name for key, name in named.items() if is_user_class(name)}
 
 
@@ -122,7 +125,7 @@ def digests_of(names: Iterable[str]) -> dict[str, str]:
     return {module: files.sha256 for module, files in found.items() if files is not None}
 
 
-def record_own(names: Iterable[str]) -> None:
+def record_user_modules(names: Iterable[str]) -> None:
     """Record the modules of names module:name that the user's own configuration holds."""
     found = [find_module(name.partition(":")[0], search_path(working_directory=True)) for name in names]
     fresh = [files for files in found if files is not None]
@@ -207,7 +210,7 @@ def _difference(found: ModuleFiles) -> str:
     return f"no configuration of yours has named {found.files[-1]}"
 
 
-def admit_model_code(key: str, name: str, digests: Mapping[str, str], where: Path, allow: bool) -> None:
+def check_model_code(key: str, name: str, digests: Mapping[str, str], where: Path, allow: bool) -> None:
     """Refuse a name in a model file, unless it is allowed or its module is recorded and the one of the training.
 
     The working directory is not searched; the folder of a recorded module is.

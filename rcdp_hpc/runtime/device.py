@@ -8,7 +8,7 @@ import torch
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.launch import number_from_environment
+from rcdp_hpc.runtime.comm.launch import number_from_environment
 
 _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
@@ -22,7 +22,7 @@ def device() -> torch.device:
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 
-def settle_on(where: torch.device, config: Config) -> None:
+def set_up_device(where: torch.device, config: Config) -> None:
     """Make a GPU this rank's own and, in deterministic mode, have torch take algorithms that repeat to the bit there.
 
     Where torch has none for an operation it warns. Called before anything is computed: cuBLAS reads its variable once.

@@ -1,4 +1,4 @@
-"""Stop signals in the first seconds, before the rest of the package is imported: they are remembered, not lost.
+"""Stop signals in the first seconds, before the rest of the package is imported: they are read_submissions, not lost.
 
 Imports nothing of the package: the command line calls `catch` first of all.
 """
@@ -22,7 +22,7 @@ def catch() -> None:
 
 
 def release() -> None:
-    """Give the stop signals that are still only remembered their usual action back."""
+    """Give the stop signals that are still only read_submissions their usual action back."""
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is _remember:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

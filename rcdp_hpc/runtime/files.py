@@ -20,7 +20,7 @@ from rcdp_hpc.runtime.os_errors import NO_ROOM, UNSUPPORTED, explain_os_error, o
 from rcdp_hpc.runtime.owners import temporary_prefix
 
 __all__ = [
-    "NO_ROOM", "UNKNOWN_ROOM", "explain_os_error", "free_bytes", "keep_as", "os_errors_explained", "overwrite_json",
+    "NO_ROOM", "UNKNOWN_ROOM", "explain_os_error", "free_bytes", "keep_copy", "os_errors_explained", "overwrite_json",
     "read_json", "reserve", "set_size", "sync_folder", "write_at", "write_atomic", "write_json", "write_text",
 ]  # fmt: skip
 
@@ -98,7 +98,7 @@ def _set_mode(name: str) -> None:
             raise
 
 
-def keep_as(path: Path, copy: Path) -> None:
+def keep_copy(path: Path, copy: Path) -> None:
     """Keep a file under a second name, too, before another one takes its place.
 
     File systems without hard links (FAT, SMB, many FUSE file systems) keep it under the second name alone: until the

@@ -8,14 +8,14 @@ import traceback
 from collections.abc import Callable
 
 from rcdp_hpc.errors import EXIT_FAILED, EXIT_INTERRUPTED, RcdpError
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.horovod import is_lost_rank
-from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.connect import connect
+from rcdp_hpc.runtime.comm.horovod import is_lost_rank
+from rcdp_hpc.runtime.comm.launch import detect
 from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.os_errors import os_errors_explained
 from rcdp_hpc.runtime.signals import EndedBySignal
 from rcdp_hpc.runtime.text import Lines
-from rcdp_hpc.runtime.world import connect
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def run_on_all_ranks(work: Callable[[Communicator], int], stall_seconds: int = 6
     """
     if not detect().elastic:
         return _in_one_world(work, stall_seconds)
-    from rcdp_hpc.runtime.elastic import run_elastic
+    from rcdp_hpc.runtime.comm.elastic import run_elastic
 
     return run_elastic(
         lambda: _in_one_world(work, stall_seconds),

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.errors import RcdpError
+from rcdp_hpc.runtime.comm.launch import number_from_environment
 from rcdp_hpc.runtime.digests import check_sealed
 from rcdp_hpc.runtime.json_text import parse_json
-from rcdp_hpc.runtime.launch import number_from_environment
 from rcdp_hpc.runtime.owners import Life, Process, this_process
 
 HEARTBEAT_SECONDS = 10.0
@@ -162,7 +162,7 @@ def read_lock(path: Path) -> Seen | None:
     return Seen(holder, problem, changed=status.st_mtime, content=content)
 
 
-def held_by(path: Path) -> Seen | None:
+def current_holder(path: Path) -> Seen | None:
     """Return the lock of a job that works here, None if there is none; writes nothing and does not wait.
 
     A lock of another machine counts as held until `STALE_SECONDS` after its last heartbeat by this machine's clock.

@@ -21,13 +21,13 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from rcdp_hpc.config.regular_files import refuse_special
-from rcdp_hpc.runtime.launch import detect
-from rcdp_hpc.runtime.text import COLUMNS, Lines, message_lines, plain_line, plain_lines, wrapped
+from rcdp_hpc.runtime.comm.launch import detect
+from rcdp_hpc.runtime.text import COLUMNS, Lines, message_lines, plain_line, plain_lines, wrap_message
 
 PACKAGE = "rcdp_hpc"
 # Of a message on the terminal: a name may have millions.
 MOST_CHARACTERS = 20_000
-_said: set[tuple[str, str]] = set()
+_logged_once: set[tuple[str, str]] = set()
 
 
 def shown_message(record: logging.LogRecord) -> str:
@@ -102,7 +102,7 @@ def _for_terminal(text: str, stream: TextIO) -> str:
     """Return a message wrapped to the width of a terminal; files and pipes get whole lines."""
     if not stream.isatty():
         return text
-    return wrapped(text, shutil.get_terminal_size((COLUMNS, 24)).columns)
+    return wrap_message(text, shutil.get_terminal_size((COLUMNS, 24)).columns)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -127,8 +127,8 @@ def warn_once(logger: logging.Logger, kind: str, message: str) -> None:
         What the warning is about, without the numbers in it.
     message : str
     """
-    if (logger.name, kind) not in _said:
-        _said.add((logger.name, kind))
+    if (logger.name, kind) not in _logged_once:
+        _logged_once.add((logger.name, kind))
         logger.warning("%s", message)
 
 

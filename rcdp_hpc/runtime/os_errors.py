@@ -135,7 +135,7 @@ def explain_os_error(error: OSError, path: Path | str, reading: bool = False) ->
     return advice.kind(f"{path}: {text.format(error=words, free=free)}")
 
 
-def unreadable(error: OSError, path: Path | str) -> RcdpError:
+def unreadable_error(error: OSError, path: Path | str) -> RcdpError:
     """Return the error for a file of the user's that cannot be read: its own fault, or that of the disk or server."""
     advice = _ADVICE.get(error.errno or 0)
     if advice is not None and advice.kind is StageFailedError and error.errno != errno.ENOENT:
@@ -168,7 +168,7 @@ def os_errors_explained(path: Path | None = None, reading: bool = False) -> Iter
         raise found from error
 
 
-def number_in(error: BaseException) -> int | None:
+def errno_of(error: BaseException) -> int | None:
     """Return the system's error number that an exception is about: also of libraries that put it into their text."""
     seen: BaseException | None = error
     while seen is not None:

@@ -64,7 +64,7 @@ def machine_of_process() -> Machine:
     return found
 
 
-def distinct(machines: Sequence[Machine]) -> list[Machine]:
+def count_machines(machines: Sequence[Machine]) -> list[Machine]:
     """Return the kinds of machines of all ranks, each once with the number of its ``ranks``."""
     kinds: list[Machine] = []
     for machine in machines:
@@ -73,7 +73,7 @@ def distinct(machines: Sequence[Machine]) -> list[Machine]:
     return [{**kind, "ranks": machines.count(kind)} for kind in kinds]
 
 
-def report_unlike(machines: Sequence[Machine]) -> None:
+def report_different_machines(machines: Sequence[Machine]) -> None:
     """Log the kinds of machines that the ranks run on: their results may differ in the last digits."""
     names = list(dict.fromkeys(name for machine in machines for name in machine if name != "ranks"))
     unlike = [name for name in names if len({_text(machine.get(name)) for machine in machines}) > 1]

@@ -10,9 +10,9 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from rcdp_hpc.runtime.launch import detect
+from rcdp_hpc.runtime.comm.launch import detect
 from rcdp_hpc.runtime.streams import BarStream
-from rcdp_hpc.runtime.text import Lines, packed, plain_line
+from rcdp_hpc.runtime.text import Lines, plain_line, wrap_items
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Progress:
             self.last = time.monotonic()
             rate = (self.done - self.before) / max(self.last - self.started, 1e-9)
             parts = [f"{self.done} of {self.total} {self.unit}", f"{rate:.3g} a second"]
-            lines = packed(f"{self.title}: ", parts + (note.split(", ") if note else []))
+            lines = wrap_items(f"{self.title}: ", parts + (note.split(", ") if note else []))
             log.info("%s", Lines("\n".join(lines)))
 
 

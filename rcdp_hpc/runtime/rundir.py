@@ -147,12 +147,12 @@ class RunDirectory:
             raise DataDamagedError(f"{path}: not the record of a stage. {remedy}")
         return state
 
-    def note(self, stage: str, status: Status, **details: Any) -> None:
+    def record_state(self, stage: str, status: Status, **details: Any) -> None:
         """Record what `stage` has done, keeping details recorded earlier but those that are None now."""
         write_sealed(self.state_file(stage), self._noted(stage, status, details))
 
-    def note_failure(self, stage: str, status: Status, keep_earlier: bool = False, **details: Any) -> None:
-        """Record as `note` why `stage` ended, on a full disk too: in the place of what was recorded before.
+    def record_failure(self, stage: str, status: Status, keep_earlier: bool = False, **details: Any) -> None:
+        """Record as `record_state` why `stage` ended, on a full disk too: in the place of what was recorded before.
 
         With `keep_earlier` a stage stays what it was before it started again, done or stopped with a checkpoint, and
         the failure is recorded as ``attempt``.
@@ -190,7 +190,7 @@ class RunDirectory:
         if not self._holds(config):
             write_text(self.config_file, commented_toml(config))
 
-    def keep_own_config(self) -> None:
+    def preserve_user_config(self) -> None:
         """Keep a copy of a config.toml that the user put here before any stage began: the run writes its own there."""
         if not self.config_file.exists() or self.state_file("prepare").parent.exists() or self.folds():
             return

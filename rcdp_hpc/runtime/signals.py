@@ -20,9 +20,9 @@ import numpy as np
 
 from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.runtime import early_signals
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.launch import Launch, detect
 from rcdp_hpc.runtime.early_signals import STOP_SIGNALS
-from rcdp_hpc.runtime.launch import Launch, detect
 
 # What a terminal is to a process, whatever its standard streams are.
 TERMINAL = "/dev/tty"
@@ -47,7 +47,7 @@ def install() -> None:
         _announce(_received[0], detect())
 
 
-def end_at_once() -> None:
+def exit_on_signals() -> None:
     """Let the stop signals end a command that writes no checkpoint, also those that came already.
 
     Raises
@@ -69,7 +69,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt if number == signal.SIGINT else EndedBySignal(number)
 
 
-def leave() -> None:
+def ignore_until_exit() -> None:
     """Let stop signals change nothing from here to the end of a process that caught them so far.
 
     Python gives signals their default action back while it exits, and MPI and Horovod close after that. A launcher that
@@ -121,7 +121,7 @@ def received_name() -> str:
     return signal.Signals(_received[0]).name if _received else "a signal to another rank"
 
 
-def forget() -> None:
+def clear() -> None:
     """Clear the flag (for tests and for callers that run several pipelines in one process)."""
     _received.clear()
 

@@ -124,14 +124,14 @@ def _edited(run: RunDirectory, stage: str) -> str:
     return _changes(run, stage, config, keys) if keys else ""
 
 
-def changed_reading(run: RunDirectory, keys: Sequence[str]) -> list[str]:
+def changed_data_keys(run: RunDirectory, keys: Sequence[str]) -> list[str]:
     """Return what of these keys of [data] config.toml has otherwise than the preparation recorded, in words."""
     names = [f"data.{key}" for key in keys]
     changed = [key for key in _changed(run, "prepare", run.config(), ("data",)) if key in names]
     return [_changes(run, "prepare", run.config(), [key]) for key in changed]
 
 
-def refuse_other_than_trained(run: RunDirectory, config: Config) -> None:
+def refuse_changed_settings(run: RunDirectory, config: Config) -> None:
     """Raise an `InputError` if an evaluation is to use other settings than the model was trained with."""
     fixed = [key for key in _changed(run, "train", config, SECTIONS["train"]) if not may_change(key)]
     if fixed:

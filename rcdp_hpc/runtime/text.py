@@ -69,7 +69,7 @@ def message_lines(text: object) -> str:
     return "\n".join([first, *(line if line.startswith("  ") or not line else f"  {line}" for line in others)])
 
 
-def joined(lines: Iterable[str]) -> str:
+def join_lines(lines: Iterable[str]) -> str:
     """Return lines as one text, each escaped by `plain_line`."""
     return "\n".join(map(plain_line, lines))
 
@@ -79,9 +79,9 @@ def on_one_line(text: str) -> str:
     return "; ".join(filter(None, map(str.strip, text.splitlines())))
 
 
-def in_lines(kind: type[Explained], lines: Sequence[str]) -> Explained:
+def multiline_error(kind: type[Explained], lines: Sequence[str]) -> Explained:
     """Return an error of this kind whose message has several lines, each escaped by `plain_line`."""
-    error = kind(joined(lines))
+    error = kind(join_lines(lines))
     error.lines = True
     return error
 
@@ -165,13 +165,13 @@ def _within(text: str, columns: int) -> str:
     return text
 
 
-def fitted(text: str, columns: int) -> str:
+def pad(text: str, columns: int) -> str:
     """Return a text cut to this many columns, or filled up with blanks."""
     short = shorten(text, columns)
     return short + " " * (columns - display_width(short))
 
 
-def wrapped(text: str, columns: int) -> str:
+def wrap_message(text: str, columns: int) -> str:
     """Return a message with lines of at most this many columns, except for words that are longer, as paths are."""
     return "\n".join(
         textwrap.fill(
@@ -189,7 +189,7 @@ def wrapped(text: str, columns: int) -> str:
     )
 
 
-def packed(title: str, parts: Sequence[str], columns: int = COLUMNS) -> list[str]:
+def wrap_items(title: str, parts: Sequence[str], columns: int = COLUMNS) -> list[str]:
     """Return parts after a title, separated by commas, in lines of at most this many columns."""
     lines, line = [], title
     for place, part in enumerate(parts):

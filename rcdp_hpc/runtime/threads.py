@@ -19,9 +19,9 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from rcdp_hpc.runtime.cgroups import groups_of_process
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.launch import number_from_environment
-from rcdp_hpc.runtime.waits import report_long_waits
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.launch import number_from_environment
+from rcdp_hpc.runtime.openmp_waits import report_long_waits
 
 
 def available_cores(root: Path = Path("/")) -> int:
@@ -101,19 +101,19 @@ def limit_threads(count: int) -> Iterator[None]:
                 torch.set_num_threads(before)
 
 
-def places_of_job(comm: Communicator) -> list[tuple[str, frozenset[int]]]:
+def gather_placement(comm: Communicator) -> list[tuple[str, frozenset[int]]]:
     """Return the host and the cores of every rank of the job, also where `comm` is a group of it. Collective."""
-    if comm.job_places is not None:
-        return comm.job_places
+    if comm.job_placement is not None:
+        return comm.job_placement
     return comm.allgather((socket.gethostname(), _affinity()))
 
 
-def ranks_here(comm: Communicator) -> int:
+def ranks_on_host(comm: Communicator) -> int:
     """Return how many of the job's ranks run on this host, also where `comm` is a group of them. Collective."""
-    return [host for host, _ in places_of_job(comm)].count(socket.gethostname())
+    return [host for host, _ in gather_placement(comm)].count(socket.gethostname())
 
 
-def fair_share(comm: Communicator) -> int:
+def threads_per_rank(comm: Communicator) -> int:
     """Return the threads each rank may use so that ranks of one host do not fight for cores. Collective.
 
     Launchers may bind each rank to cores of its own, or leave all ranks on all cores: the cores a rank may run on
@@ -131,7 +131,7 @@ def fair_share(comm: Communicator) -> int:
     int
         Threads per rank, at least 1.
     """
-    places = places_of_job(comm)
+    places = gather_placement(comm)
     shares = [
         len(cores) // sum(host == other and bool(cores & others) for other, others in places) for host, cores in places
     ]
@@ -142,5 +142,5 @@ def fair_share(comm: Communicator) -> int:
 
 def _share_of_quota(comm: Communicator) -> int | None:
     """Return the whole cores of the quota for each of this host's ranks. Collective."""
-    ranks, quota = ranks_here(comm), cpu_quota()
+    ranks, quota = ranks_on_host(comm), cpu_quota()
     return None if quota is None else max(1, int(quota / ranks))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection
+from rcdp_hpc.config.choices.activations import is_positive
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.space import Space, searched_space
 from rcdp_hpc.search.state_sets import STATE_SETS
@@ -50,9 +51,10 @@ def _check_reservoirs(reservoir: ReservoirSection, space: Space) -> None:
                 f"search.space.leak goes down to {lowest:g}, below reservoir.leak_low = {reservoir.leak_low:g}: the "
                 "search varies the highest leak rate; raise the bound, or lower reservoir.leak_low"
             )
-        if dimension.name == "activation" and "sigmoid" in dimension.choices and "positive" in reservoir.reduction:
+        positive = next((choice for choice in dimension.choices if is_positive(choice)), None)
+        if dimension.name == "activation" and positive is not None and "positive" in reservoir.reduction:
             raise InputError(
-                "search.space.activation has the choice 'sigmoid', whose states are all above 0, and "
+                f"search.space.activation has the choice {positive!r}, whose states are all above 0, and "
                 "reservoir.reduction has 'positive': take one of the two out"
             )
 

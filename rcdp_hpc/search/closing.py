@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from rcdp_hpc.config import SearchSection
-from rcdp_hpc.runtime.text import packed
+from rcdp_hpc.runtime.text import wrap_items
 from rcdp_hpc.search.records.archive import Entry
 from rcdp_hpc.search.records.best import Best, shown
 from rcdp_hpc.search.space import Dimension, Space, owner_of
@@ -48,7 +48,7 @@ def closing_lines(search: SearchSection, best: Best, failed: int = 0) -> list[st
     return [
         f"search done: {counted}, best fitness {best.fitness:.5g}",
         *(f"  {line}" for line in fitness_words(search, best)),
-        *(f"  {line}" for line in packed(f"winner (generation {best.generation}): ", values, 76)),
+        *(f"  {line}" for line in wrap_items(f"winner (generation {best.generation}): ", values, 76)),
     ]
 
 

@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.memory import own_memory
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.runtime.ram import process_memory
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.checks import checked_space
 from rcdp_hpc.search.coordinator import SearchCoordinator
@@ -99,16 +100,14 @@ def run_search(
     return run_on_root(comm, root.finish if root is not None else _nothing)
 
 
-def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+def search(context: StageContext) -> dict[str, Any]:
     """Search in a run directory: the stage "search". Collective.
 
     Parameters
     ----------
-    config : Config
-        ``reservoir.kernel`` must be chosen already, not "auto".
-    comm : Communicator
-    run : RunDirectory
-        Its shards are read.
+    context : StageContext
+        Its configuration names a kernel; ``reservoir.kernel = "auto"`` is resolved earlier. The shards of its run
+        directory are read.
 
     Returns
     -------
@@ -132,6 +131,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     from rcdp_hpc.search.evaluation.rows import fitness_rows
     from rcdp_hpc.search.evaluation.user_function import FunctionFitness
 
+    config, comm, run = context.config, context.comm, context.run
     agree(comm, lambda: checked_space(config, comm.size))
     if config.extractor.kind == "kernels" and config.search.evaluation != "function":
         log.info(
@@ -151,7 +151,7 @@ def search(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
     )
     if isinstance(shards, RefilledShards):
         tell_replaced(shards, {})
-    own = own_memory()
+    own = process_memory()
     data = fitness_rows(shards, config, comm)
     memory = agreed_limit(config, comm, data.nbytes, own)
 

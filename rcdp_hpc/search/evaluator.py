@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree
-from rcdp_hpc.runtime.comm import Communicator, SingleProcess
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.evaluation.candidate import Evaluation, Fitness
 from rcdp_hpc.search.records.journal import Journal
 from rcdp_hpc.search.scheduling import CostModel, assign_longest_first, choose_group_ranks, padded
@@ -145,10 +146,10 @@ class Evaluator:
         def evaluate_own() -> tuple[NDArray[np.float64], list[tuple[int, str]]]:
             started = time.monotonic()
             found = self._evaluate_hand(hand, total, due)
-            self.comm.patience = self._patience(found[0], time.monotonic() - started, loads)
+            self.comm.wait_limit = self._patience(found[0], time.monotonic() - started, loads)
             return found
 
-        with self.comm.patient(0.0):
+        with self.comm.limit_waits(0.0):
             rows, reasons = agree(self.comm, evaluate_own)
         gathered = self.comm.gather_rows(rows)
         reasons_by_index = dict(pair for found in self.comm.allgather(reasons) for pair in found)

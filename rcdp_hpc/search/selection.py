@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rcdp_hpc.config import Config, RangeSection, SpaceSection
+from rcdp_hpc.config.choices.activations import is_positive
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.state_sets import STATE_SETS, sets_for
 
@@ -23,10 +24,11 @@ def selection_config(config: Config, kind: str) -> Config:
     """
     names = sets_for(kind, config.search.state_sets)
     signs = any("positive" in STATE_SETS[name].settings.get("reduction", ()) for name in names)
-    if signs and config.reservoir.activation == "sigmoid":
+    if signs and is_positive(config.reservoir.activation):
         raise InputError(
             "search.method = 'select' judges sets that keep the share of states above 0, and all states of "
-            "reservoir.activation = 'sigmoid' are: choose another activation, or search.state_sets without it"
+            f"reservoir.activation = {config.reservoir.activation!r} are: choose another activation, or "
+            "search.state_sets without it"
         )
     changes = {
         "method": "optimizer",

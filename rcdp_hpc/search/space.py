@@ -20,6 +20,7 @@ from rcdp_hpc.config import (
     Section,
     SpaceSection,
 )
+from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.state_sets import STATE_SETS
 
@@ -186,7 +187,17 @@ class Space:
 
 
 def with_values(config: Config, values: Values) -> Config:
-    """Return the configuration with a candidate's values, and those of its state set, in its sections."""
+    """Return the configuration with a candidate's values, and those of its state set, in its sections.
+
+    Raises
+    ------
+    InputError
+        If a value names code (module:name) that is not among the choices of its dimension, as in a file that was
+        altered.
+    """
+    for name, value in values.items():
+        if isinstance(value, str) and is_user_class(value):
+            _refuse_other_code(config, name, value)
     chosen = values.get("state_set")
     reservoir = dict(STATE_SETS[str(chosen)].settings) if chosen is not None else {}
     # A value of its own replaces that of the set.
@@ -196,6 +207,15 @@ def with_values(config: Config, values: Values) -> Config:
         changes.setdefault(owner_of(name)[0], {})[name] = values[name]
     sections = {section: getattr(config, section).model_copy(update=update) for section, update in changes.items()}
     return config.model_copy(update=sections)
+
+
+def _refuse_other_code(config: Config, name: str, value: str) -> None:
+    bounds = getattr(config.search.space, name, None)
+    if bounds is None or value not in (bounds.choices or ()):
+        raise InputError(
+            f"{name} = {value!r} of a candidate names code that search.space.{name} does not have among its choices: "
+            "start the search again with --restart"
+        )
 
 
 def searched_space(search: SearchSection) -> Space:

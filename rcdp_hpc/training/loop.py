@@ -25,8 +25,8 @@ from rcdp_hpc.networks.assembly import EndToEnd
 from rcdp_hpc.networks.base import Readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.stream import ahead
-from rcdp_hpc.runtime.collective import agree, agreed
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agreed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.training.monitor.divergence import DivergedError, Finding, advice, describe, describe_epoch
 from rcdp_hpc.training.monitor.epoch_cost import EpochTimer

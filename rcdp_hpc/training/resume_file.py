@@ -14,7 +14,7 @@ import torch
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields
-from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.runtime.ram import is_out_of_memory
 from rcdp_hpc.training.history import marked_records
 from rcdp_hpc.training.report import Position
 

@@ -20,8 +20,8 @@ from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree, agreed
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agreed
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -184,7 +184,7 @@ class Session:
         Where that is no more, the last checkpoint stays, and the best model so far is written alone.
         """
         try:
-            with self.comm.patient(self.config.run.stall_seconds):
+            with self.comm.limit_waits(self.config.run.stall_seconds):
                 self.trainer.run(self.pause, self.report)
         except DivergedError as error:
             if error.whole:
@@ -232,7 +232,7 @@ class Session:
         """Write the last checkpoint, and the best model so far. Collective."""
         state = self.trainer.state()
         # Rank 0 may write for longer than ranks wait for one another in training; its heartbeats show that it runs.
-        with self.comm.patient(0.0):
+        with self.comm.limit_waits(0.0):
             agree(self.comm, lambda: self._write(state) if self.comm.is_root else None)
         self.last_checkpoint = time.monotonic()
 

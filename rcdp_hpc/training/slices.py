@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rcdp_hpc.networks.ensemble import Ensemble, Weights
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
 
 
 class Replicas:

@@ -18,10 +18,11 @@ from rcdp_hpc.parallel.choose import parallel_for
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.runtime.collective import agree, run_on_root
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.device import device, refuse_without_gpu, settle_on
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, run_on_root
+from rcdp_hpc.runtime.device import device, refuse_without_gpu, set_up_device
 from rcdp_hpc.runtime.rundir import RunDirectory
+from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.checks import check_images, check_sequences, check_warm_start
 from rcdp_hpc.training.loop import Trainer
@@ -50,17 +51,14 @@ log = logging.getLogger(__name__)
 BASELINE_WIDTH = 10_000
 
 
-def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
+def train(context: StageContext) -> dict[str, Any]:
     """Train the readout on all ranks, or go on from the last checkpoint.
 
     Parameters
     ----------
-    config : Config
-        With the search's winner already put into its reservoir and training sections.
-    comm : Communicator
-        All ranks of the job.
-    run : RunDirectory
-        Its shards are read; checkpoints, metrics and the model are written.
+    context : StageContext
+        The best candidate of the search is already in its configuration. The shards of its run directory are read;
+        checkpoints, metrics and the model are written there.
 
     Returns
     -------
@@ -74,6 +72,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
     StoppedError
         If a signal asked for a stop; a checkpoint is written.
     """
+    config, comm, run = context.config, context.comm, context.run
     if config.readout.kind == "ridge":
         return _solve(config, comm, run)
     shards = agree(comm, lambda: open_shards(config, run.shards))
@@ -85,7 +84,7 @@ def train(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, An
         run_on_root(comm, partial(_see_to_model, config, run, shards, saved))
         return session.summary(saved["trainer"]["position"])
     agree(comm, lambda: refuse_without_gpu(config, device()))
-    settle_on(device(), config)
+    set_up_device(device(), config)
     parallel = parallel_for(comm, config.run.stall_seconds, config.parallel)
     session.threads = _threads(config, comm, shards, saved)
     if saved is not None and saved["ranks"] != comm.size:

@@ -13,9 +13,9 @@ from rcdp_hpc.networks.shapes import kernel_features
 from rcdp_hpc.reservoir.kept_steps import read_features
 from rcdp_hpc.reservoir.reductions import kept_shape
 from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.runtime.collective import agree
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.threads import fair_share
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree
+from rcdp_hpc.runtime.threads import threads_per_rank
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def threads_of_rank(config: Config, comm: Communicator, shards: ShardSet) -> int
     """
     if config.training.threads:
         return config.training.threads
-    share = fair_share(comm)
+    share = threads_per_rank(comm)
     if share == 1 or not agree(comm, lambda: is_small(config, shards.sample_shape, shards.rows("train"))):
         return share
     log.info("one thread per rank: the work is small (training.threads = %d would take all cores)", share)
@@ -46,7 +46,7 @@ def threads_of_test(config: Config, comm: Communicator, shards: ShardSet) -> int
     """Return the threads of each rank for a pass over the test rows, by the rule of `threads_of_rank`. Collective."""
     if config.training.threads:
         return config.training.threads
-    share = fair_share(comm)
+    share = threads_per_rank(comm)
     small = share == 1 or agree(comm, lambda: is_small_pass(config, shards.sample_shape, shards.rows("test")))
     return 1 if small else share
 

@@ -30,7 +30,7 @@ LATE = (
     "sklearn.datasets", "sklearn.ensemble", "PIL.Image", "torch", "torch._dynamo", "torch.utils.serialization",
 )  # fmt: skip
 # Modules that start MPI or Horovod when they are imported.
-NOT_HERE = ("rcdp_hpc.__main__", "rcdp_hpc.runtime.mpi", "rcdp_hpc.runtime.horovod")
+NOT_HERE = ("rcdp_hpc.__main__", "rcdp_hpc.runtime.comm.mpi", "rcdp_hpc.runtime.comm.horovod")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ STAGE_COMMANDS = (runs.TRAIN_AGAIN, runs.SEARCH_AGAIN, runs.EVALUATE, runs.RUN_A
 READING = (runs.STATUS, runs.VERIFY, runs.PREDICT_TABLE, runs.INSPECT)
 RUNS = ("fresh", "table", "training-killed", "search-stopped")
 # Words of which a message of one that lost has to contain one.
-LOST = ("in use by", "model.pt", "no search has been finished", "not a run directory", "index.json")
+LOST = ("in use by", "model.pt", "no search has finished", "not a run directory", "index.json")
 
 
 def race(trial: Trial) -> Outcome:

@@ -46,7 +46,7 @@ def hook(event, arguments):
         seen += 1
         if str(seen) == moment:
             send()
-    elif event == "import" and arguments[0] == "rcdp_hpc.runtime.mpi" and float(after):
+    elif event == "import" and arguments[0] == "rcdp_hpc.runtime.comm.mpi" and float(after):
         timer = threading.Timer(float(after), send)
         timer.daemon = True
         timer.start()

@@ -12,7 +12,7 @@ from launch import BIN
 from rcdp_hpc.cli.completion import completion_script
 from rcdp_hpc.cli.parser import SHELLS, build_parser
 from rcdp_hpc.config import profile_names
-from rcdp_hpc.config.choices import choices_of
+from rcdp_hpc.config.choices import SOURCES
 
 # What is typed, and what must and must not be offered for the last word.
 TYPED = {
@@ -24,7 +24,7 @@ TYPED = {
     "rcdp run --quiet mn": (["mnist", "mnist-ridge"], ["digits"]),
     "rcdp run my.toml --out ru": (["runs"], ["table.csv"]),
     "rcdp run --set data.so": (["data.source="], ["data.path="]),
-    "rcdp run --set data.source=": ([str(one) for one in choices_of("data.source")], ["true"]),
+    "rcdp run --set data.source=": (SOURCES.names, ["true"]),
     "rcdp run --set=readout.kind=l": (["lstm"], ["gru"]),
     "rcdp run --set optimizer.nesterov=": (["true", "false"], ["table.csv"]),
     "rcdp run --set data.path=ta": (["table.csv"], ["runs"]),

@@ -99,7 +99,7 @@ def test_a_search_is_told_by_its_generations_and_the_best_that_was_judged_by_all
 
 
 def test_the_status_of_a_run_and_of_its_tasks_has_it(run):
-    run.note("train", "running")
+    run.record_state("train", "running")
     train(run, 2)
     text = "epoch 2 of 20, validation accuracy 51.00 %"
     assert f"train     was killed ({text}); started again, it continues" in describe_run(run)
@@ -110,8 +110,8 @@ def test_the_status_of_a_run_and_of_its_tasks_has_it(run):
     array.path.mkdir()
     run.path.with_name("seed-1").rename(array.path / "seed-1")
     (task,) = array.tasks()
-    task.note("prepare", "done")
-    task.note("search", "done")
+    task.record_state("prepare", "done")
+    task.record_state("search", "done")
     assert f"  seed-1: train was killed ({text}); started again, it continues" in describe_run(array)
     with RunLock(task.lock):
         assert re.search(rf"  seed-1: train running for \d+\.\d s: {text}, about 27 min left", describe_run(array))

@@ -28,7 +28,7 @@ def make_run(path: Path, done: int = 4, ranks: int = 1, **settings: str) -> RunD
     run = RunDirectory(path)
     run.write_config(load_config("digits", [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]))
     for stage, result in list(RESULTS.items())[:done]:
-        run.note(stage, "done", seconds=3.21, ranks=ranks, result=result)
+        run.record_state(stage, "done", seconds=3.21, ranks=ranks, result=result)
     return run
 
 
@@ -58,17 +58,17 @@ def test_ranks_are_named_only_if_there_were_several(tmp_path, capsys):
 
 def test_a_stage_that_stopped_or_failed_says_why_and_what_is_next(tmp_path, capsys):
     run = make_run(tmp_path / "run", done=2)
-    run.note("train", "stopped", reason="stopped by SIGUSR1 after epoch 3")
+    run.record_state("train", "stopped", reason="stopped by SIGUSR1 after epoch 3")
     lines = status(run.path, capsys)
     assert "  train     stopped with a checkpoint: stopped by SIGUSR1 after epoch 3" in lines
     assert lines[-1].startswith(f"next: rcdp train --out {run.path}")
-    run.note("train", "failed", reason="no memory left")
+    run.record_state("train", "failed", reason="no memory left")
     assert "  train     failed: no memory left" in status(run.path, capsys)
 
 
 def test_results_of_another_version_are_shown_as_they_are(tmp_path, capsys):
     run = make_run(tmp_path / "run")
-    run.note("search", "done", seconds=1.0, result={"score": 5})
+    run.record_state("search", "done", seconds=1.0, result={"score": 5})
     assert "  search    done in 1.0 s: score 5" in status(run.path, capsys)
 
 
@@ -76,10 +76,10 @@ def test_a_folder_of_runs_is_a_line_each(tmp_path, capsys):
     make_run(tmp_path / "done")
     make_run(tmp_path / "mnist/prepared", done=1)
     make_run(tmp_path / "new", done=0)
-    make_run(tmp_path / "failed", done=1).note("search", "failed", reason="x")
-    make_run(tmp_path / "killed", done=2).note("train", "running")
+    make_run(tmp_path / "failed", done=1).record_state("search", "failed", reason="x")
+    make_run(tmp_path / "killed", done=2).record_state("train", "running")
     busy = make_run(tmp_path / "busy", done=2)
-    busy.note("train", "running")
+    busy.record_state("train", "running")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged/state").mkdir()
     (tmp_path / "damaged/state/evaluate.json").write_text("{")
@@ -127,7 +127,7 @@ LOCKS = {
 @pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_of_any_form_is_described(name, tmp_path, capsys):
     run = make_run(tmp_path / "runs/one", done=2)
-    run.note("train", "running")
+    run.record_state("train", "running")
     make, text = LOCKS[name]
     make(run.lock)
     assert text.format(path=run.lock) in "\n".join(status(run.path, capsys))

@@ -9,11 +9,11 @@ import pytest
 from launch import rcdp, run_ranks
 
 from rcdp_hpc.cluster.estimates import PROCESS_BYTES, Measured, StagePlan, Work, stages_of
-from rcdp_hpc.cluster.plan import plan_text
+from rcdp_hpc.cluster.plan import format_plan
 from rcdp_hpc.cluster.scripts import Resources, resources
 from rcdp_hpc.config import load_config
 from rcdp_hpc.pipeline.stages import run
-from rcdp_hpc.runtime.memory import MIB
+from rcdp_hpc.runtime.ram import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 QUICK = ["reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.population=4", "search.generations=2"]
@@ -107,7 +107,7 @@ def test_an_earlier_run_is_taken_where_it_is_done(tmp_path, monkeypatch):
     config = load_config("digits", [*QUICK, "training.epochs=2"])
     run(config, tmp_path / "run")
     monkeypatch.setattr("shutil.which", lambda name: None)
-    text = plan_text(config, RunDirectory(tmp_path / "run"))
+    text = format_plan(config, RunDirectory(tmp_path / "run"))
     assert "no Slurm was asked here" in text
     assert f"measured: the run in {tmp_path / 'run'}" in text
     assert re.search(r"^1230 training rows", text, re.MULTILINE)
@@ -116,7 +116,7 @@ def test_an_earlier_run_is_taken_where_it_is_done(tmp_path, monkeypatch):
 def test_a_calibration_takes_part_of_the_work_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("rcdp_hpc.cluster.plan.CALIBRATION_ROWS", 600)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    text = plan_text(load_config("digits", QUICK))
+    text = format_plan(load_config("digits", QUICK))
     assert "a calibration on 33% of the samples" in text
     (rows,) = re.findall(r"^(\d+) training rows", text, re.MULTILINE)
     assert math.isclose(int(rows), 1230, rel_tol=0.35)

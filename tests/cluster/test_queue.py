@@ -8,7 +8,7 @@ import pytest
 
 from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.cluster import queue
-from rcdp_hpc.cluster.slurm import Submitted, job_facts, remember
+from rcdp_hpc.cluster.slurm import Submission, job_facts, record_submission
 from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -25,7 +25,7 @@ def run(tmp_path, monkeypatch) -> RunDirectory:
     run = RunDirectory(tmp_path)
     run.jobs.mkdir()
     for stage, job in (("prepare", "6"), ("search", "7"), ("train", "8")):
-        remember(run.submitted, Submitted(stage, job))
+        record_submission(run.submitted, Submission(stage, job))
     return run
 
 
@@ -55,7 +55,7 @@ def test_status_waits_for_jobs_that_live_and_says_how_to_go_on_when_none_does(ru
 
 
 def test_only_the_last_job_of_a_stage_counts(run, monkeypatch):
-    remember(run.submitted, Submitted("prepare", "12"))
+    record_submission(run.submitted, Submission("prepare", "12"))
     answer(monkeypatch, job6=[FAILED], job12=[{**RUNNING, "JobId": "12"}])
     lines, _ = queue.describe_jobs(run)
     assert lines[0].startswith("  prepare   job 12: running")
@@ -107,7 +107,7 @@ def test_an_array_that_is_done_is_told_by_seed(run, monkeypatch):
     for seed in (1, 2, 10):
         for stage in ("prepare", "search", "train", "evaluate"):
             RunDirectory(run.path / f"seed-{seed}").state_file(stage).parent.mkdir(parents=True, exist_ok=True)
-            RunDirectory(run.path / f"seed-{seed}").note(stage, "done", result={"accuracy": seed / 100})
+            RunDirectory(run.path / f"seed-{seed}").record_state(stage, "done", result={"accuracy": seed / 100})
     told = describe_run(run).splitlines()
     assert told[-4:] == [
         "  seed-1: done: accuracy 1.00 %",
@@ -115,6 +115,6 @@ def test_an_array_that_is_done_is_told_by_seed(run, monkeypatch):
         "  seed-10: done: accuracy 10.00 %",
         f"next: compare {run.path}/*/report/summary.json",
     ]
-    RunDirectory(run.path / "seed-2").note("search", "failed", reason="out of luck")
+    RunDirectory(run.path / "seed-2").record_state("search", "failed", reason="out of luck")
     RunDirectory(run.path / "seed-2").state_file("evaluate").unlink()
     assert "  seed-2: search failed: out of luck" in describe_run(run)

@@ -13,7 +13,7 @@ from launch import BIN
 
 from rcdp_hpc.cluster.array import Array
 from rcdp_hpc.cluster.scripts import DEFAULT_SITE, SHARED, log_pattern, script_text, site_options
-from rcdp_hpc.cluster.slurm import Submitted, remember, remembered
+from rcdp_hpc.cluster.slurm import Submission, read_submissions, record_submission
 from rcdp_hpc.cluster.submit import plan_jobs, show
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import DataDamagedError, InputError
@@ -128,13 +128,13 @@ def test_shellcheck_finds_nothing_in_what_is_written(stage, tmp_path):
 
 def test_jobs_are_remembered_and_a_list_that_was_altered_is_refused(tmp_path):
     file = tmp_path / "submitted.jsonl"
-    assert remembered(file) == []
-    jobs = [Submitted("prepare", "17"), Submitted("x", "1; rm")]
+    assert read_submissions(file) == []
+    jobs = [Submission("prepare", "17"), Submission("x", "1; rm")]
     for job in jobs:
-        remember(file, job)
-    assert remembered(file) == jobs[:1]
+        record_submission(file, job)
+    assert read_submissions(file) == jobs[:1]
     whole = file.read_text()
     for damaged in (whole.replace("17", "18"), whole[:-9], "[]\n" + whole, '{"stage": "x", "job": "1"}\n'):
         file.write_text(damaged)
         with pytest.raises(DataDamagedError, match=r"line \d was cut short or altered.*squeue --me"):
-            remembered(file)
+            read_submissions(file)

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from rcdp_hpc.cluster.estimates import Measured, Work
-from rcdp_hpc.cluster.partitions import Nodes, Partition, choose, partition_of, partitions_here
+from rcdp_hpc.cluster.partitions import Nodes, Partition, choose, partition_of, read_partitions
 from rcdp_hpc.cluster.scripts import DEFAULT_SITE
 from rcdp_hpc.cluster.sizes import fit_job, site_lines
 from rcdp_hpc.config import load_config
-from rcdp_hpc.runtime.memory import MIB
+from rcdp_hpc.runtime.ram import MIB
 
 GIB = 1024 * MIB
 MEASURED = Measured(10.0, 0.5, 0.001, 0.01, 1000, 7.0, dict.fromkeys(("prepare", "search", "train", "evaluate"), 1), "")
@@ -122,7 +122,7 @@ ROWS = "short|2|4|4096\nshort|1|8|1\nlong|10|64|128000\nold|1|1|100"
 def test_what_slurm_says_of_its_partitions(fake):
     fake("sinfo", f"echo '{ROWS}'")
     fake("scontrol", f"echo '{DESCRIBED}'")
-    long, short = partitions_here()
+    long, short = read_partitions()
     assert long == Partition("long", (Nodes(10, 32, 128000 * MIB),), memory_per_core=2000 * MIB)
     assert short == Partition("short", (Nodes(2, 4, 4 * GIB), Nodes(1, 8, 0)), minutes=26 * 60 + 3, most_nodes=4)
     assert choose([long, short], "") == long
@@ -133,5 +133,5 @@ def test_what_slurm_says_of_its_partitions(fake):
 def test_a_slurm_that_does_not_answer_is_a_warning(fake, caplog):
     fake("sinfo", "exit 0")
     fake("scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
-    assert partitions_here() == []
+    assert read_partitions() == []
     assert "Unable to contact slurm controller" in caplog.text

@@ -13,7 +13,7 @@ from launch import REPOSITORY
 from rcdp_hpc.cli import main
 from rcdp_hpc.cli.hints import what_next
 from rcdp_hpc.cluster.scripts import DEFAULT_SITE
-from rcdp_hpc.cluster.slurm import Submitted, remember, remembered
+from rcdp_hpc.cluster.slurm import Submission, read_submissions, record_submission
 from rcdp_hpc.config import STAGES, load_config
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_record import settings_of
@@ -49,14 +49,14 @@ def test_every_line_to_type_next_keeps_a_name_whole(folder, capsys):
 
     run.jobs.mkdir(parents=True)
     assert str(run.path) in names()
-    remember(run.submitted, Submitted("all", "1"))
+    record_submission(run.submitted, Submission("all", "1"))
     assert f"{run.path}/logs" in names()
     for stage in STAGES:
-        run.note(stage, "done", seconds=1.0, ranks=1)
+        run.record_state(stage, "done", seconds=1.0, ranks=1)
         assert str(run.path) in shlex.split(what_next(stage, run.path, load_config("digits")), comments=True)
     assert {str(run.path), f"{run.path}/report/summary.json"} <= names()
     task = RunDirectory(run.path / "seed-1")
-    task.note("evaluate", "done")
+    task.record_state("evaluate", "done")
     assert f"{run.path}/*/report/summary.json" in names()
     run.fold(1).path.mkdir()
     assert f"{run.path}/logs" in names()
@@ -141,7 +141,7 @@ def test_a_refused_job_is_named_with_the_line_to_change(folder, fake, capsys):
     assert "Slurm refused the job search: " in said
     assert "invalid partition specified: gpu" in said
     assert f"--partition=gpu   in SEARCH_JOB of site.sh, line {number}" in said
-    assert "Submitted before it and cancelled: prepare (job 1)." in said
+    assert "Submission before it and cancelled: prepare (job 1)." in said
     assert Path("cancelled").read_text() == "1\n"
 
 
@@ -159,7 +159,7 @@ def test_a_chain_whose_job_is_refused_leaves_none_in_the_queue(folder, fake):
     assert done.returncode == 1
     assert "invalid partition" in done.stderr
     assert (folder / "cancelled").read_text() == "1 2\n"
-    assert [one.job for one in remembered(folder / "run/jobs/submitted.jsonl")] == ["1", "2"]
+    assert [one.job for one in read_submissions(folder / "run/jobs/submitted.jsonl")] == ["1", "2"]
 
 
 @pytest.mark.parametrize("words", [["digits"], ["digits", ""], ["", "run"]])
@@ -180,7 +180,7 @@ def test_what_a_killed_submission_left_is_removed(folder, dead_process):
 def test_a_configuration_that_was_changed_since_is_named(folder, capsys):
     run, config = RunDirectory(folder / "run"), load_config("digits")
     run.write_config(config)
-    run.note("train", "done", settings=settings_of("train", config))
+    run.record_state("train", "done", settings=settings_of("train", config))
     command = ["submit", "--out", str(run.path), "--dry-run"]
     assert main(command) == 0
     assert "warning" not in capsys.readouterr().err

@@ -100,7 +100,7 @@ CASES = [
     ("search.halving = 2 needs search.folds = 1", {"search.halving": 2, "search.folds": 3}, {"search.folds": 1}),
     ("search.improvements = ['levy'] needs search.optimizer = 'mfo'",
      {"search.improvements": ["levy"], "search.optimizer": "ga"}, {"search.optimizer": "mfo"}),
-    ("search.folds = 3 needs another data.balance than 'smote_tomek' or 'smote_enn'",
+    ("search.folds = 3 needs another data.balance than 'smote_tomek', 'smote_enn' or a class of your own",
      {"search.folds": 3, "data.balance": "smote_enn"}, {"data.balance": "smote"}),
     ("search.folds = 3 needs data.balance_ratio instead of data.balance_counts",
      {"search.folds": 3, "data.balance_counts": [60, 60]}, {"data.balance_counts": []}),

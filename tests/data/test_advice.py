@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from data.conftest import make_config, uneven_data
 
+from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.balancing.targets import class_targets
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.split import fold_indices, split_indices
@@ -97,7 +98,7 @@ def test_what_a_message_advises_is_accepted(tmp_path, monkeypatch, options, kind
     if options == "small budget":
         # No block of rows would fit into a real one.
         monkeypatch.setattr("rcdp_hpc.data.budget.Budget.refuse_wide_rows", lambda self, row_bytes, cores: None)
-        monkeypatch.setattr("rcdp_hpc.data.balancing.rules.MIB", 2048)
+        monkeypatch.setattr("rcdp_hpc.data.balancing.suitability.MIB", 2048)
         monkeypatch.setattr("rcdp_hpc.data.budget.MIB", 2048)
     if "categories" in kind or "series" in kind:
         pytest.importorskip("pyarrow")
@@ -126,13 +127,13 @@ def test_counts_are_reached_as_advised(method, wanted):
     counts = [100, 60, 10]
     for _ in range(4):  # every message takes one class out of the way
         try:
-            assert len(class_targets(counts, "abc", method, 1.0, wanted)) == 3
+            assert len(class_targets(counts, "abc", balancing_choice(method), 1.0, wanted)) == 3
             return
         except InputError as error:
             taken = re.search(r"take '(\w+)'", str(error))
             named = re.search(r"class (\w) has", str(error))
             if taken:
-                class_targets(counts, "abc", taken.group(1), 1.0, wanted)
+                class_targets(counts, "abc", balancing_choice(taken.group(1)), 1.0, wanted)
                 return
             wanted = [max(0, want) for want in wanted]
             if named:

@@ -11,7 +11,7 @@ from data.shards.test_verify import change, far_neighbour, neighbour_of_another_
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rcdp_hpc.data.balancing.whole_set import other_than_own
+from rcdp_hpc.data.balancing.whole_set import other_than_itself
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.errors import InputError
@@ -102,5 +102,5 @@ def test_damage_is_found_though_samples_repeat(sound, tmp_path, edit):
 
 def test_a_sample_is_not_its_own_neighbour():
     x = np.array([[0, 0], [0, 0], [5, 0], [5.5, 0], [9, 0]], np.float32)
-    found = other_than_own(x, np.arange(5), np.array([0, 1, 2, 4]), np.array([0, 2, 2, 3]))
+    found = other_than_itself(x, np.arange(5), np.array([0, 1, 2, 4]), np.array([0, 2, 2, 3]))
     assert found.tolist() == [1, 2, 3, 3]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rcdp_hpc.deploy.outputs import FORMATS, Predictions, output_format
+from rcdp_hpc.config.choices.output_formats import CHOICES, OUTPUT_FORMATS
+from rcdp_hpc.deploy.formats.base import Predictions
+from rcdp_hpc.deploy.outputs import Output, format_name
 from rcdp_hpc.errors import InputError
 
 P = np.array([[0.25, 0.75], [1, 0], [0.5, 0.5]], np.float32)
@@ -18,7 +22,8 @@ CLASSES = ["cat", "dog, big"]
 
 def written(suffix, ids=None, id_name="sample") -> io.BytesIO:
     file = io.BytesIO()
-    FORMATS[suffix].write(file, Predictions(iter([P[:2], P[2:]]), 3, CLASSES, ids, id_name))
+    output = Output.open(Path("y"), format_name(Path(f"y{suffix}")))
+    output.format.write(file, Predictions(iter([P[:2], P[2:]]), 3, CLASSES, ids, id_name))
     file.seek(0)
     return file
 
@@ -42,7 +47,7 @@ def test_a_column_of_names_never_hides_another_one():
     assert table[0][:2] == ["sample_label", "label"]
 
 
-def test_npz_has_names_beside_the_arrays():
+def test_npz_has_the_names_next_to_the_arrays():
     with np.load(written(".npz", ["ä.png", "b", "c"], "file"), allow_pickle=False) as arrays:
         assert arrays["id"].tolist() == ["ä.png", "b", "c"]
         assert arrays["name"].tolist() == ["dog, big", "cat", "cat"]
@@ -50,7 +55,7 @@ def test_npz_has_names_beside_the_arrays():
         np.testing.assert_array_equal(arrays["label"], [1, 0, 0])
 
 
-def test_jsonl_is_an_object_a_line():
+def test_jsonl_has_one_object_per_line():
     lines = [json.loads(line) for line in written(".jsonl", ["ä", "b", "c\udcff"], "file")]
     assert lines[0] == {"file": "ä", "label": "dog, big", "probability": {"cat": 0.25, "dog, big": 0.75}}
     assert lines[2]["file"] == "c\udcff"
@@ -72,16 +77,37 @@ def test_names_of_files_that_are_not_utf8_are_kept_in_csv():
 
 @pytest.mark.parametrize("name", ["y.CSV", "y.csv", "y.Npz", "y.JSONL"])
 def test_the_case_of_a_suffix_does_not_matter(name, tmp_path):
-    assert output_format(tmp_path / name).suffix == name[1:].lower()
+    assert format_name(tmp_path / name) == name[2:].lower()
 
 
 @pytest.mark.parametrize("name", ["y.txt", "y", "csv", "-"])
 def test_another_suffix_is_refused_with_the_formats(name, tmp_path):
     with pytest.raises(InputError, match=r"end in \.csv, \.npz, \.parquet or \.jsonl"):
-        output_format(tmp_path / name)
+        format_name(tmp_path / name)
 
 
 def test_a_folder_is_refused(tmp_path):
     (tmp_path / "y.csv").mkdir()
     with pytest.raises(InputError, match="a folder; name a file"):
-        output_format(tmp_path / "y.csv")
+        format_name(tmp_path / "y.csv")
+
+
+def test_a_named_format_takes_any_file_name_except_that_of_another_format(tmp_path):
+    assert format_name(tmp_path / "y.txt", "csv") == format_name(tmp_path / "y.CSV", "csv") == "csv"
+    assert format_name(tmp_path / "y.csv", "mine:Format") == "mine:Format"
+    with pytest.raises(InputError, match=r"y\.npz: the name ends in \.npz, and --format is csv"):
+        format_name(tmp_path / "y.npz", "csv")
+    with pytest.raises(InputError, match=r"--format = 'cvs': expected one of csv, npz.*did you mean csv"):
+        format_name(tmp_path / "y.csv", "cvs")
+
+
+def test_names_and_suffixes_of_formats_are_different():
+    assert len({choice.suffix for choice in CHOICES}) == len({choice.name for choice in CHOICES}) == len(CHOICES)
+    assert OUTPUT_FORMATS.names == [choice.suffix.removeprefix(".") for choice in CHOICES]
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "rcdp_hpc.deploy.formats.parquet", raising=False)
+    with pytest.raises(InputError, match=r"--format = 'parquet' needs pyarrow.*pip install 'rcdp_hpc\[sources\]'"):
+        Output.open(Path("y"), "parquet")

@@ -47,7 +47,7 @@ def predicted(ranks: int, run: Path, samples: Path, output: Path) -> str:
 
 @pytest.fixture(scope="module")
 def alone(trained, tmp_path_factory) -> dict[str, np.ndarray]:
-    """What one process says of all samples of the source."""
+    """The predictions of one process for all samples of the source."""
     path = tmp_path_factory.mktemp("alone") / "out.npz"
     predicted(0, *trained, path)
     return dict(np.load(path))
@@ -61,7 +61,7 @@ def test_a_whole_source_is_predicted_in_the_order_of_its_samples(trained, alone,
     np.testing.assert_array_equal(alone["name"], alone["label"].astype(str))
     truth = np.roll(load_digits().target, -300)
     assert (alone["label"] == truth).mean() > 0.5
-    # What an earlier prediction left that was killed.
+    # A leftover of an earlier prediction that was killed.
     (tmp_path / f".test.npz.{dead_process.tag}.abc.tmp").touch()
     predicted(0, run, folder / "t10k-images-idx3-ubyte", tmp_path / "test.npz")
     assert [path.name for path in tmp_path.iterdir()] == ["test.npz"]
@@ -86,7 +86,7 @@ def test_ranks_share_the_samples_and_write_one_file(ranks, trained, alone, tmp_p
 
 
 @pytest.mark.mpi
-def test_what_is_wrong_is_told_once_by_all_ranks(trained, tmp_path):
+def test_an_error_of_all_ranks_is_reported_once(trained, tmp_path):
     run, _ = trained
     np.savez(tmp_path / "x.npz", x=np.zeros((300, 9, 9), np.uint8))
     done = run_ranks(2, rcdp("predict", str(run), str(tmp_path / "x.npz"), "--to", str(tmp_path / "y.csv")), timeout=60)
@@ -100,11 +100,13 @@ def test_a_disk_that_is_full_ends_all_ranks(trained, tmp_path):
     run, folder = trained
     code = (
         "import sys, errno, os, rcdp_hpc.cli as cli, rcdp_hpc.deploy.predict as predict\n"
-        "def full(file, predictions):\n"
+        "from rcdp_hpc.deploy.formats.csv_table import CsvFormat\n"
+        "write = CsvFormat.write\n"
+        "def full(self, file, predictions):\n"
+        "    if predictions.rows == 2: return write(self, file, predictions)\n"
         "    next(iter(predictions.blocks))\n"
         "    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
-        "import dataclasses, rcdp_hpc.deploy.outputs as outputs\n"
-        "outputs.FORMATS['.csv'] = dataclasses.replace(outputs.FORMATS['.csv'], write=full)\n"
+        "CsvFormat.write = full\n"
         "predict.BLOCK_ROWS = 64\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )

@@ -8,9 +8,9 @@ import pytest
 from launch import python, rcdp, run_ranks
 
 from rcdp_hpc import doctor
-from rcdp_hpc.doctor import children, facts, probes
-from rcdp_hpc.doctor.needs import NEEDS
-from rcdp_hpc.doctor.text import main_text
+from rcdp_hpc.doctor import environment, probes, subprocess_checks
+from rcdp_hpc.doctor.report import format_report
+from rcdp_hpc.doctor.requirements import REQUIREMENTS
 
 FOUND = {
     "packages": {"versions": {"numpy": {"version": "2.4"}, "h5py": {"version": "3.16"}}},
@@ -35,8 +35,8 @@ def found(monkeypatch):
     made_up = copy.deepcopy(FOUND)
     for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "HOROVOD_GLOO_RENDEZVOUS_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(children, "probe", lambda name, *_: made_up[name])
-    monkeypatch.setattr(children, "output_of", lambda *_: "")
+    monkeypatch.setattr(subprocess_checks, "probe", lambda name, *_: made_up[name])
+    monkeypatch.setattr(subprocess_checks, "output_of", lambda *_: "")
     return made_up
 
 
@@ -47,7 +47,7 @@ def missing(report, stage):
 def test_a_whole_installation_is_ready_for_every_stage(found, capsys):
     assert doctor.run() == 0
     text = capsys.readouterr().out
-    assert text.count(" ready\n") == len(NEEDS)
+    assert text.count(" ready\n") == len(REQUIREMENTS)
     assert "Every stage is ready." in text
     assert "  network      one process opens no port" in text
     assert "bf16         400 GFLOP/s, fp32 100 GFLOP/s on the cpu: 4.0 times as fast" in text
@@ -77,16 +77,16 @@ def test_without_torch_mpi_and_horovod_shards_can_still_be_prepared(found, capsy
 )
 def test_each_package_is_missing_for_its_own_stages(found, broken, stages):
     found[broken] = {"error": "libx.so: cannot open shared object file"}
-    report = facts.report()
+    report = environment.inspect_environment()
     assert {stage for stage, state in report["stages"].items() if not state["ready"]} == stages
     assert report["ready"] == (not stages)
     assert all("libx.so" in missing(report, stage) for stage in stages)
-    main_text(report)
+    format_report(report)
 
 
 def test_a_missing_core_package_is_named(found):
     found["packages"]["versions"]["imbalanced-learn"] = {"error": "not installed"}
-    assert "imbalanced-learn (not installed)" in missing(facts.report(), "prepare")
+    assert "imbalanced-learn (not installed)" in missing(environment.inspect_environment(), "prepare")
 
 
 def test_ranks_that_do_not_see_one_another_are_found_out(found, monkeypatch, capsys):
@@ -97,11 +97,11 @@ def test_ranks_that_do_not_see_one_another_are_found_out(found, monkeypatch, cap
     assert "2 ranks, the MPI library sees 2" in text
     assert "without a password: for private networks only (docs/security.md)" in text
     found["world"] = {"size": 1}
-    report = facts.report()
+    report = environment.inspect_environment()
     assert "the MPI library sees 1" in missing(report, "search")
     assert report["stages"]["evaluate/predict"]["ready"]
     found["world"] = {"error": "MPI_Init failed"}
-    assert "MPI_Init failed" in missing(facts.report(), "train")
+    assert "MPI_Init failed" in missing(environment.inspect_environment(), "train")
 
 
 def test_only_rank_0_prints(found, monkeypatch, capsys):
@@ -119,29 +119,31 @@ def test_json_is_the_same_report(found, capsys):
 
 
 def test_gpus_that_cannot_be_used_are_noted(found, monkeypatch):
-    monkeypatch.setattr(children, "output_of", lambda *c: "NVIDIA H100\nNVIDIA H100" if c[0] == "nvidia-smi" else "")
-    report = facts.report()
+    monkeypatch.setattr(
+        subprocess_checks, "output_of", lambda *c: "NVIDIA H100\nNVIDIA H100" if c[0] == "nvidia-smi" else ""
+    )
+    report = environment.inspect_environment()
     assert any("a CPU build" in note for note in report["notes"])
-    assert "2 here (NVIDIA H100), none that torch can use" in main_text(report)
+    assert "2 here (NVIDIA H100), none that torch can use" in format_report(report)
     found["torch"].update(cuda="13.0", gpus=["NVIDIA H100"])
-    assert any("without NCCL" in note for note in facts.report()["notes"])
+    assert any("without NCCL" in note for note in environment.inspect_environment()["notes"])
     found["horovod"]["operations"].append("NCCL")
-    assert not [note for note in facts.report()["notes"] if "NCCL" in note]
+    assert not [note for note in environment.inspect_environment()["notes"] if "NCCL" in note]
 
 
 def test_slurms_way_of_starting_ranks_is_shown(found, monkeypatch):
     answers = {"sinfo": "slurm 22.05.8", "srun": "MPI plugin types are...\n\tnone\n\tpmi2\n\tpmix\n\tpmix_v4"}
-    monkeypatch.setattr(children, "output_of", lambda *command: answers.get(command[0], ""))
+    monkeypatch.setattr(subprocess_checks, "output_of", lambda *command: answers.get(command[0], ""))
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    text = main_text(facts.report())
+    text = format_report(environment.inspect_environment())
     assert "22.05.8, srun --mpi: pmi2, pmix, pmix_v4, in job 17" in text
     answers["srun"] = "none"
-    assert any("no PMI" in note for note in facts.report()["notes"])
+    assert any("no PMI" in note for note in environment.inspect_environment()["notes"])
 
 
 def test_slow_bf16_is_said_to_be_no_gain(found):
     found["torch"]["matmul"]["bf16_gflops"] = 50.0
-    assert "no gain here (0.50 times): keep fp32" in main_text(facts.report())
+    assert "no gain here (0.50 times): keep fp32" in format_report(environment.inspect_environment())
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_a_broken_package_is_reported_and_not_caught(tmp_path, monkeypatch, body
     """A module that dies while it is imported takes its probe down, not doctor."""
     (tmp_path / "matplotlib.py").write_text(body)
     environ = {"PYTHONPATH": f"{tmp_path}:{doctor.__file__.rpartition('/rcdp_hpc/')[0]}"}
-    assert said in children.probe("matplotlib", environ, timeout=4)["error"]
+    assert said in subprocess_checks.probe("matplotlib", environ, timeout=4)["error"]
 
 
 def test_a_missing_package_is_called_not_installed(monkeypatch):
@@ -168,7 +170,7 @@ def test_a_missing_package_is_called_not_installed(monkeypatch):
 
 def test_a_probe_is_no_rank_of_the_job_around_it():
     environ = {"OMPI_COMM_WORLD_RANK": "1", "SLURM_PROCID": "1", "PMIX_RANK": "1", "PATH": "/bin", "HOME": "/h"}
-    assert set(children.without_launcher(environ)) == {"PATH", "HOME"}
+    assert set(subprocess_checks.without_launcher(environ)) == {"PATH", "HOME"}
 
 
 def test_importing_doctor_loads_nothing_heavy():
@@ -179,7 +181,7 @@ def test_importing_doctor_loads_nothing_heavy():
 
 def test_here_everything_is_installed():
     """After make setup nothing is missing on this very machine."""
-    report = facts.report()
+    report = environment.inspect_environment()
     assert report["ready"], report["stages"]
     assert report["torch"]["matmul"]["fp32_gflops"] > 0
 

@@ -43,7 +43,7 @@ def drawn(monkeypatch) -> list[Figure]:
 @pytest.fixture(autouse=True)
 def _fonts_forget():
     fonts._families.cache_clear()
-    logs._said.discard((fonts.log.name, "fonts"))
+    logs._logged_once.discard((fonts.log.name, "fonts"))
     yield
     fonts._families.cache_clear()
 

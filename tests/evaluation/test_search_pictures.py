@@ -8,7 +8,7 @@ from rcdp_hpc.cli import main
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.evaluation import search_pictures
 from rcdp_hpc.evaluation.search_pictures import best_so_far, draw_search
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.candidate import Evaluation

@@ -87,11 +87,11 @@ def test_a_file_that_has_changed_is_refused_until_the_stage_starts_over(trained)
 
 def test_matrices_given_are_not_exchanged_for_drawn_ones(trained, tmp_path):
     path, run = trained
-    with pytest.raises(InputError, match="were given and are now to be drawn"):
+    with pytest.raises(InputError, match="were from a file when this run started, and are now random"):
         run_stages(["train"], settings(""), run)
     run_stages(["train"], settings(""), run, restart=True)
     assert not (run / "matrices.npz").exists()
-    with pytest.raises(InputError, match=r"were drawn and are now to be read from .*mine\.npz"):
+    with pytest.raises(InputError, match=r"were random when this run started, and are now from .*mine\.npz"):
         run_stages(["train"], settings(path), run)
 
 

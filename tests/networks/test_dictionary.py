@@ -25,7 +25,7 @@ from rcdp_hpc.networks.dictionary_learning import (
     zca,
 )
 from rcdp_hpc.pipeline.stages import run_stages
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.solve.dictionary_fit import learn_extractor, sampled_rows

@@ -24,7 +24,7 @@ from rcdp_hpc.networks.kernel_learning import learn
 from rcdp_hpc.networks.kernels import KernelSource, RandomKernels, dilations_for
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.identity_source import make_reservoir
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.solve.dictionary_fit import learn_extractor, sampled_originals
 

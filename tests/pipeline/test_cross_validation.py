@@ -23,7 +23,7 @@ from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.data.sources import Part, Source
 from rcdp_hpc.errors import DataDamagedError, InputError, StoppedError
 from rcdp_hpc.pipeline import cross_validation
-from rcdp_hpc.runtime.collective import agreed
+from rcdp_hpc.runtime.comm.collective import agreed
 from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
 
@@ -138,7 +138,7 @@ def told(monkeypatch):
 
     def run_stages(stages, config, out, comm, restart, allow_code):
         fold = config.data.fold
-        places = comm.job_places
+        places = comm.job_placement
         found.append((fold, comm.size, config.training.global_batch, places and len(places)))
         assert Path(out).name == f"fold-{fold}"
         if fold in ends:
@@ -164,7 +164,7 @@ def test_folds_are_dealt_over_groups_of_ranks(ranks, expected, told, tmp_path):
 
 def test_folds_after_one_another_on_all_ranks_where_they_cannot_be_grouped(told, tmp_path):
     def work(comm):
-        comm.kind = "horovod"
+        comm.can_split = False
         return cross_validation.crossvalidate(
             load_config("digits", ["data.folds=3", "training.batch=64"]), tmp_path, comm
         )

@@ -100,7 +100,7 @@ def test_noise_is_added_inside_the_activation():
 
 def test_many_nodes_take_few_samples_at_once():
     reservoir = Reservoir(section(nodes=100_000, memory_units=2, reduction="mean"), FEATURES)
-    assert reservoir.only_cell.most_rows == 167
+    assert reservoir.only_kernel.most_rows == 167
     assert reservoir.states(samples(170, 2)).shape == (170, 100_000)
 
 

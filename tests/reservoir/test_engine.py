@@ -8,7 +8,8 @@ from reservoir.reference import expected
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir import states as engine
-from rcdp_hpc.reservoir.cells import KERNELS, fused_available
+from rcdp_hpc.reservoir.kernels import kernel_class, kernel_names
+from rcdp_hpc.reservoir.kernels.fused import fused_available
 from rcdp_hpc.reservoir.states import Reservoir
 
 # Largest difference from float64 per layer, over 12 steps at spectral radius 0.9, states within [-1, 1].
@@ -41,7 +42,7 @@ def allowed(reservoir, wanted):
 
 
 def kernels():
-    return [kernel for kernel in KERNELS if kernel != "fused-bf16" or fused_available(torch.device("cpu"))]
+    return [kernel for kernel in kernel_names() if kernel != "fused-bf16" or fused_available(torch.device("cpu"))]
 
 
 @pytest.mark.parametrize("kernel", kernels())
@@ -51,7 +52,7 @@ def test_agrees_with_float64(kernel, option, rng):
     u = rng.random((9, 12, 6), dtype=np.float32)
     found = reservoir.states(u)
     assert found.shape == (9, reservoir.width)
-    assert found.dtype == KERNELS[kernel]
+    assert found.dtype == kernel_class(kernel).dtype
     wanted = expected(reservoir, u)
     assert np.abs(found.double().numpy() - wanted).max() < allowed(reservoir, wanted)
 
@@ -73,10 +74,10 @@ def test_lengths_and_padding(kernel, option, rng):
 def test_sparse_takes_few_samples_at_once_and_gives_the_same(lengths, monkeypatch, rng):
     u = rng.random((7, 8, 6), dtype=np.float32)
     whole = Reservoir(section(), 6, "sparse-fp32").states(u, lengths=lengths)
-    monkeypatch.setattr("rcdp_hpc.reservoir.cells.SPARSE_BYTES", 0)
-    monkeypatch.setattr("rcdp_hpc.reservoir.cells.SPARSE_ROWS", 3)
+    monkeypatch.setattr("rcdp_hpc.reservoir.kernels.sparse.CACHED_BYTES", 0)
+    monkeypatch.setattr("rcdp_hpc.reservoir.kernels.sparse.LEAST_ROWS", 3)
     reservoir = Reservoir(section(), 6, "sparse-fp32")
-    assert reservoir._cells[0][0].most_rows == 3
+    assert reservoir.only_kernel.most_rows == 3
     torch.testing.assert_close(reservoir.states(u, lengths=lengths), whole, rtol=0, atol=1e-6)
 
 
@@ -161,7 +162,7 @@ def test_bad_rows_are_counted_from_the_start_of_the_samples(rng):
 
 
 def test_unstable_settings_and_few_nodes_are_said_once(caplog, monkeypatch):
-    monkeypatch.setattr("rcdp_hpc.runtime.logs._said", set())
+    monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     for radius in (3.0, 4.0):
         Reservoir(section(spectral_radius=radius), 6)
         Reservoir(section(nodes=5, density=1), 6)
@@ -180,7 +181,7 @@ def test_unstable_settings_and_few_nodes_are_said_once(caplog, monkeypatch):
     ],
 )
 def test_out_of_memory_halves_the_batch_and_says_so_once(caplog, monkeypatch, rng, error):
-    monkeypatch.setattr("rcdp_hpc.runtime.logs._said", set())
+    monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     reservoir = Reservoir(section(), 6)
     u = rng.random((8, 5, 6), dtype=np.float32)
     whole, run = reservoir.states(u), Reservoir._run

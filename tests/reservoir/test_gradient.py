@@ -4,6 +4,7 @@ import torch
 from reservoir.reference import expected
 
 from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.config.choices import TABLES
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 from rcdp_hpc.reservoir.states import Reservoir
@@ -18,6 +19,7 @@ OPTIONS = [
     {"series_scaling": "standard", "differences": True, "leak": 0.7},
     {"differences": True, "difference_scaling": 0.5, "input_normalised": True, "reduction": "mean"},
     {"layers": 2, "bidirectional": True, "window": 2},
+    {"reduction": ["max", "mean", "last"], "warm_up": 1},
     {"scans": ["rows", "columns-backward"], "sequence": "both", "activation": "identity", "steps": [1, -1]},
 ]
 
@@ -34,6 +36,17 @@ def test_states_and_gradients(values, lengths):
     np.testing.assert_allclose(found.detach().numpy(), expected(reservoir, u.detach().numpy(), lengths), atol=1e-12)
     assert torch.autograd.gradcheck(lambda given: module(given, lengths), (u,), eps=1e-6, atol=1e-6)
     assert not list(module.parameters())
+
+
+@pytest.mark.parametrize("name", TABLES["reservoir.reduction"].names)
+def test_every_reduction_of_the_table_gives_the_values_of_the_engine(name):
+    settings = ReservoirSection.model_validate(
+        {"nodes": 7, "density": 0.6, "reduction": name, "states": 2, "warm_up": 0 if name == "all" else 1}
+    )
+    reservoir = Reservoir(settings, 3, steps=6)
+    u = torch.rand(3, 6, 3, generator=torch.Generator().manual_seed(1))
+    for lengths in (None, [3, 6, 5]):
+        torch.testing.assert_close(DifferentiableReservoir(reservoir)(u, lengths), reservoir.states(u, lengths=lengths))
 
 
 def test_padding_has_no_gradient():

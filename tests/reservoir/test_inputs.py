@@ -9,10 +9,10 @@ from reservoir.reference import expected, read
 from rcdp_hpc.config import ReservoirSection, parse_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir import inputs
-from rcdp_hpc.reservoir.cells import KERNELS
 from rcdp_hpc.reservoir.connection import reservoir_matrices
 from rcdp_hpc.reservoir.identity_source import make_reservoir
 from rcdp_hpc.reservoir.inputs import read_inputs
+from rcdp_hpc.reservoir.kernels import kernel_names
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
@@ -70,7 +70,7 @@ def test_scaling_a_series_does_not_change_what_is_read(rng):
     torch.testing.assert_close(read_inputs(section(**BOTH), u * 1e30), found, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "dense-fp16"])
+@pytest.mark.parametrize("kernel", [name for name in kernel_names() if name != "dense-fp16"])
 @pytest.mark.parametrize("lengths", [None, [9, 3, 12, 1, 12, 4]])
 def test_states_agree_with_the_reference(kernel, lengths, rng):
     reservoir = Reservoir(section(**BOTH, input_normalised=True, leak=0.6, reduction="mean"), 4, kernel)

@@ -8,10 +8,10 @@ from reservoir.reference import expected
 
 from rcdp_hpc.config import ReservoirSection, load_config
 from rcdp_hpc.errors import CandidateError, InputError
-from rcdp_hpc.reservoir.cells import KERNELS
 from rcdp_hpc.reservoir.connection import leak_rates
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
-from rcdp_hpc.reservoir.reductions import Reduction
+from rcdp_hpc.reservoir.kernels import kernel_names
+from rcdp_hpc.reservoir.reductions import JoinedReductions
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.checks import checked_space
@@ -24,7 +24,7 @@ def section(**values):
     return ReservoirSection.model_validate({"nodes": 40, "density": 0.3, **values})
 
 
-@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "dense-fp16"])
+@pytest.mark.parametrize("kernel", [name for name in kernel_names() if name != "dense-fp16"])
 @pytest.mark.parametrize("leaks", [{}, {"leak": 0.9, "leak_low": 0.05}])
 @pytest.mark.parametrize("lengths", [None, [9, 3, 12, 5, 12, 4]])
 def test_joined_reductions_agree_with_the_reference(kernel, leaks, lengths, rng):
@@ -58,7 +58,7 @@ def test_several_reservoirs_have_rates_and_reductions_each(values, rng):
 def test_segments_by_hand():
     """Of 7 steps: 0 to 1, 2 to 3, 4 to 6; of 2 steps, fewer than 3 segments: 0, 0, 1."""
     out = torch.empty(2, 3, 1)
-    reduction = Reduction(section(nodes=1, reduction="segments", segments=3), out, 7, [7, 2])
+    reduction = JoinedReductions(section(nodes=1, reduction="segments", segments=3), out, 7, [7, 2])
     for step in range(7):
         reduction.take(step, torch.tensor([[2.0**step], [10.0 + step]]), 2 if step < 2 else 1)
     reduction.finish()

@@ -196,7 +196,7 @@ def test_what_cannot_be_cut_is_refused(shape, cut, message):
 
 def test_what_is_dropped_is_said_once(monkeypatch):
     said: list[str] = []
-    monkeypatch.setattr("rcdp_hpc.runtime.logs._said", set())
+    monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     monkeypatch.setattr(sequencing.log, "warning", lambda form, *values: said.append(form % values))
     cut = Sequencer("patches", (3, 5), (3, 5), "drop")
     for _ in range(2):

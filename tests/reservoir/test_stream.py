@@ -9,7 +9,7 @@ from rcdp_hpc.reservoir import gram
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.reservoir.ridge import one_hot, solve
 from rcdp_hpc.reservoir.stream import ahead, bound_of_sums, sum_slabs
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 
 NAMES = ("xx", "xy", "x", "y", "yy", "total")
 

@@ -18,7 +18,7 @@ from launch import environment, finish, mpirun_command, rcdp, start_ranks, wait_
 from rcdp_hpc.config import load_config
 from rcdp_hpc.pipeline.stages import prepare
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.launch import Launch
+from rcdp_hpc.runtime.comm.launch import Launch
 
 LONG = [
     "search.generations=0",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from settings import config_of
 
-from rcdp_hpc.runtime.device import device, settle_on
+from rcdp_hpc.runtime.device import device, set_up_device
 
 LOCAL = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
@@ -54,9 +54,9 @@ def test_a_gpu_repeats_to_the_bit_in_deterministic_mode_alone(deterministic, mon
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     settings = config_of(parallel__deterministic=deterministic)
     try:
-        settle_on(torch.device("cpu"), settings)
+        set_up_device(torch.device("cpu"), settings)
         assert not torch.are_deterministic_algorithms_enabled()
-        settle_on(torch.device("cuda", 1), settings)
+        set_up_device(torch.device("cuda", 1), settings)
         assert torch.are_deterministic_algorithms_enabled() == deterministic
         assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == deterministic
     finally:

@@ -12,7 +12,7 @@ from rcdp_hpc.runtime import files
 from rcdp_hpc.runtime.files import (
     UNKNOWN_ROOM,
     free_bytes,
-    keep_as,
+    keep_copy,
     overwrite_json,
     read_json,
     reserve,
@@ -118,7 +118,7 @@ def test_without_hard_links_the_earlier_file_is_renamed(tmp_path, monkeypatch, n
     monkeypatch.setattr(os, "link", refuse)
     (tmp_path / "last").write_text("first")
     (tmp_path / "earlier").write_text("older")
-    keep_as(tmp_path / "last", tmp_path / "earlier")
+    keep_copy(tmp_path / "last", tmp_path / "earlier")
     assert (tmp_path / "earlier").read_text() == "first"
     assert os.listdir(tmp_path) == ["earlier"]
 

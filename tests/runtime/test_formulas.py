@@ -10,7 +10,9 @@ import logging
 import numpy as np
 import pytest
 
-from rcdp_hpc.deploy.outputs import FORMATS, Predictions
+from rcdp_hpc.deploy.formats.base import Predictions
+from rcdp_hpc.deploy.formats.csv_table import CsvFormat
+from rcdp_hpc.deploy.formats.json_lines import JsonLinesFormat
 from rcdp_hpc.runtime.formulas import is_formula, warn_of_formulas
 
 FORMULA = "=cmd|' /C calc'!A0"
@@ -33,12 +35,12 @@ def predictions():
 
 def test_predictions_hold_the_exact_names_and_a_warning_names_the_columns(tmp_path, caplog, monkeypatch):
     file = io.BytesIO()
-    FORMATS[".csv"].write(file, predictions())
+    CsvFormat().write(file, predictions())
     rows = list(csv.reader(io.StringIO(file.getvalue().decode(), newline="")))
     assert rows[0] == ["=id", "label", f"p_{FORMULA}", "p_x\u202e\n"]
     assert [row[:2] for row in rows[1:]] == [[FORMULA, FORMULA], ["a\x1b[2J", "x\u202e\n"]]
     monkeypatch.setattr(logging.getLogger("rcdp_hpc"), "propagate", True)
-    predictions().warn_of_formulas(tmp_path / "p.csv")
+    CsvFormat().report(tmp_path / "p.csv", predictions())
     said = "\n".join(caplog.messages)
     assert "p.csv, column '=id': 1 name begins" in said
     assert "p.csv, column 'label': 1 name begins" in said
@@ -50,7 +52,7 @@ def test_predictions_hold_the_exact_names_and_a_warning_names_the_columns(tmp_pa
 
 def test_json_lines_hold_the_exact_names_without_raw_escapes():
     file = io.BytesIO()
-    FORMATS[".jsonl"].write(file, predictions())
+    JsonLinesFormat().write(file, predictions())
     text = file.getvalue().decode()
     assert text.isascii()
     assert [json.loads(line)["=id"] for line in text.splitlines()] == [FORMULA, "a\x1b[2J"]

@@ -15,15 +15,15 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 
 def test_a_failure_is_recorded_in_the_place_of_what_was_there(tmp_path, monkeypatch):
     run = RunDirectory(tmp_path)
-    run.note("train", "running", ranks=2)
+    run.record_state("train", "running", ranks=2)
 
     def full(path, value):
         raise StageFailedError(f"{path}: no room left")
 
     monkeypatch.setattr(rundir, "write_sealed", full)
     with pytest.raises(StageFailedError):
-        run.note("train", "running")
-    run.note_failure("train", "failed", reason="no room left")
+        run.record_state("train", "running")
+    run.record_failure("train", "failed", reason="no room left")
     found = run.state("train")
     assert (found["status"], found["reason"], found["ranks"]) == ("failed", "no room left", 2)
 

@@ -21,7 +21,7 @@ from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.runtime.logs import MOST_CHARACTERS, log_to_terminal, logging_to_file
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.streams import BarStream, tolerant_streams
-from rcdp_hpc.runtime.text import in_lines, joined, plain_line, plain_lines, shell_word
+from rcdp_hpc.runtime.text import join_lines, multiline_error, plain_line, plain_lines, shell_word
 
 FALSE_LINE = "a\nrcdp: error: all data are lost"
 HOSTILE = [
@@ -43,7 +43,7 @@ def test_nothing_hostile_is_left(name):
     assert "\n" not in plain_line(name)
     assert plain_line(name) != name
     assert raw(plain_lines(name)) == set()
-    assert joined(["x", name, "y"]).count("\n") == 2
+    assert join_lines(["x", name, "y"]).count("\n") == 2
 
 
 @given(st.text())
@@ -93,7 +93,7 @@ def test_messages_show_it_escaped_and_the_log_file_has_it_exactly(name, package_
 
 
 def test_lines_that_are_meant_stay_lines_and_cannot_pass_for_messages(package_log, capsys):
-    package_log.error("%s", in_lines(StageFailedError, ["Slurm refused:", f"  {FALSE_LINE}", "rcdp: error: x"]))
+    package_log.error("%s", multiline_error(StageFailedError, ["Slurm refused:", f"  {FALSE_LINE}", "rcdp: error: x"]))
     lines = capsys.readouterr().err.splitlines()
     assert [line[:8] for line in lines] == ["rcdp: er", "  a\\nrcd", "  rcdp: "]
 

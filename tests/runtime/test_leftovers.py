@@ -9,7 +9,7 @@ import pytest
 
 from rcdp_hpc.pipeline.stages import held
 from rcdp_hpc.runtime import leftovers, lock, owners
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import sealed
 from rcdp_hpc.runtime.files import write_atomic, write_text
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files

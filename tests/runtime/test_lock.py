@@ -14,7 +14,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime import lock, lock_file
 from rcdp_hpc.runtime.digests import sealed
 from rcdp_hpc.runtime.lock import RunLock
-from rcdp_hpc.runtime.lock_file import Holder, held_by, read_lock
+from rcdp_hpc.runtime.lock_file import Holder, current_holder, read_lock
 from rcdp_hpc.runtime.owners import Process, this_process
 
 
@@ -58,10 +58,10 @@ def test_the_lock_of_a_killed_process_is_taken_over_and_said_once(tmp_path, capl
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"
-    assert held_by(tmp_path / "lock") is not None
+    assert current_holder(tmp_path / "lock") is not None
     holder.kill()
     holder.wait()
-    assert held_by(tmp_path / "lock") is None
+    assert current_holder(tmp_path / "lock") is None
     # A heartbeat in the future changes nothing: the process can be asked.
     os.utime(tmp_path / "lock", (time.time() + 10_000,) * 2)
     with caplog.at_level("WARNING", logger="rcdp_hpc"), RunLock(tmp_path / "lock") as taken:
@@ -162,10 +162,10 @@ OTHER_CONTENT = {
 def test_a_lock_of_any_content_is_respected_while_fresh_and_then_put_aside(tmp_path, name, caplog):
     path = tmp_path / "lock"
     path.write_bytes(OTHER_CONTENT[name])
-    assert str(held_by(path)).startswith("an unknown process (its lock cannot be read: it is ")
+    assert str(current_holder(path)).startswith("an unknown process (its lock cannot be read: it is ")
     refused(path, "in use by an unknown process")
     os.utime(path, (0, 0))
-    assert held_by(path) is None
+    assert current_holder(path) is None
     with RunLock(path):
         assert holder_of(path).process == this_process()
     (kept,) = tmp_path.iterdir()
@@ -336,8 +336,8 @@ for turn in range(20):
 
 def test_status_judges_a_foreign_lock_without_waiting(tmp_path):
     path = tmp_path / "lock"
-    assert held_by(path) is None
-    assert held_by(foreign(path)) is not None
-    assert held_by(foreign(path, age=-3600)) is not None
-    assert held_by(foreign(path, age=lock_file.STALE_SECONDS + 5)) is None
+    assert current_holder(path) is None
+    assert current_holder(foreign(path)) is not None
+    assert current_holder(foreign(path, age=-3600)) is not None
+    assert current_holder(foreign(path, age=lock_file.STALE_SECONDS + 5)) is None
     assert read_lock(tmp_path / "lock" / "lock") is None

@@ -6,7 +6,7 @@ import sys
 
 from launch import REPOSITORY
 
-from rcdp_hpc.runtime.processor import differences, distinct, machine_of_process, report_unlike
+from rcdp_hpc.runtime.processor import count_machines, differences, machine_of_process, report_different_machines
 
 ONE = {"processor": "A", "numpy": "2.0", "capability": "AVX512", "variables": {}}
 OTHER = {**ONE, "capability": "AVX2", "variables": {"MKL_CBWR": "AVX2"}}
@@ -32,7 +32,7 @@ def test_a_variable_that_takes_other_instructions_is_seen():
 
 
 def test_ranks_are_counted_by_kind():
-    assert distinct([ONE, OTHER, ONE]) == [{**ONE, "ranks": 2}, {**OTHER, "ranks": 1}]
+    assert count_machines([ONE, OTHER, ONE]) == [{**ONE, "ranks": 2}, {**OTHER, "ranks": 1}]
 
 
 def test_both_sides_of_a_difference_are_named_and_ranks_do_not_count():
@@ -45,5 +45,5 @@ def test_both_sides_of_a_difference_are_named_and_ranks_do_not_count():
 
 def test_unlike_ranks_are_reported(caplog):
     with caplog.at_level(logging.WARNING):
-        report_unlike(distinct([ONE, {**ONE, "processor": "B"}, ONE]))
+        report_different_machines(count_machines([ONE, {**ONE, "processor": "B"}, ONE]))
     assert "processor A on 2 ranks; processor B on 1 ranks" in caplog.text

@@ -39,7 +39,7 @@ def test_a_configuration_of_the_users_own_is_kept(tmp_path, caplog):
     run, text = RunDirectory(tmp_path), "# mine\n[run]\nseed = 7\n"
     run.config_file.write_text(text)
     for _ in range(2):  # a start that is refused comes again
-        run.keep_own_config()
+        run.preserve_user_config()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["config.toml", "config.toml.before-1"]
     assert (tmp_path / "config.toml.before-1").read_text() == text
     assert caplog.text.count("is a file of your own") == 1
@@ -48,8 +48,8 @@ def test_a_configuration_of_the_users_own_is_kept(tmp_path, caplog):
 def test_a_configuration_that_a_run_wrote_needs_no_copy(tmp_path):
     run = RunDirectory(tmp_path)
     run.write_config(load_config("digits"))
-    run.keep_own_config()
+    run.preserve_user_config()
     run.config_file.write_text("[run]\nseed = 7\n")
-    run.note("prepare", "running")
-    run.keep_own_config()  # edited later
+    run.record_state("prepare", "running")
+    run.preserve_user_config()  # edited later
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml", "state"]

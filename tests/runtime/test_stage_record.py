@@ -10,7 +10,8 @@ from rcdp_hpc.deploy.reading import model_and_reading
 from rcdp_hpc.errors import InputError, StageFailedError
 from rcdp_hpc.pipeline import stages
 from rcdp_hpc.runtime.rundir import RunDirectory
-from rcdp_hpc.runtime.stage_record import machines_to_record, record_settings, refuse_other_than_trained, settings_of
+from rcdp_hpc.runtime.stage_record import machines_to_record, record_settings, refuse_changed_settings, settings_of
+from rcdp_hpc.search.records.best import Best, write_best
 
 HERE = {"processor": "A", "capability": "AVX512", "ranks": 1}
 THERE = {**HERE, "capability": "AVX2"}
@@ -27,7 +28,7 @@ def run(tmp_path):
     run = RunDirectory(tmp_path / "run")
     run.write_config(DIGITS)
     for stage in ("prepare", "train", "evaluate"):
-        run.note(stage, "done", seconds=1.0, settings=settings_of(stage, DIGITS), machines=[HERE])
+        run.record_state(stage, "done", seconds=1.0, settings=settings_of(stage, DIGITS), machines=[HERE])
     run.train.mkdir()
     (run.train / "last.pt").touch()
     return run
@@ -75,7 +76,7 @@ def test_a_refused_start_leaves_a_stage_done(run, starts):
 
 
 def test_a_refused_start_leaves_a_stage_stopped(run, starts):
-    run.note("train", "stopped", reason="stopped by SIGUSR1")
+    run.record_state("train", "stopped", reason="stopped by SIGUSR1")
     with pytest.raises(InputError):
         starts("train", DIGITS, InputError("no"))
     assert run.state("train")["status"] == "stopped"
@@ -113,18 +114,19 @@ def test_settings_that_may_change_are_named_when_a_stage_continues(run, starts, 
 
 def test_a_winner_of_other_settings_is_reported(run, starts, caplog):
     searched = changed(search__generations=1)
-    run.note("search", "done", seconds=1.0, settings=settings_of("search", searched))
+    run.record_state("search", "done", seconds=1.0, settings=settings_of("search", searched))
+    write_best(run.best_candidate, Best({"density": 0.1}, 1.0, 0.1, 0.9, 0, 0, 4, 1.0))
     starts("train", changed(search__generations=1, reservoir__leak=0.5))
     assert "the search was done with other settings: reservoir.leak" in caplog.text
 
 
 def test_matrices_are_compared_by_their_content_elsewhere(run):
     config = changed(reservoir__matrices="/elsewhere/matrices.npz")
-    refuse_other_than_trained(run, config)
+    refuse_changed_settings(run, config)
 
 
 def test_to_continue_on_another_kind_of_machine_is_reported_with_both_named(run, caplog):
-    run.note("train", "stopped")
+    run.record_state("train", "stopped")
     found = machines_to_record(run, "train", DIGITS, [THERE])
     assert found == {"machines": [THERE], "earlier_machines": [HERE]}
     assert "capability AVX512 -> AVX2" in caplog.text
@@ -137,7 +139,7 @@ def test_machines_do_not_matter_if_nothing_is_continued(run, caplog):
     assert machines_to_record(run, "train", refuse, [THERE]) == {}  # done: nothing will be computed
     assert machines_to_record(run, "evaluate", refuse, [THERE])["earlier_machines"] is None
     (run.train / "last.pt").unlink()
-    run.note("train", "failed")
+    run.record_state("train", "failed")
     assert machines_to_record(run, "train", refuse, [THERE])["earlier_machines"] is None
     assert not caplog.text
 
@@ -163,7 +165,7 @@ def test_what_was_edited_in_the_configuration_is_named_by_status_and_when_a_stag
 def test_what_was_edited_is_named_when_a_stage_starts_over(run, starts, caplog):
     starts("train", DIGITS, restart=True)
     assert "was changed since" not in caplog.text
-    run.note("train", "done", settings=settings_of("train", DIGITS))
+    run.record_state("train", "done", settings=settings_of("train", DIGITS))
     run.write_config(changed(training__epochs=9))
     starts("train", run.config(), restart=True)
     assert f"{run.config_file} was changed since stage train used it: " in caplog.text
@@ -174,7 +176,7 @@ def test_what_was_edited_is_named_when_a_stage_starts_over(run, starts, caplog):
 def test_a_search_that_is_left_out_by_what_was_edited_is_named(run, starts, caplog, stage):
     starts(stage, DIGITS)
     assert "left out" not in caplog.text
-    run.note("search", "stopped", settings=settings_of("search", changed(search__generations=4)))
+    run.record_state("search", "stopped", settings=settings_of("search", changed(search__generations=4)))
     starts(stage, DIGITS)
     assert f"{run.search} holds a search that is left out now: search.generations (4 -> 0)" in caplog.text
     assert str(run.config_file) in caplog.text

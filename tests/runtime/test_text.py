@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcdp_hpc.runtime.logs import log_to_terminal
-from rcdp_hpc.runtime.text import display_width, fitted, packed, plain_name, shorten, wrapped
+from rcdp_hpc.runtime.text import display_width, pad, plain_name, shorten, wrap_items, wrap_message
 
 
 @given(st.text(max_size=60), st.integers(4, 30))
 def test_a_name_takes_the_columns_it_is_given(name, columns):
     plain = plain_name(name)
     assert plain.splitlines() in ([plain], [])
-    assert display_width(fitted(plain, columns)) == columns
+    assert display_width(pad(plain, columns)) == columns
     assert display_width(shorten(plain, columns)) <= columns
 
 
@@ -35,13 +35,13 @@ def test_both_ends_of_a_long_name_stay():
 
 
 def test_parts_are_packed_into_lines():
-    assert packed("of: ", ["a = 1", "b = 2", "c = 3"], 16) == ["of: a = 1,", "  b = 2, c = 3"]
-    assert packed("of: ", []) == ["of:"]
+    assert wrap_items("of: ", ["a = 1", "b = 2", "c = 3"], 16) == ["of: a = 1,", "  b = 2, c = 3"]
+    assert wrap_items("of: ", []) == ["of:"]
 
 
 def test_a_message_is_wrapped_between_words_only():
     path = "/scratch/" + "x" * 100
-    lines = wrapped(f"{'word ' * 30}{path} end\nshort", 40).splitlines()
+    lines = wrap_message(f"{'word ' * 30}{path} end\nshort", 40).splitlines()
     assert lines[-1] == "short"
     assert f"  {path}" in lines
     assert all(len(line) <= 40 for line in lines if path not in line)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.comm import SingleProcess
-from rcdp_hpc.runtime.threads import available_cores, fair_share, limit_threads
+from rcdp_hpc.runtime.comm.single import SingleProcess
+from rcdp_hpc.runtime.threads import available_cores, limit_threads, threads_per_rank
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def test_omp_num_threads_limits_the_cores(asked, expected, tmp_path, cores, monk
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert available_cores(tmp_path) == expected
     monkeypatch.setattr("rcdp_hpc.runtime.threads.cpu_quota", lambda: None)
-    assert fair_share(SingleProcess()) == expected
+    assert threads_per_rank(SingleProcess()) == expected
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_omp_num_threads_limits_the_cores(asked, expected, tmp_path, cores, monk
 )
 def test_ranks_of_a_host_share_its_quota(quota, ranks, expected, cores, monkeypatch):
     monkeypatch.setattr("rcdp_hpc.runtime.threads.cpu_quota", lambda: quota)
-    monkeypatch.setattr("rcdp_hpc.runtime.threads.ranks_here", lambda comm: ranks)
-    assert fair_share(SingleProcess()) == expected
+    monkeypatch.setattr("rcdp_hpc.runtime.threads.ranks_on_host", lambda comm: ranks)
+    assert threads_per_rank(SingleProcess()) == expected
 
 
 def test_threads_are_limited_and_restored():
@@ -107,10 +107,10 @@ def test_no_threads_are_refused():
 def test_a_task_of_slurm_takes_no_more_cores_than_it_was_given(granted, threads, cores, monkeypatch):
     monkeypatch.setattr("rcdp_hpc.runtime.threads.cpu_quota", lambda: None)
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", granted)
-    assert fair_share(SingleProcess()) == threads
+    assert threads_per_rank(SingleProcess()) == threads
 
 
 def test_a_count_of_slurm_that_is_no_number_is_named(cores, monkeypatch):
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "two")
     with pytest.raises(InputError, match="SLURM_CPUS_PER_TASK = 'two'"):
-        fair_share(SingleProcess())
+        threads_per_rank(SingleProcess())

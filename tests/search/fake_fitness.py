@@ -69,7 +69,7 @@ class KilledAtCall(CheapFitness):
 
 def main() -> int:
     """Run: folder [signal call-number], over the ranks of mpirun; the last one is sent the signal."""
-    from rcdp_hpc.runtime.world import connect
+    from rcdp_hpc.runtime.comm.connect import connect
 
     folder, *order = sys.argv[1:]
     config = cheap_config()

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from search.fake_fitness import CheapFitness, cheap_config
 
 import rcdp_hpc.search.records.journal as journal
-from rcdp_hpc.runtime.world import connect
+from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.search.driver import run_search
 
 

@@ -18,8 +18,8 @@ from search.group_search import Interrupted, small_config, small_data
 
 from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.world import connect
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.records import checkpoint as checkpoints
 
@@ -53,7 +53,7 @@ def grouped(folder: Path, group_ranks: int, evaluation: str, stop: bool = False)
             run_search(config, part, fitness, folder)
         except StoppedError:
             assert stop
-            signals.forget()
+            signals.clear()
             if part.is_root:
                 shutil.copy(folder / checkpoints.NAME, folder / STOPPED)
         else:

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 
 
 class Ranks:
@@ -19,8 +19,6 @@ class Ranks:
         self.members = [self.Member(self, rank, size) for rank in range(size)]
 
     class Member(SingleProcess):
-        kind = "mpi"
-
         def __init__(self, ranks: Ranks, rank: int, size: int) -> None:
             self.ranks, self.rank, self.size = ranks, rank, size
 

@@ -9,7 +9,7 @@ from search.fake_fitness import CheapFitness, cheap_config
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import DataDamagedError, InputError, StoppedError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.space import searched_space
@@ -108,7 +108,7 @@ def stopped(folder, **settings):
 
     with pytest.raises(StoppedError):
         run_search(config, SingleProcess(), stopping, folder)
-    signals.forget()
+    signals.clear()
 
 
 def test_a_checkpoint_from_another_space_is_refused_and_both_are_named(tmp_path):

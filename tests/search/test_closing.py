@@ -7,7 +7,7 @@ import pytest
 from search.fake_fitness import CheapFitness, cheap_config
 
 from rcdp_hpc.config import parse_config
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.closing import accuracy_warnings, bound_warnings, closing_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.candidate import Evaluation

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 from search.fake_fitness import CheapFitness, cheap_config
 
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.search.coordinator import SearchCoordinator
 from rcdp_hpc.search.driver import run_search

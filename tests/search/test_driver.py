@@ -17,7 +17,7 @@ from search.fake_fitness import CheapFitness, KilledAtCall, cheap_config
 from search.outcome import outcome
 
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError, StoppedError
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.candidate import Evaluation
@@ -111,7 +111,7 @@ def test_stopped_and_resumed_ends_equal_and_repeats_nothing(tmp_path, straight, 
     first, second = KilledAtCall(config, call, signal.SIGUSR1), CheapFitness(config)
     with pytest.raises(StoppedError, match="SIGUSR1"):
         search(tmp_path / "stopped", first)
-    signals.forget()
+    signals.clear()
     search(tmp_path / "stopped", second)
     assert first.calls == call
     assert first.calls + second.calls == total.calls
@@ -154,7 +154,7 @@ def stopped_in_generation(folder: Path, call: int) -> None:
     config = cheap_config()
     with pytest.raises(StoppedError):
         search(folder, KilledAtCall(config, call, signal.SIGUSR1))
-    signals.forget()
+    signals.clear()
 
 
 def test_a_stop_before_the_first_candidate_evaluates_nothing(tmp_path, straight):
@@ -165,7 +165,7 @@ def test_a_stop_before_the_first_candidate_evaluates_nothing(tmp_path, straight)
     with pytest.raises(StoppedError, match="SIGTERM in generation 1 of 6"):
         search(tmp_path, fitness)
     assert fitness.calls == 0
-    signals.forget()
+    signals.clear()
     search(tmp_path)
     assert outcome(tmp_path) == straight
 

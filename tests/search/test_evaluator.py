@@ -9,7 +9,7 @@ from search.ranks import Ranks
 
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.evaluator import COLUMNS, EVALUATED, FAILED, SLOWER, Evaluator, Loads
 from rcdp_hpc.search.space import searched_space

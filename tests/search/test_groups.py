@@ -8,7 +8,7 @@ from search.group_search import small_config, small_data
 from search.ranks import Ranks
 
 from rcdp_hpc.errors import InputError, StageFailedError
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness

@@ -13,7 +13,7 @@ from search.ranks import Ranks
 
 from rcdp_hpc.errors import CandidateError, StageFailedError, StoppedError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
@@ -124,7 +124,7 @@ def test_stopped_and_resumed_ends_equal_and_repeats_nothing(tmp_path, straight, 
     run_search(config, SingleProcess(), whole, tmp_path / "whole")
     with pytest.raises(StoppedError):
         run_search(config, SingleProcess(), first, tmp_path / "stopped")
-    signals.forget()
+    signals.clear()
     run_search(config, SingleProcess(), rest, tmp_path / "stopped")
     assert first.calls + rest.calls == whole.calls
     assert outcome(tmp_path / "stopped") == straight

@@ -17,7 +17,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.left_out import left_out
 from rcdp_hpc.reservoir.ridge import one_hot
 from rcdp_hpc.reservoir.states import Reservoir
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
 from rcdp_hpc.search.evaluation.inner_folds import balanced_folds

@@ -9,8 +9,8 @@ import pytest
 from search.group_search import small_config, small_data
 from search.ranks import Ranks
 
-from rcdp_hpc.runtime import memory
-from rcdp_hpc.runtime.memory import MIB, own_memory
+from rcdp_hpc.runtime import ram
+from rcdp_hpc.runtime.ram import MIB, process_memory
 from rcdp_hpc.search.evaluation import limits
 from rcdp_hpc.search.evaluation.limits import agreed_limit, memory_limit
 
@@ -38,10 +38,10 @@ def test_what_is_configured_is_taken_as_it_is():
 
 
 def test_a_process_is_asked_for_its_own_memory():
-    before = own_memory()
+    before = process_memory()
     held = np.ones(50 * MIB, dtype=np.uint8)
-    assert own_memory() - before == pytest.approx(held.nbytes, rel=0.2)
-    assert own_memory() < memory.machine_memory()
+    assert process_memory() - before == pytest.approx(held.nbytes, rel=0.2)
+    assert process_memory() < ram.machine_memory()
 
 
 def test_rows_are_counted_with_their_folds():

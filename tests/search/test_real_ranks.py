@@ -13,7 +13,7 @@ from search.group_search import small_config, small_data
 from search.mpi_seven_ranks import CHOSEN, COMBINATIONS, HALVING, STOPPED
 from search.outcome import outcome
 
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from search.fake_fitness import CheapFitness, cheap_config
 
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.records.efficiency import Usage, read_usage

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from rcdp_hpc.runtime.threads import fair_share
-from rcdp_hpc.runtime.world import connect
+from rcdp_hpc.runtime.comm.connect import connect
+from rcdp_hpc.runtime.threads import threads_per_rank
 from rcdp_hpc.training.stage import device
 
 comm = connect()
@@ -24,7 +24,7 @@ mine = {
     "device": device().index,
     "cpus_per_task": os.environ["SLURM_CPUS_PER_TASK"],
     "omp": os.environ["OMP_NUM_THREADS"],
-    "threads": fair_share(comm),
+    "threads": threads_per_rank(comm),
 }
 print(f"rank {comm.rank} of {comm.size} was here")
 found = comm.allgather(mine)

@@ -13,7 +13,7 @@ from launch import REPOSITORY, python, rcdp, run_ranks
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.pipeline import stages
-from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.runtime.ram import is_out_of_memory
 
 SMALL = (
     "reservoir.nodes=40", "reservoir.kernel=dense-fp32", "search.generations=0", "training.epochs=2",
@@ -50,7 +50,7 @@ parallel.version = lambda name: "0.27.0" if rank == 1 else version(name)
 # What rank 1 meets, settings, exit code, words of the one message.
 CASES = {
     "no memory": (NO_MEMORY, (), 1, (
-        "rank 1: stage train: no memory left on", "(CUDA out of memory. Tried to allocate 2.00 GiB)", "training.batch",
+        "rank 1: stage train: out of memory on", "(CUDA out of memory. Tried to allocate 2.00 GiB)", "training.batch",
     )),
     "another version": (OTHER_VERSION, (), 2, ("rank 0 has Horovod 0.28", "rank 1 has Horovod 0.27.0")),
     "a wrong shape": ("", ("readout.kind=theirs:Wrong",), 2, ("theirs:Wrong", "(2, 11), expected (2, 10)")),
@@ -73,7 +73,7 @@ def test_what_one_rank_meets_ends_all_with_one_message(case, prepared, tmp_path)
     out = tmp_path / "run"
     shutil.copytree(prepared, out)
     arguments = ["train", "--out", str(out), *(part for value in changes for part in ("--set", value))]
-    start = "import sys, rcdp_hpc.cli as cli\nfrom rcdp_hpc.runtime.launch import detect\nrank = detect().rank\n"
+    start = "import sys, rcdp_hpc.cli as cli\nfrom rcdp_hpc.runtime.comm.launch import detect\nrank = detect().rank\n"
     command = python(f"{start}{met}\nsys.exit(cli.main({arguments!r}))")
     done = run_ranks(2, command, timeout=120, env={"PYTHONPATH": f"{out}:{REPOSITORY}"})
     assert done.returncode == code, done.stdout
@@ -101,7 +101,7 @@ def test_without_memory_a_stage_says_what_to_lower(tmp_path, monkeypatch):
         raise MemoryError("Unable to allocate 9.00 TiB")
 
     monkeypatch.setitem(stages._WORK, "prepare", prepare)
-    words = r"no memory left on .* \(Unable to allocate 9.00 TiB\).*lower data.memory_budget"
+    words = r"out of memory on .* \(Unable to allocate 9.00 TiB\).*smaller data.memory_budget"
     with pytest.raises(StageFailedError, match=words):
         stages.prepare(load_config("digits"), tmp_path)
     assert json.loads((tmp_path / "state/prepare.json").read_text())["status"] == "failed"

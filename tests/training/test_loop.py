@@ -14,7 +14,7 @@ from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import KeptShape
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.divergence import DivergedError
 from rcdp_hpc.training.partition.batches import BatchPlan

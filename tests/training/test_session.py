@@ -20,7 +20,7 @@ from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.pipeline import stages
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training import session
 from rcdp_hpc.training.loop import Trainer

@@ -17,7 +17,7 @@ from rcdp_hpc.parallel.horovod import HorovodEngine
 from rcdp_hpc.parallel.local_sgd import LocalSGD
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import KeptShape
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.device import refuse_without_gpu
 from rcdp_hpc.training.optim import loss_scale
 from rcdp_hpc.training.optim.ema import MovingAverage

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from rcdp_hpc.config import load_config
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.stage import _threads
 from rcdp_hpc.training.threads import is_small, is_small_pass, threads_of_rank, threads_of_test
 
@@ -67,7 +67,7 @@ def shards(rows: int) -> SimpleNamespace:
 
 @pytest.fixture(autouse=True)
 def four_cores(monkeypatch):
-    monkeypatch.setattr("rcdp_hpc.training.threads.fair_share", lambda comm: 4)
+    monkeypatch.setattr("rcdp_hpc.training.threads.threads_per_rank", lambda comm: 4)
 
 
 def test_the_rule_counts_only_if_the_configuration_leaves_the_number_open(caplog):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rcdp_hpc.config.choices.activations import ACTIVATIONS
-from rcdp_hpc.config.choices.balancing import BALANCING_METHODS
+from rcdp_hpc.config.choices.balancing import BALANCING_METHODS, BalancingChoice, balancing_choice
 from rcdp_hpc.config.choices.choice import USER_CLASS, Choice, ChoiceTable, is_user_class
 from rcdp_hpc.config.choices.extractors import EXTRACTORS
 from rcdp_hpc.config.choices.kernels import KERNELS
@@ -52,8 +52,10 @@ __all__ = [
     "SOURCES",
     "TABLES",
     "USER_CLASS",
+    "BalancingChoice",
     "Choice",
     "ChoiceTable",
+    "balancing_choice",
     "choices_of",
     "is_user_class",
 ]

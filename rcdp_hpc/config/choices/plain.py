@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
 
+_REDUCTIONS = "rcdp_hpc.reservoir.reductions"
+
 PLAIN_TABLES = (
     ChoiceTable(
         "run.same_processor",
@@ -200,15 +202,19 @@ PLAIN_TABLES = (
     ChoiceTable(
         "reservoir.reduction",
         (
-            Choice("states", "some states: reservoir.states or reservoir.steps"),
-            Choice("all", "the state of every step, alone"),
-            Choice("last", "the state after the last step"),
-            Choice("mean", "mean over the steps"),
-            Choice("std", "standard deviation over the steps"),
-            Choice("mean_std", "mean and standard deviation over the steps"),
-            Choice("segments", "means over equal parts of the steps (reservoir.segments)"),
-            Choice("positive", "share of the steps with a state above 0"),
-            Choice("max", "largest state over the steps"),
+            Choice("states", "some states: reservoir.states or reservoir.steps", f"{_REDUCTIONS}.spaced:States"),
+            Choice("all", "the state of every step, alone", f"{_REDUCTIONS}.every:All"),
+            Choice("last", "the state after the last step", f"{_REDUCTIONS}.spaced:Last"),
+            Choice("mean", "mean over the steps", f"{_REDUCTIONS}.moments:Mean"),
+            Choice("std", "standard deviation over the steps", f"{_REDUCTIONS}.moments:Std"),
+            Choice("mean_std", "mean and standard deviation over the steps", f"{_REDUCTIONS}.moments:MeanStd"),
+            Choice(
+                "segments",
+                "means over equal parts of the steps (reservoir.segments)",
+                f"{_REDUCTIONS}.segments:Segments",
+            ),
+            Choice("positive", "share of the steps with a state above 0", f"{_REDUCTIONS}.positive:Positive"),
+            Choice("max", "largest state over the steps", f"{_REDUCTIONS}.largest:Max"),
         ),
     ),
     ChoiceTable(

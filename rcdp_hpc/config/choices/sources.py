@@ -1,24 +1,97 @@
-"""Sources of samples: one line for each."""
+"""Sources of samples: one line for each.
+
+``rcdp init`` proposes the first source, in this order, that recognises a file or folder.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
+
+
+@dataclass(frozen=True)
+class SourceChoice(Choice):
+    """A source of samples.
+
+    `keys` lists keys that only matter to preparation. The other keys of a source also decide how new samples are read,
+    whatever source the model was trained on.
+
+    Attributes
+    ----------
+    example : str
+        Name of a file or folder with new samples, for the command that ``rcdp`` suggests after a run.
+    has_named_columns : bool
+        Whether prediction takes the columns of new samples by their names.
+    """
+
+    example: str = "NEW.npz"
+    has_named_columns: bool = False
+
+
+_READERS = "rcdp_hpc.data.sources"
+_TEST = ("data.test_path",)
 
 SOURCES = ChoiceTable(
     "data.source",
     (
-        Choice("digits", "scikit-learn's 1797 handwritten digits of 8 x 8 pixels; needs no data.path"),
-        Choice("mnist", "folder of IDX files: MNIST, Fashion-MNIST, KMNIST, EMNIST"),
-        Choice("npz", "NumPy archive with x and y, and x_test and y_test if there is a test set"),
-        Choice("npy", "folder with x.npy and y.npy, and x_test.npy and y_test.npy if there is a test set"),
-        Choice("cifar10", "the official CIFAR-10 batches: a folder or the packed file"),
-        Choice("cifar100", "the official CIFAR-100 batches: a folder or the packed file"),
-        Choice("csv", "text table with one row per sample and a header line"),
-        Choice("parquet", "Parquet table with one row per sample"),
-        Choice("hdf5", "HDF5 file with a dataset of samples and one of labels"),
-        Choice("ts", "time series of the UCR/UEA archives (.ts, .tsv)"),
-        Choice("arff", "ARFF file: series of the UCR/UEA archives, or a table"),
-        Choice("image_folder", "one folder of images for each class"),
-        Choice("series_folder", "one file for each series, in a folder per class or listed in labels.csv"),
+        SourceChoice(
+            "digits", "scikit-learn's 1797 handwritten digits of 8 x 8 pixels; needs no data.path",
+            f"{_READERS}.digits:DigitsReader",
+        ),
+        SourceChoice(
+            "npz", "NumPy archive with x and y, and x_test and y_test if there is a test set",
+            f"{_READERS}.npz:NpzReader",
+        ),
+        SourceChoice(
+            "npy", "folder with x.npy and y.npy, and x_test.npy and y_test.npy if there is a test set",
+            f"{_READERS}.npy:NpyReader", example="NEW.npy",
+        ),
+        SourceChoice(
+            "hdf5", "HDF5 file with a dataset of samples and one of labels", f"{_READERS}.hdf5:Hdf5Reader",
+            ("data.y_name", "data.x_test_name", "data.y_test_name"), example="NEW.h5",
+        ),
+        SourceChoice(
+            "ts", "time series of the UCR/UEA archives (.ts, .tsv)", f"{_READERS}.ts:TsReader", _TEST, example="NEW.ts"
+        ),
+        SourceChoice(
+            "arff", "ARFF file: series of the UCR/UEA archives, or a table", f"{_READERS}.arff:ArffReader", _TEST,
+            example="NEW.arff",
+        ),
+        SourceChoice(
+            "mnist", "folder of IDX files: MNIST, Fashion-MNIST, KMNIST, EMNIST", f"{_READERS}.idx:IdxReader",
+            example="NEW-images-idx3-ubyte",
+        ),
+        SourceChoice(
+            "cifar10", "the official CIFAR-10 batches: a folder or the packed file", f"{_READERS}.cifar:Cifar10Reader"
+        ),
+        SourceChoice(
+            "cifar100", "the official CIFAR-100 batches: a folder or the packed file",
+            f"{_READERS}.cifar:Cifar100Reader",
+        ),
+        SourceChoice(
+            "parquet", "Parquet table with one row per sample", f"{_READERS}.tables:ParquetReader", _TEST,
+            example="NEW.parquet", has_named_columns=True,
+        ),
+        SourceChoice(
+            "csv", "text table with one row per sample and a header line", f"{_READERS}.tables:CsvReader", _TEST,
+            example="NEW.csv", has_named_columns=True,
+        ),
+        SourceChoice(
+            "series_folder", "one file for each series, in a folder per class or listed in labels.csv",
+            f"{_READERS}.series_folder:SeriesFolderReader", _TEST, example="NEW_SERIES",
+        ),
+        SourceChoice(
+            "image_folder", "one folder of images for each class", f"{_READERS}.image_folder:ImageFolderReader", _TEST,
+            example="NEW_IMAGES",
+        ),
     ),
-)
+    user_class="a reader of your own (docs/extending.md)",
+)  # fmt: skip
+
+
+def source_choice(name: str) -> SourceChoice:
+    """Return the line of a source; for a user's class, a line with the defaults."""
+    choice = SOURCES[name] if name in SOURCES else SourceChoice(name, "", name, example="NEW_SAMPLES")
+    assert isinstance(choice, SourceChoice)
+    return choice

@@ -1,4 +1,4 @@
-"""The reserve: synthetic rows of every class, kept aside to stand in for rows that damaged shards lose."""
+"""The reserve: synthetic rows of every class, stored separately, that replace rows lost with damaged shards."""
 
 from __future__ import annotations
 
@@ -9,30 +9,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.balancing.methods import smote_rows, wanted_rows
-from rcdp_hpc.data.balancing.rules import Balancing
-from rcdp_hpc.data.rows import RowTable, stacked, synthetic_rows
+from rcdp_hpc.data.balancing.base import BalancingTask, OverSampling
+from rcdp_hpc.data.balancing.methods import wanted_rows
+from rcdp_hpc.data.balancing.registry import load_method
+from rcdp_hpc.data.balancing.suitability import Suitability, reserve_method
+from rcdp_hpc.data.rows import RowTable, stacked
 from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# The reserve's draws must not repeat those of the balancing.
+# Keeps the random numbers of the reserve apart from those of the balancing.
 _RESERVE_DRAWS = 4
 
 
-def reserve_method(balance: str, categories: Sequence[int]) -> str:
-    """Return how the rows of the reserve are made: by "smote", or as copies ("random_over").
-
-    Copies are made where the training part was balanced by copies, and of samples with categories, which lie on no
-    segment.
-    """
-    return "random_over" if balance == "random_over" or len(categories) else "smote"
-
-
 def reserve_size(rows: int, share: float) -> int:
-    """Return how many rows the reserve keeps for a class of so many training rows."""
+    """Return how many rows the reserve has for a class with this number of training rows."""
     return math.ceil(share * rows)
 
 
@@ -47,7 +40,7 @@ def reserve_rows(
 ) -> RowTable:
     """Plan the reserve: for each class ``data.reserve`` times its training rows, rounded up.
 
-    Its rows are made of the samples in the training part alone, a class at a time, whatever balanced that part.
+    The rows are made only of samples in the training part, one class at a time, whichever method balanced that part.
 
     Parameters
     ----------
@@ -66,32 +59,28 @@ def reserve_rows(
     Raises
     ------
     InputError
-        If a class has one sample, of which SMOTE makes no other.
+        If a class has one sample, from which SMOTE cannot make another.
     """
-    # Imported here, as in `balanced_rows`: scikit-learn takes seconds to load.
-    from rcdp_hpc.data.balancing import smote as balance
-
-    made = train.synthetic
-    members = [np.sort(train.source[~made & (train.y == label)]) for label in range(len(source.classes))]
-    wanted = [reserve_size(rows, data.reserve) for rows in train.counts(len(source.classes))]
-    targets = [len(own) + rows for own, rows in zip(members, wanted, strict=True)]
+    samples = np.sort(train.source[~train.synthetic])
+    counts = np.bincount(source.train.y[samples], minlength=len(source.classes)).tolist()
+    sizes = [reserve_size(rows, data.reserve) for rows in train.counts(len(source.classes))]
+    targets = [count + size for count, size in zip(counts, sizes, strict=True)]
+    name = reserve_method(data.balance, source.categories)
+    if name == "smote" and not data.folds:
+        _refuse_single_samples(source.classes, counts)
     own_seed = int(np.random.SeedSequence(seed, spawn_key=(_RESERVE_DRAWS,)).generate_state(1)[0])
-    if reserve_method(data.balance, source.categories) == "random_over":
-        plans = balance.plan_copies(members, targets, own_seed)
-        rows = [synthetic_rows(plan.label, plan.source, plan.neighbour, plan.step) for plan in plans]
-    else:
-        repeats = data.folds > 0
-        if not repeats:
-            _refuse_single_samples(source.classes, [len(own) for own in members])
-        draws = balance.draw_smote(members, source.classes, data.smote_neighbours, own_seed, targets, repeats)
-        rows = smote_rows("neighbours of the reserve", source, members, draws, data, storage, progress, check_stop)
-    log.info("reserve: %d synthetic rows kept aside", sum(wanted))
-    return stacked(rows)
+    title = "neighbours of the reserve"
+    task = BalancingTask(source, samples, targets, data, own_seed, storage, progress, check_stop, title=title)
+    method = load_method(name)
+    assert isinstance(method, OverSampling)
+    rows = stacked(method.synthetic(task))
+    log.info("reserve: %d synthetic rows stored separately", sum(sizes))
+    return rows
 
 
 def refuse_small_classes(source: Source, before: Sequence[int], data: DataSection) -> None:
     """Raise an `InputError` if the classes are too small for the balancing or the reserve, before either begins."""
-    Balancing.of(source, before, data).check()
+    Suitability.of(source, before, data).check()
     if data.reserve and not data.folds and reserve_method(data.balance, source.categories) == "smote":
         wanted = wanted_rows(before, source.classes, data)
         _refuse_single_samples(source.classes, [min(pair) for pair in zip(before, wanted, strict=True)])

@@ -1,57 +1,63 @@
-"""Balancing as a plan: which rows are made of which training rows, made only when they are written.
-
-This module and `rcdp_hpc.data.balancing.whole_set` are the ones that know imbalanced-learn.
-"""
+"""SMOTE as a plan: the samples of which each synthetic row is made. The row itself is computed when it is written."""
 
 from __future__ import annotations
 
 import logging
-import warnings
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from imblearn.over_sampling import SMOTE, RandomOverSampler
-from imblearn.under_sampling import RandomUnderSampler
+from imblearn.over_sampling import SMOTE
 from numpy.typing import NDArray
 
+from rcdp_hpc.data.balancing.base import BalancingTask, OverSampling
 from rcdp_hpc.data.balancing.neighbours import nearest_rows
+from rcdp_hpc.data.balancing.row_numbers import class_seed, resample_row_numbers
+from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.class_table import named
+from rcdp_hpc.data.rows import RowTable, synthetic_rows
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.threads import limit_threads
 
 log = logging.getLogger(__name__)
 
 Samples = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-# What needs the rows of one class at a time, and so no more memory than it is given.
 READ_BYTES = 2**24
-STREAMED = ("smote", "random_over", "random_under", "none")
 
 
-@dataclass(frozen=True, eq=False)
-class SyntheticPlan:
-    """Synthetic rows of one class: row i is x[source] + step * (x[neighbour] - x[source]).
+class Smote(OverSampling):
+    """SMOTE, one class at a time."""
 
-    Attributes
-    ----------
-    label : int
-        Class index.
-    source, neighbour : ndarray of int64, shape (n,)
-        Indices of the two samples in the source; of SMOTE, `neighbour` is one of the k nearest of `source`.
-    step : ndarray of float32, shape (n,)
-        Place on the segment, 0 to 1.
-    """
+    def synthetic(self, task: BalancingTask) -> list[RowTable]:
+        """Return the synthetic rows of each class that is below its target."""
+        data = task.data
+        draws = draw_smote(
+            task.members,
+            task.source.classes,
+            data.smote_neighbours,
+            task.seed,
+            task.targets,
+            # In a fold of a cross-validation, a class may have one sample only.
+            repeats=data.folds > 0,
+            quiet=task.quiet,
+        )
+        searched = sum(len(draw.searched) for draw in draws)
+        size = 4 * math.prod(task.source.sample_shape)
+        with Progress(task.title, searched, "samples", enabled=task.progress, unit_bytes=size) as bar:
 
-    label: int
-    source: NDArray[np.int64]
-    neighbour: NDArray[np.int64]
-    step: NDArray[np.float32]
+            def advance(done: int) -> None:
+                bar.advance(done)
+                task.check_stop()
+
+            return plan_smote(task.samples, task.members, draws, advance, Budget.of(data).held)
 
 
 @dataclass(frozen=True, eq=False)
 class SmoteDraw:
-    """What SMOTE draws for one class before any neighbour is known.
+    """The random numbers of SMOTE for one class. They do not depend on the neighbours.
 
     Attributes
     ----------
@@ -60,11 +66,11 @@ class SmoteDraw:
     neighbours : int
         Nearest neighbours k of this class; 0 repeats its only sample.
     rows : ndarray of int64, shape (n,)
-        The sample that each synthetic row is made from, as a place among the class's own.
+        For each synthetic row, the sample that it starts from, as a position in the class.
     which : ndarray of int64, shape (n,)
-        Which of that sample's neighbours is taken: 0 is the nearest.
+        Which of that sample's neighbours the row goes towards: 0 is the nearest.
     step : ndarray of float32, shape (n,)
-        Place on the segment, 0 to 1.
+        Position on the segment, 0 to 1.
     """
 
     label: int
@@ -75,7 +81,7 @@ class SmoteDraw:
 
     @property
     def searched(self) -> NDArray[np.int64]:
-        """The samples whose neighbours are needed, ascending: in a class that lacks little, few of its samples."""
+        """The samples whose neighbours are needed, ascending."""
         return np.unique(self.rows)
 
 
@@ -88,24 +94,24 @@ def draw_smote(
     repeats: bool = False,
     quiet: bool = False,
 ) -> list[SmoteDraw]:
-    """Draw what brings every class up to its target, as imbalanced-learn's SMOTE does, one class at a time.
+    """Draw the random numbers that bring every class up to its target, with imbalanced-learn's SMOTE.
 
-    A class's draw depends on its number of rows, how many are wanted, and the seed; never on the other classes.
+    The numbers of a class depend on its samples, its target and the seed; never on the other classes.
 
     Parameters
     ----------
     members : sequence of ndarray of int64
-        Ascending indices of the training samples of each class: training samples and no others.
+        Ascending indices of the training samples of each class.
     classes : sequence of str
         Names of the classes.
     neighbours : int
-        Nearest neighbours k. A class of fewer than k + 1 samples takes all its samples, with a warning.
+        Nearest neighbours k. A class with fewer than k + 1 samples uses all of them, with a warning.
     seed : int
-        Seed of the draws.
+        Seed of the random numbers.
     targets : sequence of int, optional
-        Rows that each class shall have; default: as many as the largest.
+        Rows that each class should have; default: the size of the largest class.
     repeats : bool
-        Repeat the sample of a class that has only one, as in a fold of a cross-validation, instead of refusing it.
+        Repeat the sample of a class that has only one, instead of refusing the class.
     quiet : bool
         Do not warn of classes with fewer than k + 1 samples.
 
@@ -132,78 +138,52 @@ def plan_smote(
     draws: Sequence[SmoteDraw],
     advance: Callable[[int], None] = lambda rows: None,
     room: int = 2**62,
-) -> list[SyntheticPlan]:
-    """Find the neighbours that a draw asks for, one class at a time.
+) -> list[RowTable]:
+    """Find the neighbours that the draws need, one class at a time.
 
-    Neighbours are those of imbalanced-learn's SMOTE. A class's plan depends on its draw and its rows; never on the
-    other classes, the number of threads, or the room.
+    Neighbours are those of imbalanced-learn's SMOTE. The plan of a class depends on its draw and its samples; never on
+    the other classes, the number of threads, or the room.
 
     Parameters
     ----------
     samples : callable
-        Returns the float32 samples of given indices, shape (n, *sample_shape).
+        Returns the float32 samples of some indices, shape (n, *sample_shape).
     members : sequence of ndarray of int64
         As for `draw_smote`.
     draws : sequence of SmoteDraw
-        What `draw_smote` returned.
+        The result of `draw_smote`.
     advance : callable
-        Told how many samples have got their neighbours; may raise to stop.
+        Called with the number of samples whose neighbours have been found; may raise to stop.
     room : int
-        Bytes of samples that may be held: a class beyond it is read again for each of its blocks.
+        Bytes of samples that may be in memory; a larger class is read again for each of its blocks.
 
     Returns
     -------
-    list of SyntheticPlan
-        One for each draw.
+    list of RowTable
+        One for each draw: row i is x[source] + step * (x[neighbour] - x[source]).
 
     References
     ----------
     N. V. Chawla, K. W. Bowyer, L. O. Hall, W. P. Kegelmeyer, "SMOTE: synthetic minority over-sampling
     technique", Journal of Artificial Intelligence Research 16 (2002), 321-357 (eq. 1 of the method).
     """
-    plans = []
+    tables = []
     for draw in draws:
         indices, searched = members[draw.label], draw.searched
         if not draw.neighbours:
-            plans.append(SyntheticPlan(draw.label, indices[draw.rows], indices[draw.rows], draw.step))
+            tables.append(synthetic_rows(draw.label, indices[draw.rows], indices[draw.rows], draw.step))
             continue
-        # BLAS on another number of threads rounds differently, which can exchange neighbours at equal distance.
+        # With another number of threads, BLAS rounds differently, which can exchange neighbours at equal distance.
         with limit_threads(1):
             read = _reader(samples, indices, room)
             nearest = nearest_rows(read, len(indices), searched, draw.neighbours, advance)
         others = nearest[np.searchsorted(searched, draw.rows), draw.which]
-        plans.append(SyntheticPlan(draw.label, indices[draw.rows], indices[others], draw.step))
-    return plans
-
-
-def plan_copies(members: Sequence[NDArray[np.int64]], targets: Sequence[int], seed: int) -> list[SyntheticPlan]:
-    """Plan copies that bring every class up to its target: imbalanced-learn's RandomOverSampler, class by class."""
-    plans = []
-    for label, (indices, target) in enumerate(zip(members, targets, strict=True)):
-        if len(indices) < target:
-            chosen = _sampled(RandomOverSampler, len(indices), target, class_seed(seed, label))[len(indices) :]
-            rows = indices[chosen]
-            plans.append(SyntheticPlan(label, rows, rows.copy(), np.zeros(len(rows), np.float32)))
-    return plans
-
-
-def thinned(members: Sequence[NDArray[np.int64]], targets: Sequence[int], seed: int) -> list[NDArray[np.int64]]:
-    """Return the samples of each class that stay: imbalanced-learn's RandomUnderSampler, class by class."""
-    return [
-        np.sort(indices[_sampled(RandomUnderSampler, len(indices), target, class_seed(seed, label))])
-        if target < len(indices)
-        else indices
-        for label, (indices, target) in enumerate(zip(members, targets, strict=True))
-    ]
-
-
-def class_seed(seed: int, label: int) -> int:
-    """Return the seed of a class's draws."""
-    return int(np.random.SeedSequence([seed, label]).generate_state(1)[0])
+        tables.append(synthetic_rows(draw.label, indices[draw.rows], indices[others], draw.step))
+    return tables
 
 
 def _check_neighbours(short: Sequence[tuple[str, int]], neighbours: int, repeats: bool, quiet: bool) -> None:
-    """Refuse a class without any neighbour, and log the classes that have fewer than k; `short`: names and samples."""
+    """Refuse a class without any neighbour and log the classes with fewer than k; `short`: names and samples."""
     for name, count in short:
         if count <= 1 and not repeats:
             raise InputError(
@@ -224,10 +204,10 @@ def _check_neighbours(short: Sequence[tuple[str, int]], neighbours: int, repeats
 def _reader(
     samples: Samples, indices: NDArray[np.int64], room: int
 ) -> Callable[[slice | NDArray[np.int64]], NDArray[np.float32]]:
-    """Return a function that reads some rows of a class, flattened: from memory where the class has room there."""
+    """Return a function that reads some rows of a class, flattened: from memory if the class fits into the room."""
     row_bytes = samples(indices[:1]).nbytes
     if row_bytes * len(indices) <= room:
-        # Read in blocks: on their way, samples are in memory twice and more.
+        # Read in blocks: while a block is read, it is in memory two or more times.
         held = np.empty((len(indices), row_bytes // 4), np.float32)
         size = max(1, READ_BYTES // row_bytes)
         for start in range(0, len(indices), size):
@@ -245,39 +225,20 @@ def _draw(label: int, count: int, target: int, neighbours: int, seed: int) -> Sm
     sampler = _RecordingSMOTE(
         k_neighbors=neighbours, sampling_strategy={0: target}, random_state=class_seed(seed, label)
     )
-    _resample(sampler, count)
+    resample_row_numbers(sampler, count)
     return SmoteDraw(label, neighbours, sampler.rows, sampler.which, sampler.steps)
 
 
-def _sampled(sampler_type: Any, count: int, target: int, seed: int) -> NDArray[np.int64]:
-    """Return which of `count` rows a sampler takes."""
-    sampler = sampler_type(sampling_strategy={0: target}, random_state=seed)
-    _resample(sampler, count)
-    chosen: NDArray[np.int64] = sampler.sample_indices_
-    return chosen[chosen < count]
-
-
-def _resample(sampler: Any, count: int) -> None:
-    """Run a sampler on the numbers of the rows of one class: it never sees the samples themselves."""
-    # It refuses a single class: one more row stands for another one, and is never used.
-    numbers, labels = np.arange(count + 1, dtype=np.float64)[:, None], np.zeros(count + 1, np.int64)
-    labels[-1] = 1
-    with warnings.catch_warnings():
-        # It warns that the class outgrows the largest, which here is the class itself.
-        warnings.filterwarnings("ignore", message="After over-sampling", category=UserWarning)
-        sampler.fit_resample(numbers, labels)
-
-
 class _RecordingSMOTE(SMOTE):  # type: ignore[misc]
-    """SMOTE that records what it would combine instead of combining it, and so needs no neighbours yet."""
+    """SMOTE that records the rows it would combine and combines none, so that it needs no neighbours."""
 
     rows: NDArray[np.int64]
     which: NDArray[np.int64]
     steps: NDArray[np.float32]
 
     def _validate_estimator(self) -> None:
-        # imbalanced-learn adds the 1 for the sample itself only to a number, and clones an object.
-        self.nn_k_ = _Unknown(self.k_neighbors + 1)
+        # Set here because imbalanced-learn clones an object that is given as k_neighbors.
+        self.nn_k_ = _UnknownNeighbours(self.k_neighbors + 1)
 
     def _generate_samples(self, x: Any, nn_data: Any, nn_num: Any, rows: Any, cols: Any, steps: Any, *rest: Any) -> Any:
         self.rows = rows.astype(np.int64)
@@ -286,13 +247,13 @@ class _RecordingSMOTE(SMOTE):  # type: ignore[misc]
         return x[:0]
 
 
-class _Unknown:
-    """Nearest neighbours that have not been looked for: the draws need only know how many each row will have."""
+class _UnknownNeighbours:
+    """Stands for a nearest-neighbour search: SMOTE's draws depend only on the number of neighbours of a row."""
 
     def __init__(self, count: int) -> None:
         self.count = count
 
-    def fit(self, X: Any) -> _Unknown:
+    def fit(self, X: Any) -> _UnknownNeighbours:
         return self
 
     def kneighbors(self, X: Any, return_distance: bool = False) -> NDArray[np.int64]:

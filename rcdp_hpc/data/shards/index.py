@@ -108,6 +108,7 @@ class _Index(_Entry):
     test_ids: _TestIds | None
     seed: int
     settings: _Settings
+    code: dict[str, str] = {}
     source: _Source
     class_table: list[_ClassRow]
     splits: dict[str, _Split]

@@ -14,7 +14,7 @@ from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.digests import read_sealed_lines
-from rcdp_hpc.runtime.text import COLUMNS, display_width, joined, plain_name, shorten
+from rcdp_hpc.runtime.text import COLUMNS, display_width, join_lines, plain_name, shorten
 
 MOST_CLASSES = 20
 NAME_COLUMNS = 8
@@ -118,7 +118,7 @@ def describe_shards(directory: Path, ranks: int = 0, watched: Path | None = None
     if seen is not None and len(seen) > 1:
         lines += ["", "what the ranks saw in the last epoch of training:", *_places("rank", shards.classes, seen)]
     shards.close()
-    return joined(lines)
+    return join_lines(lines)
 
 
 def _class_table(index: dict[str, Any]) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.balancing.lengths import stretched
-from rcdp_hpc.data.balancing.reserve import reserve_method
+from rcdp_hpc.data.balancing.suitability import reserve_method
 from rcdp_hpc.data.rows import on_segment
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.shards.storage import Storage
@@ -27,8 +28,6 @@ TIE_TOLERANCE = 1e-9
 ROUNDINGS = 4
 
 Columns = dict[str, NDArray[Any]]
-NEAREST = ("smote", "borderline_smote", "svm_smote", "adasyn")
-CLEANED = ("smote_tomek", "smote_enn")
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Rules:
         Whether a neighbour is one of the k nearest samples of the class.
     cleaned : bool
         Whether samples that rows were made of may have been taken away afterwards.
-    copies : bool
-        Whether synthetic rows are copies.
+    rows : str
+        As in `rcdp_hpc.config.choices.BalancingChoice`: "values" may be anything, so that only their origin is checked.
     least_step : float
         Smallest step: SVMSMOTE also goes away from the neighbour.
     shape : tuple of int
@@ -58,7 +57,7 @@ class Rules:
     neighbours: int
     nearest: bool
     cleaned: bool
-    copies: bool
+    rows: str
     least_step: float
     shape: tuple[int, ...]
     storage: Storage
@@ -70,12 +69,13 @@ class Rules:
         data = shards.index["settings"]["data"]
         categories = tuple(shards.index.get("categories", ()))
         method = reserve_method(data["balance"], categories) if split == RESERVE else data["balance"]
+        choice = balancing_choice(method)
         return cls(
             int(data["smote_neighbours"]),
-            method in NEAREST,
-            method in CLEANED,
-            method == "random_over",
-            -0.5 if method == "svm_smote" else 0.0,
+            choice.nearest,
+            choice.cleans,
+            choice.rows,
+            choice.least_step,
             shards.sample_shape,
             shards.layout.storage,
             categories,
@@ -229,9 +229,9 @@ def _foreign_seeds(table: Table, rules: Rules) -> list[str]:
     copies = train["source_index"][made] == train["neighbour_index"][made]
     # The only sample of a class, in a fold of a cross-validation, is repeated.
     several = np.bincount(train["y"][places], minlength=int(train["y"].max()) + 1) > 1
-    if (copies & several[train["y"][made]]).any() and not rules.copies:
+    if (copies & several[train["y"][made]]).any() and rules.rows == "segments":
         findings.append(f"{name}: synthetic rows have their own source as neighbour")
-    if rules.copies and not copies.all():
+    if rules.rows == "copies" and not copies.all():
         findings.append(f"{name}: synthetic rows are no copies, as data.balance = 'random_over' makes them")
     if ((train["step"][made] < rules.least_step) | ~(train["step"][made] <= 1)).any():
         findings.append(f"{name}: synthetic rows have a step that is not between {rules.least_step:g} and 1")
@@ -305,10 +305,12 @@ def _class_findings(
     start, end = _find(seeds, own["source_index"][made]), _find(seeds, own["neighbour_index"][made])
     base = x[mine[originals]]
     lengths = own["length"][originals].astype(np.int64) if "length" in own else None
-    findings = []
+    findings: list[str] = []
     # Cleaning may have taken away what a row was made of.
     known = (start >= 0) & (end >= 0)
     made, start, end = made[known], start[known], end[known]
+    if rules.rows == "values":
+        return findings
     off = _off_segment(x, mine[made], base, lengths, start, end, own["step"][made], rules)
     if len(off):
         findings.append(

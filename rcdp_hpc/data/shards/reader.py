@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import Config, refuse_other_settings
 from rcdp_hpc.data.shards.index import REPAIR, load_index, shard_settings, splits_in
 from rcdp_hpc.data.shards.storage import storage_in
-from rcdp_hpc.data.shards.writer import Layout, file_sha256
+from rcdp_hpc.data.shards.writer import Layout
 from rcdp_hpc.data.split import Split
 from rcdp_hpc.errors import DataDamagedError, RcdpError
-from rcdp_hpc.runtime.os_errors import explain_os_error, first_line, number_in
+from rcdp_hpc.runtime.digests import file_sha256
+from rcdp_hpc.runtime.os_errors import errno_of, explain_os_error, first_line
 
 OPEN_FILES = 16
 CACHE_BYTES = 2**23
@@ -297,7 +298,7 @@ class ShardSet:
 
     def _unreadable(self, entry: dict[str, Any], what: str, error: Exception) -> RcdpError:
         """Return the error for a file that HDF5 cannot read: the disk's fault, or that of the content."""
-        number = number_in(error)
+        number = errno_of(error)
         if number:
             return explain_os_error(OSError(number, os.strerror(number)), self._path(entry), reading=True)
         return self._damaged(entry, f"{what} ({first_line(error)})")

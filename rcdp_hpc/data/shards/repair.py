@@ -17,8 +17,8 @@ from rcdp_hpc.data.shards.index import REPAIR
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.split import RESERVE, interleaved_labels
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.collective import agree
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree
 
 log = logging.getLogger(__name__)
 

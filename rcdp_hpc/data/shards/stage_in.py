@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.data.shards.reader import ShardSet
-from rcdp_hpc.data.shards.writer import file_sha256
 from rcdp_hpc.errors import StageFailedError
-from rcdp_hpc.runtime.collective import agree, run_on_some
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, run_on_some
+from rcdp_hpc.runtime.digests import file_sha256
 from rcdp_hpc.runtime.files import NO_ROOM, free_bytes
 from rcdp_hpc.runtime.leftovers import remove_leftovers
 from rcdp_hpc.runtime.owners import content_prefix, folder_prefix

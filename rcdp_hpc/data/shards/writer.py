@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import math
 import os
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from rcdp_hpc.data.shards.index import shard_file
 from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.data.split import Split, slab_bounds
+from rcdp_hpc.runtime.digests import file_sha256
 from rcdp_hpc.runtime.files import free_bytes, reserve
 
 CHUNK_BYTES = 2**20
@@ -185,12 +185,6 @@ def write_shard(path: Path, rows: RowTable, source: Source, storage: Storage, ad
                 file["x"][start : start + len(part)] = stored
             check()
             advance(len(part))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with named(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _lay_out(file: h5py.File, rows: int, layout: Layout) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.arff_file import Attribute, content_lines, number_of, read_header, rows
-from rcdp_hpc.data.sources.base import Columns, NewSamples, Source
+from rcdp_hpc.data.sources.base import NewSamples, Source
+from rcdp_hpc.data.sources.by_content import read_by_content
 from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.folders import holds_file
 from rcdp_hpc.data.sources.labels import some_names
+from rcdp_hpc.data.sources.reader import FixedFilesReader
+from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.series import SeriesCollector
 from rcdp_hpc.data.sources.series_parts import SeriesOfFile, series_source, train_and_test
+from rcdp_hpc.data.sources.sniff import ARFF, CSV, PARQUET, TS, format_of
 from rcdp_hpc.data.sources.text_files import open_text
 from rcdp_hpc.errors import InputError
 
@@ -25,92 +31,96 @@ LABEL_NAMES = ("class", "target", "label", "classattribute")
 _STEP = re.compile(r"att(?:ribute)?_?([0-9]+)", re.IGNORECASE)
 
 
-def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
-    """Read an ARFF file, and its test file if there is one.
+class ArffReader(FixedFilesReader):
+    """Series or a table in an ARFF file."""
 
-    A file with a relational attribute, or whose attributes are named att0, att1, ..., has series; any other is a table.
-    ``data.kind`` decides otherwise.
+    takes_test_path = True
+    file_formats = (ARFF, TS, CSV, PARQUET)
 
-    Parameters
-    ----------
-    path : Path
-        A file, or a folder with one ``*_TRAIN.arff`` and, for the test, one ``*_TEST.arff``.
-    data : DataSection
-        ``label_column`` names the attribute of the labels; if there is none of this name, it is the attribute called
-        class, target or label, or the last nominal one. ``test_path``, ``missing`` and ``encoding`` are used as well;
-        of a table, also what csv tables use. Nominal features of a table are categories.
-    budget : Budget
-        What of it is held in memory; more goes to a temporary file.
+    def read(self, request: SourceRequest) -> Source:
+        """Read an ARFF file, and the test file if there is one.
 
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged, or has no attribute of labels.
-    """
-    findings = Findings()
-    train_file, test_file = train_and_test(path, data.test_path, (".arff",))
-    attributes = header_of(train_file, data, findings)
-    label = label_of(attributes, data)
-    if label is None:
-        if "label_column" in data.model_fields_set:
+        A file with a relational attribute, or with attributes named att0, att1, ..., holds series; any other file holds
+        a table. ``data.kind`` overrides this. Nominal features of a table are categories.
+
+        Parameters
+        ----------
+        request : SourceRequest
+            Its path is a file, or a folder with one ``*_TRAIN.arff`` and at most one ``*_TEST.arff``. The labels are
+            the attribute ``data.label_column``; if there is none of this name, the attribute named class, target or
+            label, otherwise the last nominal attribute.
+
+        Raises
+        ------
+        InputError
+            If a file is missing or damaged, or no attribute can hold the labels.
+        """
+        path, data, budget = request.path, request.data, request.budget
+        findings = Findings()
+        train_file, test_file = train_and_test(path, data.test_path, (".arff",))
+        attributes = header_of(train_file, data, findings)
+        label = label_of(attributes, data)
+        if label is None:
+            if "label_column" in data.model_fields_set:
+                raise InputError(
+                    f"{train_file}: no attribute {data.label_column!r} (data.label_column); it has "
+                    f"{some_names([one.name for one in attributes])}."
+                )
             raise InputError(
-                f"{train_file}: no attribute {data.label_column!r} (data.label_column); it has "
-                f"{some_names([one.name for one in attributes])}."
+                f"{train_file}: no nominal attribute that could be the class; name the attribute of the labels in "
+                "data.label_column."
             )
-        raise InputError(
-            f"{train_file}: no nominal attribute that could be the class; name the attribute of the labels in "
-            "data.label_column."
-        )
-    if not has_series(attributes, label, data.kind):
-        from rcdp_hpc.data.sources import tables
+        if not has_series(attributes, label, data.kind):
+            from rcdp_hpc.data.sources import tables
 
-        source = tables.read_source(train_file, _table_settings(attributes, label, data, test_file), budget)
-        source.findings.assumed[:0] = findings.assumed
-        return source
-    parts = [_series(file, data, budget, findings) for file in (train_file, test_file) if file is not None]
-    if data.kind == "auto" and not parts[0].relational:
-        findings.assumed.append(
-            f"{train_file.name}: its attributes are the steps of a series, by their names (data.kind = 'table' reads "
-            "each as a feature of its own)"
-        )
-    return series_source("arff", parts[0].file, parts[1].file if len(parts) > 1 else None, findings)
+            settings = _table_settings(attributes, label, data, test_file)
+            source = tables.TableReader().read(SourceRequest(train_file, settings))
+            source.findings.assumed[:0] = findings.assumed
+            return source
+        parts = [_series(file, data, budget, findings) for file in (train_file, test_file) if file is not None]
+        if data.kind == "auto" and not parts[0].relational:
+            findings.assumed.append(
+                f"{train_file.name}: by their names, its attributes are the steps of a series (data.kind = 'table' "
+                "reads each as a feature)"
+            )
+        return series_source("arff", parts[0].file, parts[1].file if len(parts) > 1 else None, findings)
+
+    def read_new(self, request: SampleRequest) -> NewSamples:
+        """Return the samples of a folder, training samples first, or those of a file."""
+        if request.path.is_dir():
+            return self.read_all(request)
+        return read_by_content(request, self.file_formats, tsv_is_series=len(request.shape) == 2)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the file, or a file of the folder, is an ARFF file."""
+        return holds_file(path, "_train.arff", "_train.arff.gz") if path.is_dir() else format_of(path).name == ARFF
+
+    def propose(self, path: Path, data: DataSection) -> tuple[dict[str, Any], list[str]]:
+        """Return the settings of the columns of a table, and sentences that give the reasons."""
+        return propose_settings(path, data)
 
 
-def read_samples(
-    path: Path,
-    data: DataSection,
-    budget: Budget,
-    longest: int = 0,
-    columns: Columns | None = None,
-    shape: tuple[int, ...] = (),
-) -> NewSamples:
-    """Return the samples of a file, whose labels are not needed; errors as in `read_source`.
+def read_samples(request: SampleRequest) -> NewSamples:
+    """Return the samples of a file, whose labels are not needed; errors are those of `ArffReader.read`.
 
-    Parameters
-    ----------
-    path, data, budget
-        As in `read_source`.
-    longest : int
-        Steps that series are padded to.
-    columns : Columns, optional
-        Of the table that the model was trained on.
-    shape : tuple of int
-        Of the model's samples: of two axes, the file has series.
+    The file has series if the model's samples have two axes, and a table if the model was trained on columns.
     """
+    path, data, columns = request.path, request.data, request.columns
     findings = Findings()
     attributes = header_of(path, data, findings)
-    kind = "table" if columns is not None else "series" if len(shape) == 2 else data.kind
+    kind = "table" if columns is not None else "series" if len(request.shape) == 2 else data.kind
     label = label_of(attributes, data)
     if has_series(attributes, label, kind):
-        part = _series(path, data, budget, findings, needs_labels=False)
-        return part.file.new_samples(longest)
+        part = _series(path, data, request.budget, findings, needs_labels=False)
+        return part.file.new_samples(request.longest)
     from rcdp_hpc.data.sources import tables
 
     if columns is None:
-        return tables.read_samples(path, _table_settings(attributes, label, data, None), budget, longest)
+        return tables.read_samples(replace(request, data=_table_settings(attributes, label, data, None)))
     if label is not None and label.name not in columns.features:
         data = data.model_copy(update={"label_column": label.name})
-    return tables.read_samples(path, data, budget, longest, columns)
+    return tables.read_samples(replace(request, data=data))
 
 
 def propose_settings(path: Path, data: DataSection) -> tuple[dict[str, Any], list[str]]:

@@ -10,17 +10,22 @@ import gzip
 import lzma
 import tarfile
 import zlib
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget
-from rcdp_hpc.data.sources.base import Part, Samples, Source, default_scale
+from rcdp_hpc.data.sources.base import NewSamples, Part, Samples, Source, default_scale
+from rcdp_hpc.data.sources.reader import FixedFilesReader
+from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.rows import Spool
+from rcdp_hpc.data.sources.sniff import ARCHIVE, format_of
 from rcdp_hpc.data.sources.streams import LimitedStream, open_xz
 from rcdp_hpc.data.sources.unpickle import read_pickle
 from rcdp_hpc.errors import InputError
@@ -78,31 +83,61 @@ def _cifar100(kind: str) -> _Set:
     )  # fmt: skip
 
 
-def read_source(path: Path, name: str, coarse: bool, budget: Budget) -> Source:
-    """Read CIFAR-10 or CIFAR-100.
+class CifarReader(FixedFilesReader):
+    """The official batches of CIFAR-10 or CIFAR-100."""
 
-    Parameters
-    ----------
-    path : Path
-        The folder of the batches, the folder above it, or a .tar, .tar.gz, .tar.xz or .tar.bz2 of it.
-    name : {"cifar10", "cifar100"}
-        Which set.
-    coarse : bool
-        For CIFAR-100: the 20 coarse classes.
-    budget : Budget
-        What of it is held in memory; more goes to a temporary file.
+    file_formats = (ARCHIVE,)
+    # Files of a folder with the batches, one of which tells the two sets apart.
+    marks: ClassVar[tuple[str, ...]]
 
-    Raises
-    ------
-    InputError
-        If a batch is missing or damaged, a pickle in it calls something, a label is outside the classes, or a member
-        of a packed file leads out of its folder.
-    """
-    files = _CIFAR10 if name == "cifar10" else _cifar100("coarse" if coarse else "fine")
-    reader = _Reader(path, files, budget)
-    for member, size, load in _members(path):
-        reader.take(member, size, load)
-    return reader.source(name)
+    @abstractmethod
+    def files(self, data: DataSection) -> _Set:
+        """Return the names of the files, and how they are read."""
+
+    def read(self, request: SourceRequest) -> Source:
+        """Read the batches in a folder, in the folder above it, or in a .tar, .tar.gz, .tar.xz or .tar.bz2 of it.
+
+        Raises
+        ------
+        InputError
+            If a batch is missing or damaged, a pickle in it calls something, a label is outside the classes, or a
+            member of a packed file leads out of its folder.
+        """
+        batches = _Reader(request.path, self.files(request.data), request.budget)
+        for member, size, load in _members(request.path):
+            batches.take(member, size, load)
+        return batches.source(request.data.source)
+
+    def read_new(self, request: SampleRequest) -> NewSamples:
+        """Return all samples of a folder or an archive, training samples first, or those of another file."""
+        if request.path.is_file() and format_of(request.path).name == ARCHIVE:
+            return self.read_all(request)
+        return super().read_new(request)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the folder has the batches."""
+        return path.is_dir() and any((path / name).exists() for name in cls.marks)
+
+
+class Cifar10Reader(CifarReader):
+    """CIFAR-10."""
+
+    marks = ("batches.meta", "cifar-10-batches-py")
+
+    def files(self, data: DataSection) -> _Set:
+        """Return the files of CIFAR-10."""
+        return _CIFAR10
+
+
+class Cifar100Reader(CifarReader):
+    """CIFAR-100, with its 100 fine classes or, by ``data.coarse_labels``, its 20 coarse classes."""
+
+    marks = ("meta", "cifar-100-python")
+
+    def files(self, data: DataSection) -> _Set:
+        """Return the files of CIFAR-100."""
+        return _cifar100("coarse" if data.coarse_labels else "fine")
 
 
 class _Reader:

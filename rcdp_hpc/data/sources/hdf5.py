@@ -27,8 +27,10 @@ from rcdp_hpc.data.sources.hdf5_file import (
     refuse_unwritten,
 )
 from rcdp_hpc.data.sources.keys import NAMES, SAMPLES, assign, missing_key
-from rcdp_hpc.data.sources.peek import Peek, peek_at
+from rcdp_hpc.data.sources.reader import SourceReader
+from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.rows import Spool, fits
+from rcdp_hpc.data.sources.sniff import format_of
 from rcdp_hpc.errors import InputError
 
 GAP_BYTES = 2**16
@@ -38,52 +40,50 @@ SPOOLED_CHUNK_BYTES = 2**22
 TEXT_BLOCK_BYTES = 2**22
 
 
-def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
-    """Read the datasets that ``data.x_name``, ``data.y_name`` and the other keys name.
+class Hdf5Reader(SourceReader):
+    """Datasets of samples and labels in an HDF5 file."""
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    data : DataSection
-        Names of the datasets, as in ``group/images``. Those that are not named are recognised next to the samples, by
-        the names that npz files use.
-    budget : Budget
-        Samples beyond its share are read from the file when they are needed.
+    file_formats = ("hdf5",)
 
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged or open for writing elsewhere, a dataset is missing, leads out of the file,
-        or is not of numbers.
-    """
-    file, findings = open_hdf5(path), Findings()
-    names = _names(path, file, data, findings, tuple(NAMES))
-    for role in ("x", "y"):
-        if role not in names:
-            raise _missing(path, file, role)
-    return source_of("hdf5", path, _arrays(path, file, names, budget), data, findings)
+    def read(self, request: SourceRequest) -> Source:
+        """Read the datasets that ``data.x_name``, ``data.y_name`` and the other keys name.
+
+        Parameters
+        ----------
+        request : SourceRequest
+            Its path is the file. The keys name datasets as in ``group/images``. Datasets that no key names are
+            recognised in the group of the samples, by the names that npz files use. Samples beyond the memory budget
+            stay in the file and are read when they are needed.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged or open for writing elsewhere, or a dataset is missing, is outside the file
+            or does not hold numbers.
+        """
+        path, data, budget = request.path, request.data, request.budget
+        file, findings = open_hdf5(path), Findings()
+        names = _names(path, file, data, findings, tuple(NAMES))
+        for role in ("x", "y"):
+            if role not in names:
+                raise _missing(path, file, role)
+        return source_of("hdf5", path, _arrays(path, file, names, budget), data, findings)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the file is an HDF5 file."""
+        return path.is_file() and format_of(path).name == "hdf5"
 
 
-def read_samples(
-    path: Path, data: DataSection, budget: Budget, longest: int = 0, sample_shape: tuple[int, ...] = ()
-) -> NewSamples:
-    """Return the samples of one dataset, with their lengths and ids; errors as in `read_source`."""
+def read_samples(request: SampleRequest) -> NewSamples:
+    """Return the samples of one dataset, with their lengths and ids; errors are those of `Hdf5Reader.read`."""
+    path, data = request.path, request.data
     file, findings = open_hdf5(path), Findings()
     names = _names(path, file, data, findings, SAMPLES)
     if "x" not in names:
         raise _missing(path, file, "x")
-    return samples_of(path, _arrays(path, file, names, budget), data, longest, findings, sample_shape)
-
-
-def peek_shape(path: Path, data: DataSection) -> Peek:
-    """Return number, shape and type of the samples, by the headers alone; errors as in `read_source`."""
-    with open_hdf5(path) as file:
-        names = _names(path, file, data, Findings(), tuple(NAMES))
-        if "x" not in names:
-            raise _missing(path, file, "x")
-        dataset = _dataset(path, file, names["x"])
-        return peek_at(f"{path}: {names['x']}", dataset.shape, dataset.dtype, "lengths" in names, data)
+    arrays = _arrays(path, file, names, request.budget)
+    return samples_of(path, arrays, data, request.longest, findings, request.shape)
 
 
 class _StoredRows:

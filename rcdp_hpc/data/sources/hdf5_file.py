@@ -14,7 +14,7 @@ import h5py
 
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # What h5py raises when it meets a damaged file.
@@ -54,7 +54,7 @@ def open_hdf5(path: Path) -> h5py.File:
             _refuse_locked(path, file)
             block, size = read_superblock(file), path.stat().st_size
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
     if block is None:
         raise InputError(f"{path}: not an HDF5 file, or its beginning is damaged.")
     if size < block.end:

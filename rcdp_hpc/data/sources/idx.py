@@ -19,54 +19,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.data.budget import SAMPLE_BYTES, SHARD_ROW_BYTES, Budget, refuse_bomb
-from rcdp_hpc.data.sources.base import BLOCK_BYTES, Part, Samples, Source, default_scale
+from rcdp_hpc.data.sources.base import BLOCK_BYTES, NewSamples, Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.declared import SAMPLE_COPIES_BYTES
+from rcdp_hpc.data.sources.folders import holds_file
 from rcdp_hpc.data.sources.labels import encode_labels
+from rcdp_hpc.data.sources.reader import FixedFilesReader
+from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.rows import Spool, mapped
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 UNSIGNED_BYTE = 0x08
 PART_WORDS = {"train": ("train",), "test": ("t10k", "test")}
 
 
-def read_source(folder: Path, budget: Budget) -> Source:
-    """Read a folder of IDX files: training images and labels, and test ones where it has them.
+class IdxReader(FixedFilesReader):
+    """Images and labels in IDX files: MNIST and the data sets in its format."""
 
-    Parameters
-    ----------
-    folder : Path
-        Holds ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the same with ``t10k``, each with
-        or without ``.gz``; names that contain the same words are taken too (EMNIST's, for instance).
-    budget : Budget
-        Images beyond its share are not held: a plain file is mapped, a packed one unpacked to a temporary file.
+    file_formats = ("idx",)
 
-    Raises
-    ------
-    InputError
-        If a file is missing, ambiguous or damaged, or images and labels do not match.
-    """
-    if not folder.is_dir():
-        what = "not a folder" if folder.exists() else "no such folder"
-        raise InputError(f"data.path = {folder}: {what}; data.source = 'mnist' needs the folder of the IDX files.")
-    train_x, train_y = _read_pair(folder, "train", budget)
-    has_test = bool(_matches(folder, "test", "images") or _matches(folder, "test", "labels"))
-    test_x, test_y = _read_pair(folder, "test", budget) if has_test else (None, None)
-    if test_x is not None and test_x.shape[1:] != train_x.shape[1:]:
-        raise InputError(
-            f"{folder}: test images of {_times(test_x.shape[1:])} do not match training images of "
-            f"{_times(train_x.shape[1:])}."
+    def read(self, request: SourceRequest) -> Source:
+        """Read a folder of IDX files: training images and labels, and test images and labels if they are there.
+
+        Parameters
+        ----------
+        request : SourceRequest
+            Its path is a folder with ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and, for the test, the
+            same names with ``t10k``, each with or without ``.gz``. Other names with the same words are accepted
+            (EMNIST). Images beyond the memory budget are mapped from a plain file, and unpacked from a .gz file to a
+            temporary file.
+
+        Raises
+        ------
+        InputError
+            If a file is missing, ambiguous or damaged, or images and labels do not match.
+        """
+        folder, budget = request.path, request.budget
+        if not folder.is_dir():
+            what = "not a folder" if folder.exists() else "no such folder"
+            raise InputError(f"data.path = {folder}: {what}; data.source = 'mnist' needs the folder of the IDX files.")
+        train_x, train_y = _read_pair(folder, "train", budget)
+        has_test = bool(_matches(folder, "test", "images") or _matches(folder, "test", "labels"))
+        test_x, test_y = _read_pair(folder, "test", budget) if has_test else (None, None)
+        if test_x is not None and test_x.shape[1:] != train_x.shape[1:]:
+            raise InputError(
+                f"{folder}: test images of {_times(test_x.shape[1:])} do not match training images of "
+                f"{_times(train_x.shape[1:])}."
+            )
+        classes, train_labels, test_labels = encode_labels(train_y, test_y, f"{folder}, test labels")
+        test = None if test_x is None or test_labels is None else Part(test_x, test_labels)
+        return Source(
+            name="mnist",
+            classes=classes,
+            train=Part(train_x, train_labels),
+            test=test,
+            scale=default_scale(train_x.dtype),
+            description=f"IDX images of {_times(train_x.shape[1:])}: {train_x.shape[0]} training, "
+            f"{len(test or ())} test",
         )
-    classes, train_labels, test_labels = encode_labels(train_y, test_y, f"{folder}, test labels")
-    test = None if test_x is None or test_labels is None else Part(test_x, test_labels)
-    return Source(
-        name="mnist",
-        classes=classes,
-        train=Part(train_x, train_labels),
-        test=test,
-        scale=default_scale(train_x.dtype),
-        description=f"IDX images of {_times(train_x.shape[1:])}: {train_x.shape[0]} training, {len(test or ())} test",
-    )
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the folder has IDX files."""
+        return path.is_dir() and holds_file(path, "-ubyte", "-ubyte.gz")
+
+
+def read_samples(request: SampleRequest) -> NewSamples:
+    """Return the images of a file; errors as in `read_images`."""
+    return NewSamples(read_images(request.path, request.budget))
 
 
 def read_images(path: Path, budget: Budget) -> Samples:
@@ -205,7 +225,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     except (EOFError, zlib.error):
         raise InputError(f"{path}: cut short or damaged: it cannot be unpacked to its end. Fetch it again.") from None
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
 
 
 def _read_pair(folder: Path, part: str, budget: Budget) -> tuple[Samples, NDArray[np.uint8]]:

@@ -6,87 +6,97 @@ from pathlib import Path
 
 import numpy as np
 
-from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Part, Source, default_scale
 from rcdp_hpc.data.sources.class_names import clean_name
 from rcdp_hpc.data.sources.findings import Findings
-from rcdp_hpc.data.sources.image_files import READ, SUFFIXES, is_image, list_images, shown
+from rcdp_hpc.data.sources.folders import SERIES_SUFFIXES, first_nested_file
+from rcdp_hpc.data.sources.image_files import READ, list_images, shown
 from rcdp_hpc.data.sources.image_findings import report_copies, report_pixels
 from rcdp_hpc.data.sources.image_layout import Layout, find_layout
 from rcdp_hpc.data.sources.image_pixels import DecodeMemory, PixelRule, need_pillow
 from rcdp_hpc.data.sources.image_rows import Decoded, ImageRows, decode_all
 from rcdp_hpc.data.sources.image_shape import shape_of
 from rcdp_hpc.data.sources.labels import Labels, encode_labels
+from rcdp_hpc.data.sources.reader import SourceReader
+from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
+from rcdp_hpc.data.sources.sniff import IMAGE
 from rcdp_hpc.errors import InputError
 
-__all__ = ["SUFFIXES", "is_image", "read_samples", "read_source"]
+
+class ImageFolderReader(SourceReader):
+    """Images in one folder for each class."""
+
+    takes_test_path = True
+    file_formats = (IMAGE,)
+
+    def read(self, request: SourceRequest) -> Source:
+        """Read images: ``path/CLASS/*.png``, or ``path/train/CLASS/`` with ``path/test/CLASS/`` or ``path/val/CLASS/``.
+
+        The shorter side of an image is resized, and the centre is cropped. Every image is decoded once at the
+        beginning, to find the corrupt ones; images beyond the memory budget are decoded again each time they are
+        needed.
+
+        Parameters
+        ----------
+        request : SourceRequest
+            Its path is the folder. The keys ``image_*`` and ``corrupt_images`` decide how images are decoded.
+
+        Raises
+        ------
+        InputError
+            If Pillow is missing, there are no class folders, a class has no images, or an image is corrupt and
+            ``data.corrupt_images`` is "fail".
+        """
+        path, data, budget, progress = request.path, request.data, request.budget, request.progress
+        need_pillow(path)
+        findings = Findings()
+        layout = find_layout(path, data.test_path, findings)
+        files, labels = _labelled(layout.train, layout.classes, findings)
+        _refuse_empty(layout.train, layout.classes, labels, findings)
+        test_files: list[Path] = []
+        test_labels = None
+        if layout.test is not None:
+            test_files, test_labels = _labelled(layout.test, layout.test_classes, findings)
+            test_labels = _known_classes(layout, test_labels, findings)
+            if not test_files:
+                raise InputError(f"{layout.test}: no image ({READ}) in the folders of its classes.")
+        classes, y, test_y = encode_labels(labels, test_labels, str(layout.test), findings)
+        shape = shape_of(files + test_files, data, findings)
+        rule = PixelRule.of(data, shape)
+        decoded = decode_all(files, rule, data.corrupt_images, budget, findings, progress)
+        y = y[decoded.whole]
+        gone = np.flatnonzero(np.bincount(y, minlength=len(classes)) == 0)
+        if len(gone):
+            raise InputError(f"{layout.train / classes[gone[0]]}: no readable image, all of this class are corrupt.")
+        tested = None
+        if test_y is not None:
+            tested = decode_all(test_files, rule, data.corrupt_images, budget, findings, progress)
+            test_y = test_y[tested.whole]
+        report_pixels(decoded.facts + (tested.facts if tested else []), rule, findings)
+        report_copies(decoded, y, tested, test_y, findings)
+        test = None if tested is None or test_y is None else _part(tested, test_y, layout.test or path)
+        return Source(
+            kind="images",
+            name="image_folder",
+            classes=classes,
+            train=_part(decoded, y, layout.train),
+            test=test,
+            scale=default_scale(np.dtype(np.uint8)),
+            description=f"{path.name}: {len(y)} images of {shape[0]}x{shape[1]}x{shape[2]}"
+            + ("" if test is None else f", {len(test)} for the test"),
+            findings=findings,
+        )
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the folder has data in subfolders, and they are not series."""
+        if not path.is_dir():
+            return False
+        file = first_nested_file(path)
+        return file is not None and file.suffix.lower() not in SERIES_SUFFIXES
 
 
-def read_source(path: Path, data: DataSection, budget: Budget, progress: bool = False) -> Source:
-    """Read images: ``path/CLASS/*.png``, or ``path/train/CLASS/`` with ``path/test/CLASS/`` or ``path/val/CLASS/``.
-
-    The shorter side is resized, and the middle cut out. Every image is decoded once at the beginning, to know which
-    are corrupt; those that do not fit in memory are decoded again whenever they are needed.
-
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    data : DataSection
-        The keys ``image_*``, ``corrupt_images`` and ``test_path``.
-    budget : Budget
-        What of the decoded images is held.
-    progress : bool
-        Show progress.
-
-    Raises
-    ------
-    InputError
-        If Pillow is missing, there is no class folder or a class without images, or an image is corrupt and
-        ``data.corrupt_images`` is "fail".
-    """
-    need_pillow(path)
-    findings = Findings()
-    layout = find_layout(path, data.test_path, findings)
-    files, labels = _labelled(layout.train, layout.classes, findings)
-    _refuse_empty(layout.train, layout.classes, labels, findings)
-    test_files: list[Path] = []
-    test_labels = None
-    if layout.test is not None:
-        test_files, test_labels = _labelled(layout.test, layout.test_classes, findings)
-        test_labels = _known_classes(layout, test_labels, findings)
-        if not test_files:
-            raise InputError(f"{layout.test}: no image ({READ}) in the folders of its classes.")
-    classes, y, test_y = encode_labels(labels, test_labels, str(layout.test), findings)
-    shape = shape_of(files + test_files, data, findings)
-    rule = PixelRule.of(data, shape)
-    decoded = decode_all(files, rule, data.corrupt_images, budget, findings, progress)
-    y = y[decoded.whole]
-    gone = np.flatnonzero(np.bincount(y, minlength=len(classes)) == 0)
-    if len(gone):
-        raise InputError(f"{layout.train / classes[gone[0]]}: no readable image, all of this class are corrupt.")
-    tested = None
-    if test_y is not None:
-        tested = decode_all(test_files, rule, data.corrupt_images, budget, findings, progress)
-        test_y = test_y[tested.whole]
-    report_pixels(decoded.facts + (tested.facts if tested else []), rule, findings)
-    report_copies(decoded, y, tested, test_y, findings)
-    test = None if tested is None or test_y is None else _part(tested, test_y, layout.test or path)
-    return Source(
-        kind="images",
-        name="image_folder",
-        classes=classes,
-        train=_part(decoded, y, layout.train),
-        test=test,
-        scale=default_scale(np.dtype(np.uint8)),
-        description=f"{path.name}: {len(y)} images of {shape[0]}x{shape[1]}x{shape[2]}"
-        + ("" if test is None else f", {len(test)} for the test"),
-        findings=findings,
-    )
-
-
-def read_samples(path: Path, data: DataSection, budget: Budget, shape: tuple[int, ...] = ()) -> NewSamples:
+def read_samples(request: SampleRequest) -> NewSamples:
     """Return the images of a folder, subfolders included, in the order of their names, or a single image.
 
     With ``data.corrupt_images = "skip"`` every image is decoded at once, and corrupt ones are left out and counted;
@@ -94,20 +104,16 @@ def read_samples(path: Path, data: DataSection, budget: Budget, shape: tuple[int
 
     Parameters
     ----------
-    path : Path
-        A folder or an image file.
-    data : DataSection
-        The keys ``image_*`` and ``corrupt_images``, as the model was trained with.
-    budget : Budget
-        What of the decoded images is held.
-    shape : tuple of int, optional
-        Height, width and channels of the model's samples; they count more than `data`.
+    request : SampleRequest
+        Its path is a folder or an image file. Height, width and channels of the model's samples have precedence over
+        the keys ``image_*``.
 
     Raises
     ------
     InputError
-        If Pillow is missing, there is no image, or one is corrupt and not to be skipped.
+        If Pillow is missing, there is no image, or an image is corrupt and ``data.corrupt_images`` is "fail".
     """
+    path, data, shape, budget = request.path, request.data, request.shape, request.budget
     need_pillow(path)
     findings = Findings()
     folder = path if path.is_dir() else path.parent

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Source
@@ -16,64 +15,57 @@ from rcdp_hpc.data.sources.declared import Form, check_declared, rooms
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.keys import NAMES, SAMPLES, assign, missing_key, role_of
 from rcdp_hpc.data.sources.npy_header import MAGIC, Header, read_header
-from rcdp_hpc.data.sources.peek import Peek, peek_at
+from rcdp_hpc.data.sources.reader import FixedFilesReader
+from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.rows import fits, mapped
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 
-def read_source(folder: Path, data: DataSection, budget: Budget) -> Source:
-    """Read a folder of ``x.npy`` and ``y.npy`` and, for a test set of its own, ``x_test.npy`` and ``y_test.npy``.
+class NpyReader(FixedFilesReader):
+    """Arrays of samples and labels in NumPy .npy files of one folder."""
 
-    Parameters
-    ----------
-    folder : Path
-        The folder; the arrays are as in an npz file.
-    data : DataSection
-        ``kind``, ``image_layout`` and ``missing``.
-    budget : Budget
-        Samples beyond its share are mapped, not held.
+    file_formats = ("npy",)
 
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged, or arrays do not fit one another.
-    """
-    findings = Findings()
-    roles = _roles(folder, findings)
-    arrays = _arrays(folder, {role: folder / f"{name}.npy" for role, name in roles.items()}, budget)
-    return source_of("npy", folder, arrays, data, findings)
+    def read(self, request: SourceRequest) -> Source:
+        """Read ``x.npy`` and ``y.npy`` and, for a separate test set, ``x_test.npy`` and ``y_test.npy``.
+
+        Parameters
+        ----------
+        request : SourceRequest
+            Its path is the folder. The arrays are as in an npz file. Samples beyond the memory budget are mapped.
+
+        Raises
+        ------
+        InputError
+            If a file is missing or damaged, or arrays do not match.
+        """
+        folder, data, budget = request.path, request.data, request.budget
+        findings = Findings()
+        roles = _roles(folder, findings)
+        arrays = _arrays(folder, {role: folder / f"{name}.npy" for role, name in roles.items()}, budget)
+        return source_of("npy", folder, arrays, data, findings)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the folder has x.npy and y.npy."""
+        return (path / "x.npy").exists() and (path / "y.npy").exists()
 
 
-def read_samples(
-    path: Path, data: DataSection, budget: Budget, longest: int = 0, sample_shape: tuple[int, ...] = ()
-) -> NewSamples:
+def read_samples(request: SampleRequest) -> NewSamples:
     """Return the samples of one .npy file, with the lengths and ids that are next to a file ``x.npy``.
 
-    Errors as in `read_source`.
+    Errors are those of `NpyReader.read`.
     """
-    findings = Findings()
+    path, findings = request.path, Findings()
     files = {"x": path}
     for role in SAMPLES[1:]:
         beside = _companion(path, role)
         if beside is not None:
             files[role] = beside
             findings.assumed.append(f"{path}: its {role} are those of {beside.name}")
-    return samples_of(path, _arrays(path, files, budget), data, longest, findings, sample_shape)
-
-
-def peek_shape(path: Path, data: DataSection) -> Peek:
-    """Return number, shape and type of the samples, by the headers alone; errors as in `read_source`.
-
-    `path` is the folder, or one .npy file.
-    """
-    if path.is_dir():
-        roles = _roles(path, Findings())
-        file, has_lengths = path / f"{roles['x']}.npy", "lengths" in roles
-    else:
-        file, has_lengths = path, _companion(path, "lengths") is not None
-    header = _header(file)
-    return peek_at(str(file), header.shape, header.dtype, has_lengths, data)
+    arrays = _arrays(path, files, request.budget)
+    return samples_of(path, arrays, request.data, request.longest, findings, request.shape)
 
 
 def _roles(folder: Path, findings: Findings) -> dict[str, str]:
@@ -99,13 +91,13 @@ def _companion(path: Path, role: str) -> Path | None:
 
 
 def read_form(path: Path) -> Form:
-    """Return what the header of an .npy file declares; errors as in `read_source`."""
+    """Return what the header of an .npy file declares; errors as in `NpyReader.read`."""
     header = _header(path)
     return Form(header.shape, header.dtype)
 
 
 def load_whole(path: Path) -> NDArray[Any]:
-    """Return the array of an .npy file; errors as in `read_source`."""
+    """Return the array of an .npy file; errors as in `NpyReader.read`."""
     return _held(path, _header(path))
 
 
@@ -132,7 +124,7 @@ def _held(path: Path, header: Header) -> NDArray[Any]:
             found = file.readinto(data)  # type: ignore[attr-defined]
             longer = bool(file.read(1))
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
     if found != header.array_bytes or longer:
         raise InputError(f"{path}: changed while it was read.")
     flat = np.frombuffer(data, header.dtype) if data else np.empty(0, header.dtype)
@@ -149,4 +141,4 @@ def _header(path: Path) -> Header:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file.") from None
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None

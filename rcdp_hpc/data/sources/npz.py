@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget, refuse_bomb
 from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import NewSamples, Samples, Source
@@ -21,81 +20,69 @@ from rcdp_hpc.data.sources.declared import Form, check_declared, rooms
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.keys import SAMPLES, assign, missing_key
 from rcdp_hpc.data.sources.npy_header import MAGIC, Header, read_header
-from rcdp_hpc.data.sources.peek import Peek, peek_at
+from rcdp_hpc.data.sources.reader import SourceReader
+from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.rows import Spool, mapped
+from rcdp_hpc.data.sources.sniff import format_of
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 CHECK_BYTES = 2**22
 READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
 
 
-def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
-    """Read a file with the arrays ``x`` and ``y`` and, for a test set of its own, ``x_test`` and ``y_test``.
+class NpzReader(SourceReader):
+    """Arrays of samples and labels in a NumPy .npz file."""
 
-    Parameters
-    ----------
-    path : Path
-        The file. ``x`` has shape (N, ...) and holds numbers, ``y`` has shape (N,) and holds labels. ``lengths`` has the
-        steps of padded series, ``ids`` the names of samples. Other common names are recognised (`keys.NAMES`).
-    data : DataSection
-        ``kind``, ``image_layout`` and ``missing``.
-    budget : Budget
-        An array of samples that is larger than its share is not held: it is mapped if the file is not compressed, and
-        otherwise unpacked to a temporary file.
+    file_formats = ("npz",)
 
-    Raises
-    ------
-    InputError
-        If the file is missing or damaged, an array is missing, or arrays do not fit one another.
+    def read(self, request: SourceRequest) -> Source:
+        """Read a file with the arrays ``x`` and ``y`` and, for a separate test set, ``x_test`` and ``y_test``.
+
+        Parameters
+        ----------
+        request : SourceRequest
+            Its path is the file. ``x`` has shape (N, ...) and holds numbers, ``y`` has shape (N,) and holds labels.
+            ``lengths`` holds the steps of padded series, ``ids`` the names of samples. Other common names are
+            recognised (`keys.NAMES`). Samples beyond the memory budget are mapped from an uncompressed file, and
+            unpacked from a compressed file to a temporary file.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or damaged, an array is missing, or arrays do not match.
+        """
+        path, data, budget = request.path, request.data, request.budget
+        findings = Findings()
+        with _opened(path) as archive:
+            roles = assign(str(path), archive.names, findings)
+            for role in ("x", "y"):
+                if role not in roles:
+                    raise missing_key(str(path), role, archive.shapes())
+            arrays = archive.arrays(roles, budget)
+        return source_of("npz", path, arrays, data, findings)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the file is an npz file."""
+        return path.is_file() and format_of(path).name == "npz"
+
+
+def read_samples(request: SampleRequest) -> NewSamples:
+    """Return the samples of an .npz file, shape (N, *sample_shape), with their lengths and ids.
+
+    The shape of the model's samples decides between series, tables and images, and which axis holds the channels.
+    Errors are those of `NpzReader.read`.
     """
-    findings = Findings()
-    with _opened(path) as archive:
-        roles = assign(str(path), archive.names, findings)
-        for role in ("x", "y"):
-            if role not in roles:
-                raise missing_key(str(path), role, archive.shapes())
-        arrays = archive.arrays(roles, budget)
-    return source_of("npz", path, arrays, data, findings)
-
-
-def read_samples(
-    path: Path, data: DataSection, budget: Budget, longest: int = 0, sample_shape: tuple[int, ...] = ()
-) -> NewSamples:
-    """Return the samples alone, shape (N, *sample_shape), with their lengths and ids.
-
-    Parameters
-    ----------
-    path, data, budget
-        As in `read_source`.
-    longest : int
-        Steps that padded series get.
-    sample_shape : tuple of int, optional
-        Of the model's samples: it tells series from tables and images, and where the channels are.
-
-    Raises
-    ------
-    InputError
-        As in `read_source`.
-    """
+    path = request.path
     findings = Findings()
     with _opened(path) as archive:
         roles = assign(str(path), archive.names, findings, SAMPLES)
         if "x" not in roles:
             raise missing_key(str(path), "x", archive.shapes())
-        arrays = archive.arrays(roles, budget)
-    return samples_of(path, arrays, data, longest, findings, sample_shape)
-
-
-def peek_shape(path: Path, data: DataSection) -> Peek:
-    """Return number, shape and type of the samples, by the headers alone; errors as in `read_source`."""
-    with _opened(path) as archive:
-        roles = assign(str(path), archive.names, Findings())
-        if "x" not in roles:
-            raise missing_key(str(path), "x", archive.shapes())
-        header = archive.header(roles["x"])
-    return peek_at(str(path), header.shape, header.dtype, "lengths" in roles, data)
+        arrays = archive.arrays(roles, request.budget)
+    return samples_of(path, arrays, request.data, request.longest, findings, request.shape)
 
 
 class _Archive:
@@ -193,7 +180,7 @@ def _opened(path: Path) -> Iterator[_Archive]:
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, NotImplementedError) as error:
         raise InputError(f"{path}: damaged, cut short or not an npz file ({error}). Save or fetch it again.") from None
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
 
 
 def _held(where: str, member: Any, header: Header) -> NDArray[Any]:

@@ -11,12 +11,17 @@ from pathlib import Path
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Source
+from rcdp_hpc.data.sources.by_content import read_by_content
 from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.folders import SERIES_SUFFIXES, first_nested_file
 from rcdp_hpc.data.sources.image_files import entries, shown
 from rcdp_hpc.data.sources.image_layout import PARTS
 from rcdp_hpc.data.sources.labels import checked_labels, encode_labels
+from rcdp_hpc.data.sources.reader import SourceReader
+from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.series import SeriesCollector
 from rcdp_hpc.data.sources.series_file import SUFFIXES, has_series, looks_like_time, read_series
+from rcdp_hpc.data.sources.sniff import CSV, format_of
 from rcdp_hpc.data.sources.text_files import open_text
 from rcdp_hpc.errors import InputError
 
@@ -38,70 +43,90 @@ class _Part:
     names: tuple[str, ...] | None = None
 
 
-def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
-    """Read series: ``path/CLASS/*.csv``, or files with a table ``path/labels.csv`` (columns file and label).
+class SeriesFolderReader(SourceReader):
+    """Series with one file each."""
 
-    Parameters
-    ----------
-    path : Path
-        The folder. It may hold the folders ``train`` and ``test``, each with folders of classes or ``labels.csv``.
-    data : DataSection
-        ``test_path`` (the folder of the test set), ``missing``, and how tables are written.
-    budget : Budget
-        Series beyond its share go to a temporary file.
+    takes_test_path = True
+    file_formats = (CSV, "npy", "npz")
 
-    Returns
-    -------
-    Source
-        Samples of shape (longest, features), padded with zeros at the end, with their lengths and file names.
+    def read(self, request: SourceRequest) -> Source:
+        """Read series: ``path/CLASS/*.csv``, or files with a table ``path/labels.csv`` (columns file and label).
 
-    Raises
-    ------
-    InputError
-        If there is no series, a file is not one, or has other features than the first.
-    """
-    findings = Findings()
-    train_folder, test_folder = _parts(path, data.test_path, findings)
-    train = _read(train_folder, _labelled(train_folder, data, findings), data, budget, findings)
-    test = None
-    if test_folder is not None:
-        labelled = _labelled(test_folder, data, findings)
-        test = _read(test_folder, labelled, data, budget, findings, train)
-    for name in looks_like_time(train.names or (), data):
-        findings.warnings.append(
-            f"{path}: column {name!r} is a feature although it looks like a time. Set data.time_column = '{name}' to "
-            f"put steps in its order and leave it out, or keep it with data.keep_columns = ['{name}']."
+        Parameters
+        ----------
+        request : SourceRequest
+            Its path is the folder. It may contain the folders ``train`` and ``test``, each with one folder per class or
+            with ``labels.csv``. Series beyond the memory budget are stored in a temporary file.
+
+        Returns
+        -------
+        Source
+            Samples of shape (longest, features), padded with zeros at the end, with their lengths and file names.
+
+        Raises
+        ------
+        InputError
+            If there is no series, a file does not hold a series, or its features differ from those of the first file.
+        """
+        path, data, budget = request.path, request.data, request.budget
+        findings = Findings()
+        train_folder, test_folder = _parts(path, data.test_path, findings)
+        train = _read(train_folder, _labelled(train_folder, data, findings), data, budget, findings)
+        test = None
+        if test_folder is not None:
+            labelled = _labelled(test_folder, data, findings)
+            test = _read(test_folder, labelled, data, budget, findings, train)
+        for name in looks_like_time(train.names or (), data):
+            findings.warnings.append(
+                f"{path}: column {name!r} is a feature although it looks like a time. Set data.time_column = '{name}' "
+                f"to put steps in its order and leave it out, or keep it with data.keep_columns = ['{name}']."
+            )
+        labels = checked_labels(train.labels, train_folder)
+        test_labels = None if test is None else checked_labels(test.labels, f"{test_folder}")
+        classes, y, test_y = encode_labels(labels, test_labels, f"{test_folder}", findings)
+        lengths = train.series.lengths + ([] if test is None else test.series.lengths)
+        longest, unequal = max(lengths), min(lengths) < max(lengths)
+        return Source(
+            kind="series",
+            name="series_folder",
+            classes=classes,
+            train=train.series.part(y, longest, unequal, train.files),
+            test=None if test is None or test_y is None else test.series.part(test_y, longest, unequal, test.files),
+            scale=1.0,
+            description=f"{path.name}: {len(y)} series of {min(lengths)} to {longest} steps with "
+            f"{train.series.features} features" + ("" if test_y is None else f", {len(test_y)} for the test"),
+            findings=findings,
         )
-    labels = checked_labels(train.labels, train_folder)
-    test_labels = None if test is None else checked_labels(test.labels, f"{test_folder}")
-    classes, y, test_y = encode_labels(labels, test_labels, f"{test_folder}", findings)
-    lengths = train.series.lengths + ([] if test is None else test.series.lengths)
-    longest, unequal = max(lengths), min(lengths) < max(lengths)
-    return Source(
-        kind="series",
-        name="series_folder",
-        classes=classes,
-        train=train.series.part(y, longest, unequal, train.files),
-        test=None if test is None or test_y is None else test.series.part(test_y, longest, unequal, test.files),
-        scale=1.0,
-        description=f"{path.name}: {len(y)} series of {min(lengths)} to {longest} steps with {train.series.features} "
-        "features" + ("" if test_y is None else f", {len(test_y)} for the test"),
-        findings=findings,
-    )
+
+    def read_new(self, request: SampleRequest) -> NewSamples:
+        """Return the series of a folder or of one file; an npz file holds many series."""
+        path = request.path
+        if path.is_dir():
+            return read_samples(request)
+        reader = None if format_of(path).name == "npz" else read_samples
+        return read_by_content(request, self.file_formats, reader=reader)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the folder has files of series in subfolders."""
+        if not path.is_dir():
+            return False
+        file = first_nested_file(path)
+        return file is not None and file.suffix.lower() in SERIES_SUFFIXES
 
 
-def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0) -> NewSamples:
+def read_samples(request: SampleRequest) -> NewSamples:
     """Return the series of a file, or of a folder and its subfolders in the order of their names.
 
-    Errors as in `read_source`.
+    Errors are those of `SeriesFolderReader.read`.
     """
-    findings = Findings()
+    path, findings = request.path, Findings()
     if path.is_dir():
         files = [file for file in _files(path, findings, deep=True) if file.name.lower() != LABELS]
     else:
         files, path = [path], path.parent
-    part = _read(path, [(file, "") for file in files], data, budget, findings)
-    return part.series.new_samples(longest, part.files, "file")
+    part = _read(path, [(file, "") for file in files], request.data, request.budget, findings)
+    return part.series.new_samples(request.longest, part.files, "file")
 
 
 def holds_series(path: Path) -> bool:

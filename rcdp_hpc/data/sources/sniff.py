@@ -14,7 +14,7 @@ from typing import Any
 
 from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 HEAD_BYTES = 4096
 # HDF5 allows a block of the user's own in front, of 512 bytes or a larger power of two (MATLAB's has 512).
@@ -22,7 +22,14 @@ HDF5_OFFSETS = (0, 512, 1024, 2048)
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 # Bytes, 16-bit and 32-bit integers, and floating-point numbers.
 IDX_TYPES = (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)
-PARQUET, CSV, TS, ARFF = "parquet", "csv", "ts", "arff"
+PARQUET = "parquet"
+CSV = "csv"
+TS = "ts"
+ARFF = "arff"
+IMAGE = "image"
+ARCHIVE = "archive"
+# Formats whose columns have names.
+TABLES = (CSV, PARQUET, ARFF)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,10 @@ class Format:
         Usual ends of its names, in small letters.
     refused : str
         What to do instead, if the format is not read; empty if it is.
+    reader : str
+        The function that reads new samples from a file, as ``module:function``; empty if only some sources read it.
+    without_labels : str
+        How to name labelled data instead, if a single file of the format has no labels; empty if it has.
     """
 
     name: str
@@ -48,6 +59,8 @@ class Format:
     matches: Callable[[bytes], bool]
     suffixes: tuple[str, ...] = ()
     refused: str = ""
+    reader: str = ""
+    without_labels: str = ""
 
 
 def _begins(*magics: bytes) -> Callable[[bytes], bool]:
@@ -113,27 +126,55 @@ TS_KEYWORDS = frozenset(
     )
 )  # fmt: skip
 
+_PACKAGE = "rcdp_hpc.data.sources"
 # The first that matches counts.
 FORMATS = (
-    Format("npz", "an npz file", _begins(b"PK\x03\x04", b"PK\x05\x06"), (".npz",)),
-    Format("npy", "an npy file", _begins(b"\x93NUMPY"), (".npy",)),
-    Format("hdf5", "an HDF5 file", _is_hdf5, (".h5", ".hdf5", ".hdf", ".he5", ".mat")),
-    Format(PARQUET, "a parquet file", _begins(b"PAR1"), (".parquet", ".pq")),
-    Format("image", "an image", _is_image, (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm")),
-    Format("idx", "an IDX file", _is_idx, ("-ubyte",)),
-    Format("archive", "a tar archive", _is_tar, (".tar", ".tar.gz", ".tgz")),
+    Format(
+        "npz", "an npz file", _begins(b"PK\x03\x04", b"PK\x05\x06"), (".npz",),
+        reader=f"{_PACKAGE}.npz:read_samples",
+    ),
+    Format(
+        "npy", "an npy file", _begins(b"\x93NUMPY"), (".npy",), reader=f"{_PACKAGE}.npy:read_samples",
+        without_labels="a single array has no labels; put x.npy and y.npy into a folder, or both into an npz file",
+    ),
+    Format(
+        "hdf5", "an HDF5 file", _is_hdf5, (".h5", ".hdf5", ".hdf", ".he5", ".mat"),
+        reader=f"{_PACKAGE}.hdf5:read_samples",
+    ),
+    Format(
+        PARQUET, "a parquet file", _begins(b"PAR1"), (".parquet", ".pq"), reader=f"{_PACKAGE}.tables:read_samples"
+    ),
+    Format(
+        IMAGE, "an image", _is_image, (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"),
+        reader=f"{_PACKAGE}.image_folder:read_samples",
+        without_labels="name the folder that has a folder of images for each class",
+    ),
+    Format(
+        "idx", "an IDX file", _is_idx, ("-ubyte",), reader=f"{_PACKAGE}.idx:read_samples",
+        without_labels="name the folder of the IDX files of images and labels",
+    ),
+    Format(
+        ARCHIVE, "a tar archive", _is_tar, (".tar", ".tar.gz", ".tgz"),
+        without_labels="CIFAR's archives are read with data.source = 'cifar10' or 'cifar100'; unpack others",
+    ),
     Format("", "a file of MATLAB 5", _begins(b"MATLAB 5"), refused="save it with '-v7.3', which is HDF5, or as npz"),
     Format("", "an Arrow or Feather file", _begins(b"ARROW1", b"FEA1"), refused="save the table as parquet or csv"),
     Format("", "an old Excel workbook", _begins(b"\xd0\xcf\x11\xe0"), refused="save the table as csv or parquet"),
     # Only tables are read from it.
-    Format(CSV, "a csv table packed by Zstandard", _begins(b"\x28\xb5\x2f\xfd"), (".zst",)),
+    Format(
+        CSV, "a csv table packed by Zstandard", _begins(b"\x28\xb5\x2f\xfd"), (".zst",),
+        reader=f"{_PACKAGE}.tables:read_samples",
+    ),
     Format(
         "", "a Python pickle", lambda head: head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5" and head[1:2] != b"",
         refused="pickles are not read for safety; save the samples with numpy.savez",
     ),
-    Format(TS, "a file of time series (.ts)", _is_series, (".ts", ".tsv")),
-    Format(ARFF, "an ARFF file", _is_arff, (".arff",)),
-    Format(CSV, "a csv table", _is_text, (".csv", ".tsv", ".txt", ".tab", ".dat", ".data")),
+    Format(TS, "a file of time series (.ts)", _is_series, (".ts", ".tsv"), reader=f"{_PACKAGE}.ts:read_samples"),
+    Format(ARFF, "an ARFF file", _is_arff, (".arff",), reader=f"{_PACKAGE}.arff:read_samples"),
+    Format(
+        CSV, "a csv table", _is_text, (".csv", ".tsv", ".txt", ".tab", ".dat", ".data"),
+        reader=f"{_PACKAGE}.tables:read_samples",
+    ),
 )  # fmt: skip
 READ = "npz, npy, HDF5, parquet, csv, .ts, ARFF and IDX files and images"
 # Formats that readers unpack by themselves, and what they unpack.
@@ -169,6 +210,11 @@ def format_of(path: Path) -> Format:
     return found
 
 
+def format_named(name: str) -> Format:
+    """Return the format of this name."""
+    return next(one for one in FORMATS if one.name == name)
+
+
 def formats_by_name(path: Path) -> tuple[Format, ...]:
     """Return the formats that the name of a file suggests, in whatever case it is written."""
     name = path.name.lower().removesuffix(".gz").removesuffix(".bz2")
@@ -189,7 +235,7 @@ def _head(path: Path) -> tuple[bytes, tuple[str, ...] | None]:
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile):
         raise InputError(f"{path}: cut short or damaged: it cannot be unpacked. Fetch it again.") from None
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
 
 
 def _refuse_other_archives(path: Path) -> None:

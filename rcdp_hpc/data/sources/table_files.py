@@ -14,7 +14,7 @@ from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.parquet_reading import ParquetFile
 from rcdp_hpc.data.sources.sniff import ARFF, format_of
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 PARQUET_MAGIC = b"PAR1"
 PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
@@ -60,7 +60,7 @@ def open_files(path: Path, data: DataSection, expected: Collection[str], finding
         paths = _parts(path, data.source, findings)
         files = [_open(part, data, expected, findings if part == paths[0] else Findings()) for part in paths]
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
     for file in files[1:]:
         if set(file.names) != set(files[0].names):
             odd = sorted(set(file.names) ^ set(files[0].names))

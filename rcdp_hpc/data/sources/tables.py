@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.balancing.lengths import unless_whole
-from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import Columns, NewSamples, Part, Samples, Source, blocks
 from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.folders import first_nested_file, holds_file
 from rcdp_hpc.data.sources.gaps import leave_out_rows
 from rcdp_hpc.data.sources.labels import MISSING, Labels, encode_labels, refuse_missing
+from rcdp_hpc.data.sources.reader import SourceReader
+from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.row_view import chosen
 from rcdp_hpc.data.sources.rows import RaggedRows
+from rcdp_hpc.data.sources.sniff import ARFF, CSV, PARQUET, format_of
 from rcdp_hpc.data.sources.table_problems import group_rows, missing_values
 from rcdp_hpc.data.sources.table_reading import Table
 from rcdp_hpc.errors import InputError
@@ -24,90 +28,116 @@ from rcdp_hpc.errors import InputError
 ONE_ROW = "data.time_column needs data.group_column, which tells what rows form one sequence."
 
 
-def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
-    """Read a table, and its test table if ``data.test_path`` names one.
+class TableReader(SourceReader):
+    """A table with a column of labels."""
 
-    Every column but those of label, group, time and id (and ``data.drop_columns``) is a feature and holds numbers;
-    those in ``data.category_columns`` may hold text, which is numbered in the order of appearance. Columns that look
-    like an id, an index or time stamps are left out with a warning, unless ``data.keep_columns`` names them. With
-    ``data.group_column`` the rows of a group form one sequence, of whatever length.
+    takes_test_path = True
+    file_formats = (CSV, PARQUET, ARFF)
 
-    Parameters
-    ----------
-    path : Path
-        The file, or a folder of files that are one table.
-    data : DataSection
-        Names of the columns.
-    budget : Budget
-        What of it is held in memory; more goes to a temporary file.
+    def read(self, request: SourceRequest) -> Source:
+        """Read a table, and the table ``data.test_path`` if it is set.
 
-    Raises
-    ------
-    InputError
-        If pyarrow is missing; a file is missing or damaged, a row has too many or too few values, columns are missing,
-        hold text, or lack values; or a label or category occurs in the test table alone.
-    """
-    if data.time_column and not data.group_column:
-        raise InputError(ONE_ROW)
-    findings = Findings()
-    train = _read(Table(path, data, budget, findings))
-    columns = train.table.columns(train.features, train.row_names)
-    test = None
-    if data.test_path:
-        test = _read(Table(Path(data.test_path), data, budget, findings, columns))
-        _count_extra(test.table, columns, findings)
-    test_name = f"{data.test_path}, column {data.label_column}"
-    classes, y, test_y = encode_labels(train.labels, test.labels if test else None, test_name, findings)
-    longest = max(train.longest, test.longest if test else 0)
-    train_part = train.part(y, longest, classes)
-    test_part = test.part(test_y, longest, classes) if test is not None and test_y is not None else None
-    kind = f"{len(train.features)} features"
-    kind = f"up to {longest} steps of {kind}" if data.group_column else kind
-    places = {name: place for place, name in enumerate(train.features)}
-    return Source(
-        name=data.source,
-        classes=classes,
-        train=train_part,
-        test=test_part,
-        scale=1.0,
-        description=f"{path.name}: {len(train_part)} samples of {kind}"
-        + ("" if test_part is None else f", {len(test_part)} for the test"),
-        categories=tuple(places[name] for name in data.category_columns),
-        columns=columns,
-        findings=findings,
-    )
+        All columns are numeric features except those of label, group, time and id and ``data.drop_columns``. Columns in
+        ``data.category_columns`` may hold texts, which are numbered in the order of appearance. Columns that look like
+        an id, an index or time stamps are left out with a warning, unless ``data.keep_columns`` names them. With
+        ``data.group_column`` the rows of a group form one sequence of any length.
+
+        Parameters
+        ----------
+        request : SourceRequest
+            Its path is a file, or a folder of files that together are one table. Samples beyond the memory budget are
+            stored in a temporary file.
+
+        Raises
+        ------
+        InputError
+            If pyarrow is missing; a file is missing or damaged; a row has too many or too few values; columns are
+            missing, hold texts, or lack values; or a label or category occurs only in the test table.
+        """
+        path, data, budget = request.path, request.data, request.budget
+        if data.time_column and not data.group_column:
+            raise InputError(ONE_ROW)
+        findings = Findings()
+        train = _read(Table(path, data, budget, findings))
+        columns = train.table.columns(train.features, train.row_names)
+        test = None
+        if data.test_path:
+            test = _read(Table(Path(data.test_path), data, budget, findings, columns))
+            _count_extra(test.table, columns, findings)
+        test_name = f"{data.test_path}, column {data.label_column}"
+        classes, y, test_y = encode_labels(train.labels, test.labels if test else None, test_name, findings)
+        longest = max(train.longest, test.longest if test else 0)
+        train_part = train.part(y, longest, classes)
+        test_part = test.part(test_y, longest, classes) if test is not None and test_y is not None else None
+        kind = f"{len(train.features)} features"
+        kind = f"up to {longest} steps of {kind}" if data.group_column else kind
+        places = {name: place for place, name in enumerate(train.features)}
+        return Source(
+            name=data.source,
+            classes=classes,
+            train=train_part,
+            test=test_part,
+            scale=1.0,
+            description=f"{path.name}: {len(train_part)} samples of {kind}"
+            + ("" if test_part is None else f", {len(test_part)} for the test"),
+            categories=tuple(places[name] for name in data.category_columns),
+            columns=columns,
+            findings=findings,
+        )
+
+    def read_new(self, request: SampleRequest) -> NewSamples:
+        """Return the rows of a table; the content of a single file decides its format."""
+        return read_samples(request) if request.path.is_dir() else super().read_new(request)
+
+    def propose(self, path: Path, data: DataSection) -> tuple[dict[str, Any], list[str]]:
+        """Return the settings of the columns, and sentences that give the reasons."""
+        from rcdp_hpc.data.sources.table_description import propose_columns
+
+        return propose_columns(path, data)
 
 
-def read_samples(
-    path: Path, data: DataSection, budget: Budget, longest: int = 0, columns: Columns | None = None
-) -> NewSamples:
-    """Return the features alone, of a table with or without labels; errors as in `read_source`.
+class CsvReader(TableReader):
+    """A table as text."""
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the file is a csv table, or the folder has .csv files and no data in subfolders."""
+        if path.is_dir():
+            return holds_file(path, ".csv") and first_nested_file(path) is None
+        return format_of(path).name == CSV
+
+
+class ParquetReader(TableReader):
+    """A table in the Parquet format."""
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the file, or a file of the folder, is a Parquet table."""
+        return holds_file(path, ".parquet") if path.is_dir() else format_of(path).name == PARQUET
+
+
+def read_samples(request: SampleRequest) -> NewSamples:
+    """Return the features alone, of a table with or without labels; errors are those of `TableReader.read`.
 
     The rows of a group form a sequence, padded to `longest` steps at least, in the order in which the groups begin;
     then the lengths are returned too (None: all of `longest` steps, or no groups).
 
-    Parameters
-    ----------
-    path, data, budget
-        As in `read_source`.
-    longest : int
-        Steps.
-    columns : Columns, optional
-        Those of the table that was prepared: they are taken by their names, in whatever order the file has them, and
-        categories get the numbers that they had there. Without it, all columns that could be features are.
+    The columns of the training table are taken by their names, in whatever order the file has them, and categories get
+    the numbers that they had there. If they are not known, all columns that could be features are taken.
     """
+    path, data, columns = request.path, request.data, request.columns
     if columns is None and data.category_columns:
         raise InputError(
             f"{path}: which number each category has was not kept when this model's data were prepared, by an earlier "
             "version: prepare and train again (--restart), or save the samples as npz with the numbers they had."
         )
     findings = Findings()
-    rows = _read(Table(path, data, budget, findings, columns, labelled=False))
+    rows = _read(Table(path, data, request.budget, findings, columns, labelled=False))
     if columns is not None:
         _count_extra(rows.table, columns, findings)
-    steps = max(longest, rows.longest)
+    steps = max(request.longest, rows.longest)
     part = rows.part(np.zeros(len(rows.labels), np.int64), steps, [""])
-    lengths = None if part.lengths is None else unless_whole(part.lengths, longest)
+    lengths = None if part.lengths is None else unless_whole(part.lengths, request.longest)
     return NewSamples(part.x, lengths, part.ids, rows.id_name, findings)
 
 

@@ -18,7 +18,7 @@ from rcdp_hpc.data.sources.csv_text import refuse_mixed
 from rcdp_hpc.data.sources.encodings import text_encoding
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.os_errors import unreadable
+from rcdp_hpc.runtime.os_errors import unreadable_error
 
 BLOCK = 2**20
 # A line is looked at if it has more letters; it is held a few times, and each value in it is an object of its own.
@@ -107,7 +107,7 @@ def open_text(path: Path, setting: str, findings: Findings, budget: Budget | Non
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(f"{path}: cut short or damaged: it cannot be unpacked. Fetch it again.") from None
     except OSError as error:
-        raise unreadable(error, path) from None
+        raise unreadable_error(error, path) from None
 
 
 def _is_packed(path: Path) -> bool:

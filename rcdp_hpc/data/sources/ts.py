@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.base import NewSamples, Source
+from rcdp_hpc.data.sources.by_content import read_by_content
 from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.folders import holds_file
 from rcdp_hpc.data.sources.number_text import are_plain, number_of_text
+from rcdp_hpc.data.sources.reader import FixedFilesReader
+from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.series import SeriesCollector
 from rcdp_hpc.data.sources.series_parts import UNKNOWN, SeriesOfFile, series_source, train_and_test
+from rcdp_hpc.data.sources.sniff import ARFF, CSV, TS, format_of
 from rcdp_hpc.data.sources.text_files import open_text
 from rcdp_hpc.errors import InputError
 
@@ -24,43 +29,63 @@ SUFFIXES = (".ts", ".tsv")
 MISSING = {"?", "nan", "na", ""}
 
 
-def read_source(path: Path, data: DataSection, budget: Budget) -> Source:
-    """Read time series.
+class TsReader(FixedFilesReader):
+    """Time series of the UCR/UEA archives."""
 
-    Parameters
-    ----------
-    path : Path
-        A .ts or .tsv file, or a folder with one ``*_TRAIN.ts`` (or .tsv) and, for the test, one ``*_TEST.ts``.
-    data : DataSection
-        ``test_path`` (the test file, if `path` is a file), ``missing`` and ``encoding``.
-    budget : Budget
-        What of it is held in memory; more goes to a temporary file.
+    takes_test_path = True
+    file_formats = (TS, ARFF)
 
-    Returns
-    -------
-    Source
-        Samples of shape (longest, dimensions), padded with zeros at the end, with their lengths; without lengths
-        if all are equally long.
+    def read(self, request: SourceRequest) -> Source:
+        """Read time series.
 
-    Raises
-    ------
-    InputError
-        If a file is missing, damaged, has no class labels or has time stamps, or a label is not among those that its
-        header lists.
-    """
-    findings = Findings()
-    train_file, test_file = train_and_test(path, data.test_path, SUFFIXES)
-    train = _parse(train_file, data, budget, findings)
-    test = None if test_file is None else _parse(test_file, data, budget, findings)
-    return series_source("ts", train, test, findings)
+        Parameters
+        ----------
+        request : SourceRequest
+            Its path is a .ts or .tsv file, or a folder with one ``*_TRAIN.ts`` (or .tsv) and at most one ``*_TEST.ts``.
+            ``data.test_path`` is the test file if the path is a file. Series beyond the memory budget are stored in a
+            temporary file.
+
+        Returns
+        -------
+        Source
+            Samples of shape (longest, dimensions), padded with zeros at the end, with their lengths; without lengths if
+            all series have the same number of steps.
+
+        Raises
+        ------
+        InputError
+            If a file is missing or damaged, has no class labels or has time stamps, or a label is not among those that
+            its header lists.
+        """
+        path, data, budget = request.path, request.data, request.budget
+        findings = Findings()
+        train_file, test_file = train_and_test(path, data.test_path, SUFFIXES)
+        train = _parse(train_file, data, budget, findings)
+        test = None if test_file is None else _parse(test_file, data, budget, findings)
+        return series_source("ts", train, test, findings)
+
+    def read_new(self, request: SampleRequest) -> NewSamples:
+        """Return the series of a folder, training series first, or those of a file."""
+        if request.path.is_dir():
+            return self.read_all(request)
+        return read_by_content(request, self.file_formats, tsv_is_series=True)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Return whether the file, or a file of the folder, holds series of the archives."""
+        if path.is_dir():
+            return holds_file(path, *(f"_train{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz")))
+        content = format_of(path).name
+        return content == TS or (content == CSV and is_series_table(path))
 
 
-def read_samples(path: Path, data: DataSection, budget: Budget, longest: int = 0) -> NewSamples:
+def read_samples(request: SampleRequest) -> NewSamples:
     """Return series padded to `longest` steps at least, and their lengths (None: all of `longest` steps).
 
-    Labels are not needed, and not used if there are any. Errors are otherwise those of `read_source`.
+    Labels are not needed, and not used if there are any. Other errors are those of `TsReader.read`.
     """
-    return _parse(path, data, budget, Findings(), needs_labels=False).new_samples(longest)
+    file = _parse(request.path, request.data, request.budget, Findings(), needs_labels=False)
+    return file.new_samples(request.longest)
 
 
 def _parse(

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import ArpackError
 
 from rcdp_hpc.config import SearchSection
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.runtime.ram import is_out_of_memory
 from rcdp_hpc.search.space import Values
 
 SMALLEST_ERROR = 1e-12

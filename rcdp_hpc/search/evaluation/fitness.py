@@ -19,7 +19,8 @@ from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.kept_steps import check_length, input_features
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import Reservoir
-from rcdp_hpc.runtime.comm import Communicator, SingleProcess
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.evaluation.candidate import Evaluation, judge
 from rcdp_hpc.search.evaluation.limits import Clock, estimated_bytes, refuse_too_large, time_limit
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache

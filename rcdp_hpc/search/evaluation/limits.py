@@ -14,9 +14,9 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.kept_steps import read_features
 from rcdp_hpc.reservoir.reductions import kept_shape
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.memory import MIB, machine_memory
-from rcdp_hpc.runtime.threads import ranks_here
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.ram import MIB, machine_memory
+from rcdp_hpc.runtime.threads import ranks_on_host
 from rcdp_hpc.search.evaluation.ridge import judged_by_left_out
 
 OWN_STEP = 64 * MIB  # what a rank holds is counted in such steps
@@ -148,7 +148,7 @@ def memory_limit(config: Config, ranks: int, rows: int = 0, own: int = 0) -> int
 
 def agreed_limit(config: Config, comm: Communicator, rows: int, own: int) -> int:
     """Return the least `memory_limit` over all ranks, so that no answer depends on who evaluates. Collective."""
-    return min(comm.allgather(memory_limit(config, ranks_here(comm), rows, own)))
+    return min(comm.allgather(memory_limit(config, ranks_on_host(comm), rows, own)))
 
 
 def refuse_too_large(needed: int, limit: int) -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.errors import CandidateError, RcdpError
 from rcdp_hpc.reservoir.gram import SUMS, GramSums
-from rcdp_hpc.runtime.comm import Communicator
-from rcdp_hpc.runtime.memory import is_out_of_memory
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.ram import is_out_of_memory
 from rcdp_hpc.search.evaluation.candidate import FAILURES, explain
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.runtime.collective import agree
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree
 from rcdp_hpc.search.evaluation.inner_folds import balanced_folds
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
         folds = balanced_folds(x, y, shards.classes, config, storage, categories, lengths)
         return arrays | {f"{name}.{fold}": part[name] for fold, part in enumerate(folds) for name in part}
 
-    arrays = agree(comm, lambda: comm.share(read))
+    arrays = agree(comm, lambda: comm.share_arrays(read))
     classes = len(shards.classes)
     numbers = range(config.search.folds if config.search.folds > 1 else 0)
     folds = tuple(_data(arrays, f".{fold}", classes) for fold in numbers)

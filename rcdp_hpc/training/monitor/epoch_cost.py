@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.training.monitor.gpu import GpuGauge
 
 

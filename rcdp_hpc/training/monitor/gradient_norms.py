@@ -12,7 +12,7 @@ from torch.nn.utils import get_total_norm
 from rcdp_hpc.networks.assembly import EndToEnd
 from rcdp_hpc.networks.base import Readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
 
 
 class GradientWatch:

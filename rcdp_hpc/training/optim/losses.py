@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from rcdp_hpc.config import Config, LossSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.collective import agreed
+from rcdp_hpc.runtime.comm.collective import agreed
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Mixed = tuple[torch.Tensor, torch.Tensor]

@@ -7,7 +7,7 @@ from typing import Any
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.collective import agreed
+from rcdp_hpc.runtime.comm.collective import agreed
 from rcdp_hpc.training.checks import warmup_steps
 
 ONE_CYCLE_START = 1 / 25

@@ -16,8 +16,8 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.identity_source import StateSource
-from rcdp_hpc.runtime.collective import agreed
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agreed
 from rcdp_hpc.training.checks import check_speeds
 
 log = logging.getLogger(__name__)

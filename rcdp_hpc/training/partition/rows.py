@@ -16,8 +16,8 @@ from rcdp_hpc.data.shards.stage_in import staged_in
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree, agreed
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agreed
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.checks import check_batch, check_ranks

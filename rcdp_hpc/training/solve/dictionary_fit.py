@@ -26,8 +26,8 @@ from rcdp_hpc.networks.dictionary_learning import learn
 from rcdp_hpc.networks.kernels import KernelSource, RandomKernels
 from rcdp_hpc.networks.learned_source import LearnedSource, learned_of
 from rcdp_hpc.reservoir.identity_source import StateSource
-from rcdp_hpc.runtime.collective import run_on_root
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import run_on_root
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
 

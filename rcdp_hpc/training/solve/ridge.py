@@ -15,8 +15,8 @@ from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.networks.learned_source import learned_of
 from rcdp_hpc.networks.ridge import RidgeNetwork
 from rcdp_hpc.reservoir.identity_source import StateSource
-from rcdp_hpc.runtime.collective import agree_on_root
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree_on_root
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.rundir import RunDirectory

@@ -34,8 +34,8 @@ from rcdp_hpc.reservoir.ridge import (
     solve,
 )
 from rcdp_hpc.reservoir.stream import bound_of_sums, sum_slabs
-from rcdp_hpc.runtime.collective import agree, agreed, run_on_root
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
 
 log = logging.getLogger(__name__)
 

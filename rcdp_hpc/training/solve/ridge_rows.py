@@ -16,8 +16,8 @@ from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.networks.kernels import KernelSource
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.collective import agree
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.solve.ridge_fit import ORIGINAL, SYNTHETIC, VALIDATION, Blocks, GatheredRows, RowSource

@@ -17,12 +17,12 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.identity_source import StateSource
-from rcdp_hpc.runtime.collective import agree, agreed
-from rcdp_hpc.runtime.comm import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree, agreed
 from rcdp_hpc.runtime.files import free_bytes, reserve
-from rcdp_hpc.runtime.memory import MIB, lies_in_memory, machine_memory
 from rcdp_hpc.runtime.progress import Progress
-from rcdp_hpc.runtime.threads import ranks_here
+from rcdp_hpc.runtime.ram import MIB, is_tmpfs, machine_memory
+from rcdp_hpc.runtime.threads import ranks_on_host
 from rcdp_hpc.training.states.cache import CachedStates, cache_dtype, cache_states
 from rcdp_hpc.training.states.recompute import read_samples, sample_bytes
 
@@ -76,7 +76,7 @@ class _Need:
             return None, f"states.disk_mib = {self.disk // MIB} allows no file of {_mib(self.states)}"
         folder = Path(tempfile.gettempdir())
         try:
-            if lies_in_memory(folder):
+            if is_tmpfs(folder):
                 return None, f"{folder} is no disk but memory (set TMPDIR to a disk)"
             free = free_bytes(folder)
             if free < self.states + SPARE_BYTES:
@@ -168,7 +168,7 @@ def place_states(
 
 
 def _need(config: Config, comm: Communicator, reservoir: StateSource, shards: ShardSet, rows: int) -> _Need:
-    share = machine_memory() // ranks_here(comm)
+    share = machine_memory() // ranks_on_host(comm)
     return _Need(
         rows,
         reservoir.width,

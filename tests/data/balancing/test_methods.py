@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from imblearn.over_sampling import ADASYN, SMOTENC, SVMSMOTE, BorderlineSMOTE, KMeansSMOTE, RandomOverSampler
 from imblearn.under_sampling import RandomUnderSampler
 
-import rcdp_hpc.data.balancing
+from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.balancing import neighbours as neighbours_module
 from rcdp_hpc.data.balancing.lengths import stretched
 from rcdp_hpc.data.balancing.neighbours import nearest_rows
-from rcdp_hpc.data.balancing.smote import draw_smote, plan_copies, plan_smote, thinned
+from rcdp_hpc.data.balancing.random_over import plan_copies
+from rcdp_hpc.data.balancing.random_under import remaining_samples
+from rcdp_hpc.data.balancing.registry import load_method
+from rcdp_hpc.data.balancing.row_numbers import class_seed
+from rcdp_hpc.data.balancing.smote import draw_smote, plan_smote
 from rcdp_hpc.data.balancing.targets import class_targets
-from rcdp_hpc.data.balancing.whole_set import made_rows
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.rows import on_segment
@@ -47,8 +50,7 @@ def nothing_is_held(monkeypatch):
 @pytest.mark.parametrize("method", ["smote", "random_over", "random_under"])
 def test_classes_that_have_their_targets_stay_without_imbalanced_learn(method, monkeypatch, tmp_path):
     """Loading it takes longer than a small set takes to prepare."""
-    monkeypatch.delattr(rcdp_hpc.data.balancing, "smote", raising=False)
-    monkeypatch.setitem(sys.modules, "rcdp_hpc.data.balancing.smote", None)
+    monkeypatch.setitem(sys.modules, f"rcdp_hpc.data.balancing.{method}", None)
     x = np.random.default_rng(0).normal(size=(60, 5))
     configs = {}
     for name, labels in (("even", np.arange(60) % 3), ("uneven", np.minimum(np.arange(60) % 4, 2))):
@@ -75,7 +77,7 @@ def test_classes_that_have_their_targets_stay_without_imbalanced_learn(method, m
     ],
 )
 def test_targets(method, ratio, wanted, expected):
-    assert class_targets([100, 60, 10], NAMES, method, ratio, wanted) == expected
+    assert class_targets([100, 60, 10], NAMES, balancing_choice(method), ratio, wanted) == expected
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_targets(method, ratio, wanted, expected):
 )
 def test_targets_that_cannot_be_reached(method, wanted, message):
     with pytest.raises(InputError, match=message):
-        class_targets([100, 60, 10], NAMES, method, 1.0, wanted)
+        class_targets([100, 60, 10], NAMES, balancing_choice(method), 1.0, wanted)
 
 
 @given(
@@ -132,8 +134,6 @@ def test_a_class_that_is_not_held_gets_the_same_plan():
 
 
 def test_copies_and_thinning_are_those_of_imbalanced_learn():
-    from rcdp_hpc.data.balancing.smote import class_seed
-
     _, y = uneven_data((80, 40, 12))
     own = members_of(y)
     (plan,) = plan_copies(own, [80, 50, 12], 3)
@@ -141,7 +141,7 @@ def test_copies_and_thinning_are_those_of_imbalanced_learn():
     plain = RandomOverSampler(sampling_strategy={0: 50}, random_state=class_seed(3, 1)).fit(numbers, labels)
     plain.fit_resample(numbers, labels)
     np.testing.assert_array_equal(plan.source, own[1][plain.sample_indices_[plain.sample_indices_ < 40][40:]])
-    kept = thinned(own, [80, 30, 12], 3)
+    kept = remaining_samples(own, [80, 30, 12], 3)
     plain = RandomUnderSampler(sampling_strategy={0: 30}, random_state=class_seed(3, 1))
     plain.fit_resample(numbers, labels)
     chosen = plain.sample_indices_[plain.sample_indices_ < 40]
@@ -160,7 +160,7 @@ def test_copies_and_thinning_are_those_of_imbalanced_learn():
 def test_rows_are_those_of_imbalanced_learn(method, plain):
     x, y = uneven_data((120, 60), shape=(6,), seed=4)
     expected, _ = plain.fit_resample(x, y)
-    tables = made_rows(method, x, y, [120, 120], 7, 5)
+    tables = load_method(method).combined_rows(x, y, [120, 120], 7, 5)
     assert tables
     made = np.concatenate([on_segment(x[t.source], x[t.neighbour], t.step) for t in tables])
     np.testing.assert_allclose(made, expected[len(x) :], atol=1e-5)
@@ -170,7 +170,7 @@ def test_rows_are_those_of_imbalanced_learn(method, plain):
 def test_adasyn_is_that_of_imbalanced_learn():
     x, y = uneven_data((120, 60), shape=(6,), seed=4)
     expected, _ = ADASYN(n_neighbors=7, random_state=5 + 1).fit_resample(x, y)
-    (table,) = made_rows("adasyn", x, y, [120, 120], 7, 5)
+    (table,) = load_method("adasyn").combined_rows(x, y, [120, 120], 7, 5)
     np.testing.assert_allclose(on_segment(x[table.source], x[table.neighbour], table.step), expected[180:], atol=1e-5)
 
 
@@ -178,9 +178,9 @@ def test_smotenc_is_that_of_imbalanced_learn():
     x, y = uneven_data((60, 30), shape=(4,), seed=4)
     x[:, 1] = np.random.default_rng(0).integers(0, 3, 90)
     expected, _ = SMOTENC([1], k_neighbors=5, random_state=5).fit_resample(x, y)
-    (table,) = made_rows("smotenc", x, y, [60, 60], 5, 5, [1])
+    (table,) = load_method("smotenc").combined_rows(x, y, [60, 60], 5, 5, [1])
     made = on_segment(x[table.source], x[table.neighbour], table.step)
-    made[:, [1]] = table.categories
+    made[:, [1]] = table.values
     np.testing.assert_allclose(made, expected[90:], atol=1e-5)
     assert set(made[:, 1]) <= {0.0, 1.0, 2.0}
 

@@ -6,7 +6,8 @@ from data.conftest import uneven_data
 from imblearn.over_sampling import SMOTE
 from threadpoolctl import threadpool_limits
 
-from rcdp_hpc.data.balancing.smote import class_seed, draw_smote, plan_smote
+from rcdp_hpc.data.balancing.row_numbers import class_seed
+from rcdp_hpc.data.balancing.smote import draw_smote, plan_smote
 from rcdp_hpc.data.rows import on_segment
 from rcdp_hpc.errors import InputError
 
@@ -31,7 +32,7 @@ def nearest_others(x, members, row, k):
 def test_every_class_is_brought_up_to_the_largest():
     x, y = uneven_data((60, 30, 12))
     plans = plan(x, y)
-    assert {p.label: len(p.step) for p in plans} == {1: 30, 2: 48}
+    assert {p.y[0]: len(p.step) for p in plans} == {1: 30, 2: 48}
 
 
 def test_only_the_samples_that_something_is_made_of_are_searched():
@@ -52,7 +53,7 @@ def test_balanced_classes_need_nothing():
 def test_sources_and_neighbours_are_of_the_class_and_among_the_seven_nearest(shape):
     x, y = uneven_data((80, 25, 40), shape)
     for p in plan(x, y):
-        members = np.flatnonzero(y == p.label)
+        members = np.flatnonzero(y == p.y[0])
         assert ((p.step >= 0) & (p.step <= 1)).all()
         for source, neighbour in zip(p.source.tolist(), p.neighbour.tolist(), strict=True):
             assert source in members
@@ -73,7 +74,7 @@ def test_rows_are_those_of_imbalanced_learn(shape):
 def test_neighbours_are_those_of_imbalanced_learn_in_real_data_with_ties(digits):
     x, y = digits
     mask = y == 8
-    (p,) = [p for p in plan(x, np.where(mask, 1, 0)) if p.label == 1]
+    (p,) = [p for p in plan(x, np.where(mask, 1, 0)) if p.y[0] == 1]
     flat = x[mask].reshape(int(mask.sum()), -1)
     plain = SMOTE(k_neighbors=7, random_state=class_seed(1, 1), sampling_strategy={1: int((~mask).sum())})
     both, _ = plain.fit_resample(np.concatenate([flat, flat[:1]]), np.array([1] * len(flat) + [0]))
@@ -91,10 +92,10 @@ def digits():
 
 def test_a_class_depends_on_itself_alone():
     x, y = uneven_data((60, 30, 12))
-    before = {p.label: p for p in plan(x, y)}[2]
+    before = {p.y[0]: p for p in plan(x, y)}[2]
     moved = x.copy()
     moved[y == 1] *= 3
-    after = {p.label: p for p in plan(moved, y)}[2]
+    after = {p.y[0]: p for p in plan(moved, y)}[2]
     for name in ("source", "neighbour", "step"):
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
 
@@ -122,7 +123,7 @@ def test_threads_do_not_change_the_plan(digits):
 def test_a_small_class_takes_fewer_neighbours_and_says_so_once(caplog):
     x, y = uneven_data((60, 8, 7, 2))
     with caplog.at_level(logging.WARNING):
-        plans = {p.label: p for p in plan(x, y)}
+        plans = {p.y[0]: p for p in plan(x, y)}
     assert [record.getMessage() for record in caplog.records] == [
         "too few training samples for SMOTE with k = data.smote_neighbours = 7: class c2 has 7 and takes k = 6, "
         "class c3 has 2 and takes k = 1",

@@ -11,7 +11,7 @@ from rcdp_hpc.data.shards.inspect import counts_of_ranks, counts_of_shards, coun
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed, write_sealed_lines
 from rcdp_hpc.runtime.text import display_width
 

@@ -11,7 +11,7 @@ from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.shards.repair import RefilledShards, record, without_damaged
 from rcdp_hpc.errors import DataDamagedError
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 

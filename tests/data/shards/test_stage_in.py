@@ -12,7 +12,7 @@ from rcdp_hpc.data.shards import stage_in
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.shards.stage_in import staged_in
 from rcdp_hpc.errors import StageFailedError, StoppedError
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.owners import this_process
 
 

@@ -11,9 +11,8 @@ from data.shards.test_reader import flip
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.shards.index import FILE_PREFIX
 from rcdp_hpc.data.shards.verify import verify_shards
-from rcdp_hpc.data.shards.writer import file_sha256
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.digests import read_sealed, write_sealed
+from rcdp_hpc.runtime.digests import file_sha256, read_sealed, write_sealed
 
 
 @pytest.fixture

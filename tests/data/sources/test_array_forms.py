@@ -10,7 +10,7 @@ from data.sources.conftest import everything, opened
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget
-from rcdp_hpc.data.sources import base, hdf5, idx, npy, npz, read_samples
+from rcdp_hpc.data.sources import base, hdf5, idx, npz, read_samples
 from rcdp_hpc.errors import InputError
 
 SERIES = np.arange(1.0, 25.0).reshape(4, 3, 2)
@@ -275,21 +275,6 @@ def test_prediction_says_which_rows_are_left(tmp_path):
     x[1, 0, 0] = np.nan
     np.savez(tmp_path / "s.npz", x=x)
     assert read_samples(tmp_path / "s.npz", DataSection(missing="drop"), longest=3).ids == ["0", "2", "3"]
-
-
-def test_peeking_reads_headers_alone(tmp_path):
-    x = np.zeros((5, 3, 9, 8), np.uint8)
-    np.savez(tmp_path / "s.npz", x=x, y=np.arange(5))
-    (tmp_path / "n").mkdir()
-    np.save(tmp_path / "n" / "x.npy", x)
-    np.save(tmp_path / "n" / "y.npy", np.arange(5))
-    with h5py.File(tmp_path / "s.h5", "w") as file:
-        file["data"], file["lengths"] = SERIES, ENDS
-    data = DataSection()
-    for found in (npz.peek_shape(tmp_path / "s.npz", data), npy.peek_shape(tmp_path / "n", data)):
-        assert (found.samples, found.shape, found.dtype, found.has_lengths) == (5, (9, 8, 3), np.uint8, False)
-    found = hdf5.peek_shape(tmp_path / "s.h5", data)
-    assert (found.samples, found.shape, found.dtype, found.has_lengths) == (4, (3, 2), np.float64, True)
 
 
 def test_samples_larger_than_any_block(tmp_path, monkeypatch):

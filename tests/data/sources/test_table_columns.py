@@ -8,7 +8,7 @@ import pytest
 from data.sources.conftest import everything, opened
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.budget import Budget
+from rcdp_hpc.data.sources.request import SampleRequest
 from rcdp_hpc.data.sources.tables import read_samples
 from rcdp_hpc.errors import InputError
 
@@ -120,7 +120,7 @@ def test_ids_name_the_samples(tmp_path):
     left = source_of(tmp_path, who=names)
     assert left.columns.row_names == "who"
     data = DataSection(source="csv")
-    new = read_samples(tmp_path / "t.csv", data, Budget.of(data), columns=left.columns)
+    new = read_samples(SampleRequest(tmp_path / "t.csv", data, columns=left.columns))
     assert (new.ids, new.id_name) == (names, "who")
 
 
@@ -205,7 +205,7 @@ def test_numbers_that_float64_does_not_tell_apart_in_prediction(tmp_path):
     columns = source_of(tmp_path, b=list(RNG.normal(size=N))).columns
     (tmp_path / "new.csv").write_text(f"a,b\n{2**53},0.5\n{2**53 + 1},0.5\n")
     with pytest.raises(InputError, match=r"become equal, in column 'a'\. Training had smaller numbers there"):
-        read_samples(tmp_path / "new.csv", DataSection(), Budget(2**30), 0, columns)
+        read_samples(SampleRequest(tmp_path / "new.csv", DataSection(), columns=columns))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import pytest
 from data.sources.conftest import everything, opened
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources import Columns
+from rcdp_hpc.data.sources.request import SampleRequest
 from rcdp_hpc.data.sources.tables import read_samples
 from rcdp_hpc.errors import InputError
 
@@ -63,8 +63,8 @@ def test_new_samples_follow_the_same_rules(path):
     columns = Columns(["b", "a"], {}, {})
     data = DataSection(source="csv")
     with pytest.raises(InputError, match=r"9 missing values .* values by column: 'b': 1, 'a': 8"):
-        read_samples(path, data, Budget.of(data), columns=columns)
-    filled = read_samples(path, DataSection(source="csv", missing="fill"), Budget.of(data), columns=columns)
+        read_samples(SampleRequest(path, data, columns=columns))
+    filled = read_samples(SampleRequest(path, DataSection(source="csv", missing="fill"), columns=columns))
     assert np.isnan(filled.x[:]).sum() == 9
     assert filled.findings.left_out["columns that training has not or left out"] == 1
 
@@ -73,8 +73,8 @@ def test_categories_that_training_has_not(path):
     columns = Columns(["colour"], {"colour": ["red", "green"]}, {"colour": "green"})
     data = DataSection(source="csv", missing="drop")
     with pytest.raises(InputError, match=r"row 1 \(from 0\), column colour: category 'blue' .*most_frequent"):
-        read_samples(path, data, Budget.of(data), columns=columns)
+        read_samples(SampleRequest(path, data, columns=columns))
     data = DataSection(source="csv", missing="drop", unknown_categories="most_frequent")
-    new = read_samples(path, data, Budget.of(data), columns=columns)
+    new = read_samples(SampleRequest(path, data, columns=columns))
     assert new.x[:, 0].tolist() == [0, 1, 1] * 5
     assert "10 values that training has not; each counts as the most frequent one, 'green'" in new.findings.warnings[0]

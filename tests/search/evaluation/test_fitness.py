@@ -14,7 +14,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums
 from rcdp_hpc.reservoir.states import Reservoir
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search

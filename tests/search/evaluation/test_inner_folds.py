@@ -18,7 +18,7 @@ from rcdp_hpc.reservoir.connection import reservoir_matrices
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import one_hot, scaled_error, scaling_sums
 from rcdp_hpc.reservoir.states import Reservoir
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
 from rcdp_hpc.search.evaluation.inner_folds import balanced_folds
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache

@@ -18,7 +18,7 @@ from search.outcome import outcome
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError, StoppedError
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
@@ -84,7 +84,7 @@ def test_candidates_over_their_time_are_not_tried_again_on_resume(tmp_path):
     before, after = Sleepy(config, call=10), Sleepy(config)
     with pytest.raises(StoppedError):
         run_search(config, SingleProcess(), before, tmp_path)
-    signals.forget()
+    signals.clear()
     run_search(config, SingleProcess(), after, tmp_path)
     assert before.asleep
     assert not set(before.asleep) & set(after.asleep)

@@ -10,7 +10,7 @@ from search.fake_fitness import cheap_config
 from search.group_search import small_data
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.user_function import FunctionFitness

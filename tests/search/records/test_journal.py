@@ -7,7 +7,7 @@ from search.fake_fitness import CheapFitness, cheap_config
 from search.outcome import outcome
 from search.ranks import Ranks
 
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 

@@ -13,7 +13,7 @@ from rcdp_hpc.config import Config, Section
 from rcdp_hpc.errors import InputError, StoppedError
 from rcdp_hpc.reservoir.reductions import KeptShape
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.records import settings
 from rcdp_hpc.training.solve.short_training import fit_readout
@@ -69,7 +69,7 @@ def stop(folder: Path) -> None:
 
     with pytest.raises(StoppedError):
         run_search(trained(), SingleProcess(), stopping, folder)
-    signals.forget()
+    signals.clear()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.monitor import gpu
 from rcdp_hpc.training.monitor.epoch_cost import EpochTimer
 from rcdp_hpc.training.monitor.gpu import GpuGauge

@@ -13,7 +13,7 @@ from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import KeptShape
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
 from rcdp_hpc.training.optim.losses import Objective
 from rcdp_hpc.training.states.cache import CachedStates

@@ -113,7 +113,7 @@ def test_all_slabs_at_once_give_the_rows_of_each_by_itself(rows, batch, slabs, r
 
 
 def test_more_slabs_than_rows_are_refused_and_few_rows_a_slab_are_told(caplog, monkeypatch):
-    monkeypatch.setattr("rcdp_hpc.runtime.logs._said", set())
+    monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     with pytest.raises(InputError, match=r"partition\.count = 100000 is more than the 1240 training rows"):
         check_batch(config_of(partition__count=100_000), 1240, 1)
     check_batch(config_of(partition__count=12, training__batch=4), 10, 1)

@@ -12,7 +12,7 @@ from settings import config_of
 from test_ranks import curve, lines, settings, weights
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.comm import SingleProcess
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.partition.load_balance import speeds_of_ranks
 
 SETTINGS = ("search.generations=0", "schedule.kind=constant")
@@ -88,7 +88,7 @@ def measuring(*arguments: str) -> list[str]:
     """Return the command line of ``rcdp`` on ranks that seem to differ."""
     code = (
         "import sys, rcdp_hpc.cli as cli, rcdp_hpc.training.partition.rows as rows\n"
-        "from rcdp_hpc.runtime.launch import detect\n"
+        "from rcdp_hpc.runtime.comm.launch import detect\n"
         "rows.measured_rate = lambda *_: 100.0 * (1 + 2 * detect().rank)\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )

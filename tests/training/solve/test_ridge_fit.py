@@ -15,7 +15,8 @@ from rcdp_hpc.config import Config, parse_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import scaled_error, scaling_sums
-from rcdp_hpc.runtime.comm import Communicator, SingleProcess
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.solve import ridge_fit

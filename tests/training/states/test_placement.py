@@ -22,8 +22,8 @@ from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.assembly import make_source
 from rcdp_hpc.pipeline.stages import run_stages
-from rcdp_hpc.runtime.memory import lies_in_memory
 from rcdp_hpc.runtime.progress import Progress
+from rcdp_hpc.runtime.ram import is_tmpfs
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.states import placement
 from rcdp_hpc.training.states.cache import cache_states
@@ -60,7 +60,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "local"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setattr(placement, "lies_in_memory", lambda _: False)
+    monkeypatch.setattr(placement, "is_tmpfs", lambda _: False)
     return folder
 
 
@@ -150,7 +150,7 @@ def no_room(*_):
     [
         (placement, "SPARE_BYTES", 2**62, r"has \d+ MiB free for a file of 9 MiB \(TMPDIR names it\)"),
         (placement, "reserve", no_room, r"takes no file of 9 MiB \(No space left on device; TMPDIR names it\)"),
-        (placement, "lies_in_memory", lambda _: True, r"is no disk but memory \(set TMPDIR to a disk\)"),
+        (placement, "is_tmpfs", lambda _: True, r"is no disk but memory \(set TMPDIR to a disk\)"),
     ],
 )
 def test_a_disk_without_room_is_told_and_not_needed(
@@ -229,7 +229,7 @@ def test_a_folder_in_memory_is_no_disk(tmp_path, monkeypatch):
 
     Mount = namedtuple("Mount", ["mountpoint", "fstype"])
     monkeypatch.setattr("psutil.disk_partitions", mounts)
-    found = [lies_in_memory(tmp_path / name) for name in ("other", "shm", "shm/below", "shm/disk/below")]
+    found = [is_tmpfs(tmp_path / name) for name in ("other", "shm", "shm/below", "shm/disk/below")]
     assert found == [False, True, True, False]
 
 
@@ -237,7 +237,7 @@ def test_a_folder_in_memory_is_no_disk(tmp_path, monkeypatch):
 def test_ranks_choose_alike_where_one_has_no_room(prepared, in_memory, tmp_path):
     code = (
         "import os, sys, rcdp_hpc.cli as cli, rcdp_hpc.training.states.placement as keep\n"
-        "keep.lies_in_memory = lambda _: False\n"
+        "keep.is_tmpfs = lambda _: False\n"
         "if os.environ.get('OMPI_COMM_WORLD_RANK') == '1':\n"
         "    keep.SPARE_BYTES = 2**62\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"

@@ -1,0 +1,1 @@
+"""File formats of predictions, one module each; `rcdp_hpc.config.choices.output_formats` lists them."""

@@ -1,0 +1,64 @@
+"""What each stage needs, and what to do where it is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rcdp_hpc.doctor.probes import Facts
+
+SETUP = "run make setup in the checkout (docs/install.md)"
+PIP_CORE = "pip install . in the checkout, or make setup"
+
+
+def _missing_packages(facts: Facts) -> tuple[str, str] | None:
+    if "error" in facts["packages"]:
+        return f"the core packages ({facts['packages']['error']})", PIP_CORE
+    bad = {name: found["error"] for name, found in facts["packages"]["versions"].items() if "error" in found}
+    return (", ".join(f"{name} ({why})" for name, why in bad.items()), PIP_CORE) if bad else None
+
+
+def _missing(name: str, shown: str) -> Callable[[Facts], tuple[str, str] | None]:
+    def check(facts: Facts) -> tuple[str, str] | None:
+        error = facts[name].get("error")
+        return (f"{shown} ({error})", SETUP) if error else None
+
+    return check
+
+
+def _missing_world(facts: Facts) -> tuple[str, str] | None:
+    world = facts["launch"].get("world")
+    if world is None or world.get("size") == facts["launch"]["size"] or "error" in facts["mpi"]:
+        return None
+    seen = world.get("error") or f"the MPI library sees {world['size']}"
+    return (
+        f"ranks that see one another ({facts['launch']['launcher']} started {facts['launch']['size']}, {seen})",
+        "use the mpirun of the MPI named above, or srun --mpi=pmix (MPICH: --mpi=pmi2)",
+    )
+
+
+def _missing_mpi_horovod(facts: Facts) -> tuple[str, str] | None:
+    if "error" in facts["horovod"] or facts["horovod"]["controllers"]:
+        return None
+    return "a Horovod with MPI or Gloo", SETUP
+
+
+_MPI = (_missing("mpi", "MPI through mpi4py"), _missing_world)
+_TORCH = _missing("torch", "torch")
+REQUIREMENTS: Mapping[str, tuple[Callable[[Facts], tuple[str, str] | None], ...]] = {
+    "prepare": (_missing_packages,),
+    "search": (_missing_packages, _TORCH, *_MPI),
+    "train": (_missing_packages, _TORCH, *_MPI, _missing("horovod", "Horovod"), _missing_mpi_horovod),
+    "evaluate/predict": (_missing_packages, _TORCH, _missing("matplotlib", "matplotlib, for the report's pictures")),
+}
+
+
+def stages_of(facts: Facts) -> Facts:
+    """Return for each stage whether it is ready, and what is missing, each with what to do."""
+    stages: Facts = {}
+    for stage, needs in REQUIREMENTS.items():
+        missing = [lack for lack in (need(facts) for need in needs) if lack is not None]
+        stages[stage] = {
+            "ready": not missing,
+            "missing": [{"what": what, "do": remedy} for what, remedy in missing],
+        }
+    return stages

@@ -1,0 +1,191 @@
+"""What a kernel is: it holds the states of a block of samples and computes eq. 9 step by step.
+
+s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in + noise), with one leak rate a, or one for each neuron
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import CandidateError
+from rcdp_hpc.reservoir.activations import load_activation
+from rcdp_hpc.reservoir.connection import ReservoirMatrices
+
+# The inner length of a product is padded with zeros to a multiple of this: bfloat16 products are up to 1.7 times as
+# fast.
+MULTIPLE = 32
+
+
+class Kernel(ABC):
+    """One reservoir's neurons over a block of samples, in buffers that are allocated once per block.
+
+    Nothing is differentiated: `rcdp_hpc.reservoir.gradient` is the path for gradients.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+        Uses nodes, leak and activation.
+    matrices : ReservoirMatrices
+        C, W_in and b_in.
+    rates : numpy.ndarray, shape (nodes,), float64, or None
+        Leak rate of each neuron; None if all have ``settings.leak``.
+    device : torch.device
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        Of the class: number format of the states that a reservoir with this kernel returns: float32, bfloat16 or
+        float16.
+    dense_weights : bool
+        Of the class: whether all nodes² entries of C are stored, zeros included.
+    measured_nodes : int
+        Of the class: larger reservoirs are measured with this number of neurons (``reservoir.kernel = "auto"``).
+    nodes, features : int
+        Neurons; inputs of a neuron per step.
+    activation : Activation
+        f.
+    leak : float or torch.Tensor, shape (nodes,), float32
+        The leak rate a.
+    forgets : bool
+        Whether a = 1 for all neurons, so that a state is the value of f.
+    most_rows : int
+        Blocks of more samples are slower.
+    """
+
+    dtype: torch.dtype
+    dense_weights: bool = True
+    measured_nodes: int = 1000
+
+    def __init__(
+        self,
+        settings: ReservoirSection,
+        matrices: ReservoirMatrices,
+        rates: NDArray[np.float64] | None,
+        device: torch.device,
+    ) -> None:
+        self.nodes = settings.nodes
+        self.features = matrices.input.shape[1]
+        self.activation_name = settings.activation
+        self.activation = load_activation(settings.activation)
+        self.leak: float | Tensor = settings.leak
+        if rates is not None:
+            self.leak = torch.from_numpy(rates.astype(np.float32)).to(device)
+        self.forgets = rates is None and settings.leak == 1
+        self.device = device
+        self.most_rows = sys.maxsize
+
+    @classmethod
+    def for_device(cls, device: torch.device) -> type[Kernel]:
+        """Return the class that computes this kernel on a device.
+
+        Raises
+        ------
+        InputError
+            If the device cannot run it. (By default every device can.)
+        """
+        return cls
+
+    @classmethod
+    def is_measured(cls, nodes: int, density: float, device: torch.device) -> bool:
+        """Return whether ``reservoir.kernel = "auto"`` measures this kernel for such a reservoir on a device."""
+        return False
+
+    @abstractmethod
+    def begin(self, batch: int) -> None:
+        """Allocate the buffers of a block of `batch` samples and set s_0 = 0."""
+
+    @abstractmethod
+    def step(self, u: Sequence[Tensor], noise: Tensor | None = None) -> Tensor:
+        """Compute the next states of the first samples; the others, whose sequences have ended, keep their states.
+
+        Parameters
+        ----------
+        u : sequence of torch.Tensor, each of shape (rows, columns), rows <= batch
+            Input of the first `rows` samples, in pieces that are joined column by column; `features` columns minus
+            those of all pieces are 0 (see `write_input`). Float32, or `dtype`.
+        noise : torch.Tensor, shape (rows, nodes), float32, optional
+            Added inside f.
+
+        Returns
+        -------
+        torch.Tensor, shape (batch, nodes), float32 or `dtype`
+            States of all samples, in a buffer that the next step overwrites.
+        """
+
+    def stacked_weights(self) -> Tensor | None:
+        """Return [C, W_in, b_in, 0] transposed if a step is one product with it and then f and the leak, else None.
+
+        Kernels that return it can compute several reservoirs at once (``search.candidates_at_once``).
+        """
+        return None
+
+    @staticmethod
+    def write_input(into: Tensor, pieces: Sequence[Tensor]) -> None:
+        """Write the pieces of an input next to each other into `into`, shape (rows, features), and zeros after them."""
+        start = 0
+        for piece in pieces:
+            into[:, start : start + piece.shape[1]].copy_(piece)
+            start += piece.shape[1]
+        if start < into.shape[1]:
+            into[:, start:].zero_()
+
+
+class ProductKernel(Kernel):
+    """A kernel with one dense product per step; activation and leak are computed in float32."""
+
+    def _allocate(self, batch: int, length: int, ones: int) -> None:
+        """Allocate the product's input, `length` columns with 1 in column `ones`, its result, and states of 0."""
+        self._joined = torch.zeros(batch, length, dtype=self.dtype, device=self.device)
+        self._joined[:, ones] = 1
+        self._product = torch.empty(batch, self.nodes, dtype=self.dtype, device=self.device)
+        single = self.dtype == torch.float32
+        self._driven = self._product if single else torch.empty_like(self._product, dtype=torch.float32)
+        self._state = self._driven if self.forgets else torch.zeros_like(self._driven)
+
+    def _updated(self, rows: int, noise: Tensor | None) -> Tensor:
+        """Apply activation and leak to the product of the first rows; return the states of all rows."""
+        driven = self._driven[:rows]
+        if self._driven is not self._product:
+            driven.copy_(self._product[:rows])
+        if noise is not None:
+            driven.add_(noise)
+        self.activation.apply_(driven)
+        if not self.forgets:
+            self._state[:rows].lerp_(driven, self.leak)
+        return self._state
+
+
+def padded_length(columns: int) -> int:
+    """Return the number of columns rounded up to a multiple of `MULTIPLE`."""
+    return -(-columns // MULTIPLE) * MULTIPLE
+
+
+def joined_matrices(matrices: ReservoirMatrices, nodes: int, length: int) -> Tensor:
+    """Return [C, W_in, b_in, 0], shape (nodes, length), float32.
+
+    Raises
+    ------
+    CandidateError
+        If it does not fit into memory.
+    """
+    try:
+        joined = np.zeros((nodes, length), dtype=np.float32)
+    except MemoryError:
+        raise CandidateError(
+            f"reservoir.nodes = {nodes} needs {nodes * length * 4 / 2**30:.1f} GiB for its "
+            "connection matrix, more than there is: lower reservoir.nodes"
+        ) from None
+    features = matrices.input.shape[1]
+    recurrent = matrices.recurrent.tocoo()
+    joined[recurrent.row, recurrent.col] = recurrent.data
+    joined[:, nodes : nodes + features] = matrices.input
+    joined[:, nodes + features] = matrices.bias
+    return torch.from_numpy(joined)

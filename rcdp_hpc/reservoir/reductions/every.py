@@ -1,0 +1,51 @@
+"""The reduction ``all``: the states after all steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.reservoir.reductions.base import Reduction
+
+
+class All(Reduction):
+    """The states after all steps. Those of a shorter sequence are at the end, after zeros."""
+
+    def __init__(
+        self,
+        settings: ReservoirSection,
+        out: Tensor,
+        steps: int,
+        lengths: list[int] | None,
+        shared: dict[type, object],
+    ) -> None:
+        super().__init__(settings, out, steps, lengths, shared)
+        ends = torch.tensor(lengths or [steps] * len(out), device=out.device)
+        self._first = out.shape[1] - ends
+        if bool(self._first.any()):
+            out.zero_()
+
+    @staticmethod
+    def values(settings: ReservoirSection, steps: int | None) -> int:
+        """Return the steps of the longest sequence.
+
+        Raises
+        ------
+        InputError
+            If they are not given.
+        """
+        if steps is None:
+            raise InputError("reservoir.reduction = 'all' needs the steps of the longest sequence: give steps")
+        return steps
+
+    def take(self, step: int, states: Tensor, rows: int) -> None:
+        """Write the states after this step."""
+        taken = torch.arange(rows, device=self.out.device)
+        self.out[taken, self._first[:rows] + step] = states[:rows].to(self.out.dtype)
+
+    @staticmethod
+    def of_states(settings: ReservoirSection, states: Tensor, values: int) -> Tensor:
+        """Return the states after zeros."""
+        return nn.functional.pad(states, (0, 0, values - states.shape[1], 0))

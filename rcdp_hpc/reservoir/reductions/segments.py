@@ -1,0 +1,59 @@
+"""The reduction ``segments``: means over equal parts of each sequence."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.reservoir.kept_steps import segment_bounds
+from rcdp_hpc.reservoir.reductions.base import Reduction
+
+
+class Segments(Reduction):
+    """Means over ``reservoir.segments`` equal parts of the steps of each sequence (see `segment_bounds`).
+
+    Sequences are longest first, so at any step those within segment j are neighbours: rows first[j] to last[j].
+    """
+
+    def __init__(
+        self,
+        settings: ReservoirSection,
+        out: Tensor,
+        steps: int,
+        lengths: list[int] | None,
+        shared: dict[type, object],
+    ) -> None:
+        super().__init__(settings, out, steps, lengths, shared)
+        starts, stops = segment_bounds(settings, np.array([steps] * len(out) if lengths is None else lengths))
+        at = np.arange(steps)
+        self._first, self._last = (
+            # Rows whose bound is after the step: bounds fall from row to row.
+            np.stack([np.searchsorted(-bound, -at, side="left") for bound in bounds.T], axis=1).tolist()
+            for bounds in (starts, stops)
+        )
+        self._sums = torch.zeros(out.shape[1], len(out), out.shape[2], device=out.device)
+        self._counts = torch.from_numpy((stops - starts).T.astype(np.float32)).to(out.device)
+
+    @staticmethod
+    def values(settings: ReservoirSection, steps: int | None) -> int:
+        """Return the number of segments."""
+        return settings.segments
+
+    def take(self, step: int, states: Tensor, rows: int) -> None:
+        """Add the states to the segments that this step belongs to."""
+        for sums, first, last in zip(self._sums, self._first[step], self._last[step], strict=True):
+            if first < last:
+                sums[first:last] += states[first:last]
+
+    def finish(self) -> None:
+        """Write the means."""
+        self.out.copy_((self._sums / self._counts[..., None]).transpose(0, 1))
+
+    @staticmethod
+    def of_states(settings: ReservoirSection, states: Tensor, values: int) -> Tensor:
+        """Return the means."""
+        starts, stops = segment_bounds(settings, np.array([states.shape[1]]))
+        bounds = zip(starts[0].tolist(), stops[0].tolist(), strict=True)
+        return torch.stack([states[:, start:stop].mean(1) for start, stop in bounds], dim=1)

@@ -1,0 +1,73 @@
+"""The reductions ``states`` and ``last``: the states after some steps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rcdp_hpc.config import ReservoirSection
+from rcdp_hpc.reservoir.kept_steps import steps_of
+from rcdp_hpc.reservoir.reductions.base import Reduction
+
+
+class States(Reduction):
+    """The states after ``reservoir.states`` equally spaced steps, or after the steps in ``reservoir.steps``."""
+
+    def __init__(
+        self,
+        settings: ReservoirSection,
+        out: Tensor,
+        steps: int,
+        lengths: list[int] | None,
+        shared: dict[type, object],
+    ) -> None:
+        super().__init__(settings, out, steps, lengths, shared)
+        # By step: the positions in `out`, and the rows whose states are written there (None: all rows).
+        self._positions: dict[int, list[tuple[int, Tensor | None]]] = {}
+        if lengths is None:
+            for position, step in enumerate(self.steps(settings, steps)):
+                self._positions.setdefault(step, []).append((position, None))
+            return
+        rows_at: dict[tuple[int, int], list[int]] = {}
+        for row, length in enumerate(lengths):
+            for position, step in enumerate(self.steps(settings, length)):
+                rows_at.setdefault((step, position), []).append(row)
+        for (step, position), rows in rows_at.items():
+            self._positions.setdefault(step, []).append((position, torch.tensor(rows, device=out.device)))
+
+    @staticmethod
+    def steps(settings: ReservoirSection, length: int) -> list[int]:
+        """Return the steps of a sequence of this length after which the states are kept."""
+        return steps_of(settings, length)
+
+    @staticmethod
+    def values(settings: ReservoirSection, steps: int | None) -> int:
+        """Return the number of states."""
+        return len(settings.steps) or settings.states
+
+    def take(self, step: int, states: Tensor, rows: int) -> None:
+        """Write the states if they are kept after this step."""
+        for position, chosen in self._positions.get(step, []):
+            if chosen is None:
+                self.out[:, position] = states
+            else:
+                self.out[chosen, position] = states[chosen].to(self.out.dtype)
+
+    @classmethod
+    def of_states(cls, settings: ReservoirSection, states: Tensor, values: int) -> Tensor:
+        """Return the states after these steps."""
+        return states[:, cls.steps(settings, states.shape[1])]
+
+
+class Last(States):
+    """The state after the last step of each sequence."""
+
+    @staticmethod
+    def steps(settings: ReservoirSection, length: int) -> list[int]:
+        """Return the last step."""
+        return [length - 1]
+
+    @staticmethod
+    def values(settings: ReservoirSection, steps: int | None) -> int:
+        """Return 1."""
+        return 1

@@ -1,0 +1,327 @@
+"""The communicator over MPI: the one door to mpi4py."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib.util
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.errors import RcdpError, StageFailedError
+from rcdp_hpc.runtime.comm.base import STAGE_POLL_SECONDS, STEP_POLL_SECONDS, Communicator, Operation
+from rcdp_hpc.runtime.comm.heartbeat import Channel, Place, Watch, this_place
+
+# A wait looks this many times without a pause, then every `STEP_POLL_SECONDS`, and later in pauses of this share of it.
+EAGER_LOOKS = 100
+PAUSE_SHARE, LONGEST_PAUSE_SECONDS = 0.01, 0.01
+HEARTBEAT_TAG = 76
+# Ranks that give up waiting tell the others, and listen for so long, or a tenth of the wait, to learn who is there.
+ROLL_CALL_SECONDS = 5.0
+ANSWER_SECONDS = 1.0
+ROLL_CALL_TAG = 75
+
+
+class MPICommunicator(Communicator):
+    """A group of MPI ranks.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm, optional
+        Default: a duplicate of COMM_WORLD, so that no other library's messages meet ours.
+    """
+
+    library = "MPI"
+    can_split = True
+    has_fast_allreduce = True
+
+    def __init__(self, comm: Any = None) -> None:
+        _choose_components()
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self.comm = MPI.COMM_WORLD.Dup() if comm is None else comm
+        self.rank = self.comm.Get_rank()
+        self.size = self.comm.Get_size()
+        self._windows: list[Any] = []
+        self._names = self.allgather((MPI.COMM_WORLD.Get_rank(), this_place().host)) if self.size > 1 else []
+
+    def barrier(self) -> None:
+        """Return once every rank has called it."""
+        self._finish(self.comm.Ibarrier())
+
+    def wait_for_all(self) -> None:
+        """Return once every rank has called it, sleeping meanwhile: a barrier would burn a core."""
+        request = self.comm.Ibarrier()
+        while not request.Test():
+            time.sleep(STAGE_POLL_SECONDS)
+
+    def broadcast(self, value: Any) -> Any:
+        """Return rank 0's (small, picklable) value on every rank."""
+        message = np.frombuffer(pickle.dumps(value) if self.is_root else b"", np.uint8)
+        size = np.array([message.size])
+        self._finish(self.comm.Ibcast(size, root=0))
+        came = message.copy() if self.is_root else np.empty(size[0], np.uint8)
+        self._finish(self.comm.Ibcast(came, root=0))
+        return value if self.is_root else pickle.loads(came.tobytes())
+
+    def allgather(self, value: Any) -> list[Any]:
+        """Return every rank's (small, picklable) value on every rank."""
+        message = np.frombuffer(pickle.dumps(value), np.uint8)
+        sizes = np.empty(self.size, np.int64)
+        self._finish(self.comm.Iallgather(np.array([message.size]), sizes))
+        came, starts = np.empty(sizes.sum(), np.uint8), np.cumsum(sizes) - sizes
+        self._finish(self.comm.Iallgatherv(message, [came, sizes, starts, self._mpi.BYTE]))
+        return [pickle.loads(part.tobytes()) for part in np.split(came, starts[1:])]
+
+    def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
+        """Return the elementwise sum, maximum or minimum over ranks."""
+        given, result = np.ascontiguousarray(array), np.empty_like(array, order="C")
+        operation = {"sum": self._mpi.SUM, "max": self._mpi.MAX, "min": self._mpi.MIN}[op]
+        self._finish(self.comm.Iallreduce(given, result, op=operation))
+        return result
+
+    def _finish(self, request: Any) -> None:
+        """Return once a request is done: within the patience that is set, if one is.
+
+        MPI's own wait would keep a core busy, and take it from the rank that the others wait for.
+        """
+        looks, began, limit, answered = 0, 0.0, self.wait_limit, 0.0
+        while not request.Test():
+            looks += 1
+            if looks < EAGER_LOOKS:
+                os.sched_yield()
+                continue
+            now = time.monotonic()
+            began = began or now
+            if limit and now - began > limit:
+                self.report_missing_ranks(limit)
+                began = 0.0
+            elif now - max(began, answered) > ANSWER_SECONDS:
+                answered = now
+                self._answer_roll_calls()
+            time.sleep(min(LONGEST_PAUSE_SECONDS, max(STEP_POLL_SECONDS, (now - began) * PAUSE_SHARE)))
+
+    def _answer_roll_calls(self) -> None:
+        """Tell ranks that lost their patience earlier that this one waits as well."""
+        status = self._mpi.Status()
+        while self.comm.iprobe(tag=ROLL_CALL_TAG, status=status):
+            self.comm.recv(source=status.Get_source(), tag=ROLL_CALL_TAG)
+            self.comm.isend(None, status.Get_source(), ROLL_CALL_TAG)
+
+    def report_missing_ranks(self, seconds: float) -> None:
+        """Raise the error of a wait that was too long, naming those that do not wait as well; there may be none.
+
+        Raises
+        ------
+        StageFailedError
+            With the numbers of the ranks that sent nothing meanwhile.
+        """
+        missing = {rank for rank in range(self.size) if rank != self.rank}
+        for rank in missing:
+            # So small that MPI keeps a copy: nothing here has to outlast the call.
+            self.comm.isend(None, rank, ROLL_CALL_TAG)
+        first, patience = self.rank, max(ROLL_CALL_SECONDS, seconds / 10)
+        until = time.monotonic() + patience
+        while missing and time.monotonic() < until:
+            heard = {rank for rank in missing if self.comm.iprobe(rank, ROLL_CALL_TAG)}
+            for rank in heard:
+                self.comm.recv(source=rank, tag=ROLL_CALL_TAG)
+            missing, first = missing - heard, min(heard | {first})
+            time.sleep(0.05)
+        if not missing:
+            return
+        if self.rank != first:
+            # The first of those that wait ends the job, and one message is enough.
+            time.sleep(2 * patience)
+        names = ", ".join("rank {} (host {})".format(*self._names[rank]) for rank in sorted(missing))
+        raise StageFailedError(
+            f"waited {seconds:.0f} s for all ranks, and {names} did not come: "
+            "see what it does there (py-spy, the node's log), or raise run.stall_seconds"
+        )
+
+    def scatter_rows(self, rows: NDArray[np.float64] | None, columns: int) -> NDArray[np.float64]:
+        """Deal rank 0's rows through MPI Iscatterv."""
+        total = self.broadcast(0 if rows is None else len(rows))
+        bounds = np.arange(self.size + 1) * total // self.size
+        mine = np.empty((bounds[self.rank + 1] - bounds[self.rank], columns))
+        counts, starts = np.diff(bounds) * columns, bounds[:-1] * columns
+        send = None if rows is None else [np.ascontiguousarray(rows, np.float64), counts, starts, self._mpi.DOUBLE]
+        self._finish(self.comm.Iscatterv(send, mine, root=0))
+        return mine
+
+    def gather_rows(self, rows: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Stack every rank's rows on rank 0 through MPI Igatherv."""
+        mine = np.ascontiguousarray(rows, np.float64)
+        counts = np.empty(self.size, np.int64)
+        self._finish(self.comm.Iallgather(np.array([len(mine)]), counts))
+        if not self.is_root:
+            self._finish(self.comm.Igatherv(mine, None, root=0))
+            return None
+        stacked = np.empty((counts.sum(), mine.shape[1]))
+        sizes = counts * mine.shape[1]
+        self._finish(self.comm.Igatherv(mine, [stacked, sizes, np.cumsum(sizes) - sizes, self._mpi.DOUBLE], root=0))
+        return stacked
+
+    def share_arrays(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """Build the arrays on the first rank of each node and map them into the others' memory."""
+        node = MPICommunicator(self.comm.Split_type(self._mpi.COMM_TYPE_SHARED))
+        made, failure = _attempt(make) if node.is_root else ({}, None)
+        failure = node.broadcast(failure)
+        if failure is not None:
+            raise failure
+        layout = node.broadcast([(name, array.shape, array.dtype) for name, array in made.items()])
+        shared = {name: self._shared_array(node.comm, shape, dtype) for name, shape, dtype in layout}
+        for name, array in made.items():
+            shared[name][...] = array
+        node.barrier()
+        for array in shared.values():
+            array.flags.writeable = False
+        return shared
+
+    def _shared_array(self, node: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        size = int(np.prod(shape)) * dtype.itemsize if node.Get_rank() == 0 else 0
+        window = self._mpi.Win.Allocate_shared(size, dtype.itemsize, comm=node)
+        self._windows.append(window)
+        memory, _ = window.Shared_query(0)
+        flat: NDArray[Any] = np.frombuffer(memory, dtype=dtype, count=int(np.prod(shape)))  # type: ignore[call-overload]
+        return flat.reshape(shape)
+
+    def split(self, color: int) -> MPICommunicator:
+        """Return the communicator of the ranks that gave the same number."""
+        return MPICommunicator(self.comm.Split(color, self.rank))
+
+    def send_array(self, array: NDArray[Any], to: int) -> None:
+        """Send a contiguous array to another rank."""
+        self._finish(self.comm.Isend(array.reshape(-1), dest=to))
+
+    def receive_array(self, array: NDArray[Any], source: int) -> None:
+        """Overwrite a contiguous array by one that another rank sends."""
+        self._finish(self.comm.Irecv(array.reshape(-1), source=source))
+
+    def abort(self, code: int) -> NoReturn:
+        """End every rank of the job at once."""
+        _abort(self._mpi, code)
+
+    def close(self) -> None:
+        """Free the shared-memory windows."""
+        while self._windows:
+            self._windows.pop().Free()
+
+
+def _attempt(make: Callable[[], dict[str, NDArray[Any]]]) -> tuple[dict[str, NDArray[Any]], RcdpError | None]:
+    """Call `make`; an explained error is returned, so that the ranks waiting for the arrays learn of it."""
+    try:
+        return make(), None
+    except RcdpError as error:
+        return {}, error
+
+
+class _MPIChannel(Channel):
+    """Heartbeats as messages of one byte, through a communicator of their own."""
+
+    def __init__(self, comm: MPICommunicator) -> None:
+        self._mpi, self._comm = comm._mpi, comm.comm
+        self.rank, self.size = comm.rank, comm.size
+        self.places = {rank: Place(*place) for rank, place in enumerate(comm.allgather(tuple(this_place())))}
+        self._under_way: dict[int, Any] = {}
+
+    def send(self, word: bytes, to: Sequence[int]) -> None:
+        for rank in to:
+            # One that takes no messages is sent no more of them.
+            before = self._under_way.get(rank)
+            if before is None or before.Test():
+                self._under_way[rank] = self._comm.Isend(bytearray(word), dest=rank, tag=HEARTBEAT_TAG)
+
+    def receive(self, sources: Sequence[int]) -> dict[int, bytes]:
+        words, status = {}, self._mpi.Status()
+        while self._comm.Iprobe(self._mpi.ANY_SOURCE, HEARTBEAT_TAG, status):
+            word = bytearray(1)
+            self._comm.Recv(word, source=status.Get_source(), tag=HEARTBEAT_TAG)
+            words[status.Get_source()] = bytes(word)
+        return words
+
+    def abort(self, code: int) -> NoReturn:
+        _abort(self._mpi, code)
+
+
+def connect_ranks(watch: Watch) -> MPICommunicator:
+    """Start MPI and return the communicator of all ranks, with heartbeats among them to the end of the process.
+
+    Parameters
+    ----------
+    watch : Watch
+        Has begun to wait for the other ranks.
+    """
+    library = _start_mpi()
+    comm = MPICommunicator()
+    # Without messages from several threads there are none from the watch: ranks are waited for as long as they take.
+    if comm.size > 1 and comm._mpi.Query_thread() == comm._mpi.THREAD_MULTIPLE:
+        watch.join(_MPIChannel(MPICommunicator()), all_started=True)
+    else:
+        watch.stop()
+    # Horovod, which starts later, registers its own end later, so that it ends earlier.
+    atexit.register(_end_mpi, comm, watch, library, os.getpid())
+    return comm
+
+
+def _start_mpi() -> ctypes.CDLL | None:
+    """Start MPI in a way that lets other threads run meanwhile; return its library, None if MPI runs already.
+
+    mpi4py would start it when imported, and hold Python's lock until all ranks have come.
+    """
+    _choose_components()
+    if "mpi4py.MPI" in sys.modules:
+        return None
+    import mpi4py
+
+    found = importlib.util.find_spec("mpi4py.MPI")
+    try:
+        library = ctypes.CDLL(found.origin if found is not None else None)
+        start, is_started, multiple = library.MPI_Init_thread, library.MPI_Initialized, 3
+    except (OSError, AttributeError, TypeError):
+        return None  # mpi4py reports what is wrong, or finds it
+    provided = ctypes.c_int(0)
+    is_started(ctypes.byref(provided))
+    if not provided.value and not start(None, None, multiple, ctypes.byref(provided)):
+        mpi4py.rc.initialize = False
+        return library
+    return None
+
+
+def _choose_components() -> None:
+    """Set what Open MPI reads when it starts, unless the user has; other libraries have no such choice."""
+    # The shared window is the only one-sided use here; Open MPI's UCX component for it prints an error
+    # on hosts without a fast network, though nothing is wrong.
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+    # Horovod's thread waits for messages in MPI next to the one that computes, on the same core if every core
+    # has a rank: it should look and give way, not look without a pause.
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+
+def _end_mpi(comm: MPICommunicator, watch: Watch, library: ctypes.CDLL | None, pid: int) -> None:
+    """Let all ranks come to their end before MPI ends: it waits for them without a limit."""
+    if os.getpid() != pid or comm._mpi.Is_finalized():
+        return
+    comm.barrier()
+    channel = watch.leave("MPI to end on all ranks")
+    comm.barrier()
+    if channel is not None:
+        channel.receive(())
+    if library is not None:
+        library.MPI_Finalize()
+    watch.stop()
+
+
+def _abort(mpi: Any, code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    mpi.COMM_WORLD.Abort(code)  # a group's own communicator might end the group alone
+    raise SystemExit(code)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+
+from rcdp_hpc.cli.commands import main
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.pipeline.stages import alone
+from rcdp_hpc.runtime.comm.connect import connect
+from rcdp_hpc.runtime.comm.launch import Launch, detect, number_from_environment
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind", "rank", "size"),
+    [
+        ({}, "single", 0, 1),
+        ({"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4"}, "mpi", 2, 4),
+        ({"PMI_RANK": "1", "PMI_SIZE": "3"}, "mpi", 1, 3),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "mpi", 1, 2),
+        # A batch script's own environment: no step, so no ranks.
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, "single", 0, 1),
+        # mpirun's daemons were started by srun, one per node: the counts of mpirun are the ones that hold.
+        (
+            {
+                "OMPI_COMM_WORLD_RANK": "3",
+                "OMPI_COMM_WORLD_SIZE": "8",
+                "SLURM_PROCID": "0",
+                "SLURM_STEP_NUM_TASKS": "2",
+            },
+            "mpi",
+            3,
+            8,
+        ),
+        (
+            {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"},
+            "horovod-gloo",
+            1,
+            2,
+        ),
+        # Set but empty is not set; the next launcher counts.
+        ({"PMI_RANK": "", "PMI_SIZE": ""}, "single", 0, 1),
+        ({"PMI_RANK": "", "PMI_SIZE": "", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "mpi", 1, 2),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": " "}, "single", 0, 1),
+        ({"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "HOROVOD_RANK": "", "HOROVOD_SIZE": "2"}, "single", 0, 1),
+        # One process of torchrun does all the work, as without it.
+        ({"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "single", 0, 1),
+        # Users pass on to torch.distributed what mpirun counts.
+        (
+            {
+                "OMPI_COMM_WORLD_RANK": "1",
+                "OMPI_COMM_WORLD_SIZE": "2",
+                "RANK": "1",
+                "WORLD_SIZE": "2",
+                "LOCAL_RANK": "1",
+            },
+            "mpi",
+            1,
+            2,
+        ),
+    ],
+)
+def test_launchers_are_told_apart(environ, kind, rank, size):
+    found = detect(environ)
+    assert (found.kind, found.rank, found.size) == (kind, rank, size)
+    assert not found.conflict
+
+
+GLOO = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "environ"),
+    [
+        ("OMPI_COMM_WORLD_RANK", {"OMPI_COMM_WORLD_RANK": "one", "OMPI_COMM_WORLD_SIZE": "2"}),
+        ("OMPI_COMM_WORLD_SIZE", {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2.0"}),
+        ("PMI_RANK", {"PMI_RANK": "-1", "PMI_SIZE": "2"}),
+        ("PMI_RANK", {"PMI_RANK": "2", "PMI_SIZE": "2"}),
+        ("PMI_SIZE", {"PMI_RANK": "0", "PMI_SIZE": "x"}),
+        ("SLURM_PROCID", {"SLURM_PROCID": "1_0", "SLURM_STEP_NUM_TASKS": "20"}),
+        ("SLURM_STEP_NUM_TASKS", {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4(x2)"}),
+        ("HOROVOD_RANK", {**GLOO, "HOROVOD_RANK": "?", "HOROVOD_SIZE": "2"}),
+        ("HOROVOD_SIZE", {**GLOO, "HOROVOD_RANK": "0", "HOROVOD_SIZE": "two"}),
+        ("WORLD_SIZE", {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "all"}),
+    ],
+)
+def test_a_variable_that_is_not_a_number_is_named(name, environ, monkeypatch):
+    found = detect(environ)
+    assert name in found.conflict
+    assert repr(environ[name]) in found.conflict
+    with pytest.raises(InputError, match=f"{name} = "):
+        connect(launch=found)
+    for key, value in environ.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(InputError, match=f"{name} = "):
+        alone()
+
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+BY_SRUN = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}
+
+
+@pytest.mark.parametrize(
+    "environ", [TORCHRUN, {**TORCHRUN, "TORCHELASTIC_RUN_ID": "x"}, {**TORCHRUN, "TORCHELASTIC_RUN_ID": "x", **BY_SRUN}]
+)
+def test_torchrun_is_named_with_what_to_type_instead(environ):
+    found = detect(environ)
+    assert (found.rank, found.size) == (1, 2)
+    with pytest.raises(InputError, match=r"torchrun started 2 processes.*mpirun -n 2.*horovodrun -np 2"):
+        connect(launch=found)
+
+
+@pytest.mark.parametrize(("rank", "said"), [("0", 1), ("1", 0)])
+def test_one_process_of_torchrun_reports_it_before_anything_is_written(rank, said, tmp_path, monkeypatch, capsys):
+    for name, value in {**TORCHRUN, "RANK": rank}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["prepare", "digits", "--quiet", "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.count("rcdp: error: torchrun started 2 processes") == said
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_of_the_environment():
+    assert number_from_environment("N", 3, {}) == number_from_environment("N", 3, {"N": ""}) == 3
+    assert number_from_environment("N", 3, {"N": " 7 "}) == 7
+    with pytest.raises(InputError, match="N = '7x'"):
+        number_from_environment("N", 3, {"N": "7x"})
+
+
+def test_elastic_runs_are_told_from_others():
+    gloo = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}
+    assert not detect(gloo).elastic
+    assert detect({**gloo, "HOROVOD_ELASTIC": "1"}).elastic
+
+
+def test_copies_of_one_rank_are_refused_before_anything_is_written(monkeypatch):
+    pytest.importorskip("mpi4py")
+    with pytest.raises(InputError, match=r"started 4 ranks, but the MPI library sees 1.*--mpi=pmix"):
+        connect(launch=Launch("mpi", 0, 4, "srun"))
