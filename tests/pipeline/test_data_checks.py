@@ -21,7 +21,7 @@ def tree(sections):
     found["training"] = {"batch": 8}
     for key, value in sections.items():
         section, _, name = key.partition(".")
-        found.setdefault(section, {})[name] = value
+        found.setdefault(section, {}).update({name: value} if name else value)
     return found
 
 
