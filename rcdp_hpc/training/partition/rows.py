@@ -11,7 +11,7 @@ from typing import Any
 
 from rcdp_hpc.config import Config, TrainingSection
 from rcdp_hpc.data.shards.reader import ShardSet
-from rcdp_hpc.data.shards.repair import RefilledShards, record, tell_replaced, without_damaged
+from rcdp_hpc.data.shards.repair import RefilledShards, log_replaced, replacement_record, without_damaged
 from rcdp_hpc.data.shards.stage_in import staged_in
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.identity_source import StateSource
@@ -93,13 +93,18 @@ def sound_shards(
         check_stop=lambda: signals.raise_if_stopped("checking the shards"),
     )
     if isinstance(view, RefilledShards):
-        tell_replaced(view, known)
+        log_replaced(view, known)
         if saved is not None and view.rows("train") != saved["rows"]:
             log.warning(
                 "%d training rows instead of %d: the epoch that is gone on with sees some rows twice, and others not",
                 *(view.rows("train"), saved["rows"]),
             )
-        agree(comm, partial(write_sealed, run.train / "replaced.json", record(view)) if comm.is_root else lambda: None)
+        agree(
+            comm,
+            partial(write_sealed, run.train / "replaced.json", replacement_record(view))
+            if comm.is_root
+            else lambda: None,
+        )
     return view
 
 

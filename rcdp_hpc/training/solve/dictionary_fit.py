@@ -157,7 +157,7 @@ def sampled_originals(shards: ShardSet, count: int, seed: int) -> tuple[NDArray[
     """Return about `count` training samples that are not synthetic, and their lengths; all if they are few."""
     synthetic = shards.columns("train", 0, shards.rows("train"), ["synthetic"])["synthetic"]
     originals = np.flatnonzero(~synthetic.astype(bool))
-    names = ["x", *(["length"] if shards.layout.lengths else [])]
+    names = ["x", *(["length"] if shards.layout.has_lengths else [])]
     parts = []
     for start, stop in _runs(len(originals), count, seed):
         first = int(originals[start])
