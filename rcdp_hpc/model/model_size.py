@@ -28,6 +28,7 @@ from rcdp_hpc.reservoir.reductions import KeptShape, kept_shape
 from rcdp_hpc.reservoir.scans import scans_of
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET
+from rcdp_hpc.reservoir.topology import topology_of
 from rcdp_hpc.runtime.ram import machine_memory
 
 # Tensors on it have a shape and no memory.
@@ -166,17 +167,8 @@ def _layer_bytes(settings: ReservoirSection, inputs: int) -> int:
     if settings.kind == "diagonal":
         units = 2 * settings.memory_units
         return 12 * units * (inputs + nodes)
-    connections = _connections(settings)
+    connections = topology_of(settings).count(settings)
     # In float64, and then as the kernel multiplies by it.
     kernel = kernel_class("dense-fp32" if settings.kernel == "auto" else settings.kernel)
     dense = kernel.dtype.itemsize * nodes**2 if kernel.dense_weights else 0
     return 12 * connections + dense + 12 * nodes * inputs
-
-
-def _connections(settings: ReservoirSection) -> int:
-    nodes = settings.nodes
-    if settings.topology == "ring":
-        return nodes
-    if settings.topology == "cycle-jumps":
-        return 2 * nodes
-    return round(settings.density * nodes**2)
