@@ -1,7 +1,7 @@
 """Which kernel, and which block of samples, computes the states fastest on this machine.
 
 The choice changes the last digits of results: it is made once per run, on one rank, and recorded in RUN/config.toml.
-What was measured is read_submissions in a cache file, so that a machine is measured once for a size.
+What was measured is saved in a cache file, so that a machine is measured once for a size.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def choose_kernel(
     density : float
         Connection density; thin reservoirs are tried with the sparse kernel too.
     cache : Path, optional
-        Where measurements are read_submissions (see `default_cache`); default: nowhere.
+        Where measurements are saved (see `default_cache`); default: nowhere.
     rounding : callable, optional
         Returns what the rounding of a kernel does to the reservoir at hand (see `rcdp_hpc.reservoir.precision`);
         default: nothing is known of it, and speed decides.
@@ -149,7 +149,7 @@ def machine_name(device: str = "cpu") -> str:
 
 
 def default_cache() -> Path:
-    """Return the file in which measurements are read_submissions, in the user's cache folder."""
+    """Return the file in which measurements are saved, in the user's cache folder."""
     folder = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     return Path(folder) / "rcdp_hpc" / "kernels.json"
 

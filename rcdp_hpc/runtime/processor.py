@@ -82,8 +82,8 @@ def report_different_machines(machines: Sequence[Machine]) -> None:
         for machine in machines
     )
     log.warning(
-        "the ranks run on different machines (%s). They may round differently, so another distribution of ranks changes "
-        "the last digits of the results",
+        "the ranks run on different machines (%s). They may round differently, so another distribution of ranks "
+        "changes the last digits of the results",
         descriptions,
     )
 
