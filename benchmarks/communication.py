@@ -37,7 +37,7 @@ def measure(folder: Path, batch: int, epochs: int, changes: dict, comm) -> dict[
     settings = settings_of("network", batch, epochs).model_copy(update=changes)
     parallel = parallel_for(comm, 120, settings)
     rows = Rows(folder, "network", settings, comm.rank, comm.size)
-    network = build_readout(settings, rows.kept, 10, SEED, parallel)
+    network = build_readout(settings, rows.feature_shape, 10, SEED, parallel)
     trainer = Trainer(settings, SEED, 10, network, rows.train, rows.validation, rows.plan, comm, parallel)
     reports = []
     trainer.run(lambda: None, reports.append)

@@ -14,28 +14,28 @@ from rcdp_hpc.networks.recurrent import RecurrentReadout
 from rcdp_hpc.networks.transformer import TransformerReadout
 from rcdp_hpc.networks.user import UserReadout
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 
-Maker = Callable[[TrainingSection, KeptShape, int, SingleProcessEngine], Readout]
+Maker = Callable[[TrainingSection, FeatureShape, int, SingleProcessEngine], Readout]
 
 
-def _network(settings: TrainingSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _network(settings: TrainingSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return MLPReadout(kept, settings.outputs, settings.hidden, classes, settings.relu_slope, settings.dropout, parallel)
 
 
-def _recurrent(settings: TrainingSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _recurrent(settings: TrainingSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return RecurrentReadout(
         settings.readout, kept, settings.outputs, settings.hidden, settings.readout_layers, classes, settings.dropout
     )
 
 
-def _transformer(settings: TrainingSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _transformer(settings: TrainingSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return TransformerReadout(
         kept, settings.outputs, settings.hidden, settings.readout_layers, settings.heads, classes, settings.dropout
     )
 
 
-def _convolution(settings: TrainingSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _convolution(settings: TrainingSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return ConvolutionReadout(
         kept, settings.outputs, settings.hidden, settings.readout_layers, settings.span, classes, settings.dropout,
         parallel,
@@ -52,7 +52,7 @@ READOUTS: dict[str, Maker] = {
 
 
 def build_readout(
-    settings: TrainingSection, kept: KeptShape, classes: int, seed: int, parallel: SingleProcessEngine | None = None
+    settings: TrainingSection, kept: FeatureShape, classes: int, seed: int, parallel: SingleProcessEngine | None = None
 ) -> Readout:
     """Return the trained readout that `settings` names.
 
@@ -60,7 +60,7 @@ def build_readout(
     ----------
     settings : TrainingSection
         The section ``[training]``.
-    kept : KeptShape
+    kept : FeatureShape
         How the values of a sample lie in its row.
     classes, seed : int
         Number of classes; what the initial weights depend on, and nothing else.

@@ -21,7 +21,7 @@ from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.kernels import kernel_class, kernel_names
 from rcdp_hpc.reservoir.precision import ERROR_RATIO_AT_MOST, STATE_ERROR_AT_MOST, Rounding
-from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Reservoir
+from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS, Reservoir
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.processor import processor_name
 from rcdp_hpc.runtime.threads import limit_threads
@@ -81,7 +81,7 @@ def choose_kernel(
     """
     kernels = _measured_kernels(nodes, density, device)
     nodes = min(nodes, max(kernel_class(kernel).measured_nodes for kernel in kernels))
-    rows = min(batch_rows or ROWS_UNLESS_SET, ROWS_AT_MOST)
+    rows = min(batch_rows or DEFAULT_BATCH_ROWS, ROWS_AT_MOST)
     key = f"kernel {nodes} nodes {density:.3g} density {features} features {rows} rows {threads} threads"
     seconds = _remembered(cache, device, key)
     if seconds is None or set(seconds) != set(kernels):

@@ -38,7 +38,7 @@ def agree_on_speeds(
     saved: dict[str, Any] | None,
 ) -> Speeds:
     """Agree on the ranks' speeds, and tell what follows from them."""
-    steps, features = reservoir.cut.shape(shards.sample_shape)
+    steps, features = reservoir.sequencer.shape(shards.sample_shape)
     speeds = speeds_of_ranks(config.training, comm, partial(measured_rate, reservoir, steps, features), saved)
     if speeds:
         slabs = slabs_of_ranks(plan_batches(config, comm, saved, speeds, shards.rows("train")))

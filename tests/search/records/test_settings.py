@@ -10,7 +10,7 @@ from search.fake_fitness import CheapFitness, cheap_config
 
 from rcdp_hpc.config import Config, TrainingSection
 from rcdp_hpc.errors import InputError, StoppedError
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.driver import run_search
@@ -89,5 +89,5 @@ def test_the_short_training_looks_at_no_other_key(training):
 
     states = torch.rand(16, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(16) % 2
-    fit_readout(states, KeptShape(1, 2, 4), labels, states, training=Watched(), classes=2, epochs=1, seed=1)
+    fit_readout(states, FeatureShape(1, 2, 4), labels, states, training=Watched(), classes=2, epochs=1, seed=1)
     assert {"readout", "optimizer", "loss"} <= seen <= set(settings.TRAINING_KEYS)
