@@ -38,7 +38,7 @@ def measure(folder: Path, batch: int, epochs: int, changes: dict, comm) -> dict[
     config = with_settings(settings_of("network", batch, epochs), changes)
     parallel = parallel_for(comm, 120, config.parallel)
     rows = Rows(folder, "network", config, comm.rank, comm.size)
-    network = build_readout(config, rows.kept, 10, SEED, parallel)
+    network = build_readout(config, rows.feature_shape, 10, SEED, parallel)
     trainer = Trainer(config, SEED, 10, network, rows.train, rows.validation, rows.plan, comm, parallel)
     reports = []
     trainer.run(lambda: None, reports.append)

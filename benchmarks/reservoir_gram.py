@@ -14,9 +14,10 @@ from scipy.sparse.linalg import eigs
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.reservoir.calibrate import choose_kernel
-from rcdp_hpc.reservoir.connection import connection_matrix, spectral_radius
+from rcdp_hpc.reservoir.connection import connection_matrix
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.ridge import one_hot, solve
+from rcdp_hpc.reservoir.spectral_radius import spectral_radius
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.reservoir.stream import bound_of_sums
 

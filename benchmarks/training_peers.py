@@ -30,7 +30,7 @@ from rcdp_hpc.config import Config, ReservoirSection, parse_config
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.optim.losses import Objective
@@ -78,7 +78,7 @@ class Rows:
         total = len(classes) - VALIDATION
         self.plan = BatchPlan(total, config.training.batch * ranks, config.partition.count, rank, ranks, SEED)
         kept = READOUTS[readout]
-        self.kept = KeptShape(1, kept, states.shape[1] // kept)
+        self.feature_shape = FeatureShape(1, kept, states.shape[1] // kept)
 
         def part(low: int, high: int) -> CachedStates:
             return CachedStates(torch.from_numpy(states[low:high].copy()), torch.from_numpy(classes[low:high]), low)
@@ -98,7 +98,7 @@ def by_package(folder: Path, case: dict) -> tuple[list[float], list[float], int]
     settings = settings_of(case["readout"], case["batch"], case["epochs"])
     parallel = parallel_for(comm, 120, settings.parallel)
     rows = Rows(folder, case["readout"], settings, comm.rank, comm.size)
-    network = build_readout(settings, rows.kept, 10, SEED, parallel)
+    network = build_readout(settings, rows.feature_shape, 10, SEED, parallel)
     trainer = Trainer(settings, SEED, 10, network, rows.train, rows.validation, rows.plan, comm, parallel)
     reports = []
     trainer.run(lambda: None, reports.append)
@@ -135,7 +135,7 @@ def by_ddp(folder: Path, case: dict) -> tuple[list[float], list[float], int]:
     settings = settings_of(case["readout"], case["batch"], case["epochs"])
     rows = Rows(folder, case["readout"], settings, rank, ranks)
     plan, states, classes = rows.plan, rows.train.states, rows.train.labels
-    network = build_readout(settings, rows.kept, 10, SEED, Ranks())
+    network = build_readout(settings, rows.feature_shape, 10, SEED, Ranks())
     moments = torch.from_numpy(rows.train.moments())
     dist.all_reduce(moments)
     network.standardise(moments[0], moments[1], plan.rows)

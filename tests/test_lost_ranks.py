@@ -13,7 +13,7 @@ import pytest
 from launch import BIN, finish, python, rcdp, run_ranks, start_ranks, wait_until
 from whole_runs import CURVE, curve, epochs_told, flags, lines, prepare_digits
 
-from rcdp_hpc.runtime.comm.elastic import _change
+from rcdp_hpc.runtime.comm.elastic import _change_text
 
 EPOCHS = 15
 NAMES = ("epoch", *CURVE)
@@ -38,8 +38,8 @@ def kill(rank: int, launcher: subprocess.Popen[str], out: Path, by: int = signal
 
 
 def test_a_world_that_grew_has_lost_no_rank():
-    assert _change(3, 2) == "a rank was lost: 2 ranks go on instead of 3, from the last checkpoint"
-    assert _change(3, 4) == "ranks were added: 4 ranks go on instead of 3, from the last checkpoint"
+    assert _change_text(3, 2) == "a rank was lost: 2 ranks continue instead of 3, from the last checkpoint"
+    assert _change_text(3, 4) == "ranks were added: 4 ranks continue instead of 3, from the last checkpoint"
 
 
 @pytest.mark.mpi
@@ -55,7 +55,7 @@ def test_two_of_three_ranks_go_on_where_rank_0_is_killed(tmp_path):
     kill(0, process, out)
     done = finish(process, timeout=240)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("a rank was lost: 2 ranks go on instead of 3, from the last checkpoint") == 1
+    assert done.stdout.count("a rank was lost: 2 ranks continue instead of 3, from the last checkpoint") == 1
     assert done.stdout.count("going on from epoch") == 1
     # No epoch is missing or twice there, and every one is that of a run that lost nobody.
     np.testing.assert_allclose(curve(out, NAMES), curve(alone, NAMES), rtol=1e-5, atol=1e-5)
@@ -94,7 +94,7 @@ def test_a_frozen_rank_is_named_and_ends_the_job(tmp_path):
     kill(1, process, out, signal.SIGSTOP)
     done = finish(process, timeout=90)
     assert done.returncode == 1, done.stdout
-    named = re.findall(r"rank 1 on host \S+ \(process \d+, stopped\) has not been heard of for 10 s", done.stdout)
+    named = re.findall(r"rank 1 on host \S+ \(process \d+, stopped\) has not responded for 10 s", done.stdout)
     assert len(named) == 1, done.stdout
     assert "Traceback" not in done.stdout
     assert not (out / "lock").exists()

@@ -132,7 +132,7 @@ def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_pat
     output = run(2, tmp_path, *LONGER, "search.generations=0")
     assert "going on from epoch" in output
     if state["status"] == "running":
-        assert output.count("which is gone") == 1
+        assert output.count("removed a stale lock") == 1
     assert_same_training(tmp_path, undisturbed)
 
 

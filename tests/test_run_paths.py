@@ -156,6 +156,6 @@ def test_predictions_never_replace_the_samples(folder, output):
     samples.write_bytes(b"samples")
     Path("link.npz").symlink_to(samples)
     os.link(samples, "hard.npz")
-    with pytest.raises(InputError, match="the samples are in this file, and would be lost"):
+    with pytest.raises(InputError, match="holds the samples, which would be overwritten"):
         predict(folder / "model.pt", samples, Path(output.format(folder=folder.name)))
     assert samples.read_bytes() == b"samples"

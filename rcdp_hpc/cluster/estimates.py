@@ -254,8 +254,8 @@ def _width(config: Config, shape: Sequence[int]) -> int:
     """Return how many values are kept of a sample."""
     from rcdp_hpc.networks.dictionary import PatchDictionary
     from rcdp_hpc.networks.shapes import kernel_features
-    from rcdp_hpc.reservoir.kept_steps import read_features
-    from rcdp_hpc.reservoir.reductions import kept_shape
+    from rcdp_hpc.reservoir.kept_steps import prepared_features
+    from rcdp_hpc.reservoir.reductions import feature_shape
     from rcdp_hpc.reservoir.sequencing import Sequencer
 
     steps, features = Sequencer.of(config.reservoir).shape(tuple(shape))
@@ -264,7 +264,7 @@ def _width(config: Config, shape: Sequence[int]) -> int:
         steps, features = dictionary.steps, dictionary.features
     if config.extractor.kind == "kernels":
         kernels = kernel_features(config.extractor)
-        return kernels if config.reservoir.kind == "none" else kernels + kept_shape(config.reservoir, steps).features
+        return kernels if config.reservoir.kind == "none" else kernels + feature_shape(config.reservoir, steps).features
     if config.reservoir.kind == "none":
-        return steps * read_features(config.reservoir, features)
-    return kept_shape(config.reservoir, steps).features
+        return steps * prepared_features(config.reservoir, features)
+    return feature_shape(config.reservoir, steps).features

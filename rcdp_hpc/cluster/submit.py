@@ -159,9 +159,9 @@ def _with_jobs(error: RcdpError, submitted: Sequence[Submission]) -> RcdpError:
     numbers = [one.job for one in submitted]
     try:
         scancel(numbers)
-        became = f"Submission before it and cancelled: {names}."
+        became = f"Submitted before it and cancelled: {names}."
     except RcdpError as other:
-        became = f"Submission before it and still in the queue: {names}. {other}. Cancel: scancel {' '.join(numbers)}"
+        became = f"Submitted before it and still in the queue: {names}. {other}. Cancel: scancel {' '.join(numbers)}"
     return multiline_error(type(error), [*(str(error).splitlines() if error.lines else [str(error)]), became])
 
 

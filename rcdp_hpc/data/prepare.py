@@ -25,7 +25,7 @@ from rcdp_hpc.data.fit_standardization import standardized
 from rcdp_hpc.data.planned import refuse_many_rows, warn_of_padding
 from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
-from rcdp_hpc.data.shards.atomic_folder import recover, refuse_foreign_files, replaced
+from rcdp_hpc.data.shards.atomic_folder import atomic_folder, recover, refuse_foreign_files
 from rcdp_hpc.data.shards.compression import SAMPLE_BYTES, fastest_compression
 from rcdp_hpc.data.shards.index import FORMAT, FORMAT_VERSION, INDEX_NAME, facts_in, load_index, shard_settings
 from rcdp_hpc.data.shards.sample_ids import write_test_ids
@@ -212,7 +212,7 @@ def _write(
     needed = sum(shards_bytes(len(tables[split]), numbers[split], layout) for split in tables)
     total = sum(map(len, tables.values()))
     with (
-        replaced(directory, needed) as partial,
+        atomic_folder(directory, needed) as partial,
         Progress("shards", total, "rows", enabled=config.run.progress, unit_bytes=row_bytes) as bar,
     ):
         if storage.compression == "fastest":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.balancing.lengths import stretched
+from rcdp_hpc.data.balancing.lengths import resample_steps
 from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.sources import Source
 
@@ -113,7 +113,7 @@ def make_samples(source: Source, rows: RowTable, storage: Storage) -> NDArray[np
         ends = storage.rounded(source.samples(rows.neighbour[made]))
         own, other = source.lengths(rows.source[made]), source.lengths(rows.neighbour[made])
         if own is not None and other is not None:
-            ends = stretched(ends, other, own)
+            ends = resample_steps(ends, other, own)
         x[made] = on_segment(x[made], ends, rows.step[made])
         if rows.values.shape[1]:
             flat = x.reshape(len(x), -1)

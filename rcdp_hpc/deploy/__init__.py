@@ -1,1 +1,1 @@
-"""What leaves the cluster: predictions for new samples."""
+"""Predictions for new samples."""

@@ -1,4 +1,4 @@
-"""New samples against the ranges of the training values: statistics, and the rules that call them another scale."""
+"""Statistics of new samples next to those of the training, and the rules that detect another scale."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rcdp_hpc.data.sources import NewSamples, Samples
 
 FloatArray = NDArray[np.float64]
 
-# What is looked at before anything is written: evenly spaced parts of the file.
+# Samples that are compared before anything is written: evenly spaced parts of the file.
 PARTS = 16
 MOST_SAMPLES = 1024
 LEAST_SAMPLES = 16
 MOST_VALUES = 2**23
-# A change of scale that counts, and how many standard deviations of log(abs(value)) it must exceed.
+# A change of scale counts from this factor, if it also exceeds this many standard deviations of log(abs(value)).
 FACTOR = 20.0
 LOG_DEVIATIONS = 3.0
-# With fewer samples than these, one odd sample could decide.
+# With fewer samples, values or series, a single unusual sample could decide.
 FEW_SAMPLES = 10
 FEW_VALUES = 4
 FEW_SERIES = 3
@@ -29,20 +29,20 @@ FEW_SERIES = 3
 
 @dataclass(frozen=True)
 class Expected:
-    """What a model knows of its training values.
+    """The training values of a model, for comparison.
 
     Attributes
     ----------
     ranges : FeatureRanges
-        Of the training values, scaled and not standardised.
+        Statistics of the training values, scaled and not standardised.
     scale : float
         Value = raw number * scale.
     names : sequence of str
         Names of the features, if they have any.
     categories : sequence of str
-        Names of those that hold the numbers of categories, which have no scale.
+        Names of the features that hold category numbers, which have no scale.
     by_name : bool
-        Whether the features of new samples are found by their names, so that their order cannot be wrong.
+        Whether the features of new samples are found by name, so that their order cannot be wrong.
     """
 
     ranges: FeatureRanges
@@ -53,12 +53,12 @@ class Expected:
 
     @property
     def measured(self) -> NDArray[np.bool_]:
-        """Features that have a scale: neither constant in training nor categories, shape (F,)."""
+        """Whether each feature has a scale: it is neither constant in training nor a category, shape (F,)."""
         categories = np.array([name in self.categories for name in self.names], bool)
         return ~self.ranges.constant & ~categories if len(categories) == len(self.ranges) else ~self.ranges.constant
 
     def name(self, feature: int) -> str:
-        """Return how a message calls a feature."""
+        """Return the name of a feature for messages."""
         if len(self.names) == len(self.ranges):
             return f"column {self.names[feature]}"
         return f"{'channel' if self.ranges.kind == 'images' else 'feature'} {feature}"
@@ -66,18 +66,18 @@ class Expected:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Statistics of some new samples, next to those of training.
+    """Statistics of some new samples, next to those of the training.
 
     Attributes
     ----------
     expected : Expected
     samples : int
-        How many were looked at.
+        Number of new samples compared.
     new : FeatureRanges
-        Of these samples.
+        Statistics of these samples.
     outside, beyond, far : ndarray of float64, shape (F,)
-        Share of each feature's values that are outside the training's minimum and maximum; beyond these by more than
-        a quarter of the training's span; and by more than the whole span.
+        Share of each feature's values outside the minimum and maximum of the training; beyond them by more than a
+        quarter of the training's span (maximum - minimum); beyond them by more than the span.
     """
 
     expected: Expected
@@ -89,12 +89,12 @@ class Comparison:
 
     @property
     def shift(self) -> FloatArray:
-        """Mean of log(abs(value)) less that of training, shape (F,)."""
+        """Mean of log(abs(value)) minus the mean of the training, shape (F,)."""
         return self.new.log_magnitude - self.expected.ranges.log_magnitude
 
     @property
     def comparable(self) -> NDArray[np.bool_]:
-        """Features whose magnitudes can be compared: those that are not all zeros on either side, shape (F,)."""
+        """Whether the magnitudes of each feature can be compared: neither side is all zeros, shape (F,)."""
         return self.expected.measured & (_magnitude(self.new) > 0)
 
     def smaller(self) -> float:
@@ -108,12 +108,12 @@ class Comparison:
         return self._share((self.shift > self._unlikely()) & (new > 2 * training))
 
     def majority(self, share: FloatArray) -> NDArray[np.bool_]:
-        """Return the features of which at least half of the values are in a share, shape (F,)."""
+        """Return whether at least half of the values of each feature count in `share`, shape (F,)."""
         return (share >= 0.5) & self.expected.measured
 
     @property
     def values(self) -> int:
-        """How many values other than NaN the comparable features have."""
+        """Number of values other than NaN in the comparable features."""
         return int(self.new.values[self.comparable].sum())
 
     def _unlikely(self) -> FloatArray:
@@ -150,20 +150,23 @@ def compare(new: NewSamples, expected: Expected) -> Comparison:
     return Comparison(expected, samples, FeatureRanges.of_moments(plain, logs, ranges.kind, str(new.x.dtype)), *shares)
 
 
-def is_other_scale(found: Comparison) -> bool:
-    """Tell whether new samples are on another scale than the training data, beyond what single samples could be."""
-    measured = int(found.expected.measured.sum())
-    if not measured or not found.samples:
+def is_other_scale(comparison: Comparison) -> bool:
+    """Return whether new samples are on another scale than the training data; single outliers do not count."""
+    measured = int(comparison.expected.measured.sum())
+    if not measured or not comparison.samples:
         return False
-    enough = found.values >= FEW_VALUES and (found.expected.ranges.kind != "series" or found.samples >= FEW_SERIES)
-    if enough and max(found.smaller(), found.larger()) >= 0.8:
+    least = FEW_SERIES if comparison.expected.ranges.kind == "series" else 1
+    enough = comparison.values >= FEW_VALUES and comparison.samples >= least
+    if enough and max(comparison.smaller(), comparison.larger()) >= 0.8:
         return True
-    if found.expected.ranges.dtype == found.new.dtype == "uint8":
-        # Bytes are bytes: dark or bright images are not on another scale.
+    if comparison.expected.ranges.dtype == comparison.new.dtype == "uint8":
+        # Dark or bright images of bytes are not on another scale.
         return False
-    shares = [int(found.majority(share).sum()) for share in (found.outside, found.beyond, found.far)]
+    shares = [
+        int(comparison.majority(share).sum()) for share in (comparison.outside, comparison.beyond, comparison.far)
+    ]
     outside, beyond, far = (count / measured for count in shares)
-    if found.samples >= FEW_SAMPLES:
+    if comparison.samples >= FEW_SAMPLES:
         return outside >= 0.5 or beyond >= 0.25 or far >= 0.2
     if measured == 1:
         return far == 1
@@ -171,27 +174,31 @@ def is_other_scale(found: Comparison) -> bool:
 
 
 def far_values(x: NDArray[np.float64], ranges: FeatureRanges) -> NDArray[np.bool_]:
-    """Tell which values are beyond the training's minimum or maximum by more than its span.
+    """Return whether each value is beyond the minimum or maximum of the training by more than its span.
 
     Parameters
     ----------
     x : ndarray of float64, shape (rows, F)
         Scaled values.
     ranges : FeatureRanges
+
+    Returns
+    -------
+    ndarray of bool, shape (rows, F)
     """
     return _outside(x, ranges, 1.0)
 
 
 def _outside(x: FloatArray, ranges: FeatureRanges, share: float) -> NDArray[np.bool_]:
-    # A feature that is constant in training is not divided by its deviation: 20 is far in any case.
+    # A feature that is constant in training has no span: it counts as far from FACTOR times its value.
     span = np.where(ranges.constant, FACTOR * np.maximum(1.0, np.abs(ranges.maximum)), share * ranges.span)
-    # Rounding to another number format does not take a value out of the range.
+    # Rounding to another number format does not move a value out of the range.
     span = span + 1e-6 * np.maximum(np.abs(ranges.minimum), np.abs(ranges.maximum))
     return (x < ranges.minimum - span) | (x > ranges.maximum + span)
 
 
 def _parts(x: Samples) -> list[slice]:
-    """Return slices of samples that are looked at, evenly spaced."""
+    """Return evenly spaced slices of the samples to compare."""
     total = x.shape[0]
     each = max(1, int(np.prod(x.shape[1:], dtype=np.int64)))
     most = min(MOST_SAMPLES, max(LEAST_SAMPLES, MOST_VALUES // each))

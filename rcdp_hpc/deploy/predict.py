@@ -35,7 +35,7 @@ from rcdp_hpc.runtime.threads import limit_threads, threads_per_rank
 BLOCK_ROWS = 4096
 # Samples that a message names.
 NAMED = 5
-# Probabilities of all ranks that rank 0 holds at once.
+# Upper limit for the probabilities of all ranks that rank 0 holds at a time.
 GATHERED_BYTES = 2**28
 log = logging.getLogger(__name__)
 
@@ -51,27 +51,27 @@ def predict(
     allow_code: bool = False,
     output_format: str = "",
 ) -> dict[str, int]:
-    """Write the labels and probabilities of new samples. Collective.
+    """Write labels and probabilities of new samples to a file. Collective.
 
-    Samples are read some at a time, each rank its own part; rank 0 gathers the probabilities and writes one file in
-    their order. Nothing is written if the samples are refused.
+    Each rank reads and predicts a part of the samples in blocks. Rank 0 gathers the probabilities and writes one file,
+    in the order of the samples. Nothing is written if the samples are refused.
 
     Parameters
     ----------
     model_file : Path
         A ``model.pt``.
     samples_file : Path
-        Samples, raw as in the source that the model was trained on; see `rcdp_hpc.data.sources.read_samples`.
+        Raw samples, like the source of the training data; see `rcdp_hpc.data.sources.read_samples`.
     output : Path
         The file to write. Without `output_format` its suffix decides the format.
     settings : DataSection, optional
-        How samples are read, instead of what the model file says: kind of source, names of columns and datasets.
+        How samples are read: source, names of columns and datasets. Default: as the model file records.
     comm : Communicator, optional
         All ranks; default: this process alone.
     show_progress : bool
         Show progress on rank 0.
     any_scale : bool
-        Predict samples that are on another scale than the training data, with a warning.
+        Predict samples on another scale than the training data, with a warning.
     allow_code : bool
         Import classes that the model file names (`rcdp_hpc.runtime.code_consent`).
     output_format : str
@@ -81,17 +81,18 @@ def predict(
     Returns
     -------
     dict
-        How many samples got each class name; on ranks other than 0, none.
+        Number of samples predicted as each class, by class name; empty on ranks other than 0.
 
     Raises
     ------
     InputError
-        If a file is missing or of the wrong form, or samples have another shape or scale than the training data.
+        If a file is missing or has the wrong form, samples have another shape or scale than the training data, or the
+        model gives values that are not finite.
     """
     comm = comm or SingleProcess()
     chosen = agree(comm, partial(_format_name, output, samples_file, output_format))
     model = agree(comm, partial(TrainedModel.load, model_file, allow_code=allow_code))
-    # After the model: a format of the user's own may be in the working directory, where no model's code is looked for.
+    # After the model: the working directory is searched for a user's format, but not for code that a model file names.
     target = agree_on_root(comm, partial(Output.open, output, chosen))
     reading = settings or model.data.reading
     shape, columns = model.sample_shape, model.data.columns
@@ -102,7 +103,7 @@ def predict(
     agree(comm, partial(refuse_other_shape, model, new, samples_file))
     expected = _expected(model, reading)
     if comm.is_root and model.data.ranges is None:
-        log.info("the scale of the samples is not checked: the model file is of an earlier version, without ranges")
+        log.info("the scale of the samples is not checked: the model file has no ranges of the training data")
     agree_on_root(comm, lambda: _check_scale(new, expected, samples_file, any_scale))
     outliers = None if expected is None else Outliers(expected, new)
     with limit_threads(threads_per_rank(comm)):
@@ -120,7 +121,7 @@ def _format_name(output: Path, samples_file: Path, output_format: str) -> str:
     """Return the name of the format to write; refuse to write predictions over the samples."""
     name = format_name(output, output_format)
     if output.exists() and samples_file.exists() and output.samefile(samples_file):
-        raise InputError(f"{output}: the samples are in this file, and would be lost. Choose another file to write.")
+        raise InputError(f"{output}: holds the samples, which would be overwritten. Choose another output file.")
     return name
 
 
@@ -139,7 +140,7 @@ def _predict_all(
     outliers: Outliers | None,
     show_progress: bool,
 ) -> NDArray[np.int64]:
-    """Compute all probabilities and write them; return how many samples each class got, on rank 0."""
+    """Compute and write all probabilities; return the number of samples of each class on rank 0, shape (classes,)."""
     counts = np.zeros(len(model.classes), np.int64)
 
     def counted(blocks: Iterable[Probabilities]) -> Iterator[Probabilities]:
@@ -153,19 +154,22 @@ def _predict_all(
             for _ in blocks:
                 continue
             return counts
-        found = Predictions(counted(blocks), len(new), model.classes, new.ids, new.id_name)
+        predictions = Predictions(counted(blocks), len(new), model.classes, new.ids, new.id_name)
         remove_leftovers(temporary_files([target.path.parent]))
-        target.write(found)
+        target.write(predictions)
     return counts
 
 
 def _expected(model: TrainedModel, reading: DataSection | None) -> Expected | None:
-    """Return what new samples are compared with; None if the model does not know it, or takes any scale."""
+    """Return the training values to compare new samples with.
+
+    None if the model file does not have them, or the model standardises each series by itself, so that any scale is
+    accepted.
+    """
     data = model.data
     if data.ranges is None or len(data.ranges) != feature_count(data.ranges.kind, model.sample_shape):
         return None
     if data.standardization is not None and data.standardization.method == "series":
-        # Each series is brought to one scale by itself.
         return None
     names = () if data.columns is None else tuple(data.columns.features)
     categories = () if data.columns is None else tuple(data.columns.categories)
@@ -177,22 +181,22 @@ def _check_scale(new: NewSamples, expected: Expected | None, path: Path, any_sca
     """Raise an `InputError` if samples are on another scale; with `any_scale` log it as a warning."""
     if expected is None:
         return
-    found = compare(new, expected)
-    if not is_other_scale(found):
+    comparison = compare(new, expected)
+    if not is_other_scale(comparison):
         return
-    message = other_scale_message(found, path)
+    message = other_scale_message(comparison, path)
     if not any_scale:
-        raise InputError(f"{message} To predict them as they are, add --any-scale.")
+        raise InputError(f"{message} To predict the samples unchanged, add --any-scale.")
     log.warning("%s", message)
 
 
 def _block_of(
     model: TrainedModel, new: NewSamples, path: Path, outliers: Outliers | None
 ) -> Callable[[int, int], Probabilities]:
-    """Return a function that gives the probabilities of samples `low` to `high` - 1."""
+    """Return a function that computes the probabilities of samples `low` to `high` - 1."""
 
     def block(low: int, high: int) -> Probabilities:
-        if low >= high:  # ranks without samples in this round
+        if low >= high:  # this rank has no samples in this round
             return np.empty((0, len(model.classes)), np.float32)
         raw = np.asarray(new.x[low:high])
         lengths = None if new.lengths is None else new.lengths[low:high]
@@ -206,7 +210,7 @@ def _block_of(
                 "model trained with data.missing = 'fill' fills missing values."
             )
         if outliers is not None:
-            outliers.look(raw, lengths, low)
+            outliers.count(raw, lengths, low)
         probabilities = model.probabilities(values, scaled=True, lengths=lengths)
         _refuse_non_finite(probabilities, new, low, path)
         return probabilities
@@ -215,7 +219,7 @@ def _block_of(
 
 
 def _refuse_non_finite(probabilities: Probabilities, new: NewSamples, low: int, path: Path) -> None:
-    """Raise an `InputError` if the model has no answer for some samples, the first of which has the index `low`."""
+    """Raise an `InputError` if probabilities are not finite; `low` is the index of the first sample."""
     rows = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if not len(rows):
         return
@@ -224,24 +228,24 @@ def _refuse_non_finite(probabilities: Probabilities, new: NewSamples, low: int, 
     more = ", ..." if len(rows) > NAMED else ""
     raise InputError(
         f"{path}: the model gives NaN or infinite probabilities for {len(rows)} of the samples {low} to "
-        f"{low + len(probabilities) - 1}: {names}{more}. Nothing is written. Their values, or the model's weights, are "
-        "too large: look at these samples, or train again."
+        f"{low + len(probabilities) - 1}: {names}{more}. Nothing is written. Their values or the model's weights are "
+        "too large: check these samples, or train again."
     )
 
 
 def _gathered(
     comm: Communicator, block_of: Callable[[int, int], Probabilities], rows: int, model: TrainedModel, bar: Progress
 ) -> Iterator[Probabilities]:
-    """Yield the probabilities of all samples on rank 0, in order, a round of blocks at a time. Collective."""
-    # Ranks compute whole blocks of the reservoir, so that a sample's block does not depend on how many ranks there are.
+    """Yield the probabilities of all samples in order, on rank 0, one block of each rank per round. Collective."""
+    # Ranks compute whole blocks of the reservoir, so that the blocks do not depend on the number of ranks.
     unit = model.reservoir.batch_rows
     share = math.ceil(rows / comm.size) + unit - 1
     most = min(BLOCK_ROWS, GATHERED_BYTES // (8 * len(model.classes) * comm.size), share)
     size = max(1, most // unit) * unit
     for start in range(0, rows, size * comm.size):
         low = min(rows, start + comm.rank * size)
-        mine = agree(comm, partial(block_of, low, min(rows, low + size)))
-        gathered = comm.gather_rows(mine.astype(np.float64))
+        block = agree(comm, partial(block_of, low, min(rows, low + size)))
+        gathered = comm.gather_rows(block.astype(np.float64))
         bar.advance(min(rows - start, size * comm.size))
         if gathered is not None:
             yield gathered.astype(np.float32)

@@ -1,4 +1,4 @@
-"""How new samples are read: as the model's training data were, with changes by the user."""
+"""How new samples are read: like the training data, with the user's changes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from rcdp_hpc.runtime.stage_record import changed_data_keys
 
 log = logging.getLogger(__name__)
 
-# What the model itself is built on: samples read in another way would not fit it.
+# Keys that the model depends on: samples read with other values would not fit it.
 FIXED = ("image_size", "image_channels", "image_background", "image_bits", "category_columns")
 
 
 def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, DataSection | None]:
-    """Return the model file of a run directory or of itself, and how new samples are read.
+    """Return the model file at a path, and the settings that new samples are read with.
 
     Parameters
     ----------
     path : Path
-        A run directory, or a ``model.pt``.
+        A run directory or a ``model.pt``.
     overrides : sequence of str
         Settings of the form ``data.key=value``.
 
@@ -36,12 +36,12 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
     Path
         The model file.
     DataSection or None
-        None if neither the run nor the user says anything: what the model file says counts.
+        None if neither the run nor the user has any: those in the model file count.
 
     Raises
     ------
     InputError
-        If there is nothing at `path`, or a setting is not one that decides how samples are read.
+        If `path` does not exist, or a setting does not decide how samples are read.
     """
     if not path.exists():
         raise InputError(f"{path}: no such run directory or model file.")
@@ -55,7 +55,7 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
     for section in tree:
         if section != "data":
             raise InputError(
-                f"--set {section}...: only keys of [data] that decide how samples are read can be changed."
+                f"--set {section}...: prediction accepts only keys of [data] that decide how samples are read."
             )
     for key in tree["data"]:
         _refuse_other_key(key)
@@ -66,12 +66,12 @@ def model_and_reading(path: Path, overrides: Sequence[str] = ()) -> tuple[Path, 
 
 
 def _reading_of(run: RunDirectory) -> DataSection:
-    """Return how a run's own configuration reads samples; what was changed in it since the preparation is reported."""
+    """Return the reading settings of a run's configuration; log those that changed since the preparation."""
     fixed = changed_data_keys(run, FIXED)
     if fixed:
         raise InputError(
-            f"{run.config_file} was changed since the preparation: {', '.join(fixed)}. The model was trained with the "
-            "earlier value, so prediction cannot use another: set it back."
+            f"{run.config_file} was changed since the preparation: {', '.join(fixed)}. The model depends on the "
+            "earlier value: restore it."
         )
     changed = changed_data_keys(run, READING_KEYS)
     if changed:
@@ -85,10 +85,12 @@ def _reading_of(run: RunDirectory) -> DataSection:
 def _refuse_other_key(key: str) -> None:
     allowed = [name for name in READING_KEYS if name not in FIXED]
     if key in FIXED:
-        raise InputError(f"--set data.{key}: the model was trained with it, so prediction cannot change it.")
+        raise InputError(
+            f"--set data.{key}: the model depends on its value in training, which prediction cannot change."
+        )
     if key in allowed:
         return
     near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
-    hint = f"; the nearest that does is data.{near[0]}" if near else f": {', '.join(allowed)} do"
-    known = "does not change how samples are read" if key in DataSection.model_fields else "is not a known key"
-    raise InputError(f"--set data.{key} {known}{hint}.")
+    hint = f"; did you mean data.{near[0]}?" if near else f"; these do: {', '.join(allowed)}."
+    problem = "does not change how samples are read" if key in DataSection.model_fields else "is not a known key"
+    raise InputError(f"--set data.{key} {problem}{hint}")

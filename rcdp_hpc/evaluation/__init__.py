@@ -1,1 +1,1 @@
-"""What a trained model is worth: metrics, summary, pictures."""
+"""Evaluation of a trained model on the test split: scores, report, pictures."""

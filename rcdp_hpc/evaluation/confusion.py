@@ -1,4 +1,4 @@
-"""The confusion matrix of a test as a report keeps and tells it, for a few classes and for thousands."""
+"""The confusion matrix of a test in the report and in the log, for a few classes and for thousands."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.sealed_zip import open_sealed_zip, write_sealed_zip
 from rcdp_hpc.runtime.text import display_width, pad, plain_name, shorten
 
-# Up to this many classes a report has the whole matrix; beyond, its largest cells.
+# Up to this number of classes the summary has the whole matrix; of more classes its largest cells.
 DENSE_CLASSES = 100
 MOST_CELLS = 10_000
 WORST = 20
-# Classes with a line of their own in the log; of more, those that are confused most are told.
+# Up to this number of classes the log has a line for each; of more classes it lists the most frequent confusions.
 LINES = 20
 NAME_COLUMNS = 30
 FILE = "confusion.npz"
@@ -29,7 +29,7 @@ CELLS = ("true", "predicted", "samples")
 
 
 def result_of_test(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
-    """Return the scores of a test as ``summary.json`` keeps them (docs/formats.md).
+    """Return the scores of a test for ``summary.json`` (docs/formats.md).
 
     Parameters
     ----------
@@ -41,16 +41,18 @@ def result_of_test(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict
     Returns
     -------
     dict
-        As `scores`, with six digits per class and None if a score is not defined; ``absent``, ``worst_confusions`` and
-        ``confusion``, the last as `compact` returns it.
+        The scores as `rcdp_hpc.model.metrics.scores` returns them, those of classes rounded to six digits and None if
+        undefined; ``absent``, names of classes without test samples; ``worst_confusions``; ``confusion`` as `compact`
+        returns it.
     """
     true, predicted = confusion.sum(1), confusion.sum(0)
-    found = scores(confusion)
+    result: dict[str, Any] = {**scores(confusion)}
     occurs = true + predicted > 0
     for name, defined in (("precision", occurs), ("recall", true > 0), ("f1", occurs)):
-        found[name] = [round(value, 6) if known else None for value, known in zip(found[name], defined, strict=True)]
+        values = zip(result[name], defined, strict=True)
+        result[name] = [round(value, 6) if is_defined else None for value, is_defined in values]
     return {
-        **found,
+        **result,
         "absent": [classes[label] for label in np.flatnonzero(true == 0).tolist()],
         "worst_confusions": worst_confusions(confusion, classes),
         "confusion": compact(confusion),
@@ -58,12 +60,12 @@ def result_of_test(confusion: NDArray[np.int64], classes: Sequence[str]) -> dict
 
 
 def worst_confusions(confusion: NDArray[np.int64], classes: Sequence[str], most: int = WORST) -> list[dict[str, Any]]:
-    """Return the pairs of classes that were confused most often, most frequent first.
+    """Return the most frequent confusions of two classes, most frequent first.
 
     Returns
     -------
     list of dict
-        ``true`` and ``predicted``, names of classes; ``samples``, how often; ``share`` of the true class's samples.
+        ``true`` and ``predicted``, names of classes; ``samples``, their number; ``share`` of the true class's samples.
     """
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
@@ -81,43 +83,43 @@ def worst_confusions(confusion: NDArray[np.int64], classes: Sequence[str], most:
 
 
 def _largest(matrix: NDArray[np.int64], most: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the places of the largest cells above 0, largest first; of equal ones those of the first rows."""
+    """Return rows and columns of the largest cells above 0, largest first; equal cells in the order of the rows."""
     rows, columns = np.nonzero(matrix)
     order = np.argsort(-matrix[rows, columns], kind="stable")[:most]
     return rows[order], columns[order]
 
 
 def compact(confusion: NDArray[np.int64]) -> list[list[int]] | dict[str, Any]:
-    """Return a confusion matrix for a JSON file: a list of rows, or of many classes the cells that are not 0.
+    """Return a confusion matrix for a JSON file: a list of rows, or for many classes a list of cells.
 
     Returns
     -------
     list of list of int, or dict
-        Of more than 100 classes ``true``, ``predicted`` (class numbers) and ``samples`` of each cell, in the order of
-        the rows: the diagonal and the 10,000 largest others; ``left_out``, the samples in further cells; ``file``,
-        which has all cells.
+        The dict is for more than 100 classes: ``true``, ``predicted`` (class numbers) and ``samples`` of each cell, in
+        the order of the rows: the diagonal and the 10,000 largest other cells; ``left_out``, the number of samples in
+        other cells; ``file``, the file with all cells.
     """
     if len(confusion) <= DENSE_CLASSES:
         rows: list[list[int]] = confusion.tolist()
         return rows
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
-    kept = np.diag(np.diag(confusion))
+    largest = np.diag(np.diag(confusion))
     places = _largest(wrong, MOST_CELLS)
-    kept[places] = wrong[places]
-    true, predicted = np.nonzero(kept)
+    largest[places] = wrong[places]
+    true, predicted = np.nonzero(largest)
     return {
         "classes": len(confusion),
         "true": true.tolist(),
         "predicted": predicted.tolist(),
-        "samples": kept[true, predicted].tolist(),
-        "left_out": int(confusion.sum() - kept.sum()),
+        "samples": largest[true, predicted].tolist(),
+        "left_out": int(confusion.sum() - largest.sum()),
         "file": FILE,
     }
 
 
 def write_cells(confusion: NDArray[np.int64], folder: Path) -> None:
-    """Write all cells of a matrix that `compact` may cut to ``confusion.npz``; remove an earlier file otherwise."""
+    """Write all cells that are not 0 to ``confusion.npz``; up to 100 classes, only remove an earlier file."""
     path = folder / FILE
     if len(confusion) <= DENSE_CLASSES:
         with os_errors_explained(path):
@@ -130,24 +132,35 @@ def write_cells(confusion: NDArray[np.int64], folder: Path) -> None:
     write_sealed_zip(path, lambda file: file.write(buffer.getbuffer()))
 
 
-def read_confusion(kept: Any, folder: Path) -> NDArray[np.int64]:
-    """Return the whole matrix that `compact` and `write_cells` kept in a folder.
+def read_confusion(content: Any, folder: Path) -> NDArray[np.int64]:
+    """Return the whole confusion matrix of a report.
+
+    Parameters
+    ----------
+    content : list or dict
+        As `compact` returns it.
+    folder : Path
+        The folder in which `write_cells` wrote its file.
+
+    Returns
+    -------
+    ndarray of int64, shape (classes, classes)
 
     Raises
     ------
     DataDamagedError
-        If the file of cells is damaged, or its cells are not those of the matrix.
+        If the file of cells is damaged, or does not fit the number of classes.
     """
-    if isinstance(kept, list):
-        return np.array(kept, np.int64)
-    confusion = np.zeros((kept["classes"], kept["classes"]), np.int64)
-    cells = _cells(folder / FILE, len(confusion)) if kept["left_out"] else kept
+    if isinstance(content, list):
+        return np.array(content, np.int64)
+    confusion = np.zeros((content["classes"], content["classes"]), np.int64)
+    cells = _cells(folder / FILE, len(confusion)) if content["left_out"] else content
     confusion[cells["true"], cells["predicted"]] = cells["samples"]
     return confusion
 
 
 def _cells(path: Path, classes: int) -> dict[str, NDArray[Any]]:
-    """Return the arrays that `write_cells` wrote for this many classes."""
+    """Return the arrays of a file of `write_cells`, checked for this number of classes."""
     with open_sealed_zip(path) as file:
         try:
             with np.load(file, allow_pickle=False) as content:
@@ -157,12 +170,12 @@ def _cells(path: Path, classes: int) -> dict[str, NDArray[Any]]:
     sizes = {values.shape for values in cells.values()}
     inside = all(values.min(initial=0) >= 0 for values in cells.values())
     if len(sizes) != 1 or not inside or any(cells[name].max(initial=0) >= classes for name in CELLS[:2]):
-        raise DataDamagedError(f"{path}: cells that a matrix of {classes} classes does not have. Evaluate again.")
+        raise DataDamagedError(f"{path}: its cells do not fit a matrix of {classes} classes. Evaluate again.")
     return cells
 
 
 def class_lines(result: dict[str, Any], confusion: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
-    """Return the scores of each class as lines of a table, or, of many classes, those that were confused most."""
+    """Return lines for the log: a table of the scores of each class, or for many classes the worst confusions."""
     if len(classes) > LINES:
         return _confusion_lines(result["worst_confusions"])
     names = [plain_name(name) for name in classes]
@@ -191,6 +204,6 @@ def _confusion_lines(worst: list[dict[str, Any]]) -> list[str]:
 
 
 def named(classes: Sequence[str], most: int = 10) -> list[str]:
-    """Return class names as they are listed in a message; of many, the first and how many more there are."""
+    """Return class names for a message; for many classes the first `most` and the number of others."""
     names = [shorten(plain_name(name), NAME_COLUMNS) for name in classes[:most]]
     return [*names, f"and {len(classes) - most} more"] if len(classes) > most else names

@@ -1,4 +1,4 @@
-"""The results of all folds: mean, standard deviation, and a picture."""
+"""The summary of a cross-validation: results of the folds, their mean and standard deviation, and a picture."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ MEASURES = ("accuracy", "macro_f1")
 
 
 def folds_done(run: RunDirectory, folds: int) -> list[int]:
-    """Return the folds that are evaluated, from 1."""
+    """Return the numbers of the folds that are evaluated, counted from 1."""
     return [fold for fold in range(1, folds + 1) if run.fold(fold).state("evaluate").get("status") == "done"]
 
 
 def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
-    """Write ``RUN/report/summary.json`` and draw ``folds.png`` from the summaries of the folds, all of which are there.
+    """Write ``RUN/report/summary.json`` and draw ``folds.png``. All folds must be evaluated.
 
     Returns
     -------
     dict
         ``results`` of each fold; ``mean`` and ``deviation`` (the sample standard deviation, s^2 = sum (x - mean)^2 /
-        (k - 1)) of accuracy and macro F1 over the k folds; ``confusion``, in which every sample is counted once, as
-        `compact` returns it; ``worst_confusions``; ``absent``, the classes without a sample; ``trees``, the mean
-        accuracy and macro F1 of boosted trees, if every fold has them.
+        (k - 1)) of accuracy and macro F1 over the k folds; ``confusion`` of all folds together, as `compact` returns
+        it; ``worst_confusions``; ``absent``, the classes without a sample; ``trees``, the mean accuracy and macro F1
+        of boosted trees, if every fold has them.
     """
     summaries = {fold: _summary_of(run.fold(fold)) for fold in range(1, config.data.folds + 1)}
     results = [
@@ -72,7 +72,7 @@ def summarise(run: RunDirectory, config: Config) -> dict[str, Any]:
 
 
 def table(summary: dict[str, Any]) -> list[str]:
-    """Return the results of the folds as lines."""
+    """Return the results of the folds as lines of a table."""
     lines = ["fold       samples  accuracy  macro F1"]
     for one in summary["results"]:
         lines.append(f"{one['fold']:<9}  {one['samples']:7d}  {100 * one['accuracy']:6.2f} %    {one['macro_f1']:.4f}")

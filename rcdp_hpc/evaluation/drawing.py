@@ -1,4 +1,4 @@
-"""Pictures that come with a result: one that fails is reported, and the stage goes on without it."""
+"""Pictures of a report. If a picture cannot be drawn, the stage logs the reason and continues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def draw_report(run: RunDirectory, confusion: NDArray[np.int64], classes: Sequence[str]) -> None:
-    """Draw ``confusion.png`` and, unless the readout was solved, ``training.png`` into the report."""
+    """Draw ``confusion.png`` into the report, and ``training.png`` if the readout was trained in epochs."""
 
     def matrix(path: Path) -> None:
         from rcdp_hpc.evaluation.pictures import draw_confusion
@@ -46,7 +46,14 @@ def draw_folds_of(run: RunDirectory, measures: dict[str, list[float]]) -> None:
 
 
 def draw_class_table(table: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw the rows of each class before and after balancing, of the ``class_table`` of an index.
+    """Draw the number of rows of each class before and after balancing.
+
+    Parameters
+    ----------
+    table : sequence of dict
+        The ``class_table`` of an index of shards.
+    path : Path
+        The file to write.
 
     Raises
     ------
@@ -64,14 +71,14 @@ def draw_class_table(table: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def attempt(path: Path, draw: Callable[[Path], Any]) -> bool:
-    """Draw a picture that belongs to a result; a failure is logged, with the file and the reason.
+    """Draw a picture of a report; log the file and the reason if that fails.
 
     Parameters
     ----------
     path : Path
-        The picture; if it fails, an earlier one is removed, since it would show something else.
+        The file of the picture. If drawing fails, an earlier picture is removed, since it shows another result.
     draw : callable
-        Draws the file that it is given. It imports matplotlib by itself.
+        Draws the picture into a file. It imports matplotlib itself.
 
     Returns
     -------
@@ -81,9 +88,9 @@ def attempt(path: Path, draw: Callable[[Path], Any]) -> bool:
     try:
         draw(path)
     except ModuleNotFoundError as error:
-        log.info("no %s: %s is not installed (pip install 'rcdp_hpc[report]')", path.name, error.name)
-    except Exception as error:  # whatever it is, the result itself is complete
-        log.warning("no picture %s: %s", path, _reason(error))
+        log.info("%s is not drawn: %s is not installed (pip install 'rcdp_hpc[report]')", path.name, error.name)
+    except Exception as error:  # the result itself is complete
+        log.warning("%s could not be drawn: %s", path, _reason(error))
     else:
         log.info("drew %s", path)
         return True
@@ -105,7 +112,9 @@ def draw_or_explain(path: Path, draw: Callable[[Path], Any]) -> None:
     try:
         draw(path)
     except ModuleNotFoundError as error:
-        raise InputError(f"a picture needs {error.name}, which is missing: pip install matplotlib.") from None
+        raise InputError(
+            f"drawing a picture needs {error.name}, which is not installed: pip install 'rcdp_hpc[report]'."
+        ) from None
     except RcdpError:
         raise
     except Exception as error:

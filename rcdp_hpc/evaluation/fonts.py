@@ -1,8 +1,8 @@
-"""Class names as pictures can show them: plain text, in fonts that have their characters.
+"""Class names for pictures: plain text, in fonts that have the characters.
 
-Matplotlib reads a `$` in a label as mathematics, and draws a box for a character that its font does not have, with a
-warning each time. Here names are drawn as they are, in the installed fonts that have them; what no font has is replaced
-by the class's number, and reported once.
+Matplotlib parses a `$` in a label as mathematics. For a character that its font does not have it draws a box and warns
+each time. This module turns parsing off and chooses installed fonts that have the characters. A name with characters
+that no font has is replaced by the class number, and reported once.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from rcdp_hpc.runtime.text import plain_name, shorten
 
 log = logging.getLogger(__name__)
 
-# Comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew and many symbols.
+# Part of matplotlib. It has Latin, Greek, Cyrillic, Arabic, Hebrew and many symbols.
 BASE = "DejaVu Sans"
-# Looked at first, since they draw running text; any other installed font comes after them.
+# Tried first, since these fonts are made for text; then any other installed font.
 PREFERRED = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei",
     "WenQuanYi Micro Hei", "Droid Sans Fallback", "Microsoft YaHei", "SimHei", "PingFang SC", "Hiragino Sans GB",
     "Noto Sans CJK KR", "Malgun Gothic", "NanumGothic", "Noto Sans", "Noto Sans Arabic", "Noto Sans Hebrew",
     "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS", "Unifont", "Noto Emoji", "Symbola",
 )  # fmt: skip
-# Boxes instead of characters, and the parts of formulas.
+# Fonts that draw boxes instead of characters, or parts of formulas.
 UNFIT = ("Last Resort", "cm", "STIXSize", "STIXNonUnicode")
 INVISIBLE = ("Cf", "Zs")
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Names as a picture shows them.
+    """Names prepared for a picture.
 
     Attributes
     ----------
     texts : list of str
         One line each, in the order of the names.
     families : list of str
-        The fonts that have their characters, for matplotlib's fallback.
+        Fonts that have the characters, in the order in which matplotlib tries them.
     """
 
     texts: list[str]
@@ -52,25 +52,26 @@ class Labels:
 
     @property
     def style(self) -> dict[str, Any]:
-        """What a text that contains a name is drawn with."""
+        """Keywords for matplotlib texts that contain a name."""
         return {"parse_math": False, "family": self.families}
 
 
 def labels_of(names: Sequence[str], columns: int = 24) -> Labels:
-    """Return names that can be drawn, of at most this many columns (wide characters take two).
+    """Return names for a picture, cut to a number of columns (wide characters take two).
 
-    Characters that no installed font has become "?", after the number of the class; this is logged once.
+    A character that no installed font has becomes "?", and the name starts with the class number; this is logged once.
     """
     plain = [shorten(plain_name(name), columns, "…") for name in names]
     families, missing = _families(frozenset("".join(plain)))
     texts = [_shown(text, label, missing) for label, text in enumerate(plain)]
-    lost = sorted(character for character in missing if not _is_invisible(character))
-    if lost:
+    undrawable = sorted(character for character in missing if not _is_invisible(character))
+    if undrawable:
         warn_once(
             log,
             "fonts",
-            f"no installed font has {len(lost)} of the characters in class names ({''.join(lost[:10])}): pictures show "
-            "the numbers of these classes. To see the names, install a font that has them, as Noto Sans CJK.",
+            f"no installed font has {len(undrawable)} of the characters in class names "
+            f"({''.join(undrawable[:10])}): pictures show the numbers of these classes. To see the names, install a "
+            "font that has the characters, such as Noto Sans CJK.",
         )
     return Labels(texts, families)
 
@@ -89,7 +90,7 @@ def _is_invisible(character: str) -> bool:
 
 @lru_cache(maxsize=16)
 def _families(characters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
-    """Return the base font and those that add characters to it, and the characters that none has."""
+    """Return the base font and the fonts that add missing characters, and the characters that no font has."""
     families = [BASE]
     missing = _without(characters, BASE)
     if missing:
@@ -110,18 +111,18 @@ def _others() -> list[str]:
 
 
 def _without(characters: frozenset[str], family: str) -> frozenset[str]:
-    """Return the characters that a family does not have; all of them if its file cannot be drawn with."""
+    """Return the characters that a font family does not have; all characters if its file cannot be used."""
     finder = logging.getLogger("matplotlib.font_manager")
     level = finder.level
     try:
-        finder.setLevel(logging.ERROR)  # which weight it takes for another is no news here
+        finder.setLevel(logging.ERROR)  # hides messages about substituted font weights
         font = font_manager.get_font(font_manager.findfont(family, fallback_to_default=False))
         present = {character for character in characters if ord(character) in font.get_charmap()}
-        font.set_size(10, 100)  # fails for fonts made of pictures of one size, as colour emoji are
+        font.set_size(10, 100)  # fails for bitmap fonts of one size, such as colour emoji
         for character in list(present)[:1]:
             font.load_char(ord(character))
     except (OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        log.debug("font %s left out: %s", family, error)
+        log.debug("font %s not used: %s", family, error)
         return characters
     finally:
         finder.setLevel(level)

@@ -1,4 +1,4 @@
-"""Pictures of a run: the confusion matrix, the training curve, the folds, the classes. The one door to matplotlib."""
+"""Pictures of a run: confusion matrix, training curves, folds, class counts. Only this package imports matplotlib."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-# Up to this many classes each has its name on an axis; of more, the extremes are named next to the picture.
+# Up to this number of classes, each has its name on an axis; of more, only some are named next to the picture.
 MOST_LABELS = 30
 NAMED = 10
-CELL = 0.45  # inches of a class in the confusion matrix
-COLUMN = 0.085  # inches of a character of a label
+CELL = 0.45  # inches per class in the confusion matrix
+COLUMN = 0.085  # inches per character of a label
 DIGIT = 0.64  # width of a digit, in font sizes
 SMALLEST_TEXT, LARGEST_TEXT = 5.5, 9.0
 MOST_PIXELS = 250
@@ -40,25 +40,25 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
-def in_own_style(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Draw in matplotlib's default style, whatever the user's matplotlibrc says (usetex, fonts, sizes)."""
+def in_default_style(draw: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorate a function so that it draws in matplotlib's default style and ignores the user's matplotlibrc."""
 
     @functools.wraps(draw)
     def styled(*arguments: Arguments.args, **keywords: Arguments.kwargs) -> Result:
         with matplotlib.style.context("default"), warnings.catch_warnings():
-            # What fonts lack is found and reported by labels_of.
+            # labels_of reports characters that fonts do not have.
             warnings.filterwarnings("ignore", message=".*(Glyph|natively)", category=UserWarning)
             return draw(*arguments, **keywords)
 
     return styled
 
 
-@in_own_style
+@in_default_style
 def draw_confusion(confusion: NDArray[np.int64], classes: list[str], path: Path) -> None:
     """Draw a confusion matrix, shaded by the share of each true class.
 
-    Up to 30 classes have their names on the axes, and counts in the cells that have room for them. Of more classes, the
-    pairs that were confused most often are named next to the matrix.
+    Up to 30 classes have their names on the axes, and counts in cells that are large enough. For more classes, the most
+    frequent confusions are listed next to the matrix.
 
     Parameters
     ----------
@@ -77,11 +77,11 @@ def draw_confusion(confusion: NDArray[np.int64], classes: list[str], path: Path)
 
 def _few_classes(confusion: NDArray[np.int64], classes: list[str], title: str) -> Figure:
     labels = labels_of(classes)
-    room = COLUMN * max(map(display_width, labels.texts))
-    slanted = room > CELL
+    label_inches = COLUMN * max(map(display_width, labels.texts))
+    slanted = label_inches > CELL
     side = max(1.8, CELL * len(classes))
-    height = side + (0.75 * room if slanted else 0.2) + 1.1
-    figure = Figure(figsize=(max(4.2, side + room + 1.0), height), layout="constrained")
+    height = side + (0.75 * label_inches if slanted else 0.2) + 1.1
+    figure = Figure(figsize=(max(4.2, side + label_inches + 1.0), height), layout="constrained")
     axes = figure.subplots()
     share = _shares(confusion)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -102,20 +102,20 @@ def _few_classes(confusion: NDArray[np.int64], classes: list[str], title: str) -
 
 def _name_axis(axes: Axes, labels: Labels, slanted: bool) -> None:
     """Put names below an axis of classes."""
-    turn: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-    axes.set_xticks(range(len(labels.texts)), labels.texts, **turn, **labels.style)
+    rotation: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    axes.set_xticks(range(len(labels.texts)), labels.texts, **rotation, **labels.style)
 
 
 def _many_classes(confusion: NDArray[np.int64], classes: list[str], title: str) -> Figure:
     worst = worst_confusions(confusion, classes, WORST)
     names = labels_of(list(classes)) if worst else Labels([], [])
-    of = dict(zip(classes, names.texts, strict=False))
+    text_of = dict(zip(classes, names.texts, strict=False))
     figure = Figure(figsize=(12.5, 5.6), layout="constrained")
     matrix, bars = figure.subplots(1, 2, width_ratios=(5, 3))
     share, block = _pooled(_shares(confusion))
     count = len(classes)
     edges = (-0.5, share.shape[0] * block - 0.5, share.shape[0] * block - 0.5, -0.5)
-    # By the root of the share, so that a few wrong samples are seen among a thousand classes.
+    # The square root of the share makes a few wrong samples visible among a thousand classes.
     norm = PowerNorm(0.5, vmin=0, vmax=1)
     matrix.imshow(share, cmap="Blues", norm=norm, extent=edges, interpolation="nearest")
     note = f"\neach point is the largest of {block} x {block} cells" if block > 1 else ""
@@ -124,7 +124,7 @@ def _many_classes(confusion: NDArray[np.int64], classes: list[str], title: str) 
     for axis in (matrix.xaxis, matrix.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title, fontsize=11)
-    texts = [f"{of[one['true']]} → {of[one['predicted']]}" for one in worst]
+    texts = [f"{text_of[one['true']]} → {text_of[one['predicted']]}" for one in worst]
     _bars(bars, texts, {"samples": [one["samples"] for one in worst]}, names)
     bars.set_title("confused most often: true → predicted" if worst else "no confusions", fontsize=10)
     return figure
@@ -136,7 +136,7 @@ def _shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _pooled(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    """Return the largest value of each block of cells, so that single cells stay visible, and a block's side."""
+    """Return the maximum of each square block of cells, so that single cells stay visible, and the side of a block."""
     block = math.ceil(len(values) / MOST_PIXELS)
     if block == 1:
         return values, 1
@@ -148,7 +148,7 @@ def _pooled(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
 
 
 def _bars(axes: Axes, texts: Sequence[str], measures: dict[str, list[int]], labels: Labels) -> None:
-    """Draw horizontal bars with a name each, the first on top; `measures` side by side."""
+    """Draw named horizontal bars, the first at the top, with the values of `measures` next to each other."""
     places = np.arange(len(texts))
     width = 0.8 / len(measures)
     for number, (name, values) in enumerate(measures.items()):
@@ -159,9 +159,9 @@ def _bars(axes: Axes, texts: Sequence[str], measures: dict[str, list[int]], labe
     axes.set_xlabel(next(iter(measures)) if len(measures) == 1 else "training rows")
 
 
-@in_own_style
+@in_default_style
 def draw_training(metrics: Path, path: Path) -> None:
-    """Draw loss and accuracy over the epochs of a ``metrics.jsonl``; the epoch of the best model is marked."""
+    """Draw loss and accuracy over the epochs of a ``metrics.jsonl``, and mark the epoch of the best model."""
     epochs: list[dict[str, Any]] = read_sealed_lines(metrics)
     numbers = [entry["epoch"] + 1 for entry in epochs]
     figure = Figure(figsize=(9, 3.9), layout="constrained")
@@ -184,13 +184,13 @@ def draw_training(metrics: Path, path: Path) -> None:
                       label=f"best model, epoch {best['epoch'] + 1}" if axes is loss else None)  # fmt: skip
     for axes in (loss, accuracy):
         axes.grid(alpha=0.3)
-        whole_numbers(axes.xaxis, numbers)
+        integer_ticks(axes.xaxis, numbers)
     legend_above(figure, loss)
     save_figure(figure, path)
 
 
-def whole_numbers(axis: Any, values: Sequence[int]) -> None:
-    """Let an axis of whole numbers have ticks at whole numbers only, also if there is just one."""
+def integer_ticks(axis: Any, values: Sequence[int]) -> None:
+    """Put the ticks of an axis at integers only, also if all values are equal."""
     axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if values and min(values) == max(values):
         limits = {"x": axis.axes.set_xlim, "y": axis.axes.set_ylim}[axis.axis_name]
@@ -199,12 +199,12 @@ def whole_numbers(axis: Any, values: Sequence[int]) -> None:
 
 
 def logarithmic(axis: Any, values: Sequence[float]) -> None:
-    """Give an axis of positive values a logarithmic scale, with numbers written as people write them."""
+    """Give an axis of positive values a logarithmic scale, with ticks labelled 0.01 rather than 10^-2."""
     {"x": axis.axes.set_xscale, "y": axis.axes.set_yscale}[axis.axis_name]("log")
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     axis.set_major_formatter(plain)
     span = max(values) / min(values)
-    # Within two decades there are few powers of ten to read a value by.
+    # Less than two decades contain too few powers of ten to read a value.
     if span < 3:
         axis.set_major_locator(MaxNLocator(5))
     elif span < 100:
@@ -214,18 +214,18 @@ def logarithmic(axis: Any, values: Sequence[float]) -> None:
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """Put the legend of `axes` above all axes of the figure, where it covers nothing."""
+    """Put the legend of `axes` above all axes of the figure, so that it covers no data."""
     handles, texts = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, texts, loc="outside upper center", ncols=len(handles), frameon=False)
 
 
-@in_own_style
+@in_default_style
 def draw_folds(measures: dict[str, list[float]], path: Path) -> None:
-    """Draw what the folds of a cross-validation reached, a box and the folds themselves for each measure, in %.
+    """Draw the results of the folds of a cross-validation in %: a box and a point per fold for each measure.
 
-    A box spans the quartiles with a line at the median; its whiskers reach to the last fold within 1.5 times the
-    quartiles' distance (Tukey), and the triangle is the mean.
+    A box spans the quartiles, with a line at the median. The whiskers reach to the last fold within 1.5 times the
+    interquartile range (Tukey). The triangle is the mean.
     """
     figure = Figure(figsize=(2.2 + 1.4 * len(measures), 3.6), layout="constrained")
     axes = figure.subplots()
@@ -240,18 +240,27 @@ def draw_folds(measures: dict[str, list[float]], path: Path) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure whole or not at all: as PDF or SVG if the file is named so, otherwise as PNG."""
+    """Write a figure atomically: as PDF or SVG if the file name ends so, otherwise as PNG."""
     suffix = path.suffix.lower().removeprefix(".")
     kind = suffix if suffix in FORMATS else "png"
     write_atomic(path, lambda file: figure.savefig(file, format=kind, dpi=120))
 
 
-@in_own_style
+@in_default_style
 def draw_class_counts(classes: list[str], counts: dict[str, list[int]], path: Path) -> None:
-    """Draw the rows of each class as bars side by side, one colour for each of `counts`.
+    """Draw the number of rows of each class as bars, one colour for each of `counts`.
 
-    Of more than 30 classes the counts are drawn as curves, classes sorted by the first of `counts`, and the ten
-    smallest and ten largest classes are named.
+    For more than 30 classes the counts are drawn as curves over the classes, sorted by the first of `counts`; the ten
+    largest and the ten smallest classes are named.
+
+    Parameters
+    ----------
+    classes : list of str
+        Class names.
+    counts : dict of str to list of int
+        Rows of each class, by the name of the count ("before", "after").
+    path : Path
+        The file to write.
     """
     if len(classes) <= MOST_LABELS:
         save_figure(_few_counts(classes, counts), path)
@@ -261,9 +270,11 @@ def draw_class_counts(classes: list[str], counts: dict[str, list[int]], path: Pa
 
 def _few_counts(classes: list[str], counts: dict[str, list[int]]) -> Figure:
     labels = labels_of(classes)
-    room = COLUMN * max(map(display_width, labels.texts))
-    slanted = room > CELL
-    figure = Figure(figsize=(max(4.2, 1.5 + 0.5 * len(classes)), 3.8 + 0.75 * room * slanted), layout="constrained")
+    label_inches = COLUMN * max(map(display_width, labels.texts))
+    slanted = label_inches > CELL
+    figure = Figure(
+        figsize=(max(4.2, 1.5 + 0.5 * len(classes)), 3.8 + 0.75 * label_inches * slanted), layout="constrained"
+    )
     axes = figure.subplots()
     width = 0.8 / len(counts)
     for number, (name, values) in enumerate(counts.items()):

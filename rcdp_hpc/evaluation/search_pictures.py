@@ -1,4 +1,4 @@
-"""Pictures of a search: convergence, each parameter against fitness, and how the ranks were used."""
+"""Pictures of a search: convergence, fitness over each parameter, and the use of the ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import RangeSection
 from rcdp_hpc.errors import InputError, RcdpError
-from rcdp_hpc.evaluation.pictures import in_own_style, legend_above, logarithmic, save_figure, whole_numbers
+from rcdp_hpc.evaluation.pictures import in_default_style, integer_ticks, legend_above, logarithmic, save_figure
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.records.efficiency import read_usage
@@ -21,37 +21,37 @@ from rcdp_hpc.search.records.efficiency import read_usage
 Line = dict[str, Any]
 
 
-@in_own_style
+@in_default_style
 def draw_search(folder: Path) -> list[Path]:
     """Draw the pictures of a search and return their files.
 
     Parameters
     ----------
     folder : Path
-        Of the search, which may go on meanwhile: its history.jsonl is read, generations.jsonl if there is one, and the
-        scales of the dimensions from the configuration of its run.
+        The folder of the search, which may still run. The function reads history.jsonl, generations.jsonl if it
+        exists, and the scales of the parameters from the configuration of the run.
 
     Raises
     ------
     InputError
-        If nothing was searched yet.
+        If no generation is complete.
     """
     history = folder / "history.jsonl"
     lines = read_sealed_lines(history, growing=True)
     if not lines:
-        raise InputError(f"{history}: no complete generation yet, so there is nothing to draw; run `rcdp search` first")
-    whole = [line for line in lines if line.get("share", 1) == 1]  # what is judged by fewer rows is not comparable
+        raise InputError(f"{history}: no complete generation yet, so nothing can be drawn. Run `rcdp search` first.")
+    complete = [line for line in lines if line.get("share", 1) == 1]  # fewer rows give fitness that is not comparable
     names = ("convergence.png", "parameters.png", "ranks.png")
     paths = [folder / name for name in names]
     scales = _scales(folder)
-    figures = (_convergence(whole), _parameters(whole, list(lines[0]["values"]), scales), _ranks(folder, lines))
+    figures = (_convergence(complete), _parameters(complete, list(lines[0]["values"]), scales), _ranks(folder, lines))
     for path, figure in zip(paths, figures, strict=True):
         save_figure(figure, path)
     return paths
 
 
 def best_so_far(lines: list[Line]) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return generations, the best fitness up to each, and the mean fitness in each; NaN where all failed."""
+    """Return the generations, the best fitness up to each, and the mean fitness of each; NaN if all failed."""
     generations = np.unique([line["generation"] for line in lines])
     fitness = {int(generation): [math.nan] for generation in generations}
     for line in lines:
@@ -64,19 +64,19 @@ def best_so_far(lines: list[Line]) -> tuple[NDArray[np.int64], NDArray[np.float6
 
 
 def winner_of(lines: list[Line]) -> Line | None:
-    """Return the line of the best candidate, of equal ones the first; None if all failed."""
+    """Return the line of the best candidate, the first if several are equal; None if all failed."""
     sound = [line for line in lines if line["fitness"] is not None]
     return max(sound, key=lambda line: line["fitness"], default=None)
 
 
 def _scales(folder: Path) -> dict[str, RangeSection]:
-    """Return the searched dimensions as the run's configuration describes them; empty if there is none."""
+    """Return the search space of the run's configuration, by parameter; empty if there is no configuration."""
     try:
         space = RunDirectory(folder.parent).config().search.space
     except RcdpError:
         return {}
-    found = {name: getattr(space, name) for name in type(space).model_fields}
-    return {name: section for name, section in found.items() if section is not None}
+    sections = {name: getattr(space, name) for name in type(space).model_fields}
+    return {name: section for name, section in sections.items() if section is not None}
 
 
 def _convergence(lines: list[Line]) -> Figure:
@@ -90,7 +90,7 @@ def _convergence(lines: list[Line]) -> Figure:
         _mark(axes, winner["generation"], winner["fitness"])
     failed = sum(line["fitness"] is None for line in lines)
     axes.set(xlabel="generation", ylabel="fitness", title=f"{len(lines)} candidates, {failed} failed")
-    whole_numbers(axes.xaxis, generations.tolist())
+    integer_ticks(axes.xaxis, generations.tolist())
     legend_above(figure, axes)
     return figure
 
@@ -139,22 +139,22 @@ def _is_number(value: Any) -> bool:
 
 
 def _choices(values: list[Any], scale: RangeSection | None) -> list[Any] | None:
-    """Return what a dimension was chosen from; None if it has bounds."""
+    """Return the choices of a parameter; None if it has bounds."""
     if scale is not None and scale.choices is not None and set(values) <= set(scale.choices):
         return list(scale.choices)
     return None if all(map(_is_number, values)) else sorted(set(values), key=str)
 
 
 def _scale(axes: Axes, values: list[Any], scale: RangeSection | None) -> None:
-    """Let the axis of a dimension have the scale that it was searched on."""
+    """Give the axis of a parameter the scale that it was searched on."""
     if scale is None:
-        searched_by_log = min(values) > 0 and max(values) > 30 * min(values)
+        is_logarithmic = min(values) > 0 and max(values) > 30 * min(values)
     else:
-        searched_by_log = scale.log and min(values) > 0
-    if searched_by_log:
+        is_logarithmic = scale.log and min(values) > 0
+    if is_logarithmic:
         logarithmic(axes.xaxis, values)
     elif all(isinstance(value, int) for value in values):
-        whole_numbers(axes.xaxis, values)
+        integer_ticks(axes.xaxis, values)
 
 
 def _ranks(folder: Path, lines: list[Line]) -> Figure:
@@ -167,14 +167,14 @@ def _ranks(folder: Path, lines: list[Line]) -> Figure:
     left, right = figure.subplots(1, 2)
     left.bar(list(busy), list(busy.values()))
     left.set(xlabel="rank (leader of its group)", ylabel="seconds evaluating", title="over all generations")
-    whole_numbers(left.xaxis, list(busy))
+    integer_ticks(left.xaxis, list(busy))
     usages = read_usage(folder)
     right.plot([u.generation for u in usages], [100 * u.efficiency for u in usages], "o", markersize=3,
                label="efficiency")  # fmt: skip
     right.plot([u.generation for u in usages], [100 * u.overhead for u in usages], "o", markersize=3,
                label="no rank evaluating")  # fmt: skip
     right.set(xlabel="generation", ylabel="% of wall time", ylim=(0, 105), title="use of the ranks")
-    whole_numbers(right.xaxis, [u.generation for u in usages])
+    integer_ticks(right.xaxis, [u.generation for u in usages])
     if usages:
         legend_above(figure, right)
     return figure

@@ -1,4 +1,4 @@
-"""The evaluation stage: the model on the test split, every sample counted once over all ranks."""
+"""The stage "evaluate": the scores of the trained model on the test split, over all ranks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ from rcdp_hpc.training.threads import threads_of_test
 log = logging.getLogger(__name__)
 
 BLOCK_ROWS = 4096
+# Scores of a baseline that the result records.
+OVERALL: Final = ("accuracy", "correct", "samples", "macro_f1")
 
 
 def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
@@ -56,30 +58,41 @@ def evaluate(context: StageContext, allow_code: bool = False) -> dict[str, Any]:
     Returns
     -------
     dict
-        As `result_of_test`; ``ridge``, scores of the ridge baseline if there is one, and ``trees``, those of boosted
-        trees as `score_trees` returns them, for a table.
+        The scores as `result_of_test` returns them; ``ridge``, the scores of the ridge baseline if there is one;
+        ``trees``, for a table, the scores of boosted trees as `score_trees` returns them.
+
+    Raises
+    ------
+    InputError
+        If there is no model, or it names code that is not allowed.
+    DataDamagedError
+        If model or shards are damaged, do not belong together, or the model gives scores that are not finite.
+    StoppedError
+        If a signal requests a stop.
     """
     config, comm, run = context.config, context.comm, context.run
     started = time.perf_counter()
     shards = agree(comm, lambda: open_shards(config, run.shards))
     if comm.is_root and run.state("train").get("status") != "done":
-        log.warning("the training has not ended: this is the best model so far")
+        log.warning("the training has not finished: this is its best model so far")
     threads = threads_of_test(config, comm, shards)
     with limit_threads(threads):
         predictions = TestPredictions()
-        mine, compared = agree(comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions, allow_code))
+        confusion_here, ridge_here = agree(
+            comm, lambda: _confusion_of_slab(config, comm, run, shards, predictions, allow_code)
+        )
     predicted = predictions.write(comm, shards, run.report / "predictions.csv")
-    confusion = comm.allreduce(mine)
+    confusion = comm.allreduce(confusion_here)
     result = result_of_test(confusion, shards.classes)
-    if all(comm.allgather(compared is not None)) and compared is not None:
-        ridge = scores(comm.allreduce(compared))
-        result["ridge"] = {name: ridge[name] for name in ("accuracy", "correct", "samples", "macro_f1")}
+    if all(comm.allgather(ridge_here is not None)) and ridge_here is not None:
+        ridge = scores(comm.allreduce(ridge_here))
+        result["ridge"] = {name: ridge[name] for name in OVERALL}
     trees = run_on_root(comm, lambda: _trees(config, shards, predicted))
     if trees is not None:
         result["trees"] = trees
     seconds = time.perf_counter() - started
     if comm.is_root:
-        _tell(result, confusion, shards.classes)
+        _log_result(result, confusion, shards.classes)
     facts = {"seconds": seconds, "threads": threads}
     agree_on_root(comm, lambda: _write_report(config, comm, run, shards, result, confusion, facts))
     return result
@@ -93,7 +106,7 @@ def _confusion_of_slab(
     predictions: TestPredictions,
     allow_code: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-    """Return the confusion of the model over this rank's test rows, and that of the ridge baseline, if there is one."""
+    """Return the confusion matrices of the model and of the ridge baseline, if there is one, on this rank's rows."""
     model = TrainedModel.load(run.model, device(), allow_code, code_named_by(config).values())
     refuse_other_shards(str(run.model), model.shards, shards)
     start, stop = slab_bounds(shards.rows("test"), comm.rank, comm.size)
@@ -121,7 +134,7 @@ def _confusion_of_slab(
 
 
 def _refuse_non_finite(file: Path, scores: NDArray[np.float32], first: int) -> None:
-    """Raise a `DataDamagedError` if a model has no answer for some test rows, the first of which is `first`."""
+    """Raise a `DataDamagedError` if scores are not finite; `first` is the number of the first test row."""
     rows = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(rows):
         raise DataDamagedError(
@@ -131,20 +144,20 @@ def _refuse_non_finite(file: Path, scores: NDArray[np.float32], first: int) -> N
 
 
 def _trees(config: Config, shards: ShardSet, predicted: NDArray[np.int64] | None) -> dict[str, Any] | None:
-    """Return the scores of boosted trees for a table, None for other data. Rank 0 does it."""
+    """Return the scores of boosted trees for a table, on rank 0; None for other data."""
     if predicted is None or not wants_trees(config, shards):
         return None
     return score_trees(config, shards, predicted)
 
 
-def _tell(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[str]) -> None:
+def _log_result(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[str]) -> None:
     log.info(
         "test accuracy %.2f %% (%d of %d samples), macro F1 %.4f",
         100 * result["accuracy"], result["correct"], result["samples"], result["macro_f1"],
     )  # fmt: skip
     if "ridge" in result:
         log.info(
-            "the same states with a readout solved by ridge: %.2f %%, macro F1 %.4f",
+            "ridge regression on the same states, for comparison: %.2f %%, macro F1 %.4f",
             100 * result["ridge"]["accuracy"], result["ridge"]["macro_f1"],
         )  # fmt: skip
     for line in tree_lines(result, result["trees"]) if "trees" in result else ():
@@ -155,7 +168,7 @@ def _tell(result: dict[str, Any], confusion: NDArray[np.int64], classes: list[st
         count = f"{len(result['absent'])} of {len(classes)} classes"
         for line in wrap_items(f"{count} without test samples: ", named(result["absent"])):
             log.info("%s", line)
-        log.info("  (no recall for them; in macro F1 only if predicted, as in scikit-learn)")
+        log.info("  (they have no recall, and count in macro F1 only if predicted, as in scikit-learn)")
 
 
 def _write_report(
@@ -167,7 +180,7 @@ def _write_report(
     confusion: NDArray[np.int64],
     facts: dict[str, Any],
 ) -> None:
-    """Write the summary and the pictures; `facts` are the ``seconds`` and ``threads`` of this evaluation."""
+    """Write the summary and the pictures; `facts` holds ``seconds`` and ``threads`` of this evaluation."""
     states = {stage: run.state(stage) for stage in STAGES}
     timings = {stage: states[stage]["seconds"] for stage in STAGES if "seconds" in states[stage]}
     summary = {
@@ -195,17 +208,17 @@ def _write_report(
 
 
 def _threads(states: dict[str, dict[str, Any]]) -> dict[str, int]:
-    """Return the threads of each rank in the stages that recorded them."""
-    found = {stage: {**(state.get("result") or {}), **state}.get("threads") for stage, state in states.items()}
-    return {stage: threads for stage, threads in found.items() if threads is not None}
+    """Return the threads per rank of the stages that recorded them."""
+    recorded = {stage: {**(state.get("result") or {}), **state}.get("threads") for stage, state in states.items()}
+    return {stage: threads for stage, threads in recorded.items() if threads is not None}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of this package, Python and the libraries a result depends on."""
-    found = {"rcdp_hpc": rcdp_hpc.__version__, "python": platform.python_version()}
+    """Return the versions of this package, of Python and of the libraries that a result depends on."""
+    versions = {"rcdp_hpc": rcdp_hpc.__version__, "python": platform.python_version()}
     for name in ("numpy", "scipy", "scikit-learn", "imbalanced-learn", "h5py", "torch", "horovod", "mpi4py"):
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions

@@ -1,4 +1,4 @@
-"""Gradient boosted trees on a table, scored next to the model: what a user would otherwise take for a table."""
+"""Gradient boosted trees, the usual classifier for tables, as a baseline for the model."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from rcdp_hpc.runtime.threads import limit_threads
 
 log = logging.getLogger(__name__)
 
-# Rows x features x trees of a round. A fit of this size took 11 to 15 s of one core.
+# Upper limit of rows x features x trees per boosting round. A fit of this size took 11 to 15 s on one core.
 MOST_CELLS = 5_000_000
 BLOCK_ROWS = 65_536
-# Differences that chance alone makes this rarely count.
+# Significance level of the sign test.
 SIGNIFICANCE = 0.05
 
 
 def wants_trees(config: Config, shards: ShardSet) -> bool:
-    """Return whether boosted trees are fitted, as ``training.tree_baseline`` says; a table left out is logged.
+    """Return whether boosted trees are fitted, as ``training.tree_baseline`` decides; log it if a table is too large.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def wants_trees(config: Config, shards: ShardSet) -> bool:
     cells = _original_rows(shards) * math.prod(shards.sample_shape) * _trees_a_round(len(shards.classes))
     if choice == "auto" and cells > MOST_CELLS:
         log.info(
-            "no boosted trees for comparison: rows x features x classes = %d exceed %d (training.tree_baseline = "
-            "'always' fits them)",
+            "boosted trees are not fitted for comparison: rows x features x classes = %d exceed %d "
+            "(training.tree_baseline = 'always' fits them)",
             *(cells, MOST_CELLS),
         )
         return False
@@ -49,15 +49,15 @@ def wants_trees(config: Config, shards: ShardSet) -> bool:
 
 
 def score_trees(config: Config, shards: ShardSet, predicted: NDArray[np.int64]) -> dict[str, Any]:
-    """Fit boosted trees once, with default settings, to the original training and validation rows; score the test rows.
+    """Fit boosted trees with default settings to the original training and validation rows; score the test rows.
 
     Parameters
     ----------
     config : Config
-        If ``data.balance`` balances, all classes weigh the same.
+        If ``data.balance`` balances the classes, all classes have the same weight.
     shards : ShardSet
     predicted : ndarray of int64, shape (test rows,)
-        Classes that the model predicts, in the order of the shards.
+        Class numbers that the model predicts, in the order of the shards.
 
     Returns
     -------
@@ -76,9 +76,9 @@ def score_trees(config: Config, shards: ShardSet, predicted: NDArray[np.int64]) 
         trees = HistGradientBoostingClassifier(class_weight=class_weight, random_state=config.run.seed)
         trees.fit(*_original(shards))
         test = shards.read("test", 0, shards.rows("test"))
-        found = trees.predict(_flat(test.x)).astype(np.int64)
-    result = scores(confusion_matrix(test.y, found, len(shards.classes)))
-    better, p_value = _paired(predicted == test.y, found == test.y)
+        tree_predicted = trees.predict(_flat(test.x)).astype(np.int64)
+    result = scores(confusion_matrix(test.y, tree_predicted, len(shards.classes)))
+    better, p_value = _paired(predicted == test.y, tree_predicted == test.y)
     return {
         **{name: result[name] for name in ("accuracy", "correct", "samples", "macro_f1")},
         "class_weight": class_weight or "none",
@@ -89,19 +89,19 @@ def score_trees(config: Config, shards: ShardSet, predicted: NDArray[np.int64]) 
 
 
 def tree_lines(model: Mapping[str, Any], trees: Mapping[str, Any]) -> list[str]:
-    """Return what to print of boosted trees next to a model: their scores, and which of the two is better.
+    """Return lines for the log: the scores of boosted trees, and whether trees or model are better.
 
     Parameters
     ----------
     model, trees : mapping
-        ``accuracy``, ``correct`` and ``macro_f1`` of both; the others of `score_trees`.
+        ``accuracy``, ``correct`` and ``macro_f1``; of `trees` also the other results of `score_trees`.
     """
     weights = ", classes weighted" if trees["class_weight"] == "balanced" else ""
     more = trees["correct"] - model["correct"]
     by_accuracy = {
-        "trees": f"the trees are better, {more} more samples right",
-        "model": f"the model is better, {-more} more samples right",
-        "neither": f"neither is clearly better, {abs(more)} samples apart",
+        "trees": f"the trees are better by {more} samples",
+        "model": f"the model is better by {-more} samples",
+        "neither": f"neither is significantly better (difference: {abs(more)} samples)",
     }[trees["better"]]
     ahead = trees["macro_f1"] - model["macro_f1"]
     by_class = "the trees are better" if ahead > 0 else "the model is better" if ahead < 0 else "both are the same"
@@ -122,7 +122,7 @@ def _original_rows(shards: ShardSet) -> int:
 
 
 def _original(shards: ShardSet) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Return the training and validation rows that balancing did not make, shape (rows, features), and labels."""
+    """Return the training and validation rows without synthetic rows, shape (rows, features), and their labels."""
     x, y = [], []
     for split in ("train", "validation"):
         for start in range(0, shards.rows(split), BLOCK_ROWS):
@@ -137,7 +137,7 @@ def _flat(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _paired(model: NDArray[np.bool_], trees: NDArray[np.bool_]) -> tuple[str, float]:
-    """Return which of two classifiers is better on the same samples, by the sign test on those that one has right."""
+    """Return the better of two classifiers and the p-value, by the sign test on samples that only one has right."""
     from scipy.stats import binomtest
 
     only_model, only_trees = int((model & ~trees).sum()), int((trees & ~model).sum())

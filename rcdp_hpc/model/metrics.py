@@ -1,8 +1,8 @@
-"""What a classifier's confusion matrix says."""
+"""Scores of a classifier, computed from its confusion matrix."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 def confusion_matrix(
     labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int
 ) -> NDArray[np.int64]:
-    """Count samples by true class (rows) and predicted class (columns); matrices of disjoint samples add up.
+    """Count samples by true class (rows) and predicted class (columns). Matrices of disjoint samples can be added.
 
     Parameters
     ----------
@@ -28,12 +28,33 @@ def confusion_matrix(
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
 
-def scores(confusion: NDArray[np.int64]) -> dict[str, Any]:
+class Scores(TypedDict):
+    """Scores of a classifier.
+
+    Attributes
+    ----------
+    samples, correct : int
+        Number of samples, and of those with the right class.
+    accuracy, macro_f1 : float
+    precision, recall, f1 : list of float
+        Of each class.
+    """
+
+    samples: int
+    correct: int
+    accuracy: float
+    macro_f1: float
+    precision: list[float]
+    recall: list[float]
+    f1: list[float]
+
+
+def scores(confusion: NDArray[np.int64]) -> Scores:
     """Return accuracy, macro F1 and the precision, recall and F1 of each class, as scikit-learn does.
 
-    A class that is never predicted has precision 0, one without samples recall 0, as with ``zero_division=0``. The
-    macro F1 is the plain mean over the classes that occur, as a true or as a predicted class: what
-    ``f1_score(true, predicted, average="macro")`` returns for the same samples. It is 0 without samples.
+    A class that is never predicted has precision 0, and one without samples has recall 0, as with ``zero_division=0``.
+    The macro F1 is the unweighted mean over the classes that occur as a true or a predicted class, like
+    ``f1_score(true, predicted, average="macro")``; it is 0 if there are no samples.
 
     Parameters
     ----------
@@ -42,14 +63,13 @@ def scores(confusion: NDArray[np.int64]) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        samples, correct, accuracy, macro_f1, precision, recall, f1 (lists over classes).
+    Scores
     """
     hits = np.diag(confusion).astype(float)
     true, predicted = confusion.sum(1), confusion.sum(0)
     precision = hits / np.maximum(predicted, 1)
     recall = hits / np.maximum(true, 1)
-    # 2PR / (P + R) written with counts, which needs no guard against P + R = 0 of its own.
+    # 2PR / (P + R) in terms of counts, which needs no special case for P + R = 0.
     f1 = 2 * hits / np.maximum(true + predicted, 1)
     occurring = f1[true + predicted > 0]
     return {

@@ -22,12 +22,13 @@ from rcdp_hpc.networks.kernels import RandomKernels
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.networks.ridge import RidgeNetwork
 from rcdp_hpc.reservoir.identity_source import IdentitySource
-from rcdp_hpc.reservoir.kept_steps import read_features
+from rcdp_hpc.reservoir.kept_steps import prepared_features
 from rcdp_hpc.reservoir.kernels import kernel_class
-from rcdp_hpc.reservoir.reductions import KeptShape, kept_shape
+from rcdp_hpc.reservoir.reductions import FeatureShape, feature_shape
 from rcdp_hpc.reservoir.scans import scans_of
 from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET
+from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
+from rcdp_hpc.reservoir.topology import topology_of
 from rcdp_hpc.runtime.ram import machine_memory
 
 # Tensors on it have a shape and no memory.
@@ -44,7 +45,7 @@ class _Parts:
         What is learned before the training.
     extractor : nn.Module or None
         What is trained together with the readout.
-    kept : KeptShape
+    feature_shape : FeatureShape
         How what the readout reads of a sample lies in its row.
     features : int
         Of a step of the sequence that drives the reservoir.
@@ -52,7 +53,7 @@ class _Parts:
 
     learned: nn.Module | None
     extractor: ConvolutionExtractor | None
-    kept: KeptShape
+    feature_shape: FeatureShape
     features: int
 
 
@@ -88,37 +89,37 @@ def _parts(file: ModelFile) -> _Parts:
     reservoir, extractor, shape = file.config.reservoir, file.config.extractor, file.sample_shape
     if extractor.kind == "dictionary":
         dictionary = PatchDictionary(extractor, shape)
-        kept = _kept(reservoir, Sequencer(), (dictionary.steps, dictionary.features))
+        kept = _feature_shape(reservoir, Sequencer(), (dictionary.steps, dictionary.features))
         return _Parts(dictionary, None, kept, dictionary.features)
     if extractor.trained:
         trained = make_extractor(extractor, shape, None)
-        kept = KeptShape(1, trained.steps, trained.features, raw=True)
+        kept = FeatureShape(1, trained.steps, trained.features, raw=True)
         if reservoir.kind != "none":
-            kept = kept_shape(reservoir, trained.steps)
+            kept = feature_shape(reservoir, trained.steps)
         return _Parts(None, trained, kept, trained.features)  # type: ignore[arg-type]
     cut = Sequencer.of(reservoir)
     _, features = cut.shape(shape)
     if extractor.kind == "kernels":
         kernels = RandomKernels(extractor, features, reservoir.seed)
-        states = 0 if reservoir.kind == "none" else _kept(reservoir, cut, shape).features
-        return _Parts(kernels, None, KeptShape(1, 1, states + kernels.features), features)
-    return _Parts(None, None, _kept(reservoir, cut, shape), features)
+        states = 0 if reservoir.kind == "none" else _feature_shape(reservoir, cut, shape).features
+        return _Parts(kernels, None, FeatureShape(1, 1, states + kernels.features), features)
+    return _Parts(None, None, _feature_shape(reservoir, cut, shape), features)
 
 
 def _network(file: ModelFile, parts: _Parts) -> nn.Module:
     classes = len(file.classes)
     if file.config.readout.kind == "ridge":
-        return RidgeNetwork(parts.kept.features, classes)
-    readout = build_readout(file.config, parts.kept, classes, seed=0)
+        return RidgeNetwork(parts.feature_shape.features, classes)
+    readout = build_readout(file.config, parts.feature_shape, classes, seed=0)
     if parts.extractor is None:
         return readout
     return EndToEnd(file.sample_shape, parts.extractor, None, readout, file.config)
 
 
-def _kept(reservoir: ReservoirSection, cut: Sequencer, sample_shape: tuple[int, ...]) -> KeptShape:
+def _feature_shape(reservoir: ReservoirSection, cut: Sequencer, sample_shape: tuple[int, ...]) -> FeatureShape:
     if reservoir.kind == "none":
-        return IdentitySource(reservoir, cut, sample_shape).kept
-    return kept_shape(reservoir, cut.shape(sample_shape)[0])
+        return IdentitySource(reservoir, cut, sample_shape).feature_shape
+    return feature_shape(reservoir, cut.shape(sample_shape)[0])
 
 
 def _of_members(single: Mapping[str, torch.Tensor], file: ModelFile) -> dict[str, torch.Tensor]:
@@ -130,8 +131,8 @@ def _of_members(single: Mapping[str, torch.Tensor], file: ModelFile) -> dict[str
 
 
 def _check_memory(file: ModelFile, parts: _Parts) -> None:
-    rows = file.config.reservoir.batch_rows or ROWS_UNLESS_SET
-    needed = rows * (12 * math.prod(file.sample_shape) + 8 * parts.kept.features)
+    rows = file.config.reservoir.batch_rows or DEFAULT_BATCH_ROWS
+    needed = rows * (12 * math.prod(file.sample_shape) + 8 * parts.feature_shape.features)
     if file.config.reservoir.kind != "none":
         needed += reservoir_bytes(file.config.reservoir, parts.features)
     available = min(machine_memory(), psutil.virtual_memory().available)
@@ -154,10 +155,10 @@ def reservoir_bytes(settings: ReservoirSection, features: int) -> int:
     """
     nodes, total = settings.nodes, 0
     for scan in scans_of(settings):
-        inputs = scan.features(read_features(settings, features))
+        inputs = scan.features(prepared_features(settings, features))
         for layer in range(settings.layers):
             total += _layer_bytes(settings, nodes if layer else inputs)
-    rows = settings.batch_rows or ROWS_UNLESS_SET
+    rows = settings.batch_rows or DEFAULT_BATCH_ROWS
     return total + 8 * rows * nodes
 
 
@@ -166,17 +167,8 @@ def _layer_bytes(settings: ReservoirSection, inputs: int) -> int:
     if settings.kind == "diagonal":
         units = 2 * settings.memory_units
         return 12 * units * (inputs + nodes)
-    connections = _connections(settings)
+    connections = topology_of(settings).count(settings)
     # In float64, and then as the kernel multiplies by it.
     kernel = kernel_class("dense-fp32" if settings.kernel == "auto" else settings.kernel)
     dense = kernel.dtype.itemsize * nodes**2 if kernel.dense_weights else 0
     return 12 * connections + dense + 12 * nodes * inputs
-
-
-def _connections(settings: ReservoirSection) -> int:
-    nodes = settings.nodes
-    if settings.topology == "ring":
-        return nodes
-    if settings.topology == "cycle-jumps":
-        return 2 * nodes
-    return round(settings.density * nodes**2)

@@ -24,7 +24,7 @@ from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 from rcdp_hpc.reservoir.identity_source import IdentitySource, StateSource, make_reservoir
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import Reservoir
 
@@ -180,15 +180,15 @@ def build_network(
         If the extractor has no use for such samples.
     """
     if not config.extractor.trained:
-        return build_readout(config, source.kept, classes, seed, parallel).to(source.device)
+        return build_readout(config, source.feature_shape, classes, seed, parallel).to(source.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         extractor = make_extractor(config.extractor, sample_shape, parallel)
     steps, features = extractor.steps, extractor.features
-    kept, frozen = KeptShape(1, steps, features, raw=True), None
+    kept, frozen = FeatureShape(1, steps, features, raw=True), None
     if config.reservoir.kind != "none":
         engine = Reservoir(config.reservoir, features, "dense-fp32", source.device, steps=steps)
-        kept, frozen = engine.kept, DifferentiableReservoir(engine)
+        kept, frozen = engine.feature_shape, DifferentiableReservoir(engine)
     readout = build_readout(config, kept, classes, seed, parallel)
     return EndToEnd(sample_shape, extractor, frozen, readout, config).to(source.device)
 

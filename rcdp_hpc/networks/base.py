@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 
 LEAST_DEVIATION = 1e-3
 
@@ -21,7 +21,7 @@ class Readout(nn.Module, ABC):
 
     Parameters
     ----------
-    kept : KeptShape
+    kept : FeatureShape
         How the values of a sample lie in its row.
     dropout : float
         Share of hidden units dropped in training.
@@ -30,9 +30,9 @@ class Readout(nn.Module, ABC):
     state_mean: torch.Tensor
     state_scale: torch.Tensor
 
-    def __init__(self, kept: KeptShape, dropout: float) -> None:
+    def __init__(self, kept: FeatureShape, dropout: float) -> None:
         super().__init__()
-        self.kept, self.dropout = kept, dropout
+        self.feature_shape, self.dropout = kept, dropout
         self.register_buffer("state_mean", torch.zeros(kept.features))
         self.register_buffer("state_scale", torch.ones(kept.features))
 
@@ -54,7 +54,7 @@ class Readout(nn.Module, ABC):
         rows : int
             How many rows these are.
         """
-        if self.kept.raw:
+        if self.feature_shape.raw:
             # Pixels that are seldom lit would be blown up, each by itself: inputs have one scale for all.
             sums, squares = sums.mean().expand_as(sums), squares.mean().expand_as(squares)
         mean = sums / rows
@@ -77,17 +77,17 @@ class SequenceReadout(Readout):
 
     Parameters
     ----------
-    kept : KeptShape
+    kept : FeatureShape
     outputs : int
         Components of o_t.
     dropout : float
     """
 
-    def __init__(self, kept: KeptShape, outputs: int, dropout: float) -> None:
+    def __init__(self, kept: FeatureShape, outputs: int, dropout: float) -> None:
         super().__init__(kept, dropout)
         self.output_map = nn.Linear(kept.parts * kept.width, outputs, bias=False)
 
     def outputs(self, standard: torch.Tensor) -> torch.Tensor:
         """Return o of standardised states (rows, features), shape (rows, steps, outputs)."""
-        result: torch.Tensor = self.output_map(self.kept.by_step(standard))
+        result: torch.Tensor = self.output_map(self.feature_shape.by_step(standard))
         return result

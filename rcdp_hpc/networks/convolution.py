@@ -9,7 +9,7 @@ from rcdp_hpc.networks.base import SequenceReadout
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 
 
 class ConvolutionReadout(SequenceReadout):
@@ -21,7 +21,7 @@ class ConvolutionReadout(SequenceReadout):
 
     Parameters
     ----------
-    kept : KeptShape
+    kept : FeatureShape
         How the states of a sample lie in its row.
     outputs, hidden, layers, span, classes : int
         Components of o_t; channels of each layer; layers; steps k that a kernel spans, odd; scores.
@@ -33,7 +33,7 @@ class ConvolutionReadout(SequenceReadout):
 
     def __init__(
         self,
-        kept: KeptShape,
+        kept: FeatureShape,
         outputs: int,
         hidden: int,
         layers: int,

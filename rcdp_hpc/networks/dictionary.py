@@ -174,14 +174,14 @@ class DictionarySource(LearnedSource):
     ----------
     dictionary, learned : PatchDictionary
         Its values are zeros until they are learned or loaded.
-    kept, width, batch_rows, dtype, device, kernel, cut
+    feature_shape, width, batch_rows, dtype, device, kernel, sequencer
         As of `rcdp_hpc.reservoir.identity_source.StateSource`.
     """
 
     def __init__(
         self, settings: ReservoirSection, extractor: ExtractorSection, sample_shape: Sequence[int], device: torch.device
     ) -> None:
-        self.settings, self.device, self.cut = settings, device, Sequencer()
+        self.settings, self.device, self.sequencer = settings, device, Sequencer()
         self.dictionary = self.learned = PatchDictionary(extractor, sample_shape).to(device)
         if device.type != "cpu":
             self.dictionary.cut_work(DEVICE_MAP_BYTES)
@@ -194,7 +194,7 @@ class DictionarySource(LearnedSource):
             kernel = "dense-fp32" if settings.kernel == "auto" else settings.kernel
             self.inner = Reservoir(settings, features, kernel, device, steps=steps)
         inner = self.inner
-        self.kept, self.width, self.batch_rows = inner.kept, inner.width, inner.batch_rows
+        self.feature_shape, self.width, self.batch_rows = inner.feature_shape, inner.width, inner.batch_rows
         self.dtype, self.kernel = inner.dtype, inner.kernel
 
     def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:

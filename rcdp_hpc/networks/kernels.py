@@ -19,9 +19,9 @@ from rcdp_hpc.networks.learned_source import LearnedSource
 from rcdp_hpc.networks.shapes import feature_shares, kernel_steps
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.identity_source import make_reservoir
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, check_input
+from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS, check_input
 
 # Values of a channel that a block of series has: with what is made of them they stay in a core's cache.
 BLOCK_VALUES = 2**16
@@ -244,7 +244,7 @@ class KernelSource(LearnedSource):
     ----------
     learned : RandomKernels
         Its biases are zeros until they are learned or loaded.
-    kept, width, batch_rows, dtype, device, kernel, cut
+    feature_shape, width, batch_rows, dtype, device, kernel, sequencer
         As of `rcdp_hpc.reservoir.identity_source.StateSource`.
 
     Raises
@@ -264,22 +264,22 @@ class KernelSource(LearnedSource):
         device: torch.device,
         matrices: ReservoirMatrices | None = None,
     ) -> None:
-        self.settings, self.device, self.cut = settings, device, Sequencer.of(settings)
-        steps, channels = self.cut.shape(sample_shape)
+        self.settings, self.device, self.sequencer = settings, device, Sequencer.of(settings)
+        steps, channels = self.sequencer.shape(sample_shape)
         kernel_steps(steps, sample_shape)
         self.learned = RandomKernels(extractor, channels, settings.seed).to(device)
         self.reservoir = None if settings.kind == "none" else make_reservoir(settings, sample_shape, device, matrices)
-        self.states_width, self.kernel, self.batch_rows = 0, "none", settings.batch_rows or ROWS_UNLESS_SET
+        self.states_width, self.kernel, self.batch_rows = 0, "none", settings.batch_rows or DEFAULT_BATCH_ROWS
         if self.reservoir is not None:
             self.states_width, self.kernel = self.reservoir.width, self.reservoir.kernel
             self.batch_rows = self.reservoir.batch_rows
         self.width = self.states_width + self.learned.features
-        self.kept = KeptShape(1, 1, self.width)
+        self.feature_shape = FeatureShape(1, 1, self.width)
 
     def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
         """Return states and features of raw samples, shape (batch, width); parameters as `Reservoir.drive`."""
-        steps = None if lengths is None else self.cut.lengths(lengths)
-        return self.states(self.cut.sequences(x), out, steps, noisy)
+        steps = None if lengths is None else self.sequencer.lengths(lengths)
+        return self.states(self.sequencer.sequences(x), out, steps, noisy)
 
     def states(
         self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None, noisy: bool = False

@@ -9,7 +9,7 @@ from rcdp_hpc.networks.base import Readout
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 
 
 class MLPReadout(Readout):
@@ -20,7 +20,7 @@ class MLPReadout(Readout):
 
     Parameters
     ----------
-    kept : KeptShape
+    kept : FeatureShape
         How the states s of a sample lie in its row.
     outputs, hidden, classes : int
         Width of the reservoir output o, of both ReLU layers, and of the scores.
@@ -34,7 +34,7 @@ class MLPReadout(Readout):
 
     def __init__(
         self,
-        kept: KeptShape,
+        kept: FeatureShape,
         outputs: int,
         hidden: int,
         classes: int,

@@ -7,7 +7,7 @@ from torch import nn
 
 from rcdp_hpc.networks.base import SequenceReadout
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 
 
 class RecurrentReadout(SequenceReadout):
@@ -30,7 +30,7 @@ class RecurrentReadout(SequenceReadout):
     Parameters
     ----------
     kind : {"lstm", "gru"}
-    kept : KeptShape
+    kept : FeatureShape
         How the states of a sample lie in its row.
     outputs, hidden, layers, classes : int
         Components of o_t, units of h, recurrent layers, scores.
@@ -39,7 +39,7 @@ class RecurrentReadout(SequenceReadout):
     """
 
     def __init__(
-        self, kind: str, kept: KeptShape, outputs: int, hidden: int, layers: int, classes: int, dropout: float = 0.0
+        self, kind: str, kept: FeatureShape, outputs: int, hidden: int, layers: int, classes: int, dropout: float = 0.0
     ) -> None:
         super().__init__(kept, outputs, dropout)
         cell = {"lstm": nn.LSTM, "gru": nn.GRU}[kind]

@@ -14,28 +14,28 @@ from rcdp_hpc.networks.recurrent import RecurrentReadout
 from rcdp_hpc.networks.transformer import TransformerReadout
 from rcdp_hpc.networks.user import UserReadout
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 
-Maker = Callable[[ReadoutSection, KeptShape, int, SingleProcessEngine], Readout]
+Maker = Callable[[ReadoutSection, FeatureShape, int, SingleProcessEngine], Readout]
 
 
-def _network(settings: ReadoutSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _network(settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return MLPReadout(kept, settings.outputs, settings.hidden, classes, settings.relu_slope, settings.dropout, parallel)
 
 
-def _recurrent(settings: ReadoutSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _recurrent(settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return RecurrentReadout(
         settings.kind, kept, settings.outputs, settings.hidden, settings.layers, classes, settings.dropout
     )
 
 
-def _transformer(settings: ReadoutSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _transformer(settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return TransformerReadout(
         kept, settings.outputs, settings.hidden, settings.layers, settings.heads, classes, settings.dropout
     )
 
 
-def _convolution(settings: ReadoutSection, kept: KeptShape, classes: int, parallel: SingleProcessEngine) -> Readout:
+def _convolution(settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine) -> Readout:
     return ConvolutionReadout(
         kept, settings.outputs, settings.hidden, settings.layers, settings.kernel_size, classes, settings.dropout,
         parallel,
@@ -52,14 +52,14 @@ READOUTS: dict[str, Maker] = {
 
 
 def build_readout(
-    config: Config, kept: KeptShape, classes: int, seed: int, parallel: SingleProcessEngine | None = None
+    config: Config, kept: FeatureShape, classes: int, seed: int, parallel: SingleProcessEngine | None = None
 ) -> Readout:
     """Return the trained readout that `config` names.
 
     Parameters
     ----------
     config : Config
-    kept : KeptShape
+    kept : FeatureShape
         How the values of a sample lie in its row.
     classes, seed : int
         Number of classes; what the initial weights depend on, and nothing else.

@@ -9,7 +9,7 @@ from torch import nn
 
 from rcdp_hpc.networks.base import SequenceReadout
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 
 LONGEST_WAVE = 10_000.0
 
@@ -24,7 +24,7 @@ class TransformerReadout(SequenceReadout):
 
     Parameters
     ----------
-    kept : KeptShape
+    kept : FeatureShape
         How the states of a sample lie in its row.
     outputs, hidden, layers, heads, classes : int
         Width of x, a multiple of the heads; width of the ReLU layer; encoder layers; heads; scores.
@@ -36,7 +36,7 @@ class TransformerReadout(SequenceReadout):
 
     def __init__(
         self,
-        kept: KeptShape,
+        kept: FeatureShape,
         outputs: int,
         hidden: int,
         layers: int,

@@ -22,7 +22,7 @@ from rcdp_hpc.networks.base import Readout
 from rcdp_hpc.networks.contract import TRIAL_ROWS, dry_run, instantiate, use_synced_norm, wrong_shape
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 
 READOUT_KEY, EXTRACTOR_KEY = "readout.kind", "extractor.kind"
 
@@ -34,7 +34,7 @@ class UserReadout(Readout):
     ----------
     name : str
         module:Class.
-    kept : KeptShape
+    kept : FeatureShape
         How the states of a sample lie in its row; R is given (rows, steps, parts · width).
     classes : int
     parallel : Alone, optional
@@ -46,7 +46,9 @@ class UserReadout(Readout):
         If the class breaks the contract.
     """
 
-    def __init__(self, name: str, kept: KeptShape, classes: int, parallel: SingleProcessEngine | None = None) -> None:
+    def __init__(
+        self, name: str, kept: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+    ) -> None:
         super().__init__(kept, dropout=0.0)
         features = kept.parts * kept.width
         self.name, self.classes = name, classes
@@ -58,7 +60,7 @@ class UserReadout(Readout):
 
     def read(self, standard: torch.Tensor, draw: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""
-        scores: torch.Tensor = self.inner(self.kept.by_step(standard))
+        scores: torch.Tensor = self.inner(self.feature_shape.by_step(standard))
         # The trial before the training does not see its batches.
         if scores.shape != (len(standard), self.classes):
             raise wrong_shape(READOUT_KEY, self.name, scores, f"({len(standard)}, {self.classes}) for so many rows")

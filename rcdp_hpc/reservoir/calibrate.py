@@ -1,7 +1,7 @@
 """Which kernel, and which block of samples, computes the states fastest on this machine.
 
 The choice changes the last digits of results: it is made once per run, on one rank, and recorded in RUN/config.toml.
-What was measured is read_submissions in a cache file, so that a machine is measured once for a size.
+What was measured is saved in a cache file, so that a machine is measured once for a size.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.kernels import kernel_class, kernel_names
 from rcdp_hpc.reservoir.precision import ERROR_RATIO_AT_MOST, STATE_ERROR_AT_MOST, Rounding
-from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Reservoir
+from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS, Reservoir
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 from rcdp_hpc.runtime.processor import processor_name
 from rcdp_hpc.runtime.threads import limit_threads
@@ -69,7 +69,7 @@ def choose_kernel(
     density : float
         Connection density; thin reservoirs are tried with the sparse kernel too.
     cache : Path, optional
-        Where measurements are read_submissions (see `default_cache`); default: nowhere.
+        Where measurements are saved (see `default_cache`); default: nowhere.
     rounding : callable, optional
         Returns what the rounding of a kernel does to the reservoir at hand (see `rcdp_hpc.reservoir.precision`);
         default: nothing is known of it, and speed decides.
@@ -81,7 +81,7 @@ def choose_kernel(
     """
     kernels = _measured_kernels(nodes, density, device)
     nodes = min(nodes, max(kernel_class(kernel).measured_nodes for kernel in kernels))
-    rows = min(batch_rows or ROWS_UNLESS_SET, ROWS_AT_MOST)
+    rows = min(batch_rows or DEFAULT_BATCH_ROWS, ROWS_AT_MOST)
     key = f"kernel {nodes} nodes {density:.3g} density {features} features {rows} rows {threads} threads"
     seconds = _remembered(cache, device, key)
     if seconds is None or set(seconds) != set(kernels):
@@ -149,7 +149,7 @@ def machine_name(device: str = "cpu") -> str:
 
 
 def default_cache() -> Path:
-    """Return the file in which measurements are read_submissions, in the user's cache folder."""
+    """Return the file in which measurements are saved, in the user's cache folder."""
     folder = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     return Path(folder) / "rcdp_hpc" / "kernels.json"
 

@@ -13,11 +13,12 @@ from rcdp_hpc.config.choices import is_user_class
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import unscaled_matrix
 from rcdp_hpc.reservoir.random_streams import Part
+from rcdp_hpc.reservoir.topology import topology_of
 
-# With this many connections per neuron a random matrix without a cycle does not occur.
+# With this number of connections per neuron random matrices without a cycle do not occur.
 SURE_DEGREE = 4
-# Beyond it drawing the connections takes seconds; the stage itself reports what is wrong then.
-NODES_AT_MOST = 10_000
+# Drawing the connections of more neurons takes seconds; then the stage that needs them reports the error.
+LARGEST_DRAWN = 10_000
 
 
 def check_reservoir(config: Config) -> None:
@@ -42,7 +43,7 @@ def check_reservoir(config: Config) -> None:
         return
     space = config.search.space
     if config.has_search and space.density is not None:
-        if config.search.evaluation == "function":  # it may make of the density what it likes
+        if config.search.evaluation == "function":  # the user's function may use the density in any way
             return
         section = space.density
         searched = section.high if section.choices is None else max(section.choices)  # type: ignore[type-var]
@@ -78,22 +79,21 @@ def _parts(settings: ReservoirSection) -> list[Part]:
 
 
 def _check_part(settings: ReservoirSection, part: Part, searched: bool) -> None:
-    nodes, density = settings.nodes, settings.density
-    count = round(density * nodes * nodes)
-    scaled = settings.scaling == "spectral_radius" and settings.weights != "orthogonal"
-    if settings.topology == "random" and settings.weights != "orthogonal":
-        if not count:
-            raise InputError(_no_connections(settings, searched))
-        if scaled and count < SURE_DEGREE * nodes and nodes <= NODES_AT_MOST:
-            matrix = unscaled_matrix(settings, part)
-            if not has_cycle(matrix):
-                raise InputError(_no_cycle(settings, searched))
-    elif settings.topology == "small-world" and not min(round(density * nodes), nodes - 1):
+    if settings.weights == "orthogonal":
+        return
+    topology = topology_of(settings)
+    count = topology.count(settings)
+    if not count:
         raise InputError(_no_connections(settings, searched))
+    scaled = settings.scaling == "spectral_radius"
+    if not (scaled and topology.may_lack_cycle) or settings.nodes > LARGEST_DRAWN:
+        return
+    if count < SURE_DEGREE * settings.nodes and not has_cycle(unscaled_matrix(settings, part)):
+        raise InputError(_no_cycle(settings, searched))
 
 
 def has_cycle(matrix: scipy.sparse.csr_array) -> bool:
-    """Return whether a neuron of a connection matrix reaches itself: without one the spectral radius is 0."""
+    """Return whether the connections have a cycle; without one the spectral radius is 0."""
     if matrix.diagonal().any():
         return True
     blocks, _ = connected_components(matrix, directed=True, connection="strong")
@@ -120,7 +120,7 @@ def _density(settings: ReservoirSection, searched: bool) -> str:
 
 
 def _way_out(settings: ReservoirSection, searched: bool) -> str:
-    """Return which density is enough: one with three connections per neuron, if there is such a density."""
+    """Return what to change: the density with three connections per neuron, or else the number of neurons."""
     key = "search.space.density" if searched else "reservoir.density"
     enough = 3 / settings.nodes
     if enough > 1:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.activations import load_activation
-from rcdp_hpc.reservoir.inputs import read_inputs
+from rcdp_hpc.reservoir.inputs import prepare_inputs
 from rcdp_hpc.reservoir.kept_steps import check_length
 from rcdp_hpc.reservoir.reductions import reduction_class
 from rcdp_hpc.reservoir.scans import Scan
@@ -84,7 +84,7 @@ class DifferentiableReservoir(nn.Module):
         listed = [u.shape[1]] * len(u) if found is None else found.tolist()
         for length in set(listed):
             check_length(self.settings, length)
-        u = read_inputs(self.settings, u, found)
+        u = prepare_inputs(self.settings, u, found)
         parts = []
         for place, scan in enumerate(self.reservoir.scans):
             for direction in range(self.reservoir.directions):

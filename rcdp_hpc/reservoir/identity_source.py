@@ -1,4 +1,4 @@
-"""No reservoir: the cut input handed on as it is, in the place of states. One switch turns the reservoir off."""
+"""The input sequence itself in place of reservoir states (``reservoir.kind = "none"``)."""
 
 from __future__ import annotations
 
@@ -13,34 +13,32 @@ from torch import Tensor
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
-from rcdp_hpc.reservoir.inputs import read_inputs
-from rcdp_hpc.reservoir.kept_steps import read_features
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.inputs import prepare_inputs
+from rcdp_hpc.reservoir.kept_steps import prepared_features
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.reservoir.states import ROWS_UNLESS_SET, Reservoir
+from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS, Reservoir
 
 
 class IdentitySource:
-    """What stands in for a `Reservoir` where there is none: s_t = u_t, and all steps are kept.
+    """A replacement for `Reservoir` without a reservoir: s_t = u_t, for all steps.
 
-    u_t is what would drive the reservoir: with ``series_scaling`` and ``differences``, if set.
-
-    Sequences of unequal length are put at the end, zeros before them: the last step is each one's own.
+    u_t is the input that would drive the reservoir, after ``series_scaling`` and ``differences``. Shorter sequences are
+    right-aligned after zeros, so that each ends with its last step.
 
     Parameters
     ----------
     settings : ReservoirSection
-        How samples are cut, and how many rows are taken at once.
-    cut : Cut
-        How raw samples become sequences.
+    sequencer : Sequencer
+        Cuts raw samples into sequences.
     sample_shape : sequence of int
         Shape of one sample.
     device : str or torch.device
-        Where the values are put.
+        Device of the values.
 
     Attributes
     ----------
-    kept, width, batch_rows, dtype, device
+    feature_shape, width, batch_rows, dtype, device, kernel
         As of `Reservoir`.
     """
 
@@ -50,55 +48,62 @@ class IdentitySource:
     def __init__(
         self,
         settings: ReservoirSection,
-        cut: Sequencer,
+        sequencer: Sequencer,
         sample_shape: Sequence[int],
         device: str | torch.device = "cpu",
     ) -> None:
-        self.settings, self.cut, self.device = settings, cut, torch.device(device)
-        steps, features = cut.shape(sample_shape)
-        self.kept = KeptShape(1, steps, read_features(settings, features), raw=True)
-        self.width = self.kept.features
-        self.batch_rows = settings.batch_rows or ROWS_UNLESS_SET
+        self.settings = settings
+        self.sequencer = sequencer
+        self.device = torch.device(device)
+        steps, features = sequencer.shape(sample_shape)
+        self.feature_shape = FeatureShape(1, steps, prepared_features(settings, features), raw=True)
+        self.width = self.feature_shape.features
+        self.batch_rows = settings.batch_rows or DEFAULT_BATCH_ROWS
 
     def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
         """Return the sequences of raw samples, shape (batch, width); parameters and errors as `Reservoir.drive`."""
-        steps = None if lengths is None else self.cut.lengths(lengths)
-        return self.states(self.cut.sequences(x), out, steps)
+        steps = None if lengths is None else self.sequencer.lengths(lengths)
+        return self.states(self.sequencer.sequences(x), out, steps)
 
     def states(
         self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None, noisy: bool = False
     ) -> Tensor:
         """Return sequences (batch, steps, features) as rows (batch, width); parameters as `Reservoir.states`."""
         u = torch.as_tensor(u).to(self.device)
-        if u.shape[1] > self.kept.steps:
-            raise InputError(f"sequences of {u.shape[1]} steps: expected at most the {self.kept.steps} that are read")
-        own = None if lengths is None else torch.from_numpy(np.asarray(lengths)).to(self.device)
-        u = read_inputs(self.settings, u, own).to(self.dtype)
-        if own is not None or u.shape[1] < self.kept.steps:
-            own = torch.full((len(u),), u.shape[1], device=self.device) if own is None else own
-            u = _to_the_end(u, own, self.kept.steps)
+        if u.shape[1] > self.feature_shape.steps:
+            raise InputError(f"sequences of {u.shape[1]} steps: expected at most {self.feature_shape.steps}")
+        ends = None if lengths is None else torch.from_numpy(np.asarray(lengths)).to(self.device)
+        u = prepare_inputs(self.settings, u, ends).to(self.dtype)
+        if ends is not None or u.shape[1] < self.feature_shape.steps:
+            ends = torch.full((len(u),), u.shape[1], device=self.device) if ends is None else ends
+            u = _right_aligned(u, ends, self.feature_shape.steps)
         flat = u.reshape(len(u), self.width)
         return flat if out is None else out.copy_(flat)
 
 
 class StateSource(Protocol):
-    """What gives the rows that are kept of samples: a reservoir, what stands in for it, or one behind an extractor.
+    """A source of feature rows: a reservoir, its replacement `IdentitySource`, or a fixed extractor with either.
 
     Attributes
     ----------
     settings : ReservoirSection
-    cut : Cut
-        How raw samples become the sequences that `states` reads.
-    kept : KeptShape
-    width, batch_rows : int
-        Values of a row; rows computed at once.
-    dtype, device, kernel
-        Of the rows, of the computation, and its name.
+    sequencer : Sequencer
+        Cuts raw samples into the sequences that `states` reads.
+    feature_shape : FeatureShape
+    width : int
+        Features of a row.
+    batch_rows : int
+        Rows that are computed at once.
+    dtype : torch.dtype
+        Number format of the rows.
+    device : torch.device
+    kernel : str
+        Name of the kernel, "none" without one.
     """
 
     settings: ReservoirSection
-    cut: Sequencer
-    kept: KeptShape
+    sequencer: Sequencer
+    feature_shape: FeatureShape
     width: int
     batch_rows: int
     dtype: torch.dtype
@@ -106,10 +111,10 @@ class StateSource(Protocol):
     kernel: str
 
     def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
-        """Return what is kept of raw samples."""
+        """Return the features of raw samples, shape (batch, width)."""
 
     def states(self, u: Any, out: Tensor | None = None) -> Tensor:
-        """Return what is kept of sequences."""
+        """Return the features of sequences, shape (batch, width)."""
 
 
 def make_reservoir(
@@ -118,22 +123,31 @@ def make_reservoir(
     device: str | torch.device = "cpu",
     matrices: ReservoirMatrices | None = None,
 ) -> Reservoir | IdentitySource:
-    """Return the reservoir for samples of this shape, or what stands in for it with ``reservoir.kind = "none"``.
+    """Return the reservoir for samples of this shape, or its replacement for ``reservoir.kind = "none"``.
+
+    Parameters
+    ----------
+    settings : ReservoirSection
+    sample_shape : sequence of int
+        Shape of one sample.
+    device : str or torch.device
+    matrices : ReservoirMatrices, optional
+        As of `Reservoir`.
 
     Raises
     ------
     InputError
-        If the samples cannot be cut as the settings say, or as `Reservoir`.
+        If the samples cannot be cut as the settings say; other cases as `Reservoir`.
     """
-    cut = Sequencer.of(settings)
+    sequencer = Sequencer.of(settings)
     if settings.kind == "none":
-        return IdentitySource(settings, cut, sample_shape, device)
-    steps, features = cut.shape(sample_shape)
+        return IdentitySource(settings, sequencer, sample_shape, device)
+    steps, features = sequencer.shape(sample_shape)
     return Reservoir(settings, features, settings.kernel, device, matrices, steps)
 
 
-def _to_the_end(u: Tensor, lengths: Tensor, steps: int) -> Tensor:
-    """Return sequences (batch, any, features) as (batch, steps, features), each ending with its own last step."""
+def _right_aligned(u: Tensor, lengths: Tensor, steps: int) -> Tensor:
+    """Return sequences (batch, any, features) as (batch, steps, features), each at the end after zeros."""
     source = torch.arange(steps, device=u.device) - (steps - lengths[:, None])
     taken = u.gather(1, source.clamp_min(0)[..., None].expand(-1, -1, u.shape[2]))
     return taken.masked_fill((source < 0)[..., None], 0)

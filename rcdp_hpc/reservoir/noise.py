@@ -1,4 +1,4 @@
-"""Normal noise for the neurons: a function of the sample, the step and the neuron, whatever the batch or the rank."""
+"""Normal noise of the neurons: a function of the sample, the step and the neuron, not of the batch or the rank."""
 
 from __future__ import annotations
 
@@ -9,27 +9,41 @@ from torch import Tensor
 class SampleNoise:
     """Noise of a block of samples.
 
-    A sample's key is a hash of its own input values and the seed, so that the same sample draws the same noise in any
-    batch and on any rank: a counter-based generator, scrambled by the finaliser of SplitMix64 (Steele, Lea and Flood
-    2014), and Box and Muller's transform.
+    The key of a sample is a hash of its input values and the seed, so that a sample has the same noise in any batch and
+    on any rank. The numbers are those of a counter-based generator, scrambled by the finaliser of SplitMix64 (Steele,
+    Lea and Flood 2014), after Box and Muller's transform.
 
     Parameters
     ----------
-    u : torch.Tensor, shape (batch, steps, features)
+    u : torch.Tensor, shape (batch, steps, features), float32
+        Input values, with 0 after the end of a sequence.
     seed : int
     """
 
     def __init__(self, u: Tensor, seed: int) -> None:
         bits = u.float().contiguous().view(torch.int32).flatten(1).long()
-        places = torch.arange(bits.shape[1], dtype=torch.int64, device=u.device)
-        self._keys = _scramble(_scramble(bits + places * _GOLDEN).sum(1) + seed)
+        positions = torch.arange(bits.shape[1], dtype=torch.int64, device=u.device)
+        self._keys = _scramble(_scramble(bits + positions * _GOLDEN).sum(1) + seed)
 
     def reorder(self, order: Tensor) -> None:
-        """Put the samples into another order."""
+        """Change the order of the samples to this one, shape (batch,), int64."""
         self._keys = self._keys[order]
 
     def normal(self, step: int, part: int, nodes: int, rows: int) -> Tensor:
-        """Return standard normal numbers, shape (rows, nodes), float32, for the first rows."""
+        """Return standard normal numbers for the first samples.
+
+        Parameters
+        ----------
+        step : int
+        part : int
+            Number of the reservoir, by scan and layer.
+        nodes : int
+        rows : int
+
+        Returns
+        -------
+        torch.Tensor, shape (rows, nodes), float32
+        """
         units = torch.arange(nodes, dtype=torch.int64, device=self._keys.device)
         keys = _scramble(self._keys[:rows] + _signed((step * 65_537 + part) * 0x9E3779B97F4A7C15))
         bits = _scramble(keys[:, None] + units * _GOLDEN)

@@ -1,22 +1,26 @@
-"""Random numbers behind the matrices: streams of PCG64's raw output, and the distributions made of them.
+"""Random numbers of the matrices: streams of PCG64's raw output, and distributions made from them.
 
-The draws use the raw 64-bit output of PCG64, which NumPy keeps stable over its versions (unlike the
-methods of `numpy.random.Generator`).
+The streams use the raw 64-bit output of PCG64, which NumPy keeps stable over its versions (unlike the methods of
+`numpy.random.Generator`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-# New names go to the end: a stream's place is part of its seed.
+# Append new names at the end: a stream's position is part of its seed.
 STREAMS = ("mask", "weights", "input", "bias", "input_mask", "rewiring", "permutation", "memory", "mixing", "leak")
+# Which of several reservoirs, (scan, layer); () is the first one.
 Part = tuple[int, ...]
 
 
 def stream(name: str, seed: int, part: Part = ()) -> np.random.PCG64:
-    """Return the random stream of this name: independent of other names, and of other parts, under the same seed.
+    """Return the random stream of this name, independent of other names and of other parts with the same seed.
 
     Parameters
     ----------
@@ -25,33 +29,65 @@ def stream(name: str, seed: int, part: Part = ()) -> np.random.PCG64:
     seed : int
         The setting ``reservoir.seed``.
     part : tuple of int
-        Which of several reservoirs, (scan, layer); () is the first.
+        Which of several reservoirs, (scan, layer); () is the first one.
+
+    Returns
+    -------
+    numpy.random.PCG64
     """
     return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(STREAMS.index(name), *part)))
 
 
 def symmetric(source: np.random.PCG64, count: int) -> NDArray[np.float64]:
-    """Draw uniform numbers in [-1, 1): the upper 53 bits of each raw draw."""
+    """Return uniform random numbers in [-1, 1), shape (count,): the upper 53 bits of each raw number."""
     raw: NDArray[np.uint64] = source.random_raw(count)
     return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
 
 
+@dataclass(frozen=True)
+class Distribution:
+    """A distribution of weights.
+
+    Attributes
+    ----------
+    of_uniform : callable
+        Maps uniform numbers v in [-1, 1), float64, to numbers of the distribution, one by one.
+    variance : float
+    """
+
+    of_uniform: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    variance: float
+
+
+def _normal(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the standard normal quantiles of (v + 1) / 2."""
+    return np.asarray(ndtri(np.maximum((uniform + 1) / 2, 2.0**-54)))
+
+
+def _signs(uniform: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the signs of v, 1 for 0."""
+    return np.where(uniform < 0, -1.0, 1.0)
+
+
+DISTRIBUTIONS = {
+    "uniform": Distribution(lambda uniform: uniform, 1 / 3),
+    "normal": Distribution(_normal, 1.0),
+    "bernoulli": Distribution(_signs, 1.0),
+}
+
+
 def distributed(uniform: NDArray[np.float64], distribution: str) -> NDArray[np.float64]:
-    """Turn uniform numbers v in [-1, 1) into those of a distribution, one by one.
+    """Map uniform numbers in [-1, 1) to numbers of a distribution, one by one.
 
     Parameters
     ----------
     uniform : numpy.ndarray, float64
-    distribution : {"uniform", "normal", "bernoulli"}
-        v itself; the standard normal quantile of (v + 1) / 2; the sign of v, 1 for 0.
+    distribution : str
+        A name of `DISTRIBUTIONS`.
 
     Returns
     -------
-    numpy.ndarray
+    numpy.ndarray, float64
         Of the same shape.
     """
-    if distribution == "normal":
-        return np.asarray(ndtri(np.maximum((uniform + 1) / 2, 2.0**-54)))
-    if distribution == "bernoulli":
-        return np.where(uniform < 0, -1.0, 1.0)
-    return uniform
+    return DISTRIBUTIONS[distribution].of_uniform(uniform)

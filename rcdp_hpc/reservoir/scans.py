@@ -1,4 +1,4 @@
-"""How a sequence is read: forwards or backwards, by halves, through a window."""
+"""Scans: a sequence read forwards or backwards, by halves of its features, through a window of steps."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class Scan:
     Attributes
     ----------
     name : str
-        "forward", "rows" (first half of the features) or "columns" (second half), or one of them + "-backward".
+        "forward", "backward", "rows" (first half of the features), "columns" (second half), "rows-backward" or
+        "columns-backward".
     window : int
-        Steps seen at once: the input at t is [u_t, u_(t-1), ...], zeros before the first step.
+        Steps that a neuron reads at once: the input at t is [u_t, u_(t-1), ...], with zeros before the first step.
     """
 
     name: str
@@ -28,22 +29,26 @@ class Scan:
 
     @property
     def backward(self) -> bool:
-        """Whether the last step comes first."""
+        """Whether the last step is read first."""
         return self.name.endswith("backward")
 
     def features(self, features: int) -> int:
-        """Return how many inputs a neuron has at a step when a step of the sequence has `features`."""
+        """Return the inputs of a neuron per step, for a sequence with `features` features per step."""
         return scan_features(self.name, self.window, features)
 
     def read(self, u: Tensor, lengths: Tensor | None, turned: bool = False) -> Tensor:
-        """Return the sequences in reading order, each turned within its length, shape (batch, steps, features).
+        """Return the sequences in reading order, each reversed within its length.
 
         Parameters
         ----------
         u : torch.Tensor, shape (batch, steps, features)
         lengths : torch.Tensor, shape (batch,), int64, optional
         turned : bool
-            Read in the opposite direction: the second half of a bidirectional reservoir.
+            Read in the opposite direction, for the second half of a bidirectional reservoir.
+
+        Returns
+        -------
+        torch.Tensor, shape (batch, steps, features or half of them)
         """
         half = u.shape[2] // 2
         if self.name.startswith("rows"):
@@ -54,26 +59,27 @@ class Scan:
             return u
         if lengths is None:
             return u.flip(1)
-        places = (lengths[:, None] - 1 - torch.arange(u.shape[1], device=u.device)).clamp_min(0)
-        return u.gather(1, places[..., None].expand_as(u))
+        positions = (lengths[:, None] - 1 - torch.arange(u.shape[1], device=u.device)).clamp_min(0)
+        return u.gather(1, positions[..., None].expand_as(u))
 
     def at(self, u: Tensor, step: int, rows: int) -> list[Tensor]:
-        """Return what the first `rows` sequences show at a step: this step's input, then those before it.
+        """Return the input of the first `rows` sequences at a step: that of the step, then those of earlier steps.
 
         Parameters
         ----------
         u : torch.Tensor, shape (steps, batch, features)
             Sequences in reading order, steps first.
-        step, rows : int
+        step : int
+        rows : int
 
         Returns
         -------
         list of torch.Tensor, shape (rows, features)
-            As many as the window is wide, fewer at the beginning.
+            `window` tensors, fewer at the first steps.
         """
         return [u[step - back, :rows] for back in range(min(self.window, step + 1))]
 
 
 def scans_of(settings: ReservoirSection) -> list[Scan]:
-    """Return the readings that the settings ask for: one forward where none is named."""
+    """Return the scans of the settings: one forward scan if none is named."""
     return [Scan(name, settings.window) for name in settings.scans or ["forward"]]

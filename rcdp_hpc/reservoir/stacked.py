@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.reservoir.inputs import read_inputs
+from rcdp_hpc.reservoir.inputs import prepare_inputs
 from rcdp_hpc.reservoir.kernels import Kernel
 from rcdp_hpc.reservoir.reductions import JoinedReductions
 from rcdp_hpc.reservoir.states import Reservoir, check_input
@@ -70,9 +70,9 @@ class StackedReservoirs:
             If a value of `x` is not finite.
         """
         first = self.first
-        u = torch.as_tensor(first.cut.sequences(x), device=first.device)
+        u = torch.as_tensor(first.sequencer.sequences(x), device=first.device)
         check_input(u)
-        u = read_inputs(first.settings, u)
+        u = prepare_inputs(first.settings, u)
         steps, batch, places = u.shape[1], len(u), len(self._weights)
         out = torch.empty(places * batch, first.values, first.nodes, dtype=first.dtype, device=first.device)
         reduction = JoinedReductions(first.settings, out, steps, None)

@@ -20,14 +20,14 @@ from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError, InputError
 from rcdp_hpc.reservoir.connection import ReservoirMatrices, leak_rates, reservoir_matrices
 from rcdp_hpc.reservoir.diagonal import diagonal_matrices
-from rcdp_hpc.reservoir.inputs import read_inputs
-from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps, read_features
+from rcdp_hpc.reservoir.inputs import prepare_inputs
+from rcdp_hpc.reservoir.kept_steps import check_length, kept_steps, prepared_features
 from rcdp_hpc.reservoir.kernels import Kernel, kernel_class, make_kernel
 from rcdp_hpc.reservoir.kernels.diagonal import DiagonalKernel
 from rcdp_hpc.reservoir.matrix_files import read_matrices
 from rcdp_hpc.reservoir.noise import SampleNoise
 from rcdp_hpc.reservoir.random_streams import Part
-from rcdp_hpc.reservoir.reductions import JoinedReductions, kept_shape
+from rcdp_hpc.reservoir.reductions import JoinedReductions, feature_shape
 from rcdp_hpc.reservoir.scans import Scan, scans_of
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.logs import warn_once
@@ -37,7 +37,7 @@ __all__ = ["Reservoir", "kept_steps"]
 
 log = logging.getLogger(__name__)
 
-ROWS_UNLESS_SET = 512
+DEFAULT_BATCH_ROWS = 512
 # Above this radius a leak of 1 no longer forgets its past.
 FAR_ABOVE_ONE = 1.5
 
@@ -78,7 +78,7 @@ class Reservoir:
         How raw samples become sequences.
     parts : int
         Reservoirs side by side and stacked: scans times directions times layers.
-    kept : KeptShape
+    kept : FeatureShape
         How what is kept of a sample lies in its feature vector.
     width : int
         Length of a sample's feature vector: parts times values kept times nodes.
@@ -109,13 +109,17 @@ class Reservoir:
         steps: int | None = None,
     ) -> None:
         self.settings, self.features, self.kernel = settings, features, kernel
-        self.nodes, self.inputs = settings.nodes, read_features(settings, features)
+        self.nodes, self.inputs = settings.nodes, prepared_features(settings, features)
         self.scans = scans_of(settings)
-        self.cut = Sequencer.of(settings)
+        self.sequencer = Sequencer.of(settings)
         self.directions = 2 if settings.bidirectional else 1
-        self.kept = kept_shape(settings, steps)
-        self.parts, self.values, self.width = self.kept.parts, self.kept.steps, self.kept.features
-        self.batch_rows = settings.batch_rows or ROWS_UNLESS_SET
+        self.feature_shape = feature_shape(settings, steps)
+        self.parts, self.values, self.width = (
+            self.feature_shape.parts,
+            self.feature_shape.steps,
+            self.feature_shape.features,
+        )
+        self.batch_rows = settings.batch_rows or DEFAULT_BATCH_ROWS
         self.dtype = kernel_class(kernel).dtype
         self.device = torch.device(device)
         if settings.matrices and matrices is None:
@@ -255,8 +259,8 @@ class Reservoir:
         CandidateError
             As `states`.
         """
-        steps = None if lengths is None else self.cut.lengths(lengths)
-        return self.states(self.cut.sequences(x), out, steps, noisy)
+        steps = None if lengths is None else self.sequencer.lengths(lengths)
+        return self.states(self.sequencer.sequences(x), out, steps, noisy)
 
     def _fill(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
         """Compute the rows, in halves where the device's memory does not hold all."""
@@ -282,7 +286,7 @@ class Reservoir:
     def _compute_rows(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
         steps = u.shape[1]
         noise = SampleNoise(_blanked(u, lengths), self.settings.seed) if noisy and self.settings.noise else None
-        u = read_inputs(self.settings, u, lengths)
+        u = prepare_inputs(self.settings, u, lengths)
         if lengths is None:
             check_length(self.settings, steps)
             self._run(u, out, None, noise)
@@ -369,11 +373,11 @@ class Reservoir:
             As `drive`.
         """
         rows = x.shape[0]
-        steps, features = self.cut.shape(x.shape[1:])
+        steps, features = self.sequencer.shape(x.shape[1:])
         if features != self.features:
             raise InputError(
                 f"samples of shape {tuple(x.shape[1:])} give {features} features a step under "
-                f"reservoir.sequence = {self.cut.order!r}, but the reservoir was built for {self.features}"
+                f"reservoir.sequence = {self.sequencer.order!r}, but the reservoir was built for {self.features}"
             )
         if lengths is None:
             check_length(self.settings, steps)

@@ -1,4 +1,4 @@
-"""The control groups around this process: Slurm, containers and systemd set limits on them (cgroups(7))."""
+"""The control groups of this process, on which Slurm, containers and systemd set limits (see cgroups(7))."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Literal
 
 
 def groups_of_process(controller: str, root: Path = Path("/")) -> Iterator[tuple[Literal[1, 2], Path]]:
-    """Yield the version and the folder of each control group that may limit this process, by /proc/self/cgroup.
+    """Yield version and folder of each control group that may limit this process. The folders need not exist.
 
-    Its lines are number:controllers:path. Version 2 has the number 0, no controllers, and a mount of its own next to
-    version 1 if there are both. A path may be one that the container does not show: its own group is then the root of
-    what it sees. Folders that do not exist are among them.
+    Lines of /proc/self/cgroup have the form number:controllers:path. Version 2 has the number 0 and no controllers; if
+    version 1 is used as well, version 2 has a separate mount. Within a container a path may be invisible: the group of
+    the container is then the root of the visible tree.
 
     Parameters
     ----------
     controller : str
-        Whose limit is asked for, such as ``"memory"`` or ``"cpu"``.
+        Type of limit, such as ``"memory"`` or ``"cpu"``.
     root : Path
-        Where proc and sys are.
+        Folder that contains ``proc`` and ``sys``.
     """
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -28,8 +28,8 @@ def groups_of_process(controller: str, root: Path = Path("/")) -> Iterator[tuple
     mounts = root / "sys/fs/cgroup"
     for line in [*lines, "0::/", f"1:{controller}:/"]:
         number, controllers, path = line.split(":", 2)
-        own = PurePosixPath(path.lstrip("/"))
-        for group in (own, *own.parents):
+        innermost = PurePosixPath(path.lstrip("/"))
+        for group in (innermost, *innermost.parents):
             if number == "0":
                 yield 2, mounts / group
                 yield 2, mounts / "unified" / group

@@ -1,11 +1,11 @@
-"""Whether code that a file names may be run.
+"""Consent to run the code that a file names.
 
-A configuration that the user gives to a command may name classes and functions as module:name. The same names are in
-files that somebody else may have written: a model file, the config.toml of a run directory. Code that such a file names
-is run in two cases only: the command has the option --allow-code, or the user's own configuration named the same module
-file before and the file is still the same. For the second case the path and the SHA-256 of each module that the user's
-own configuration names are recorded in the user's home, never in the run directory: whoever writes a run directory
-could write a record, too.
+A configuration that the user passes to a command may name classes and functions as module:name. Such names are also in
+files that somebody else may have written: a model file, or the config.toml of a run directory. Code named by such a
+file is run only if the command has the option --allow-code, or if a configuration of the user has named the same module
+file before and the file has not changed. For the second case, the path and SHA-256 of each module that a configuration
+of the user names are recorded in the user's home directory. They are never recorded in the run directory, because its
+author could write the record as well.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class ModuleFiles:
     Attributes
     ----------
     module : str
-        Its dotted name.
+        Dotted name of the module.
     folder : str
-        The entry of the path of modules that it is found in.
+        Entry of the module search path that contains the module.
     files : list of str
-        Those of its packages, and its own at the end.
+        Files of the parent packages, followed by the file of the module.
     sha256 : str
-        Of all files.
+        Digest of all files.
     """
 
     module: str
@@ -57,31 +57,34 @@ class ModuleFiles:
 
 
 def record_file() -> Path:
-    """Return the file with the modules that the user's own configurations named."""
+    """Return the path of the record of modules that configurations of the user have named."""
     folder = os.environ.get("XDG_STATE_HOME") or str(Path("~/.local/state").expanduser())
     return Path(folder) / "rcdp_hpc" / "own-code.json"
 
 
 def code_named_by(config: Config) -> dict[str, str]:
-    """Return the names module:name in a configuration, by key; choices of the search space as ``key[number]``."""
+    """Return the values of the form module:name in a configuration, by key.
+
+    Candidates of a list in the search space have keys of the form ``key[index]``.
+    """
     settings = flatten(to_tree(config))
     keys = [key for key, table in TABLES.items() if table.user_class]
-    named = {key: str(settings[key]) for key in (*keys, "search.function")}
+    values = {key: str(settings[key]) for key in (*keys, "search.function")}
     for key, choices in settings.items():
         if key.startswith("search.space.") and isinstance(choices, list):
-            named |= {f"{key}[{number}]": str(choice) for number, choice in enumerate(choices)}
-    return {key: name for key, name in named.items() if is_user_class(name)}
+            values |= {f"{key}[{index}]": str(choice) for index, choice in enumerate(choices)}
+    return {key: value for key, value in values.items() if is_user_class(value)}
 
 
 def find_module(module: str, places: Iterable[str]) -> ModuleFiles | None:
-    """Return the files that an import would run, without running any; None if there is no such file.
+    """Return the files that an import would run, without running them; None if the module is not found.
 
     Parameters
     ----------
     module : str
         Dotted name.
     places : iterable of str
-        Folders that are searched, in this order.
+        Folders to search, in this order.
     """
     importlib.invalidate_caches()
     parts, files, search = module.split("."), [], [os.path.abspath(place) for place in places]
@@ -95,7 +98,7 @@ def find_module(module: str, places: Iterable[str]) -> ModuleFiles | None:
         if spec.origin and spec.has_location:
             files.append(os.path.realpath(spec.origin))
         search = list(spec.submodule_search_locations or ())
-    return _described(module, files) if files else None
+    return _module_files(module, files) if files else None
 
 
 def loaded_module(module: str) -> ModuleFiles | None:
@@ -103,65 +106,65 @@ def loaded_module(module: str) -> ModuleFiles | None:
     parts = module.split(".")
     loaded = [sys.modules.get(".".join(parts[:number])) for number in range(1, len(parts) + 1)]
     files = [os.path.realpath(part.__file__) for part in loaded if getattr(part, "__file__", None)]  # type: ignore
-    return _described(module, files) if files else None
+    return _module_files(module, files) if files else None
 
 
-def _described(module: str, files: list[str]) -> ModuleFiles | None:
+def _module_files(module: str, files: list[str]) -> ModuleFiles | None:
     digest = hashlib.sha256()
     try:
         for file in files:
             digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
     except OSError:
         return None
-    above = Path(files[-1]).parents
+    parents = Path(files[-1]).parents
     depth = module.count(".") + (Path(files[-1]).stem == "__init__")
-    return ModuleFiles(module, str(above[min(depth, len(above) - 1)]), files, digest.hexdigest())
+    return ModuleFiles(module, str(parents[min(depth, len(parents) - 1)]), files, digest.hexdigest())
 
 
 def digests_of(names: Iterable[str]) -> dict[str, str]:
-    """Return the SHA-256 of the imported modules of names module:name, for the file that holds what they computed."""
+    """Return the SHA-256 of the imported modules of names module:name, to be stored with their results."""
     modules = {name.partition(":")[0] for name in names}
-    found = {module: loaded_module(module) for module in sorted(modules)}
-    return {module: files.sha256 for module, files in found.items() if files is not None}
+    loaded = {module: loaded_module(module) for module in sorted(modules)}
+    return {module: files.sha256 for module, files in loaded.items() if files is not None}
 
 
 def record_user_modules(names: Iterable[str]) -> None:
-    """Record the modules of names module:name that the user's own configuration holds."""
-    found = [find_module(name.partition(":")[0], search_path(working_directory=True)) for name in names]
-    fresh = [files for files in found if files is not None]
-    kept = recorded()
-    if all(files in kept for files in fresh):
+    """Record the modules of names module:name from a configuration of the user."""
+    modules = [find_module(name.partition(":")[0], search_path(working_directory=True)) for name in names]
+    named = [module for module in modules if module is not None]
+    earlier = recorded_modules()
+    if all(module in earlier for module in named):
         return
-    places = {files.files[-1] for files in fresh}
-    kept = [files for files in kept if files.files[-1] not in places]
+    named_files = {module.files[-1] for module in named}
+    earlier = [module for module in earlier if module.files[-1] not in named_files]
     path = record_file()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_json(path, [asdict(files) for files in [*kept, *fresh][-MOST_RECORDS:]])
+        write_json(path, [asdict(module) for module in [*earlier, *named][-MOST_RECORDS:]])
         path.chmod(0o600)
     except (OSError, RcdpError) as error:
         log.info(
-            "the code that this configuration names is not recorded (%s): commands without a configuration need "
-            "--allow-code",
+            "the code that this configuration names cannot be recorded (%s): commands without a configuration will "
+            "need --allow-code",
             error,
         )
 
 
-def recorded() -> list[ModuleFiles]:
-    """Return the modules that the user's own configurations named; nothing if the file cannot be believed."""
+def recorded_modules() -> list[ModuleFiles]:
+    """Return the recorded modules; an empty list if the record is missing, damaged or writable by others."""
     path = record_file()
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return []
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            log.warning("%s: not used: others may write to it (chmod 600)", path)
+            log.warning("%s: not used, because other users may write to it. Correct this with chmod 600.", path)
             return []
         return [_record(entry) for entry in json.loads(path.read_bytes())]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError):
-        log.warning("%s: not used: it is damaged. Remove it.", path)
+        log.warning("%s: not used, because it is damaged. Remove it.", path)
         return []
 
 
@@ -173,83 +176,85 @@ def _record(entry: Mapping[str, Any]) -> ModuleFiles:
 
 
 def search_path(working_directory: bool) -> list[str]:
-    """Return the folders in which modules are searched."""
+    """Return the folders of the module search path."""
     here = os.getcwd()
     return [*sys.path, *([here] if working_directory and here not in sys.path else [])]
 
 
 def require_consent(key: str, name: str, where: Path) -> None:
-    """Refuse a name in a configuration that is not the user's own, unless its module is recorded and unchanged.
+    """Refuse code named by a configuration of unknown origin, unless its module is recorded and unchanged.
 
     Parameters
     ----------
-    key, name : str
-        The configuration's key, and module:name.
+    key : str
+        Configuration key.
+    name : str
+        Value of the key, module:name.
     where : Path
-        The file that names it.
+        The configuration file.
 
     Raises
     ------
     InputError
-        If the module is another than the one that the user's own configuration named.
+        If no configuration of the user has named the module, or the module has changed since.
     """
-    found = find_module(name.partition(":")[0], search_path(working_directory=True))
-    if found is not None and found in recorded():
+    module = find_module(name.partition(":")[0], search_path(working_directory=True))
+    if module is not None and module in recorded_modules():
         return
-    reason = _difference(found) if found is not None else "no such module is found"
+    reason = _difference(module) if module is not None else "the module is not found"
     raise InputError(
-        f"{where}: names code that would be run, {key} = {name!r}, and {reason}. Name your own configuration file "
-        "before --out, or read the code and add --allow-code if you trust it."
+        f"{where}: names code that would be run, {key} = {name!r}, and {reason}. Pass your configuration file to the "
+        "command, or read the code and add --allow-code if you trust it."
     )
 
 
-def _difference(found: ModuleFiles) -> str:
-    same_place = any(own.files == found.files for own in recorded())
-    if same_place:
-        return f"{found.files[-1]} has changed since a configuration of yours named it"
-    return f"no configuration of yours has named {found.files[-1]}"
+def _difference(module: ModuleFiles) -> str:
+    if any(recorded.files == module.files for recorded in recorded_modules()):
+        return f"{module.files[-1]} has changed since a configuration of yours named it"
+    return f"no configuration of yours has named {module.files[-1]}"
 
 
 def check_model_code(key: str, name: str, digests: Mapping[str, str], where: Path, allow: bool) -> None:
-    """Refuse a name in a model file, unless it is allowed or its module is recorded and the one of the training.
+    """Refuse code named by a model file, unless it is allowed, or its module is recorded and unchanged since training.
 
-    The working directory is not searched; the folder of a recorded module is.
+    The working directory is not searched, but the folder of a recorded module is.
 
     Parameters
     ----------
-    key, name : str
-        The setting's key, and module:name.
+    key : str
+        Configuration key.
+    name : str
+        Value of the key, module:name.
     digests : mapping of str to str
-        SHA-256 of each module at the end of the training, as the model file has it.
+        SHA-256 of each module at the end of the training, from the model file.
     where : Path
         The model file.
     allow : bool
-        Whether the user allows whatever the file names.
+        Whether the user allows the code (``--allow-code``).
 
     Raises
     ------
     InputError
-        If it is refused.
+        If the code is refused.
     """
     module = name.partition(":")[0]
-    own = [files for files in recorded() if files.module == module and files.sha256 == digests.get(module)]
-    places = search_path(working_directory=False)
-    found = find_module(module, places)
-    for files in own:
+    recorded = [files for files in recorded_modules() if (files.module, files.sha256) == (module, digests.get(module))]
+    found = find_module(module, search_path(working_directory=False))
+    for files in recorded:
         if found in (None, files) and find_module(module, [files.folder]) == files:
             if found is None:
                 sys.path.append(files.folder)
             return
     if allow:
         if found is not None and found.sha256 != digests.get(module):
-            log.warning("%s is not the file that %s was trained with: it has changed", found.files[-1], where)
+            log.warning("%s has changed since %s was trained with it", found.files[-1], where)
         return
     reason = (
         "no configuration of yours has named that module as it was in training"
-        if found is None or not own
-        else (f"{found.files[-1]} is another file")
+        if found is None or not recorded
+        else f"{found.files[-1]} is another file"
     )
     raise InputError(
         f"{where}: names code that would be run, {key} = {name!r}, and {reason}. Read the code, and add --allow-code "
-        "if you trust it; its folder must be in PYTHONPATH, the working directory is not searched."
+        "if you trust it. Its folder must be in PYTHONPATH; the working directory is not searched."
     )

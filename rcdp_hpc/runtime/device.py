@@ -1,4 +1,4 @@
-"""The device that a rank computes on."""
+"""The device of a rank: a GPU or the CPU."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MP
 
 
 def device() -> torch.device:
-    """Return this rank's GPU where torch sees any, and the CPU otherwise."""
+    """Return the GPU of this rank if torch sees any, otherwise the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     local_rank = next((number_from_environment(name, 0) for name in _LOCAL_RANK_VARIABLES if os.environ.get(name)), 0)
-    # Some sites show each task a single device, number 0.
+    # At some sites each task sees only one device, with the number 0.
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 
 

@@ -1,8 +1,8 @@
-"""Records that carry a SHA-256 of their own content, which is checked whenever they are read.
+"""Sealed records: JSON objects that contain a SHA-256 of their content, which is checked when they are read.
 
-A sealed record is a JSON object with the key "sha256": the digest of all other keys in one canonical form, so that
-white space and the order of keys do not count. An object "timing", which differs between runs with equal results, is
-left out of it and carries a digest of its own. Files of JSON lines are sealed line by line.
+The key "sha256" of a sealed record has the digest of all other keys in a canonical form, so white space and the order
+of keys do not matter. The object "timing", which differs between runs with equal results, is excluded and has a
+separate digest. Files of JSON lines are sealed line by line.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ TIMING = "timing"
 
 
 def digest_of(value: dict[str, Any]) -> str:
-    """Return the SHA-256 of a record as JSON has it, without its own keys "sha256" and "timing"."""
-    # Once to JSON and back: tuples become lists and numbers as keys become text, and only then the keys are sorted.
+    """Return the SHA-256 of the JSON form of a record, without its keys "sha256" and "timing"."""
+    # The conversion to JSON and back turns tuples into lists and numeric keys into text before the keys are sorted.
     return _digest_of_plain(json.loads(json.dumps(value)))
 
 
 def _digest_of_plain(value: dict[str, Any]) -> str:
-    """Return the digest of a record that JSON or TOML was read into."""
+    """Return the digest of a record that was read from JSON or TOML."""
     plain = {name: part for name, part in value.items() if name not in (KEY, TIMING)}
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -53,11 +53,11 @@ def file_sha256(path: Path) -> str:
 
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with the digest of its content as the key "sha256"."""
-    found = {**value, KEY: digest_of(value)}
+    """Return a copy of a record with the digest of its content under the key "sha256"."""
+    record = {**value, KEY: digest_of(value)}
     if isinstance(value.get(TIMING), dict):
-        found[TIMING] = sealed(value[TIMING])
-    return found
+        record[TIMING] = sealed(value[TIMING])
+    return record
 
 
 def is_sealed(value: Any) -> bool:
@@ -71,35 +71,35 @@ def is_sealed(value: Any) -> bool:
 
 
 def check_sealed(value: Any, path: Path | str, remedy: str = "") -> dict[str, Any]:
-    """Return a record without its digest.
+    """Check the digest of a record and return the record without it.
 
     Parameters
     ----------
     value : object
-        What a file holds.
+        The content of a file.
     path : Path or str
-        Where it is from, for the message.
+        The file, for the message.
     remedy : str
-        What to do if it is damaged: a sentence for the end of the message.
+        Last sentence of the message: what to do if the record is damaged.
 
     Raises
     ------
     DataDamagedError
-        If it is not an object, has no digest, or the digest does not match.
+        If `value` is not an object, has no digest, or the digest does not match.
     """
     end = f" {remedy}" if remedy else ""
     if not isinstance(value, dict):
         raise DataDamagedError(f"{path}: not a record of this package. {DAMAGED}{end}")
     if KEY not in value:
         raise DataDamagedError(
-            f"{path}: has no checksum (key {KEY!r}): it was altered, or an earlier version wrote it.{end}"
+            f"{path}: has no checksum (key {KEY!r}). It was altered, or written by an earlier version.{end}"
         )
     if not is_sealed(value):
         raise DataDamagedError(f"{path}: its checksum does not match its content. {DAMAGED}{end}")
-    found = {name: part for name, part in value.items() if name != KEY}
-    if TIMING in found:
-        found[TIMING] = {name: part for name, part in found[TIMING].items() if name != KEY}
-    return found
+    record = {name: part for name, part in value.items() if name != KEY}
+    if TIMING in record:
+        record[TIMING] = {name: part for name, part in record[TIMING].items() if name != KEY}
+    return record
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
@@ -119,12 +119,12 @@ def read_sealed(path: Path, remedy: str = "") -> dict[str, Any]:
 
 
 def sealed_line(value: dict[str, Any]) -> str:
-    """Return a record with its digest as a line of JSON, with the line's end."""
+    """Return a record with its digest as a line of JSON, including the line break."""
     return json.dumps(sealed(value)) + "\n"
 
 
 def append_sealed(path: Path, value: dict[str, Any]) -> None:
-    """Append a record with its digest to a file of JSON lines; a last line that was cut short ends there."""
+    """Append a record with its digest to a file of JSON lines; an incomplete last line is ended first."""
     with os_errors_explained(path), open(path, "a+b") as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
@@ -140,14 +140,14 @@ def write_sealed_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
 
 @dataclass
 class SealedLines:
-    """What a file of sealed lines holds.
+    """The content of a file of sealed lines.
 
     Attributes
     ----------
     records : list of dict
-        The lines whose digest matches, without it.
+        Records whose digest matches, without the digest.
     damaged : list of int
-        The numbers of all other lines, from 1.
+        Numbers of all other lines, counted from 1.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -155,13 +155,13 @@ class SealedLines:
 
 
 def read_intact_lines(path: Path, growing: bool = False) -> SealedLines:
-    """Read a file of sealed lines of which any may be damaged; nothing if there is no such file.
+    """Read a file of sealed lines and skip damaged ones; a missing file has no lines.
 
     Parameters
     ----------
     path : Path
     growing : bool
-        Whether another process may be writing: a last line without an end is left out, and is not damaged.
+        Whether another process may be writing the file. An incomplete last line is then ignored, not damaged.
     """
     lines = SealedLines()
     if not path.exists():
@@ -180,12 +180,12 @@ def read_intact_lines(path: Path, growing: bool = False) -> SealedLines:
 
 
 def read_sealed_lines(path: Path, growing: bool = False, remedy: str = "") -> list[dict[str, Any]]:
-    """Read a file of sealed lines of which none may be damaged; nothing if there is no such file.
+    """Read a file of sealed lines and require all of them to be intact; a missing file has no lines.
 
     Raises
     ------
     DataDamagedError
-        If a line is not JSON, or its digest is missing or wrong. The message names the first of them.
+        If a line is not JSON, or its digest is missing or wrong. The message names the first such line.
     """
     lines = read_intact_lines(path, growing)
     if lines.damaged:

@@ -1,6 +1,6 @@
-"""Stop signals in the first seconds, before the rest of the package is imported: they are read_submissions, not lost.
+"""Recording of stop signals that arrive before the rest of the package is imported.
 
-Imports nothing of the package: the command line calls `catch` first of all.
+The command line calls `catch` first, so this module imports nothing else of the package.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ received: list[int] = []
 
 
 def catch() -> None:
-    """Remember the stop signals from here on. Does nothing outside the main thread, where Python sets no handlers."""
+    """Start to record stop signals. Does nothing outside the main thread, in which Python sets no handlers."""
     if threading.current_thread() is threading.main_thread():
         for number in STOP_SIGNALS:
             signal.signal(number, _remember)
 
 
 def release() -> None:
-    """Give the stop signals that are still only read_submissions their usual action back."""
+    """Restore the default actions of the stop signals that are still only recorded."""
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is _remember:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

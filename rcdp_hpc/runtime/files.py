@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written under a temporary name, then moved into place."""
+"""Atomic writing of files: under a temporary name, then renamed; and allocation of disk space."""
 
 from __future__ import annotations
 
@@ -28,18 +28,24 @@ FILL_BYTES = 2**20
 UNKNOWN_ROOM = sys.maxsize
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
-# There is no way to read the umask without setting it, which is safe only while there is one thread.
+# The umask can be read only by setting it, which is safe as long as there is one thread.
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Let `write` fill a temporary file beside `path`, flush it to disk and move it into place.
+    """Write a temporary file in the same folder, flush it to disk and rename it to `path`.
+
+    Parameters
+    ----------
+    path : Path
+    write : callable
+        Receives the open binary file and writes its content.
 
     Raises
     ------
     StageFailedError, InputError
-        If the disk is full or the folder cannot be written; an earlier file at `path` is left as it was.
+        If the disk is full or the folder cannot be written. An existing file at `path` remains unchanged.
     """
     with os_errors_explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,16 +55,16 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             _set_mode(name)
             os.replace(name, path)
         except BaseException:
-            # Whatever ended the writing matters more than a file that cannot be removed.
+            # The original error matters more than a file that cannot be removed.
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
 
 
 class _RawFile(io.FileIO):
-    """A file that remembers why it could not be written.
+    """A file that keeps the error of a failed write.
 
-    Libraries that write archives report a failed write by errors of their own, or by errors of what they try next.
+    Libraries that write archives replace such an error with another one, or fail later at another operation.
     """
 
     failure: OSError | None = None
@@ -83,14 +89,14 @@ def _write_and_sync(handle: int, write: Callable[[BinaryIO], Any]) -> None:
             raise raw.failure from error
         raise
     finally:
-        # What a failed write left in the buffer cannot be written by closing, either.
+        # After a failed write, closing the file fails as well, because the buffer cannot be written.
         with contextlib.suppress(OSError) if raw.failure else contextlib.nullcontext():
             file.close()
         raw.close()
 
 
 def _set_mode(name: str) -> None:
-    """Let others read the file as the umask allows; file systems without permissions have nothing to set."""
+    """Set the permissions that the umask allows, on file systems that have permissions."""
     try:
         os.chmod(name, 0o666 & ~_UMASK)
     except OSError as error:
@@ -99,10 +105,15 @@ def _set_mode(name: str) -> None:
 
 
 def keep_copy(path: Path, copy: Path) -> None:
-    """Keep a file under a second name, too, before another one takes its place.
+    """Keep a file under a second name before it is replaced.
 
-    File systems without hard links (FAT, SMB, many FUSE file systems) keep it under the second name alone: until the
-    other one is in place, readers of `path` must look there as well.
+    On file systems without hard links (FAT, SMB, many FUSE file systems) the file is renamed: until the new file is in
+    place, readers of `path` must also look for `copy`.
+
+    Parameters
+    ----------
+    path, copy : Path
+        The file and its second name, in the same folder.
 
     Raises
     ------
@@ -119,33 +130,33 @@ def keep_copy(path: Path, copy: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the room on the disk of a folder; `UNKNOWN_ROOM` if the file system reports no size at all.
+    """Return the free bytes on the disk of a folder; `UNKNOWN_ROOM` if the file system does not report its size.
 
     Raises
     ------
     OSError
-        If there is no such folder, or it cannot be asked.
+        If the folder does not exist or cannot be queried.
     """
     usage = shutil.disk_usage(folder)
     return usage.free if usage.total else UNKNOWN_ROOM
 
 
 def reserve(file: BinaryIO, size: int) -> None:
-    """Make an open file at least this long, with room on disk for all of it; content that is there stays.
+    """Extend an open file to at least `size` bytes and allocate disk space for all of it; existing content is kept.
 
-    File systems that cannot reserve room (ext3, NFS before 4.2, FAT, many FUSE file systems) get zeros written to it.
+    On file systems that cannot allocate space (ext3, NFS before 4.2, FAT, many FUSE file systems), zeros are written.
 
     Parameters
     ----------
     file : file object
         Open for reading and writing, not for appending.
     size : int
-        Bytes.
+        Size in bytes.
 
     Raises
     ------
     OSError
-        If there is no room, or the disk fails.
+        If there is not enough space, or the disk fails.
     """
     handle = file.fileno()
     try:
@@ -157,10 +168,10 @@ def reserve(file: BinaryIO, size: int) -> None:
 
 
 def _allocate(handle: int, size: int) -> None:
-    """Reserve room by the system call alone.
+    """Allocate space with the system call only.
 
-    ``os.posix_fallocate`` hides that a file system lacks it: the C library then writes a byte to every 4 KiB, which is
-    slow on network file systems, fails on files opened for writing only, and tells nothing of a quota.
+    ``os.posix_fallocate`` hides that a file system does not support it: the C library then writes a byte to every
+    4 KiB, which is slow on network file systems, fails on files opened only for writing, and does not detect a quota.
     """
     call = getattr(_LIBC, "fallocate", None)
     number = errno.EOPNOTSUPP if call is None else errno.EINTR
@@ -172,23 +183,23 @@ def _allocate(handle: int, size: int) -> None:
 
 
 def _fill(handle: int, size: int) -> None:
-    """Write every byte of a file once, as it is or as zero: holes get room."""
+    """Write every byte of a file once, with its present value or zero, so that holes get disk space."""
     length = os.fstat(handle).st_size
     for start in range(0, size, FILL_BYTES):
-        wanted = min(FILL_BYTES, size - start)
-        held = os.pread(handle, wanted, start) if start < length else b""
-        write_at(handle, held.ljust(wanted, b"\0"), start)
-    # Network file systems report a full disk or quota no earlier than this.
+        count = min(FILL_BYTES, size - start)
+        content = os.pread(handle, count, start) if start < length else b""
+        write_at(handle, content.ljust(count, b"\0"), start)
+    # Network file systems may report a full disk or quota only here.
     os.fsync(handle)
 
 
 def set_size(handle: int, size: int) -> None:
-    """Cut a file, or make it longer: by writing zeros if the file system leaves no holes.
+    """Truncate or extend a file to `size` bytes; write zeros if the file system does not support holes.
 
     Raises
     ------
     OSError
-        If there is no room, or the disk fails.
+        If there is not enough space, or the disk fails.
     """
     try:
         os.ftruncate(handle, size)
@@ -201,7 +212,7 @@ def set_size(handle: int, size: int) -> None:
 
 
 def write_at(handle: int, block: bytes | memoryview, start: int) -> None:
-    """Write all of a block at a place in a file; parts that are written one by one count as one."""
+    """Write a complete block at the offset `start` of a file, with several system calls if necessary."""
     view = memoryview(block)
     while view:
         written = os.pwrite(handle, view, start)
@@ -209,7 +220,7 @@ def write_at(handle: int, block: bytes | memoryview, start: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the folder's entries are on disk, on file systems that know how to."""
+    """Flush the entries of a folder to disk, on file systems that support it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -231,7 +242,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def overwrite_json(path: Path, value: Any) -> None:
-    """Write a small JSON file over itself, not atomically: a full disk has no room for a second one beside it."""
+    """Overwrite a small JSON file in place, not atomically, because a full disk has no space for a second file."""
     content = (json.dumps(value, indent=1) + "\n").encode()
     with os_errors_explained(path), open(path, "r+b") as file:
         file.write(content)
@@ -246,6 +257,6 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     DataDamagedError
-        If it cannot be read or is not valid JSON.
+        If the file cannot be read or is not valid JSON.
     """
     return read_json_file(path)

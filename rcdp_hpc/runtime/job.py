@@ -1,4 +1,4 @@
-"""Work on every rank of a job: one that fails alone ends it, and an elastic one goes on without it."""
+"""Work on every rank of a job: an error on a single rank ends the job, a lost rank in an elastic job does not."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ log = logging.getLogger(__name__)
 
 
 def run_on_all_ranks(work: Callable[[Communicator], int], stall_seconds: int = 600, quiet: bool = False) -> int:
-    """Run `work` on every rank; in an elastic run again, where a rank was lost, on those that are left.
+    """Run `work` on every rank; in an elastic run, run it again on the remaining ranks after a rank is lost.
+
+    If `work` fails on a single rank, the error is reported and the whole job ends.
 
     Parameters
     ----------
     work : callable
-        Given the communicator of the ranks that there are; returns an exit code.
+        Receives the communicator of all ranks and returns an exit code.
     stall_seconds : int
-        Patience with a missing rank.
+        Seconds without a sign of life from a rank after which the job ends, or the rank counts as lost.
     quiet : bool
-        Whether warnings and errors alone are shown, in an elastic run.
+        In an elastic run, show only warnings and errors.
 
     Returns
     -------
     int
-        The exit code. Where `work` fails on one rank alone, its error is told and the whole job ended.
+        The exit code.
 
     Raises
     ------
     RcdpError
-        Raised by `work` on all ranks alike.
+        If `work` raised it on all ranks.
     """
     if not detect().elastic:
         return _in_one_world(work, stall_seconds)
@@ -67,9 +69,9 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
         if is_lost_rank(error):
             if detect().elastic:
                 raise
-            log.error("%s", lost(comm, stall_seconds))
+            log.error("%s", lost_rank_text(comm, stall_seconds))
             comm.abort(EXIT_FAILED)
-        # Not an error we know how to explain: one traceback, from the rank it happened on, and no rank left waiting.
+        # An unexpected error: show the traceback of this rank, and leave no other rank waiting.
         log.error("rank %d of %d failed:\n%s", comm.rank, comm.size, Lines(traceback.format_exc()))
         if comm.size == 1:
             return EXIT_FAILED
@@ -77,7 +79,7 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
     except (KeyboardInterrupt, EndedBySignal) as error:
         if comm.size == 1:
             raise
-        # The others may wait for this rank, and rank 0 reports it.
+        # Other ranks may wait for this one. Only rank 0 reports the signal; the others give it time to do so.
         if comm.is_root:
             log.error("ended at once by %s", "Ctrl-C" if isinstance(error, KeyboardInterrupt) else error)
         else:
@@ -87,10 +89,11 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
         comm.close()
 
 
-def lost(comm: Communicator, stall_seconds: int) -> str:
-    """Return what a rank says that lost another; job scripts know it by "Horovod has ended"."""
+def lost_rank_text(comm: Communicator, stall_seconds: int) -> str:
+    """Return the message of a rank that lost another rank. cluster/job.sh looks for "Horovod has ended" in it."""
     return (
-        f"rank {comm.rank} of {comm.size}: Horovod has ended, because a rank left, or was missing from a collective "
-        f"for {stall_seconds} s (run.stall_seconds). Horovod's own lines above name it ('Missing ranks') or its error. "
-        "See what that rank or its node did, and start again: the job goes on from its last checkpoint."
+        f"rank {comm.rank} of {comm.size}: Horovod has ended, because a rank ended or was missing from a collective "
+        f"for {stall_seconds} s (run.stall_seconds). Horovod's lines above name the rank ('Missing ranks') or its "
+        "error. Find out why in that rank's output or the node's log, and start the same command again: it continues "
+        "from the last checkpoint."
     )

@@ -1,4 +1,4 @@
-"""JSON that another program, an accident or a stranger may have altered: read with one error for every defect."""
+"""Reading JSON files that may be damaged or altered, with one type of error for every defect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DAMAGED = "The file is damaged or was edited."
 
 
 class _RepeatedKeyError(ValueError):
-    """An object that has a key twice: readers differ in which of the values they take."""
+    """An object with a repeated key, of which JSON readers use different values."""
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -23,7 +23,7 @@ def parse_json(text: str | bytes) -> Any:
     Raises
     ------
     ValueError
-        If it is not JSON in UTF-8, has a key twice, a number of thousands of digits, or is nested too deeply to read.
+        If it is not JSON in UTF-8, repeats a key, contains a number of thousands of digits, or is nested too deeply.
     """
     try:
         content = text.decode("utf-8") if isinstance(text, bytes) else text
@@ -37,7 +37,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) != len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for at, name in enumerate(names) if name in names[:at])
-        raise _RepeatedKeyError(f"the key {repeated[:40]!r} is there twice")
+        raise _RepeatedKeyError(f"the key {repeated[:40]!r} occurs twice")
     return content
 
 
@@ -48,14 +48,14 @@ def read_regular_file(path: Path, remedy: str = "") -> bytes:
     ----------
     path : Path
     remedy : str
-        What to do if it is damaged, for the message.
+        Last sentence of the message: what to do if the file is damaged.
 
     Raises
     ------
     DataDamagedError
-        If it is missing, or a folder or a device: a named pipe would be waited for without end.
+        If the file is missing, or is a folder, a device or a named pipe (reading a pipe could wait forever).
     InputError, StageFailedError
-        If it may not be read, or the file system fails.
+        If the file cannot be read for lack of permission, or because the file system fails.
     """
     try:
         mode = path.stat().st_mode
@@ -74,7 +74,7 @@ def read_json_file(path: Path, remedy: str = "") -> Any:
     Raises
     ------
     DataDamagedError
-        If it cannot be read or is not JSON. The message names the file and ends in `remedy`.
+        If the file cannot be read or is not JSON. The message names the file and ends with `remedy`.
     """
     content = read_regular_file(path, remedy)
     try:

@@ -1,9 +1,9 @@
-"""The lock of a run directory: one job at a time, and no lock outlives its job for long.
+"""The lock of a run directory, which one job holds at a time.
 
-The lock file names host, process, job and a heartbeat. It is taken over at once if its holder is known to be gone
-(on this machine, or the same Slurm job before it was requeued). A holder that cannot be asked, on another machine, is
-judged by its heartbeat: one of the last `STALE_SECONDS` is alive, an older one or one in the future is watched, since
-clocks differ, and the lock is taken over if it does not change for `WATCH_SECONDS`.
+The lock file has host, process, job and a heartbeat. A lock is stale if its holder no longer exists (on this machine,
+or the same Slurm job before it was requeued), and is then taken over at once. A holder on another machine cannot be
+checked. It counts as alive if its heartbeat is younger than `STALE_SECONDS`. If the heartbeat is older, or in the
+future because clocks differ, the lock is watched, and taken over if it does not change for `WATCH_SECONDS`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from rcdp_hpc.errors import EXIT_FAILED, InputError
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.digests import sealed
 from rcdp_hpc.runtime.files import os_errors_explained
-from rcdp_hpc.runtime.lock_file import HEARTBEAT_SECONDS, STALE_SECONDS, Holder, Seen, read_lock
+from rcdp_hpc.runtime.lock_file import HEARTBEAT_SECONDS, STALE_SECONDS, Holder, LockState, read_lock
 from rcdp_hpc.runtime.owners import temporary_name, this_process
 
 log = logging.getLogger(__name__)
 
 WATCH_SECONDS = 35.0
-GLANCE_SECONDS = 0.5
-# A lock without content may be half written, on file systems without hard links.
+WATCH_POLL_SECONDS = 0.5
+# On file systems without hard links, a lock without content may be incomplete for this long.
 HALF_WRITTEN_SECONDS = 2.0
 GUARD_SECONDS = 10.0
 RELEASE_SECONDS = 2.0
@@ -42,7 +42,7 @@ _HELD: set[str] = set()
 
 
 class RunLock:
-    """Hold a run directory for this process, as a context manager.
+    """A context manager that locks a run directory for this process.
 
     Parameters
     ----------
@@ -52,14 +52,14 @@ class RunLock:
     Attributes
     ----------
     replaced : str
-        Tag of the process whose lock was taken over; empty if there was none.
+        Tag of the process whose stale lock was taken over; empty if there was none.
 
     Raises
     ------
     InputError
-        On entry, if another job holds the directory, or the lock's place is taken by what is no file.
+        On entry, if another job holds the directory, or the path of the lock is not a regular file.
     StoppedError
-        On entry, if a stop signal came while another lock was watched.
+        On entry, if a stop signal was received while another lock was watched.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,13 +89,13 @@ class RunLock:
         self._heart.join()
         try:
             self._remove()
-        except OSError as failure:  # the next start finds that nobody holds it
+        except OSError as failure:  # the next start recognises it as stale
             log.warning("%s: the lock cannot be removed (%s)", self.path, failure.strerror)
         finally:
             _HELD.discard(self._holder.token)
 
     def _remove(self) -> None:
-        """Remove the lock if it is this one: again, where a file stays that another process is just reading (FUSE)."""
+        """Remove the lock if it is this process's; repeat it, because on FUSE a file in use by a reader may remain."""
         until = time.monotonic() + RELEASE_SECONDS
         while (seen := read_lock(self.path)) is not None and self._is_mine(seen) and time.monotonic() < until:
             self.path.unlink(missing_ok=True)
@@ -103,25 +103,25 @@ class RunLock:
                 return
             time.sleep(RELEASE_SECONDS / 20)
 
-    def _is_mine(self, seen: Seen) -> bool:
+    def _is_mine(self, seen: LockState) -> bool:
         return seen.holder is not None and seen.holder.token == self._holder.token
 
     def _create(self) -> bool:
-        """Put the lock in place unless there is one: link() is atomic on NFS as well, and never shows half a file."""
-        mine = self._beside("")
-        _write_new(mine, self._text())
+        """Create the lock unless there is one. link() is atomic, also on NFS, and never shows an incomplete file."""
+        new = self._temporary_path("")
+        _write_new(new, self._text())
         try:
-            os.link(mine, self.path)
+            os.link(new, self.path)
             return True
         except FileExistsError:
             return False
         except OSError:
             return self._create_without_links()
         finally:
-            _discard(mine)
+            _discard(new)
 
     def _create_without_links(self) -> bool:
-        """Put the lock in place on a file system that has no hard links."""
+        """Create the lock on a file system without hard links."""
         try:
             _write_new(self.path, self._text())
             return True
@@ -131,8 +131,8 @@ class RunLock:
     def _text(self) -> bytes:
         return (json.dumps(sealed(self._holder.content())) + "\n").encode()
 
-    def _beside(self, end: str) -> Path:
-        """Return a temporary name next to the lock."""
+    def _temporary_path(self, end: str) -> Path:
+        """Return a temporary path in the folder of the lock."""
         return self.path.with_name(temporary_name(self.path.name, self._holder.token[:12] + end))
 
     def _take_over_or_refuse(self) -> None:
@@ -141,18 +141,18 @@ class RunLock:
             return
         if not seen.is_file:
             raise InputError(
-                f"{self.path}: {seen.problem}, and the lock of the job that works in {self.path.parent} belongs there. "
-                "Move it away, or choose another --out."
+                f"{self.path}: {seen.problem}, but this is the path of the lock file of {self.path.parent}. Move it "
+                "away, or choose another --out."
             )
-        life = "gone" if _is_forgotten(seen) else seen.life(self._now())
+        life = "gone" if _is_own_leftover(seen) else seen.life(self._now())
         if life == "alive":
             raise InputError(self._in_use(seen))
         if life == "unknown" and self._changes(seen):
             raise InputError(self._in_use(replace(seen, changed=self._now())))
         self._take_over(seen)
 
-    def _readable(self) -> Seen | None:
-        """Return the lock; wait a moment if it has no holder yet, since it may be half written."""
+    def _readable(self) -> LockState | None:
+        """Return the lock; if it has no holder, wait briefly, because it may be incomplete."""
         until = time.monotonic() + HALF_WRITTEN_SECONDS
         while True:
             seen = read_lock(self.path)
@@ -160,35 +160,35 @@ class RunLock:
                 return seen
             time.sleep(HALF_WRITTEN_SECONDS / 20)
 
-    def _in_use(self, seen: Seen) -> str:
+    def _in_use(self, seen: LockState) -> str:
         since = max(0.0, self._now() - seen.changed)
         if seen.holder and seen.holder.process.life() == "alive":
-            way_out = "It runs on this machine: wait for it to end, stop it, or choose another --out."
+            remedy = "It runs on this machine: wait for it to end, stop it, or choose another --out."
         else:
-            way_out = (
-                "Wait for it to end or choose another --out. If that job is gone, start again "
+            remedy = (
+                "Wait for it to end or choose another --out. If that job no longer exists, start again "
                 f"{STALE_SECONDS:.0f} s after it was last seen: its lock is then taken over."
             )
-        return f"{self.path.parent} is in use by {seen}, last seen {since:.0f} s ago. {way_out}"
+        return f"{self.path.parent} is in use by {seen}, last seen {since:.0f} s ago. {remedy}"
 
-    def _changes(self, seen: Seen) -> bool:
-        """Watch a lock whose holder cannot be asked, and return whether it changes."""
+    def _changes(self, seen: LockState) -> bool:
+        """Watch a lock whose holder cannot be checked, and return whether it changes."""
         log.warning(
-            "%s: %s cannot be asked from here, and its last heartbeat is %s: watching the lock for %.0f s, and taking "
-            "it over if it does not change",
+            "%s: its holder, %s, cannot be checked from this machine, and the last heartbeat is %s. Watching the lock "
+            "for %.0f s and taking it over if it does not change",
             *(self.path, seen, _age_text(self._now() - seen.changed), WATCH_SECONDS),
         )
         until = time.monotonic() + WATCH_SECONDS
         while time.monotonic() < until:
-            time.sleep(GLANCE_SECONDS)
+            time.sleep(WATCH_POLL_SECONDS)
             signals.raise_if_stopped("watching a lock")
             if not seen.is_the_same(read_lock(self.path)):
                 return True
         return False
 
-    def _take_over(self, seen: Seen) -> None:
-        """Remove a lock whose holder is gone: of several that found it so, one alone may."""
-        aside = self._beside("aside")
+    def _take_over(self, seen: LockState) -> None:
+        """Remove a stale lock. If several processes try to at the same time, only one succeeds."""
+        aside = self._temporary_path("aside")
         with _guard(self.path.parent):
             if not seen.is_the_same(read_lock(self.path)):
                 return
@@ -202,18 +202,18 @@ class RunLock:
         if seen.holder:
             self.replaced = seen.holder.process.tag
             _discard(aside)
-            log.warning("took over %s from %s, which is gone", self.path.parent, seen)
+            log.warning("%s: removed a stale lock: its holder %s no longer exists", self.path.parent, seen)
         else:
-            # It may be a file of the user's.
-            kept = self.path.with_name(f"lock.unreadable-{self._holder.token[:8]}")
-            os.rename(aside, kept)
+            # It may be a file of the user.
+            copy = self.path.with_name(f"lock.unreadable-{self._holder.token[:8]}")
+            os.rename(aside, copy)
             log.warning(
-                "took over %s: its lock could not be read (%s) and did not change. It is kept as %s",
-                *(self.path.parent, seen.problem, kept.name),
+                "%s: replaced a lock that could not be read (%s) and did not change. It is kept as %s",
+                *(self.path.parent, seen.problem, copy.name),
             )
 
     def _give_back(self, aside: Path) -> None:
-        """Put back a lock that another job made in the moment before it was moved; never over a third one."""
+        """Restore a lock that another job created just before it was moved away; never overwrite a newer one."""
         with contextlib.suppress(FileExistsError):
             try:
                 os.link(aside, self.path)
@@ -224,8 +224,8 @@ class RunLock:
         _discard(aside)
 
     def _now(self) -> float:
-        """Return the time by the clock of the file system, which may be that of a server."""
-        probe = self._beside("clock")
+        """Return the time by the clock of the file system, which may be the clock of a server."""
+        probe = self._temporary_path("clock")
         _write_new(probe, b"")
         try:
             return probe.stat().st_mtime
@@ -243,27 +243,27 @@ class RunLock:
                 self._leave(seen)
 
     def _renew(self) -> None:
-        """Show that this process works: by the time of the file, or where that cannot be set by its content."""
+        """Write a heartbeat: set the time of the lock file, or its content if the time cannot be set."""
         try:
             os.utime(self.path)
         except OSError:
             try:
                 self._holder = replace(self._holder, beat=self._holder.beat + 1)
                 self._overwrite()
-            except OSError as error:  # a file server that fails for a moment; the next beat may get through
+            except OSError as error:  # the file server may recover before the next heartbeat
                 log.warning("%s: heartbeat failed (%s)", self.path, error.strerror)
 
-    def _restore(self, seen: Seen) -> bool:
-        """Write the lock again if its content was damaged; return whether it is still this job's.
+    def _restore(self, seen: LockState) -> bool:
+        """Write the lock again if its content is damaged; return whether the lock still belongs to this job.
 
-        A server that does not answer, or a file that cannot be read for a moment, is no reason to stop either.
+        A server that does not respond, or a file that is briefly unreadable, does not end the job.
         """
         again = read_lock(self.path)
         if again is None or not again.is_file:
             return False
         if again.holder is not None:
             return self._is_mine(again)
-        log.warning("%s: damaged (%s); written again", self.path, again.problem)
+        log.warning("%s: the lock was damaged (%s) and is written again", self.path, again.problem)
         try:
             self._overwrite()
         except OSError as error:
@@ -279,17 +279,20 @@ class RunLock:
         finally:
             os.close(handle)
 
-    def _leave(self, seen: Seen | None) -> None:
-        """End this process: not one more file may be written here, the directory is another job's."""
+    def _leave(self, seen: LockState | None) -> None:
+        """End this process at once, because another job may use the directory now."""
         if self._released.is_set():
             return
-        what = "was removed" if seen is None else f"is now that of {seen}"
-        log.error("%s %s: stopping, since another job may work there. Start again to continue", self.path, what)
+        event = "was removed" if seen is None else f"now belongs to {seen}"
+        log.error(
+            "the lock %s %s: this job ends, because another one may use the directory. Start again to continue",
+            *(self.path, event),
+        )
         os._exit(EXIT_FAILED)
 
 
-def _is_forgotten(seen: Seen) -> bool:
-    """Return whether a lock names this very process, which does not hold it: it could not be removed."""
+def _is_own_leftover(seen: LockState) -> bool:
+    """Return whether a lock belongs to this process but is not held: an earlier removal has failed."""
     holder = seen.holder
     return holder is not None and holder.process == this_process() and holder.token not in _HELD
 
@@ -299,13 +302,13 @@ def _age_text(seconds: float) -> str:
 
 
 def _discard(path: Path) -> None:
-    """Remove a file that nobody needs; if that fails, a later start does it."""
+    """Remove a temporary file; if that fails, a later start removes it."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """Write a file that does not exist yet; nothing is left of it if that fails."""
+    """Create and write a file that must not exist yet; remove it if writing fails."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb", buffering=0) as file:
@@ -318,9 +321,9 @@ def _write_new(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _guard(folder: Path) -> Iterator[None]:
-    """Let one process at a time remove a lock that was left, on file systems that can lock files.
+    """Let one process at a time remove a stale lock, on file systems that support file locks.
 
-    On others, jobs that take over the same lock in the same moment are told apart by what they moved aside.
+    On other file systems, `RunLock._take_over` compares the file that it moved away with the lock that it had read.
     """
     path = folder / ".lock.takeover"
     handle = _locked(path)
@@ -333,7 +336,7 @@ def _guard(folder: Path) -> Iterator[None]:
 
 
 def _locked(path: Path) -> int:
-    """Return an open file that is locked for this process and still in its place; -1 if that cannot be had."""
+    """Return the descriptor of a file that this process has locked; -1 if it cannot be locked."""
     until = time.monotonic() + GUARD_SECONDS
     while time.monotonic() < until:
         try:
@@ -346,7 +349,7 @@ def _locked(path: Path) -> int:
                 return handle
         except (BlockingIOError, FileNotFoundError):
             pass
-        except OSError:  # no locks on this file system
+        except OSError:  # this file system has no file locks
             os.close(handle)
             path.unlink(missing_ok=True)
             return -1

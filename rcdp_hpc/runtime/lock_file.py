@@ -1,7 +1,7 @@
-"""What a lock file says: its holder, and whether the holder still works.
+"""Reading lock files: the holder of a lock, and whether the holder still runs.
 
-A lock may hold anything: half of what was written when a node lost power, a file of the user's, a folder of that name.
-Whatever it is, reading it gives a `Seen`, never an error.
+A lock may have any content: an incomplete record after a power failure, a file of the user, or a folder instead of a
+file. Reading it always returns a `LockState` and never raises an error.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from rcdp_hpc.runtime.json_text import parse_json
 from rcdp_hpc.runtime.owners import Life, Process, this_process
 
 HEARTBEAT_SECONDS = 10.0
-# A lock whose heartbeat is younger is in use; an older one, or one in the future, is watched before it is judged.
+# A lock with a younger heartbeat is in use. A lock with an older heartbeat, or one in the future, is watched.
 STALE_SECONDS = 120.0
 # File systems round times, FAT to two seconds.
 CLOCK_SECONDS = 5.0
-# More than any lock that this package writes.
+# Larger than any lock that this package writes.
 LIMIT_BYTES = 65_536
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who made a lock.
+    """The holder of a lock.
 
     Attributes
     ----------
@@ -40,10 +40,12 @@ class Holder:
         Unique to the lock.
     host : str
     process : Process
-    job, restarts : str, int
-        Slurm's number of the job, and how many times it was requeued.
+    job : str
+        Number of the Slurm job; empty outside Slurm.
+    restarts : int
+        Number of times that the Slurm job was requeued.
     beat : int
-        Counts heartbeats where the file system does not keep times.
+        Counter of heartbeats, for file systems that do not store times.
     """
 
     token: str
@@ -55,13 +57,19 @@ class Holder:
 
     @classmethod
     def here(cls, token: str) -> Holder:
-        """Return this process as a holder."""
+        """Return this process as the holder."""
         restarts = number_from_environment("SLURM_RESTART_COUNT", 0)
         return cls(token, socket.gethostname(), this_process(), os.environ.get("SLURM_JOB_ID", ""), restarts)
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Holder:
-        """Return the holder that a lock's content names; a `ValueError` if it names none."""
+        """Return the holder from the content of a lock.
+
+        Raises
+        ------
+        ValueError
+            If the content has no valid holder.
+        """
         numbers = [content.get(name) for name in ("pid", "started", "restarts", "beat")]
         words = [content.get(name) for name in ("token", "host", "machine", "job")]
         if not all(type(number) is int and number >= 0 for number in numbers) or not content.get("token"):
@@ -73,7 +81,7 @@ class Holder:
         return cls(token, host, Process(machine, pid, started), job, restarts, beat)  # type: ignore[arg-type]
 
     def content(self) -> dict[str, Any]:
-        """Return what the lock file holds."""
+        """Return the content of the lock file."""
         return {
             "token": self.token,
             "host": self.host,
@@ -86,7 +94,7 @@ class Holder:
         }
 
     def life(self) -> Life:
-        """Return whether the holder still runs, as far as can be known without its heartbeat."""
+        """Return whether the holder still runs, without regard to its heartbeat."""
         same_job = bool(self.job) and self.job == os.environ.get("SLURM_JOB_ID")
         if same_job and number_from_environment("SLURM_RESTART_COUNT", 0) > self.restarts:
             return "gone"
@@ -98,7 +106,7 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LockState:
     """A lock file at one moment.
 
     Attributes
@@ -108,9 +116,9 @@ class Seen:
     problem : str
         Why there is no holder; empty if there is one.
     is_file : bool
-        Whether it is a regular file.
+        Whether the path is a regular file.
     changed : float
-        Time of its last change, by the clock of the file system; 0 if it cannot be read.
+        Time of the last change, by the clock of the file system; 0 if unknown.
     content : bytes
     """
 
@@ -123,17 +131,17 @@ class Seen:
     def __str__(self) -> str:
         return str(self.holder) if self.holder else f"an unknown process (its lock cannot be read: {self.problem})"
 
-    def is_the_same(self, other: Seen | None) -> bool:
-        """Return whether nothing has changed between two moments: neither content nor heartbeat."""
+    def is_the_same(self, other: LockState | None) -> bool:
+        """Return whether content and heartbeat have not changed between two readings."""
         return other is not None and (self.changed, self.content) == (other.changed, other.content)
 
     def life(self, now: float) -> Life:
-        """Return whether the holder works; "unknown" if only watching the lock can show it.
+        """Return whether the holder still runs; "unknown" if only watching the lock can show it.
 
         Parameters
         ----------
         now : float
-            The time by the clock of the file system.
+            Time by the clock of the file system.
         """
         life = self.holder.life() if self.holder else "unknown"
         if life != "unknown":
@@ -141,29 +149,29 @@ class Seen:
         return "alive" if -CLOCK_SECONDS <= now - self.changed <= STALE_SECONDS else "unknown"
 
 
-def read_lock(path: Path) -> Seen | None:
-    """Return what is at the place of a lock; None if nothing is. Nothing is waited for, nothing large is read."""
+def read_lock(path: Path) -> LockState | None:
+    """Return the state of a lock, without waiting and without reading large files; None if it does not exist."""
     try:
-        # A pipe is not waited for, and a link not followed: no lock is one.
+        # Do not wait for a pipe, and do not follow a link: neither is a lock.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return _unopened(path, error)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            return Seen(None, _kind(status.st_mode), is_file=False, changed=status.st_mtime)
+            return LockState(None, _kind(status.st_mode), is_file=False, changed=status.st_mtime)
         with os.fdopen(os.dup(handle), "rb") as file:
             content = file.read(LIMIT_BYTES + 1)
     except OSError as error:
-        return Seen(None, error.strerror or str(error))
+        return LockState(None, error.strerror or str(error))
     finally:
         os.close(handle)
     holder, problem = _parsed(content)
-    return Seen(holder, problem, changed=status.st_mtime, content=content)
+    return LockState(holder, problem, changed=status.st_mtime, content=content)
 
 
-def current_holder(path: Path) -> Seen | None:
-    """Return the lock of a job that works here, None if there is none; writes nothing and does not wait.
+def current_holder(path: Path) -> LockState | None:
+    """Return the lock of the job that uses the run directory; None if there is none. Does not write or wait.
 
     A lock of another machine counts as held until `STALE_SECONDS` after its last heartbeat by this machine's clock.
     """
@@ -174,16 +182,16 @@ def current_holder(path: Path) -> Seen | None:
     return seen if seen.life(now) == "alive" or seen.changed > now else None
 
 
-def _unopened(path: Path, error: OSError) -> Seen | None:
+def _unopened(path: Path, error: OSError) -> LockState | None:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return None
     try:
         status = path.lstat()
     except OSError:
-        return Seen(None, error.strerror or str(error))
+        return LockState(None, error.strerror or str(error))
     if not stat.S_ISREG(status.st_mode):
-        return Seen(None, _kind(status.st_mode), is_file=False, changed=status.st_mtime)
-    return Seen(None, error.strerror or str(error), changed=status.st_mtime)
+        return LockState(None, _kind(status.st_mode), is_file=False, changed=status.st_mtime)
+    return LockState(None, error.strerror or str(error), changed=status.st_mtime)
 
 
 def _kind(mode: int) -> str:

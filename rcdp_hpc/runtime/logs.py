@@ -1,7 +1,7 @@
-"""Logging: a story on the terminal from rank 0, and everything as JSON lines in the run directory.
+"""Logging: messages of rank 0 on the terminal, and all messages as JSON lines in the run directory.
 
-What is shown is escaped here (see `rcdp_hpc.runtime.text`): a message has the line breaks of its template and of
-arguments that are `Lines`, and those of a name or path are written out. The JSON lines hold the exact text.
+Messages on the terminal are escaped (see `rcdp_hpc.runtime.text`). Line breaks of the template and of `Lines` arguments
+are kept; line breaks in other arguments, such as names and paths, are escaped. The JSON lines have the exact text.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from rcdp_hpc.runtime.comm.launch import detect
 from rcdp_hpc.runtime.text import COLUMNS, Lines, message_lines, plain_line, plain_lines, wrap_message
 
 PACKAGE = "rcdp_hpc"
-# Of a message on the terminal: a name may have millions.
+# Limit of a message on the terminal, because a name may have millions of characters.
 MOST_CHARACTERS = 20_000
 _logged_once: set[tuple[str, str]] = set()
 
 
 def shown_message(record: logging.LogRecord) -> str:
-    """Return the message of a record as people see it: escaped, with the line breaks of its template only."""
+    """Return the escaped message of a record, with only the line breaks of its template."""
     arguments, message = record.args, str(record.msg)
     if isinstance(arguments, Mapping):
         message %= {name: _shown(value) for name, value in arguments.items()}
@@ -49,7 +49,7 @@ def _shown(argument: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Argument:
-    """An argument of a message, which is escaped when it is filled in.
+    """An argument of a message, which is escaped when it is formatted.
 
     Attributes
     ----------
@@ -59,28 +59,28 @@ class _Argument:
     value: Any
 
     def __str__(self) -> str:
-        meant = isinstance(self.value, Lines) or getattr(self.value, "lines", False) is True
-        return (plain_lines if meant else plain_line)(self.value)
+        keeps_lines = isinstance(self.value, Lines) or getattr(self.value, "lines", False) is True
+        return (plain_lines if keeps_lines else plain_line)(self.value)
 
     def __repr__(self) -> str:
         return repr(self.value)
 
 
 class _LineFormatter(logging.Formatter):
-    """Messages of libraries that have no handler of their own."""
+    """Formatter of messages from libraries without a handler."""
 
     def format(self, record: logging.LogRecord) -> str:
         return shown_message(record)
 
 
 class _TerminalHandler(logging.Handler):
-    """Print messages without breaking a progress bar. `tolerant_streams` keeps writes from failing.
+    """Prints messages without breaking a progress bar. `tolerant_streams` keeps writes from failing.
 
     Attributes
     ----------
     wraps : bool
-        Whether messages are wrapped for a terminal. Those of several ranks are not: mpirun gives each rank a terminal
-        of its own, and what it shows may go to a file.
+        Whether messages are wrapped to the width of a terminal. With several ranks they are not, because mpirun gives
+        each rank a pseudo-terminal, whose output may go to a file.
     to_stderr : bool
         Whether all messages go to stderr, not only warnings and errors.
     """
@@ -89,9 +89,9 @@ class _TerminalHandler(logging.Handler):
     to_stderr = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        troubled = record.levelno >= logging.WARNING
-        stream = sys.stderr if troubled or self.to_stderr else sys.stdout
-        prefix = f"rcdp: {record.levelname.lower()}: " if troubled else ""
+        is_warning = record.levelno >= logging.WARNING
+        stream = sys.stderr if is_warning or self.to_stderr else sys.stdout
+        prefix = f"rcdp: {record.levelname.lower()}: " if is_warning else ""
         if stream is not None:  # closed when Python started
             text = prefix + shown_message(record)
             tqdm.write(_for_terminal(text, stream) if self.wraps else text, file=stream)
@@ -99,7 +99,7 @@ class _TerminalHandler(logging.Handler):
 
 
 def _for_terminal(text: str, stream: TextIO) -> str:
-    """Return a message wrapped to the width of a terminal; files and pipes get whole lines."""
+    """Return a message wrapped to the width of the terminal; unchanged for files and pipes."""
     if not stream.isatty():
         return text
     return wrap_message(text, shutil.get_terminal_size((COLUMNS, 24)).columns)
@@ -117,14 +117,14 @@ class _JsonFormatter(logging.Formatter):
 
 
 def warn_once(logger: logging.Logger, kind: str, message: str) -> None:
-    """Log a warning, unless this process has logged one of the same kind: a search builds thousands of reservoirs.
+    """Log a warning once per process, because a search builds thousands of reservoirs.
 
     Parameters
     ----------
     logger : logging.Logger
-        The caller's.
+        Logger of the caller.
     kind : str
-        What the warning is about, without the numbers in it.
+        Subject of the warning. Warnings of the same logger and kind are logged once.
     message : str
     """
     if (logger.name, kind) not in _logged_once:
@@ -133,16 +133,16 @@ def warn_once(logger: logging.Logger, kind: str, message: str) -> None:
 
 
 def log_to_terminal(is_root: bool, quiet: bool = False, to_stderr: bool = False) -> None:
-    """Show messages on rank 0; other ranks show errors only.
+    """Show all messages of rank 0 and the errors of other ranks.
 
     Parameters
     ----------
     is_root : bool
         Whether this is rank 0.
     quiet : bool
-        Show warnings and errors only.
+        Show only warnings and errors.
     to_stderr : bool
-        Show all messages on stderr: what the command prints on stdout is the content of a file.
+        Show all messages on stderr, for commands that print the content of a file on stdout.
     """
     logger = logging.getLogger(PACKAGE)
     for handler in list(logger.handlers):
@@ -160,7 +160,7 @@ def log_to_terminal(is_root: bool, quiet: bool = False, to_stderr: bool = False)
 
 
 class _JsonFileHandler(logging.FileHandler):
-    """Append JSON lines; if the disk is full, report it once and continue without: the work matters more."""
+    """Appends JSON lines. If the file cannot be written, reports it once and continues without."""
 
     failed = False
 
@@ -174,21 +174,21 @@ class _JsonFileHandler(logging.FileHandler):
             super().emit(record)
 
     def close(self) -> None:
-        # What is still buffered cannot be written either.
+        # If the disk is full, the buffered text cannot be written either.
         with contextlib.suppress(OSError):
             super().close()
 
 
 @contextmanager
 def logging_to_file(path: Path) -> Iterator[None]:
-    """Append every message of the block to `path` as a JSON line."""
+    """Append all messages of a block to `path` as JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     refuse_special(path)
     handler = _JsonFileHandler(path, encoding="utf-8")
     handler.setFormatter(_JsonFormatter())
     logger = logging.getLogger(PACKAGE)
     logger.addHandler(handler)
-    # A program that calls the stages from Python may not have set a level.
+    # A program that calls the stages may not have set a level.
     level = logger.level
     logger.setLevel(min(logging.INFO, level or logging.INFO))
     try:

@@ -1,8 +1,8 @@
-"""How threads of OpenMP wait for one another: set before torch, scikit-learn or another library loads OpenMP.
+"""Shorter spinning of waiting OpenMP threads, set before torch, scikit-learn or another library loads OpenMP.
 
-A thread that waits for the others spins before it sleeps, GNU OpenMP's for some 10 ms. On a machine of its own that
-saves a little at each parallel step. If another process wants the core, everyone waits for the spinning thread, and
-trainings that share a machine take several times as long (benchmarks/busy_machine.py).
+An OpenMP thread that waits for the others spins before it sleeps; GNU OpenMP's spins for about 10 ms. On an otherwise
+idle machine this saves a little time at each parallel step. If another process needs the core, all threads wait for the
+spinning one, and trainings that share a machine take several times as long (benchmarks/busy_machine.py).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-# What a user may have set already: then nothing is changed.
+# If the user has set one of these variables, nothing is changed.
 USER_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
-# A hundredth of GNU OpenMP's own spins, some 0.1 ms: steps of a training wait less than that, and no spins at all cost
-# a quiet machine up to a fifth. LLVM's and Intel's OpenMP count in ms (200 by default), and were not measured.
+# For GNU OpenMP, a hundredth of its default, about 0.1 ms: training steps wait less than that, and without any spinning
+# an idle machine is up to a fifth slower. LLVM's and Intel's OpenMP count in ms (default 200) and were not measured.
 DEFAULTS = {"GOMP_SPINCOUNT": "3000", "KMP_BLOCKTIME": "1"}
 _LIBRARIES = ("libgomp", "libiomp", "libomp")
 
@@ -26,19 +26,19 @@ _loaded_before = False
 
 
 def shorten_waits(environ: MutableMapping[str, str] | None = None) -> bool:
-    """Let OpenMP's threads sleep soon while they wait, unless the environment already says how they wait.
+    """Make waiting OpenMP threads sleep soon, unless the environment has settings for their waits.
 
     Child processes inherit the settings.
 
     Parameters
     ----------
     environ : mutable mapping, optional
-        Default: this process's environment.
+        Default: the environment of this process.
 
     Returns
     -------
     bool
-        Whether something was set.
+        Whether variables were set.
     """
     global _loaded_before
     environ = os.environ if environ is None else environ
@@ -50,7 +50,7 @@ def shorten_waits(environ: MutableMapping[str, str] | None = None) -> bool:
 
 
 def openmp_is_loaded(maps: Path = Path("/proc/self/maps")) -> bool:
-    """Tell whether a library of OpenMP is in this process; without `maps`, whether torch is."""
+    """Return whether this process has loaded an OpenMP library, or torch if `maps` cannot be read."""
     try:
         text = maps.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -59,15 +59,15 @@ def openmp_is_loaded(maps: Path = Path("/proc/self/maps")) -> bool:
 
 
 def report_long_waits(threads: int) -> None:
-    """Log how to set the waits if OpenMP had read its settings before `shorten_waits`; one thread waits for nobody."""
+    """Log a remedy, once, if OpenMP was loaded before `shorten_waits` and several threads are used."""
     global _loaded_before
     if not _loaded_before or threads < 2:
         return
     _loaded_before = False
     settings = " ".join(f"{name}={value}" for name, value in DEFAULTS.items())
     log.warning(
-        "OpenMP was loaded before rcdp_hpc (by torch or scikit-learn), so its threads spin while they wait: next to "
-        "other work on this machine, %d threads can be several times slower. Import rcdp_hpc first, or start with "
+        "OpenMP was loaded before rcdp_hpc (by torch or scikit-learn), so its threads spin while they wait. If other "
+        "programs use this machine, %d threads can be several times slower. Import rcdp_hpc first, or start with "
         "%s python ...",
         threads, settings,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What decides the last digits of results apart from settings: the processor, its instructions, and the libraries."""
+"""Properties of a machine that affect the last digits of results: processor, instruction sets, and libraries."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from threadpoolctl import threadpool_info
 
 log = logging.getLogger(__name__)
 
-# Variables by which libraries are made to use other instructions than the processor has, or to sum in another order.
+# Variables that make libraries use other instruction sets, or sum in another order.
 VARIABLES = (
     "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA",
     "OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG",
 )  # fmt: skip
 
-# The code paths of the MKL, by the numbers in its header files.
+# Names of the code paths of the MKL, by their numbers in its header files.
 _MKL_BRANCHES = {
     4: "SSE2", 6: "SSSE3", 7: "SSE4_1", 8: "SSE4_2", 9: "AVX", 10: "AVX2", 11: "AVX512_MIC", 12: "AVX512",
     13: "AVX512_MIC_E1", 14: "AVX512_E1",
@@ -36,60 +36,60 @@ Machine = dict[str, Any]
 
 @cache
 def processor_name() -> str:
-    """Return the processor's name and model numbers."""
+    """Return the name and model numbers of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            found = dict(line.split(":", 1) for line in lines if ":" in line)
+            entries = dict(line.split(":", 1) for line in lines if ":" in line)
     except OSError:
         return platform.processor() or platform.machine()
-    fields = {name.strip(): value.strip() for name, value in found.items()}
+    fields = {name.strip(): value.strip() for name, value in entries.items()}
     parts = [fields[name] for name in ("model name", "cpu family", "model", "stepping") if name in fields]
     return " ".join(parts) or platform.machine()
 
 
 def machine_of_process() -> Machine:
-    """Return what of this process decides the last digits of its results, by name.
+    """Return the properties of this machine and process that affect the last digits of results, by name.
 
-    What torch says is included if torch is imported already.
+    Properties of torch are included if torch is imported.
     """
-    found: Machine = {"processor": processor_name(), "numpy": np.__version__, "blas": _blas()}
+    machine: Machine = {"processor": processor_name(), "numpy": np.__version__, "blas": _blas()}
     torch = sys.modules.get("torch")
     if torch is not None:
-        found["torch"] = str(torch.__version__)
-        found["capability"] = torch.backends.cpu.get_cpu_capability()
-        found["mkl"] = _mkl(Path(str(torch.__file__)).parent / "lib" / "libtorch_cpu.so")
+        machine["torch"] = str(torch.__version__)
+        machine["capability"] = torch.backends.cpu.get_cpu_capability()
+        machine["mkl"] = _mkl(Path(str(torch.__file__)).parent / "lib" / "libtorch_cpu.so")
         if torch.cuda.is_available():
-            found["gpu"] = torch.cuda.get_device_name()
-    found["variables"] = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
-    return found
+            machine["gpu"] = torch.cuda.get_device_name()
+    machine["variables"] = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    return machine
 
 
 def count_machines(machines: Sequence[Machine]) -> list[Machine]:
-    """Return the kinds of machines of all ranks, each once with the number of its ``ranks``."""
-    kinds: list[Machine] = []
+    """Return each distinct machine once, with the number of ``ranks`` on it."""
+    distinct: list[Machine] = []
     for machine in machines:
-        if machine not in kinds:
-            kinds.append(machine)
-    return [{**kind, "ranks": machines.count(kind)} for kind in kinds]
+        if machine not in distinct:
+            distinct.append(machine)
+    return [{**machine, "ranks": machines.count(machine)} for machine in distinct]
 
 
 def report_different_machines(machines: Sequence[Machine]) -> None:
-    """Log the kinds of machines that the ranks run on: their results may differ in the last digits."""
+    """Log the machines of the ranks if they differ, because results may then differ in the last digits."""
     names = list(dict.fromkeys(name for machine in machines for name in machine if name != "ranks"))
-    unlike = [name for name in names if len({_text(machine.get(name)) for machine in machines}) > 1]
-    kinds = "; ".join(
-        f"{', '.join(f'{name} {_text(machine.get(name))}' for name in unlike)} on {machine['ranks']} ranks"
+    differing = [name for name in names if len({_text(machine.get(name)) for machine in machines}) > 1]
+    descriptions = "; ".join(
+        f"{', '.join(f'{name} {_text(machine.get(name))}' for name in differing)} on {machine['ranks']} ranks"
         for machine in machines
     )
     log.warning(
-        "the ranks run on unlike machines (%s): the same kernel may round differently on each, so that another "
-        "distribution of ranks gives other last digits",
-        kinds,
+        "the ranks run on different machines (%s). They may round differently, so another distribution of ranks "
+        "changes the last digits of the results",
+        descriptions,
     )
 
 
 def differences(before: Sequence[Machine], now: Sequence[Machine]) -> str:
-    """Return what differs between the machines of two starts, each side named; empty if nothing does."""
+    """Return the properties that differ between the machines of two starts, with both values; empty if none do."""
     names = dict.fromkeys(name for machine in (*before, *now) for name in machine if name != "ranks")
     parts = []
     for name in names:
@@ -106,14 +106,14 @@ def _text(value: Any) -> str:
 
 
 def _blas() -> str:
-    """Return the libraries for linear algebra that NumPy and SciPy use, and the processor that they were tuned for."""
+    """Return the BLAS libraries of NumPy and SciPy, and the processor types that they are tuned for."""
     libraries = [one for one in threadpool_info() if one.get("user_api") == "blas"]
     return " ".join(sorted({f"{one['internal_api']} {one.get('architecture') or ''}".strip() for one in libraries}))
 
 
 @cache
 def _mkl(library: Path) -> str:
-    """Return the version of the MKL in torch, and the instructions that it chose; empty if there is none."""
+    """Return the version and code path of the MKL in torch; empty if torch has none."""
     parts = []
     with suppress(OSError, AttributeError):
         mkl = ctypes.CDLL(str(library))

@@ -1,4 +1,4 @@
-"""Progress that people can see: one bar on a terminal, plain lines elsewhere."""
+"""Progress display: a bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """A progress bar, or a line every few seconds where the output is no terminal.
+    """A progress bar, or a log line every few seconds if stderr is not a terminal.
 
     Parameters
     ----------
     title : str
-        What is being done.
+        Name of the work.
     total : int
-        Units of work.
+        Number of units of work.
     unit : str
-        Name of a unit, plural.
+        Name of the units, plural.
     enabled : bool
-        False on ranks other than 0 and where the user switched progress off.
+        False on ranks other than 0, and if the user has switched progress off.
     interval : float
-        Seconds between lines.
+        Seconds between log lines.
     unit_bytes : int
-        Bytes of a unit, if a rate in bytes should be shown.
+        Bytes per unit, to show a rate in bytes; 0 for none.
     delay : float
-        Seconds before a bar is shown: work that is done earlier shows none.
+        Seconds before the bar appears; shorter work shows no bar.
     done : int
-        Units that were done earlier, as by a run that is resumed.
+        Units that were done before, in a resumed run.
     """
 
     def __init__(
@@ -51,12 +51,17 @@ class Progress:
         delay: float = 0.0,
         done: int = 0,
     ) -> None:
-        self.title, self.total, self.unit, self.interval = plain_line(title), total, unit, interval
+        self.title = plain_line(title)
+        self.total = total
+        self.unit = unit
+        self.interval = interval
         self.unit_bytes = unit_bytes
-        self.done = self.before = done
+        self.done = done
+        self.done_before = done
         self.enabled = enabled
-        self.started = self.last = time.monotonic()
-        # The first rank of a group of ranks logs its lines, and leaves the terminal to rank 0 of the job.
+        self.started = time.monotonic()
+        self.last_line = self.started
+        # Rank 0 of a group of ranks logs lines; only rank 0 of the job shows a bar.
         on_terminal = enabled and _is_terminal() and not detect().rank
         self.bar = (
             tqdm(
@@ -83,26 +88,26 @@ class Progress:
             self.bar.close()
 
     def advance(self, units: int = 1, note: str = "") -> None:
-        """Count `units` more as done; `note` is shown beside the count."""
+        """Add `units` to the units done; show `note` next to their number."""
         self.done += units
         note = plain_line(note)
         if self.unit_bytes:
-            rate = (self.done - self.before) * self.unit_bytes / 2**20 / max(time.monotonic() - self.started, 1e-9)
+            rate = (self.done - self.done_before) * self.unit_bytes / 2**20 / max(time.monotonic() - self.started, 1e-9)
             note = note or f"{rate:.3g} MiB a second"
         if self.bar is not None:
             self.bar.update(units)
             if note:
                 self.bar.set_postfix_str(note, refresh=False)
-        elif self.enabled and time.monotonic() - self.last >= self.interval:
-            self.last = time.monotonic()
-            rate = (self.done - self.before) / max(self.last - self.started, 1e-9)
+        elif self.enabled and time.monotonic() - self.last_line >= self.interval:
+            self.last_line = time.monotonic()
+            rate = (self.done - self.done_before) / max(self.last_line - self.started, 1e-9)
             parts = [f"{self.done} of {self.total} {self.unit}", f"{rate:.3g} a second"]
             lines = wrap_items(f"{self.title}: ", parts + (note.split(", ") if note else []))
             log.info("%s", Lines("\n".join(lines)))
 
 
 def _is_terminal() -> bool:
-    """Return whether stderr is a terminal: it may be missing or closed if a program without one calls a stage."""
+    """Return whether stderr is a terminal. It may be missing or closed in a program that calls a stage."""
     try:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:
@@ -110,7 +115,7 @@ def _is_terminal() -> bool:
 
 
 def time_left(seconds: float) -> str:
-    """Return seconds in the unit that people read."""
+    """Return the remaining time as a text, in seconds, minutes or hours; empty if it is not finite."""
     if not math.isfinite(seconds):
         return ""
     if seconds < 100:

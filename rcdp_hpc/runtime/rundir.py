@@ -1,4 +1,4 @@
-"""The run directory: where each stage's files lie, and what each stage has done."""
+"""The run directory: paths of the files of each stage, and the recorded state of each stage."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Status = Literal["running", "stopped", "failed", "done"]
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """All that one configuration produced.
+    """The directory with all results of one configuration.
 
     Attributes
     ----------
     path : Path
-        The directory; it need not exist yet.
+        The directory, which need not exist yet.
     """
 
     path: Path
@@ -39,31 +39,31 @@ class RunDirectory:
 
     @property
     def shards(self) -> Path:
-        """HDF5 shards and their index (stage prepare)."""
+        """Folder of HDF5 shards and their index (stage prepare)."""
         return self.path / "shards"
 
     @property
     def search(self) -> Path:
-        """History, best candidate and checkpoint (stage search)."""
+        """Folder of history, best candidate and checkpoint (stage search)."""
         return self.path / "search"
 
     @property
     def train(self) -> Path:
-        """Checkpoints, metrics and the model (stage train)."""
+        """Folder of checkpoints, metrics and the model (stage train)."""
         return self.path / "train"
 
     @property
     def report(self) -> Path:
-        """Summary and pictures (stage evaluate)."""
+        """Folder of summary and pictures (stage evaluate)."""
         return self.path / "report"
 
     def folder(self, stage: str) -> Path:
-        """Return the folder of what `stage` leaves."""
+        """Return the folder of the results of `stage`."""
         return {"prepare": self.shards, "search": self.search, "train": self.train, "evaluate": self.report}[stage]
 
     @property
     def best_candidate(self) -> Path:
-        """The search's winner."""
+        """The best candidate of the search."""
         return self.search / "best.toml"
 
     @property
@@ -73,91 +73,97 @@ class RunDirectory:
 
     @property
     def matrices(self) -> Path:
-        """The copy of the reservoir matrices that the user gave."""
+        """The copy of the user's reservoir matrices."""
         return self.path / "matrices.npz"
 
     @property
     def lock(self) -> Path:
-        """The lock of the job that works here."""
+        """The lock of the job that uses this directory."""
         return self.path / "lock"
 
     @property
     def log(self) -> Path:
-        """Everything logged, as JSON lines."""
+        """The log, as JSON lines."""
         return self.path / "log.jsonl"
 
     @property
     def jobs(self) -> Path:
-        """Scripts of the jobs submitted for this run, and what they read."""
+        """Folder of the job scripts of this run and the files that they read."""
         return self.path / "jobs"
 
     @property
     def submitted(self) -> Path:
-        """The jobs' numbers, as JSON lines."""
+        """Numbers of the submitted jobs, as JSON lines."""
         return self.jobs / "submitted.jsonl"
 
     @property
     def submission(self) -> Path:
-        """The command that submitted the last of them, and the folder it was typed in."""
+        """The command of the last submission and its working directory."""
         return self.jobs / "submission.json"
 
     @property
     def position_file(self) -> Path:
-        """The step that a training is in within its epoch, written down every few seconds."""
+        """The current step within the epoch of a training, recorded every few seconds."""
         return self.train / "position.json"
 
     def tasks(self) -> list[RunDirectory]:
-        """Return the run directories of a job array's tasks, as people count."""
+        """Return the run directories of the tasks of a job array, in numerical order."""
         return self._within("seed-*", "config-*")
 
     def folds(self) -> list[RunDirectory]:
-        """Return the run directories of a cross-validation's folds, as people count."""
+        """Return the run directories of the folds of a cross-validation, in numerical order."""
         return self._within("fold-*")
 
     def fold(self, number: int) -> RunDirectory:
-        """Return the run directory of a fold of a cross-validation, from 1."""
+        """Return the run directory of a fold of a cross-validation, counted from 1."""
         return RunDirectory(self.path / f"fold-{number}")
 
     def _within(self, *patterns: str) -> list[RunDirectory]:
-        found = [path for pattern in patterns for path in self.path.glob(pattern) if path.is_dir()]
-        return [RunDirectory(path) for path in sorted(found, key=lambda path: _as_counted(path.name))]
+        folders = [path for pattern in patterns for path in self.path.glob(pattern) if path.is_dir()]
+        return [RunDirectory(path) for path in sorted(folders, key=lambda path: _numerical_key(path.name))]
 
     def job_script(self, stage: str) -> Path:
         """Return the job script of `stage`."""
         return self.jobs / f"{stage}.sbatch"
 
     def state_file(self, stage: str) -> Path:
-        """Return the file that tells what `stage` has done."""
+        """Return the file with the state of `stage`."""
         return self.path / "state" / f"{stage}.json"
 
     def state(self, stage: str) -> dict[str, Any]:
-        """Return what `stage` has done; empty if it never started.
+        """Return the recorded state of `stage`; empty if it has never started.
 
         Raises
         ------
         DataDamagedError
-            If the record was altered.
+            If the record is damaged or altered.
         """
         path = self.state_file(stage)
         if not os.path.lexists(path):
             return {}
-        remedy = f"Remove it and start rcdp {stage} again: what is complete is found again."
+        remedy = f"Remove it and start rcdp {stage} again; complete results are used again."
         state = read_sealed(path, remedy)
         if not _is_state(state):
             raise DataDamagedError(f"{path}: not the record of a stage. {remedy}")
         return state
 
     def record_state(self, stage: str, status: Status, **details: Any) -> None:
-        """Record what `stage` has done, keeping details recorded earlier but those that are None now."""
-        write_sealed(self.state_file(stage), self._noted(stage, status, details))
+        """Record the status of `stage`. Details that were recorded before are kept, except those that are now None."""
+        write_sealed(self.state_file(stage), self._new_state(stage, status, details))
 
     def record_failure(self, stage: str, status: Status, keep_earlier: bool = False, **details: Any) -> None:
-        """Record as `record_state` why `stage` ended, on a full disk too: in the place of what was recorded before.
+        """Record why `stage` failed. On a full disk, the earlier record is overwritten in place.
 
-        With `keep_earlier` a stage stays what it was before it started again, done or stopped with a checkpoint, and
-        the failure is recorded as ``attempt``.
+        Parameters
+        ----------
+        stage : str
+        status : str
+        keep_earlier : bool
+            Keep the status of an earlier start (done or stopped), and record the failure as ``attempt``.
+        **details
+            As for `record_state`.
         """
-        state = self._noted(stage, status, details)
+        state = self._new_state(stage, status, details)
         earlier = state.pop("earlier", None)
         if keep_earlier and isinstance(earlier, dict):
             state = {**earlier, "attempt": {"status": status, "reason": details.get("reason", "")}}
@@ -166,9 +172,9 @@ class RunDirectory:
         except StageFailedError:
             overwrite_json(self.state_file(stage), sealed(state))
 
-    def _noted(self, stage: str, status: Status, details: dict[str, Any]) -> dict[str, Any]:
-        noted = {**self.state(stage), "stage": stage, "status": status, "updated": time.time(), **details}
-        return {name: value for name, value in noted.items() if value is not None}
+    def _new_state(self, stage: str, status: Status, details: dict[str, Any]) -> dict[str, Any]:
+        state = {**self.state(stage), "stage": stage, "status": status, "updated": time.time(), **details}
+        return {name: value for name, value in state.items() if value is not None}
 
     def config(self) -> Config:
         """Return the resolved configuration.
@@ -176,7 +182,7 @@ class RunDirectory:
         Raises
         ------
         InputError
-            If the directory holds none.
+            If the directory has none.
         """
         if not self.config_file.exists():
             raise InputError(
@@ -186,44 +192,46 @@ class RunDirectory:
         return load_config(self.config_file)
 
     def write_config(self, config: Config) -> None:
-        """Write the resolved configuration, with its comments, unless the file holds it already."""
-        if not self._holds(config):
+        """Write the resolved configuration with comments, unless the file has it already."""
+        if not self._has_config(config):
             write_text(self.config_file, commented_toml(config))
 
     def preserve_user_config(self) -> None:
-        """Keep a copy of a config.toml that the user put here before any stage began: the run writes its own there."""
+        """Copy a config.toml of the user, before the first stage writes its own file of this name."""
         if not self.config_file.exists() or self.state_file("prepare").parent.exists() or self.folds():
             return
         with os_errors_explained(self.config_file):
             content = self.config_file.read_bytes()
         copies = [self.path / f"{self.config_file.name}.before-{number}" for number in range(1, 100)]
-        kept = [copy for copy in copies if copy.exists()]
-        if content == commented_toml(self.config()).encode() or any(copy.read_bytes() == content for copy in kept):
+        existing = [copy for copy in copies if copy.exists()]
+        if content == commented_toml(self.config()).encode() or any(copy.read_bytes() == content for copy in existing):
             return
-        copy = next(copy for copy in copies if copy not in kept)
+        copy = next(copy for copy in copies if copy not in existing)
         write_atomic(copy, lambda file: file.write(content))
         log.warning(
-            "%s is a file of your own, and a run keeps its resolved configuration under this name: yours is kept as %s",
+            "%s: the run writes its resolved configuration to this file. Your file of this name is kept as %s",
             *(self.config_file, copy.name),
         )
 
-    def _holds(self, config: Config) -> bool:
-        """Whether the file has all of these values and comments out the same keys: reading is cheaper than writing."""
+    def _has_config(self, config: Config) -> bool:
+        """Return whether the file has these values and the same keys commented out. Reading is cheaper than writing."""
         try:
-            held = load_config(self.config_file)
+            current = load_config(self.config_file)
         except (InputError, OSError):
             return False
-        return held == config and held.chosen == config.chosen
+        return current == config and current.chosen == config.chosen
 
 
 def _is_state(state: dict[str, Any]) -> bool:
-    """Return whether a record has the keys of a stage's state, each of its type."""
+    """Return whether a record has the keys and types of the state of a stage."""
     numbers = [state.get(name, 0.0) for name in ("updated", "started", "seconds", "earlier_seconds")]
-    counted = all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
-    texts = all(isinstance(text, str) for text in (state.get("stage"), state.get("reason", "")))
-    return state.get("status") in get_args(Status) and counted and texts and isinstance(state.get("ranks", 1), int)
+    has_numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in numbers)
+    has_texts = all(isinstance(text, str) for text in (state.get("stage"), state.get("reason", "")))
+    return (
+        state.get("status") in get_args(Status) and has_numbers and has_texts and isinstance(state.get("ranks", 1), int)
+    )
 
 
-def _as_counted(name: str) -> list[tuple[int, str]]:
-    """Return a key that puts seed-2 before seed-10."""
+def _numerical_key(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that places seed-2 before seed-10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", name)]

@@ -1,7 +1,7 @@
-"""Zip archives that end in the SHA-256 of their bytes, stored as the archive's comment.
+"""Sealed zip archives: the archive's comment is the SHA-256 of all bytes before it.
 
-The digest is computed while the archive is written, and the file stays a zip archive that any reader accepts, such as
-torch.load and numpy.load.
+The digest is computed while the archive is written. The file is a valid zip archive for any reader, such as torch.load
+and numpy.load.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CHUNK = 2**20
 
 
 class _SealingFile:
-    """A binary file that adds the digest of everything written to it; its last two bytes must be `_NO_COMMENT`."""
+    """A binary file that computes the digest of its content, which must end with `_NO_COMMENT`."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -51,7 +51,7 @@ class _SealingFile:
         self._file.flush()
 
     def seal(self) -> None:
-        """Write the digest in the place of the withheld bytes."""
+        """Write the digest in place of the withheld bytes."""
         if self._withheld != _NO_COMMENT:
             raise ValueError("the archive to be sealed has a comment already")
         self._file.write(_LENGTH + _LABEL + self._digest.hexdigest().encode())
@@ -62,13 +62,13 @@ class _SealingFile:
 
 
 def write_sealed_zip(path: Path, write: Callable[[Any], Any]) -> None:
-    """Let `write` fill a zip archive, add its digest and move it into place; errors as `write_atomic`.
+    """Write a zip archive with its digest, atomically; raises the same errors as `write_atomic`.
 
     Parameters
     ----------
     path : Path
     write : callable
-        Writes an archive without a comment to the file object that it is given, in one pass (no ``seek``).
+        Receives a file object and writes an archive without a comment to it, in one pass (no ``seek``).
     """
 
     def sealed(file: BinaryIO) -> None:
@@ -81,16 +81,16 @@ def write_sealed_zip(path: Path, write: Callable[[Any], Any]) -> None:
 
 @contextmanager
 def open_sealed_zip(path: Path) -> Iterator[BinaryIO]:
-    """Open a sealed archive once its digest is checked; nothing in it is interpreted earlier.
+    """Check the digest of a sealed archive and open it; no content is interpreted before the check.
 
-    Members must be stored without compression, so that reading them never takes more memory than the file has bytes.
+    Members must be stored without compression, so that reading them needs no more memory than the file size.
 
     Raises
     ------
     DataDamagedError
-        If the file is missing, cut short, altered, not an archive of this package, or the disk fails.
+        If the file is missing, truncated, altered, not an archive of this package, or the disk fails.
     InputError
-        If the user may not read it.
+        If the user has no permission to read it.
     """
     with _opened(path) as file:
         _check_digest(file, path)
@@ -100,7 +100,7 @@ def open_sealed_zip(path: Path) -> Iterator[BinaryIO]:
 
 
 def has_seal(path: Path) -> bool:
-    """Tell whether a file ends as a sealed archive does, whatever its digest; the others are not of this package."""
+    """Return whether a file ends with a digest, right or wrong. Files of other programs do not."""
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - _COMMENT_SIZE))
@@ -108,7 +108,7 @@ def has_seal(path: Path) -> bool:
 
 
 def is_sealed_zip(path: Path) -> bool:
-    """Tell whether a file is an archive with a sound digest."""
+    """Return whether a file is a sealed archive with the right digest."""
     try:
         with open_sealed_zip(path):
             return True
@@ -144,11 +144,11 @@ def _check_digest(file: BinaryIO, path: Path) -> None:
         raise DataDamagedError(str(explain_os_error(error, path, reading=True))) from None
     if left or not ending.startswith(_LENGTH + _LABEL):
         raise DataDamagedError(
-            f"{path}: has no SHA-256 at its end ({size} bytes): it is cut short, altered, or was not written by this "
+            f"{path}: has no SHA-256 at its end ({size} bytes). It is truncated, altered, or was not written by this "
             "version of rcdp."
         )
     if ending != _LENGTH + _LABEL + digest.hexdigest().encode():
-        raise DataDamagedError(f"{path}: its SHA-256 differs from the one recorded in it: it is damaged or altered.")
+        raise DataDamagedError(f"{path}: its SHA-256 differs from the one recorded in it. It is damaged or altered.")
 
 
 def _check_members(file: BinaryIO, path: Path) -> None:

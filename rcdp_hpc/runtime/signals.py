@@ -1,11 +1,11 @@
-"""Stop signals, turned into a flag that stages look at between steps.
+"""Stop signals: they set a flag that stages check between steps.
 
-SIGTERM, SIGUSR1 and SIGUSR2 (and a first Ctrl-C) ask for a stop at the next step boundary. A rank never
-leaves on its own: all ranks agree through `stop_agreed`, write a checkpoint and leave together with code 75.
-Commands that write no checkpoint end at once, with 128 and the signal's number, after they removed what was half done.
+SIGTERM, SIGUSR1, SIGUSR2 and a first Ctrl-C request a stop at the next step. No rank stops alone: all ranks agree
+through `stop_agreed`, write a checkpoint and exit with code 75. Commands that write no checkpoint remove incomplete
+files and exit at once with 128 plus the signal number.
 
-Open MPI's mpirun turns Ctrl-C into SIGTERM for its ranks, kills them a third of a second later and drops what they
-print meanwhile (5.0.11, whatever odls_base_sigkill_timeout is). Rank 0 then reports on the terminal itself.
+On Ctrl-C, Open MPI's mpirun sends SIGTERM to its ranks, kills them a third of a second later, and drops their output
+meanwhile (5.0.11, for any odls_base_sigkill_timeout). Rank 0 therefore writes its report directly to the terminal.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.launch import Launch, detect
 from rcdp_hpc.runtime.early_signals import STOP_SIGNALS
 
-# What a terminal is to a process, whatever its standard streams are.
+# The terminal of a process, independent of its standard streams.
 TERMINAL = "/dev/tty"
 
 _received = early_signals.received
 
 
 class EndedBySignal(BaseException):
-    """A command without a checkpoint was asked to end. Not an Exception, so that nothing on the way handles it."""
+    """A signal ends a command that writes no checkpoint. `except Exception` must not catch it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -39,23 +39,23 @@ class EndedBySignal(BaseException):
 
 
 def install() -> None:
-    """Catch the stop signals from here on. Only the main thread of a process may call it."""
-    early = signal.getsignal(signal.SIGINT) is not _remember
+    """Start to catch the stop signals. Must be called in the main thread."""
+    is_first_call = signal.getsignal(signal.SIGINT) is not _remember
     for number in STOP_SIGNALS:
         signal.signal(number, _remember)
-    if early and _received:
+    if is_first_call and _received:
         _announce(_received[0], detect())
 
 
 def exit_on_signals() -> None:
-    """Let the stop signals end a command that writes no checkpoint, also those that came already.
+    """Make the stop signals end a command that writes no checkpoint, including signals received before.
 
     Raises
     ------
     KeyboardInterrupt
-        By Ctrl-C.
+        On Ctrl-C.
     EndedBySignal
-        By another signal.
+        On another stop signal.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -70,10 +70,10 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def ignore_until_exit() -> None:
-    """Let stop signals change nothing from here to the end of a process that caught them so far.
+    """Ignore the stop signals from now on if this process has caught them.
 
-    Python gives signals their default action back while it exits, and MPI and Horovod close after that. A launcher that
-    ends the other ranks because one left would end this one by the signal then, in place of its own exit code.
+    Python restores the default actions of signals while it exits, before MPI and Horovod shut down. A launcher that
+    ends all ranks because one has exited would then end this rank by a signal, which replaces its exit code.
     """
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) in (_remember, _end):
@@ -81,34 +81,41 @@ def ignore_until_exit() -> None:
 
 
 def stop_requested() -> bool:
-    """Tell whether this rank has received a stop signal."""
+    """Return whether this rank has received a stop signal."""
     return bool(_received)
 
 
 def stop_agreed(comm: Communicator) -> bool:
-    """Tell, on all ranks alike, whether any of them was asked to stop. Collective."""
+    """Return whether any rank has received a stop signal, with the same value on all ranks. Collective."""
     return bool(comm.allreduce(np.array([float(stop_requested())]), "max")[0])
 
 
 def raise_if_stopped(doing: str) -> None:
-    """Leave work that has nothing to save where this rank was asked to stop.
+    """Raise an error if this rank has received a stop signal, in work that has nothing to save.
+
+    Call this within `agree` or `run_on_root`, which raise the error of one rank on all ranks.
+
+    Parameters
+    ----------
+    doing : str
+        The current work, for the message ("reading rows").
 
     Raises
     ------
     StoppedError
-        If a stop signal was received; call this where one rank's error is raised on all (`agree`, `run_on_root`).
+        If a stop signal was received.
     """
     if stop_requested():
-        raise StoppedError(f"stopped by {received_name()} while {doing}: run the same command to do it anew.")
+        raise StoppedError(f"stopped by {received_name()} while {doing}: run the same command to do it again.")
 
 
 def raise_if_stopped_before(comm: Communicator) -> None:
-    """Leave a command that has not begun if any rank was asked to stop. Collective.
+    """Raise an error before a command begins if any rank has received a stop signal. Collective.
 
     Raises
     ------
     StoppedError
-        On all ranks alike.
+        On all ranks.
     """
     if stop_agreed(comm):
         error = StoppedError(f"stopped by {received_name()} before the command began: start it again.")
@@ -117,17 +124,17 @@ def raise_if_stopped_before(comm: Communicator) -> None:
 
 
 def received_name() -> str:
-    """Return the name of the first stop signal received, for messages."""
+    """Return the name of the first stop signal that was received, for messages."""
     return signal.Signals(_received[0]).name if _received else "a signal to another rank"
 
 
 def clear() -> None:
-    """Clear the flag (for tests and for callers that run several pipelines in one process)."""
+    """Forget received signals, for tests and for programs that run several pipelines in one process."""
     _received.clear()
 
 
 def report_end(message: str) -> None:
-    """Show on the terminal how a run ended whose launcher no longer passes on what ranks print."""
+    """Write `message` to the terminal if the launcher no longer forwards the output of ranks."""
     if _received and _is_being_killed(_received[0], detect()):
         _write_to_terminal(f"rcdp: {message}\n")
 
@@ -141,21 +148,21 @@ def _remember(number: int, frame: FrameType | None) -> None:
 
 
 def _announce(number: int, launch: Launch) -> None:
-    """Tell whoever pressed Ctrl-C what happens next. Called by a signal handler: no logging, no buffered streams."""
+    """Print what happens after Ctrl-C. Called in a signal handler: no logging, no buffered streams."""
     if launch.rank:
         return
     if _is_being_killed(number, launch):
         _write_to_terminal(
-            "\nrcdp: mpirun kills its ranks a moment after Ctrl-C. If no line follows that the checkpoint is written, "
-            "the last one counts; the same command continues from it. To stop with a checkpoint, type in another "
-            f"terminal, instead of Ctrl-C: kill -USR1 {_mpirun()}\n"
+            "\nrcdp: mpirun kills its ranks a moment after Ctrl-C. If no line follows that a checkpoint was written, "
+            "the same command continues from the previous checkpoint. To stop with a checkpoint, type this in another "
+            f"terminal instead of Ctrl-C: kill -USR1 {_mpirun()}\n"
         )
     elif number == signal.SIGINT:
         _write(2, "\nrcdp: stopping at the next step with a checkpoint; Ctrl-C again ends at once, without\n")
 
 
 def _mpirun() -> str:
-    """Return the process number of mpirun, or a word for it if this rank's parent is only mpirun's daemon on a node."""
+    """Return the process number of mpirun; a placeholder if the parent of this rank is mpirun's daemon."""
     parent = os.getppid()
     try:
         with open(f"/proc/{parent}/comm") as file:
@@ -170,7 +177,7 @@ def _is_being_killed(number: int, launch: Launch) -> bool:
 
 
 def _write_to_terminal(text: str) -> None:
-    """Write to the terminal that the job was started from; a batch job has none."""
+    """Write to the terminal from which the job was started, if there is one."""
     try:
         terminal = os.open(TERMINAL, os.O_WRONLY | os.O_NOCTTY)
     except OSError:
@@ -180,6 +187,6 @@ def _write_to_terminal(text: str) -> None:
 
 
 def _write(descriptor: int, text: str) -> None:
-    """Write what may be lost: nobody reads a closed terminal."""
+    """Write a text and ignore errors, as of a closed terminal."""
     with contextlib.suppress(OSError):
         os.write(descriptor, text.encode())

@@ -1,7 +1,8 @@
-"""What a stage used, recorded when it is done and compared when it, or one that builds on it, starts again.
+"""Recorded settings and machines of stages, compared when a stage, or one that builds on it, starts again.
 
-The state file of a stage has the settings that decided its result (``settings``) and the machines it ran on
-(``machines``). ``config.toml`` holds what the stages used; the user may edit it, and what then differs is named.
+The state file of a stage has the settings that determine its result (``settings``) and the machines it ran on
+(``machines``). The ``config.toml`` of a run has the settings of all stages. The user may edit it; differences from the
+recorded settings are reported.
 """
 
 from __future__ import annotations
@@ -19,72 +20,73 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 
 log = logging.getLogger(__name__)
 
-# The sections that decide what a stage makes. An evaluation uses the model as it was trained.
+# The sections that determine the result of a stage. An evaluation uses the trained model and needs no settings.
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "prepare": ("run", "data"),
     "search": ("run", "data", "reservoir", "search"),
     "train": ("run", "data", *TRAINING_SECTIONS),
     "evaluate": (),
 }
-# The run's own copy takes the place of the user's file; the pipeline compares their content.
+# The run has a copy of the user's file; the pipeline compares their content.
 _COMPARED_ELSEWHERE = ("reservoir.matrices",)
 _DECIDE_WHETHER_TO_SEARCH = ("search.generations", "search.method", "reservoir.kind")
 
 
 def settings_of(stage: str, config: Config) -> dict[str, Any]:
-    """Return the settings that decide what a stage makes, for its state file."""
+    """Return the settings that determine the result of a stage, for its state file."""
     tree = to_tree(config)
     return {section: tree[section] for section in SECTIONS[stage]}
 
 
 def record_settings(run: RunDirectory, stage: str, config: Config) -> None:
-    """Write into config.toml what a stage used; sections that only other stages used stay as they are."""
+    """Write the settings of a stage to config.toml; sections that only other stages have used remain unchanged."""
     if not run.config_file.exists():
         run.write_config(config)
         return
     if not SECTIONS[stage]:
         return
-    begun = {other for other in SECTIONS if other != stage and run.state(other)}
-    kept = [
+    started = {other for other in SECTIONS if other != stage and run.state(other)}
+    unchanged = [
         section
         for section in Config.model_fields
-        if section not in SECTIONS[stage] and any(section in SECTIONS[other] for other in begun)
+        if section not in SECTIONS[stage] and any(section in SECTIONS[other] for other in started)
     ]
-    run.write_config(_with_sections(config, run.config(), kept) if kept else config)
+    run.write_config(_with_sections(config, run.config(), unchanged) if unchanged else config)
 
 
 def report_changes(run: RunDirectory, stage: str, config: Config) -> None:
-    """Log the settings that differ from those of an earlier start of a stage, and of the search it builds on.
+    """Log the settings that differ from an earlier start of a stage, and from the search that it builds on.
 
-    What may not change on resume is refused by the stage itself. A change in config.toml is a warning, one that the
-    command asks for is not.
+    A changed value in config.toml is logged as a warning, one from the command line as information. The stage itself
+    refuses changes that a resume does not allow.
     """
     changed = [key for key in _changed(run, stage, config, SECTIONS[stage]) if may_change(key)]
-    named = [key for key in changed if not key.startswith("run.")]
-    in_file = set(_changed(run, stage, run.config(), SECTIONS[stage])) if named else set()
-    edited = [key for key in named if key in in_file]
-    asked = [key for key in named if key not in edited]
+    reported = [key for key in changed if not key.startswith("run.")]
+    in_file = set(_changed(run, stage, run.config(), SECTIONS[stage])) if reported else set()
+    edited = [key for key in reported if key in in_file]
+    from_command = [key for key in reported if key not in edited]
     if edited:
         log.warning(
             "%s was changed since stage %s used it: %s. The stage continues with the changed values",
             *(run.config_file, stage, _changes(run, stage, config, edited)),
         )
-    if asked:
-        log.info("stage %s was started with other settings before: %s", stage, _changes(run, stage, config, asked))
+    if from_command:
+        changes = _changes(run, stage, config, from_command)
+        log.info("stage %s was started with other settings before: %s", stage, changes)
     if stage in ("search", "train") and not config.has_search:
         _report_search_left_out(run, config)
     if stage == "train" and config.has_search:
         fixed = [key for key in _changed(run, "search", config, ("reservoir",)) if not may_change(key)]
         if fixed:
             log.warning(
-                "the search was done with other settings: %s. Its winner is trained with the present ones; search "
-                "again with --restart to have both agree",
+                "the search was done with other settings: %s. Its best candidate is trained with the present ones; run "
+                "the search again with --restart to make both agree",
                 _changes(run, "search", config, fixed),
             )
 
 
 def report_edited_file(run: RunDirectory, stage: str) -> None:
-    """Warn if config.toml has other settings than a stage used that is about to start over with the file's."""
+    """Warn if a stage is about to start over with settings of config.toml that differ from its recorded ones."""
     edited = _edited(run, stage) if run.config_file.exists() else ""
     if edited:
         log.warning(
@@ -94,7 +96,7 @@ def report_edited_file(run: RunDirectory, stage: str) -> None:
 
 
 def _report_search_left_out(run: RunDirectory, config: Config) -> None:
-    """Warn if a search was begun here, and the present settings have none."""
+    """Warn if the run directory has a search that the present settings do not use."""
     changed = _changed(run, "search", config, ("reservoir", "search"))
     deciding = [key for key in changed if key in _DECIDE_WHETHER_TO_SEARCH]
     if deciding:
@@ -102,13 +104,13 @@ def _report_search_left_out(run: RunDirectory, config: Config) -> None:
         warn_once(
             log,
             f"search left out of {run.path}",
-            f"{run.search} holds a search that is left out now: {left_out}. If you did not ask for that, set it back "
-            f"in {run.config_file}",
+            f"{run.search} has a search that the present settings do not use: {left_out}. If you did not intend this, "
+            f"set it back in {run.config_file}",
         )
 
 
 def edited_settings(run: RunDirectory) -> list[str]:
-    """Return, a line for each stage, the keys of config.toml that were changed since the stage used them."""
+    """Return a line for each stage with the keys of config.toml that were changed since the stage used them."""
     lines = []
     for stage in SECTIONS:
         edited = _edited(run, stage)
@@ -125,39 +127,39 @@ def _edited(run: RunDirectory, stage: str) -> str:
 
 
 def changed_data_keys(run: RunDirectory, keys: Sequence[str]) -> list[str]:
-    """Return what of these keys of [data] config.toml has otherwise than the preparation recorded, in words."""
+    """Return descriptions of the keys of [data] whose values in config.toml differ from the recorded preparation."""
     names = [f"data.{key}" for key in keys]
     changed = [key for key in _changed(run, "prepare", run.config(), ("data",)) if key in names]
     return [_changes(run, "prepare", run.config(), [key]) for key in changed]
 
 
 def refuse_changed_settings(run: RunDirectory, config: Config) -> None:
-    """Raise an `InputError` if an evaluation is to use other settings than the model was trained with."""
+    """Raise an `InputError` if an evaluation has settings that differ from those of the trained model."""
     fixed = [key for key in _changed(run, "train", config, SECTIONS["train"]) if not may_change(key)]
     if fixed:
         raise InputError(
             f"{run.model} was trained with other settings: {_changes(run, 'train', config, fixed)}. An evaluation "
-            "uses the model as it was trained: set them back, or train again (rcdp train --restart, or another --out)."
+            "uses the trained model: set them back, or train again (rcdp train --restart, or another --out)."
         )
 
 
 def machines_to_record(run: RunDirectory, stage: str, config: Config, now: Sequence[Machine]) -> dict[str, Any]:
-    """Return ``machines``, which a stage runs on, and ``earlier_machines``, which it was begun on, for its state file.
+    """Return the machines of a stage for its state file: ``machines``, and ``earlier_machines`` of a resumed stage.
 
-    To continue on another kind of machine is reported, or refused if ``run.same_processor`` says so. Only a search and
-    a training are continued: other stages start from the beginning.
+    Resuming on another kind of machine is reported, or refused if ``run.same_processor`` is "refuse". Only search and
+    training resume; other stages start from the beginning.
     """
     state, folder = run.state(stage), run.folder(stage)
     before, earlier = state.get("machines", []), state.get("earlier_machines", [])
-    begun = folder.is_dir() and any(folder.iterdir())
-    if stage not in ("search", "train") or not before or not begun:
+    has_results = folder.is_dir() and any(folder.iterdir())
+    if stage not in ("search", "train") or not before or not has_results:
         return {"machines": list(now), "earlier_machines": None}
     sections = [section for section in SECTIONS[stage] if section != "run"]
     if state.get("status") == "done" and not _changed(run, stage, config, sections):
         return {}  # nothing will be computed
-    found = differences(before, now)
-    if found:
-        _report_or_refuse(f"stage {stage} was begun on another kind of machine: {found}", config)
+    differing = differences(before, now)
+    if differing:
+        _report_or_refuse(f"stage {stage} was started on another kind of machine: {differing}", config)
     others = [machine for machine in (*earlier, *before) if differences([machine], now)]
     return {"machines": list(now), "earlier_machines": others or None}
 
@@ -169,14 +171,14 @@ def _report_or_refuse(text: str, config: Config) -> None:
             "same kind of machine, set run.same_processor = 'warn', or start the stage over with --restart."
         )
     log.warning(
-        "%s. From here on its results differ in the last digits from those of one kind of machine "
-        "(run.same_processor = 'refuse' would stop here)",
+        "%s. From now on, the last digits of its results differ from those of a run on one kind of machine "
+        "(run.same_processor = 'refuse' stops such a run)",
         text,
     )
 
 
 def _changed(run: RunDirectory, stage: str, config: Config, sections: Sequence[str]) -> list[str]:
-    """Return the keys of some sections whose values differ from those that a stage recorded; none without a record."""
+    """Return the keys of sections whose values differ from the recorded ones of a stage; none without a record."""
     recorded = run.state(stage).get("settings")
     if not isinstance(recorded, dict):
         return []
@@ -190,7 +192,7 @@ def _changes(run: RunDirectory, stage: str, config: Config, keys: Sequence[str])
 
 
 def _with_sections(config: Config, other: Config, sections: Sequence[str]) -> Config:
-    """Return a configuration with some sections of another; as it is if the two do not fit together."""
+    """Return a configuration with some sections of another; unchanged if the sections do not fit together."""
     merged = config.model_copy(update={section: getattr(other, section) for section in sections})
     chosen = None
     if config.chosen is not None or other.chosen is not None:

@@ -1,9 +1,9 @@
-r"""Names and messages as they fit a terminal or a picture, and nothing in them that a terminal would obey.
+r"""Escaping, wrapping and shortening of names and messages for terminals and pictures.
 
-Names of classes, columns, keys and files may hold any character: escape sequences that move the cursor or change the
-clipboard, line breaks that begin a false message, marks that turn the direction of writing, letters that take no room.
-They are written as Python escapes them (``\x1b``, ``\u202e``) wherever people see them. Files that programs read
-(JSON, CSV, TOML) hold the exact names, by their own rules.
+Names of classes, columns, keys and files may contain any character: escape sequences that move the cursor or change the
+clipboard, line breaks that imitate a message, marks that change the direction of writing, invisible letters. Where
+people read them, such characters are written as Python escapes (``\x1b``, ``\u202e``). Files for programs (JSON, CSV,
+TOML) contain the exact names.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ COLUMNS = 80
 
 # Control and format characters, lone surrogates, separators of lines and paragraphs.
 _ESCAPED = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-# Letters and marks that show nothing: Hangul and Khmer fillers, the grapheme joiner, Mongolian and rare selectors.
+# Invisible letters and marks: Hangul and Khmer fillers, the grapheme joiner, Mongolian and rare selectors.
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0")
 _SELECTORS = range(0xE0000, 0xE1000)
-# Zero width non-joiner and joiner: Persian, Indic scripts and emoji are not written without them.
+# Zero-width non-joiner and joiner, which Persian, Indic scripts and emoji need.
 _JOINERS = "\u200c\u200d"
 _VIRAMA = 9
 
@@ -31,16 +31,16 @@ Explained = TypeVar("Explained", bound=RcdpError)
 
 
 class Lines(str):
-    """A message whose line breaks are meant; the lines themselves are escaped like any other text."""
+    """A message with intended line breaks, whose lines are escaped like any other text."""
 
 
 def plain_line(text: object) -> str:
-    r"""Return a text on one line, in which every character that a terminal would obey or not show is escaped.
+    r"""Return a text on one line, with control characters and invisible characters escaped.
 
     Parameters
     ----------
     text : object
-        Its ``str`` is taken.
+        Converted with ``str``.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def plain_line(text: object) -> str:
 
 
 def plain_lines(text: object) -> str:
-    """Return a text escaped as by `plain_line`, but for its line breaks and tabs."""
+    """Return a text escaped like `plain_line`, except for line breaks and tabs."""
     text = str(text)
     if text.isprintable() and text.isascii():
         return text
@@ -64,30 +64,30 @@ def plain_lines(text: object) -> str:
 
 
 def message_lines(text: object) -> str:
-    """Return `plain_lines`, each line after the first indented: none of them can pass for a message of its own."""
+    """Return `plain_lines` with all lines but the first indented, so that no line looks like a separate message."""
     first, *others = plain_lines(text).split("\n")
     return "\n".join([first, *(line if line.startswith("  ") or not line else f"  {line}" for line in others)])
 
 
 def join_lines(lines: Iterable[str]) -> str:
-    """Return lines as one text, each escaped by `plain_line`."""
+    """Join lines to one text, each escaped by `plain_line`."""
     return "\n".join(map(plain_line, lines))
 
 
 def on_one_line(text: str) -> str:
-    """Return the lines that another program printed as one, separated by semicolons."""
+    """Return the output of another program on one line, with semicolons between its lines."""
     return "; ".join(filter(None, map(str.strip, text.splitlines())))
 
 
 def multiline_error(kind: type[Explained], lines: Sequence[str]) -> Explained:
-    """Return an error of this kind whose message has several lines, each escaped by `plain_line`."""
+    """Return an error whose message has several lines, each escaped by `plain_line`."""
     error = kind(join_lines(lines))
     error.lines = True
     return error
 
 
 def shell_word(text: object) -> str:
-    r"""Return a word as a shell takes it; what a terminal would obey is written in bash's form ``$'...'``.
+    r"""Return a word quoted for a shell, in bash's form ``$'...'`` if it has characters that need escaping.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def _is_unsafe(text: str, place: int) -> bool:
 
 
 def _joins(before: str, after: str) -> bool:
-    """Return whether a joiner has a meaning between two characters, as in Persian, Hindi or a family of emoji."""
+    """Return whether a joiner between two characters has a meaning, as in Persian, Hindi or combined emoji."""
     if not before or not after:
         return False
     arabic = unicodedata.bidirectional(before) == unicodedata.bidirectional(after) == "AL"
@@ -129,7 +129,7 @@ def _written_out(character: str) -> str:
 
 
 def display_width(text: str) -> int:
-    """Return the columns that a text takes on a terminal: wide characters take two, combining ones none."""
+    """Return the width of a text in terminal columns: two for wide characters, none for combining ones."""
     return sum(_width(character) for character in text)
 
 
@@ -140,18 +140,18 @@ def _width(character: str) -> int:
 
 
 def plain_name(name: str) -> str:
-    """Return a name on one line, escaped by `plain_line`, and in quotes if it looks empty."""
+    """Return a name escaped by `plain_line`, in quotes if it is invisible."""
     plain = plain_line(name)
     visible = any(unicodedata.category(character) not in ("Zs", "Mn") for character in plain)
     return plain if visible else f"'{plain}'"
 
 
 def shorten(text: str, columns: int, mark: str = "...") -> str:
-    """Return a text of at most this many columns; what is cut out of its middle is replaced by `mark`."""
+    """Return a text of at most this many columns; `mark` replaces a part in its middle."""
     if display_width(text) <= columns:
         return text
     room = max(columns - display_width(mark), 0)
-    # Names of a kind differ at their ends more often than in the middle.
+    # Similar names differ at their ends more often than in the middle.
     start, end = _within(text, room - room // 2), _within(text[::-1], room // 2)[::-1]
     return start + mark + end
 
@@ -166,13 +166,13 @@ def _within(text: str, columns: int) -> str:
 
 
 def pad(text: str, columns: int) -> str:
-    """Return a text cut to this many columns, or filled up with blanks."""
+    """Return a text of exactly this many columns, shortened or padded with blanks."""
     short = shorten(text, columns)
     return short + " " * (columns - display_width(short))
 
 
 def wrap_message(text: str, columns: int) -> str:
-    """Return a message with lines of at most this many columns, except for words that are longer, as paths are."""
+    """Return a message wrapped to lines of at most this many columns; longer words, such as paths, are not split."""
     return "\n".join(
         textwrap.fill(
             line,
@@ -190,7 +190,7 @@ def wrap_message(text: str, columns: int) -> str:
 
 
 def wrap_items(title: str, parts: Sequence[str], columns: int = COLUMNS) -> list[str]:
-    """Return parts after a title, separated by commas, in lines of at most this many columns."""
+    """Return a title and parts, separated by commas, as lines of at most this many columns."""
     lines, line = [], title
     for place, part in enumerate(parts):
         piece = part + (", " if place < len(parts) - 1 else "")

@@ -1,8 +1,8 @@
-"""How many cores this process may use, and how many threads torch and BLAS take.
+"""The cores that this process may use, and the number of threads of torch and BLAS.
 
-Cores are limited by the affinity, by a quota of processor time (containers, systemd) and by OMP_NUM_THREADS.
-The thread count decides the order in which sums are formed, hence the last digits of a result. Stages
-that promise the same answer for any number of ranks therefore run under `limit_threads`.
+Cores are limited by the affinity, by a quota of processor time (containers, systemd) and by OMP_NUM_THREADS. The number
+of threads decides the order of summation and therefore the last digits of a result. Stages whose results must not
+depend on the number of ranks run under `limit_threads`.
 """
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ from rcdp_hpc.runtime.openmp_waits import report_long_waits
 def available_cores(root: Path = Path("/")) -> int:
     """Return the number of cores that this process may use, at least 1.
 
-    The least of its affinity mask, the quota of processor time of the control groups around it, and OMP_NUM_THREADS.
+    The smallest of its affinity mask, the processor-time quota of its control groups, and OMP_NUM_THREADS.
 
     Parameters
     ----------
     root : Path
-        Where proc and sys are.
+        Folder that contains ``proc`` and ``sys``.
     """
-    limits = (len(_affinity()), cpu_quota(root), _asked_for())
+    limits = (len(_affinity()), cpu_quota(root), _omp_num_threads())
     return max(1, int(min(limit for limit in limits if limit is not None)))
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """Return the cores' worth of processor time that the control groups around this process allow, None for all.
+    """Return the processor-time quota of the control groups of this process, in cores; None if there is none.
 
     Parameters
     ----------
     root : Path
-        Where proc and sys are.
+        Folder that contains ``proc`` and ``sys``.
     """
     quotas = [_quota(version, group) for version, group in groups_of_process("cpu", root)]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _quota(version: int, group: Path) -> float | None:
-    """Return microseconds of processor time by microseconds, as one group allows them; None for no limit."""
+    """Return the quota of one control group in cores (processor time per time); None for no limit."""
     try:
         if version == 2:
             quota, period = (group / "cpu.max").read_text().split()
         else:
             quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         return int(quota) / int(period) if int(quota) > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):  # not there, or "max"
+    except (OSError, ValueError, ZeroDivisionError):  # missing, or "max"
         return None
 
 
-def _asked_for() -> int | None:
-    """Return the user's OMP_NUM_THREADS, of a list the first; None if OpenMP would not take it either."""
+def _omp_num_threads() -> int | None:
+    """Return the first number of OMP_NUM_THREADS; None if it is not set, or not a value that OpenMP accepts."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) if re.fullmatch(r"0*[1-9][0-9]{0,8}", first) else None
 
@@ -76,21 +76,20 @@ def _affinity() -> frozenset[int]:
 
 @contextmanager
 def limit_threads(count: int) -> Iterator[None]:
-    """Hold torch (where it is imported) and the loaded BLAS and OpenMP libraries to `count` threads.
+    """Limit torch (if it is imported) and the loaded BLAS and OpenMP libraries to `count` threads within a block.
 
-    The counts found on entry are restored on exit. Libraries loaded inside the block are not covered:
-    import torch first.
+    Libraries that are loaded within the block are not limited: import torch first.
 
     Parameters
     ----------
     count : int
-        Threads, at least 1.
+        Number of threads, at least 1.
     """
     if count < 1:
         raise ValueError(f"count = {count} must be at least 1")
     report_long_waits(count)
     torch = sys.modules.get("torch")
-    before = torch.get_num_threads() if torch is not None else 0
+    previous = torch.get_num_threads() if torch is not None else 0
     with threadpool_limits(limits=count):
         if torch is not None:
             torch.set_num_threads(count)
@@ -98,33 +97,33 @@ def limit_threads(count: int) -> Iterator[None]:
             yield
         finally:
             if torch is not None:
-                torch.set_num_threads(before)
+                torch.set_num_threads(previous)
 
 
 def gather_placement(comm: Communicator) -> list[tuple[str, frozenset[int]]]:
-    """Return the host and the cores of every rank of the job, also where `comm` is a group of it. Collective."""
+    """Return the host and the cores of every rank of the job, also if `comm` is only a group of them. Collective."""
     if comm.job_placement is not None:
         return comm.job_placement
     return comm.allgather((socket.gethostname(), _affinity()))
 
 
 def ranks_on_host(comm: Communicator) -> int:
-    """Return how many of the job's ranks run on this host, also where `comm` is a group of them. Collective."""
+    """Return the number of ranks of the job on this host, also if `comm` is only a group of them. Collective."""
     return [host for host, _ in gather_placement(comm)].count(socket.gethostname())
 
 
 def threads_per_rank(comm: Communicator) -> int:
-    """Return the threads each rank may use so that ranks of one host do not fight for cores. Collective.
+    """Return the number of threads per rank that uses each core of a host once. Collective.
 
-    Launchers may bind each rank to cores of its own, or leave all ranks on all cores: the cores a rank may run on
-    are divided by the ranks of its host that may run on any of them, and so is a quota of processor time. A rank takes
-    no more than its OMP_NUM_THREADS, and a task of Slurm no more than its ``--cpus-per-task``. All ranks get the same
-    count, the smallest.
+    Launchers may bind ranks to separate cores, or let all ranks run on all cores. The cores of a rank are therefore
+    divided by the number of ranks on its host that may use any of them, and a quota of processor time by the number of
+    ranks on the host. OMP_NUM_THREADS and Slurm's ``--cpus-per-task`` are upper limits. All ranks get the smallest
+    number.
 
     Parameters
     ----------
     comm : Communicator
-        The ranks that work at the same time, or a group of them that knows the others' places.
+        All ranks of the job, or a group with `Communicator.job_placement`.
 
     Returns
     -------
@@ -135,12 +134,12 @@ def threads_per_rank(comm: Communicator) -> int:
     shares = [
         len(cores) // sum(host == other and bool(cores & others) for other, others in places) for host, cores in places
     ]
-    own_limits = (_share_of_quota(comm), _asked_for(), number_from_environment("SLURM_CPUS_PER_TASK", 0))
-    limits = [limit for limit in chain.from_iterable(comm.allgather(own_limits)) if limit]
+    local_limits = (_share_of_quota(comm), _omp_num_threads(), number_from_environment("SLURM_CPUS_PER_TASK", 0))
+    limits = [limit for limit in chain.from_iterable(comm.allgather(local_limits)) if limit]
     return max(1, min([*shares, *limits]))
 
 
 def _share_of_quota(comm: Communicator) -> int | None:
-    """Return the whole cores of the quota for each of this host's ranks. Collective."""
+    """Return the share of the quota of each rank on this host in whole cores; None without a quota. Collective."""
     ranks, quota = ranks_on_host(comm), cpu_quota()
     return None if quota is None else max(1, int(quota / ranks))

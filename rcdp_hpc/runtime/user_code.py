@@ -1,4 +1,4 @@
-"""Code of the user's own, named in the configuration as module:name."""
+"""Import of implementations: the package's own, and the user's, which a configuration names as module:name."""
 
 from __future__ import annotations
 
@@ -12,58 +12,60 @@ from rcdp_hpc.errors import InputError
 
 
 def load_named(key: str, name: str, kind: str, example: str, working_directory: bool = True) -> Any:
-    """Import what is named ``module:name``.
+    """Import a function or class of the user.
 
-    Whether the name may be believed is decided earlier, by `rcdp_hpc.runtime.code_consent`.
+    `rcdp_hpc.runtime.code_consent` decides earlier whether the code may be run.
 
     Parameters
     ----------
-    key, name : str
-        The configuration's key, and its value.
+    key : str
+        Configuration key, for messages.
+    name : str
+        Value of the key, ``module:name``.
     kind : {"function", "class"}
-        What is expected.
+        Expected kind of object, for messages.
     example : str
-        A value that would do.
+        A valid value, for messages.
     working_directory : bool
-        Search the working directory, too, after PYTHONPATH.
+        Whether to search the working directory, after PYTHONPATH.
 
     Raises
     ------
     InputError
-        If there is no such module, or nothing callable of this name in it.
+        If the module cannot be imported, or has no callable of this name.
     """
-    module_name, separator, own_name = name.partition(":")
-    if not (separator and module_name and own_name):
+    module_name, separator, attribute = name.partition(":")
+    if not (separator and module_name and attribute):
         raise InputError(f"{key} = {name!r}: expected module:{kind}, as in {example}")
     if working_directory and module_name not in sys.modules and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever the user's module raises on import
+    except (Exception, SystemExit) as error:  # the user's module may raise any error on import
         where = f"PYTHONPATH and in {os.getcwd()}" if working_directory else "PYTHONPATH"
         raise InputError(
             f"{key} = {name!r}: module {module_name} cannot be imported ({type(error).__name__}: {error}); "
             f"it is looked for in {where}"
         ) from None
-    found = getattr(module, own_name, None)
-    if not callable(found):
-        raise InputError(f"{key} = {name!r}: module {module_name} has no {kind} {own_name}")
-    return found
+    implementation = getattr(module, attribute, None)
+    if not callable(implementation):
+        raise InputError(f"{key} = {name!r}: module {module_name} has no {kind} {attribute}")
+    return implementation
 
 
 def load_choice(table: ChoiceTable, name: str, working_directory: bool = True) -> Any:
-    """Import what implements a choice: the package's own, or the class that the user names as ``module:Class``.
+    """Import the implementation of a choice: the package's own, or the user's class ``module:Class``.
 
-    Whether a user's name may be believed is decided earlier, by `rcdp_hpc.runtime.code_consent`.
+    `rcdp_hpc.runtime.code_consent` decides earlier whether the user's code may be run.
 
     Parameters
     ----------
     table : ChoiceTable
         The choices of the kind.
     name : str
-        The value of ``table.key``, already accepted by the table.
+        A value of ``table.key`` that the table accepts.
     working_directory : bool
-        Search the working directory for a user's module, too, after PYTHONPATH.
+        Whether to search the working directory for a user's module, after PYTHONPATH.
 
     Raises
     ------
@@ -85,9 +87,9 @@ def load_choice(table: ChoiceTable, name: str, working_directory: bool = True) -
 
 
 def leave_out_working_directory() -> None:
-    """Take the working directory off the path of modules, unless PYTHONPATH names it in full.
+    """Remove the working directory from the module search path, unless PYTHONPATH has its absolute path.
 
-    ``python -m`` puts it there, and so does an empty or relative entry of PYTHONPATH.
+    ``python -m`` adds it to the search path, and so does an empty or relative entry of PYTHONPATH.
     """
     here = os.path.realpath(os.getcwd())
     named = {os.path.realpath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if _is_full(entry)}

@@ -122,7 +122,7 @@ def search(context: StageContext) -> dict[str, Any]:
     # Imported here, since they need torch and h5py, which the loop itself does not.
     from rcdp_hpc.data.shards.index import facts_in
     from rcdp_hpc.data.shards.reader import ShardSet
-    from rcdp_hpc.data.shards.repair import RefilledShards, replaced_in, tell_replaced, without_damaged
+    from rcdp_hpc.data.shards.repair import RefilledShards, log_replaced, replaced_files, without_damaged
     from rcdp_hpc.data.split import slab_bounds
     from rcdp_hpc.reservoir.kept_steps import check_samples
     from rcdp_hpc.search.evaluation.batch import BatchedFitness
@@ -150,7 +150,7 @@ def search(context: StageContext) -> dict[str, Any]:
         check_stop=lambda: signals.raise_if_stopped("checking the shards"),
     )
     if isinstance(shards, RefilledShards):
-        tell_replaced(shards, {})
+        log_replaced(shards, {})
     own = process_memory()
     data = fitness_rows(shards, config, comm)
     memory = agreed_limit(config, comm, data.nbytes, own)
@@ -174,7 +174,7 @@ def search(context: StageContext) -> dict[str, Any]:
         best = _select(config, kind, comm, run, searched)
     else:
         best = searched(config, run.search)
-    return {**asdict(best), "generations": config.search.generations, "replaced": list(replaced_in(shards))}
+    return {**asdict(best), "generations": config.search.generations, "replaced": list(replaced_files(shards))}
 
 
 def _select(config: Config, kind: str, comm: Communicator, run: RunDirectory, searched: Callable[..., Best]) -> Best:

@@ -15,7 +15,7 @@ import torch
 
 from rcdp_hpc.config import TRAINING_SECTIONS, Config, settings_that_matter
 from rcdp_hpc.data.shards.reader import ShardSet
-from rcdp_hpc.data.shards.repair import replaced_in
+from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.model_file import ModelFile
@@ -78,7 +78,7 @@ class Session:
         """Start, or restore weights, position and the metrics written so far."""
         self.trainer = trainer
         self.notes = {
-            "replaced": list(replaced_in(self.shards)),
+            "replaced": list(replaced_files(self.shards)),
             "speeds": list(trainer.plan.speeds),
             "slabs": slabs_of_ranks(trainer.plan),
         }
@@ -247,7 +247,7 @@ class Session:
             "shards": self.shards.digest,
             "history": {"metrics": self.history.mark(), "class_counts": self.watch.history.mark()},
             "best": json.dumps(self.best),
-            "replaced": json.dumps(replaced_in(self.shards)),
+            "replaced": json.dumps(replaced_files(self.shards)),
             "rows": self.shards.rows("train"),
             "allotment": json.dumps(
                 {"kind": self.config.partition.load_balance, "speeds": list(self.trainer.plan.speeds)},

@@ -10,8 +10,8 @@ from itertools import pairwise
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.networks.shapes import kernel_features
-from rcdp_hpc.reservoir.kept_steps import read_features
-from rcdp_hpc.reservoir.reductions import kept_shape
+from rcdp_hpc.reservoir.kept_steps import prepared_features
+from rcdp_hpc.reservoir.reductions import feature_shape
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
@@ -69,8 +69,8 @@ def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float
     steps, features = Sequencer.of(reservoir).shape(tuple(shape))
     kernels = kernel_features(extractor) if extractor.kind == "kernels" else 0
     if reservoir.kind == "none":
-        return kernels or steps * read_features(reservoir, features), 0.0
-    kept = kept_shape(reservoir, steps)
+        return kernels or steps * prepared_features(reservoir, features), 0.0
+    kept = feature_shape(reservoir, steps)
     inputs = 2 * reservoir.memory_units if reservoir.kind == "diagonal" else reservoir.nodes + features
     return kernels + kept.features, float(rows * steps * kept.parts * reservoir.nodes * inputs)
 

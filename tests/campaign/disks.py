@@ -30,7 +30,7 @@ WRITING: Sequence[tuple[str, Command, Command]] = (
 )
 RUNS = tuple(dict.fromkeys(run for run, _, _ in WRITING))
 # Words of which a message about a full disk has to contain one.
-FULL = ("no room left", "MiB free", "are free", "File too large", "file size", "too large", "quota")
+FULL = ("no space left", "MiB free", "are free", "File too large", "file size", "too large", "quota")
 
 
 def small_disk(trial: Trial) -> Outcome:

@@ -302,7 +302,7 @@ def test_a_failed_restart_of_the_preparation_leaves_all_as_it_was(copy):
     )
     done = run_ranks(0, [*python(code), "run", "--out", str(copy), "--restart", "--set", "run.seed=5"])
     assert done.returncode == 1, done.stdout
-    assert "no room left to write" in done.stdout
+    assert "no space left to write" in done.stdout
     assert {path.name: path.read_bytes() for path in (copy / "shards").iterdir()} == before
     assert not list(copy.glob("*.before-*"))
     assert (copy / "train/last.pt").exists()
@@ -352,7 +352,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path):
         done = call("run", "digits", "--out", disk / "run", *flags())
         assert done.returncode == 1, done.stdout
         assert len(errors(done)) == 1
-        assert "no room left" in errors(done)[0]
+        assert "no space left" in errors(done)[0]
         assert "Traceback" not in done.stdout
         assert {path.name: path.read_bytes() for path in (disk / "run/shards").iterdir()} == before
         (disk / "ballast").unlink()

@@ -141,7 +141,7 @@ def test_a_refused_job_is_named_with_the_line_to_change(folder, fake, capsys):
     assert "Slurm refused the job search: " in said
     assert "invalid partition specified: gpu" in said
     assert f"--partition=gpu   in SEARCH_JOB of site.sh, line {number}" in said
-    assert "Submission before it and cancelled: prepare (job 1)." in said
+    assert "Submitted before it and cancelled: prepare (job 1)." in said
     assert Path("cancelled").read_text() == "1\n"
 
 

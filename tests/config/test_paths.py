@@ -122,7 +122,7 @@ def test_a_folder_of_others_is_refused(places, capsys):
         ("config file", "not valid TOML"),
         ("submit digits --out new --site nowhere --dry-run", "no such site file"),
         ("submit digits --out new --array configs=empty --dry-run", "no TOML file there"),
-        ("search --report --out empty", "nothing to draw"),
+        ("search --report --out empty", "nothing can be drawn"),
         ("plan", "needs a CONFIG"),
     ],
 )

@@ -161,9 +161,9 @@ def test_a_column_in_another_unit_is_refused_by_its_name(table, tmp_path):
 @pytest.mark.parametrize(
     ("shape", "cause"),
     [
-        ((60, 4), r"One column too many: is the column of labels, or an index, still there"),
+        ((60, 4), r"One column too many: remove the column of labels"),
         ((60, 2), "One column is missing"),
-        ((3, 60), r"Its axes may be swapped: save x\.T"),
+        ((3, 60), r"The axes may be swapped: save x\.T"),
         ((5, 3, 1), r"The number of values is the same: reshape the samples, x\.reshape\(-1, 3\)"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_disk_that_is_full_ends_all_ranks(trained, tmp_path):
     command = ["predict", str(run), str(folder), "--to", str(tmp_path / "y.csv")]
     done = run_ranks(2, [*python(code), *command], timeout=60)
     assert done.returncode not in (0, 75)
-    assert done.stdout.count("no room left to write") == 1
+    assert done.stdout.count("no space left to write") == 1
     assert list(tmp_path.iterdir()) == []
 
 

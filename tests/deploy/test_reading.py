@@ -38,8 +38,8 @@ def test_set_changes_how_samples_are_read(run, alone, tmp_path):
     ("setting", "message"),
     [
         ("data.balance=none", "data.balance does not change how samples are read"),
-        ("data.delimitor=;", r"data.delimitor is not a known key; the nearest that does is data\.delimiter"),
-        ("data.image_size=[2,2]", "the model was trained with it"),
+        ("data.delimitor=;", r"data.delimitor is not a known key; did you mean data\.delimiter\?"),
+        ("data.image_size=[2,2]", "the model depends on its value in training"),
         ("training.epochs=2", "only keys of .data. that decide how samples are read"),
         ("delimiter=;", "expected section.key=value"),
         ("data.delimiter=;;", "data.delimiter = ';;'"),

@@ -87,7 +87,7 @@ def test_columns_in_another_order(seed):
     names = load_wine().feature_names
     order = np.random.default_rng(seed).permutation(len(names))
     found = message(expected_of(train, "table", names=names), test[:, order])
-    assert "another order: put them in that of the training data (alcohol, malic_acid," in found
+    assert "another order: use the order of the training data (alcohol, malic_acid," in found
     assert found.startswith("new.npz: its values are on another scale than the training data: column ")
     # Columns that were found by their names are in order.
     assert "another order" not in message(expected_of(train, "table", names=names, by_name=True), test[:, order])
@@ -105,7 +105,7 @@ FRACTIONS = IMAGES / np.float32(255)
         (IMAGES, FRACTIONS, "0 to 1 here, 0 to 255 in training.*multiply the pixels by 255"),
         (IMAGES, IMAGES.astype(np.uint16) * 257, "divide the pixels by 257"),
         (IMAGES, (IMAGES > 99).astype(np.uint8), "multiply the pixels by 255"),
-        (IMAGES, (FRACTIONS - 0.3) / 0.35, "below 0.*normalised"),
+        (IMAGES, (FRACTIONS - 0.3) / 0.35, "negative.*normalised"),
         (IMAGES, IMAGES // 8, None),
         (FRACTIONS, FRACTIONS, None),
         (FRACTIONS, IMAGES, "divide the pixels by 255"),

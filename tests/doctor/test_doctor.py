@@ -95,7 +95,7 @@ def test_ranks_that_do_not_see_one_another_are_found_out(found, monkeypatch, cap
     assert doctor.run() == 0
     text = capsys.readouterr().out
     assert "2 ranks, the MPI library sees 2" in text
-    assert "without a password: for private networks only (docs/security.md)" in text
+    assert "without a password: use it in private networks only (docs/security.md)" in text
     found["world"] = {"size": 1}
     report = environment.inspect_environment()
     assert "the MPI library sees 1" in missing(report, "search")

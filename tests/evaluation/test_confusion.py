@@ -77,7 +77,7 @@ def test_a_damaged_file_of_cells_is_refused(tmp_path):
         with pytest.raises(DataDamagedError, match=r"confusion\.npz: "):
             report.read_confusion(kept, tmp_path)
     write_sealed_zip(path, lambda file: file.write(other.getvalue()))
-    with pytest.raises(DataDamagedError, match="a matrix of 1000 classes does not have"):
+    with pytest.raises(DataDamagedError, match="do not fit a matrix of 1000 classes"):
         report.read_confusion(kept, tmp_path)
 
 

@@ -198,7 +198,7 @@ def test_a_picture_that_fails_is_one_warning_and_its_earlier_file_goes(tmp_path,
     with caplog.at_level(logging.INFO):
         drawing.draw_report(run, confusion(3), ["a", "b", "c"])
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warning.message == f"no picture {run.report / 'confusion.png'}: ValueError: unknown thing"
+    assert warning.message == f"{run.report / 'confusion.png'} could not be drawn: ValueError: unknown thing"
     assert not (run.report / "confusion.png").exists()
     assert is_picture(run.report / "training.png")
     (run.train / "metrics.jsonl").write_text('{"epoch": 0}\n')

@@ -38,7 +38,7 @@ def test_a_line_that_is_just_being_written_is_left_out(tmp_path):
 
 
 def test_nothing_searched_yet_is_told(tmp_path):
-    with pytest.raises(InputError, match="nothing to draw"):
+    with pytest.raises(InputError, match="nothing can be drawn"):
         draw_search(tmp_path)
 
 

@@ -78,7 +78,7 @@ def test_large_tables_and_the_key(limit, choice, fitted, tmp_path, monkeypatch, 
     with caplog.at_level(logging.INFO):
         result = run_stages(STAGES, configuration(tmp_path, f"training.tree_baseline={choice}"), tmp_path / "run")
     assert ("trees" in result["evaluate"]) == fitted
-    assert ("no boosted trees for comparison" in caplog.text) == (choice == "auto")
+    assert ("boosted trees are not fitted for comparison" in caplog.text) == (choice == "auto")
 
 
 def test_the_key_may_change_when_a_run_is_evaluated_again(tmp_path):
@@ -118,9 +118,7 @@ def test_the_lines():
     }
     first, second = tree_lines(model, found)
     assert first.endswith("(scikit-learn's HistGradientBoosting): 70.00 %, macro F1 0.6000")
-    assert second == (
-        "  by accuracy the model is better, 10 more samples right (p = 0.01); by macro F1 the trees are better"
-    )
+    assert second == ("  by accuracy the model is better by 10 samples (p = 0.01); by macro F1 the trees are better")
 
 
 @pytest.mark.parametrize(("kind", "said"), [("random", True), ("none", False)])

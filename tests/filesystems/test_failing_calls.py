@@ -16,11 +16,11 @@ WORDS = {
     errno.EPERM: "cannot be written (Operation not permitted)",
     errno.EACCES: "cannot be written (Permission denied)",
     errno.EROFS: "Read-only file system",
-    errno.EOPNOTSUPP: "the file system lacks an operation",
-    errno.EIO: "the disk or the connection to it fails",
-    errno.ESTALE: "another machine removed or replaced it",
-    errno.EDQUOT: "your quota is used up",
-    errno.ENOSPC: "no room left to write",
+    errno.EOPNOTSUPP: "the file system does not support an operation",
+    errno.EIO: "the disk or the connection to it has failed",
+    errno.ESTALE: "another machine has removed or replaced the file",
+    errno.EDQUOT: "your disk quota is used up",
+    errno.ENOSPC: "no space left to write",
     errno.EFBIG: "4 GiB on FAT",
 }
 CODES = dict.fromkeys((errno.EPERM, errno.EACCES, errno.EROFS, errno.EOPNOTSUPP), EXIT_INPUT)

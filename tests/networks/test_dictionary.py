@@ -227,7 +227,7 @@ def test_states_are_those_of_the_reservoir_driven_by_the_codes():
     source.dictionary.load_state_dict(dictionary.state_dict())
     expected = source.inner.states(dictionary(samples))
     torch.testing.assert_close(source.drive(samples.numpy()), expected)
-    torch.testing.assert_close(source.states(source.cut.sequences(samples.numpy())), expected)
+    torch.testing.assert_close(source.states(source.sequencer.sequences(samples.numpy())), expected)
 
 
 SMALL = [

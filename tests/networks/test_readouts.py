@@ -16,13 +16,13 @@ from rcdp_hpc.networks.registry import READOUTS, build_readout
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.networks.transformer import waves
 from rcdp_hpc.pipeline.stages import run_stages
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 
 STEPWISE = ["lstm", "gru", "transformer", "convolution"]
-KEPT = KeptShape(parts=2, steps=3, width=4)
+KEPT = FeatureShape(parts=2, steps=3, width=4)
 
 
-def readout(name: str, kept: KeptShape = KEPT, **changes):
+def readout(name: str, kept: FeatureShape = KEPT, **changes):
     settings = config_of(readout__kind=name, readout__outputs=4, readout__hidden=6, readout__heads=2, **changes)
     return build_readout(settings, kept, classes=5, seed=1)
 
@@ -64,7 +64,7 @@ def test_a_step_is_all_parts_of_the_reservoir_after_it(name):
 
 
 def test_the_lstm_by_hand():
-    network = readout("lstm", KeptShape(1, 2, 3)).eval()
+    network = readout("lstm", FeatureShape(1, 2, 3)).eval()
     states = torch.randn(1, 6)
     w_in, w_rec, b_in, b_rec = (value.detach() for value in network.recurrent.parameters())
     hidden, cell = torch.zeros(6), torch.zeros(6)
@@ -76,7 +76,7 @@ def test_the_lstm_by_hand():
 
 
 def test_the_gru_by_hand():
-    network = readout("gru", KeptShape(1, 2, 3)).eval()
+    network = readout("gru", FeatureShape(1, 2, 3)).eval()
     states = torch.randn(1, 6)
     w_in, w_rec, b_in, b_rec = (value.detach() for value in network.recurrent.parameters())
     hidden = torch.zeros(6)
@@ -91,7 +91,7 @@ def test_the_gru_by_hand():
 
 
 def test_the_convolution_by_hand():
-    network = readout("convolution", KeptShape(1, 4, 2), readout__kernel_size=3).eval()
+    network = readout("convolution", FeatureShape(1, 4, 2), readout__kernel_size=3).eval()
     states = torch.randn(1, 8)
     o = states.view(4, 2) @ network.output_map.weight.T
     padded = torch.cat([torch.zeros(1, 4), o, torch.zeros(1, 4)])
@@ -102,7 +102,7 @@ def test_the_convolution_by_hand():
 
 
 def test_the_attention_by_hand():
-    network = readout("transformer", KeptShape(1, 3, 2)).eval()
+    network = readout("transformer", FeatureShape(1, 3, 2)).eval()
     states, layer = torch.randn(1, 6), network.encoder[0]
     x = states.view(3, 2) @ network.output_map.weight.T + waves(3, 4)
     q, k, v = (layer.norm1(x) @ layer.self_attn.in_proj_weight.T + layer.self_attn.in_proj_bias).split(4, dim=1)
@@ -132,7 +132,7 @@ def test_dropout_follows_the_sample_and_not_the_batch(name):
 
 
 def test_inputs_without_a_reservoir_get_one_scale_for_all():
-    network = readout("network", KeptShape(1, 1, 2, raw=True))
+    network = readout("network", FeatureShape(1, 1, 2, raw=True))
     rows = torch.tensor([[0.0, 1.0], [0.0, 3.0]], dtype=torch.float64)
     network.standardise(rows.sum(0), rows.square().sum(0), 2)
     deviation = np.std([0, 1, 0, 3])

@@ -13,7 +13,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.user import UserExtractor, UserReadout
 from rcdp_hpc.pipeline.stages import run_stages
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 
 SOURCE = """
 from functools import partial
@@ -185,7 +185,7 @@ class NoModule:
 def function(*shape):
     return Last(*shape)
 """
-KEPT = KeptShape(1, 3, 4)
+KEPT = FeatureShape(1, 3, 4)
 
 
 @pytest.fixture(autouse=True)
@@ -225,7 +225,7 @@ def test_batch_normalisation_goes_on_from_the_users_weights_and_statistics():
 
 
 def test_a_readout_is_given_states_step_by_step():
-    readout = UserReadout("their_networks:Last", KeptShape(2, 3, 4), 5).eval()
+    readout = UserReadout("their_networks:Last", FeatureShape(2, 3, 4), 5).eval()
     states = torch.randn(6, 24)
     last = torch.cat([states[:, 8:12], states[:, 20:24]], dim=1)
     torch.testing.assert_close(readout(states), readout.inner(last[:, None]))

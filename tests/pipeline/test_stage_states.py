@@ -23,7 +23,7 @@ class LostRankError(RuntimeError):
     [
         (LostRankError("connection reset"), "running"),
         (RuntimeError("a defect"), "failed"),
-        (StageFailedError("no room left"), "failed"),
+        (StageFailedError("no space left"), "failed"),
         (StoppedError("stopped by SIGUSR1"), "stopped"),
     ],
 )
@@ -63,7 +63,7 @@ def test_the_seconds_of_a_stage_are_those_of_all_its_starts(tmp_path, monkeypatc
     for stage in ("train", "evaluate"):
         monkeypatch.setitem(stages._WORK, stage, work)
     monkeypatch.setattr(state.time, "time", lambda: now[0])
-    for error in (StoppedError("stopped by SIGUSR1"), StageFailedError("no room left")):
+    for error in (StoppedError("stopped by SIGUSR1"), StageFailedError("no space left")):
         ending.append(error)
         with pytest.raises(type(error)):
             seconds("train")

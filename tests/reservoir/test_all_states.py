@@ -20,7 +20,7 @@ def test_all_states_are_those_after_each_step(rng):
     u = rng.random((4, 5, 3), dtype=np.float32)
     whole = make_reservoir(ReservoirSection(**SETTINGS, reduction="all"), (5, 3))
     named = make_reservoir(ReservoirSection(**SETTINGS, steps=[0, 1, 2, 3, 4]), (5, 3))
-    assert whole.kept == (1, 5, 6, False)
+    assert whole.feature_shape == (1, 5, 6, False)
     assert torch.equal(whole.drive(u), named.drive(u))
 
 
@@ -42,7 +42,7 @@ def test_a_reservoir_that_keeps_all_states_must_know_how_many():
     settings = ReservoirSection(**SETTINGS, reduction="all")
     with pytest.raises(InputError, match="give steps"):
         Reservoir(settings, 3)
-    with pytest.raises(InputError, match="expected at most the 4"):
+    with pytest.raises(InputError, match="expected at most 4"):
         Reservoir(settings, 3, steps=4).states(np.zeros((1, 5, 3), np.float32))
 
 
@@ -50,7 +50,7 @@ def test_without_a_reservoir_the_cut_input_is_handed_on(rng):
     x = rng.random((2, 4, 3), dtype=np.float32)
     passed = make_reservoir(ReservoirSection(kind="none", sequence="columns"), (4, 3))
     assert isinstance(passed, IdentitySource)
-    assert passed.kept == (1, 3, 4, True)
+    assert passed.feature_shape == (1, 3, 4, True)
     np.testing.assert_array_equal(passed.drive(x).numpy(), x.swapaxes(1, 2).reshape(2, 12))
     out = torch.empty(2, 12)
     assert passed.drive(x, out=out) is out
@@ -66,5 +66,5 @@ def test_a_shorter_input_ends_with_its_last_step():
 def test_inputs_of_other_lengths_than_in_training():
     passed = IdentitySource(ReservoirSection(kind="none"), Sequencer(), (3, 1))
     np.testing.assert_array_equal(passed.drive(np.array([[[4.0], [5.0]]], np.float32)).numpy(), [[0, 4, 5]])
-    with pytest.raises(InputError, match="4 steps: expected at most the 3"):
+    with pytest.raises(InputError, match="4 steps: expected at most 3"):
         passed.drive(np.zeros((1, 4, 1), np.float32))

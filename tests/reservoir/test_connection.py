@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir import connection
-from rcdp_hpc.reservoir.connection import biases, connection_matrix, input_weights, spectral_radius
+from rcdp_hpc.reservoir import spectral_radius as radius_module
+from rcdp_hpc.reservoir import topology
+from rcdp_hpc.reservoir.connection import biases, connection_matrix, input_weights
+from rcdp_hpc.reservoir.random_streams import stream
+from rcdp_hpc.reservoir.spectral_radius import spectral_radius
 
 RADIUS_TOLERANCE = 1e-8
 PINNED = {
@@ -61,7 +64,7 @@ def test_masks_are_nested_and_share_their_weights(pair, seed):
 
 def test_mask_is_that_of_the_smallest_scores_of_one_matrix():
     nodes, count = 30, 100
-    scores = connection.stream("mask", 5).random_raw(nodes * nodes)
+    scores = stream("mask", 5).random_raw(nodes * nodes)
     expected = np.sort(np.argsort(scores)[:count])
     matrix = connection_matrix(section(nodes=nodes, density=count / 900, seed=5, scaling="weight_scale")).tocoo()
     np.testing.assert_array_equal(matrix.row * nodes + matrix.col, expected)
@@ -69,13 +72,13 @@ def test_mask_is_that_of_the_smallest_scores_of_one_matrix():
 
 def test_pieces_do_not_change_the_draw(monkeypatch):
     whole = connection_matrix(section())
-    monkeypatch.setattr(connection, "DRAWN_AT_ONCE", 7 * 60 + 11)
+    monkeypatch.setattr(topology, "BLOCK_SIZE", 7 * 60 + 11)
     assert (connection_matrix(section()) != whole).nnz == 0
 
 
 def test_bound_too_low_is_raised_until_enough_scores_are_found(monkeypatch):
     expected = connection_matrix(section(density=0.01, scaling="weight_scale"))
-    monkeypatch.setattr(connection.np, "sqrt", lambda value: 0.0)
+    monkeypatch.setattr(topology.np, "sqrt", lambda value: 0.0)
     assert (connection_matrix(section(density=0.01, scaling="weight_scale")) != expected).nnz == 0
 
 
@@ -120,12 +123,12 @@ def test_arpack_failure_falls_back_to_the_dense_method(monkeypatch):
     expected = connection_matrix(section(nodes=220))
 
     def fail(*args, **kwargs):
-        raise connection.ArpackError(-1)
+        raise radius_module.ArpackError(-1)
 
-    monkeypatch.setattr(connection, "eigs", fail)
+    monkeypatch.setattr(radius_module, "eigs", fail)
     np.testing.assert_array_equal(connection_matrix(section(nodes=220)).data, expected.data)
-    monkeypatch.setattr(connection, "DENSE_AT_MOST", 100)
-    with pytest.raises(CandidateError, match="could not be found"):
+    monkeypatch.setattr(radius_module, "DENSE_AT_MOST", 100)
+    with pytest.raises(CandidateError, match="could not be computed"):
         connection_matrix(section(nodes=220))
 
 

@@ -11,7 +11,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir import inputs
 from rcdp_hpc.reservoir.connection import reservoir_matrices
 from rcdp_hpc.reservoir.identity_source import make_reservoir
-from rcdp_hpc.reservoir.inputs import read_inputs
+from rcdp_hpc.reservoir.inputs import prepare_inputs
 from rcdp_hpc.reservoir.kernels import kernel_names
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
 from rcdp_hpc.reservoir.states import Reservoir
@@ -29,14 +29,14 @@ def section(**values):
 def test_scaled_and_differenced_by_hand():
     """[1, 3, 5, 3] has mean 3, deviation sqrt(2) and differences 0, 2, 2, -2; the second feature is constant."""
     u = torch.tensor([[[1.0, 0.1], [3.0, 0.1], [5.0, 0.1], [3.0, 0.1]]])
-    found = read_inputs(section(**BOTH), u)
+    found = prepare_inputs(section(**BOTH), u)
     root = np.sqrt(2)
     wanted = [[-root, 0, 0, 0], [0, 0, 1, 0], [root, 0, 1, 0], [0, 0, -1, 0]]
     np.testing.assert_allclose(found[0], wanted, atol=1e-7)
-    plain = read_inputs(section(differences=True, difference_scaling=0.5), u)
+    plain = prepare_inputs(section(differences=True, difference_scaling=0.5), u)
     np.testing.assert_allclose(plain[0, :, 2:], [[0, 0], [1, 0], [1, 0], [-1, 0]])
     assert torch.equal(plain[0, :, :2], u[0])
-    assert read_inputs(section(), u) is u
+    assert prepare_inputs(section(), u) is u
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,8 +55,8 @@ def test_padded_series_are_read_as_alone(lengths, scaling, differences, offset, 
     for row, length in enumerate(lengths):
         u[row, length:] = np.nan
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "AT_ONCE", at_once)
-        found = read_inputs(values, torch.from_numpy(u), torch.tensor(lengths)).numpy()
+        patch.setattr(inputs, "BLOCK_NUMBERS", at_once)
+        found = prepare_inputs(values, torch.from_numpy(u), torch.tensor(lengths)).numpy()
     for row, length in enumerate(lengths):
         wanted = read(values, u[row, :length].astype(np.float64))
         np.testing.assert_allclose(found[row, :length], wanted, rtol=1e-6, atol=1e-5)
@@ -65,9 +65,9 @@ def test_padded_series_are_read_as_alone(lengths, scaling, differences, offset, 
 
 def test_scaling_a_series_does_not_change_what_is_read(rng):
     u = torch.from_numpy(rng.normal(size=(4, 9, 2)))
-    found = read_inputs(section(**BOTH), u)
-    torch.testing.assert_close(read_inputs(section(**BOTH), u * 1e-30 + 3e-30), found, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(read_inputs(section(**BOTH), u * 1e30), found, rtol=1e-9, atol=1e-9)
+    found = prepare_inputs(section(**BOTH), u)
+    torch.testing.assert_close(prepare_inputs(section(**BOTH), u * 1e-30 + 3e-30), found, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(prepare_inputs(section(**BOTH), u * 1e30), found, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kernel", [name for name in kernel_names() if name != "dense-fp16"])

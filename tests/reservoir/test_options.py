@@ -7,9 +7,10 @@ from scipy.sparse.linalg import ArpackNoConvergence
 
 from rcdp_hpc.config import ReservoirSection, load_config
 from rcdp_hpc.errors import CandidateError, InputError
-from rcdp_hpc.reservoir import connection
-from rcdp_hpc.reservoir.connection import connection_matrix, input_weights, reservoir_matrices, spectral_radius
+from rcdp_hpc.reservoir import spectral_radius as radius_module
+from rcdp_hpc.reservoir.connection import connection_matrix, input_weights, reservoir_matrices
 from rcdp_hpc.reservoir.matrix_files import read_matrices, save_matrices
+from rcdp_hpc.reservoir.spectral_radius import spectral_radius
 from rcdp_hpc.reservoir.states import Reservoir
 
 
@@ -83,9 +84,9 @@ def test_input_density_and_feature_scaling():
 def test_large_matrices_are_searched_with_the_accuracy_stated(monkeypatch):
     """Against the tighter search; above the limit the dense method must not be called at all."""
     matrix = connection_matrix(section(nodes=2100, density=0.01, scaling="weight_scale"))
-    monkeypatch.setattr(connection, "_dense_radius", lambda block: pytest.fail("dense"))
+    monkeypatch.setattr(radius_module, "_dense_radius", lambda block: pytest.fail("dense"))
     loose = spectral_radius(matrix)
-    monkeypatch.setattr(connection, "DENSE_AT_MOST", 3000)
+    monkeypatch.setattr(radius_module, "DENSE_AT_MOST", 3000)
     assert loose == pytest.approx(spectral_radius(matrix), rel=1e-6)
 
 
@@ -93,8 +94,8 @@ def test_a_large_matrix_that_does_not_converge_is_refused(monkeypatch):
     def fail(*args, **kwargs):
         raise ArpackNoConvergence("no convergence (%s iterations)", np.empty(0), np.empty((0, 0)))
 
-    monkeypatch.setattr(connection, "eigs", fail)
-    with pytest.raises(CandidateError, match=r"2100 connected neurons could not be found.*weight_scale"):
+    monkeypatch.setattr(radius_module, "eigs", fail)
+    with pytest.raises(CandidateError, match=r"2100 connected neurons could not be computed.*weight_scale"):
         connection_matrix(section(nodes=2100, density=0.005))
 
 

@@ -30,7 +30,7 @@ def test_a_failed_write_leaves_the_earlier_file_and_no_rubbish(tmp_path):
         file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(StageFailedError, match="no room left"):
+    with pytest.raises(StageFailedError, match="no space left"):
         write_atomic(path, half)
     assert path.read_text() == "first"
     assert os.listdir(tmp_path) == ["file"]
@@ -39,7 +39,7 @@ def test_a_failed_write_leaves_the_earlier_file_and_no_rubbish(tmp_path):
 def test_a_real_full_device_is_explained(tmp_path):
     with (
         open("/dev/full", "wb", buffering=0) as full,
-        pytest.raises(StageFailedError, match="no room left"),
+        pytest.raises(StageFailedError, match="no space left"),
     ):
         write_atomic(tmp_path / "file", lambda file: full.write(b"x"))
 
@@ -73,14 +73,14 @@ def test_a_small_file_is_written_over_itself(tmp_path):
 @pytest.mark.parametrize(
     ("number", "kind", "words"),
     [
-        (errno.EDQUOT, StageFailedError, "your quota is used up"),
-        (errno.EIO, StageFailedError, "the disk or the connection to it fails"),
-        (errno.ESTALE, StageFailedError, "another machine removed or replaced it"),
+        (errno.EDQUOT, StageFailedError, "your disk quota is used up"),
+        (errno.EIO, StageFailedError, "the disk or the connection to it has failed"),
+        (errno.ESTALE, StageFailedError, "another machine has removed or replaced the file"),
         (errno.EFBIG, StageFailedError, "4 GiB on FAT"),
         (errno.EMFILE, StageFailedError, "ulimit -n"),
-        (errno.ENOTCONN, StageFailedError, "the file server does not answer"),
-        (errno.EOPNOTSUPP, InputError, "the file system lacks an operation"),
-        (errno.EILSEQ, InputError, "may not allow such a name"),
+        (errno.ENOTCONN, StageFailedError, "the file server does not respond"),
+        (errno.EOPNOTSUPP, InputError, "the file system does not support an operation"),
+        (errno.EILSEQ, InputError, "may not allow the name"),
         (errno.EROFS, InputError, "Read-only file system"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Names that a spreadsheet would run are written as they are, and reported."""
+"""Names that a spreadsheet would run are written unchanged and reported."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_predictions_hold_the_exact_names_and_a_warning_names_the_columns(tmp_pa
     monkeypatch.setattr(logging.getLogger("rcdp_hpc"), "propagate", True)
     CsvFormat().report(tmp_path / "p.csv", predictions())
     said = "\n".join(caplog.messages)
-    assert "p.csv, column '=id': 1 name begins" in said
-    assert "p.csv, column 'label': 1 name begins" in said
+    assert "p.csv, column '=id': 1 name looks" in said
+    assert "p.csv, column 'label': 1 name looks" in said
     assert "first line" in said
     caplog.clear()
     warn_of_formulas(logging.getLogger("rcdp_hpc"), tmp_path, {"column 'x'": ["a", "-1"]})

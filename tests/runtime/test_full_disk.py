@@ -18,14 +18,14 @@ def test_a_failure_is_recorded_in_the_place_of_what_was_there(tmp_path, monkeypa
     run.record_state("train", "running", ranks=2)
 
     def full(path, value):
-        raise StageFailedError(f"{path}: no room left")
+        raise StageFailedError(f"{path}: no space left")
 
     monkeypatch.setattr(rundir, "write_sealed", full)
     with pytest.raises(StageFailedError):
         run.record_state("train", "running")
-    run.record_failure("train", "failed", reason="no room left")
+    run.record_failure("train", "failed", reason="no space left")
     found = run.state("train")
-    assert (found["status"], found["reason"], found["ranks"]) == ("failed", "no room left", 2)
+    assert (found["status"], found["reason"], found["ranks"]) == ("failed", "no space left", 2)
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -21,7 +21,7 @@ from rcdp_hpc.runtime.owners import Process, this_process
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
     monkeypatch.setattr(lock, "WATCH_SECONDS", 0.1)
-    monkeypatch.setattr(lock, "GLANCE_SECONDS", 0.02)
+    monkeypatch.setattr(lock, "WATCH_POLL_SECONDS", 0.02)
     monkeypatch.setattr(lock, "HALF_WRITTEN_SECONDS", 0.02)
 
 
@@ -89,7 +89,7 @@ def test_a_lock_from_another_host_is_respected_until_its_heartbeat_is_old(tmp_pa
     foreign(path, age=lock.STALE_SECONDS + 5)
     with RunLock(path):
         assert holder_of(path).process.pid == os.getpid()
-    assert "watching the lock" in caplog.text
+    assert "Watching the lock" in caplog.text
 
 
 def test_a_heartbeat_in_the_future_is_judged_by_whether_it_changes(tmp_path, caplog):
@@ -243,7 +243,7 @@ def test_a_file_that_stays_while_it_is_read_is_removed_again(tmp_path, monkeypat
 
 def test_a_disk_that_fills_up_leaves_no_half_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.os, "fsync", raises(OSError(28, "No space left on device")))
-    with pytest.raises(Exception, match="no room left"), RunLock(tmp_path / "lock"):
+    with pytest.raises(Exception, match="no space left"), RunLock(tmp_path / "lock"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -281,10 +281,10 @@ def test_a_damaged_lock_is_written_again_by_its_holder(tmp_path, monkeypatch, ca
         while holder_of(path) is None and time.monotonic() < deadline:
             time.sleep(0.02)
         assert holder_of(path).process == this_process()
-    assert "written again" in caplog.text
+    assert "is written again" in caplog.text
 
 
-@pytest.mark.parametrize(("change", "words"), [(foreign, "is now that of process 1"), (Path.unlink, "was removed")])
+@pytest.mark.parametrize(("change", "words"), [(foreign, "now belongs to process 1"), (Path.unlink, "was removed")])
 def test_a_job_whose_lock_is_lost_stops(tmp_path, monkeypatch, caplog, change, words):
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
     left = []

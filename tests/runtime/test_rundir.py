@@ -42,7 +42,7 @@ def test_a_configuration_of_the_users_own_is_kept(tmp_path, caplog):
         run.preserve_user_config()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["config.toml", "config.toml.before-1"]
     assert (tmp_path / "config.toml.before-1").read_text() == text
-    assert caplog.text.count("is a file of your own") == 1
+    assert caplog.text.count("Your file of this name is kept as") == 1
 
 
 def test_a_configuration_that_a_run_wrote_needs_no_copy(tmp_path):

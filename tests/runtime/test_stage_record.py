@@ -85,7 +85,7 @@ def test_a_refused_start_leaves_a_stage_stopped(run, starts):
 @pytest.mark.parametrize(("stage", "status"), [("train", "failed"), ("evaluate", "done"), ("prepare", "done")])
 def test_only_a_continued_stage_can_harm_what_it_did(stage, status, run, starts):
     with pytest.raises(StageFailedError):
-        starts(stage, DIGITS, StageFailedError("no room left"))
+        starts(stage, DIGITS, StageFailedError("no space left"))
     assert run.state(stage)["status"] == status
 
 
@@ -178,7 +178,7 @@ def test_a_search_that_is_left_out_by_what_was_edited_is_named(run, starts, capl
     assert "left out" not in caplog.text
     run.record_state("search", "stopped", settings=settings_of("search", changed(search__generations=4)))
     starts(stage, DIGITS)
-    assert f"{run.search} holds a search that is left out now: search.generations (4 -> 0)" in caplog.text
+    assert f"{run.search} has a search that the present settings do not use: search.generations (4 -> 0)" in caplog.text
     assert str(run.config_file) in caplog.text
 
 

@@ -99,7 +99,7 @@ def test_the_log_says_once_that_the_terminal_is_gone(monkeypatch):
         finally:
             logger.removeHandler(handler)
     assert [text for text in records if text.startswith("message")] == ["message 0", "message 1", "message 2"]
-    assert sum("stdout takes no more text" in text for text in records) == 1
+    assert sum("stdout cannot be written" in text for text in records) == 1
 
 
 def shell(line: str, folder: object, **extra: str) -> subprocess.CompletedProcess[str]:

@@ -295,7 +295,7 @@ def test_a_full_disk_is_explained_and_loses_nothing(tmp_path, straight, call, mo
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StageFailedError, match="no room left"):
+    with pytest.raises(StageFailedError, match="no space left"):
         search(tmp_path)
     search(tmp_path)
     assert outcome(tmp_path) == straight

@@ -105,7 +105,7 @@ def test_more_ranks_per_group_than_ranks_is_refused(tmp_path):
 @pytest.mark.parametrize("step", ["begin", "announce", "record"])
 def test_a_leader_that_cannot_write_its_journal_ends_the_wait_of_its_group(tmp_path, monkeypatch, step):
     def full(*_):
-        raise StageFailedError("no room left to write")
+        raise StageFailedError("no space left to write")
 
     monkeypatch.setattr(Journal, step, full)
     config, data = small_config(candidate_seconds=60.0), small_data()
@@ -118,7 +118,7 @@ def test_a_leader_that_cannot_write_its_journal_ends_the_wait_of_its_group(tmp_p
         return evaluator.evaluate(values if comm.is_root else None)
 
     for error in Ranks(2).run(work):
-        assert str(error) == "no room left to write"
+        assert str(error) == "no space left to write"
 
 
 def test_a_training_over_its_time_fails_in_a_group_which_has_no_alarm():

@@ -11,7 +11,7 @@ import pytest
 from search.group_search import small_config
 from search.ranks import Ranks
 
-from rcdp_hpc.data.balancing.lengths import stretched
+from rcdp_hpc.data.balancing.lengths import resample_steps
 from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.left_out import left_out
@@ -138,7 +138,7 @@ def test_folds_balance_sequences_by_neighbours_of_the_seeds_length():
             own, label, length = fold["x_train"][place], fold["y_train"][place], fold["lengths_train"][place]
             seeds = [row for row in train if y[row] == label and lengths[row] == length]
             others = np.array([row for row in train if y[row] == label])
-            ends = stretched(x[others], lengths[others], np.full(len(others), length))
+            ends = resample_steps(x[others], lengths[others], np.full(len(others), length))
             assert any(on_a_segment(own, x[seed], ends) for seed in seeds)
 
 

@@ -126,7 +126,7 @@ def test_a_disk_that_fills_up_in_training(slurm, undisturbed):
     ended = slurm.job(job)
     assert (ended["JobState"], ended["ExitCode"], ended["Restarts"]) == ("FAILED", "1:0", "0"), ended
     status = slurm.call(*rcdp("status", str(run)))
-    assert re.search(r"train +failed: .*no room left to write \(0.0 MiB free\)", status), status
+    assert re.search(r"train +failed: .*no space left to write \(0.0 MiB free\)", status), status
     ballast.unlink()
     (job,) = re.findall(r"^all: job (\d+)", slurm.call(*submit), re.MULTILINE)
     slurm.done(job)

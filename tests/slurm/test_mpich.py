@@ -26,4 +26,4 @@ def test_a_search_by_pmi2_and_a_wrong_flag_that_ends_at_once(slurm):
     assert slurm.wait(wrong)["ExitCode"] == "2:0"
     message = (slurm.folder / f"rcdp-search-{wrong}.log").read_text()
     assert "started 2 ranks, but the MPI library sees 1" in message
-    assert "MPICH wants --mpi=pmi2" in message
+    assert "MPICH needs --mpi=pmi2" in message

@@ -13,7 +13,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.divergence import DivergedError
@@ -69,7 +69,7 @@ def trainer(
         source = make_source(settings, (2, 3), torch.device("cpu"))
         network = build_network(settings, (2, 3), source, 3, 1)
     else:
-        network = build_readout(settings, KeptShape(1, 3, 2), 3, 1)
+        network = build_readout(settings, FeatureShape(1, 3, 2), 3, 1)
     plan = BatchPlan(ROWS, settings.training.batch, 12, 0, 1, 1, recut_epochs=settings.partition.reshuffle_every)
     comm, parallel = comm or SingleProcess(), parallel or SingleProcessEngine()
     return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, comm, parallel)

@@ -16,7 +16,7 @@ from rcdp_hpc.parallel import horovod
 from rcdp_hpc.parallel.horovod import HorovodEngine
 from rcdp_hpc.parallel.local_sgd import LocalSGD
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.device import refuse_without_gpu
 from rcdp_hpc.training.optim import loss_scale
@@ -29,7 +29,7 @@ from rcdp_hpc.training.step import Stepper
 
 def stepper(states: torch.Tensor, **keys) -> Stepper:
     settings = config_of(readout__hidden=4, readout__outputs=4, **keys)
-    readout = build_readout(settings, KeptShape(1, 1, states.shape[1]), 2, 1)
+    readout = build_readout(settings, FeatureShape(1, 1, states.shape[1]), 2, 1)
     labels = torch.arange(len(states)) % 2
     rows = CachedStates(states, labels, 0)
     optimizer = torch.optim.SGD(readout.parameters(), lr=0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
 
 _REDUCTIONS = "rcdp_hpc.reservoir.reductions"
+_TOPOLOGY = "rcdp_hpc.reservoir.topology"
 
 PLAIN_TABLES = (
     ChoiceTable(
@@ -139,10 +140,20 @@ PLAIN_TABLES = (
     ChoiceTable(
         "reservoir.topology",
         (
-            Choice("random", "each connection exists with probability reservoir.density"),
-            Choice("ring", "each neuron feeds the next one"),
-            Choice("small-world", "ring with a share of its connections rewired (reservoir.rewiring)"),
-            Choice("cycle-jumps", "ring with jumps of reservoir.jump neurons"),
+            Choice("random", "random connections, a share reservoir.density of all", f"{_TOPOLOGY}:RandomTopology"),
+            Choice("ring", "each neuron feeds the next one", f"{_TOPOLOGY}:Ring"),
+            Choice(
+                "small-world",
+                "ring with a share of its connections rewired (reservoir.rewiring)",
+                f"{_TOPOLOGY}:SmallWorld",
+                keys=("reservoir.rewiring",),
+            ),
+            Choice(
+                "cycle-jumps",
+                "ring with jumps of reservoir.jump neurons",
+                f"{_TOPOLOGY}:CycleJumps",
+                keys=("reservoir.jump",),
+            ),
         ),
     ),
     ChoiceTable(

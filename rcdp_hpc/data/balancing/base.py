@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.balancing.lengths import stretched
+from rcdp_hpc.data.balancing.lengths import resample_steps
 from rcdp_hpc.data.rows import RowTable, original_rows, stacked
 from rcdp_hpc.data.shards.storage import Storage
 from rcdp_hpc.data.sources import Source
@@ -105,7 +105,7 @@ class BalancingTask:
     def _block(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         x = self.storage.rounded(self.source.samples(indices))
         lengths = self.source.lengths(indices)
-        return x if lengths is None else stretched(x, lengths, x.shape[1])
+        return x if lengths is None else resample_steps(x, lengths, x.shape[1])
 
 
 class BalancingMethod(ABC):

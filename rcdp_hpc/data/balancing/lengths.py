@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 BLOCK_VALUES = 2**18
 
 
-def stretched(
+def resample_steps(
     x: NDArray[np.float32], lengths: NDArray[np.int64], wanted: NDArray[np.int64] | int
 ) -> NDArray[np.float32]:
     """Resample sequences to other lengths, linearly between their steps, the first and the last step kept.
@@ -29,7 +29,7 @@ def stretched(
 
     Examples
     --------
-    >>> stretched(np.array([[[0.0], [2.0], [0.0]]], np.float32), np.array([2]), 3)[0, :, 0].tolist()
+    >>> resample_steps(np.array([[[0.0], [2.0], [0.0]]], np.float32), np.array([2]), 3)[0, :, 0].tolist()
     [0.0, 1.0, 2.0]
     """
     wanted = np.broadcast_to(np.asarray(wanted, np.int64), lengths.shape)
@@ -58,6 +58,6 @@ def _stretched(x: NDArray[np.float32], lengths: NDArray[np.int64], wanted: NDArr
     return result
 
 
-def unless_whole(lengths: NDArray[np.int64], steps: int) -> NDArray[np.int64] | None:
+def lengths_if_padded(lengths: NDArray[np.int64], steps: int) -> NDArray[np.int64] | None:
     """Return the lengths of sequences, or None where each has just so many steps, so that nothing is padding."""
     return None if (lengths == steps).all() else lengths

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from rcdp_hpc.data.balancing.base import BalancingMethod, BalancingTask
-from rcdp_hpc.data.balancing.lengths import stretched
+from rcdp_hpc.data.balancing.lengths import resample_steps
 from rcdp_hpc.data.balancing.whole_set import row_digest
 from rcdp_hpc.data.class_table import named
 from rcdp_hpc.data.rows import RowTable
@@ -298,4 +298,4 @@ def _in_length_of(task: BalancingTask, source: NDArray[np.int64], values: NDArra
         return values
     shape = task.source.sample_shape
     full = np.full(len(values), shape[0], np.int64)
-    return stretched(values.reshape(-1, *shape), full, lengths).reshape(values.shape)
+    return resample_steps(values.reshape(-1, *shape), full, lengths).reshape(values.shape)

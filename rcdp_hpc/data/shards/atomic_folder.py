@@ -62,7 +62,7 @@ def refuse_foreign_files(directory: Path) -> None:
 
 
 @contextmanager
-def replaced(directory: Path, needed: int) -> Iterator[Path]:
+def atomic_folder(directory: Path, needed: int) -> Iterator[Path]:
     """Give an empty folder to fill, which takes the place of `directory` at the end of the block.
 
     If the block fails, the folder is removed and `directory` is as it was. Until then both take up room. An earlier

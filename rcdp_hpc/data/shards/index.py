@@ -19,7 +19,7 @@ FORMAT = "rcdp-shards"
 FORMAT_VERSION = 4
 FILE_PREFIX: dict[Split, str] = {"train": "train", "validation": "val", "test": "test", "reserve": "reserve"}
 SHARD_NAME = re.compile(r"(train|val|test|reserve)-\d{5,}-of-\d{5,}\.h5")
-REPAIR = "Run `rcdp verify` to see what is damaged; prepare again with --restart."
+REPAIR_ADVICE = "Run `rcdp verify` to see what is damaged; prepare again with --restart."
 
 
 class _Entry(BaseModel):
@@ -145,9 +145,9 @@ def load_index(directory: Path) -> dict[str, Any]:
     path = directory / INDEX_NAME
     if not path.is_file():
         raise InputError(f"{path}: not there, so {directory} holds no complete shards. Run `rcdp prepare` first.")
-    found = read_json_file(path, REPAIR)
+    found = read_json_file(path, REPAIR_ADVICE)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise DataDamagedError(f"{path}: not an index of shards. {REPAIR}")
+        raise DataDamagedError(f"{path}: not an index of shards. {REPAIR_ADVICE}")
     version = found.get("format_version")
     # The first formats had no digest.
     sound = is_sealed(found) if KEY in found else isinstance(version, int) and version < FORMAT_VERSION
@@ -156,13 +156,13 @@ def load_index(directory: Path) -> dict[str, Any]:
             f"{path}: has format version {version}, this package reads version {FORMAT_VERSION}. Prepare again with "
             "--restart, or use the version of rcdp_hpc that wrote it."
         )
-    content = check_sealed(found, path, REPAIR)
+    content = check_sealed(found, path, REPAIR_ADVICE)
     try:
         _Index.model_validate(content)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
-        raise DataDamagedError(f"{path}: {where or 'content'}: {problem['msg']}. {REPAIR}") from None
+        raise DataDamagedError(f"{path}: {where or 'content'}: {problem['msg']}. {REPAIR_ADVICE}") from None
     return content
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config.choices import balancing_choice
-from rcdp_hpc.data.balancing.lengths import stretched
+from rcdp_hpc.data.balancing.lengths import resample_steps
 from rcdp_hpc.data.balancing.suitability import reserve_method
 from rcdp_hpc.data.rows import on_segment
 from rcdp_hpc.data.shards.reader import ShardSet
@@ -320,7 +320,7 @@ def _class_findings(
     if not rules.nearest:
         return findings
     if lengths is not None:
-        base = stretched(base.reshape(-1, *rules.shape), lengths, rules.shape[0]).reshape(base.shape)
+        base = resample_steps(base.reshape(-1, *rules.shape), lengths, rules.shape[0]).reshape(base.shape)
     k = min(rules.neighbours, len(base) - 1)
     far = _too_far(base.astype(np.float64), start, end, k, advance)
     if len(far):
@@ -349,12 +349,12 @@ def _off_segment(
         part = slice(low, low + block)
         first, second = base[start[part]], base[end[part]]
         if lengths is not None:
-            second = stretched(second.reshape(-1, *rules.shape), lengths[end[part]], lengths[start[part]])
+            second = resample_steps(second.reshape(-1, *rules.shape), lengths[end[part]], lengths[start[part]])
             second = second.reshape(first.shape)
         # SVMSMOTE's rows may lie beyond their seed, and so outside of what bytes hold.
-        expected = rules.storage.within(on_segment(first, second, step[part]))
+        expected = rules.storage.clipped(on_segment(first, second, step[part]))
         # Another machine may fuse the multiplication and the addition.
-        room = 4 * np.finfo(np.float32).eps * (np.abs(first) + np.abs(second)) + rules.storage.step(expected)
+        room = 4 * np.finfo(np.float32).eps * (np.abs(first) + np.abs(second)) + rules.storage.tolerance(expected)
         good = (np.abs(x[made[part]] - expected) <= room)[:, linear].all(axis=1)
         wrong.append(low + np.flatnonzero(~good))
     return np.concatenate(wrong) if wrong else np.empty(0, np.int64)

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, refuse_other_settings
-from rcdp_hpc.data.shards.index import REPAIR, load_index, shard_settings, splits_in
-from rcdp_hpc.data.shards.storage import storage_in
+from rcdp_hpc.data.shards.index import REPAIR_ADVICE, load_index, shard_settings, splits_in
+from rcdp_hpc.data.shards.storage import storage_of_index
 from rcdp_hpc.data.shards.writer import Layout
 from rcdp_hpc.data.split import Split
 from rcdp_hpc.errors import DataDamagedError, RcdpError
@@ -99,7 +99,7 @@ class ShardSet:
     scale : float
         What raw samples of the source are multiplied with.
     layout : Layout
-        How rows lie on disk; ``layout.lengths`` tells whether they have lengths.
+        How rows lie on disk; ``layout.has_lengths`` tells whether they have lengths.
 
     Raises
     ------
@@ -122,7 +122,7 @@ class ShardSet:
         self.classes: list[str] = self.index["classes"]
         self.sample_shape: tuple[int, ...] = tuple(self.index["sample_shape"])
         self.scale: float = self.index["scale"]
-        self.layout = Layout(self.sample_shape, storage_in(self.index), self.index.get("lengths", False))
+        self.layout = Layout(self.sample_shape, storage_of_index(self.index), self.index.get("lengths", False))
         # The first row of each shard, and the end of the last.
         self._starts: dict[str, list[int]] = {
             split: [0, *accumulate(shard["rows"] for shard in self._entry(split)["shards"])] for split in self.splits
@@ -131,7 +131,7 @@ class ShardSet:
         self._cache_bytes = 0 if self.layout.storage.compression == "none" else CACHE_BYTES
         self._checked: set[str] = set()
         # Files that are read from elsewhere for a while (`rcdp_hpc.data.shards.stage_in`).
-        self.local: dict[str, Path] = {}
+        self.local_copies: dict[str, Path] = {}
         self._open: OrderedDict[str, h5py.File] = OrderedDict()
         self._process = os.getpid()
 
@@ -304,7 +304,7 @@ class ShardSet:
         return self._damaged(entry, f"{what} ({first_line(error)})")
 
     def _damaged(self, entry: dict[str, Any], what: str) -> DataDamagedError:
-        return DataDamagedError(f"{self._path(entry)}: {what}. {REPAIR}")
+        return DataDamagedError(f"{self._path(entry)}: {what}. {REPAIR_ADVICE}")
 
     def _path(self, entry: dict[str, Any]) -> Path:
-        return self.local.get(entry["file"], self.directory / entry["file"])
+        return self.local_copies.get(entry["file"], self.directory / entry["file"])

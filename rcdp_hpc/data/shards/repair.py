@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.shards.index import REPAIR
+from rcdp_hpc.data.shards.index import REPAIR_ADVICE
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.data.split import RESERVE, interleaved_labels
 from rcdp_hpc.errors import DataDamagedError
@@ -106,7 +106,7 @@ class RefilledShards(ShardSet):
         ]
         self._ends = list(accumulate(segment.rows for segment in self._segments))
         if not self._ends[-1]:
-            raise DataDamagedError(f"{self.directory}: every training shard is damaged. {REPAIR}")
+            raise DataDamagedError(f"{self.directory}: every training shard is damaged. {REPAIR_ADVICE}")
 
     def rows(self, split: str) -> int:
         """Return the number of rows of a split, refilled."""
@@ -178,7 +178,7 @@ class RefilledShards(ShardSet):
             shard, start = places[file]
             own = labels[start : start + shard["rows"]]
             if np.bincount(own, minlength=classes).tolist() != shard["class_counts"]:
-                raise DataDamagedError(f"{self.directory / file}: its rows have an order of their own. {REPAIR}")
+                raise DataDamagedError(f"{self.directory / file}: its rows have an order of their own. {REPAIR_ADVICE}")
             chosen = np.full(len(own), -1)
             for label in np.unique(own):
                 lost = np.flatnonzero(own == label)
@@ -244,7 +244,7 @@ def without_damaged(
     while True:
         if damaged:
             view = agree(comm, partial(RefilledShards, shards.directory, shards.verify, damaged))
-            view.local = shards.local
+            view.local_copies = shards.local_copies
         if not search:
             return view
         rows = own_rows(view.rows("train"))
@@ -255,12 +255,12 @@ def without_damaged(
         damaged = {**damaged, **{file: found[file] for file in sorted(found)}}
 
 
-def replaced_in(view: ShardSet) -> dict[str, str]:
+def replaced_files(view: ShardSet) -> dict[str, str]:
     """Return the files that a view leaves out, with the reason."""
     return view.damaged_files if isinstance(view, RefilledShards) else {}
 
 
-def tell_replaced(view: RefilledShards, known: dict[str, str]) -> None:
+def log_replaced(view: RefilledShards, known: dict[str, str]) -> None:
     """Log what became of every damaged file, those known before without the details."""
     for file, reason in view.damaged_files.items():
         if file in known:
@@ -284,7 +284,7 @@ def _missing_text(classes: list[str], missing: list[int]) -> str:
     return f"; missing are {', '.join(short[:10])}{more} (a larger data.reserve would hold them)"
 
 
-def record(view: RefilledShards) -> dict[str, Any]:
+def replacement_record(view: RefilledShards) -> dict[str, Any]:
     """Return what was replaced, for a file in the run directory."""
     return {
         "shards": view.digest,

@@ -66,12 +66,12 @@ def staged_in(
         place = comm.allgather(folder)[first]
         # Ranks of a node may be in containers, each with a $TMPDIR of its own: they read the shards themselves.
         if place is not None and place.is_dir():
-            shards.local.update({path.name: path for path in sorted(place.iterdir())})
+            shards.local_copies.update({path.name: path for path in sorted(place.iterdir())})
         yield
         agree(comm, shards.close)
     finally:
         shards.close()
-        shards.local.clear()
+        shards.local_copies.clear()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -72,11 +72,11 @@ class Storage:
         """Return values as they will be read."""
         return x if self.kind == "float32" else self.decode(self.encode(x))
 
-    def within(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def clipped(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return values cut off where the stored numbers end: bytes at 0 and 255."""
         return x.clip(0, np.float32(255 * self.scale)) if self.kind == "uint8" else x
 
-    def step(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def tolerance(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how far a stored value may be from the exact one: half a step, more or less."""
         if self.kind == "uint8":
             return np.full_like(x, 0.5001 * self.scale)
@@ -103,6 +103,6 @@ def storage_of(data: DataSection, source: Source) -> Storage:
     return Storage(kind, source.scale if kind == "uint8" else 1.0, data.compression)
 
 
-def storage_in(index: dict[str, Any]) -> Storage:
+def storage_of_index(index: dict[str, Any]) -> Storage:
     """Return how samples are stored, as an index.json says; its first version knew float32 alone."""
     return Storage(**index["storage"]) if "storage" in index else Storage()

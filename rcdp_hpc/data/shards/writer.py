@@ -50,18 +50,18 @@ class Layout:
         Shape of a sample.
     storage : Storage
         Number format and compression of samples.
-    lengths : bool
+    has_lengths : bool
         Whether rows have lengths.
     """
 
     sample_shape: tuple[int, ...]
     storage: Storage
-    lengths: bool = False
+    has_lengths: bool = False
 
     @property
     def columns(self) -> dict[str, np.dtype[Any]]:
         """Datasets beside ``x``."""
-        return {**COLUMNS, **LENGTHS} if self.lengths else COLUMNS
+        return {**COLUMNS, **LENGTHS} if self.has_lengths else COLUMNS
 
 
 def shard_numbers(rows: dict[Split, int], train_shards: int, row_bytes: int = 1) -> dict[Split, int]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.balancing.lengths import unless_whole
+from rcdp_hpc.data.balancing.lengths import lengths_if_padded
 from rcdp_hpc.data.sources.array_numbers import checked_samples, refuse_unusable_numbers
 from rcdp_hpc.data.sources.base import NewSamples, Part, Samples, Source, default_scale
 from rcdp_hpc.data.sources.findings import Findings
@@ -122,7 +122,7 @@ def samples_of(
         # Numbers would no longer tell which rows of the file were predicted.
         part = replace(part, ids=[str(row) for row in rows.tolist()])
     part = _without_missing(part, data, findings)
-    lengths = None if part.lengths is None else unless_whole(part.lengths, longest or part.x.shape[1])
+    lengths = None if part.lengths is None else lengths_if_padded(part.lengths, longest or part.x.shape[1])
     return NewSamples(part.x, lengths, part.ids, "id" if part.ids is not None else "sample", findings)
 
 
@@ -304,6 +304,6 @@ def _lengths_of(parts: list[_Arrays]) -> list[NDArray[np.int64] | None]:
     """Return the lengths of each part; None for all if every series is whole."""
     lengths = [part.lengths for part in parts]
     whole = all(
-        own is None or unless_whole(own, part.x.shape[1]) is None for own, part in zip(lengths, parts, strict=True)
+        own is None or lengths_if_padded(own, part.x.shape[1]) is None for own, part in zip(lengths, parts, strict=True)
     )
     return [None] * len(parts) if whole else lengths

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.data.balancing.lengths import unless_whole
+from rcdp_hpc.data.balancing.lengths import lengths_if_padded
 from rcdp_hpc.data.sources.array_numbers import FLOAT32_MAX
 from rcdp_hpc.data.sources.base import NewSamples, Part
 from rcdp_hpc.data.sources.findings import Findings
@@ -121,7 +121,7 @@ class SeriesCollector:
         """Return the series for prediction, padded to `longest` steps at least; lengths None if all have these."""
         lengths = np.array(self.lengths, np.int64)
         rows = self.rows(max(longest, int(lengths.max())))
-        return NewSamples(rows, unless_whole(lengths, longest), ids, id_name, self._findings)
+        return NewSamples(rows, lengths_if_padded(lengths, longest), ids, id_name, self._findings)
 
     def _without_end(self, block: NDArray[np.float64], nan: NDArray[np.bool_]) -> NDArray[np.float64]:
         held = np.flatnonzero(~nan.all(axis=1))

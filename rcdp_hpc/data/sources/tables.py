@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.balancing.lengths import unless_whole
+from rcdp_hpc.data.balancing.lengths import lengths_if_padded
 from rcdp_hpc.data.sources.base import Columns, NewSamples, Part, Samples, Source, blocks
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.folders import first_nested_file, holds_file
@@ -137,7 +137,7 @@ def read_samples(request: SampleRequest) -> NewSamples:
         _count_extra(rows.table, columns, findings)
     steps = max(request.longest, rows.longest)
     part = rows.part(np.zeros(len(rows.labels), np.int64), steps, [""])
-    lengths = None if part.lengths is None else unless_whole(part.lengths, request.longest)
+    lengths = None if part.lengths is None else lengths_if_padded(part.lengths, request.longest)
     return NewSamples(part.x, lengths, part.ids, rows.id_name, findings)
 
 

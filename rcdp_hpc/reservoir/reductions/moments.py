@@ -48,7 +48,9 @@ class Mean(Reduction):
         shared: dict[type, object],
     ) -> None:
         super().__init__(settings, out, steps, lengths, shared)
-        self._moments: Welford = shared.setdefault(Welford, Welford(out))  # type: ignore[assignment]
+        moments = shared.get(Welford)
+        self._moments = moments if isinstance(moments, Welford) else Welford(out)
+        shared[Welford] = self._moments
         self._counts = counted_steps(settings, out, steps, lengths)
 
     def take(self, step: int, states: Tensor, rows: int) -> None:

@@ -1,4 +1,4 @@
-"""Ways for ranks to act and to fail together: one message, the same exit code, no hang."""
+"""Work that all ranks start and fail together: one error message, the same exit code, no deadlock."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ T = TypeVar("T")
 
 
 def run_on_root(comm: Communicator, work: Callable[[], T]) -> T:
-    """Run `work` on rank 0 while the others sleep; give its value to all, or raise its error on all.
+    """Run `work` on rank 0 while the others sleep; return its value, or raise its error, on all ranks. Collective.
 
-    The work runs in a thread of rank 0, and its main thread meets the other ranks every tick: waiting ranks
-    sleep between ticks instead of polling a barrier, which would burn a core each, and no collective is ever
-    older than a tick, which Horovod's stall check would otherwise end.
+    The work runs in a thread of rank 0, and the main threads of all ranks meet in a short collective every
+    `STAGE_POLL_SECONDS`. Waiting ranks therefore sleep instead of polling a barrier, which would keep a core busy each,
+    and no collective waits long enough for Horovod's stall check to end the job.
 
     Parameters
     ----------
     comm : Communicator
-        All its ranks must call this together.
     work : callable
-        What rank 0 does; its value must be small and picklable.
+        Called on rank 0. Its value must be small and picklable.
 
     Returns
     -------
     object
-        The value, on every rank.
+        The value of `work`, on every rank.
 
     Raises
     ------
     RcdpError
-        What `work` raised, on every rank, marked as agreed.
+        The error of `work`, on every rank, marked as agreed.
     """
     if comm.size == 1:
         with os_errors_explained():
@@ -55,26 +54,25 @@ def run_on_root(comm: Communicator, work: Callable[[], T]) -> T:
 
 
 def run_on_some(comm: Communicator, work: Callable[[], T] | None) -> T | None:
-    """Run `work` on the ranks that have any while the others sleep; an error is raised on all.
+    """Run `work` on the ranks that pass some while the others sleep; raise an error on all ranks. Collective.
 
-    As `run_on_root`, with each rank's own value.
+    Unlike `run_on_root`, each rank returns the value of its own work.
 
     Parameters
     ----------
     comm : Communicator
-        All its ranks must call this together.
     work : callable or None
-        What this rank does.
+        The work of this rank, if any.
 
     Returns
     -------
     object
-        The value of this rank's work, None where it had none.
+        The value of this rank's work; None if it has none.
 
     Raises
     ------
     RcdpError
-        The lowest failing rank's, on every rank, marked as agreed.
+        The error of the lowest failing rank, on every rank, marked as agreed.
     """
     if comm.size == 1:
         with os_errors_explained():
@@ -93,48 +91,48 @@ def run_on_some(comm: Communicator, work: Callable[[], T] | None) -> T | None:
 
 
 def agree(comm: Communicator, work: Callable[[], T]) -> T:
-    """Run `work` on every rank; where it fails on some, raise the lowest such rank's error on all.
+    """Run `work` on every rank; if it fails on any, raise the error of the lowest failing rank on all. Collective.
 
-    `work` itself must not communicate, or only among ranks that fail together.
+    `work` must not communicate, except among ranks that fail together.
     """
     value: Any = None
-    mine: RcdpError | None = None
+    failure: RcdpError | None = None
     try:
         with os_errors_explained():
             value = work()
     except RcdpError as error:
-        mine = error
-    failures = [(rank, error) for rank, error in enumerate(comm.allgather(mine)) if error is not None]
+        failure = error
+    failures = [(rank, error) for rank, error in enumerate(comm.allgather(failure)) if error is not None]
     if not failures:
         return value  # type: ignore[no-any-return]
     rank, first = failures[0]
-    # Rank 0's own failures, and those all ranks share, need no number.
+    # Errors of rank 0, and errors that all ranks have in common, are reported without a rank.
     if rank and len(failures) < comm.size:
         first = type(first)(f"rank {rank}: {first}")
     raise agreed(first)
 
 
 def agree_on_root(comm: Communicator, work: Callable[[], T]) -> T | None:
-    """Run short work on rank 0 alone; an error of it is raised on all ranks. Collective.
+    """Run short work on rank 0 only; raise its error on all ranks. Collective.
 
-    `run_on_root` is for work that takes longer than a moment.
+    Other ranks poll meanwhile: use `run_on_root` for work that takes more than about a second.
 
     Returns
     -------
     object
-        Its value on rank 0, None on the others.
+        The value of `work` on rank 0, None on the other ranks.
     """
     return agree(comm, lambda: work() if comm.is_root else None)
 
 
 def agreed(error: RcdpError) -> RcdpError:
-    """Mark an error as known to all ranks, so that rank 0 alone tells the user."""
+    """Mark an error as raised on all ranks, so that only rank 0 reports it."""
     error.agreed = True
     return error
 
 
 class _Outcome:
-    """A rank's work in a thread of its own; where there is none, never done."""
+    """The work of a rank, run in a thread; without work, never done."""
 
     def __init__(self, work: Callable[[], Any] | None) -> None:
         self.value: Any = None
@@ -153,9 +151,9 @@ class _Outcome:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """Leave the block only when the work is done, by an error as well.
+        """Wait for the thread when the block ends, also by an error.
 
-        Where ranks are lost and the others start over (elastic runs), it would otherwise write beside its repetition.
+        When a rank is lost in an elastic run, the other ranks repeat the work: the thread must not write at that time.
         """
         try:
             yield
@@ -167,7 +165,7 @@ class _Outcome:
         return self._thread is not None and not self._thread.is_alive()
 
     def result(self) -> tuple[Any, RcdpError | None]:
-        """Return (value, error) in a form that can be sent; remember the error itself for rank 0."""
+        """Return (value, error), both picklable; keep an unexpected error in `original` for rank 0."""
         if self.error is None:
             return self.value, None
         if isinstance(self.error, RcdpError):

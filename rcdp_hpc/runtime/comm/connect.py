@@ -1,4 +1,4 @@
-"""The communicator of this process, by how it was launched."""
+"""Choosing and connecting the communicator that fits the launcher."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rcdp_hpc.runtime.comm.open_ports import avoid_open_ports
 from rcdp_hpc.runtime.comm.single import SingleProcess
 
 GLOO_TIMEOUT = "HOROVOD_GLOO_TIMEOUT_SECONDS"
-GLOO_PATIENCE = 1.5  # times run.stall_seconds, for the ranks to name the missing one first
+# Multiple of run.stall_seconds after which Gloo gives up. Gloo names no rank, so the heartbeats should report first.
+GLOO_TIMEOUT_FACTOR = 1.5
 
 
 def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communicator:
@@ -22,14 +23,14 @@ def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communica
     Parameters
     ----------
     stall_seconds : int
-        Patience with a rank that stands still: the job is ended and names it (`rcdp_hpc.runtime.comm.heartbeat`).
+        Seconds without a sign of life from a rank after which the job ends (`rcdp_hpc.runtime.comm.heartbeat`).
     launch : Launch, optional
-        Default: what the environment says.
+        Default: detected from the environment.
 
     Raises
     ------
     InputError
-        If the launcher started several ranks that cannot reach one another.
+        If the launcher started several ranks that cannot communicate.
     """
     launch = launch or detect()
     if launch.conflict:
@@ -46,14 +47,14 @@ def _connect_gloo(launch: Launch, stall_seconds: int) -> Communicator:
     from rcdp_hpc.runtime.comm.horovod import HorovodCommunicator
     from rcdp_hpc.runtime.comm.rendezvous import RendezvousChannel
 
-    # Elastic runs do without ranks that are lost, and number the others again.
+    # Elastic runs continue without lost ranks and renumber the others, so they have no heartbeats.
     if not launch.elastic:
         watch = start_watch(stall_seconds, launch)
         watch.join(RendezvousChannel(launch), all_started=False)
-        # Gloo's own limit names nobody. Its 30 s are those of horovodrun, whoever chose them.
-        limit = max(GLOO_PATIENCE * stall_seconds, number_from_environment(GLOO_TIMEOUT, 0))
+        # horovodrun sets the limit to 30 s even if the user does not, so a shorter value is never the user's choice.
+        limit = max(GLOO_TIMEOUT_FACTOR * stall_seconds, number_from_environment(GLOO_TIMEOUT, 0))
         os.environ[GLOO_TIMEOUT] = str(int(limit))
-        # Horovod, which starts later, registers its own end later, so that it ends earlier.
+        # Exit handlers run in reverse order: Horovod, which starts later, shuts down first.
         atexit.register(_leave, watch, os.getpid())
     return HorovodCommunicator(stall_seconds)
 
@@ -75,12 +76,12 @@ def _connect_mpi(launch: Launch, stall_seconds: int) -> Communicator:
             return SingleProcess()
         raise InputError(
             f"{launch.launcher} started {launch.size} ranks, but mpi4py or the MPI library cannot be loaded ({error}). "
-            "Run `make setup`, or `rcdp doctor` to see what is missing; one process alone needs no MPI."
+            "Run `make setup`, or `rcdp doctor` to see what is missing. A single process needs no MPI."
         ) from None
     if comm.size != launch.size:
         raise InputError(
             f"{launch.launcher} started {launch.size} ranks, but the MPI library sees {comm.size}: every process would "
             "do the whole job. Use the mpirun of the MPI that mpi4py loads, or srun --mpi=pmix (srun --mpi=list shows "
-            "what this Slurm offers; MPICH wants --mpi=pmi2)."
+            "the types that this Slurm supports; MPICH needs --mpi=pmi2)."
         )
     return comm

@@ -1,7 +1,7 @@
-"""Elastic runs: where a rank is lost under ``horovodrun --min-np``, the others go on from the last checkpoint.
+"""Elastic runs: when a rank is lost under ``horovodrun --min-np``, the others continue from the last checkpoint.
 
-What is committed lies in the run directory, and a command that is started again goes on from there, on any number of
-ranks. So nothing is kept for the purpose: Horovod forms its world anew, and the command is run again in it.
+The state of a run is in the run directory, and a command can resume from it on any number of ranks. An elastic run
+therefore keeps no other state: Horovod connects the remaining ranks again, and they run the command again.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ log = logging.getLogger(__name__)
 
 
 def run_elastic(work: Callable[[], int], stall_seconds: int, at_start: Callable[[], None]) -> int:
-    """Run `work` until it comes to its end in a world that loses no rank.
+    """Run `work`, again after each loss of a rank, until it returns.
 
     Parameters
     ----------
     work : callable
-        Collective; goes on from what it left in files. Lets Horovod's error on a lost rank pass.
+        Collective; resumes from its files. It must not catch Horovod's error for a lost rank.
     stall_seconds : int
-        Patience with a missing rank.
+        Seconds after which a rank missing from a collective counts as lost.
     at_start : callable
-        Called before `work` whenever ranks were numbered anew.
+        Called before `work` whenever the ranks are numbered.
 
     Returns
     -------
     int
-        What `work` returned.
+        The value of `work`.
     """
     hvd = start_horovod(stall_seconds)
     from horovod.common.elastic import State
 
-    class Files(State):  # type: ignore[misc]
-        """What ranks have in common lies in files: nothing to save, to restore or to send."""
+    class StateInFiles(State):  # type: ignore[misc]
+        """The state that Horovod would save, restore and send. It is in files, so there is nothing to do."""
 
         def save(self) -> None:
             """Do nothing."""
@@ -51,23 +51,22 @@ def run_elastic(work: Callable[[], int], stall_seconds: int, at_start: Callable[
 
     ranks = [hvd.size()]
 
-    def once(_: Any) -> int:
+    def run_work(_: Any) -> int:
         _renumber(hvd)
         at_start()
         if hvd.size() != ranks[-1]:
-            log.warning("%s", _change(ranks[-1], hvd.size()))
+            log.warning("%s", _change_text(ranks[-1], hvd.size()))
             ranks.append(hvd.size())
         return work()
 
-    return int(hvd.elastic.run(once)(Files(hvd.broadcast_object, hvd.rank)))
+    return int(hvd.elastic.run(run_work)(StateInFiles(hvd.broadcast_object, hvd.rank)))
 
 
-def _change(before: int, now: int) -> str:
-    """Return what became of the world's ranks."""
-    what = "a rank was lost" if now < before else "ranks were added"
-    return f"{what}: {now} ranks go on instead of {before}, from the last checkpoint"
+def _change_text(before: int, now: int) -> str:
+    event = "a rank was lost" if now < before else "ranks were added"
+    return f"{event}: {now} ranks continue instead of {before}, from the last checkpoint"
 
 
 def _renumber(hvd: ModuleType) -> None:
-    """Let the environment, where this process is asked for its rank, say what Horovod's new world does."""
+    """Write the new rank and size into the environment, from which `launch.detect` reads them."""
     os.environ.update(HOROVOD_RANK=str(hvd.rank()), HOROVOD_SIZE=str(hvd.size()))

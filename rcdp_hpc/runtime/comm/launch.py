@@ -1,6 +1,6 @@
-"""How this process was started: alone, by an MPI launcher, or by horovodrun with Gloo.
+"""How this process was started: without a launcher, by an MPI launcher, or by horovodrun with Gloo.
 
-Read from the launchers' environment variables alone, so that it works before, and without, MPI or Horovod.
+This is read from the environment variables of the launchers, so it works without MPI and Horovod.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from rcdp_hpc.errors import InputError
 
 Kind = Literal["single", "mpi", "horovod-gloo"]
 
-# (rank variable, size variable, what sets them); the first pair that is complete decides. mpirun inside a Slurm
-# job starts its daemons through srun, so Slurm's own counts come last: they may be those of the daemons.
+# (rank variable, size variable, launcher); the first complete pair decides. Inside a Slurm job, mpirun starts its
+# daemons through srun. Slurm's variables come last because they may count these daemons.
 _MPI_VARIABLES = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "mpirun (Open MPI)"),
     ("PMI_RANK", "PMI_SIZE", "an MPI launcher (PMI)"),
@@ -24,9 +24,9 @@ _MPI_VARIABLES = (
 )
 
 _GLOO_AND_MPI = (
-    "both mpirun (OMPI_COMM_WORLD_SIZE) and horovodrun with Gloo (HOROVOD_GLOO_RENDEZVOUS_ADDR) seem to have started "
-    "this process, and they count different ranks. Start with one of them; unset the HOROVOD_* variables that an "
-    "earlier horovodrun left behind."
+    "the environment has variables of both mpirun (OMPI_COMM_WORLD_SIZE) and horovodrun with Gloo "
+    "(HOROVOD_GLOO_RENDEZVOUS_ADDR), which count different ranks. Start the command with one of them, and unset the "
+    "HOROVOD_* variables that an earlier horovodrun has left."
 )
 _GLOO = ("HOROVOD_RANK", "HOROVOD_SIZE", "horovodrun (Gloo)")
 _TORCHRUN = ("RANK", "WORLD_SIZE", "torchrun")
@@ -39,15 +39,15 @@ class Launch:
     Attributes
     ----------
     kind : {"single", "mpi", "horovod-gloo"}
-        What the ranks talk through.
+        How the ranks communicate.
     rank, size : int
-        What the launcher's environment says; the communicator's own numbers are checked against it.
+        Values of the launcher's variables. The communicator's rank and size are checked against them.
     launcher : str
-        The launcher's name, for messages.
+        Name of the launcher, for messages.
     conflict : str
-        Why no job can be started this way and what to do; empty if it can.
+        Why a job cannot be started this way, and what to do instead; empty if it can.
     elastic : bool
-        Whether the job continues if a rank is lost (``horovodrun --gloo --min-np``).
+        Whether the job continues when a rank is lost (``horovodrun --gloo --min-np``).
     """
 
     kind: Kind
@@ -59,14 +59,19 @@ class Launch:
 
 
 class _NotANumberError(Exception):
-    """A launcher's variable holds something else than a rank or a size; the message says what to do."""
+    """A variable of a launcher is not a valid rank or size."""
 
 
 def detect(environ: Mapping[str, str] | None = None) -> Launch:
-    """Return how this process was started, from `environ` (default: the process's own).
+    """Return how this process was started.
 
-    A variable that is set but empty counts as not set. One that is not a number gives a single process whose
-    `conflict` names it: this function raises nothing, since every message asks it for the rank.
+    This function raises no error, because every log message asks it for the rank: an invalid variable gives a single
+    process whose `conflict` names the variable. Empty variables count as not set.
+
+    Parameters
+    ----------
+    environ : mapping of str to str, optional
+        Default: the environment of this process.
     """
     env = os.environ if environ is None else environ
     try:
@@ -76,18 +81,18 @@ def detect(environ: Mapping[str, str] | None = None) -> Launch:
 
 
 def number_from_environment(name: str, default: int, environ: Mapping[str, str] | None = None) -> int:
-    """Return the whole number that an environment variable holds, `default` if it is not set or empty.
+    """Return the value of an environment variable as an integer; `default` if it is not set or empty.
 
     Raises
     ------
     InputError
-        If it holds something else.
+        If the value is not an integer of at most nine digits.
     """
     value = (os.environ if environ is None else environ).get(name, "").strip()
     if not value:
         return default
     if not re.fullmatch(r"[0-9]{1,9}", value):
-        raise InputError(f"the environment variable {name} = {value!r} is not a whole number. Mend it or unset it.")
+        raise InputError(f"the environment variable {name} = {value!r} is not a whole number. Correct or unset it.")
     return int(value)
 
 
@@ -110,7 +115,7 @@ def _detect(env: Mapping[str, str]) -> Launch:
 
 
 def _place(env: Mapping[str, str], names: tuple[str, str, str]) -> tuple[int, int] | None:
-    """Return rank and size as a launcher's two variables give them, None if one of them is not set or empty."""
+    """Return rank and size from the two variables of a launcher; None if one of them is not set or empty."""
     values = [env.get(name, "").strip() for name in names[:2]]
     if not all(values):
         return None
@@ -127,7 +132,7 @@ def _place(env: Mapping[str, str], names: tuple[str, str, str]) -> tuple[int, in
 
 def _wrong_variable(name: str, value: str, launcher: str, what: str) -> str:
     return (
-        f"the environment variable {name} = {value!r} {what}: {launcher} sets it to the rank or the number of ranks. "
+        f"the environment variable {name} = {value!r} {what}. {launcher} sets it to the rank or the number of ranks. "
         f"Unset it (unset {name}), or start the command with mpirun, srun or horovodrun."
     )
 
@@ -135,8 +140,8 @@ def _wrong_variable(name: str, value: str, launcher: str, what: str) -> str:
 def _started_by_torchrun(env: Mapping[str, str], started_by_mpi: tuple[int, int] | None) -> tuple[int, int] | None:
     """Return rank and size if torchrun started several processes.
 
-    Under mpirun or srun, users set RANK and WORLD_SIZE themselves for torch.distributed: then only what torchrun alone
-    sets tells, and only if it counts other ranks.
+    Under mpirun or srun, users set RANK and WORLD_SIZE themselves for torch.distributed. There, torchrun is recognised
+    by a variable that nothing else sets, and only if it counts other ranks than the launcher.
     """
     if not env.get("TORCHELASTIC_RUN_ID") and (started_by_mpi or not env.get("LOCAL_RANK")):
         return None
@@ -146,7 +151,7 @@ def _started_by_torchrun(env: Mapping[str, str], started_by_mpi: tuple[int, int]
 
 def _starts_no_ranks(count: int) -> str:
     return (
-        f"torchrun started {count} processes. It starts no ranks here: each of them would do the whole job. Start the "
-        f"same command with mpirun -n {count} rcdp ... or horovodrun -np {count} rcdp ... "
+        f"torchrun started {count} processes, which rcdp cannot connect: each of them would do the whole job. Start "
+        f"the same command with mpirun -n {count} rcdp ... or horovodrun -np {count} rcdp ... "
         "(on Slurm: srun --mpi=pmix)."
     )

@@ -1,4 +1,4 @@
-"""The communicator over MPI: the one door to mpi4py."""
+"""The MPI communicator. Only this module imports mpi4py."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from rcdp_hpc.errors import RcdpError, StageFailedError
 from rcdp_hpc.runtime.comm.base import STAGE_POLL_SECONDS, STEP_POLL_SECONDS, Communicator, Operation
 from rcdp_hpc.runtime.comm.heartbeat import Channel, Place, Watch, this_place
 
-# A wait looks this many times without a pause, then every `STEP_POLL_SECONDS`, and later in pauses of this share of it.
-EAGER_LOOKS = 100
-PAUSE_SHARE, LONGEST_PAUSE_SECONDS = 0.01, 0.01
+# A wait polls `EAGER_POLLS` times without sleeping. After that it sleeps for this share of the time waited so far, at
+# least `STEP_POLL_SECONDS` and at most `LONGEST_SLEEP_SECONDS`.
+EAGER_POLLS = 100
+SLEEP_SHARE = 0.01
+LONGEST_SLEEP_SECONDS = 0.01
 HEARTBEAT_TAG = 76
-# Ranks that give up waiting tell the others, and listen for so long, or a tenth of the wait, to learn who is there.
+# A rank whose wait is too long asks all ranks whether they wait as well, and listens for answers for this long, or for
+# a tenth of the wait if that is longer.
 ROLL_CALL_SECONDS = 5.0
 ANSWER_SECONDS = 1.0
 ROLL_CALL_TAG = 75
@@ -35,7 +38,7 @@ class MPICommunicator(Communicator):
     Parameters
     ----------
     comm : mpi4py.MPI.Intracomm, optional
-        Default: a duplicate of COMM_WORLD, so that no other library's messages meet ours.
+        Default: a duplicate of COMM_WORLD, which keeps messages apart from those of other libraries.
     """
 
     library = "MPI"
@@ -54,49 +57,49 @@ class MPICommunicator(Communicator):
         self._names = self.allgather((MPI.COMM_WORLD.Get_rank(), this_place().host)) if self.size > 1 else []
 
     def barrier(self) -> None:
-        """Return once every rank has called it."""
+        """Return when every rank has called it."""
         self._finish(self.comm.Ibarrier())
 
     def wait_for_all(self) -> None:
-        """Return once every rank has called it, sleeping meanwhile: a barrier would burn a core."""
+        """Return when every rank has called it; sleep meanwhile, because MPI's barrier keeps a core busy."""
         request = self.comm.Ibarrier()
         while not request.Test():
             time.sleep(STAGE_POLL_SECONDS)
 
     def broadcast(self, value: Any) -> Any:
-        """Return rank 0's (small, picklable) value on every rank."""
+        """Return rank 0's small, picklable value on every rank."""
         message = np.frombuffer(pickle.dumps(value) if self.is_root else b"", np.uint8)
         size = np.array([message.size])
         self._finish(self.comm.Ibcast(size, root=0))
-        came = message.copy() if self.is_root else np.empty(size[0], np.uint8)
-        self._finish(self.comm.Ibcast(came, root=0))
-        return value if self.is_root else pickle.loads(came.tobytes())
+        received = message.copy() if self.is_root else np.empty(size[0], np.uint8)
+        self._finish(self.comm.Ibcast(received, root=0))
+        return value if self.is_root else pickle.loads(received.tobytes())
 
     def allgather(self, value: Any) -> list[Any]:
-        """Return every rank's (small, picklable) value on every rank."""
+        """Return the small, picklable values of all ranks on every rank."""
         message = np.frombuffer(pickle.dumps(value), np.uint8)
         sizes = np.empty(self.size, np.int64)
         self._finish(self.comm.Iallgather(np.array([message.size]), sizes))
-        came, starts = np.empty(sizes.sum(), np.uint8), np.cumsum(sizes) - sizes
-        self._finish(self.comm.Iallgatherv(message, [came, sizes, starts, self._mpi.BYTE]))
-        return [pickle.loads(part.tobytes()) for part in np.split(came, starts[1:])]
+        received, starts = np.empty(sizes.sum(), np.uint8), np.cumsum(sizes) - sizes
+        self._finish(self.comm.Iallgatherv(message, [received, sizes, starts, self._mpi.BYTE]))
+        return [pickle.loads(part.tobytes()) for part in np.split(received, starts[1:])]
 
     def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
         """Return the elementwise sum, maximum or minimum over ranks."""
-        given, result = np.ascontiguousarray(array), np.empty_like(array, order="C")
+        summand, result = np.ascontiguousarray(array), np.empty_like(array, order="C")
         operation = {"sum": self._mpi.SUM, "max": self._mpi.MAX, "min": self._mpi.MIN}[op]
-        self._finish(self.comm.Iallreduce(given, result, op=operation))
+        self._finish(self.comm.Iallreduce(summand, result, op=operation))
         return result
 
     def _finish(self, request: Any) -> None:
-        """Return once a request is done: within the patience that is set, if one is.
+        """Return when a request has completed; call `report_missing_ranks` after `wait_limit` seconds, if it is set.
 
-        MPI's own wait would keep a core busy, and take it from the rank that the others wait for.
+        MPI's own wait keeps a core busy, which the rank that the others wait for may need.
         """
-        looks, began, limit, answered = 0, 0.0, self.wait_limit, 0.0
+        polls, began, limit, answered = 0, 0.0, self.wait_limit, 0.0
         while not request.Test():
-            looks += 1
-            if looks < EAGER_LOOKS:
+            polls += 1
+            if polls < EAGER_POLLS:
                 os.sched_yield()
                 continue
             now = time.monotonic()
@@ -107,29 +110,36 @@ class MPICommunicator(Communicator):
             elif now - max(began, answered) > ANSWER_SECONDS:
                 answered = now
                 self._answer_roll_calls()
-            time.sleep(min(LONGEST_PAUSE_SECONDS, max(STEP_POLL_SECONDS, (now - began) * PAUSE_SHARE)))
+            time.sleep(min(LONGEST_SLEEP_SECONDS, max(STEP_POLL_SECONDS, (now - began) * SLEEP_SHARE)))
 
     def _answer_roll_calls(self) -> None:
-        """Tell ranks that lost their patience earlier that this one waits as well."""
+        """Answer the roll calls of other ranks: this rank waits as well."""
         status = self._mpi.Status()
         while self.comm.iprobe(tag=ROLL_CALL_TAG, status=status):
             self.comm.recv(source=status.Get_source(), tag=ROLL_CALL_TAG)
             self.comm.isend(None, status.Get_source(), ROLL_CALL_TAG)
 
     def report_missing_ranks(self, seconds: float) -> None:
-        """Raise the error of a wait that was too long, naming those that do not wait as well; there may be none.
+        """Ask all ranks whether they wait as well, and raise an error that names those that do not answer.
+
+        Returns if all ranks answer.
+
+        Parameters
+        ----------
+        seconds : float
+            How long this rank has waited.
 
         Raises
         ------
         StageFailedError
-            With the numbers of the ranks that sent nothing meanwhile.
+            If a rank does not answer.
         """
         missing = {rank for rank in range(self.size) if rank != self.rank}
         for rank in missing:
-            # So small that MPI keeps a copy: nothing here has to outlast the call.
+            # MPI copies a message of this size at once, so the request need not be kept.
             self.comm.isend(None, rank, ROLL_CALL_TAG)
-        first, patience = self.rank, max(ROLL_CALL_SECONDS, seconds / 10)
-        until = time.monotonic() + patience
+        first, listening = self.rank, max(ROLL_CALL_SECONDS, seconds / 10)
+        until = time.monotonic() + listening
         while missing and time.monotonic() < until:
             heard = {rank for rank in missing if self.comm.iprobe(rank, ROLL_CALL_TAG)}
             for rank in heard:
@@ -139,47 +149,49 @@ class MPICommunicator(Communicator):
         if not missing:
             return
         if self.rank != first:
-            # The first of those that wait ends the job, and one message is enough.
-            time.sleep(2 * patience)
+            # The lowest waiting rank reports the error and ends the job; the others give it time to do so.
+            time.sleep(2 * listening)
         names = ", ".join("rank {} (host {})".format(*self._names[rank]) for rank in sorted(missing))
         raise StageFailedError(
-            f"waited {seconds:.0f} s for all ranks, and {names} did not come: "
-            "see what it does there (py-spy, the node's log), or raise run.stall_seconds"
+            f"waited {seconds:.0f} s for all ranks, and {names} did not arrive. See what it is doing (py-spy, the "
+            "node's log), or increase run.stall_seconds."
         )
 
     def scatter_rows(self, rows: NDArray[np.float64] | None, columns: int) -> NDArray[np.float64]:
-        """Deal rank 0's rows through MPI Iscatterv."""
+        """Distribute rank 0's rows with MPI Iscatterv."""
         total = self.broadcast(0 if rows is None else len(rows))
         bounds = np.arange(self.size + 1) * total // self.size
-        mine = np.empty((bounds[self.rank + 1] - bounds[self.rank], columns))
+        local_rows = np.empty((bounds[self.rank + 1] - bounds[self.rank], columns))
         counts, starts = np.diff(bounds) * columns, bounds[:-1] * columns
         send = None if rows is None else [np.ascontiguousarray(rows, np.float64), counts, starts, self._mpi.DOUBLE]
-        self._finish(self.comm.Iscatterv(send, mine, root=0))
-        return mine
+        self._finish(self.comm.Iscatterv(send, local_rows, root=0))
+        return local_rows
 
     def gather_rows(self, rows: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """Stack every rank's rows on rank 0 through MPI Igatherv."""
-        mine = np.ascontiguousarray(rows, np.float64)
+        """Stack the rows of all ranks on rank 0 with MPI Igatherv."""
+        local_rows = np.ascontiguousarray(rows, np.float64)
         counts = np.empty(self.size, np.int64)
-        self._finish(self.comm.Iallgather(np.array([len(mine)]), counts))
+        self._finish(self.comm.Iallgather(np.array([len(local_rows)]), counts))
         if not self.is_root:
-            self._finish(self.comm.Igatherv(mine, None, root=0))
+            self._finish(self.comm.Igatherv(local_rows, None, root=0))
             return None
-        stacked = np.empty((counts.sum(), mine.shape[1]))
-        sizes = counts * mine.shape[1]
-        self._finish(self.comm.Igatherv(mine, [stacked, sizes, np.cumsum(sizes) - sizes, self._mpi.DOUBLE], root=0))
+        stacked = np.empty((counts.sum(), local_rows.shape[1]))
+        sizes = counts * local_rows.shape[1]
+        self._finish(
+            self.comm.Igatherv(local_rows, [stacked, sizes, np.cumsum(sizes) - sizes, self._mpi.DOUBLE], root=0)
+        )
         return stacked
 
     def share_arrays(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
-        """Build the arrays on the first rank of each node and map them into the others' memory."""
+        """Build the arrays on the first rank of each node, and map them into the memory of its other ranks."""
         node = MPICommunicator(self.comm.Split_type(self._mpi.COMM_TYPE_SHARED))
-        made, failure = _attempt(make) if node.is_root else ({}, None)
+        arrays, failure = _attempt(make) if node.is_root else ({}, None)
         failure = node.broadcast(failure)
         if failure is not None:
             raise failure
-        layout = node.broadcast([(name, array.shape, array.dtype) for name, array in made.items()])
+        layout = node.broadcast([(name, array.shape, array.dtype) for name, array in arrays.items()])
         shared = {name: self._shared_array(node.comm, shape, dtype) for name, shape, dtype in layout}
-        for name, array in made.items():
+        for name, array in arrays.items():
             shared[name][...] = array
         node.barrier()
         for array in shared.values():
@@ -195,7 +207,7 @@ class MPICommunicator(Communicator):
         return flat.reshape(shape)
 
     def split(self, color: int) -> MPICommunicator:
-        """Return the communicator of the ranks that gave the same number."""
+        """Return the communicator of the ranks that passed the same color."""
         return MPICommunicator(self.comm.Split(color, self.rank))
 
     def send_array(self, array: NDArray[Any], to: int) -> None:
@@ -203,7 +215,7 @@ class MPICommunicator(Communicator):
         self._finish(self.comm.Isend(array.reshape(-1), dest=to))
 
     def receive_array(self, array: NDArray[Any], source: int) -> None:
-        """Overwrite a contiguous array by one that another rank sends."""
+        """Overwrite a contiguous array with one that another rank sends."""
         self._finish(self.comm.Irecv(array.reshape(-1), source=source))
 
     def abort(self, code: int) -> NoReturn:
@@ -217,7 +229,7 @@ class MPICommunicator(Communicator):
 
 
 def _attempt(make: Callable[[], dict[str, NDArray[Any]]]) -> tuple[dict[str, NDArray[Any]], RcdpError | None]:
-    """Call `make`; an explained error is returned, so that the ranks waiting for the arrays learn of it."""
+    """Call `make`; return an `RcdpError` instead of raising it, so that it can be sent to the waiting ranks."""
     try:
         return make(), None
     except RcdpError as error:
@@ -225,20 +237,20 @@ def _attempt(make: Callable[[], dict[str, NDArray[Any]]]) -> tuple[dict[str, NDA
 
 
 class _MPIChannel(Channel):
-    """Heartbeats as messages of one byte, through a communicator of their own."""
+    """Heartbeats as messages of one byte, on a separate communicator."""
 
     def __init__(self, comm: MPICommunicator) -> None:
         self._mpi, self._comm = comm._mpi, comm.comm
         self.rank, self.size = comm.rank, comm.size
         self.places = {rank: Place(*place) for rank, place in enumerate(comm.allgather(tuple(this_place())))}
-        self._under_way: dict[int, Any] = {}
+        self._pending: dict[int, Any] = {}
 
     def send(self, word: bytes, to: Sequence[int]) -> None:
         for rank in to:
-            # One that takes no messages is sent no more of them.
-            before = self._under_way.get(rank)
-            if before is None or before.Test():
-                self._under_way[rank] = self._comm.Isend(bytearray(word), dest=rank, tag=HEARTBEAT_TAG)
+            # A rank that has not received the last message is not sent another one.
+            previous = self._pending.get(rank)
+            if previous is None or previous.Test():
+                self._pending[rank] = self._comm.Isend(bytearray(word), dest=rank, tag=HEARTBEAT_TAG)
 
     def receive(self, sources: Sequence[int]) -> dict[int, bytes]:
         words, status = {}, self._mpi.Status()
@@ -253,41 +265,42 @@ class _MPIChannel(Channel):
 
 
 def connect_ranks(watch: Watch) -> MPICommunicator:
-    """Start MPI and return the communicator of all ranks, with heartbeats among them to the end of the process.
+    """Start MPI and return the communicator of all ranks; exchange heartbeats until the process ends.
 
     Parameters
     ----------
     watch : Watch
-        Has begun to wait for the other ranks.
+        Already started.
     """
     library = _start_mpi()
     comm = MPICommunicator()
-    # Without messages from several threads there are none from the watch: ranks are waited for as long as they take.
+    # Heartbeats need an MPI that several threads may call. Without it, waits for other ranks have no limit.
     if comm.size > 1 and comm._mpi.Query_thread() == comm._mpi.THREAD_MULTIPLE:
         watch.join(_MPIChannel(MPICommunicator()), all_started=True)
     else:
         watch.stop()
-    # Horovod, which starts later, registers its own end later, so that it ends earlier.
+    # Exit handlers run in reverse order: Horovod, which starts later, shuts down before MPI.
     atexit.register(_end_mpi, comm, watch, library, os.getpid())
     return comm
 
 
 def _start_mpi() -> ctypes.CDLL | None:
-    """Start MPI in a way that lets other threads run meanwhile; return its library, None if MPI runs already.
+    """Start MPI without blocking other threads; return its library, or None if mpi4py is to start it.
 
-    mpi4py would start it when imported, and hold Python's lock until all ranks have come.
+    mpi4py starts MPI on import and holds Python's global lock until all ranks have started, which would stop the
+    heartbeat thread.
     """
     _choose_components()
     if "mpi4py.MPI" in sys.modules:
         return None
     import mpi4py
 
-    found = importlib.util.find_spec("mpi4py.MPI")
+    spec = importlib.util.find_spec("mpi4py.MPI")
     try:
-        library = ctypes.CDLL(found.origin if found is not None else None)
+        library = ctypes.CDLL(spec.origin if spec is not None else None)
         start, is_started, multiple = library.MPI_Init_thread, library.MPI_Initialized, 3
     except (OSError, AttributeError, TypeError):
-        return None  # mpi4py reports what is wrong, or finds it
+        return None  # mpi4py finds the library in another way, or reports the error
     provided = ctypes.c_int(0)
     is_started(ctypes.byref(provided))
     if not provided.value and not start(None, None, multiple, ctypes.byref(provided)):
@@ -297,17 +310,16 @@ def _start_mpi() -> ctypes.CDLL | None:
 
 
 def _choose_components() -> None:
-    """Set what Open MPI reads when it starts, unless the user has; other libraries have no such choice."""
-    # The shared window is the only one-sided use here; Open MPI's UCX component for it prints an error
-    # on hosts without a fast network, though nothing is wrong.
+    """Set parameters that Open MPI reads when it starts, unless the user has set them; other libraries ignore them."""
+    # Shared-memory windows are the only one-sided communication here. Open MPI's UCX component for them prints an
+    # error on hosts without a fast network, although nothing is wrong.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
-    # Horovod's thread waits for messages in MPI next to the one that computes, on the same core if every core
-    # has a rank: it should look and give way, not look without a pause.
+    # Horovod's thread polls for messages in MPI, possibly on the core that computes: it should yield between polls.
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
 
 
 def _end_mpi(comm: MPICommunicator, watch: Watch, library: ctypes.CDLL | None, pid: int) -> None:
-    """Let all ranks come to their end before MPI ends: it waits for them without a limit."""
+    """Wait for all ranks, with the watch limiting the wait, before MPI_Finalize waits for them without a limit."""
     if os.getpid() != pid or comm._mpi.Is_finalized():
         return
     comm.barrier()
@@ -323,5 +335,5 @@ def _end_mpi(comm: MPICommunicator, watch: Watch, library: ctypes.CDLL | None, p
 def _abort(mpi: Any, code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    mpi.COMM_WORLD.Abort(code)  # a group's own communicator might end the group alone
+    mpi.COMM_WORLD.Abort(code)  # aborting the communicator of a group might end only that group
     raise SystemExit(code)

@@ -1,8 +1,8 @@
-"""What listens on the network while a job runs, and how much of it can be avoided.
+"""The network ports that a job opens, and how ranks on one node avoid them.
 
 Neither Open MPI nor Horovod can bind all of its ports to one interface, and neither asks for a password. On one node,
-ranks need no port at all: Open MPI's messages go through shared memory, and NCCL's first contact through the loopback
-interface. docs/security.md has the whole table.
+ranks need no port: Open MPI sends messages through shared memory, and NCCL connects through the loopback interface.
+docs/security.md has the complete table.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from rcdp_hpc.runtime.comm.launch import Launch
 
-# Without the components that open ports, and without the one that bootstrap.py takes out of the installed Open MPI.
+# Excludes tcp, which opens ports, and ofi, which tools/bootstrap.py also excludes in the Open MPI that it installs.
 BTL = "OMPI_MCA_btl"
 NO_PORTS = "^ofi,tcp"
 NCCL_INTERFACE = "NCCL_SOCKET_IFNAME"
 LOOPBACK = "lo"
 SHARED_MEMORY = Path("/dev/shm")
-# What Open MPI's shared memory takes at most for each rank of a node.
+# Shared memory that Open MPI needs at most for each rank of a node.
 RANK_BYTES = 2**25
 # (ranks on this node, ranks of the job), by launcher.
 _COUNTS = (("OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_SIZE"), ("MPI_LOCALNRANKS", "PMI_SIZE"))
@@ -28,13 +28,14 @@ SEE = "docs/security.md"
 
 
 def avoid_open_ports(launch: Launch, environ: MutableMapping[str, str] | None = None) -> None:
-    """Have the ranks of a job on one node open no port to the network; to be called before MPI starts.
+    """Set Open MPI and NCCL so that ranks on a single node open no port; call this before MPI starts.
 
     Parameters
     ----------
     launch : Launch
-    environ : mutable mapping, optional
-        Default: the process's own environment. A user's own choice of components or of NCCL's interface stays.
+    environ : mutable mapping of str to str, optional
+        Modified in place. Default: the environment of this process. Components and interfaces that the user has chosen
+        are kept.
     """
     env = os.environ if environ is None else environ
     if launch.kind != "mpi" or not on_one_node(env):
@@ -45,10 +46,10 @@ def avoid_open_ports(launch: Launch, environ: MutableMapping[str, str] | None = 
 
 
 def exclude_tcp(chosen: str) -> str:
-    """Return Open MPI's choice of components (``OMPI_MCA_btl``) without TCP, where a user's choice allows it.
+    """Return a list of Open MPI components (``OMPI_MCA_btl``) without TCP, if the user has not decided otherwise.
 
-    A list of components is the user's, and so is one that excludes shared memory. Other exclusions, as horovodrun sets
-    one, are made longer.
+    A list that names components to use, or excludes shared memory, is the user's decision and is returned unchanged.
+    Other lists of exclusions, such as the one that horovodrun sets, are extended.
     """
     if not chosen.strip():
         return NO_PORTS
@@ -59,7 +60,7 @@ def exclude_tcp(chosen: str) -> str:
 
 
 def on_one_node(environ: Mapping[str, str]) -> bool:
-    """Return whether a launcher says that all ranks of the job are on one node."""
+    """Return whether all ranks of the job are on one node, according to the launcher's variables."""
     for local, everywhere in _COUNTS:
         if environ.get(local) and environ.get(everywhere):
             return environ[local] == environ[everywhere]
@@ -67,12 +68,12 @@ def on_one_node(environ: Mapping[str, str]) -> bool:
 
 
 def describe_open_ports(launch: Launch, environ: Mapping[str, str] | None = None) -> str:
-    """Return in a line what will listen on the network in a job that is started as this process was."""
+    """Return one line on the ports that a job opens if it is started like this process."""
     env = dict(os.environ if environ is None else environ)
     if launch.kind == "horovod-gloo":
         interface = env.get("HOROVOD_GLOO_IFACE") or "one interface"
         return (
-            f"horovodrun listens on all interfaces and asks for no password, ranks on {interface}: for private "
+            f"horovodrun listens on all interfaces and the ranks on {interface}, without a password: use it in private "
             f"networks only ({SEE})"
         )
     if launch.kind == "single":
@@ -83,7 +84,7 @@ def describe_open_ports(launch: Launch, environ: Mapping[str, str] | None = None
     excluded = chosen.startswith("^")
     if chosen and excluded == ("tcp" in chosen.removeprefix("^").split(",")):
         return f"{starter}, the ranks open no port ({SEE})"
-    return f"{starter}, and so does every rank, without a password: for private networks only ({SEE})"
+    return f"{starter}, and so does every rank, without a password: use it in private networks only ({SEE})"
 
 
 def _has_shared_memory(ranks: int) -> bool:

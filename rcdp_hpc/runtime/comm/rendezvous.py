@@ -1,4 +1,4 @@
-"""Heartbeats under horovodrun's Gloo mode: through the key-value store of the launcher, which outlives every rank."""
+"""Heartbeats in horovodrun's Gloo mode, through the launcher's key-value store, which outlives every rank."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ TIMEOUT_SECONDS = 5.0
 
 
 class RendezvousChannel(Channel):
-    """Every rank counts up its own entry in the store; a count that changed is a sign of life.
+    """A channel in which each rank increments a counter in the store; a changed counter is a sign of life.
 
     Parameters
     ----------
     launch : Launch
-        Under horovodrun, whose variables name the store.
+        A launch by horovodrun with Gloo, whose environment variables hold the address of the store.
     """
 
     cheap = False
 
     def __init__(self, launch: Launch) -> None:
-        self.rank, self.size = launch.rank, launch.size
+        self.rank = launch.rank
+        self.size = launch.size
         self.places: dict[int, Place] = {}
         self._address = os.environ["HOROVOD_GLOO_RENDEZVOUS_ADDR"]
         self._port = int(os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"])
@@ -36,16 +37,16 @@ class RendezvousChannel(Channel):
         self._last: dict[int, int] = {}
 
     def send(self, word: bytes, to: Sequence[int]) -> None:
-        """Count up this rank's entry, which all can read."""
+        """Increment the counter of this rank, which all ranks can read."""
         self._count += 1
         entry = {"count": self._count, "word": word.decode(), "place": this_place()}
-        self._ask("PUT", self.rank, json.dumps(entry).encode())
+        self._request("PUT", self.rank, json.dumps(entry).encode())
 
     def receive(self, sources: Sequence[int]) -> dict[int, bytes]:
-        """Return the words of the entries that changed."""
+        """Return the words of the entries whose counter has changed."""
         words = {}
         for rank in sources:
-            text = self._ask("GET", rank)
+            text = self._request("GET", rank)
             if text is None:
                 continue
             entry = json.loads(text)
@@ -55,13 +56,13 @@ class RendezvousChannel(Channel):
         return words
 
     def abort(self, code: int) -> NoReturn:
-        """Leave at once; horovodrun then ends the other ranks."""
+        """Exit at once; horovodrun then ends the other ranks."""
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
-    def _ask(self, method: str, rank: int, body: bytes | None = None) -> bytes | None:
-        """Return what the store answers, None if it has no such entry."""
+    def _request(self, method: str, rank: int, body: bytes | None = None) -> bytes | None:
+        """Return the response of the store; None if it has no entry for the rank."""
         connection = HTTPConnection(self._address, self._port, timeout=TIMEOUT_SECONDS)
         try:
             connection.request(method, f"/{SCOPE}/{rank}", body)

@@ -289,7 +289,7 @@ class ReservoirFitness:
 
         probabilities = fit_readout(
             _there(fitted),
-            reservoir.kept,
+            reservoir.feature_shape,
             torch.tensor(data.y_train, dtype=torch.int64),
             _there(held_out),
             config=chosen,

@@ -12,8 +12,8 @@ from types import FrameType
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir.kept_steps import read_features
-from rcdp_hpc.reservoir.reductions import kept_shape
+from rcdp_hpc.reservoir.kept_steps import prepared_features
+from rcdp_hpc.reservoir.reductions import feature_shape
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_on_host
@@ -107,7 +107,7 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
         Rows fitted to and judged by; number of classes.
     """
     reservoir, (steps, features) = config.reservoir, shape
-    kept, features = kept_shape(reservoir, steps), read_features(reservoir, features)
+    kept, features = feature_shape(reservoir, steps), prepared_features(reservoir, features)
     nodes, width = reservoir.nodes, kept.features
     matrix = 8 * kept.parts * nodes * (nodes + features + 33)  # float32, and once more while it is converted
     sparse = 3 * 16 * kept.parts * round(reservoir.density * nodes**2)

@@ -12,8 +12,8 @@ from rcdp_hpc.reservoir.connection import (
     biases,
     connection_matrix,
     scaled_input_weights,
-    spectral_radius,
 )
+from rcdp_hpc.reservoir.spectral_radius import spectral_radius
 
 BYTES_KEPT = 128 * 2**20
 

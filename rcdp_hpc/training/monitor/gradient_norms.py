@@ -44,7 +44,7 @@ class GradientWatch:
             self.length: int = network.extractor.steps  # type: ignore[assignment]
             network.extractor.register_forward_hook(self._at_sequences)
         else:
-            self.length = network.kept.steps
+            self.length = network.feature_shape.steps
             network.register_forward_pre_hook(self._at_states)
         self._begin()
 
@@ -119,7 +119,7 @@ class GradientWatch:
         if self._asked():
             # By the chain rule, dividing by the factor of the standardisation gives the gradient of its result.
             inputs[0].requires_grad_().register_hook(
-                lambda gradient: self._take(network.kept.by_step(gradient / network.state_scale))
+                lambda gradient: self._take(network.feature_shape.by_step(gradient / network.state_scale))
             )
 
     def _at_sequences(self, extractor: nn.Module, inputs: tuple[Any, ...], sequences: torch.Tensor) -> None:

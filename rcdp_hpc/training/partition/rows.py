@@ -11,7 +11,7 @@ from typing import Any
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.reader import ShardSet
-from rcdp_hpc.data.shards.repair import RefilledShards, record, tell_replaced, without_damaged
+from rcdp_hpc.data.shards.repair import RefilledShards, log_replaced, replacement_record, without_damaged
 from rcdp_hpc.data.shards.stage_in import staged_in
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.identity_source import StateSource
@@ -38,7 +38,7 @@ def agree_on_speeds(
     saved: dict[str, Any] | None,
 ) -> Speeds:
     """Agree on the ranks' speeds, and tell what follows from them."""
-    steps, features = reservoir.cut.shape(shards.sample_shape)
+    steps, features = reservoir.sequencer.shape(shards.sample_shape)
     speeds = speeds_of_ranks(config, comm, partial(measured_rate, reservoir, steps, features), saved)
     if speeds:
         slabs = slabs_of_ranks(plan_batches(config, comm, saved, speeds, shards.rows("train")))
@@ -94,13 +94,18 @@ def sound_shards(
         check_stop=lambda: signals.raise_if_stopped("checking the shards"),
     )
     if isinstance(view, RefilledShards):
-        tell_replaced(view, known)
+        log_replaced(view, known)
         if saved is not None and view.rows("train") != saved["rows"]:
             log.warning(
                 "%d training rows instead of %d: the epoch that is gone on with sees some rows twice, and others not",
                 *(view.rows("train"), saved["rows"]),
             )
-        agree(comm, partial(write_sealed, run.train / "replaced.json", record(view)) if comm.is_root else lambda: None)
+        agree(
+            comm,
+            partial(write_sealed, run.train / "replaced.json", replacement_record(view))
+            if comm.is_root
+            else lambda: None,
+        )
     return view
 
 

@@ -94,18 +94,18 @@ def _dictionary(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str
 
 def _kernels(config: Config, run: RunDirectory, shards: ShardSet, source: KernelSource) -> dict[str, torch.Tensor]:
     path = run.train / "kernels.pt"
-    made_with = _made_with(config, shards, sequence=asdict(source.cut), channels_seed=config.reservoir.seed)
+    made_with = _made_with(config, shards, sequence=asdict(source.sequencer), channels_seed=config.reservoir.seed)
     kept = _kept(path, made_with, "kernels", source.learned.state_dict())
     if kept is not None:
         return kept
     started = time.perf_counter()
-    steps, channels = source.cut.shape(shards.sample_shape)
+    steps, channels = source.sequencer.shape(shards.sample_shape)
     most = min(SERIES, max(FEWEST_SERIES, SERIES_VALUES // (steps * max(1, channels // 4))))
     samples, own = sampled_originals(shards, most, config.run.seed)
-    lengths = None if own is None else source.cut.lengths(own)
+    lengths = None if own is None else source.sequencer.lengths(own)
     kernels = RandomKernels(config.extractor, channels, config.reservoir.seed)
     with limit_threads(1):
-        series = torch.as_tensor(source.cut.sequences(samples), dtype=torch.float32)
+        series = torch.as_tensor(source.sequencer.sequences(samples), dtype=torch.float32)
         kernel_learning.learn(kernels, series, lengths, config.run.seed)
     state = kernels.state_dict()
     _keep(path, made_with, "kernels", state)
@@ -157,7 +157,7 @@ def sampled_originals(shards: ShardSet, count: int, seed: int) -> tuple[NDArray[
     """Return about `count` training samples that are not synthetic, and their lengths; all if they are few."""
     synthetic = shards.columns("train", 0, shards.rows("train"), ["synthetic"])["synthetic"]
     originals = np.flatnonzero(~synthetic.astype(bool))
-    names = ["x", *(["length"] if shards.layout.lengths else [])]
+    names = ["x", *(["length"] if shards.layout.has_lengths else [])]
     parts = []
     for start, stop in _runs(len(originals), count, seed):
         first = int(originals[start])

@@ -9,7 +9,7 @@ from typing import Any
 
 from rcdp_hpc.config import TRAINING_SECTIONS, Config, refuse_other_settings, settings_that_matter
 from rcdp_hpc.data.shards.reader import ShardSet
-from rcdp_hpc.data.shards.repair import replaced_in
+from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.networks.learned_source import learned_of
@@ -90,7 +90,7 @@ def solve_readout(
         "judged_by": fit.judged_by,
         "penalty": fit.penalty,
         "ended": "the readout is solved",
-        "replaced": list(replaced_in(shards)),
+        "replaced": list(replaced_files(shards)),
         "ranks": comm.size,
         "threads": threads,
     }

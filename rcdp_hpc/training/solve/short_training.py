@@ -12,7 +12,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.training.optim.gradients import add_penalties, clip
 from rcdp_hpc.training.optim.losses import Objective
 from rcdp_hpc.training.optim.registry import make_optimizer
@@ -21,7 +21,7 @@ from rcdp_hpc.training.partition.batches import BatchPlan
 
 def fit_readout(
     features: torch.Tensor,
-    kept: KeptShape,
+    kept: FeatureShape,
     labels: torch.Tensor,
     validation_features: torch.Tensor,
     *,
@@ -37,7 +37,7 @@ def fit_readout(
     ----------
     features : torch.Tensor, shape (rows, kept * nodes)
         States of the rows to fit.
-    kept : KeptShape
+    kept : FeatureShape
         How the states of a sample lie in its row.
     labels : torch.Tensor, shape (rows,), int64
         Their class numbers.

@@ -104,7 +104,7 @@ def read_samples(
         high = min(low + source.batch_rows, stop)
         samples[low - first : high - first] = shards.stored(split, low, high)
         progress.advance(high - low)
-    columns = shards.columns(split, first, stop, ["y", *(["length"] if shards.layout.lengths else [])])
+    columns = shards.columns(split, first, stop, ["y", *(["length"] if shards.layout.has_lengths else [])])
     labels = torch.from_numpy(columns["y"].astype(np.int64)).to(source.device)
     states = RecomputedStates(
         source, samples, columns.get("length"), shards.layout.storage, dtype, noisy=split == "train"

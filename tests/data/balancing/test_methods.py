@@ -14,7 +14,7 @@ from imblearn.under_sampling import RandomUnderSampler
 
 from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.balancing import neighbours as neighbours_module
-from rcdp_hpc.data.balancing.lengths import stretched
+from rcdp_hpc.data.balancing.lengths import resample_steps
 from rcdp_hpc.data.balancing.neighbours import nearest_rows
 from rcdp_hpc.data.balancing.random_over import plan_copies
 from rcdp_hpc.data.balancing.random_under import remaining_samples
@@ -321,7 +321,7 @@ def test_stretching_a_sequence(length, wanted):
     values = np.arange(1, length + 1, dtype=np.float32)
     x = np.zeros((1, 6, 2), np.float32)
     x[0, :length, 0] = values
-    made = stretched(x, np.array([length]), np.array([wanted]))
+    made = resample_steps(x, np.array([length]), np.array([wanted]))
     expected = np.interp(np.linspace(0, length - 1, wanted), np.arange(length), values)
     np.testing.assert_allclose(made[0, :wanted, 0], expected, rtol=1e-6)
     assert not made[0, wanted:].any()

@@ -55,8 +55,8 @@ def test_a_stop_leaves_the_earlier_preparation(prepared, npz_file, calls):
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, r"\.h5: no room left to write \(.* MiB free, so that a limit"),
-        (errno.EDQUOT, r"\.h5: your quota is used up \(Disk quota exceeded\)"),
+        (errno.ENOSPC, r"\.h5: no space left to write \(.* MiB free, so a limit"),
+        (errno.EDQUOT, r"\.h5: your disk quota is used up \(Disk quota exceeded\)"),
         (errno.EFBIG, r"\.h5: .*4 GiB on FAT"),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_disk_that_is_really_full(small_disk, npz_file, tmp_path, monkeypatch)
     monkeypatch.setattr("rcdp_hpc.data.prepare.shards_bytes", lambda *_: 0)
     for filling in (400, 700, 850, 930, 980):
         (small_disk / "other").write_bytes(bytes(filling * 1024))
-        with pytest.raises(StageFailedError, match=r"no room"):
+        with pytest.raises(StageFailedError, match=r"no (room|space)"):
             prepare_shards(make_config(npz_file, shards=60), small_disk / "shards")
         assert os.listdir(small_disk) == ["other"]
     (small_disk / "other").unlink()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.shards.reader import ShardSet
-from rcdp_hpc.data.shards.repair import RefilledShards, record, without_damaged
+from rcdp_hpc.data.shards.repair import RefilledShards, replacement_record, without_damaged
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed, write_sealed
@@ -59,7 +59,7 @@ def test_rows_of_the_reserve_stand_where_those_of_their_class_were_lost(prepared
         wanted = reserve.x[reserve.y == label][: (before.y[lost] == label).sum()]
         np.testing.assert_array_equal(after.x[lost][after.y[lost] == label], wanted)
     assert view.refills[0].missing == [0] * 10
-    assert record(view)["rows"] == whole.rows("train")
+    assert replacement_record(view)["rows"] == whole.rows("train")
 
 
 def test_what_the_reserve_does_not_hold_is_missing_and_counted(prepared):

@@ -51,7 +51,7 @@ def test_rows_come_from_the_copies_which_go_at_the_end(digits_shards, place):
 def test_only_the_files_of_the_rows_are_copied(digits_shards, place):
     shards = ShardSet(digits_shards)
     with staged_in(SingleProcess(), shards, [("train", 0, 1)], go_on):
-        assert list(shards.local) == ["train-00000-of-00005.h5"]
+        assert list(shards.local_copies) == ["train-00000-of-00005.h5"]
 
 
 def test_a_failure_within_leaves_nothing(digits_shards, place):
@@ -59,7 +59,7 @@ def test_a_failure_within_leaves_nothing(digits_shards, place):
     with pytest.raises(ValueError, match="boom"), staged_in(SingleProcess(), shards, whole(shards), go_on):
         raise ValueError("boom")
     assert list(place.iterdir()) == []
-    assert shards.local == {}
+    assert shards.local_copies == {}
 
 
 def test_a_stop_while_copying_leaves_nothing(digits_shards, place):
@@ -89,7 +89,7 @@ def test_a_damaged_file_is_not_copied_and_found_where_it_lies(digits_shards, pla
     flip(directory / "train-00001-of-00005.h5")
     shards = ShardSet(directory)
     with staged_in(SingleProcess(), shards, whole(shards), go_on):
-        assert "train-00001-of-00005.h5" not in shards.local
+        assert "train-00001-of-00005.h5" not in shards.local_copies
         found = shards.damaged("train", 0, shards.rows("train"), go_on)
     assert list(found) == ["train-00001-of-00005.h5"]
     assert str(directory) in found["train-00001-of-00005.h5"]
@@ -113,7 +113,7 @@ def test_the_copies_of_another_task_on_the_same_node_stay(digits_shards, place):
     with staged_in(SingleProcess(), one, whole(one), go_on):
         with staged_in(SingleProcess(), two, whole(two), go_on):
             assert len(list(place.iterdir())) == 2
-        assert all(path.exists() for path in one.local.values())
+        assert all(path.exists() for path in one.local_copies.values())
 
 
 @pytest.mark.mpi

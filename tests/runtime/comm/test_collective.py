@@ -118,7 +118,7 @@ def test_rows_are_dealt_and_gathered_in_order_and_memory_is_shared():
     [
         (errno.EACCES, InputError, "cannot be written"),
         (errno.EROFS, InputError, "cannot be written"),
-        (errno.ENOSPC, StageFailedError, "no room left"),
+        (errno.ENOSPC, StageFailedError, "no space left"),
         (errno.EDQUOT, StageFailedError, "quota is used up"),
         (errno.EIO, StageFailedError, "x"),
     ],

@@ -88,13 +88,13 @@ def test_one_node_is_what_the_launcher_says():
         ({}, "one process opens no port; mpirun and horovodrun listen on all interfaces"),
         (MPIRUN, "mpirun listens on all interfaces, the ranks open no port"),
         (MPIRUN | {"OMPI_MCA_btl": "self,sm"}, "the ranks open no port"),
-        (MPIRUN | {"OMPI_MCA_btl": "self,tcp"}, "every rank, without a password: for private networks only"),
-        (NODES, "every rank, without a password: for private networks only"),
+        (MPIRUN | {"OMPI_MCA_btl": "self,tcp"}, "every rank, without a password: use it in private networks only"),
+        (NODES, "every rank, without a password: use it in private networks only"),
         (SRUN, "the launcher listens, the ranks open no port"),
-        (GLOO, "horovodrun listens on all interfaces and asks for no password, ranks on ib0"),
+        (GLOO, "horovodrun listens on all interfaces and the ranks on ib0, without a password"),
     ],
 )
-def test_doctor_says_what_will_listen(env, text):
+def test_doctor_describes_the_open_ports(env, text):
     found = describe_open_ports(detect(env), env)
     assert text in found
     assert found.endswith("(docs/security.md)")

@@ -11,7 +11,7 @@ from settings import changed, config_of
 
 from rcdp_hpc.config import Config, Section
 from rcdp_hpc.errors import InputError, StoppedError
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.driver import run_search
@@ -130,6 +130,6 @@ def test_the_short_training_looks_at_no_other_key(training):
 
     states = torch.rand(16, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(16) % 2
-    fit_readout(states, KeptShape(1, 2, 4), labels, states, config=Watched(config, ""), classes=2, epochs=1, seed=1)
+    fit_readout(states, FeatureShape(1, 2, 4), labels, states, config=Watched(config, ""), classes=2, epochs=1, seed=1)
     assert {"readout.kind", "optimizer.kind", "loss.kind"} <= seen
     assert [key for key in seen if not {key, key.partition(".")[0]} & set(settings.TRAINING_KEYS)] == []

@@ -12,14 +12,14 @@ from settings import config_of
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
 from rcdp_hpc.training.optim.losses import Objective
 from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.step import Stepper
 
-ROWS, KEPT = 12, KeptShape(1, 4, 3)
+ROWS, KEPT = 12, FeatureShape(1, 4, 3)
 
 
 def stepped(network, states: torch.Tensor, batches: list[torch.Tensor], **keys) -> GradientWatch:

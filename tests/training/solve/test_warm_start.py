@@ -11,7 +11,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.mlp import MLPReadout
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.gram import GramSums
-from rcdp_hpc.reservoir.reductions import KeptShape
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.ridge import one_hot, score_moments, solve
 from rcdp_hpc.training.solve.ridge_fit import RidgeFit
 from rcdp_hpc.training.solve.warm_start import SHARPNESS, warm_start
@@ -32,7 +32,7 @@ def fitted(states: torch.Tensor, labels: np.ndarray) -> RidgeFit:
 
 
 def begun(states: torch.Tensor, fit: RidgeFit, raw: bool = False, slope: float = 0.0) -> MLPReadout:
-    network = MLPReadout(KeptShape(1, 1, FEATURES, raw=raw), 7, 11, CLASSES, relu_slope=slope)
+    network = MLPReadout(FeatureShape(1, 1, FEATURES, raw=raw), 7, 11, CLASSES, relu_slope=slope)
     network.standardise(states.double().sum(0), states.double().square().sum(0), ROWS)
     warm_start(network, fit)
     return network

@@ -11,7 +11,7 @@ from rcdp_hpc.reservoir.reductions.joined import reduction_class
 from rcdp_hpc.reservoir.scans import scans_of
 
 
-class KeptShape(NamedTuple):
+class FeatureShape(NamedTuple):
     """The order of a sample's features in its row: by part, then step, then neuron.
 
     Attributes
@@ -53,7 +53,7 @@ def values_per_neuron(settings: ReservoirSection, steps: int | None = None) -> i
     return sum(reduction_class(name).values(settings, steps) for name in settings.reduction)
 
 
-def kept_shape(settings: ReservoirSection, steps: int | None = None) -> KeptShape:
+def feature_shape(settings: ReservoirSection, steps: int | None = None) -> FeatureShape:
     """Return the shape of a sample's features; `steps` and errors as `values_per_neuron`."""
     parts = len(scans_of(settings)) * (2 if settings.bidirectional else 1) * settings.layers
-    return KeptShape(parts, values_per_neuron(settings, steps), settings.nodes)
+    return FeatureShape(parts, values_per_neuron(settings, steps), settings.nodes)
