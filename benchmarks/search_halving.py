@@ -38,7 +38,7 @@ class Known:
     def __call__(self, values: np.ndarray, share: float) -> Evaluation:
         key = (values.tobytes(), share)
         if key not in self.found:
-            self.found[key] = self.fitness.on_share(share)(self.space.named(values))
+            self.found[key] = self.fitness.set_share(share)(self.space.named(values))
         return self.found[key]
 
 

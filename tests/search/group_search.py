@@ -49,11 +49,11 @@ class Interrupted(ReservoirFitness):
         super().__init__(config, data)
         self.stop, self.round, self.place = stop, 0, 0
 
-    def on_share(self, share: float) -> ReservoirFitness:
+    def set_share(self, share: float) -> ReservoirFitness:
         """Begin a round."""
         self.round, self.place = self.round + 1, 0
         self._stop_if_due()
-        return super().on_share(share)
+        return super().set_share(share)
 
     def __call__(self, values):
         self.place += 1

@@ -154,9 +154,9 @@ def test_reservoirs_are_judged_by_the_first_rows():
     values = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
     with limit_threads(1):
         fitness = ReservoirFitness(config, data)
-        part = fitness.on_share(1 / 3)(values)
+        part = fitness.set_share(1 / 3)(values)
         assert part.error == ReservoirFitness(config, data.first(1 / 3))(values).error
-        assert fitness.on_share(1.0)(values).error == ReservoirFitness(config, data)(values).error != part.error
+        assert fitness.set_share(1.0)(values).error == ReservoirFitness(config, data)(values).error != part.error
     first = data.first(1 / 3)
     assert (len(first.x_train), len(first.x_val)) == (100, 34)
     assert (first.x_train == data.x_train[:100]).all()
