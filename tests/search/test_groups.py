@@ -135,7 +135,7 @@ def test_a_group_whose_states_do_not_fit_leaves_the_candidate_to_its_leader(monk
     whole = ReservoirFitness._on_validation_in_group
     divided = []
     monkeypatch.setattr(ReservoirFitness, "_on_validation_in_group", lambda *given: divided.append(1) or whole(*given))
-    fits = ReservoirFitness(config, data)._needed(with_values(config, VALUES))
+    fits = ReservoirFitness(config, data)._estimated_bytes(with_values(config, VALUES))
     states = 300 * 40 * 2 * 4 * spare  # all rows, nodes, states, bytes: no slab of three is longer
 
     def work(comm):

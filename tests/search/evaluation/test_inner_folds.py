@@ -266,9 +266,9 @@ def test_shared_matrices_have_the_same_bits(scaling):
     assert cache.reused == 2
 
 
-def test_the_cache_forgets_what_does_not_fit_and_keeps_the_words_of_failure():
+def test_the_cache_is_bounded_and_the_error_without_a_cycle_is_the_same():
     settings = small_config().reservoir
-    cache = MatrixCache(bytes_kept=1)
+    cache = MatrixCache(max_bytes=1)
     for density in (0.1, 0.2, 0.1):
         cache.matrices(settings.model_copy(update={"density": density}), 5)
     assert cache.reused == 0
