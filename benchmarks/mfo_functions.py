@@ -1,10 +1,10 @@
-"""Optimisers on three functions with equal evaluations, each beside the first: mean, spread, and who wins how often.
+"""Optimisers on three functions with equal evaluations: mean, spread, and in how many seeds each beats the first one.
 
     python benchmarks/mfo_functions.py [random|optimizers|improvements] [--seeds 20] [--population 30]
         [--generations 100] [--dimensions 10]
 
-The functions have their least value, 0, away from the middle of the box: an optimiser that is drawn to the
-middle gains nothing by it.
+The functions have their least value, 0, away from the middle of the box, so that an optimiser with a bias towards the
+middle does not profit from it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.search.optimizers import OPTIMIZERS, ImprovedMothFlame, MothFlame, Optimizer, RandomSearch
+from rcdp_hpc.config.choices import MOTH_FLAME_IMPROVEMENTS, SEARCH_OPTIMIZERS
+from rcdp_hpc.runtime.user_code import load_choice
+from rcdp_hpc.search.optimizers import Optimizer
+from rcdp_hpc.search.optimizers.moth_flame import MothFlame
+from rcdp_hpc.search.optimizers.random_search import RandomSearch
 
 Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 Make = Callable[..., Optimizer]
-OFFSET = 0.2  # of the minimum from the middle, as a share of half the box
-CHANGES = ("opposition", "levy", "restart")
+OFFSET = 0.2  # of the minimum from the middle, in half widths of the box
+OPTIMIZERS: dict[str, Make] = {name: load_choice(SEARCH_OPTIMIZERS, name) for name in SEARCH_OPTIMIZERS.names}
+IMPROVEMENTS = MOTH_FLAME_IMPROVEMENTS.names
 
 
 def sphere(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -47,14 +52,14 @@ GROUPS: dict[str, Mapping[str, Make]] = {
     "optimizers": OPTIMIZERS,
     "improvements": {
         "as published": MothFlame,
-        **{name: partial(ImprovedMothFlame, improvements=[name]) for name in CHANGES},
-        "all three": partial(ImprovedMothFlame, improvements=CHANGES),
+        **{name: partial(MothFlame, improvements=[name]) for name in IMPROVEMENTS},
+        "all three": partial(MothFlame, improvements=IMPROVEMENTS),
     },
 }
 
 
 def minimum_found(make: Make, name: str, seed: int, population: int, generations: int, dimensions: int) -> float:
-    """Return the least value an optimiser finds."""
+    """Return the least value that an optimiser reaches."""
     function, bound = FUNCTIONS[name]
     optimizer = make([-bound] * dimensions, [bound] * dimensions, population, generations, seed)
     while not optimizer.done:
@@ -65,7 +70,7 @@ def minimum_found(make: Make, name: str, seed: int, population: int, generations
 def compare(
     group: Mapping[str, Make], seeds: int, population: int, generations: int, dimensions: int
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Return for each function the minima that each optimiser finds, one per seed."""
+    """Return the minima of each optimiser for each function, one per seed."""
     size = (population, generations, dimensions)
     return {
         name: {
@@ -76,12 +81,13 @@ def compare(
     }
 
 
-def tell(results: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> None:
-    """Print a table: mean (standard deviation), and in how many seeds the first optimiser found a greater value."""
+def print_table(results: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> None:
+    """Print a table: mean (standard deviation), and in how many seeds the value is less than the first optimiser's."""
     labels = list(next(iter(results.values())))
     print(f"| function | {' | '.join(labels)} |\n|---|{'---|' * len(labels)}")
     for name, minima in results.items():
-        first, cells = minima[labels[0]], []
+        first = minima[labels[0]]
+        cells = []
         for label in labels:
             won = "" if label == labels[0] else f", {np.sum(minima[label] < first)} of {len(first)}"
             cells.append(f"{minima[label].mean():.3g} ({minima[label].std(ddof=1):.2g}{won})")
@@ -99,9 +105,9 @@ def main() -> None:
     print(
         f"{chosen['dimensions']} dimensions, {chosen['population']} x {chosen['generations']} = "
         f"{chosen['population'] * chosen['generations']} evaluations, seeds 0 to {chosen['seeds'] - 1}: mean of the "
-        "least value found (standard deviation, in how many seeds it is less than the first one's)"
+        "least value (standard deviation, in how many seeds it is less than the first one's)"
     )
-    tell(compare(GROUPS[chosen.pop("group")], **chosen))
+    print_table(compare(GROUPS[chosen.pop("group")], **chosen))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from niapy.problems import Problem
 from niapy.task import Task
 from numpy.typing import NDArray
 
-from rcdp_hpc.search.optimizers import OPTIMIZERS
+from rcdp_hpc.config.choices import SEARCH_OPTIMIZERS
+from rcdp_hpc.runtime.user_code import load_choice
 
 PEERS = {
     "mfo": {"mealpy OriginalMFO": OriginalMFO, "NiaPy MothFlameOptimizer": MothFlameOptimizer},
@@ -104,7 +105,9 @@ def main() -> None:
     print(f"| optimiser | {' | '.join(FUNCTIONS)} | evaluations |\n|---|{'---|' * (len(FUNCTIONS) + 1)}")
     for key in chosen.optimizers or PEERS:
         own = [
-            np.array([minimum_found(OPTIMIZERS[key], name, seed, *size) for seed in range(chosen.seeds)])
+            np.array(
+                [minimum_found(load_choice(SEARCH_OPTIMIZERS, key), name, seed, *size) for seed in range(chosen.seeds)]
+            )
             for name in FUNCTIONS
         ]
         print(row(f"**{key}**", own, size[0] * size[1]), flush=True)

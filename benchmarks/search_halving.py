@@ -1,10 +1,10 @@
-"""Successive halving beside judging all candidates by all rows, with as many rows in all: mean and spread over seeds.
+"""Successive halving against evaluation on all rows, with the same number of rows in all: mean and spread over seeds.
 
     rcdp prepare mnist --out RUN --set data.path=FOLDER
     python benchmarks/search_halving.py RUN [--seeds 10] [--population 10] [--generations 10] [--factor 3] [--steps 2]
 
-The reduced fitness of search_optimizers.py, moth-flame. A halved generation has so many more candidates that the shares
-of rows add up to the same number; candidates known from earlier count as if they were evaluated, with and without.
+The reduced fitness of search_optimizers.py, with moth-flame. A halved generation has more candidates, so that the
+shares of the rows have the same sum. A repeated candidate counts as an evaluation in both cases.
 """
 
 from __future__ import annotations
@@ -23,37 +23,41 @@ from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
 from rcdp_hpc.search.evaluation.rows import fitness_rows
-from rcdp_hpc.search.halving import Halving, comparable
-from rcdp_hpc.search.optimizers import MothFlame
+from rcdp_hpc.search.halving import Halving, comparable_fitness
+from rcdp_hpc.search.optimizers.moth_flame import MothFlame
 from rcdp_hpc.search.records.archive import Entry, EvaluationArchive
 from rcdp_hpc.search.space import Space, searched_space
 
 
-class Known:
-    """Evaluations by values and share, for all seeds together."""
+class CachedFitness:
+    """Evaluations by values and share, shared by all seeds."""
 
     def __init__(self, fitness: ReservoirFitness, space: Space) -> None:
-        self.fitness, self.space, self.found = fitness, space, {}
+        self.fitness = fitness
+        self.space = space
+        self.evaluations: dict[tuple[bytes, float], Evaluation] = {}
 
     def __call__(self, values: np.ndarray, share: float) -> Evaluation:
         key = (values.tobytes(), share)
-        if key not in self.found:
-            self.found[key] = self.fitness.on_share(share)(self.space.named(values))
-        return self.found[key]
+        if key not in self.evaluations:
+            self.evaluations[key] = self.fitness.set_share(share)(self.space.named(values))
+        return self.evaluations[key]
 
 
-def best_found(known: Known, halving: Halving, population: int, generations: int, seed: int) -> float:
-    """Return the best fitness, by all rows, that a search finds."""
-    search, memory = MothFlame(known.space.lower, known.space.upper, population, generations, seed), EvaluationArchive()
+def best_fitness(cached: CachedFitness, halving: Halving, population: int, generations: int, seed: int) -> float:
+    """Return the best fitness on all rows that a search reaches."""
+    space = cached.space
+    search = MothFlame(space.lower, space.upper, population, generations, seed)
+    archive = EvaluationArchive()
     while not search.done:
-        values, generation = known.space.decode_rows(search.ask()), search.generation
-        rows, share = halving.due(values, memory)
+        values = space.decode_rows(search.ask())
+        rows, share = halving.pending(values, archive)
         while rows:
             for row in rows:
-                memory.add(Entry(generation, row, values[row], known(values[row], share), share))
-            rows, share = halving.due(values, memory)
-        search.tell(-comparable(halving.judged(values, memory)))
-    return memory.best().evaluation.fitness
+                archive.add(Entry(search.generation, row, values[row], cached(values[row], share), share))
+            rows, share = halving.pending(values, archive)
+        search.tell(-comparable_fitness(halving.latest(values, archive)))
+    return archive.best().evaluation.fitness
 
 
 def main() -> None:
@@ -68,20 +72,21 @@ def main() -> None:
     config = reduced(run.config(), chosen.nodes, chosen.rows)
     space = searched_space(config.search)
     fitness = ReservoirFitness(config, fitness_rows(ShardSet(run.shards, verify=False), config, SingleProcess()))
-    known, started = Known(fitness, space), time.monotonic()
+    cached = CachedFitness(fitness, space)
+    started = time.monotonic()
     more = round(chosen.population * chosen.factor**chosen.steps / (chosen.steps + 1))
-    cases = [("all by all rows", Halving(), chosen.population), ("halved", Halving(chosen.factor, chosen.steps), more)]
-    found = {}
+    cases = [("all on all rows", Halving(), chosen.population), ("halved", Halving(chosen.factor, chosen.steps), more)]
+    results = {}
     with limit_threads(1):
         for label, halving, population in cases:
-            found[label] = np.array(
-                [best_found(known, halving, population, chosen.generations, seed) for seed in range(chosen.seeds)]
+            results[label] = np.array(
+                [best_fitness(cached, halving, population, chosen.generations, seed) for seed in range(chosen.seeds)]
             )
     print(f"{chosen.seeds} seeds, {chosen.generations} generations, {time.monotonic() - started:.0f} s")
     for label, _, population in cases:
-        one = found[label]
+        one = results[label]
         print(f"{label}, {population} a generation: {one.mean():.4f} ({one.std(ddof=1):.4f})")
-    whole, halved = found.values()
+    whole, halved = results.values()
     print(f"halved is better in {np.sum(halved > whole)} of {chosen.seeds} seeds")
 
 

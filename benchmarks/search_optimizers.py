@@ -17,13 +17,14 @@ import numpy as np
 from scipy.stats import rankdata
 
 from rcdp_hpc.config import Config, parse_config, to_tree
+from rcdp_hpc.config.choices import SEARCH_OPTIMIZERS
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import limit_threads
+from rcdp_hpc.runtime.user_code import load_choice
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
 from rcdp_hpc.search.evaluation.rows import fitness_rows
-from rcdp_hpc.search.optimizers import OPTIMIZERS
 from rcdp_hpc.search.space import searched_space
 
 SPACE = {
@@ -54,31 +55,33 @@ def main() -> None:
     config = reduced(run.config(), chosen.nodes, chosen.rows)
     space = searched_space(config.search)
     fitness = ReservoirFitness(config, fitness_rows(ShardSet(run.shards, verify=False), config, SingleProcess()))
-    known: dict[bytes, float] = {}
-    found = np.empty((len(OPTIMIZERS), chosen.seeds))
+    fitness_of: dict[bytes, float] = {}
+    names = SEARCH_OPTIMIZERS.names
+    best = np.empty((len(names), chosen.seeds))
     started = time.monotonic()
     with limit_threads(1):
-        for row, kind in enumerate(OPTIMIZERS.values()):
+        for row, name in enumerate(names):
             for seed in range(chosen.seeds):
-                search = kind(space.lower, space.upper, chosen.population, chosen.generations, seed)
+                search = load_choice(SEARCH_OPTIMIZERS, name)(
+                    space.lower, space.upper, chosen.population, chosen.generations, seed
+                )
                 while not search.done:
                     values = space.decode_rows(search.ask())
                     for one in values:
-                        if one.tobytes() not in known:
-                            known[one.tobytes()] = fitness(space.named(one)).fitness
-                    search.tell([-known[one.tobytes()] for one in values])
-                found[row, seed] = -search.best()[1]
-    ranks = rankdata(-found, axis=0)
+                        if one.tobytes() not in fitness_of:
+                            fitness_of[one.tobytes()] = fitness(space.named(one)).fitness
+                    search.tell([-fitness_of[one.tobytes()] for one in values])
+                best[row, seed] = -search.best()[1]
+    ranks = rankdata(-best, axis=0)
     print(
         f"{chosen.seeds} seeds of {chosen.population} x {chosen.generations} evaluations, {chosen.nodes} nodes, "
         f"{chosen.rows} + {chosen.rows // 2} rows, {time.monotonic() - started:.0f} s"
     )
     print("| optimiser | mean fitness | standard deviation | least | greatest | mean rank |\n|---|---|---|---|---|---|")
     for row in np.argsort(ranks.mean(axis=1)):
-        one = found[row]
-        name = list(OPTIMIZERS)[row]
+        one = best[row]
         print(
-            f"| {name} | {one.mean():.4f} | {one.std(ddof=1):.4f} | {one.min():.4f} | {one.max():.4f} "
+            f"| {names[row]} | {one.mean():.4f} | {one.std(ddof=1):.4f} | {one.min():.4f} | {one.max():.4f} "
             f"| {ranks[row].mean():.2f} |"
         )
 

@@ -181,7 +181,7 @@ def test_a_search_killed_in_the_middle_ends_equal(alone, tmp_path):
     assert not (tmp_path / "search/best.toml").exists()
     done = run_ranks(3, rcdp("search", "--out", str(tmp_path)))
     assert done.returncode == 0, done.stdout
-    assert "going on in generation" in done.stdout
+    assert "resumed in generation" in done.stdout
     assert history(tmp_path) == history(alone)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from rcdp_hpc.config.choices import SEARCH_OPTIMIZERS
+from rcdp_hpc.config.choices import MOTH_FLAME_IMPROVEMENTS, SEARCH_OPTIMIZERS
 from rcdp_hpc.config.section import RESUMABLE, Section
 
 
@@ -75,7 +75,7 @@ class SearchSection(Section):
         "mfo",
         description="what proposes candidates",
     )
-    improvements: list[Literal["opposition", "levy", "restart"]] = Field(
+    improvements: Annotated[list[str], AfterValidator(MOTH_FLAME_IMPROVEMENTS.all_accepted)] = Field(
         default_factory=list, description="changes to moth-flame that are not part of the published algorithm"
     )
     population: int = Field(50, ge=2, le=100_000, description="candidates per generation, moths N (paper: 50)")

@@ -1,4 +1,4 @@
-"""Whether settings of the search fit one another and the data. Needs no torch: preparation asks before it begins."""
+"""Checks of the settings of the search, by themselves and against the data; they need no torch."""
 
 from __future__ import annotations
 
@@ -7,38 +7,45 @@ from collections.abc import Sequence
 from rcdp_hpc.config import Config, RangeSection, ReservoirSection, SpaceSection
 from rcdp_hpc.config.choices.activations import is_positive
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.search.optimizers.contract import check_optimizer
 from rcdp_hpc.search.space import Space, searched_space
 from rcdp_hpc.search.state_sets import STATE_SETS
 
-# What a selection alone searches: stands for the sets of the kind of data, which is not known yet.
-SELECTED = SpaceSection(state_set=RangeSection(choices=list(STATE_SETS)))
-LARGEST_LEAK_LOW = max(found.settings.get("leak_low", 0.0) for found in STATE_SETS.values())
+# The space of a selection: all state sets, since the kind of data is not known yet.
+SELECTION_SPACE = SpaceSection(state_set=RangeSection(choices=list(STATE_SETS)))
+LARGEST_LEAK_LOW = max(state_set.settings.get("leak_low", 0.0) for state_set in STATE_SETS.values())
 
 
 def checked_space(config: Config, ranks: int | None = None) -> Space:
-    """Return the space of the search, or raise an `InputError` if the space, the reservoir or the ranks do not fit it.
+    """Return the space of the search, after checks of space, optimiser, reservoir and ranks.
 
     Parameters
     ----------
     config : Config
     ranks : int, optional
         Ranks that search; None if not known yet.
+
+    Raises
+    ------
+    InputError
+        If settings contradict each other, or the optimiser breaks its contract (`check_optimizer`).
     """
     search = config.search
     if search.generations == 0 and search.method != "select":
-        raise InputError("search.generations = 0: there is nothing to search; raise it, or leave the search out")
+        raise InputError("search.generations = 0: there is nothing to search; raise it, or skip the search")
     if ranks is not None and search.group_ranks > ranks:
         raise InputError(
             f"search.group_ranks = {search.group_ranks} is more than the {ranks} ranks of this job: lower it, set "
-            "it to 0 to have it chosen, or start more ranks"
+            "it to 0 (automatic), or start more ranks"
         )
     if search.method == "select":
         _check_selection(config)
         if not search.generations:
-            return searched_space(search.model_copy(update={"space": SELECTED}))
+            return searched_space(search.model_copy(update={"space": SELECTION_SPACE}))
     space = searched_space(search)
     if search.evaluation != "function":
         _check_reservoirs(config.reservoir, space)
+    check_optimizer(search, (space.lower, space.upper), config.run.seed, space.start(config))
     return space
 
 
@@ -55,7 +62,7 @@ def _check_reservoirs(reservoir: ReservoirSection, space: Space) -> None:
         if dimension.name == "activation" and positive is not None and "positive" in reservoir.reduction:
             raise InputError(
                 f"search.space.activation has the choice {positive!r}, whose states are all above 0, and "
-                "reservoir.reduction has 'positive': take one of the two out"
+                "reservoir.reduction has 'positive': remove one of the two"
             )
 
 
@@ -67,7 +74,7 @@ def _check_selection(config: Config) -> None:
 
 
 def check_lengths(config: Config, unequal: bool) -> None:
-    """Raise an `InputError` if several candidates would be evaluated at once on series of unequal length."""
+    """Raise an `InputError` if several candidates are evaluated at once on series of unequal length."""
     if unequal and config.search.candidates_at_once > 1:
         raise InputError(
             f"search.candidates_at_once = {config.search.candidates_at_once} needs series of equal length, and these "
@@ -76,7 +83,7 @@ def check_lengths(config: Config, unequal: bool) -> None:
 
 
 def check_rows(config: Config, classes: Sequence[str], counts: Sequence[int]) -> None:
-    """Raise an `InputError` if the rows of the fitness are too few for the classes or the folds.
+    """Raise an `InputError` if the fitness has too few rows for the classes or the folds.
 
     Parameters
     ----------
@@ -93,7 +100,7 @@ def check_rows(config: Config, classes: Sequence[str], counts: Sequence[int]) ->
         if getattr(search, key) < len(classes):
             raise InputError(
                 f"search.{key} = {getattr(search, key)} is fewer than the {len(classes)} classes, so that candidates "
-                f"would never meet some of them: set search.{key} = {10 * len(classes)} or more"
+                f"would never see some of them: set search.{key} = {10 * len(classes)} or more"
             )
     if sum(counts) < search.folds:
         raise InputError(

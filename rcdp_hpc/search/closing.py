@@ -1,4 +1,4 @@
-"""What a search says at its end: how much was tried, what the best fitness means, and whether a bound holds it back."""
+"""The report at the end of a search: number of candidates, meaning of the best fitness, winner, and warnings."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rcdp_hpc.search.space import Dimension, Space, owner_of
 
 log = logging.getLogger(__name__)
 
-# A winner this close to a bound, as a share of the range on its scale, is said to be on it.
-NEAR = 0.01
-# A winner whose accuracy is lower than another candidate's by this share is worth a warning.
-WORSE = 0.02
+# A winner within this share of the range from a bound, on the scale of the search, counts as on the bound.
+NEAR_BOUND = 0.01
+# Least difference between the accuracies of another candidate and of the winner for a warning.
+ACCURACY_GAP = 0.02
 
 
 def report_end(
     search: SearchSection, space: Space, best: Best, failed: int = 0, most_accurate: Entry | None = None
 ) -> None:
-    """Log what was searched, the winner, and warnings: values on a bound, and a winner that others beat in accuracy."""
+    """Log the summary, the winner, and warnings: values on a bound, and a candidate of higher accuracy."""
     for line in closing_lines(search, best, failed):
         log.info("%s", line)
     for warning in [*bound_warnings(space, best), *accuracy_warnings(search, space, best, most_accurate)]:
@@ -33,52 +33,52 @@ def report_end(
 
 
 def closing_lines(search: SearchSection, best: Best, failed: int = 0) -> list[str]:
-    """Return the closing lines: candidates and best fitness, its meaning, the winner's values.
+    """Return the summary: number of candidates, best fitness and its meaning, the winner's values.
 
     Parameters
     ----------
     search : SearchSection
     best : Best
     failed : int
-        Evaluations that failed.
+        Number of evaluations that failed.
     """
     unit = "evaluations" if search.halving > 1 else "candidates"
     counted = f"{best.evaluations} {unit}" + (f" ({failed} failed)" if failed else "")
     values = [f"{name} = {shown(value)}" for name, value in best.values.items()]
     return [
         f"search done: {counted}, best fitness {best.fitness:.5g}",
-        *(f"  {line}" for line in fitness_words(search, best)),
+        *(f"  {line}" for line in fitness_meaning(search, best)),
         *(f"  {line}" for line in wrap_items(f"winner (generation {best.generation}): ", values, 76)),
     ]
 
 
-def fitness_words(search: SearchSection, best: Best) -> list[str]:
-    """Return what a fitness means, in short lines."""
+def fitness_meaning(search: SearchSection, best: Best) -> list[str]:
+    """Return the meaning of the fitness, in short lines."""
     if search.evaluation == "function":
-        return [f"fitness: what {search.function} returned, maximised"]
-    judged = "solved by ridge" if search.evaluation == "ridge" else f"trained for {search.epochs} epochs"
-    # By ridge, few rows are left out one by one, and of many those of the validation judge.
+        return [f"fitness: the value that {search.function} returned, maximised"]
+    fitted = "solved by ridge" if search.evaluation == "ridge" else f"trained for {search.epochs} epochs"
+    # With ridge, few rows are left out one by one; of many rows, the validation rows are used.
     held_out = "held-out rows" if search.evaluation == "ridge" else "validation rows"
     rows = f"{search.folds} inner folds" if search.folds > 1 else held_out
-    scores = [f"with readouts {judged}, {100 * best.accuracy:.2f} % of the {rows} are right"]
+    scores = [f"with readouts {fitted}, {100 * best.accuracy:.2f} % of the {rows} are correct"]
     if search.fitness == "accuracy":
         return [f"fitness: the accuracy on {rows}", *scores]
     if search.density_weight:
-        words = "fitness: 1/E - lambda (p - p_target)^2 (eq. 5), E the mean squared error,"
-        return [words, f"here {best.error:.4g}, of the class scores on {rows}", *scores]
+        formula = "fitness: 1/E - lambda (p - p_target)^2 (eq. 5), E the mean squared error,"
+        return [formula, f"here {best.error:.4g}, of the class scores on {rows}", *scores]
     return [f"fitness: 1/E, E = {best.error:.4g} the mean squared error of the class scores", *scores]
 
 
 def accuracy_warnings(search: SearchSection, space: Space, best: Best, most_accurate: Entry | None) -> list[str]:
-    """Return a warning if another candidate is more accurate than the winner by `WORSE` or more.
+    """Return a warning if the accuracy of another candidate is higher than the winner's by `ACCURACY_GAP` or more.
 
-    Scores that are shrunk towards the shares of the classes have a small squared error and tell little apart.
+    Scores close to the shares of the classes have a small squared error, but separate the classes badly.
     """
     if search.evaluation == "function" or most_accurate is None:
         return []
     accuracy = most_accurate.evaluation.accuracy
-    # Accuracies are counts: the tolerance is for the rounding of their difference.
-    if not accuracy - best.accuracy >= WORSE - 1e-9:
+    # Accuracies are fractions of counts; the tolerance allows for the rounding of their difference.
+    if not accuracy - best.accuracy >= ACCURACY_GAP - 1e-9:
         return []
     values = ", ".join(f"{name} = {shown(value)}" for name, value in space.named(most_accurate.values).items())
     return [
@@ -89,21 +89,21 @@ def accuracy_warnings(search: SearchSection, space: Space, best: Best, most_accu
 
 
 def bound_warnings(space: Space, best: Best) -> list[str]:
-    """Return a warning for each value of the winner that is on, or within 1 % of, a bound of its range.
+    """Return a warning for each value of the winner on a bound of its range, or within 1 % of the range from it.
 
-    A bound beyond which the key accepts no value, as leak = 1, is not worth a warning.
+    There is no warning for a bound beyond which the key accepts no value, such as leak = 1.
     """
-    found = (_on_bound(dimension, best.values[dimension.name]) for dimension in space.dimensions)
-    return [warning for warning in found if warning is not None]
+    warnings = (_bound_warning(dimension, best.values[dimension.name]) for dimension in space.dimensions)
+    return [warning for warning in warnings if warning is not None]
 
 
-def _on_bound(dimension: Dimension, value: float | int | str) -> str | None:
+def _bound_warning(dimension: Dimension, value: float | int | str) -> str | None:
     if dimension.choices or isinstance(value, str):
         return None
-    place = math.log10(value) if dimension.log else value
+    coordinate = math.log10(value) if dimension.log else value
     span = dimension.upper - dimension.lower
     for side, end, bound in (("low", dimension.lower, dimension.low), ("high", dimension.upper, dimension.high)):
-        if abs(place - end) <= NEAR * span and _can_widen(dimension, side):
+        if abs(coordinate - end) <= NEAR_BOUND * span and _can_widen(dimension, side):
             key = f"search.space.{dimension.name}.{side}"
             return (
                 f"the winner's {dimension.name} = {shown(value)} is on the bound {key} = {bound:g}: there may be "
@@ -115,7 +115,7 @@ def _on_bound(dimension: Dimension, value: float | int | str) -> str | None:
 def _can_widen(dimension: Dimension, side: str) -> bool:
     """Return whether the key accepts a value beyond a bound."""
     _, owner = owner_of(dimension.name)
-    step = 1.0 if dimension.integer else NEAR * (dimension.high - dimension.low)
+    step = 1.0 if dimension.integer else NEAR_BOUND * (dimension.high - dimension.low)
     if side == "high":
         beyond = dimension.high + step
     elif dimension.log:

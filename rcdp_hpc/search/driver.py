@@ -1,4 +1,4 @@
-"""The search loop: ask, evaluate on all ranks, tell."""
+"""The search loop: ask for candidates, evaluate them on all ranks, record the evaluations."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.checks import checked_space
 from rcdp_hpc.search.coordinator import SearchCoordinator
-from rcdp_hpc.search.evaluation.candidate import Fitness
+from rcdp_hpc.search.evaluation.base import Fitness
 from rcdp_hpc.search.evaluator import Evaluator, Round
-from rcdp_hpc.search.optimizers import OPTIMIZERS, Grid, Optimizer
 from rcdp_hpc.search.records.best import Best, write_best
 from rcdp_hpc.search.records.journal import Journal
 from rcdp_hpc.search.selection import selection_config
@@ -33,31 +32,21 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def run_search(
-    config: Config,
-    comm: Communicator,
-    fitness: Fitness,
-    folder: Path,
-    *,
-    fingerprint: str = "",
-    make_optimizer: type[Optimizer] | None = None,
-) -> Best:
-    """Search for the best candidate, or go on with a search that was stopped. Collective.
+def run_search(config: Config, comm: Communicator, fitness: Fitness, folder: Path, *, fingerprint: str = "") -> Best:
+    """Search for the best candidate, or continue a search that was stopped. Collective.
 
-    Candidates, history and winner are the same for any number of ranks and however often the search was stopped.
+    Candidates, history and winner are the same for any number of ranks, and for a search that was stopped and resumed.
 
     Parameters
     ----------
     config : Config
     comm : Communicator
-    fitness : callable
-        Returns the `Evaluation` of a candidate's named values, the same on every rank.
+    fitness : Fitness
+        The same on every rank.
     folder : Path
-        Where history.jsonl, best.toml and the checkpoints lie.
+        Folder of history.jsonl, best.toml and the checkpoints.
     fingerprint : str
-        Of the data behind `fitness`; a checkpoint of other data is refused.
-    make_optimizer : type
-        Class of the optimiser; default: what ``search.optimizer`` names.
+        Digest of the data of the fitness; a checkpoint of other data is refused.
 
     Returns
     -------
@@ -67,37 +56,37 @@ def run_search(
     Raises
     ------
     InputError
-        If the search space is wrong, or the folder holds a search of other settings.
+        If the search space or the optimiser is not accepted, or the folder holds a search of other settings.
     DataDamagedError
-        If the folder's checkpoints are damaged.
+        If the checkpoints in the folder are damaged.
     StoppedError
-        If a signal asked for a stop; a checkpoint is written.
+        If a signal asked to stop; a checkpoint is written.
     StageFailedError
         If every candidate failed, or a file cannot be written.
     """
     space = agree(comm, lambda: checked_space(config, comm.size))
-    kind = make_optimizer or OPTIMIZERS[config.search.optimizer]
-    root = _on_root(comm, lambda: SearchCoordinator(config, space, folder, fingerprint, kind, comm.size))
-    digest = comm.broadcast(root.digest if root is not None else "")
+    fingerprint += fitness.source_digest
+    coordinator = _create_on_root(comm, lambda: SearchCoordinator(config, space, folder, fingerprint, comm.size))
+    digest = comm.broadcast(coordinator.digest if coordinator is not None else "")
     journal = Journal(folder, comm.rank, digest, config.search.candidate_seconds, comm.end_job)
-    remaining = root.remaining() if root is not None else 0
+    remaining = coordinator.remaining() if coordinator is not None else 0
     with (
         limit_threads(config.search.threads),
         Progress("search", remaining, "candidates", comm.is_root and config.run.progress) as progress,
     ):
 
         def advance(count: int) -> None:
-            progress.advance(count, root.note() if root else "")
+            progress.advance(count, coordinator.note() if coordinator else "")
 
         evaluator = Evaluator(
             comm, fitness, space, advance, config.search.group_ranks, journal, config.run.stall_seconds
         )
         try:
-            while not comm.broadcast(root is not None and root.done):
-                _generation(comm, evaluator, root, progress)
+            while not comm.broadcast(coordinator is not None and coordinator.done):
+                _evaluate_round(comm, evaluator, coordinator, progress)
         finally:
             journal.close()
-    return run_on_root(comm, root.finish if root is not None else _nothing)
+    return run_on_root(comm, coordinator.finish if coordinator is not None else _not_on_root)
 
 
 def search(context: StageContext) -> dict[str, Any]:
@@ -112,14 +101,14 @@ def search(context: StageContext) -> dict[str, Any]:
     Returns
     -------
     dict
-        What the stage's state tells: the winner, and the shards that were replaced.
+        For the state file of the stage: the winner, and the shards that were replaced.
 
     Raises
     ------
     RcdpError
-        As `run_search`, or because of the shards.
+        As `run_search`, or if the shards cannot be read.
     """
-    # Imported here, since they need torch and h5py, which the loop itself does not.
+    # Imported here, since they need torch and h5py, which `run_search` does not.
     from rcdp_hpc.data.shards.index import facts_in
     from rcdp_hpc.data.shards.reader import ShardSet
     from rcdp_hpc.data.shards.repair import RefilledShards, log_replaced, replaced_files, without_damaged
@@ -151,79 +140,86 @@ def search(context: StageContext) -> dict[str, Any]:
     )
     if isinstance(shards, RefilledShards):
         log_replaced(shards, {})
-    own = process_memory()
+    memory_before = process_memory()
     data = fitness_rows(shards, config, comm)
-    memory = agreed_limit(config, comm, data.nbytes, own)
+    memory = agreed_limit(config, comm, data.nbytes, memory_before)
 
-    def make(config: Config) -> Fitness:
+    def create_fitness(config: Config) -> Fitness:
         if config.search.evaluation == "function":
             return FunctionFitness(config, data)
         if config.search.candidates_at_once > 1:
             return BatchedFitness(config, data, memory)
         return ReservoirFitness(config, data, memory)
 
-    rows = data.fingerprint() if comm.is_root else ""
+    fingerprint = data.fingerprint() if comm.is_root else ""
 
-    def searched(settings: Config, folder: Path, optimizer: type[Optimizer] | None = None) -> Best:
-        fitness = agree(comm, lambda: make(settings))
-        fingerprint = rows + getattr(fitness, "source", "") if comm.is_root else ""
-        return run_search(settings, comm, fitness, folder, fingerprint=fingerprint, make_optimizer=optimizer)
+    def search_in(settings: Config, folder: Path) -> Best:
+        fitness = agree(comm, lambda: create_fitness(settings))
+        return run_search(settings, comm, fitness, folder, fingerprint=fingerprint)
 
     if config.search.method == "select":
         kind = run_on_root(comm, lambda: facts_in(shards.index).kind)
-        best = _select(config, kind, comm, run, searched)
+        best = _select(config, kind, comm, run, search_in)
     else:
-        best = searched(config, run.search)
+        best = search_in(config, run.search)
     return {**asdict(best), "generations": config.search.generations, "replaced": list(replaced_files(shards))}
 
 
-def _select(config: Config, kind: str, comm: Communicator, run: RunDirectory, searched: Callable[..., Best]) -> Best:
-    """Judge the state sets, then let the optimiser start from the best of them if there are generations. Collective.
+def _select(
+    config: Config, kind: str, comm: Communicator, run: RunDirectory, search_in: Callable[[Config, Path], Best]
+) -> Best:
+    """Evaluate the state sets, then start the optimiser from the best set if there are generations. Collective.
 
-    The winner's file holds the set and what the optimiser changed of it.
+    The file of the winner holds the name of the set and the values that the optimiser changed.
     """
-    sets = agree(comm, lambda: selection_config(config, kind))
+    selection = agree(comm, lambda: selection_config(config, kind))
     if comm.is_root:
-        log.info("search: %d state sets are judged once each", sets.search.population)
+        log.info("search: %d state sets are evaluated once each", selection.search.population)
     if not config.search.generations:
-        return searched(sets, run.search, Grid)
-    chosen = searched(sets, run.search / "select", Grid)
+        return search_in(selection, run.search)
+    selected = search_in(selection, run.search / "select")
     if comm.is_root:
-        log.info("search: the optimiser starts from state set %s", chosen.values["state_set"])
-    best = searched(with_values(config, chosen.values), run.search)
-    whole = replace(best, values={**chosen.values, **best.values})
-    run_on_root(comm, lambda: write_best(run.best_candidate, whole))
-    return whole
+        log.info("search: the optimiser starts from state set %s", selected.values["state_set"])
+    best = search_in(with_values(config, selected.values), run.search)
+    combined = replace(best, values={**selected.values, **best.values})
+    run_on_root(comm, lambda: write_best(run.best_candidate, combined))
+    return combined
 
 
-def _generation(comm: Communicator, evaluator: Evaluator, root: SearchCoordinator | None, progress: Progress) -> None:
-    """Evaluate what is due of a generation on all ranks and record it, or stop with a checkpoint."""
-    unknown = root.unknown() if root is not None else None
-    due = comm.broadcast(Round(root.generation, root.settled, root.share) if root is not None else None)
-    outcomes = evaluator.evaluate(unknown, due)
+def _evaluate_round(
+    comm: Communicator, evaluator: Evaluator, coordinator: SearchCoordinator | None, progress: Progress
+) -> None:
+    """Evaluate the pending candidates of a generation on all ranks and record them, or stop with a checkpoint."""
+    values = None
+    if coordinator is not None:
+        values = coordinator.pending()
+        current = Round(coordinator.generation, coordinator.saved_generation, coordinator.share)
+    current = comm.broadcast(current if coordinator is not None else None)
+    evaluations = evaluator.evaluate(values, current)
     stop = signals.stop_agreed(comm)
 
-    def take() -> None:
-        if root is not None and outcomes is not None:
-            root.take(outcomes, evaluator.workers)
+    def record() -> None:
+        if coordinator is not None and evaluations is not None:
+            coordinator.record(evaluations, evaluator.workers)
             if stop:
-                root.settle()
+                coordinator.flush()
 
-    agree(comm, take)
-    if root is not None and unknown is not None and root.generation > due.generation and not stop:
-        progress.advance(root.optimizer.population - (len(unknown) if due.share == 1 else 0), root.note())
-    if stop and not comm.broadcast(root is not None and root.done):
-        where = comm.broadcast(root.where() if root is not None else "")
+    agree(comm, record)
+    if coordinator is not None and values is not None and coordinator.generation > current.generation and not stop:
+        reused = coordinator.optimizer.population - (len(values) if current.share == 1 else 0)
+        progress.advance(reused, coordinator.note())
+    if stop and not comm.broadcast(coordinator is not None and coordinator.done):
+        position = comm.broadcast(coordinator.position() if coordinator is not None else "")
         comm.barrier()
-        raise agreed(StoppedError(f"search stopped by {signals.received_name()} {where}; start again to go on."))
+        raise agreed(StoppedError(f"search stopped by {signals.received_name()} {position}; start again to resume."))
 
 
-def _on_root(comm: Communicator, make: Callable[[], T]) -> T | None:
-    """Make an object that stays on rank 0; its errors are raised on all ranks."""
-    made: list[T] = []
-    run_on_root(comm, lambda: made.append(make()))
-    return made[0] if made else None
+def _create_on_root(comm: Communicator, create: Callable[[], T]) -> T | None:
+    """Create an object that stays on rank 0; an error is raised on all ranks. Collective."""
+    created: list[T] = []
+    run_on_root(comm, lambda: created.append(create()))
+    return created[0] if created else None
 
 
-def _nothing() -> Best:
+def _not_on_root() -> Best:
     raise AssertionError("only rank 0 runs this")

@@ -1,4 +1,4 @@
-"""Candidates dealt over ranks: scatter arrays, evaluate, gather arrays. Knows nothing of optimisers."""
+"""Candidates spread over ranks: scatter arrays, evaluate, gather arrays. Independent of the optimiser."""
 
 from __future__ import annotations
 
@@ -13,52 +13,57 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree
+from rcdp_hpc.runtime.comm.collective import agree, agree_on_root
 from rcdp_hpc.runtime.comm.single import SingleProcess
-from rcdp_hpc.search.evaluation.candidate import Evaluation, Fitness
+from rcdp_hpc.search.evaluation.base import Fitness
+from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.records.journal import Journal
-from rcdp_hpc.search.scheduling import CostModel, assign_longest_first, choose_group_ranks, padded
+from rcdp_hpc.search.scheduling import CostModel, assign_longest_first, choose_group_ranks, padded_table
 from rcdp_hpc.search.space import Space
 
 COLUMNS = ("index", "fitness", "error", "accuracy", "seconds", "rank", "status")
 PENDING, EVALUATED, FAILED = 0.0, 1.0, 2.0
-# A rank that runs may take this many times the time that its candidates should: predictions are rough.
-SLOWER = 30.0
-NOTHING = -1.0  # index of a row that only fills up a rank's share
+# A rank that still runs may take this many times the predicted time of its candidates: predictions are rough.
+PATIENCE_FACTOR = 30.0
+PADDING = -1.0  # index of a row without a candidate
+
+Reasons = list[tuple[int, str]]
 
 
 class Round(NamedTuple):
-    """What candidates are evaluated for.
+    """One call of the evaluator within a search.
 
     Attributes
     ----------
-    generation, settled : int
-        The present generation, and the last one that a checkpoint holds: for the journal.
+    generation : int
+        The current generation.
+    saved_generation : int
+        The last complete generation of the checkpoint on disk, for the journal.
     share : float
-        The share of the rows that candidates are judged by.
+        Share of the rows that the candidates are evaluated on.
     """
 
     generation: int = 0
-    settled: int = -1
+    saved_generation: int = -1
     share: float = 1.0
 
 
 class Loads(NamedTuple):
-    """How much work each worker has.
+    """Predicted work of each worker.
 
     Attributes
     ----------
     of_workers : list of float
-        The sum of the predicted costs, in any unit.
+        Sum of the predicted costs of its candidates, in any unit.
     longest_seconds : float
-        Seconds of the longest hand, were all its candidates as slow as the slowest so far; 0 before there is one.
+        Seconds of the worker with most candidates if each took as long as the slowest so far; 0 without measurements.
     """
 
     of_workers: list[float]
     longest_seconds: float
 
 
-ALONE = Round()  # of no search
+NO_SEARCH = Round()
 
 
 class Evaluator:
@@ -67,29 +72,25 @@ class Evaluator:
     Parameters
     ----------
     comm : Communicator
-    fitness : callable
-        Returns the `Evaluation` of a candidate's named values. Where it has a method ``in_group``, ranks may
-        evaluate a candidate together: they call it at the same time, after ``in_group(communicator)``. With a method
-        ``on_share``, candidates may be judged by a share of the rows, after ``on_share(share)``. With an attribute
-        ``at_once`` so many candidates are given to its method ``evaluate`` in a list.
+    fitness : Fitness
     space : Space
-        Names and kinds of the values.
+        Names and types of the values.
     advance : callable, optional
-        Called on rank 0 after each of its own candidates with the number of candidates that all ranks together
-        will have done by then, were they equally fast.
+        Called on rank 0 after each of its own candidates, with the estimated number of candidates that all ranks
+        together finished in the meantime.
     group_ranks : int
-        Ranks that evaluate a candidate together; 0 chooses from measured costs, generation by generation.
+        Ranks that evaluate a candidate together; 0 chooses from measured costs before each generation.
     journal : Journal, optional
-        Told of every candidate.
+        Records every candidate.
     stall_seconds : float
-        The least patience with a rank that runs and does not return from its candidates; 0 waits without a limit.
+        Least time to wait for a rank that runs and does not return from its candidates; 0 waits without a limit.
 
     Attributes
     ----------
     cost : CostModel
-        On rank 0, what candidates are dealt by.
+        Predicts costs, on rank 0.
     workers : int
-        Ranks or groups of the last generation.
+        Ranks or groups of ranks of the last generation.
     """
 
     def __init__(
@@ -102,174 +103,186 @@ class Evaluator:
         journal: Journal | None = None,
         stall_seconds: float = 0.0,
     ) -> None:
+        self.comm = comm
+        self.fitness = fitness
+        self.space = space
+        self.advance = advance
+        self.group_ranks = group_ranks if fitness.uses_groups else 1
+        self.journal = journal
         self.stall_seconds = stall_seconds
-        self.comm, self.fitness, self.space, self.advance = comm, fitness, space, advance
-        self.group_ranks, self.journal = group_ranks if hasattr(fitness, "in_group") else 1, journal
         self.cost = CostModel(space)
         self.workers = comm.size
         self._groups: dict[int, Communicator] = {comm.size: SingleProcess()}
         self._group = self._groups[comm.size]
         self._loads = Loads([], 0.0)
 
-    def evaluate(self, values: NDArray[np.float64] | None, due: Round = ALONE) -> list[Evaluation | None] | None:
+    def evaluate(
+        self, values: NDArray[np.float64] | None, current: Round = NO_SEARCH
+    ) -> list[Evaluation | None] | None:
         """Evaluate candidates. Collective.
 
-        Once a rank has received a stop signal it leaves its remaining candidates unevaluated.
+        A rank that receives a stop signal does not evaluate its remaining candidates.
 
         Parameters
         ----------
         values : ndarray, shape (n, d), float64, or None
             On rank 0 the candidates' values, in the order of the space's names; None on other ranks.
-        due : Round
+        current : Round
             The same on all ranks.
 
         Returns
         -------
         list of Evaluation or None
-            On rank 0, in the order of `values`, None for a candidate left unevaluated; None on other ranks.
+            On rank 0, in the order of `values`, None for a candidate that was not evaluated; None on other ranks.
 
         Raises
         ------
         RcdpError
-            What a rank met apart from a failing candidate, on all ranks alike.
+            An error of any rank, apart from a candidate that fails; raised on all ranks.
         """
         workers = self._choose_workers(values)
         self._form_groups(workers)
-        if due.share < 1 or hasattr(self.fitness, "on_share"):
-            self.fitness.on_share(due.share)  # type: ignore[attr-defined]
+        self.fitness.set_share(current.share)
         columns = 1 + len(self.space.dimensions)
-        hand = self.comm.scatter_rows(self._dealt(values, workers), columns)
-        # Progress counts candidates: one that is judged by a part of the rows is not done with.
-        total = None if values is None or due.share < 1 else len(values)
+        assignment = self.comm.scatter_rows(self._assignments(values, workers), columns)
+        # Progress counts candidates: one that is evaluated on a part of the rows is not finished.
+        total = None if values is None or current.share < 1 else len(values)
         loads = self.comm.broadcast(self._loads)
 
-        def evaluate_own() -> tuple[NDArray[np.float64], list[tuple[int, str]]]:
+        def evaluate_assigned() -> tuple[NDArray[np.float64], Reasons]:
             started = time.monotonic()
-            found = self._evaluate_hand(hand, total, due)
-            self.comm.wait_limit = self._patience(found[0], time.monotonic() - started, loads)
-            return found
+            rows, reasons = self._evaluate_assignment(assignment, total, current)
+            self.comm.wait_limit = self._patience(rows, time.monotonic() - started, loads)
+            return rows, reasons
 
         with self.comm.limit_waits(0.0):
-            rows, reasons = agree(self.comm, evaluate_own)
+            rows, reasons = agree(self.comm, evaluate_assigned)
         gathered = self.comm.gather_rows(rows)
-        reasons_by_index = dict(pair for found in self.comm.allgather(reasons) for pair in found)
+        reason_of_index = dict(pair for reasons_of_rank in self.comm.allgather(reasons) for pair in reasons_of_rank)
         if values is None or gathered is None:
             return None
-        found = _in_order(gathered, reasons_by_index, len(values))
-        for row, evaluation in zip(values, found, strict=True):
-            if evaluation is not None and evaluation.reason is None and due.share == 1:
+        evaluations = _in_order(gathered, reason_of_index, len(values))
+        for row, evaluation in zip(values, evaluations, strict=True):
+            if evaluation is not None and evaluation.reason is None and current.share == 1:
                 self.cost.observe(row, evaluation.seconds)
-        return found
+        return evaluations
 
     def _choose_workers(self, values: NDArray[np.float64] | None) -> int:
-        """Return into how many groups of ranks the candidates go, the same on all ranks."""
+        """Return the number of groups that the ranks form, the same on all ranks."""
         size = self.comm.size
         if size == 1 or self.group_ranks == 1:
             return size
-        together = self.group_ranks
-        if not together and values is not None:
-            together = choose_group_ranks(len(values), size, getattr(self.fitness, "parallel_share", 0.0))
-        return int(self.comm.broadcast(max(1, size // max(together, 1))))
+        group_ranks = self.group_ranks
+        if not group_ranks and values is not None:
+            group_ranks = choose_group_ranks(len(values), size, self.fitness.parallel_share)
+        return int(self.comm.broadcast(max(1, size // max(group_ranks, 1))))
 
     def _form_groups(self, workers: int) -> None:
-        """Split the ranks into groups whose sizes differ by at most one; a split is made once and kept."""
+        """Split the ranks into groups whose sizes differ by at most one; each split is made once."""
         self.workers = workers
         if workers not in self._groups:
             self._groups[workers] = self.comm.split(self.comm.rank * workers // self.comm.size)
         self._group = self._groups[workers]
-        in_group = getattr(self.fitness, "in_group", None)
-        if in_group is not None:
-            in_group(self._group)
+        self.fitness.set_group(self._group)
 
     def _patience(self, rows: NDArray[np.float64], seconds: float, loads: Loads) -> float:
         """Return the seconds to wait for the other ranks' candidates, 0 without a limit.
 
-        Only a rank that evaluated all of its candidates knows how fast they are: none is judged by a guess.
+        The limit follows from the speed of this rank, which is known only if it evaluated all of its candidates.
         """
-        own = loads.of_workers[self.comm.rank * self.workers // self.comm.size]
+        load = loads.of_workers[self.comm.rank * self.workers // self.comm.size]
         status = rows[:, COLUMNS.index("status")]
-        if not self.stall_seconds or not len(rows) or not own or (status != EVALUATED).any():
+        if not self.stall_seconds or not len(rows) or not load or (status != EVALUATED).any():
             return 0.0
-        longest = max(seconds / own * max(loads.of_workers), loads.longest_seconds)
-        return SLOWER * max(self.stall_seconds, longest)
+        longest = max(seconds / load * max(loads.of_workers), loads.longest_seconds)
+        return PATIENCE_FACTOR * max(self.stall_seconds, longest)
 
-    def _dealt(self, values: NDArray[np.float64] | None, workers: int) -> NDArray[np.float64] | None:
-        """Return the rows with their index in front, as many for every rank: longest first, to group leaders alone."""
+    def _assignments(self, values: NDArray[np.float64] | None, workers: int) -> NDArray[np.float64] | None:
+        """Return index and values of the candidates of all ranks, the same number of rows for each rank.
+
+        Only the first rank of a group has candidates, the longest first; other rows are padding.
+        """
         if values is None:
             return None
         size = self.comm.size
-        leaders = [-(-worker * size // workers) for worker in range(workers)]
+        leaders = [-(-worker * size // workers) for worker in range(workers)]  # exact ceil(worker * size / workers)
         costs = self.cost.predict(values)
-        hands = assign_longest_first(costs, workers)
-        self._loads = Loads([float(costs[hand].sum()) for hand in hands], self.cost.slowest * max(map(len, hands)))
-        table = padded(hands, leaders, size).ravel()
-        rows = np.full((len(table), 1 + values.shape[1]), NOTHING)
-        taken = table >= 0
-        rows[taken] = np.column_stack([table[taken].astype(np.float64), values[table[taken]]])
+        assignment = assign_longest_first(costs, workers)
+        loads = [float(costs[candidates].sum()) for candidates in assignment]
+        self._loads = Loads(loads, self.cost.slowest * max(map(len, assignment)))
+        table = padded_table(assignment, leaders, size).ravel()
+        rows = np.full((len(table), 1 + values.shape[1]), PADDING)
+        occupied = table >= 0
+        rows[occupied] = np.column_stack([table[occupied].astype(np.float64), values[table[occupied]]])
         return rows
 
-    def _evaluate_hand(
-        self, hand: NDArray[np.float64], total: int | None, due: Round
-    ) -> tuple[NDArray[np.float64], list[tuple[int, str]]]:
-        hand = self._group.broadcast(hand[hand[:, 0] != NOTHING])
-        leads = self._group.is_root
-        rows = np.full((len(hand) if leads else 0, len(COLUMNS)), np.nan)
-        rows[:, COLUMNS.index("index")] = hand[: len(rows), 0]
+    def _evaluate_assignment(
+        self, assignment: NDArray[np.float64], total: int | None, current: Round
+    ) -> tuple[NDArray[np.float64], Reasons]:
+        """Evaluate the candidates of this rank's group; return rows of `COLUMNS` and the reasons of failures."""
+        assignment = self._group.broadcast(assignment[assignment[:, 0] != PADDING])
+        is_leader = self._group.is_root
+        rows = np.full((len(assignment) if is_leader else 0, len(COLUMNS)), np.nan)
+        rows[:, COLUMNS.index("index")] = assignment[: len(rows), 0]
         rows[:, COLUMNS.index("rank")] = self.comm.rank
         rows[:, COLUMNS.index("status")] = PENDING
-        reasons: list[tuple[int, str]] = []
-        self._note(lambda journal: journal.begin(*due))
-        at_once = getattr(self.fitness, "at_once", 1)
-        for start in range(0, len(hand), at_once):
+        reasons: Reasons = []
+        self._write_journal(lambda journal: journal.begin(*current))
+        at_once = self.fitness.candidates_at_once
+        for start in range(0, len(assignment), at_once):
             if signals.stop_agreed(self._group):
                 break
-            evaluated = self._evaluated(hand[start : start + at_once, 1:])
-            if not leads:
+            evaluations = self._evaluate_together(assignment[start : start + at_once, 1:])
+            if not is_leader:
                 continue
-            for place, found in enumerate(evaluated, start):
-                rows[place, 1:5] = found.fitness, found.error, found.accuracy, found.seconds
-                rows[place, COLUMNS.index("status")] = EVALUATED if found.reason is None else FAILED
-                if found.reason is not None:
-                    reasons.append((int(hand[place, 0]), found.reason))
+            for place, one in enumerate(evaluations, start):
+                rows[place, 1:5] = one.fitness, one.error, one.accuracy, one.seconds
+                rows[place, COLUMNS.index("status")] = EVALUATED if one.reason is None else FAILED
+                if one.reason is not None:
+                    reasons.append((int(assignment[place, 0]), one.reason))
                 if self.advance is not None and total is not None:
-                    self.advance((place + 1) * total // len(hand) - place * total // len(hand))
+                    count = len(assignment)
+                    self.advance((place + 1) * total // count - place * total // count)
         return rows, reasons
 
-    def _evaluated(self, values: NDArray[np.float64]) -> list[Evaluation]:
+    def _evaluate_together(self, values: NDArray[np.float64]) -> list[Evaluation]:
+        """Evaluate the candidates of one call of the fitness, shape (n, d), and record them in the journal."""
         if len(values) == 1:
-            return [self._evaluated_alone(values[0])]
-        found: list[Evaluation] = self.fitness.evaluate([self.space.named(row) for row in values])  # type: ignore[attr-defined]
+            return [self._evaluate_one(values[0])]
+        evaluations = self.fitness.evaluate([self.space.named(row) for row in values])
 
         def record(journal: Journal) -> None:
-            for row, one in zip(values, found, strict=True):
-                journal.record(row, one)
+            for row, evaluation in zip(values, evaluations, strict=True):
+                journal.record(row, evaluation)
 
-        self._note(record)
-        return found
+        self._write_journal(record)
+        return evaluations
 
-    def _evaluated_alone(self, values: NDArray[np.float64]) -> Evaluation:
+    def _evaluate_one(self, values: NDArray[np.float64]) -> Evaluation:
         named = self.space.named(values)
-        self._note(lambda journal: journal.announce(values))
-        watch: AbstractContextManager[None] = nullcontext()
+        self._write_journal(lambda journal: journal.announce(values))
+        watchdog: AbstractContextManager[None] = nullcontext()
         if self.journal is not None and self._group.is_root:
-            watch = self.journal.watched(", ".join(f"{name} = {value}" for name, value in named.items()))
-        with watch:
-            found = self.fitness(named)
-        self._note(lambda journal: journal.record(values, found))
-        return found
+            watchdog = self.journal.watched(", ".join(f"{name} = {value}" for name, value in named.items()))
+        with watchdog:
+            evaluation = self.fitness(named)
+        self._write_journal(lambda journal: journal.record(values, evaluation))
+        return evaluation
 
-    def _note(self, write: Callable[[Journal], object]) -> None:
-        """Let the group's leader write in its journal; where it cannot, no member waits for it any longer."""
+    def _write_journal(self, write: Callable[[Journal], object]) -> None:
+        """Let the first rank of the group write in its journal; an error is raised on all ranks of the group."""
         journal = self.journal
         if journal is not None:
-            agree(self._group, lambda: write(journal) if self._group.is_root else None)
+            agree_on_root(self._group, lambda: write(journal))
 
 
 def _in_order(gathered: NDArray[np.float64], reasons: dict[int, str], count: int) -> list[Evaluation | None]:
-    """Return the rows as evaluations in the order of their index."""
+    """Return the gathered rows as evaluations in the order of their index."""
     evaluations: list[Evaluation | None] = [None] * count
     for index, fitness, error, accuracy, seconds, rank, status in gathered.tolist():
         if status != PENDING:
-            found = Evaluation(fitness, error, accuracy, seconds, rank=int(rank))
-            evaluations[int(index)] = replace(found, reason=reasons[int(index)]) if status == FAILED else found
+            evaluation = Evaluation(fitness, error, accuracy, seconds, rank=int(rank))
+            if status == FAILED:
+                evaluation = replace(evaluation, reason=reasons[int(index)])
+            evaluations[int(index)] = evaluation
     return evaluations

@@ -1,4 +1,4 @@
-"""Successive halving within a generation: many candidates judged by few rows, few of them by all."""
+"""Successive halving within a generation: many candidates are evaluated on few rows, few of them on all."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rcdp_hpc.search.records.archive import Entry, EvaluationArchive
 
 @dataclass(frozen=True)
 class Halving:
-    """Which candidates of a generation are judged by which share of the rows.
+    """Which candidates of a generation are evaluated on which share of the rows.
 
-    All are judged by the first factor^-steps of the rows; of every n judged by a share the best ceil(n / factor) go
-    on to a share that is `factor` times as large, the last of which is all rows. One that failed goes no further.
-    What is to be evaluated next follows from what is known: there is nothing else to save.
+    All candidates are evaluated on the first factor^-steps of the rows. Of every n candidates evaluated on a share, the
+    best ceil(n / factor) are evaluated again on a share `factor` times as large, up to all rows. A candidate that fails
+    is not evaluated again. The candidates to evaluate next follow from the archive, so there is no other state to save.
 
     Parameters
     ----------
     factor : int
-        1 judges all candidates by all rows.
+        1 evaluates all candidates on all rows.
     steps : int
-        Shares before all rows.
+        Number of shares below all rows.
 
     References
     ----------
@@ -42,46 +42,58 @@ class Halving:
         steps = self.steps if self.factor > 1 else 0
         return [float(self.factor) ** -step for step in range(steps, -1, -1)]
 
-    def due(self, values: NDArray[np.float64], memory: EvaluationArchive) -> tuple[list[int], float]:
-        """Return the rows of `values`, shape (n, d), to be evaluated next, and the share of the rows to judge them by.
+    def pending(self, values: NDArray[np.float64], archive: EvaluationArchive) -> tuple[list[int], float]:
+        """Return the candidates to evaluate next, and the share of the rows to evaluate them on.
 
-        There are none once the generation is complete.
+        Parameters
+        ----------
+        values : ndarray, shape (n, d), float64
+            The candidates of a generation.
+        archive : EvaluationArchive
+
+        Returns
+        -------
+        rows : list of int
+            Rows of `values`, the first of equal rows only; empty if the generation is complete.
+        share : float
         """
-        staying = EvaluationArchive().unknown(values)  # each of equal ones once
+        candidates = EvaluationArchive().missing(values)  # without repetitions
         for share in self.shares:
-            unknown = memory.unknown(values[staying], share)
-            if unknown:
-                return [staying[place] for place in unknown], share
-            staying = self._best(staying, values, memory, share)
+            missing = archive.missing(values[candidates], share)
+            if missing:
+                return [candidates[place] for place in missing], share
+            candidates = self._best(candidates, values, archive, share)
         return [], 1.0
 
-    def judged(self, values: NDArray[np.float64], memory: EvaluationArchive) -> list[Entry]:
-        """Return what is known of each candidate of a complete generation by the largest share."""
-        found = []
+    def latest(self, values: NDArray[np.float64], archive: EvaluationArchive) -> list[Entry]:
+        """Return, for each candidate of a complete generation, its entry with the largest share of the rows."""
+        latest = []
         for candidate in values:
-            known = [memory.get(candidate, share) for share in reversed(self.shares)]
-            found.append(next(entry for entry in known if entry is not None))
-        return found
+            entries = (archive.get(candidate, share) for share in reversed(self.shares))
+            latest.append(next(entry for entry in entries if entry is not None))
+        return latest
 
-    def _best(self, rows: list[int], values: NDArray[np.float64], memory: EvaluationArchive, share: float) -> list[int]:
-        fitness = {row: _entry(memory, values[row], share).evaluation.fitness for row in rows}
-        order = sorted(rows, key=lambda row: -fitness[row])  # of equals the first
+    def _best(
+        self, rows: list[int], values: NDArray[np.float64], archive: EvaluationArchive, share: float
+    ) -> list[int]:
+        fitness = {row: _entry(archive, values[row], share).evaluation.fitness for row in rows}
+        order = sorted(rows, key=lambda row: -fitness[row])  # the first of equals comes first
         return [row for row in order[: math.ceil(len(rows) / self.factor)] if fitness[row] > -np.inf]
 
 
-def comparable(entries: Sequence[Entry]) -> NDArray[np.float64]:
-    """Return the fitness of each candidate as the optimiser is told it, shape (n,).
+def comparable_fitness(entries: Sequence[Entry]) -> NDArray[np.float64]:
+    """Return the fitness of each candidate for the optimiser, shape (n,).
 
-    One that was judged by a part of the rows counts as no better than the worst of its generation that was judged by
-    all of them, and did not fail.
+    The fitness of a candidate that was evaluated on a part of the rows is at most the least fitness among the
+    candidates of its generation that were evaluated on all rows without failing.
     """
     whole = [e.evaluation.fitness for e in entries if e.share == 1 and e.evaluation.fitness > -np.inf]
     limit = min(whole, default=-np.inf)
     return np.array([e.evaluation.fitness if e.share == 1 else min(e.evaluation.fitness, limit) for e in entries])
 
 
-def _entry(memory: EvaluationArchive, candidate: NDArray[np.float64], share: float) -> Entry:
-    entry = memory.get(candidate, share)
+def _entry(archive: EvaluationArchive, candidate: NDArray[np.float64], share: float) -> Entry:
+    entry = archive.get(candidate, share)
     if entry is None:
-        raise AssertionError("every candidate of this share is known")
+        raise AssertionError("every candidate of this share is in the archive")
     return entry

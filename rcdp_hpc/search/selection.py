@@ -1,4 +1,4 @@
-"""Selection before search: each of a list of state sets is judged once, by the search's own engine."""
+"""Selection before search: each state set of a list is evaluated once, by the search loop."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from rcdp_hpc.config.choices.activations import is_positive
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.search.state_sets import STATE_SETS, sets_for
 
+GRID = "rcdp_hpc.search.optimizers.grid:Grid"
+
 
 def selection_config(config: Config, kind: str) -> Config:
-    """Return the configuration of the search that judges every state set once.
+    """Return the configuration of a search that evaluates every state set once.
 
     Parameters
     ----------
@@ -20,18 +22,19 @@ def selection_config(config: Config, kind: str) -> Config:
     Raises
     ------
     InputError
-        As `sets_for`, or if all states of the activation are positive and a set keeps their share.
+        As `sets_for`, or if all states of the activation are positive and a set has the reduction "positive".
     """
     names = sets_for(kind, config.search.state_sets)
     signs = any("positive" in STATE_SETS[name].settings.get("reduction", ()) for name in names)
     if signs and is_positive(config.reservoir.activation):
         raise InputError(
-            "search.method = 'select' judges sets that keep the share of states above 0, and all states of "
-            f"reservoir.activation = {config.reservoir.activation!r} are: choose another activation, or "
-            "search.state_sets without it"
+            "search.method = 'select' evaluates sets with the reduction 'positive', and all states of "
+            f"reservoir.activation = {config.reservoir.activation!r} are above 0: choose another activation, or list "
+            "other sets in search.state_sets"
         )
     changes = {
         "method": "optimizer",
+        "optimizer": GRID,
         "population": len(names),
         "generations": 1,
         "improvements": [],

@@ -1,7 +1,7 @@
-"""Named sets of reservoir settings that a selection judges (``search.method = "select"``).
+"""Named sets of reservoir settings that a selection evaluates (``search.method = "select"``).
 
-A set says what the reservoir reads, how it moves and what is kept of its states; the number of nodes, the seed and all
-other keys stay as configured. Needs neither torch nor files.
+A set determines the inputs of the reservoir, its dynamics and the reduction of its states. The number of nodes, the
+seed and all other keys keep their configured values. Needs neither torch nor files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class StateSet:
     Attributes
     ----------
     kinds : tuple of str
-        Kinds of data that it is for.
+        Kinds of data that it applies to.
     settings : dict
         Keys of ``[reservoir]`` and their values.
     """
@@ -30,7 +30,7 @@ class StateSet:
 
 
 def _series_sets() -> dict[str, StateSet]:
-    """Return inputs times dynamics: 4 ways to read a series, 4 reservoirs."""
+    """Return the sets of series: 4 kinds of inputs times 4 reservoirs."""
     inputs = {
         "values": {"series_scaling": "none", "differences": False},
         "values-differences": {"series_scaling": "none", "differences": True},
@@ -46,16 +46,18 @@ def _series_sets() -> dict[str, StateSet]:
     }
     common = {"leak": 1.0, "input_normalised": True, "input_scaling": 0.5, "bias_scaling": 0.3}
     return {
-        f"{read}/{moves}": StateSet(("series",), {**common, **inputs[read], **dynamics[moves]})
-        for read in inputs
-        for moves in dynamics
+        f"{input_name}/{dynamics_name}": StateSet(
+            ("series",), {**common, **inputs[input_name], **dynamics[dynamics_name]}
+        )
+        for input_name in inputs
+        for dynamics_name in dynamics
     }
 
 
 def _one_step_sets() -> dict[str, StateSet]:
-    """Return the sets of tables, one step without recurrence: only the sizes of inputs and biases matter.
+    """Return the sets of tables, whose rows are one step: only the sizes of inputs and biases have an effect.
 
-    The table's default, inputs of size 2 and biases up to 1 (docs/tables.md), is one of them.
+    One of them is the default of tables, inputs of size 2 and biases up to 1 (docs/tables.md).
     """
     return {
         f"inputs-{size:g}/bias-{bias:g}": StateSet(
@@ -67,7 +69,7 @@ def _one_step_sets() -> dict[str, StateSet]:
 
 
 def _row_sets() -> dict[str, StateSet]:
-    """Return the sets of images that drive the reservoir row by row."""
+    """Return the sets of images that are read row by row."""
     return {
         f"inputs-{size:g}/leak-{leak:g}/radius-{radius:g}": StateSet(
             ("images",),
@@ -84,20 +86,20 @@ STATE_SETS = {**_series_sets(), **_one_step_sets(), **_row_sets()}
 
 
 def sets_for(kind: str, names: Sequence[str] = ()) -> list[str]:
-    """Return the names of the sets that a selection judges.
+    """Return the names of the sets that a selection evaluates.
 
     Parameters
     ----------
     kind : {"table", "series", "images"}
     names : sequence of str
-        ``search.state_sets``; empty takes every set for the kind of data.
+        ``search.state_sets``; empty for all sets of the kind of data.
 
     Raises
     ------
     InputError
-        If a name is unknown, or its set is for another kind of data.
+        If there is no such set for the kind of data, a name is repeated, or there is only one.
     """
-    offered = [name for name, found in STATE_SETS.items() if kind in found.kinds]
+    offered = [name for name, state_set in STATE_SETS.items() if kind in state_set.kinds]
     unknown = [name for name in names if name not in offered]
     if unknown:
         raise InputError(
@@ -105,6 +107,6 @@ def sets_for(kind: str, names: Sequence[str] = ()) -> list[str]:
         )
     if len(set(names)) < len(names) or len(names) == 1:
         raise InputError(
-            f"search.state_sets = {list(names)}: give two or more different names, or none to judge all sets for {kind}"
+            f"search.state_sets = {list(names)}: give two or more different names, or none for all sets of {kind}"
         )
     return list(names) or offered

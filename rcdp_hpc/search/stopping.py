@@ -1,4 +1,4 @@
-"""When a search ends before its last generation."""
+"""Conditions that end a search before its last generation."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from rcdp_hpc.config import SearchSection
 def reason_to_end(
     search: SearchSection, generations: int, evaluations: int, best_generation: int, seconds: float
 ) -> str:
-    """Return why the search ends here, empty where it goes on.
+    """Return why the search ends now; empty if it continues.
 
-    Generations are never cut: what ends the search is looked at after each of them, so that the trajectory up to
-    there is that of a search without limits.
+    The conditions are checked after complete generations only, so that the trajectory up to there is the same without
+    them.
 
     Parameters
     ----------
     search : SearchSection
     generations : int
-        Complete ones.
+        Complete generations.
     evaluations : int
-        Different candidates evaluated.
+        Evaluated candidates, repetitions not counted.
     best_generation : int
-        The one in which the best candidate came up.
+        Generation in which the best candidate occurred first.
     seconds : float
         Wall-clock time of the search so far, all jobs together.
     """

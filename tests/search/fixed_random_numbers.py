@@ -1,4 +1,4 @@
-"""Optimisers with given random numbers, for steps that are worked out by hand."""
+"""Optimisers with fixed random numbers, for steps that are computed by hand."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from rcdp_hpc.search.optimizers import Optimizer
 
 
-def given(kind: type[Optimizer], numbers: list[list[float]], *arguments: object) -> Optimizer:
-    """Return an optimiser whose random numbers are given, by generation."""
+def with_numbers(kind: type[Optimizer], numbers: list[list[float]], *arguments: object) -> Optimizer:
+    """Return an optimiser with these random numbers in each generation."""
 
-    class Given(kind):
-        def numbers(self, generation: int, count: int) -> np.ndarray:
-            found = np.array(numbers[generation - 1], dtype=np.float64)
-            assert found.size >= count
-            return found[:count]
+    class WithNumbers(kind):
+        def random_numbers(self, generation: int, *shape: int) -> np.ndarray:
+            count = int(np.prod(shape))
+            assert len(numbers[generation - 1]) >= count
+            return np.array(numbers[generation - 1][:count], dtype=np.float64).reshape(shape)
 
-    return Given(*arguments)
+    return WithNumbers(*arguments)
 
 
 def squares(x: np.ndarray) -> np.ndarray:
@@ -25,6 +25,6 @@ def squares(x: np.ndarray) -> np.ndarray:
 
 
 def step(search: Optimizer) -> np.ndarray:
-    """Tell the squares of a generation and return the first coordinates of the next."""
+    """Evaluate a generation by its squares and return the first coordinates of the next."""
     search.tell(squares(search.ask()))
     return search.ask()[:, 0]

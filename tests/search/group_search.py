@@ -1,4 +1,4 @@
-"""A search over small reservoirs, some candidates of which fail: groups of ranks must not change a bit of it."""
+"""A search over small reservoirs for tests of groups of ranks; some of its candidates fail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rcdp_hpc.search.evaluation.rows import FitnessData
 
 
 def small_config(**search: object) -> Config:
-    """Return a configuration of a small reservoir and few candidates, some of which fail."""
+    """Return a configuration of a small reservoir and few candidates, of which some fail."""
     tree = {
         "run": {"seed": 5, "progress": False},
         "reservoir": {"nodes": 40, "kernel": "dense-fp32", "batch_rows": 32, "states": 2},
@@ -35,7 +35,7 @@ def small_config(**search: object) -> Config:
 
 
 def small_data() -> FitnessData:
-    """Return rows that need no file: noisy ramps of four slopes."""
+    """Return noisy ramps of four slopes."""
     generator = np.random.default_rng(3)
     y = np.arange(400) % 4
     ramp = np.linspace(-1, 1, 6)[None, :, None] * (y[:, None, None] - 1.5)
@@ -44,17 +44,19 @@ def small_data() -> FitnessData:
 
 
 class Interrupted(ReservoirFitness):
-    """Is asked to stop in a round of its job: as that begins (place 0), or while at its first candidate (place 1)."""
+    """Receives a stop signal in a round: at its beginning (place 0), or during its first candidate (place 1)."""
 
     def __init__(self, config: Config, data: FitnessData, stop: tuple[int, int] | None = None) -> None:
         super().__init__(config, data)
-        self.stop, self.round, self.place = stop, 0, 0
+        self.stop = stop
+        self.round = 0
+        self.place = 0
 
-    def on_share(self, share: float) -> ReservoirFitness:
+    def set_share(self, share: float) -> ReservoirFitness:
         """Begin a round."""
         self.round, self.place = self.round + 1, 0
         self._stop_if_due()
-        return super().on_share(share)
+        return super().set_share(share)
 
     def __call__(self, values):
         self.place += 1

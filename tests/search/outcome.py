@@ -1,4 +1,4 @@
-"""What must not differ between two runs of a search."""
+"""The results of a search that must not differ between two runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ def untimed(folder: Path) -> list[dict]:
 
 
 def outcome(folder: Path) -> tuple:
-    """Return all that must not differ between runs: history, winner, and the checkpoint's bits but for timings."""
+    """Return history, winner and checkpoint without timings."""
     best = tomllib.loads((folder / "best.toml").read_text())
     del best["timing"]
     saved = checkpoints.read_checkpoint(folder / checkpoints.NAME)
-    bits = {name: array.tobytes() for name, array in saved.arrays.items() if name != "memory.results"}
-    results = saved.arrays["memory.results"][:, :3].tobytes()
-    return untimed(folder), best, bits, results, saved.notes["reasons"]
+    archive = saved.archive
+    columns = [archive.places, archive.values, archive.shares, archive.results[:, :3]]
+    state = {name: array.tobytes() for name, array in saved.optimizer.items()}
+    return untimed(folder), best, state, [column.tobytes() for column in columns], archive.reasons

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from search.fake_fitness import CheapFitness, cheap_config
+from search.fake_fitness import CheapFitness, FunctionOfValues, cheap_config
 
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import DataDamagedError, InputError, StoppedError
@@ -107,7 +107,7 @@ def stopped(folder, **settings):
         return fitness(values)
 
     with pytest.raises(StoppedError):
-        run_search(config, SingleProcess(), stopping, folder)
+        run_search(config, SingleProcess(), FunctionOfValues(stopping), folder)
     signals.clear()
 
 
@@ -115,15 +115,15 @@ def test_a_checkpoint_from_another_space_is_refused_and_both_are_named(tmp_path)
     stopped(tmp_path)
     space = {"density": {"low": 0.02, "high": 0.5}, "leak": {"low": 0.1, "high": 1.0}}
     with pytest.raises(InputError) as refused:
-        run_search(cheap_config(space=space), SingleProcess(), None, tmp_path)
+        run_search(cheap_config(space=space), SingleProcess(), CheapFitness(cheap_config()), tmp_path)
     assert "search.space.density.low (0.01 -> 0.02)" in str(refused.value)
     assert "search.space.input_scaling.high (10.0 -> not set)" in str(refused.value)
 
 
 def test_a_checkpoint_of_another_optimiser_is_refused(tmp_path):
     stopped(tmp_path)
-    with pytest.raises(InputError, match=r"search\.optimizer \(MothFlame -> ParticleSwarm\)"):
-        run_search(cheap_config(optimizer="pso"), SingleProcess(), None, tmp_path)
+    with pytest.raises(InputError, match=r"search\.optimizer \(mfo -> pso\)"):
+        run_search(cheap_config(optimizer="pso"), SingleProcess(), CheapFitness(cheap_config()), tmp_path)
 
 
 def test_a_history_cut_short_in_its_last_line(tmp_path):

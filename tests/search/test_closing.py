@@ -1,4 +1,4 @@
-"""What a search says at its end."""
+"""The report at the end of a search."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def section(**search):
         ({"input_scaling": 0.011}, []),
         ({"input_scaling": 9.9, "hidden": 64}, ["input_scaling.high = 10", "hidden.high = 64"]),
         ({"hidden": 63}, []),
-        ({"leak": 1.0, "activation": "sigmoid"}, []),  # nothing above a leak of 1, and choices have no bounds
+        ({"leak": 1.0, "activation": "sigmoid"}, []),  # leak accepts no value above 1, and choices have no bounds
         ({"leak": 0.1}, ["leak.low = 0.1"]),
     ],
 )
-def test_a_winner_on_a_bound_that_can_be_widened(values, keys):
+def test_a_winner_on_a_bound_that_can_be_widened_has_a_warning(values, keys):
     warnings = bound_warnings(searched_space(section()), best_of(**values))
     assert len(warnings) == len(keys)
     for warning, key in zip(warnings, keys, strict=True):
@@ -64,10 +64,10 @@ def test_a_winner_on_a_bound_that_can_be_widened(values, keys):
         ({"folds": 3}, ["97.50 % of the 3 inner folds"]),
         ({"evaluation": "ridge", "space": {"leak": SPACE["leak"]}}, ["solved by ridge, 97.50 % of the held-out rows"]),
         ({"halving": 2}, ["17 evaluations (4 failed)"]),
-        ({"evaluation": "function", "function": "mine:judge"}, ["what mine:judge returned"]),
+        ({"evaluation": "function", "function": "mine:judge"}, ["the value that mine:judge returned"]),
     ],
 )
-def test_the_fitness_is_put_in_words_that_fit_a_terminal(search, words):
+def test_the_meaning_of_the_fitness_fits_a_terminal(search, words):
     lines = closing_lines(section(**search), best_of(), 4)
     text = "\n".join(lines)
     assert "best fitness 25" in lines[0]
@@ -78,21 +78,21 @@ def test_the_fitness_is_put_in_words_that_fit_a_terminal(search, words):
     assert max(map(len, lines)) <= 80
 
 
-@pytest.mark.parametrize(("accuracy", "warned"), [(0.9949, False), (0.995, True), (float("nan"), False)])
-def test_a_winner_that_is_less_accurate_than_another_candidate_is_warned_of(accuracy, warned):
+@pytest.mark.parametrize(("accuracy", "has_warning"), [(0.9949, False), (0.995, True), (float("nan"), False)])
+def test_a_winner_less_accurate_than_another_candidate_has_a_warning(accuracy, has_warning):
     space, best = searched_space(cheap_config().search), best_of()
     other = Entry(3, 5, np.full(len(space.dimensions), 0.25), Evaluation(1.0, 0.3, accuracy, 0.0))
-    found = accuracy_warnings(section(), space, best, other)
-    assert len(found) == warned
-    if warned:
-        assert "accuracy of 97.50 %, and the candidate 5 of generation 3 has 99.50 % (density = 0.25" in found[0]
-        assert "set search.fitness = 'accuracy'" in found[0]
+    warnings = accuracy_warnings(section(), space, best, other)
+    assert len(warnings) == has_warning
+    if has_warning:
+        assert "accuracy of 97.50 %, and the candidate 5 of generation 3 has 99.50 % (density = 0.25" in warnings[0]
+        assert "set search.fitness = 'accuracy'" in warnings[0]
     assert accuracy_warnings(section(evaluation="function", function="a:b"), space, best, other) == []
 
 
-def test_a_search_ends_with_them(tmp_path, caplog):
+def test_a_search_ends_with_the_report(tmp_path, caplog):
     caplog.set_level("INFO", "rcdp_hpc")
     config = cheap_config()
     best = run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
-    told = [record.message for record in caplog.records]
-    assert any(line.startswith(f"search done: {best.evaluations} candidates (") for line in told)
+    messages = [record.message for record in caplog.records]
+    assert any(line.startswith(f"search done: {best.evaluations} candidates (") for line in messages)

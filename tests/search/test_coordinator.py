@@ -1,4 +1,4 @@
-"""What rank 0 tells of a search while it runs."""
+"""Progress lines and usage records of a search."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.search.coordinator import SearchCoordinator
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.candidate import Evaluation
-from rcdp_hpc.search.optimizers import MothFlame
 from rcdp_hpc.search.records.efficiency import read_usage
 from rcdp_hpc.search.space import searched_space
 
 
-def test_a_generation_is_told_with_its_fitness_flames_usage_and_the_time_left(tmp_path, monkeypatch):
-    """Six ranks in two groups: seven candidates in 100 s, begun 10 s after the search was."""
+def test_the_note_of_a_generation_has_fitness_flames_usage_and_the_time_left(tmp_path, monkeypatch):
+    """Six ranks in two groups: seven candidates in 100 s, started 10 s after the search."""
     now = SimpleNamespace(seconds=0.0)
     monkeypatch.setattr("rcdp_hpc.search.coordinator.time", SimpleNamespace(monotonic=lambda: now.seconds))
     config = cheap_config()
-    root = SearchCoordinator(config, searched_space(config.search), tmp_path, "", MothFlame, ranks=6)
-    assert root.note() == ""
+    coordinator = SearchCoordinator(config, searched_space(config.search), tmp_path, "", ranks=6)
+    assert coordinator.note() == ""
     now.seconds = 10.0
-    assert len(root.unknown()) == 7
+    assert len(coordinator.pending()) == 7
     now.seconds = 110.0
-    found = [Evaluation(row + 1.0, 1.0, 1.0, (0.5, 1.5)[row % 2], None, (0, 3)[row % 2]) for row in range(6)]
-    root.take([*found, Evaluation(-np.inf, np.nan, np.nan, 0.5, "too high", 0)], workers=2)
-    root.settle()
-    assert root.note() == (
+    evaluations = [Evaluation(row + 1.0, 1.0, 1.0, (0.5, 1.5)[row % 2], None, (0, 3)[row % 2]) for row in range(6)]
+    coordinator.record([*evaluations, Evaluation(-np.inf, np.nan, np.nan, 0.5, "too high", 0)], workers=2)
+    coordinator.flush()
+    assert coordinator.note() == (
         "generation 1 of 6, best fitness 6, mean 3.5, 6 flames, 1 failed, 0.07 candidates/s, efficiency 3%, 9 min left"
     )
     (usage,) = read_usage(tmp_path)
@@ -39,14 +38,14 @@ def test_a_generation_is_told_with_its_fitness_flames_usage_and_the_time_left(tm
     assert (usage.wall, usage.busy, usage.slowest) == (100.0, 3 * (4 * 0.5 + 3 * 1.5), 3 * 1.5)
 
 
-def test_progress_tells_every_generation(tmp_path, caplog, monkeypatch):
+def test_progress_reports_every_generation(tmp_path, caplog, monkeypatch):
     caplog.set_level("INFO", "rcdp_hpc.runtime.progress")
     monkeypatch.setattr("rcdp_hpc.search.driver.Progress", partial(Progress, interval=0.0))
     config = cheap_config()
     config.run.progress = True
     run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
     for generation in range(1, 6):
-        told = [record.message for record in caplog.records if f"generation {generation} of 6" in record.message]
-        assert told[-1].startswith("search: ")
-        assert " of 42 candidates" in told[-1]
-        assert told[-1].endswith(" s left")
+        messages = [record.message for record in caplog.records if f"generation {generation} of 6" in record.message]
+        assert messages[-1].startswith("search: ")
+        assert " of 42 candidates" in messages[-1]
+        assert messages[-1].endswith(" s left")

@@ -1,4 +1,4 @@
-"""The search loop: history, checkpoints, kills, stops, and what a resumed search refuses."""
+"""The search loop: history, checkpoints, kills, stops, and resuming with other settings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from launch import REPOSITORY, run_ranks
-from search.fake_fitness import CheapFitness, KilledAtCall, cheap_config
+from search.fake_fitness import CheapFitness, FunctionOfValues, KilledAtCall, cheap_config
 from search.outcome import outcome
 
 from rcdp_hpc.errors import DataDamagedError, InputError, StageFailedError, StoppedError
@@ -21,7 +22,6 @@ from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.candidate import Evaluation
-from rcdp_hpc.search.optimizers import RandomSearch
 from rcdp_hpc.search.records import checkpoint as checkpoints
 from rcdp_hpc.search.records.best import read_best, read_best_record
 
@@ -35,13 +35,13 @@ def search(folder: Path, fitness=None, **settings):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> tuple:
-    """Return the outcome of a search that was never stopped."""
+    """Return the outcome of a search that was not stopped."""
     folder = tmp_path_factory.mktemp("straight")
     search(folder)
     return outcome(folder)
 
 
-def test_history_tells_every_candidate(tmp_path):
+def test_the_history_has_every_candidate(tmp_path):
     fitness = CheapFitness(cheap_config())
     best = search(tmp_path, fitness)
     lines = read_sealed_lines(tmp_path / "history.jsonl")
@@ -65,7 +65,7 @@ def test_history_tells_every_candidate(tmp_path):
 
 
 def test_identical_candidates_are_evaluated_once(tmp_path):
-    """A space of few whole numbers, searched long, has far fewer candidates than moths."""
+    """A space of few integers has far fewer candidates than moths."""
     space = {"input_scaling": {"low": 1, "high": 5, "integer": True}}
     config = cheap_config(population=6, generations=10, space=space)
     seen = []
@@ -74,7 +74,7 @@ def test_identical_candidates_are_evaluated_once(tmp_path):
         seen.append(values["input_scaling"])
         return Evaluation(float(values["input_scaling"]), 1.0, 0.5)
 
-    best = run_search(config, SingleProcess(), fitness, tmp_path)
+    best = run_search(config, SingleProcess(), FunctionOfValues(fitness), tmp_path)
     assert len(seen) == len(set(seen)) <= 5
     assert best.values == {"input_scaling": 5}
     lines = read_sealed_lines(tmp_path / "history.jsonl")
@@ -101,7 +101,7 @@ def test_killed_and_resumed_ends_equal(tmp_path, straight, call):
 
 
 @pytest.mark.parametrize("call", [1, 3, 11])
-def test_stopped_and_resumed_ends_equal_and_repeats_nothing(tmp_path, straight, call):
+def test_stopped_and_resumed_ends_equal_and_repeats_no_candidate(tmp_path, straight, call):
     from rcdp_hpc.runtime import signals
 
     signals.install()
@@ -123,27 +123,26 @@ def test_every_stop_signal_ends_a_search_with_75_and_a_checkpoint(tmp_path, stra
     done = run_ranks(0, [*CHEAP, str(tmp_path), name, "9"], timeout=60)
     assert done.returncode == 75, done.stdout
     assert f"search stopped by {name} in generation 2 of 6" in done.stdout
-    found = checkpoints.read_checkpoint(tmp_path / checkpoints.NAME).arrays["memory.places"]
-    assert len(found) == 9
+    assert len(checkpoints.read_checkpoint(tmp_path / checkpoints.NAME).archive.places) == 9
     search(tmp_path)
     assert outcome(tmp_path) == straight
 
 
 def test_a_checkpoint_is_written_while_the_next_generation_is_evaluated(tmp_path, monkeypatch):
-    begun, in_time = threading.Event(), []
+    started, in_time = threading.Event(), []
 
-    class Telling(CheapFitness):
+    class Signalling(CheapFitness):
         def __call__(self, values):
-            if self.calls == 7:  # all of the first generation are evaluated
-                begun.set()
+            if self.calls == 7:  # the first generation is complete
+                started.set()
             return super().__call__(values)
 
     def save(folder, checkpoint):
-        in_time.append(begun.wait(10))
+        in_time.append(started.wait(10))
         checkpoints.save_checkpoint(folder, checkpoint)
 
     monkeypatch.setattr("rcdp_hpc.search.coordinator.save_checkpoint", save)
-    search(tmp_path, Telling(cheap_config()), generations=2)
+    search(tmp_path, Signalling(cheap_config()), generations=2)
     assert in_time == [True, True]
 
 
@@ -171,7 +170,7 @@ def test_a_stop_before_the_first_candidate_evaluates_nothing(tmp_path, straight)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "history", "gone"])
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, straight, damage, caplog):
+def test_after_a_damaged_checkpoint_the_one_before_is_used(tmp_path, straight, damage, caplog):
     stopped_in_generation(tmp_path, 20)
     path = tmp_path / checkpoints.NAME
     content = bytearray(path.read_bytes())
@@ -184,26 +183,26 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, straight, da
         path.write_bytes(b"")
     elif damage == "gone":  # killed between the two renames
         path.unlink()
-    else:  # sound in itself, but the history has lost its end
+    else:  # the checkpoint is intact, but the history has lost its end
         saved = checkpoints.read_checkpoint(path)
-        saved.notes["history"]["size"] += 100
-        checkpoints.save_checkpoint(tmp_path, saved)
+        mark = replace(saved.history, size=saved.history.size + 100)
+        checkpoints.save_checkpoint(tmp_path, replace(saved, history=mark))
     search(tmp_path)
     assert outcome(tmp_path) == straight
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == (0 if damage == "gone" else 1)
-    assert all("Going on from" in record.message for record in warnings)
+    assert all("Resumed from" in record.message for record in warnings)
 
 
-def test_two_damaged_checkpoints_are_told(tmp_path):
+def test_two_damaged_checkpoints_are_refused(tmp_path):
     stopped_in_generation(tmp_path, 20)
     for name in (checkpoints.NAME, checkpoints.PREVIOUS):
         (tmp_path / name).write_bytes(b"PK")
-    with pytest.raises(DataDamagedError, match=r"no sound checkpoint.*search anew"):
+    with pytest.raises(DataDamagedError, match=r"no intact checkpoint.*search again"):
         search(tmp_path)
 
 
-def test_an_altered_history_is_told(tmp_path):
+def test_an_altered_history_is_refused(tmp_path):
     stopped_in_generation(tmp_path, 20)
     history = tmp_path / "history.jsonl"
     history.write_text(history.read_text().replace("0", "1", 1))
@@ -211,7 +210,7 @@ def test_an_altered_history_is_told(tmp_path):
         search(tmp_path)
 
 
-def test_every_flipped_byte_of_a_checkpoint_is_noticed(tmp_path):
+def test_every_flipped_byte_of_a_checkpoint_is_detected(tmp_path):
     stopped_in_generation(tmp_path, 9)
     path = tmp_path / checkpoints.NAME
     content = path.read_bytes()
@@ -224,13 +223,13 @@ def test_every_flipped_byte_of_a_checkpoint_is_noticed(tmp_path):
         except DataDamagedError:
             continue
         # only the two bytes of the comment's length are outside the digest
-        assert read.notes["settings"] == cheap_settings(content, tmp_path)
+        assert read.settings == cheap_settings(content, tmp_path)
 
 
 def cheap_settings(content: bytes, folder: Path) -> dict:
     other = folder / "other.npz"
     other.write_bytes(content)
-    return checkpoints.read_checkpoint(other).notes["settings"]
+    return checkpoints.read_checkpoint(other).settings
 
 
 def test_a_checkpoint_reads_as_any_npz(tmp_path):
@@ -245,8 +244,8 @@ def test_other_settings_are_refused_and_named(tmp_path):
     config = cheap_config(validation_rows=77)
     config.reservoir.nodes = 77
     config.data.path = "elsewhere"  # may change
-    config.run.progress = True  # not the search's business
-    config.reservoir.density = 0.33  # searched, so replaced by every candidate
+    config.run.progress = True  # no setting of the search
+    config.reservoir.density = 0.33  # searched: every candidate replaces it
     with pytest.raises(InputError) as refused:
         run_search(config, SingleProcess(), CheapFitness(config), tmp_path)
     text = str(refused.value)
@@ -256,7 +255,7 @@ def test_other_settings_are_refused_and_named(tmp_path):
     assert "density" not in text
 
 
-def test_what_may_change_does_not_stop_a_search(tmp_path, straight):
+def test_a_search_continues_if_only_keys_that_may_change_differ(tmp_path, straight):
     stopped_in_generation(tmp_path, 20)
     config = cheap_config()
     config.data.verify_on_read = False
@@ -271,21 +270,21 @@ def test_other_data_or_another_optimiser_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"shards\.fingerprint"):
         run_search(config, SingleProcess(), CheapFitness(config), tmp_path, fingerprint="other")
     with pytest.raises(InputError, match=r"search\.optimizer"):
-        run_search(config, SingleProcess(), CheapFitness(config), tmp_path, make_optimizer=RandomSearch)
+        run_search(cheap_config(optimizer="random"), SingleProcess(), CheapFitness(config), tmp_path)
 
 
-def test_a_search_where_everything_fails_says_why(tmp_path):
+def test_if_every_candidate_fails_the_error_has_the_reason(tmp_path):
     config = cheap_config(generations=2)
 
     def fitness(values):
         return Evaluation(-np.inf, np.nan, np.nan, reason="no cycle")
 
     with pytest.raises(StageFailedError, match=r"every candidate.*no cycle"):
-        run_search(config, SingleProcess(), fitness, tmp_path)
+        run_search(config, SingleProcess(), FunctionOfValues(fitness), tmp_path)
 
 
 @pytest.mark.parametrize("call", [1, 4, 7])
-def test_a_full_disk_is_explained_and_loses_nothing(tmp_path, straight, call, monkeypatch):
+def test_a_full_disk_is_reported_and_loses_no_evaluation(tmp_path, straight, call, monkeypatch):
     """Each generation flushes two files: the history and the checkpoint."""
     calls = []
 
@@ -301,7 +300,7 @@ def test_a_full_disk_is_explained_and_loses_nothing(tmp_path, straight, call, mo
     assert outcome(tmp_path) == straight
 
 
-def test_nothing_to_search(tmp_path):
+def test_a_search_without_generations_or_dimensions_is_refused(tmp_path):
     with pytest.raises(InputError, match="nothing to search"):
         search(tmp_path, generations=0)
     with pytest.raises(InputError, match=r"search\.space is empty"):

@@ -12,7 +12,7 @@ from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
-from rcdp_hpc.search.evaluation.rank_group import row_blocks, slab
+from rcdp_hpc.search.evaluation.rank_group import partition, row_blocks
 from rcdp_hpc.search.evaluator import Evaluator
 from rcdp_hpc.search.records.journal import Journal
 from rcdp_hpc.search.space import searched_space, with_values
@@ -38,9 +38,9 @@ def test_slabs_are_consecutive_and_grow():
     assert blocks[-1] == slice(992, 1000)
     for size in (1, 2, 3, 7, 50):
         for growth in (1.0, 1.3):
-            parts = [slab(blocks, place, size, growth) for place in range(size)]
+            parts = [partition(blocks, place, size, growth) for place in range(size)]
             assert [block for part in parts for block in part] == blocks
-    assert len(slab(blocks, 0, 2, 1.5)) < len(slab(blocks, 1, 2, 1.5))
+    assert len(partition(blocks, 0, 2, 1.5)) < len(partition(blocks, 1, 2, 1.5))
 
 
 @pytest.mark.parametrize("evaluation", ["ridge", "train"])
@@ -51,7 +51,7 @@ def test_a_group_gives_the_bits_of_one_rank(size, evaluation):
     assert alone[-1] is None
 
     def work(comm):
-        return bits(ReservoirFitness(config, data).in_group(comm)(VALUES))
+        return bits(ReservoirFitness(config, data).set_group(comm)(VALUES))
 
     assert Ranks(size).run(work) == [alone] * size
 
@@ -61,7 +61,7 @@ def test_a_failing_candidate_fails_alike_on_all_ranks(values):
     config, data = small_config(), small_data()
     alone = bits(ReservoirFitness(config, data)(values))
     assert alone[-1]
-    found = Ranks(3).run(lambda comm: bits(ReservoirFitness(config, data).in_group(comm)(values))[-1])
+    found = Ranks(3).run(lambda comm: bits(ReservoirFitness(config, data).set_group(comm)(values))[-1])
     assert found == [alone[-1]] * 3
 
 
@@ -70,7 +70,7 @@ def test_rows_that_are_not_finite_in_one_slab_fail_alike():
     data.x_train[290] = np.nan
     alone = bits(ReservoirFitness(config, data)(VALUES))
     assert "not finite" in alone[-1]
-    found = Ranks(4).run(lambda comm: bits(ReservoirFitness(config, data).in_group(comm)(VALUES))[-1])
+    found = Ranks(4).run(lambda comm: bits(ReservoirFitness(config, data).set_group(comm)(VALUES))[-1])
     assert found == [alone[-1]] * 4
 
 
@@ -123,7 +123,7 @@ def test_a_leader_that_cannot_write_its_journal_ends_the_wait_of_its_group(tmp_p
 
 def test_a_training_over_its_time_fails_in_a_group_which_has_no_alarm():
     config, data = small_config(evaluation="train", epochs=3000, candidate_seconds=1.0), small_data()
-    found = Ranks(2).run(lambda comm: bits(ReservoirFitness(config, data).in_group(comm)(VALUES))[-1])
+    found = Ranks(2).run(lambda comm: bits(ReservoirFitness(config, data).set_group(comm)(VALUES))[-1])
     assert found == ["took longer than search.candidate_seconds = 1"] * 2
 
 
@@ -135,11 +135,11 @@ def test_a_group_whose_states_do_not_fit_leaves_the_candidate_to_its_leader(monk
     whole = ReservoirFitness._on_validation_in_group
     divided = []
     monkeypatch.setattr(ReservoirFitness, "_on_validation_in_group", lambda *given: divided.append(1) or whole(*given))
-    fits = ReservoirFitness(config, data)._needed(with_values(config, VALUES))
+    fits = ReservoirFitness(config, data)._estimated_bytes(with_values(config, VALUES))
     states = 300 * 40 * 2 * 4 * spare  # all rows, nodes, states, bytes: no slab of three is longer
 
     def work(comm):
-        return bits(ReservoirFitness(config, data, fits + states).in_group(comm)(VALUES))
+        return bits(ReservoirFitness(config, data, fits + states).set_group(comm)(VALUES))
 
     assert Ranks(3).run(work) == [alone] * 3
     assert len(divided) == 3 * spare

@@ -93,7 +93,7 @@ def test_padding_never_drives_the_reservoir(evaluation, options):
 def test_a_group_of_ranks_has_the_bits_of_one(evaluation):
     config, data = small_config(evaluation=evaluation), data_of()
     alone = ReservoirFitness(config, data)(VALUES)
-    together = Ranks(3).run(lambda comm: ReservoirFitness(config, data).in_group(comm)(VALUES))
+    together = Ranks(3).run(lambda comm: ReservoirFitness(config, data).set_group(comm)(VALUES))
     assert [found.error for found in together] == [alone.error] * 3
 
 

@@ -1,4 +1,4 @@
-"""MFO against cases worked out by hand; no other implementation is an oracle."""
+"""Moth-flame against cases computed by hand; no other implementation is used as a reference."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search.fixed_random_numbers import given as with_numbers
-from search.fixed_random_numbers import squares
+from search.fixed_random_numbers import squares, with_numbers
 
-from rcdp_hpc.search.optimizers import MothFlame
+from rcdp_hpc.search.optimizers.moth_flame import MothFlame
 
 
 def test_three_generations_in_literal_numbers():
@@ -43,7 +42,7 @@ def test_excess_moths_circle_the_last_flame_in_distance_and_centre():
 
 
 def by_loops(lower: list[float], upper: list[float], moths: int, last: int, seed: int, generations: int) -> list:
-    """Return the positions of the first generations, worked out with plain loops."""
+    """Return the positions of the first generations, computed with plain loops."""
     dimensions = len(lower)
 
     def drawn(generation: int) -> list[list[float]]:
@@ -96,7 +95,7 @@ def test_flame_count_rounds_halves_up_and_ends_at_one():
     st.floats(0, 1),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_positions_stay_within_bounds_whatever_fails(population, generations, seed, lower, width, failing):
+def test_moths_stay_within_the_bounds_if_candidates_fail(population, generations, seed, lower, width, failing):
     search = MothFlame([lower, 0], [lower + width, 1], population, generations, seed)
     generator = np.random.default_rng(seed)
     while not search.done:
@@ -120,7 +119,7 @@ def test_failed_candidates_come_last_and_leave_no_nan():
     assert np.isfinite(search.ask()).all()
 
 
-def test_draws_are_those_of_the_generator():
+def test_random_numbers_are_those_of_the_generator():
     search = MothFlame([0, 0, 0], [1, 1, 1], 5, 2, 12)
     expected = np.random.Generator(np.random.PCG64(np.random.SeedSequence([12, 2]))).random((5, 3))
-    assert search.draws(2).tobytes() == expected.tobytes()
+    assert search.random_numbers(2, 5, 3).tobytes() == expected.tobytes()

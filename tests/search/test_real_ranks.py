@@ -91,9 +91,9 @@ def test_any_ranks_grouped_and_not_give_the_trajectory_of_one(seven, ridge, rank
 @pytest.mark.parametrize(("ranks", "together"), COMBINATIONS)
 def test_any_ranks_grouped_and_not_resume_the_trajectory_of_one(seven, ridge, ranks, together):
     folder = seven / f"resumed-{ranks}-{together}"
-    arrays = checkpoints.read_checkpoint(folder / STOPPED).arrays
-    assert arrays["optimizer.generation"] == 2
-    assert 0 < np.sum(arrays["memory.places"][:, 0] == 2) < 5  # stopped in the middle of it
+    checkpoint = checkpoints.read_checkpoint(folder / STOPPED)
+    assert checkpoint.optimizer["generation"] == 2
+    assert 0 < np.sum(checkpoint.archive.places[:, 0] == 2) < 5  # stopped during generation 2
     assert outcome(folder) == ridge
 
 

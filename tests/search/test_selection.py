@@ -1,4 +1,4 @@
-"""Selection before search: every state set once, through the engine of the search."""
+"""Selection before search: every state set once, by the search loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rcdp_hpc.config.load import parse_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.search.checks import checked_space
-from rcdp_hpc.search.optimizers import Grid
+from rcdp_hpc.search.optimizers.grid import Grid
 from rcdp_hpc.search.selection import selection_config
 from rcdp_hpc.search.space import searched_space, with_values
 from rcdp_hpc.search.state_sets import STATE_SETS, sets_for
@@ -34,7 +34,7 @@ def test_every_set_is_accepted_by_the_reservoir(name):
     settings = STATE_SETS[name].settings
     accepted = ReservoirSection(**settings)
     for key, value in settings.items():
-        # The search puts settings in without reading them again: they must be as the section would have them.
+        # The search inserts the settings without validation: they must have the types of the section.
         assert getattr(accepted, key) == value
         assert type(getattr(accepted, key)) is type(value)
 
@@ -55,7 +55,7 @@ def test_every_kind_has_a_dozen_sets_that_differ(kind):
         (["values/spread", "values/spread"], "two or more different names"),
     ],
 )
-def test_names_that_cannot_be_chosen_from_are_refused(names, message):
+def test_wrong_names_of_sets_are_refused(names, message):
     with pytest.raises(InputError, match=message):
         sets_for("series", names)
 
@@ -66,18 +66,18 @@ def test_a_grid_has_every_combination_once():
     grid.tell([3, 2, 5, 1, 4, 6])
     assert grid.done
     assert grid.best()[0].tolist() == [1, 0]
-    with pytest.raises(ValueError, match="a grid of 6 places"):
+    with pytest.raises(ValueError, match="a grid of 6 positions"):
         Grid([-0.5, -0.5], [1.5, 2.5], population=5, generations=1, seed=3)
 
 
-def test_a_set_gives_its_settings_and_a_value_of_its_own_replaces_one():
+def test_a_set_has_its_settings_and_a_searched_value_replaces_one():
     config = parse_config({"data": {"source": "ts"}}, "here")
-    found = with_values(config, {"state_set": "values/spread", "spectral_radius": 0.7}).reservoir
+    reservoir = with_values(config, {"state_set": "values/spread", "spectral_radius": 0.7}).reservoir
     settings = STATE_SETS["values/spread"].settings
-    assert found.spectral_radius == 0.7
-    assert found.leak_low == settings["leak_low"]
-    assert found.reduction == settings["reduction"]
-    assert found.nodes == config.reservoir.nodes
+    assert reservoir.spectral_radius == 0.7
+    assert reservoir.leak_low == settings["leak_low"]
+    assert reservoir.reduction == settings["reduction"]
+    assert reservoir.nodes == config.reservoir.nodes
 
 
 def test_the_selection_is_a_search_over_names():
@@ -90,7 +90,7 @@ def test_the_selection_is_a_search_over_names():
     assert (sets.search.population, sets.search.generations) == (len(names), 1)
 
 
-def test_a_set_that_does_not_exist_is_refused_in_a_space():
+def test_an_unknown_set_in_a_space_is_refused():
     config = parse_config({"search": {"space": {"state_set": {"choices": ["values/spread", "other"]}}}}, "here")
     with pytest.raises(InputError, match="other is not a list of names of state sets"):
         checked_space(config)
@@ -136,13 +136,13 @@ def test_the_optimiser_starts_from_the_best_set(waves, tmp_path):
 
 @pytest.mark.mpi
 def test_any_number_of_ranks_selects_the_same(waves, tmp_path):
-    found = []
+    results = []
     settings = [*waves, "search.generations=0"]
     run_stages(("prepare",), load_config("series", settings), tmp_path / "run")
     for ranks in (1, 3):
         out = Path(shutil.copytree(tmp_path / "run", tmp_path / f"run-{ranks}"))
         done = run_ranks(ranks, rcdp("search", "series", "--out", str(out), *flags(*settings)), timeout=120)
         assert done.returncode == 0, done.stdout
-        found.append((history(out), winner(out)["values"]))
-    assert found[0] == found[1]
-    assert np.isfinite([line["fitness"] for line in found[0][0]]).all()
+        results.append((history(out), winner(out)["values"]))
+    assert results[0] == results[1]
+    assert np.isfinite([line["fitness"] for line in results[0][0]]).all()

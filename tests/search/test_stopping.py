@@ -1,4 +1,4 @@
-"""Searches that end early, on purpose."""
+"""Searches that end before their last generation."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def search(folder, pause=0.0, **settings):
     return run_search(config, SingleProcess(), fitness, folder), fitness
 
 
-def test_a_search_ends_at_its_number_of_evaluations_and_can_go_on(tmp_path):
+def test_a_search_ends_at_its_number_of_evaluations_and_can_be_continued(tmp_path):
     best, fitness = search(tmp_path / "short", stop_evaluations=10)
     lines = read_sealed_lines(tmp_path / "short" / "history.jsonl")
-    assert 10 <= fitness.calls == best.evaluations <= 14  # generations of 7 are not cut; the same values count once
+    assert 10 <= fitness.calls == best.evaluations <= 14  # complete generations of 7; equal values count once
     assert {line["generation"] for line in lines} == {1, 2}
     _, again = search(tmp_path / "short", stop_evaluations=10)
     assert again.calls == 0
     whole, _ = search(tmp_path / "whole")
-    on, _ = search(tmp_path / "short")
-    assert on.values == whole.values
+    continued, _ = search(tmp_path / "short")
+    assert continued.values == whole.values
     assert [line["values"] for line in read_sealed_lines(tmp_path / "short" / "history.jsonl")] == [
         line["values"] for line in read_sealed_lines(tmp_path / "whole" / "history.jsonl")
     ]
@@ -60,12 +60,12 @@ def test_a_search_ends_within_its_seconds(tmp_path, caplog):
     ],
 )
 def test_reasons_to_end(settings, reached, word):
-    found = reason_to_end(cheap_config(**settings).search, *reached)
-    assert word in found
-    assert bool(found) == bool(word)
+    reason = reason_to_end(cheap_config(**settings).search, *reached)
+    assert word in reason
+    assert bool(reason) == bool(word)
 
 
-def test_usage_of_the_ranks_is_told_and_written(tmp_path):
+def test_usage_of_the_ranks_is_recorded(tmp_path):
     search(tmp_path, pause=0.01)
     usages = read_usage(tmp_path)
     assert [usage.generation for usage in usages] == list(range(1, 7))
@@ -77,4 +77,4 @@ def test_usage_of_the_ranks_is_told_and_written(tmp_path):
 def test_usage_by_hand():
     usage = Usage(generation=3, candidates=10, ranks=4, workers=2, wall=2.0, busy=6.0, slowest=1.5)
     assert (usage.efficiency, usage.overhead) == (0.75, 0.25)
-    assert usage.words() == "5 candidates/s, efficiency 75%"
+    assert usage.summary() == "5 candidates/s, efficiency 75%"

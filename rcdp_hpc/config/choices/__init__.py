@@ -19,7 +19,7 @@ from rcdp_hpc.config.choices.optimizers import OPTIMIZERS
 from rcdp_hpc.config.choices.plain import PLAIN_TABLES
 from rcdp_hpc.config.choices.readouts import READOUTS
 from rcdp_hpc.config.choices.schedules import SCHEDULES
-from rcdp_hpc.config.choices.search_optimizers import SEARCH_OPTIMIZERS
+from rcdp_hpc.config.choices.search_optimizers import MOTH_FLAME_IMPROVEMENTS, SEARCH_OPTIMIZERS
 from rcdp_hpc.config.choices.sources import SOURCES
 
 TABLES: Mapping[str, ChoiceTable] = {
@@ -30,6 +30,7 @@ TABLES: Mapping[str, ChoiceTable] = {
         ACTIVATIONS,
         KERNELS,
         SEARCH_OPTIMIZERS,
+        MOTH_FLAME_IMPROVEMENTS,
         READOUTS,
         EXTRACTORS,
         OPTIMIZERS,
@@ -45,6 +46,7 @@ __all__ = [
     "EXTRACTORS",
     "KERNELS",
     "LOSSES",
+    "MOTH_FLAME_IMPROVEMENTS",
     "OPTIMIZERS",
     "READOUTS",
     "SCHEDULES",

@@ -88,6 +88,10 @@ class ChoiceTable:
         own = ", or a class of your own as module:Class" if self.user_class else ""
         raise ValueError(f"expected one of {', '.join(self.names)}{own}{did_you_mean(name, self.names)}")
 
+    def all_accepted(self, names: list[str]) -> list[str]:
+        """Return the names of a list, checked as `accepted` does."""
+        return [self.accepted(name) for name in names]
+
 
 def is_user_class(name: str) -> bool:
     """Return whether a name has the form ``module:Class``."""

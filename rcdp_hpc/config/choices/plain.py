@@ -239,14 +239,6 @@ PLAIN_TABLES = (
         ),
     ),
     ChoiceTable(
-        "search.improvements",
-        (
-            Choice("opposition", "half of the first moths are the opposites of the others"),
-            Choice("levy", "a step of a Levy flight after each move"),
-            Choice("restart", "draw the last quarter again after 5 generations without a better flame"),
-        ),
-    ),
-    ChoiceTable(
         "search.fitness",
         (
             Choice("eq5", "inverse of the validation error, with a penalty on the density (eq. 5)"),

@@ -1,1 +1,1 @@
-"""How a candidate is evaluated: fitness, rows, folds, groups of ranks."""
+"""Evaluation of candidates: fitness, rows, folds, groups of ranks."""

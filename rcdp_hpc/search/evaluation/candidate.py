@@ -1,4 +1,4 @@
-"""What evaluating a candidate yields, and eq. 5 of the paper."""
+"""The evaluation of one candidate, and eq. 5 of the paper."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rcdp_hpc.search.space import Values
 
 SMALLEST_ERROR = 1e-12
 REASON_LENGTH = 300
-# What can go wrong with a candidate because of its values; anything else is a defect or the user's input.
+# Errors that the values of a candidate can cause; any other error is a defect or wrong input of the user.
 FAILURES = (CandidateError, np.linalg.LinAlgError, ArpackError, MemoryError, FloatingPointError, OverflowError)
 
 
@@ -27,17 +27,17 @@ class Evaluation:
     Attributes
     ----------
     fitness : float
-        What is maximised; -inf for a candidate that failed.
+        The maximised number; -inf for a candidate that failed.
     error : float
         Mean squared validation error E of the class scores; NaN for a candidate that failed.
     accuracy : float
-        Share of validation rows whose class was found; NaN for a candidate that failed.
+        Share of the validation rows whose class is predicted correctly; NaN for a candidate that failed.
     seconds : float
-        Time the evaluation took.
+        Duration of the evaluation.
     reason : str or None
-        Why the candidate failed; None where it did not.
+        Why the candidate failed; None if it did not.
     rank : int
-        Which rank evaluated it.
+        Rank that evaluated it.
     """
 
     fitness: float
@@ -48,7 +48,6 @@ class Evaluation:
     rank: int = 0
 
 
-Fitness = Callable[[Values], Evaluation]
 Measure = Callable[[Values], tuple[float, float]]
 
 
@@ -68,24 +67,24 @@ def density_penalised_fitness(error: float, density: float, weight: float, targe
 
 
 def score(search: SearchSection, error: float, accuracy: float, density: float) -> float:
-    """Return what ``search.fitness`` says is maximised."""
+    """Return the number that ``search.fitness`` maximises, from error, accuracy and connection density."""
     if search.fitness == "accuracy":
         return accuracy
     return density_penalised_fitness(error, density, search.density_weight, search.density_target)
 
 
-def judge(measure: Measure, values: Values, search: SearchSection, density: float) -> Evaluation:
-    """Measure one candidate; one that fails counts as the worst possible and says why.
+def evaluate_candidate(measure: Measure, values: Values, search: SearchSection, density: float) -> Evaluation:
+    """Measure one candidate; if it fails, its fitness is -inf, with the reason.
 
     Parameters
     ----------
     measure : callable
-        Returns (error, accuracy) for the candidate's values.
+        Returns error and accuracy for the candidate's values.
     values : dict
         The candidate.
     search : SearchSection
     density : float
-        Its connection density p.
+        Connection density p of the candidate.
 
     Returns
     -------
@@ -110,8 +109,8 @@ def _failed(reason: str, started: float) -> Evaluation:
 
 
 def explain(failure: BaseException) -> str:
-    """Return the reason of a failure in words that are the same wherever it happens."""
-    if isinstance(failure, MemoryError):  # its text tells addresses and sizes that differ from run to run
+    """Return the reason of a failure, the same text on every rank and in every run."""
+    if isinstance(failure, MemoryError):  # its text has addresses and sizes that differ between runs
         return "out of memory"
     text = " ".join(str(failure).split())
     return text if isinstance(failure, CandidateError) and text else f"{type(failure).__name__}: {text}"

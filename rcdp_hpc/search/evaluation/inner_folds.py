@@ -1,4 +1,4 @@
-"""Cross-validation within the fitness: folds of real rows, each balanced by itself."""
+"""Cross-validation within the fitness: folds of real rows, each balanced separately."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def balanced_folds(
 ) -> list[Arrays]:
     """Return x_train, y_train, x_val and y_val of every fold; only the training part of each is balanced.
 
-    With them are ``synthetic``, and each row's index among `x`: ``origin_train`` (-1 for a synthetic row) and
-    ``origin_val``. Sequences of unequal length have lengths_train and lengths_val with them.
+    Every fold also has ``synthetic`` and each row's index in `x`: ``origin_train`` (-1 for a synthetic row) and
+    ``origin_val``. Sequences of unequal length also have ``lengths_train`` and ``lengths_val``.
 
     Parameters
     ----------
     x, y : ndarray
-        Real rows alone: synthetic ones could have been made of rows that a fold holds out.
+        Real rows only: synthetic rows may be computed from rows that a fold holds out.
     classes : sequence of str
     config : Config
-        Of it are used: ``search.folds``, what ``data`` says of balancing, and ``run.seed``.
+        ``search.folds``, ``run.seed`` and the keys of ``[data]`` on balancing are read.
     storage : Storage
-        How the rows are stored: synthetic rows are rounded as they are in shards.
+        Storage of the rows: synthetic rows are rounded as in shards.
     categories : tuple of int
-        Features that hold categories.
+        Indices of features that are categories.
     lengths : ndarray, shape (rows,), int64, optional
-        Steps of each padded sample that hold data.
+        Number of steps of each padded sample.
 
     Raises
     ------
@@ -55,11 +55,11 @@ def balanced_folds(
     numbers = fold_numbers(y, classes, config.search.folds, config.run.seed, "search.folds")
     data = config.data.model_copy(update={"folds": config.search.folds})
     source = Source("folds", list(classes), Part(x, y, lengths), None, 1.0, "the rows of the fitness", categories)
-    found = []
+    parts = []
     for fold in range(config.search.folds):
         train, held_out = np.flatnonzero(numbers != fold), np.flatnonzero(numbers == fold)
         try:
-            # Classes that are small in one fold are small in all: the first fold's warning is enough.
+            # A class that is small in one fold is small in all, so only the first fold warns.
             rows = balanced_rows(source, train, data, config.run.seed, storage, quiet=fold > 0)
         except InputError as error:
             raise InputError(f"search.folds = {config.search.folds}, fold {fold + 1}: {error}") from None
@@ -67,7 +67,7 @@ def balanced_folds(
         part = {"x_train": x_train, "y_train": rows.y.astype(np.int64), "x_val": x[held_out], "y_val": y[held_out]}
         part |= {"synthetic": rows.synthetic, "origin_val": held_out}
         part["origin_train"] = np.where(rows.synthetic, -1, rows.source)
-        if lengths is not None:  # a synthetic row is as long as the one it was made from
+        if lengths is not None:  # a synthetic row is as long as the row that it is computed from
             part |= {"lengths_train": lengths[rows.source], "lengths_val": lengths[held_out]}
-        found.append(part)
-    return found
+        parts.append(part)
+    return parts

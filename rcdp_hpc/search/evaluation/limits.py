@@ -1,4 +1,4 @@
-"""What a candidate may take: seconds and memory."""
+"""Limits of a candidate: seconds and memory."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rcdp_hpc.reservoir.reductions import feature_shape
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.ram import MIB, machine_memory
 from rcdp_hpc.runtime.threads import ranks_on_host
-from rcdp_hpc.search.evaluation.ridge import judged_by_left_out
+from rcdp_hpc.search.evaluation.ridge import uses_left_out
 
-OWN_STEP = 64 * MIB  # what a rank holds is counted in such steps
+MEMORY_STEP = 64 * MIB  # the memory that a rank uses is rounded up to a multiple
 
 
 class _TimeIsUp(BaseException):
@@ -27,41 +27,42 @@ class _TimeIsUp(BaseException):
 
 
 class Clock:
-    """Tells whether a candidate has used up its seconds.
+    """Checks whether a candidate has exceeded its time limit.
 
     Parameters
     ----------
     seconds : float
-        0 is no limit.
+        0 for no limit.
     """
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.started = seconds, time.monotonic()
+        self.seconds = seconds
+        self.started = time.monotonic()
 
     def check(self) -> None:
-        """Raise a `CandidateError` where the time is up."""
+        """Raise a `CandidateError` if the time is up."""
         if self.seconds and time.monotonic() - self.started > self.seconds:
             raise CandidateError(too_long(self.seconds))
 
 
 def too_long(seconds: float) -> str:
-    """Return the reason of a candidate that used up its seconds."""
+    """Return the reason of a candidate that exceeded its time limit."""
     return f"took longer than search.candidate_seconds = {seconds:g}"
 
 
 @contextmanager
 def time_limit(seconds: float, alarm: bool = True) -> Iterator[Clock]:
-    """Hold a block to so many seconds, by an alarm signal in the main thread and by the clock it is given.
+    """Limit the time of a block, by an alarm signal in the main thread and by the clock that it yields.
 
-    The alarm interrupts anything written in Python. Native code is interrupted when it returns; where it never does,
-    the watchdog of the journal ends the job.
+    The alarm interrupts Python code, and native code when it returns. If native code does not return, the watchdog of
+    the journal ends the job.
 
     Parameters
     ----------
     seconds : float
-        0 is no limit.
+        0 for no limit.
     alarm : bool
-        False where ranks work together, which must not leave one another in the middle.
+        False if ranks work together: an alarm on one rank would leave the others waiting in a collective.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def time_limit(seconds: float, alarm: bool = True) -> Iterator[Clock]:
     def ring(number: int, frame: FrameType | None) -> None:
         raise _TimeIsUp
 
-    before = signal.signal(signal.SIGALRM, ring)
+    earlier_handler = signal.signal(signal.SIGALRM, ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
@@ -86,30 +87,30 @@ def time_limit(seconds: float, alarm: bool = True) -> Iterator[Clock]:
     except _TimeIsUp:
         raise CandidateError(too_long(seconds)) from None
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, earlier_handler)
 
 
 def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: int) -> int:
-    """Return about how much memory one candidate needs beyond the rows themselves.
+    """Return an estimate of the memory of one candidate, without the rows, in bytes.
 
-    Counted are the connection matrix (dense for the states, sparse, and dense again where LAPACK finds its
-    eigenvalues), one block of states, and then the Gram sums and their copy for the solution and the states of
-    validation rows, or for leave-one-out the states of all rows, or with ``search.evaluation = "train"`` the states of
-    all rows, once as they are and once in float64.
+    It includes the connection matrix (dense for the states, sparse, and dense for the eigenvalues by LAPACK), one block
+    of states, and the largest of: the Gram sums, their copy for the solution and the states of validation rows; for
+    leave-one-out the states of all rows; with ``search.evaluation = "train"`` the states of all rows, and again in
+    float64.
 
     Parameters
     ----------
     config : Config
-        With the candidate's values.
+        Configuration with the candidate's values.
     shape : tuple of int
-        Steps of the longest sequence, and features per step.
+        Steps of the longest sequence, and input features per step.
     rows, classes : int
-        Rows fitted to and judged by; number of classes.
+        Training and validation rows; number of classes.
     """
     reservoir, (steps, features) = config.reservoir, shape
     kept, features = feature_shape(reservoir, steps), prepared_features(reservoir, features)
     nodes, width = reservoir.nodes, kept.features
-    matrix = 8 * kept.parts * nodes * (nodes + features + 33)  # float32, and once more while it is converted
+    matrix = 8 * kept.parts * nodes * (nodes + features + 33)  # float32, twice during conversion
     sparse = 3 * 16 * kept.parts * round(reservoir.density * nodes**2)
     eigen = 3 * 8 * nodes**2 if nodes <= 2000 and reservoir.scaling == "spectral_radius" else 0
     block = reservoir.batch_rows * (12 * width + 20 * (nodes + features))
@@ -119,40 +120,40 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     else:
         fit = 3 * 8 * width * (width + classes)
         if config.search.folds > 1:
-            fit += 2 * 4 * rows * width  # states of the original rows and of a fold
+            fit += 2 * 4 * rows * width  # states of the original rows, and of one fold
         else:
             fit += 4 * min(rows, config.search.validation_rows) * width
-        if judged_by_left_out(config, rows, width):
+        if uses_left_out(config, rows, width):
             fit = rows * width * (4 + 3 * 8) + 3 * 8 * min(rows, width) ** 2
     return int(max(matrix + sparse + eigen, matrix + block + fit))
 
 
 def memory_limit(config: Config, ranks: int, rows: int = 0, own: int = 0) -> int:
-    """Return the bytes that a candidate may need: as configured, or what is left of a rank's share of the memory.
+    """Return the bytes that a candidate may need: the configured limit, or the remaining memory of a rank.
 
     Parameters
     ----------
     config : Config
     ranks : int
-        Of this machine.
+        Ranks on this machine.
     rows : int
-        Bytes of the rows that these ranks hold together.
+        Bytes of the rows that these ranks share.
     own : int
-        Bytes that a rank holds before any candidate; counted in steps of 64 MiB, so that the limit is the same again
-        when a search is resumed.
+        Bytes that a rank uses before any candidate; rounded up to a multiple of 64 MiB, so that a resumed search has
+        the same limit.
     """
     if config.search.candidate_memory:
         return config.search.candidate_memory * MIB
-    return max(0, (machine_memory() - rows) // ranks - math.ceil(own / OWN_STEP) * OWN_STEP)
+    return max(0, (machine_memory() - rows) // ranks - math.ceil(own / MEMORY_STEP) * MEMORY_STEP)
 
 
 def agreed_limit(config: Config, comm: Communicator, rows: int, own: int) -> int:
-    """Return the least `memory_limit` over all ranks, so that no answer depends on who evaluates. Collective."""
+    """Return the least `memory_limit` of all ranks, so that no result depends on the rank. Collective."""
     return min(comm.allgather(memory_limit(config, ranks_on_host(comm), rows, own)))
 
 
 def refuse_too_large(needed: int, limit: int) -> None:
-    """Raise a `CandidateError` where the estimate is above the limit."""
+    """Raise a `CandidateError` if the estimated bytes are above the limit."""
     if needed > limit:
         raise CandidateError(
             f"needs about {max(needed // MIB, 1)} MiB, more than the {limit // MIB} MiB that a candidate may take "

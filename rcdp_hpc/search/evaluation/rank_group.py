@@ -1,4 +1,4 @@
-"""Ranks that evaluate one candidate together: each on its slab, the answer bitwise that of one rank."""
+"""Ranks that evaluate one candidate together, each on a part of the rows, with the bits of a single rank."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ T = TypeVar("T")
 
 
 def row_blocks(rows: int, batch_rows: int) -> list[slice]:
-    """Cut rows into the fixed blocks that states and sums are computed over, the last one shorter."""
+    """Return the fixed blocks of rows for states and sums; the last one may be shorter."""
     return [slice(start, min(start + batch_rows, rows)) for start in range(0, rows, batch_rows)]
 
 
-def slab(blocks: list[slice], place: int, size: int, growth: float = 1.0) -> list[slice]:
-    """Return one of `size` consecutive parts of the blocks, each `growth` times as long as the one before it.
+def partition(blocks: list[slice], index: int, size: int, growth: float = 1.0) -> list[slice]:
+    """Return one of `size` consecutive partitions of the blocks, each `growth` times as long as the one before it.
 
-    Which blocks a rank computes changes no bit of the answer: only the order of the blocks does.
+    The assignment of blocks to ranks has no effect on the result; their order has.
     """
     shares = np.cumsum([0.0] + [growth**step for step in range(size)])
     bounds = np.rint(shares / shares[-1] * len(blocks)).astype(int)
-    return blocks[bounds[place] : bounds[place + 1]]
+    return blocks[bounds[index] : bounds[index + 1]]
 
 
-def together(group: Communicator, work: Callable[[], T]) -> T:
-    """Do each rank's part; where one fails because of the candidate, all fail with the first such rank's reason.
+def run_on_group(group: Communicator, work: Callable[[], T]) -> T:
+    """Run the work of each rank; if the candidate fails on a rank, raise the failure of the first such rank on all.
 
     `work` must not communicate.
     """
     value, failure = attempt(work)
-    found = next((failed for failed in group.allgather(failure) if failed is not None), None)
-    if found is not None:
-        raise found
+    first = next((failed for failed in group.allgather(failure) if failed is not None), None)
+    if first is not None:
+        raise first
     return value  # type: ignore[return-value]
 
 
-def by_leader(group: Communicator, work: Callable[[], T]) -> T:
-    """Let rank 0 of the group do something; give its value, or its failure, to all."""
+def run_on_leader(group: Communicator, work: Callable[[], T]) -> T:
+    """Run the work on rank 0 of the group; return its value, or raise its failure, on all."""
     value, failure = group.broadcast(attempt(work) if group.is_root else None)
     if failure is not None:
         raise failure
@@ -53,16 +53,16 @@ def by_leader(group: Communicator, work: Callable[[], T]) -> T:
 
 
 def add_in_turn(group: Communicator, sums: GramSums, add: Callable[[GramSums], None]) -> None:
-    """Bring the Gram sums together: they travel from the last rank to rank 0, and each adds its blocks.
+    """Pass the Gram sums from the last rank to rank 0; each rank adds its blocks.
 
-    The last rank of the group holds the first blocks and rank 0 the last ones, so the additions happen in the order
-    in which one rank would make them, one after the other, and every bit is that of one rank.
+    The last rank of the group has the first blocks and rank 0 the last ones, so that all additions happen in the order
+    of a single rank, with the same bits.
 
     Parameters
     ----------
     group : Communicator
     sums : GramSums
-        Without rows. The whole sums afterwards on rank 0; partial ones elsewhere.
+        Empty; afterwards the complete sums on rank 0 and partial sums on other ranks.
     add : callable
         Adds the blocks of this rank.
     """
@@ -91,7 +91,7 @@ def stack_rows(group: Communicator, rows: NDArray[np.float32]) -> NDArray[np.flo
 
 
 def attempt(work: Callable[[], T]) -> tuple[T | None, RcdpError | None]:
-    """Return what `work` gives, or why the candidate fails in words that are the same for any number of ranks."""
+    """Return the value of `work`, or the failure of the candidate, with the same text for any number of ranks."""
     try:
         return work(), None
     except FAILURES as failure:

@@ -1,7 +1,7 @@
-"""Candidates judged by a ridge readout of their states: the penalty is chosen first, for each candidate by itself.
+"""Candidates evaluated by a ridge readout of their states, with a penalty chosen for each candidate.
 
-The same code as in the training chooses it (`rcdp_hpc.reservoir.left_out`, `rcdp_hpc.reservoir.ridge.best_by`). A
-penalty that suits one candidate's states would favour candidates that are like it.
+The code of the training chooses the penalty (`rcdp_hpc.reservoir.left_out`, `rcdp_hpc.reservoir.ridge.best_by`). One
+penalty for all candidates would favour candidates whose states it happens to suit.
 """
 
 from __future__ import annotations
@@ -19,61 +19,62 @@ from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, scaled_erro
 from rcdp_hpc.search.evaluation.rows import FitnessData
 from rcdp_hpc.training.solve.ridge_fit import class_weights, left_out_suits, stand_in_weights, weights_of
 
-# Rows or features up to which a candidate is judged by leave-one-out: one eigendecomposition takes below a second.
-LEFT_OUT_AT_MOST = 1000
-Judged = tuple[float, float]
+# Rows or features up to which leave-one-out is used: its eigendecomposition takes less than a second.
+LEFT_OUT_LIMIT = 1000
+# Mean squared error of the class scores, and accuracy.
+ErrorAccuracy = tuple[float, float]
 
 
-def judge_scores(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> Judged:
+def error_and_accuracy(scores: NDArray[np.floating], labels: NDArray[np.integer]) -> ErrorAccuracy:
     """Return the mean squared error against one-hot targets, and the accuracy.
 
     Parameters
     ----------
     scores : ndarray, shape (rows, classes)
     labels : ndarray, shape (rows,)
-        Class numbers.
+        Labels.
     """
     difference = scores.astype(np.float64) - one_hot(labels, scores.shape[1])
     return float(np.mean(np.square(difference))), float(np.mean(scores.argmax(axis=1) == labels))
 
 
-def judged_by_left_out(config: Config, rows: int, width: int) -> bool:
-    """Tell whether candidates with this many original rows and features are judged by leave-one-out."""
-    return left_out_suits(config, rows, width, LEFT_OUT_AT_MOST)
+def uses_left_out(config: Config, rows: int, width: int) -> bool:
+    """Return whether candidates with this many original rows and features are evaluated by leave-one-out."""
+    return left_out_suits(config, rows, width, LEFT_OUT_LIMIT)
 
 
 def row_weights(config: Config, data: FitnessData) -> NDArray[np.float64] | None:
-    """Return the weight of a row of each class in the fit; None if all weigh the same."""
+    """Return the weight of the rows of each class in the fit, shape (classes,); None if all are equal."""
     return class_weights(config, np.bincount(data.y_train, minlength=data.classes))
 
 
-def judge_left_out(config: Config, states: torch.Tensor, data: FitnessData) -> Judged:
-    """Judge by all original rows, each left out of the fit.
+def evaluate_left_out(config: Config, states: torch.Tensor, data: FitnessData) -> ErrorAccuracy:
+    """Evaluate on all original rows, each left out of the fit.
 
     Parameters
     ----------
     config : Config
     states : torch.Tensor, shape (rows, features)
-        Of ``data.judging``.
+        States of ``data.left_out_rows``.
     data : FitnessData
     """
-    labels = data.judging.y
+    labels = data.left_out_rows.y
     weights = row_weights(config, data)
     stand_in = stand_in_weights(labels, np.concatenate([data.y_train, data.y_val]), data.classes, weights)
-    found = left_out(states, labels, data.classes, config.readout.ridge_penalties, stand_in)
-    return judge_scores(found.scores, labels)
+    solution = left_out(states, labels, data.classes, config.readout.ridge_penalties, stand_in)
+    return error_and_accuracy(solution.scores, labels)
 
 
-def judge_on_validation(config: Config, sums: GramSums, states: torch.Tensor, data: FitnessData) -> Judged:
-    """Judge by validation rows, which choose the penalty as well.
+def evaluate_on_validation(config: Config, sums: GramSums, states: torch.Tensor, data: FitnessData) -> ErrorAccuracy:
+    """Evaluate on the validation rows, which also choose the penalty.
 
     Parameters
     ----------
     config : Config
     sums : GramSums
-        Of the training rows.
+        Sums of the training rows.
     states : torch.Tensor, shape (rows, features)
-        Of the validation rows.
+        States of the validation rows.
     data : FitnessData
     """
     readouts: dict[float, NDArray[np.float32]] = {}
@@ -84,59 +85,61 @@ def judge_on_validation(config: Config, sums: GramSums, states: torch.Tensor, da
         return scaled_error(*scaling_sums(scores, targets, sums.y / sums.count, weights).tolist())
 
     penalty, _ = best_by(error_of, config.readout.ridge_penalties)
-    return judge_scores(readouts[penalty], data.y_val)
+    return error_and_accuracy(readouts[penalty], data.y_val)
 
 
 def penalty_of_folds(config: Config, states: torch.Tensor, data: FitnessData) -> float | None:
-    """Return the penalty for all folds by leave-one-out of the original rows; None if each fold's held-out rows judge.
+    """Return the penalty for all folds by leave-one-out of the original rows; None if each fold chooses its own.
 
     Parameters
     ----------
     config : Config
     states : torch.Tensor, shape (rows, features)
-        Of ``data.originals``.
+        States of ``data.originals``.
     data : FitnessData
         With folds.
     """
     labels = data.originals.y
-    if not judged_by_left_out(config, len(labels), states.shape[1]):
+    if not uses_left_out(config, len(labels), states.shape[1]):
         return None
     weights = row_weights(config, data)
-    fitted = np.concatenate([fold.y_train for fold in data.folds])
-    stand_in = stand_in_weights(labels, fitted, data.classes, weights)
+    fitted_labels = np.concatenate([fold.y_train for fold in data.folds])
+    stand_in = stand_in_weights(labels, fitted_labels, data.classes, weights)
     return left_out(states, labels, data.classes, config.readout.ridge_penalties, stand_in).penalty
 
 
-def judge_fold(
-    config: Config, penalty: float | None, fitted: torch.Tensor, held_out: torch.Tensor, fold: FitnessData
-) -> Judged:
-    """Judge by the rows that a fold holds out.
+def evaluate_fold(
+    config: Config, penalty: float | None, train_states: torch.Tensor, val_states: torch.Tensor, fold: FitnessData
+) -> ErrorAccuracy:
+    """Evaluate on the held-out rows of a fold.
 
     Parameters
     ----------
     config : Config
     penalty : float or None
-        None: the held-out rows choose it.
-    fitted, held_out : torch.Tensor, shape (rows, features)
-        States of the fold's training rows, synthetic ones included, and of the rows it holds out.
+        None if the held-out rows choose it.
+    train_states, val_states : torch.Tensor, shape (rows, features)
+        States of the training rows of the fold, synthetic rows included, and of its held-out rows.
     fold : FitnessData
     """
     weights = row_weights(config, fold)
     if penalty is None:
-        sums = summed(fitted, fold.y_train, fold, weights, config.reservoir.batch_rows)
-        return judge_on_validation(config, sums, held_out, fold)
-    readout: RidgeReadout = solve_rows(fitted, fold.y_train, fold.classes, penalty, weights_of(fold.y_train, weights))
-    return judge_scores(readout.predict(held_out), fold.y_val)
+        sums = gram_sums(train_states, fold.y_train, fold, weights, config.reservoir.batch_rows)
+        return evaluate_on_validation(config, sums, val_states, fold)
+    readout: RidgeReadout = solve_rows(
+        train_states, fold.y_train, fold.classes, penalty, weights_of(fold.y_train, weights)
+    )
+    return error_and_accuracy(readout.predict(val_states), fold.y_val)
 
 
-def summed(
+def gram_sums(
     states: torch.Tensor,
     labels: NDArray[np.int64],
     data: FitnessData,
     weights: NDArray[np.float64] | None,
     batch_rows: int,
 ) -> GramSums:
-    """Return the sums of states in memory, in fixed blocks."""
+    """Return the Gram sums of states, shape (rows, features), added in blocks of `batch_rows`."""
     sums = GramSums(states.shape[1], data.classes)
     for start in range(0, len(states), batch_rows):
         rows = slice(start, start + batch_rows)
@@ -147,5 +150,5 @@ def summed(
 def add_rows(
     sums: GramSums, states: Any, labels: NDArray[np.int64], classes: int, weights: NDArray[np.float64] | None
 ) -> None:
-    """Add a block of states to the sums."""
+    """Add a block of states, shape (rows, features), and its labels to the sums."""
     sums.add(states, one_hot(labels, classes), weights_of(labels, weights))

@@ -1,4 +1,4 @@
-"""The rows that candidates are fitted to and judged by."""
+"""The rows that candidates are fitted to and evaluated on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Part = Literal["train", "val"]
 
 
 class Samples(NamedTuple):
-    """Rows, their class numbers, and the steps of each that hold data (None if all are whole)."""
+    """Samples, shape (rows, ...), their labels, shape (rows,), and their numbers of steps (None if all are equal)."""
 
     x: NDArray[Any]
     y: NDArray[np.int64]
@@ -32,25 +32,25 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class FitnessData:
-    """Rows for fitting and for judging candidates.
+    """Training and validation rows of the fitness.
 
     Attributes
     ----------
     x_train, x_val : ndarray, shape (rows, ...)
         Samples.
     y_train, y_val : ndarray, shape (rows,), int64
-        Class numbers.
+        Labels.
     classes : int
         Number of classes.
     folds : tuple of FitnessData
-        Folds of cross-validation within the fitness, which then take the place of the rows themselves; else empty.
+        Folds of the cross-validation within the fitness, used instead of the rows themselves; empty without.
     lengths_train, lengths_val : ndarray, shape (rows,), int64, or None
-        Steps of each padded sample that hold data; None if all samples are whole.
+        Number of steps of each padded sample; None if all have the same number.
     synthetic : ndarray of bool, shape (rows,), or None
-        Whether each training row is synthetic; None if none is.
+        Whether each training row is synthetic; None if there are no synthetic rows.
     origin_train, origin_val : ndarray, shape (rows,), int64, or None
-        Of a fold: each row's place among the original rows of the whole (`originals`), -1 for a synthetic row. Their
-        states are computed once for all folds. None if the fold's rows are its own.
+        In a fold: the index of each row among the original rows of the whole (`originals`), -1 for a synthetic row. The
+        states of original rows are computed once for all folds. None otherwise.
     """
 
     x_train: NDArray[Any]
@@ -75,21 +75,21 @@ class FitnessData:
         return Samples(self.x_train[real], self.y_train[real], lengths)
 
     @cached_property
-    def judging(self) -> Samples:
-        """The original training rows and the validation rows, which judge by leave-one-out."""
+    def left_out_rows(self) -> Samples:
+        """The original training rows and the validation rows, for leave-one-out."""
         x, y, lengths = self.originals
-        together = None
+        all_lengths = None
         if lengths is not None and self.lengths_val is not None:
-            together = np.concatenate([lengths, self.lengths_val])
-        return Samples(np.concatenate([x, self.x_val]), np.concatenate([y, self.y_val]), together)
+            all_lengths = np.concatenate([lengths, self.lengths_val])
+        return Samples(np.concatenate([x, self.x_val]), np.concatenate([y, self.y_val]), all_lengths)
 
     def samples(self, part: Part) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
-        """Return the samples of "train" or "val" and their lengths."""
+        """Return the samples of "train" or "val", and their numbers of steps."""
         return (self.x_train, self.lengths_train) if part == "train" else (self.x_val, self.lengths_val)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays together, those of the folds as well."""
+        """Bytes of all arrays, folds included."""
         arrays = (
             self.x_train, self.y_train, self.x_val, self.y_val, self.lengths_train, self.lengths_val, self.synthetic,
             self.origin_train, self.origin_val,
@@ -97,12 +97,12 @@ class FitnessData:
         return sum(array.nbytes for array in arrays if array is not None) + sum(fold.nbytes for fold in self.folds)
 
     def first(self, share: float) -> FitnessData:
-        """Return the first rows of both parts; any contiguous slice of a split keeps the class proportions.
+        """Return the first rows of both parts; every contiguous slice of a split has its class proportions.
 
         Parameters
         ----------
         share : float
-            Of the rows, above 0 and at most 1; parts of a row are rounded up.
+            Share of the rows, above 0 and at most 1; the number of rows is rounded up.
         """
         train, val = (slice(math.ceil(share * len(y))) for y in (self.y_train, self.y_val))
         return FitnessData(
@@ -119,9 +119,9 @@ class FitnessData:
     def fingerprint(self) -> str:
         """Return a SHA-256 of the rows."""
         digest = hashlib.sha256(str(self.classes).encode())
-        others = (self.lengths_train, self.lengths_val, self.synthetic)
-        given = [found for found in others if found is not None]
-        for array in (self.x_train, self.y_train, self.x_val, self.y_val, *given):
+        optional = (self.lengths_train, self.lengths_val, self.synthetic)
+        present = [array for array in optional if array is not None]
+        for array in (self.x_train, self.y_train, self.x_val, self.y_val, *present):
             digest.update(f"{array.shape}{array.dtype.str}".encode())
             digest.update(np.ascontiguousarray(array).data)
         for fold in self.folds:
@@ -132,19 +132,19 @@ class FitnessData:
 def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> FitnessData:
     """Read the first rows of the training and the validation split, once per node. Collective.
 
-    Any contiguous slice of a split keeps the class proportions, so the first rows are as good as any.
+    Every contiguous slice of a split has the class proportions of the whole, so the first rows are as good as others.
 
     Parameters
     ----------
     shards : ShardSet
     config : Config
-        ``search.train_rows`` and ``search.validation_rows`` bound how many rows are read.
+        ``search.train_rows`` and ``search.validation_rows`` are the most rows that are read.
     comm : Communicator
 
     Returns
     -------
     FitnessData
-        Its arrays are read-only and shared by the ranks of a node.
+        With read-only arrays that the ranks of a node share.
     """
 
     def read() -> dict[str, NDArray[Any]]:
@@ -168,10 +168,10 @@ def fitness_rows(shards: ShardSet, config: Config, comm: Communicator) -> Fitnes
 
 
 def _columns(rows: Rows, part: Part) -> dict[str, NDArray[Any]]:
-    found: dict[str, NDArray[Any]] = {f"x_{part}": rows.x, f"y_{part}": np.asarray(rows.y, dtype=np.int64)}
+    columns: dict[str, NDArray[Any]] = {f"x_{part}": rows.x, f"y_{part}": np.asarray(rows.y, dtype=np.int64)}
     if rows.length is not None:
-        found[f"lengths_{part}"] = np.asarray(rows.length, dtype=np.int64)
-    return found
+        columns[f"lengths_{part}"] = np.asarray(rows.length, dtype=np.int64)
+    return columns
 
 
 def _data(
@@ -179,5 +179,5 @@ def _data(
 ) -> FitnessData:
     x_train, y_train, x_val, y_val = (arrays[name + suffix] for name in ("x_train", "y_train", "x_val", "y_val"))
     names = ("lengths_train", "lengths_val", "synthetic", "origin_train", "origin_val")
-    others = {name: arrays.get(name + suffix) for name in names}
-    return FitnessData(x_train, y_train, x_val, y_val, classes, folds, **others)
+    optional = {name: arrays.get(name + suffix) for name in names}
+    return FitnessData(x_train, y_train, x_val, y_val, classes, folds, **optional)

@@ -12,23 +12,24 @@ from rcdp_hpc.search.optimizers.base import Optimizer, Positions
 
 
 class RandomSearch(Optimizer):
-    """N positions uniform in the box each generation, whatever the costs. Parameters are those of `Optimizer`."""
+    """N positions uniform in the box each generation, independent of the costs. Parameters are those of `Optimizer`."""
 
-    def begin(self) -> None:
-        """Take the first position for the best until costs are told."""
+    def initialise(self) -> None:
+        """Take the first position as the best until costs arrive."""
         self.best_position = self.ask()[0]
         self.best_cost = np.inf
 
     def ask(self) -> Positions:
         """Return the positions of this generation, shape (N, d)."""
-        return self.first() if self.generation == 1 else self.uniform(self.generation)
+        return self.first_positions() if self.generation == 1 else self.uniform_positions(self.generation)
 
     def tell(self, costs: ArrayLike) -> None:
-        """Take the costs, shape (N,), and keep the best."""
+        """Receive the costs, shape (N,), and update the best position."""
         checked = self.checked_costs(costs)
         first = int(np.argmin(checked))
         if checked[first] < self.best_cost:
-            self.best_position, self.best_cost = self.ask()[first], float(checked[first])
+            self.best_position = self.ask()[first]
+            self.best_cost = float(checked[first])
         self.generation += 1
 
     def best(self) -> tuple[NDArray[np.float64], float]:
@@ -44,7 +45,8 @@ class RandomSearch(Optimizer):
         }
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go back to a state."""
+        """Continue from a state."""
         checked = self.checked_state(state)
         self.generation = int(checked["generation"])
-        self.best_position, self.best_cost = checked["best_position"], float(checked["best_cost"])
+        self.best_position = checked["best_position"]
+        self.best_cost = float(checked["best_cost"])

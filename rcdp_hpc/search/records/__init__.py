@@ -1,1 +1,1 @@
-"""What a search writes: journal, checkpoint, history, winner."""
+"""Files of a search: history, checkpoint, journal, winner."""

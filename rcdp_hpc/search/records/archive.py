@@ -1,10 +1,9 @@
-"""All candidates evaluated so far, so that none is evaluated twice."""
+"""All evaluated candidates, so that none is evaluated twice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +18,11 @@ class Entry:
     Attributes
     ----------
     generation, candidate : int
-        Where its values came up first: generation from 1, place in it from 0.
+        Where its values occurred first: generation from 1, index within it from 0.
     values : ndarray, shape (d,), float64
     evaluation : Evaluation
     share : float
-        The share of the rows that it was judged by.
+        Share of the rows that it was evaluated on.
     """
 
     generation: int
@@ -33,11 +32,34 @@ class Entry:
     share: float = 1.0
 
 
-class EvaluationArchive:
-    """Evaluated candidates by the bytes of their values and the share of the rows that they were judged by.
+@dataclass(frozen=True)
+class ArchiveArrays:
+    """An archive of n entries as arrays, ordered by generation, candidate and share.
 
-    Values and not positions decide: positions that differ only in what rounding to whole numbers takes away are
-    the same candidate.
+    Attributes
+    ----------
+    places : ndarray, shape (n, 2), int64
+        Generation and candidate.
+    values : ndarray, shape (n, d), float64
+    results : ndarray, shape (n, 5), float64
+        Fitness, error, accuracy, seconds and rank.
+    shares : ndarray, shape (n,), float64
+    reasons : list of str or None
+        Why each candidate failed.
+    """
+
+    places: NDArray[np.int64]
+    values: NDArray[np.float64]
+    results: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    reasons: list[str | None]
+
+
+class EvaluationArchive:
+    """Evaluated candidates by the bytes of their values and the share of the rows that they were evaluated on.
+
+    Candidates are compared by their values. Positions that differ only by what rounding to integers removes are the
+    same candidate.
     """
 
     def __init__(self) -> None:
@@ -47,68 +69,79 @@ class EvaluationArchive:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Entry]:
-        """Go through the entries in the order of generation, candidate and share."""
+        """Iterate over the entries in the order of generation, candidate and share."""
         return iter(sorted(self._entries.values(), key=lambda entry: (entry.generation, entry.candidate, entry.share)))
 
     def get(self, values: NDArray[np.float64], share: float = 1.0) -> Entry | None:
-        """Return the entry of these values, None where they were not evaluated."""
+        """Return the entry of these values, shape (d,); None if they were not evaluated."""
         return self._entries.get((values.tobytes(), share))
 
-    def unknown(self, values: NDArray[np.float64], share: float = 1.0) -> list[int]:
-        """Return the rows of `values`, shape (n, d), that are not known, each of equal ones once."""
+    def missing(self, values: NDArray[np.float64], share: float = 1.0) -> list[int]:
+        """Return the rows of `values`, shape (n, d), that are not in the archive, the first of equal rows only."""
         first: dict[bytes, int] = {}
         for row, candidate in enumerate(values):
             first.setdefault(candidate.tobytes(), row)
         return [row for key, row in first.items() if (key, share) not in self._entries]
 
     def add(self, entry: Entry) -> None:
-        """Remember a candidate."""
+        """Add a candidate."""
         self._entries[entry.values.tobytes(), entry.share] = entry
 
     def best(self) -> Entry | None:
-        """Return the entry of greatest fitness by all rows, the earliest of equals; None while there is none."""
+        """Return the first entry of greatest fitness on all rows; None if there is none."""
         whole = (entry for entry in self if entry.share == 1)
         return max(whole, key=lambda entry: entry.evaluation.fitness, default=None)
 
     def most_accurate(self) -> Entry | None:
-        """Return the entry of greatest accuracy by all rows, the earliest of equals; None while there is none."""
+        """Return the first entry of greatest accuracy on all rows; None if there is none."""
         whole = (entry for entry in self if entry.share == 1 and np.isfinite(entry.evaluation.accuracy))
         return max(whole, key=lambda entry: entry.evaluation.accuracy, default=None)
 
     def seconds(self) -> float:
-        """Return the time that all evaluations took together."""
+        """Return the time of all evaluations together."""
         return sum(entry.evaluation.seconds for entry in self)
 
-    def arrays(self, dimensions: int) -> dict[str, NDArray[Any]]:
-        """Return the memory as arrays: places (n, 2), values (n, d), results (n, 5), shares (n,); without reasons."""
-        entries = list(self)
-        results = [
-            (found.fitness, found.error, found.accuracy, found.seconds, found.rank)
-            for found in (entry.evaluation for entry in entries)
-        ]
-        return {
-            "places": np.array([(e.generation, e.candidate) for e in entries], dtype=np.int64).reshape(-1, 2),
-            "values": np.array([e.values for e in entries], dtype=np.float64).reshape(-1, dimensions),
-            "results": np.array(results, dtype=np.float64).reshape(-1, 5),
-            "shares": np.array([e.share for e in entries], dtype=np.float64),
-        }
-
     def reasons(self) -> list[str | None]:
-        """Return why each candidate failed, in the order of the arrays."""
+        """Return why each candidate failed, in the order of the entries."""
         return [entry.evaluation.reason for entry in self]
 
+    def arrays(self, dimensions: int) -> ArchiveArrays:
+        """Return the archive as arrays.
+
+        Parameters
+        ----------
+        dimensions : int
+            d, for an archive without entries.
+        """
+        entries = list(self)
+        results = [
+            (one.fitness, one.error, one.accuracy, one.seconds, one.rank)
+            for one in (entry.evaluation for entry in entries)
+        ]
+        return ArchiveArrays(
+            places=np.array([(e.generation, e.candidate) for e in entries], dtype=np.int64).reshape(-1, 2),
+            values=np.array([e.values for e in entries], dtype=np.float64).reshape(-1, dimensions),
+            results=np.array(results, dtype=np.float64).reshape(-1, 5),
+            shares=np.array([e.share for e in entries], dtype=np.float64),
+            reasons=self.reasons(),
+        )
+
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], reasons: list[str | None]) -> EvaluationArchive:
-        """Return the memory that `arrays` and `reasons` came from."""
-        memory = cls()
-        results = arrays["results"].tolist()
-        shares = (
-            arrays["shares"].tolist() if "shares" in arrays else [1.0] * len(results)
-        )  # written before there were any
-        columns = (arrays["places"].tolist(), arrays["values"], results, shares, reasons)
+    def from_arrays(cls, arrays: ArchiveArrays) -> EvaluationArchive:
+        """Return the archive that `arrays` came from.
+
+        Raises
+        ------
+        ValueError
+            If the arrays differ in length.
+        """
+        archive = cls()
+        columns = (
+            arrays.places.tolist(), arrays.values, arrays.results.tolist(), arrays.shares.tolist(), arrays.reasons,
+        )  # fmt: skip
         for (generation, candidate), values, (fitness, error, accuracy, seconds, rank), share, reason in zip(
             *columns, strict=True
         ):
-            found = Evaluation(fitness, error, accuracy, seconds, reason, int(rank))
-            memory.add(Entry(generation, candidate, values, found, share))
-        return memory
+            evaluation = Evaluation(fitness, error, accuracy, seconds, reason, int(rank))
+            archive.add(Entry(generation, candidate, values, evaluation, share))
+        return archive

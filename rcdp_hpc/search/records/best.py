@@ -27,9 +27,9 @@ class Best:
     fitness, error, accuracy : float
         As in `rcdp_hpc.search.evaluation.candidate.Evaluation`.
     generation, candidate : int
-        Where it came up first.
+        Where its values occurred first: generation from 1, index within it from 0.
     evaluations : int
-        Candidates evaluated in the whole search.
+        Evaluations of the whole search.
     seconds : float
         Time of all evaluations, summed over ranks.
     """
@@ -52,7 +52,7 @@ def write_best(path: Path, best: Best) -> None:
     tree["values"] = dict(best.values)
     tree["timing"] = {"seconds": best.seconds}
     comment = "# The best candidate of the search. To train with other values, use --set reservoir.KEY=VALUE with\n"
-    comment += "# search.generations=0: this file carries its checksum and is refused if it was altered.\n"
+    comment += "# search.generations=0: this file has a checksum and is refused if it was altered.\n"
     write_text(path, comment + tomlkit.dumps({KEY: "", **sealed(tree)}))
 
 
@@ -68,7 +68,7 @@ def read_best(path: Path) -> Values:
 
 
 def read_best_record(path: Path) -> Best:
-    """Return all that best.toml holds about the winner.
+    """Return the complete record of the winner, from best.toml.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def read_best_record(path: Path) -> Best:
         If it is missing or was altered.
     """
     remedy = (
-        "Start rcdp search again, which writes it again from its checkpoint, or train with values of your own: "
+        "Run rcdp search again, which rewrites it from the checkpoint, or train with other values: "
         "--set search.generations=0 --set reservoir.KEY=VALUE."
     )
     content = read_regular_file(path, remedy)
@@ -90,5 +90,5 @@ def read_best_record(path: Path) -> Best:
 
 
 def shown(value: float | int | str) -> str:
-    """Return a value for people, numbers to four digits."""
+    """Return a value as text, numbers to four digits."""
     return value if isinstance(value, str) else f"{value:.4g}"

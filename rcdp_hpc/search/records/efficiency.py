@@ -1,4 +1,4 @@
-"""How well the ranks were used, generation by generation: RUN/search/generations.jsonl."""
+"""RUN/search/generations.jsonl: how busy the ranks were in each generation."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ NAME = "generations.jsonl"
 
 @dataclass(frozen=True)
 class Usage:
-    """One generation, or what a job did of it.
+    """One generation, or the part of it that a job evaluated.
 
     Attributes
     ----------
     generation : int
         From 1.
     candidates : int
-        Evaluated in it.
+        Evaluated candidates.
     ranks, workers : int
-        Ranks of the job, and groups that they worked in.
-    wall, busy, slowest : float
-        Seconds of the generation; of all ranks' evaluations together; of the worker that was done last.
+        Ranks of the job, and groups of ranks that evaluated candidates.
+    wall : float
+        Seconds of the generation.
+    busy : float
+        Seconds of all evaluations, summed over ranks.
+    slowest : float
+        Seconds of the evaluations of the worker that finished last.
     """
 
     generation: int
@@ -42,24 +46,24 @@ class Usage:
 
     @property
     def overhead(self) -> float:
-        """Share of the wall time in which no rank evaluated: rank 0's own work and all communication."""
+        """Share of the wall time in which no rank evaluates: rank 0's other work, and communication."""
         return max(0.0, 1 - self.slowest / self.wall) if self.wall > 0 else 0.0
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """Return a few words for progress lines."""
         rate = self.candidates / self.wall if self.wall > 0 else 0.0
         return f"{rate:.3g} candidates/s, efficiency {self.efficiency:.0%}"
 
 
 def append_usage(folder: Path, usage: Usage) -> None:
-    """Add a line to generations.jsonl; it is for people and the report, and nothing depends on it."""
+    """Add a line to generations.jsonl; only reports and progress read it."""
     append_sealed(folder / NAME, asdict(usage))
 
 
 def read_usage(folder: Path) -> list[Usage]:
-    """Return the lines of generations.jsonl that are whole; empty if there is no such file."""
-    found = []
+    """Return the intact lines of generations.jsonl; empty if there is no such file."""
+    usages = []
     for tree in read_intact_lines(folder / NAME).records:
-        with contextlib.suppress(TypeError):  # of another version
-            found.append(Usage(**tree))
-    return found
+        with contextlib.suppress(TypeError):  # a line of another version
+            usages.append(Usage(**tree))
+    return usages

@@ -1,9 +1,9 @@
-"""RUN/search/journal: what each rank found within a generation, so that little is lost when a job is killed.
+"""RUN/search/journal: the evaluations of each rank since the last checkpoint, so that a killed job loses little.
 
-A rank appends a line for every candidate it has evaluated. A line belongs to a search of certain settings, named by a
-digest; the answer to a candidate does not depend on when it was found, so a line is never wrong, only unneeded. Where
-candidates have a time limit a line also tells which candidate is being evaluated, and a watchdog ends the job when
-one does not come back.
+A rank appends a line for every candidate that it evaluated. A line has the digest of the settings of its search. The
+evaluation of a candidate does not depend on time or rank, so a line of the same settings is always valid. If candidates
+have a time limit, a line also announces each candidate before its evaluation, and a watchdog ends the job if a
+candidate does not return.
 """
 
 from __future__ import annotations
@@ -30,70 +30,87 @@ log = logging.getLogger(__name__)
 
 FOLDER = "journal"
 Key = tuple[bytes, float]
-PATIENCE = 1.5  # times its limit until a candidate that does not come back is taken to hang, and
-PATIENCE_SECONDS = 2.0  # so many seconds more
-BACKSTOP_SECONDS = 5.0  # until the process is ended from outside Python, where even the watchdog cannot run
+# A candidate counts as hanging after its time limit times PATIENCE plus PATIENCE_SECONDS.
+PATIENCE = 1.5
+PATIENCE_SECONDS = 2.0
+# Seconds later a timer outside Python ends the process, in case the watchdog thread cannot run.
+BACKSTOP_SECONDS = 5.0
 
 
 class Journal:
     """The journal of one rank.
 
-    Two files take turns by generation; a file is emptied when its turn comes and its generations are in a checkpoint.
+    Even and odd generations have a file each. A file is emptied at the beginning of a generation if a checkpoint
+    includes all generations in it.
 
     Parameters
     ----------
     folder : Path
-        Of the search.
+        Folder of the search.
     rank : int
     digest : str
-        Of the settings.
+        Digest of the settings.
     limit : float
-        Seconds a candidate may take; 0 is no limit, and no watchdog.
+        Seconds that a candidate may take; 0 for no limit and no watchdog.
     abort : callable, optional
-        Ends the whole job, given an exit code.
+        Ends the whole job with an exit code.
     """
 
     def __init__(
         self, folder: Path, rank: int, digest: str, limit: float = 0.0, abort: Callable[[int], Any] = os._exit
     ) -> None:
-        self.rank, self.digest, self.limit, self.abort = rank, digest, limit, abort
-        self.paths = [folder / FOLDER / f"rank-{rank:05d}-{turn}.jsonl" for turn in (0, 1)]
+        self.rank = rank
+        self.digest = digest
+        self.limit = limit
+        self.abort = abort
+        self.paths = [folder / FOLDER / f"rank-{rank:05d}-{parity}.jsonl" for parity in (0, 1)]
         self.hang_path = folder / FOLDER / f"rank-{rank:05d}.hang"
-        self.generation, self.share = 0, 1.0
-        self._newest = [_newest(path, digest) for path in self.paths]
+        self.generation = 0
+        self.share = 1.0
+        self._newest_generation = [_newest_generation(path, digest) for path in self.paths]
         self._file: IO[str] | None = None
-        self._hang: IO[str] | None = None
+        self._hang_file: IO[str] | None = None
 
-    def begin(self, generation: int, settled: int, share: float = 1.0) -> None:
-        """Begin a generation, or a part of it.
+    def begin(self, generation: int, saved_generation: int, share: float = 1.0) -> None:
+        """Begin a round of evaluations.
 
         Parameters
         ----------
         generation : int
-        settled : int
-            The last generation that a checkpoint holds for certain.
+        saved_generation : int
+            The last complete generation of the checkpoint on disk.
         share : float
-            The share of the rows that candidates are judged by.
+            Share of the rows that the candidates are evaluated on.
         """
         self.close()
-        turn, self.generation, self.share = generation % 2, generation, share
-        with os_errors_explained(self.paths[turn]):
-            self.paths[turn].parent.mkdir(parents=True, exist_ok=True)
-            empty = self._newest[turn] <= settled
-            self._file = self.paths[turn].open("w" if empty else "a", encoding="utf-8")
-            if not empty:
-                self._file.write("\n")  # whatever was cut short before ends here
+        parity = generation % 2
+        self.generation = generation
+        self.share = share
+        with os_errors_explained(self.paths[parity]):
+            self.paths[parity].parent.mkdir(parents=True, exist_ok=True)
+            obsolete = self._newest_generation[parity] <= saved_generation
+            self._file = self.paths[parity].open("w" if obsolete else "a", encoding="utf-8")
+            if not obsolete:
+                self._file.write("\n")  # ends a line that was cut short
             if self.limit:
-                self._hang = self.hang_path.open("w", encoding="utf-8")
-        self._newest[turn] = generation
+                self._hang_file = self.hang_path.open("w", encoding="utf-8")
+        self._newest_generation[parity] = generation
 
-    def record(self, values: NDArray[np.float64], found: Evaluation | None) -> None:
-        """Write down an evaluated candidate, or with None one that is about to be evaluated."""
-        result = None if found is None else [found.fitness, found.error, found.accuracy, found.seconds]
+    def record(self, values: NDArray[np.float64], evaluation: Evaluation | None) -> None:
+        """Write the evaluation of a candidate, or None for a candidate whose evaluation begins.
+
+        Parameters
+        ----------
+        values : ndarray, shape (d,), float64
+        evaluation : Evaluation or None
+        """
+        result = None
+        if evaluation is not None:
+            result = [evaluation.fitness, evaluation.error, evaluation.accuracy, evaluation.seconds]
         line = {
             "digest": self.digest, "generation": self.generation, "rank": self.rank, "share": self.share,
             "values": values.tolist(), "result": result, "limit": self.limit,
-            "reason": found.reason if found is not None else None,
+            "reason": evaluation.reason if evaluation is not None else None,
         }  # fmt: skip
         if self._file is not None:
             with os_errors_explained(self.paths[self.generation % 2]):
@@ -101,22 +118,22 @@ class Journal:
                 self._file.flush()
 
     def announce(self, values: NDArray[np.float64]) -> None:
-        """Write down a candidate that is about to be evaluated, where one that hangs is to be told by it."""
-        if self._hang is not None:
+        """Write a candidate, shape (d,), before its evaluation, if there is a time limit."""
+        if self._hang_file is not None:
             self.record(values, None)
 
     @contextmanager
     def watched(self, name: str) -> Iterator[None]:
-        """Watch over the evaluation of the announced candidate: where it hangs, end the job and leave a note."""
-        if self._hang is None:
+        """Watch the evaluation of the announced candidate: if it hangs, write its name and end the job."""
+        if self._hang_file is None:
             yield
             return
         patience = PATIENCE * self.limit + PATIENCE_SECONDS
         timer = threading.Timer(patience, self._end_job, (name, patience))
         timer.daemon = True
         timer.start()
-        # Runs in a thread of its own that needs no Python: native code may hold the interpreter.
-        faulthandler.dump_traceback_later(patience + BACKSTOP_SECONDS, exit=True, file=self._hang)
+        # This timer is a thread outside Python, since native code may hold the interpreter.
+        faulthandler.dump_traceback_later(patience + BACKSTOP_SECONDS, exit=True, file=self._hang_file)
         try:
             yield
         finally:
@@ -124,12 +141,12 @@ class Journal:
             faulthandler.cancel_dump_traceback_later()
 
     def _end_job(self, name: str, seconds: float) -> None:
-        if self._hang is not None:
-            self._hang.write(f"{name}\n")
-            self._hang.flush()
+        if self._hang_file is not None:
+            self._hang_file.write(f"{name}\n")
+            self._hang_file.flush()
         message = (
-            f"rcdp: error: rank {self.rank}: the candidate {name} has not come back after {seconds:g} s "
-            f"(search.candidate_seconds = {self.limit:g}): it hangs, and the job is ended. Start again to go on; the "
+            f"rcdp: error: rank {self.rank}: the candidate {name} has not returned after {seconds:g} s "
+            f"(search.candidate_seconds = {self.limit:g}): it hangs, and the job is ended. Start again to resume; the "
             "candidate will count as failed."
         )
         print(message, file=sys.stderr, flush=True)
@@ -137,60 +154,70 @@ class Journal:
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._file, self._hang):
-            # Lines are flushed one by one: what a full disk left in the buffer has been reported already.
+        for file in (self._file, self._hang_file):
+            # Every line is flushed when it is written, and an error of that has been reported already.
             with suppress(OSError):
                 if file is not None:
                     file.close()
-        self._file = self._hang = None
+        self._file = self._hang_file = None
 
 
 def read_journals(folder: Path, digest: str) -> dict[Key, Evaluation]:
-    """Return what the ranks of earlier jobs found, by the bytes of the values and the share of the rows.
+    """Return the evaluations of earlier jobs, by the bytes of the values and the share of the rows.
 
-    Lines of other settings are passed over. So are those that were cut short or altered, and their number is logged:
-    their candidates are evaluated again. A candidate that hung counts as failed.
+    Lines of other settings are ignored. Lines that were cut short or altered are counted in a warning; their candidates
+    are evaluated again. A candidate that hung counts as failed.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the search.
+    digest : str
+        Digest of the settings.
     """
-    found: dict[Key, Evaluation] = {}
+    evaluations: dict[Key, Evaluation] = {}
     damaged: dict[str, int] = {}
     for path in sorted((folder / FOLDER).glob("rank-*-?.jsonl")):
-        lines, skipped = _lines(path, digest)
-        damaged |= {path.name: skipped} if skipped else {}
+        lines, damaged_lines = _lines(path, digest)
+        damaged |= {path.name: damaged_lines} if damaged_lines else {}
         for line in lines:
             if line["result"] is not None:
                 fitness, error, accuracy, seconds = line["result"]
-                found[_key(line)] = Evaluation(fitness, error, accuracy, seconds, line["reason"], line["rank"])
+                evaluations[_key(line)] = Evaluation(fitness, error, accuracy, seconds, line["reason"], line["rank"])
     if damaged:
         log.warning(
             "%s: %d lines of %s were cut short or altered and are left out; their candidates are evaluated again",
             *(folder / FOLDER, sum(damaged.values()), ", ".join(damaged)),
         )
     for path in sorted((folder / FOLDER).glob("rank-*.hang")):
-        if path.stat().st_size == 0:
-            continue
-        turns = [_lines(path.with_name(f"{path.stem}-{turn}.jsonl"), digest)[0] for turn in (0, 1)]
-        # the last line of the newer file tells which candidate was being evaluated
-        last = max((lines[-1] for lines in turns if lines), key=lambda line: line["generation"], default=None)
-        if last is not None and last["result"] is None and _key(last) not in found:
-            found[_key(last)] = Evaluation(
-                -np.inf, np.nan, np.nan, last["limit"], f"hung: did not come back within {last['limit']:g} s",
-                last["rank"],
-            )  # fmt: skip
-    return found
+        if path.stat().st_size:
+            evaluations = _hanging_candidate(path, digest) | evaluations
+    return evaluations
+
+
+def _hanging_candidate(path: Path, digest: str) -> dict[Key, Evaluation]:
+    """Return the failure of the candidate that a rank was evaluating when it hung; empty if it is of other settings."""
+    files = [_lines(path.with_name(f"{path.stem}-{parity}.jsonl"), digest)[0] for parity in (0, 1)]
+    # The last line of the newer file announces the candidate.
+    last = max((lines[-1] for lines in files if lines), key=lambda line: line["generation"], default=None)
+    if last is None or last["result"] is not None:
+        return {}
+    reason = f"hung: did not return within {last['limit']:g} s"
+    return {_key(last): Evaluation(-np.inf, np.nan, np.nan, last["limit"], reason, last["rank"])}
 
 
 def remove_journals(folder: Path) -> None:
-    """Remove the journals of a search that is done."""
+    """Remove the journals of a finished search."""
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
-def _newest(path: Path, digest: str) -> int:
+def _newest_generation(path: Path, digest: str) -> int:
     """Return the newest generation in a file, -1 if it has none."""
     return max((line["generation"] for line in _lines(path, digest)[0]), default=-1)
 
 
 def _lines(path: Path, digest: str) -> tuple[list[dict[str, Any]], int]:
-    """Return the intact lines of a search of these settings, and how many lines are damaged."""
+    """Return the intact lines of these settings, and the number of damaged lines."""
     lines = read_intact_lines(path)
     return [line for line in lines.records if line.get("digest") == digest], len(lines.damaged)
 

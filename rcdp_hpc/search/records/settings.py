@@ -1,33 +1,38 @@
-"""Which settings a search's answer depends on."""
+"""The settings that the result of a search depends on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from rcdp_hpc.config import Config, to_tree
+from rcdp_hpc.config import Config, flatten, to_tree
+from rcdp_hpc.config.choices import is_user_class
+from rcdp_hpc.runtime.code_consent import digests_of
 from rcdp_hpc.search.space import searched_space
 
-FORMAT = 1
+# Settings as nested dicts that JSON can hold, by section.
+Settings = dict[str, Any]
+FORMAT = 2
 # What the short training of a candidate reads: whole sections, and single keys of others.
 TRAINING_KEYS = ("readout", "loss", "optimizer", "partition.count", "training.batch", "training.precision")
 # What a solved readout reads.
 RIDGE_KEYS = ("readout.ridge_penalties", "readout.ridge_selection", "augment.shifts", "loss.class_weights")
 
 
-def search_settings(config: Config, fingerprint: str) -> dict[str, Any]:
-    """Return the settings that a search's answer depends on, as nested dicts.
+def search_settings(config: Config, fingerprint: str) -> Settings:
+    """Return the settings that the result of a search depends on.
 
-    The configured value of a searched key is not among them: candidates replace it.
+    The configured values of searched keys are not included: candidates replace them.
 
     Parameters
     ----------
     config : Config
     fingerprint : str
-        Of the rows that candidates are fitted to and judged by.
+        Digest of the data and the user's code of the fitness.
     """
     tree = to_tree(config)
     searched = searched_space(config.search).names
-    settings: dict[str, Any] = {
+    settings: Settings = {
         "run": {"seed": tree["run"]["seed"]},
         "data": tree["data"],
         "reservoir": {key: value for key, value in tree["reservoir"].items() if key not in searched},
@@ -41,4 +46,17 @@ def search_settings(config: Config, fingerprint: str) -> dict[str, Any]:
         names = (name,) if name else tree[section]
         values = {one: tree[section][one] for one in names if one not in searched}
         settings[section] = {**settings.get(section, {}), **values}
+    if is_user_class(config.search.optimizer):
+        settings["code"] = digests_of([config.search.optimizer])
     return settings
+
+
+def with_missing_defaults(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> Settings:
+    """Return recorded settings as dotted keys, with the default of each key that `current` has and they lack.
+
+    A checkpoint of an earlier version lacks the keys that the configuration did not have then.
+    """
+    settings = flatten(recorded)
+    defaults = flatten(to_tree(Config()))
+    missing = [key for key in flatten(current) if key not in settings and key in defaults]
+    return {**settings, **{key: defaults[key] for key in missing}}

@@ -6,7 +6,7 @@ from scipy.sparse.linalg import ArpackNoConvergence
 
 from rcdp_hpc.config import SearchSection
 from rcdp_hpc.errors import CandidateError, InputError
-from rcdp_hpc.search.evaluation.candidate import density_penalised_fitness, judge, score
+from rcdp_hpc.search.evaluation.candidate import density_penalised_fitness, evaluate_candidate, score
 
 
 def test_eq5_by_hand():
@@ -36,7 +36,7 @@ def test_a_failing_candidate_is_the_worst_with_its_reason(failure, reason):
     def measure(values):
         raise failure
 
-    found = judge(measure, {"density": 0.1}, SearchSection(), 0.1)
+    found = evaluate_candidate(measure, {"density": 0.1}, SearchSection(), 0.1)
     assert found.fitness == -np.inf
     assert np.isnan(found.error)
     assert np.isnan(found.accuracy)
@@ -45,7 +45,7 @@ def test_a_failing_candidate_is_the_worst_with_its_reason(failure, reason):
 
 @pytest.mark.parametrize("error", [np.nan, np.inf])
 def test_an_error_that_is_not_finite_is_a_failure(error):
-    found = judge(lambda values: (error, 0.5), {}, SearchSection(), 0.1)
+    found = evaluate_candidate(lambda values: (error, 0.5), {}, SearchSection(), 0.1)
     assert found.fitness == -np.inf
     assert str(error) in found.reason
 
@@ -56,4 +56,4 @@ def test_what_is_not_the_candidates_fault_is_raised(failure):
         raise failure
 
     with pytest.raises(type(failure)):
-        judge(measure, {}, SearchSection(), 0.1)
+        evaluate_candidate(measure, {}, SearchSection(), 0.1)

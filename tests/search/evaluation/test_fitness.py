@@ -19,7 +19,7 @@ from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
-from rcdp_hpc.search.evaluation.ridge import judge_scores
+from rcdp_hpc.search.evaluation.ridge import error_and_accuracy
 from rcdp_hpc.search.evaluation.rows import FitnessData, fitness_rows
 
 
@@ -96,7 +96,7 @@ def test_of_many_rows_the_validation_rows_choose_the_penalty_and_judge(data, wei
     for penalty in config.readout.ridge_penalties:
         readout = solve_rows(train, data.y_train, 10, penalty, of_class[data.y_train])
         scores = readout.predict(validation)
-        error, accuracy = judge_scores(scores, data.y_val)
+        error, accuracy = error_and_accuracy(scores, data.y_val)
         shares = of_class * counts / 600
         sums = scaling_sums(scores, one_hot(data.y_val, 10), shares, of_class[data.y_val])
         judged[scaled_error(*sums)] = error, accuracy
@@ -162,7 +162,7 @@ def test_rows_that_are_not_numbers_fail_every_candidate(data):
 
 def test_accuracy_and_error_of_scores_by_hand():
     scores = np.array([[1.0, 0.0], [0.25, 0.75], [0.5, 0.0]], dtype=np.float32)
-    error, accuracy = judge_scores(scores, np.array([0, 0, 1]))
+    error, accuracy = error_and_accuracy(scores, np.array([0, 0, 1]))
     assert error == pytest.approx((0 + 0.75**2 * 2 + 0.25 + 1) / 6)
     assert accuracy == pytest.approx(1 / 3)
 
@@ -198,7 +198,7 @@ def test_fitness_rows_are_the_first_and_read_only():
     assert found.y_val.dtype == np.int64
     assert np.flatnonzero(found.synthetic).tolist() == [6]
     assert found.originals.y.tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9]
-    assert len(found.judging.x) == 29
+    assert len(found.left_out_rows.x) == 29
     with pytest.raises(ValueError, match="read-only"):
         found.x_train[0] = 1
 

@@ -22,7 +22,7 @@ from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
 from rcdp_hpc.search.evaluation.inner_folds import balanced_folds
 from rcdp_hpc.search.evaluation.matrix_cache import MatrixCache
-from rcdp_hpc.search.evaluation.ridge import judge_scores
+from rcdp_hpc.search.evaluation.ridge import error_and_accuracy
 from rcdp_hpc.search.evaluation.rows import FitnessData, fitness_rows
 
 CLASSES = ("a", "b", "c")
@@ -210,7 +210,7 @@ def test_the_fitness_is_the_mean_over_held_out_rows(selection, balance):
             for penalty in ([chosen] if selection == "left_out" else penalties)
         ]
         best = min(scores, key=lambda found, known=(targets, shares): scaled_error(*scaling_sums(found, *known)))
-        error, accuracy = judge_scores(best, fold.y_val)
+        error, accuracy = error_and_accuracy(best, fold.y_val)
         held_out_rows = len(fold.y_val)
         squares += error * held_out_rows
         right += accuracy * held_out_rows
@@ -218,7 +218,7 @@ def test_the_fitness_is_the_mean_over_held_out_rows(selection, balance):
     found = ReservoirFitness(config, data)(FOLD_VALUES)
     assert found.error == pytest.approx(squares / rows, rel=1e-4)
     assert found.accuracy == pytest.approx(right / rows, abs=0.011)
-    grouped = Ranks(3).run(lambda comm: ReservoirFitness(config, data).in_group(comm)(FOLD_VALUES).error)
+    grouped = Ranks(3).run(lambda comm: ReservoirFitness(config, data).set_group(comm)(FOLD_VALUES).error)
     assert grouped == [found.error] * 3
 
 
@@ -266,9 +266,9 @@ def test_shared_matrices_have_the_same_bits(scaling):
     assert cache.reused == 2
 
 
-def test_the_cache_forgets_what_does_not_fit_and_keeps_the_words_of_failure():
+def test_the_cache_is_bounded_and_the_error_without_a_cycle_is_the_same():
     settings = small_config().reservoir
-    cache = MatrixCache(bytes_kept=1)
+    cache = MatrixCache(max_bytes=1)
     for density in (0.1, 0.2, 0.1):
         cache.matrices(settings.model_copy(update={"density": density}), 5)
     assert cache.reused == 0

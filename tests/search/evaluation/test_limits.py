@@ -168,7 +168,7 @@ def test_a_hang_in_native_code_ends_the_job_and_is_failed_on_resume(tmp_path, ho
     rest = CheapFitness(config)
     run_search(config, SingleProcess(), rest, tmp_path)
     lines = read_sealed_lines(tmp_path / "history.jsonl")
-    hanging = [line for line in lines if line["reason"] == "hung: did not come back within 0.3 s"]
+    hanging = [line for line in lines if line["reason"] == "hung: did not return within 0.3 s"]
     assert len(hanging) >= 1
     assert not hanging[0]["reused"]
     assert rest.calls == sum(not line["reused"] for line in lines) - 4  # three before it, and itself

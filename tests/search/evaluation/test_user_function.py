@@ -91,7 +91,7 @@ def test_a_number_is_the_fitness(fitness):
         ("text", r"own_fitness:text' returned '0.9' \(str\): expected a number"),
         ("truth", r"returned True \(bool\)"),
         ("two", r"returned \(1.0, 2.0\) \(tuple\)"),
-        ("changes_values", "changed its input from"),
+        ("changes_values", "changed its argument from"),
     ],
 )
 def test_a_broken_contract_ends_the_search(fitness, name, message):

@@ -1,4 +1,4 @@
-"""Journals of a job that was killed or hung, read by one of other settings that may change."""
+"""Journals of a job that was killed or hung, read by a job with other settings that may change."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.search.driver import run_search
 
-DONE = 10  # candidates of the job that was lost, the last three of them in no checkpoint
+DONE = 10  # candidates of the killed job; the checkpoint lacks the last three
 
 
 @pytest.mark.parametrize("hung", [False, True])
-def test_another_group_size_or_limit_loses_no_candidate_and_tries_none_that_hung(tmp_path, hung):
+def test_a_job_of_other_group_size_and_limit_repeats_no_candidate_and_skips_the_one_that_hung(tmp_path, hung):
     config = cheap_config(candidate_seconds=60.0)
 
     class Lost(CheapFitness):
@@ -36,5 +36,5 @@ def test_another_group_size_or_limit_loses_no_candidate_and_tries_none_that_hung
     lines = read_sealed_lines(tmp_path / "lost/history.jsonl")
     assert sum(one.calls for one in rest) == sum(not line["reused"] for line in lines) - DONE - hung
     reasons = [line["reason"] for line in lines if not line["reused"]]
-    assert reasons.count("hung: did not come back within 60 s") == hung
+    assert reasons.count("hung: did not return within 60 s") == hung
     assert (outcome(tmp_path / "lost") == outcome(tmp_path / "whole")) is not hung

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from search.fake_fitness import CheapFitness, cheap_config
+from search.fake_fitness import CheapFitness, FunctionOfValues, cheap_config
 from settings import changed, config_of
 
 from rcdp_hpc.config import Config, Section
@@ -68,7 +68,7 @@ def stop(folder: Path) -> None:
         return fitness(values)
 
     with pytest.raises(StoppedError):
-        run_search(trained(), SingleProcess(), stopping, folder)
+        run_search(trained(), SingleProcess(), FunctionOfValues(stopping), folder)
     signals.clear()
 
 
@@ -94,13 +94,13 @@ def test_a_search_that_trains_readouts_is_not_gone_on_with_under_other_settings(
         run_search(trained(**{key: OTHERWISE[key]}), SingleProcess(), CheapFitness(trained()), stopped)
 
 
-def test_a_checkpoint_that_knows_fewer_keys_is_gone_on_with(tmp_path, monkeypatch):
+def test_keys_that_a_checkpoint_lacks_count_as_their_defaults(tmp_path, monkeypatch):
     with monkeypatch.context() as older:
         older.setattr(settings, "TRAINING_KEYS", ("loss", "training.batch"))
         stop(tmp_path)
-    with pytest.raises(InputError, match=r"training\.batch"):
-        run_search(trained(training__batch=7), SingleProcess(), CheapFitness(trained()), tmp_path)
-    run_search(trained(optimizer__kind="sgd"), SingleProcess(), CheapFitness(trained()), tmp_path)
+    with pytest.raises(InputError, match=r"optimizer\.kind \(adam -> sgd\)"):
+        run_search(trained(optimizer__kind="sgd"), SingleProcess(), CheapFitness(trained()), tmp_path)
+    run_search(trained(), SingleProcess(), CheapFitness(trained()), tmp_path)
 
 
 @pytest.mark.parametrize(
