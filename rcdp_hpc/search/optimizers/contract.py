@@ -146,7 +146,7 @@ class CheckedOptimizer:
 
 
 def check_optimizer(search: SearchSection, box: Box, seed: int, start: NDArray[np.float64]) -> None:
-    """Ask the configured optimiser for generations without evaluating any, and continue it from its own state.
+    """Ask the configured optimiser for three generations without evaluating any, and restore it from its state.
 
     Parameters
     ----------
@@ -175,6 +175,12 @@ def check_optimizer(search: SearchSection, box: Box, seed: int, start: NDArray[n
     if second.generation != first.generation:
         first._refuse(f"generation is {second.generation} after restore", f"{first.generation}, that of the state")
     _compare(first, expected, second.ask(), "an optimiser and one restored from its state")
+    costs = np.linspace(3.0, 0.0, first.population)  # some better and some worse than those before
+    first.tell(costs)
+    second.tell(costs)
+    if not first.done:
+        what = "an optimiser and one restored from its state, one generation later,"
+        _compare(first, first.ask(), second.ask(), what)
 
 
 def _compare(optimizer: CheckedOptimizer, one: Positions, other: Positions, what: str) -> None:
