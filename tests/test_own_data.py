@@ -143,5 +143,5 @@ def test_a_trial_replaces_earlier_trials_alone(tmp_path, capsys):
     (tmp_path / "runs-trial").mkdir()
     (tmp_path / "runs-trial/thesis.txt").write_text("mine")
     assert main(["run", "digits", "--out", str(tmp_path / "runs"), "--trial", "--quiet"]) == 2
-    assert "not an earlier trial" in capsys.readouterr().err
+    assert "exists and is not a trial" in capsys.readouterr().err
     assert (tmp_path / "runs-trial/thesis.txt").exists()

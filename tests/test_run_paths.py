@@ -68,7 +68,7 @@ def refused(words, path, capfd):
 @pytest.mark.parametrize("words", ARGUMENTS.values(), ids=ARGUMENTS)
 @pytest.mark.parametrize("path", ["", " ", "\t"])
 def test_an_empty_path_is_never_the_working_directory(words, path, capfd):
-    assert "the path is empty: is a variable not set?" in refused(words, path, capfd)
+    assert "the path is empty; check that all variables in it are set" in refused(words, path, capfd)
 
 
 @pytest.mark.parametrize("words", [words for name, words in ARGUMENTS.items()])
@@ -82,8 +82,8 @@ def test_names_that_the_system_cannot_look_for(words, capfd):
     [
         ("file", "a file; expected a folder"),
         ("file/run", "is a file, not a folder"),
-        ("dangling", "a link to nothing"),
-        ("dangling/run", "a link to nothing"),
+        ("dangling", "a broken link"),
+        ("dangling/run", "a broken link"),
         ("loop", "Too many levels of symbolic links"),
         ("/", "the root of the file system"),
         ("/tmp/..", "the root of the file system"),

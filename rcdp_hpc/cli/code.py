@@ -1,4 +1,4 @@
-"""Code that configurations name: the user's own is recorded, that of other files needs consent."""
+"""Consent to run code that a configuration names: the user's own code is recorded, other code needs --allow-code."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ ALLOW_CODE = "--allow-code"
 
 
 def add_allow_code(parser: argparse.ArgumentParser) -> None:
-    """Add the option that lets code run that a file names."""
+    """Add the option that allows code that a file names."""
     parser.add_argument(
         ALLOW_CODE,
         action="store_true",
-        help="run classes and functions that a file of RUN names, even if no configuration of yours has named them",
+        help="run classes and functions that files in RUN name, even if your configurations have not named them",
     )
 
 
 def settle_code(config: Config, file: Path, is_own: bool, settings: Iterable[str], allow_code: bool) -> None:
-    """Record the code that the user names in this command; refuse code that is only named by a file of a run directory.
+    """Record the code that the user names in this command; refuse code that only a file of a run directory names.
 
     Parameters
     ----------
     config : Config
-        With the settings applied.
+        Settings of the command.
     file : Path
-        Where it is from.
+        The configuration file.
     is_own : bool
         Whether the user named the file in the command.
     settings : iterable of str
-        Those of the command, as ``section.key=value``.
+        The settings of the command, as ``section.key=value``.
     allow_code : bool
         Refuse nothing.
 
@@ -56,7 +56,7 @@ def settle_code(config: Config, file: Path, is_own: bool, settings: Iterable[str
 
 
 def is_of_a_run(file: Path) -> bool:
-    """Tell whether a configuration file is the one that a run directory keeps."""
+    """Return whether a configuration file is the ``config.toml`` of a run directory."""
     path = absolute_path(file)
     folder = RunDirectory(path.parent)
     return path == folder.config_file and any(

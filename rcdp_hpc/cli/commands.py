@@ -1,4 +1,4 @@
-"""The command line: ``rcdp COMMAND``. Parses, calls one function, turns errors into messages and exit codes."""
+"""The commands of ``rcdp``: each calls one function of the package and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -74,23 +74,23 @@ def _run(options: argparse.Namespace, rank: int) -> int:
             log.error("%s", error)
             signals.report_end(message_lines(error) if error.lines else plain_line(error))
         else:
-            # Launchers end the job when the first rank leaves: rank 0 reports its error first.
+            # A launcher ends the job when the first rank exits, so rank 0 gets time to report the error.
             time.sleep(1)
         return error.exit_code
     except KeyboardInterrupt:
         if rank == 0:
-            log.error("ended at once by Ctrl-C: what was complete is kept, and the same command continues from it.")
+            log.error("interrupted by Ctrl-C: complete results are kept, and the same command continues from them.")
         return EXIT_INTERRUPTED
     except signals.EndedBySignal as ended:
         if rank == 0:
-            log.error("ended by %s: nothing is left half done. Start the same command again.", ended)
+            log.error("ended by %s: no incomplete results remain. Start the same command again.", ended)
         return ended.exit_code
     finally:
         signals.ignore_until_exit()
 
 
 def _check_paths(options: argparse.Namespace) -> None:
-    """Refuse places that nothing can be written to, earlier than any work."""
+    """Raise an `InputError` before any work if an output cannot be written."""
     for value in vars(options).values():
         if isinstance(value, Path):
             check_reachable(value)
@@ -111,35 +111,35 @@ def _silent() -> Iterator[None]:
 
 
 def _relax_gc() -> None:
-    """Spare every rank a third of its start and end: torch loads a million objects that stay.
+    """Make full garbage collections rare, which saves a third of the time of start and exit.
 
-    Python's collector looks through all of them again and again while they come, and twice at the end, when the memory
-    goes anyway. Young objects are looked at as ever.
+    torch creates a million objects that are never freed. Python's full collections scan all of them repeatedly during
+    the imports, and twice at exit. Collections of young objects are unchanged.
     """
     gc.set_threshold(*gc.get_threshold()[:2], 1000)
     atexit.register(gc.freeze)
 
 
 def _run_command(options: argparse.Namespace) -> int:
-    """Stages that may run on many ranks: prepare, search, train, evaluate, run."""
+    """Run stages, on one rank or many: prepare, search, train, evaluate, run."""
     signals.install()
     stall_seconds = _configuration(options).run.stall_seconds
     return run_on_all_ranks(partial(_run_on_ranks, options), stall_seconds, options.quiet)
 
 
 def _search_command(options: argparse.Namespace) -> int:
-    """Run the stage search, or with --report draw what it has found so far."""
+    """Run the stage search; with --report draw the results so far instead."""
     if not options.report:
         return _run_command(options)
     signals.exit_on_signals()
-    # All ranks would write the same files at once.
+    # Only rank 0 draws, since all ranks would write the same files.
     if detect().rank:
         return EXIT_DONE
     try:
         from rcdp_hpc.evaluation.search_pictures import draw_search
     except ImportError as error:
         raise InputError(
-            f"--report draws with matplotlib, which cannot be imported ({error}). Run `make setup`."
+            f"--report needs matplotlib, which cannot be imported ({error}): pip install 'rcdp_hpc[report]'."
         ) from None
     for path in draw_search(RunDirectory(options.out).search):
         log.info("%s", path)
@@ -166,10 +166,10 @@ def _run_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
 def _crossvalidate(options: argparse.Namespace) -> int:
     signals.install()
     stall_seconds = _configuration(options).run.stall_seconds
-    return run_on_all_ranks(partial(_crossvalidate_together, options), stall_seconds, options.quiet)
+    return run_on_all_ranks(partial(_crossvalidate_on_ranks, options), stall_seconds, options.quiet)
 
 
-def _crossvalidate_together(options: argparse.Namespace, comm: Communicator) -> int:
+def _crossvalidate_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.pipeline.cross_validation import crossvalidate
 
     signals.raise_if_stopped_before(comm)
@@ -188,7 +188,7 @@ def _crossvalidate_together(options: argparse.Namespace, comm: Communicator) -> 
 
 
 def _configuration(options: argparse.Namespace) -> Config:
-    """Return the named configuration, or the run directory's own, with --set applied."""
+    """Return the configuration that the command names, or that of the run directory, with --set applied."""
     run = RunDirectory(Path(options.out))
     if options.config is None and not run.config_file.exists():
         run.config()
@@ -196,14 +196,14 @@ def _configuration(options: argparse.Namespace) -> Config:
 
 
 def _report_edited(options: argparse.Namespace, run: RunDirectory) -> None:
-    """Warn if the command takes a run's own configuration, and it is no longer what the stages used."""
+    """Warn if the command uses the configuration of a run, and it was edited since the stages used it."""
     if options.config is None and run.config_file.exists():
         for line in edited_settings(run):
             log.warning("%s was %s", run.config_file, line)
 
 
 def _trusted(options: argparse.Namespace) -> Config:
-    """Return the configuration as `_configuration`, once the code that it names may be run."""
+    """Return the configuration as `_configuration`; raise an `InputError` if it names code that is not allowed."""
     config = _configuration(options)
     file = RunDirectory(options.out).config_file if options.config is None else Path(options.config)
     settle_code(config, file, options.config is not None, options.set, options.allow_code)
@@ -225,12 +225,12 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _load(name: str, settings: Sequence[str]) -> Config:
-    # A run directory is used again from other working directories.
+    # Later commands may start in other working directories.
     return with_absolute_paths(load_config(name, settings))
 
 
 def _stall_seconds(path: Path) -> int:
-    """Return the patience of a run directory; a model file, or what is refused later, has the default's."""
+    """Return ``run.stall_seconds`` of a run directory; the default if there is no configuration."""
     run = RunDirectory(path)
     if detect().size == 1 or not run.config_file.is_file():
         return Config().run.stall_seconds
@@ -238,10 +238,10 @@ def _stall_seconds(path: Path) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    return run_on_all_ranks(partial(_predict_together, options), _stall_seconds(options.run), options.quiet)
+    return run_on_all_ranks(partial(_predict_on_ranks, options), _stall_seconds(options.run), options.quiet)
 
 
-def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
+def _predict_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.pipeline.requirements import require_torch
 
     leave_out_working_directory()
@@ -267,7 +267,7 @@ def _predict_together(options: argparse.Namespace, comm: Communicator) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    return run_on_all_ranks(partial(_verify_together, options), _stall_seconds(options.run))
+    return run_on_all_ranks(partial(_verify_on_ranks, options), _stall_seconds(options.run))
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -284,7 +284,7 @@ def _inspect(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _verify_together(options: argparse.Namespace, comm: Communicator) -> int:
+def _verify_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.data.shards.verify import verify_shards
 
     findings = verify_shards(RunDirectory(options.run).shards, progress=True, comm=comm)
@@ -294,7 +294,7 @@ def _verify_together(options: argparse.Namespace, comm: Communicator) -> int:
         log.error("%s", finding)
     if findings:
         return EXIT_DAMAGED
-    log.info("every checksum, count and proportion holds, and no synthetic row comes from outside the training part")
+    log.info("all checksums, counts and class proportions are right, and synthetic rows derive from training rows only")
     return EXIT_DONE
 
 
@@ -314,7 +314,7 @@ def _submit(options: argparse.Namespace) -> int:
     if options.array:
         array = make_array(options.array, lambda name: _load(name, options.set) if name else _configuration(options))
         if array.configs and options.config is not None:
-            raise InputError(f"--array {options.array} names the configurations: leave {options.config} out.")
+            raise InputError(f"--array {options.array} selects the configurations: leave out {options.config}.")
     config = array.shared if array else _configuration(options)
     _report_edited(options, run)
     jobs = submit.plan_jobs(config, run, options.site, one_job=options.one_job, array=array, extra=options.sbatch)
@@ -330,7 +330,7 @@ def _submit(options: argparse.Namespace) -> int:
 
 
 def _submit_words(options: argparse.Namespace) -> list[str]:
-    """Return the command that submits the same jobs again: a site file from the environment is named, too."""
+    """Return the command that submits the same jobs again; it names the site file, also if $RCDP_SITE chose it."""
     words = ["rcdp", "submit", *([options.config] if options.config else []), f"--out={options.out}"]
     words += [f"--site={options.site}", *(["--one-job"] if options.one_job else [])]
     words += [f"--array={options.array}"] if options.array else []
@@ -343,11 +343,11 @@ def _plan(options: argparse.Namespace) -> int:
     require_torch()
     from rcdp_hpc.cluster.plan import format_plan
 
-    # Of a calibration's own story only warnings matter.
+    # The log of the calibration run would hide the plan: only its warnings are shown.
     log_to_terminal(is_root=True, quiet=True)
     run = RunDirectory(absolute_path(options.out)) if options.out else None
     if options.config is None and run is None:
-        raise InputError("rcdp plan needs a CONFIG, or --out with an earlier run.")
+        raise InputError("rcdp plan needs CONFIG, or --out with an earlier run.")
     config = _load(options.config, options.set) if options.config else _configuration(options)
     if run is not None:
         _report_edited(options, run)
@@ -388,11 +388,11 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "config": _config,
     "completion": _completion,
 }
-# Commands that stop with a checkpoint when a signal asks for it; the others end at once.
+# Commands that stop with a checkpoint after a signal. The others end at once.
 WITH_CHECKPOINTS = ("run", "prepare", "search", "train", "evaluate", "crossvalidate")
-# Commands for one rank. In doctor the others join it, to be seen.
+# Commands that only rank 0 runs.
 FOR_RANK_0 = ("status", "submit", "plan", "inspect", "init", "config", "completion")
-# Commands whose result is what they print.
+# Commands whose result is their output.
 PRINTERS = ("status", "plan", "inspect", "doctor", "init", "config", "completion")
-# Commands that print the content of a file: messages go to stderr.
+# Commands that print a file. Their messages go to stderr.
 PRINTS_FILE = ("init", "config", "completion")

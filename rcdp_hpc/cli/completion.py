@@ -1,6 +1,6 @@
-"""Completion scripts for bash, zsh and fish, written from the parser and the configuration's keys.
+"""Completion scripts for bash, zsh and fish, generated from the parser and the keys of the configuration.
 
-The scripts hold every word themselves: completing a word starts no Python.
+The scripts contain all words, so that completion does not start Python.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rcdp_hpc.config.keys import key_types, known_keys, marked_keys
 
 Takes = Literal["nothing", "file", "folder", "configuration", "setting", "text", "word"]
 
-# What is completed, by the name that the help shows for a value.
+# Kind of completion for each metavar of the help.
 _BY_METAVAR: Mapping[str, Takes] = {
     "RUN": "folder",
     "FILE": "file",
@@ -31,7 +31,7 @@ _BY_METAVAR: Mapping[str, Takes] = {
     "SHELL": "word",
     "COMMAND": "word",
 }
-# The words of values that also accept others.
+# Words of metavars that accept other values as well.
 _WORDS: Mapping[str, Sequence[str]] = {"FORMAT": OUTPUT_FORMATS.names}
 
 
@@ -45,11 +45,11 @@ class Argument:
         Empty for a positional argument.
     meaning : str
     takes : str
-        What its value is completed by.
+        How its value is completed.
     words : tuple of str
-        The values, if it takes a word.
+        The values, if `takes` is "word".
     repeats : bool
-        Whether an option may be given several times.
+        Whether an option may be repeated.
     """
 
     options: tuple[str, ...]
@@ -68,9 +68,9 @@ def completion_script(
     ----------
     shell : {"bash", "zsh", "fish"}
     parser : ArgumentParser
-        That of ``rcdp``.
-    commands : mapping
-        Those of its commands, by name.
+        The parser of ``rcdp``.
+    commands : mapping of str to ArgumentParser
+        The parsers of its commands, by name.
     """
     meanings = {
         choice.dest: choice.help or ""
@@ -81,7 +81,7 @@ def completion_script(
     arguments = {name: _arguments(command, tuple(commands)) for name, command in commands.items()}
     parts = {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](meanings, arguments)
     template = (resources.files("rcdp_hpc.cli") / f"completion.{shell}").read_text(encoding="utf-8")
-    return re.sub(r"^@(\w+)@\n", lambda found: "".join(f"{line}\n" for line in parts[found[1]]), template, flags=re.M)
+    return re.sub(r"^@(\w+)@\n", lambda match: "".join(f"{line}\n" for line in parts[match[1]]), template, flags=re.M)
 
 
 def _arguments(command: argparse.ArgumentParser, commands: tuple[str, ...]) -> list[Argument]:
@@ -99,17 +99,17 @@ def _arguments(command: argparse.ArgumentParser, commands: tuple[str, ...]) -> l
 
 
 def _values() -> dict[str, list[str]]:
-    """Return the values that complete a key, by key: its choices, or true and false."""
-    found = {}
+    """Return the values that complete each key: its choices, or true and false."""
+    by_key = {}
     for key, kind in key_types().items():
         values = [str(choice) for choice in choices_of(key) if ":" not in str(choice)]
         if values or kind is bool:
-            found[key] = values or ["true", "false"]
-    return found
+            by_key[key] = values or ["true", "false"]
+    return by_key
 
 
 def _bash(meanings: Mapping[str, str], arguments: Mapping[str, list[Argument]]) -> dict[str, Iterator[str]]:
-    named = [(name, one) for name, found in arguments.items() for one in found if one.options]
+    named = [(name, one) for name, some in arguments.items() for one in some if one.options]
     return {
         "COMMANDS": iter([f"_rcdp_commands='{' '.join(arguments)}'"]),
         "PROFILES": iter([f"_rcdp_profiles='{' '.join(profile_names())}'"]),
@@ -135,7 +135,7 @@ def _bash(meanings: Mapping[str, str], arguments: Mapping[str, list[Argument]]) 
 
 
 def _kind(argument: Argument) -> str:
-    """Return what completes a value, for bash: a word, with the values themselves after colons."""
+    """Return the completion of a value for bash: its kind, followed by the words with colons between them."""
     return ":".join([argument.takes, *argument.words])
 
 

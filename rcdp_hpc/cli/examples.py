@@ -1,51 +1,51 @@
-"""Examples of every command, shown by ``--help``. A test parses all of them and runs those that are quick."""
+"""Examples of every command, shown by ``--help``. A test parses all of them and runs the quick ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-# (command line, what it does)
+# (command line, meaning)
 Example = tuple[str, str]
 
 GENERAL: Sequence[Example] = (
-    ("rcdp run digits --out runs/first", "a small example through all stages"),
+    ("rcdp run digits --out runs/first", "a small example, all stages"),
     ("rcdp init DATA --to my.toml", "propose a configuration for your data"),
-    ("rcdp run my.toml --out runs/mine --trial", "try it for a minute"),
-    ("mpirun -n 4 rcdp run my.toml --out runs/mine", "the same on 4 ranks"),
-    ("rcdp predict runs/mine new.npz --to labels.csv", "labels for new samples"),
-    ("rcdp status runs/mine", "what was done, and what to do next"),
+    ("rcdp run my.toml --out runs/mine --trial", "a trial of one minute"),
+    ("mpirun -n 4 rcdp run my.toml --out runs/mine", "run on 4 ranks"),
+    ("rcdp predict runs/mine new.npz --to labels.csv", "label new samples"),
+    ("rcdp status runs/mine", "results so far, and the next command"),
 )
 
 EXAMPLES: Mapping[str, Sequence[Example]] = {
     "run": (
         ("rcdp run digits --out runs/first", "a shipped profile"),
-        ("rcdp run my.toml --out runs/mine --trial", "a trial of your own, of a minute"),
-        ("rcdp run my.toml --out runs/mine --set training.epochs=20", "your own, with one key changed"),
-        ("mpirun -n 4 rcdp run --out runs/mine", "continue on 4 ranks, as configured before"),
+        ("rcdp run my.toml --out runs/mine --trial", "a trial of one minute with your data"),
+        ("rcdp run my.toml --out runs/mine --set training.epochs=20", "change one key"),
+        ("mpirun -n 4 rcdp run --out runs/mine", "continue on 4 ranks with the configuration of the run"),
     ),
     "prepare": (("rcdp prepare my.toml --out runs/mine", "write the shards of the data that my.toml names"),),
     "search": (
         ("mpirun -n 4 rcdp search --out runs/mine", "search on 4 ranks"),
-        ("rcdp search --out runs/mine --report", "draw what a search has found so far"),
+        ("rcdp search --out runs/mine --report", "draw the results so far"),
     ),
     "train": (
         ("mpirun -n 4 rcdp train --out runs/mine", "train on 4 ranks"),
         ("rcdp train --out runs/mine --set training.epochs=50", "continue up to epoch 50"),
-        ("rcdp train --out runs/mine --set training.batch=32 --restart", "start again with another batch"),
+        ("rcdp train --out runs/mine --set training.batch=32 --restart", "start again with another batch size"),
     ),
     "evaluate": (("rcdp evaluate --out runs/mine", "accuracy, confusion matrix and pictures in runs/mine/report"),),
     "crossvalidate": (
-        ("rcdp crossvalidate my.toml --out runs/folds --folds 5", "five folds, one after the other"),
-        ("mpirun -n 5 rcdp crossvalidate my.toml --out runs/folds", "a fold for each rank"),
+        ("rcdp crossvalidate my.toml --out runs/folds --folds 5", "five folds, one after another"),
+        ("mpirun -n 5 rcdp crossvalidate my.toml --out runs/folds", "one fold on each rank"),
     ),
     "predict": (
         ("rcdp predict runs/mine new.npz --to labels.csv", "labels and probabilities as a table"),
-        ("rcdp predict runs/mine new.npz --to labels.txt --format csv", "the format named apart from the file"),
+        ("rcdp predict runs/mine new.npz --to labels.txt --format csv", "choose the format by name"),
         ("mpirun -n 4 rcdp predict runs/mine new.npz --to labels.npz", "many samples on 4 ranks"),
     ),
     "verify": (("rcdp verify runs/mine", "check the shards of a run"),),
     "status": (
-        ("rcdp status runs/mine", "one run, stage by stage"),
+        ("rcdp status runs/mine", "the stages of a run"),
         ("rcdp status runs", "all runs in a folder, one line each"),
     ),
     "submit": (
@@ -53,10 +53,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp submit my.toml --out runs/mine --one-job --sbatch=--time=60", "all stages in one job of an hour"),
         ("rcdp submit my.toml --out runs/seeds --array seeds=5", "five seeds as a job array"),
     ),
-    "plan": (("rcdp plan digits", "what a configuration needs, and the lines for Slurm"),),
+    "plan": (("rcdp plan digits", "resources of a configuration, and lines for Slurm"),),
     "inspect": (
-        ("rcdp inspect runs/mine --ranks 4", "the classes, and what each of 4 ranks would read"),
-        ("rcdp inspect runs/mine --picture classes.png", "the classes as a picture"),
+        ("rcdp inspect runs/mine --ranks 4", "class counts, also of the rows that each of 4 ranks would read"),
+        ("rcdp inspect runs/mine --picture classes.png", "class counts as a picture"),
     ),
     "doctor": (("rcdp doctor", "check this environment"),),
     "init": (
@@ -69,9 +69,9 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("rcdp config digits --set data.source=csv --set data.path=table.csv", "with some keys changed"),
     ),
     "completion": (
-        ("source <(rcdp completion bash)", "complete in this shell; put the line into ~/.bashrc to keep it"),
-        ("source <(rcdp completion zsh)", "the same in ~/.zshrc, after compinit"),
-        ("rcdp completion fish | source", "the same in ~/.config/fish/config.fish"),
+        ("source <(rcdp completion bash)", "complete in this shell; for all shells, put the line into ~/.bashrc"),
+        ("source <(rcdp completion zsh)", "zsh: put the line into ~/.zshrc, after compinit"),
+        ("rcdp completion fish | source", "fish: put the line into ~/.config/fish/config.fish"),
     ),
     "help": (("rcdp help train", "the same as rcdp train --help"),),
 }

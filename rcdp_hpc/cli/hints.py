@@ -1,4 +1,4 @@
-"""What to type next, fitted to the user's data; no hint overwrites a file that exists."""
+"""Suggestions for the next command. They never name an existing file as output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rcdp_hpc.runtime.text import join_lines, shell_word
 
 
 def what_next(command: str, out: Path, config: Config, named: str | None = None) -> str:
-    """Return the commands that usually follow a command that ended well.
+    """Return the commands that usually follow a successful command.
 
     Parameters
     ----------
@@ -29,30 +29,30 @@ def what_next(command: str, out: Path, config: Config, named: str | None = None)
         "prepare": [(f"rcdp verify {run}", "check the shards"), (f"mpirun -n 2 rcdp {following} --out {run}", "")],
         "search": [(f"mpirun -n 2 rcdp train --out {run}", "")],
         "train": [(f"mpirun -n 2 rcdp evaluate --out {run}", "")],
-    }.get(command, [(f"rcdp status {run}", "what each stage did"), (predict_command(out, config), "label new samples")])
+    }.get(command, [(f"rcdp status {run}", "results of each stage"), (predict_command(out, config), "label new data")])
     if command == "run" and named in profile_names():
-        hints.append((f"rcdp config {named} > {shell_word(fresh('my.toml'))}", "a configuration of your own"))
+        hints.append((f"rcdp config {named} > {shell_word(unused_name('my.toml'))}", "begin your own configuration"))
     return "\nnext:\n" + "\n".join(aligned(hints))
 
 
 def after_trial(named: str | None, out: Path, trial: Path) -> str:
-    """Return what a trial was, and the command for all of the data."""
+    """Return a note about a finished trial, and the command for the full run."""
     config = "" if named is None else f"{shell_word(named)} "
     run = shell_word(out)
-    hints = [(f"rcdp run {config}--out {run}", "all of the data")]
+    hints = [(f"rcdp run {config}--out {run}", "the full run")]
     if named:
-        hints.append((f"rcdp plan {config}".strip(), "how long it takes"))
+        hints.append((f"rcdp plan {config}".strip(), "how long the full run takes"))
     lines = [
-        f"This was a trial on a share of the data and of the work, in {trial}:",
-        "its figures say that everything runs, not how good the result is.",
+        f"This was a trial with a part of the data and of the work, in {trial}.",
+        "It shows that all stages run; its accuracy says nothing about the full run.",
     ]
     return join_lines(["", *lines, "", "next:", *aligned(hints)])
 
 
 def predict_command(out: Path, config: Config) -> str:
-    """Return the command that labels new samples in the format of the run's source."""
+    """Return the command that labels new samples, in the format of the source of the run."""
     samples = source_choice(config.data.source).example
-    return f"rcdp predict {shell_word(out)} {samples} --to {shell_word(fresh('labels.csv'))}"
+    return f"rcdp predict {shell_word(out)} {samples} --to {shell_word(unused_name('labels.csv'))}"
 
 
 def aligned(hints: list[tuple[str, str]]) -> list[str]:
@@ -68,8 +68,8 @@ def aligned(hints: list[tuple[str, str]]) -> list[str]:
     return lines
 
 
-def fresh(name: str) -> str:
-    """Return a file name like `name` that does not exist in the working directory."""
+def unused_name(name: str) -> str:
+    """Return a file name similar to `name` that does not exist in the working directory."""
     path = Path(name)
     numbered = (f"{path.stem}-{number}{path.suffix}" for number in itertools.count(2))
     return next(one for one in itertools.chain([name], numbered) if not Path(one).exists())

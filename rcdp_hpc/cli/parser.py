@@ -1,4 +1,4 @@
-"""What can be typed after ``rcdp``: commands and their options."""
+"""The parser of the command line: commands, options and their help."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ EXIT_CODES = (
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help fits 80 columns and ends with examples, and whose errors are one message.
+    """A parser whose help fits 80 columns and ends with examples, and that reports errors in one message.
 
     Parameters
     ----------
     examples : sequence of (str, str)
-        Command lines and what they do.
+        Command lines and their meanings.
+    ending : str
+        Text after the examples.
     """
 
     def __init__(self, *, examples: Sequence[Example] = (), ending: str = "", **options: Any) -> None:
@@ -55,7 +57,7 @@ class Parser(argparse.ArgumentParser):
         if missing != message:
             message = f"{missing} is missing"
             if self.examples:
-                message += f"; an example: {self.examples[0][0]}"
+                message += f"; example: {self.examples[0][0]}"
         self.exit(EXIT_INPUT, f"rcdp: error: {plain_line(message)}\nSee: {self.prog} --help\n")
 
 
@@ -65,19 +67,19 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Leaves examples as they are and breaks no line within mnist-ridge."""
+    """A formatter that keeps the line breaks of examples and does not break lines at hyphens (mnist-ridge)."""
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return what was typed; ``command`` is the command's name.
+    """Return the parsed arguments; the attribute ``command`` is the name of the command.
 
     Raises
     ------
     SystemExit
-        With code 2 and a message if it makes no sense; with 0 after a help text.
+        With code 2 after a message about wrong arguments; with code 0 after a help text.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser, commands = build_parser()
@@ -97,10 +99,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def build_parser() -> tuple[Parser, dict[str, Parser]]:
-    """Return the parser, and those of the commands by name."""
+    """Return the parser of ``rcdp``, and the parsers of its commands by name."""
     parser = Parser(
         prog="rcdp",
-        description="Reservoir computing, data parallel: balance, search and train on Slurm/MPI\nclusters.",
+        description="Data-parallel reservoir computing on Slurm/MPI clusters: balance data, search\n"
+        "for a reservoir, train a classifier.",
         examples=GENERAL,
         ending=EXIT_CODES,
     )
@@ -124,7 +127,7 @@ def _refuse_unknown_command(parser: Parser, commands: dict[str, Parser], words: 
 
 
 def _refuse_unknown_options(parser: Parser, commands: dict[str, Parser], words: Sequence[str]) -> None:
-    """Name the option that was mistyped, rather than one that is missing because of it."""
+    """Report a mistyped option, which argparse would report as a missing one."""
     used = commands.get(words[0], parser)
     known = [option for action in used._actions for option in action.option_strings]
     for word in words:
@@ -144,14 +147,14 @@ def _unexpected(words: Sequence[str]) -> str:
 
 
 def path(text: str) -> Path:
-    """Return a path of the command line, with ``~`` expanded; empty text, as of an unset variable, is refused."""
+    """Return a path of the command line, with ``~`` expanded; refuse empty text, for example of an unset variable."""
     return Path(os.path.expanduser(nonempty(text)))
 
 
 def nonempty(text: str) -> str:
-    """Return a path, or a name that may be one, as it is; empty text is refused."""
+    """Return text unchanged; refuse empty text."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("the path is empty: is a variable not set?")
+        raise argparse.ArgumentTypeError("the path is empty; check that all variables in it are set")
     return text
 
 
@@ -171,7 +174,7 @@ def _output_format(text: str) -> str:
 
 
 def _add(commands: Any, name: str, meaning: str) -> Parser:
-    """Add a command with a one-sentence meaning."""
+    """Add a command; `meaning` is one sentence for the help."""
     parser: Parser = commands.add_parser(
         name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.", examples=EXAMPLES.get(name, ())
     )
@@ -190,15 +193,15 @@ def _add_stages(commands: Any) -> None:
         parser = _add(commands, stage, meaning)
         _add_config(parser)
         _add_set(parser)
-        _add_restart(parser, "put earlier results of this stage aside and start it over")
+        _add_restart(parser, "put earlier results of this stage aside and start again")
         add_allow_code(parser)
         if stage == "run":
             parser.add_argument(
-                "--trial", action="store_true", help="try all stages on a share of the data and epochs, in RUN-trial"
+                "--trial", action="store_true", help="run all stages with a part of the data and epochs, in RUN-trial"
             )
         if stage == "search":
             parser.add_argument(
-                "--report", action="store_true", help="do not search: draw what a search has found so far"
+                "--report", action="store_true", help="draw the results of the search so far; do not search"
             )
 
 
@@ -217,30 +220,30 @@ def _add_crossvalidate(commands: Any) -> None:
     parser.add_argument(
         "--fold", type=count, default=0, metavar="I", help="run this fold only, counted from 1 (for job arrays)"
     )
-    _add_restart(parser, "put earlier results aside and start over")
+    _add_restart(parser, "put earlier results aside and start again")
     add_allow_code(parser)
 
 
 def _add_tools(commands: Any) -> None:
     _add_predict(commands)
-    _add_run(_add(commands, "verify", "check every checksum, count and proportion of the shards again"))
-    status = _add(commands, "status", "show what each stage has done or how far it is, and what to do next")
+    _add_run(_add(commands, "verify", "check all checksums, counts and class proportions of the shards"))
+    status = _add(commands, "status", "show results or progress of each stage, and the next command")
     status.add_argument("run", type=path, metavar="RUN", help="a run directory, or a folder of run directories")
     _add_submit(commands)
     plan = _add(commands, "plan", "estimate time, memory and disk of each stage, and print lines for Slurm")
     _add_config(plan, out_required=False)
     _add_set(plan)
     _add_site(plan)
-    inspect = _add(commands, "inspect", "show the classes before and after balancing, for each shard and rank")
+    inspect = _add(commands, "inspect", "show class counts before and after balancing, by shard and rank")
     _add_run(inspect)
-    inspect.add_argument("--ranks", type=count, default=0, metavar="R", help="also show what each of R ranks reads")
-    inspect.add_argument("--picture", type=path, metavar="FILE", help="draw the classes into this PNG file")
-    doctor = _add(commands, "doctor", "show what is installed here, and what is missing for which stage")
+    inspect.add_argument("--ranks", type=count, default=0, metavar="R", help="also show the rows of each of R ranks")
+    inspect.add_argument("--picture", type=path, metavar="FILE", help="draw the class counts into this PNG file")
+    doctor = _add(commands, "doctor", "check the installation, and show what each stage needs and lacks")
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    init = _add(commands, "init", "look at your data and propose a configuration for them")
+    init = _add(commands, "init", "inspect your data and propose a configuration")
     init.add_argument("data", type=path, metavar="DATA", help="a file or folder of data")
     init.add_argument("--to", type=path, metavar="FILE", help="TOML file to write; default: print it")
-    config = _add(commands, "config", "print a configuration in which every key is explained")
+    config = _add(commands, "config", "print a configuration that explains every key")
     config.add_argument(
         "profile",
         nargs="?",
@@ -267,8 +270,8 @@ def _add_predict(commands: Any) -> None:
         "samples",
         type=path,
         metavar="SAMPLES",
-        help="npz, npy, HDF5, csv, parquet, .ts, ARFF or IDX file, an image, a folder of images, or what data.source "
-        "reads",
+        help="npz, npy, HDF5, csv, parquet, .ts, ARFF or IDX file, an image, a folder of images, or any data that "
+        "data.source reads",
     )
     predict.add_argument("--to", type=path, required=True, metavar="FILE", help=f"output file: {suffixes_text()}")
     predict.add_argument(
@@ -278,7 +281,7 @@ def _add_predict(commands: Any) -> None:
     )  # fmt: skip
     predict.add_argument(
         "--set", action="append", default=[], metavar="data.KEY=VALUE",
-        help="change how the samples are read, as in data.delimiter=';' (may be repeated)",
+        help="change how samples are read, as in data.delimiter=';' (may be repeated)",
     )  # fmt: skip
     predict.add_argument(
         "--any-scale", action="store_true", help="predict samples on another scale than the training data"
@@ -288,11 +291,11 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_submit(commands: Any) -> None:
-    parser = _add(commands, "submit", "write the jobs of a configuration and submit them to Slurm")
+    parser = _add(commands, "submit", "write the job scripts of a configuration and submit them to Slurm")
     _add_config(parser)
     _add_set(parser)
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--chain", action="store_true", help="a job for each stage, one after the other (the default)")
+    kind.add_argument("--chain", action="store_true", help="one job per stage, one after another (the default)")
     kind.add_argument("--one-job", action="store_true", help="all stages in one job")
     kind.add_argument(
         "--array", metavar="KIND",
@@ -302,9 +305,9 @@ def _add_submit(commands: Any) -> None:
     _add_site(parser)
     parser.add_argument(
         "--sbatch", action="append", default=[], metavar="OPTION",
-        help="another option of sbatch for every job, as in --sbatch=--time=10 (may be repeated)",
+        help="an option of sbatch for every job, as in --sbatch=--time=10 (may be repeated)",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="show everything, write and submit nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show the jobs, but write and submit nothing")
 
 
 def _add_site(parser: Parser) -> None:
@@ -313,14 +316,14 @@ def _add_site(parser: Parser) -> None:
     site = path(os.environ.get("RCDP_SITE", "").strip() or str(DEFAULT_SITE))
     parser.add_argument(
         "--site", type=path, default=site, metavar="FILE",
-        help="your site's settings; default: $RCDP_SITE, or those that the package brings",
+        help="settings of your site; default: $RCDP_SITE, or the defaults of the package",
     )  # fmt: skip
 
 
 def _add_config(parser: Parser, out_required: bool = True) -> None:
     parser.add_argument(
         "config", nargs="?", type=nonempty, metavar="CONFIG",
-        help=f"a TOML file or a profile ({', '.join(profile_names())}); default: the run directory's own",
+        help=f"a TOML file or a profile ({', '.join(profile_names())}); default: the configuration of RUN",
     )  # fmt: skip
     parser.add_argument("--out", required=out_required, type=path, metavar="RUN", help="the run directory")
 

@@ -1,4 +1,4 @@
-"""How far a search or a training has come, by the files that it leaves on its way; reads without the lock."""
+"""Progress of a running search or training, read from its files without the lock."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.records.efficiency import NAME, read_usage
 
-# What the time still needed is told by: so many epochs or generations.
+# The remaining time is estimated from this number of recent epochs or generations.
 RECENT_EPOCHS = 5
 
 
 @dataclass(frozen=True)
 class StageProgress:
-    """A stage under way.
+    """Progress of a running stage.
 
     Attributes
     ----------
     words : str
-        What is done.
+        What is done so far.
     seconds_left : float
-        What the rest takes where it goes on as lately and nothing ends it early.
+        Estimated seconds to the end at the recent pace; early stopping may end the stage earlier. 0 if unknown.
     """
 
     words: str
@@ -35,37 +35,37 @@ class StageProgress:
 
     @property
     def with_time(self) -> str:
-        """What is done, and how long the rest takes."""
+        """What is done so far, and the remaining time."""
         return f"{self.words}, about {time_left(self.seconds_left)}" if self.seconds_left else self.words
 
 
 def stage_progress(run: RunDirectory, stage: str) -> StageProgress | None:
-    """Return how far a stage has come, None where its files do not tell."""
+    """Return the progress of a stage; None if its files do not show it."""
     try:
         if stage == "search":
             return _of_search(run)
         return _of_training(run) if stage == "train" else None
     except DataDamagedError as error:
-        # The other stages are to be told of all the same.
+        # The report about the other stages continues.
         return StageProgress(str(error), 0.0)
     except (KeyError, TypeError, AttributeError):
-        return StageProgress(f"the files in {run.folder(stage)} are not those of this version", 0.0)
+        return StageProgress(f"the files in {run.folder(stage)} are from another version of rcdp", 0.0)
 
 
 def _of_search(run: RunDirectory) -> StageProgress | None:
-    # A generation that was interrupted, or judged by a part of the rows first, has several lines.
+    # A generation has several lines if it was interrupted, or evaluated on a part of the rows first.
     seconds: dict[int, float] = defaultdict(float)
     for usage in read_usage(run.search):
         seconds[usage.generation] += usage.wall
     if not seconds:
         return None
-    # A selection alone is one generation.
+    # A selection without a search counts as one generation.
     done, generations = max(seconds), max(1, run.config().search.generations)
     words = f"generation {done} of {generations}"
-    # A candidate that was judged by a part of the rows only is not to be compared.
+    # The fitness of candidates that were evaluated on a part of the rows is not comparable.
     history = read_sealed_lines(run.search / "history.jsonl", growing=True)
-    found = [line["fitness"] for line in history if line.get("share", 1) == 1]
-    fitness = [value for value in found if value is not None]
+    complete = [line["fitness"] for line in history if line.get("share", 1) == 1]
+    fitness = [value for value in complete if value is not None]
     if fitness:
         words += f", best fitness {max(fitness):.5g}"
     return StageProgress(words, _rest(generations - done, list(seconds.values()), run.search / NAME))
@@ -85,7 +85,7 @@ def _of_training(run: RunDirectory) -> StageProgress | None:
 
 
 def _step_in(run: RunDirectory, epoch: int) -> str:
-    """Return how far a training is within an epoch, counted from 0; empty if it has written nothing about it."""
+    """Return the progress within an epoch (counted from 0); empty if the training has not written any."""
     if not run.position_file.exists():
         return ""
     position = read_sealed(run.position_file)
@@ -93,7 +93,7 @@ def _step_in(run: RunDirectory, epoch: int) -> str:
 
 
 def _rest(units: int, seconds: list[float], path: Path) -> float:
-    """Return the seconds that so many more units take, less what passed since the last was written down."""
+    """Return the seconds for `units` more epochs or generations, minus the time since `path` was written."""
     if units <= 0:
         return 0.0
     each = statistics.median(seconds[-RECENT_EPOCHS:])

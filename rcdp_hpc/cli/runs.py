@@ -1,4 +1,4 @@
-"""Several runs in a folder, one line each, and the words for what a stage has done."""
+"""Lines of ``rcdp status`` for the runs in a folder, and texts about results of stages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rcdp_hpc.runtime.digests import read_sealed
 from rcdp_hpc.runtime.lock_file import current_holder
 from rcdp_hpc.runtime.rundir import RunDirectory
 
-# Folders within folders that are looked into: runs/mnist/first.
+# Depth to which folders are searched for runs: runs/mnist/first.
 DEPTH = 3
 
 
 def is_run(path: Path) -> bool:
-    """Return whether a folder is a run directory, of a cross-validation or a job array too."""
+    """Return whether a folder is the run directory of a run, a cross-validation or a job array."""
     run = RunDirectory(path)
     files = (run.config_file, run.state_file("prepare").parent, run.jobs, run.lock, run.log, run.model)
     return any(os.path.lexists(file) for file in files) or bool(run.folds() or run.tasks())
@@ -30,7 +30,7 @@ def find_runs(folder: Path, depth: int = DEPTH) -> list[RunDirectory]:
     """Return the run directories in a folder, by name."""
     runs: list[RunDirectory] = []
     for path in sorted(folder.iterdir()):
-        # A link may lead back to a folder above it.
+        # A link may lead to a parent folder.
         if not path.is_dir() or path.is_symlink() or path.name.startswith("."):
             continue
         if is_run(path):
@@ -41,7 +41,7 @@ def find_runs(folder: Path, depth: int = DEPTH) -> list[RunDirectory]:
 
 
 def run_lines(folder: Path, runs: list[RunDirectory]) -> Iterator[str]:
-    """Yield a line for each run: name, accuracy, age and state."""
+    """Yield a header and a line for each run: name, accuracy, macro F1, age and state."""
     width = max(3, *(len(str(run.path.relative_to(folder))) for run in runs))
     yield f"{'run':<{width}}  accuracy  macro F1  last change   state"
     for run in runs:
@@ -49,7 +49,7 @@ def run_lines(folder: Path, runs: list[RunDirectory]) -> Iterator[str]:
         try:
             scores, state = _scores(run), _state(run)
         except (RcdpError, OSError, KeyError) as error:
-            # The other runs are listed all the same.
+            # The other runs are still listed.
             scores, state = {}, f"cannot be read: {error}"
         accuracy = f"{100 * scores['accuracy']:.2f} %" if "accuracy" in scores else "-"
         macro_f1 = f"{scores['macro_f1']:.4f}" if "macro_f1" in scores else "-"
@@ -57,14 +57,14 @@ def run_lines(folder: Path, runs: list[RunDirectory]) -> Iterator[str]:
 
 
 def _scores(run: RunDirectory) -> dict[str, float]:
-    """Return the test scores of a run, of a cross-validation their mean; empty if it has none yet."""
+    """Return the test scores of a run, or their mean for a cross-validation; empty if there are none yet."""
     result = run.state("evaluate").get("result")
     if isinstance(result, dict):
         return result
     summary = run.report / "summary.json"
     if summary.exists() and run.folds():
-        found = read_sealed(summary).get("mean", {})
-        return found if isinstance(found, dict) else {}
+        mean = read_sealed(summary).get("mean", {})
+        return mean if isinstance(mean, dict) else {}
     return {}
 
 
@@ -78,7 +78,7 @@ def _state(run: RunDirectory) -> str:
     states = {stage: run.state(stage).get("status") for stage in STAGES}
     if states["evaluate"] == "done":
         return "done"
-    # The last stage that was started is the one that matters.
+    # The last started stage decides the state.
     started = [stage for stage in STAGES if states[stage]]
     if not started:
         return "jobs were submitted" if run.submitted.exists() else "not started"
@@ -89,8 +89,8 @@ def _state(run: RunDirectory) -> str:
         return f"{stage} {states[stage]}"
     if current_holder(run.lock) is None:
         return f"{stage} was killed"
-    found = stage_progress(run, stage)
-    return f"{stage} running" + (f": {found.with_time}" if found else "")
+    progress = stage_progress(run, stage)
+    return f"{stage} running" + (f": {progress.with_time}" if progress else "")
 
 
 def _age(run: RunDirectory) -> str:
@@ -103,7 +103,7 @@ def _age(run: RunDirectory) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in the unit that people read."""
+    """Return a duration as text, in a suitable unit."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:
@@ -116,14 +116,14 @@ def duration(seconds: float) -> str:
 
 
 def result_text(stage: str, result: Any) -> str:
-    """Return the result of a stage in words, after a colon; empty if it has none."""
+    """Return the result of a stage as text that starts with a colon; empty if there is no result."""
     if not isinstance(result, dict) or not result:
         return ""
-    words = {"prepare": _prepared, "search": _searched, "train": _trained, "evaluate": _evaluated}
+    texts = {"prepare": _prepared, "search": _searched, "train": _trained, "evaluate": _evaluated}
     try:
-        return f": {words[stage](result)}"
+        return f": {texts[stage](result)}"
     except (KeyError, TypeError):
-        # Written by another version.
+        # The result is from another version of rcdp.
         parts = [f"{name} {value}" for name, value in result.items() if isinstance(value, int | float | str)]
         return f": {', '.join(parts)}" if parts else ""
 

@@ -1,4 +1,4 @@
-"""What was done in a run directory, or in each run of a folder, in words; reads without the lock."""
+"""The report of ``rcdp status`` about a run directory or a folder of runs, read without the lock."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rcdp_hpc.runtime.text import join_lines, shell_word
 
 
 def describe(path: Path) -> str:
-    """Return what was done in a run directory, or a line for each run in a folder of runs.
+    """Return the status of a run directory, or a line for each run in a folder of runs.
 
     Raises
     ------
     InputError
-        If there is no run.
+        If there are no runs.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: a file; rcdp status takes a run directory, or a folder of run directories.")
@@ -35,12 +35,14 @@ def describe(path: Path) -> str:
         return describe_run(RunDirectory(path))
     runs = find_runs(path)
     if not runs:
-        raise InputError(f"{path}: no run directory, and none in it. rcdp run CONFIG --out {path} makes it one.")
+        raise InputError(
+            f"{path}: not a run directory, and contains none. rcdp run CONFIG --out {path} starts a run there."
+        )
     return join_lines(run_lines(path, runs))
 
 
 def describe_run(run: RunDirectory) -> str:
-    """Return what each stage has done, which job works here, and what to type next.
+    """Return results or progress of each stage, the running job, and the next command.
 
     Raises
     ------
@@ -73,13 +75,13 @@ def describe_run(run: RunDirectory) -> str:
 
 
 def _stages(run: RunDirectory) -> list[str]:
-    """Return the run's stages; all there may be, as long as it has no configuration."""
+    """Return the stages of a run; all stages if it has no configuration yet."""
     searches = not run.config_file.exists() or run.config().has_search
     return [stage for stage in STAGES if stage != "search" or searches]
 
 
 def _config_lines(run: RunDirectory, started: bool) -> list[str]:
-    """Return what is wrong with, or was changed in, the configuration of a run that was started."""
+    """Return lines about a missing or edited configuration of a started run."""
     if run.config_file.exists():
         return [f"  config.toml {line}" for line in edited_settings(run)]
     missing = "  config.toml is missing: name the configuration again, as in rcdp train CONFIG --out"
@@ -87,18 +89,18 @@ def _config_lines(run: RunDirectory, started: bool) -> list[str]:
 
 
 def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
-    """Return what each fold of a cross-validation has done, their mean, and what to type next."""
+    """Return lines about each fold of a cross-validation, the mean results, and the next command."""
     jobs, alive = describe_jobs(run)
     lines = [f"  {one.path.name}: {_task_line(one)}" for one in folds]
     lines += ["jobs", *jobs] if jobs else []
     summary = run.report / "summary.json"
     done = sum(one.state("evaluate").get("status") == "done" for one in folds)
-    # The first task of an array may not have written its configuration yet.
+    # The first task of a job array may not have written the configuration yet.
     if run.config_file.exists() and done == run.config().data.folds and summary.exists():
         lines.append(f"mean of {len(folds)} folds: {_mean_text(run, summary)}")
         return [*lines, f"next: see {_quoted(summary)}, or one fold: rcdp status {_quoted(folds[0].path)}"]
     if alive or any(map(_is_held, folds)):
-        return [*lines, f"next: wait, or follow {_quoted(folds[0].log)} and those of the other folds"]
+        return [*lines, f"next: wait, or follow {_quoted(folds[0].log)} and the logs of the other folds"]
     if run.submitted.exists():
         return [*lines, _submit_again(run) if alive is not None else _ask_again(run)]
     return [*lines, f"next: rcdp crossvalidate --out {_quoted(run.path)}   (on several ranks: mpirun -n 2 rcdp ...)"]
@@ -106,11 +108,11 @@ def _fold_lines(run: RunDirectory, folds: list[RunDirectory]) -> list[str]:
 
 def _mean_text(run: RunDirectory, summary: Path) -> str:
     remedy = f"Write it again with rcdp crossvalidate --out {_quoted(run.path)}"
-    found = read_sealed(summary, remedy)
+    content = read_sealed(summary, remedy)
     try:
-        mean, deviation = found["mean"], found["deviation"]
+        mean, deviation = content["mean"], content["deviation"]
         return (
-            f"accuracy {100 * mean['accuracy']:.2f} % (deviation {100 * deviation['accuracy']:.2f}), "
+            f"accuracy {100 * mean['accuracy']:.2f} % (standard deviation {100 * deviation['accuracy']:.2f}), "
             f"macro F1 {mean['macro_f1']:.4f} ({deviation['macro_f1']:.4f})"
         )
     except (KeyError, TypeError):
@@ -126,27 +128,27 @@ def _stage_line(run: RunDirectory, stage: str, state: dict[str, Any], held: bool
         result = result_text(stage, state.get("result"))
         return f"done in {duration(state.get('seconds', 0.0))}{ranks}{result}{_attempt(state)}"
     if status == "running":
-        found = stage_progress(run, stage)
+        progress = stage_progress(run, stage)
         if held:
             age = time.time() - float(state["updated"])
-            return f"running for {duration(age)}" + (f": {found.with_time}" if found else "")
-        progress = f" ({found.words})" if found else ""
-        return f"was killed{progress}; started again, it continues from its last checkpoint"
+            return f"running for {duration(age)}" + (f": {progress.with_time}" if progress else "")
+        done = f" ({progress.words})" if progress else ""
+        return f"was killed{done}; start it again to continue from the last checkpoint"
     if status == "stopped":
         return f"stopped with a checkpoint: {state.get('reason', '')}{_attempt(state)}"
     return f"{status}: {state['reason']}" if state.get("reason") else str(status)
 
 
 def _attempt(state: dict[str, Any]) -> str:
-    """Return what became of a later start that left the stage as it was; empty if there was none."""
+    """Return the outcome of a later start that did not change the stage; empty if there was none."""
     attempt = state.get("attempt")
     if not isinstance(attempt, dict):
         return ""
-    return f"; started again, it {attempt.get('status')}: {str(attempt.get('reason')).partition('. ')[0]}"
+    return f"; a later start {attempt.get('status')}: {str(attempt.get('reason')).partition('. ')[0]}"
 
 
 def _task_line(run: RunDirectory) -> str:
-    """Return what a task of an array or a fold has done, in short."""
+    """Return the status of a task of a job array, or of a fold, in one line."""
     stages = _stages(run)
     following = next((stage for stage in stages if run.state(stage).get("status") != "done"), None)
     if following is None:
@@ -155,24 +157,28 @@ def _task_line(run: RunDirectory) -> str:
 
 
 def _is_held(run: RunDirectory) -> bool:
-    """Return whether a job is running here."""
+    """Return whether a job uses the run directory."""
     return current_holder(run.lock) is not None
 
 
 def _lock_line(run: RunDirectory) -> str:
-    """Return whether a job is running here, and what is wrong with the lock if anything is."""
-    seen = read_lock(run.lock)
-    if seen is None:
+    """Return whether a job uses the run directory, and what is wrong with its lock, if anything."""
+    lock = read_lock(run.lock)
+    if lock is None:
         return "no job is running here"
-    if not seen.is_file:
-        return f"no job can start here: {run.lock}: {seen.problem}; move it away"
-    ahead = seen.changed - time.time()
+    if not lock.is_file:
+        return f"no job can start here: {run.lock}: {lock.problem}; move it away"
+    ahead = lock.changed - time.time()
     if current_holder(run.lock) is None:
-        if seen.holder and seen.holder.life() == "gone":
-            return f"no job is running here: {seen} is gone and left its lock"
-        return f"no job seems to run here: {seen} was last seen {duration(-ahead)} ago and left its lock"
-    doubt = f"; its last heartbeat is {duration(ahead)} in the future, so clocks differ" if ahead > 60 else ""
-    return f"in use by {seen}{doubt}"
+        if lock.holder and lock.holder.life() == "gone":
+            return f"no job is running here (stale lock: its holder {lock} no longer exists)"
+        return f"no job seems to run here (stale lock: its holder {lock} was last active {duration(-ahead)} ago)"
+    doubt = (
+        f"; its last heartbeat is {duration(ahead)} in the future, so the clocks of the machines differ"
+        if ahead > 60
+        else ""
+    )
+    return f"in use by {lock}{doubt}"
 
 
 def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: bool | None) -> str:
@@ -193,19 +199,19 @@ def _next_line(run: RunDirectory, statuses: dict[str, str], held: bool, queued: 
 
 def _ask_again(run: RunDirectory) -> str:
     return (
-        f"next: on a login node on which Slurm answers: rcdp status {_quoted(run.path)}   "
-        "(submit nothing earlier: the jobs may still run)"
+        f"next: on a login node where Slurm responds: rcdp status {_quoted(run.path)}   "
+        "(do not submit before: the jobs may still run)"
     )
 
 
 def _submit_again(run: RunDirectory) -> str:
     again = "submit again as before"
     if run.submission.exists():
-        before = read_sealed(run.submission, "Submit again as before, which writes it again.")
+        before = read_sealed(run.submission, "Submit again as before, which replaces the file.")
         again = f"continue with: cd {_quoted(before['folder'])} && {' '.join(map(shell_word, before['words']))}"
-    return f"next: fix what {_quoted(run.path / 'logs')} reports, then {again}"
+    return f"next: fix the errors in {_quoted(run.path / 'logs')}, then {again}"
 
 
 def _quoted(path: Path | str) -> str:
-    """Return a path as a shell takes it."""
+    """Return a path quoted for the shell."""
     return shell_word(path)

@@ -1,1 +1,1 @@
-"""The stages in order: lock, resolved configuration, state files, resume, cross-validation."""
+"""The stages of a run in order: lock, resolved configuration, state files, resume; cross-validation."""

@@ -1,7 +1,7 @@
-"""k-fold cross-validation: a whole run for each fold, the folds dealt over groups of ranks.
+"""k-fold cross-validation: one complete run for each fold, the folds distributed over groups of ranks.
 
-Each fold has a run directory of its own (``RUN/fold-1``, ...), in which its part of the data is held out as the test.
-A fold runs as `pipeline.stages` runs in any run directory: it is stopped, resumed and inspected like one.
+Each fold has its own run directory (``RUN/fold-1``, ...), in which that fold is the test split. A fold can be stopped,
+resumed and inspected like any other run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rcdp_hpc.runtime.threads import gather_placement
 
 log = logging.getLogger(__name__)
 
-# The fold, the kind of its error and its message.
+# Number of the fold, type and message of its error.
 Failure = tuple[int, type[RcdpError], str]
 
 
@@ -36,49 +36,49 @@ def crossvalidate(
     restart: bool = False,
     allow_code: bool = False,
 ) -> dict[str, Any] | None:
-    """Run all stages for each fold, with that fold held out as the test, and put the results together.
+    """Run all stages for each fold, with that fold as the test split, and summarise the results.
 
-    R ranks form min(R, folds) groups that work side by side; under horovodrun with Gloo, where ranks cannot be grouped,
-    one fold follows another on all ranks. A step is made of ``training.batch`` samples whatever the size of a group
-    (unless ``training.global_batch`` says otherwise), so that any number of ranks gives the same results to rounding.
+    R ranks form min(R, folds) groups that run at the same time. Under horovodrun with Gloo, ranks cannot be grouped:
+    the folds run one after another on all ranks. Unless ``training.global_batch`` is set, a step has ``training.batch``
+    samples for any size of a group, so that any number of ranks gives the same results up to rounding.
 
     Parameters
     ----------
     config : Config
         With ``data.folds`` of 2 or more.
     out : str or Path
-        Where the folds' run directories and the summary lie.
+        Folder of the folds' run directories and of the summary.
     comm : Communicator, optional
         All ranks of the job; default: this process alone.
     fold : int
-        Run this fold alone, from 1, on all ranks: for arrays of jobs. 0 runs all.
+        Run only this fold, counted from 1, on all ranks: for job arrays. 0 runs all folds.
     restart : bool
-        Put aside what was done before and start over.
+        Put earlier results aside and start again.
     allow_code : bool
-        As of `rcdp_hpc.pipeline.stages.run_stages`.
+        As in `rcdp_hpc.pipeline.stages.run_stages`.
 
     Returns
     -------
     dict or None
-        As ``RUN/report/summary.json``; None while other folds are missing.
+        The content of ``RUN/report/summary.json``; None if other folds are not finished.
 
     Raises
     ------
     RcdpError
-        That of the lowest fold that failed; folds of other groups have then been run to their end. Where folds were
-        only stopped, a `StoppedError`.
+        The error of the failed fold with the lowest number, after the other groups finished. If folds were only
+        stopped, a `StoppedError`.
     """
     comm, run = comm or alone(), RunDirectory(absolute_path(out))
     config = with_absolute_paths(config)
     agree(comm, lambda: _check(config, fold))
     run_on_root(comm, lambda: _begin(config, run))
     folds = [fold] if fold else list(range(1, config.data.folds + 1))
-    group, own = _dealt(comm, folds)
-    failure = _run_folds(config, run, group, own, restart, allow_code)
+    group, group_folds = _assign(comm, folds)
+    failure = _run_folds(config, run, group, group_folds, restart, allow_code)
     comm.wait_for_all()
     if group is not comm:
         group.close()
-    _raise_first([one for one in comm.allgather(failure) if one is not None])
+    _raise_first([other for other in comm.allgather(failure) if other is not None])
     return run_on_root(comm, lambda: _finish(config, run))
 
 
@@ -86,22 +86,22 @@ def _check(config: Config, fold: int) -> None:
     require_torch()
     folds = config.data.folds
     if folds < 2:
-        raise InputError(f"data.folds = {folds}: cross-validation needs 2 or more, as in --folds 5.")
+        raise InputError(f"data.folds = {folds}: cross-validation needs at least 2 folds, as in --folds 5.")
     if not 0 <= fold <= folds:
-        raise InputError(f"--fold {fold}: the folds count from 1 to {folds} (data.folds).")
+        raise InputError(f"--fold {fold}: must be between 1 and data.folds ({folds}).")
 
 
 def _begin(config: Config, run: RunDirectory) -> None:
     if run.shards.exists():
-        raise InputError(f"{run.path}: holds a run of its own; choose another --out for a cross-validation.")
+        raise InputError(f"{run.path}: is the directory of a single run; choose another --out for a cross-validation.")
     remove_leftovers(temporary_files((run.path, run.report, run.jobs)))
     run.preserve_user_config()
     if not run.config_file.exists():
         run.write_config(config)
 
 
-def _dealt(comm: Communicator, folds: Sequence[int]) -> tuple[Communicator, Sequence[int]]:
-    """Return this rank's group and the folds that the group takes, one after another."""
+def _assign(comm: Communicator, folds: Sequence[int]) -> tuple[Communicator, Sequence[int]]:
+    """Return this rank's group of ranks, and the folds that the group runs one after another."""
     groups = min(comm.size, len(folds)) if comm.can_split else 1
     if groups == 1:
         return comm, folds
@@ -109,14 +109,14 @@ def _dealt(comm: Communicator, folds: Sequence[int]) -> tuple[Communicator, Sequ
     places = gather_placement(comm)
     group = comm.split(number)
     group.job_placement = places
-    log.info("%d folds on %d groups of ranks side by side; this log is the first group's", len(folds), groups)
+    log.info("%d folds on %d groups of ranks at the same time; this is the log of the first group", len(folds), groups)
     return group, folds[number::groups]
 
 
 def _run_folds(
     config: Config, run: RunDirectory, group: Communicator, folds: Sequence[int], restart: bool, allow_code: bool
 ) -> Failure | None:
-    """Run a group's folds; return what ended them early, where all its ranks know of it."""
+    """Run the folds of a group; return the first failure, if all ranks of the group know of it."""
     for fold in folds:
         log.info("== fold %d of %d ==", fold, config.data.folds)
         try:
@@ -138,20 +138,20 @@ def config_of_fold(config: Config, fold: int) -> Config:
 
 
 def _raise_first(failures: Sequence[Failure]) -> None:
-    """Raise the lowest fold's error; a fold that was merely stopped comes behind those that failed."""
+    """Raise the error of the lowest failed fold, or, if none failed, of the lowest stopped fold."""
     if failures:
-        fold, kind, message = min(failures, key=lambda one: (issubclass(one[1], StoppedError), one[0]))
+        fold, kind, message = min(failures, key=lambda failure: (issubclass(failure[1], StoppedError), failure[0]))
         raise agreed(kind(f"fold {fold}: {message}"))
 
 
 def _finish(config: Config, run: RunDirectory) -> dict[str, Any] | None:
-    """Put the folds' results together, once all are there."""
+    """Write and log the summary; return None if folds are not finished."""
     from rcdp_hpc.evaluation.crossvalidation import folds_done, summarise, table
 
     run.write_config(config)
     done = folds_done(run, config.data.folds)
     if len(done) < config.data.folds:
-        log.info("%d of %d folds are done", len(done), config.data.folds)
+        log.info("%d of %d folds are finished", len(done), config.data.folds)
         return None
     summary = summarise(run, config)
     for line in table(summary):

@@ -1,4 +1,4 @@
-"""Whether the settings of all stages fit the data: asked before anything is balanced or written. Needs no torch."""
+"""Checks that the settings of all stages fit the data, before anything is balanced or written. Without torch."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What of the data decides whether settings fit it.
+    """Properties of the data that settings must fit.
 
     Attributes
     ----------
     description : str
-        One line for people.
+        One line for messages.
     sample_shape : tuple of int
         Shape of one sample.
     shortest : int or None
@@ -48,7 +48,7 @@ class SourceFacts:
     counts : list of int
         Training samples of each class.
     rows : int or None
-        Training rows after balancing, or the most there can be; None leaves out what depends on it.
+        Number of training rows after balancing, or an upper limit; None to omit the checks that depend on it.
     """
 
     description: str
@@ -60,13 +60,13 @@ class SourceFacts:
 
     @classmethod
     def of_source(cls, source: Source, counts: dict[str, list[int]]) -> SourceFacts:
-        """Return the facts of an opened source; `counts` as `rcdp_hpc.data.prepare.split_rows` returns them."""
+        """Return the facts of an open source, with `counts` from `rcdp_hpc.data.prepare.split_rows`."""
         rows = sum(counts["wanted"])
         return cls(source.description, source.sample_shape, source.shortest, source.classes, counts["before"], rows)
 
     @classmethod
     def of_index(cls, index: dict[str, Any]) -> SourceFacts:
-        """Return the facts of prepared shards. A checkpoint may have fixed the batch already, so rows are left out."""
+        """Return the facts of prepared shards, without `rows`: a checkpoint may already determine the batch."""
         return cls(
             index["source"]["description"],
             tuple(index["sample_shape"]),
@@ -78,14 +78,14 @@ class SourceFacts:
 
 
 class SettingsCheck:
-    """The check of one preparation, whether it reads the source or finds its shards.
+    """The check of one preparation, which either reads the source or finds complete shards.
 
     Parameters
     ----------
     ranks : int, optional
-        Ranks that search and training will run on; None if not known yet.
+        Number of ranks of search and training; None if it is not known yet.
     own_matrices : Path, optional
-        The run's copy of ``reservoir.matrices``, read if the user's file is gone.
+        The run's copy of ``reservoir.matrices``, read if the user's file does not exist.
     """
 
     def __init__(self, ranks: int | None = None, own_matrices: Path | None = None) -> None:
@@ -94,12 +94,12 @@ class SettingsCheck:
         self._done = False
 
     def source(self, source: Source, config: Config, counts: dict[str, list[int]]) -> None:
-        """Raise an `InputError` if the settings do not fit an opened source."""
+        """Raise an `InputError` if the settings do not fit an open source."""
         check_settings_fit(config, SourceFacts.of_source(source, counts), self.ranks, self.own_matrices)
         self._done = True
 
     def shards(self, index: dict[str, Any], config: Config) -> None:
-        """Raise an `InputError` if the settings do not fit shards that were prepared earlier."""
+        """Raise an `InputError` if the settings do not fit earlier shards; does nothing if `source` was called."""
         if not self._done:
             check_settings_fit(config, SourceFacts.of_index(index), self.ranks, self.own_matrices)
 
@@ -107,14 +107,14 @@ class SettingsCheck:
 def check_settings_fit(
     config: Config, facts: SourceFacts, ranks: int | None = None, own_matrices: Path | None = None
 ) -> None:
-    """Raise an `InputError` that names every setting of search and training which does not fit the data.
+    """Raise an `InputError` that names all settings of search and training that do not fit the data.
 
     Parameters
     ----------
     config : Config
     facts : SourceFacts
     ranks, own_matrices
-        As of `SettingsCheck`.
+        As in `SettingsCheck`.
     """
     problems = Problems()
     if config.has_search:
@@ -129,62 +129,62 @@ def check_settings_fit(
 
 
 class Problems:
-    """Collects what checks refuse, so that one message names all of it."""
+    """The problems that several checks report, for one message."""
 
     def __init__(self) -> None:
-        self.found: list[str] = []
+        self.messages: list[str] = []
 
     def ask(self, check: Callable[[], T]) -> T | None:
-        """Return what a check returns, None if it refuses."""
+        """Return the value of a check; if it raises an `InputError`, record the message and return None."""
         try:
             return check()
         except InputError as error:
-            self.found.append(str(error).rstrip("."))
+            self.messages.append(str(error).rstrip("."))
             return None
 
     def refuse(self, description: str) -> None:
-        """Raise an `InputError` if anything was refused."""
-        found = list(dict.fromkeys(self.found))
-        if len(found) == 1:
-            raise InputError(f"the settings do not fit the data ({description}): {found[0]}.")
-        if found:
-            listed = "; ".join(f"({number}) {problem}" for number, problem in enumerate(found, 1))
-            raise InputError(f"{len(found)} settings do not fit the data ({description}): {listed}.")
+        """Raise an `InputError` if there are problems."""
+        messages = list(dict.fromkeys(self.messages))
+        if len(messages) == 1:
+            raise InputError(f"the settings do not fit the data ({description}): {messages[0]}.")
+        if messages:
+            listed = "; ".join(f"({number}) {problem}" for number, problem in enumerate(messages, 1))
+            raise InputError(f"{len(messages)} settings do not fit the data ({description}): {listed}.")
 
 
 def _check_samples(problems: Problems, config: Config, facts: SourceFacts, own_matrices: Path | None) -> None:
-    """Check how samples are cut, read and changed."""
+    """Check images, sequences and given matrices against the shape of a sample."""
     problems.ask(lambda: check_images(config, facts.sample_shape, facts.shortest))
     sequence = problems.ask(lambda: check_sequences(config, facts.sample_shape, facts.shortest))
     reservoir = config.reservoir
     if sequence is None or not reservoir.matrices or reservoir.kind == "none":
         return
-    given = Path(reservoir.matrices)
-    path = own_matrices if own_matrices and own_matrices.exists() and not given.exists() else given
+    source = Path(reservoir.matrices)
+    path = own_matrices if own_matrices and own_matrices.exists() and not source.exists() else source
     features = input_features(reservoir, sequence[1])
     problems.ask(lambda: read_matrices(path, reservoir.nodes, features))
 
 
 def _check_steps(problems: Problems, config: Config, facts: SourceFacts, ranks: int | None) -> None:
-    """Check the batch and the steps of the training; a warning if they run later."""
+    """Check the batch and the number of steps of the training; only warn if the training is another command."""
     training = config.training
     if ranks is not None:
         problems.ask(lambda: check_speeds(config, ranks))
     rows = facts.rows
     if rows is None:
         return
-    before = len(problems.found)
+    before = len(problems.messages)
     if ranks is None:
-        # The training is another command, whose batch and ranks may still be chosen.
+        # The training is another command, which may use another batch and other ranks.
         try:
             check_batch(config, rows, 1)
         except InputError as error:
-            log.warning("training will be refused: %s", error)
+            log.warning("the training will be refused with these settings: %s", error)
         return
     problems.ask(lambda: check_batch(config, rows, ranks))
-    # Other methods may end with fewer rows, and so with fewer steps.
+    # Other methods may give fewer rows, and so fewer steps.
     exact = balancing_choice(config.data.balance).exact
-    if not exact or len(problems.found) > before or config.readout.kind == "ridge":
+    if not exact or len(problems.messages) > before or config.readout.kind == "ridge":
         return
     batch = training.global_batch or training.batch * ranks
     steps = math.ceil(math.ceil(rows / batch) / training.accumulate)

@@ -1,4 +1,4 @@
-"""What the state files of a run record: begin and end of each stage, its seconds, why it ended."""
+"""The state files of a run: start and end of each stage, its seconds, and why it ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def machines_of_ranks(stage: str, comm: Communicator) -> list[Machine]:
-    """Return the kinds of machines that the ranks run on, and report if there are several. Collective."""
+    """Return the kinds of machines of all ranks, and warn if they differ. Collective."""
     if stage != "prepare":
         with suppress(ImportError):
             import torch  # noqa: F401
@@ -42,46 +42,46 @@ def machines_of_ranks(stage: str, comm: Communicator) -> list[Machine]:
 def begin(
     run: RunDirectory, stage: str, config: Config, ranks: int, restart: bool, machines: Sequence[Machine]
 ) -> None:
-    """Record that a stage runs, unless it is refused by what was recorded of earlier starts."""
+    """Record that a stage runs. Raise an `InputError` if its settings contradict those of earlier starts."""
     if stage == "evaluate":
         refuse_changed_settings(run, config)
     record = machines_to_record(run, stage, config, machines)
     report_changes(run, stage, config)
     state = run.state(stage)
-    kept = state.get("status") == "done" or (state.get("status") == "stopped" and not _starts_over(stage))
+    has_results = state.get("status") == "done" or (state.get("status") == "stopped" and not _starts_over(stage))
     run.record_state(
         stage, "running", ranks=ranks, started=time.time(), reason="",
         earlier_seconds=0.0 if restart else _spent_before(run, stage),
-        earlier=state if kept else state.get("earlier"),
+        earlier=state if has_results else state.get("earlier"),
         attempt=None, **record,
     )  # fmt: skip
 
 
 def _starts_over(stage: str) -> bool:
-    """Return whether a stage begins again at each start and replaces its results when it ends."""
+    """Return whether a stage starts from the beginning each time and replaces its results at the end."""
     return stage in ("prepare", "evaluate")
 
 
 def _spent_before(run: RunDirectory, stage: str) -> float:
-    """Return the seconds that earlier starts took for what this one goes on with."""
+    """Return the seconds of earlier starts whose results this start continues from."""
     state = run.state(stage)
     if state.get("status") == "done":
-        # Whoever evaluates again does all of it anew.
+        # An evaluation repeats all of its work.
         return 0.0 if stage == "evaluate" else float(state.get("seconds", 0.0))
     if state.get("status") == "running":
-        # Killed, and its last file is the last that is known of it.
-        left = [path.stat().st_mtime for path in run.folder(stage).rglob("*") if path.is_file()]
-        return _spent(state, max(left, default=0.0))
+        # The stage was killed: the time of its last file is the best estimate of its end.
+        times = [path.stat().st_mtime for path in run.folder(stage).rglob("*") if path.is_file()]
+        return _spent(state, max(times, default=0.0))
     return float(state.get("earlier_seconds", 0.0))
 
 
 def _spent(state: dict[str, Any], until: float) -> float:
-    """Return the seconds of all starts of a stage, of the last one up to a moment."""
+    """Return the seconds of all starts of a stage, with the last one counted up to `until`."""
     return float(state.get("earlier_seconds", 0.0)) + max(0.0, until - state.get("started", until))
 
 
 def finish(run: RunDirectory, stage: str, config: Config, result: Any) -> None:
-    """Record a stage that is done, and the settings that it used: a refused command changes neither."""
+    """Record the result of a finished stage and the settings that it used."""
     seconds = _spent(run.state(stage), time.time())
     if stage == "prepare":
         config = with_data_defaults(config, run)
@@ -96,18 +96,18 @@ def finish(run: RunDirectory, stage: str, config: Config, result: Any) -> None:
 
 
 def report_seconds(run: RunDirectory, stages: Sequence[str]) -> None:
-    """Say where the time went, earlier starts of the same stages included."""
+    """Log the seconds of each stage, including earlier starts."""
     seconds = {stage: float(run.state(stage)["seconds"]) for stage in stages}
     parts = ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items())
-    log.info("seconds: %s, together %.1f", parts, sum(seconds.values()))
+    log.info("seconds: %s, total %.1f", parts, sum(seconds.values()))
 
 
 def record_failure(
     run: RunDirectory, comm: Communicator, stage: str, status: Any, refused: bool = False, **details: Any
 ) -> None:
-    """Record a failure if that is possible: the failure itself matters more than its note.
+    """Record the failure of a stage; only warn if its state file cannot be written.
 
-    What was done before stays done if this start was refused, or if it could not harm the earlier results.
+    The stage keeps the status "done" if this start was refused, or did not change the earlier results.
     """
     if not comm.is_root:
         return
@@ -119,11 +119,11 @@ def record_failure(
 
 
 def put_aside(run: RunDirectory, stage: str) -> None:
-    """Move earlier results of a stage out of the way: a restart loses nothing either."""
+    """Move earlier results of a stage to a folder ``STAGE.before-...``, so that a restart loses nothing."""
     folder = run.folder(stage)
     if folder.exists():
         with os_errors_explained(folder):
             aside = tempfile.mkdtemp(prefix=f"{folder.name}.before-", dir=run.path)
             folder.rename(Path(aside) / folder.name)
-        log.info("put the earlier %s aside in %s", folder.name, aside)
+        log.info("moved the earlier results of %s to %s", folder.name, aside)
     run.state_file(stage).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A trial: all stages on a share of the data and of the work, a minute before a night on the cluster."""
+"""A trial run: all stages in a minute, with a part of the data and of the work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.owners import writer_of
 from rcdp_hpc.runtime.rundir import RunDirectory
 
-# What a trial uses at most. Keys that the configuration leaves out keep the defaults of the kind of data.
+# Upper limits of a trial. Keys that the configuration leaves out keep the defaults of the kind of data.
 MOST = {
     "search.population": 4,
     "search.generations": 1,
@@ -27,7 +27,7 @@ SAMPLES = 1000
 
 
 def trial_of(config: Config) -> Config:
-    """Return a configuration for a trial: at most `SAMPLES` samples, and no key of `MOST` above its value."""
+    """Return the configuration of a trial: at most `SAMPLES` samples, and keys limited by `MOST`."""
     settings = flatten(to_tree(config))
     most = config.data.max_samples
     changes = {"data.max_samples": min(most, SAMPLES) if most else SAMPLES}
@@ -40,12 +40,12 @@ def trial_of(config: Config) -> Config:
 
 
 def trial_folder(out: Path) -> Path:
-    """Return the run directory of the trial of a run, RUN-trial; an earlier trial there is removed.
+    """Return the directory of the trial of a run, RUN-trial, after removing an earlier trial.
 
     Raises
     ------
     InputError
-        If there is something else in its place, or a trial is running there.
+        If RUN-trial exists and is not a trial, or a trial is running there.
     """
     place = absolute_path(out).resolve() if out.name in ("", "..") else out
     folder = place.with_name(f"{place.name}-trial")
@@ -53,7 +53,9 @@ def trial_folder(out: Path) -> Path:
         return folder
     run = RunDirectory(folder)
     if not run.config_file.exists() or not 0 < run.config().data.max_samples <= SAMPLES:
-        raise InputError(f"{folder}: not an earlier trial, so it is not replaced. Choose another --out, or move it.")
+        raise InputError(
+            f"{folder}: exists and is not a trial, so it is not replaced. Choose another --out, or move the folder."
+        )
     with RunLock(run.lock), os_errors_explained(folder):
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():

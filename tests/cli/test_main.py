@@ -250,7 +250,7 @@ def test_status_knows_a_lock_that_was_left_behind(copy):
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=environment())
     text = call("status", copy).stdout
-    assert "is gone and left its lock" in text
+    assert "no longer exists" in text
     assert "wait" not in text
 
 
@@ -439,8 +439,8 @@ def test_importing_the_package_needs_neither_torch_nor_horovod_nor_mpi():
         ("run digits --out x --batch=2", "rcdp run has no option --batch"),
         ("run -n 4 digits", "rcdp run has no option -n. Options: "),
         ("--verison", "rcdp has no option --verison; did you mean --version?"),
-        ("run digits", "--out is missing; an example: rcdp run digits --out runs/first"),
-        ("predict run", "SAMPLES, --to is missing; an example: rcdp predict"),
+        ("run digits", "--out is missing; example: rcdp run digits --out runs/first"),
+        ("predict run", "SAMPLES, --to is missing; example: rcdp predict"),
         ("train --out=", "argument --out: the path is empty"),
         ("inspect run --ranks two", "argument --ranks: 'two': expected a number from 0 to 99999"),
         ("completion tcsh", "invalid choice: 'tcsh'"),

@@ -102,7 +102,7 @@ def test_the_status_of_a_run_and_of_its_tasks_has_it(run):
     run.record_state("train", "running")
     train(run, 2)
     text = "epoch 2 of 20, validation accuracy 51.00 %"
-    assert f"train     was killed ({text}); started again, it continues" in describe_run(run)
+    assert f"train     was killed ({text}); start it again to continue" in describe_run(run)
     with RunLock(run.lock):
         assert re.search(rf"train     running for \d+\.\d s: {text}, about 27 min left", describe_run(run))
     run.path.rename(run.path.with_name("seed-1"))
@@ -112,6 +112,6 @@ def test_the_status_of_a_run_and_of_its_tasks_has_it(run):
     (task,) = array.tasks()
     task.record_state("prepare", "done")
     task.record_state("search", "done")
-    assert f"  seed-1: train was killed ({text}); started again, it continues" in describe_run(array)
+    assert f"  seed-1: train was killed ({text}); start it again to continue" in describe_run(array)
     with RunLock(task.lock):
         assert re.search(rf"  seed-1: train running for \d+\.\d s: {text}, about 27 min left", describe_run(array))

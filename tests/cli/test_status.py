@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rcdp_hpc.cli import main
-from rcdp_hpc.cli.hints import fresh, what_next
+from rcdp_hpc.cli.hints import unused_name, what_next
 from rcdp_hpc.cli.runs import duration
 from rcdp_hpc.config import load_config
 from rcdp_hpc.runtime.digests import write_sealed
@@ -117,7 +117,7 @@ LOCKS = {
     "binary": (lambda path: path.write_bytes(bytes(range(256))), "in use by an unknown process"),
     "large": (lambda path: (path.touch(), os.truncate(path, 2**30)), "larger than any lock"),
     "old": (lambda path: (path.touch(), os.utime(path, (0, 0))), "no job seems to run here: an unknown process"),
-    "future": (lambda path: (path.touch(), os.utime(path, (4e9, 4e9))), "in the future, so clocks differ"),
+    "future": (lambda path: (path.touch(), os.utime(path, (4e9, 4e9))), "in the future: the clocks differ"),
     "folder": (lambda path: path.mkdir(), "no job can start here: {path}: it is a folder; move it away"),
     "link": (lambda path: path.symlink_to("nowhere"), "no job can start here: {path}: it is a link; move it away"),
     "pipe": (os.mkfifo, "no job can start here: {path}: it is a pipe"),
@@ -143,7 +143,7 @@ def test_a_cross_validation_in_a_list_has_its_mean(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("place", "words"), [("", "no run directory, and none in it"), ("file", "a file; rcdp status")]
+    ("place", "words"), [("", "not a run directory, and contains none"), ("file", "a file; rcdp status")]
 )
 def test_what_is_no_run_is_refused(place, words, tmp_path, capsys):
     (tmp_path / "file").write_text("")
@@ -184,4 +184,4 @@ def test_no_hint_overwrites_a_file(tmp_path, monkeypatch):
     assert "> my-2.toml" in text
     assert "--to labels-2.csv" in text
     Path("my-2.toml").write_text("precious")
-    assert fresh("my.toml") == "my-3.toml"
+    assert unused_name("my.toml") == "my-3.toml"

@@ -51,7 +51,7 @@ def test_status_waits_for_jobs_that_live_and_says_how_to_go_on_when_none_does(ru
     text = describe_run(run)
     assert "ended by signal 9" in text
     assert "has forgotten it" in text
-    assert f"next: fix what {run.path}/logs reports, then submit again as before" in text
+    assert f"next: fix the errors in {run.path}/logs, then submit again as before" in text
 
 
 def test_only_the_last_job_of_a_stage_counts(run, monkeypatch):
@@ -79,9 +79,9 @@ def test_without_slurm_the_run_directory_still_tells(run, monkeypatch):
     text = describe_run(run)
     assert "Slurm cannot be asked for them: scontrol is not on the PATH" in text
     assert "prepare   not started" in text
-    assert "submit nothing earlier: the jobs may still run" in text.splitlines()[-1]
+    assert "do not submit before: the jobs may still run" in text.splitlines()[-1]
     run.fold(1).path.mkdir()
-    assert "submit nothing earlier" in describe_run(run).splitlines()[-1]
+    assert "do not submit before" in describe_run(run).splitlines()[-1]
 
 
 def test_only_a_job_that_slurm_does_not_know_is_forgotten(fake):

@@ -83,7 +83,7 @@ def places(tmp_path, monkeypatch) -> Path:
     [
         ("file", "--out file: a file; expected a folder"),
         ("file/run", "file is a file, not a folder"),
-        ("link/run", "link is a link to nothing"),
+        ("link/run", "link is a broken link"),
     ],
 )
 def test_a_run_directory_that_cannot_be_made_is_refused(stage, out, words, places, capsys):
@@ -97,7 +97,7 @@ def test_a_run_directory_that_cannot_be_made_is_refused(stage, out, words, place
 def test_a_folder_of_others_is_refused(places, capsys):
     Path("empty").chmod(0o500)
     assert main(["prepare", "digits", "--out", "empty/run"]) == 2
-    assert "you may not write to" in capsys.readouterr().err
+    assert "no permission to write to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_folder_of_others_is_refused(places, capsys):
     [
         ("verify nowhere", "nowhere: no such run directory"),
         ("verify file", "file: a file; expected a run directory"),
-        ("verify run/shards", "name the run directory itself: "),
+        ("verify run/shards", "give the run directory: "),
         ("verify empty", "Run `rcdp prepare` first"),
         ("inspect nowhere", "nowhere: no such run directory"),
         ("inspect run --picture empty", "--picture empty: a folder"),

@@ -121,12 +121,12 @@ def test_data_that_cannot_be_dealt_is_refused(data, message):
 
 
 def test_a_fold_that_there_is_not_is_refused(tmp_path):
-    with pytest.raises(InputError, match="count from 1 to 3"):
+    with pytest.raises(InputError, match=r"must be between 1 and data\.folds \(3\)"):
         cross_validation.crossvalidate(load_config("digits", ["data.folds=3"]), tmp_path, fold=4)
-    with pytest.raises(InputError, match=r"data.folds = 0: cross-validation needs 2 or more"):
+    with pytest.raises(InputError, match=r"data.folds = 0: cross-validation needs at least 2 folds"):
         cross_validation.crossvalidate(load_config("digits"), tmp_path)
     RunDirectory(tmp_path).shards.mkdir()
-    with pytest.raises(InputError, match="holds a run of its own"):
+    with pytest.raises(InputError, match="is the directory of a single run"):
         cross_validation.crossvalidate(load_config("digits", ["data.folds=3"]), tmp_path)
 
 
@@ -242,7 +242,7 @@ def test_each_sample_is_held_out_once_and_the_summary_adds_up(alone):
 def test_one_fold_at_a_time_gives_the_same(alone, tmp_path):
     done = run_ranks(0, [*documented(ONE, tmp_path), *SETTINGS], timeout=180)
     assert done.returncode == 0, done.stdout
-    assert "1 of 2 folds are done" in done.stdout
+    assert "1 of 2 folds are finished" in done.stdout
     assert not (tmp_path / "report/summary.json").exists()
     assert "next: rcdp crossvalidate" in describe_run(RunDirectory(tmp_path))
     cross_validation.crossvalidate(RunDirectory(tmp_path).config(), tmp_path, fold=1)

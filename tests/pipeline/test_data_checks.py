@@ -124,7 +124,7 @@ def test_a_batch_is_a_warning_if_the_training_is_another_command(caplog, monkeyp
 
     monkeypatch.setattr(logging.getLogger("rcdp_hpc"), "propagate", True)
     check_settings_fit(parse_config(tree({"training.batch": 91}), "test"), facts("table"))
-    assert "training will be refused: a batch of 91 rows" in caplog.text
+    assert "the training will be refused with these settings: a batch of 91 rows" in caplog.text
 
 
 def test_one_message_names_everything():

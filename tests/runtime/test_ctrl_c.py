@@ -87,7 +87,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert said.count("ended at once by Ctrl-C") == 1
+    assert said.count("interrupted by Ctrl-C") == 1
     assert "Traceback" not in said
 
 

@@ -64,7 +64,7 @@ sys.exit(main(arguments))
     [
         (signal.SIGTERM, ["prepare", "digits", "--out"], 75, "stopped by SIGTERM before the command began"),
         (signal.SIGINT, ["prepare", "digits", "--out"], 75, "stopped by SIGINT before the command began"),
-        (signal.SIGINT, ["status"], 130, "ended at once by Ctrl-C"),
+        (signal.SIGINT, ["status"], 130, "interrupted by Ctrl-C"),
         (signal.SIGUSR1, ["status"], 138, "ended by SIGUSR1"),
         (signal.SIGTERM, ["status"], 143, "ended by SIGTERM"),
     ],
