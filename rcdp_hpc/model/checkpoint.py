@@ -1,6 +1,6 @@
-"""Files of the training: checkpoints, models, what an extractor learned.
+"""Files of tensors: checkpoints and models.
 
-Each is whole or not there, carries the SHA-256 of its bytes, and is loaded without running anything in it.
+Each file is complete or absent, contains the SHA-256 of its bytes, and is loaded without running code from it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMAT = 2
 
 
 def save(path: Path, content: dict[str, Any], keep: int = 2) -> None:
-    """Write a checkpoint; the `keep` - 1 before it are kept as ``.previous``, ``.previous.2`` and so on."""
+    """Write a checkpoint, and keep the `keep` - 1 checkpoints before it as ``.previous``, ``.previous.2`` and so on."""
     if path.exists():
         previous = previous_of(path)
         with os_errors_explained(previous):
@@ -34,19 +34,19 @@ def save(path: Path, content: dict[str, Any], keep: int = 2) -> None:
     try:
         write_sealed_zip(path, lambda file: torch.save({"format": FORMAT, **content}, file))
     except BaseException:
-        # Without hard links the last file has its second name alone by now.
+        # On a file system without hard links, the last checkpoint has only its second name at this point.
         if not path.exists() and previous_of(path).exists():
             os.replace(previous_of(path), path)
         raise
 
 
 def previous_of(path: Path, number: int = 1) -> Path:
-    """Return the name under which the checkpoint is kept that is so many before the last."""
+    """Return the file of the checkpoint that is `number` before the last."""
     return path.with_name(path.name + ".previous" + (f".{number}" if number > 1 else ""))
 
 
-def check_room(folder: Path, needed: int) -> None:
-    """Raise a `StageFailedError` where the disk of an existing folder has less room than so many bytes."""
+def check_free_space(folder: Path, needed: int) -> None:
+    """Raise a `StageFailedError` if the disk of an existing folder has less than `needed` bytes free."""
     with os_errors_explained(folder):
         free = free_bytes(folder)
     if free < needed:
@@ -68,8 +68,8 @@ def load(path: Path, remedy: str = "") -> dict[str, Any]:
     Raises
     ------
     DataDamagedError
-        If the file is missing, cut short, altered, of a format that this version does not know, or holds Python objects
-        other than tensors, numbers, texts, lists and dicts.
+        If the file is missing, truncated or altered, its format is unknown to this version, or it contains Python
+        objects other than tensors, numbers, texts, lists and dicts.
     InputError
         If the user may not read it.
     """
@@ -83,34 +83,34 @@ def _load(path: Path) -> dict[str, Any]:
     with open_sealed_zip(path) as file:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's, about files that it did not write
+                warnings.simplefilter("ignore")  # warnings of torch about files that torch did not write
                 content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception:  # torch advises to read such a file without any check; its message is for nobody here
+        except Exception:  # the message of torch recommends to load such a file without any check
             raise DataDamagedError(
-                f"{path}: holds something else than tensors, numbers and texts. rcdp does not write such files, and "
-                "does not read them."
+                f"{path}: contains other objects than tensors, numbers and texts. rcdp neither writes nor reads such "
+                "files."
             ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else None
+        version = content.get("format") if isinstance(content, dict) else None
+        found = version if isinstance(version, int) else "another"
         raise DataDamagedError(
-            f"{path}: expected a file of format {FORMAT}, found {found if isinstance(found, int) else 'another'}: it "
-            "was written by another version of rcdp."
+            f"{path}: expected a file of format {FORMAT}, found {found}: it was written by another version of rcdp."
         )
     return content
 
 
 def load_latest(path: Path) -> dict[str, Any] | None:
-    """Read the newest sound checkpoint; None if there is none at all.
+    """Read the newest undamaged checkpoint; None if there is no checkpoint.
 
     Raises
     ------
     DataDamagedError
-        If all are damaged.
+        If all checkpoints are damaged.
     """
     first: DataDamagedError | None = None
     files = _newest_first(path)
     if files and files[0] != path:
-        first = DataDamagedError(f"{path}: missing, though earlier checkpoints are there.")
+        first = DataDamagedError(f"{path}: missing, although earlier checkpoints exist.")
     for file in files:
         try:
             content = load(file)
@@ -122,13 +122,13 @@ def load_latest(path: Path) -> dict[str, Any] | None:
         return content
     if first is None:
         return None
-    raise DataDamagedError(f"{first} There is no sound checkpoint before it: use --restart to train again.")
+    raise DataDamagedError(f"{first} No earlier checkpoint is undamaged: use --restart to train again.")
 
 
 def _newest_first(path: Path) -> list[Path]:
-    """Return the checkpoints that are there."""
+    """Return the existing checkpoints, newest first."""
     files = [path] if os.path.lexists(path) else []
-    # Killed between two renames, a file of the row may be missing.
+    # A number may be missing if the training was killed between two renames.
     numbers = sorted(
         int(file.name.rpartition(".")[2]) for file in path.parent.glob(f"{path.name}.previous.*") if
         file.name.rpartition(".")[2].isdigit()

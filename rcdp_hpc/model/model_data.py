@@ -1,4 +1,4 @@
-"""What a model file carries of the data that the model was trained on."""
+"""The part of a model file that describes the training data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rcdp_hpc.data.sources import Columns
 from rcdp_hpc.data.standardization import Method, Standardization
 from rcdp_hpc.model.fields import Fields
 
-# Keys of [data] that decide how new samples are read. The others only matter to preparation.
+# Keys of [data] that decide how new samples are read. The other keys only affect the preparation.
 READING_KEYS = (
     "source", "missing", "image_layout", "label_column", "id_column", "group_column", "time_column",
     "category_columns", "drop_columns", "keep_columns", "delimiter", "decimal", "encoding", "unknown_categories",
@@ -25,18 +25,18 @@ READING_KEYS = (
 
 @dataclass(frozen=True, eq=False)
 class ModelData:
-    """What prediction has to know of the training data; what the index of the shards does not have is None.
+    """Facts about the training data that prediction needs. A fact that the index of the shards does not have is None.
 
     Attributes
     ----------
     columns : Columns or None
-        Of a table: the columns of a sample, and the numbers of categories.
+        For a table: the feature columns, and the categories with their numbers.
     standardization : Standardization or None
-        What is done to raw samples.
+        How raw samples are standardised.
     ranges : FeatureRanges or None
-        Of the raw training values, scaled and not standardised.
+        Ranges of the training values, scaled and not standardised.
     reading : DataSection or None
-        How files of samples are read: the keys `READING_KEYS`.
+        How new samples are read: the keys `READING_KEYS`.
     """
 
     columns: Columns | None = None
@@ -46,7 +46,7 @@ class ModelData:
 
     @staticmethod
     def contents(index: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what goes into a model file, out of the index of the shards."""
+        """Return the fields of a model file, from the index of the shards."""
         data = index.get("settings", {}).get("data")
         return {
             "columns": index.get("columns"),
@@ -57,12 +57,12 @@ class ModelData:
 
     @classmethod
     def read(cls, fields: Fields, sample_shape: tuple[int, ...]) -> ModelData:
-        """Return what a model file holds, for samples of this shape.
+        """Return the facts in a model file, checked for samples of shape `sample_shape`.
 
         Raises
         ------
         DataDamagedError
-            If a part is missing, or does not fit the samples.
+            If a field is missing or does not fit the samples.
         """
         return cls(
             fields.converted("columns", lambda content: _columns(content, sample_shape)),
@@ -76,39 +76,40 @@ def _columns(content: Any, sample_shape: tuple[int, ...]) -> Columns | None:
     if content is None:
         return None
     columns = Columns(**content)
-    _see_that(_are_texts(columns.features) and len(columns.features) == sample_shape[-1], "names of all columns")
-    _see_that(isinstance(columns.categories, dict) and isinstance(columns.most_frequent, dict), "categories by column")
-    _see_that(all(_are_texts(texts) for texts in columns.categories.values()), "texts of categories")
-    _see_that(_are_texts([*columns.categories, *columns.most_frequent.values(), columns.row_names]), "texts")
+    _require(_are_texts(columns.features) and len(columns.features) == sample_shape[-1], "names of all columns")
+    _require(isinstance(columns.categories, dict) and isinstance(columns.most_frequent, dict), "categories by column")
+    _require(all(_are_texts(texts) for texts in columns.categories.values()), "texts of categories")
+    _require(_are_texts([*columns.categories, *columns.most_frequent.values(), columns.row_names]), "texts")
     return columns
 
 
 def _standardization(content: Any, sample_shape: tuple[int, ...]) -> Standardization | None:
-    found = Standardization.from_json(content)
-    if found is not None:
-        _see_that(found.method in get_args(Method), f"one of the methods {', '.join(get_args(Method))}")
-        for values in (found.center, found.deviation, *(() if found.fill is None else (found.fill,))):
+    standardization = Standardization.from_json(content)
+    if standardization is not None:
+        _require(standardization.method in get_args(Method), f"one of the methods {', '.join(get_args(Method))}")
+        arrays = [standardization.center, standardization.deviation, standardization.fill]
+        for values in (array for array in arrays if array is not None):
             sizes = (1, sample_shape[-1])
-            _see_that(values.ndim == 1 and len(values) in sizes and bool(np.isfinite(values).all()), "finite numbers")
-        _see_that(bool((found.deviation > 0).all()), "positive deviations")
-    return found
+            _require(values.ndim == 1 and len(values) in sizes and bool(np.isfinite(values).all()), "finite numbers")
+        _require(bool((standardization.deviation > 0).all()), "positive deviations")
+    return standardization
 
 
 def _ranges(content: Any) -> FeatureRanges | None:
-    found = FeatureRanges.from_json(content)
-    if found is not None:
-        arrays = [getattr(found, name) for name in ARRAYS]
-        _see_that(found.kind in FEATURES and isinstance(found.dtype, str), "ranges of a known kind of data")
-        _see_that(all(values.shape == (len(found.minimum),) for values in arrays), "as many numbers in each array")
-    return found
+    ranges = FeatureRanges.from_json(content)
+    if ranges is not None:
+        arrays = [getattr(ranges, name) for name in ARRAYS]
+        _require(ranges.kind in FEATURES and isinstance(ranges.dtype, str), "ranges of a known kind of data")
+        _require(all(values.shape == (len(ranges.minimum),) for values in arrays), "arrays of equal length")
+    return ranges
 
 
 def _are_texts(values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is str for value in values)
 
 
-def _see_that(holds: bool, expected: str) -> None:
-    if not holds:
+def _require(condition: bool, expected: str) -> None:
+    if not condition:
         raise ValueError(f"expected {expected}")
 
 

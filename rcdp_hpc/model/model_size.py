@@ -1,4 +1,4 @@
-"""Whether a model file can hold what it declares: found out before memory is allocated for it."""
+"""Checks that the settings of a model file fit its weights and the memory, before memory is allocated."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
 from rcdp_hpc.reservoir.topology import topology_of
 from rcdp_hpc.runtime.ram import machine_memory
 
-# Tensors on it have a shape and no memory.
+# Tensors on this device have a shape and use no memory.
 NOWHERE = torch.device("meta")
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """What the settings lead to in front of the readout, on `NOWHERE`.
+    """The parts of a network in front of the readout, created from its settings on `NOWHERE`.
 
     Attributes
     ----------
     learned : nn.Module or None
-        What is learned before the training.
+        The extractor that is fitted before the training.
     extractor : nn.Module or None
-        What is trained together with the readout.
+        The extractor that is trained together with the readout.
     feature_shape : FeatureShape
         How what the readout reads of a sample lies in its row.
     features : int
-        Of a step of the sequence that drives the reservoir.
+        Features per step of the sequence that drives the reservoir.
     """
 
     learned: nn.Module | None
@@ -58,17 +58,17 @@ class _Parts:
 
 
 def check_sizes(file: ModelFile) -> None:
-    """Refuse a model file whose settings declare other sizes than its weights have, or more than memory can hold.
+    """Raise an error if the settings of a model file do not fit its weights, or need more memory than is available.
 
-    The reservoir is not in the file, but drawn from its seed: it is compared with the memory that is available. Classes
-    of the user's own are not made here; their weights are compared once they are.
+    The reservoir is not in the file, since it is generated from its seed; its size is compared with the available
+    memory. Classes of users are not instantiated here; their weights are checked after they are instantiated.
 
     Raises
     ------
     DataDamagedError
-        If the weights have other shapes than the settings lead to.
+        If the weights have other shapes than the settings need.
     StageFailedError
-        If reservoir and samples take more memory than is available.
+        If reservoir and samples need more memory than is available.
     InputError
         If the settings do not fit the shape of a sample.
     """
@@ -123,7 +123,7 @@ def _feature_shape(reservoir: ReservoirSection, cut: Sequencer, sample_shape: tu
 
 
 def _of_members(single: Mapping[str, torch.Tensor], file: ModelFile) -> dict[str, torch.Tensor]:
-    """Return the state of the whole network: of an ensemble, that of each member."""
+    """Return the state of the whole network; for an ensemble, the states of all members."""
     members = Ensemble.count(file.weights) if file.config.parallel.replicas == "ensemble" else 0
     if not members:
         return dict(single)
@@ -138,20 +138,20 @@ def _check_memory(file: ModelFile, parts: _Parts) -> None:
     available = min(machine_memory(), psutil.virtual_memory().available)
     if needed > available:
         raise StageFailedError(
-            f"{file.where}: it declares reservoir.nodes = {file.config.reservoir.nodes}, samples of the shape "
-            f"{file.sample_shape} and blocks of {rows} samples, which take at least {needed / 2**30:.1f} GiB, and "
+            f"{file.where}: declares reservoir.nodes = {file.config.reservoir.nodes}, samples of the shape "
+            f"{file.sample_shape} and blocks of {rows} samples, which need at least {needed / 2**30:.1f} GiB, and "
             f"{available / 2**30:.1f} GiB of memory are available. If you trust the file, use a larger machine."
         )
 
 
 def reservoir_bytes(settings: ReservoirSection, features: int) -> int:
-    """Return the bytes that drawing a reservoir takes at least.
+    """Return a lower limit of the bytes that generating a reservoir needs.
 
     Parameters
     ----------
     settings : ReservoirSection
     features : int
-        Features of a step of the sequence.
+        Features per step of the sequence.
     """
     nodes, total = settings.nodes, 0
     for scan in scans_of(settings):
@@ -168,7 +168,7 @@ def _layer_bytes(settings: ReservoirSection, inputs: int) -> int:
         units = 2 * settings.memory_units
         return 12 * units * (inputs + nodes)
     connections = topology_of(settings).count(settings)
-    # In float64, and then as the kernel multiplies by it.
+    # The matrix is generated in float64, then converted to the format of the kernel.
     kernel = kernel_class("dense-fp32" if settings.kernel == "auto" else settings.kernel)
     dense = kernel.dtype.itemsize * nodes**2 if kernel.dense_weights else 0
     return 12 * connections + dense + 12 * nodes * inputs

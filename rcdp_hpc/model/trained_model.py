@@ -1,4 +1,4 @@
-"""The trained model as one file: everything it takes to get from raw samples to class probabilities."""
+"""The trained model: from raw samples to class probabilities in one process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rcdp_hpc.runtime.user_code import load_named
 
 log = logging.getLogger(__name__)
 
-WITHOUT_BASELINE = "Remove it to evaluate without the ridge baseline, or train again with --restart."
+WITHOUT_BASELINE = "Remove the file to evaluate without the ridge baseline, or train again with --restart."
 
 
 class TrainedModel:
@@ -42,14 +42,14 @@ class TrainedModel:
     Attributes
     ----------
     classes, sample_shape, scale, shards, data
-        As of `ModelFile`.
+        As in `ModelFile`.
 
     Raises
     ------
     DataDamagedError
-        If the weights are not those that the settings lead to.
+        If the weights do not fit the settings.
     StageFailedError
-        If the reservoir that the settings declare does not fit into memory.
+        If the reservoir needs more memory than is available.
     """
 
     def __init__(self, file: ModelFile, device: torch.device | None = None) -> None:
@@ -62,7 +62,7 @@ class TrainedModel:
             self.network = self._network().to(self.device)
         except (InputError, CandidateError) as error:
             if named_code(file.config):
-                raise  # it may be about the user's class
+                raise  # the error may concern the user's class
             raise DataDamagedError(f"{file.where}: its settings do not fit its samples: {error}") from None
         if isinstance(self.reservoir, LearnedSource):
             self.reservoir.learned.load_state_dict(file.learned)
@@ -91,11 +91,11 @@ class TrainedModel:
         ----------
         path : Path
         device : torch.device, optional
-            As of the class.
+            As in the class.
         allow_code : bool
-            Import whatever classes of the user's own the file names.
+            Import all classes that the file names.
         own_code : collection of str
-            Names module:Class that the caller's configuration holds: these may be imported.
+            Names ``module:Class`` in the caller's configuration, which may be imported.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class TrainedModel:
         """
         if not os.path.lexists(path):
             raise InputError(
-                f"{path}: no trained model there yet. Train one first (`rcdp train --out {path.parent.parent}`)."
+                f"{path}: there is no trained model yet. Train one first (`rcdp train --out {path.parent.parent}`)."
             )
         file = ModelFile.read(path)
         for key, name in named_code(file.config).items():
@@ -117,9 +117,9 @@ class TrainedModel:
 
     @staticmethod
     def load_baseline(path: Path, model: TrainedModel) -> Callable[[torch.Tensor], NDArray[np.float32]] | None:
-        """Return what gives the class scores of the ridge readout that was fitted to the same states as the model.
+        """Return a function that computes the class scores of the ridge baseline from states.
 
-        None if there is none, or, with a warning, if it was fitted to the states of another reservoir.
+        None if there is no baseline, or, with a warning, if it was fitted to the states of another reservoir.
 
         Raises
         ------
@@ -145,7 +145,7 @@ class TrainedModel:
     def blocks(
         self, samples: NDArray[Any], labels: NDArray[Any], lengths: NDArray[Any] | None
     ) -> Iterator[tuple[torch.Tensor, NDArray[Any]]]:
-        """Yield the states and labels of samples as they lie in the shards, a block of rows at a time."""
+        """Yield states and labels of samples from the shards, one block of rows at a time."""
         for rows, states in self._blocks(samples, True, lengths):
             yield states, labels[rows]
 
@@ -165,11 +165,11 @@ class TrainedModel:
         Parameters
         ----------
         samples : ndarray, shape (rows, *sample_shape)
-            Raw samples, or samples as they lie in the shards.
+            Raw samples, or samples from the shards.
         scaled : bool
-            Whether they are as in the shards.
+            Whether the samples are scaled and standardised, as in the shards.
         lengths : ndarray of int, shape (rows,), optional
-            Steps of each sample that hold data; without it all are whole.
+            Steps of each series; None if no sample is padded.
 
         Returns
         -------
@@ -179,7 +179,7 @@ class TrainedModel:
         Raises
         ------
         InputError
-            If the samples are of another shape than those the model was trained on.
+            If the shape of the samples does not fit the model.
         """
         if not self.takes(samples.shape[1:], lengths is not None):
             raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
@@ -187,18 +187,18 @@ class TrainedModel:
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
     def takes(self, shape: tuple[int, ...], lengths: bool) -> bool:
-        """Whether the model takes samples of this shape; `lengths` says whether they are padded series."""
-        # The reservoir stops at a sequence's own end, so that one may be longer than those it was trained on.
+        """Return whether samples of this shape fit the model; `lengths`: whether they are padded series."""
+        # The reservoir stops at the end of each series, so series may be longer than those of the training.
         axes = slice(1, None) if lengths else slice(None)
         return len(shape) == len(self.sample_shape) and shape[axes] == self.sample_shape[axes]
 
     def prepared(self, raw: NDArray[Any], lengths: NDArray[Any] | None = None) -> NDArray[np.float32]:
-        """Return raw samples as they are in the shards: scaled, filled and standardised.
+        """Return raw samples in the form of the shards: scaled, filled and standardised.
 
         Parameters
         ----------
         raw : ndarray, shape (rows, *sample_shape)
-            Samples in the number format of their file.
+            Samples in the dtype of their file.
         lengths : ndarray of int64, shape (rows,), optional
             Steps of each series.
         """
@@ -212,7 +212,7 @@ class TrainedModel:
         return self.reservoir.drive(values, lengths)
 
     def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:
-        """Return class probabilities of states that `states` gave, shape (rows, classes)."""
+        """Return class probabilities of states, shape (rows, classes), float32."""
         with torch.no_grad():
             if isinstance(self.network, EndToEnd):
                 return np.asarray(self.network.probabilities(states.float()).cpu().numpy())

@@ -43,7 +43,7 @@ def read_resume(folder: Path) -> dict[str, Any] | None:
     records = {}
     for name in ("metrics", "class_counts"):
         mark = history.part(name)
-        mark.whole("lines")
+        mark.integer("lines")
         mark.text("sha256")
         records[name] = marked_records(folder / f"{name}.jsonl", dict(mark.content))
     return {**saved, "history": records}
@@ -54,7 +54,7 @@ def _check_run(fields: Fields) -> None:
     for name in ("settings", "limits", "replaced", "notes", "allotment", "best"):
         fields.json(name, dict, "a table")
     for name in ("ranks", "threads", "global_batch", "slab_count", "rows"):
-        fields.whole(name, 1)
+        fields.integer(name, 1)
     fields.text("shards")
     allotment = fields.json("allotment", dict, "a table")
     speeds = allotment.get("speeds")
@@ -75,7 +75,7 @@ def _check_position(trainer: Fields) -> None:
         if type(value) not in allowed or (isinstance(value, float) and math.isnan(value)):
             position.refuse(field.name, f"of the type {field.type}")
     for name in ("epoch", "step", "skipped_steps", "skipped_rows"):
-        position.whole(name)
+        position.integer(name)
     if position.content["best_epoch"] < -1:
         position.refuse("best_epoch", "an epoch")
 

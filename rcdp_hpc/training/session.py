@@ -129,7 +129,7 @@ class Session:
             size * (self.comm.size if config.parallel.replicas == "ensemble" else 1) + self._beside_weights() + 2**20
         )
         needed = checkpoint_size * (config.checkpoint.keep + 1) + 3 * model_size - present
-        checkpoint.check_room(self.run.train, needed)
+        checkpoint.check_free_space(self.run.train, needed)
 
     def _beside_weights(self) -> int:
         """Return the bytes of what goes into the model unchanged: what an extractor learned, and given matrices."""

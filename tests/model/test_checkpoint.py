@@ -43,9 +43,9 @@ def test_as_many_are_kept_as_asked_for_and_the_newest_sound_one_is_taken(tmp_pat
 
 
 def test_too_little_room_is_told_in_numbers(tmp_path):
-    checkpoint.check_room(tmp_path, 1)
+    checkpoint.check_free_space(tmp_path, 1)
     with pytest.raises(StageFailedError, match=r"need 1099511627776\.0 MiB"):
-        checkpoint.check_room(tmp_path, 2**60)
+        checkpoint.check_free_space(tmp_path, 2**60)
 
 
 def test_none_is_no_error(tmp_path):

@@ -134,7 +134,7 @@ def room(
     """Return the room that is asked for before a network of 1000 weights, 4000 bytes, is trained."""
     comm, asked = SingleProcess(), []
     monkeypatch.setattr(comm, "size", ranks, raising=False)
-    monkeypatch.setattr(checkpoint, "check_room", lambda folder, needed: asked.append(needed))
+    monkeypatch.setattr(checkpoint, "check_free_space", lambda folder, needed: asked.append(needed))
     config = load_config("digits", [*SMALL, f"parallel.replicas={replicas}", f"reservoir.matrices={matrices!r}"])
     session = Session(config, comm, RunDirectory(folder), shards=None)
     session.learned = dict(learned)
