@@ -173,11 +173,7 @@ def _lock_line(run: RunDirectory) -> str:
         if lock.holder and lock.holder.life() == "gone":
             return f"no job is running here (stale lock: its holder {lock} no longer exists)"
         return f"no job seems to run here (stale lock: its holder {lock} was last active {duration(-ahead)} ago)"
-    doubt = (
-        f"; its last heartbeat is {duration(ahead)} in the future, so the clocks of the machines differ"
-        if ahead > 60
-        else ""
-    )
+    doubt = f"; its last heartbeat is {duration(ahead)} in the future: the clocks differ" if ahead > 60 else ""
     return f"in use by {lock}{doubt}"
 
 

@@ -116,7 +116,10 @@ LOCKS = {
     "null": (lambda path: path.write_text("null"), "in use by an unknown process"),
     "binary": (lambda path: path.write_bytes(bytes(range(256))), "in use by an unknown process"),
     "large": (lambda path: (path.touch(), os.truncate(path, 2**30)), "larger than any lock"),
-    "old": (lambda path: (path.touch(), os.utime(path, (0, 0))), "no job seems to run here: an unknown process"),
+    "old": (
+        lambda path: (path.touch(), os.utime(path, (0, 0))),
+        "no job seems to run here (stale lock: its holder an unknown process",
+    ),
     "future": (lambda path: (path.touch(), os.utime(path, (4e9, 4e9))), "in the future: the clocks differ"),
     "folder": (lambda path: path.mkdir(), "no job can start here: {path}: it is a folder; move it away"),
     "link": (lambda path: path.symlink_to("nowhere"), "no job can start here: {path}: it is a link; move it away"),

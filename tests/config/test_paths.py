@@ -123,7 +123,7 @@ def test_a_folder_of_others_is_refused(places, capsys):
         ("submit digits --out new --site nowhere --dry-run", "no such site file"),
         ("submit digits --out new --array configs=empty --dry-run", "no TOML file there"),
         ("search --report --out empty", "nothing can be drawn"),
-        ("plan", "needs a CONFIG"),
+        ("plan", "needs CONFIG"),
     ],
 )
 def test_a_path_of_the_wrong_kind_is_one_message_and_code_2(words, message, places, capsys):
