@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from rcdp_hpc.config import TRAINING_SECTIONS, Config, ReservoirSection, Section, to_tree
+from rcdp_hpc.config import NETWORK_SECTIONS, TRAINING_SECTIONS, Config, ReservoirSection, Section, to_tree
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
@@ -153,7 +153,7 @@ class ModelFile:
 
 def named_code(config: Config) -> dict[str, str]:
     """Return the names module:Class in the settings of a network, by key."""
-    return {key: name for key, name in code_named_by(config).items() if key.partition(".")[0] in TRAINING_SECTIONS}
+    return {key: name for key, name in code_named_by(config).items() if key.partition(".")[0] in NETWORK_SECTIONS}
 
 
 def _config(fields: Fields, settings: Mapping[str, Any]) -> Config:

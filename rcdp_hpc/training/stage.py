@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -38,7 +39,7 @@ from rcdp_hpc.training.partition.rows import (
     staged_where_asked,
 )
 from rcdp_hpc.training.resume_file import read_resume
-from rcdp_hpc.training.session import Session, decisive_settings
+from rcdp_hpc.training.session import Session, decisive_settings, user_code
 from rcdp_hpc.training.solve.dictionary_fit import learn_extractor
 from rcdp_hpc.training.solve.ridge import baseline_of, solve_readout
 from rcdp_hpc.training.solve.warm_start import warm_start
@@ -117,7 +118,17 @@ def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> dic
     where = str(run.train / "last.pt")
     refuse_other_settings(where, json.loads(saved["settings"]), decisive_settings(config), "training")
     refuse_other_shards(where, saved["shards"], shards)
+    _report_changed_code(where, json.loads(saved["code"]), user_code(config))
     return saved
+
+
+def _report_changed_code(where: str, saved: Mapping[str, str], current: Mapping[str, str]) -> None:
+    """Log a warning for each of the user's modules that has changed since the checkpoint was written."""
+    for module in sorted(set(saved) | set(current)):
+        if saved.get(module) != current.get(module):
+            log.warning(
+                "module %s has changed since %s was written: the rest of the training uses the new code", module, where
+            )
 
 
 def _see_to_model(config: Config, run: RunDirectory, shards: ShardSet, saved: dict[str, Any]) -> None:

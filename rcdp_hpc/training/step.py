@@ -20,7 +20,7 @@ from rcdp_hpc.training.monitor.divergence import Finding, first_in_backward, fir
 from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
 from rcdp_hpc.training.optim.gradients import add_penalties, clip
 from rcdp_hpc.training.optim.loss_scale import LossScale
-from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.partition.mixup import Mixup
 from rcdp_hpc.training.states.cache import CachedStates
 

@@ -10,7 +10,7 @@ from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import FeatureShape
-from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.optim.objective import Objective
 
 
 def test_batch_normalisation_equals_torchs_forward_backward_and_running():

@@ -22,7 +22,7 @@ from rcdp_hpc.runtime.device import refuse_without_gpu
 from rcdp_hpc.training.optim import loss_scale
 from rcdp_hpc.training.optim.ema import MovingAverage
 from rcdp_hpc.training.optim.loss_scale import FIRST, LossScale
-from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.step import Stepper
 
