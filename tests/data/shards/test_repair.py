@@ -135,5 +135,5 @@ def test_an_order_of_another_make_is_not_guessed(prepared, tmp_path):
     counts = index["splits"]["train"]["shards"][2]["class_counts"]
     counts[0], counts[1] = counts[0] + 1, counts[1] - 1
     write_sealed(directory / "index.json", index)
-    with pytest.raises(DataDamagedError, match="an order of their own"):
+    with pytest.raises(DataDamagedError, match="do not have the order"):
         view_of(directory, 2)
