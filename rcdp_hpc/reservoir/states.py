@@ -225,7 +225,9 @@ class Reservoir:
         if checked is not None and bool((checked == u.shape[1]).all()):
             checked = None
         if "all" in self.settings.reduction and u.shape[1] > self.values:
-            raise InputError(f"sequences of {u.shape[1]} steps: expected at most {self.values}, as many as the reservoir keeps")
+            raise InputError(
+                f"sequences of {u.shape[1]} steps: expected at most {self.values}, as many as the reservoir keeps"
+            )
         check_input(u, checked)
         if out is None:
             out = torch.empty(len(u), self.width, dtype=self.dtype, device=self.device)

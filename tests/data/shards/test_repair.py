@@ -20,7 +20,7 @@ def prepared(tmp_path_factory):
     """Digits in six shards, with a reserve of 30 percent: enough for one of them, not for two."""
     directory = tmp_path_factory.mktemp("refill") / "shards"
     keep = [1, 0.5, 0.3, 0.2, 0.1, 0.08, 0.15, 0.6, 0.4, 0.9]
-    prepare_shards(make_config(source="digits", keep=keep, shards=6, reserve=0.3), directory)
+    prepare_shards(make_config(source="digits", class_keep_fractions=keep, shards=6, reserve=0.3), directory)
     return directory
 
 
