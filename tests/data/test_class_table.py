@@ -115,4 +115,6 @@ def test_an_index_that_wants_other_rows_than_its_settings_is_found(tmp_path, npz
     index = read_sealed(tmp_path / "shards/index.json")
     index["class_table"][1]["wanted"] += 1
     write_sealed(tmp_path / "shards/index.json", index)
-    assert any("by the class table, the classes should have" in finding for finding in verify_shards(tmp_path / "shards"))
+    assert any(
+        "by the class table, the classes should have" in finding for finding in verify_shards(tmp_path / "shards")
+    )
