@@ -72,8 +72,7 @@ class FeatureRanges:
 
     @classmethod
     def of_moments(cls, plain: Moments, logs: Moments, kind: str, dtype: str) -> FeatureRanges:
-        """Return the ranges of values with the moments `plain`; `logs` are those of the logarithms of their
-        magnitudes."""
+        """Return the ranges for moments of the values (`plain`) and of the logarithms of their magnitudes (`logs`)."""
         held = plain.count > 0
         return cls(
             kind,

@@ -191,8 +191,8 @@ def fold_numbers(
     if rare:
         more = f" and {len(rare) - NAMED_CLASSES} more" if len(rare) > NAMED_CLASSES else ""
         _warn_once(
-            f"{key} = {folds}: these classes have fewer samples than folds: {', '.join(rare[:NAMED_CLASSES])}{more}; they "
-            "are absent from some folds"
+            f"{key} = {folds}: these classes have fewer samples than folds: {', '.join(rare[:NAMED_CLASSES])}{more}; "
+            "they are absent from some folds"
         )
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, folds])))
     order = np.concatenate([generator.permutation(np.flatnonzero(y == label)) for label in range(len(classes))])
