@@ -151,7 +151,7 @@ class CsvFile:
         place = "" if row.number is None else f" {row.number - 1} (from 0)"
         text = row.text if len(row.text) <= SHOWN else row.text[:SHOWN] + "..."
         raise InputError(
-            f"{self.path}: row{place} has {row.actual_columns} values, the header has "
-            f"{row.expected_columns}: {text!r}. Correct it: texts that contain {NAMES.get(delimiter, repr(delimiter))} "
-            "need quotation marks. If another character separates the values, set data.delimiter."
+            f"{self.path}: row{place} has {row.actual_columns} values, {row.expected_columns} expected as in the "
+            f"header: {text!r}. Correct it: texts that contain {NAMES.get(delimiter, repr(delimiter))} need quotation "
+            "marks. If another character separates the values, set data.delimiter."
         )

@@ -128,8 +128,8 @@ def read_samples(request: SampleRequest) -> NewSamples:
     path, data, columns = request.path, request.data, request.columns
     if columns is None and data.category_columns:
         raise InputError(
-            f"{path}: the numbers of the categories are unknown, because an earlier version prepared this model's data: "
-            "prepare and train again (--restart), or save the samples as npz with the numbers of training."
+            f"{path}: the numbers of the categories are unknown, because an earlier version prepared this model's "
+            "data: prepare and train again (--restart), or save the samples as npz with the numbers of training."
         )
     findings = Findings()
     rows = _read(Table(path, data, request.budget, findings, columns, labelled=False))

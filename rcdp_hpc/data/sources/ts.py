@@ -184,9 +184,7 @@ def _take_series(
 
 
 def _ends_with_label(line: str) -> bool:
-    """Return whether a line ends with a label, if the header has no @classLabel: all other dimensions have several
-    steps.
-    """
+    """Return whether a line without a declared label ends with one: all its other dimensions have several steps."""
     *dimensions, last = line.split(":")
     return bool(dimensions) and all("," in dimension for dimension in dimensions) and "," not in last
 

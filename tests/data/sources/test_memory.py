@@ -227,7 +227,7 @@ def test_a_long_line_is_refused_by_its_number(tmp_path, small, source, name, tex
     path = tmp_path / (name + ".gz" * (opener is gzip.open))
     with opener(path, "wt") as file:
         file.write(text.format("1," * 100_000))
-    with pytest.raises(InputError, match=rf"{name}.*: line \d of \d{{6,}} (bytes|letters).* whole"):
+    with pytest.raises(InputError, match=rf"{name}.*: line \d of \d{{6,}} (bytes|characters).* in one piece"):
         opened(source, path, memory_budget=1, delimiter=",")
 
 
