@@ -93,7 +93,7 @@ def sample_indices(y: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int
     drawn = []
     for label in np.unique(y):
         members = _shuffled(np.flatnonzero(y == label), seed, int(label), _SAMPLE)
-        drawn.append(members[: max(FEWEST_DRAWN, _rounded(most / len(y) * len(members)))])
+        drawn.append(members[: max(FEWEST_DRAWN, _rounded(most * len(members) / len(y)))])
     return np.sort(np.concatenate(drawn))
 
 
