@@ -95,7 +95,7 @@ def test_what_keep_drops_is_a_warning_and_a_column(tmp_path, caplog, npz_file):
         f"data.class_keep_fractions drops {sum(dropped)} of {total} training rows: class 0 {dropped[0]} of "
     )
     assert "class 1" not in warning
-    assert "Set it to []" in warning
+    assert "Set it to [] to keep them all" in warning
     assert "  dropped  training" in caplog.text
     assert "dropped" in describe_shards(tmp_path / "shards")
     prepared(tmp_path, caplog, path=npz_file)
