@@ -183,7 +183,7 @@ def test_samples_that_may_not_be_written_are_cut_too():
         (
             (6, 8),
             Sequencer("patches", (3, 3), (3, 3)),
-            "leaves 2 of the 8 columns .* stride of 1, .*piece_edge = 'drop'",
+            "leaves out 2 of the 8 columns .* stride of 1, .*piece_edge = 'drop'",
         ),
         ((14, 2), Sequencer("windows", (6,), (3,)), "a stride of 1 or 2 or 4, another size"),
         ((9, 2), Sequencer("windows", (4,), (3,)), r"piece_stride = \[3\] leaves out 2 of the 9 steps of a sample"),
