@@ -1,21 +1,21 @@
-# The environment is made by tools/bootstrap.py; docs/install.md says what it does and what steers it.
+# tools/bootstrap.py creates the environment; docs/install.md describes its steps and variables.
 override RCDP_VENV := $(abspath $(or $(RCDP_VENV),.venv))
 export RCDP_VENV
 
-# The first Python on the PATH that is new enough; otherwise python3, whose bootstrap then says what is wrong.
+# The first Python on the PATH that is new enough; otherwise python3, with which tools/bootstrap.py reports the error.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && exit; done; echo python3)
 
-# Open MPI asks twice before it starts ranks as root, which is what the user of a container often is.
+# Open MPI requires two variables before it starts ranks as root. In containers the user is often root.
 ifeq ($(shell id -u),0)
 export OMPI_ALLOW_RUN_AS_ROOT = 1
 export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM = 1
 endif
 
-# The environment is active for every command, so that mpirun, rcdp and their children find one another.
+# The environment is active for every command, so that mpirun, rcdp and their child processes find each other.
 export PATH := $(RCDP_VENV)/bin:$(PATH)
 
-# Two ranks run on a machine of one core, too. Open MPI 5 reads the first, Open MPI 4 the second.
+# Allows two ranks on a machine with one core. Open MPI 5 reads the first variable, Open MPI 4 the second.
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 export OMPI_MCA_rmaps_base_oversubscribe ?= 1
 
@@ -26,16 +26,16 @@ help:
 	@echo 'make demo    the whole pipeline on a small data set, two ranks, in runs/demo'
 	@echo 'make test    lint, types, tests, the tests that start real MPI ranks, and injected faults for 150 s'
 	@echo 'make test-slurm  submit every job script to a Slurm of two virtual nodes on this machine (Debian, root)'
-	@echo 'make campaign  inject faults for half an hour and print what became of them (docs/reliability.md)'
+	@echo 'make campaign  inject faults for half an hour and print the results (docs/reliability.md)'
 	@echo 'make lint    ruff'
 	@echo 'make type    mypy'
-	@echo 'make format  let ruff mend what it can'
-	@echo 'make clean   remove what the tools and runs left behind (not the environment)'
+	@echo 'make format  correct style and format with ruff'
+	@echo 'make clean   remove files of tools and runs (not the environment)'
 
 setup:
 	@$(PYTHON) tools/bootstrap.py
 
-# The folder is the demo's own: a run directory that is there already would be resumed, not shown from the start.
+# Removes an earlier demo, which would otherwise be resumed.
 demo: setup
 	rm -rf runs/demo
 	mpirun -n 2 rcdp run digits --out runs/demo
@@ -45,13 +45,13 @@ test: setup lint type
 	pytest -n 2 --dist loadfile -m '(mpi or horovodrun) and not slurm'
 	PYTHONPATH=tests python -m campaign $(SHORT)
 
-# Installs Debian's packages of Slurm where it may, and says what is missing where it may not; MPICH goes into the
-# environment's folder mpich.
+# Installs Debian's packages of Slurm if it has permission, and otherwise reports what is missing. MPICH is installed in
+# the folder mpich of the environment.
 test-slurm: setup
 	python tests/slurm/cluster.py install
 	RCDP_SLURM=required pytest -m slurm
 
-# The start of every campaign of this seed, without the kinds that start real ranks.
+# The first trials of the campaign with seed 1, without the kinds that start real ranks.
 SHORT = --seed 1 --trials 400 --seconds 150 --kinds damage,hostile,kills,races,disks,filesystems
 
 # For example: make campaign ARGS='--seed 7 --trials 500 --kinds damage,kills'

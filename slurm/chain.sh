@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Submit preparation, search and training as a chain: each starts when the one before it has ended well, and is
-# cancelled when that failed.
+# Submit preparation, search and training as a chain of jobs: each starts when the previous one has succeeded, and is
+# cancelled when the previous one has failed.
 #   slurm/chain.sh CONFIG RUN [sbatch options for all three]
 set -euo pipefail
 if [ $# -lt 2 ] || [ -z "$1" ] || [ -z "$2" ]; then
@@ -17,14 +17,14 @@ submit() {
     local stage=$1 job digest
     shift
     if ! job=$(sbatch --parsable --export=ALL --kill-on-invalid-dep=yes "$@" "slurm/$stage.sbatch"); then
-        # Those before it are of no use without it.
+        # The earlier jobs are useless without this one.
         if [ ${#jobs[@]} -gt 0 ]; then scancel "${jobs[@]}"; fi
         exit 1
     fi
     job=${job%%;*}
     jobs+=("$job")
     echo "$stage: job $job"
-    # `rcdp status` asks Slurm for the jobs named there; each line has the SHA-256 of its other keys.
+    # `rcdp status` reads this file; each line has the SHA-256 of its other keys.
     digest=$(printf '{"job":"%s","stage":"%s"}' "$job" "$stage" | sha256sum)
     printf '{"stage": "%s", "job": "%s", "sha256": "%s"}\n' "$stage" "$job" "${digest%% *}" >>"$RUN/jobs/submitted.jsonl"
     after=--dependency=afterok:$job

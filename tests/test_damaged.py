@@ -70,7 +70,7 @@ def test_any_number_of_ranks_replaces_alike_and_trains_to_the_same(ranks, prepar
     done = train(ranks, out, "data.on_damage=replace")
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("Left out on all ranks") == 1
-    assert done.stdout.count("are refilled from the reserve, class by class") == 1
+    assert done.stdout.count("training rows, each by a row of its class") == 1
     replaced, by_one = (json.loads((path / "train/replaced.json").read_text()) for path in (out, alone))
     assert [refill["lost"] for refill in replaced["refills"]] == [refill["lost"] for refill in by_one["refills"]]
     assert list(replaced["damaged"]) == [DAMAGED]
@@ -102,7 +102,7 @@ def test_a_resume_goes_on_without_the_shard_though_it_is_sound_again(prepared, a
     shutil.copy(prepared.parent / "sound.h5", out / "shards" / DAMAGED)
     done = train(2, out)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count(f"{DAMAGED} stays replaced, as in the checkpoint") == 1
+    assert done.stdout.count(f"{DAMAGED}: still replaced, as in the checkpoint") == 1
     np.testing.assert_allclose(curve(out), curve(alone), rtol=1e-5, atol=1e-5)
     assert len(lines(out / "train/class_counts.jsonl")) == 6
 
@@ -119,13 +119,13 @@ def test_a_shard_damaged_between_two_jobs_is_replaced_beside_the_first(prepared,
     epochs = len(lines(out / "train/metrics.jsonl")) + 2
     done = run_ranks(2, [*command, "--set", f"training.epochs={epochs}"])
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("stays replaced") == 1
+    assert done.stdout.count("still replaced") == 1
     assert done.stdout.count("Left out on all ranks") == 1
     replaced = json.loads((out / "train/replaced.json").read_text())
     assert list(replaced["damaged"]) == [DAMAGED, "train-00000-of-00006.h5"]
     # Thirty percent stand in for the first sixth, and for most of the second.
     assert sum(sum(refill["missing"]) for refill in replaced["refills"]) > 0
-    assert "missing are" in done.stdout
+    assert "; missing: " in done.stdout
     assert len(lines(out / "train/metrics.jsonl")) == epochs
     assert all(bool(value.isfinite().all()) for value in weights(out).values())
 

@@ -276,7 +276,7 @@ def test_looking_before_training(own, monkeypatch, capsys):
         said[line.split()[1]] = capsys.readouterr().out
     assert "sbatch" in said["plan"].lower() or "slurm" in said["plan"].lower()
     assert all(name in said["inspect"] for name in own_data.CLASSES)
-    assert "every checksum" in said["verify"]
+    assert "all checksums" in said["verify"]
     assert "rcdp search" in said["status"] or "rcdp train" in said["status"]
 
 

@@ -318,7 +318,7 @@ def _submit(options: argparse.Namespace) -> int:
     config = array.shared if array else _configuration(options)
     _report_edited(options, run)
     jobs = submit.plan_jobs(config, run, options.site, one_job=options.one_job, array=array, extra=options.sbatch)
-    print(submit.show(jobs, run), flush=True)
+    print(submit.format_jobs(jobs, run), flush=True)
     if options.dry_run:
         return EXIT_DONE
     tasks = array.configs if array else ()

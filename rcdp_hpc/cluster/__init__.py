@@ -1,1 +1,1 @@
-"""Slurm: writing and submitting jobs, asking for them later, and what they share (job.sh, site.sh)."""
+"""Slurm: planning, writing and submitting jobs, and their status; job.sh and site.sh are part of every job."""

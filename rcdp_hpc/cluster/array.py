@@ -16,18 +16,18 @@ from rcdp_hpc.errors import InputError
 
 @dataclass(frozen=True)
 class Array:
-    """The tasks of a job array; but for folds, which have their own, they read the shards that one preparation wrote.
+    """The tasks of a job array. Tasks other than folds share the shards of one preparation.
 
     Attributes
     ----------
     stage : {"seeds", "configs", "folds"}
-        What differs from task to task.
+        What differs between the tasks.
     shared : Config
-        What the shards are prepared from, or the cross-validation.
+        Configuration of the preparation, or of the cross-validation.
     names : tuple of str
-        The tasks' run directories, within that of the array.
+        Run directories of the tasks, within the run directory of the array.
     configs : tuple of Config
-        One a task; empty where only the seed or the fold differs, which is then the task's number.
+        Configuration of each task. Empty if only the seed or the fold differs, which is then the number of the task.
     """
 
     stage: Literal["seeds", "configs", "folds"]
@@ -37,19 +37,19 @@ class Array:
 
 
 def make_array(text: str, load: Callable[[str | None], Config]) -> Array:
-    """Return the array that ``seeds=N``, ``folds=K`` or ``configs=PLACE`` asks for.
+    """Return the job array for the value of ``--array``.
 
     Parameters
     ----------
     text : str
-        PLACE is a folder of TOML files, or a pattern that such files' names match.
+        ``seeds=N``, ``folds=K``, or ``configs=PLACE`` with a folder of TOML files or a pattern of file names.
     load : callable
-        Given a file's name, returns its configuration; given None, the one that was named beside the array.
+        Returns the configuration of a file; for None, the configuration of the command.
 
     Raises
     ------
     InputError
-        If the text is nothing of the kind, no file matches, two files have the same name, or their shards would differ.
+        If the text has another form, no file matches, two files have the same name, or their shards would differ.
     """
     kind, _, value = text.partition("=")
     if kind == "seeds" and re.fullmatch(r"[1-9]\d{0,3}", value):
@@ -69,13 +69,13 @@ def make_array(text: str, load: Callable[[str | None], Config]) -> Array:
 
 def _files(place: str) -> list[Path]:
     path = Path(place).expanduser()
-    found = path.glob("*.toml") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
-    return sorted(file for file in found if file.is_file())
+    matches = path.glob("*.toml") if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))
+    return sorted(file for file in matches if file.is_file())
 
 
 def _of_configurations(text: str, files: list[Path], load: Callable[[str | None], Config]) -> Array:
     if not files:
-        raise InputError(f"--array {text}: no TOML file there.")
+        raise InputError(f"--array {text}: no TOML file matches.")
     names = [f"config-{file.stem}" for file in files]
     for at, name in enumerate(names):
         if name in names[:at]:
@@ -97,10 +97,10 @@ def _refuse_other_shards(first_file: Path, first: Config, file: Path, config: Co
         values = [flatten(tree).get(key, "not set") for tree in (one, other)]
         raise InputError(
             f"{first_file} and {file} cannot share shards: {key} is {values[0]} in one and {values[1]} in the other. "
-            "Submit those that differ in what is prepared by themselves."
+            "Submit configurations with different shards separately."
         )
 
 
 def _with_shard_seed(config: Config) -> Config:
-    """Return the configuration with the seed of its shards written out: the tasks' own seeds do not change it."""
+    """Return the configuration with an explicit seed of its shards, which the seeds of the tasks do not change."""
     return with_settings(config, {"data.seed": config.shard_seed}, where="the configuration")

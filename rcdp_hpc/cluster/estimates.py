@@ -1,4 +1,4 @@
-"""What the stages of a configuration take, from a run that was measured."""
+"""Estimates of time, memory and disk space of the stages of a configuration, from a measured run."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from rcdp_hpc.runtime.ram import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.state_sets import STATE_SETS
 
-# What a process holds before it has any data: Python, torch, MPI, Horovod.
+# Memory of a process without data: Python, torch, MPI, Horovod.
 PROCESS_BYTES = 700 * MIB
 # The same without torch and Horovod.
 PREPARE_PROCESS_BYTES = 350 * MIB
-# How often the preparation has a sample in float32 at the same time: read, balanced, sorted, written.
-HELD_TIMES = 5
-# Limits are set above the estimate: a job that runs out of time or memory costs more than one that asks for too much.
+# Number of float32 copies of a sample that the preparation holds at the same time: read, balanced, sorted, written.
+COPIES_IN_PREPARATION = 5
+# Factor of limits over estimates: a job that runs out of time or memory costs more than one that requests too much.
 MARGIN = 2.0
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What a stage will take.
+    """The estimate for a stage.
 
     Attributes
     ----------
     stage : {"prepare", "search", "train", "evaluate", "all"}
     seconds : float
-        On the ranks of `resources`; preparation and evaluation as they were measured.
+        Time on the ranks of `resources`; the measured time for preparation and evaluation.
     memory : int
-        Bytes of each rank.
+        Bytes of memory per rank.
     resources : Resources
     disk : int
-        Bytes that each rank takes in its ``$TMPDIR``.
+        Bytes per rank in ``$TMPDIR``.
     left : int
-        Bytes that it leaves in the run directory.
+        Bytes of its results in the run directory.
     """
 
     stage: str
@@ -56,18 +56,18 @@ class StagePlan:
 
     @property
     def minutes(self) -> int:
-        """The time limit to ask for."""
+        """The time limit to request, in minutes."""
         return max(5, math.ceil(MARGIN * self.seconds / 60) + 5)
 
     @property
     def memory_per_core(self) -> int:
-        """The memory to ask for, in MiB by core: what the process itself takes is known, the rest has a margin."""
+        """The memory per core to request, in MiB, with a margin for everything except the process itself."""
         data = max(0, self.memory - PROCESS_BYTES)
         asked = min(self.memory, PROCESS_BYTES) + MARGIN * data
         return math.ceil(asked / self.resources.cores / (100 * MIB)) * 100
 
     def option_line(self, partition: Partition | None = None, extra: Sequence[str] = ()) -> str:
-        """Return this stage's line for the site file, within the limits of a partition."""
+        """Return the line of this stage for the site file, within the limits of a partition."""
         minutes = min(self.minutes, partition.minutes or self.minutes) if partition else self.minutes
         options = [*extra, f"--ntasks={self.resources.ranks}", f"--cpus-per-task={self.resources.cores}"]
         if partition is None or partition.knows_memory:
@@ -77,26 +77,26 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Measured:
-    """A run that estimates are made from.
+    """Measurements of a run.
 
     Attributes
     ----------
     prepare_seconds : float
-        For all samples.
+        Time of the preparation of all samples.
     candidate_seconds : float
-        One candidate on one rank.
+        Time per candidate on one rank.
     row_seconds : float
-        One training row in one epoch, on one rank.
+        Time per training row and epoch on one rank.
     once_seconds : float
-        One training row before the first epoch, on one rank: its states, and the ridge readout to compare with.
+        Time per training row before the first epoch on one rank, for its states and the ridge baseline.
     train_rows : int
-        Rows trained on in the run.
+        Number of training rows of the run.
     evaluate_seconds : float
-        For the whole test split.
-    left : dict
-        Bytes that each stage left in the run directory.
+        Time of the evaluation of the complete test split.
+    left : dict of str to int
+        Bytes of the results of each stage.
     where : str
-        What was measured, for people.
+        Description of the measured run.
     """
 
     prepare_seconds: float
@@ -111,16 +111,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Work:
-    """The work of a configuration, as far as it was measured.
+    """The work of a configuration, with measurements.
 
     Attributes
     ----------
     config : Config
     measured : Measured
     shape : tuple of int
-        Of a sample.
+        Shape of a sample.
     rows, classes : int
-        Training rows of the configuration, and its classes.
+        Number of training rows, and of classes.
     """
 
     config: Config
@@ -130,16 +130,16 @@ class Work:
     classes: int
 
     def job(self, stage: Stage, asked: Resources) -> StagePlan:
-        """Return what a job takes on so many ranks and cores, with all the stages that are in it."""
+        """Return the estimate of a job with all of its stages on the given resources."""
         plans = self.plans(stage, asked)
         seconds, memory = sum(plan.seconds for plan in plans), max(plan.memory for plan in plans)
         return StagePlan(stage, seconds, memory, asked, max(plan.disk for plan in plans))
 
     def plans(self, stage: str, asked: Resources) -> list[StagePlan]:
-        """Return what each stage of a job takes."""
-        made = {"prepare": self._prepare, "search": self._search, "train": self._train, "evaluate": self._evaluate}
-        inside = {"train": ("train", "evaluate"), "all": stages_of(self.config)}.get(stage, (stage,))
-        return [made[name](asked) for name in inside]
+        """Return the estimates of the stages of a job."""
+        estimate = {"prepare": self._prepare, "search": self._search, "train": self._train, "evaluate": self._evaluate}
+        stages = {"train": ("train", "evaluate"), "all": stages_of(self.config)}.get(stage, (stage,))
+        return [estimate[name](asked) for name in stages]
 
     def _prepare(self, asked: Resources) -> StagePlan:
         measured = self.measured
@@ -168,8 +168,8 @@ class Work:
         return StagePlan("evaluate", self.measured.evaluate_seconds, memory, asked, left=left)
 
     def _kept(self, ranks: int) -> tuple[int, int]:
-        """Return the memory of a rank that trains, and what it keeps on its disk."""
-        # At most: balancing adds training rows, and no validation rows.
+        """Return the bytes of memory and of disk that a rank needs for training."""
+        # An upper bound, because balancing adds training rows but no validation rows.
         with_validation = self.rows / (1 - self.config.data.validation_fraction)
         kept, disk = _kept_bytes(self.config, self.shape, math.ceil(with_validation / ranks))
         return PROCESS_BYTES + 2 * kept, disk
@@ -181,24 +181,30 @@ def stages_of(config: Config) -> list[str]:
 
 
 def job_stages(config: Config) -> list[Stage]:
-    """Return the jobs of a configuration: the training's evaluates, too, and the last does all."""
+    """Return the jobs of a configuration: one per stage (training and evaluation share one), and one for all stages."""
     return ["prepare", "search", "train", "all"] if config.has_search else ["prepare", "train", "all"]
 
 
 def measure(run: RunDirectory, where: str) -> Measured:
-    """Return what a finished run took; a stage left out took nothing.
+    """Return the measurements of a finished run; zero for stages that it does not have.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    where : str
+        Description of the run.
 
     Raises
     ------
     DataDamagedError
-        If a record of the run was altered, or is not one of this version.
+        If a record of the run was altered, or has another format than this version writes.
     """
     try:
         return _measure(run, where)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataDamagedError(
-            f"{run.path}: its records are not those of this version ({type(error).__name__}: {error}). Without --out, "
-            "rcdp plan measures again."
+            f"{run.path}: its records do not have the format of this version ({type(error).__name__}: {error}). "
+            "Without --out, rcdp plan measures again."
         ) from None
 
 
@@ -222,9 +228,9 @@ def _measure(run: RunDirectory, where: str) -> Measured:
 
 
 def _prepare_bytes(config: Config, shape: Sequence[int], rows: int, cores: int) -> int:
-    """Return what the preparation takes: its samples a few times over, and no more than its budget."""
+    """Return the memory of the preparation in bytes: several copies of its samples, at most its memory budget."""
     row = 4 * math.prod(shape)
-    samples = HELD_TIMES * row * rows + block_bytes(row, cores)
+    samples = COPIES_IN_PREPARATION * row * rows + block_bytes(row, cores)
     return PREPARE_PROCESS_BYTES + min(config.data.memory_budget * MIB, samples)
 
 

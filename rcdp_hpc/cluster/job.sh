@@ -1,45 +1,45 @@
 # shellcheck shell=bash
-# What all job scripts share: the site's settings, how ranks are started, and how a stopped job goes back to the queue.
-# Sourced, not submitted. Needs RUN, the run directory.
+# Functions of all job scripts: they read the site file, start the ranks, and requeue a stopped job.
+# This file is sourced, not submitted. It needs RUN, the run directory.
 
 asked_to_stop='' signalled='' child=''
-trap pass_on USR1 TERM
+trap forward_stop USR1 TERM
 : "${RUN:?name the run directory: sbatch --export=ALL,RUN=runs/first ...}"
 here=$(dirname "${BASH_SOURCE[0]}")
 site=${RCDP_SITE:-$here/site.sh}
 # shellcheck source=rcdp_hpc/cluster/site.sh
 . "$site"
 if ! load_environment; then
-    echo "rcdp: error: load_environment of $site failed: what it says stands above. Mend it, and submit again."
+    echo "rcdp: error: load_environment of $site failed with the messages above. Correct it and submit again."
     exit 2
 fi
-# Not before: conda and Lmod read variables that nobody set.
+# Not earlier, because conda and Lmod read unset variables.
 set -u
 read -ra rcdp <<<"$RCDP_COMMAND"
 read -ra launch <<<"$RCDP_LAUNCH"
 
-# A task of an array is asked for and requeued by this number: that of the job alone may mean the whole array.
+# The number that identifies this job, or this task of an array, in queries and requeues.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 
-# A rank takes the cores that Slurm gave it and no more. srun does not inherit --cpus-per-task from sbatch.
+# A rank uses at most its allocated cores. srun does not inherit --cpus-per-task from sbatch.
 export OMP_NUM_THREADS="${SLURM_CPUS_PER_TASK:-1}"
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
 if [ "${launch[0]##*/}" = srun ]; then
-    # A lost rank ends the step, and so does the first that leaves with code 75: what the others write is safe by then,
-    # since all pass a barrier behind the checkpoint. Where ranks end well and others do not, these get two minutes.
+    # A lost rank ends the step, and so does the first rank that exits with code 75. The checkpoint is complete by then,
+    # because all ranks pass a barrier after writing it. When a rank has exited with code 0, the others have two minutes.
     launch+=(--kill-on-bad-exit=1 --wait=120)
-    # A node that lost power keeps PMIx's socket of the step that ran there, and its like cannot start again there under
-    # the same number: a job that was requeued goes on with the steps behind those.
+    # A node that lost power keeps the PMIx socket of its step, and a step of the same number cannot start there again.
+    # Empty steps make a requeued job continue with other step numbers.
     for ((lost = 0; lost < ${SLURM_RESTART_COUNT:-0}; lost++)); do
         srun --mpi=none --nodes=1 --ntasks=1 true
     done
 fi
 mkdir -p "$RUN/logs" "$RUN/jobs"
 
-# Rank 0 speaks in the job's log; what another has to say goes to a file of its own. A rank that still starts when another
-# ends with an error lives to end with the same: srun returns the highest code, and of one that it terminated that is 143.
-# Nor do signals to stop end a rank before Python listens to them: they come again.
+# The output of rank 0 is in the log of the job, that of each other rank in a separate file. Signals are ignored until
+# Python handles them. Otherwise srun would terminate a rank that is still starting when another one fails, and return
+# its code 143 instead of the code of the error, because it returns the highest. Stop signals are sent repeatedly.
 # shellcheck disable=SC2016
 by_rank='rank=${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-${SLURM_PROCID:-0}}}
 prefix=$1
@@ -50,27 +50,27 @@ exec "$@"'
 
 # Run a command of rcdp on all ranks of the job: on_ranks search CONFIG --out RUN
 on_ranks() {
-    to_the_end "$1" "${launch[@]}" bash -c "$by_rank" rank "$RUN/logs/$1-$job" "${rcdp[@]}" "$@"
+    run_stage "$1" "${launch[@]}" bash -c "$by_rank" rank "$RUN/logs/$1-$job" "${rcdp[@]}" "$@"
 }
 
 # Run a command of rcdp as one process.
-alone() {
-    to_the_end "$1" "${rcdp[@]}" "$@"
+on_one_process() {
+    run_stage "$1" "${rcdp[@]}" "$@"
 }
 
-# Run stage $1 by the command that follows. SIGUSR1 and SIGTERM, which Slurm sends to this shell ahead of the time limit
-# or a preemption (--signal=B:USR1@120), go on to the ranks as SIGUSR1: they write a checkpoint together and leave with
-# code 75. The job is then queued again and goes on from there.
-to_the_end() {
+# Run stage $1 with the command that follows. Slurm sends SIGUSR1 or SIGTERM to this shell before the time limit or a
+# preemption (--signal=B:USR1@120). They are forwarded to the ranks as SIGUSR1, which write a checkpoint and exit with
+# code 75. The job is then requeued and continues from the checkpoint.
+run_stage() {
     local stage=$1 began="$RUN/jobs/.began-$job" code ending errors
     shift
-    if [ -n "$asked_to_stop" ]; then go_back_to_the_queue "$stage was not begun"; fi
+    if [ -n "$asked_to_stop" ]; then requeue_job "$stage was not started"; fi
     : >"$began"
     "$@" &
     child=$!
-    # A signal that came while there was no child yet.
+    # A signal may have arrived before the child was started.
     if [ -n "$asked_to_stop" ]; then send_stop; fi
-    # A signal makes wait return early: wait again until the launcher itself has ended.
+    # A signal makes wait return early: repeat it until the launcher has ended.
     signalled=yes
     while [ -n "$signalled" ]; do
         signalled=
@@ -79,11 +79,11 @@ to_the_end() {
     done
     child=
     errors=$(errors_of_ranks "$stage" "$began")
-    ending=$(how_it_ended "$code" "$began" "$errors")
+    ending=$(classify_ending "$code" "$began" "$errors")
     rm -f "$began"
     case $ending in
-        stopped) go_back_to_the_queue "$stage stopped with a checkpoint" ;;
-        lost) after_a_loss "$stage" "$code" ;;
+        stopped) requeue_job "$stage stopped with a checkpoint" ;;
+        lost) requeue_after_loss "$stage" "$code" ;;
     esac
     if [ "$code" -ne 0 ]; then
         echo "$stage ended with code $code"
@@ -92,35 +92,34 @@ to_the_end() {
     return "$code"
 }
 
-# Tell how a stage ended, by its code $1, the file $2 made when it began, and the errors $3 of its ranks: "stopped" and
-# "lost" go back to the queue.
-# Launchers may change the code of their ranks: the state files and the ranks' logs, written by this very command, tell
-# what happened. Wrong input (2) or damaged data (3) would only fail again, and so would what a rank noted or said itself.
-how_it_ended() {
+# Print how a stage ended, from its exit code $1, the file $2 created at its start, and the errors $3 of its ranks. After
+# "stopped" and "lost" the job is requeued. Launchers may change the exit code of the ranks, so state files and logs of the
+# ranks decide. Wrong input (2), damaged data (3), and errors that a rank has recorded or logged would only fail again.
+classify_ending() {
     case $1 in 0 | 2 | 3) return ;; esac
-    if noted failed "$2"; then
+    if has_status failed "$2"; then
         echo failed
-    elif noted stopped "$2"; then
+    elif has_status stopped "$2"; then
         echo stopped
     elif [ -n "$3" ]; then
         echo failed
     elif [ -n "$asked_to_stop" ]; then
         echo stopped
-    elif noted running "$2" || [ "$1" -gt 128 ]; then
+    elif has_status running "$2" || [ "$1" -gt 128 ]; then
         echo lost
     fi
 }
 
-# Print the last errors that ranks but rank 0 told of in stage $1 after the file $2 was made. That Horovod has ended is
-# what the others of a lost rank say.
+# Print the last errors that ranks other than 0 logged in stage $1 after the file $2 was created, except for the message
+# of ranks that have lost another rank.
 errors_of_ranks() {
     find "$RUN/logs" -name "$1-$job-rank*.log" -newer "$2" -exec grep -h 'rcdp: error' {} + 2>/dev/null |
         grep -v 'Horovod has ended' | tail -n 3
 }
 
-# Pass a stop on to the ranks, and again every five seconds: the first may come before they listen, and those after the
-# first change nothing.
-pass_on() {
+# Forward a stop signal to the ranks, repeatedly, because ranks that are still starting ignore it. Further signals have no
+# effect on ranks that have received one.
+forward_stop() {
     signalled=yes
     if [ -n "$asked_to_stop" ]; then return; fi
     asked_to_stop=yes
@@ -131,45 +130,45 @@ send_stop() {
     { while sleep 5 && kill -USR1 "$child"; do :; done; } 2>/dev/null &
 }
 
-# Tell whether a stage noted the status $1 after the file $2 was made.
-noted() {
+# Return whether a stage has recorded the status $1 since the file $2 was created.
+has_status() {
     find "$RUN/state" -name '*.json' -newer "$2" -exec grep -q "\"status\": \"$1\"" {} \; -print 2>/dev/null | grep -q .
 }
 
-# Ranks that ended with no word of their own were killed: by the loss of a node, or for want of memory. The others see a
-# lost node at once, Slurm only after SlurmdTimeout: a job that ended now would have failed, and one that went back to
-# the queue now could get the dead node again. So wait until Slurm has requeued the job itself, and do it if it does not.
-after_a_loss() {
-    local most=${RCDP_MOST_LOSSES:-3} patience
-    echo "$1 ended with code $2 without a word: a node was lost, or memory was short"
+# Ranks that ended without a message were killed, because a node was lost or memory was exhausted. Other ranks notice a
+# lost node at once, Slurm only after SlurmdTimeout. A job that ends before would count as failed, and a job that is
+# requeued before could get the same node again. So wait for Slurm to requeue the job, and requeue it if it does not.
+requeue_after_loss() {
+    local most=${RCDP_MOST_LOSSES:-3} timeout
+    echo "$1 ended with code $2 without a message: a node was lost, or memory was exhausted"
     if ! echo lost >>"$RUN/jobs/.lost-$job"; then
-        echo "and nothing can be written to $RUN: this job ends here"
+        echo "$RUN cannot be written: this job ends"
         exit "$2"
     fi
     if [ "$(wc -l <"$RUN/jobs/.lost-$job")" -gt "$most" ]; then
-        echo "that was so $most times before: this job ends here"
+        echo "this has happened $most times before: this job ends"
         exit "$2"
     fi
-    patience=$(scontrol show config | sed -n 's/^SlurmdTimeout *= \([0-9]*\).*/\1/p')
-    sleep "$((${patience:-300} + 30))" &
+    timeout=$(scontrol show config | sed -n 's/^SlurmdTimeout *= \([0-9]*\).*/\1/p')
+    sleep "$((${timeout:-300} + 30))" &
     wait $!
-    go_back_to_the_queue "$1 was cut off"
+    requeue_job "$1 was interrupted"
 }
 
-# Queue the job again, which ends it here, unless somebody has cancelled it: ranks stop with a checkpoint then, too.
-go_back_to_the_queue() {
+# Requeue the job, which ends this script, unless the job was cancelled (ranks stop with a checkpoint in that case, too).
+requeue_job() {
     local state
-    # The first JobState: the job's paths stand behind it. Where scontrol does not answer, requeueing shows what is so.
+    # The first JobState, because paths of the job follow and may contain anything. If scontrol does not respond, try it.
     state=$(scontrol --oneliner show job "$job" | grep -o ' JobState=[A-Z_]*' | head -n 1)
     state=${state#*=}
     if [ "${state:-RUNNING}" != RUNNING ]; then
         echo "$1; Slurm is ending the job itself ($state)"
     elif [ "${SLURM_RESTART_COUNT:-0}" -ge "${RCDP_MOST_RESTARTS:-50}" ]; then
-        echo "$1, but was requeued $SLURM_RESTART_COUNT times already: submit again to go on"
+        echo "$1, but was requeued $SLURM_RESTART_COUNT times already: submit again to continue"
     elif scontrol requeue "$job"; then
-        echo "$1: job $job goes back to the queue"
+        echo "$1: job $job is requeued"
     else
-        echo "$1, and this site does not let a job requeue itself: submit again to go on"
+        echo "$1, and this site does not allow a job to requeue itself: submit again to continue"
     fi
     exit 75
 }

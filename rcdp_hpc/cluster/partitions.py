@@ -1,4 +1,4 @@
-"""What the nodes of this Slurm have, and whether a job can start on them."""
+"""Partitions and nodes of this Slurm, and whether a job can start on them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from rcdp_hpc.runtime.ram import MIB
 
 log = logging.getLogger(__name__)
 
-# Slurm's own default of a node's memory, in MiB: nobody has configured it, and a job that asks for memory is refused.
+# Slurm's default memory of a node in MiB: the memory is not configured, and jobs that request memory are refused.
 _UNKNOWN_MEMORY = 1
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """Nodes of one kind.
+    """Equal nodes.
 
     Attributes
     ----------
-    count, cores : int
-        How many, and the cores of each.
+    count : int
+        Number of nodes.
+    cores : int
+        Cores per node.
     memory : int
-        Bytes of each that jobs may ask for; 0 if Slurm was not told.
+        Bytes per node that jobs can request; 0 if Slurm does not know.
     """
 
     count: int
@@ -44,11 +46,11 @@ class Partition:
     name : str
     nodes : tuple of Nodes
     minutes : int
-        The longest time limit; 0 if there is none.
+        Maximum time limit; 0 for none.
     most_nodes : int
-        The most nodes of a job; 0 if there is no such limit.
+        Maximum number of nodes of a job; 0 for no limit.
     memory_per_core : int
-        The most bytes that a job may ask for by core; 0 if there is no such limit.
+        Maximum bytes per core that a job can request; 0 for no limit.
     """
 
     name: str
@@ -59,28 +61,28 @@ class Partition:
 
     @property
     def knows_memory(self) -> bool:
-        """Whether jobs may ask for memory at all."""
+        """Whether jobs can request memory."""
         return all(node.memory for node in self.nodes)
 
     @property
     def cores(self) -> int:
-        """The cores of the largest node."""
+        """Cores of the largest node."""
         return max(node.cores for node in self.nodes)
 
     @property
     def memory(self) -> int:
-        """The bytes of the largest node; 0 if not known."""
+        """Bytes of memory of the largest node; 0 if unknown."""
         return max(node.memory for node in self.nodes)
 
     def most_ranks(self, cores: int, memory: int) -> int:
-        """Return how many ranks a job may have here at most.
+        """Return the maximum number of ranks of a job.
 
         Parameters
         ----------
         cores : int
-            Of each rank.
+            Cores per rank.
         memory : int
-            Bytes of each rank.
+            Bytes per rank.
         """
         if self.memory_per_core and memory > cores * self.memory_per_core:
             return 0
@@ -92,7 +94,7 @@ class Partition:
         return sum(sorted(on_each, reverse=True)[: self.most_nodes or None])
 
     def describe(self) -> str:
-        """Return the partition in words."""
+        """Return a description of the partition."""
         kinds = [
             f"{node.count} node{'s' * (node.count > 1)} of {node.cores} cores"
             + (f" and {node.memory / MIB / 1024:.1f} GiB" if node.memory else ", memory not known to Slurm")
@@ -103,34 +105,34 @@ class Partition:
 
 
 def read_partitions() -> list[Partition]:
-    """Return the partitions of this Slurm that take jobs, the default one first; none if there is no Slurm here."""
+    """Return the partitions that accept jobs, the default partition first; an empty list without Slurm."""
     if shutil.which("sinfo") is None or shutil.which("scontrol") is None:
         return []
     try:
         described = fields_of(scontrol(["show", "partition"]), "PartitionName")
         rows = sinfo("%R|%D|%c|%m").splitlines()
     except RcdpError as error:
-        log.warning("Slurm cannot be asked for its nodes: %s", error)
+        log.warning("the nodes of this Slurm cannot be determined: %s", error)
         return []
     usable = (one for one in described if one.get("State", "UP") == "UP")
-    found = [_partition(one, rows) for one in sorted(usable, key=lambda one: one.get("Default") != "YES")]
-    return [partition for partition in found if partition.nodes]
+    partitions = [_partition(one, rows) for one in sorted(usable, key=lambda one: one.get("Default") != "YES")]
+    return [partition for partition in partitions if partition.nodes]
 
 
-def choose(partitions: Sequence[Partition], name: str) -> Partition | None:
-    """Return the partition of a name, the first without one; None if it is not there."""
+def choose_partition(partitions: Sequence[Partition], name: str) -> Partition | None:
+    """Return the partition of this name, the first one for an empty name; None if it does not exist."""
     return next((one for one in partitions if name in ("", one.name)), None)
 
 
 def partition_of(options: Sequence[str]) -> str:
-    """Return the name of the partition in options of sbatch, of several the first; the last option counts."""
-    found = ""
+    """Return the first partition of the last partition option among options of sbatch; empty without one."""
+    names = ""
     for at, option in enumerate(options):
         if option in ("-p", "--partition"):
-            found = options[at + 1] if at + 1 < len(options) else ""
+            names = options[at + 1] if at + 1 < len(options) else ""
         elif match := re.fullmatch(r"(?:--partition=|-p)(.+)", option):
-            found = match[1]
-    return found.partition(",")[0]
+            names = match[1]
+    return names.partition(",")[0]
 
 
 def _partition(fields: dict[str, str], rows: Sequence[str]) -> Partition:
@@ -141,9 +143,9 @@ def _partition(fields: dict[str, str], rows: Sequence[str]) -> Partition:
         partition, *numbers = row.strip().split("|")
         if partition == name and len(numbers) == 3:
             count, cores, memory = (_number(number) for number in numbers)
-            known = memory if memory > _UNKNOWN_MEMORY else 0
+            memory = memory if memory > _UNKNOWN_MEMORY else 0
             cores = max(1, min(cores, most_cores or cores))
-            nodes.append(Nodes(count, cores, MIB * (min(known, most) if most else known)))
+            nodes.append(Nodes(count, cores, MIB * (min(memory, most) if most else memory)))
     return Partition(
         name,
         tuple(nodes),
@@ -154,15 +156,15 @@ def _partition(fields: dict[str, str], rows: Sequence[str]) -> Partition:
 
 
 def _number(text: str) -> int:
-    """Return the number a field begins with, 0 for UNLIMITED and the like; 4+ are at least four."""
-    found = re.match(r"\d+", text)
-    return int(found[0]) if found else 0
+    """Return the number at the start of a field (4 for "4+"); 0 for UNLIMITED and similar words."""
+    number = re.match(r"\d+", text)
+    return int(number[0]) if number else 0
 
 
 def _minutes(text: str) -> int:
-    """Return the minutes of days-hours:minutes:seconds, 0 for UNLIMITED."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
-    if not found:
+    """Return the minutes of days-hours:minutes:seconds; 0 for UNLIMITED."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
+    if not match:
         return 0
-    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
+    days, hours, minutes, _ = (int(part or 0) for part in match.groups())
     return (24 * days + hours) * 60 + minutes

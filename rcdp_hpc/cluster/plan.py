@@ -1,9 +1,9 @@
-"""What each stage will take, before anything is queued, and the lines for sbatch that follow from it.
+"""``rcdp plan``: estimates of time, memory and disk space of each stage, and options of sbatch that fit them.
 
-If there is a Slurm here, no line asks for more than its nodes have (`rcdp_hpc.cluster.sizes`). Times
-come from an earlier run of the same configuration if its stages are done, and otherwise from a calibration: the stages
-themselves, on one process, in a temporary folder, on fewer samples, candidates and epochs. They are scaled by the work,
-and divided by the ranks as if the ranks did not disturb one another.
+On a machine with Slurm, no line requests more than the nodes have (`rcdp_hpc.cluster.sizes`). Times come from a
+finished run of the configuration. Without one, a calibration runs the stages on one process, in a temporary folder, on
+fewer samples, candidates and epochs. Times are scaled by the amount of work and divided by the number of ranks, which
+assumes that ranks do not slow each other down.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ CALIBRATED = {"candidates": 2, "epochs": 2}
 
 
 def format_plan(config: Config, run: RunDirectory | None = None, site: Path | None = None) -> str:
-    """Return the plan of a configuration in words.
+    """Return the plan of a configuration as a text.
 
     Parameters
     ----------
     config : Config
     run : RunDirectory, optional
-        An earlier run; without one, or if its stages are not done, a calibration is run.
+        An earlier run. Without one, or if its stages are not done, a calibration is run.
     site : Path, optional
         The site file, which may name partitions.
 
     Raises
     ------
     RcdpError
-        If the calibration fails, which the job would, too.
+        If the calibration fails. The job would fail, too.
     """
     if run is not None and (run.shards / "index.json").exists():
         config = with_kind_defaults(config, facts_in(load_index(run.shards)))
@@ -71,7 +71,7 @@ def format_plan(config: Config, run: RunDirectory | None = None, site: Path | No
 
 
 def _calibrate(config: Config, run: RunDirectory) -> tuple[Measured, dict[str, Any], int]:
-    """Run the stages on a part of the work; return what it took, its index, and the training rows of the whole work."""
+    """Run the stages on a part of the work; return measurements, the index, and the training rows of the whole work."""
     from rcdp_hpc.data.sources import open_source
     from rcdp_hpc.pipeline.stages import run_stages
 
@@ -83,19 +83,19 @@ def _calibrate(config: Config, run: RunDirectory) -> tuple[Measured, dict[str, A
     run_stages(stages_of(small), small, run.path, SingleProcess())
     index = load_index(run.shards)
     rows = round(index["splits"]["train"]["rows"] / share)
-    found = measure(run, f"a calibration on {share:.0%} of the samples, {CALIBRATED['candidates']} candidates and "
-                    f"{CALIBRATED['epochs']} epochs, one process")  # fmt: skip
-    fitted, whole = (min(config.search.train_rows, count) for count in (found.train_rows, rows))
+    measured = measure(run, f"a calibration on {share:.0%} of the samples, {CALIBRATED['candidates']} candidates and "
+                       f"{CALIBRATED['epochs']} epochs, one process")  # fmt: skip
+    fitted, whole = (min(config.search.train_rows, count) for count in (measured.train_rows, rows))
     scaled = replace(
-        found,
-        prepare_seconds=found.prepare_seconds / share,
-        candidate_seconds=found.candidate_seconds * whole / fitted,
+        measured,
+        prepare_seconds=measured.prepare_seconds / share,
+        candidate_seconds=measured.candidate_seconds * whole / fitted,
     )
     return scaled, index, rows
 
 
 def _smaller(config: Config, counts: NDArray[np.int64], share: float) -> Config:
-    """Return the configuration of a calibration; each class keeps enough samples to have neighbours."""
+    """Return the configuration of the calibration, in which each class keeps enough samples for SMOTE neighbours."""
     tree = to_tree(config)
     if share < 1:
         kept = np.array(config.data.class_keep_fractions or [1.0] * len(counts))

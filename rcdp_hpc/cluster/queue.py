@@ -1,4 +1,4 @@
-"""What became of a run's jobs, in words."""
+"""The status of the submitted jobs of a run, as lines of text."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 _REASONS = {
-    "Dependency": "waits for the job before it",
-    "DependencyNeverSatisfied": "the job it waited for did not end well",
+    "Dependency": "waits for the previous job",
+    "DependencyNeverSatisfied": "the previous job failed",
     "Resources": "waits for free nodes",
-    "Priority": "jobs of a higher priority come first",
-    "BeginTime": "was requeued and starts again shortly",
+    "Priority": "waits for jobs of higher priority",
+    "BeginTime": "was requeued and starts again soon",
     "NodeDown": "its node failed",
 }
 _ALIVE = {"PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "STOPPED"}
-# Shown where an array has more tasks.
+# Maximum number of tasks of an array that are shown.
 _MOST_TASKS = 20
 
 
 def describe_jobs(run: RunDirectory) -> tuple[list[str], bool | None]:
-    """Return a line for each job submitted for a run, and whether any of them is still to end.
+    """Return a line for each submitted job of a run, and whether any of them has not ended.
 
-    Without Slurm on this machine, or where it gives no answer, the lines say so, and None stands for not known.
+    Without Slurm on this machine, or if it does not respond, a line says so, and the second value is None for unknown.
     """
     lines: list[str] = []
     alive = False
@@ -32,10 +32,10 @@ def describe_jobs(run: RunDirectory) -> tuple[list[str], bool | None]:
         try:
             facts = sorted(job_facts(submitted.job), key=_task_number)
         except RcdpError as error:
-            return [f"  jobs were submitted, but Slurm cannot be asked for them: {error}"], None
+            return [f"  jobs were submitted, but their status is unknown: {error}"], None
         if not facts:
-            lines.append(f"  {submitted.stage:<9} job {submitted.job}: over for so long that Slurm has forgotten it")
-        lines += [f"  {submitted.stage:<9} {_in_words(task)}" for task in facts[:_MOST_TASKS]]
+            lines.append(f"  {submitted.stage:<9} job {submitted.job}: finished; no longer in Slurm's records")
+        lines += [f"  {submitted.stage:<9} {_task_text(task)}" for task in facts[:_MOST_TASKS]]
         if len(facts) > _MOST_TASKS:
             lines.append(f"  {submitted.stage:<9} and {len(facts) - _MOST_TASKS} more tasks")
         alive |= any(task.get("JobState") in _ALIVE for task in facts)
@@ -48,12 +48,12 @@ def _latest(submitted: list[Submission]) -> list[Submission]:
 
 
 def _task_number(task: dict[str, str]) -> int:
-    """Return a task's place in its array; those that still wait are one entry, such as 4-9, and come by the first."""
+    """Return the number of a task in its array; of several waiting tasks in one entry, such as 4-9, the first."""
     numbers = re.findall(r"\d+", task.get("ArrayTaskId", ""))
     return int(numbers[0]) if numbers else 0
 
 
-def _in_words(task: dict[str, str]) -> str:
+def _task_text(task: dict[str, str]) -> str:
     number = task["JobId"]
     if "ArrayTaskId" in task:
         number = f"{task['ArrayJobId']}_{task['ArrayTaskId']}"
@@ -61,9 +61,9 @@ def _in_words(task: dict[str, str]) -> str:
     parts = [f"job {number}: {state.lower()}"]
     if reason not in ("None", ""):
         parts.append(f"({reason}: {_REASONS[reason]})" if reason in _REASONS else f"({reason})")
-    code, _, number_of_signal = task.get("ExitCode", "0:0").partition(":")
-    if state not in _ALIVE and (code, number_of_signal) != ("0", "0"):
-        parts.append(f"exit code {code}" if code != "0" else f"ended by signal {number_of_signal}")
+    code, _, signal_number = task.get("ExitCode", "0:0").partition(":")
+    if state not in _ALIVE and (code, signal_number) != ("0", "0"):
+        parts.append(f"exit code {code}" if code != "0" else f"ended by signal {signal_number}")
     if state == "RUNNING":
         parts.append(f"on {task.get('NodeList', '?')} for {task.get('RunTime', '?')} of {task.get('TimeLimit', '?')}")
     if task.get("Restarts", "0") != "0":

@@ -1,4 +1,4 @@
-"""Why sbatch refused a job, and which line of the site file or option of the command to change."""
+"""From an error message of sbatch to the option of the site file or the command line that must change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rcdp_hpc.runtime.text import shell_word
 _SIZE = ("--nodes", "--ntasks", "--ntasks-per-node", "--cpus-per-task", "--exclusive")
 _MEMORY = ("--mem", "--mem-per-cpu", "--mem-per-gpu")
 _DEVICES = ("--gres", "--gpus", "--gpus-per-task", "--gpus-per-node", "--gpus-per-socket")
-# What sbatch's words are about -> the options that decide it. The first match counts.
+# Pattern in a message of sbatch -> options that may be the cause. The first match counts.
 _ABOUT = (
     (r"account", ("--account", "--partition")),
     (r"partition", ("--partition",)),
@@ -32,26 +32,26 @@ _SHORT = {
 
 
 def lines_to_change(words: str, stage: Stage, text: str, site: Path, extra: Sequence[str]) -> list[str]:
-    """Return what to change, a line for each option that sbatch's words may be about, and where it is set.
+    """Return a line for each option that may be the cause of a refusal, with the place where it is set.
 
     Parameters
     ----------
     words : str
-        What sbatch printed.
+        The message of sbatch.
     stage : str
     text : str
-        The job's script.
+        The script of the job.
     site : Path
         The site file.
     extra : sequence of str
-        Options of the command line (``--sbatch``), which win over all others.
+        Options from the command line (``--sbatch``), which override all others.
     """
     settings = _settings(stage, text, site, extra)
     about = [name for name in re.findall(r"--[a-z][a-z-]+", words) if name in settings]
     about = about or [name for name in _options_of(words) if name in settings]
     if about:
         return [f"{settings[name][0]}   {settings[name][1]}" for name in dict.fromkeys(about)]
-    return [f"{SITE_LISTS[stage]} or EVERY_JOB of {site}, which hold the options of this job"]
+    return [f"{SITE_LISTS[stage]} or EVERY_JOB of {site}, which have the options of this job"]
 
 
 def _options_of(words: str) -> tuple[str, ...]:
@@ -59,21 +59,21 @@ def _options_of(words: str) -> tuple[str, ...]:
 
 
 def _settings(stage: Stage, text: str, site: Path, extra: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return each option of a job as it is written, and in words where that is; what counts comes last."""
-    found: dict[str, tuple[str, str]] = {}
+    """Return each option of a job, as written, and its place, by long name; the last occurrence counts."""
+    settings: dict[str, tuple[str, str]] = {}
     scripted = re.findall(r"^#SBATCH (.+)$", text, re.MULTILINE)
     for name, option in _named(scripted):
-        found[name] = (option, f"is the default: put another one into {SITE_LISTS[stage]}=() of {site}")
+        settings[name] = (option, f"is the default: set another value in {SITE_LISTS[stage]}=() of {site}")
     for variable, options in site_lists(site, stage).items():
         for name, option in _named(options):
-            found[name] = (option, f"in {variable} of {site}{_line(site, variable, option)}")
+            settings[name] = (option, f"in {variable} of {site}{_line(site, variable, option)}")
     for name, option in _named(extra):
-        found[name] = (option, f"of the command line: --sbatch={shell_word(option)}")
-    return found
+        settings[name] = (option, f"on the command line: --sbatch={shell_word(option)}")
+    return settings
 
 
 def _named(options: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the long name of each option, and the option as it is written, with its value."""
+    """Return the long name of each option, and the option with its value as it is written."""
     named = []
     for at, option in enumerate(options):
         name = option.partition("=")[0]
@@ -88,11 +88,11 @@ def _named(options: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _line(site: Path, variable: str, option: str) -> str:
-    """Return the number of the line in the site file that holds an option; the list's own if it is put together."""
+    """Return the line number of an option in the site file, or of its list if the option is composed of variables."""
     text = site.read_text(encoding="utf-8", errors="replace").splitlines()
     lines = [(number, line) for number, line in enumerate(text, 1) if not line.lstrip().startswith("#")]
-    holding = [number for number, line in lines if option in line]
-    own = [number for number, line in lines if re.match(rf"\s*{variable}\+?=", line)]
-    both = [number for number in holding if number in own]
-    numbers = both or holding or own
+    with_option = [number for number, line in lines if option in line]
+    with_variable = [number for number, line in lines if re.match(rf"\s*{variable}\+?=", line)]
+    with_both = [number for number in with_option if number in with_variable]
+    numbers = with_both or with_option or with_variable
     return f", line {numbers[-1]}" if numbers else ""

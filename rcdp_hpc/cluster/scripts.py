@@ -1,7 +1,7 @@
-"""The text of job scripts, and sbatch's options beside it.
+"""The text of job scripts, and the options of sbatch.
 
-A script holds what is the same wherever it runs. What comes from a user (paths, a site's options) is either quoted
-for the shell or an argument of sbatch, which no shell reads.
+Text from the user (paths, options of a site) is either quoted for the shell, or an argument of sbatch that no shell
+interprets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHARED = Path(__file__).parent / "job.sh"
 DEFAULT_SITE = Path(__file__).parent / "site.sh"
 
 _WORK: dict[Stage, str] = {
-    "prepare": 'alone prepare "$CONFIG" --out "$RUN"',
+    "prepare": 'on_one_process prepare "$CONFIG" --out "$RUN"',
     "search": 'on_ranks search "$CONFIG" --out "$RUN"',
     "train": 'on_ranks train "$CONFIG" --out "$RUN" &&\n    on_ranks evaluate "$CONFIG" --out "$RUN"',
     "all": 'on_ranks run "$CONFIG" --out "$RUN"',
@@ -42,14 +42,14 @@ SITE_LISTS: dict[Stage, str] = {
     "folds": "ALL_JOB",
 }
 _SHARED_SHARDS = 'mkdir -p "$RUN"\nln -sfn ../shards "$RUN/shards"'
-# A task of an array has a run directory of its own, and reads the shards that all share, if any.
+# Each task of an array has its own run directory; seeds and configurations share their shards.
 _TASK_DIRECTORY = {
     "seeds": f"RUN=$RUN/seed-$SLURM_ARRAY_TASK_ID\n{_SHARED_SHARDS}",
     "configs": "CONFIG=$RUN/jobs/configs/$SLURM_ARRAY_TASK_ID.toml\n"
     f"RUN=$RUN/${{names[SLURM_ARRAY_TASK_ID - 1]}}\n{_SHARED_SHARDS}",
     "folds": "RUN=$RUN/fold-$SLURM_ARRAY_TASK_ID",
 }
-# Prints the words of each list, ended by NUL bytes, each list behind its length.
+# Prints the length and the elements of each list, each followed by a NUL byte.
 _READ_SITE = """
 . "$1" >/dev/null || exit
 shift
@@ -62,16 +62,16 @@ done
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job asks for.
+    """Requested resources of a job.
 
     Attributes
     ----------
     ranks : int
-        Tasks of the job.
+        Number of ranks (tasks of Slurm).
     cores : int
-        Cores of each.
+        Cores per rank.
     time : str
-        Time limit, as sbatch reads it.
+        Time limit in the format of sbatch.
     """
 
     ranks: int
@@ -79,14 +79,14 @@ class Resources:
     time: str
 
     def lines(self) -> list[str]:
-        """Return sbatch's options."""
+        """Return the options of sbatch."""
         return [f"--ntasks={self.ranks}", f"--cpus-per-task={self.cores}", f"--time={self.time}"]
 
 
 def resources(stage: Stage, config: Config) -> Resources:
-    """Return what a stage asks for where the site's file says nothing else.
+    """Return the default resources of a stage, which the site file may override.
 
-    A search of N candidates a generation has no use for more than N ranks, unless several share a candidate.
+    A search with N candidates per generation uses at most N ranks, unless several ranks share a candidate.
     """
     search, training = config.search, config.training
     cores = training.threads or 4
@@ -100,23 +100,23 @@ def resources(stage: Stage, config: Config) -> Resources:
 
 
 def script_text(stage: Stage, config: Config, run: Path, environment: Path, names: Sequence[str] = ()) -> str:
-    """Return the text of a stage's job script.
+    """Return the text of the job script of a stage.
 
     Parameters
     ----------
     stage : {"prepare", "search", "train", "all", "seeds", "configs", "folds"}
     config : Config
     run : Path
-        The run directory, absolute; its folder ``jobs`` holds configuration, site file and shared functions.
+        Absolute path of the run directory. Its folder ``jobs`` has configuration, site file and job.sh.
     environment : Path
-        The Python environment that `rcdp` is found in, where the site file names no other.
+        The Python environment with `rcdp`, unless the site file names another one.
     names : sequence of str
         Run directories of an array of configurations, within `run`.
 
     Raises
     ------
     InputError
-        If Slurm could not be told the run directory's name.
+        If the name of the run directory cannot be passed to Slurm.
     """
     for path in (run, *(run / name for name in names)):
         check_name(path)
@@ -149,7 +149,7 @@ def script_text(stage: Stage, config: Config, run: Path, environment: Path, name
 
 
 def check_name(run: Path) -> None:
-    """Raise an `InputError` where sbatch could not be told a path: it reads backslashes in names of logs itself."""
+    """Raise an `InputError` if a path cannot be passed to sbatch, which interprets backslashes in names of logs."""
     if re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", str(run)):
         raise InputError(
             f"{str(run)!r}: a run directory on Slurm must have no backslash, no line break or other control character "
@@ -158,23 +158,23 @@ def check_name(run: Path) -> None:
 
 
 def log_pattern(run: Path, stage: Stage) -> str:
-    """Return the name of a job's log as sbatch takes it: % is doubled, the job's number is filled in."""
+    """Return the log path of a job in the format of sbatch: % is doubled, and Slurm inserts the job number."""
     number = "%A_%a" if stage in ARRAYS else "%j"
     return f"{str(run).replace('%', '%%')}/logs/{stage}-{number}.log"
 
 
 def site_options(site: Path, stage: Stage) -> list[str]:
-    """Return the options of sbatch that a site file holds for a stage. Raises as `site_lists`."""
+    """Return the options of sbatch in a site file for a stage; raises the same errors as `site_lists`."""
     return [option for options in site_lists(site, stage).values() for option in options]
 
 
 def site_lists(site: Path, stage: Stage) -> dict[str, list[str]]:
-    """Return the options of sbatch that a site file holds for every job and for a stage, by the list's name.
+    """Return the options of sbatch in a site file for every job and for a stage, by the name of the list.
 
     Raises
     ------
     InputError
-        If the file is missing or is no such file.
+        If the file is missing or bash cannot read it.
     """
     if not site.is_file():
         raise InputError(f"{site}: no such site file. Copy slurm/site.sh, or {DEFAULT_SITE}, and edit the copy.")

@@ -1,4 +1,4 @@
-"""The lines for the site file: as many ranks as are useful, and no more than the nodes of this Slurm have."""
+"""Sizes of jobs: as many ranks as are useful, at most as many as fit on the nodes of this Slurm."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rcdp_hpc.cluster.estimates import MARGIN, StagePlan, Work
-from rcdp_hpc.cluster.partitions import Partition, choose, partition_of
+from rcdp_hpc.cluster.partitions import Partition, choose_partition, partition_of
 from rcdp_hpc.cluster.scripts import Resources, Stage, resources, site_options
 from rcdp_hpc.config import Config
 from rcdp_hpc.runtime.ram import MIB
@@ -22,18 +22,18 @@ _LESS_MEMORY = {
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it should be submitted.
+    """A job of suitable size.
 
     Attributes
     ----------
     plan : StagePlan
-        What it takes on the ranks and cores that it is to ask for.
+        The estimate, with the resources to request.
     partition : Partition or None
-        What it was fitted into; None if there is no Slurm here.
+        The partition that the job fits in; None without Slurm.
     options : tuple of str
-        The partition's name as an option, if the site file names it.
+        The option with the name of the partition, if the site file names it.
     obstacle : str
-        Why it cannot start there, and what to do; empty if it can.
+        Why the job cannot start in the partition, and what to do; empty if it can.
     """
 
     plan: StagePlan
@@ -42,36 +42,36 @@ class Job:
     obstacle: str = ""
 
     def lines(self) -> list[str]:
-        """Return the line for the site file and what there is to say about it."""
+        """Return the line for the site file, and a comment if there is one."""
         line = self.plan.option_line(self.partition, self.options)
         if self.obstacle:
             return [f"# {line}", f"# cannot start: {self.obstacle}"]
         limit = self.partition.minutes if self.partition else 0
         if limit and self.plan.minutes > limit:
             more = (
-                f"# {self.plan.stage} takes about {self.plan.seconds / 60:.0f} minutes, and {self.plan.minutes} with a "
-                f"margin: the limit of {limit} stops it with a checkpoint, and it continues from there by itself"
+                f"# {self.plan.stage} takes about {self.plan.seconds / 60:.0f} minutes, {self.plan.minutes} with a "
+                f"margin: at the limit of {limit} the job stops with a checkpoint and is requeued to continue"
             )
             return [line, more]
         return [line]
 
 
 def fit_job(work: Work, stage: Stage, partitions: Sequence[Partition], site: Path | None = None) -> Job:
-    """Return the largest useful size of a job that the nodes here can start.
+    """Return the job of the largest useful size that the nodes of this Slurm can start.
 
     Parameters
     ----------
     work : Work
     stage : {"prepare", "search", "train", "all"}
     partitions : sequence of Partition
-        Those there are, the default one first; none if there is no Slurm here.
+        Available partitions, the default one first; empty without Slurm.
     site : Path, optional
         The site file, which may name the partition.
     """
     options = site_options(site, stage) if site else []
     named = partition_of(options)
     extra = (f"--partition={named}",) if named else ()
-    partition = choose(partitions, named)
+    partition = choose_partition(partitions, named)
     asked = resources(stage, work.config)
     if partition is None:
         obstacle = f"the site file names the partition {named}, which does not take jobs here" if partitions else ""
@@ -79,17 +79,17 @@ def fit_job(work: Work, stage: Stage, partitions: Sequence[Partition], site: Pat
     asked = _free_cores(work.config, stage, asked, partition)
     while True:
         plan = work.job(stage, asked)
-        room = partition.most_ranks(asked.cores, plan.memory_per_core * MIB * asked.cores)
-        if room >= asked.ranks:
+        most_ranks = partition.most_ranks(asked.cores, plan.memory_per_core * MIB * asked.cores)
+        if most_ranks >= asked.ranks:
             return Job(plan, partition, extra)
         if asked.ranks == 1:
             return Job(plan, partition, extra, _obstacle(plan, partition))
-        # Fewer ranks may need more memory each, so the room is asked for again.
-        asked = replace(asked, ranks=max(1, min(asked.ranks - 1, room)))
+        # Fewer ranks may need more memory each, so the estimate is repeated.
+        asked = replace(asked, ranks=max(1, min(asked.ranks - 1, most_ranks)))
 
 
 def _free_cores(config: Config, stage: Stage, asked: Resources, partition: Partition) -> Resources:
-    """Return the resources with no more cores than a node has, if the configuration leaves the number open."""
+    """Return the resources with at most the cores of a node, unless the configuration sets their number."""
     fixed = {"prepare": 1, "search": config.search.threads, "train": config.training.threads or 1}
     least = fixed.get(stage, max(fixed.values()))
     return replace(asked, cores=max(least, min(asked.cores, partition.cores)))
@@ -114,9 +114,9 @@ def _obstacle(plan: StagePlan, partition: Partition) -> str:
 
 
 def site_lines(jobs: Sequence[Job]) -> list[str]:
-    """Return the lines for the site file, with what they were checked against."""
+    """Return the lines for the site file, and the partitions that they fit in."""
     partitions = list(dict.fromkeys(job.partition.describe() for job in jobs if job.partition))
-    checked = partitions or ["no Slurm was asked here: these are the estimates, whatever your nodes have (see sinfo)"]
+    checked = partitions or ["without Slurm here, the lines may not fit on your nodes: compare them with sinfo"]
     return [
         f"for your site file ({MARGIN:g} times the estimated time and data):",
         *(f"  # {line}" for line in checked),

@@ -1,4 +1,4 @@
-"""Submitting the jobs of a configuration: write the scripts, show them, hand them to Slurm."""
+"""``rcdp submit``: write the job scripts of a configuration, show them, and submit them to Slurm."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Job:
     ----------
     stage : str
     text : str
-        Its script.
+        The job script.
     options : list of str
-        Further options of sbatch, which win over the lines in the script.
+        Further options of sbatch, which override the lines in the script.
     extra : tuple of str
-        Those of them that the command line gave.
+        The part of `options` that comes from the command line.
     """
 
     stage: Stage
@@ -52,36 +52,36 @@ class Job:
     extra: tuple[str, ...] = ()
 
     def command(self, run: RunDirectory, after: str = "") -> list[str]:
-        """Return sbatch's arguments; `after` is the number of the job that must end well before."""
-        waiting = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
+        """Return the arguments of sbatch; `after` is the number of a job that must succeed first."""
+        dependency = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
         output = f"--output={log_pattern(run.path, self.stage)}"
-        return [output, *self.options, *waiting, str(run.job_script(self.stage))]
+        return [output, *self.options, *dependency, str(run.job_script(self.stage))]
 
 
 def plan_jobs(
     config: Config, run: RunDirectory, site: Path = DEFAULT_SITE, *, one_job: bool = False, array: Array | None = None,
     extra: Sequence[str] = (),
 ) -> list[Job]:  # fmt: skip
-    """Return the jobs of a configuration in their order, each to start when the one before it ended well.
+    """Return the jobs of a configuration in their order; each starts when the previous one has succeeded.
 
     Parameters
     ----------
     config : Config
     run : RunDirectory
-        With an absolute path.
+        A run directory with an absolute path.
     site : Path
         The site file.
     one_job : bool
-        All stages in one job, instead of a chain.
+        Put all stages in one job instead of a chain of jobs.
     array : Array, optional
-        Tasks to run over the shards that `config` prepares, or the folds of its cross-validation.
+        Tasks that share the shards of `config`, or the folds of its cross-validation.
     extra : sequence of str
         Options of sbatch for all jobs.
 
     Raises
     ------
     InputError
-        If the site file cannot be read, or the run directory's name cannot be used.
+        If the site file cannot be read, or the name of the run directory cannot be passed to Slurm.
     """
     check_name(run.path)
     stages: list[Stage] = ["prepare", "search", "train"]
@@ -100,8 +100,8 @@ def plan_jobs(
     return jobs
 
 
-def show(jobs: Sequence[Job], run: RunDirectory) -> str:
-    """Return the scripts and the commands that submit them, for people."""
+def format_jobs(jobs: Sequence[Job], run: RunDirectory) -> str:
+    """Return the job scripts and the commands that submit them, as a text."""
     parts = []
     for number, job in enumerate(jobs):
         after = "JOB" if number else ""
@@ -114,15 +114,25 @@ def submit_jobs(
     jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path = DEFAULT_SITE, tasks: Sequence[Config] = (),
     words: Sequence[str] = (),
 ) -> list[Submission]:  # fmt: skip
-    """Write the jobs' files into the run directory, those of an array's `tasks` too, and submit them.
+    """Write the files of the jobs to the run directory and submit the jobs.
 
-    `words` are the command that asks for it; `rcdp status` names it where the jobs must be submitted again.
+    Parameters
+    ----------
+    jobs : sequence of Job
+    config : Config
+    run : RunDirectory
+    site : Path
+        The site file.
+    tasks : sequence of Config
+        Configurations of the tasks of an array.
+    words : sequence of str
+        The command line, which `rcdp status` shows if the jobs must be submitted again.
 
     Raises
     ------
     RcdpError
-        If a file cannot be written or Slurm refuses a job: the error says which and what to change. The jobs submitted
-        before it are then cancelled and listed.
+        If a file cannot be written or Slurm refuses a job. The message names the job and what to change. The jobs
+        submitted before it are cancelled and listed.
     """
     _write(jobs, config, run, site)
     for at, task in enumerate(tasks, 1):
@@ -146,38 +156,38 @@ def _submit(job: Job, run: RunDirectory, site: Path, submitted: Sequence[Submiss
         return sbatch(job.command(run, submitted[-1].job if submitted else ""))
     except StageFailedError as error:
         changes = lines_to_change(str(error), job.stage, job.text, site, job.extra)
-        lines = [f"Slurm refused the job {job.stage}: {error}", "Change what does not fit:"]
-        hint = "`rcdp plan` prints lines that fit into the nodes here."
+        lines = [f"Slurm refused the job {job.stage}: {error}", "Change the option that does not fit:"]
+        hint = "`rcdp plan` prints options that fit on the nodes here."
         raise multiline_error(StageFailedError, [*lines, *(f"  {change}" for change in changes), hint]) from None
 
 
 def _with_jobs(error: RcdpError, submitted: Sequence[Submission]) -> RcdpError:
-    """Cancel the jobs that no other will follow, and return the error with what became of them."""
+    """Cancel the jobs submitted before an error, and return the error with their state added."""
     if not submitted:
         return error
     names = ", ".join(f"{one.stage} (job {one.job})" for one in submitted)
     numbers = [one.job for one in submitted]
     try:
         scancel(numbers)
-        became = f"Submitted before it and cancelled: {names}."
+        state = f"Submitted before it and cancelled: {names}."
     except RcdpError as other:
-        became = f"Submitted before it and still in the queue: {names}. {other}. Cancel: scancel {' '.join(numbers)}"
-    return multiline_error(type(error), [*(str(error).splitlines() if error.lines else [str(error)]), became])
+        state = f"Submitted before it and still in the queue: {names}. {other}. Cancel: scancel {' '.join(numbers)}"
+    return multiline_error(type(error), [*(str(error).splitlines() if error.lines else [str(error)]), state])
 
 
 def follow_up_text(run: RunDirectory, submitted: Sequence[Submission]) -> str:
-    """Return what to type to see how the jobs do; of an array, its first task."""
+    """Return the commands that show the progress of the jobs; of an array, the log of its first task."""
     names = (f"{one.stage}-{one.job}{'_1' if one.stage in ARRAYS else ''}.log" for one in submitted)
     logs = " ".join(shell_word(run.path / "logs" / name) for name in names)
     return f"follow with: squeue --me; rcdp status {shell_word(run.path)}; tail -F {logs}"
 
 
 def _write(jobs: Sequence[Job], config: Config, run: RunDirectory, site: Path) -> None:
-    """Write what the jobs read: later changes to the user's own files do not reach a job in the queue."""
+    """Write the files that the jobs read: later changes to the user's files do not affect queued jobs."""
     with os_errors_explained(run.path):
         (run.path / "logs").mkdir(parents=True, exist_ok=True)
     remove_leftovers(temporary_files((run.jobs, run.jobs / "configs")))
-    # A job that starts meanwhile reads the earlier copy or this one; and the user's site file may be the copy itself.
+    # Atomic, because a job may start meanwhile, and the user's site file may be the copy itself.
     for name, source in (("job.sh", SHARED), ("site.sh", site)):
         with open(source, "rb") as file:
             write_atomic(run.jobs / name, partial(shutil.copyfileobj, file))

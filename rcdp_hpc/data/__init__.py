@@ -1,1 +1,1 @@
-"""From raw samples to balanced, stratified HDF5 shards, and back. Needs neither torch nor MPI nor Horovod."""
+"""Raw samples to balanced, stratified HDF5 shards, and back. Needs neither torch nor MPI nor Horovod."""

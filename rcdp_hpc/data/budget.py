@@ -1,9 +1,9 @@
-"""How much memory preparation may hold at once (``data.memory_budget``), and the refusal of what needs more.
+"""The memory that preparation may use (``data.memory_budget``), and errors for data that need more.
 
-A quarter is for samples of the source and a quarter for samples that balancing holds. Half is for what is kept of every
-row: labels, indices, names. While the source is read, when nothing is balanced yet, a quarter is for work: a chunk, a
-page, a line, an image while it is decoded. What belongs to a share is compared with it as soon as its size is declared
-or counted, before it is allocated.
+A quarter of the budget is for samples of the source, a quarter for samples that balancing holds, and half for the
+labels, indices and names of all rows. While the source is read, before balancing, a quarter is for work: unpacking a
+chunk, parsing a page or a line, decoding an image. Each need is compared with its share as soon as its size is declared
+or counted, before memory is allocated.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.ram import MIB
 
-# Blocks never depend on the budget, so that results do not either.
+# Blocks do not depend on the budget, so that results do not either.
 QUERY_BYTES = 2**23
 FITTED_BYTES = 2**25
 WRITE_BYTES = 2**20
-# A share for rows or for work has at least these bytes, however small the budget is.
+# Least bytes of the shares for rows and for work, even if the budget is smaller.
 LEAST_SHARE = 2**26
-# Bytes that are kept for a sample of the source (label, class, split), and for a row of the shards (what it is made of,
-# its order), working copies included. Measured: 60 for a sample that is one row, 55 for each synthetic row.
+# Bytes held for each sample of the source (label, class, split) and for each row of the shards (its recipe, its place
+# in the order), working copies included. Measured: 60 for a sample that is one row, 55 for each synthetic row.
 SAMPLE_BYTES = 32
 SHARD_ROW_BYTES = 56
-# A Python string and its place in a list, without its letters.
+# A Python string and its entry in a list, without its characters.
 TEXT_BYTES = 64
-# Deflate packs at most 1032 bytes into one.
+# Deflate compresses at most 1032 bytes to one.
 DEFLATE_RATIO = 1032
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Bytes that preparation may hold, beyond those of the process and its libraries.
+    """Bytes that preparation may use, in addition to those of the process and its libraries.
 
     Attributes
     ----------
@@ -50,33 +50,33 @@ class Budget:
 
     @property
     def source(self) -> int:
-        """Bytes of a source that is held whole. Beyond this it is read from its file, or from a temporary file."""
+        """Bytes up to which a source is held in memory; a larger one is read from its file or from a temporary file."""
         return self.bytes // 4
 
     @property
     def held(self) -> int:
-        """Bytes of samples that balancing holds, of one class or, for methods that need them all, of all."""
+        """Bytes of samples that balancing holds: of one class, or of all classes if the method needs them."""
         return self.bytes // 4
 
     @property
     def rows(self) -> int:
-        """Bytes of labels, indices and names, all rows together."""
+        """Bytes of the labels, indices and names of all rows."""
         return max(self.bytes // 2, LEAST_SHARE)
 
     @property
     def work(self) -> int:
-        """Bytes of what is unpacked, decoded or parsed at once."""
+        """Bytes of one piece of data while it is unpacked, decoded or parsed."""
         return max(self.bytes // 4, LEAST_SHARE)
 
     def refuse_wide_rows(self, row_bytes: int, cores: int) -> None:
-        """Raise an `InputError` where not even one block of rows fits.
+        """Raise an `InputError` if a single block of rows does not fit.
 
         Parameters
         ----------
         row_bytes : int
             Bytes of a sample in float32.
         cores : int
-            Blocks that are worked on at once.
+            Blocks that are processed at the same time.
         """
         needed = block_bytes(row_bytes, cores)
         if needed > self.bytes:
@@ -93,9 +93,9 @@ class Budget:
         where : Path or str
             File or folder, for the message.
         rows : int
-            How many, as a header declares or as far as they are counted.
+            Number of rows, as a header declares or as counted so far.
         row_bytes : float
-            Bytes that are kept for each.
+            Bytes held for each row.
         extra : int
             Bytes of texts.
         """
@@ -109,16 +109,16 @@ class Budget:
             )
 
     def refuse_work(self, what: str, needed: int, advice: str) -> None:
-        """Raise an `InputError` if something that is unpacked or decoded whole needs more than the share for work.
+        """Raise an `InputError` if data that are unpacked or decoded in one piece need more than the share for work.
 
         Parameters
         ----------
         what : str
-            File and part, and that it is worked on whole: the beginning of the message.
+            File and part: the beginning of the message.
         needed : int
-            Bytes it takes, working copies included.
+            Bytes needed, working copies included.
         advice : str
-            What helps besides a larger budget.
+            What helps other than a larger budget.
         """
         if needed > self.work:
             raise InputError(
@@ -127,17 +127,17 @@ class Budget:
             )
 
     def advice(self, needed: int, times: int = 4) -> str:
-        """Return the setting of which these bytes are a share: a quarter, or another part."""
+        """Return the advice to set a budget that is `times` as large as these bytes."""
         return f"set data.memory_budget to at least {math.ceil(times * needed / MIB)}"
 
 
 def in_units(size: int) -> str:
-    """Return bytes as MiB for a message."""
+    """Return a number of bytes as text in MiB."""
     return f"{size / MIB:.3g} MiB" if size < 1000 * MIB else f"{size / MIB:.0f} MiB"
 
 
 def block_bytes(row_bytes: int, cores: int) -> int:
-    """Return what the blocks that are always held take: fitted rows and queries in float64, rows being written."""
+    """Return the bytes of the blocks that are always held: fitted rows and queries in float64, or rows to write."""
     fitted = 3 * max(FITTED_BYTES, 2 * row_bytes)
     queries = 3 * cores * max(QUERY_BYTES, row_bytes)
     writing = 6 * max(WRITE_BYTES, row_bytes)
@@ -145,14 +145,14 @@ def block_bytes(row_bytes: int, cores: int) -> int:
 
 
 def refuse_bomb(where: str, declared: int, stored: int) -> None:
-    """Raise an `InputError` if deflated content declares more bytes than it can hold.
+    """Raise an `InputError` if compressed content declares more bytes than it can expand to.
 
     Parameters
     ----------
     where : str
         File and part.
     declared, stored : int
-        Bytes unpacked and packed.
+        Bytes after and before decompression.
     """
     if declared > DEFLATE_RATIO * stored + DEFLATE_RATIO:
         raise InputError(

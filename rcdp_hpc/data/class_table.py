@@ -1,4 +1,4 @@
-"""The class table of the log: imbalance, rows dropped by `data.class_keep_fractions`, and the result of balancing."""
+"""The classes in the log: their imbalance, the rows that are dropped, and the targets and results of balancing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rcdp_hpc.runtime.text import COLUMNS, display_width, pad, plain_name
 
 log = logging.getLogger(__name__)
 
-# From this ratio of the largest to the smallest class, a preparation says that it does not balance.
+# From this ratio of the largest to the smallest class on, the log notes that classes stay uneven.
 UNEVEN = 1.5
 
-# Columns that a class name keeps, however many numbers follow it.
+# Least width of a class name in the table, in characters.
 LEAST_NAME = 8
 TABLE_CLASSES = 20
 NAMED_CLASSES = 10
@@ -24,7 +24,7 @@ Counts = dict[str, list[int]]
 
 
 def named(items: Sequence[str], separator: str = ", ") -> str:
-    """Return some items as text, at most ten of them."""
+    """Return the first ten items as text, and the number of the others."""
     more = f" and {len(items) - NAMED_CLASSES} more" if len(items) > NAMED_CLASSES else ""
     return separator.join(items[:NAMED_CLASSES]) + more
 
@@ -46,7 +46,7 @@ def report_dropped(classes: Sequence[str], counts: Counts) -> None:
 
 
 def report_unevenness(classes: Sequence[str], before: Sequence[int], method: str) -> None:
-    """Log how uneven the training rows are before balancing: the largest class over the smallest."""
+    """Log the imbalance of the training rows before balancing: the largest class over the smallest."""
     largest, smallest = max(before), min(before)
     log.info(
         "training rows per class: %d (class %s) to %d (class %s), largest over smallest %s",
@@ -58,7 +58,7 @@ def report_unevenness(classes: Sequence[str], before: Sequence[int], method: str
 
 
 def report_missed(classes: Sequence[str], method: str, counts: Counts, after: Sequence[int], exact: str) -> None:
-    """Log a warning that names the classes which balancing did not bring to their targets.
+    """Log a warning that names the classes whose rows differ from their targets after balancing.
 
     Parameters
     ----------

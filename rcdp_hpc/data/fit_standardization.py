@@ -1,7 +1,7 @@
-"""Find the standardisation of a source: what ``data.standardize`` and ``data.missing = 'fill'`` ask for.
+"""Fit the standardisation of a source: ``data.standardize`` and ``data.missing = 'fill'``.
 
-The statistics come from the original training rows alone. They are kept in index.json and in the model file, so that
-shards and prediction use the same ones.
+The statistics come from the original training rows only. index.json and the model file store them, so that shards and
+prediction use the same ones.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from rcdp_hpc.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# Rows that quartiles, and the ranges of images, are taken from: evenly spaced ones if there are more.
+# Most rows from which quartiles and the ranges of images are computed; if there are more, evenly spaced ones.
 MOST_ROWS = 20_000
-# The quartile range of a normal distribution, in standard deviations.
+# Interquartile range of a normal distribution, in standard deviations.
 QUARTILE_RANGE = 1.349
-# Memory of a value while quartiles are found: in its block, among all, and sorted.
+# Bytes per value while quartiles are computed: in its block, in the whole array, and sorted.
 QUARTILE_BYTES = 32
-# A float32 has 24 bits: with less spread than this share of their size, values keep fewer than 256 levels.
+# A float32 has a mantissa of 24 bits: with a smaller spread relative to their magnitude, values keep fewer than 256
+# levels.
 LEAST_SPREAD = 2.0**-16
 UNLIKE = 100.0
 NAMED = 5
 
 
 def method_for(setting: str, kind: str) -> Method:
-    """Return the method of ``data.standardize`` for a kind of data: "auto" leaves images as they are."""
+    """Return the method of ``data.standardize`` for a kind of data: "auto" does not change images."""
     if setting == "auto":
         return "none" if kind == "images" else "standard"
     return setting  # type: ignore[return-value]
@@ -50,14 +51,14 @@ def standardized(source: Source, train: NDArray[np.int64], data: DataSection) ->
     ----------
     source : Source
     train : ndarray of int64
-        Ascending indices of the original training rows: nothing else decides the statistics.
+        Ascending indices of the original training rows. The statistics depend on no other rows.
     data : DataSection
         ``standardize`` and ``missing``.
 
     Raises
     ------
     InputError
-        If the method is not one for this kind of data, or values would lose their differences in float32.
+        If the method does not apply to this kind of data, or different values would become equal in float32.
     """
     method = method_for(data.standardize, source.kind)
     if method == "series" and source.kind != "series":
@@ -76,15 +77,15 @@ def standardized(source: Source, train: NDArray[np.int64], data: DataSection) ->
     fill = None
     if data.missing == "fill":
         fill = center.copy() if method == "robust" else ranges.mean.copy()
-    # A constant stays one; the numbers of categories stay what they are.
+    # Constant features and the numbers of categories are not scaled.
     deviation[deviation <= 1e-12 * np.abs(center)] = 1.0
     deviation[deviation == 0] = 1.0
     for feature in source.categories if source.kind == "table" else ():
         center[feature], deviation[feature] = 0.0, 1.0
-    found = Standardization(method, center, deviation, fill)
-    _refuse_collapse(source, found, ranges)
-    _report(source, found, ranges)
-    return replace(source, standardization=found if found.changes else None), ranges
+    standardization = Standardization(method, center, deviation, fill)
+    _refuse_collapse(source, standardization, ranges)
+    _report(source, standardization, ranges)
+    return replace(source, standardization=standardization if standardization.changes else None), ranges
 
 
 def _spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -96,7 +97,7 @@ def _spaced(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def _raw_blocks(
     source: Source, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64] | None]]:
-    """Yield scaled raw values of some training rows, and their lengths, a block at a time."""
+    """Yield blocks of the scaled raw values of some training rows, and their lengths."""
     size = max(1, BLOCK_BYTES // (2 * row_bytes(source.train.x)))
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
@@ -106,9 +107,10 @@ def _raw_blocks(
 def _quartiles(
     source: Source, rows: NDArray[np.int64], ranges: FeatureRanges, budget: Budget
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the median and the scaled quartile range of each feature; one without a range has its deviation.
+    """Return the median and the scaled interquartile range of each feature, both of shape (F,).
 
-    All values of a feature are held at once, of as many features as the budget allows.
+    A feature whose range is 0 gets its standard deviation instead. All values of a feature are in memory at once, for
+    as many features at a time as the budget allows.
     """
     features = len(ranges.mean)
     lengths = source.lengths(rows)
@@ -118,8 +120,8 @@ def _quartiles(
     what = f"{source.description}: the quartiles of a feature (data.standardize = 'robust') need its values at once"
     budget.refuse_work(what, needed, "set data.standardize = 'standard'")
     size = max(1, budget.work // max(1, needed))
-    found = [_quartiles_of(source, rows, features, slice(first, first + size)) for first in range(0, features, size)]
-    low, median, high = np.concatenate(found, axis=1)
+    blocks = [_quartiles_of(source, rows, features, slice(first, first + size)) for first in range(0, features, size)]
+    low, median, high = np.concatenate(blocks, axis=1)
     deviation = (high - low) / QUARTILE_RANGE
     return median, np.where(deviation > 0, deviation, ranges.deviation)
 
@@ -132,13 +134,13 @@ def _quartiles_of(source: Source, rows: NDArray[np.int64], features: int, some: 
             parts.append(flat.reshape(-1, flat.shape[2]).copy())
         else:
             parts.append(flat[np.arange(flat.shape[1]) < lengths[:, None]])
-    found: NDArray[np.float64] = np.nanpercentile(np.concatenate(parts), (25, 50, 75), axis=0)
-    return found
+    quartiles: NDArray[np.float64] = np.nanpercentile(np.concatenate(parts), (25, 50, 75), axis=0)
+    return quartiles
 
 
-def _refuse_collapse(source: Source, found: Standardization, ranges: FeatureRanges) -> None:
-    """Raise if values that differ would be stored as equal float32 numbers."""
-    if found.method != "none":
+def _refuse_collapse(source: Source, standardization: Standardization, ranges: FeatureRanges) -> None:
+    """Raise an `InputError` if different values would become equal in float32."""
+    if standardization.method != "none":
         return
     size = np.maximum(np.abs(ranges.minimum), np.abs(ranges.maximum))
     spread = ranges.maximum - ranges.minimum
@@ -153,8 +155,8 @@ def _refuse_collapse(source: Source, found: Standardization, ranges: FeatureRang
     )
 
 
-def _report(source: Source, found: Standardization, ranges: FeatureRanges) -> None:
-    if found.method == "none":
+def _report(source: Source, standardization: Standardization, ranges: FeatureRanges) -> None:
+    if standardization.method == "none":
         deviation = ranges.deviation[ranges.deviation > 0]
         unlike = len(deviation) and deviation.max() > UNLIKE * deviation.min()
         if unlike and source.kind != "images":
@@ -165,11 +167,12 @@ def _report(source: Source, found: Standardization, ranges: FeatureRanges) -> No
             )
     else:
         what = {"standard": "mean and standard deviation", "robust": "median and quartile range"}
-        each = "each series" if found.method == "series" else f"the training rows ({what[found.method]})"
+        method = standardization.method
+        each = "each series" if method == "series" else f"the training rows ({what[method]})"
         log.info("features are standardised by %s", each)
     constant = np.flatnonzero(ranges.deviation == 0)
     if len(constant) and source.kind != "images":
-        log.warning("constant in the training rows, so of no use: %s", _names(source, constant))
+        log.warning("constant in the training rows, so they carry no information: %s", _names(source, constant))
 
 
 def _names(source: Source, features: NDArray[np.int64]) -> str:

@@ -22,7 +22,6 @@ from rcdp_hpc.data.balancing.reserve import refuse_small_classes, reserve_rows
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.class_table import log_class_table, report_dropped, report_missed, report_unevenness
 from rcdp_hpc.data.fit_standardization import standardized
-from rcdp_hpc.data.planned import refuse_many_rows, warn_of_padding
 from rcdp_hpc.data.ranges import FeatureRanges
 from rcdp_hpc.data.rows import RowTable, make_samples, original_rows
 from rcdp_hpc.data.shards.atomic_folder import atomic_folder, recover, refuse_foreign_files
@@ -31,6 +30,7 @@ from rcdp_hpc.data.shards.index import FORMAT, FORMAT_VERSION, INDEX_NAME, facts
 from rcdp_hpc.data.shards.sample_ids import write_test_ids
 from rcdp_hpc.data.shards.storage import Storage, storage_of
 from rcdp_hpc.data.shards.writer import Layout, shard_numbers, shards_bytes, write_split
+from rcdp_hpc.data.size_checks import refuse_many_rows, warn_of_padding
 from rcdp_hpc.data.sources import Source, open_source
 from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, keep_indices, sample_indices, split_indices
 from rcdp_hpc.errors import DataDamagedError, InputError
@@ -52,45 +52,45 @@ def prepare_shards(
     restart: bool = False,
     check_source: Callable[[Source, Config, Counts], None] = lambda source, config, counts: None,
 ) -> dict[str, Any]:
-    """Prepare the shards of a configuration in a folder, or find them there.
+    """Prepare the shards of a configuration in a folder, unless they are there already.
 
-    Needs one process, and neither MPI nor torch. An earlier preparation stays in place until the new one is
+    It runs in one process and needs neither MPI nor torch. An earlier preparation stays in place until the new one is
     complete. The same settings give the same bytes.
 
     Parameters
     ----------
     config : Config
-        Settings; of these, ``data`` and ``run.seed`` (unless ``data.seed`` is set) decide what the shards hold.
+        Settings; ``[data]`` and ``run.seed`` (unless ``data.seed`` is set) determine the content of the shards.
     directory : Path
         Folder of the shards (``RUN/shards``).
     check_stop : callable
-        Called between blocks of work; what it raises ends the preparation and leaves nothing behind.
+        Called between blocks of work. An exception that it raises ends the preparation, whose files are removed.
     restart : bool
-        Prepare anew even if the folder holds a complete preparation, which is put aside once the new one is complete.
+        Prepare again even if the folder holds a complete preparation, which is replaced when the new one is complete.
     check_source : callable
-        Called with the source, the settings and the counts of `split_rows` before anything is balanced or written, if
-        shards are to be made; raises an `InputError` if settings of later stages do not fit.
+        Called with the source, the settings and the counts of `split_rows` before balancing, unless the shards are
+        there already. It raises an `InputError` if settings of later stages do not match the data.
 
     Returns
     -------
     dict
-        The index, as in index.json.
+        The content of index.json.
 
     Raises
     ------
     InputError
-        If the source or the settings cannot be used, the folder holds shards of other settings or other
-        files, or it cannot be written.
+        If the source or the settings cannot be used, the folder cannot be written, or it holds other files or shards
+        of other settings.
     DataDamagedError
-        If the folder holds shards of the same settings of which a file is missing or has another length.
+        If the folder holds shards of the same settings, but a file is missing or has another length.
     StageFailedError
         If the disk is full.
     """
-    # Where the folder is a link to another disk, it stays one.
+    # A folder that is a link to another disk stays a link.
     directory = directory.resolve()
     recover(directory)
     if not restart and (directory / INDEX_NAME).exists():
-        return _settled(config, directory)
+        return _existing_index(config, directory)
     refuse_foreign_files(directory)
     started = time.monotonic()
     # A class of the user's own is imported before the source is read.
@@ -134,7 +134,7 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     train : ndarray of int64
         Ascending indices of the training samples.
     others : dict
-        The rows of validation and test.
+        Recipes of the rows of validation and test.
     counts : dict
         Per class: samples of the ``source``, training samples that ``data.class_keep_fractions`` and
         ``data.max_samples`` left out (``dropped``), training rows ``before`` balancing, and rows ``wanted`` after it.
@@ -146,13 +146,13 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
         log.warning("data.max_samples = %d: %d of %d samples are used", data.max_samples, len(used), len(y))
     indices = {name: used[rows] for name, rows in _split(source, y[used], data, seed).items()}
     split = indices["train"]
-    # Only the training part is made uneven: what a model is judged by stays as the source has it.
+    # Only the training part is made uneven. Validation and test keep the class proportions of the source.
     train = split[keep_indices(y[split], data.class_keep_fractions, source.classes, seed)]
     others: dict[Split, RowTable] = {
         name: original_rows(y[rows], rows) for name, rows in indices.items() if name != "train"
     }
     if "test" not in others and source.test is not None:
-        # A share of the source is a share of its test set, too.
+        # The same share of a separate test set is used.
         rows = sample_indices(source.test.y, math.ceil(len(used) / len(y) * len(source.test)), seed)
         others["test"] = original_rows(source.test.y[rows], len(y) + rows)
     _warn_of_absent(source.classes, others)
@@ -174,12 +174,12 @@ def plan_rows(
     others: dict[Split, RowTable],
     check_stop: CheckStop = lambda: None,
 ) -> dict[Split, RowTable]:
-    """Plan the synthetic rows of the training part, and put all rows in order.
+    """Plan the synthetic rows of the training part, and put the rows of each part in order.
 
     Returns
     -------
     dict
-        The rows of each split, and of the reserve if one is asked for, in the order of the shards.
+        Recipes of the rows of each split, and of the reserve if ``data.reserve`` is set, in the order of the shards.
     """
     data, seed, progress = config.data, config.shard_seed, config.run.progress
     balanced = balanced_rows(source, train, data, seed, storage, progress, check_stop)
@@ -190,7 +190,7 @@ def plan_rows(
 
 
 def _split(source: Source, y: NDArray[np.int64], data: DataSection, seed: int) -> dict[Split, NDArray[np.int64]]:
-    """Split these of the source's training samples; with folds a test set of the source's own is left alone."""
+    """Split the training samples of the source with class indices `y`; with folds a separate test set is not used."""
     if data.folds:
         return fold_indices(y, source.classes, data.folds, data.fold, data.validation_fraction, seed)
     return split_indices(y, data.validation_fraction, None if source.test else data.test_fraction, seed)
@@ -233,7 +233,7 @@ def _write(
 
 
 def _fastest(directory: Path, layout: Layout, source: Source, rows: RowTable) -> str:
-    """Measure on the first training rows which compression is read fastest."""
+    """Return the compression that reads the first training rows fastest."""
     storage = layout.storage
     count = max(1, SAMPLE_BYTES // (storage.dtype.itemsize * math.prod(source.sample_shape)))
     some = rows.part(slice(count))
@@ -298,12 +298,12 @@ def _columns(source: Source) -> dict[str, Any] | None:
     return None if source.columns is None else asdict(source.columns)
 
 
-def _settled(config: Config, directory: Path) -> dict[str, Any]:
-    """Return the index of a complete preparation if it is the one that is asked for."""
+def _existing_index(config: Config, directory: Path) -> dict[str, Any]:
+    """Return the index of a complete preparation, if it has the same settings and its files are complete."""
     index = load_index(directory)
     config = with_kind_defaults(config, facts_in(index))
     refuse_other_settings(str(directory), index["settings"], shard_settings(config), "data")
-    _refuse_other_source(config.data, directory, index)
+    _refuse_changed_source(config.data, directory, index)
     for split in index["splits"].values():
         for shard in split["shards"]:
             path = directory / shard["file"]
@@ -326,13 +326,13 @@ def _warn_of_changed_method(data: DataSection, directory: Path, index: dict[str,
         )
 
 
-def _refuse_other_source(data: DataSection, directory: Path, index: dict[str, Any]) -> None:
+def _refuse_changed_source(data: DataSection, directory: Path, index: dict[str, Any]) -> None:
     """Raise an `InputError` if the source no longer holds the data that the shards were made of."""
     if not _may_have_changed(data, directory, index):
         return
     source = open_source(data)
-    # Of categories the fingerprint knows the numbers alone; an index of an earlier version has no columns.
-    # An earlier version recorded less of each column.
+    # The fingerprint covers the numbers of categories, not their texts. Indices of earlier versions have no columns, or
+    # fewer facts about them.
     columns = index.get("columns") or {}
     renamed = columns and columns != {key: value for key, value in (_columns(source) or {}).items() if key in columns}
     if renamed or source.fingerprint() != index["source"]["sha256"]:

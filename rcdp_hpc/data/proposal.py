@@ -1,4 +1,4 @@
-"""A first look at a user's data: what they are, and the settings of ``[data]`` that read them."""
+"""Examine a user's data, and propose the settings of ``[data]`` that read them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.user_code import load_choice
 
 SHOWN_CLASSES = 10
-LOOKED_AT = 5000
+EXAMINED_ROWS = 5000
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a first look found.
+    """Proposed settings, with facts about the data.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Proposal:
     facts : list of str
         Sentences about the data.
     assumed : list of str
-        Sentences about what was decided without being asked.
+        Sentences about assumptions that the settings rest on.
     kind : str
         Kind of data: "table", "series" or "images".
     sample_shape : tuple of int
@@ -49,7 +49,7 @@ class Proposal:
 
 
 def propose(path: Path) -> Proposal:
-    """Look at a file or folder, and propose how to read it.
+    """Examine a file or folder, and propose how to read it.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def propose(path: Path) -> Proposal:
     Raises
     ------
     InputError
-        If it cannot be read, its format is not known, or no column of labels can be told.
+        If it cannot be read, its format is not known, or no column of labels can be identified.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder.")
@@ -99,19 +99,19 @@ def _source_name(path: Path) -> str:
 
 
 def _sibling_test(path: Path) -> Path | None:
-    """Return the file of the same name with "test" instead of "train", if it is next to this file."""
+    """Return the file in the same folder whose name has "test" instead of "train", if there is one."""
     if path.is_dir():
         return None
     for train, test in (("train", "test"), ("TRAIN", "TEST"), ("Train", "Test")):
-        head, found, tail = path.name.rpartition(train)
+        head, separator, tail = path.name.rpartition(train)
         sibling = path.with_name(f"{head}{test}{tail}")
-        if found and sibling.is_file():
+        if separator and sibling.is_file():
             return sibling
     return None
 
 
 def _ranges(source: Source) -> FeatureRanges:
-    rows = np.unique(np.linspace(0, len(source.train) - 1, min(LOOKED_AT, len(source.train))).astype(np.int64))
+    rows = np.unique(np.linspace(0, len(source.train) - 1, min(EXAMINED_ROWS, len(source.train))).astype(np.int64))
     size = max(1, 2**20 // max(1, math.prod(source.sample_shape)))
     blocks = (
         (source.train.x[part].astype(np.float64) * source.scale, source.lengths(part))
@@ -129,7 +129,7 @@ def _class_facts(source: Source) -> list[str]:
     if counts.min() < counts.max():
         facts.append(f"uneven: the largest class has {counts.max() / counts.min():.3g} times the smallest's samples")
     if counts.min() < 10:
-        facts.append(f"few: the smallest class has {counts.min()} samples, too few to judge it by")
+        facts.append(f"few: the smallest class has {counts.min()} samples, too few for a reliable score")
     return facts
 
 

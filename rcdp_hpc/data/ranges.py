@@ -1,4 +1,4 @@
-"""The range of each feature's raw values: what preparation writes down, and prediction compares new samples with."""
+"""Statistics of each feature's raw values: preparation records them, prediction compares new samples with them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Block = tuple[NDArray[Any], NDArray[np.int64] | None]
 
 @dataclass(frozen=True, eq=False)
 class FeatureRanges:
-    """Statistics of raw values, scaled and not standardised, for each feature.
+    """Statistics of the scaled raw values of each feature, before standardisation.
 
-    Padding of series and missing values (NaN) are left out. A feature without any value has 0 everywhere.
+    Padding of series and missing values (NaN) do not count. All statistics of a feature without values are 0.
 
     Attributes
     ----------
@@ -27,12 +27,12 @@ class FeatureRanges:
     dtype : str
         Number format of the raw samples, as in "uint8".
     values : ndarray of int64, shape (F,)
-        How many values each feature has. F is `feature_count`.
+        Number of values of each feature; F is `feature_count`.
     minimum, maximum, mean, deviation : ndarray of float64, shape (F,)
-        Of these values; `deviation` is the standard deviation.
+        Statistics of these values; `deviation` is the standard deviation.
     log_magnitude, log_deviation : ndarray of float64, shape (F,)
-        Mean and standard deviation of ``log(abs(value))`` over the values that are not zero. A change of unit moves
-        the mean by the logarithm of its factor, however unevenly the values are distributed.
+        Mean and standard deviation of ``log(abs(value))`` over the values other than 0. A change of unit shifts the
+        mean by the logarithm of its factor, for any distribution of the values.
     """
 
     kind: str
@@ -49,13 +49,13 @@ class FeatureRanges:
     def of_blocks(
         cls, blocks: Iterable[Block], kind: str, sample_shape: Sequence[int], dtype: str = "float32"
     ) -> FeatureRanges:
-        """Return the ranges of samples that come in blocks, in one pass.
+        """Return the ranges of samples that arrive in blocks, in one pass.
 
         Parameters
         ----------
         blocks : iterable of (ndarray, ndarray or None)
-            Samples of shape (n, *sample_shape), scaled and not standardised, and the steps of each that hold data, of
-            shape (n,); None if all are whole. A series may have more steps than `sample_shape` says.
+            Scaled samples of shape (n, *sample_shape) before standardisation, and the steps of each that hold data, of
+            shape (n,); None if no sample is padded. A series may have more steps than `sample_shape`.
         kind : {"table", "series", "images"}
         sample_shape : sequence of int
             Shape of one sample.
@@ -72,7 +72,7 @@ class FeatureRanges:
 
     @classmethod
     def of_moments(cls, plain: Moments, logs: Moments, kind: str, dtype: str) -> FeatureRanges:
-        """Return the ranges of values with the moments `plain`, and `logs` of the logarithms of their magnitudes."""
+        """Return the ranges for moments of the values (`plain`) and of the logarithms of their magnitudes (`logs`)."""
         held = plain.count > 0
         return cls(
             kind,
@@ -91,12 +91,12 @@ class FeatureRanges:
 
     @property
     def span(self) -> FloatArray:
-        """Maximum less minimum, shape (F,)."""
+        """Maximum minus minimum, shape (F,)."""
         return self.maximum - self.minimum
 
     @property
     def constant(self) -> NDArray[np.bool_]:
-        """Features that have one value everywhere, shape (F,)."""
+        """Whether all values of a feature are equal, shape (F,)."""
         return self.minimum == self.maximum
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class FeatureRanges:
 
     @classmethod
     def from_json(cls, content: dict[str, Any] | None) -> FeatureRanges | None:
-        """Return what `to_json` wrote; None for None, as files of earlier versions have it."""
+        """Return the ranges that `to_json` wrote; None for None, which files of earlier versions hold."""
         if content is None:
             return None
         arrays: dict[str, Any] = {
@@ -131,13 +131,13 @@ class Moments:
 
     @classmethod
     def empty(cls, features: int) -> Moments:
-        """Return the moments of no value."""
+        """Return the moments of an empty set of values."""
         zeros, infinite = np.zeros(features), np.full(features, np.inf)
         return cls(np.zeros(features, np.int64), zeros, zeros, infinite, -infinite)
 
     @classmethod
     def of(cls, rows: FloatArray) -> Moments:
-        """Return the moments of the columns of a matrix, NaN left out."""
+        """Return the moments of the columns of a matrix without its NaN."""
         held = ~np.isnan(rows)
         everything = held.all()
         count = held.sum(0)
@@ -154,21 +154,21 @@ class Moments:
 
     @classmethod
     def of_log_magnitudes(cls, rows: FloatArray) -> Moments:
-        """Return the moments of ``log(abs(value))`` over the values that are neither 0 nor NaN."""
+        """Return the moments of ``log(abs(value))`` over the values other than 0 and NaN."""
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(np.abs(rows))
         return cls.of(np.where(np.isfinite(logs), logs, np.nan))
 
     def merged(self, other: Moments) -> Moments:
-        """Return the moments of both sets of values together (Chan, Golub and LeVeque 1979)."""
+        """Return the moments of the union of both sets of values (Chan, Golub and LeVeque 1979)."""
         count = self.count + other.count
         share = other.count / np.maximum(count, 1)
-        apart = other.mean - self.mean
+        difference = other.mean - self.mean
         with np.errstate(over="ignore"):
-            squares = self.squares + other.squares + np.square(apart) * self.count * share
+            squares = self.squares + other.squares + np.square(difference) * self.count * share
         return Moments(
             count,
-            self.mean + apart * share,
+            self.mean + difference * share,
             squares,
             np.minimum(self.minimum, other.minimum),
             np.maximum(self.maximum, other.maximum),
@@ -176,28 +176,28 @@ class Moments:
 
     @property
     def deviation(self) -> FloatArray:
-        """Standard deviation, exactly 0 for constants."""
+        """Standard deviation, exactly 0 for constant features."""
         deviation = np.sqrt(self.squares / np.maximum(self.count, 1))
         # Rounding of the mean must not make a constant look like a feature.
         return np.where(self.minimum == self.maximum, 0.0, deviation)
 
 
 def feature_count(kind: str, sample_shape: Sequence[int]) -> int:
-    """Return how many features samples have: columns, dimensions of series, or channels of images (1 if grey)."""
+    """Return the number of features: columns, dimensions of series, or channels of images (1 if grey)."""
     return 1 if kind == "images" and len(sample_shape) == 2 else int(sample_shape[-1])
 
 
 def value_rows(x: NDArray[Any], lengths: NDArray[np.int64] | None, features: int) -> Iterator[FloatArray]:
-    """Yield the values of samples as matrices of float64 with a column for each feature, without padding.
+    """Yield the values of samples as float64 matrices with one column per feature, without padding.
 
     Parameters
     ----------
     x : ndarray, shape (n, *sample_shape)
         Samples.
     lengths : ndarray of int64, shape (n,), or None
-        Steps of each that hold data.
+        Steps of each sample that hold data.
     features : int
-        As `feature_count` gives it.
+        Number of features, from `feature_count`.
     """
     size = max(1, BLOCK_VALUES // max(1, x[:1].size))
     for start in range(0, len(x), size):
@@ -209,5 +209,5 @@ def value_rows(x: NDArray[Any], lengths: NDArray[np.int64] | None, features: int
             yield some[held].reshape(-1, features)
 
 
-# Values that are turned into float64 at once: a few megabytes, which stay in the cache.
+# Values converted to float64 at once: a few megabytes, which fit in the processor's cache.
 BLOCK_VALUES = 2**18

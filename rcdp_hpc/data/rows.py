@@ -1,4 +1,4 @@
-"""The rows of a split before they are written: what each is made of."""
+"""Recipes of the rows of a split: the samples from which each row is computed when it is written."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rcdp_hpc.data.sources import Source
 
 @dataclass(frozen=True, eq=False)
 class RowTable:
-    """Rows in the order of the shards, as recipes.
+    """Recipes of rows, in the order of the shards.
 
     Attributes
     ----------
     y : ndarray of int32, shape (N,)
         Class indices.
     source : ndarray of int64, shape (N,)
-        Index of the sample in the source; of a synthetic row, the sample it starts from.
+        Index of the sample in the source; for a synthetic row, of the sample x_i from which it starts.
     neighbour : ndarray of int64, shape (N,)
-        Index of the sample a synthetic row goes towards (itself for a copy); -1 for original rows.
+        For a synthetic row, index of the neighbour x_j (x_i itself for a copy); -1 for original rows.
     step : ndarray of float32, shape (N,)
-        Place of a synthetic row on the segment; 0 for original rows.
+        For a synthetic row, its place on the segment from x_i to x_j, 0 to 1; 0 for original rows.
     values : ndarray of float32, shape (N, K)
         Values that replace those of the recipe, NaN for those that stay: of the K features that hold categories, or of
         all features if the balancing is a user's class. K = 0 if the method gives no values.
@@ -46,7 +46,7 @@ class RowTable:
         return self.neighbour >= 0
 
     def part(self, rows: slice | NDArray[np.int64]) -> RowTable:
-        """Return some of the rows."""
+        """Return a part of the rows, by a slice or by their indices."""
         return RowTable(*(getattr(self, column.name)[rows] for column in fields(self)))
 
     def counts(self, classes: int) -> list[int]:
@@ -76,14 +76,14 @@ def synthetic_rows(
     step: NDArray[np.float32],
     values: NDArray[np.float32] | None = None,
 ) -> RowTable:
-    """Return the table of synthetic rows of one class."""
+    """Return the table of synthetic rows of one class; the arrays are those of `RowTable`."""
     if values is None:
         values = np.empty((len(step), 0), np.float32)
     return RowTable(np.full(len(step), label, np.int32), source, neighbour, step, values)
 
 
 def stacked(tables: list[RowTable]) -> RowTable:
-    """Return several tables as one."""
+    """Return one table with the rows of several, in order."""
     width = max(table.values.shape[1] for table in tables)
     values = [
         table.values if table.values.shape[1] == width else np.full((len(table), width), np.nan, np.float32)
@@ -99,22 +99,23 @@ def stacked(tables: list[RowTable]) -> RowTable:
 
 
 def make_samples(source: Source, rows: RowTable, storage: Storage) -> NDArray[np.float32]:
-    """Make the samples of some rows of one split: x_i, or x_i + step * (x_j - x_i), in float32.
+    """Compute the samples of some rows of one split: x_i, or x_i + step * (x_j - x_i), in float32.
 
-    A neighbour of another length is first resampled to the length of x_i.
+    A neighbour with another number of steps is first resampled to the steps of x_i.
 
     Returns
     -------
     ndarray of float32, shape (n, *sample_shape)
     """
     x = storage.rounded(source.samples(rows.source))
-    made = np.flatnonzero(rows.synthetic)
-    if len(made):
-        ends = storage.rounded(source.samples(rows.neighbour[made]))
-        own, other = source.lengths(rows.source[made]), source.lengths(rows.neighbour[made])
-        if own is not None and other is not None:
-            ends = resample_steps(ends, other, own)
-        x[made] = on_segment(x[made], ends, rows.step[made])
+    synthetic = np.flatnonzero(rows.synthetic)
+    if len(synthetic):
+        ends = storage.rounded(source.samples(rows.neighbour[synthetic]))
+        lengths = source.lengths(rows.source[synthetic])
+        neighbour_lengths = source.lengths(rows.neighbour[synthetic])
+        if lengths is not None and neighbour_lengths is not None:
+            ends = resample_steps(ends, neighbour_lengths, lengths)
+        x[synthetic] = on_segment(x[synthetic], ends, rows.step[synthetic])
         if rows.values.shape[1]:
             flat = x.reshape(len(x), -1)
             features = np.arange(flat.shape[1]) if rows.values.shape[1] == flat.shape[1] else list(source.categories)

@@ -1,4 +1,4 @@
-"""Who gets which rows: the stratified split, the order of rows in the shards, and the slabs of ranks."""
+"""The stratified split, the order of rows in the shards, and the slab of each rank."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from rcdp_hpc.errors import InputError
 log = logging.getLogger(__name__)
 
 Split = Literal["train", "validation", "test", "reserve"]
-# What every source is split into. Beside it, preparation may keep a reserve of synthetic training rows.
+# The parts of every source. Preparation can also write a reserve of synthetic training rows.
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 RESERVE: Split = "reserve"
 
-# A purpose's random numbers must not depend on how many another purpose has drawn.
+# Each purpose has a random stream of its own, so that it does not depend on the numbers drawn for another one.
 _KEEP, _SPLIT, _ORDER, _SAMPLE = 1, 2, 3, 4
 
 # Rare classes that a warning names.
 NAMED_CLASSES = 10
-# A class of four samples is present in training, validation and test.
+# With four samples, a class is present in training, validation and test.
 FEWEST_DRAWN = 4
 
 
 def keep_indices(y: NDArray[np.int64], keep: Sequence[float], classes: Sequence[str], seed: int) -> NDArray[np.int64]:
-    """Choose the samples that stay when a source is made uneven on purpose.
+    """Choose the training samples to use if a source is made uneven on purpose.
 
     Parameters
     ----------
     y : ndarray of int64, shape (N,)
         Class indices.
     keep : sequence of float
-        Share of each class that stays, above 0 and at most 1, in class order; empty keeps all. Of every
-        class at least one sample stays.
+        Share of each class to use, above 0 and at most 1, in class order; empty uses all samples. Each class has at
+        least one sample.
     classes : sequence of str
         Names of the classes.
     seed : int
-        Decides which samples stay.
+        Seed of the choice.
 
     Returns
     -------
@@ -72,16 +72,16 @@ def keep_indices(y: NDArray[np.int64], keep: Sequence[float], classes: Sequence[
 
 
 def sample_indices(y: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
-    """Draw at most `most` rows with the class proportions of all; of every class at least four stay, if it has them.
+    """Draw at most `most` rows with the class proportions of all rows, but at least four rows of each class.
 
     Parameters
     ----------
     y : ndarray of int64, shape (N,)
         Class indices.
     most : int
-        Rows that are drawn; 0 takes all.
+        Number of rows; 0 takes all.
     seed : int
-        Decides which.
+        Seed of the draw.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def sample_indices(y: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int
     drawn = []
     for label in np.unique(y):
         members = _shuffled(np.flatnonzero(y == label), seed, int(label), _SAMPLE)
-        drawn.append(members[: max(FEWEST_DRAWN, _rounded(most / len(y) * len(members)))])
+        drawn.append(members[: max(FEWEST_DRAWN, _rounded(most * len(members) / len(y)))])
     return np.sort(np.concatenate(drawn))
 
 
@@ -102,28 +102,28 @@ def split_indices(
 ) -> dict[Split, NDArray[np.int64]]:
     """Split rows at random so that each part has the class proportions of the whole.
 
-    Of each class, the test takes `test_fraction` and the validation `validation_fraction` of what is left,
-    rounded, and one row at least; but the first two rows of a class are kept for training, the third for the
-    test and the fourth for validation. A class of 4 rows (3 without a test part) is therefore present everywhere.
+    The test takes `test_fraction` of each class, the validation `validation_fraction` of the remaining rows, both
+    rounded and at least one row. The first two rows of a class are reserved for training, the third for the test and
+    the fourth for validation. A class of 4 rows (3 without a test part) is therefore present in each part.
 
     Parameters
     ----------
     y : ndarray of int64, shape (N,)
         Class indices.
     validation_fraction, test_fraction : float
-        Shares held out; without a test fraction there is no test part.
+        Shares held out; None as test fraction makes no test part.
     seed : int
-        Decides which rows go where.
+        Seed of the split.
 
     Returns
     -------
     dict
-        Ascending int64 indices into `y` for each part; together they are all rows, once.
+        Ascending int64 indices into `y` for each part. Each row is in exactly one part.
 
     Raises
     ------
     InputError
-        If a part would get no row at all.
+        If a part has no row.
     """
     parts: dict[Split, list[NDArray[np.int64]]] = {"train": [], "validation": []}
     if test_fraction is not None:
@@ -159,10 +159,10 @@ def fold_numbers(
     seed: int,
     key: str = "data.folds",
 ) -> NDArray[np.int64]:
-    """Deal rows to folds so that every fold has the class proportions of the whole and sizes differ by at most one.
+    """Assign rows to folds that have the class proportions of all rows and sizes that differ by at most one.
 
-    A class of fewer rows than folds is absent from some folds, as in scikit-learn's StratifiedKFold; a warning names
-    it. Every row is in exactly one fold.
+    A class with fewer rows than folds is absent from some folds, as in scikit-learn's StratifiedKFold; a warning names
+    it. Each row is in exactly one fold.
 
     Parameters
     ----------
@@ -172,12 +172,12 @@ def fold_numbers(
         Names of the classes.
     folds, seed : int
     key : str
-        The setting that says how many folds, for the messages.
+        The key of the number of folds, for messages.
 
     Returns
     -------
-    ndarray, shape (rows,), int64
-        From 0.
+    ndarray of int64, shape (rows,)
+        Fold of each row, from 0.
 
     Raises
     ------
@@ -191,28 +191,28 @@ def fold_numbers(
     if rare:
         more = f" and {len(rare) - NAMED_CLASSES} more" if len(rare) > NAMED_CLASSES else ""
         _warn_once(
-            f"{key} = {folds}: fewer samples than folds of class {', '.join(rare[:NAMED_CLASSES])}{more}; some folds "
-            "have none of them to judge by"
+            f"{key} = {folds}: these classes have fewer samples than folds: {', '.join(rare[:NAMED_CLASSES])}{more}; "
+            "they are absent from some folds"
         )
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, folds])))
     order = np.concatenate([generator.permutation(np.flatnonzero(y == label)) for label in range(len(classes))])
-    found = np.empty(len(y), dtype=np.int64)
-    found[order] = np.arange(len(y)) % folds
-    return found
+    numbers = np.empty(len(y), dtype=np.int64)
+    numbers[order] = np.arange(len(y)) % folds
+    return numbers
 
 
 @lru_cache(maxsize=16)
 def _warn_once(message: str) -> None:
-    """Log a warning, once per process: each fold of a cross-validation deals the same rows again."""
+    """Log a warning once per process: each fold of a cross-validation assigns the same rows again."""
     log.warning("%s", message)
 
 
 def fold_indices(
     y: NDArray[np.int64], classes: Sequence[str], folds: int, fold: int, validation_fraction: float, seed: int
 ) -> dict[Split, NDArray[np.int64]]:
-    """Hold one of several folds out as the test, and split the rest into training and validation.
+    """Hold out one fold as the test, and split the other folds into training and validation.
 
-    The validation rows, by which a training is stopped and its best epoch chosen, are none of the held-out fold's.
+    Validation rows decide when training stops and which epoch is best. They do not come from the held-out fold.
 
     Parameters
     ----------
@@ -221,28 +221,28 @@ def fold_indices(
     classes : sequence of str
         Names of the classes.
     folds : int
-        How many folds there are, dealt by `fold_numbers`.
+        Number of folds, assigned by `fold_numbers`.
     fold : int
-        The one that is held out, from 1.
+        The fold to hold out, from 1.
     validation_fraction : float
-        Share of the other folds that is the validation, as in `split_indices`.
+        Share of the other folds for the validation, as in `split_indices`.
     seed : int
-        Decides which rows go where; the folds of the same seed belong together.
+        Seed of the folds and the split. Calls with the same seed have the same folds.
 
     Returns
     -------
     dict
-        As `split_indices`.
+        As from `split_indices`.
 
     Raises
     ------
     InputError
-        If no fold is named, there are fewer rows than folds, or there is no row for the validation.
+        If `fold` is 0, there are fewer rows than folds, or the validation has no row.
     """
     if not fold:
         raise InputError(
-            f"data.folds = {folds} deals the data to folds, and data.fold does not say which is held out: set it "
-            f"to 1 ... {folds}, or let `rcdp crossvalidate` take one after another."
+            f"data.folds = {folds} needs data.fold, the number of the fold that is held out: set it to 1 ... {folds}, "
+            "or run `rcdp crossvalidate`, which holds out each fold in turn."
         )
     numbers = fold_numbers(y, classes, folds, seed)
     others = np.flatnonzero(numbers != fold - 1)
@@ -251,47 +251,47 @@ def fold_indices(
 
 
 def interleave(y: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Order rows so that every contiguous slice has the class proportions of the whole.
+    """Order rows so that every contiguous slice has the class proportions of all rows.
 
-    Rows are permuted within their class, then the classes take turns by Tijdeman's algorithm: with class
-    shares p_c, step t goes to the most urgent of the classes with t*p_c - count_c >= 1/(2C - 2), that is the
-    one with the smallest (1 - 1/(2C - 2) - (t*p_c - count_c)) / p_c. Then for every class and every t
+    Rows are permuted within their class; then classes are chosen by Tijdeman's algorithm. With class shares p_c, step t
+    takes the most urgent class among those with t*p_c - count_c >= 1/(2C - 2), which is the class with the smallest
+    (1 - 1/(2C - 2) - (t*p_c - count_c)) / p_c. For every class and every t,
 
         abs(count_c(t) - t*p_c) <= 1 - 1/(2C - 2),
 
-    so that a slice's count of a class is less than 2 away from its proportional share.
+    so that the count of a class in a slice differs from its proportional share by less than 2.
 
     Parameters
     ----------
     y : ndarray of int64, shape (N,)
         Class indices.
     seed : int
-        Decides the order within each class.
+        Seed of the order within each class.
 
     Returns
     -------
     ndarray of int64, shape (N,)
-        The row at each place.
+        Index of the row at each place.
 
     References
     ----------
     R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32 (1980), 323-330.
     """
     labels, counts = np.unique(y, return_counts=True)
-    turns = _take_turns([int(count) for count in counts])
+    steps = _class_order([int(count) for count in counts])
     order = np.empty(len(y), np.int64)
     for place, label in enumerate(labels):
-        order[turns == place] = _shuffled(np.flatnonzero(y == label), seed, int(label), _ORDER)
+        order[steps == place] = _shuffled(np.flatnonzero(y == label), seed, int(label), _ORDER)
     return order
 
 
 def interleaved_labels(counts: Sequence[int]) -> NDArray[np.int64]:
-    """Return the class of each row in the order of `interleave`, which follows from the rows of each class alone.
+    """Return the class of each row in the order of `interleave`, which depends only on the counts of the classes.
 
     Parameters
     ----------
     counts : sequence of int
-        Rows of each class, in class order; some may be 0.
+        Number of rows of each class, in class order; 0 is allowed.
 
     Returns
     -------
@@ -303,20 +303,20 @@ def interleaved_labels(counts: Sequence[int]) -> NDArray[np.int64]:
     [0, 2, 0, 0, 2, 0]
     """
     present = [label for label, count in enumerate(counts) if count]
-    return np.array(present, np.int64)[_take_turns([counts[label] for label in present])]
+    return np.array(present, np.int64)[_class_order([counts[label] for label in present])]
 
 
-def _take_turns(counts: list[int]) -> NDArray[np.int64]:
-    """Return the class whose turn each step is, shape (sum of counts,), by Tijdeman's algorithm."""
+def _class_order(counts: list[int]) -> NDArray[np.int64]:
+    """Return the class of each step by Tijdeman's algorithm, shape (sum of counts,)."""
     if len(counts) < 2:
         return np.zeros(sum(counts), np.int64)
-    # After N/gcd steps every class has exactly its share, so the turns repeat from there.
+    # After N/gcd steps every class has exactly its share, so the order repeats from there.
     repeats = math.gcd(*counts)
     counts = [count // repeats for count in counts]
     total, m = sum(counts), 2 * len(counts) - 2
-    # The k-th turn of class c (k from 0) is due between these steps, which follow from the two conditions by
-    # solving for t. Whole numbers throughout: a rounding error would break the bound. Rounding a deadline
-    # down changes nothing, as steps are whole.
+    # The k-th row of class c (k from 0) is due between two steps: the two conditions solved for t. All arithmetic is on
+    # integers, because a rounding error would break the bound. Steps are integers, so rounding a deadline down changes
+    # nothing.
     released = [(_ceil_div(total, m * count), c, 0) for c, count in enumerate(counts)]
     heapq.heapify(released)
     ready: list[tuple[int, int, int]] = []
@@ -333,12 +333,12 @@ def _take_turns(counts: list[int]) -> NDArray[np.int64]:
 
 
 def slab_bounds(rows: int, rank: int, size: int) -> tuple[int, int]:
-    """Return the first row of a rank's slab and the one after its last; slab sizes differ by at most one."""
+    """Return the first row of a rank's slab and the row after its last; slab sizes differ by at most one."""
     return rank * rows // size, (rank + 1) * rows // size
 
 
 def _shuffled(members: NDArray[np.int64], seed: int, label: int, purpose: int) -> NDArray[np.int64]:
-    # Seeded per class, so that what happens to a class depends on that class alone.
+    # Each class has a seed of its own, so that its order does not depend on other classes.
     generator = np.random.default_rng(np.random.SeedSequence([seed, label], spawn_key=(purpose,)))
     return generator.permutation(members)
 
@@ -348,4 +348,5 @@ def _rounded(value: float) -> int:
 
 
 def _ceil_div(a: int, b: int) -> int:
-    return math.ceil(a / b)
+    # math.ceil(a / b) would round: products of row counts exceed the 53 bits of a float.
+    return -(-a // b)

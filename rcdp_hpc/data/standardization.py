@@ -1,4 +1,4 @@
-"""The map from raw values to standardised ones, which shards and models carry."""
+"""The map from raw to standardised values, stored in shards and models."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Method = Literal["none", "standard", "robust", "series"]
 
 @dataclass(frozen=True, eq=False)
 class Standardization:
-    """The map from raw values to those that are stored: ``(value - center) / deviation`` for each feature.
+    """The map from raw to stored values: ``(value - center) / deviation`` for each feature.
 
     Attributes
     ----------
     method : {"none", "standard", "robust", "series"}
-        "series" takes mean and standard deviation of each series by itself, "none" leaves values as they are.
+        "series" uses the mean and standard deviation of each series, "none" does not change values.
     center, deviation : ndarray of float64, shape (F,)
-        Along the last axis of a sample; F = 1 if all values of a sample are one feature (grey images).
+        One value for each entry of a sample's last axis; F = 1 if a sample is one feature (grey images).
     fill : ndarray of float64, shape (F,), or None
-        What a missing value becomes before it is mapped; None refuses missing values.
+        Replaces missing values before the map; None refuses missing values.
     """
 
     method: Method
@@ -32,22 +32,22 @@ class Standardization:
 
     @property
     def changes(self) -> bool:
-        """Whether any value changes."""
+        """Whether the map changes any value."""
         return self.method != "none" or self.fill is not None
 
     def apply(self, raw: NDArray[Any], scale: float, lengths: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Return samples as they are stored in the shards.
+        """Return samples as the shards store them.
 
-        Differences are taken in float64, so that large values that differ little stay apart.
+        Differences are computed in float64, so that large values with small differences stay different.
 
         Parameters
         ----------
         raw : ndarray, shape (n, *sample_shape)
-            Samples as the source has them.
+            Raw samples of the source.
         scale : float
             Value = raw number * scale.
         lengths : ndarray of int64, shape (n,), optional
-            Steps of each series; what follows is padding and becomes 0.
+            Steps of each series; later steps are padding and become 0.
 
         Returns
         -------
@@ -58,7 +58,7 @@ class Standardization:
             x = np.where(np.isnan(x), self.fill, x)
         padding = None if lengths is None else np.arange(x.shape[1]) >= lengths[:, None]
         if self.method == "series":
-            x = _by_itself(x, padding)
+            x = _per_series(x, padding)
         elif self.method != "none":
             x = (x - self.center) / self.deviation
         if padding is not None:
@@ -77,7 +77,7 @@ class Standardization:
 
     @classmethod
     def from_json(cls, content: dict[str, Any] | None) -> Standardization | None:
-        """Return what `to_json` wrote; None for None, as files of earlier versions have it."""
+        """Return the map that `to_json` wrote; None for None, which files of earlier versions hold."""
         if content is None:
             return None
         fill = content.get("fill")
@@ -89,8 +89,8 @@ class Standardization:
         )
 
 
-def _by_itself(x: NDArray[np.float64], padding: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-    """Bring each feature of each series to mean 0 and standard deviation 1 over the series' own steps."""
+def _per_series(x: NDArray[np.float64], padding: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """Bring each feature of each series to mean 0 and standard deviation 1 over the steps of that series."""
     held = np.ones(x.shape[:2], bool) if padding is None else ~padding
     weight = held[:, :, None] / held.sum(1)[:, None, None]
     mean = (x * weight).sum(1, keepdims=True)

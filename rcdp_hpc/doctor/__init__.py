@@ -1,7 +1,7 @@
-"""``rcdp doctor``: what is installed here, and what is missing for which stage.
+"""``rcdp doctor``: what is installed, and what is missing for each stage.
 
-Every package is tried in a process of its own, so that one that crashes or hangs on import is reported like one
-that is missing. Nothing heavy is imported by doctor itself.
+Each package is imported in a separate process, so a package that crashes or hangs on import is reported like a missing
+one.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from rcdp_hpc.runtime.comm.launch import detect
 
 
 def run(json: bool = False) -> int:
-    """Print the report, once for all ranks.
+    """Print the report on rank 0.
 
     Parameters
     ----------
     json : bool
-        Print the data of `report` instead of the table.
+        Print the data of `environment.inspect_environment` as JSON instead of a table.
 
     Returns
     -------
     int
-        0 where every stage is ready, otherwise 1.
+        0 if every stage is ready, otherwise 1.
     """
     launch = detect()
     if launch.rank != 0:
         if launch.kind == "mpi":
-            subprocess_checks.probe("world", os.environ)  # rank 0 counts on the others to join
+            subprocess_checks.probe("world", os.environ)  # rank 0 waits for the other ranks to join
         return 0
     facts = inspect_environment()
     print(jsonlib.dumps(facts, indent=2) if json else format_report(facts), flush=True)

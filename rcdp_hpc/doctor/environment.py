@@ -1,4 +1,4 @@
-"""What is installed here, gathered."""
+"""Inspection of the environment: installed packages, launcher, Slurm and GPUs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def inspect_environment() -> Facts:
     Returns
     -------
     dict
-        ``python``, ``launch``, ``network``, ``mpirun``, ``slurm`` and one entry for each of `probes.PROBES` (with
-        ``error`` where it failed), ``notes``, ``stages`` (each ``{"ready": bool, "missing": [{"what", "do"}]}``) and
-        ``ready``.
+        ``python``, ``launch``, ``network``, ``mpirun``, ``slurm``, an entry for each of `probes.PROBES` (with ``error``
+        if it failed), ``notes``, ``stages`` (each ``{"ready": bool, "missing": [{"what", "do"}]}``) and ``ready``.
     """
     launch = detect()
     facts: Facts = {
@@ -41,7 +40,7 @@ def inspect_environment() -> Facts:
     }
     if launch.kind == "mpi":
         facts["launch"]["world"] = subprocess_checks.probe("world", os.environ)
-    # The speed of torch is measured on a machine that does nothing else for us.
+    # The speed of torch is measured while no other probe runs.
     facts["torch"] = subprocess_checks.probe("torch")
     others = [name for name in PROBES if name != "torch"]
     with ThreadPoolExecutor(max_workers=2) as pool:
@@ -53,8 +52,8 @@ def inspect_environment() -> Facts:
 
 
 def _mpirun() -> Facts:
-    beside = os.path.join(os.path.dirname(sys.executable), "mpirun")
-    path = shutil.which("mpirun") or shutil.which(beside)
+    in_environment = os.path.join(os.path.dirname(sys.executable), "mpirun")
+    path = shutil.which("mpirun") or shutil.which(in_environment)
     if path is None:
         return {"error": "not on the PATH"}
     return {"path": path, "version": subprocess_checks.output_of(path, "--version").partition("\n")[0]}
@@ -79,19 +78,21 @@ def _slurm() -> Facts:
 
 
 def _notes(facts: Facts) -> list[str]:
-    """Return what works but could work better, or is about to surprise."""
+    """Return remarks on things that work but could work better, or may cause problems."""
     torch, horovod = facts["torch"], facts["horovod"]
     notes = [facts["launch"]["conflict"]] if facts["launch"].get("conflict") else []
     if facts["gpu_driver"] and "version" in torch and not torch["gpus"]:
         why = "a CPU build" if torch["cuda"] is None else f"built for CUDA {torch['cuda']}, which the driver refuses"
-        notes.append(f"there are GPUs here, but torch is {why}: install torch's CUDA build, then make setup again")
+        notes.append(
+            f"this machine has GPUs, but torch is {why}: install torch's CUDA build, then run make setup again"
+        )
     if torch.get("gpus") and "NCCL" not in horovod.get("operations", ["NCCL"]):
         notes.append(
             "torch sees GPUs, but Horovod was built without NCCL: load the site's CUDA toolkit (nvcc on the PATH), "
-            "then make setup again"
+            "then run make setup again"
         )
     if "error" in facts["mpirun"] and "error" in facts["slurm"] and "error" not in facts["mpi"]:
         notes.append("neither mpirun nor srun is on the PATH: load the site's MPI module to start several ranks")
     if facts["slurm"].get("version") and not any(name.startswith("pmi") for name in facts["slurm"]["mpi"]):
-        notes.append("this Slurm's srun offers no PMI (srun --mpi=list): start ranks with mpirun inside sbatch")
+        notes.append("srun of this Slurm has no PMI (srun --mpi=list): start ranks with mpirun in a job of sbatch")
     return notes

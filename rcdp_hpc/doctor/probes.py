@@ -1,4 +1,4 @@
-"""What doctor tries, each in a process of its own."""
+"""Probes of packages, each run in a separate process."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MATMUL_SIZES = {"cpu": 1024, "cuda": 4096}
 
 
 def _probe_packages() -> Facts:
-    found: Facts = {}
+    versions: Facts = {}
     for module, name in CORE_PACKAGES.items():
         try:
-            found[name] = {"version": importlib.import_module(module).__version__}
-        except Exception as error:  # a broken installation raises anything
-            found[name] = {"error": in_words(error)}
-    return {"versions": found}
+            versions[name] = {"version": importlib.import_module(module).__version__}
+        except Exception as error:  # a broken installation may raise any error
+            versions[name] = {"error": short_message(error)}
+    return {"versions": versions}
 
 
 def _probe_matplotlib() -> Facts:
@@ -66,21 +66,21 @@ def _probe_torch() -> Facts:
 
 
 def _matmul_speed(device: str, dtype: Any) -> float:
-    """Return the billions of operations a second of the best of a few matrix products."""
+    """Return the speed of the fastest of several matrix products, in billions of operations per second."""
     import torch
 
     size = MATMUL_SIZES[device]
     left = torch.randn(size, size, device=device).to(dtype)
     best = float("inf")
     until = time.perf_counter() + 1.0
-    for turn in range(8):
+    for repeat in range(8):
         start = time.perf_counter()
         product = left @ left
         if device == "cuda":
             torch.cuda.synchronize()
-        # The first product pays for starting threads and choosing a kernel.
-        best = min(best, time.perf_counter() - start) if turn else best
-        if turn and time.perf_counter() > until:
+        # The first product is not counted, because it starts threads and chooses a kernel.
+        best = min(best, time.perf_counter() - start) if repeat else best
+        if repeat and time.perf_counter() > until:
             break
     del product
     return round(2 * size**3 / best / 1e9, 1)
@@ -89,7 +89,7 @@ def _matmul_speed(device: str, dtype: Any) -> float:
 def _probe_mpi() -> Facts:
     import mpi4py
 
-    mpi4py.rc.initialize = False  # the library's name can be had without becoming a rank
+    mpi4py.rc.initialize = False  # the name of the library is available without starting MPI
     from mpi4py import MPI
 
     library = MPI.Get_library_version().strip("\0 \n").splitlines()[0]
@@ -122,7 +122,7 @@ def _probe_horovod() -> Facts:
 
 
 def _probe_world() -> Facts:
-    """Join the job that doctor was started in, and say how many ranks the MPI library sees."""
+    """Join the job of this process and return the number of ranks that the MPI library sees."""
     from mpi4py import MPI
 
     return {"size": MPI.COMM_WORLD.Get_size()}
@@ -139,17 +139,17 @@ PROBES: Mapping[str, Callable[[], Facts]] = {
 
 
 def print_probe(name: str) -> None:
-    """Run one probe in this process and print what it found as a line of JSON."""
+    """Run a probe in this process and print its result as a line of JSON."""
     probe = _probe_world if name == "world" else PROBES[name]
     try:
-        found = probe()
-    except Exception as error:  # whatever a broken installation raises is the finding
-        found = {"error": in_words(error)}
-    print(f"\nprobe:{json.dumps(found)}", flush=True)
+        result = probe()
+    except Exception as error:  # any error of a broken installation is a result
+        result = {"error": short_message(error)}
+    print(f"\nprobe:{json.dumps(result)}", flush=True)
 
 
-def in_words(error: BaseException) -> str:
-    """Return the first line of an error, short."""
+def short_message(error: BaseException) -> str:
+    """Return the first line of an error, shortened."""
     first = str(error).strip().partition("\n")[0] or type(error).__name__
     missing = isinstance(error, ModuleNotFoundError)
     return "not installed" if missing and first.startswith("No module named") else first[:300]

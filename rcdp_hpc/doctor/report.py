@@ -1,4 +1,4 @@
-"""What doctor found, as a table for people."""
+"""The report of ``rcdp doctor`` as a table."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from rcdp_hpc.runtime.text import join_lines
 
 
 def format_report(facts: Facts) -> str:
-    """Return the report as a table for people.
+    """Return the report as a table.
 
     Parameters
     ----------
     facts : dict
-        What `facts.report` returned.
+        Result of `environment.inspect_environment`.
 
     Returns
     -------
     str
-        A line for each thing there is, then a line for each stage.
+        Lines for the parts of the environment, followed by lines for the stages.
     """
     rows = [
         ("Python", f"{facts['python']['version']}  {facts['python']['executable']}"),
@@ -37,8 +37,8 @@ def format_report(facts: Facts) -> str:
     lines += [""]
     for stage, state in facts["stages"].items():
         lines += [f"  {stage:<17} ready"] if state["ready"] else []
-        for remedy in dict.fromkeys(lack["do"] for lack in state["missing"]):
-            what = ", ".join(lack["what"] for lack in state["missing"] if lack["do"] == remedy)
+        for remedy in dict.fromkeys(missing["do"] for missing in state["missing"]):
+            what = ", ".join(missing["what"] for missing in state["missing"] if missing["do"] == remedy)
             lines += [f"  {stage:<17} missing: {what}", f"{'':<20}-> {remedy}"]
     lines += ["", *(f"  note: {note}" for note in facts["notes"])]
     lines += [_verdict(facts)]
@@ -46,16 +46,16 @@ def format_report(facts: Facts) -> str:
 
 
 def _verdict(facts: Facts) -> str:
-    waiting = [stage for stage, state in facts["stages"].items() if not state["ready"]]
-    if not waiting:
+    not_ready = [stage for stage, state in facts["stages"].items() if not state["ready"]]
+    if not not_ready:
         return "Every stage is ready."
-    ready = [stage for stage in facts["stages"] if stage not in waiting]
-    also = f" {', '.join(ready)} can run all the same." if ready else ""
-    return f"Not ready: {', '.join(waiting)} (exit code 1).{also}"
+    ready = [stage for stage in facts["stages"] if stage not in not_ready]
+    text = f" Ready: {', '.join(ready)}." if ready else ""
+    return f"Not ready: {', '.join(not_ready)} (exit code 1).{text}"
 
 
-def _line(found: Facts, pattern: str) -> str:
-    return found["error"] if "error" in found else pattern.format(**found)
+def _line(result: Facts, pattern: str) -> str:
+    return result["error"] if "error" in result else pattern.format(**result)
 
 
 def _launch_line(launch: Facts) -> str:
@@ -68,24 +68,26 @@ def _launch_line(launch: Facts) -> str:
     return f"{launch['launcher']}: {launch['size']} ranks{seen}"
 
 
-def _horovod_line(found: Facts) -> str:
-    if "error" in found:
-        return str(found["error"])
-    controllers = ", ".join(found["controllers"]) or "none"
-    return f"{found['version']}, controllers: {controllers}; operations: {', '.join(found['operations']) or 'none'}"
+def _horovod_line(result: Facts) -> str:
+    if "error" in result:
+        return str(result["error"])
+    controllers = ", ".join(result["controllers"]) or "none"
+    return f"{result['version']}, controllers: {controllers}; operations: {', '.join(result['operations']) or 'none'}"
 
 
-def _torch_line(found: Facts) -> str:
-    build = f"CUDA {found['cuda']}" if found.get("cuda") else "CPU build"
-    return _line(found, "{version}, " + build + f", {found.get('threads')} thread" + "s" * (found.get("threads") != 1))
+def _torch_line(result: Facts) -> str:
+    build = f"CUDA {result['cuda']}" if result.get("cuda") else "CPU build"
+    return _line(
+        result, "{version}, " + build + f", {result.get('threads')} thread" + "s" * (result.get("threads") != 1)
+    )
 
 
-def _speed_line(found: Facts) -> str:
-    if "error" in found:
+def _speed_line(result: Facts) -> str:
+    if "error" in result:
         return "not measured"
-    speed = found["matmul"]
+    speed = result["matmul"]
     ratio = speed["bf16_gflops"] / speed["fp32_gflops"]
-    gain = f"{ratio:.1f} times as fast" if ratio >= 1.1 else f"no gain here ({ratio:.2f} times): keep fp32"
+    gain = f"{ratio:.1f} times as fast" if ratio >= 1.1 else f"no gain ({ratio:.2f} times): keep fp32"
     return (
         f"{speed['bf16_gflops']:.0f} GFLOP/s, fp32 {speed['fp32_gflops']:.0f} GFLOP/s on the {speed['device']}: {gain}"
     )
@@ -95,12 +97,12 @@ def _gpu_line(facts: Facts) -> str:
     seen = facts["torch"].get("gpus") or []
     if seen:
         return f"{len(seen)}: {', '.join(dict.fromkeys(seen))}"
-    there = facts["gpu_driver"]
-    return f"{len(there)} here ({', '.join(dict.fromkeys(there))}), none that torch can use" if there else "none"
+    names = facts["gpu_driver"]
+    return f"{len(names)} ({', '.join(dict.fromkeys(names))}), but torch cannot use them" if names else "none"
 
 
-def _slurm_line(found: Facts) -> str:
-    if "error" in found:
-        return str(found["error"])
-    job = f", in job {found['job']}" if found["job"] else ""
-    return f"{found['version']}, srun --mpi: {', '.join(found['mpi']) or 'none'}{job}"
+def _slurm_line(result: Facts) -> str:
+    if "error" in result:
+        return str(result["error"])
+    job = f", in job {result['job']}" if result["job"] else ""
+    return f"{result['version']}, srun --mpi: {', '.join(result['mpi']) or 'none'}{job}"

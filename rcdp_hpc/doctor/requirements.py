@@ -1,4 +1,4 @@
-"""What each stage needs, and what to do where it is not there."""
+"""Requirements of each stage, and what to do if they are missing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PIP_CORE = "pip install . in the checkout, or make setup"
 def _missing_packages(facts: Facts) -> tuple[str, str] | None:
     if "error" in facts["packages"]:
         return f"the core packages ({facts['packages']['error']})", PIP_CORE
-    bad = {name: found["error"] for name, found in facts["packages"]["versions"].items() if "error" in found}
-    return (", ".join(f"{name} ({why})" for name, why in bad.items()), PIP_CORE) if bad else None
+    errors = {name: result["error"] for name, result in facts["packages"]["versions"].items() if "error" in result}
+    return (", ".join(f"{name} ({error})" for name, error in errors.items()), PIP_CORE) if errors else None
 
 
 def _missing(name: str, shown: str) -> Callable[[Facts], tuple[str, str] | None]:
@@ -31,7 +31,7 @@ def _missing_world(facts: Facts) -> tuple[str, str] | None:
         return None
     seen = world.get("error") or f"the MPI library sees {world['size']}"
     return (
-        f"ranks that see one another ({facts['launch']['launcher']} started {facts['launch']['size']}, {seen})",
+        f"ranks that see each other ({facts['launch']['launcher']} started {facts['launch']['size']}, {seen})",
         "use the mpirun of the MPI named above, or srun --mpi=pmix (MPICH: --mpi=pmi2)",
     )
 
@@ -53,10 +53,10 @@ REQUIREMENTS: Mapping[str, tuple[Callable[[Facts], tuple[str, str] | None], ...]
 
 
 def stages_of(facts: Facts) -> Facts:
-    """Return for each stage whether it is ready, and what is missing, each with what to do."""
+    """Return by stage whether it is ready, and its missing requirements with remedies."""
     stages: Facts = {}
-    for stage, needs in REQUIREMENTS.items():
-        missing = [lack for lack in (need(facts) for need in needs) if lack is not None]
+    for stage, checks in REQUIREMENTS.items():
+        missing = [result for result in (check(facts) for check in checks) if result is not None]
         stages[stage] = {
             "ready": not missing,
             "missing": [{"what": what, "do": remedy} for what, remedy in missing],

@@ -1,4 +1,4 @@
-"""Other programs that doctor asks: probes, and commands of the machine. None of them can take it down."""
+"""Checks in child processes: probes of packages, and commands of the machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rcdp_hpc.doctor.probes import Facts
 
 PROBE_TIMEOUT_S = 90
 COMMAND_TIMEOUT_S = 10
-# A probe is no rank of the job that doctor runs in: with these it would take itself for one.
+# Variables of launchers, with which a probe would take itself for a rank of the job.
 LAUNCHER_PREFIXES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "HYDRA_", "SLURM_", "HOROVOD_")
 
 
@@ -27,14 +27,14 @@ def probe(name: str, environ: Mapping[str, str] | None = None, timeout: float = 
     name : str
         A key of `probes.PROBES`, or "world".
     environ : mapping, optional
-        The child's environment; by default this process's own without what a launcher set.
+        Environment of the child. Default: the environment of this process without the variables of launchers.
     timeout : float
         Seconds to wait for the child.
 
     Returns
     -------
     dict
-        What the probe found, or ``{"error": why}``.
+        The result of the probe, or ``{"error": reason}``.
     """
     code = f"from rcdp_hpc.doctor import probes; probes.print_probe({name!r})"
     env = dict(environ) if environ is not None else without_launcher(os.environ)
@@ -50,7 +50,7 @@ def probe(name: str, environ: Mapping[str, str] | None = None, timeout: float = 
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return {"error": f"gave no answer within {timeout:.0f} s"}
+        return {"error": f"no result within {timeout:.0f} s"}
     except OSError as error:
         return {"error": str(error)}
     answers = re.findall(r"^probe:(.*)$", done.stdout, re.MULTILINE)
@@ -58,18 +58,18 @@ def probe(name: str, environ: Mapping[str, str] | None = None, timeout: float = 
         answer: Facts = json.loads(answers[-1])
         return answer
     if done.returncode < 0:
-        return {"error": f"crashed with {signal.Signals(-done.returncode).name} while it was loaded"}
-    said = [line for line in done.stderr.splitlines() if line.strip()]
-    return {"error": (said[-1] if said else f"left with code {done.returncode}")[:300]}
+        return {"error": f"crashed with {signal.Signals(-done.returncode).name} during the import"}
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return {"error": (lines[-1] if lines else f"exited with code {done.returncode}")[:300]}
 
 
 def without_launcher(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without what a launcher set."""
+    """Return an environment without the variables of launchers."""
     return {name: value for name, value in environ.items() if not name.startswith(LAUNCHER_PREFIXES)}
 
 
 def output_of(*command: str) -> str:
-    """Return what a command of the machine prints; nothing where it is not there or fails."""
+    """Return the output of a command; empty if it is missing or fails."""
     if shutil.which(command[0]) is None:
         return ""
     try:

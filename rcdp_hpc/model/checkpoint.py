@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 
 
-def save(path: Path, content: dict[str, Any], keep: int = 2) -> None:
+def save(path: Path, content: Mapping[str, Any], keep: int = 2) -> None:
     """Write a checkpoint, and keep the `keep` - 1 checkpoints before it as ``.previous``, ``.previous.2`` and so on."""
     if path.exists():
         previous = previous_of(path)

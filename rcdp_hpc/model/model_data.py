@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, TypedDict, get_args
 
 import numpy as np
 
@@ -21,6 +21,15 @@ READING_KEYS = (
     "x_name", "lengths_name", "coarse_labels", "image_size", "image_channels", "image_background",
     "image_bits", "corrupt_images", "memory_budget",
 )  # fmt: skip
+
+
+class DataContent(TypedDict):
+    """The fields of a model file that describe the training data, as in the index of the shards; None if missing."""
+
+    columns: Any
+    standardization: Any
+    ranges: Any
+    reading: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +54,7 @@ class ModelData:
     reading: DataSection | None = None
 
     @staticmethod
-    def contents(index: Mapping[str, Any]) -> dict[str, Any]:
+    def contents(index: Mapping[str, Any]) -> DataContent:
         """Return the fields of a model file, from the index of the shards."""
         data = index.get("settings", {}).get("data")
         return {

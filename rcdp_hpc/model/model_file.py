@@ -1,4 +1,4 @@
-"""The model file as a checked record: read in one place, so that nothing in it is believed later."""
+"""The model file: written and read here only, so that all its content is checked in one place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields
-from rcdp_hpc.model.model_data import ModelData
+from rcdp_hpc.model.model_data import DataContent, ModelData
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.reservoir.matrix_files import arrays_of, matrices_of, read_matrices
@@ -24,34 +24,51 @@ from rcdp_hpc.runtime.code_consent import code_named_by, digests_of
 
 Role = Literal["model", "baseline"]
 
-TRAIN_AGAIN = "Put a copy back, or train again with --restart."
+TRAIN_AGAIN = "Restore the file from a backup, or train again with --restart."
+# Tensors by name: the state of a network or extractor.
+Tensors = dict[str, torch.Tensor]
+
+
+class Content(DataContent):
+    """The fields of a model file."""
+
+    role: Role
+    settings: str
+    classes: list[str]
+    sample_shape: list[int]
+    scale: float
+    shards: str
+    weights: Tensors
+    learned: Tensors
+    matrices: Tensors
+    code: dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """What a model file holds: all it takes to get from raw samples to class probabilities.
+    """The content of a model file: everything that prediction needs.
 
     Attributes
     ----------
     config : Config
-        Settings of the network and its training (`TRAINING_SECTIONS`); the other sections are defaults. The reservoir's
-        matrices follow from its seed.
+        Settings of the network and its training (`TRAINING_SECTIONS`); the other sections have their defaults. The
+        matrices of the reservoir are generated from its seed.
     classes : list of str
         Class names.
     sample_shape : tuple of int
         Shape of one sample.
     scale : float
-        Factor from the source's raw values to those that the model was trained on.
+        Factor from raw values of the source to training values.
     shards : str
-        Digest of the shards that it was trained on.
+        Digest of the shards that the model was trained on.
     data : ModelData
-        What prediction has to know of the training data: columns, standardisation, ranges, how files are read.
+        Facts about the training data: columns, standardisation, ranges, how files are read.
     weights : dict
-        State of the readout network.
+        State of the readout network: tensors by name.
     learned : dict
-        What the extractor learned before the training: a dictionary, or the biases of kernels; often empty.
+        State of an extractor that is fitted before the training (a dictionary, or the biases of kernels); often empty.
     matrices : ReservoirMatrices or None
-        Those that the user gave.
+        Matrices that the user provided.
     code : dict of str to str
         SHA-256 of each module whose classes the settings name.
     where : str
@@ -64,15 +81,15 @@ class ModelFile:
     scale: float
     shards: str
     data: ModelData
-    weights: dict[str, torch.Tensor]
-    learned: dict[str, torch.Tensor]
+    weights: Tensors
+    learned: Tensors
     matrices: ReservoirMatrices | None
     code: dict[str, str]
     where: str = "the model"
 
     @classmethod
     def read(cls, path: Path, remedy: str = TRAIN_AGAIN, role: Role = "model") -> ModelFile:
-        """Read a model file; no code that it names is run.
+        """Read a model file without running code that it names.
 
         Parameters
         ----------
@@ -80,27 +97,29 @@ class ModelFile:
         remedy : str
             What to do if it is damaged: a sentence for the end of the message.
         role : {"model", "baseline"}
-            What it has to hold: the trained model, or the ridge readout that is compared with it.
+            The expected content: the trained model, or the ridge readout for comparison.
 
         Raises
         ------
         DataDamagedError
-            If it is damaged, or anything in it is not as `write` would have written it.
+            If the file is damaged, or a field does not have the form in which `write` writes it.
         """
         fields = Fields(str(path), checkpoint.load(path, remedy), remedy)
-        held = fields.text("role")
-        if held not in get_args(Role):
-            fields.refuse("role", "that of a model")
-        if held != role:
+        stored = fields.text("role")
+        if stored not in get_args(Role):
+            fields.refuse("role", f"one of {', '.join(get_args(Role))}")
+        if stored != role:
             raise DataDamagedError(
-                f"{path}: holds the {held}, and the {role} is needed: files were exchanged. {remedy}"
+                f"{path}: contains the {stored} instead of the {role}: files were exchanged. {remedy}"
             )
         settings = fields.json("settings", dict, "the settings of a model")
         config = _config(fields, settings)
         classes, sample_shape = fields.texts("classes"), fields.shape("sample_shape")
         scale = fields.number("scale")
-        if not classes or scale <= 0:
-            fields.refuse("scale" if classes else "classes", "that of a model")
+        if not classes:
+            fields.refuse("classes", "a list with at least one class")
+        if scale <= 0:
+            fields.refuse("scale", "positive")
         data = ModelData.read(fields, sample_shape)
         return cls(
             config=config,
@@ -125,14 +144,28 @@ class ModelFile:
         learned: Mapping[str, torch.Tensor] | None = None,
         role: Role = "model",
     ) -> None:
-        """Write a model file, atomically.
+        """Write a model file atomically.
 
-        Matrices that the user gave go into it, what a frozen extractor learned, and what prediction has to know of the
-        shards that it was trained on.
+        Parameters
+        ----------
+        path : Path
+        config : Config
+            Settings of the training. If ``reservoir.matrices`` is set, the file gets a copy of the matrices.
+        shards : ShardSet
+            The shards that the model was trained on.
+        weights : mapping of str to torch.Tensor
+            State of the readout network.
+        learned : mapping of str to torch.Tensor, optional
+            State of an extractor that is fitted before the training.
+        role : {"model", "baseline"}
         """
         tree, reservoir = to_tree(config), config.reservoir
         settings = {section: tree[section] for section in TRAINING_SECTIONS}
-        content: dict[str, Any] = {
+        matrices: Tensors = {}
+        if reservoir.matrices:
+            given = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, tuple(shards.sample_shape)))
+            matrices = {name: torch.from_numpy(array) for name, array in arrays_of(given).items()}
+        content: Content = {
             "role": role,
             "settings": json.dumps(settings),
             "classes": list(shards.classes),
@@ -142,22 +175,19 @@ class ModelFile:
             **ModelData.contents(shards.index),
             "weights": {name: value.cpu() for name, value in weights.items()},
             "learned": {name: value.cpu() for name, value in (learned or {}).items()},
-            "matrices": {},
+            "matrices": matrices,
             "code": {**shards.index.get("code", {}), **digests_of(named_code(config).values())},
         }
-        if reservoir.matrices:
-            found = read_matrices(reservoir.matrices, reservoir.nodes, _inputs(reservoir, tuple(shards.sample_shape)))
-            content["matrices"] = {name: torch.from_numpy(array) for name, array in arrays_of(found).items()}
         checkpoint.save(path, content)
 
 
 def named_code(config: Config) -> dict[str, str]:
-    """Return the names module:Class in the settings of a network, by key."""
+    """Return the names ``module:Class`` that prediction imports, by key: those of the network and its reservoir."""
     return {key: name for key, name in code_named_by(config).items() if key.partition(".")[0] in NETWORK_SECTIONS}
 
 
 def _config(fields: Fields, settings: Mapping[str, Any]) -> Config:
-    """Return the sections of a model file; rules between sections were checked before the training."""
+    """Return the configuration in a model file. Rules between sections were checked before the training."""
     sections: dict[str, Any] = {}
     for name in TRAINING_SECTIONS:
         kind = Config.model_fields[name].annotation
@@ -170,7 +200,7 @@ def _config(fields: Fields, settings: Mapping[str, Any]) -> Config:
 def _matrices(fields: Fields, reservoir: ReservoirSection, sample_shape: tuple[int, ...]) -> ReservoirMatrices | None:
     tensors = fields.tensors("matrices")
     if bool(reservoir.matrices) != bool(tensors):
-        fields.refuse("matrices", "what its settings say (reservoir.matrices)")
+        fields.refuse("matrices", "present exactly if the settings have reservoir.matrices")
     if not tensors:
         return None
     arrays = {name: value.numpy() for name, value in tensors.items()}
@@ -188,6 +218,6 @@ def _code(fields: Fields) -> dict[str, str]:
 
 
 def _inputs(reservoir: ReservoirSection, sample_shape: tuple[int, ...]) -> int:
-    """Return the inputs that a neuron of the first reservoir has at a step."""
+    """Return the number of inputs of a neuron of the first reservoir per step."""
     _, features = Sequencer.of(reservoir).shape(sample_shape)
     return input_features(reservoir, features)

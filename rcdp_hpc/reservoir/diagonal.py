@@ -1,11 +1,11 @@
-"""A reservoir without connections between its memory units (kind = "diagonal"): NumPy and SciPy only.
+"""The matrices of a reservoir of kind "diagonal", whose memory units are not connected, with NumPy and SciPy only.
 
-M damped oscillators h remember the input linearly, each with a decay r and a frequency theta of its own, and one random
-layer reads all of them:
+M damped oscillators h, each with its own decay r and frequency theta, remember the input linearly. One random layer
+reads all of them:
 
 h_t = r · exp(i · theta) ∘ h_(t-1) + W_in · u_t,   s_t = (1 - a) · s_(t-1) + a · f(W_mix · [Re h_t, Im h_t] + b_in)
 
-A step costs nodes · 2M multiplications in place of nodes², so that 100,000 nodes are feasible. This is a layer of
+A step costs nodes · 2M multiplications instead of nodes², so that 100,000 nodes are feasible. This is a layer of
 ParalESN (arXiv 2601.22296) without its convolution, and with the leak a of eq. 9.
 """
 
@@ -26,28 +26,29 @@ def diagonal_matrices(settings: ReservoirSection, features: int, part: Part = ()
     Parameters
     ----------
     settings : ReservoirSection
-        Of it are used: nodes, memory_units, memory_steps, input_scaling, feature_scaling, bias_scaling, seed.
+        Uses nodes, memory_units, memory_steps, input_scaling, feature_scaling, bias_scaling and seed.
     features : int
         Features per step of the input sequence.
     part : tuple of int
-        Which of several reservoirs, (scan, layer); () is the first.
+        Which of several reservoirs, (scan, layer); () is the first one.
 
     Returns
     -------
     ReservoirMatrices
-        `recurrent`, shape (2M, 2M), rotates and shrinks the pairs (Re h_j, Im h_j); `input` has the shape (2M,
-        features) and is 0 for the imaginary half; `mixing` is W_mix.
+        `recurrent`, shape (2M, 2M), rotates and shrinks the pairs (Re h_j, Im h_j). `input`, shape (2M, features), is 0
+        for the imaginary half. `mixing` is W_mix.
 
     Raises
     ------
     InputError
-        If ``feature_scaling`` has another length than there are features.
+        If ``feature_scaling`` does not have one factor per feature.
 
     Notes
     -----
     Time constants tau are log-uniform over memory_steps, r = exp(-1 / tau), frequencies uniform in [0, pi). W_in is
-    normal with deviation input_scaling · sqrt((1 - r²) / features): input of deviation 1 that is independent between
-    steps gives pre-activations of deviation input_scaling. W_mix is normal with deviation 1 / sqrt(M).
+    normal with standard deviation input_scaling · sqrt((1 - r²) / features): for inputs of standard deviation 1 that
+    are independent between steps, the argument of f has standard deviation input_scaling. W_mix is normal with standard
+    deviation 1 / sqrt(M).
     """
     check_feature_scaling(settings, features)
     units = settings.memory_units
@@ -66,7 +67,7 @@ def diagonal_matrices(settings: ReservoirSection, features: int, part: Part = ()
 
 
 def _oscillators(settings: ReservoirSection, part: Part) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return decays r and frequencies theta, shape (memory_units,) each."""
+    """Return decays r and frequencies theta, both of shape (memory_units,)."""
     shares = (symmetric(stream("memory", settings.seed, part), 2 * settings.memory_units) + 1) / 2
     shortest, longest = settings.memory_steps
     steps = shortest * (longest / shortest) ** shares[: settings.memory_units]
@@ -74,6 +75,6 @@ def _oscillators(settings: ReservoirSection, part: Part) -> tuple[NDArray[np.flo
 
 
 def _rotation(decay: NDArray[np.float64], angle: NDArray[np.float64]) -> scipy.sparse.csr_array:
-    """Return [[cos, -sin], [sin, cos]] of all oscillators, times their decays."""
+    """Return [[cos, -sin], [sin, cos]] of all oscillators, multiplied by their decays."""
     along, across = scipy.sparse.diags_array(decay * np.cos(angle)), scipy.sparse.diags_array(decay * np.sin(angle))
     return scipy.sparse.csr_array(scipy.sparse.block_array([[along, -across], [across, along]]))

@@ -1,8 +1,8 @@
 """Gradients through the frozen reservoir: eq. 9 in operations that torch differentiates.
 
-The reservoir's own matrices stay constants; gradients flow to the input sequences, and so to whatever produced them: a
-trainable extractor can sit in front. The states are those of `Reservoir.states` up to rounding. Memory grows with the
-steps, since backpropagation needs every step's states.
+The reservoir's matrices are constants. Gradients reach the input sequences, and so the trained extractor that computed
+them. The states are those of `Reservoir.states` up to rounding. Memory grows with the steps, since backpropagation
+needs the states of every step.
 """
 
 from __future__ import annotations
@@ -29,22 +29,28 @@ class DifferentiableReservoir(nn.Module):
     Parameters
     ----------
     reservoir : Reservoir
-        Its settings and matrices are taken, on its device.
+        Its settings, matrices and device are used.
     dtype : torch.dtype
-        Precision of the computation, float32 or float64.
+        Number format of the computation, float32 or float64.
+
+    Raises
+    ------
+    InputError
+        If torch does not differentiate the activation.
     """
 
     def __init__(self, reservoir: Reservoir, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.reservoir, self.settings = reservoir, reservoir.settings
+        self.reservoir = reservoir
+        self.settings = reservoir.settings
         for scan, layers in enumerate(reservoir.matrices):
-            for layer, found in enumerate(layers):
-                arrays = (found.recurrent.toarray(), found.input, found.bias)
+            for layer, matrices in enumerate(layers):
+                arrays = (matrices.recurrent.toarray(), matrices.input, matrices.bias)
                 names = [f"{name}_{scan}_{layer}" for name in ("recurrent", "input", "bias")]
                 for name, array in zip(names, arrays, strict=True):
                     self.register_buffer(name, torch.as_tensor(array).to(reservoir.device, dtype), persistent=False)
-                if found.mixing is not None:
-                    mixing = torch.as_tensor(found.mixing).to(reservoir.device, dtype)
+                if matrices.mixing is not None:
+                    mixing = torch.as_tensor(matrices.mixing).to(reservoir.device, dtype)
                     self.register_buffer(f"mixing_{scan}_{layer}", mixing, persistent=False)
                 rates = reservoir.rates[scan][layer]
                 leak = None if rates is None else torch.as_tensor(rates).to(reservoir.device, dtype)
@@ -64,7 +70,7 @@ class DifferentiableReservoir(nn.Module):
             )
 
     def forward(self, u: Tensor, lengths: ArrayLike | None = None) -> Tensor:
-        """Return what is kept of the states, shape (batch, width), as `Reservoir.states`.
+        """Return the features of the states, as `Reservoir.states`.
 
         Parameters
         ----------
@@ -73,6 +79,10 @@ class DifferentiableReservoir(nn.Module):
         lengths : array of int, shape (batch,), optional
             Steps of each sequence.
 
+        Returns
+        -------
+        torch.Tensor, shape (batch, width)
+
         Raises
         ------
         InputError
@@ -80,18 +90,18 @@ class DifferentiableReservoir(nn.Module):
         """
         if u.ndim != 3 or u.shape[2] != self.reservoir.features:
             raise InputError(f"sequences of shape {tuple(u.shape)}: expected (batch, steps, {self.reservoir.features})")
-        found = None if lengths is None else torch.as_tensor(lengths).to(u.device, torch.int64)
-        listed = [u.shape[1]] * len(u) if found is None else found.tolist()
+        ends = None if lengths is None else torch.as_tensor(lengths).to(u.device, torch.int64)
+        listed = [u.shape[1]] * len(u) if ends is None else ends.tolist()
         for length in set(listed):
             check_length(self.settings, length)
-        u = prepare_inputs(self.settings, u, found)
+        u = prepare_inputs(self.settings, u, ends)
         parts = []
-        for place, scan in enumerate(self.reservoir.scans):
+        for number, scan in enumerate(self.reservoir.scans):
             for direction in range(self.reservoir.directions):
-                given = _windowed(scan, scan.read(u, found, turned=bool(direction)))
+                states = _windowed(scan, scan.read(u, ends, turned=bool(direction)))
                 for layer in range(self.settings.layers):
-                    given = self._states(given, place, layer)
-                    parts.append(self._reduced(given, listed))
+                    states = self._states(states, number, layer)
+                    parts.append(self._reduced(states, listed))
         return torch.cat(parts, dim=1)
 
     def _states(self, u: Tensor, scan: int, layer: int) -> Tensor:
@@ -146,7 +156,7 @@ def _windowed(scan: Scan, u: Tensor) -> Tensor:
     steps_first = u.transpose(0, 1)
     steps = []
     for step in range(len(steps_first)):
-        seen = scan.at(steps_first, step, len(u))
-        missing = u.new_zeros(len(u), (scan.window - len(seen)) * u.shape[2])
-        steps.append(torch.cat([*seen, missing], dim=1))
+        pieces = scan.at(steps_first, step, len(u))
+        missing = u.new_zeros(len(u), (scan.window - len(pieces)) * u.shape[2])
+        steps.append(torch.cat([*pieces, missing], dim=1))
     return torch.stack(steps, dim=1)

@@ -1,4 +1,4 @@
-"""Reservoir matrices in npz files: the user's own, and those of a reservoir that is saved.
+"""Reservoir matrices in npz files: the user's matrices, a run's copy of them, and saved reservoirs.
 
 =============================  ==============================  ==================================
 array                          shape                           meaning
@@ -7,7 +7,7 @@ recurrent                      (nodes, nodes)                  C, dense
 recurrent_data, _indices,      (connections,) twice,           C as CSR, instead of `recurrent`
 _indptr                        (nodes + 1,)
 input                          (nodes, features)               W_in
-bias                           (nodes,), may be missing        b_in, 0 where missing
+bias                           (nodes,), may be missing        b_in, 0 if missing
 =============================  ==============================  ==================================
 """
 
@@ -30,20 +30,26 @@ from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.runtime.files import write_atomic
 from rcdp_hpc.runtime.sealed_zip import has_seal, open_sealed_zip, write_sealed_zip
 
-# Of a run's copy: SHA-256 of the file that it was made of, as bytes.
+# Array of a run's copy: SHA-256 of the user's file, as bytes.
 ORIGINAL = "original_sha256"
-# What reading an npz file may raise: an archive with a password, or packed in an unknown way, raises the fourth.
+# Errors of reading an npz file. RuntimeError: an archive with a password or an unknown compression.
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def save_matrices(path: str | Path, matrices: ReservoirMatrices) -> None:
-    """Write the matrices of one reservoir, atomically; `read_matrices` gives the same bits back."""
+    """Write the matrices of one reservoir atomically; `read_matrices` returns the same bits.
+
+    Parameters
+    ----------
+    path : str or Path
+    matrices : ReservoirMatrices
+    """
     arrays: dict[str, Any] = {**arrays_of(matrices)}
     write_atomic(Path(path), lambda file: np.savez(file, **arrays))
 
 
 def arrays_of(matrices: ReservoirMatrices) -> dict[str, NDArray[Any]]:
-    """Return the arrays of the module's table, C as CSR."""
+    """Return the arrays of the module's table, with C as CSR."""
     recurrent = matrices.recurrent.tocsr()
     return {
         "recurrent_data": recurrent.data,
@@ -55,7 +61,7 @@ def arrays_of(matrices: ReservoirMatrices) -> dict[str, NDArray[Any]]:
 
 
 def write_run_copy(path: Path, matrices: ReservoirMatrices, original: str) -> None:
-    """Write a run's copy of the user's matrices, with the digest of its bytes at its end.
+    """Write a run's copy of the user's matrices, with a digest of its bytes at the end.
 
     Parameters
     ----------
@@ -71,7 +77,7 @@ def write_run_copy(path: Path, matrices: ReservoirMatrices, original: str) -> No
 
 
 def original_of(path: Path) -> str:
-    """Return the SHA-256 of the user's file that a run's copy was made of.
+    """Return the SHA-256 of the user's file from which a run's copy was written.
 
     Raises
     ------
@@ -88,7 +94,7 @@ def original_of(path: Path) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open an npz file; one that a run wrote is checked first."""
+    """Open an npz file, after a check of the digest if a run wrote it."""
     if path.is_file() and has_seal(path):
         with open_sealed_zip(path) as file, np.load(file, allow_pickle=False) as content:
             yield content
@@ -103,9 +109,11 @@ def read_matrices(path: str | Path, nodes: int, features: int) -> ReservoirMatri
     Parameters
     ----------
     path : str or Path
-        An npz file with the arrays of the module's table; nothing in it is ever unpickled.
-    nodes, features : int
-        What the settings and the sequences ask for.
+        An npz file with the arrays of the module's table. Nothing in it is unpickled.
+    nodes : int
+        The setting ``reservoir.nodes``.
+    features : int
+        Inputs per step.
 
     Returns
     -------
@@ -114,9 +122,9 @@ def read_matrices(path: str | Path, nodes: int, features: int) -> ReservoirMatri
     Raises
     ------
     InputError
-        If the file cannot be read, an array is missing, of another shape, or not finite.
+        If the file cannot be read, or an array is missing, has another shape, or is not finite.
     DataDamagedError
-        If it is a run's copy and damaged.
+        If the file is a run's copy and damaged.
     """
     try:
         with _opened(Path(path)) as content:
@@ -127,15 +135,15 @@ def read_matrices(path: str | Path, nodes: int, features: int) -> ReservoirMatri
 
 
 def matrices_of(arrays: Mapping[str, Any], nodes: int, features: int, path: str | Path) -> ReservoirMatrices:
-    """Return the matrices that arrays of the module's table hold; parameters and errors as `read_matrices`."""
+    """Return the matrices in the arrays of the module's table; other parameters and errors as of `read_matrices`."""
     recurrent = _recurrent(path, arrays, nodes)
     if "input" not in arrays:
         raise InputError(f"reservoir.matrices = {path}: has no array 'input' ({nodes} nodes x {features} features)")
-    given = np.asarray(arrays["input"], dtype=np.float64)
+    weights = np.asarray(arrays["input"], dtype=np.float64)
     bias = np.asarray(arrays.get("bias", np.zeros(nodes)), dtype=np.float64)
     for name, array, shape in (
         ("recurrent", recurrent, (nodes, nodes)),
-        ("input", given, (nodes, features)),
+        ("input", weights, (nodes, features)),
         ("bias", bias, (nodes,)),
     ):
         if array.shape != shape:
@@ -145,7 +153,7 @@ def matrices_of(arrays: Mapping[str, Any], nodes: int, features: int, path: str 
             )
         if not np.isfinite(array.data if scipy.sparse.issparse(array) else array).all():
             raise InputError(f"reservoir.matrices = {path}: '{name}' holds values that are not finite")
-    return ReservoirMatrices(recurrent, given, bias)
+    return ReservoirMatrices(recurrent, weights, bias)
 
 
 def _recurrent(path: str | Path, arrays: Mapping[str, Any], nodes: int) -> scipy.sparse.csr_array:

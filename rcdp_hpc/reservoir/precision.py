@@ -1,13 +1,14 @@
-"""Whether a kernel of 16 bits is precise enough for a reservoir: its states and its readout beside float32's.
+"""Whether a kernel of 16 bits is precise enough for a reservoir, compared with float32.
 
-Rounding is forgotten by a reservoir that forgets its past and grows in one that does not, so it is the reservoir that
-decides, not the kernel. Two numbers are measured on samples of the run's own training rows:
+A reservoir that forgets its past also forgets rounding errors; in other reservoirs they grow. So the decision depends
+on the reservoir. Two numbers are measured on training samples:
 
-- the state error, |s - s'| / |s - mean(s)|, root mean squares over rows and features: s by float32, s' by the kernel;
-- the error ratio E' / E of ridge readouts, each fitted to its own states of one half of the rows and judged by its mean
-  squared error on the other half.
+- the state error |s - s'| / |s - mean(s)|, root mean squares over rows and features, with s computed in float32 and s'
+  by the kernel;
+- the error ratio E' / E of two ridge readouts, fitted to s' and s on half of the rows; E is the mean squared error on
+  the other half.
 
-docs/method.md has the measurements behind the bounds.
+docs/method.md has the measurements from which the limits were chosen.
 """
 
 from __future__ import annotations
@@ -25,23 +26,25 @@ from rcdp_hpc.reservoir.ridge import one_hot
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import Reservoir
 
-STATE_ERROR_AT_MOST = 0.2
-ERROR_RATIO_AT_MOST = 1.05
+LARGEST_STATE_ERROR = 0.2
+LARGEST_ERROR_RATIO = 1.05
 ROWS = 1024
-NODES_AT_MOST, CONNECTIONS_AT_LEAST = 1000, 20
+# A larger reservoir is measured with this number of neurons, and with at least this number of connections per neuron.
+LARGEST_NODES, LEAST_CONNECTIONS = 1000, 20
 PENALTY = 1e-4
-# What makes a reservoir remember, or drives it harder: judged where the search may go furthest.
+# Settings with which rounding errors grow: measured at the largest value that the search may propose.
 GROWING = ("spectral_radius", "weight_scale", "input_scaling", "leak")
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """What the rounding of a kernel does to a reservoir.
+    """The effect of a kernel's rounding on a reservoir.
 
     Attributes
     ----------
-    state_error, error_ratio : float
-        As in the module's text.
+    state_error : float
+    error_ratio : float
+        Both as defined at the top of this module.
     """
 
     state_error: float
@@ -49,8 +52,8 @@ class Rounding:
 
     @property
     def visible(self) -> bool:
-        """Whether the kernel must not be taken unasked."""
-        return not (self.state_error <= STATE_ERROR_AT_MOST and self.error_ratio <= ERROR_RATIO_AT_MOST)
+        """Whether ``reservoir.kernel = "auto"`` must not choose the kernel."""
+        return not (self.state_error <= LARGEST_STATE_ERROR and self.error_ratio <= LARGEST_ERROR_RATIO)
 
 
 def measure_rounding(
@@ -68,20 +71,20 @@ def measure_rounding(
     settings : ReservoirSection
         The reservoir; a large one is measured with 1000 nodes.
     kernel : str
-        One of 16 bits.
-    x : ndarray, shape (rows, ...)
-        Samples as they drive the reservoir.
-    y : ndarray of int, shape (rows,)
+        Name of a kernel of 16 bits.
+    x : numpy.ndarray, shape (rows, ...)
+        Samples that drive the reservoir.
+    y : numpy.ndarray, shape (rows,), int
         Class numbers.
     lengths : array of int, shape (rows,), optional
-        Of padded samples.
+        Entries of each padded sample's first axis that hold data.
     device : str
         A torch device.
 
     Returns
     -------
     Rounding
-        Infinite where there is no such reservoir, or states are not finite.
+        Infinite if the reservoir cannot be built or states are not finite.
 
     Raises
     ------
@@ -96,12 +99,12 @@ def measure_rounding(
         )
     except CandidateError:
         return Rounding(np.inf, np.inf)
-    expected, found = exact.double().cpu().numpy(), rounded.double().cpu().numpy()
-    spread = np.sqrt(np.mean((expected - expected.mean(0)) ** 2))
-    distance = np.sqrt(np.mean((found - expected) ** 2))
+    expected, states = exact.double().cpu().numpy(), rounded.double().cpu().numpy()
+    deviation = np.sqrt(np.mean((expected - expected.mean(0)) ** 2))
+    distance = np.sqrt(np.mean((states - expected) ** 2))
     targets = one_hot(y, int(y.max()) + 1).astype(np.float64)
-    errors = [_held_out_error(states, targets) for states in (expected, found)]
-    return Rounding(float(distance / max(spread, 1e-30)), errors[1] / max(errors[0], 1e-30))
+    errors = [_held_out_error(each, targets) for each in (expected, states)]
+    return Rounding(float(distance / max(deviation, 1e-30)), errors[1] / max(errors[0], 1e-30))
 
 
 def furthest(config: Config) -> ReservoirSection:
@@ -115,26 +118,26 @@ def furthest(config: Config) -> ReservoirSection:
 
 
 def _smaller(settings: ReservoirSection) -> ReservoirSection:
-    """Return settings of at most 1000 nodes with the same spectral radius; others stay, where the size decides it."""
-    if settings.nodes <= NODES_AT_MOST or settings.matrices or settings.scaling == "weight_scale":
+    """Return the settings with at most 1000 nodes, unless the spectral radius depends on the number of nodes."""
+    if settings.nodes <= LARGEST_NODES or settings.matrices or settings.scaling == "weight_scale":
         return settings
     changes: Mapping[str, Any] = {
-        "nodes": NODES_AT_MOST,
-        "density": max(settings.density, CONNECTIONS_AT_LEAST / NODES_AT_MOST),
+        "nodes": LARGEST_NODES,
+        "density": max(settings.density, LEAST_CONNECTIONS / LARGEST_NODES),
     }
     return settings.model_copy(update=changes)
 
 
 def _held_out_error(states: NDArray[np.float64], targets: NDArray[np.float64]) -> float:
-    """Return the mean squared error on every second row of a ridge readout fitted to the others.
+    """Return the mean squared error on every second row of a ridge readout that is fitted to the other rows.
 
-    Solved in its dual form, W = Xc' (Xc·Xc' + alpha · n · I)^-1 Yc: there are fewer rows than features.
+    It is solved in dual form, W = Xc' (Xc·Xc' + alpha · n · I)^-1 Yc, since there are fewer rows than features.
     """
-    fitted, judged = states[::2], states[1::2]
+    fitted, held_out = states[::2], states[1::2]
     mean_x, mean_y = fitted.mean(0), targets[::2].mean(0)
     centred = fitted - mean_x
     kernel = centred @ centred.T
     kernel[np.diag_indices_from(kernel)] += PENALTY * len(centred)
     dual = np.linalg.solve(kernel, targets[::2] - mean_y)
-    predicted = (judged - mean_x) @ (centred.T @ dual) + mean_y
+    predicted = (held_out - mean_x) @ (centred.T @ dual) + mean_y
     return float(np.mean((predicted - targets[1::2]) ** 2))

@@ -1,4 +1,4 @@
-"""How a sample is cut into the sequence u_1 .. u_T that drives the reservoir (eq. 9), when its block is read.
+"""Cutting a sample into the sequence u_1 .. u_T that drives the reservoir (eq. 9).
 
 ==========  ==================  ==============================  =================================
 ``order``   (F,) table, series  (H, W) image, (T, D) series     (H, W, C) image
@@ -12,9 +12,9 @@ channels    refused             refused                         C steps of H·W
 pixels      F steps of 1        H·W steps of 1                  H·W steps of C
 ==========  ==================  ==============================  =================================
 
-P = (H - h) div a + 1 and Q = (W - w) div b + 1 for patches of h x w and strides a, b; windows of w steps every s steps
-are P = (T - w) div s + 1. Patches and pixels come row by row, from left to right; within a piece the values keep their
-order, row by row, with the channels of a pixel together. ``both`` feeds row t and column t in step t.
+Patches of h x w with strides a, b: P = (H - h) div a + 1, Q = (W - w) div b + 1. Windows of w steps every s steps: P =
+(T - w) div s + 1. Patches and pixels are in the order of rows, then columns. So are the values of a patch, with the
+channels of a pixel together. Step t of ``both`` is row t followed by column t.
 """
 
 from __future__ import annotations
@@ -40,16 +40,18 @@ ArrayT = TypeVar("ArrayT", bound=Any)
 
 @dataclass(frozen=True)
 class Sequencer:
-    """A way of cutting samples.
+    """A rule that cuts samples into sequences.
 
     Attributes
     ----------
     order : str
         A line of the module's table.
-    size, stride : tuple of int
-        Height and width of a patch, or steps of a window, and how far apart pieces begin; empty for the others.
+    size : tuple of int
+        Height and width of a patch, or steps of a window; empty for other orders.
+    stride : tuple of int
+        Distance between the starts of patches or windows; empty for other orders.
     edge : {"refuse", "drop"}
-        What is done where the last piece ends before the sample does: refuse, or leave the rest out.
+        Whether to refuse a rest after the last whole patch or window, or leave it out.
     """
 
     order: Order = "rows"
@@ -59,18 +61,24 @@ class Sequencer:
 
     @classmethod
     def of(cls, settings: ReservoirSection) -> Sequencer:
-        """Return the cut that the section ``[reservoir]`` asks for."""
+        """Return the rule of the section ``[reservoir]``."""
         size = tuple(settings.piece_size)
         return cls(settings.sequence, size, tuple(settings.piece_stride) or size, settings.piece_edge)
 
     def shape(self, sample_shape: Sequence[int]) -> tuple[int, int]:
-        """Return the steps, and the features per step, of a sample of this shape (without the axis of samples).
+        """Return the steps and the features per step of a sample of this shape.
+
+        Parameters
+        ----------
+        sample_shape : sequence of int
+            Shape of one sample, without the axis of samples.
 
         Raises
         ------
         InputError
-            If the sample has no axis, more than three, or an empty one; or it cannot be cut so: too few axes, not
-            square under ``both``, smaller than a piece, or with a rest that ``edge`` refuses.
+            If the sample has no axis, more than three axes or an empty one, or if the order does not fit: it needs more
+            axes, ``both`` needs a square image, a patch or window is larger than the sample, or ``edge`` refuses a
+            rest.
         """
         height, width, channels = self._grid(sample_shape)
         if self.order == "rows" or self._in_one_step(sample_shape):
@@ -87,7 +95,7 @@ class Sequencer:
         return down * across, h * w * channels
 
     def sequences(self, x: ArrayT) -> ArrayT:
-        """Return the sequences of samples, without a copy where the order of the values allows it.
+        """Return the sequences of samples, without a copy if the order of the values allows it.
 
         Parameters
         ----------
@@ -97,7 +105,7 @@ class Sequencer:
         Returns
         -------
         numpy.ndarray or torch.Tensor, shape (N, steps, features)
-            Of the same kind and dtype as `x`.
+            Array or tensor, as `x`, of the same dtype.
 
         Raises
         ------
@@ -121,7 +129,7 @@ class Sequencer:
         return _permuted(pieces, (0, 1, 2, 4, 5, 3)).reshape(result)
 
     def lengths(self, lengths: ArrayLike) -> NDArray[np.int64]:
-        """Return how many steps padded samples have after the cut.
+        """Return the steps of the sequences of padded samples.
 
         Parameters
         ----------
@@ -135,28 +143,28 @@ class Sequencer:
         Raises
         ------
         InputError
-            If the steps of this cut do not follow the first axis, a sequence is shorter than a window, or ``edge``
+            If the steps of this order do not follow the first axis, a sample is shorter than a window, or ``edge``
             refuses a rest.
         """
-        found = np.asarray(lengths, dtype=np.int64)
+        entries = np.asarray(lengths, dtype=np.int64)
         if self.order == "rows":
-            return found
+            return entries
         if self.order != "windows":
             raise InputError(
-                f"reservoir.sequence = '{self.order}' does not follow the steps of sequences of unequal length: take "
-                "'rows' or 'windows'"
+                f"reservoir.sequence = '{self.order}' does not follow the steps of sequences of unequal length: set "
+                "it to 'rows' or 'windows'"
             )
         size, stride = self.size[0], self.stride[0]
-        counts = {int(length): self._count(int(length), size, stride, "rows") for length in np.unique(found)}
-        return np.array([counts[length] for length in found.tolist()], dtype=np.int64)
+        counts = {int(length): self._count(int(length), size, stride, "rows") for length in np.unique(entries)}
+        return np.array([counts[length] for length in entries.tolist()], dtype=np.int64)
 
     def _grid(self, sample_shape: Sequence[int]) -> Grid:
-        """Return height, width and channels of a sample; refuse what this cut has no use for."""
+        """Return height, width and channels of a sample, after a check that the order fits its shape."""
         shape = tuple(int(length) for length in sample_shape)
         if not 1 <= len(shape) <= 3 or min(shape) < 1:
             raise InputError(
                 f"samples of shape {shape} cannot drive the reservoir: expected (features,), (steps, features), "
-                "(height, width) or (height, width, channels), none of them 0; reshape the source"
+                "(height, width) or (height, width, channels), all above 0; reshape the source"
             )
         axes = {"channels": 3, "patches": 2}.get(self.order, 1)
         if len(shape) < axes:
@@ -171,16 +179,16 @@ class Sequencer:
         if self.order == "both" and height != width:
             raise InputError(
                 f"reservoir.sequence = 'both' needs samples as high as wide, these are {height} x {width}: "
-                "take 'rows' or 'columns'"
+                "set it to 'rows' or 'columns'"
             )
         return height, width, channels
 
     def _in_one_step(self, sample_shape: Sequence[int]) -> bool:
-        """Tell whether samples are rows of a table, read in a single step."""
+        """Return whether samples are rows of a table, which are one step."""
         return len(sample_shape) == 1 and self.order in ("rows", "columns", "both")
 
     def _pieces(self, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return size and stride of a piece down and across."""
+        """Return (size, stride) of a patch or window along height and width."""
         match self.order:
             case "pixels":
                 return (1, 1), (1, 1)
@@ -189,29 +197,29 @@ class Sequencer:
         return (self.size[0], self.stride[0]), (self.size[1], self.stride[1])
 
     def _count(self, length: int, size: int, stride: int, axis: str) -> int:
-        """Return how many pieces begin along an axis."""
-        what = "steps" if self.order == "windows" else axis
+        """Return the number of patches or windows along an axis."""
+        unit = "steps" if self.order == "windows" else axis
         if size > length:
             raise InputError(
-                f"reservoir.piece_size = {list(self.size)}: a piece of {size} {what} does not fit into the {length} "
-                f"{what} of a sample: lower it"
+                f"reservoir.piece_size = {list(self.size)}: {size} {unit} are more than the {length} {unit} of a "
+                "sample: lower it"
             )
         rest = (length - size) % stride
         if rest:
-            left = f"leaves {rest} of the {length} {what} of a sample unread"
+            left_out = f"leaves out {rest} of the {length} {unit} of a sample"
             settings = f"reservoir.piece_size = {list(self.size)} with reservoir.piece_stride = {list(self.stride)}"
             if self.edge == "refuse":
                 fitting = [str(other) for other in range(1, size + 1) if (length - size) % other == 0]
                 raise InputError(
-                    f"{settings} {left}: take a stride of {' or '.join(fitting)}, another size, or "
-                    "reservoir.piece_edge = 'drop' to leave them out"
+                    f"{settings} {left_out}: set a stride of {' or '.join(fitting)}, another size, or "
+                    "reservoir.piece_edge = 'drop' to accept this"
                 )
-            warn_once(log, f"{settings} {what}", f"{settings} {left} (reservoir.piece_edge = 'drop')")
+            warn_once(log, f"{settings} {unit}", f"{settings} {left_out} (reservoir.piece_edge = 'drop')")
         return (length - size) // stride + 1
 
 
 def _slid(x: ArrayT, axis: int, size: int, stride: int) -> ArrayT:
-    """Return a view of windows along an axis, the values within a window on a new last axis."""
+    """Return a view of windows along an axis; the values of a window are on a new last axis."""
     if isinstance(x, np.ndarray):
         windows = np.lib.stride_tricks.sliding_window_view(x, size, axis=axis, writeable=x.flags.writeable)
         return windows[(slice(None),) * axis + (slice(None, None, stride),)]  # type: ignore[return-value]
@@ -223,7 +231,7 @@ def _permuted(x: ArrayT, axes: tuple[int, ...]) -> ArrayT:
 
 
 def _join(first: ArrayT, second: ArrayT) -> ArrayT:
-    """Concatenate on the last axis; torch is looked up only when a tensor is at hand."""
+    """Concatenate on the last axis; torch is imported only for tensors."""
     if isinstance(first, np.ndarray):
         return np.concatenate((first, second), axis=-1)  # type: ignore[return-value]
     import torch

@@ -1,8 +1,8 @@
-"""Several reservoirs driven by the same samples, a step of all of them in one product.
+"""Several reservoirs driven by the same samples, one step of all of them in one product.
 
-A step of one reservoir over a block of samples is over before a GPU has begun the next: many small products one after
-the other leave it idle. The candidates of a search differ in weights, leak and activation alone, so their states can
-lie one behind the other.
+A GPU computes a step of one reservoir over a block of samples faster than the next step can be launched, so many small
+products in sequence leave it idle. The candidates of a search differ only in weights, leak and activation, so their
+states can be computed in one batched product.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ from rcdp_hpc.reservoir.states import Reservoir, check_input
 
 
 class StackedReservoirs:
-    """Single reservoirs of one shape over the same sequences, which are of one length and without noise.
+    """Single reservoirs of one shape over the same sequences, which have one length and no noise.
 
-    The number of places is fixed, and those left over are filled with the first reservoir: the bits of a product may
-    depend on how many are formed at once, but not on what stands in the other places.
+    The number of reservoirs in a product is fixed, and free places hold copies of the first one: the bits of a batched
+    product may depend on the number of its matrices, but not on the other matrices.
 
     Parameters
     ----------
     reservoirs : sequence of Reservoir
-        Alike in all but their weights, leaks and activations.
+        Equal except for weights, leaks and activations.
     places : int
-        How many there are room for.
+        Number of reservoirs in a product.
 
     Raises
     ------
     InputError
-        If their kernel is not a dense one.
+        If their kernel cannot compute several reservoirs at once (`Kernel.stacked_weights`).
     """
 
     def __init__(self, reservoirs: Sequence[Reservoir], places: int) -> None:
-        self.count, self.first = len(reservoirs), reservoirs[0]
+        self.count = len(reservoirs)
+        self.first = reservoirs[0]
         kernels = [reservoir.only_kernel for reservoir in reservoirs]
         kernels += kernels[:1] * (places - len(kernels))
         self._weights = torch.stack([_weights(self.first, kernel) for kernel in kernels])
@@ -52,7 +53,7 @@ class StackedReservoirs:
 
     @torch.no_grad()
     def drive(self, x: Any) -> Tensor:
-        """Drive every reservoir from s_0 = 0 and return what is kept of its states (eq. 9), as `Reservoir.drive`.
+        """Drive every reservoir from s_0 = 0 and return the features of its states (eq. 9), as `Reservoir.drive`.
 
         Parameters
         ----------
@@ -62,7 +63,7 @@ class StackedReservoirs:
         Returns
         -------
         torch.Tensor, shape (reservoirs, batch, width)
-            Not checked for values that are not finite.
+            May hold values that are not finite.
 
         Raises
         ------
@@ -81,7 +82,7 @@ class StackedReservoirs:
         state = torch.zeros(places, batch, first.nodes, device=first.device)
         for step in range(steps):
             joined[:, :, first.nodes : first.nodes + first.inputs] = u[:, step]
-            start = 0 if step else first.nodes  # s_0 = 0: nothing comes from C yet
+            start = 0 if step else first.nodes  # s_0 = 0: C contributes nothing yet
             if step:
                 joined[:, :, : first.nodes] = state
             driven = torch.bmm(joined[:, :, start:], self._weights[:, start:]).float()

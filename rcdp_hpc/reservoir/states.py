@@ -1,7 +1,7 @@
 """The state engine: leaky reservoir states of many samples at once (eq. 9), in torch.
 
-The steps are taken by `rcdp_hpc.reservoir.cells`, what is kept of the states is computed on the way by
-`rcdp_hpc.reservoir.reductions`: the states of all steps never exist together. Nothing is differentiated here;
+`rcdp_hpc.reservoir.kernels` compute the steps. `rcdp_hpc.reservoir.reductions` compute the features while the steps are
+computed, so that the states of all steps never exist together. Nothing is differentiated here;
 `rcdp_hpc.reservoir.gradient` is the path for gradients.
 """
 
@@ -38,65 +38,68 @@ __all__ = ["Reservoir", "kept_steps"]
 log = logging.getLogger(__name__)
 
 DEFAULT_BATCH_ROWS = 512
-# Above this radius a leak of 1 no longer forgets its past.
+# With a larger spectral radius and a leak of 1 a reservoir does not forget its past.
 FAR_ABOVE_ONE = 1.5
 
 
 class Reservoir:
-    """A fixed random reservoir: one, or several side by side and stacked.
+    """A fixed random reservoir, or several that are stacked and next to each other.
 
     s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in), s_0 = 0
 
-    With ``layers = L`` layer l > 1 has u_t = s_t of the layer below. With ``scans`` each reading of the sequence has
-    L layers of its own, with matrices of their own. With ``bidirectional`` each is driven a second time by the sequence
-    turned round. The values kept of each are put side by side, in this order: scan, direction, layer, step, neuron.
+    With ``layers = L``, layer l > 1 reads the states of the layer below. With ``scans``, each scan of the sequence has
+    L layers with their own matrices. With ``bidirectional``, each reservoir is driven a second time by the reversed
+    sequence. The features are joined in this order: scan, direction, layer, value, neuron.
 
     With ``kind = "diagonal"`` the equation is that of `rcdp_hpc.reservoir.diagonal` instead.
 
     Parameters
     ----------
     settings : ReservoirSection
-        The section ``[reservoir]``, a candidate's values already in it.
+        The section ``[reservoir]``, with a candidate's values applied.
     features : int
         Features per step of the input sequence.
     kernel : str
-        A name of `rcdp_hpc.config.choices.KERNELS` except "auto", or module:Class: how the products are formed, and
-        the number format of the states returned.
+        A name of `rcdp_hpc.config.choices.KERNELS` except "auto", or module:Class: how the products are computed, and
+        the number format of the features.
     device : str or torch.device
-        Where states are computed.
+        Device that computes the states.
     matrices : ReservoirMatrices, optional
-        Taken for the (only) reservoir instead of those that `settings` would give.
+        Replace the matrices of the settings; for a single reservoir only.
     steps : int, optional
-        Steps of the longest sequence, where all states are kept.
+        Steps of the longest sequence. Needed if all states are kept.
 
     Attributes
     ----------
-    nodes, features : int
+    nodes : int
+    features : int
     inputs : int
-        Features per step that drive the reservoir, the differences among them.
-    cut : Cut
-        How raw samples become sequences.
+        Features per step that drive the reservoir, including differences.
+    sequencer : Sequencer
+        Cuts raw samples into sequences.
     parts : int
-        Reservoirs side by side and stacked: scans times directions times layers.
-    kept : FeatureShape
-        How what is kept of a sample lies in its feature vector.
+        Number of reservoirs: scans times directions times layers.
+    values : int
+        Values per neuron.
+    feature_shape : FeatureShape
+        Order of the features in a row.
     width : int
-        Length of a sample's feature vector: parts times values kept times nodes.
+        Length of a row: parts times values times nodes.
     batch_rows : int
-        Samples that `compute` takes at once.
+        Samples that `compute` takes at a time.
     dtype : torch.dtype
-        Of the states returned.
+        Number format of the features.
     matrices : list of list of ReservoirMatrices
-        Of each scan and layer.
+        By scan and layer.
     rates : list of list of numpy.ndarray or None
-        Leak rates of the neurons of each scan and layer; None if all have ``leak``.
+        Leak rates of the neurons, by scan and layer; None if all have ``leak``.
 
     Raises
     ------
     CandidateError
-        If the connection matrix cannot be given its spectral radius, or does not fit into memory.
+        If the connection matrix cannot be scaled to its spectral radius, or does not fit into memory.
     InputError
-        If the kernel is unknown, or given matrices do not fit.
+        If there is no such kernel, a user's class breaks its contract, or the matrices have other shapes.
     """
 
     def __init__(
@@ -108,23 +111,24 @@ class Reservoir:
         matrices: ReservoirMatrices | None = None,
         steps: int | None = None,
     ) -> None:
-        self.settings, self.features, self.kernel = settings, features, kernel
-        self.nodes, self.inputs = settings.nodes, prepared_features(settings, features)
+        self.settings = settings
+        self.features = features
+        self.kernel = kernel
+        self.nodes = settings.nodes
+        self.inputs = prepared_features(settings, features)
         self.scans = scans_of(settings)
         self.sequencer = Sequencer.of(settings)
         self.directions = 2 if settings.bidirectional else 1
         self.feature_shape = feature_shape(settings, steps)
-        self.parts, self.values, self.width = (
-            self.feature_shape.parts,
-            self.feature_shape.steps,
-            self.feature_shape.features,
-        )
+        self.parts = self.feature_shape.parts
+        self.values = self.feature_shape.steps
+        self.width = self.feature_shape.features
         self.batch_rows = settings.batch_rows or DEFAULT_BATCH_ROWS
         self.dtype = kernel_class(kernel).dtype
         self.device = torch.device(device)
         if settings.matrices and matrices is None:
             matrices = read_matrices(settings.matrices, self.nodes, self.scans[0].features(self.inputs))
-        self.matrices = [[matrices]] if matrices is not None else self._drawn()
+        self.matrices = [[matrices]] if matrices is not None else self._draw_all()
         self.rates = [
             [leak_rates(settings, _part(scan, layer)) for layer in range(len(layers))]
             for scan, layers in enumerate(self.matrices)
@@ -135,20 +139,20 @@ class Reservoir:
         ]
         self._advise()
 
-    def _drawn(self) -> list[list[ReservoirMatrices]]:
-        """Draw the matrices of every scan and layer; the first keeps the random streams of a single reservoir."""
-        drawn = []
-        for place, scan in enumerate(self.scans):
+    def _draw_all(self) -> list[list[ReservoirMatrices]]:
+        """Draw the matrices of every scan and layer; the first one has the random streams of a single reservoir."""
+        matrices = []
+        for number, scan in enumerate(self.scans):
             inputs = [scan.features(self.inputs)] + [self.nodes] * (self.settings.layers - 1)
-            drawn.append([self._draw(place, layer, count) for layer, count in enumerate(inputs)])
-        return drawn
+            matrices.append([self._draw(number, layer, count) for layer, count in enumerate(inputs)])
+        return matrices
 
     def _draw(self, scan: int, layer: int, features: int) -> ReservoirMatrices:
         settings = self.settings
         if (layer or scan) and settings.feature_scaling and (layer or features != self.matrices_width):
             settings = settings.model_copy(update={"feature_scaling": []})
-        make = diagonal_matrices if settings.kind == "diagonal" else reservoir_matrices
-        return make(settings, features, _part(scan, layer))
+        build = diagonal_matrices if settings.kind == "diagonal" else reservoir_matrices
+        return build(settings, features, _part(scan, layer))
 
     def _kernel(self, matrices: ReservoirMatrices, rates: NDArray[np.float64] | None) -> Kernel:
         if self.settings.kind == "diagonal":
@@ -167,7 +171,7 @@ class Reservoir:
         return self.scans[0].features(self.inputs)
 
     def _advise(self) -> None:
-        """Say, once per process, what is allowed and seldom meant."""
+        """Warn, once per process, of settings that are allowed but rarely intended."""
         settings = self.settings
         alike = settings.leak == 1 and settings.leak_low in (0, 1)
         recurrent = settings.kind == "random" and settings.scaling == "spectral_radius"
@@ -176,21 +180,21 @@ class Reservoir:
                 log,
                 "unstable",
                 f"reservoir.spectral_radius = {settings.spectral_radius:g} with leak 1 is far above 1: such a "
-                "reservoir is unstable, and its states depend on rounding; lower one of the two unless that is meant",
+                "reservoir is unstable, and its states depend on rounding; lower one of the two unless you intend this",
             )
         if self.nodes < self.features:
             warn_once(
                 log,
                 "few nodes",
                 f"reservoir.nodes = {self.nodes} is fewer than the {self.features} features of a step: "
-                "the states cannot hold what the input does; raise it unless that is meant",
+                "the states cannot represent the input; raise it unless this is intended",
             )
 
     @torch.no_grad()
     def states(
         self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None, noisy: bool = False
     ) -> Tensor:
-        """Drive the reservoir from s_0 = 0 and return what is kept of its states (eq. 9).
+        """Drive the reservoir from s_0 = 0 and return the features of its states (eq. 9).
 
         s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in)
 
@@ -199,24 +203,24 @@ class Reservoir:
         u : torch.Tensor or numpy.ndarray, shape (batch, steps, features)
             Input sequences.
         out : torch.Tensor, shape (batch, width), optional
-            Where to write, of the kernel's dtype.
+            Where the result is written, of the reservoir's dtype.
         lengths : array of int, shape (batch,), optional
-            Steps of each sequence, 1 to steps. What lies beyond is never looked at; the last state is each
-            sequence's own last, and equally spaced ones are spaced over its own length.
+            Steps of each sequence, 1 to steps. Values after its end are ignored: its last state is the one after its
+            last step, and equally spaced states are spaced over its length.
         noisy : bool
-            Add the settings' noise inside f: for samples that are trained on.
+            Add the noise of the settings inside f, for training samples.
 
         Returns
         -------
         torch.Tensor, shape (batch, width)
-            The kept values one after the other: by scan, direction and layer, then by step, earliest first.
+            Values by scan, direction and layer, then by step, earliest first.
 
         Raises
         ------
         InputError
-            If the shape of `u` does not fit, or a sequence has fewer steps than states are to be kept.
+            If the shape of `u` does not fit, or a sequence has fewer steps than states to keep.
         CandidateError
-            If a value of `u` or a state is not finite; the first such row is named.
+            If a value of `u` or a state is not finite. The message names the first such row.
         """
         u = torch.as_tensor(u, device=self.device)
         if u.ndim != 3 or u.shape[2] != self.features:
@@ -225,28 +229,28 @@ class Reservoir:
         if checked is not None and bool((checked == u.shape[1]).all()):
             checked = None
         if "all" in self.settings.reduction and u.shape[1] > self.values:
-            raise InputError(f"sequences of {u.shape[1]} steps: expected at most {self.values}, as many as the reservoir keeps")
+            raise InputError(f"sequences of {u.shape[1]} steps: expected at most {self.values} (reduction = 'all')")
         check_input(u, checked)
         if out is None:
             out = torch.empty(len(u), self.width, dtype=self.dtype, device=self.device)
-        most = min(kernel.most_rows for kernels in self._kernels for kernel in kernels)
-        for start in range(0, len(u), most):
-            rows = slice(start, start + most)
+        largest = min(kernel.most_rows for kernels in self._kernels for kernel in kernels)
+        for start in range(0, len(u), largest):
+            rows = slice(start, start + largest)
             self._fill(u[rows], out[rows], None if checked is None else checked[rows], noisy)
         check_states(out)
         return out
 
     def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
-        """Cut raw samples into sequences and return what is kept of the states, as `states`.
+        """Cut raw samples into sequences and return the features of their states, as `states`.
 
         Parameters
         ----------
         x : torch.Tensor or numpy.ndarray, shape (batch, ...)
             Samples in a shape of `rcdp_hpc.reservoir.sequencing`.
         lengths : array of int, shape (batch,), optional
-            Of each padded sample, the entries of its first axis that hold data. None where all are whole.
+            Entries of each padded sample's first axis that hold data; None if no sample is padded.
         out, noisy
-            As in `states`.
+            As of `states`.
 
         Returns
         -------
@@ -263,7 +267,7 @@ class Reservoir:
         return self.states(self.sequencer.sequences(x), out, steps, noisy)
 
     def _fill(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
-        """Compute the rows, in halves where the device's memory does not hold all."""
+        """Compute the rows, in halves if they do not fit into the device's memory."""
         try:
             self._compute_rows(u, out, lengths, noisy)
             return
@@ -277,8 +281,8 @@ class Reservoir:
         warn_once(
             log,
             "memory",
-            f"{self.device}: no memory for the states of {len(u)} samples at once, so {half} are taken; "
-            "lower reservoir.batch_rows to have it so from the start",
+            f"{self.device}: the states of {len(u)} samples do not fit into memory: continuing with {half} at a time; "
+            "set a smaller reservoir.batch_rows to avoid this",
         )
         for rows in (slice(0, half), slice(half, len(u))):
             self._fill(u[rows], out[rows], None if lengths is None else lengths[rows], noisy)
@@ -300,14 +304,14 @@ class Reservoir:
         out[order] = ordered
 
     def _run(self, u: Tensor, out: Tensor, lengths: Tensor | None, noise: SampleNoise | None) -> None:
-        """Run every reservoir over the sequences, which are longest first where they have lengths."""
+        """Run every reservoir over the sequences, longest first if they have lengths."""
         blocks = out.view(len(u), len(self.scans), self.directions, self.settings.layers, self.values, self.nodes)
-        for place, (scan, kernels) in enumerate(zip(self.scans, self._kernels, strict=True)):
+        for number, (scan, kernels) in enumerate(zip(self.scans, self._kernels, strict=True)):
             for direction in range(self.directions):
-                # Steps first and in the kernel's precision: each step then reads memory that lies together.
-                read = scan.read(u, lengths, turned=bool(direction)).transpose(0, 1)
-                read = read.to(self.dtype).contiguous()
-                self._run_scan(scan, kernels, read, blocks[:, place, direction], lengths, noise, place)
+                # Steps first and in the kernel's number format: each step then reads contiguous memory.
+                inputs = scan.read(u, lengths, turned=bool(direction)).transpose(0, 1)
+                inputs = inputs.to(self.dtype).contiguous()
+                self._run_scan(scan, kernels, inputs, blocks[:, number, direction], lengths, noise, number)
 
     def _run_scan(
         self,
@@ -317,7 +321,7 @@ class Reservoir:
         out: Tensor,
         lengths: Tensor | None,
         noise: SampleNoise | None,
-        place: int,
+        number: int,
     ) -> None:
         listed = None if lengths is None else lengths.tolist()
         steps = len(u) if listed is None else listed[0]
@@ -328,15 +332,15 @@ class Reservoir:
         for step in range(steps):
             while listed is not None and listed[rows - 1] <= step:
                 rows -= 1
-            given = scan.at(u, step, rows)
+            inputs = scan.at(u, step, rows)
             for layer, (kernel, reduction) in enumerate(zip(kernels, reductions, strict=True)):
                 drawn = None
                 if noise is not None:
-                    part = place * self.settings.layers + layer
+                    part = number * self.settings.layers + layer
                     drawn = noise.normal(step, part, self.nodes, rows) * self.settings.noise
-                state = kernel.step(given, drawn)
+                state = kernel.step(inputs, drawn)
                 reduction.take(step, state, rows)
-                given = [state[:rows]]
+                inputs = [state[:rows]]
         for reduction in reductions:
             reduction.finish()
 
@@ -349,19 +353,19 @@ class Reservoir:
     ) -> Tensor:
         """Compute the features of many raw samples in fixed blocks of ``batch_rows`` rows.
 
-        Memory beyond `out` is that of one block. The last block may be shorter.
+        In addition to `out` it needs the memory of one block. The last block may be shorter.
 
         Parameters
         ----------
         x : array, shape (N, ...)
-            Samples in a shape of `rcdp_hpc.reservoir.sequencing`; anything that has a shape and gives a
-            NumPy array or a tensor for a slice of rows, so an HDF5 dataset also.
+            Samples in a shape of `rcdp_hpc.reservoir.sequencing`. Any object with a shape whose slices of rows are
+            NumPy arrays or tensors, such as an HDF5 dataset.
         out : torch.Tensor, shape (N, width), optional
-            Where to write, of the kernel's dtype and on its device.
+            Where the result is written, of the reservoir's dtype and on its device.
         advance : callable, optional
             Called after each block with the number of its rows.
         lengths : array of int, shape (N,), optional
-            Of each padded sample, as in `drive`.
+            As of `drive`.
 
         Returns
         -------
@@ -370,7 +374,7 @@ class Reservoir:
         Raises
         ------
         InputError, CandidateError
-            As `drive`.
+            As of `drive`.
         """
         rows = x.shape[0]
         steps, features = self.sequencer.shape(x.shape[1:])
@@ -398,23 +402,23 @@ class Reservoir:
 
 
 def _part(scan: int, layer: int) -> Part:
-    """Return the name of a reservoir among several; the first has the random streams of one alone."""
+    """Return the part of a reservoir for its random streams; the first one has those of a single reservoir."""
     return (scan, layer) if scan or layer else ()
 
 
 def _checked_lengths(lengths: ArrayLike, u: Tensor) -> Tensor:
-    found = torch.as_tensor(lengths).to(u.device, torch.int64)
-    if found.shape != (len(u),):
-        raise InputError(f"lengths of shape {tuple(found.shape)}: expected one for each of {len(u)} sequences")
-    wrong = ((found < 1) | (found > u.shape[1])).nonzero()
+    checked = torch.as_tensor(lengths).to(u.device, torch.int64)
+    if checked.shape != (len(u),):
+        raise InputError(f"lengths of shape {tuple(checked.shape)}: expected one for each of {len(u)} sequences")
+    wrong = ((checked < 1) | (checked > u.shape[1])).nonzero()
     if len(wrong):
         row = int(wrong[0])
-        raise InputError(f"row {row} has length {int(found[row])}: expected 1 to the {u.shape[1]} steps there are")
-    return found
+        raise InputError(f"row {row} has length {int(checked[row])}: expected 1 to {u.shape[1]}, the number of steps")
+    return checked
 
 
 def _blanked(u: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the sequences with 0 beyond their lengths."""
+    """Return the sequences with 0 after their ends."""
     if lengths is None:
         return u
     inside = torch.arange(u.shape[1], device=u.device) < lengths[:, None]
@@ -422,13 +426,13 @@ def _blanked(u: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def check_input(u: Tensor, lengths: Tensor | None = None) -> None:
-    """Raise a `CandidateError` where sequences hold values that are not finite, naming the first.
+    """Raise a `CandidateError` that names the first value that is not finite, if there is one.
 
     Parameters
     ----------
     u : torch.Tensor, shape (batch, steps, features)
     lengths : torch.Tensor, shape (batch,), optional
-        Steps of each sequence; padding may hold anything.
+        Steps of each sequence; padding may hold any values.
     """
     if not u.is_floating_point() or _all_finite(u):
         return
@@ -437,21 +441,21 @@ def check_input(u: Tensor, lengths: Tensor | None = None) -> None:
         row, step, feature = wrong[0].tolist()
         raise CandidateError(
             f"row {row} of the batch holds {float(u[row, step, feature])} (step {step}, feature {feature}), which is "
-            "not finite: mend or leave out that sample"
+            "not finite: correct or remove this sample"
         )
 
 
 def check_states(states: Tensor) -> None:
-    """Raise a `CandidateError` where a value kept of the states, shape (batch, width), is not finite."""
+    """Raise a `CandidateError` if a feature of the states, shape (batch, width), is not finite."""
     if _all_finite(states):
         return
     row = int((~torch.isfinite(states).all(1)).nonzero()[0])
     raise CandidateError(
         f"reservoir states are not finite (row {row} overflows): lower reservoir.input_scaling and the size "
-        "of the recurrent weights, or take a bounded reservoir.activation"
+        "of the recurrent weights, or choose a bounded reservoir.activation"
     )
 
 
 def _all_finite(values: Tensor) -> bool:
-    """Tell whether all values are finite; where their sum is, all are, and a sum is several times as fast."""
+    """Return whether all values are finite. If their sum is, they are; a sum is several times as fast."""
     return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())

@@ -1,4 +1,4 @@
-"""Gram sums over blocks that stream by: the next block is read while the last one computes, and no X is ever held."""
+"""Gram sums over a stream of blocks: the next block is read while the current one is added; X is never in memory."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _END = object()
 
 
 def ahead(items: Iterable[T]) -> Generator[T]:
-    """Yield the items, the next one being made in a thread of its own while the present one is worked on.
+    """Yield the items; a thread computes the next item while the caller uses the current one.
 
-    What the making of an item raises is raised here. A consumer that stops early lets the thread end.
+    Errors of the iterable are raised here. The thread ends if the caller stops early.
     """
     ready: queue.Queue[Any] = queue.Queue(maxsize=1)
     ended = threading.Event()
@@ -37,16 +37,16 @@ def ahead(items: Iterable[T]) -> Generator[T]:
                 continue
         return False
 
-    def make() -> None:
+    def produce() -> None:
         try:
             for item in items:
                 if not put((item, None)):
                     return
             put((_END, None))
-        except BaseException as error:  # carried to the consumer and raised there
+        except BaseException as error:  # raised in the caller's thread
             put((_END, error))
 
-    thread = threading.Thread(target=make, daemon=True)
+    thread = threading.Thread(target=produce, daemon=True)
     thread.start()
     try:
         while True:
@@ -73,8 +73,8 @@ def sum_slabs(
     ----------
     sums : GramSums
     slabs : iterable of iterables of (torch.Tensor, torch.Tensor)
-        States (rows, features) and class numbers (rows,). Slabs and their blocks must not depend on the number
-        of ranks, so that the sums do not.
+        States (rows, features) and class numbers (rows,). Slabs and their blocks must not depend on the number of
+        ranks; then the sums do not either.
     classes : int
         Number of classes.
     class_weights : numpy.ndarray, shape (classes,), optional
@@ -82,15 +82,15 @@ def sum_slabs(
     """
     for slab in slabs:
         for states, labels in slab:
-            known = labels.cpu().numpy()
-            weights = None if class_weights is None else class_weights[known]
-            sums.add(states, torch.from_numpy(one_hot(known, classes)), weights)
+            numbers = labels.cpu().numpy()
+            weights = None if class_weights is None else class_weights[numbers]
+            sums.add(states, torch.from_numpy(one_hot(numbers, classes)), weights)
         sums.flush()
     return sums
 
 
 def bound_of_sums(activation: str, rows: int) -> float | None:
-    """Return a bound on every sum over so many rows, None where states are unbounded."""
+    """Return a bound of the absolute value of every sum over this number of rows, None if states are unbounded."""
     bound = load_activation(activation).bound
     # Targets and shares of steps reach 1.
     return None if bound is None else rows * max(1.0, bound) ** 2

@@ -1,1 +1,1 @@
-"""What every stage stands on: launch detection, communicators, files, signals, progress."""
+"""Services for all stages: communicators, files, locks, records, signals, logs, progress, threads."""

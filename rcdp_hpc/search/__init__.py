@@ -1,1 +1,1 @@
-"""The search for the reservoir and its readout: space, fitness, optimisers, and the evaluator over ranks."""
+"""The search for good values of the reservoir and its readout: space, fitness, optimisers, evaluator over ranks."""

@@ -45,7 +45,7 @@ class SearchCoordinator:
     folder : Path
         Folder of the search.
     fingerprint : str
-        Digest of the data and the user's code of the fitness.
+        Digest of the data of the fitness.
     ranks : int
         Ranks of the job, for the reported efficiency.
 

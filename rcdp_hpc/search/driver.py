@@ -65,7 +65,6 @@ def run_search(config: Config, comm: Communicator, fitness: Fitness, folder: Pat
         If every candidate failed, or a file cannot be written.
     """
     space = agree(comm, lambda: checked_space(config, comm.size))
-    fingerprint += fitness.source_digest
     coordinator = _create_on_root(comm, lambda: SearchCoordinator(config, space, folder, fingerprint, comm.size))
     digest = comm.broadcast(coordinator.digest if coordinator is not None else "")
     journal = Journal(folder, comm.rank, digest, config.search.candidate_seconds, comm.end_job)
@@ -124,8 +123,8 @@ def search(context: StageContext) -> dict[str, Any]:
     agree(comm, lambda: checked_space(config, comm.size))
     if config.extractor.kind == "kernels" and config.search.evaluation != "function":
         log.info(
-            "extractor.kind = 'kernels': the search judges the reservoir's states alone, without the features "
-            "of the kernels"
+            "extractor.kind = 'kernels': the search evaluates the states of the reservoir only, not the features of "
+            "the kernels"
         )
     shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
     if config.search.evaluation != "function":

@@ -1,4 +1,4 @@
-"""The search space: which values are searched, between which bounds, on which scale."""
+"""The search space: searched values, their bounds and scales."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ READOUT_KEYS = tuple(_OWNERS)
 
 
 def owner_of(name: str) -> tuple[str, type[Section]]:
-    """Return the section of a dimension's key, its name first."""
+    """Return the name and the class of the section that has the key of a dimension."""
     return _OWNERS.get(name, ("reservoir", ReservoirSection))
 
 
@@ -49,13 +49,15 @@ class Dimension:
     name : str
         Its key in the section ``[reservoir]``, ``[readout]`` or ``[optimizer]``.
     low, high : float
-        Bounds of the value, whole numbers where `integer` is set.
-    log, integer : bool
-        Searched as log10 of the value; rounded to whole numbers, halves up.
+        Bounds of the value; integers if `integer` is set.
+    log : bool
+        Search log10 of the value.
+    integer : bool
+        Round to integers, halves up.
     choices : tuple
-        What is chosen from; bounds and numbers are then places in it, from 0. Empty where there are bounds.
+        Accepted values; bounds and numbers are then indices of choices, from 0. Empty for a dimension with bounds.
     start : float or None
-        Value, or place among the choices, that the first candidate takes; None is the configured value.
+        Value, or index of the choice, of the first candidate; None for the configured value.
     """
 
     name: str
@@ -68,7 +70,7 @@ class Dimension:
 
     @property
     def lower(self) -> float:
-        """Lower bound in search coordinates; choices have equal shares of [-1/2, n - 1/2]."""
+        """Lower bound in search coordinates; n choices divide [-1/2, n - 1/2] equally."""
         if self.choices:
             return -0.5
         return float(np.log10(self.low)) if self.log else self.low
@@ -81,15 +83,15 @@ class Dimension:
         return float(np.log10(self.high)) if self.log else self.high
 
     def decode(self, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turn search coordinates into values within the bounds."""
+        """Return the values of search coordinates, within the bounds, shape (n,)."""
         inside = np.clip(coordinates, self.lower, self.upper)
         values = 10.0**inside if self.log else inside
         if self.integer or self.choices:
             values = np.floor(values + 0.5)
         return np.clip(values, self.low, self.high)
 
-    def started(self, config: Config) -> float:
-        """Return the coordinate to start from; NaN if the configured value is not among the choices."""
+    def start_coordinate(self, config: Config) -> float:
+        """Return the coordinate of the first candidate; NaN if the configured value is not among the choices."""
         if self.choices:
             configured = self._configured(config)
             if self.start is None:
@@ -99,12 +101,12 @@ class Dimension:
         return float(np.log10(value)) if self.log else value
 
     def _configured(self, config: Config) -> Any:
-        if self.name == "state_set":  # a configuration has the settings of none by name
+        if self.name == "state_set":  # not a key of the configuration
             return None
         return getattr(getattr(config, owner_of(self.name)[0]), self.name)
 
     def named(self, value: float) -> float | int | str:
-        """Return a decoded number as the key takes it."""
+        """Return a decoded number in the type of the key."""
         if self.choices:
             return self.choices[int(value)]
         return int(value) if self.integer else float(value)
@@ -124,7 +126,7 @@ class Space:
 
     @classmethod
     def from_config(cls, section: SpaceSection, evaluation: str) -> Space:
-        """Read the section ``[search.space]``.
+        """Return the space of the section ``[search.space]``.
 
         Parameters
         ----------
@@ -135,11 +137,13 @@ class Space:
         Raises
         ------
         InputError
-            If no dimension is given, one of the readout's is given although it is solved by ridge, or a bound is
-            not accepted as a value of its key.
+            If there is no dimension, a dimension belongs to a trained readout although the readout is solved by ridge,
+            or a key does not accept a bound.
         """
         ranges = {name: getattr(section, name) for name in SpaceSection.model_fields}
-        dimensions = tuple(_dimension(name, found, evaluation) for name, found in ranges.items() if found is not None)
+        dimensions = tuple(
+            _dimension(name, bounds, evaluation) for name, bounds in ranges.items() if bounds is not None
+        )
         if not dimensions:
             raise InputError(
                 "search.space is empty: give at least one dimension, as in density = { low = 0.01, high = 0.5 } under "
@@ -149,7 +153,7 @@ class Space:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The dimensions' names, in order."""
+        """The names of the dimensions, in order."""
         return tuple(dimension.name for dimension in self.dimensions)
 
     @property
@@ -163,22 +167,22 @@ class Space:
         return np.array([dimension.upper for dimension in self.dimensions])
 
     def start(self, config: Config) -> NDArray[np.float64]:
-        """Return the point to start from in search coordinates, shape (d,).
+        """Return the first candidate in search coordinates, shape (d,).
 
-        Each dimension starts at its ``start``, by default at the configured value of its key, moved into the bounds; at
-        NaN if that is not among its choices.
+        A dimension starts at its ``start``, by default at the configured value of its key clipped to the bounds. It is
+        NaN if the configured value is not among the choices.
         """
-        return np.array([dimension.started(config) for dimension in self.dimensions], dtype=np.float64)
+        return np.array([dimension.start_coordinate(config) for dimension in self.dimensions], dtype=np.float64)
 
     def decode_rows(self, positions: ArrayLike) -> NDArray[np.float64]:
-        """Turn positions into values, both of shape (n, d)."""
+        """Return the values of positions, both of shape (n, d)."""
         columns = np.asarray(positions, dtype=np.float64).T
         return np.stack(
             [dimension.decode(column) for dimension, column in zip(self.dimensions, columns, strict=True)], axis=1
         )
 
     def named(self, row: NDArray[np.float64]) -> Values:
-        """Return one row of values, shape (d,), by name; whole numbers as int."""
+        """Return one row of values, shape (d,), by name; integers as int."""
         return {dimension.name: dimension.named(value) for dimension, value in zip(self.dimensions, row, strict=True)}
 
     def decode(self, position: ArrayLike) -> Values:
@@ -200,7 +204,7 @@ def with_values(config: Config, values: Values) -> Config:
             _refuse_other_code(config, name, value)
     chosen = values.get("state_set")
     reservoir = dict(STATE_SETS[str(chosen)].settings) if chosen is not None else {}
-    # A value of its own replaces that of the set.
+    # A searched value replaces that of the set.
     reservoir |= {name: value for name, value in values.items() if name not in (*READOUT_KEYS, "state_set")}
     changes: dict[str, dict[str, Any]] = {"reservoir": reservoir}
     for name in values.keys() & _OWNERS.keys():
@@ -226,8 +230,8 @@ def searched_space(search: SearchSection) -> Space:
 def _dimension(name: str, bounds: RangeSection, evaluation: str) -> Dimension:
     if name in READOUT_KEYS and evaluation == "ridge":
         raise InputError(
-            f"search.space.{name} has no meaning with search.evaluation = {evaluation!r}, where no readout is trained: "
-            "set search.evaluation = 'train', or take it out"
+            f"search.space.{name} has no effect with search.evaluation = {evaluation!r}, which trains no readout: set "
+            "search.evaluation = 'train', or remove it"
         )
     if name == "state_set":
         return _state_set(bounds)
@@ -235,14 +239,14 @@ def _dimension(name: str, bounds: RangeSection, evaluation: str) -> Dimension:
     integer = bounds.integer or owner.model_fields[name].annotation is int
     if bounds.choices is not None:
         return _choice(owner, name, bounds.choices, bounds.start, integer)
-    if bounds.low is None or bounds.high is None or isinstance(bounds.start, str):  # the section lets none through
+    if bounds.low is None or bounds.high is None or isinstance(bounds.start, str):  # the section refuses this
         raise AssertionError(f"search.space.{name} has no bounds")
     low, high = bounds.low, bounds.high
     if integer:
         low, high = float(np.ceil(low)), float(np.floor(high))
         if low >= high:
             raise InputError(
-                f"search.space.{name}: fewer than two whole numbers lie between {bounds.low:g} and {bounds.high:g}"
+                f"search.space.{name}: there are fewer than two integers between {bounds.low:g} and {bounds.high:g}"
             )
     _check_bound(owner, name, "low", low, integer)
     _check_bound(owner, name, "high", high, integer)
@@ -257,8 +261,8 @@ def _state_set(bounds: RangeSection) -> Dimension:
             f"search.space.state_set: {', '.join(unknown) or 'bounds'} is not a list of names of state sets; give "
             f"choices = [...] from {', '.join(STATE_SETS)}"
         )
-    place = None if bounds.start is None else float(choices.index(str(bounds.start)))
-    return Dimension("state_set", 0.0, len(choices) - 1.0, False, False, choices, place)
+    start_index = None if bounds.start is None else float(choices.index(str(bounds.start)))
+    return Dimension("state_set", 0.0, len(choices) - 1.0, False, False, choices, start_index)
 
 
 def _choice(
@@ -266,15 +270,15 @@ def _choice(
 ) -> Dimension:
     for choice in choices:
         if integer and isinstance(choice, float) and choice != int(choice):
-            raise InputError(f"search.space.{name}: a choice = {choice:g} is no whole number")
+            raise InputError(f"search.space.{name}: {choice:g} is not an integer")
         _check_bound(owner, name, "a choice", choice, integer)
-    found = tuple(int(choice) if integer and isinstance(choice, float) else choice for choice in choices)
-    place = None if start is None else float(choices.index(start))
-    return Dimension(name, 0.0, len(found) - 1.0, False, False, found, place)
+    values = tuple(int(choice) if integer and isinstance(choice, float) else choice for choice in choices)
+    start_index = None if start is None else float(choices.index(start))
+    return Dimension(name, 0.0, len(values) - 1.0, False, False, values, start_index)
 
 
 def _check_bound(owner: type[Section], name: str, side: str, value: float | str, integer: bool) -> None:
-    """Refuse a bound or choice that would be refused as the value of its key."""
+    """Refuse a bound or choice that its key does not accept."""
     try:
         owner.model_validate({name: int(value) if integer and not isinstance(value, str) else value})
     except ValidationError as error:

@@ -198,7 +198,7 @@ def test_a_shard_that_one_rank_finds_damaged_stops_all_with_one_message(damage, 
 def test_verify_finds_nothing_in_sound_shards(finished):
     done = call("verify", finished)
     assert done.returncode == 0
-    assert "every checksum" in done.stdout
+    assert "all checksums" in done.stdout
 
 
 def test_a_checkpoint_of_other_settings_names_the_keys_and_loses_nothing(copy):

@@ -79,7 +79,7 @@ def test_configurations_whose_shards_differ_are_refused(grid):
 
 
 def test_no_file_and_two_of_one_name_are_told(grid):
-    with pytest.raises(InputError, match="no TOML file there"):
+    with pytest.raises(InputError, match="no TOML file matches"):
         array(f"configs={grid}/nowhere")
     (grid / "more").mkdir()
     os.link(grid / "small.toml", grid / "more/small.toml")

@@ -108,7 +108,7 @@ def test_an_earlier_run_is_taken_where_it_is_done(tmp_path, monkeypatch):
     run(config, tmp_path / "run")
     monkeypatch.setattr("shutil.which", lambda name: None)
     text = format_plan(config, RunDirectory(tmp_path / "run"))
-    assert "no Slurm was asked here" in text
+    assert "without Slurm here" in text
     assert f"measured: the run in {tmp_path / 'run'}" in text
     assert re.search(r"^1230 training rows", text, re.MULTILINE)
 

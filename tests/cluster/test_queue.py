@@ -40,7 +40,7 @@ def test_each_job_is_a_line_with_its_reason(run, monkeypatch):
     assert lines == [
         "  prepare   job 6: failed (NonZeroExitCode), exit code 2, see /run/x.log",
         "  search    job 7: running, on c[1-2] for 00:01:00 of 04:00:00, requeued 2 times",
-        "  train     job 8: cancelled (DependencyNeverSatisfied: the job it waited for did not end well)",
+        "  train     job 8: cancelled (DependencyNeverSatisfied: the previous job failed)",
     ]
 
 
@@ -50,7 +50,7 @@ def test_status_waits_for_jobs_that_live_and_says_how_to_go_on_when_none_does(ru
     answer(monkeypatch, job6=[KILLED])
     text = describe_run(run)
     assert "ended by signal 9" in text
-    assert "has forgotten it" in text
+    assert "no longer in Slurm's records" in text
     assert f"next: fix the errors in {run.path}/logs, then submit again as before" in text
 
 
@@ -77,7 +77,7 @@ def test_without_slurm_the_run_directory_still_tells(run, monkeypatch):
 
     monkeypatch.setattr(queue, "job_facts", gone)
     text = describe_run(run)
-    assert "Slurm cannot be asked for them: scontrol is not on the PATH" in text
+    assert "their status is unknown: scontrol is not on the PATH" in text
     assert "prepare   not started" in text
     assert "do not submit before: the jobs may still run" in text.splitlines()[-1]
     run.fold(1).path.mkdir()

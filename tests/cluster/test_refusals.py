@@ -46,18 +46,18 @@ def site(tmp_path) -> Path:
         (
             "invalid partition specified: x y",
             ["-p", "x y"],
-            ["-p x y   of the command line: --sbatch='-p x y'"],
+            ["-p x y   on the command line: --sbatch='-p x y'"],
         ),
         (
             "More processors requested than permitted",
             ["--gpus-per-task=2"],
             [
-                "--ntasks=4   is the default: put another one into TRAIN_JOB=() of {site}",
-                "--gpus-per-task=2   of the command line: --sbatch=--gpus-per-task=2",
+                "--ntasks=4   is the default: set another value in TRAIN_JOB=() of {site}",
+                "--gpus-per-task=2   on the command line: --sbatch=--gpus-per-task=2",
                 "--partition=gpu   in TRAIN_JOB of {site}, line 5",
             ],
         ),
-        ("something else", [], ["TRAIN_JOB or EVERY_JOB of {site}, which hold the options of this job"]),
+        ("something else", [], ["TRAIN_JOB or EVERY_JOB of {site}, which have the options of this job"]),
     ],
 )
 def test_the_line_to_change_is_named(words, extra, expected, site):

@@ -14,7 +14,7 @@ from launch import BIN
 from rcdp_hpc.cluster.array import Array
 from rcdp_hpc.cluster.scripts import DEFAULT_SITE, SHARED, log_pattern, script_text, site_options
 from rcdp_hpc.cluster.slurm import Submission, read_submissions, record_submission
-from rcdp_hpc.cluster.submit import plan_jobs, show
+from rcdp_hpc.cluster.submit import format_jobs, plan_jobs
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -95,7 +95,7 @@ def test_a_sites_options_reach_sbatch_as_they_are(tmp_path):
     assert site_options(site, "search") == ["--account=a b", "--comment=$(touch x)", "--ntasks=64"]
     assert site_options(site, "prepare") == ["--account=a b", "--comment=$(touch x)"]
     assert site_options(DEFAULT_SITE, "train") == []
-    text = show(plan_jobs(DIGITS, RunDirectory(tmp_path / "run"), site), RunDirectory(tmp_path / "run"))
+    text = format_jobs(plan_jobs(DIGITS, RunDirectory(tmp_path / "run"), site), RunDirectory(tmp_path / "run"))
     assert "'--account=a b'" in text
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rcdp_hpc.cluster.estimates import Measured, Work
-from rcdp_hpc.cluster.partitions import Nodes, Partition, choose, partition_of, read_partitions
+from rcdp_hpc.cluster.partitions import Nodes, Partition, choose_partition, partition_of, read_partitions
 from rcdp_hpc.cluster.scripts import DEFAULT_SITE
 from rcdp_hpc.cluster.sizes import fit_job, site_lines
 from rcdp_hpc.config import load_config
@@ -71,10 +71,10 @@ def test_limits_of_a_partition():
     assert sized("search", replace(LARGE, nodes=(Nodes(100, 4, 64 * GIB),), most_nodes=2)) == (8, 1)
     by_core = fit_job(work(), "search", [replace(LARGE, memory_per_core=100 * MIB)])
     assert "partition large gives 0.1 GiB a core at most" in by_core.obstacle
-    # A limit of the time does not keep a job from starting: it goes back to the queue.
+    # A limit of the time does not keep a job from starting: the job is requeued.
     line, more = fit_job(work("training.epochs=100000"), "train", [replace(LARGE, minutes=60)]).lines()
     assert line.endswith("--time=60)")
-    assert "it continues from there by itself" in more
+    assert "is requeued to continue" in more
 
 
 def test_memory_that_slurm_does_not_know_is_not_asked_for():
@@ -125,9 +125,9 @@ def test_what_slurm_says_of_its_partitions(fake):
     long, short = read_partitions()
     assert long == Partition("long", (Nodes(10, 32, 128000 * MIB),), memory_per_core=2000 * MIB)
     assert short == Partition("short", (Nodes(2, 4, 4 * GIB), Nodes(1, 8, 0)), minutes=26 * 60 + 3, most_nodes=4)
-    assert choose([long, short], "") == long
-    assert choose([long, short], "short") == short
-    assert choose([long, short], "old") is None
+    assert choose_partition([long, short], "") == long
+    assert choose_partition([long, short], "short") == short
+    assert choose_partition([long, short], "old") is None
 
 
 def test_a_slurm_that_does_not_answer_is_a_warning(fake, caplog):

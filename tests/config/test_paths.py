@@ -121,7 +121,7 @@ def test_a_folder_of_others_is_refused(places, capsys):
         ("run empty --out new", "CONFIG is a TOML file or the name of a profile"),
         ("config file", "not valid TOML"),
         ("submit digits --out new --site nowhere --dry-run", "no such site file"),
-        ("submit digits --out new --array configs=empty --dry-run", "no TOML file there"),
+        ("submit digits --out new --array configs=empty --dry-run", "no TOML file matches"),
         ("search --report --out empty", "nothing can be drawn"),
         ("plan", "needs CONFIG"),
     ],

@@ -54,5 +54,5 @@ def digits_shards(tmp_path_factory):
     """Shards of uneven digits, prepared once. Copy them before changing them."""
     directory = tmp_path_factory.mktemp("digits") / "shards"
     keep = [1, 0.5, 0.3, 0.2, 0.1, 0.08, 0.15, 0.6, 0.4, 0.9]
-    prepare_shards(make_config(source="digits", keep=keep, shards=5), directory)
+    prepare_shards(make_config(source="digits", class_keep_fractions=keep, shards=5), directory)
     return directory

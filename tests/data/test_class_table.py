@@ -85,7 +85,9 @@ def test_unevenness_is_one_line(tmp_path, caplog):
 
 
 def test_what_keep_drops_is_a_warning_and_a_column(tmp_path, caplog, npz_file):
-    table, (warning,) = prepared(tmp_path, caplog, path=npz_file, keep=[0.5, 1.0, 0.5], balance="random_over")
+    table, (warning,) = prepared(
+        tmp_path, caplog, path=npz_file, class_keep_fractions=[0.5, 1.0, 0.5], balance="random_over"
+    )
     dropped = [entry["dropped"] for entry in table]
     total = sum(dropped) + sum(entry["before"] for entry in table)
     assert dropped[1] == 0
@@ -93,7 +95,7 @@ def test_what_keep_drops_is_a_warning_and_a_column(tmp_path, caplog, npz_file):
         f"data.class_keep_fractions drops {sum(dropped)} of {total} training rows: class 0 {dropped[0]} of "
     )
     assert "class 1" not in warning
-    assert "data.class_keep_fractions = []" in warning
+    assert "Set it to [] to keep them all" in warning
     assert "  dropped  training" in caplog.text
     assert "dropped" in describe_shards(tmp_path / "shards")
     prepared(tmp_path, caplog, path=npz_file)
@@ -113,4 +115,6 @@ def test_an_index_that_wants_other_rows_than_its_settings_is_found(tmp_path, npz
     index = read_sealed(tmp_path / "shards/index.json")
     index["class_table"][1]["wanted"] += 1
     write_sealed(tmp_path / "shards/index.json", index)
-    assert any("class table wants" in finding for finding in verify_shards(tmp_path / "shards"))
+    assert any(
+        "by the class table, the classes should have" in finding for finding in verify_shards(tmp_path / "shards")
+    )

@@ -117,14 +117,14 @@ def test_no_more_shards_than_rows(tmp_path, npz_file):
 
 
 def test_same_seed_and_settings_give_the_same_bytes_whatever_the_threads(tmp_path):
-    config = make_config(source="digits", keep=[1, 0.2] * 5)
+    config = make_config(source="digits", class_keep_fractions=[1, 0.2] * 5)
     found = []
     for threads in (1, 2):
         with threadpool_limits(limits=threads):
             prepare_shards(config, tmp_path / f"threads{threads}")
         found.append(fingerprints(tmp_path / f"threads{threads}"))
     assert found[0] == found[1]
-    prepare_shards(make_config(source="digits", keep=[1, 0.2] * 5, seed=2), tmp_path / "other")
+    prepare_shards(make_config(source="digits", class_keep_fractions=[1, 0.2] * 5, seed=2), tmp_path / "other")
     assert fingerprints(tmp_path / "other")["train-00000-of-00016.h5"] != found[0]["train-00000-of-00016.h5"]
 
 
@@ -133,7 +133,7 @@ def test_a_source_s_own_test_set_stays_whole(tmp_path):
     for name, rows in (("train", 90), ("t10k", 20)):
         write_idx(tmp_path / f"{name}-images-idx3-ubyte.gz", generator.integers(0, 256, (rows, 5, 4)))
         write_idx(tmp_path / f"{name}-labels-idx1-ubyte.gz", np.arange(rows) % 3)
-    config = make_config(tmp_path, source="mnist", keep=[1, 0.5, 0.5], shards=3)
+    config = make_config(tmp_path, source="mnist", class_keep_fractions=[1, 0.5, 0.5], shards=3)
     index = prepare_shards(config, tmp_path / "shards")
     assert index["splits"]["test"]["rows"] == 20
     test = everything(tmp_path / "shards")["test"]

@@ -93,7 +93,7 @@ def test_a_constant_stays_finite_and_is_named(tmp_path, caplog):
     x[:, 1] = 7.0
     _, rows = prepared(tmp_path, saved(tmp_path, x, y))
     assert (rows["train"].x[:, 1] == 0).all()
-    assert "constant in the training rows, so of no use: feature 1" in caplog.text
+    assert "constant in the training rows, so they carry no information: feature 1" in caplog.text
 
 
 def test_unlike_scales_are_warned_about_without_it(tmp_path, caplog):

@@ -72,7 +72,7 @@ def test_every_missing_field_is_named(foreign, run):
 
 def test_a_baseline_in_the_place_of_the_model_is_refused(run, tmp_path):
     shutil.copy(run / "train/ridge.pt", tmp_path / "model.pt")
-    assert "holds the baseline, and the model is needed" in refused(tmp_path / "model.pt")
+    assert "contains the baseline instead of the model" in refused(tmp_path / "model.pt")
 
 
 WRONG = {

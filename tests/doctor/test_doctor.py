@@ -61,7 +61,7 @@ def test_without_torch_mpi_and_horovod_shards_can_still_be_prepared(found, capsy
     assert "  prepare           ready" in text
     assert "  search            missing: torch (not installed), MPI through mpi4py (not installed)\n" in text
     assert "-> run make setup" in text
-    assert "Not ready: search, train, evaluate/predict (exit code 1). prepare can run all the same." in text
+    assert "Not ready: search, train, evaluate/predict (exit code 1). Ready: prepare." in text
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_gpus_that_cannot_be_used_are_noted(found, monkeypatch):
     )
     report = environment.inspect_environment()
     assert any("a CPU build" in note for note in report["notes"])
-    assert "2 here (NVIDIA H100), none that torch can use" in format_report(report)
+    assert "2 (NVIDIA H100), but torch cannot use them" in format_report(report)
     found["torch"].update(cuda="13.0", gpus=["NVIDIA H100"])
     assert any("without NCCL" in note for note in environment.inspect_environment()["notes"])
     found["horovod"]["operations"].append("NCCL")
@@ -143,14 +143,14 @@ def test_slurms_way_of_starting_ranks_is_shown(found, monkeypatch):
 
 def test_slow_bf16_is_said_to_be_no_gain(found):
     found["torch"]["matmul"]["bf16_gflops"] = 50.0
-    assert "no gain here (0.50 times): keep fp32" in format_report(environment.inspect_environment())
+    assert "no gain (0.50 times): keep fp32" in format_report(environment.inspect_environment())
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
         ("import os; os.kill(os.getpid(), 11)", "crashed with SIGSEGV"),
-        ("import time; time.sleep(60)", "no answer within"),
+        ("import time; time.sleep(60)", "no result within"),
         ("raise OSError('libmpi.so.40: cannot open shared object file')", "libmpi.so.40"),
         ("raise SystemExit('no thanks')", "no thanks"),
     ],
@@ -165,7 +165,7 @@ def test_a_broken_package_is_reported_and_not_caught(tmp_path, monkeypatch, body
 def test_a_missing_package_is_called_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     error = ModuleNotFoundError("No module named 'matplotlib'")
-    assert probes.in_words(error) == "not installed"
+    assert probes.short_message(error) == "not installed"
 
 
 def test_a_probe_is_no_rank_of_the_job_around_it():

@@ -196,7 +196,7 @@ def test_out_of_memory_halves_the_batch_and_says_so_once(caplog, monkeypatch, rn
         np.testing.assert_allclose(reservoir.states(u).numpy(), whole.numpy(), atol=1e-6)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 1, messages
-    assert "cpu: no memory for the states of 8 samples at once, so 4 are taken" in messages[0]
+    assert "cpu: the states of 8 samples do not fit into memory: continuing with 4 at a time" in messages[0]
     monkeypatch.setattr(Reservoir, "_run", lambda *others: (_ for _ in ()).throw(RuntimeError("something else")))
     with pytest.raises(RuntimeError, match="something else"):
         reservoir.states(u)

@@ -68,7 +68,7 @@ def test_a_kernel_whose_rounding_shows_is_not_taken_silently(bfloat16_is_faster,
     assert choose(section()) == "dense-bf16"
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     assert choose(section(**CHAOTIC)) == "dense-fp32"
-    assert caplog.text.count("does not take the faster dense-bf16") == 1
+    assert caplog.text.count("does not choose the faster dense-bf16") == 1
 
 
 def test_the_search_is_judged_where_it_may_go_furthest():

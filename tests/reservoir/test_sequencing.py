@@ -151,8 +151,8 @@ def test_samples_that_may_not_be_written_are_cut_too():
         ((4, 3), Sequencer("both"), "as high as wide, these are 4 x 3"),
         ((), Sequencer(), "shape"),
         ((2, 2, 2, 2), Sequencer(), "shape"),
-        ((0,), Sequencer(), "none of them 0"),
-        ((3, 0), Sequencer(), "none of them 0"),
+        ((0,), Sequencer(), "all above 0"),
+        ((3, 0), Sequencer(), "all above 0"),
         (
             (5,),
             Sequencer("channels"),
@@ -164,29 +164,29 @@ def test_samples_that_may_not_be_written_are_cut_too():
             Sequencer("patches", (1, 1), (1, 1)),
             r"'patches' needs samples of shape .* these are \(5,\): 'windows' cuts",
         ),
-        ((4, 3), Sequencer("patches", (5, 3), (5, 3)), "a piece of 5 rows does not fit into the 4 rows of a sample"),
+        ((4, 3), Sequencer("patches", (5, 3), (5, 3)), "5 rows are more than the 4 rows of a sample"),
         (
             (4, 3),
             Sequencer("patches", (4, 4), (4, 4)),
-            "a piece of 4 columns does not fit into the 3 columns of a sample",
+            "4 columns are more than the 3 columns of a sample",
         ),
         (
             (4, 3),
             Sequencer("windows", (5,), (1,)),
-            r"piece_size = \[5\]: a piece of 5 steps does not fit into the 4 steps",
+            r"piece_size = \[5\]: 5 steps are more than the 4 steps",
         ),
         (
             (7, 6),
             Sequencer("patches", (2, 2), (2, 2)),
-            "leaves 1 of the 7 rows of a sample unread: take a stride of 1, an",
+            "leaves out 1 of the 7 rows of a sample: set a stride of 1, an",
         ),
         (
             (6, 8),
             Sequencer("patches", (3, 3), (3, 3)),
-            "leaves 2 of the 8 columns .* stride of 1, .*piece_edge = 'drop'",
+            "leaves out 2 of the 8 columns .* stride of 1, .*piece_edge = 'drop'",
         ),
         ((14, 2), Sequencer("windows", (6,), (3,)), "a stride of 1 or 2 or 4, another size"),
-        ((9, 2), Sequencer("windows", (4,), (3,)), r"piece_stride = \[3\] leaves 2 of the 9 steps of a sample unread"),
+        ((9, 2), Sequencer("windows", (4,), (3,)), r"piece_stride = \[3\] leaves out 2 of the 9 steps of a sample"),
     ],
 )
 def test_what_cannot_be_cut_is_refused(shape, cut, message):
@@ -202,7 +202,7 @@ def test_what_is_dropped_is_said_once(monkeypatch):
     for _ in range(2):
         assert cut.shape((10, 10)) == (6, 15)
     assert said == [
-        "reservoir.piece_size = [3, 5] with reservoir.piece_stride = [3, 5] leaves 1 of the 10 rows of a sample unread "
+        "reservoir.piece_size = [3, 5] with reservoir.piece_stride = [3, 5] leaves out 1 of the 10 rows of a sample "
         "(reservoir.piece_edge = 'drop')"
     ]
 
@@ -210,12 +210,12 @@ def test_what_is_dropped_is_said_once(monkeypatch):
 @pytest.mark.parametrize(
     ("cut", "lengths", "message"),
     [
-        (Sequencer("windows", (4,), (1,)), [9, 3], "a piece of 4 steps does not fit into the 3 steps of a sample"),
-        (Sequencer("windows", (4,), (2,)), [8, 9], "leaves 1 of the 9 steps of a sample unread"),
+        (Sequencer("windows", (4,), (1,)), [9, 3], "4 steps are more than the 3 steps of a sample"),
+        (Sequencer("windows", (4,), (2,)), [8, 9], "leaves out 1 of the 9 steps of a sample"),
         (
             Sequencer("columns"),
             [8],
-            "'columns' does not follow the steps of sequences of unequal length: take 'rows' or",
+            "'columns' does not follow the steps of sequences of unequal length: set it to 'rows' or",
         ),
         (Sequencer("both"), [8], "'both' does not follow"),
         (Sequencer("pixels"), [8], "'pixels' does not follow"),

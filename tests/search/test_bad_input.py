@@ -42,7 +42,7 @@ def test_settings_refused_when_read(settings, message):
     [
         ({}, "search.space is empty"),
         ({"activation": {"choices": ["tanh", "step"]}}, r"search.space.activation: a choice = 'step' is not accepted"),
-        ({"hidden": {"choices": [8, 8.5]}}, r"search.space.hidden: a choice = 8.5 is no whole number"),
+        ({"hidden": {"choices": [8, 8.5]}}, r"search.space.hidden: 8.5 is not an integer"),
         ({"leak": {"choices": [0.5, 7]}}, r"search.space.leak: a choice = 7 is not accepted"),
         ({"weight_scale": {"low": 0.1, "high": 0.2}}, "needs reservoir.scaling"),
     ],

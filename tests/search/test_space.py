@@ -78,8 +78,8 @@ def test_bounds_beyond_those_of_the_key_are_named(name, low, high, side):
         space_of(**{name: {"low": low, "high": high}})
 
 
-def test_too_few_whole_numbers():
-    with pytest.raises(InputError, match="fewer than two whole numbers"):
+def test_too_few_integers():
+    with pytest.raises(InputError, match="fewer than two integers"):
         space_of(hidden={"low": 7.2, "high": 8.9})
 
 

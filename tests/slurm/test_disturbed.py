@@ -40,7 +40,7 @@ def test_usr1_in_search_and_in_training(slurm, undisturbed):
         assert "by SIGUSR1" in slurm.state(stage)["reason"]
     slurm.done(job)
     log = slurm.log()
-    assert log.count("goes back to the queue") == 2
+    assert log.count("is requeued") == 2
     assert "going on from epoch" in log
     assert_same(slurm.folder / "run", undisturbed)
 
@@ -102,7 +102,7 @@ def test_a_run_directory_shared_by_two_jobs_and_signals_to_the_step(slurm, undis
     for _ in range(3):
         slurm.call("scancel", "--signal=USR1", f"{first}.0", check=False)
     assert slurm.wait(first)["ExitCode"] == "75:0"
-    assert "does not let a job requeue itself: submit again to go on" in slurm.log()
+    assert "does not allow a job to requeue itself: submit again to continue" in slurm.log()
     assert any(slurm.state(stage).get("status") == "stopped" for stage in ("search", "train"))
     slurm.done(slurm.sbatch("all.sbatch", *RANKS, config=config))
     assert_same(slurm.folder / "run", undisturbed)

@@ -39,4 +39,4 @@ def test_the_guide_from_login_to_result(slurm):
     assert "config-large" in said["rcdp submit --out runs/grid --site my-site.sh --array configs=grid"]
     assert "partition main of this Slurm: 2 nodes of 4 cores" in said[PLAN]
     assert len(re.findall(r"job \d+: completed", said["rcdp status runs/first"])) == 3
-    assert "every checksum" in said["rcdp verify runs/first"]
+    assert "all checksums" in said["rcdp verify runs/first"]

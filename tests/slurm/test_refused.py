@@ -65,5 +65,5 @@ def test_sbatch_refuses_a_job_and_nothing_stays_in_the_queue(slurm):
 def test_a_job_too_large_for_every_node_is_named_with_what_sets_its_size(slurm):
     said = slurm.call(*rcdp("submit", "digits", "--out", "run", "--sbatch=--mem=100G"), check=False)
     assert "Slurm refused the job prepare: " in said
-    assert "--mem=100G   of the command line: --sbatch=--mem=100G" in said
+    assert "--mem=100G   on the command line: --sbatch=--mem=100G" in said
     assert not slurm.call("squeue", "-h").strip()

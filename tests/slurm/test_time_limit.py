@@ -40,7 +40,7 @@ def test_each_task_was_stopped_by_its_limit_and_went_on(array):
     slurm, number = array
     for seed in SEEDS:
         log = (slurm.folder / f"run/logs/seeds-{number}_{seed}.log").read_text()
-        assert f"job {number}_{seed} goes back to the queue" in log
+        assert f"job {number}_{seed} is requeued" in log
         assert "DUE TO TIME LIMIT" not in log
 
 

@@ -1,1 +1,1 @@
-"""Balancing the training part: SMOTE and its relatives, what each class should have, neighbours."""
+"""Balancing the training part: one file for each method, the targets of the classes, nearest neighbours."""

@@ -1,1 +1,1 @@
-"""The shard format: index, writer, reader, checks and repair."""
+"""The shard format: index, writer, reader, verification and repair."""

@@ -1,6 +1,6 @@
-"""A folder that is either whole or as it was: written beside its place, then moved into it.
+"""Replacing a folder as a whole: the new one is written next to the old one and then renamed.
 
-``shards.partial`` is being written; ``shards.old`` is what was there before, for the moment of the exchange.
+``shards.partial`` is the folder that is being written; ``shards.old`` is the earlier folder during the exchange.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def recover(directory: Path) -> None:
-    """Clean up after a preparation that was killed: what was complete before it is in place again."""
+    """Clean up after a preparation that was killed: restore the earlier complete folder, remove the partial one."""
     partial, old = _partial(directory), _old(directory)
     with os_errors_explained(directory):
         if old.is_dir():
@@ -32,14 +32,14 @@ def recover(directory: Path) -> None:
                 _put_aside(directory)
             else:
                 os.rename(old, directory)
-                log.info("%s: put back what an interrupted preparation had moved aside", directory)
+                log.info("%s: restored; an interrupted preparation had renamed it", directory)
         if partial.is_dir():
             shutil.rmtree(partial)
-            log.info("%s: removed what an interrupted preparation had left", partial)
+            log.info("%s: removed, an interrupted preparation had left it", partial)
 
 
 def refuse_foreign_files(directory: Path) -> None:
-    """Raise `InputError` if the folder holds anything but shards: it is about to be replaced.
+    """Raise an `InputError` if the folder holds other files than shards, because it will be replaced.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def refuse_foreign_files(directory: Path) -> None:
     if not directory.exists():
         return
     if not directory.is_dir():
-        raise InputError(f"{directory}: is a file, where the folder of shards should be. Choose another --out.")
+        raise InputError(f"{directory}: is a file, expected the folder of shards. Choose another --out.")
     foreign = sorted(
         entry.name
         for entry in directory.iterdir()
@@ -63,24 +63,24 @@ def refuse_foreign_files(directory: Path) -> None:
 
 @contextmanager
 def atomic_folder(directory: Path, needed: int) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes the place of `directory` at the end of the block.
+    """Yield an empty folder, which replaces `directory` at the end of the block.
 
-    If the block fails, the folder is removed and `directory` is as it was. Until then both take up room. An earlier
-    preparation is put aside (``shards.before-*``) when the new one is in place.
+    If the block fails, the folder is removed and `directory` stays as it was. Until then both take up disk space. An
+    earlier preparation is moved to ``shards.before-*`` when the new one is in place.
 
     Parameters
     ----------
     directory : Path
-        The folder to make or replace.
+        The folder to create or replace.
     needed : int
         Bytes that will be written.
 
     Raises
     ------
     StageFailedError
-        If there is not enough room, before writing or while writing.
+        If there is not enough disk space, before writing or while writing.
     InputError
-        If the place cannot be written to.
+        If the folder cannot be written.
     """
     partial, old = _partial(directory), _old(directory)
     with os_errors_explained(directory):
@@ -90,7 +90,7 @@ def atomic_folder(directory: Path, needed: int) -> Iterator[Path]:
             raise no_room(directory, needed, free)
         if directory.exists():
             log.info(
-                "%s stays until the new shards are complete: %s more are needed, %s are free",
+                "%s stays until the new shards are complete: they need %s, %s are free",
                 *(directory, _mib(needed), _mib(free)),
             )
         partial.mkdir()
@@ -107,7 +107,7 @@ def atomic_folder(directory: Path, needed: int) -> Iterator[Path]:
             sync_folder(directory.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        # If this fails too, the next start does it (`recover`).
+        # If this fails as well, `recover` does it at the next start.
         with contextlib.suppress(OSError):
             if old.is_dir() and not directory.exists():
                 os.rename(old, directory)
@@ -117,12 +117,12 @@ def atomic_folder(directory: Path, needed: int) -> Iterator[Path]:
 
 
 def _put_aside(directory: Path) -> None:
-    """Move an earlier preparation that a new one has replaced out of the way; remove what never was complete."""
+    """Move the replaced preparation to ``shards.before-*``; remove it if it was never complete."""
     old = _old(directory)
     if (old / INDEX_NAME).exists():
         aside = tempfile.mkdtemp(prefix=f"{directory.name}.before-", dir=directory.parent)
         old.rename(Path(aside) / directory.name)
-        log.info("put the earlier %s aside in %s", directory.name, aside)
+        log.info("moved the earlier %s to %s", directory.name, aside)
     elif old.is_dir():
         shutil.rmtree(old)
 
@@ -137,10 +137,10 @@ def _explained(error: OSError, directory: Path, needed: int) -> RcdpError:
 
 def no_room(directory: Path, needed: int, free: int) -> StageFailedError:
     """Return the error for a full disk."""
-    both = "; those that are there stay until the new ones are complete" if directory.exists() else ""
+    both = "; the earlier shards stay until the new ones are complete" if directory.exists() else ""
     return StageFailedError(
-        f"{directory}: no room for the shards: {_mib(needed)} needed, {_mib(free)} free{both}. Make room or choose "
-        "another --out, then start again; what was complete before is kept."
+        f"{directory}: not enough disk space for the shards: {_mib(needed)} needed, {_mib(free)} free{both}. Free some "
+        "space or choose another --out, then start again; earlier complete shards are kept."
     )
 
 

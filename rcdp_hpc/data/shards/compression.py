@@ -1,4 +1,4 @@
-"""Which compression the disk of the shards is read through fastest: measured there, on the samples themselves."""
+"""Measuring which compression is read fastest from the disk of the shards, with samples of the shards."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ TURNS = 3
 
 
 def fastest_compression(directory: Path, layout: Layout, stored: NDArray[Any]) -> str:
-    """Return the filter that rows are read back through fastest.
+    """Return the HDF5 filter with which rows are read back fastest.
 
     Parameters
     ----------
     directory : Path
-        Folder of the shards; what is written there for the measurement is removed.
+        Folder of the shards; the files of the measurement are removed.
     layout : Layout
-        How rows lie on disk.
+        Datasets of a shard.
     stored : ndarray, shape (n, *sample_shape)
-        Some samples, as they are stored.
+        Some samples in the stored number format.
 
     Returns
     -------
@@ -58,13 +58,13 @@ def fastest_compression(directory: Path, layout: Layout, stored: NDArray[Any]) -
         finally:
             with contextlib.suppress(OSError):
                 path.unlink()
-    told = ", ".join(f"{name} {stored.nbytes / taken / 2**20:.0f} MiB a second" for name, taken in seconds.items())
-    log.info("compression, read back: %s", told)
+    speeds = ", ".join(f"{name} {stored.nbytes / taken / 2**20:.0f} MiB/s" for name, taken in seconds.items())
+    log.info("speed of reading compressed samples: %s", speeds)
     return min(seconds, key=lambda name: seconds[name])
 
 
 def _read_seconds(path: Path, rows: int) -> float:
-    # From the disk, if the file system can forget what it holds in memory: what is packed tighter gains by it.
+    # Drops the file from the page cache if the file system can do so: the disk favours smaller files, the cache not.
     with open(path, "rb") as file, contextlib.suppress(OSError, AttributeError):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     started = time.perf_counter()

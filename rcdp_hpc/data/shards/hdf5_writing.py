@@ -1,7 +1,7 @@
-"""Writing HDF5 files so that a disk that fails or is full ends in an ordinary error.
+"""Writing HDF5 files so that a full or failing disk raises an ordinary error.
 
-The HDF5 library keeps a file open that it cannot write to the end, and crashes the process when that ends. Therefore it
-writes through an object of Python's that never fails for it: the first error is kept, and what follows is dropped.
+If the HDF5 library cannot write a file to the end, it keeps the file open and crashes the process at exit. Therefore it
+writes through a Python object that never fails: the object records the first error and ignores all later writes.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ Check = Callable[[], None]
 
 @contextmanager
 def writable_hdf5(path: Path) -> Iterator[tuple[h5py.File, Check]]:
-    """Begin an HDF5 file; when the block ends, its content is on disk.
+    """Create an HDF5 file; at the end of the block its content is on disk.
 
     Parameters
     ----------
     path : Path
-        Emptied if it exists. Changing a file is not offered: opening one that cannot be read leaves what HDF5 cannot
-        clean up.
+        An existing file is emptied. Existing content cannot be changed, because HDF5 cannot clean up after opening
+        an unreadable file.
 
     Yields
     ------
     file : h5py.File
     check : callable
-        Raises what has failed so far.
+        Raises the first error so far, if there is one.
 
     Raises
     ------
     OSError
-        If the file cannot be written; it carries the system's number and the file's name.
+        If the file cannot be written; it has the system's error number and the file name.
     """
     with named(path), open(path, "w+b", buffering=0) as raw:
         target = _Target(raw)
@@ -47,14 +47,14 @@ def writable_hdf5(path: Path) -> Iterator[tuple[h5py.File, Check]]:
             with h5py.File(target, "w") as file:
                 yield file, target.check
         finally:
-            # HDF5's own errors, if it has any, follow from this one.
+            # Raised instead of HDF5's own errors, which are consequences.
             target.check()
         os.fsync(raw.fileno())
 
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Let operating-system errors of the block name the file that they are about."""
+    """Add the file name to operating-system errors of the block."""
     try:
         yield
     except OSError as error:
@@ -64,7 +64,7 @@ def named(path: Path) -> Iterator[None]:
 
 
 class _Target:
-    """What HDF5 writes to and reads from: a file whose first error is kept instead of raised."""
+    """A file for HDF5 that records its first error instead of raising it."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self._handle = raw.fileno()
@@ -89,7 +89,7 @@ class _Target:
         return bytes(buffer)
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer from the file, and with zeros beyond its end, as HDF5's own driver does."""
+        """Fill a buffer from the file, with zeros after its end, as HDF5's own driver does."""
         view = memoryview(buffer).cast("B")
         view[:] = bytes(len(view))
         self._try(self._read_all, view)
@@ -108,7 +108,7 @@ class _Target:
         return wanted
 
     def flush(self) -> None:
-        """Nothing is buffered here."""
+        """Do nothing, because nothing is buffered."""
 
     def _read_all(self, view: memoryview) -> None:
         done = 0
@@ -120,7 +120,7 @@ class _Target:
         try:
             write_at(self._handle, view, self._position)
         except OSError as error:
-            # Some file systems refuse to write beyond the end of a file, which would leave a hole.
+            # Some file systems cannot write after the end of a file, which would create a hole.
             if error.errno not in UNSUPPORTED or self._position <= os.fstat(self._handle).st_size:
                 raise
             set_size(self._handle, self._position)

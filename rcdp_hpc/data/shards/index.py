@@ -1,4 +1,4 @@
-"""index.json: what a folder of shards holds. It is written last, so where it is missing there are no shards."""
+"""index.json: the content of a folder of shards. It is written last; a folder without it has no complete shards."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class _Split(_Entry):
     shards: list[_Shard] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _adds_up(self) -> _Split:
+    def _check_sums(self) -> _Split:
         if self.rows != sum(shard.rows for shard in self.shards) or self.rows != sum(self.class_counts):
-            raise ValueError("its row counts do not add up")
+            raise ValueError("the row counts do not add up")
         return self
 
 
@@ -114,7 +114,7 @@ class _Index(_Entry):
     splits: dict[str, _Split]
 
     @model_validator(mode="after")
-    def _complete(self) -> _Index:
+    def _check_complete(self) -> _Index:
         if set(self.splits) - {RESERVE} != set(SPLITS):
             raise ValueError(f"it has the splits {sorted(self.splits)}, expected {sorted(SPLITS)}")
         if len(self.class_table) != len(self.classes):
@@ -128,7 +128,7 @@ def shard_file(split: Split, number: int, total: int) -> str:
 
 
 def splits_in(index: dict[str, Any]) -> tuple[Split, ...]:
-    """Return the splits that an index lists: `SPLITS`, and the reserve where there is one."""
+    """Return the splits in an index: `SPLITS`, and the reserve if there is one."""
     return (*SPLITS, RESERVE) if RESERVE in index["splits"] else SPLITS
 
 
@@ -138,25 +138,25 @@ def load_index(directory: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is none, or another version of the package wrote it.
+        If it is missing, or has another format version.
     DataDamagedError
-        If its digest does not match its content, or it is not what this package writes.
+        If its digest does not match its content, or it does not have the form that this package writes.
     """
     path = directory / INDEX_NAME
     if not path.is_file():
-        raise InputError(f"{path}: not there, so {directory} holds no complete shards. Run `rcdp prepare` first.")
-    found = read_json_file(path, REPAIR_ADVICE)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise InputError(f"{path}: missing, so {directory} has no complete shards. Run `rcdp prepare` first.")
+    content = read_json_file(path, REPAIR_ADVICE)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataDamagedError(f"{path}: not an index of shards. {REPAIR_ADVICE}")
-    version = found.get("format_version")
+    version = content.get("format_version")
     # The first formats had no digest.
-    sound = is_sealed(found) if KEY in found else isinstance(version, int) and version < FORMAT_VERSION
+    sound = is_sealed(content) if KEY in content else isinstance(version, int) and version < FORMAT_VERSION
     if sound and isinstance(version, int) and version != FORMAT_VERSION:
         raise InputError(
             f"{path}: has format version {version}, this package reads version {FORMAT_VERSION}. Prepare again with "
             "--restart, or use the version of rcdp_hpc that wrote it."
         )
-    content = check_sealed(found, path, REPAIR_ADVICE)
+    content = check_sealed(content, path, REPAIR_ADVICE)
     try:
         _Index.model_validate(content)
     except ValidationError as error:
@@ -167,12 +167,12 @@ def load_index(directory: Path) -> dict[str, Any]:
 
 
 def facts_in(index: dict[str, Any]) -> DataFacts:
-    """Return the facts of an index that decide defaults."""
+    """Return the facts in an index that decide the defaults of other settings."""
     return DataFacts(index["kind"], tuple(index["sample_shape"]))
 
 
 def shard_settings(config: Config) -> dict[str, Any]:
-    """Return the settings that shards are recorded with: the [data] section and the seed, wherever it is set."""
+    """Return the settings that index.json records: the [data] section, and the seed as ``run.seed``."""
     data = to_tree(config)["data"]
     del data["seed"]
     return {"data": data, "run": {"seed": config.shard_seed}}

@@ -1,4 +1,4 @@
-"""How evenly the classes lie: before and after balancing, over the shards, and over the ranks that read them."""
+"""How even the classes are: before and after balancing, over the shards, and over the ranks that read them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def counts_of_shards(index: dict[str, Any], split: str) -> NDArray[np.int64]:
 
 
 def counts_of_ranks(shards: ShardSet, split: str, ranks: int) -> NDArray[np.int64]:
-    """Return the rows of each class in the slab of each rank, shape (ranks, classes)."""
+    """Return the rows of each class that each rank reads, shape (ranks, classes)."""
     total, classes = shards.rows(split), len(shards.classes)
     y = shards.columns(split, 0, total, ("y",))["y"]
     slabs = [slab_bounds(total, rank, ranks) for rank in range(ranks)]
@@ -34,7 +34,7 @@ def counts_of_ranks(shards: ShardSet, split: str, ranks: int) -> NDArray[np.int6
 
 
 def spread(counts: NDArray[np.int64]) -> dict[str, float]:
-    """Return how unequal some counts are.
+    """Return how unequal counts are.
 
     Parameters
     ----------
@@ -60,17 +60,22 @@ def spread(counts: NDArray[np.int64]) -> dict[str, float]:
 
 
 def counts_of_training(path: Path) -> NDArray[np.int64] | None:
-    """Return the rows of each class that each rank took steps with in the last epoch, shape (ranks, classes).
+    """Return the rows of each class that each rank trained on in the last epoch, shape (ranks, classes).
 
     Parameters
     ----------
     path : Path
-        ``RUN/train/class_counts.jsonl``; None is returned where it is missing or has no epoch yet.
+        ``RUN/train/class_counts.jsonl``.
+
+    Returns
+    -------
+    ndarray of int64 or None
+        None if the file is missing or has no epoch yet.
 
     Raises
     ------
     DataDamagedError
-        If it is not what training writes.
+        If the file does not have the form that training writes.
     """
     if not path.exists():
         return None
@@ -79,10 +84,12 @@ def counts_of_training(path: Path) -> NDArray[np.int64] | None:
         full = [line["counts"] for line in lines if "same_as" not in line]
         return np.array(full[-1], np.int64) if full else None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataDamagedError(f"{path}: not the class counts that training writes ({error}).") from None
+        raise DataDamagedError(
+            f"{path}: does not have the form of class counts that training writes ({error})."
+        ) from None
 
 
-def describe_shards(directory: Path, ranks: int = 0, watched: Path | None = None) -> str:
+def describe_shards(directory: Path, ranks: int = 0, class_counts: Path | None = None) -> str:
     """Return the class table, the rows of each class per shard and per rank, and their spread, as text.
 
     Parameters
@@ -90,9 +97,9 @@ def describe_shards(directory: Path, ranks: int = 0, watched: Path | None = None
     directory : Path
         Folder of the shards (``RUN/shards``).
     ranks : int
-        Ranks that the training part is read by; 0 leaves them out.
-    watched : Path, optional
-        ``RUN/train/class_counts.jsonl``: what the ranks of the last epoch of a training saw.
+        Number of ranks for the table of ranks; 0 for no such table.
+    class_counts : Path, optional
+        ``RUN/train/class_counts.jsonl``, for a table of the rows that each rank trained on in the last epoch.
 
     Raises
     ------
@@ -110,13 +117,17 @@ def describe_shards(directory: Path, ranks: int = 0, watched: Path | None = None
         "",
         *_class_table(index),
         "",
-        *_places("shard", shards.classes, counts_of_shards(index, "train")),
+        *_count_table("shard", shards.classes, counts_of_shards(index, "train")),
     ]
     if ranks:
-        lines += ["", *_places("rank", shards.classes, counts_of_ranks(shards, "train", ranks))]
-    seen = None if watched is None else counts_of_training(watched)
-    if seen is not None and len(seen) > 1:
-        lines += ["", "what the ranks saw in the last epoch of training:", *_places("rank", shards.classes, seen)]
+        lines += ["", *_count_table("rank", shards.classes, counts_of_ranks(shards, "train", ranks))]
+    trained = None if class_counts is None else counts_of_training(class_counts)
+    if trained is not None and len(trained) > 1:
+        lines += [
+            "",
+            "rows of the ranks in the last epoch of training:",
+            *_count_table("rank", shards.classes, trained),
+        ]
     shards.close()
     return join_lines(lines)
 
@@ -124,7 +135,7 @@ def describe_shards(directory: Path, ranks: int = 0, watched: Path | None = None
 def _class_table(index: dict[str, Any]) -> list[str]:
     table = index["class_table"]
     columns = {name: [entry[name] for entry in table] for name in ("source", "dropped", "before", "after")}
-    # Written from this version on; only what balancing missed is worth a column.
+    # Shown only if balancing missed its targets. An index of an earlier version has no such entry.
     wanted = [entry.get("wanted", entry["after"]) for entry in table]
     if wanted != columns["after"]:
         columns["wanted"] = wanted
@@ -143,14 +154,14 @@ def _line(first: str, values: Sequence[Any], widths: Sequence[int]) -> str:
 
 
 def _right(name: str, columns: int) -> str:
-    """Return a name on the right of its column; wide characters count as two."""
+    """Right-align a name in a column; a wide character takes two places."""
     return " " * (columns - display_width(name)) + name
 
 
-def _places(what: str, classes: list[str], counts: NDArray[np.int64]) -> list[str]:
-    """Return a table of some places, a line each, and the spread of each class over all of them.
+def _count_table(what: str, classes: list[str], counts: NDArray[np.int64]) -> list[str]:
+    """Return a table with a line for each shard or rank, and the spread of all rows and of the most uneven class.
 
-    As many classes have a column as fit in a line.
+    Classes have columns as far as they fit in a line.
     """
     width, totals = max(len(what), 5), counts.sum(axis=1)
     names = [shorten(plain_name(name), NAME_COLUMNS) for name in classes]
@@ -173,7 +184,7 @@ def _places(what: str, classes: list[str], counts: NDArray[np.int64]) -> list[st
     if len(counts) > MOST_CLASSES:
         lines.append(f"... and {len(counts) - MOST_CLASSES} more {what}s")
     if len(classes) > fit:
-        lines.append(f"... and {len(classes) - fit} more classes, which have no column here")
+        lines.append(f"... and {len(classes) - fit} more classes without a column")
     lines += [f"rows over the {what}s:", _spread_text(totals)]
     worst = int(np.argmax([spread(column)["largest"] for column in counts.T]))
     return [*lines, f"most uneven class over the {what}s: {plain_name(classes[worst])}", _spread_text(counts[:, worst])]

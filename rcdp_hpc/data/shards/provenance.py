@@ -1,4 +1,4 @@
-"""Where rows came from: nothing leaks between splits, and every synthetic row is what SMOTE would make."""
+"""Checks of the origin of rows: splits share no sample, and synthetic rows agree with the balancing method."""
 
 from __future__ import annotations
 
@@ -21,37 +21,36 @@ from rcdp_hpc.data.split import RESERVE, SPLITS
 GROUP_BYTES = 2**28
 BLOCK_BYTES = 2**25
 QUERY_ROWS = 512
-# Squared distances are sums of products, which cancel: two that are equal come out this far apart, relative to
-# the size of the samples themselves.
+# Squared distances are differences of products: equal ones may differ by this, relative to the squared norms.
 TIE_TOLERANCE = 1e-9
-# Roundings of each term of such a sum.
+# Rounding errors of each term of such a difference.
 ROUNDINGS = 4
 
 Columns = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What synthetic rows must be like, which depends on how they were made.
+class SyntheticRules:
+    """Properties that synthetic rows must have; they follow from the balancing method.
 
     Attributes
     ----------
     neighbours : int
         Nearest neighbours k.
     nearest : bool
-        Whether a neighbour is one of the k nearest samples of the class.
+        Whether the neighbour of a row is one of the k nearest samples of the class.
     cleaned : bool
-        Whether samples that rows were made of may have been taken away afterwards.
+        Whether the balancing may have removed samples of which rows were made.
     rows : str
-        As in `rcdp_hpc.config.choices.BalancingChoice`: "values" may be anything, so that only their origin is checked.
+        As in `rcdp_hpc.config.choices.BalancingChoice`. Of "values", only the origin can be checked.
     least_step : float
-        Smallest step: SVMSMOTE also goes away from the neighbour.
+        Lowest step: SVMSMOTE has negative steps, away from the neighbour.
     shape : tuple of int
         Shape of a sample.
     storage : Storage
         How samples are stored.
     categories : tuple of int
-        Features that lie on no segment.
+        Features that hold categories, which are not interpolated.
     """
 
     neighbours: int
@@ -64,8 +63,8 @@ class Rules:
     categories: tuple[int, ...]
 
     @classmethod
-    def of(cls, shards: ShardSet, split: str = "train") -> Rules:
-        """Return the rules of the synthetic rows of the training part, or of the reserve."""
+    def of(cls, shards: ShardSet, split: str = "train") -> SyntheticRules:
+        """Return the rules for the synthetic rows of the training part or of the reserve."""
         data = shards.index["settings"]["data"]
         categories = tuple(shards.index.get("categories", ()))
         method = reserve_method(data["balance"], categories) if split == RESERVE else data["balance"]
@@ -88,7 +87,7 @@ def provenance_findings(
     advance: Callable[[int], None] = lambda classes: None,
     share: tuple[int, int] = (0, 1),
 ) -> list[str]:
-    """Check that splits share no sample and that synthetic rows are made of training samples as SMOTE makes them.
+    """Check that splits share no sample, and that synthetic rows are made of training samples as the method makes them.
 
     Parameters
     ----------
@@ -97,30 +96,29 @@ def provenance_findings(
     columns : dict
         For each split: ``y``, ``synthetic``, ``source_index``, ``neighbour_index``, ``step`` (and ``length``).
     advance : callable
-        Told how many classes have been checked, 0 between blocks of work; may raise to stop.
-
+        Called with the number of classes that have been checked, 0 between blocks of work; may raise to stop.
     share : tuple of int
-        This rank and the number of ranks: a rank checks its share of the classes, rank 0 what concerns them all.
+        This rank and the number of ranks. A rank checks every n-th class; rank 0 also checks all classes together.
 
     Returns
     -------
     list of str
-        What is wrong.
+        The problems, one line for each.
     """
     findings = _shared_samples(columns) + _misplaced(columns)
     if findings:
         return findings if share[0] == 0 else []
-    tables = [Table.of_train(columns["train"])]
+    tables = [SyntheticTable.of_train(columns["train"])]
     if RESERVE in columns:
-        tables.append(Table.of_reserve(columns["train"], columns[RESERVE]))
-    if Rules.of(shards).cleaned:
+        tables.append(SyntheticTable.of_reserve(columns["train"], columns[RESERVE]))
+    if SyntheticRules.of(shards).cleaned:
         findings = _made_of_other_parts(columns)
     for table in tables:
-        findings += _foreign_seeds(table, Rules.of(shards, table.made_in))
+        findings += _foreign_seeds(table, SyntheticRules.of(shards, table.made_in))
     if findings:
         return findings if share[0] == 0 else []
     for table in tables:
-        rules = Rules.of(shards, table.made_in)
+        rules = SyntheticRules.of(shards, table.made_in)
         for group in _class_groups(shards, table, share):
             x, rows = _read_group(shards, group, table, advance)
             for label in group:
@@ -130,15 +128,15 @@ def provenance_findings(
 
 
 @dataclass(frozen=True)
-class Table:
-    """Synthetic rows and the original ones that they are made of.
+class SyntheticTable:
+    """Synthetic rows and the original rows of which they are made.
 
     Attributes
     ----------
     columns : dict
         As in the shards.
     places : list of (str, ndarray of int64)
-        Where the rows lie, in order: in which split, and at which of its rows, ascending.
+        The rows of each split in the table, in order: the split and its row numbers, ascending.
     made_in : str
         The split of the synthetic rows: "train" or "reserve".
     """
@@ -148,31 +146,31 @@ class Table:
     made_in: str
 
     @classmethod
-    def of_train(cls, train: Columns) -> Table:
-        """Return the training part, which holds both."""
+    def of_train(cls, train: Columns) -> SyntheticTable:
+        """Return the table of the training part, which holds both."""
         return cls(train, [("train", np.arange(len(train["y"])))], "train")
 
     @classmethod
-    def of_reserve(cls, train: Columns, reserve: Columns) -> Table:
-        """Return the original rows of training, and behind them the reserve, which holds synthetic rows alone."""
+    def of_reserve(cls, train: Columns, reserve: Columns) -> SyntheticTable:
+        """Return the table of the reserve: the original rows of training, then the reserve, all of it synthetic."""
         originals = np.flatnonzero(~train["synthetic"])
         columns = {name: np.concatenate([values[originals], reserve[name]]) for name, values in train.items()}
         return cls(columns, [("train", originals), (RESERVE, np.arange(len(reserve["y"])))], RESERVE)
 
-    def place(self, row: int) -> str:
-        """Return where a synthetic row lies, for people."""
+    def row_name(self, row: int) -> str:
+        """Return the row number of a synthetic row in its split, as text for a message."""
         before = sum(len(rows) for split, rows in self.places if split != self.made_in)
         return f"row {row - before}"
 
     def locate(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the indices in the source of the original rows, ascending, and the rows they are."""
+        """Return the indices in the source of the original rows, ascending, and the row number of each."""
         rows = np.flatnonzero(~self.columns["synthetic"])
         order = np.argsort(self.columns["source_index"][rows])
         return self.columns["source_index"][rows][order], rows[order]
 
 
 def _shared_samples(columns: dict[str, Columns]) -> list[str]:
-    """Look for a sample that is an original row twice, in one split or in two."""
+    """Find samples that are an original row twice, in one split or in two."""
     findings = []
     originals = {split: columns[split]["source_index"][~columns[split]["synthetic"]] for split in SPLITS}
     for split, indices in originals.items():
@@ -182,27 +180,31 @@ def _shared_samples(columns: dict[str, Columns]) -> list[str]:
         for second in SPLITS[number + 1 :]:
             both = np.intersect1d(originals[first], originals[second])
             if len(both):
-                findings.append(f"{first} and {second} share {len(both)} samples of the source, as number {both[0]}")
+                findings.append(
+                    f"{first} and {second} share {len(both)} samples of the source, for example number {both[0]}"
+                )
     return findings
 
 
 def _misplaced(columns: dict[str, Columns]) -> list[str]:
-    """Look for synthetic rows outside training, and for rows whose marks contradict each other."""
+    """Find synthetic rows outside of training, and rows with contradicting columns."""
     findings = []
     for split in columns:
         synthetic, neighbour = columns[split]["synthetic"], columns[split]["neighbour_index"]
         if split in ("validation", "test") and synthetic.any():
-            findings.append(f"{split}: {int(synthetic.sum())} synthetic rows; only training may have any")
+            findings.append(f"{split}: {int(synthetic.sum())} synthetic rows; only training may have synthetic rows")
         if split == RESERVE and not synthetic.all():
             findings.append(f"{split}: {int((~synthetic).sum())} rows that are not synthetic")
         wrong = (neighbour >= 0) != synthetic
         if wrong.any():
-            findings.append(f"{split}: row {int(np.argmax(wrong))} is synthetic without a neighbour, or the reverse")
+            findings.append(
+                f"{split}: row {int(np.argmax(wrong))} is synthetic without a neighbour, or original with one"
+            )
     return findings
 
 
 def _made_of_other_parts(columns: dict[str, Columns]) -> list[str]:
-    """Look for synthetic rows that are made of samples of validation or test."""
+    """Find synthetic rows that are made of samples of validation or test."""
     train, findings = columns["train"], []
     made = train["synthetic"]
     for split in ("validation", "test"):
@@ -213,41 +215,41 @@ def _made_of_other_parts(columns: dict[str, Columns]) -> list[str]:
     return findings
 
 
-def _foreign_seeds(table: Table, rules: Rules) -> list[str]:
-    """Look for synthetic rows made of anything but training samples of their own class."""
+def _foreign_seeds(table: SyntheticTable, rules: SyntheticRules) -> list[str]:
+    """Find synthetic rows that are not made of training samples of their class."""
     train, name = table.columns, table.made_in
     seeds, places = table.locate()
     made = np.flatnonzero(train["synthetic"])
     findings = []
     for key in ("source_index", "neighbour_index"):
-        found = _find(seeds, train[key][made])
-        foreign = found < 0
+        positions = _find(seeds, train[key][made])
+        foreign = positions < 0
         if foreign.any() and not rules.cleaned:
-            findings.append(f"{name}: {int(foreign.sum())} synthetic rows have a {key} that is no training sample")
-        elif (train["y"][places[found[~foreign]]] != train["y"][made[~foreign]]).any():
+            findings.append(f"{name}: {int(foreign.sum())} synthetic rows have a {key} that is not a training sample")
+        elif (train["y"][places[positions[~foreign]]] != train["y"][made[~foreign]]).any():
             findings.append(f"{name}: synthetic rows have a {key} of another class")
     copies = train["source_index"][made] == train["neighbour_index"][made]
-    # The only sample of a class, in a fold of a cross-validation, is repeated.
+    # In a fold of a cross-validation, the only sample of a class is repeated.
     several = np.bincount(train["y"][places], minlength=int(train["y"].max()) + 1) > 1
     if (copies & several[train["y"][made]]).any() and rules.rows == "segments":
         findings.append(f"{name}: synthetic rows have their own source as neighbour")
     if rules.rows == "copies" and not copies.all():
-        findings.append(f"{name}: synthetic rows are no copies, as data.balance = 'random_over' makes them")
+        findings.append(f"{name}: synthetic rows are not copies, as data.balance = 'random_over' makes them")
     if ((train["step"][made] < rules.least_step) | ~(train["step"][made] <= 1)).any():
         findings.append(f"{name}: synthetic rows have a step that is not between {rules.least_step:g} and 1")
     return findings
 
 
 def _find(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the place of each wanted number, -1 where it is not there."""
+    """Return the position of each wanted number, -1 if it is missing."""
     if len(ascending) == 0:
         return np.full(len(wanted), -1)
     places = np.searchsorted(ascending, wanted).clip(max=len(ascending) - 1)
     return np.where(ascending[places] == wanted, places, -1)
 
 
-def _class_groups(shards: ShardSet, table: Table, share: tuple[int, int]) -> Iterator[list[int]]:
-    """Yield the classes with synthetic rows, this rank's share, as many at once as fit in memory."""
+def _class_groups(shards: ShardSet, table: SyntheticTable, share: tuple[int, int]) -> Iterator[list[int]]:
+    """Yield groups of classes with synthetic rows, of the share of this rank, each group small enough for memory."""
     labels = table.columns["y"]
     made = np.bincount(labels[table.columns["synthetic"]], minlength=len(shards.classes))
     counts = np.bincount(labels, minlength=len(shards.classes))
@@ -266,9 +268,9 @@ def _class_groups(shards: ShardSet, table: Table, share: tuple[int, int]) -> Ite
 
 
 def _read_group(
-    shards: ShardSet, group: list[int], table: Table, advance: Callable[[int], None]
+    shards: ShardSet, group: list[int], table: SyntheticTable, advance: Callable[[int], None]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return all rows of some classes, flattened, and their row numbers in the table, ascending."""
+    """Return all rows of a group of classes, flattened, and their row numbers in the table, ascending."""
     wanted = np.isin(table.columns["y"], group)
     width = int(np.prod(shards.sample_shape))
     x = np.empty((int(wanted.sum()), width), np.float32)
@@ -289,33 +291,33 @@ def _read_group(
 
 def _class_findings(
     name: str,
-    rules: Rules,
-    table: Table,
+    rules: SyntheticRules,
+    table: SyntheticTable,
     label: int,
     x: NDArray[np.float32],
     rows: NDArray[np.int64],
     advance: Callable[[int], None],
 ) -> list[str]:
-    """Check the segments and neighbours of one class; `x` holds rows number `rows`, those of the class among them."""
-    mine = np.flatnonzero(table.columns["y"][rows] == label)
-    own = {key: values[rows[mine]] for key, values in table.columns.items()}
-    made, originals = np.flatnonzero(own["synthetic"]), np.flatnonzero(~own["synthetic"])
-    originals = originals[np.argsort(own["source_index"][originals])]
-    seeds = own["source_index"][originals]
-    start, end = _find(seeds, own["source_index"][made]), _find(seeds, own["neighbour_index"][made])
-    base = x[mine[originals]]
-    lengths = own["length"][originals].astype(np.int64) if "length" in own else None
-    findings: list[str] = []
-    # Cleaning may have taken away what a row was made of.
-    known = (start >= 0) & (end >= 0)
-    made, start, end = made[known], start[known], end[known]
+    """Check the segments and neighbours of one class; `x` holds the rows with the numbers `rows` of all classes."""
     if rules.rows == "values":
-        return findings
-    off = _off_segment(x, mine[made], base, lengths, start, end, own["step"][made], rules)
+        return []
+    class_rows = np.flatnonzero(table.columns["y"][rows] == label)
+    columns = {key: values[rows[class_rows]] for key, values in table.columns.items()}
+    made, originals = np.flatnonzero(columns["synthetic"]), np.flatnonzero(~columns["synthetic"])
+    originals = originals[np.argsort(columns["source_index"][originals])]
+    seeds = columns["source_index"][originals]
+    start, end = _find(seeds, columns["source_index"][made]), _find(seeds, columns["neighbour_index"][made])
+    base = x[class_rows[originals]]
+    lengths = columns["length"][originals].astype(np.int64) if "length" in columns else None
+    findings: list[str] = []
+    # Cleaning may have removed a sample of which a row was made.
+    complete = (start >= 0) & (end >= 0)
+    made, start, end = made[complete], start[complete], end[complete]
+    off = _off_segment(x, class_rows[made], base, lengths, start, end, columns["step"][made], rules)
     if len(off):
         findings.append(
             f"{table.made_in}: class {name}: {len(off)} synthetic rows are not on the segment of their samples, "
-            f"as {table.place(int(rows[mine[made[off[0]]]]))}"
+            f"for example {table.row_name(int(rows[class_rows[made[off[0]]]]))}"
         )
     if not rules.nearest:
         return findings
@@ -326,7 +328,7 @@ def _class_findings(
     if len(far):
         findings.append(
             f"{table.made_in}: class {name}: {len(far)} synthetic rows have a neighbour that is not among the {k} "
-            f"nearest, as {table.place(int(rows[mine[made[far[0]]]]))}"
+            f"nearest, for example {table.row_name(int(rows[class_rows[made[far[0]]]]))}"
         )
     return findings
 
@@ -339,9 +341,9 @@ def _off_segment(
     start: NDArray[np.int64],
     end: NDArray[np.int64],
     step: NDArray[np.float32],
-    rules: Rules,
+    rules: SyntheticRules,
 ) -> NDArray[np.int64]:
-    """Return which synthetic rows differ from their recipe by more than rounding to the stored numbers."""
+    """Return the synthetic rows that differ from their segment by more than the rounding of stored numbers."""
     wrong = []
     linear = np.setdiff1d(np.arange(x.shape[1]), rules.categories)
     block = max(1, BLOCK_BYTES // (4 * x.shape[1]))
@@ -351,9 +353,9 @@ def _off_segment(
         if lengths is not None:
             second = resample_steps(second.reshape(-1, *rules.shape), lengths[end[part]], lengths[start[part]])
             second = second.reshape(first.shape)
-        # SVMSMOTE's rows may lie beyond their seed, and so outside of what bytes hold.
+        # Rows of SVMSMOTE may be outside of their segment, and so outside of the range of bytes.
         expected = rules.storage.clipped(on_segment(first, second, step[part]))
-        # Another machine may fuse the multiplication and the addition.
+        # A machine may fuse the multiplication and the addition, which rounds differently.
         room = 4 * np.finfo(np.float32).eps * (np.abs(first) + np.abs(second)) + rules.storage.tolerance(expected)
         good = (np.abs(x[made[part]] - expected) <= room)[:, linear].all(axis=1)
         wrong.append(low + np.flatnonzero(~good))
@@ -367,8 +369,8 @@ def _too_far(
     k: int,
     advance: Callable[[int], None],
 ) -> NDArray[np.int64]:
-    """Return which pairs are further apart than `start` and its k-th nearest other sample, ties allowed."""
-    # Preparation looks for neighbours among samples that are not centred: far from 0, it cannot tell near ties apart.
+    """Return the pairs that are further apart than `start` and its k-th nearest other sample, ties allowed."""
+    # Preparation searches neighbours without centring the samples: far from 0, rounding may exchange near ties.
     blur = np.sqrt(base.shape[1]) * np.finfo(np.float64).eps * np.einsum("ij,ij->i", base, base)
     base = base - base.mean(axis=0)
     square = np.einsum("ij,ij->i", base, base)

@@ -1,4 +1,4 @@
-"""Reading shards: any rows of a split, over as many files as they lie in."""
+"""Reading shards: any range of rows of a split, across its files."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class Rows:
     y : ndarray of int32, shape (n,)
         Class indices.
     synthetic : ndarray of bool, shape (n,)
-        Whether a row was made by balancing.
+        Whether the balancing made the row.
     source_index : ndarray of int64, shape (n,)
-        Index of the sample in the source; of a synthetic row, the sample it was made from.
+        Index of the sample in the source; of a synthetic row, the sample that it starts from.
     neighbour_index : ndarray of int64, shape (n,)
-        Index of the neighbour a synthetic row was made with; -1 for original rows.
+        Index of the sample that a synthetic row goes towards; -1 for original rows.
     step : ndarray of float32, shape (n,)
-        Place of a synthetic row between the two; 0 for original rows.
+        Position of a synthetic row between the two samples; 0 for original rows.
     length : ndarray of int32, shape (n,), or None
-        Steps of each sample that hold data, the rest being padding; None where all samples are whole.
+        Steps of each sample that hold data, the rest is padding; None if no sample is padded.
     """
 
     x: NDArray[np.float32]
@@ -66,7 +66,7 @@ def open_shards(config: Config, directory: Path) -> ShardSet:
     Raises
     ------
     InputError
-        If there are none, or they were prepared with other settings.
+        If there are no shards, or they were prepared with other settings.
     DataDamagedError
         If the index is damaged.
     """
@@ -78,15 +78,15 @@ def open_shards(config: Config, directory: Path) -> ShardSet:
 class ShardSet:
     """The shards of a run directory, read-only.
 
-    Files are opened when their rows are first asked for, in each process by itself, without locks (so that
-    it works on NFS and Lustre). May be pickled and used after a fork.
+    Each process opens a file when it first reads rows of it, without locks, which NFS and Lustre may not support. A
+    `ShardSet` can be pickled and used after a fork.
 
     Parameters
     ----------
     directory : Path
         Folder of the shards (``RUN/shards``).
     verify : bool
-        Check a file's SHA-256 before its rows are first used. Its length is always checked.
+        Check the SHA-256 of each file before its rows are used. The length is always checked.
 
     Attributes
     ----------
@@ -97,16 +97,18 @@ class ShardSet:
     sample_shape : tuple of int
         Shape of one sample.
     scale : float
-        What raw samples of the source are multiplied with.
+        Factor of the raw samples of the source.
     layout : Layout
-        How rows lie on disk; ``layout.has_lengths`` tells whether they have lengths.
+        Datasets of a shard; ``layout.has_lengths`` is whether samples are padded.
+    local_copies : dict of str to Path
+        Files that are read from a copy (`rcdp_hpc.data.shards.stage_in`).
 
     Raises
     ------
     InputError
         If there is no index.json.
     DataDamagedError
-        If index.json is damaged; on reading, if a shard is missing, altered or not of the expected form.
+        If index.json is damaged; on reading, if a shard is missing, changed or does not have the expected form.
 
     Examples
     --------
@@ -117,38 +119,38 @@ class ShardSet:
     """
 
     def __init__(self, directory: Path, verify: bool = True) -> None:
-        self.directory, self.verify = Path(directory), verify
+        self.directory = Path(directory)
+        self.verify = verify
         self.index = load_index(self.directory)
         self.classes: list[str] = self.index["classes"]
         self.sample_shape: tuple[int, ...] = tuple(self.index["sample_shape"])
         self.scale: float = self.index["scale"]
         self.layout = Layout(self.sample_shape, storage_of_index(self.index), self.index.get("lengths", False))
-        # The first row of each shard, and the end of the last.
+        # The first row of each shard, and the number of all rows.
         self._starts: dict[str, list[int]] = {
             split: [0, *accumulate(shard["rows"] for shard in self._entry(split)["shards"])] for split in self.splits
         }
-        # Rows are read once, in order: a cache of chunks would cost a copy. What is compressed is unpacked in it.
+        # Rows are read once, in order, so that a chunk cache would only cost a copy; compressed chunks need it.
         self._cache_bytes = 0 if self.layout.storage.compression == "none" else CACHE_BYTES
         self._checked: set[str] = set()
-        # Files that are read from elsewhere for a while (`rcdp_hpc.data.shards.stage_in`).
         self.local_copies: dict[str, Path] = {}
         self._open: OrderedDict[str, h5py.File] = OrderedDict()
         self._process = os.getpid()
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The splits there are: "train", "validation" and "test", and "reserve" where one was kept."""
+        """The splits: "train", "validation" and "test", and "reserve" if there is one."""
         return splits_in(self.index)
 
     @property
     def shortest(self) -> int | None:
-        """Steps of the shortest sequence of all parts; None without lengths, and where older shards do not tell."""
-        found: int | None = self.index.get("shortest")
-        return found
+        """Steps of the shortest series of all splits; None if no sample is padded or the index is too old."""
+        steps: int | None = self.index.get("shortest")
+        return steps
 
     @property
     def digest(self) -> str:
-        """A SHA-256 of all the shards' own: two preparations with the same one hold the same rows."""
+        """The SHA-256 of the digests of all shards: preparations with the same digest hold the same rows."""
         parts = [shard["sha256"] for split in self.splits for shard in self.index["splits"][split]["shards"]]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
 
@@ -161,26 +163,26 @@ class ShardSet:
         return np.array(self._entry(split)["class_counts"], np.int64)
 
     def read(self, split: str, start: int, stop: int) -> Rows:
-        """Return rows `start` to `stop` - 1 of a split; only these are read.
+        """Return rows `start` to `stop` - 1 of a split; no other rows are read.
 
         Raises
         ------
         DataDamagedError
-            If a file they lie in is missing, altered or not of the expected form.
+            If a file of these rows is missing, changed or does not have the expected form.
         IndexError
             If the split has no such rows.
         """
         return Rows(**self.columns(split, start, stop, ("x", *self.layout.columns)))
 
     def columns(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Return some datasets' rows `start` to `stop` - 1, by name; errors as in `read`."""
+        """Return rows `start` to `stop` - 1 of some datasets, by name; errors as in `read`."""
         result = self._stored(split, start, stop, names)
         if "x" in result:
             result["x"] = self.layout.storage.decode(result["x"])
         return result
 
     def stored(self, split: str, start: int, stop: int) -> NDArray[Any]:
-        """Return the samples of some rows as they are stored, neither scaled nor converted; errors as in `read`."""
+        """Return the samples of some rows in the stored number format, not scaled; errors as in `read`."""
         return self._stored(split, start, stop, ("x",))["x"]
 
     def _stored(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -190,7 +192,7 @@ class ShardSet:
         result = {
             name: np.empty((stop - start, *self._shape(name)), self._dtype(name).newbyteorder("=")) for name in names
         }
-        for entry, first, low, high in self._pieces(split, start, stop):
+        for entry, first, low, high in self._shards_of(split, start, stop):
             file = self._file(entry)
             for name, array in result.items():
                 target = array[first + low - start : first + high - start]
@@ -201,25 +203,25 @@ class ShardSet:
         return result
 
     def entries(self, split: str, start: int, stop: int) -> list[dict[str, Any]]:
-        """Return what index.json says of the files that some rows lie in."""
-        return [entry for entry, *_ in self._pieces(split, start, stop)]
+        """Return the entries in index.json of the files that hold some rows."""
+        return [entry for entry, *_ in self._shards_of(split, start, stop)]
 
     def damaged(self, split: str, start: int, stop: int, check_stop: Callable[[], None]) -> dict[str, str]:
-        """Return the names of the files that some rows lie in and that are damaged, each with what is wrong with it.
+        """Return the damaged files among those that hold some rows, with the damage by file name.
 
-        Checks what `read` checks before it uses a file, and no more: without `verify`, not the content.
+        The checks are those of `read`: without `verify`, the content is not checked.
         """
-        found = {}
-        for entry, *_ in self._pieces(split, start, stop):
+        damage = {}
+        for entry, *_ in self._shards_of(split, start, stop):
             check_stop()
             try:
                 self._file(entry)
             except DataDamagedError as error:
-                found[entry["file"]] = str(error)
-        return found
+                damage[entry["file"]] = str(error)
+        return damage
 
     def close(self) -> None:
-        """Close all files; reading again opens them again."""
+        """Close all files; the next read opens them again."""
         while self._open:
             self._open.popitem()[1].close()
 
@@ -238,8 +240,8 @@ class ShardSet:
     def _dtype(self, name: str) -> np.dtype[Any]:
         return self.layout.storage.dtype if name == "x" else self.layout.columns[name]
 
-    def _pieces(self, split: str, start: int, stop: int) -> Iterator[tuple[dict[str, Any], int, int, int]]:
-        """Yield each shard that holds some of the rows, its first row, and which of its own rows they are."""
+    def _shards_of(self, split: str, start: int, stop: int) -> Iterator[tuple[dict[str, Any], int, int, int]]:
+        """Yield the entry of each shard with some of the rows, its first row, and the range of rows within it."""
         starts = self._starts[split]
         number = bisect.bisect_right(starts, start) - 1
         while start < stop:
@@ -276,28 +278,28 @@ class ShardSet:
             raise self._damaged(entry, "missing" if not path.is_symlink() else "a symbolic link, which is not followed")
         size = path.stat().st_size
         if size != entry["bytes"]:
-            raise self._damaged(entry, f"{size} bytes long, {entry['bytes']} expected")
+            raise self._damaged(entry, f"{size} bytes long, expected {entry['bytes']}")
         if self.verify and entry["file"] not in self._checked:
             if file_sha256(path) != entry["sha256"]:
                 raise self._damaged(entry, "its content has changed since it was written (SHA-256 differs)")
             self._checked.add(entry["file"])
 
     def _check_form(self, file: h5py.File, entry: dict[str, Any]) -> None:
-        """Refuse anything but the expected datasets with their content in this very file."""
+        """Refuse a file without the expected datasets, or with content in other files."""
         for name in ("x", *self.layout.columns):
             link = file.get(name, getlink=True)
             if not isinstance(link, h5py.HardLink):
-                raise self._damaged(entry, f"{name} is missing or leads out of the file")
+                raise self._damaged(entry, f"{name} is missing or links to another file")
             dataset = file[name]
             if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-                raise self._damaged(entry, f"{name} is no dataset with its content in the file")
+                raise self._damaged(entry, f"{name} is not a dataset with its content in the file")
             shape = (entry["rows"], *self._shape(name))
             if dataset.shape != shape or dataset.dtype != self._dtype(name):
-                found = f"{dataset.dtype} of shape {dataset.shape}"
-                raise self._damaged(entry, f"{name} is {found}, {self._dtype(name)} of shape {shape} expected")
+                actual = f"{dataset.dtype} of shape {dataset.shape}"
+                raise self._damaged(entry, f"{name} is {actual}, expected {self._dtype(name)} of shape {shape}")
 
     def _unreadable(self, entry: dict[str, Any], what: str, error: Exception) -> RcdpError:
-        """Return the error for a file that HDF5 cannot read: the disk's fault, or that of the content."""
+        """Return the error for a file that HDF5 cannot read: an error of the disk, or damaged content."""
         number = errno_of(error)
         if number:
             return explain_os_error(OSError(number, os.strerror(number)), self._path(entry), reading=True)

@@ -1,4 +1,4 @@
-"""Training without damaged shards: what they lose is refilled from the reserve, on all ranks alike."""
+"""Training without damaged shards: rows of the reserve replace the lost rows, in the same way on all ranks."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from rcdp_hpc.runtime.comm.collective import agree
 
 log = logging.getLogger(__name__)
 
-# Rows of the reserve that lie no further apart are read in one piece.
+# Rows of the reserve with at most this distance between them are read together.
 GAP_ROWS = 64
 
 
 @dataclass(frozen=True)
 class Refill:
-    """What became of one damaged shard.
+    """The replacement of one damaged shard.
 
     Attributes
     ----------
     file : str
-        The shard's name.
+        File name of the shard.
     reason : str
-        Why it is left out.
+        The damage.
     lost : list of int
-        Its rows of each class.
+        Rows of each class in the shard.
     refilled : list of int
-        How many of these come from the reserve instead. The rest is missing.
+        Rows of each class that come from the reserve instead.
     """
 
     file: str
@@ -49,13 +49,13 @@ class Refill:
 
     @property
     def missing(self) -> list[int]:
-        """Rows of each class that nothing stands in for."""
+        """Rows of each class that are not replaced."""
         return [lost - refilled for lost, refilled in zip(self.lost, self.refilled, strict=True)]
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """Consecutive rows of the refilled training part: rows of training from `start`, or rows of the reserve."""
+    """Consecutive rows of the refilled training part: rows of training from `start`, or else rows of the reserve."""
 
     rows: int
     start: int = 0
@@ -63,11 +63,12 @@ class _Segment:
 
 
 class RefilledShards(ShardSet):
-    """The shards of a run directory without the damaged ones among its training shards.
+    """The shards of a run directory without damaged training shards.
 
-    A lost row is replaced by the next unused row of its class in the reserve, which takes its place. Which class a lost
-    row had follows from the order of rows alone (`rcdp_hpc.data.split.interleaved_labels`), so the damaged file is not
-    needed. Where the reserve has too few rows of a class, the last places of that class in the file are closed up.
+    The next unused row of the same class in the reserve replaces a lost row, in the same position. The class of a lost
+    row follows from the order of rows alone (`rcdp_hpc.data.split.interleaved_labels`), so the damaged file is not
+    read. If the reserve has too few rows of a class, the last rows of that class in the file are missing, and the rows
+    after them move up.
 
     Parameters
     ----------
@@ -76,20 +77,20 @@ class RefilledShards(ShardSet):
     verify : bool
         As in `ShardSet`.
     damaged : dict of str to str
-        Names of training and reserve shards to leave out, with the reason. The reserve is dealt in this order, so that
-        one more damaged file does not change what stands in for those before it.
+        Names of damaged training and reserve shards, with the damage. Rows of the reserve are assigned in this order,
+        so that another damaged file at the end does not change the replacements of the others.
 
     Attributes
     ----------
     damaged_files : dict of str to str
-        The same.
+        The parameter `damaged`.
     refills : list of Refill
-        What became of each training shard among them.
+        The replacement of each damaged training shard.
 
     Raises
     ------
     DataDamagedError
-        If the order of rows is not the one that this package writes, or no training row is left.
+        If the rows do not have the order that this package writes, or no training row remains.
     """
 
     def __init__(self, directory: Path, verify: bool, damaged: dict[str, str]) -> None:
@@ -97,7 +98,7 @@ class RefilledShards(ShardSet):
         self.damaged_files = damaged
         self.refills: list[Refill] = []
         shards = self._entry("train")["shards"]
-        fills = self._deal()
+        fills = self._assign_reserve_rows()
         self._segments = [
             _Segment(len(fills[shard["file"]]), reserve=fills[shard["file"]])
             if shard["file"] in fills
@@ -109,11 +110,11 @@ class RefilledShards(ShardSet):
             raise DataDamagedError(f"{self.directory}: every training shard is damaged. {REPAIR_ADVICE}")
 
     def rows(self, split: str) -> int:
-        """Return the number of rows of a split, refilled."""
+        """Return the number of rows of a split after refilling."""
         return self._ends[-1] if split == "train" else super().rows(split)
 
     def class_counts(self, split: str) -> NDArray[np.int64]:
-        """Return the number of rows of each class, shape (C,), refilled."""
+        """Return the number of rows of each class after refilling, shape (C,)."""
         counts = super().class_counts(split)
         if split == "train":
             for refill in self.refills:
@@ -121,17 +122,17 @@ class RefilledShards(ShardSet):
         return counts
 
     def damaged(self, split: str, start: int, stop: int, check_stop: Callable[[], None]) -> dict[str, str]:
-        """Return the names of the files that some rows lie in and that are damaged; see `ShardSet.damaged`."""
+        """Return the damaged files among those that hold some rows; see `ShardSet.damaged`."""
         if split != "train":
             return super().damaged(split, start, stop, check_stop)
-        found: dict[str, str] = {}
-        for segment, low, high in self._parts(start, stop):
+        damage: dict[str, str] = {}
+        for segment, low, high in self._segments_of(start, stop):
             if segment.reserve is None:
-                found |= super().damaged("train", segment.start + low, segment.start + high, check_stop)
+                damage |= super().damaged("train", segment.start + low, segment.start + high, check_stop)
             else:
                 for rows in _runs(segment.reserve[low:high]):
-                    found |= super().damaged(RESERVE, int(rows[0]), int(rows[-1]) + 1, check_stop)
-        return found
+                    damage |= super().damaged(RESERVE, int(rows[0]), int(rows[-1]) + 1, check_stop)
+        return damage
 
     def _stored(self, split: str, start: int, stop: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         if split != "train" or start == stop:
@@ -142,29 +143,29 @@ class RefilledShards(ShardSet):
             super(RefilledShards, self)._stored("train", segment.start + low, segment.start + high, names)
             if segment.reserve is None
             else self._from_reserve(segment.reserve[low:high], names)
-            for segment, low, high in self._parts(start, stop)
+            for segment, low, high in self._segments_of(start, stop)
         ]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in names}
 
     def _from_reserve(self, rows: NDArray[np.int64], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         result = {name: np.empty((len(rows), *self._shape(name)), self._dtype(name)) for name in names}
         for run in _runs(rows):
-            found = super()._stored(RESERVE, int(run[0]), int(run[-1]) + 1, names)
-            mine = np.flatnonzero((rows >= run[0]) & (rows <= run[-1]))
-            for name, values in found.items():
-                result[name][mine] = values[rows[mine] - run[0]]
+            stored = super()._stored(RESERVE, int(run[0]), int(run[-1]) + 1, names)
+            positions = np.flatnonzero((rows >= run[0]) & (rows <= run[-1]))
+            for name, values in stored.items():
+                result[name][positions] = values[rows[positions] - run[0]]
         return result
 
-    def _parts(self, start: int, stop: int) -> Iterator[tuple[_Segment, int, int]]:
-        """Yield the segments that hold some of the rows, and which of the segment's own rows they are."""
+    def _segments_of(self, start: int, stop: int) -> Iterator[tuple[_Segment, int, int]]:
+        """Yield each segment with some of the rows, and the range of the rows within the segment."""
         for segment, end in zip(self._segments, self._ends, strict=True):
             first = end - segment.rows
             low, high = max(start, first), min(stop, end)
             if low < high:
                 yield segment, low - first, high - first
 
-    def _deal(self) -> dict[str, NDArray[np.int64]]:
-        """Return the rows of the reserve that stand in for each damaged training shard."""
+    def _assign_reserve_rows(self) -> dict[str, NDArray[np.int64]]:
+        """Return the rows of the reserve that replace the rows of each damaged training shard."""
         labels = interleaved_labels(super().class_counts("train").tolist())
         free, fills = self._free_rows(), {}
         places = {
@@ -176,21 +177,23 @@ class RefilledShards(ShardSet):
             if file not in places:
                 continue
             shard, start = places[file]
-            own = labels[start : start + shard["rows"]]
-            if np.bincount(own, minlength=classes).tolist() != shard["class_counts"]:
-                raise DataDamagedError(f"{self.directory / file}: its rows have an order of their own. {REPAIR_ADVICE}")
-            chosen = np.full(len(own), -1)
-            for label in np.unique(own):
-                lost = np.flatnonzero(own == label)
+            shard_labels = labels[start : start + shard["rows"]]
+            if np.bincount(shard_labels, minlength=classes).tolist() != shard["class_counts"]:
+                raise DataDamagedError(
+                    f"{self.directory / file}: its rows do not have the order that rcdp prepare writes. {REPAIR_ADVICE}"
+                )
+            chosen = np.full(len(shard_labels), -1)
+            for label in np.unique(shard_labels):
+                lost = np.flatnonzero(shard_labels == label)
                 taken, free[label] = free[label][: len(lost)], free[label][len(lost) :]
                 chosen[lost[: len(taken)]] = taken
-            refilled = np.bincount(own[chosen >= 0], minlength=classes).tolist()
+            refilled = np.bincount(shard_labels[chosen >= 0], minlength=classes).tolist()
             self.refills.append(Refill(file, reason, shard["class_counts"], refilled))
             fills[file] = chosen[chosen >= 0]
         return fills
 
     def _free_rows(self) -> list[NDArray[np.int64]]:
-        """Return the rows of each class in the sound shards of the reserve, ascending."""
+        """Return the rows of each class in the undamaged shards of the reserve, ascending."""
         if RESERVE not in self.splits:
             return [np.empty(0, np.int64)] * len(self.classes)
         labels = interleaved_labels(super().class_counts(RESERVE).tolist())
@@ -209,30 +212,31 @@ def without_damaged(
     own_rows: Callable[[int], tuple[int, int]],
     check_stop: Callable[[], None],
 ) -> ShardSet:
-    """Return the shards without the damaged training files among them, the same view on every rank. Collective.
+    """Return the shards without damaged training files, the same on every rank. Collective.
 
-    Every rank opens the files that its rows lie in; what one finds damaged, all leave out. As a refilled file may come
-    from a damaged part of the reserve, and missing rows move the ranks' shares, they look again until nothing is found.
+    Every rank checks the files of its rows. All ranks leave out a file that any rank finds damaged. Replacements may
+    come from a damaged file of the reserve, and missing rows shift the rows of each rank, so that the ranks repeat the
+    check until they find no more damage.
 
     Parameters
     ----------
     comm : Communicator
         All ranks.
     shards : ShardSet
-        The shards as they were prepared.
+        The shards as prepared.
     known : dict of str to str
-        Files that are left out already, with the reason.
+        Files that are known to be damaged, with the damage.
     search : bool
-        Whether to look for more; otherwise reading stops at the first one, by name.
+        Whether to check for more damage. Without it, reading raises an error at the first damaged file.
     own_rows : callable
-        Given the number of training rows, returns the first row of this rank and the one behind its last.
+        Maps the number of training rows to the first row of this rank and the one after its last row.
     check_stop : callable
-        Called before each file; what it raises ends the search.
+        Called before each file; raises an exception to stop.
 
     Returns
     -------
     ShardSet
-        `shards` itself where nothing is damaged, and otherwise a `RefilledShards`.
+        `shards` if nothing is damaged, else a `RefilledShards`.
 
     Raises
     ------
@@ -248,44 +252,44 @@ def without_damaged(
         if not search:
             return view
         rows = own_rows(view.rows("train"))
-        mine = agree(comm, partial(view.damaged, "train", *rows, check_stop))
-        found = {file: reason for part in comm.allgather(mine) for file, reason in part.items()}
-        if not found:
+        local_damage = agree(comm, partial(view.damaged, "train", *rows, check_stop))
+        damage = {file: reason for part in comm.allgather(local_damage) for file, reason in part.items()}
+        if not damage:
             return view
-        damaged = {**damaged, **{file: found[file] for file in sorted(found)}}
+        damaged = {**damaged, **{file: damage[file] for file in sorted(damage)}}
 
 
 def replaced_files(view: ShardSet) -> dict[str, str]:
-    """Return the files that a view leaves out, with the reason."""
+    """Return the damaged files that are left out, with the damage."""
     return view.damaged_files if isinstance(view, RefilledShards) else {}
 
 
 def log_replaced(view: RefilledShards, known: dict[str, str]) -> None:
-    """Log what became of every damaged file, those known before without the details."""
+    """Log the replacement of every damaged file, without details for those in `known`."""
     for file, reason in view.damaged_files.items():
         if file in known:
-            log.info("%s stays replaced, as in the checkpoint", file)
+            log.info("%s: still replaced, as in the checkpoint", file)
         elif all(refill.file != file for refill in view.refills):
-            log.warning("%s Nothing is taken from this part of the reserve.", reason)
+            log.warning("%s No row of this file of the reserve is used.", reason)
     for refill in view.refills:
         if refill.file in known:
             continue
         log.warning(
-            "%s Left out on all ranks: of its %d training rows, %d are refilled from the reserve%s",
-            *(refill.reason, sum(refill.lost), sum(refill.refilled), _missing_text(view.classes, refill.missing)),
+            "%s Left out on all ranks: rows of the reserve replace %d of its %d training rows%s",
+            *(refill.reason, sum(refill.refilled), sum(refill.lost), _missing_text(view.classes, refill.missing)),
         )
 
 
 def _missing_text(classes: list[str], missing: list[int]) -> str:
     short = [f"{count} of class {name}" for name, count in zip(classes, missing, strict=True) if count]
     if not short:
-        return ", class by class"
-    more = f" and {len(short) - 10} classes more" if len(short) > 10 else ""
-    return f"; missing are {', '.join(short[:10])}{more} (a larger data.reserve would hold them)"
+        return ", each by a row of its class"
+    more = f" and {len(short) - 10} more classes" if len(short) > 10 else ""
+    return f"; missing: {', '.join(short[:10])}{more} (set a larger data.reserve to avoid this)"
 
 
 def replacement_record(view: RefilledShards) -> dict[str, Any]:
-    """Return what was replaced, for a file in the run directory."""
+    """Return the damaged files and their replacements, for a file in the run directory."""
     return {
         "shards": view.digest,
         "damaged": view.damaged_files,
@@ -296,7 +300,7 @@ def replacement_record(view: RefilledShards) -> dict[str, Any]:
 
 
 def _runs(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Cut rows, sorted, where they lie far apart."""
+    """Return sorted rows, divided at large gaps."""
     if not len(rows):
         return []
     ordered = np.sort(rows)

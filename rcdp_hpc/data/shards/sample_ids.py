@@ -1,4 +1,4 @@
-"""Names of the test samples (files, groups, row ids), kept with the shards so that reports can name them."""
+"""Names of the test samples (files, groups, row ids), stored with the shards for reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IDS_NAME = "test-ids.jsonl.gz"
 
 
 def write_test_ids(folder: Path, source: Source, rows: NDArray[np.int64]) -> dict[str, Any] | None:
-    """Write the names of the test rows, each as JSON on a line, and return what index.json says of the file.
+    """Write the names of the test rows, one JSON text per line, and return the entry of the file for index.json.
 
     Parameters
     ----------
@@ -33,25 +33,25 @@ def write_test_ids(folder: Path, source: Source, rows: NDArray[np.int64]) -> dic
     Returns
     -------
     dict or None
-        None if the source's samples have no names: then nothing is written.
+        None if the samples of the source have no names; no file is written then.
     """
     ids = _ids_of(source, rows)
     if ids is None:
         return None
     lines = "".join(f"{json.dumps(name)}\n" for name in ids).encode()
-    # Without a time, so that the same samples give the same bytes.
+    # The compressed file contains no time, so that the same samples give the same bytes.
     content = gzip.compress(lines, mtime=0)
     write_atomic(folder / IDS_NAME, lambda file: file.write(content))
     return {"file": IDS_NAME, "rows": len(rows), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def read_test_ids(folder: Path, index: Mapping[str, Any]) -> list[str] | None:
-    """Return the names of the test rows in the order of the shards; None if the source had none.
+    """Return the names of the test rows in the order of the shards; None if the samples have no names.
 
     Raises
     ------
     DataDamagedError
-        If the file is missing or altered.
+        If the file is missing or changed.
     """
     entry = index.get("test_ids")
     if entry is None:
@@ -60,12 +60,12 @@ def read_test_ids(folder: Path, index: Mapping[str, Any]) -> list[str] | None:
     if problem:
         raise DataDamagedError(problem)
     if entry["file"] != IDS_NAME:
-        raise DataDamagedError(f"{folder / entry['file']}: of an earlier version; prepare again (--restart).")
+        raise DataDamagedError(f"{folder / entry['file']}: written by an earlier version; prepare again (--restart).")
     return [json.loads(line) for line in gzip.decompress((folder / IDS_NAME).read_bytes()).splitlines()]
 
 
 def damaged_ids(folder: Path, index: Mapping[str, Any]) -> str:
-    """Return what is wrong with the file of names; empty if it is sound, or there is none to be."""
+    """Return the damage of the file of names; empty if it is undamaged or the index has no such file."""
     entry = index.get("test_ids")
     if entry is None:
         return ""
@@ -73,7 +73,9 @@ def damaged_ids(folder: Path, index: Mapping[str, Any]) -> str:
     if not path.is_file():
         return f"{path}: missing; prepare again (--restart)."
     if hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-        return f"{path}: its content has another checksum than {entry['sha256'][:12]}...; prepare again (--restart)."
+        return (
+            f"{path}: its SHA-256 differs from {entry['sha256'][:12]}..., as in index.json; prepare again (--restart)."
+        )
     return ""
 
 

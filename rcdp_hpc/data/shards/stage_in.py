@@ -1,4 +1,4 @@
-"""Copies of shards on node-local disks: one per node, for as long as they are read."""
+"""Temporary copies of shards on node-local disks, one per node."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SPARE_BYTES = 2**26
 def staged_in(
     comm: Communicator, shards: ShardSet, pieces: Iterable[tuple[str, int, int]], check_stop: Callable[[], None]
 ) -> Iterator[None]:
-    """Let shards be read from ``$TMPDIR`` within the block. Collective.
+    """Read shards from copies in ``$TMPDIR`` within the block. Collective.
 
-    On each node the lowest rank copies what the node's ranks read, while the others sleep. Every copy is checked by its
-    SHA-256; a file that is damaged already is left where it is, for the reader to find. The copies go at the end of the
-    block, however it ends. What a killed job of the same folder of shards left is removed first; tasks of a job
-    array that run on the same node keep theirs.
+    On each node the lowest rank copies the files that the ranks of the node read, while the others sleep. The SHA-256
+    of every copy is checked; a damaged file is not copied, so that the reader reports it. The copies are removed at the
+    end of the block, also after an error. Copies that a killed job made of the same folder are removed first; other
+    tasks of a job array on the same node keep their copies.
 
     Parameters
     ----------
@@ -47,26 +47,26 @@ def staged_in(
     pieces : iterable of (split, start, stop)
         The rows that this rank will read.
     check_stop : callable
-        Called between blocks of the copying; what it raises ends it.
+        Called between blocks while copying; raises an exception to stop.
 
     Raises
     ------
     StageFailedError
-        On all ranks, if a node has not enough room.
+        On all ranks, if a node has not enough disk space.
     """
     host = socket.gethostname()
     wanted = {entry["file"]: entry for piece in pieces for entry in shards.entries(*piece)}
-    everyone = comm.allgather((host, wanted))
-    first = next(rank for rank, (other, _) in enumerate(everyone) if other == host)
-    of_node = {name: entry for other, files in everyone if other == host for name, entry in files.items()}
+    all_ranks = comm.allgather((host, wanted))
+    first = next(rank for rank, (other, _) in enumerate(all_ranks) if other == host)
+    of_node = {name: entry for other, files in all_ranks if other == host for name, entry in files.items()}
     folder: Path | None = None
     try:
         work = partial(_copy, shards.directory, of_node, check_stop) if comm.rank == first else None
         folder = run_on_some(comm, work)
-        place = comm.allgather(folder)[first]
-        # Ranks of a node may be in containers, each with a $TMPDIR of its own: they read the shards themselves.
-        if place is not None and place.is_dir():
-            shards.local_copies.update({path.name: path for path in sorted(place.iterdir())})
+        copies = comm.allgather(folder)[first]
+        # Ranks of a node may be in containers with separate $TMPDIRs; without the copies they read the shards.
+        if copies is not None and copies.is_dir():
+            shards.local_copies.update({path.name: path for path in sorted(copies.iterdir())})
         yield
         agree(comm, shards.close)
     finally:
@@ -86,7 +86,7 @@ def _copy(directory: Path, files: dict[str, dict[str, Any]], check_stop: Callabl
         raise _no_room(parent, needed, free)
     folder = Path(tempfile.mkdtemp(prefix=folder_prefix(content), dir=parent))
     try:
-        sound = sum(_copy_file(directory / name, folder / name, files[name], check_stop) for name in sorted(files))
+        copied = sum(_copy_file(directory / name, folder / name, files[name], check_stop) for name in sorted(files))
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if not isinstance(error, OSError):
@@ -97,27 +97,27 @@ def _copy(directory: Path, files: dict[str, dict[str, Any]], check_stop: Callabl
             f"{directory}: its shards cannot be copied to {parent} on {socket.gethostname()} ({error}). Set TMPDIR to "
             "another disk, or data.stage_in = false."
         ) from error
-    log.info("copied %d shards (%.1f MiB) to %s", sound, needed / 2**20, folder)
+    log.info("copied %d shards (%.1f MiB) to %s", copied, needed / 2**20, folder)
     return folder
 
 
 def _copy_file(source: Path, target: Path, entry: dict[str, Any], check_stop: Callable[[], None]) -> bool:
-    """Copy a file; return whether it is sound. Otherwise nothing is kept."""
+    """Copy a file and return whether it is undamaged; the copy of a damaged file is removed."""
     if source.is_symlink() or not source.is_file():
         return False
-    with source.open("rb") as read, target.open("wb") as written:
-        while block := read.read(BLOCK_BYTES):
+    with source.open("rb") as source_file, target.open("wb") as target_file:
+        while block := source_file.read(BLOCK_BYTES):
             check_stop()
-            written.write(block)
-    # Of what was written, so that a fault of the local disk shows, too.
-    sound = file_sha256(target) == entry["sha256"]
-    if not sound:
+            target_file.write(block)
+    # The digest of the copy also reveals faults of the local disk.
+    undamaged = file_sha256(target) == entry["sha256"]
+    if not undamaged:
         target.unlink()
-    return sound
+    return undamaged
 
 
 def _no_room(parent: Path, needed: int, free: int) -> StageFailedError:
     return StageFailedError(
-        f"{parent} on {socket.gethostname()}: no room for copies of the shards: {needed / 2**20:.1f} MiB needed, "
-        f"{free / 2**20:.1f} MiB free. Set TMPDIR to a larger disk, or data.stage_in = false."
+        f"{parent} on {socket.gethostname()}: not enough disk space for copies of the shards: {needed / 2**20:.1f} MiB "
+        f"needed, {free / 2**20:.1f} MiB free. Set TMPDIR to a larger disk, or data.stage_in = false."
     )

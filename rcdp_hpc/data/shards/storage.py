@@ -1,4 +1,4 @@
-"""How samples lie in the shards: number format, scaling and compression."""
+"""Storage of samples in the shards: number format, scaling and compression."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Storage:
         return DTYPES[self.kind]
 
     def encode(self, x: NDArray[np.float32]) -> NDArray[Any]:
-        """Return values as they are stored: rounded to the nearest.
+        """Return values in the stored number format, rounded to the nearest.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class Storage:
                 stored = x.astype(self.dtype)
             if not np.isfinite(stored).all():
                 raise InputError(
-                    "data.storage = 'float16' holds values up to 65504, and some are larger: take float32."
+                    "data.storage = 'float16' holds values up to 65504, and some values are larger: set 'float32'."
                 )
             return stored
         return x
@@ -69,15 +69,15 @@ class Storage:
         return stored.astype(np.float32, copy=False)
 
     def rounded(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return values as they will be read."""
+        """Return values as they are after writing and reading."""
         return x if self.kind == "float32" else self.decode(self.encode(x))
 
     def clipped(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return values cut off where the stored numbers end: bytes at 0 and 255."""
+        """Return values clipped to the range of the stored numbers: bytes 0 to 255."""
         return x.clip(0, np.float32(255 * self.scale)) if self.kind == "uint8" else x
 
     def tolerance(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return how far a stored value may be from the exact one: half a step, more or less."""
+        """Return how far a stored value may be from the exact one: about half the distance of stored numbers."""
         if self.kind == "uint8":
             return np.full_like(x, 0.5001 * self.scale)
         if self.kind == "float16":
@@ -86,23 +86,23 @@ class Storage:
 
 
 def storage_of(data: DataSection, source: Source) -> Storage:
-    """Return how a source's samples are stored under the configuration.
+    """Return the storage of the samples of a source.
 
     Raises
     ------
     InputError
-        If bytes are asked for and the source has none.
+        If ``data.storage`` is "uint8" and the source does not hold bytes.
     """
     kind = data.storage
     holds_bytes = source.dtype == np.uint8 and source.standardization is None
     if kind == "auto":
         kind = "uint8" if holds_bytes else "float32"
     if kind == "uint8" and not holds_bytes:
-        holds = "standardised values" if source.dtype == np.uint8 else f"{source.dtype}"
-        raise InputError(f"data.storage = 'uint8' needs a source of bytes, this one holds {holds}: take float32.")
+        content = "standardised values" if source.dtype == np.uint8 else f"{source.dtype}"
+        raise InputError(f"data.storage = 'uint8' needs a source of bytes, this one holds {content}: set 'float32'.")
     return Storage(kind, source.scale if kind == "uint8" else 1.0, data.compression)
 
 
 def storage_of_index(index: dict[str, Any]) -> Storage:
-    """Return how samples are stored, as an index.json says; its first version knew float32 alone."""
+    """Return the storage that an index.json records; its first version had only float32."""
     return Storage(**index["storage"]) if "storage" in index else Storage()

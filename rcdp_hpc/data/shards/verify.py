@@ -1,4 +1,4 @@
-"""Checking shards from end to end: bytes, counts, proportions, and where every row came from."""
+"""Complete verification of shards: bytes, counts, class proportions, and the origin of every row."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def verify_shards(
 ) -> list[str]:
     """Check every checksum, count, proportion and origin of the shards in a folder. Collective.
 
-    Ranks share the files, and then the classes, between them.
+    The files, and then the classes, are divided among the ranks.
 
     Parameters
     ----------
     directory : Path
         Folder of the shards (``RUN/shards``).
     check_stop : callable
-        Called between blocks of work; what it raises ends the check.
+        Called between blocks of work; raises an exception to stop.
     progress : bool
         Show progress on rank 0.
     comm : Communicator, optional
-        All ranks; default: this process alone.
+        All ranks; default: this process only.
 
     Returns
     -------
     list of str
-        What is wrong, one line each, naming the file; empty if all is well. The same on every rank.
+        The problems, one line for each, with the name of the file; empty if there are none. The same on every rank.
 
     Raises
     ------
@@ -83,24 +83,24 @@ def verify_shards(
 def _content_findings(directory: Path, comm: Communicator, advance: Callable[[int], None]) -> list[str]:
     shards = ShardSet(directory, verify=True)
     damaged = _gathered(
-        comm, lambda: [found for split in shards.splits for found in _damaged_files(shards, split, comm, advance)]
+        comm, lambda: [finding for split in shards.splits for finding in _damaged_files(shards, split, comm, advance)]
     )
-    # Every rank reads the columns of all rows, which are small, and the samples of its own classes alone.
+    # Every rank reads the columns of all rows, which are small, but only the samples of its share of the classes.
     shards = ShardSet(directory, verify=False)
-    whole = [
+    undamaged = [
         split
         for split in shards.splits
         if not any(f"{FILE_PREFIX[split]}-" in Path(f.split(":")[0]).name for f in damaged)
     ]
 
-    def look() -> list[str]:
-        columns = {split: _read_columns(shards, split) for split in whole}
+    def check_rows() -> list[str]:
+        columns = {split: _read_columns(shards, split) for split in undamaged}
         findings: list[str] = []
         if comm.is_root:
             for split, content in columns.items():
                 findings += _count_findings(shards, split, content)
                 findings += _proportion_findings(split, content["y"])
-        # Where rows come from is told by all splits together.
+        # The origin of rows can only be checked with all splits.
         if len(columns) == len(shards.splits):
             if comm.is_root:
                 findings += _balance_findings(shards.index)
@@ -108,12 +108,12 @@ def _content_findings(directory: Path, comm: Communicator, advance: Callable[[in
         shards.close()
         return findings
 
-    return damaged + _gathered(comm, look)
+    return damaged + _gathered(comm, check_rows)
 
 
-def _gathered(comm: Communicator, look: Callable[[], list[str]]) -> list[str]:
-    """Return what all ranks found, in the order of the ranks."""
-    return [finding for found in comm.allgather(agree(comm, look)) for finding in found]
+def _gathered(comm: Communicator, check: Callable[[], list[str]]) -> list[str]:
+    """Run a check on every rank and return the findings of all ranks, in the order of the ranks."""
+    return [finding for findings in comm.allgather(agree(comm, check)) for finding in findings]
 
 
 def _stray_files(directory: Path, index: dict[str, Any]) -> list[str]:
@@ -129,7 +129,7 @@ def _stray_files(directory: Path, index: dict[str, Any]) -> list[str]:
 
 
 def _damaged_files(shards: ShardSet, split: str, comm: Communicator, advance: Callable[[int], None]) -> list[str]:
-    """Open this rank's share of the files of a split, which checks length, checksum and form."""
+    """Open every `size`-th file of a split, beginning with file `rank`: this checks length, checksum and form."""
     findings, start = [], 0
     for number, shard in enumerate(shards.index["splits"][split]["shards"]):
         if number % comm.size == comm.rank:
@@ -147,38 +147,38 @@ def _read_columns(shards: ShardSet, split: str) -> dict[str, NDArray[Any]]:
 
 
 def _count_findings(shards: ShardSet, split: str, columns: dict[str, NDArray[Any]]) -> list[str]:
-    """Compare the rows of each class, in each shard and in all, with the index."""
+    """Compare the rows of each class, in each shard and in all shards together, with the index."""
     entry, classes = shards.index["splits"][split], len(shards.classes)
     y, synthetic = columns["y"], columns["synthetic"]
     if y.min() < 0 or y.max() >= classes:
         return [f"{shards.directory}, {split}: labels {y.min()} to {y.max()}, expected 0 to {classes - 1}"]
     findings, start = [], 0
-    pieces = []
+    shard_rows = []
     for shard in entry["shards"]:
-        pieces.append((str(shards.directory / shard["file"]), shard, slice(start, start + shard["rows"])))
+        shard_rows.append((str(shards.directory / shard["file"]), shard, slice(start, start + shard["rows"])))
         start += shard["rows"]
-    for name, recorded, rows in [*pieces, (f"{shards.directory / INDEX_NAME}, {split}", entry, slice(None))]:
+    for name, recorded, rows in [*shard_rows, (f"{shards.directory / INDEX_NAME}, {split}", entry, slice(None))]:
         for key, labels in (("class_counts", y[rows]), ("synthetic_counts", y[rows][synthetic[rows]])):
-            found = np.bincount(labels, minlength=classes).tolist()
-            if found != recorded[key]:
-                findings.append(f"{name}: {key} are {found}, the index says {recorded[key]}")
+            counts = np.bincount(labels, minlength=classes).tolist()
+            if counts != recorded[key]:
+                findings.append(f"{name}: {key} are {counts}, the index has {recorded[key]}")
     return findings
 
 
 def _proportion_findings(split: Split, y: NDArray[np.int32]) -> list[str]:
-    """Check Tijdeman's bound on every prefix (see `rcdp_hpc.data.split.interleave`), in whole numbers."""
+    """Check Tijdeman's bound on every prefix of the rows (see `rcdp_hpc.data.split.interleave`), with integers."""
     labels, counts = np.unique(y, return_counts=True)
     if len(labels) < 2:
         return []
     m, total = 2 * len(labels) - 2, len(y)
     findings = []
     for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
-        # The count is furthest ahead at each of its rows, and furthest behind just before it.
+        # The count of a class exceeds its share most at a row of the class, and falls short most just before it.
         steps = np.flatnonzero(y == label) + 1
         nth = np.arange(1, count + 1)
-        ahead = nth * total - steps * count
-        behind = (steps - 1) * count - (nth - 1) * total
-        worst = max(ahead.max(), behind.max())
+        excess = nth * total - steps * count
+        deficit = (steps - 1) * count - (nth - 1) * total
+        worst = max(excess.max(), deficit.max())
         if worst * m > (m - 1) * total:
             findings.append(
                 f"{FILE_PREFIX[split]}-*.h5: class {label} is {worst / total:.2f} rows away from its share, "
@@ -189,10 +189,10 @@ def _proportion_findings(split: Split, y: NDArray[np.int32]) -> list[str]:
 
 def _balance_findings(index: dict[str, Any]) -> list[str]:
     counts, data = index["splits"]["train"]["class_counts"], index["settings"]["data"]
-    kept = [reserve_size(rows, data["reserve"]) for rows in counts]
-    found = index["splits"][RESERVE]["class_counts"] if RESERVE in index["splits"] else [0] * len(counts)
-    if found != kept:
-        return [f"{INDEX_NAME}: the reserve has {found} rows of the classes, {kept} wanted"]
+    expected = [reserve_size(rows, data["reserve"]) for rows in counts]
+    reserve = index["splits"][RESERVE]["class_counts"] if RESERVE in index["splits"] else [0] * len(counts)
+    if reserve != expected:
+        return [f"{INDEX_NAME}: the reserve has {reserve} rows of the classes, expected {expected}"]
     # Which numbers of rows a user's class aims at depends on its code, which verification does not import.
     if data["balance"] == "none" or data["balance"] not in BALANCING_METHODS:
         return []
@@ -206,7 +206,7 @@ def _balance_findings(index: dict[str, Any]) -> list[str]:
     )
     recorded = [entry.get("wanted", rows) for entry, rows in zip(index["class_table"], wanted, strict=True)]
     if recorded != wanted:
-        return [f"{INDEX_NAME}: the class table wants {recorded} rows of the classes, the settings {wanted}"]
+        return [f"{INDEX_NAME}: by the class table, the classes should have {recorded} rows, by the settings {wanted}"]
     if method.exact and counts != wanted:
-        return [f"{INDEX_NAME}: the training part is not balanced: {counts} rows of the classes, {wanted} wanted"]
+        return [f"{INDEX_NAME}: the training part is not balanced: {counts} rows of the classes, expected {wanted}"]
     return []

@@ -1,4 +1,4 @@
-"""Writing shards: HDF5 files with the same bytes for the same rows, whatever machine or thread writes them."""
+"""Writing shards: HDF5 files whose bytes depend only on the rows, not on the machine or the number of threads."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from rcdp_hpc.runtime.digests import file_sha256
 from rcdp_hpc.runtime.files import free_bytes, reserve
 
 CHUNK_BYTES = 2**20
-# Opening a file costs more than reading a few rows.
-FEWEST_ROWS, FEWEST_BYTES = 256, 2**20
+# Smaller files would take longer to open than to read.
+FEWEST_ROWS = 256
+FEWEST_BYTES = 2**20
 GZIP_LEVEL = 1
 COLUMNS: dict[str, np.dtype[Any]] = {
     "y": np.dtype("<i4"),
@@ -42,7 +43,7 @@ SPARE_BYTES = 2**24
 
 @dataclass(frozen=True)
 class Layout:
-    """What the rows of a shard look like on disk.
+    """The datasets of a shard.
 
     Attributes
     ----------
@@ -51,7 +52,7 @@ class Layout:
     storage : Storage
         Number format and compression of samples.
     has_lengths : bool
-        Whether rows have lengths.
+        Whether samples are padded, so that rows have lengths.
     """
 
     sample_shape: tuple[int, ...]
@@ -60,14 +61,14 @@ class Layout:
 
     @property
     def columns(self) -> dict[str, np.dtype[Any]]:
-        """Datasets beside ``x``."""
+        """Datasets other than ``x``."""
         return {**COLUMNS, **LENGTHS} if self.has_lengths else COLUMNS
 
 
 def shard_numbers(rows: dict[Split, int], train_shards: int, row_bytes: int = 1) -> dict[Split, int]:
-    """Return how many shards each split gets: at most as many for training as asked, the others of a similar size.
+    """Return the number of shards of each split: at most `train_shards` for training, and others of a similar size.
 
-    The other splits are not cut into files of less than 256 rows, or less than 1 MiB if that is fewer rows.
+    Shards of the other splits have at least 256 rows, or 1 MiB if that is fewer rows.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ def shard_numbers(rows: dict[Split, int], train_shards: int, row_bytes: int = 1)
 
 
 def shards_bytes(rows: int, shards: int, layout: Layout) -> int:
-    """Return how much room the shards of a split take, at most."""
+    """Return the most bytes that the shards of a split can take."""
     each = math.ceil(rows / shards)
     return shards * (_chunked_bytes(each, layout) + _header_bytes(each, layout))
 
@@ -106,24 +107,24 @@ def write_split(
     storage: Storage,
     advance: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Write the shards of a split, each a contiguous slab of the rows, and return the split's entry in the index.
+    """Write the shards of a split, each a contiguous range of rows, and return the entry of the split in the index.
 
     Parameters
     ----------
     folder : Path
-        Where to write.
+        Folder of the shards.
     split : str
-        "train", "validation" or "test".
+        "train", "validation", "test" or "reserve".
     rows : RowTable
         All rows of the split, interleaved.
     shards : int
         Number of files, at most the number of rows.
     source : Source
-        Where the samples come from.
+        The samples.
     storage : Storage
-        How they are stored.
+        How samples are stored.
     advance : callable
-        Told how many rows have been written; may raise to stop.
+        Called with the number of rows that have been written; may raise to stop.
 
     Raises
     ------
@@ -133,15 +134,15 @@ def write_split(
     classes = len(source.classes)
     entries = []
     for number in range(shards):
-        slab = rows.part(slice(*slab_bounds(len(rows), number, shards)))
+        shard = rows.part(slice(*slab_bounds(len(rows), number, shards)))
         path = folder / shard_file(split, number, shards)
-        write_shard(path, slab, source, storage, advance)
+        write_shard(path, shard, source, storage, advance)
         entries.append(
             {
                 "file": path.name,
-                "rows": len(slab),
-                "class_counts": slab.counts(classes),
-                "synthetic_counts": slab.synthetic_counts(classes),
+                "rows": len(shard),
+                "class_counts": shard.counts(classes),
+                "synthetic_counts": shard.synthetic_counts(classes),
                 "bytes": path.stat().st_size,
                 "sha256": file_sha256(path),
             }
@@ -157,14 +158,14 @@ def write_split(
 def write_shard(path: Path, rows: RowTable, source: Source, storage: Storage, advance: Callable[[int], None]) -> None:
     """Write one shard; parameters and errors as in `write_split`."""
     layout = Layout(source.sample_shape, storage, source.has_lengths)
-    # The little that the layout writes must find room, too.
+    # Creating the datasets writes a few bytes.
     _reserve(path, _header_bytes(len(rows), layout))
     with writable_hdf5(path) as (file, check):
-        _lay_out(file, len(rows), layout)
+        _create_datasets(file, len(rows), layout)
         file.flush()
         check()
-        # All room is taken at once, so that a disk that is too small shows before hours of work: from here on only what
-        # is there is filled in. What is compressed has no size before it is written.
+        # The whole file is allocated now, so that a disk that is too small is found before hours of work. From here on
+        # no uncompressed dataset grows. The size of compressed data is unknown until they are written.
         _reserve(path, path.stat().st_size)
         _write_chunks(file["y"], rows.y, 0)
         _write_chunks(file["synthetic"], rows.synthetic, 0)
@@ -181,21 +182,21 @@ def write_shard(path: Path, rows: RowTable, source: Source, storage: Storage, ad
             if storage.compression == "none":
                 _write_chunks(file["x"], stored, start)
             else:
-                _need_room(path, stored.nbytes)
+                _refuse_full_disk(path, stored.nbytes)
                 file["x"][start : start + len(part)] = stored
             check()
             advance(len(part))
 
 
-def _lay_out(file: h5py.File, rows: int, layout: Layout) -> None:
-    """Create all datasets without content."""
+def _create_datasets(file: h5py.File, rows: int, layout: Layout) -> None:
+    """Create all datasets, empty."""
     create_samples(file, rows, layout)
     for name, dtype in layout.columns.items():
         _create(file, name, dtype, (rows,), (min(rows, COLUMN_CHUNK_ROWS),))
 
 
 def create_samples(file: h5py.File, rows: int, layout: Layout) -> None:
-    """Create the dataset ``x`` of so many rows, without content."""
+    """Create the dataset ``x`` with this number of rows, empty."""
     chunk, shape = _chunk_rows(rows, layout), layout.sample_shape
     _create(file, "x", layout.storage.dtype, (rows, *shape), (chunk, *shape), layout.storage.compression)
 
@@ -212,7 +213,7 @@ def _create(
     layout.set_chunk(chunk)
     if compression == "none":
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        # Every byte is written below, the rest of the last chunk included.
+        # `_write_chunks` writes every byte, also the unused rows of the last chunk.
         layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     else:
         layout.set_shuffle()
@@ -225,14 +226,14 @@ def _create(
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, layout)
 
 
-def _need_room(path: Path, size: int) -> None:
-    """Raise where the disk is about to be full."""
+def _refuse_full_disk(path: Path, size: int) -> None:
+    """Raise an `OSError` if the disk would be almost full after writing `size` bytes."""
     if free_bytes(path.parent) < size + SPARE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _write_chunks(dataset: h5py.Dataset, values: NDArray[Any], start: int) -> None:
-    """Write rows from `start`, which begins a chunk, as whole chunks, the last one filled up with zeros."""
+    """Write rows as whole chunks, the last one padded with zeros; `start` is the first row of a chunk."""
     size = dataset.chunks[0]
     for offset in range(0, len(values), size):
         block = np.zeros(dataset.chunks, dataset.dtype)
@@ -242,7 +243,7 @@ def _write_chunks(dataset: h5py.Dataset, values: NDArray[Any], start: int) -> No
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Make the file at least so long, with room on disk for all of it."""
+    """Make the file at least `size` bytes long and allocate its blocks on disk."""
     with named(path), path.open("r+b" if path.exists() else "x+b", buffering=0) as file:
         reserve(file, size)
 

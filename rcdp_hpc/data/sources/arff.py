@@ -1,4 +1,4 @@
-"""The source "arff": series of the UCR/UEA archives, and tables."""
+"""The source ``arff``: series of the UCR/UEA archives, and tables."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rcdp_hpc.data.sources.text_files import open_text
 from rcdp_hpc.errors import InputError
 
 LABEL_NAMES = ("class", "target", "label", "classattribute")
-# As the archives name the steps of a series.
+# Names of the steps of a series in the archives.
 _STEP = re.compile(r"att(?:ribute)?_?([0-9]+)", re.IGNORECASE)
 
 
@@ -102,7 +102,7 @@ class ArffReader(FixedFilesReader):
 
 
 def read_samples(request: SampleRequest) -> NewSamples:
-    """Return the samples of a file, whose labels are not needed; errors are those of `ArffReader.read`.
+    """Return the samples of a file without their labels; errors are those of `ArffReader.read`.
 
     The file has series if the model's samples have two axes, and a table if the model was trained on columns.
     """
@@ -124,7 +124,7 @@ def read_samples(request: SampleRequest) -> NewSamples:
 
 
 def propose_settings(path: Path, data: DataSection) -> tuple[dict[str, Any], list[str]]:
-    """Return settings of ``[data]`` for a file and what was assumed, as `table_description.propose_columns`."""
+    """Return settings of ``[data]`` for a file and the reasons, as `table_description.propose_columns` does."""
     train_file, _ = train_and_test(path, data.test_path, (".arff",))
     attributes = header_of(train_file, data, Findings())
     label = label_of(attributes, data)
@@ -132,8 +132,8 @@ def propose_settings(path: Path, data: DataSection) -> tuple[dict[str, Any], lis
         return {}, []
     from rcdp_hpc.data.sources.table_description import propose_columns
 
-    known = DataSection(**data.model_dump(exclude_unset=True) | {"label_column": label.name})
-    settings, sentences = propose_columns(train_file, known)
+    labelled = DataSection(**data.model_dump(exclude_unset=True) | {"label_column": label.name})
+    settings, sentences = propose_columns(train_file, labelled)
     return settings, [f"label_column = {label.name!r}: its name, or the last nominal attribute", *sentences[1:]]
 
 
@@ -144,7 +144,7 @@ def header_of(path: Path, data: DataSection, findings: Findings) -> list[Attribu
 
 
 def label_of(attributes: list[Attribute], data: DataSection) -> Attribute | None:
-    """Return the attribute of the labels, None if there is none that could be."""
+    """Return the attribute of the labels; None if no attribute can hold them."""
     by_name = {one.name: one for one in attributes if one.kind != "relational"}
     if data.label_column in by_name:
         return by_name[data.label_column]
@@ -156,24 +156,26 @@ def label_of(attributes: list[Attribute], data: DataSection) -> Attribute | None
 
 
 def has_series(attributes: list[Attribute], label: Attribute | None, kind: str) -> bool:
-    """Tell whether the attributes are those of series."""
+    """Return whether the attributes are those of series."""
     features = [one for one in attributes if one is not label]
     if any(one.kind == "relational" for one in features):
         return True
     if kind != "auto":
         return kind == "series"
     steps = [_STEP.fullmatch(one.name) for one in features if one.kind == "number"]
-    places = [int(found[1]) for found in steps if found]
+    places = [int(match[1]) for match in steps if match]
     return len(places) == len(features) > 1 and places == list(range(places[0], places[0] + len(places)))
 
 
 def _table_settings(
     attributes: list[Attribute], label: Attribute | None, data: DataSection, test: Path | None
 ) -> DataSection:
-    gone = {data.id_column, data.group_column, data.time_column, *data.drop_columns, *data.category_columns}
-    found = [one.name for one in attributes if one.kind == "nominal" and one is not label and one.name not in gone]
+    excluded = {data.id_column, data.group_column, data.time_column, *data.drop_columns, *data.category_columns}
+    nominal = [
+        one.name for one in attributes if one.kind == "nominal" and one is not label and one.name not in excluded
+    ]
     changes = {
-        "category_columns": [*data.category_columns, *found],
+        "category_columns": [*data.category_columns, *nominal],
         "test_path": "" if test is None else str(test),
         **({} if label is None else {"label_column": label.name}),
     }
@@ -181,7 +183,7 @@ def _table_settings(
 
 
 class _Series:
-    """The series of a file, and how its attributes are read."""
+    """The series of a file, and the roles of its attributes."""
 
     def __init__(self, path: Path, attributes: list[Attribute], label: Attribute | None, file: SeriesOfFile) -> None:
         self.file = file
@@ -195,13 +197,14 @@ class _Series:
                 f"{path}: a file of series has a class and one relational attribute, or a class and a number for each "
                 f"step; {what}."
             )
-        self._attributes, self._label = attributes, None if label is None else attributes.index(label)
+        self._attributes = attributes
+        self._label = None if label is None else attributes.index(label)
         self._places = relational or [place for place, one in enumerate(attributes) if one is not label]
         if not self._places:
             raise InputError(f"{path}: no attribute of values.")
 
     def take(self, values: list[str | None], where: str) -> None:
-        """Take a row."""
+        """Add the series of a row."""
         label = "" if self._label is None else (values[self._label] or "")
         if self.relational:
             block = self._dimensions(values[self._places[0]], where)
@@ -211,7 +214,7 @@ class _Series:
         self.file.take(block, label, where)
 
     def _dimensions(self, text: str | None, where: str) -> NDArray[np.float64]:
-        """Return the series in a relational value: a line for each dimension, a value for each step."""
+        """Return the series in a relational value, which has one line per dimension with one value per step."""
         inner = self._attributes[self._places[0]].inner
         lines = [line.split(",") for line in (text or "").strip().split("\n") if line.strip()]
         if not lines:

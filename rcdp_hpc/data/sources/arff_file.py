@@ -12,8 +12,8 @@ from rcdp_hpc.errors import InputError
 
 NUMBERS = ("numeric", "real", "integer")
 MISSING = "?"
-# A quoted or a plain value, and what ends it.
-# What a part has taken is not given back (*+): a long line is looked through once.
+# A quoted or a plain value and the separator after it. Possessive quantifiers (*+) prevent backtracking, so that a long
+# line is scanned once.
 _VALUE = re.compile(
     r"""\s*+(?:'((?:[^'\\]|\\.)*+)'|"((?:[^"\\]|\\.)*+)"|((?:[^\s,'"][^,'"]*+)?))\s*+(,|$)""", re.DOTALL
 )
@@ -32,11 +32,11 @@ class Attribute:
     ----------
     name : str
     kind : {"number", "nominal", "string", "relational"}
-        Dates are strings.
+        "string" includes dates.
     values : tuple of str
-        Of a nominal attribute.
+        Declared values of a nominal attribute.
     inner : list of Attribute
-        Of a relational attribute.
+        Attributes of a relational attribute.
     """
 
     name: str
@@ -54,12 +54,12 @@ def content_lines(text: Iterable[str]) -> Lines:
 
 
 def read_header(path: Path, lines: Lines) -> list[Attribute]:
-    """Read the lines up to @data.
+    """Read the lines up to @data, and return the attributes.
 
     Raises
     ------
     InputError
-        If a line is not one of a header, or there is no attribute or no @data.
+        If a line does not belong to a header, or there is no attribute or no @data.
     """
     open_lists: list[list[Attribute]] = [[]]
     names: list[set[str]] = [set()]
@@ -91,8 +91,8 @@ def read_header(path: Path, lines: Lines) -> list[Attribute]:
 
 
 def _attribute(text: str, where: str) -> Attribute:
-    found = _NAME.fullmatch(text)
-    name, kind = (_plain(found[1]), found[2].strip()) if found else ("", "")
+    match = _NAME.fullmatch(text)
+    name, kind = (_plain(match[1]), match[2].strip()) if match else ("", "")
     lowered = kind.lower()
     if name and kind.startswith("{") and kind.endswith("}"):
         return Attribute(name, "nominal", tuple(text for text, _ in split_row(kind[1:-1], where)))
@@ -114,18 +114,18 @@ def _plain(text: str) -> str:
 
 def unescaped(text: str) -> str:
     """Return a quoted text without its backslashes."""
-    return _ESCAPED.sub(lambda found: _MEANING.get(found[1], found[1]), text) if "\\" in text else text
+    return _ESCAPED.sub(lambda match: _MEANING.get(match[1], match[1]), text) if "\\" in text else text
 
 
 def split_row(line: str, where: str) -> list[tuple[str, bool]]:
     """Return the values of a line, and whether each was quoted.
 
-    Values are separated by commas; of a line without any, by blanks or tabs.
+    Commas separate values. In a line without commas, blanks or tabs do.
 
     Raises
     ------
     InputError
-        If a quotation mark is not closed or stands within a value.
+        If a quotation mark is not closed or is inside a value.
     """
     if "'" not in line and '"' not in line:
         cells = line.split(",") if "," in line else line.split()
@@ -133,24 +133,24 @@ def split_row(line: str, where: str) -> list[tuple[str, bool]]:
     values: list[tuple[str, bool]] = []
     place = 0
     while True:
-        found = _VALUE.match(line, place)
-        if found is None:
-            raise InputError(f"{where}: a quotation mark that is not closed, or a value of which a part is quoted.")
-        single, double, bare, end = found.groups()
+        match = _VALUE.match(line, place)
+        if match is None:
+            raise InputError(f"{where}: a quotation mark is not closed, or a value is quoted only in part.")
+        single, double, bare, end = match.groups()
         quoted = single if single is not None else double
         values.append((bare.rstrip(), False) if quoted is None else (unescaped(quoted), True))
-        place = found.end()
+        place = match.end()
         if not end:
             return values
 
 
 def rows(path: Path, lines: Lines, attributes: list[Attribute]) -> Iterator[tuple[str, list[str | None]]]:
-    """Yield the rows after @data: where each is, and its values, None if they are missing.
+    """Yield the place of each row after @data and its values; a missing value is None.
 
     Raises
     ------
     InputError
-        If a row has another number of values than there are attributes, or a nominal value is not declared.
+        If the number of values in a row differs from the number of attributes, or a nominal value is not declared.
     """
     declared = [frozenset(one.values) if one.kind == "nominal" else None for one in attributes]
     for number, line in lines:

@@ -1,4 +1,4 @@
-"""Rows of ARFF tables, some at a time, as the readers of tables take them."""
+"""Rows of ARFF tables in batches, for the reader of tables."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from rcdp_hpc.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Values held at once: a wide table is read in fewer rows.
-BATCH_CELLS, BATCH_ROWS = 2**20, 2**14
+# Most values and rows of a batch.
+BATCH_CELLS = 2**20
+BATCH_ROWS = 2**14
 
 
 class ArffTable:
-    """An ARFF file that is a table.
+    """A table in an ARFF file.
 
     Parameters
     ----------
@@ -29,22 +30,24 @@ class ArffTable:
     data : DataSection
         ``encoding``.
     findings : Findings
-        Gets what was assumed of the file.
+        Receives the assumptions about the file.
 
     Attributes
     ----------
     names : list of str
-        Its attributes.
+        Names of the attributes.
     decimal : str
-        Decimal mark of its numbers.
+        Decimal mark of numbers.
     index_columns : list of str
-        None: an ARFF file has no index.
+        Empty, because an ARFF file has no index.
     """
 
     decimal = "."
 
     def __init__(self, path: Path, data: DataSection, findings: Findings) -> None:
-        self.path, self._encoding, self._budget = path, data.encoding, Budget.of(data)
+        self.path = path
+        self._encoding = data.encoding
+        self._budget = Budget.of(data)
         with open_text(path, data.encoding, findings, self._budget) as text:
             self._attributes = read_header(path, content_lines(text))
         self.names = [one.name for one in self._attributes]
@@ -56,13 +59,13 @@ class ArffTable:
             )
 
     def types(self) -> list[Any]:
-        """Return the type of each column: numbers and texts."""
+        """Return the arrow type of each column: numbers or texts."""
         import pyarrow as pa
 
         return [pa.float64() if one.kind == "number" else pa.string() for one in self._attributes]
 
     def batches(self, wanted: list[str]) -> Iterator[list[pa.Array]]:
-        """Yield the columns of some rows at a time, in the order of `wanted`."""
+        """Yield the columns in the order of `wanted`, in batches of rows."""
         most = max(1, min(BATCH_ROWS, BATCH_CELLS // max(1, len(wanted))))
         columns: list[list[Any]] = [[] for _ in wanted]
         place_of = {name: place for place, name in enumerate(self.names)}

@@ -1,4 +1,4 @@
-"""Which arrays of numbers can be samples."""
+"""Check whether an array of numbers can hold samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rcdp_hpc.data.sources.gaps import place_name
 from rcdp_hpc.errors import InputError
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-# Beyond this float64 does not hold every whole number.
+# Above this, float64 does not represent every integer.
 EXACT = 2**53
 UNEQUAL_HINT = (
     "Series of unequal length are saved as one padded array and their lengths: "

@@ -1,4 +1,4 @@
-"""Arrays of samples, labels, lengths and ids, as npz, npy and hdf5 files hold them, turned into a source."""
+"""Make a source, or new samples, of arrays of samples, labels, lengths and ids (npz, npy, hdf5)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rcdp_hpc.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class _Arrays:
-    """The arrays of the training or the test part, while they are brought into form."""
+    """The arrays of the training or the test part, while they are checked and converted."""
 
     where: str
     x: Samples
@@ -51,22 +51,22 @@ def source_of(kind: str, path: Path, arrays: dict[str, Any], data: DataSection, 
     kind : str
         ``data.source``.
     path : Path
-        For messages.
+        File or folder, for messages.
     arrays : dict
         x and y, and any of lengths, ids, x_test, y_test, lengths_test and ids_test.
     data : DataSection
         ``kind``, ``image_layout`` and ``missing``.
     findings : Findings
-        What was assumed and left out is added.
+        Receives assumptions and omissions.
 
     Raises
     ------
     InputError
-        If arrays do not fit one another, or hold what is not a number, a label, a length or an id.
+        If arrays do not match, or hold invalid numbers, labels, lengths or ids.
     """
-    parts = [_taken(path, arrays, "", data, findings)]
+    parts = [_checked(path, arrays, "", data, findings)]
     if "x_test" in arrays or "y_test" in arrays:
-        parts.append(_taken(path, arrays, "_test", data, findings))
+        parts.append(_checked(path, arrays, "_test", data, findings))
     _warn_of_few_steps(parts[0], data, findings)
     parts = _arranged(parts, data, findings)
     _refuse_other_form(path, parts)
@@ -104,9 +104,9 @@ def samples_of(
     path, arrays, data, findings
         As in `source_of`.
     longest : int
-        Steps of the model's series.
+        Number of steps of the model's series.
     sample_shape : tuple of int, optional
-        Of the model's samples. It decides what the arrays leave open.
+        Shape of the model's samples; it decides what is ambiguous in the arrays.
 
     Raises
     ------
@@ -115,11 +115,11 @@ def samples_of(
     """
     if "x" in arrays:
         data = _like_model(data, tuple(arrays["x"].shape[1:]), sample_shape)
-    part = _taken(path, arrays, "", data, findings, labelled=False)
+    part = _checked(path, arrays, "", data, findings, labelled=False)
     part = _padded(_arranged([part], data, findings), data, findings, longest)[0]
     rows = np.arange(part.x.shape[0])
     if data.missing == "drop" and part.ids is None and part.gaps is not None:
-        # Numbers would no longer tell which rows of the file were predicted.
+        # If rows are left out, indices no longer identify the rows of the file.
         part = replace(part, ids=[str(row) for row in rows.tolist()])
     part = _without_missing(part, data, findings)
     lengths = None if part.lengths is None else lengths_if_padded(part.lengths, longest or part.x.shape[1])
@@ -127,23 +127,23 @@ def samples_of(
 
 
 def _like_model(data: DataSection, found: tuple[int, ...], wanted: tuple[int, ...]) -> DataSection:
-    """Return the settings with the kind and the layout that make samples fit the model's, if one of them does."""
-    known: dict[str, str] = {}
+    """Return the settings with the kind and the layout that give samples the model's shape, if there are such."""
+    changes: dict[str, str] = {}
     if data.image_layout == "auto" and len(wanted) == len(found) == 3:
         if found == wanted:
-            known["image_layout"] = "channels_last"
+            changes["image_layout"] = "channels_last"
         elif (*found[1:], found[0]) == wanted:
-            known["image_layout"] = "channels_first"
+            changes["image_layout"] = "channels_first"
     if data.kind == "auto" and wanted:
         series = len(wanted) == 2 and (len(found) == 2 or wanted[1] == 1)
-        known["kind"] = "series" if series else {1: "table"}.get(len(wanted), "images")
-    return data.model_copy(update=known)
+        changes["kind"] = "series" if series else {1: "table"}.get(len(wanted), "images")
+    return data.model_copy(update=changes)
 
 
-def _taken(
+def _checked(
     path: Path, arrays: dict[str, Any], suffix: str, data: DataSection, findings: Findings, labelled: bool = True
 ) -> _Arrays:
-    """Return the arrays of one part, each checked by itself."""
+    """Return the arrays of one part, each of them checked."""
     for role in (f"x{suffix}", *([f"y{suffix}"] if labelled else [])):
         if role not in arrays:
             raise InputError(f"{path}: key {role} is missing; found {', '.join(arrays)}.")
@@ -189,7 +189,7 @@ def _ids(path: Path, ids: Any, key: str, samples: int) -> list[str] | None:
 
 
 def _arranged(parts: list[_Arrays], data: DataSection, findings: Findings) -> list[_Arrays]:
-    """Move channels to the last axis, and give series of one feature an axis of features."""
+    """Move channels to the last axis, and add an axis of features to series of one feature."""
     first = parts[0]
     if channels_come_first(first.x.shape, data.image_layout, first.where, findings):
         wrong = [part for part in parts if len(part.x.shape) != 4]
@@ -209,7 +209,7 @@ def _arranged(parts: list[_Arrays], data: DataSection, findings: Findings) -> li
 
 
 def _warn_of_few_steps(part: _Arrays, data: DataSection, findings: Findings) -> None:
-    """Warn about series that are likely to have their steps on the last axis."""
+    """Record series whose steps are likely on the last axis."""
     shape = part.x.shape
     if len(shape) == 3 and shape[1] < shape[2] and data.kind in ("auto", "series") and part.x.dtype != np.uint8:
         findings.warnings.append(
@@ -219,26 +219,26 @@ def _warn_of_few_steps(part: _Arrays, data: DataSection, findings: Findings) -> 
 
 
 def _gaps(part: _Arrays) -> Gaps | None:
-    """Check the numbers of a part; return where values are missing."""
+    """Check the numbers of a part; return the places of missing values."""
     x = part.x if part.lengths is None else padded(part.x, part.lengths, part.x.shape[1])
     refuse_unusable_numbers(part.where, x)
     return find_gaps(x) if x.dtype.kind == "f" else None
 
 
 def _is_series(parts: list[_Arrays], data: DataSection) -> bool:
-    """Whether rows of numbers, (samples, steps), are series of one feature."""
+    """Return whether arrays of shape (samples, steps) are series of one feature."""
     if data.kind == "series" or any(part.lengths is not None for part in parts):
         return True
     if data.kind != "auto" or data.missing != "refuse":
         return False
     ends = [part.gaps.ends[part.gaps.ends < part.x.shape[1]] for part in parts if part.gaps is not None]
     trailing = all(not part.gaps.within(part.gaps.ends).any() for part in parts if part.gaps is not None)
-    # Rows that end early, at several places, are series. One place alone can be a column with missing values.
+    # Rows that end early at several steps are series. A single step can be a column with missing values.
     return bool(ends) and trailing and len(np.unique(np.concatenate(ends))) > 1
 
 
 def _refuse_other_form(path: Path, parts: list[_Arrays]) -> None:
-    """Raise an `InputError` if training and test samples differ in their form."""
+    """Raise an `InputError` if training and test samples differ in shape or type."""
     if len(parts) < 2:
         return
     x, test_x = parts[0].x, parts[1].x
@@ -247,12 +247,12 @@ def _refuse_other_form(path: Path, parts: list[_Arrays]) -> None:
     if len(x.shape) != len(test_x.shape) or x.shape[axes] != test_x.shape[axes]:
         raise InputError(f"{path}: samples of x_test have shape {test_x.shape[1:]}, those of x {x.shape[1:]}.")
     if test_x.dtype != x.dtype:
-        # One scale must hold for both, and it follows from the number format.
+        # Both parts have one scale, which follows from the number format.
         raise InputError(f"{path}: x_test holds {test_x.dtype} and x holds {x.dtype}; save both in one number format.")
 
 
 def _padded(parts: list[_Arrays], data: DataSection, findings: Findings, longest: int = 0) -> list[_Arrays]:
-    """Give series that end early their lengths, and zeros after their ends."""
+    """Set the lengths of series that end early, and pad them with zeros."""
     if len(parts[0].x.shape) != 3 or (data.kind not in ("auto", "series") and parts[0].lengths is None):
         return parts
     ends = [_ends(part) for part in parts]
@@ -288,22 +288,20 @@ def _ended(part: _Arrays, ends: NDArray[np.int64], steps: int) -> _Arrays:
 
 
 def _without_missing(part: _Arrays, data: DataSection, findings: Findings) -> _Arrays:
-    """Do with missing values and labels what ``data.missing`` says."""
-    kept = np.ones(part.x.shape[0], bool)
+    """Treat missing values and labels by ``data.missing``."""
+    used = np.ones(part.x.shape[0], bool)
     if part.gaps is not None:
-        kept &= without_gaps(part.where, part.x, part.lengths, part.gaps.counts, data.missing, findings)
+        used &= without_gaps(part.where, part.x, part.lengths, part.gaps.counts, data.missing, findings)
     if part.labels is not None and not part.labels.present.all():
         leave_out_rows("samples without a label (data.missing = 'drop')", ~part.labels.present, findings)
-        kept &= part.labels.present
-    if not kept.any():
+        used &= part.labels.present
+    if not used.any():
         raise InputError(f"{part.where}: data.missing = 'drop' leaves no sample.")
-    return part if kept.all() else part.select(np.flatnonzero(kept))
+    return part if used.all() else part.select(np.flatnonzero(used))
 
 
 def _lengths_of(parts: list[_Arrays]) -> list[NDArray[np.int64] | None]:
-    """Return the lengths of each part; None for all if every series is whole."""
+    """Return the lengths of each part; None for all parts if no series is padded."""
     lengths = [part.lengths for part in parts]
-    whole = all(
-        own is None or lengths_if_padded(own, part.x.shape[1]) is None for own, part in zip(lengths, parts, strict=True)
-    )
+    whole = all(part.lengths is None or lengths_if_padded(part.lengths, part.x.shape[1]) is None for part in parts)
     return [None] * len(parts) if whole else lengths

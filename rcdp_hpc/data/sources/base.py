@@ -1,4 +1,4 @@
-"""What every source hands over: labelled samples in their own number format, and how to scale them."""
+"""The result of every source: labelled samples in the number format of their files, and how to scale them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ BLOCK_BYTES = 2**24
 
 
 class Samples(Protocol):
-    """Samples that are read by their index: a NumPy array, or something that reads from files like one."""
+    """Samples that are read by their index: a NumPy array, or an object that reads rows from files."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Number of samples, and the shape of one."""
+        """Number of samples, then the shape of one sample."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -36,7 +36,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Samples that belong together: all of a source, or its training or test set.
+    """The training or the test set of a source.
 
     Attributes
     ----------
@@ -45,10 +45,10 @@ class Part:
     y : ndarray of int64, shape (N,)
         Class indices 0 to C - 1.
     lengths : ndarray of int64, shape (N,), or None
-        Steps of each sample that hold data (along its first axis, from the first one); the rest is padding.
-        None where all samples are whole.
+        Number of steps of each sample that hold data (along its first axis); later steps are padding. None if no
+        sample is padded.
     ids : sequence of str, or None
-        Name of each sample in its source: a file, a group, a row id; None if it has only its number.
+        Name of each sample in its source: a file, a group, a row id; None if samples have only numbers.
     """
 
     x: Samples
@@ -69,13 +69,13 @@ class NewSamples:
     x : Samples, shape (N, *sample_shape)
         Raw samples, in the number format of the file.
     lengths : ndarray of int64, shape (N,), or None
-        Steps of each padded series; None if all samples are whole.
+        Number of steps of each padded series; None if no sample is padded.
     ids : sequence of str, or None
-        Name of each sample: its file, group or row id; None if it has only its number.
+        Name of each sample: its file, group or row id; None if samples have only numbers.
     id_name : str
-        What `ids` are, as the header of a column: "file", "group" or the name of a column.
+        Header for a column of `ids`: "file", "group" or the name of a column.
     findings : Findings
-        What the reader assumed, left out and warns about; prediction logs it once.
+        Assumptions, omissions and warnings of the reader; prediction logs them once.
     """
 
     x: Samples
@@ -90,18 +90,18 @@ class NewSamples:
 
 @dataclass(frozen=True)
 class Columns:
-    """How the columns of a table become the numbers of a sample.
+    """The map from the columns of a table to the numbers of a sample.
 
     Attributes
     ----------
     features : list of str
         Names of the columns, in the order of a sample's numbers.
     categories : dict of str to list of str
-        The texts of each column that holds categories; a text's number is its place.
+        The texts of each column of categories; the number of a text is its index.
     most_frequent : dict of str to str
-        The most frequent text of each column that holds categories.
+        The most frequent text of each column of categories.
     row_names : str
-        A column that was left out because it names the rows; empty if there is none.
+        Column that was left out because it names the rows; empty if there is none.
     """
 
     features: list[str]
@@ -114,32 +114,32 @@ class Columns:
 class Source:
     """Labelled raw data before preparation.
 
-    A sample's index in the source counts through `train` and then through `test`.
+    Indices of samples in the source count through `train` and then through `test`.
 
     Attributes
     ----------
     name : str
         Kind of source, as in ``data.source``.
     classes : list of str
-        Names of the classes, in the order of their indices. Each has a sample in `train`.
+        Names of the classes, in the order of their indices. Each class has a sample in `train`.
     train : Part
-        Samples to split.
+        Samples to split into training and validation, and into a test part if `test` is None.
     test : Part or None
-        The source's own test set, where it has one.
+        The separate test set of the source, if it has one.
     scale : float
         Value of a sample = raw number * scale.
     description : str
-        One line for people.
+        One line for the log.
     categories : tuple of int
-        Features (of a flattened sample) that hold categories as numbers.
+        Indices of the features (of a flattened sample) that hold categories as numbers.
     columns : Columns or None
-        Of a table.
+        Columns of a table; None for other data.
     kind : {"table", "series", "images"} or ""
-        Kind of data, if the reader knows it. `open_source` decides it otherwise, so that it is never empty after.
+        Kind of data, if the reader determines it. Otherwise `open_source` sets it.
     findings : Findings
-        What the reader assumed, left out and warns about.
+        Assumptions, omissions and warnings of the reader.
     standardization : Standardization or None
-        What is done to raw values, once preparation has found it (`rcdp_hpc.data.fit_standardization`).
+        Map of raw values, after preparation has fitted it (`rcdp_hpc.data.fit_standardization`).
     """
 
     name: str
@@ -166,7 +166,7 @@ class Source:
 
     @property
     def facts(self) -> DataFacts:
-        """What decides the defaults of other settings."""
+        """Facts from which the defaults of other settings follow."""
         return DataFacts(self.kind, self.sample_shape)
 
     @property
@@ -176,10 +176,10 @@ class Source:
 
     @property
     def shortest(self) -> int | None:
-        """Steps of the shortest sequence, training or test; None where samples have no lengths."""
+        """Steps of the shortest sequence of both parts; None if samples have no lengths."""
         parts = (self.train, self.test)
-        found = [int(part.lengths.min()) for part in parts if part is not None and part.lengths is not None]
-        return min(found, default=None)
+        shortest = [int(part.lengths.min()) for part in parts if part is not None and part.lengths is not None]
+        return min(shortest, default=None)
 
     def samples(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return samples by their index in the source, scaled and standardised.
@@ -187,7 +187,7 @@ class Source:
         Parameters
         ----------
         indices : ndarray of int64, shape (n,)
-            Indices of `train` alone, or of `test` alone.
+            Indices of samples of one part: either of `train` or of `test`.
 
         Returns
         -------
@@ -214,12 +214,12 @@ class Source:
         return x
 
     def lengths(self, indices: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """Return the lengths of samples by their index in the source, None where all are whole."""
+        """Return the lengths of samples by their index in the source; None if no sample is padded."""
         part, rows = self._rows(indices)
         return None if part.lengths is None else part.lengths[rows]
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of samples, labels and class names, which tells one source from another."""
+        """Return the SHA-256 of samples, labels and class names, which identifies the source."""
         digest = hashlib.sha256(repr((self.classes, self.scale)).encode())
         for part in (self.train, self.test):
             if part is not None:
@@ -239,35 +239,35 @@ class Source:
 
 
 def joined(source: Source, longest: int) -> NewSamples:
-    """Return the training and then the test samples of a source as one, padded to `longest` steps.
+    """Return the training samples and then the test samples of a source as new samples, padded to `longest` steps.
 
     Parameters
     ----------
     source : Source
     longest : int
-        Steps that sequences are padded to, where they are shorter.
+        Steps to which shorter sequences are padded.
     """
     parts = [part for part in (source.train, source.test) if part is not None]
     steps = max(longest, source.sample_shape[0]) if source.has_lengths else source.sample_shape[0]
     lengths = [part.lengths for part in parts if part.lengths is not None]
-    named = all(part.ids is not None for part in parts)
+    has_names = all(part.ids is not None for part in parts)
     return NewSamples(
         JoinedRows([part.x for part in parts], steps),
         np.concatenate(lengths) if lengths else None,
-        ids=[name for part in parts for name in part.ids or ()] if named else None,
+        ids=[name for part in parts for name in part.ids or ()] if has_names else None,
         findings=source.findings,
     )
 
 
 class JoinedRows:
-    """Samples of several parts, one after the other.
+    """The samples of several parts, one part after the other.
 
     Parameters
     ----------
     parts : list of Samples
-        Of the same number format and, but for the steps, the same shape.
+        Parts with the same number format and, except for the steps, the same shape.
     steps : int
-        Length of the samples' first axis: shorter ones are padded with zeros.
+        Length of a sample's first axis; shorter samples are padded with zeros.
     """
 
     def __init__(self, parts: list[Samples], steps: int) -> None:
@@ -282,30 +282,30 @@ class JoinedRows:
         for part in self._parts:
             low, high = max(start, first), min(stop, first + part.shape[0])
             if low < high:
-                found = part[low - first : high - first]
-                result[low - start : high - start, : found.shape[1]] = found
+                samples = part[low - first : high - first]
+                result[low - start : high - start, : samples.shape[1]] = samples
             first += part.shape[0]
         return result
 
 
 def blocks(x: Samples) -> Iterator[NDArray[Any]]:
-    """Yield the samples in order, some at a time."""
+    """Yield the samples in blocks, in order."""
     rows = max(1, BLOCK_BYTES // row_bytes(x))
     for start in range(0, x.shape[0], rows):
         yield x[start : start + rows]
 
 
 def row_bytes(x: Samples) -> int:
-    """Return how many bytes one sample has."""
+    """Return the number of bytes of one sample."""
     return max(1, math.prod(x.shape[1:]) * x.dtype.itemsize)
 
 
 def to_float(x: NDArray[Any], scale: float) -> NDArray[np.float32]:
-    """Return raw * scale as float32, the one rule by which raw samples become numbers for the network."""
+    """Return raw * scale as float32: the only conversion of raw samples to numbers for the network."""
     with np.errstate(over="ignore"):
         return np.multiply(x, np.float32(scale), dtype=np.float32, casting="unsafe")
 
 
 def default_scale(dtype: np.dtype[Any]) -> float:
-    """Return the scale of a number format: bytes are image intensities 0 to 255, all else is taken as it is."""
+    """Return the scale of a number format: 1/255 for bytes, which are image intensities 0 to 255; otherwise 1."""
     return 1.0 / 255.0 if dtype == np.uint8 else 1.0

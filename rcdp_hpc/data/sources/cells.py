@@ -1,4 +1,4 @@
-"""Values of a table as numbers: arrow columns of any type, and texts as csv files write numbers."""
+"""Convert values of a table to numbers: arrow columns of any type, and texts in the notations of csv files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MISSING_TEXTS = (
     "", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NAN", "NaT", "NULL", "Null", "null", "None", "none", "NONE",
     "?", "-", "--", ".", "missing", "n.a.", "#N/A N/A", "-nan", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!", "#NAME?",
 )  # fmt: skip
-# float64 holds whole numbers below this exactly; 2**53 + 1 has become 2**53 when it is looked at.
+# float64 represents integers below this exactly; 2**53 + 1 is already rounded to 2**53.
 EXACT = 2**53
 PLAIN = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|^[-+]?(inf|Inf|INF|infinity|Infinity)$"
 GROUPS = {
@@ -37,14 +37,14 @@ DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(.*)", re.ASCII | re.DOTAL
 
 @dataclass(eq=False)
 class OddText:
-    """A column of a block that holds other texts than numbers.
+    """A column of a block with texts that are not numbers.
 
     Attributes
     ----------
     texts : pyarrow.Array
-        Its values without blanks at the ends; null if missing.
-    odd : ndarray of bool
-        Which of them are neither numbers nor missing.
+        Values without blanks at the ends; null if missing.
+    odd : ndarray of bool, shape (rows,)
+        Whether a value is neither a number nor missing.
     """
 
     texts: Any
@@ -60,11 +60,11 @@ class Numbers:
     values : ndarray of float64, shape (rows, columns)
         NaN if a value is missing or odd.
     odd : dict of int to OddText
-        By their place, the columns that hold texts.
+        Columns with texts that are not numbers, by their index.
     inexact : set of int
-        Places of columns of whole numbers beyond 2**53, which float64 does not hold exactly.
+        Indices of columns with integers beyond 2**53, which float64 does not represent exactly.
     booleans : set of int
-        Places of columns of True and False, written as text.
+        Indices of columns of True and False, written as text.
     """
 
     values: NDArray[np.float64]
@@ -74,7 +74,7 @@ class Numbers:
 
 
 def kind_of_type(arrow_type: pa.DataType) -> str:
-    """Return what a column of this type can be: "number", "text", "time", "empty" or "other"."""
+    """Return the kind of values of an arrow type: "number", "text", "time", "empty" or "other"."""
     from pyarrow import types
 
     if types.is_dictionary(arrow_type):
@@ -93,14 +93,14 @@ def kind_of_type(arrow_type: pa.DataType) -> str:
 
 
 def read_numbers(columns: list[pa.Array], decimal: str) -> Numbers:
-    """Return columns of one length as numbers.
+    """Convert columns of equal length to numbers.
 
     Parameters
     ----------
     columns : list of pyarrow.Array
-        Of kinds "number", "text", "time" (seconds since 1970, or since midnight) and "empty".
+        Columns of the kinds "number", "text", "time" (becomes seconds since 1970 or since midnight) and "empty".
     decimal : {".", ","}
-        Decimal mark of texts.
+        Decimal mark of numbers in texts.
     """
     import pyarrow as pa
 
@@ -121,9 +121,9 @@ def read_numbers(columns: list[pa.Array], decimal: str) -> Numbers:
 
 
 def texts_of(column: pa.Array) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the different values of a column as text, cleaned, and the place of each row's among them; -1 is missing.
+    """Return the different values of a column as clean texts, and the index of each row's text; -1 is missing.
 
-    Whole numbers are written without a decimal point, so that a column of them is the same with missing values.
+    Integers are written without a decimal point, so that missing values do not change the texts.
     """
     import pyarrow as pa
 
@@ -132,28 +132,28 @@ def texts_of(column: pa.Array) -> tuple[list[str], NDArray[np.int64]]:
     codes = np.where(np.isnan(codes), -1, codes) if codes.dtype.kind == "f" else codes
     names: dict[str, int] = {}
     table = [_place(value, names) for value in encoded.dictionary.to_pylist()]
-    # The last place is that of -1.
+    # The last entry is for the code -1.
     return list(names), np.array([*table, -1], np.int64)[codes.astype(np.int64)]
 
 
 def is_time_text(text: str) -> bool:
-    """Tell whether a text is a date, a time of day or both."""
+    """Return whether a text is a date, a time of day or both."""
     return TIME_TEXT.fullmatch(text) is not None
 
 
 def seconds_of(text: str) -> float | None:
-    """Return a date in ISO form, or day first with points, as seconds since 1970; None if it is neither.
+    """Return a date in ISO form or in the form day.month.year as seconds since 1970; None for other texts.
 
-    Without a time zone it is taken as UTC.
+    A date without a time zone is read as UTC.
     """
-    text = re.sub(r"^(\d{4})/(\d{1,2})/(\d{1,2})", lambda found: f"{found[1]}-{found[2]:0>2}-{found[3]:0>2}", text)
+    text = re.sub(r"^(\d{4})/(\d{1,2})/(\d{1,2})", lambda match: f"{match[1]}-{match[2]:0>2}-{match[3]:0>2}", text)
     if match := DAY_FIRST.fullmatch(text):
         text = f"{match[3]}-{match[2]:0>2}-{match[1]:0>2}{match[4]}"
     try:
-        found = datetime.fromisoformat(text.replace(" UTC", "Z"))
+        time = datetime.fromisoformat(text.replace(" UTC", "Z"))
     except ValueError:
         return None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def _place(value: Any, names: dict[str, int]) -> int:
@@ -168,7 +168,7 @@ def _place(value: Any, names: dict[str, int]) -> int:
 
 
 def _read_typed(column: pa.Array, places: list[int], result: Numbers) -> None:
-    """Read columns of one type, joined end to end."""
+    """Convert columns of one type, given as one concatenated array."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
@@ -191,7 +191,7 @@ def _read_typed(column: pa.Array, places: list[int], result: Numbers) -> None:
 
 
 def _read_texts(columns: list[pa.Array], places: list[int], decimal: str, result: Numbers) -> None:
-    """Read columns of text, joined end to end: at once if they hold plain numbers, otherwise with care."""
+    """Convert columns of text: in one cast if all are plain numbers, otherwise step by step."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
@@ -223,14 +223,14 @@ def _read_texts(columns: list[pa.Array], places: list[int], decimal: str, result
 
 
 def _numbers_of(plain: pa.Array, places: list[int], result: Numbers) -> NDArray[np.bool_]:
-    """Put numbers in their places; return which texts are none, shape (columns, rows)."""
+    """Store numbers in the result; return which texts are not numbers, shape (columns, rows)."""
     import pyarrow as pa
     from pyarrow import compute as pc
 
-    fine = pc.match_substring_regex(plain, PLAIN)
-    values = pc.cast(pc.if_else(fine, plain, pa.scalar(None, plain.type)), pa.float64())
+    is_number = pc.match_substring_regex(plain, PLAIN)
+    values = pc.cast(pc.if_else(is_number, plain, pa.scalar(None, plain.type)), pa.float64())
     result.values[:, places] = values.to_numpy(zero_copy_only=False).reshape(len(places), -1).T
-    odd: NDArray[np.bool_] = pc.fill_null(pc.invert(fine), False).to_numpy(zero_copy_only=False)
+    odd: NDArray[np.bool_] = pc.fill_null(pc.invert(is_number), False).to_numpy(zero_copy_only=False)
     return odd.reshape(len(places), -1)
 
 
@@ -244,7 +244,7 @@ def _note_inexact(joined: pa.Array, places: list[int], result: Numbers) -> None:
 
 
 def _plain_numbers(texts: pa.Array, decimal: str) -> pa.Array:
-    """Return numbers with a decimal point, without a sign + and without marks between thousands."""
+    """Return numbers with a decimal point, without a plus sign and without separators of thousands."""
     from pyarrow import compute as pc
 
     texts = pc.replace_substring(texts, "\u2212", "-")
@@ -252,7 +252,7 @@ def _plain_numbers(texts: pa.Array, decimal: str) -> pa.Array:
     marks = "[, '’\\x{00a0}\\x{202f}]" if decimal == "." else "[. '’\\x{00a0}\\x{202f}]"
     plain = pc.if_else(grouped, pc.replace_substring_regex(texts, marks, ""), texts)
     if decimal == ",":
-        # A point that separates no thousands has no meaning beside a decimal comma.
+        # With a decimal comma, a point that does not separate thousands makes the text invalid.
         plain = pc.replace_substring(pc.replace_substring(plain, ".", "!"), ",", ".")
     return pc.replace_substring_regex(plain, r"^\+", "")
 

@@ -1,6 +1,6 @@
-"""CIFAR-10 and CIFAR-100 (A. Krizhevsky, 2009): python batches or binary ones, in a folder or packed.
+"""The sources ``cifar10`` and ``cifar100`` (A. Krizhevsky, 2009): python or binary batches, in a folder or an archive.
 
-A packed file is read from its beginning to its end, and nothing of it is written to disk.
+An archive is read in one pass; its members are not written to disk.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ SHAPE = (32, 32, 3)
 PIXELS = 3072
 MEMBER_BYTES = 2**28
 DRAIN_BYTES = 2**20
-# How each kind of packed file begins, and what unpacks it.
+# First bytes of each compression, and the function that decompresses it.
 PACKERS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"\xfd7zXZ\x00": open_xz,
     b"BZh": bz2.open,
 }
-# The official files of a set have less than 200 MiB together.
+# Most bytes of an archive; the official files of a set have less than 200 MiB in total.
 EXPANDED_BYTES = 2**29
 ADDED_ROWS = 1024
 DESCRIPTIONS = (
@@ -55,7 +55,7 @@ DESCRIPTION_BYTES = 2**16
 
 @dataclass(frozen=True)
 class _Set:
-    """The files of one of the two sets, as they come from https://www.cs.toronto.edu/~kriz/cifar.html."""
+    """File names and keys of one of the two sets from https://www.cs.toronto.edu/~kriz/cifar.html."""
 
     train: tuple[str, ...]
     test: str
@@ -103,7 +103,7 @@ class CifarReader(FixedFilesReader):
             If a batch is missing or damaged, a pickle in it calls something, a label is outside the classes, or a
             member of a packed file leads out of its folder.
         """
-        batches = _Reader(request.path, self.files(request.data), request.budget)
+        batches = _BatchCollector(request.path, self.files(request.data), request.budget)
         for member, size, load in _members(request.path):
             batches.take(member, size, load)
         return batches.source(request.data.source)
@@ -140,11 +140,13 @@ class Cifar100Reader(CifarReader):
         return _cifar100("coarse" if data.coarse_labels else "fine")
 
 
-class _Reader:
-    """Takes the batches in whatever order they come."""
+class _BatchCollector:
+    """Collects the batches of a set in any order."""
 
     def __init__(self, path: Path, files: _Set, budget: Budget) -> None:
-        self.path, self.files, self.budget = path, files, budget
+        self.path = path
+        self.files = files
+        self.budget = budget
         self.spools = {key: Spool(SHAPE, np.dtype(np.uint8), budget.source // 2) for key in ("train", "test")}
         self.labels: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}
         self.names: list[str] = []
@@ -164,8 +166,8 @@ class _Reader:
         where = f"{self.path}, {member}"
         if size > MEMBER_BYTES:
             raise InputError(f"{where}: {size} bytes, more than any batch of CIFAR has.")
-        # As it is stored, and as an array.
-        self.budget.refuse_work(f"{where}: a batch is read whole", 2 * size, "take the official files")
+        # The bytes of the file, and the array.
+        self.budget.refuse_work(f"{where}: a batch is read in one piece", 2 * size, "take the official files")
         if member in self.taken:
             raise InputError(f"{where}: there twice. Give each data set a folder or packed file of its own.")
         self.taken.append(member)
@@ -224,7 +226,7 @@ class _Reader:
 def _names_of(meta: Any, key: bytes, where: str) -> list[str]:
     names = meta.get(key, meta.get(key.decode())) if isinstance(meta, dict) else None
     if not isinstance(names, list) or not names:
-        raise InputError(f"{where}: no list {key.decode()!r} in it, where the names of the classes should be.")
+        raise InputError(f"{where}: no list {key.decode()!r} with the names of the classes in it.")
     return [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names]
 
 
@@ -235,7 +237,7 @@ def _batch(batch: Any, files: _Set, where: str) -> tuple[NDArray[np.uint8], NDAr
     data, labels = content.get(b"data"), content.get(files.label_key)
     if data is None or labels is None:
         missing = "data" if data is None else files.label_key.decode()
-        raise InputError(f"{where}: no {missing!r} in it, so it is no batch of this set.")
+        raise InputError(f"{where}: no {missing!r} in it, so it is not a batch of this set.")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != PIXELS:
         found = f"{data.dtype} of shape {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
         raise InputError(f"{where}: 'data' is {found}, uint8 of shape (images, {PIXELS}) expected.")
@@ -289,7 +291,7 @@ def _members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
 
 
 def _unpacking(path: Path) -> Any:
-    """Open a packed or plain file; which, its first bytes say."""
+    """Open a file, decompressed if its first bytes are those of a compression."""
     with path.open("rb") as file:
         first = file.read(8)
     return next((unpack for magic, unpack in PACKERS.items() if first.startswith(magic)), lambda path: path.open("rb"))(
@@ -299,7 +301,7 @@ def _unpacking(path: Path) -> Any:
 
 class _Member(tarfile.TarInfo):
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        # What describes the next member is read whole.
+        # tarfile reads the description of the next member into memory.
         if self.type in DESCRIPTIONS and self.size > DESCRIPTION_BYTES:
             raise tarfile.ReadError(f"a description of {self.size} bytes")
         return super()._proc_member(archive)  # type: ignore[misc, no-any-return]

@@ -1,4 +1,4 @@
-"""Names of classes: which spellings are one class, which only look alike, and in what order classes come."""
+"""Names of classes: spellings of one class, names that look alike, and the order of classes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def clean_name(name: str) -> str:
 
 
 def canonical_names(train: list[str], test: list[str], findings: Findings, where: str) -> dict[str, str]:
-    """Return the class of every label that occurs.
+    """Return the class of every label.
 
     Parameters
     ----------
     train, test : list of str
         The different labels of each part.
     findings : Findings
-        Gets the spellings that were merged.
+        Receives the spellings that were merged.
     where : str
-        Where the labels come from, for messages.
+        Origin of the labels, for messages.
     """
     spellings = list(dict.fromkeys([*train, *test]))
     names = {spelling: clean_name(spelling) for spelling in spellings}
@@ -40,7 +40,7 @@ def canonical_names(train: list[str], test: list[str], findings: Findings, where
     if changed:
         clean = _quoted(names[spelling] for spelling in changed)
         findings.warnings.append(
-            f"{where}: blanks at the ends of labels and the Unicode form of letters do not count: "
+            f"{where}: blanks at the ends of labels and the Unicode form of characters do not count: "
             f"{_quoted(changed)} {'is' if len(changed) == 1 else 'are'} read as {clean}"
         )
     plain = _booleans(set(names.values())) or _whole_numbers(set(names.values()))
@@ -54,7 +54,7 @@ def canonical_names(train: list[str], test: list[str], findings: Findings, where
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Return names in the order of their numbers if all are numbers, otherwise in alphabetical order."""
+    """Return names sorted as numbers if all are numbers, otherwise alphabetically."""
     names = sorted(names)
     if all(NUMBER.fullmatch(name) for name in names):
         return sorted(names, key=Decimal)
@@ -62,25 +62,26 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def report_lookalikes(classes: list[str], findings: Findings) -> None:
-    """Add a sentence for classes that differ only by case, blanks or the way in which a number is written."""
+    """Record classes that differ only by case, blanks or the notation of a number."""
     for what, key, sentences in (
-        ("case, blanks or the width of letters", _reading_key, findings.warnings),
-        ("the way in which a number is written", _number_key, findings.assumed),
+        ("case, blanks or the width of characters", _reading_key, findings.warnings),
+        ("the notation of a number", _number_key, findings.assumed),
     ):
         alike = defaultdict(list)
         for name in classes:
-            if (found := key(name)) is not None:
-                alike[found].append(name)
+            if (reading := key(name)) is not None:
+                alike[reading].append(name)
         groups = [same for same in alike.values() if len(same) > 1]
         if groups:
             shown = "; ".join(_quoted(same) for same in groups[:NAMED]) + ("; ..." if len(groups) > NAMED else "")
             sentences.append(
-                f"classes that differ only by {what} are kept apart: {shown}. Give them one label if they are one class"
+                f"classes that differ only by {what} are separate classes: {shown}. Give them one label if they are "
+                "the same class"
             )
 
 
 def some_names(names: list[str]) -> str:
-    """Return the first of some names, for messages."""
+    """Return the first ten names, for messages."""
     return ", ".join(_short(name) for name in names[:10]) + (", ..." if len(names) > 10 else "")
 
 
@@ -89,16 +90,16 @@ def _short(name: str) -> str:
 
 
 def _booleans(names: set[str]) -> dict[str, str]:
-    """Return False and True for each spelling of them, if there are no other names."""
+    """Return "False" or "True" for each spelling, if there are no other names."""
     if {name.lower() for name in names} <= {"true", "false"}:
         return {name: name.capitalize() for name in names}
     return {}
 
 
 def _whole_numbers(names: set[str]) -> dict[str, str]:
-    """Return 1 for 1.0, if all names are whole numbers."""
-    found = {name: WHOLE_NUMBER.fullmatch(name) for name in names}
-    plain = {name: match[1] for name, match in found.items() if match}
+    """Return integers without decimals ("1" for "1.0"), if all names are integers."""
+    matches = {name: WHOLE_NUMBER.fullmatch(name) for name in names}
+    plain = {name: match[1] for name, match in matches.items() if match}
     if len(plain) < len(names):
         return {}
     return {name: "0" if number == "-0" else number for name, number in plain.items()}

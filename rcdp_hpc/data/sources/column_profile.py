@@ -1,4 +1,4 @@
-"""What the columns of a table hold, found out while it is read: gaps, texts, counters, ranges."""
+"""Statistics of the columns of a table, collected while it is read: gaps, texts, counters, ranges."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.data.sources.cells import Numbers, OddText, is_time_text
 
-# Different texts of a column that are held at most.
+# Most different texts that are held for a column.
 MOST_TEXTS = 20_000
 LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(eq=False)
 class TextColumn:
-    """A column in which texts occur that are not numbers.
+    """A column with texts that are not numbers.
 
     Attributes
     ----------
     odd : int
-        How many values are such texts.
+        Number of such texts.
     seen : int
-        How many values are in `counts`.
+        Number of values in `counts`.
     row : int
-        Row of the first.
+        Row of the first such text.
     text : str
-        The first.
+        The first such text.
     times : bool
-        Whether all are dates or times.
+        Whether all such texts are dates or times.
     counts : dict of str to int
-        How often each value occurs, up to `MOST_TEXTS` of them.
+        Count of each different value, for at most `MOST_TEXTS` values.
     """
 
     row: int
@@ -57,43 +57,48 @@ class TextColumn:
 
 
 class Profiles:
-    """What columns hold, block after block.
+    """Statistics of columns, updated block by block.
 
     Parameters
     ----------
     columns : int
-        How many there are.
+        Number of columns.
 
     Attributes
     ----------
     rows : int
     missing, first_missing : ndarray of int64, shape (columns,)
-        How many values are missing, and the row of the first; -1 if none is.
+        Number of missing values, and the row of the first one; -1 if no value is missing.
     whole, counting, rising, climbing : ndarray of bool, shape (columns,)
-        Whether all numbers are whole, each is the one before plus 1, none is smaller than the one before, each is
-        larger than the one before.
+        Whether all numbers are integers, each number is its predecessor plus 1, no number is smaller than its
+        predecessor, each number is larger than its predecessor.
     low, high : ndarray of float64, shape (columns,)
-        NaN if there is no number.
+        Smallest and largest number; NaN if there is no number.
     texts : dict of int to TextColumn
     inexact, booleans : set of int
-        See `Numbers`.
+        As in `Numbers`.
     too_large : dict of int to int
-        Row of the first number in each column that is infinite or beyond float32.
+        By column, the row of the first number that is infinite or too large for float32.
     """
 
     def __init__(self, columns: int) -> None:
         self.rows = 0
         self.missing = np.zeros(columns, np.int64)
         self.first_missing = np.full(columns, -1)
-        self.whole, self.counting, self.rising, self.climbing = (np.ones(columns, bool) for _ in range(4))
-        self.low, self.high, self._last = (np.full(columns, np.nan) for _ in range(3))
+        self.whole = np.ones(columns, bool)
+        self.counting = np.ones(columns, bool)
+        self.rising = np.ones(columns, bool)
+        self.climbing = np.ones(columns, bool)
+        self.low = np.full(columns, np.nan)
+        self.high = np.full(columns, np.nan)
+        self._last = np.full(columns, np.nan)
         self.texts: dict[int, TextColumn] = {}
         self.inexact: set[int] = set()
         self.booleans: set[int] = set()
         self.too_large: dict[int, int] = {}
 
     def add(self, numbers: Numbers) -> None:
-        """Add the columns of some rows."""
+        """Add a block of rows."""
         values = numbers.values
         if not len(values):
             return
@@ -102,18 +107,18 @@ class Profiles:
         self._follow(values, nan)
         for place, block in numbers.odd.items():
             first = int(np.argmax(block.odd))
-            known = self.texts.setdefault(place, TextColumn(self.rows + first, block.texts[first].as_py()))
-            known.add(block)
+            column = self.texts.setdefault(place, TextColumn(self.rows + first, block.texts[first].as_py()))
+            column.add(block)
         self.inexact |= numbers.inexact
         self.booleans |= numbers.booleans
         self.rows += len(values)
 
     def present(self, place: int) -> int:
-        """Return how many values of a column are not missing."""
+        """Return the number of values of a column that are not missing."""
         return self.rows - int(self.missing[place])
 
     def is_empty(self, place: int) -> bool:
-        """Tell whether a column has no value at all."""
+        """Return whether all values of a column are missing."""
         return self.present(place) == 0
 
     def _count_missing(self, nan: NDArray[np.bool_], numbers: Numbers) -> None:
@@ -122,8 +127,8 @@ class Profiles:
         missing = nan.copy()
         for place, block in numbers.odd.items():
             missing[:, place] &= ~block.odd
-        found = missing.any(axis=0) & (self.first_missing < 0)
-        self.first_missing[found] = self.rows + np.argmax(missing[:, found], axis=0)
+        begins = missing.any(axis=0) & (self.first_missing < 0)
+        self.first_missing[begins] = self.rows + np.argmax(missing[:, begins], axis=0)
         self.missing += missing.sum(axis=0)
 
     def _follow(self, values: NDArray[np.float64], nan: NDArray[np.bool_]) -> None:

@@ -1,4 +1,4 @@
-"""How a csv file is written: its separator, its decimal mark and its header, found out from its first lines."""
+"""The dialect of a csv file: separator, decimal mark and header, detected from its first lines."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ ONE_COMMA = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}", re.ASCII)
 DOT_NUMBER = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?", re.ASCII)
 
 Record = list[str]
-# Wider tables take gigabytes for their columns alone.
+# The column objects of wider tables would need gigabytes.
 MOST_COLUMNS = 200_000
-# A cell may be longer than the csv module expects; how long a line is, is known before.
+# The length of lines is checked earlier, so the csv module's limit for a cell is not needed.
 csv.field_size_limit(2**31 - 1)
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a csv file is written.
+    """The dialect of a csv file.
 
     Attributes
     ----------
     names : list of str
-        Its columns; one without a name is "Unnamed: N", N counting columns from 0.
+        Names of the columns; a column without a name is "Unnamed: N", where N is its index from 0.
     delimiter : str
     decimal : {".", ","}
     skip : int
-        Bytes of the header, as UTF-8.
+        Bytes of the header in UTF-8.
     rows : int
-        How many of the first rows were looked at.
+        Number of rows from which the dialect was detected.
     row_bytes : int
-        Of an average row.
+        Mean bytes of a row.
     """
 
     names: list[str]
@@ -60,23 +60,23 @@ class Dialect:
     row_bytes: int
 
 
-def find_dialect(file: TextFile, data: DataSection, expected: Collection[str], findings: Findings) -> Dialect:
-    """Find out how a csv file is written.
+def detect_dialect(file: TextFile, data: DataSection, expected: Collection[str], findings: Findings) -> Dialect:
+    """Detect the dialect of a csv file.
 
     Parameters
     ----------
     file : TextFile
     data : DataSection
-        ``delimiter`` and ``decimal`` settle what would be found out.
+        ``delimiter`` and ``decimal`` override the detection.
     expected : collection of str
         Names of columns that the header should have.
     findings : Findings
-        Gets what was assumed.
+        Receives the assumptions.
 
     Raises
     ------
     InputError
-        If there is no header, two columns have one name, or commas in numbers can be read in two ways.
+        If there is no header, two columns have the same name, or commas in numbers are ambiguous.
     """
     text, cut = _sample(file)
     delimiter = data.delimiter or _delimiter(text, cut, expected)
@@ -98,7 +98,7 @@ def find_dialect(file: TextFile, data: DataSection, expected: Collection[str], f
 
 
 def _sample(file: TextFile) -> tuple[str, bool]:
-    """Return the first lines, a few at least, and whether the last of them may be cut short."""
+    """Return the first lines, and whether the last of them may be incomplete."""
     size = max(SAMPLE_BYTES, 4 * file.longest_line)
     with file.open() as stream:
         data = stream.read(size)
@@ -107,11 +107,11 @@ def _sample(file: TextFile) -> tuple[str, bool]:
 
 
 def _records(text: str, delimiter: str, cut: bool) -> tuple[Record, list[Record], int]:
-    """Return the header, the rows after it, and the bytes of the header with the blank lines before it."""
+    """Return the header, the rows after it, and the bytes up to the end of the header line."""
     taken: list[str] = []
     records: list[Record] = []
     skip = 0
-    reader = csv.reader(_noted(io.StringIO(text, newline=""), taken), delimiter=delimiter)
+    reader = csv.reader(_recorded(io.StringIO(text, newline=""), taken), delimiter=delimiter)
     try:
         for record in reader:
             if not record or (not records and not any(field.strip() for field in record)):
@@ -125,19 +125,19 @@ def _records(text: str, delimiter: str, cut: bool) -> tuple[Record, list[Record]
             if cut and len(records) > 1:
                 records.pop()
     except csv.Error:
-        # A field beyond the csv module's limit: what came before it is enough.
+        # A field exceeds the csv module's limit; the records read so far are enough.
         pass
     return (records[0] if records else []), records[1:], skip
 
 
-def _noted(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
+def _recorded(lines: Iterable[str], taken: list[str]) -> Iterator[str]:
     for line in lines:
         taken.append(line)
         yield line
 
 
 def _delimiter(text: str, cut: bool, expected: Collection[str]) -> str:
-    """Return the separator that gives rows of one width, that of the header, and the names that are expected."""
+    """Return the separator with which the header has an expected name and all rows have the width of the header."""
     best, best_score = ",", (False, False, 0)
     for delimiter in DELIMITERS:
         header, rows, _ = _records(text, delimiter, cut)
@@ -145,16 +145,16 @@ def _delimiter(text: str, cut: bool, expected: Collection[str]) -> str:
             continue
         widths = {len(row) for row in rows}
         even = widths <= {len(header)} or widths == {len(header) + 1}
-        known = bool(set(expected) & {name.strip() for name in header})
-        score = (known, even, len(header) if even or known else 0)
-        # Blanks are in many names and texts: they separate only what nothing else does.
+        has_expected = bool(set(expected) & {name.strip() for name in header})
+        score = (has_expected, even, len(header) if even or has_expected else 0)
+        # Many names and texts have blanks, so a blank is the separator only if no other character fits.
         if (delimiter != " " or (best_score == (False, False, 0) and even)) and score > best_score:
             best, best_score = delimiter, score
     return best
 
 
 def _names(path: Path, header: Record, rows: list[Record], findings: Findings) -> list[str]:
-    """Return the names of the columns, when rows have one value more than the header too."""
+    """Return the names of the columns, also if rows have one value more than the header."""
     if rows and all(len(row) == len(header) + 1 for row in rows):
         if not any(row[-1].strip() for row in rows):
             header = [*header, ""]
@@ -165,7 +165,7 @@ def _names(path: Path, header: Record, rows: list[Record], findings: Findings) -
 
 
 def _refuse_title(path: Path, header: Record, rows: list[Record], expected: Collection[str]) -> None:
-    """Refuse a file that begins with a title, a comment or Excel's sep=, not with the names of the columns."""
+    """Refuse a file whose first line is a title, a comment or Excel's sep= instead of the names of the columns."""
     first = header[0].strip() if header else ""
     excel = first.startswith("sep=") and len(header) <= 2
     unlike = bool(rows) and len(header) != len(rows[0]) and not set(header) & set(expected)
@@ -184,7 +184,7 @@ def _refuse_missing_header(path: Path, names: list[str], delimiter: str, expecte
         return
     whole = [int(name) for name in numbers if name.isascii() and name.isdecimal()]
     if len(whole) == len(numbers) and whole == list(range(whole[0], whole[0] + len(whole))):
-        # Columns that are numbered: pandas writes them so.
+        # Consecutive numbers are column names that pandas writes.
         return
     raise InputError(
         f"{path}: its first line looks like data, not like the names of columns ({', '.join(names[:5])}, ...): put a "
@@ -194,7 +194,7 @@ def _refuse_missing_header(path: Path, names: list[str], delimiter: str, expecte
 
 def _refuse_twins(path: Path, names: list[str]) -> None:
     seen: set[str] = set()
-    # Two Unicode forms of one name look the same.
+    # Two Unicode forms of one name look alike, so they count as the same name.
     twins = sorted({name for name in map(clean_name, names) if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
     if twins:
         raise InputError(
@@ -203,7 +203,7 @@ def _refuse_twins(path: Path, names: list[str]) -> None:
 
 
 def _decimal(path: Path, setting: str, delimiter: str, rows: list[Record], findings: Findings) -> str:
-    """Return the decimal mark that the numbers with a comma or a point in them show."""
+    """Return the decimal mark, detected from the numbers with commas or several points."""
     if setting != "auto":
         return setting
     fields = {field.strip() for row in rows for field in row if "," in field or field.count(".") > 1}

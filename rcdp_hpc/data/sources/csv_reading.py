@@ -1,4 +1,4 @@
-"""Rows of csv files, as columns of text, some rows at a time."""
+"""Rows of csv files as columns of text, in batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget
-from rcdp_hpc.data.sources.csv_dialect import NAMES, find_dialect
+from rcdp_hpc.data.sources.csv_dialect import NAMES, detect_dialect
 from rcdp_hpc.data.sources.csv_text import inspect_text
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
@@ -18,14 +18,14 @@ from rcdp_hpc.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Rows are read in blocks of at least these bytes, and of at least these rows.
+# Least bytes and rows of a block.
 CSV_BLOCK = 2**22
 BLOCK_ROWS = 64
 SHOWN = 60
 
 
 class CsvFile:
-    """A csv file whose encoding, separator, decimal mark and header are known.
+    """A csv file with detected encoding, separator, decimal mark and header.
 
     Parameters
     ----------
@@ -34,23 +34,24 @@ class CsvFile:
     data : DataSection
         ``encoding``, ``delimiter`` and ``decimal``.
     expected : collection of str
-        Names of columns that it should have.
+        Names of columns that the file should have.
     findings : Findings
-        Gets what was assumed.
+        Receives the assumptions.
 
     Attributes
     ----------
     names : list of str
-        Its columns.
+        Names of the columns.
     decimal : {".", ","}
+        Decimal mark of numbers.
     index_columns : list of str
-        None: a csv file does not say which of its columns is an index.
+        Empty, because a csv file does not mark a column as an index.
     """
 
     def __init__(self, path: Path, data: DataSection, expected: Collection[str], findings: Findings) -> None:
         self.path = path
         self._file = inspect_text(path, data.encoding, findings, Budget.of(data))
-        self._dialect = find_dialect(self._file, data, expected, findings)
+        self._dialect = detect_dialect(self._file, data, expected, findings)
         if self._file.open_quote:
             self._refuse_open_quote()
         self.names = self._dialect.names
@@ -58,7 +59,7 @@ class CsvFile:
         self.index_columns: list[str] = []
 
     def _refuse_open_quote(self) -> None:
-        """Raise if a quotation mark is not closed: the rows after it would be one value."""
+        """Raise an `InputError` if a quotation mark is not closed: the rows after it would be one value."""
         with self._file.open() as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as text:
             reader = csv.reader(text, delimiter=self._dialect.delimiter, strict=True)
             begin = 1
@@ -72,13 +73,13 @@ class CsvFile:
                 ) from None
 
     def types(self) -> list[Any]:
-        """Return the type of each column: text."""
+        """Return the arrow type of each column: text."""
         import pyarrow as pa
 
         return [pa.string()] * len(self.names)
 
     def batches(self, wanted: list[str]) -> Iterator[list[pa.Array]]:
-        """Yield the columns of some rows at a time.
+        """Yield the columns in batches of rows.
 
         Parameters
         ----------
@@ -88,7 +89,7 @@ class CsvFile:
         Raises
         ------
         InputError
-            If a row has more or fewer values than there are columns.
+            If the number of values in a row differs from the number of columns.
         """
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
@@ -150,7 +151,7 @@ class CsvFile:
         place = "" if row.number is None else f" {row.number - 1} (from 0)"
         text = row.text if len(row.text) <= SHOWN else row.text[:SHOWN] + "..."
         raise InputError(
-            f"{self.path}: row{place} has {row.actual_columns} values, {row.expected_columns} expected, as the header "
-            f"has: {text!r}. Correct it: texts with {NAMES.get(delimiter, repr(delimiter))} in them need quotation "
+            f"{self.path}: row{place} has {row.actual_columns} values, {row.expected_columns} expected as in the "
+            f"header: {text!r}. Correct it: texts that contain {NAMES.get(delimiter, repr(delimiter))} need quotation "
             "marks. If another character separates the values, set data.delimiter."
         )

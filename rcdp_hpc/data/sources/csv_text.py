@@ -1,4 +1,4 @@
-"""The bytes of text files: what they are compressed with, how their letters are encoded, how long their lines are."""
+"""Inspect the bytes of a text file: its compression, its encoding, and the length of its lines."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHUNK = 2**20
-# Memory that a byte of the longest line takes: the first lines are taken apart into values, which are objects.
+# Bytes of memory per byte of the longest line: the first lines are split into values, which are Python objects.
 LINE_COPIES = 128
 FALLBACK = "cp1252"
-# The first byte reads as one of Ã Ä Å Ð Ñ Î Ï, the next as a sign, never a letter.
+# In Windows-1252 the first byte is one of Ã Ä Å Ð Ñ Î Ï, and the second is a symbol, not a letter.
 _UTF8_LETTER = re.compile(rb"[\xc3-\xc5\xce-\xd1][\x80-\x89\x8b\x8d\x8f-\x99\x9b\x9d\xa0-\xbf]")
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -41,7 +41,7 @@ NOT_TEXT = {
 
 
 class _NotTextError(InputError):
-    """The content is no text, in whatever encoding."""
+    """The content is not text in any encoding."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ class TextFile:
     ----------
     path : Path
     encoding : str
-        Of the letters, as Python names it.
+        Python's name of the encoding.
     compression : str or None
-        As pyarrow names it.
+        Pyarrow's name of the compression; None if the file is not compressed.
     longest_line : int
         Bytes of the longest line, in UTF-8.
     lines : int
-        How many lines there are.
+        Number of lines.
     longest_number : int
         Number of the longest line, from 1.
     open_quote : bool
-        Whether the number of quotation marks is odd: one of them is not closed, or is a letter of a text.
+        Whether the number of quotation marks is odd, so that one of them is not closed or is part of a text.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class TextFile:
     open_quote: bool = False
 
     def open(self) -> pa.NativeFile:
-        """Open it as a stream of UTF-8, without a byte order mark."""
+        """Open the file as a stream of UTF-8 without a byte order mark."""
         import pyarrow as pa
 
         stream = pa.input_stream(str(self.path), compression=self.compression)
@@ -86,35 +86,36 @@ class TextFile:
 
 
 def inspect_text(path: Path, encoding: str, findings: Findings, budget: Budget) -> TextFile:
-    """Read a file once from beginning to end, to know its encoding and its longest line.
+    """Read a file once, to determine its encoding and its longest line.
 
     Parameters
     ----------
     path : Path
         The file, plain or compressed (gzip, bzip2, Zstandard).
     encoding : str
-        ``data.encoding``; empty: by the byte order mark, else UTF-8, else Windows-1252 with a warning.
+        ``data.encoding``; empty: the encoding of the byte order mark, otherwise UTF-8, otherwise Windows-1252 with a
+        warning.
     findings : Findings
-        Gets the warning.
+        Receives the warning.
     budget : Budget
-        A line that needs more than its share is refused.
+        Limits the length of a line.
 
     Raises
     ------
     InputError
-        If the file is not text, its bytes are not letters of the encoding, or a line is too long.
+        If the file is not text, its bytes are invalid in the encoding, or a line is too long.
     """
-    found = _inspected(path, encoding, findings, budget.work // LINE_COPIES)
+    file = _inspected(path, encoding, findings, budget.work // LINE_COPIES)
     budget.refuse_work(
-        f"{path}: line {found.longest_number} of {found.longest_line} bytes or more is taken apart whole",
-        LINE_COPIES * found.longest_line,
+        f"{path}: line {file.longest_number} of {file.longest_line} bytes or more is parsed in one piece",
+        LINE_COPIES * file.longest_line,
         "split it into shorter lines",
     )
-    return found
+    return file
 
 
 def _inspected(path: Path, encoding: str, findings: Findings, most: int) -> TextFile:
-    """Read a file to its end, or to the first line of more bytes than `most`."""
+    """Read a file up to its end, or up to the first line with more than `most` bytes."""
     import pyarrow as pa
 
     with path.open("rb") as file:
@@ -126,7 +127,7 @@ def _inspected(path: Path, encoding: str, findings: Findings, most: int) -> Text
             raise InputError(f"{path}: not a text file but {what}.")
     marked = next((name for mark, name in BYTE_ORDER_MARKS if start.startswith(mark)), None)
     if encoding:
-        return _scan(path, _known(encoding, marked), compression, most)
+        return _scan(path, _with_mark(encoding, marked), compression, most)
     try:
         return _scan(path, marked or "utf-8", compression, most)
     except _NotTextError:
@@ -141,14 +142,14 @@ def _inspected(path: Path, encoding: str, findings: Findings, most: int) -> Text
         raise InputError(
             f"{path}: neither UTF-8 nor Windows-1252; name its encoding in data.encoding, as in 'shift_jis'."
         ) from None
-    findings.warnings.append(f"{path}: not UTF-8, read as Windows-1252; set data.encoding if letters come out wrong")
+    findings.warnings.append(f"{path}: not UTF-8, read as Windows-1252; set data.encoding if characters are wrong")
     return found
 
 
 def refuse_mixed(path: Path, compression: str | None) -> None:
-    """Raise an `InputError` if a file that is not UTF-8 has letters in UTF-8: some of its letters would come out wrong.
+    """Raise an `InputError` if a file that is not UTF-8 contains characters in UTF-8, which would be read wrongly.
 
-    The pairs of bytes looked for are no two letters that follow one another in a text of Windows-1252.
+    The pairs of bytes that it searches for do not occur in words of Windows-1252.
     """
     import pyarrow as pa
 
@@ -162,12 +163,12 @@ def refuse_mixed(path: Path, compression: str | None) -> None:
                 line = lines + data.count(b"\n", 0, found.start())
                 raise InputError(
                     f"{path}: mixed encodings: line {line} is UTF-8, and others are not. Convert the file to UTF-8, or "
-                    "set data.encoding to read all of it as that."
+                    "set data.encoding to read all of it in that encoding."
                 )
             lines, last = lines + data[:-1].count(b"\n"), data[-1:]
 
 
-def _known(encoding: str, marked: str | None) -> str:
+def _with_mark(encoding: str, marked: str | None) -> str:
     name = text_encoding(encoding)
     if name == "utf-8" and marked == "utf-8-sig":
         return marked
@@ -175,12 +176,12 @@ def _known(encoding: str, marked: str | None) -> str:
 
 
 def _scan(path: Path, encoding: str, compression: str | None, most: int) -> TextFile:
-    """Decode all of a file, or up to a line of more bytes than `most`.
+    """Decode a file up to its end, or up to the first line with more than `most` bytes.
 
     Raises
     ------
     InputError
-        If that is impossible.
+        If the bytes are invalid in the encoding.
     """
     import pyarrow as pa
 
@@ -218,8 +219,8 @@ def _scan(path: Path, encoding: str, compression: str | None, most: int) -> Text
 
 
 def _lines(text: str, encoding: str, data: bytes) -> list[int]:
-    """Return the bytes of each line in a piece of text, as UTF-8."""
+    """Return the number of UTF-8 bytes of each line in a piece of text."""
     raw: Any = data if encoding in ("utf-8", "utf-8-sig", FALLBACK) else text.encode()
     pieces = raw.replace(b"\r", b"\n").split(b"\n")
-    # A letter of Windows-1252 takes up to three bytes in UTF-8.
+    # A character of Windows-1252 needs up to three bytes in UTF-8.
     return [len(piece) * (3 if encoding == FALLBACK else 1) for piece in pieces]

@@ -1,4 +1,4 @@
-"""What the headers of arrays declare (npz, npy, hdf5), checked before an array is read."""
+"""Check the declared shapes and types of arrays (npz, npy, hdf5) before the arrays are read."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import numpy as np
 from rcdp_hpc.data.budget import SAMPLE_BYTES, SHARD_ROW_BYTES, TEXT_BYTES, Budget
 from rcdp_hpc.errors import InputError
 
-# Working copies of a sample while its numbers are checked: raw, as float64, and a mask.
+# Bytes per value of a sample while its numbers are checked: raw, as float64, and a mask.
 SAMPLE_COPIES_BYTES = 12
 
 
 @dataclass(frozen=True)
 class Form:
-    """Shape and number format that a header declares.
+    """Shape and number format declared by a header.
 
     Attributes
     ----------
@@ -42,20 +42,20 @@ class Form:
 
 
 def check_declared(path: Path, forms: Mapping[str, Form], budget: Budget) -> None:
-    """Refuse arrays that do not fit one another, or that need more memory than they may, by their headers alone.
+    """Refuse arrays that do not match or that need too much memory, by their headers.
 
     Parameters
     ----------
     path : Path
         For messages.
     forms : dict of str to Form
-        By the role of the array: x, y, lengths, ids, and the same with ``_test``.
+        Declared forms by the role of the array: x, y, lengths, ids, and the same with ``_test``.
     budget : Budget
 
     Raises
     ------
     InputError
-        If there is not one label for each sample, or labels, names and indices need more than their share.
+        If the numbers of labels and samples differ, or labels, names and indices need more than their share.
     """
     rows = extra = 0
     for suffix in ("", "_test"):
@@ -75,7 +75,7 @@ def check_declared(path: Path, forms: Mapping[str, Form], budget: Budget) -> Non
 
 
 def rooms(forms: Mapping[str, Form], budget: Budget) -> dict[str, int]:
-    """Return how many bytes of each array of samples may be held: training and test samples have one share."""
+    """Return how many bytes of each array of samples may be held; training and test samples use one share."""
     samples = [role for role in forms if role.startswith("x")]
     together = sum(forms[role].bytes for role in samples) <= budget.source
     return dict.fromkeys(samples, budget.source if together else budget.source // 2)
@@ -85,7 +85,7 @@ def _label_bytes(y: Form | None) -> int:
     if y is None:
         return 0
     one_hot = len(y.shape) == 2 and y.shape[1] > 1
-    # The masks that tell whether rows are one-hot.
+    # Masks to check whether rows are one-hot.
     return y.bytes + (3 * math.prod(y.shape) if one_hot else 0)
 
 

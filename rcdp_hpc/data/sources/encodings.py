@@ -1,4 +1,4 @@
-"""The encodings that ``data.encoding`` may name."""
+"""The encodings that ``data.encoding`` accepts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import codecs
 
 from rcdp_hpc.errors import InputError
 
-# Python calls them encodings of text, and they are ways to escape it: bytes of a plain file would change their meaning.
+# Python lists these as text encodings, but they escape characters and would change the content of a plain file.
 _NOT_OF_FILES = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7"}
 
 
@@ -21,7 +21,7 @@ def text_encoding(setting: str) -> str:
     Raises
     ------
     InputError
-        If it is none.
+        If it is not the name of a text encoding.
     """
     try:
         found = codecs.lookup(setting)

@@ -1,4 +1,4 @@
-"""What a reader assumed, left out and warns about: collected while reading, logged once."""
+"""Assumptions, omissions and warnings of a reader: collected while it reads, logged once."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ NAMED = 5
 
 @dataclass
 class Findings:
-    """Everything about a source that its user should know and did not ask for.
+    """Facts about a source that its user should know.
 
     Attributes
     ----------
     assumed : list of str
-        Sentences about what was decided without being asked, as in "channels come first: (3, 32, 32)".
+        Sentences about decisions of the reader, as in "channels come first: (3, 32, 32)".
     left_out : Counter of str
-        How many files, rows, columns or values were not read, by their kind and reason, as in "hidden files".
+        Number of files, rows, columns or values that were not read, by kind and reason, as in "hidden files".
     examples : dict of str to list of str
-        Names of the first that were left out, by the same keys.
+        Names of the first ones, by the same keys.
     warnings : list of str
-        Sentences about what is likely a mistake, with what to do.
+        Sentences about likely mistakes, with advice.
     """
 
     assumed: list[str] = field(default_factory=list)
@@ -31,14 +31,14 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
     def leave_out(self, what: str, count: int = 1, example: str = "") -> None:
-        """Count something that is not read.
+        """Count items that are not read.
 
         Parameters
         ----------
         what : str
-            Plural, with the reason: "rows with missing values (data.missing = 'drop')".
+            The items in plural, with the reason: "rows with missing values (data.missing = 'drop')".
         count : int
-            How many.
+            Number of items.
         example : str
             Name of one of them.
         """
@@ -48,7 +48,7 @@ class Findings:
             named.append(example)
 
     def report(self, logger: logging.Logger) -> None:
-        """Log what was assumed as information, and the rest as warnings."""
+        """Log assumptions as information, omissions and warnings as warnings."""
         for sentence in self.assumed:
             logger.info("assumed: %s", sentence)
         for what, count in self.left_out.items():

@@ -22,15 +22,16 @@ NAMED = 5
 
 @dataclass(eq=False)
 class Gaps:
-    """Where the missing values (NaN) of an array are.
+    """Places of the missing values (NaN) of an array.
 
     Attributes
     ----------
     ends : ndarray of int64, shape (N,)
-        Steps of each sample up to the last with a value.
+        Steps of each sample up to the last step with a value.
     counts : ndarray of int64, shape (N,)
-        NaN in each sample, those after its end included.
+        Number of NaN in each sample, including those after its end.
     sample_shape : tuple of int
+        Shape of one sample.
     """
 
     ends: NDArray[np.int64]
@@ -42,17 +43,17 @@ class Gaps:
         return Gaps(self.ends[places], self.counts[places], self.sample_shape)
 
     def with_features(self) -> Gaps:
-        """Return the gaps of the same samples with an axis of one feature at their end."""
+        """Return the gaps of the same samples with an additional last axis of one feature."""
         return Gaps(self.ends, self.counts, (*self.sample_shape, 1))
 
     def within(self, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the missing values of each sample before its end, if every value after it is NaN."""
+        """Return the number of missing values of each sample before its end, if all values after it are NaN."""
         steps, features = self.sample_shape[0], math.prod(self.sample_shape[1:])
         return self.counts - (steps - lengths) * features
 
 
 def find_gaps(x: Samples) -> Gaps | None:
-    """Look for NaN in an array of floats, one block after the other.
+    """Search an array of floats for NaN, block by block.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def without_gaps(
     missing: str,
     findings: Findings,
 ) -> NDArray[np.bool_]:
-    """Do with missing values what ``data.missing`` says.
+    """Refuse, leave out or accept samples with missing values, as ``data.missing`` says.
 
     Parameters
     ----------
@@ -89,60 +90,60 @@ def without_gaps(
         File and key, for messages.
     x : Samples
     lengths : ndarray of int64, shape (N,), or None
-        Ends of padded series.
+        Steps of padded series.
     counts : ndarray of int64, shape (N,)
-        Missing values of each sample before its end.
+        Number of missing values of each sample before its end.
     missing : {"refuse", "drop", "fill"}
     findings : Findings
 
     Returns
     -------
     ndarray of bool, shape (N,)
-        Which samples are kept.
+        Whether a sample is used.
 
     Raises
     ------
     InputError
-        If values are missing and `missing` is "refuse", or a series has no value at all.
+        If values are missing and `missing` is "refuse", or all values of a series are missing.
     """
     empty = np.zeros(len(counts), bool) if lengths is None else lengths == 0
     if missing != "drop" and empty.any():
         raise InputError(
-            f"{where}: {np.count_nonzero(empty)} series hold NaN alone, first in row {int(np.argmax(empty))} (from 0). "
+            f"{where}: {np.count_nonzero(empty)} series hold only NaN, first in row {int(np.argmax(empty))} (from 0). "
             "Remove them, or leave them out with data.missing = 'drop'."
         )
-    gone = empty | (counts > 0)
-    if not gone.any():
-        return ~gone
+    affected = empty | (counts > 0)
+    if not affected.any():
+        return ~affected
     if missing == "refuse":
         raise InputError(f"{where}: {describe_gaps(x, lengths, counts)}. {MISSING_ADVICE}")
     if missing == "fill":
         findings.assumed.append(
             f"{where}: {describe_gaps(x, lengths, counts)}; they are filled (data.missing = 'fill')"
         )
-        return np.ones(len(gone), bool)
-    leave_out_rows("samples with missing values (data.missing = 'drop')", gone, findings)
-    return ~gone
+        return np.ones(len(affected), bool)
+    leave_out_rows("samples with missing values (data.missing = 'drop')", affected, findings)
+    return ~affected
 
 
-def leave_out_rows(what: str, gone: NDArray[np.bool_], findings: Findings) -> None:
-    """Record rows that are left out, the first of them by their numbers."""
-    rows = np.flatnonzero(gone)
+def leave_out_rows(what: str, affected: NDArray[np.bool_], findings: Findings) -> None:
+    """Record rows that are left out, with the numbers of the first ones."""
+    rows = np.flatnonzero(affected)
     for row in rows[:NAMED].tolist():
         findings.leave_out(what, example=f"row {row}")
     findings.leave_out(what, len(rows) - len(rows[:NAMED]))
 
 
 def describe_gaps(x: Samples, lengths: NDArray[np.int64] | None, counts: NDArray[np.int64]) -> str:
-    """Say where the first missing value is, and how many there are in each feature.
+    """Return a sentence with the place of the first missing value and the number of missing values by feature.
 
     Parameters
     ----------
     x : Samples
     lengths : ndarray of int64, shape (N,), or None
-        Ends of padded series.
+        Steps of padded series.
     counts : ndarray of int64, shape (N,)
-        Missing values of each sample.
+        Number of missing values of each sample.
     """
     row = int(np.argmax(counts > 0))
     sample = np.asarray(x[row : row + 1])[0]
@@ -162,7 +163,7 @@ def describe_gaps(x: Samples, lengths: NDArray[np.int64] | None, counts: NDArray
 
 
 def place_name(place: tuple[int, ...]) -> str:
-    """Return the place of a value in a sample, in words."""
+    """Return the place of a value in a sample as text."""
     if len(place) == 1:
         return f"feature {place[0]}"
     if len(place) == 2:
@@ -171,7 +172,7 @@ def place_name(place: tuple[int, ...]) -> str:
 
 
 def _by_feature(x: Samples, lengths: NDArray[np.int64] | None, counts: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return the features (last axis) with missing values, and how many each has."""
+    """Return the features (last axis) with missing values, and their number for each."""
     total = np.zeros(x.shape[-1], np.int64)
     rows = np.flatnonzero(counts)
     for block in blocks(selected(x if lengths is None else PaddedRows(x, lengths, x.shape[1]), rows)):

@@ -1,4 +1,4 @@
-"""Named datasets of an HDF5 file, read in slabs."""
+"""The source ``hdf5``: datasets of an HDF5 file, read in slabs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from rcdp_hpc.errors import InputError
 
 GAP_BYTES = 2**16
 SLAB_BYTES = 2**24
-# Packed chunks of more bytes are unpacked once.
+# Compressed chunks with more bytes are decompressed once, to a temporary file.
 SPOOLED_CHUNK_BYTES = 2**22
 TEXT_BLOCK_BYTES = 2**22
 
@@ -87,10 +87,11 @@ def read_samples(request: SampleRequest) -> NewSamples:
 
 
 class _StoredRows:
-    """Rows of a dataset, read in slabs of rows that are close together."""
+    """Rows of a dataset; rows that are close together are read in one slab."""
 
     def __init__(self, path: Path, dataset: h5py.Dataset) -> None:
-        self._path, self._dataset = path, dataset
+        self._path = path
+        self._dataset = dataset
         self.shape: tuple[int, ...] = dataset.shape
         self.dtype: np.dtype[Any] = dataset.dtype
         chunk = dataset.chunks[0] if dataset.chunks else 1
@@ -102,11 +103,11 @@ class _StoredRows:
             start, stop, step = rows.indices(self.shape[0])
             return self._read(start, stop)[::step] if step > 0 else self[np.arange(start, stop, step)]
         wanted, place = np.unique(np.arange(self.shape[0])[rows], return_inverse=True)
-        found = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        samples = np.empty((len(wanted), *self.shape[1:]), self.dtype)
         for start, stop in self._runs(wanted):
             first = int(wanted[start])
-            found[start:stop] = self._read(first, int(wanted[stop - 1]) + 1)[wanted[start:stop] - first]
-        return found[place]
+            samples[start:stop] = self._read(first, int(wanted[stop - 1]) + 1)[wanted[start:stop] - first]
+        return samples[place]
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         with damage_explained(
@@ -131,8 +132,8 @@ class _StoredRows:
 def _names(
     path: Path, file: h5py.File, data: DataSection, findings: Findings, roles: tuple[str, ...]
 ) -> dict[str, str]:
-    """Return the name of the dataset of each role: those that the user names, and those recognised next to x."""
-    given = {
+    """Return the dataset of each role: those that keys name, and those recognised in the group of x."""
+    settings = {
         "x": data.x_name,
         "y": data.y_name,
         "x_test": data.x_test_name,
@@ -141,21 +142,21 @@ def _names(
     }
     group_name, _, _ = data.x_name.strip("/").rpartition("/")
     with damage_explained(f"{path}: damaged: its datasets cannot be listed"):
-        beside = dataset_names(file, group_name)
+        siblings = dataset_names(file, group_name)
         top = list(file)
     defaults = DataSection()
     for role, default in (("x", defaults.x_name), ("y", defaults.y_name)):
-        if given[role] == default and default not in top:
-            given[role] = ""
+        if settings[role] == default and default not in top:
+            settings[role] = ""
     prefix = f"{group_name}/" if group_name else ""
-    named = {role: name for role, name in given.items() if name}
+    named = {role: name for role, name in settings.items() if name}
     taken = {name.strip("/").removeprefix(prefix) for name in named.values()}
-    found = assign(str(path), beside, findings, set(roles) - set(named), taken)
-    if ("x_test" in found) != ("y_test" in found) and "x_test" not in named:
-        half = found.pop("x_test", "") or found.pop("y_test")
+    recognised = assign(str(path), siblings, findings, set(roles) - set(named), taken)
+    if ("x_test" in recognised) != ("y_test" in recognised) and "x_test" not in named:
+        half = recognised.pop("x_test", "") or recognised.pop("y_test")
         findings.leave_out("test samples without labels, or labels without samples", example=half)
     return {
-        **{role: prefix + name for role, name in found.items()},
+        **{role: prefix + name for role, name in recognised.items()},
         **{role: name for role, name in named.items() if role in roles},
     }
 
@@ -166,15 +167,17 @@ def _missing(path: Path, file: h5py.File, role: str) -> InputError:
 
 
 def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
-    """Return a dataset whose content is in this very file: no link on the way leads out of it."""
+    """Return a dataset whose content is in this file; links that may lead out of it are refused."""
     node: Any = file
     with damage_explained(f"{path}: damaged: dataset {name} cannot be opened"):
         for part in [part for part in name.split("/") if part]:
             link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
             if link is None:
-                known = ", ".join(f"{known} {shape}" for known, shape in described_datasets(file).items()) or "nothing"
+                content = (
+                    ", ".join(f"{known} {shape}" for known, shape in described_datasets(file).items()) or "nothing"
+                )
                 raise InputError(
-                    f"{path}: no dataset {name!r}; the file holds {known}. Set data.x_name and data.y_name."
+                    f"{path}: no dataset {name!r}; the file holds {content}. Set data.x_name and data.y_name."
                 )
             if not isinstance(link, h5py.HardLink):
                 raise InputError(f"{path}: {name} is a link that may lead out of the file, which is not followed.")
@@ -188,7 +191,7 @@ def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _arrays(path: Path, file: h5py.File, names: dict[str, str], budget: Budget) -> dict[str, Any]:
-    """Return the arrays by their roles, once what their headers declare is checked."""
+    """Return the arrays by their roles, after a check of their declared forms."""
     datasets = {role: _dataset(path, file, name) for role, name in names.items()}
     forms = {role: Form(dataset.shape, dataset.dtype) for role, dataset in datasets.items()}
     for dataset in datasets.values():
@@ -201,7 +204,10 @@ def _arrays(path: Path, file: h5py.File, names: dict[str, str], budget: Budget) 
 
 
 def _array(path: Path, dataset: h5py.Dataset, budget: Budget, room: int | None) -> Any:
-    """Return an array that is held, or samples of more bytes than `room` as rows that are read; None: not samples."""
+    """Return an array in memory, or rows that are read from the file if samples need more than `room` bytes.
+
+    `room` is None for arrays that are not samples.
+    """
     if h5py.check_string_dtype(dataset.dtype) is None and h5py.check_vlen_dtype(dataset.dtype) is not None:
         raise InputError(
             f"{path}: dataset {dataset.name} has rows of unequal length, which are not read. {UNEQUAL_HINT}"
@@ -216,7 +222,7 @@ def _array(path: Path, dataset: h5py.Dataset, budget: Budget, room: int | None) 
 
 
 def _unpacked(rows: _StoredRows, dataset: h5py.Dataset, room: int) -> Samples:
-    """Unpack large chunks once, in order, to a temporary file: any few rows of one would unpack it whole again."""
+    """Decompress large chunks once, in order, to a temporary file: reading a few rows decompresses a whole chunk."""
     spool = Spool(dataset.shape[1:], dataset.dtype, room)
     size = max(1, min(dataset.chunks[0], SLAB_BYTES // row_bytes(rows)))
     for first in range(0, dataset.shape[0], dataset.chunks[0]):
@@ -237,7 +243,7 @@ def _texts_or_numbers(path: Path, dataset: h5py.Dataset, budget: Budget) -> NDAr
 
 
 def _texts(path: Path, dataset: h5py.Dataset, budget: Budget) -> NDArray[Any]:
-    """Return texts as objects, each different one held once: no header says how long they are."""
+    """Return texts as objects, each different text held once; no header declares their lengths."""
     texts = dataset.asstr()
     found = np.empty(dataset.shape, object)
     known: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Opening HDF5 files, and explaining why one cannot be read: by the file itself, never by the words of an error."""
+"""Open HDF5 files, and find out from their bytes why one cannot be read. No decision depends on an error text."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.os_errors import unreadable_error
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# What h5py raises when it meets a damaged file.
+# Exceptions that h5py raises for damaged files.
 DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError, SystemError)
-# Set in the superblock while a process writes (version 3 and later).
+# Flag in the superblock while a process writes the file (version 3 and later).
 WRITING = 0x01
 
 
 @dataclass(frozen=True)
 class Superblock:
-    """What the beginning of an HDF5 file says of it.
+    """Facts in the superblock at the beginning of an HDF5 file.
 
     Attributes
     ----------
     end : int
         Bytes that the file should have.
     writing : bool
-        Whether a process that writes has not closed it.
+        Whether a writing process has not closed the file.
     """
 
     end: int
@@ -40,7 +40,7 @@ class Superblock:
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading, without a lock of its own.
+    """Open an HDF5 file for reading without taking a lock.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def open_hdf5(path: Path) -> h5py.File:
 
 
 def read_superblock(file: BinaryIO) -> Superblock | None:
-    """Read the superblock; None if there is none or it is of an unknown version."""
+    """Return the superblock; None if there is none or its version is unknown."""
     size = file.seek(0, 2)
     place = 0
     while place < size:
@@ -94,7 +94,7 @@ def _parsed(head: bytes) -> Superblock | None:
         width, addresses, flags = head[9], 12, head[11]
     else:
         return None
-    # Base address, then one address more, then the end of the file.
+    # The end of the file is the third address, after the base address and one more.
     end = head[addresses + 2 * width : addresses + 3 * width]
     if width not in (2, 4, 8) or len(end) < width:
         return None
@@ -102,24 +102,24 @@ def _parsed(head: bytes) -> Superblock | None:
 
 
 def _refuse_locked(path: Path, file: BinaryIO) -> None:
-    """Raise an `InputError` if a process holds the lock that HDF5 takes for writing."""
+    """Raise an `InputError` if a process holds HDF5's lock for writing."""
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(f"{path}: open for writing in another process; wait until it is closed.") from None
     except OSError:
-        # File systems without a lock service: nobody can hold a lock there.
+        # The file system has no lock service, so no process can hold a lock.
         return
     fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @contextmanager
 def damage_explained(what: str) -> Iterator[None]:
-    """Raise an `InputError` that begins with `what` if HDF5 cannot do something."""
+    """Turn an error of HDF5 into an `InputError` that begins with `what`."""
     try:
         yield
     except DAMAGE as error:
-        # Its words are for the reader of the message; nothing depends on them.
+        # The text of the error is only shown.
         words = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{what} ({words}). Copy or write the file again.") from None
 
@@ -130,54 +130,57 @@ def refuse_missing_filters(path: Path, dataset: h5py.Dataset) -> None:
     for number in range(settings.get_nfilters()):
         code, _, _, name = settings.get_filter(number)
         if not h5py.h5z.filter_avail(code):
-            known = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+            filter_name = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
             raise InputError(
-                f"{path}: dataset {dataset.name} is compressed by the HDF5 filter {known or 'of unknown name'} (number "
-                f"{code}), which is not installed here. Set HDF5_PLUGIN_PATH to the folder of its plugin, or write the "
-                f"data with gzip: h5repack -f GZIP=4 {path.name} new.h5."
+                f"{path}: dataset {dataset.name} is compressed by the HDF5 filter {filter_name or 'of unknown name'} "
+                f"(number {code}), which is not installed. Set HDF5_PLUGIN_PATH to the folder of its plugin, or write "
+                f"the data with gzip: h5repack -f GZIP=4 {path.name} new.h5."
             )
 
 
 def packed_chunk_bytes(dataset: h5py.Dataset) -> int:
-    """Return the bytes of one chunk, unpacked, if the dataset has filters; 0 if any part of a chunk can be read."""
+    """Return the decompressed bytes of one chunk if the dataset has filters; 0 if parts of a chunk can be read."""
     if dataset.chunks is None or not dataset.id.get_create_plist().get_nfilters():
         return 0
     return math.prod(dataset.chunks) * dataset.dtype.itemsize
 
 
 def refuse_unwritten(path: Path, dataset: h5py.Dataset) -> None:
-    """Raise an `InputError` if a dataset declares rows of which the file holds none, or less than it could pack."""
+    """Raise an `InputError` if chunks that a dataset declares were never written."""
     name, stored = dataset.name.strip("/"), dataset.id.get_storage_size()
     declared = math.prod(dataset.shape) * dataset.dtype.itemsize
     if declared and not stored:
         raise InputError(
-            f"{path}: dataset {name} declares {dataset.shape[0]} rows ({declared} bytes), and none of them was ever "
+            f"{path}: dataset {name} declares {dataset.shape[0]} rows ({declared} bytes), but none of them was "
             "written. Write the file again."
         )
     if dataset.chunks is None or not hasattr(dataset.id, "get_num_chunks"):
         return
     pairs = zip(dataset.shape, dataset.chunks, strict=True)
-    expected, found = math.prod(math.ceil(axis / chunk) for axis, chunk in pairs), dataset.id.get_num_chunks()
-    if found < expected:
+    # Integer division rounded up: an axis may exceed the 53 bits of a float.
+    expected = math.prod(-(-axis // chunk) for axis, chunk in pairs)
+    written = dataset.id.get_num_chunks()
+    if written < expected:
         raise InputError(
-            f"{path}: dataset {name} declares {dataset.shape[0]} rows in {expected} chunks, and {found} chunks are "
-            "written: the others would be read as fill values. Write them, or resize the dataset to the rows that are."
+            f"{path}: dataset {name} declares {dataset.shape[0]} rows in {expected} chunks, but only {written} chunks "
+            "are written: the others would be read as fill values. Write them, or resize the dataset to the written "
+            "rows."
         )
 
 
 def refuse_large_chunks(path: Path, dataset: h5py.Dataset, budget: Budget) -> None:
-    """Raise an `InputError` if HDF5, which unpacks a chunk whole, would need more memory for one than it may."""
+    """Raise an `InputError` if one decompressed chunk needs more than the share for work."""
     name, chunks = dataset.name.strip("/"), dataset.chunks
-    # The chunk, unpacked and on its way through the filters.
+    # HDF5 holds a chunk decompressed and within its filters.
     budget.refuse_work(
-        f"{path}: dataset {name} is packed in chunks of shape {chunks}, which HDF5 unpacks whole",
+        f"{path}: dataset {name} has compressed chunks of shape {chunks}, which HDF5 decompresses in one piece",
         2 * packed_chunk_bytes(dataset),
         f"write it in smaller chunks: h5repack -l {name}:CHUNK=ROWSx... {path.name} new.h5",
     )
 
 
 def dataset_names(file: h5py.File, group_name: str) -> list[str]:
-    """Return the datasets of a group that are in this very file, without following links."""
+    """Return the datasets of a group that are in this file, without following links."""
     names: list[str] = []
     group: Any = file
     for part in filter(None, group_name.split("/")):
@@ -193,14 +196,14 @@ def dataset_names(file: h5py.File, group_name: str) -> list[str]:
 
 
 def described_datasets(file: h5py.File, most: int = 20) -> dict[str, str]:
-    """Return the shapes and types of the datasets of a file by their names, as text."""
-    found: dict[str, str] = {}
+    """Return shape and type of the datasets of a file, as text by name."""
+    texts: dict[str, str] = {}
 
     def visit(name: str, node: Any) -> int | None:
         if isinstance(node, h5py.Dataset):
-            found[name] = f"{node.shape} {node.dtype}"
-        return 1 if len(found) >= most else None
+            texts[name] = f"{node.shape} {node.dtype}"
+        return 1 if len(texts) >= most else None
 
     with damage_explained("damaged: its datasets cannot be listed"):
         file.visititems(visit)
-    return found
+    return texts

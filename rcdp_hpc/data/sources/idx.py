@@ -1,7 +1,7 @@
 """IDX files, the format of MNIST, Fashion-MNIST, EMNIST, KMNIST and others, plain or gzipped.
 
-The format (http://yann.lecun.com/exdb/mnist): two zero bytes, a byte for the number type, a byte for the
-number of dimensions, each dimension's length as a big-endian 32-bit number, then the numbers, big-endian.
+The format (http://yann.lecun.com/exdb/mnist): two zero bytes, a byte for the number type, a byte for the number of
+dimensions, the length of each dimension as a big-endian 32-bit integer, then the numbers, big-endian.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ def read_images(path: Path, budget: Budget) -> Samples:
     Returns
     -------
     Samples of uint8, shape (N, height, width)
-        More dimensions where the file has them.
+        With more dimensions if the file has them.
 
     Raises
     ------
     InputError
-        If the file is missing, cut short, empty or holds something else.
+        If the file is missing, cut short, empty or does not hold images.
     """
     with _opened(path) as file:
         images = read_idx(file, path, budget.source, not isinstance(file, gzip.GzipFile), budget)
@@ -128,20 +128,20 @@ def read_idx(
     Parameters
     ----------
     file : binary file
-        At its beginning.
+        Open file, at its beginning.
     path : Path
-        Named in errors, and mapped.
+        Name for messages, and the file to map.
     room : int
-        Bytes that may be held in memory. What is more is read where it lies, or unpacked to a temporary file.
+        Bytes that may be held in memory. A larger file is mapped, or decompressed to a temporary file.
     may_map : bool
-        Whether `path` holds these very bytes, so that they need not be unpacked.
+        Whether `path` is not compressed, so that it can be mapped.
     budget : Budget, optional
-        Rows whose labels and indices need more than their share are refused.
+        Limits the memory of labels and indices.
 
     Raises
     ------
     InputError
-        If the magic number is another one, or the length does not fit the header.
+        If the magic number is wrong, or the length does not match the header.
     """
     shape = _read_shape(file, path)
     header, size = 4 + 4 * len(shape), math.prod(shape)
@@ -160,7 +160,7 @@ def read_idx(
         rest += data[: max(0, size - found)]
         found += len(data)
         if found > size:
-            # What more there is may be any number of bytes.
+            # The rest may be arbitrarily long.
             break
         if whole := len(rest) // row * row:
             spool.add(np.frombuffer(rest, np.uint8, whole))
@@ -170,7 +170,7 @@ def read_idx(
 
 
 def _read_shape(file: BinaryIO, path: Path) -> tuple[int, ...]:
-    """Read the header, and return the shape that it tells."""
+    """Read the header, and return the shape that it declares."""
     magic = file.read(4)
     if len(magic) < 4:
         raise InputError(f"{path}: cut short: {len(magic)} bytes found, an IDX file has a header of at least 8.")
@@ -190,13 +190,13 @@ def _read_shape(file: BinaryIO, path: Path) -> tuple[int, ...]:
 def _refuse_length(path: Path, shape: tuple[int, ...], found: int) -> None:
     expected = 4 + 4 * len(shape) + math.prod(shape)
     if found != expected:
-        what = "cut short" if found < expected else "longer than its header says"
+        what = "cut short" if found < expected else "longer than its header declares"
         more = " or more" if found > expected else ""
         raise InputError(f"{path}: {what}: {expected} bytes expected for shape {_times(shape)}, {found} found{more}.")
 
 
 def _refuse_impossible(path: Path, shape: tuple[int, ...], packed: bool) -> None:
-    """Raise an `InputError` if a file cannot hold as many bytes as its header declares, before they are read."""
+    """Raise an `InputError` if a file is too short for the bytes that its header declares, before they are read."""
     expected, found = 4 + 4 * len(shape) + math.prod(shape), path.stat().st_size
     if packed:
         refuse_bomb(f"{path}: shape {_times(shape)}", expected, found)
@@ -205,7 +205,7 @@ def _refuse_impossible(path: Path, shape: tuple[int, ...], packed: bool) -> None
 
 
 def _is_packed(path: Path) -> bool:
-    """Tell whether a file is packed by gzip, or its name says so."""
+    """Return whether a file is compressed by gzip, by its name or its first bytes."""
     if path.suffix.lower() == ".gz":
         return True
     with path.open("rb") as file:
@@ -214,7 +214,7 @@ def _is_packed(path: Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file, unpacked if gzip packed it, and explain what goes wrong while it is read."""
+    """Open a file, decompressed if gzip compressed it; errors while it is read become an `InputError`."""
     try:
         with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
             yield file  # type: ignore[misc]
@@ -252,7 +252,7 @@ def _find(folder: Path, part: str, kind: str) -> Path:
 
 
 def _matches(folder: Path, part: str, kind: str) -> list[Path]:
-    """Return the files of a part and kind; of a file and its .gz, the plain one."""
+    """Return the files of a part and kind; a plain file has precedence over its .gz."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     found = [
         name for name in names if "idx" in name and kind in name and any(word in name for word in PART_WORDS[part])

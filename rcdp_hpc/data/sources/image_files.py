@@ -1,4 +1,4 @@
-"""Image files in a folder: which are read, and which are left out and why."""
+"""List the image files in a folder, and record other files with the reason why they are left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
-# Pillow's name of each format, and the suffixes of its files. A file is read by its content, not by its suffix.
+# Pillow's name of each format, and the suffixes that are listed. The content of a file decides how it is decoded.
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png", ".apng"),
@@ -46,12 +46,12 @@ SYSTEM_FOLDERS = {"__macosx", "@eadir", "$recycle.bin"}
 
 
 def is_image(file: Path) -> bool:
-    """Return whether the suffix of a file is that of an image that is read."""
+    """Return whether the suffix of a file is one of the image formats that are read."""
     return file.suffix.lower() in SUFFIXES
 
 
 def hidden_kind(name: str, folder: bool) -> str:
-    """Return what a hidden file or folder is, for the count of what is left out; empty if it is not hidden."""
+    """Return the kind of a hidden file or folder for the findings; empty if it is not hidden."""
     if folder and name == ".ipynb_checkpoints":
         return ".ipynb_checkpoints folders of Jupyter"
     if folder and name.lower() in SYSTEM_FOLDERS:
@@ -66,7 +66,9 @@ def hidden_kind(name: str, folder: bool) -> str:
 
 
 def entries(folder: Path, findings: Findings) -> tuple[list[Path], list[Path]]:
-    """Return the folders and the files in a folder, by name; links are followed, hidden ones and broken links counted.
+    """Return the folders and the files in a folder, sorted by name.
+
+    Links are followed. Hidden entries and broken links are recorded as left out.
 
     Raises
     ------
@@ -75,10 +77,10 @@ def entries(folder: Path, findings: Findings) -> tuple[list[Path], list[Path]]:
     """
     folders, files = [], []
     try:
-        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        listed = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}).") from None
-    for entry in found:
+    for entry in listed:
         path = folder / entry.name
         try:
             is_folder, is_file = entry.is_dir(), entry.is_file()
@@ -97,13 +99,13 @@ def entries(folder: Path, findings: Findings) -> tuple[list[Path], list[Path]]:
 
 
 def list_images(folder: Path, findings: Findings) -> list[Path]:
-    """Return the images of a folder and of its subfolders, by name; everything else is counted as left out.
+    """Return the images of a folder and its subfolders, sorted by path; other files are recorded as left out.
 
     Parameters
     ----------
     folder : Path
     findings : Findings
-        Gets what is left out.
+        Receives what is left out.
     """
     images: list[Path] = []
     _walk(folder, findings, images, set())
@@ -111,13 +113,13 @@ def list_images(folder: Path, findings: Findings) -> list[Path]:
 
 
 def shown(file: Path, folder: Path | None = None) -> str:
-    """Return the name of a file (below `folder`) as text that can be written: bytes that are not UTF-8 are escaped."""
+    """Return the path of a file (relative to `folder`) as printable text: bytes that are not UTF-8 are escaped."""
     name = file if folder is None else file.relative_to(folder)
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def left_out_kind(file: Path) -> str:
-    """Return what a file that is not read is, for the count of what is left out."""
+    """Return the kind of a file that is not read, for the findings."""
     suffix = file.suffix.lower()
     if suffix in OTHER_IMAGES:
         return f"images in a format that is not read ({suffix}): convert them to PNG"

@@ -1,4 +1,4 @@
-"""What the user of a folder of images should know about its pixels: counted while decoding, put into sentences here."""
+"""Sentences about the pixels of a folder of images, from facts that are counted while the images are decoded."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rcdp_hpc.errors import InputError
 
 
 def report_pixels(facts: Sequence[PixelFacts], rule: PixelRule, findings: Findings) -> None:
-    """Add sentences on what was done to the pixels.
+    """Record how pixels were changed.
 
     Parameters
     ----------
     facts : sequence of PixelFacts
-        Of all images of the source.
+        Facts of all images of the source.
     rule : PixelRule
     findings : Findings
 
     Raises
     ------
     InputError
-        If 16-bit images hold values of 8 bits only, which would all become black.
+        If 16-bit images hold only values of 8 bits, which would become black.
     """
     colour = next(name for name, level in BACKGROUND.items() if level == rule.background)
     height, width = rule.size
@@ -79,7 +79,7 @@ def _report_depth(deepest: NDArray[np.int64], rule: PixelRule, images: int, find
 def report_copies(
     train: Decoded, y: NDArray[np.int64], test: Decoded | None, test_y: NDArray[np.int64] | None, findings: Findings
 ) -> None:
-    """Warn about images with the same pixels: in training and test, in two classes, or more than once."""
+    """Record images with equal pixels: in training and test, in two classes, or more than once."""
     first: dict[bytes, int] = {}
     copies: list[tuple[Path, Path]] = []
     contradictions: list[tuple[Path, Path]] = []
@@ -94,10 +94,10 @@ def report_copies(
         ]
     sentences = {
         "images have the same pixels as one of another class": contradictions,
-        "test images have the same pixels as a training image, which makes the test too good": leaks,
+        "test images have the same pixels as a training image, so the test score is too high": leaks,
     }
     if test is None:
-        sentences["images are copies of another one of their class, and may come into both training and test"] = copies
+        sentences["images are copies of another one of their class, and may be in both training and test"] = copies
     for what, pairs in sentences.items():
         if pairs:
             file, same = pairs[0]

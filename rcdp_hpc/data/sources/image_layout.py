@@ -1,4 +1,4 @@
-"""How a folder of images is laid out: where the training and the test images are, and one folder for each class."""
+"""The layout of a folder of images: the folders of training and test images, with one folder for each class."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ DEEPEST = 5
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the images are.
+    """The folders of the images.
 
     Attributes
     ----------
     train : Path
         The folder with one folder for each class.
     classes : list of Path
-        The folders of the classes, by name.
+        The folders of the classes, sorted by name.
     test : Path or None
-        The same of the test images.
+        The folder of the test images, with one folder for each class.
     test_classes : list of Path
     """
 
@@ -42,7 +42,7 @@ class Layout:
 
 
 def find_layout(path: Path, test_path: str, findings: Findings) -> Layout:
-    """Return where the training and the test images are.
+    """Return the folders of the training and the test images.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ def find_layout(path: Path, test_path: str, findings: Findings) -> Layout:
     test_path : str
         ``data.test_path``: the folder of the test images if it is elsewhere.
     findings : Findings
-        Gets what was assumed and left out.
+        Receives assumptions and omissions.
 
     Raises
     ------
     InputError
-        If there is no folder, no class in it, or no telling which of its folders are the classes.
+        If the folder is missing, holds no class, or its layout is ambiguous.
     """
     _need_folder(path, "data.path")
     top, folders = _descend(path, findings)
@@ -69,15 +69,15 @@ def find_layout(path: Path, test_path: str, findings: Findings) -> Layout:
         test = parts.get("test") or parts.get("validation")
         _report_parts(parts, test, folders, findings)
     else:
-        test = _test_next_to_classes(folders, findings)
+        test = _test_among_classes(folders, findings)
         classes = [folder for folder in classes if folder != test]
     if not classes:
         raise InputError(f"{train}: no folders there; one is needed for each class, with its images.{_hint(train)}")
-    _report_loose(train, findings)
+    _report_files_outside_classes(train, findings)
     if test is None:
         return Layout(train, classes)
     test, test_classes = _class_folders(test, findings)
-    _report_loose(test, findings)
+    _report_files_outside_classes(test, findings)
     return Layout(train, classes, test, test_classes)
 
 
@@ -90,7 +90,7 @@ def _need_folder(path: Path, key: str) -> None:
 
 
 def _descend(path: Path, findings: Findings) -> tuple[Path, list[Path]]:
-    """Return the folder that holds several, or `path`: an archive's one top folder is passed through."""
+    """Return the first folder below `path` with more than one entry, and its folders: archives have one top folder."""
     start = path
     folders, files = entries(path, findings)
     for _ in range(DEEPEST):
@@ -106,19 +106,19 @@ def _descend(path: Path, findings: Findings) -> tuple[Path, list[Path]]:
 
 
 def _role(folder: Path) -> str:
-    """Return the part that the name of a folder stands for."""
+    """Return the part whose name the folder has; empty if it has another name."""
     name = folder.name.strip().lower()
     return next((part for part, names in PARTS.items() if name in names), "")
 
 
 def _loose_role(folder: Path) -> str:
-    """Return the part that a word in the name of a folder stands for, as in seg_train or Training Set."""
+    """Return the part that is a word of the folder's name, as in seg_train or Training Set; empty if there is none."""
     words = set(re.split(r"[^a-z]+", folder.name.lower()))
     return next((part for part, names in PARTS.items() if words & names), "")
 
 
 def _parts(top: Path, folders: list[Path]) -> dict[str, Path]:
-    """Return the folders of the parts, if there is one of the training."""
+    """Return the folders of the parts; empty if there is no training folder."""
     nested = {folder for folder in folders if entries(folder, Findings())[0]}
     for role in (_role, _loose_role):
         parts: dict[str, Path] = {}
@@ -143,7 +143,7 @@ def _parts(top: Path, folders: list[Path]) -> dict[str, Path]:
 
 
 def _class_folders(part: Path, findings: Findings) -> tuple[Path, list[Path]]:
-    """Return a part's folder and the folders of its classes; train/train/CLASS is passed through."""
+    """Return the folder of a part that holds its classes, and their folders; train/train/CLASS is accepted."""
     folders, files = entries(part, findings)
     while len(folders) == 1 and not any(map(is_image, files)):
         inner, inner_files = entries(folders[0], findings)
@@ -161,8 +161,8 @@ def _test_folder(path: Path, findings: Findings) -> Path:
     return roles["test"] if set(roles) <= set(PARTS) and "test" in roles else top
 
 
-def _test_next_to_classes(folders: list[Path], findings: Findings) -> Path | None:
-    """Return the folder of a test set that is next to the classes' own, as in cat/, dog/, test/cat/, test/dog/."""
+def _test_among_classes(folders: list[Path], findings: Findings) -> Path | None:
+    """Return a test folder next to the folders of the classes, as in cat/, dog/, test/cat/, test/dog/."""
     names = {clean_name(folder.name).casefold() for folder in folders}
     for folder in folders:
         if not _role(folder):
@@ -171,7 +171,7 @@ def _test_next_to_classes(folders: list[Path], findings: Findings) -> Path | Non
         if inner & names:
             findings.assumed.append(f"{folder.name}/ holds folders with the names of classes: it is the test set")
             return folder
-        findings.warnings.append(f"{folder} is read as a class of the name {folder.name!r}")
+        findings.warnings.append(f"{folder} is read as the class {folder.name!r}")
     return None
 
 
@@ -192,7 +192,7 @@ def _report_parts(parts: dict[str, Path], test: Path | None, folders: list[Path]
         )
 
 
-def _report_loose(folder: Path, findings: Findings) -> None:
+def _report_files_outside_classes(folder: Path, findings: Findings) -> None:
     for file in entries(folder, Findings())[1]:
         what = "images that are in no class folder" if is_image(file) else "files next to the class folders"
         findings.leave_out(what, example=shown(file))

@@ -1,4 +1,4 @@
-"""One image file turned into pixels of 8 bits: orientation, transparency, 16 bits, palettes, colour and size."""
+"""Decode an image file to 8-bit pixels: orientation, transparency, 16 bits, palettes, colour and size."""
 
 from __future__ import annotations
 
@@ -24,18 +24,23 @@ if TYPE_CHECKING:
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 BACKGROUND = {"white": 255, "grey": 128, "black": 0}
 ORIENTATION = 0x0112
-# Memory of a pixel while it is decoded: Pillow's own (4 bytes, also of RGB), the decoder's, and copies in other modes.
-PLAIN_BYTES, OPAQUE_BYTES, ALPHA_BYTES = 6, 12, 20
-PLAIN = {"PNG", "BMP", "PPM"}, {"RGB", "L", "P", "1"}
+# Bytes per pixel while an image is decoded: Pillow's image (4 bytes, also for RGB), the decoder's buffer, and copies in
+# other modes.
+PLAIN_BYTES = 6
+OPAQUE_BYTES = 12
+ALPHA_BYTES = 20
+# Formats and modes that need PLAIN_BYTES.
+PLAIN_FORMATS = {"PNG", "BMP", "PPM"}
+PLAIN_MODES = {"RGB", "L", "P", "1"}
 
 
 class PixelError(InputError):
-    """The image is whole, but what its pixels mean is not known: it is refused even if corrupt images are skipped."""
+    """The meaning of the pixels is unknown: the image is refused even if corrupt images are skipped."""
 
 
 @dataclass(frozen=True)
 class PixelRule:
-    """How pixels are read.
+    """Rules for reading pixels.
 
     Attributes
     ----------
@@ -43,9 +48,9 @@ class PixelRule:
         Height and width.
     channels : {1, 3}
     background : int
-        Grey level that replaces what is transparent.
+        Grey level that replaces transparent pixels.
     bits : int
-        Bits that values of 16-bit images use.
+        Number of bits that values of 16-bit images use.
     """
 
     size: tuple[int, int]
@@ -61,7 +66,7 @@ class PixelRule:
 
 @dataclass(frozen=True)
 class PixelFacts:
-    """What an image was before it was changed.
+    """Facts about an image before its pixels were changed.
 
     Attributes
     ----------
@@ -69,7 +74,7 @@ class PixelFacts:
         Height and width, upright.
     grey, transparent, turned, animated : bool
     deepest : int
-        Largest value of a 16-bit image; -1 if it has 8 bits.
+        Largest value of a 16-bit image; -1 for an 8-bit image.
     """
 
     size: tuple[int, int]
@@ -86,12 +91,12 @@ def need_pillow(path: Path) -> None:
         from PIL import Image
     except ModuleNotFoundError:
         raise InputError(f"{path}: images are read by Pillow, which is missing: pip install Pillow.") from None
-    # Large images are read; those beyond twice Pillow's limit are refused by it.
+    # Pillow warns about large images and refuses those beyond twice its limit.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 class DecodeMemory:
-    """Lets images be decoded at the same time as long as their memory together is within the share for work.
+    """Limits the number of images that are decoded at the same time, so that their memory is within the share for work.
 
     Parameters
     ----------
@@ -99,21 +104,22 @@ class DecodeMemory:
     """
 
     def __init__(self, budget: Budget) -> None:
-        self._budget, self._free = budget, budget.work
+        self._budget = budget
+        self._free = budget.work
         self._changed = threading.Condition()
 
     @contextmanager
     def of(self, image: Image.Image, file: Path) -> Iterator[None]:
-        """Wait until there is memory to decode an image of which only the header is read.
+        """Wait until there is enough free memory to decode an image whose header was read.
 
         Raises
         ------
         PixelError
-            If it needs more than there is.
+            If the image needs more than the share for work.
         """
         needed = image.width * image.height * _decoding_bytes(image)
         try:
-            what = f"{shown(file)}: an image of {image.width} x {image.height} pixels is decoded whole"
+            what = f"{shown(file)}: an image of {image.width} x {image.height} pixels is decoded in one piece"
             self._budget.refuse_work(what, needed, "make it smaller, or leave it out")
         except InputError as error:
             raise PixelError(str(error)) from None
@@ -129,7 +135,7 @@ class DecodeMemory:
 
 
 def decode(file: Path, rule: PixelRule, memory: DecodeMemory) -> tuple[NDArray[np.uint8], PixelFacts]:
-    """Return an image, upright, resized so that it covers the size and cut to it around its middle; and its facts.
+    """Return the pixels of an upright image, resized to cover the size and cropped around the centre, and its facts.
 
     Parameters
     ----------
@@ -145,9 +151,9 @@ def decode(file: Path, rule: PixelRule, memory: DecodeMemory) -> tuple[NDArray[n
     Raises
     ------
     InputError
-        If it is corrupt, empty, not an image or too large.
+        If the file is corrupt, empty, not an image or too large.
     PixelError
-        If its pixels are floats or integers that do not fit in the bits, or it needs too much memory.
+        If the pixels are floats or integers beyond the bits, or the image needs too much memory.
     """
     from PIL import Image
 
@@ -157,16 +163,16 @@ def decode(file: Path, rule: PixelRule, memory: DecodeMemory) -> tuple[NDArray[n
     except PixelError:
         raise
     except Exception as error:
-        # Pillow raises whatever a decoder meets, SyntaxError and struct.error included.
+        # Pillow passes on any exception of a decoder, even SyntaxError and struct.error.
         raise _refused(file, error) from None
 
 
 def _decoding_bytes(image: Image.Image) -> int:
-    """Return the memory of each pixel while an image is decoded, by its header."""
+    """Return the bytes per pixel while an image is decoded, by its header."""
     if image.has_transparency_data:
         return ALPHA_BYTES
-    formats, modes = PLAIN
-    return PLAIN_BYTES if image.format in formats and image.mode in modes and "exif" not in image.info else OPAQUE_BYTES
+    is_plain = image.format in PLAIN_FORMATS and image.mode in PLAIN_MODES and "exif" not in image.info
+    return PLAIN_BYTES if is_plain else OPAQUE_BYTES
 
 
 def _decoded(image: Image.Image, file: Path, rule: PixelRule) -> tuple[NDArray[np.uint8], PixelFacts]:
@@ -184,7 +190,7 @@ def _decoded(image: Image.Image, file: Path, rule: PixelRule) -> tuple[NDArray[n
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Return an image in a mode; Pillow would copy one that has it already."""
+    """Return an image in a mode, without the copy that Pillow makes if the image has the mode already."""
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -200,11 +206,11 @@ def is_grey(image: Image.Image) -> bool:
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 (upright) if there is none, or it cannot be read."""
     try:
-        found = image.getexif().get(ORIENTATION, 1)
+        orientation = image.getexif().get(ORIENTATION, 1)
     except Exception:
-        # Damaged EXIF data leave the pixels whole: every viewer shows such an image as it is stored.
+        # Damaged EXIF data do not affect the pixels; viewers show such an image as it is stored.
         return 1
-    return found if found in range(1, 9) else 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -225,7 +231,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, rule: PixelRule, file: Path) -> tuple[Image.Image, bool, int]:
-    """Return an image as L or RGB without transparency, whether it had any, and the largest value of 16 bits."""
+    """Return an image as L or RGB without transparency, whether it had any, and its largest 16-bit value (or -1)."""
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
         return _from_sixteen_bits(image, rule, file)
     if not image.has_transparency_data:
@@ -239,19 +245,19 @@ def _eight_bits(image: Image.Image, rule: PixelRule, file: Path) -> tuple[Image.
         image = image.convert("LA")
     with_alpha = image.convert("RGBA")
     lowest, _ = with_alpha.getchannel("A").getextrema()
-    behind = pillow.new("RGBA", with_alpha.size, (rule.background,) * 3 + (255,))
-    flat = pillow.alpha_composite(behind, with_alpha).convert("L" if grey else "RGB")
+    backdrop = pillow.new("RGBA", with_alpha.size, (rule.background,) * 3 + (255,))
+    flat = pillow.alpha_composite(backdrop, with_alpha).convert("L" if grey else "RGB")
     return flat, int(_number(lowest)) < 255, -1
 
 
 def _from_sixteen_bits(image: Image.Image, rule: PixelRule, file: Path) -> tuple[Image.Image, bool, int]:
-    """Return a grey image whose values are those of 16 bits, without the lowest ones."""
+    """Return a grey 8-bit image with the highest bits of the 16-bit values."""
     from PIL import Image as pillow
 
     values = np.asarray(image)
     if values.dtype.kind == "f":
         raise PixelError(
-            f"{shown(file)}: its pixels are floats, whose range is not known. Save it with 8 or 16 bits, or all images "
+            f"{shown(file)}: its pixels are floats of unknown range. Save it with 8 or 16 bits, or all images "
             "as an array (data.source = 'npz'), which keeps the numbers."
         )
     low, high = int(values.min()), int(values.max())

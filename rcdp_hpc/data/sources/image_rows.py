@@ -1,4 +1,4 @@
-"""Images decoded on all cores: all of them at the start, and those that do not fit in memory again when needed."""
+"""Images decoded on all cores: all images once at the start; those beyond the memory budget again when needed."""
 
 from __future__ import annotations
 
@@ -24,55 +24,56 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.threads import available_cores
 
 BLOCK_IMAGES = 256
-# What is kept of an image: its path, its facts, the digest of its pixels, its label.
+# Bytes held for each image: its path, its facts, the digest of its pixels, its label.
 FILE_BYTES = 1024
 SKIPPED = "corrupt images (data.corrupt_images = 'skip')"
 
 
 class ImageRows:
-    """Images that are decoded when they are asked for.
+    """Images that are decoded each time they are read.
 
     Parameters
     ----------
     files : sequence of Path
-        One for each image.
+        The file of each image.
     rule : PixelRule
-        How their pixels are read.
+        Rules for reading pixels.
     memory : DecodeMemory
     """
 
     def __init__(self, files: Sequence[Path], rule: PixelRule, memory: DecodeMemory) -> None:
         self.files = list(files)
-        self._rule, self._memory = rule, memory
+        self._rule = rule
+        self._memory = memory
         self.shape: tuple[int, ...] = (len(self.files), *rule.size, rule.channels)
         self.dtype: np.dtype[Any] = np.dtype(np.uint8)
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
         chosen = np.arange(len(self.files))[rows]
         with ThreadPoolExecutor(available_cores()) as pool:
-            found = pool.map(lambda row: decode(self.files[row], self._rule, self._memory)[0], chosen.tolist())
+            decoded = pool.map(lambda row: decode(self.files[row], self._rule, self._memory)[0], chosen.tolist())
             images = np.empty((len(chosen), *self.shape[1:]), np.uint8)
-            for place, image in enumerate(found):
+            for place, image in enumerate(decoded):
                 images[place] = image
         return images
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """Images that were all decoded once.
+    """Images after each was decoded once.
 
     Attributes
     ----------
     x : ImageRows or ndarray of uint8, shape (N, height, width, channels)
-        The whole images.
+        The images that are not corrupt.
     files : list of Path
-        Their files.
-    whole : ndarray of bool
-        Which of the files that were asked for are whole.
+        Files of these images.
+    whole : ndarray of bool, shape (files,)
+        Whether each of the requested files is not corrupt.
     facts : list of PixelFacts
-        Of the whole images.
+        Facts of these images.
     digests : list of bytes
-        Of their pixels: equal for images that look the same to the network.
+        Digests of their pixels, equal for equal pixels.
     """
 
     x: ImageRows | NDArray[np.uint8]
@@ -85,7 +86,7 @@ class Decoded:
 def decode_all(
     files: list[Path], rule: PixelRule, corrupt: str, budget: Budget, findings: Findings, progress: bool
 ) -> Decoded:
-    """Decode every image, to know which are whole and what they are; hold them if they fit.
+    """Decode every image once, to find the corrupt ones and collect facts; hold the images if they fit in memory.
 
     Parameters
     ----------
@@ -94,16 +95,17 @@ def decode_all(
     corrupt : {"fail", "skip"}
         ``data.corrupt_images``.
     budget : Budget
-        Half of it may be held.
+        Decoded images may use half of its share for the source.
     findings : Findings
-        Gets the images that are skipped.
+        Receives the images that are skipped.
     progress : bool
+        Show progress.
 
     Raises
     ------
     InputError
-        If an image is corrupt and not to be skipped, its pixels have no known meaning, or it or what is known of all
-        images needs too much memory.
+        If an image is corrupt and `corrupt` is "fail", the meaning of its pixels is unknown, or the image or the facts
+        of all images need too much memory.
     """
     budget.refuse_rows(files[0].parent if files else "images", len(files), FILE_BYTES)
     shape = (len(files), *rule.size, rule.channels)
@@ -112,7 +114,7 @@ def decode_all(
     facts: list[PixelFacts] = []
     digests: list[bytes] = []
     memory = DecodeMemory(budget)
-    # Images of a block wait for one another.
+    # Larger blocks keep more cores busy: a block ends with its slowest image.
     size = max(available_cores(), min(BLOCK_IMAGES, BLOCK_BYTES // math.prod(shape[1:])))
 
     def attempt(file: Path) -> tuple[NDArray[np.uint8], PixelFacts] | InputError:
@@ -137,9 +139,13 @@ def decode_all(
                 facts.append(result[1])
                 digests.append(hashlib.blake2b(result[0].tobytes(), digest_size=16).digest())
             bar.advance(len(block))
-    kept = [file for file, fine in zip(files, whole, strict=True) if fine]
+    readable = [file for file, is_whole in zip(files, whole, strict=True) if is_whole]
     return Decoded(
-        ImageRows(kept, rule, memory) if cached is None else cached[: len(kept)], kept, whole, facts, digests
+        ImageRows(readable, rule, memory) if cached is None else cached[: len(readable)],
+        readable,
+        whole,
+        facts,
+        digests,
     )
 
 
@@ -147,5 +153,5 @@ def _skip(problem: InputError, file: Path, corrupt: str, findings: Findings) -> 
     if isinstance(problem, PixelError):
         raise problem
     if corrupt == "fail":
-        raise InputError(f"{problem} Mend or remove it, or set data.corrupt_images = 'skip'.")
+        raise InputError(f"{problem} Repair or remove it, or set data.corrupt_images = 'skip'.")
     findings.leave_out(SKIPPED, example=shown(file))

@@ -1,4 +1,4 @@
-"""Size and channels of a folder's images if the configuration leaves them open: by the files' headers alone."""
+"""Choose size and channels of images from the headers of their files, if the configuration does not set them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rcdp_hpc.data.sources.image_files import FORMATS
 from rcdp_hpc.data.sources.image_pixels import DecodeMemory, is_grey, orientation_of
 from rcdp_hpc.runtime.threads import available_cores
 
-# Side in pixels that images get unless they are all smaller and of one size.
+# Side in pixels to which images are resized, unless all have the same smaller size.
 SIDE = 64
 BLOCK = 256
 
@@ -32,9 +32,9 @@ def shape_of(files: list[Path], data: DataSection, findings: Findings) -> tuple[
     files : list of Path
         All images, training and test.
     data : DataSection
-        ``image_size`` and ``image_channels``; what is left open there is decided by the images.
+        ``image_size`` and ``image_channels``; the images decide what is not set.
     findings : Findings
-        Gets what was decided.
+        Receives the decisions.
     """
     memory = DecodeMemory(Budget.of(data))
     if data.image_size:
@@ -42,7 +42,7 @@ def shape_of(files: list[Path], data: DataSection, findings: Findings) -> tuple[
     else:
         common = _common(files, memory, lambda header: header[:2] if max(header[:2]) <= SIDE else None)
         height, width = common or (SIDE, SIDE)
-        why = "that of all images" if common else "they differ in size, or are larger"
+        why = "the size of all images" if common else "images differ in size, or are larger"
         findings.assumed.append(f"data.image_size = [{height}, {width}]: {why}")
     if data.image_channels:
         return height, width, data.image_channels
@@ -52,7 +52,7 @@ def shape_of(files: list[Path], data: DataSection, findings: Findings) -> tuple[
 
 
 def headers(files: list[Path], memory: DecodeMemory) -> Iterator[Header | None]:
-    """Yield height, width and whether it is grey of each image; None if its header cannot be read."""
+    """Yield height, width and whether it is grey for each image; None if the header cannot be read."""
     files_left = iter(files)
     with ThreadPoolExecutor(available_cores()) as pool:
         while block := list(islice(files_left, BLOCK)):
@@ -67,18 +67,18 @@ def read_header(file: Path, memory: DecodeMemory) -> Header | None:
         with Image.open(file, formats=tuple(FORMATS)) as image, ExitStack() as stack:
             width, height = image.size
             if image.format == "PNG" and "exif" not in image.info:
-                # Pillow decodes all of it in search of the orientation.
+                # Pillow decodes the whole image to find the orientation.
                 stack.enter_context(memory.of(image, file))
-            # Pillow turns the size of a TIFF by itself.
+            # Pillow already exchanges height and width of a TIFF.
             turned = image.format != "TIFF" and orientation_of(image) > 4
             return (width, height, is_grey(image)) if turned else (height, width, is_grey(image))
     except Exception:
-        # Decoding names what is wrong with the file.
+        # The decoder reports the error later.
         return None
 
 
 def _common(files: list[Path], memory: DecodeMemory, value_of: Callable[[Header], T | None]) -> T | None:
-    """Return the value that all readable headers have; None as soon as one has another, or none."""
+    """Return the value that all readable headers share; None if they differ or a header has no value."""
     common: T | None = None
     for header in headers(files, memory):
         if header is None:

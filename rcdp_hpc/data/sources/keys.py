@@ -1,4 +1,4 @@
-"""Names of arrays in a file (npz, npy, hdf5), and what each array is."""
+"""Names of arrays in a file (npz, npy, hdf5), and the role of each array."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
-# What an array is, and the names by which it is recognised, in any case and with or without "_", "-" and blanks. The
-# first name is the package's own.
+# Names by which the role of an array is recognised, in any case, with or without "_", "-" and blanks. The first name is
+# the role.
 NAMES: dict[str, tuple[str, ...]] = {
     "x": (
         "x", "x_train", "train_x", "data", "features", "images", "samples", "inputs", "series", "signals", "data_train",
@@ -34,53 +34,53 @@ SAMPLES = ("x", "lengths", "ids")
 def assign(
     where: str, names: Sequence[str], findings: Findings, roles: Iterable[str] = tuple(NAMES), taken: Iterable[str] = ()
 ) -> dict[str, str]:
-    """Find out which of the arrays of a file are samples, labels, lengths and ids.
+    """Assign the arrays of a file to roles: samples, labels, lengths and ids.
 
     Parameters
     ----------
     where : str
         The file, for messages.
     names : sequence of str
-        Names of its arrays.
+        Names of the arrays.
     findings : Findings
-        Names other than the package's own, and arrays that are not read, are recorded here.
+        Receives arrays with other names than their role, and arrays that are not read.
     roles : iterable of str
-        Keys of `NAMES` that are looked for. Arrays of other roles are ignored without a word.
+        Roles to assign, keys of `NAMES`. Arrays of other roles are ignored and not recorded.
     taken : iterable of str
-        Names that the user has given a role already.
+        Names that already have a role.
 
     Returns
     -------
     dict
-        The name of the array of each role that is there.
+        The name of the array of each role that was found.
 
     Raises
     ------
     InputError
-        If two arrays could have the same role.
+        If two arrays can have the same role.
     """
     wanted, taken = set(roles), set(taken)
-    found: dict[str, str] = {}
+    by_role: dict[str, str] = {}
     for role in NAMES:
         matches = [name for name in names if name not in taken and _plain(name) in _PLAIN[role]]
-        own = [name for name in matches if name.lower() == role]
-        if len(own or matches) > 1 and role in wanted:
-            raise InputError(f"{where}: {' and '.join(own or matches)} could each be {role}: rename or remove one.")
+        exact = [name for name in matches if name.lower() == role]
+        if len(exact or matches) > 1 and role in wanted:
+            raise InputError(f"{where}: {' and '.join(exact or matches)} could each be {role}: rename or remove one.")
         if matches:
-            found[role] = (own or matches)[0]
-    used = {*found.values(), *taken}
+            by_role[role] = (exact or matches)[0]
+    used = {*by_role.values(), *taken}
     for name in names:
         if name not in used:
             findings.leave_out(f"arrays of {where} whose names are unknown", example=name)
-    kept = {role: name for role, name in found.items() if role in wanted}
-    other = [f"{name} is {role}" for role, name in kept.items() if name.lower() != role]
+    assigned = {role: name for role, name in by_role.items() if role in wanted}
+    other = [f"{name} is {role}" for role, name in assigned.items() if name.lower() != role]
     if other:
         findings.assumed.append(f"{where}: {', '.join(other)}")
-    return kept
+    return assigned
 
 
 def missing_key(where: str, role: str, shapes: Mapping[str, str], hint: str = "") -> InputError:
-    """Return the error that an array is missing, with the names and shapes of those that are there."""
+    """Return the error for a missing array, with the names and shapes of the arrays in the file."""
     there = ", ".join(f"{name} {shape}".rstrip() for name, shape in shapes.items()) or "no array"
     known = ", ".join(NAMES[role][1:6])
     return InputError(
@@ -94,7 +94,7 @@ def _plain(name: str) -> str:
 
 
 def role_of(name: str) -> str:
-    """Return what an array of this name is; empty if the name is unknown."""
+    """Return the role of an array with this name; empty if the name is unknown."""
     return next((role for role, known in _PLAIN.items() if _plain(name) in known), "")
 
 

@@ -1,4 +1,4 @@
-"""Which column of a table is likely the label."""
+"""Find the columns of a table that are likely the label."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from rcdp_hpc.data.sources.cells import is_time_text, kind_of_type, texts_of
-from rcdp_hpc.data.sources.column_choice import CAMEL_ID, ID_NAME, UNNAMED
+from rcdp_hpc.data.sources.column_selection import CAMEL_ID, ID_NAME, UNNAMED
 from rcdp_hpc.data.sources.labels import MISSING_TEXTS
 from rcdp_hpc.data.sources.table_files import TableFile
 
-LOOKED_AT = 100_000
+EXAMINED_ROWS = 100_000
 MOST_CLASSES = 100
 LABEL_NAMES = (
     "label", "labels", "class", "classes", "target", "y", "category", "species", "outcome", "diagnosis", "survived",
@@ -25,19 +25,20 @@ WHOLE = re.compile(r"[-+]?\d+([.,]0*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was seen of a column.
+class ColumnStatistics:
+    """Statistics of a column from the first rows.
 
     Attributes
     ----------
     name : str
     distinct : int
-        Different values.
+        Number of different values.
     values : list of str
-        The first of them.
+        The first different values.
     present : int
-        Values that are not missing.
+        Number of values that are not missing.
     rows : int
+        Number of rows.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Seen:
 
     @property
     def is_text(self) -> bool:
-        """Whether some values are no numbers."""
+        """Whether some values are not numbers."""
         return not all(WHOLE.fullmatch(value) or FRACTION.fullmatch(value) for value in self.values)
 
     @property
@@ -68,7 +69,7 @@ class Seen:
 
     @property
     def is_measured(self) -> bool:
-        """Whether the values are numbers, too many for classes."""
+        """Whether the values are numbers and too many for classes."""
         return not self.is_text and (self.is_fraction or self.distinct > MOST_CLASSES)
 
     @property
@@ -78,71 +79,71 @@ class Seen:
         return any(pattern.fullmatch(self.name) for pattern in patterns)
 
     @property
-    def could_be_label(self) -> bool:
-        """Whether there are a few classes, each with samples."""
+    def can_be_label(self) -> bool:
+        """Whether the values can be a few classes with several samples each."""
         few = 2 <= self.distinct <= min(MOST_CLASSES, max(2, self.present // 2))
         return few and not self.is_fraction and not self.is_id_by_name and not self.is_time
 
 
-def look(files: Sequence[TableFile], names: Sequence[str] | None = None) -> list[Seen]:
-    """Look at some columns in the first rows of a table."""
+def examine(files: Sequence[TableFile], names: Sequence[str] | None = None) -> list[ColumnStatistics]:
+    """Return statistics of some columns from the first rows of a table."""
     first = files[0]
-    kinds = dict(zip(first.names, (kind_of_type(found) for found in first.types()), strict=True))
+    kinds = dict(zip(first.names, (kind_of_type(one) for one in first.types()), strict=True))
     names = [name for name in (names or first.names) if kinds[name] in ("number", "text")]
-    found: dict[str, dict[str, int]] = {name: {} for name in names}
+    counts: dict[str, dict[str, int]] = {name: {} for name in names}
     present = dict.fromkeys(names, 0)
     rows = 0
     for file in files:
         for columns in file.batches(names) if names else ():
             for name, column in zip(names, columns, strict=True):
-                _count(column, found[name], present, name)
+                _count(column, counts[name], present, name)
             rows += len(columns[0])
-            if rows >= LOOKED_AT:
+            if rows >= EXAMINED_ROWS:
                 break
-        if rows >= LOOKED_AT:
+        if rows >= EXAMINED_ROWS:
             break
-    return [Seen(name, len(found[name]), list(found[name])[:1000], present[name], rows) for name in names]
+    return [ColumnStatistics(name, len(counts[name]), list(counts[name])[:1000], present[name], rows) for name in names]
 
 
 def likely_labels(files: Sequence[TableFile]) -> list[str]:
-    """Return columns that are likely the label, the most likely first."""
-    # Of a wide table the first and the last columns are enough.
+    """Return the columns that can be the label, the most likely first."""
+    # In a wide table, only the first and the last columns are examined.
     names = files[0].names
     names = names if len(names) <= 2000 else [*names[:100], *names[-100:]]
-    return [seen.name for seen in ranked(look(files, names), files[0].names)]
+    return [column.name for column in ranked(examine(files, names), files[0].names)]
 
 
-def ranked(columns: Sequence[Seen], names: Sequence[str]) -> list[Seen]:
-    """Return the columns that could be the label, the most likely first."""
-    fitting = [seen for seen in columns if seen.could_be_label]
-    return sorted(fitting, key=lambda seen: -_score(seen, names))
+def ranked(columns: Sequence[ColumnStatistics], names: Sequence[str]) -> list[ColumnStatistics]:
+    """Return the columns that can be the label, the most likely first."""
+    fitting = [column for column in columns if column.can_be_label]
+    return sorted(fitting, key=lambda column: -_score(column, names))
 
 
 def label_like(name: str) -> bool:
-    """Tell whether columns of labels are often called so."""
+    """Return whether a name is common for columns of labels."""
     words = re.split(r"[_\s.-]+", name.strip().lower())
     return name.strip().lower() in LABEL_NAMES or words[-1] in LABEL_NAMES
 
 
-def _score(seen: Seen, names: Sequence[str]) -> float:
-    words = re.split(r"[_\s.-]+", seen.name.strip().lower())
+def _score(column: ColumnStatistics, names: Sequence[str]) -> float:
+    words = re.split(r"[_\s.-]+", column.name.strip().lower())
     score = 0.0
-    if seen.name.strip().lower() in LABEL_NAMES:
-        score += 10 - 0.1 * LABEL_NAMES.index(seen.name.strip().lower())
+    if column.name.strip().lower() in LABEL_NAMES:
+        score += 10 - 0.1 * LABEL_NAMES.index(column.name.strip().lower())
     elif words[-1] in LABEL_NAMES:
         score += 6
-    score += 4 if seen.name == names[-1] else 1.5 if seen.name == names[0] else 0
-    score += 1 if seen.is_text else 0
-    score += 1 if seen.distinct <= 20 else 0
-    return score - 2 * (seen.present < seen.rows)
+    score += 4 if column.name == names[-1] else 1.5 if column.name == names[0] else 0
+    score += 1 if column.is_text else 0
+    score += 1 if column.distinct <= 20 else 0
+    return score - 2 * (column.present < column.rows)
 
 
-def _count(column: Any, found: dict[str, int], present: dict[str, int], name: str) -> None:
+def _count(column: Any, counted: dict[str, int], present: dict[str, int], name: str) -> None:
     texts, places = texts_of(column)
     counts = np.bincount(places[places >= 0], minlength=len(texts))
     for text, count in zip(texts, counts.tolist(), strict=True):
         if text in MISSING_TEXTS:
             continue
         present[name] += count
-        # Of many different values only their number counts.
-        found[text] = found.get(text, 0) + count
+        # Counts of values are kept to count the different ones.
+        counted[text] = counted.get(text, 0) + count

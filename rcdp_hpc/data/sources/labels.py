@@ -1,7 +1,8 @@
-"""Labels as sources write them, turned into class indices: one set of rules for all readers.
+"""Convert labels to class indices: one set of rules for all readers.
 
-A class is known by its name. Text ``01`` and ``1`` are two classes; blanks at the ends of a text do not count, nor does
-the Unicode form of its letters. Whole numbers (0.0, 1.0) are the classes 0 and 1, and booleans are False and True.
+A class is identified by its name. The texts ``01`` and ``1`` are two classes. Blanks at the ends of a text and the
+Unicode form of its characters do not count. The numbers 0.0 and 1.0 are the classes 0 and 1; booleans are the classes
+False and True.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
 MISSING = -1
-# Texts that stand for a missing label. "None" and "-" are names of classes often enough.
+# Texts that are a missing label. The texts of MAYBE_MISSING are so only among numbers: "None" can be a class.
 MISSING_TEXTS = {"", "nan", "NaN", "NAN", "<NA>", "NA", "N/A", "n/a", "#N/A", "NaT", "null", "NULL", "?"}
 MAYBE_MISSING = {"None", "none", "NONE", "-", ".", "n.a.", "missing"}
 MISSING_ADVICE = "complete the labels, or leave these samples out with data.missing = 'drop'"
 
-# Fewer samples than these are too few to judge what the labels are.
+# With fewer samples, labels are not checked for ids and measured quantities.
 FEW_SAMPLES = 20
 MANY_FRACTIONS = 30
 MANY_NUMBERS = 100
-LONGEST_NAME = 32_767  # of a cell in a spreadsheet
+LONGEST_NAME = 32_767  # limit of a cell in a spreadsheet
 
 BLOCK_ROWS = 2**17
-# Memory of different labels beyond which they are no classes, whatever they are.
+# Most bytes of different labels; more are not names of classes.
 MOST_NAME_BYTES = 2**26
 
 __all__ = ["MISSING", "LabelCollector", "Labels", "checked_labels", "clean_name", "encode_labels", "some_names"]
@@ -50,18 +51,18 @@ __all__ = ["MISSING", "LabelCollector", "Labels", "checked_labels", "clean_name"
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The labels of samples: their different values, and which of them each sample has.
+    """The labels of samples: the different labels, and the index of each sample's label.
 
     Attributes
     ----------
     names : list of str
-        The different labels, as text.
+        The different labels as text.
     codes : ndarray of int64, shape (N,)
-        Place in `names` of each sample's label; -1 if it is missing.
+        Index in `names` of each sample's label; -1 if it is missing.
     where : str
         File and key or column, for messages.
     numbers : bool
-        Whether the source holds numbers, not texts.
+        Whether the labels are numbers instead of texts.
     """
 
     names: list[str]
@@ -74,16 +75,16 @@ class Labels:
 
     @property
     def present(self) -> NDArray[np.bool_]:
-        """Which samples have a label, shape (N,)."""
+        """Whether each sample has a label, shape (N,)."""
         return self.codes != MISSING
 
     def select(self, rows: NDArray[Any]) -> Labels:
-        """Return the labels of some samples, by a mask or by their indices."""
+        """Return the labels of some samples, selected by a mask or by indices."""
         return Labels(self.names, self.codes[rows], self.where, self.numbers)
 
 
 class LabelCollector:
-    """Labels that are read one block after the other; each different one is held once.
+    """Collects labels block by block; each different label is held once.
 
     Parameters
     ----------
@@ -96,15 +97,16 @@ class LabelCollector:
         self._names: dict[str, int] = {}
         self._codes: list[NDArray[np.int64]] = []
         self._numbers = True
-        self._rows = self._name_bytes = 0
+        self._rows = 0
+        self._name_bytes = 0
 
     def add(self, values: Any) -> NDArray[np.bool_]:
-        """Add the labels of a block, an array or a list; return which of them are missing, shape (n,).
+        """Add a block of labels, an array or a list; return whether each label is missing, shape (n,).
 
         Raises
         ------
         InputError
-            If a value is not a label: a date, a list, an infinite number.
+            If a value is not a label, for example a date, a list or an infinite number.
         """
         names, codes, numbers = _distinct(values, self._where, self._rows)
         places = np.array([self._place(name) for name in names], np.int64)
@@ -115,7 +117,7 @@ class LabelCollector:
         return block == MISSING
 
     def finish(self) -> Labels:
-        """Return the labels of all blocks, those that are missing as -1."""
+        """Return the labels of all blocks."""
         codes = np.concatenate(self._codes) if self._codes else np.empty(0, np.int64)
         return _without_missing_numbers(Labels(list(self._names), codes, self._where, self._numbers))
 
@@ -133,30 +135,30 @@ class LabelCollector:
 
 
 def checked_labels(values: Any, where: Path | str, key: str = "", missing: str = "refuse") -> Labels:
-    """Return labels that a source holds as one array or list.
+    """Return the labels in an array or a list, checked.
 
     Parameters
     ----------
     values : array_like, shape (N,) or (N, 1)
-        Integers of any size, whole numbers written as floats, booleans, texts, bytes; None, NaN and empty texts are
-        missing labels.
+        Integers of any size, integers as floats, booleans, texts or bytes. None, NaN and empty texts are missing
+        labels.
     where : Path or str
         The file, for messages.
     key : str
-        The key or column in it, for messages.
+        The key or column, for messages.
     missing : {"refuse", "drop", "fill"}
-        ``data.missing``. With "drop" missing labels are returned as -1 (`Labels.present` is False there), and the
-        reader leaves those samples out. A label cannot be filled.
+        ``data.missing``. With "drop" a missing label has the code -1, and the reader leaves the sample out. With
+        "fill" a missing label is refused, because a label cannot be filled.
 
     Raises
     ------
     InputError
-        If there is not one label for each sample, a value is not a label, or one is missing.
+        If there is not one label for each sample, a value is not a label, or a label is missing.
     """
     name = f"{where}: {key}" if key else str(where)
     collector = LabelCollector(name)
     values = _one_axis(values, name)
-    # In blocks: finding the different ones takes a few times the memory of the block.
+    # In blocks, because finding the different labels needs several times the memory of a block.
     for start in range(0, max(1, len(values)), BLOCK_ROWS):
         collector.add(values[start : start + BLOCK_ROWS])
     labels = collector.finish()
@@ -167,11 +169,12 @@ def checked_labels(values: Any, where: Path | str, key: str = "", missing: str =
 
 def refuse_missing(labels: Labels) -> None:
     """Raise an `InputError` if a label is missing."""
-    gone = np.flatnonzero(~labels.present)
-    if len(gone):
-        what = "label is missing" if len(gone) == 1 else "labels are missing"
+    unlabelled = np.flatnonzero(~labels.present)
+    if len(unlabelled):
+        what = "label is missing" if len(unlabelled) == 1 else "labels are missing"
         raise InputError(
-            f"{labels.where}: {len(gone)} {what} (empty, NaN or NA), first in row {gone[0]} (from 0): {MISSING_ADVICE}."
+            f"{labels.where}: {len(unlabelled)} {what} (empty, NaN or NA), first in row {unlabelled[0]} (from 0): "
+            f"{MISSING_ADVICE}."
         )
 
 
@@ -181,18 +184,18 @@ def encode_labels(
     test_name: str,
     findings: Findings | None = None,
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64] | None]:
-    """Give indices to the classes: in the order of numbers if all names are numbers, otherwise in alphabetical order.
+    """Assign indices to the classes, in numerical order if all names are numbers, otherwise in alphabetical order.
 
     Parameters
     ----------
     train : Labels, or an array of labels, shape (N,)
-        Training labels; they define the classes. None is missing.
+        Training labels, which define the classes. No label is missing.
     test : Labels, or an array of labels, shape (M,), or None
         Test labels.
     test_name : str
-        Where the test labels come from, for messages.
+        Origin of the test labels, for messages.
     findings : Findings, optional
-        Gets what was assumed: names that were merged, and names that look alike.
+        Receives names that were merged and names that look alike.
 
     Returns
     -------
@@ -203,8 +206,8 @@ def encode_labels(
     Raises
     ------
     InputError
-        If a test label does not occur in the training labels, the labels look like a measured quantity or an id, or
-        one is missing.
+        If a test label does not occur in the training labels, the labels look like a measured quantity or an id, or a
+        label is missing.
     """
     train = train if isinstance(train, Labels) else checked_labels(train, "labels")
     if test is not None and not isinstance(test, Labels):
@@ -249,40 +252,42 @@ def _indices(labels: Labels, names: dict[str, str], places: dict[str, int]) -> N
 
 
 def _report_odd(where: str, classes: list[str], findings: Findings) -> None:
-    """Refuse names that are no names, and warn about those that are likely several rows read as one."""
+    """Refuse names that are too long, and record those with line breaks, which may be several rows read as one."""
     longest = max(map(len, classes))
     if longest > LONGEST_NAME:
         raise InputError(f"{where}: a label of {longest} characters; names of classes have at most {LONGEST_NAME}.")
     broken = [name for name in classes if "\n" in name or "\r" in name]
     if broken:
         findings.warnings.append(
-            f"{where}: labels with line breaks, as {some_names(broken[:1])}, are read as they are. If a quotation mark "
-            "is not closed, rows are missing"
+            f"{where}: labels have line breaks, as in {some_names(broken[:1])}. If a quotation mark is not closed, "
+            "rows are missing"
         )
 
 
 def _refuse_other_than_classes(labels: Labels, classes: list[str], findings: Findings) -> None:
-    """Refuse labels that are a measured quantity or an id, and warn about those that may be."""
+    """Refuse labels that are a measured quantity or an id, and record those that may be."""
     rows, distinct = len(labels), len(classes)
-    said = f"{labels.where}: {distinct} distinct values in {rows} samples"
+    summary = f"{labels.where}: {distinct} distinct values in {rows} samples"
     advice = "This package classifies: name the labels of the classes, or group the values into a few classes first."
     numbers = all(NUMBER.fullmatch(name) for name in classes)
     fractions = numbers and not all(float(name).is_integer() for name in classes)
     if fractions and (distinct > MANY_FRACTIONS or (2 * distinct > rows and distinct > 2)):
-        raise InputError(f"{said} look like a measured quantity, as in {some_names(classes[:3])}. {advice}")
+        raise InputError(f"{summary} look like a measured quantity, as in {some_names(classes[:3])}. {advice}")
     if fractions:
-        findings.warnings.append(f"{said} are read as classes, as in {some_names(classes)}")
+        findings.warnings.append(f"{summary} are read as classes, as in {some_names(classes)}")
     if rows >= FEW_SAMPLES and 2 * distinct > rows:
         what = "a measured quantity or an id" if numbers else "an id or free text"
-        raise InputError(f"{said} look like {what}, as in {some_names(classes[:3])}. {advice}")
+        raise InputError(f"{summary} look like {what}, as in {some_names(classes[:3])}. {advice}")
     if numbers and distinct > MANY_NUMBERS:
         low, high = float(classes[0]), float(classes[-1])
         if high - low + 1 > 2 * distinct:
-            findings.warnings.append(f"{said} from {classes[0]} to {classes[-1]} may be a measured quantity. {advice}")
+            findings.warnings.append(
+                f"{summary} from {classes[0]} to {classes[-1]} may be a measured quantity. {advice}"
+            )
 
 
 def _without_missing_numbers(labels: Labels) -> Labels:
-    """Take more texts for missing if all others are numbers."""
+    """Treat the texts of MAYBE_MISSING as missing if all other labels are numbers."""
     others = [place for place, name in enumerate(labels.names) if clean_name(name) not in MAYBE_MISSING]
     names = [labels.names[place] for place in others]
     if len(names) in (0, len(labels.names)) or not all(NUMBER.fullmatch(clean_name(name)) for name in names):
@@ -306,37 +311,37 @@ def _one_axis(values: Any, where: str) -> Any:
 
 
 def _distinct(values: Any, where: str, first_row: int) -> tuple[list[str], NDArray[np.int64], bool]:
-    """Return the different labels as text, the place of each value among them, and whether they are numbers."""
+    """Return the different labels as text, the index of each value's label, and whether labels are numbers."""
     array = values if isinstance(values, np.ndarray) else None
     if array is None or array.dtype.kind == "O":
         return _distinct_objects(values, where, first_row)
     kind = array.dtype.kind
     if kind not in "buifUS":
         raise InputError(f"{where} holds {array.dtype}, expected whole numbers or texts as labels.")
-    found, codes = np.unique(array, return_inverse=True)
+    different, codes = np.unique(array, return_inverse=True)
     codes = codes.reshape(-1).astype(np.int64)
     if kind == "f":
-        return [_float_name(value, where) for value in found], codes, True
+        return [_float_name(value, where) for value in different], codes, True
     if kind == "S":
-        return [value.decode("utf-8", "backslashreplace") for value in found], codes, False
-    return [str(value) for value in found], codes, kind in "ui"
+        return [value.decode("utf-8", "backslashreplace") for value in different], codes, False
+    return [str(value) for value in different], codes, kind in "ui"
 
 
 def _distinct_objects(values: Iterable[Any], where: str, first_row: int) -> tuple[list[str], NDArray[np.int64], bool]:
     places: dict[str, int] = {}
-    known: dict[Any, int] = {}
+    codes_of: dict[Any, int] = {}
     codes: list[int] = []
     numbers = True
     for row, value in enumerate(values, first_row):
-        # 1, 1.0 and True are one key of a dictionary.
+        # The type is part of the key, because 1, 1.0 and True are equal as keys.
         key = (type(value), value) if isinstance(value, str | int | bytes | float) else None
-        code = known.get(key) if key is not None else None
+        code = codes_of.get(key) if key is not None else None
         if code is None:
             name, number = _object_name(value, where, row)
             numbers = numbers and number
             code = places.setdefault(name, len(places))
             if key is not None:
-                known[key] = code
+                codes_of[key] = code
         codes.append(code)
     return list(places), np.array(codes, np.int64), numbers
 
@@ -365,7 +370,7 @@ def _object_name(value: Any, where: str, row: int) -> tuple[str, bool]:
 
 
 def _float_name(value: Any, where: str) -> str:
-    """Return 1 for 1.0; others with as many digits as their number format holds."""
+    """Return "1" for 1.0, and other numbers with the digits of their number format."""
     if math.isnan(value):
         return ""
     if math.isinf(value):

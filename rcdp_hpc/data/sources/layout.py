@@ -1,4 +1,4 @@
-"""Which axis of images in arrays holds the channels."""
+"""Find the axis of images in arrays that holds the channels."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rcdp_hpc.data.sources.base import Samples
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.errors import InputError
 
-# Grey, grey and alpha, colour, colour and alpha.
+# Grey, grey with alpha, colour, colour with alpha.
 CHANNELS = (1, 2, 3, 4)
 
 
 class MovedRows:
-    """Images whose channels come first, handed out with the channels last.
+    """Images with channels first, returned with channels last.
 
     Parameters
     ----------
@@ -43,18 +43,18 @@ def moved_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def channels_come_first(shape: tuple[int, ...], setting: str, where: str, findings: Findings) -> bool:
-    """Decide whether the channels of images come before height and width.
+    """Return whether the channels of images come before height and width.
 
     Parameters
     ----------
     shape : tuple of int
-        Of all samples, (N, ...).
+        Shape of all samples, (N, ...).
     setting : {"auto", "channels_last", "channels_first"}
         ``data.image_layout``.
     where : str
         File and key, for messages.
     findings : Findings
-        What was decided without being asked is recorded here.
+        Receives the decision, if `setting` is "auto".
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Arrays as NumPy .npy files, mapped into memory."""
+"""The source ``npy``: arrays in .npy files, mapped into memory."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def read_samples(request: SampleRequest) -> NewSamples:
     path, findings = request.path, Findings()
     files = {"x": path}
     for role in SAMPLES[1:]:
-        beside = _companion(path, role)
-        if beside is not None:
-            files[role] = beside
-            findings.assumed.append(f"{path}: its {role} are those of {beside.name}")
+        companion = _companion(path, role)
+        if companion is not None:
+            files[role] = companion
+            findings.assumed.append(f"{path}: its {role} are those of {companion.name}")
     arrays = _arrays(path, files, request.budget)
     return samples_of(path, arrays, request.data, request.longest, findings, request.shape)
 
@@ -82,27 +82,27 @@ def _roles(folder: Path, findings: Findings) -> dict[str, str]:
 
 
 def _companion(path: Path, role: str) -> Path | None:
-    """Return the file of lengths or ids that belongs to a file of samples, if there is one."""
-    own = role_of(path.stem)
-    if own not in ("x", "x_test"):
+    """Return the file of lengths or ids in the folder of a file of samples; None if there is none."""
+    samples = role_of(path.stem)
+    if samples not in ("x", "x_test"):
         return None
-    known = NAMES[role if own == "x" else f"{role}_test"]
-    return next((path.with_name(f"{name}.npy") for name in known if path.with_name(f"{name}.npy").is_file()), None)
+    names = NAMES[role if samples == "x" else f"{role}_test"]
+    return next((path.with_name(f"{name}.npy") for name in names if path.with_name(f"{name}.npy").is_file()), None)
 
 
 def read_form(path: Path) -> Form:
-    """Return what the header of an .npy file declares; errors as in `NpyReader.read`."""
+    """Return the form that the header of an .npy file declares; errors are those of `NpyReader.read`."""
     header = _header(path)
     return Form(header.shape, header.dtype)
 
 
-def load_whole(path: Path) -> NDArray[Any]:
-    """Return the array of an .npy file; errors as in `NpyReader.read`."""
+def load_array(path: Path) -> NDArray[Any]:
+    """Return the array of an .npy file; errors are those of `NpyReader.read`."""
     return _held(path, _header(path))
 
 
 def _arrays(path: Path, files: dict[str, Path], budget: Budget) -> dict[str, Any]:
-    """Return the arrays by their roles, once their headers are checked; samples beyond their share are mapped."""
+    """Return the arrays by their roles, after a check of their headers; samples beyond their share are mapped."""
     headers = {role: _header(file) for role, file in files.items()}
     forms = {role: Form(header.shape, header.dtype) for role, header in headers.items()}
     check_declared(path, forms, budget)
@@ -121,11 +121,11 @@ def _held(path: Path, header: Header) -> NDArray[Any]:
         with path.open("rb") as file:
             file.seek(header.size)
             data = bytearray(header.array_bytes)
-            found = file.readinto(data)  # type: ignore[attr-defined]
+            count = file.readinto(data)  # type: ignore[attr-defined]
             longer = bool(file.read(1))
     except OSError as error:
         raise unreadable_error(error, path) from None
-    if found != header.array_bytes or longer:
+    if count != header.array_bytes or longer:
         raise InputError(f"{path}: changed while it was read.")
     flat = np.frombuffer(data, header.dtype) if data else np.empty(0, header.dtype)
     return flat.reshape(header.shape, order="F" if header.fortran else "C")

@@ -16,7 +16,7 @@ MAGIC = b"\x93NUMPY"
 
 @dataclass(frozen=True)
 class Header:
-    """What a header says of its array.
+    """The facts that a header declares about its array.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Header:
         Whether the array is in Fortran order.
     dtype : numpy.dtype
     size : int
-        Bytes of the header: the array begins there.
+        Bytes of the header, after which the array begins.
     """
 
     shape: tuple[int, ...]
@@ -40,7 +40,7 @@ class Header:
 
 
 def read_header(where: str, file: BinaryIO, total: int) -> Header:
-    """Read the header at the beginning of `file`.
+    """Return the header at the beginning of `file`.
 
     Parameters
     ----------
@@ -48,12 +48,12 @@ def read_header(where: str, file: BinaryIO, total: int) -> Header:
         File and key, for messages.
     file : binary file
     total : int
-        Bytes that `file` holds, header and array.
+        Bytes of the header and the array in `file`.
 
     Raises
     ------
     InputError
-        If it is damaged, announces another number of bytes than there are, or an array of Python objects.
+        If the header is damaged, the number of bytes differs from the declared one, or the array holds Python objects.
     """
     try:
         version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
@@ -64,7 +64,7 @@ def read_header(where: str, file: BinaryIO, total: int) -> Header:
     except InputError:
         raise
     except Exception as error:
-        # A damaged header can raise anything: it is Python source that NumPy parses (and does not run).
+        # A damaged header can raise any exception: it is Python source that NumPy parses but does not run.
         raise InputError(
             f"{where}: its header is damaged, or it is not a NumPy array ({type(error).__name__})."
         ) from None
@@ -73,11 +73,11 @@ def read_header(where: str, file: BinaryIO, total: int) -> Header:
             f"{where} holds Python objects, which are not read for safety. Save texts as array.astype(str), and "
             f"numbers with a number type. {UNEQUAL_HINT}"
         )
-    found = total - header.size
-    if not sound or found != header.array_bytes:
-        what = "cut short" if found < header.array_bytes else "longer than its header says"
+    present = total - header.size
+    if not sound or present != header.array_bytes:
+        what = "cut short" if present < header.array_bytes else "longer than its header declares"
         raise InputError(
-            f"{where}: damaged or {what}: shape {header.shape} of {dtype} takes {header.array_bytes} bytes, {found} "
+            f"{where}: damaged or {what}: shape {header.shape} of {dtype} takes {header.array_bytes} bytes, {present} "
             "are there. Save or fetch it again."
         )
     return header

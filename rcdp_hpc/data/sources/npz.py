@@ -1,4 +1,4 @@
-"""Any labelled data as a NumPy .npz file: images, series or tables."""
+"""The source ``npz``: images, series or tables as arrays in an .npz file."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ class _Archive:
     """The arrays of an open .npz file."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
-        self._path, self._archive = path, archive
+        self._path = path
+        self._archive = archive
         self._members: dict[str, zipfile.ZipInfo] = {}
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
@@ -102,15 +103,15 @@ class _Archive:
         return list(self._members)
 
     def shapes(self) -> dict[str, str]:
-        """Return the shape and type of each array, as text; empty if it cannot be read."""
-        found = {}
+        """Return shape and type of each array as text; empty if its header cannot be read."""
+        shapes = {}
         for name in self._members:
             try:
                 header = self.header(name)
-                found[name] = f"{header.shape} {header.dtype}"
+                shapes[name] = f"{header.shape} {header.dtype}"
             except InputError:
-                found[name] = ""
-        return found
+                shapes[name] = ""
+        return shapes
 
     def header(self, name: str) -> Header:
         info = self._readable(name)
@@ -118,7 +119,7 @@ class _Archive:
             return read_header(f"{self._path}: {name}", member, info.file_size)  # type: ignore[arg-type]
 
     def arrays(self, roles: Mapping[str, str], budget: Budget) -> dict[str, Any]:
-        """Return the arrays by their roles, once their headers are checked; samples beyond their share are not held."""
+        """Return the arrays by their roles, after a check of their headers; samples beyond their share are not held."""
         headers = {role: self.header(name) for role, name in roles.items()}
         forms = {role: Form(header.shape, header.dtype) for role, header in headers.items()}
         check_declared(self._path, forms, budget)
@@ -126,9 +127,9 @@ class _Archive:
         return {role: self.read(name, room.get(role, 2**62)) for role, name in roles.items()}
 
     def read(self, name: str, room: int) -> Any:
-        """Return an array; one of more bytes than `room` is not held.
+        """Return an array, which is mapped or spooled if it has more than `room` bytes.
 
-        The checksum is verified here, once, for an array that is mapped as well.
+        The checksum is verified here, also for a mapped array.
         """
         info, where = self._readable(name), f"{self._path}: {name}"
         with self._archive.open(info) as member:
@@ -156,7 +157,7 @@ class _Archive:
         return info
 
     def _start(self, info: zipfile.ZipInfo) -> int:
-        """Return where the bytes of a member begin: its local header has a length of its own."""
+        """Return the offset of a member's bytes, which follow its local header of variable length."""
         with self._path.open("rb") as file:
             file.seek(info.header_offset + 26)
             return info.header_offset + 30 + sum(struct.unpack("<HH", file.read(4)))
@@ -164,7 +165,7 @@ class _Archive:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Archive]:
-    """Open a file, and explain what goes wrong while it is read."""
+    """Open a file; errors while it is read become an `InputError`."""
     try:
         with path.open("rb") as file:
             first = file.read(len(MAGIC))
@@ -189,7 +190,7 @@ def _held(where: str, member: Any, header: Header) -> NDArray[Any]:
     while place < len(data) and (piece := member.read(min(CHECK_BYTES, len(data) - place))):
         data[place : place + len(piece)] = piece
         place += len(piece)
-    # The end of a member is where its checksum is compared.
+    # Reading beyond the end of a member makes zipfile compare the checksum.
     if place != header.array_bytes or member.read(1):
         raise InputError(f"{where}: damaged or cut short. Save or fetch it again.")
     flat = np.frombuffer(data, header.dtype) if data else np.empty(0, header.dtype)
@@ -197,7 +198,7 @@ def _held(where: str, member: Any, header: Header) -> NDArray[Any]:
 
 
 def _unpacked(where: str, member: Any, header: Header, room: int) -> Samples:
-    """Unpack an array to a temporary file."""
+    """Decompress an array to a temporary file."""
     if header.fortran:
         raise InputError(f"{where} is compressed and in Fortran order; save it with np.savez in C order.")
     spool = Spool(header.shape[1:], header.dtype, room)

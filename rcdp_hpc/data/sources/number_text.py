@@ -1,4 +1,4 @@
-"""Numbers as text: what Python's float takes beyond them is not a number in a file of data."""
+"""Numbers as text. Python's float accepts more texts than are numbers in files of data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def is_odd(text: str) -> bool:
-    """Return whether a text may hold what Python reads as a number and no table means, as 1_000."""
+    """Return whether a text may be a number for Python but not in a table, as 1_000."""
     return "_" in text or not text.isascii()
 
 
@@ -21,7 +21,7 @@ def number_of_text(text: str) -> float:
     Raises
     ------
     ValueError
-        If the text is not a number as tables write it.
+        If the text is not a number in the notation of tables.
     """
     if is_odd(text):
         raise ValueError("not a number")

@@ -1,4 +1,4 @@
-"""Series of unequal length in one array."""
+"""Views of series: padded, selected, with an axis of features."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from rcdp_hpc.errors import InputError
 
 
 class PaddedRows:
-    """Series that are handed out with zeros after their ends.
+    """Series, returned with zeros after their ends.
 
     Parameters
     ----------
     series : Samples, shape (N, steps, ...)
     lengths : ndarray of int64, shape (N,)
-        Steps of each that hold data; the content of the others is not used.
+        Steps of each series that hold data; later steps are not used.
     longest : int
-        Steps that all are padded to.
+        Steps to which all series are padded.
     """
 
     def __init__(self, series: Samples, lengths: NDArray[np.int64], longest: int) -> None:
-        self._series, self._lengths = series, lengths
+        self._series = series
+        self._lengths = lengths
         self.shape: tuple[int, ...] = (len(lengths), longest, *series.shape[2:])
         self.dtype: np.dtype[Any] = series.dtype
 
@@ -38,7 +39,7 @@ class PaddedRows:
 
 
 class SelectedRows:
-    """Some of the samples, in order.
+    """Samples at some indices.
 
     Parameters
     ----------
@@ -47,7 +48,8 @@ class SelectedRows:
     """
 
     def __init__(self, x: Samples, places: NDArray[np.int64]) -> None:
-        self._x, self._places = x, places
+        self._x = x
+        self._places = places
         self.shape: tuple[int, ...] = (len(places), *x.shape[1:])
         self.dtype: np.dtype[Any] = x.dtype
 
@@ -56,7 +58,7 @@ class SelectedRows:
 
 
 class SeriesOfOneFeature:
-    """Series without an axis of features, handed out with one.
+    """Series without an axis of features, returned with an axis of one feature.
 
     Parameters
     ----------
@@ -73,13 +75,13 @@ class SeriesOfOneFeature:
 
 
 def padded(x: Samples, lengths: NDArray[np.int64], longest: int) -> Samples:
-    """Return series with zeros after their ends, `longest` steps each; held in memory if `x` is."""
+    """Return series of `longest` steps with zeros after their ends; an array if `x` is an array."""
     rows = PaddedRows(x, lengths, longest)
     return rows[:] if isinstance(x, np.ndarray) else rows
 
 
 def selected(x: Samples, places: NDArray[np.int64]) -> Samples:
-    """Return some of the samples; held in memory if `x` is."""
+    """Return the samples at some indices; an array if `x` is an array."""
     return x[places] if isinstance(x, np.ndarray) else SelectedRows(x, places)
 
 
@@ -89,21 +91,21 @@ def with_features(x: Samples) -> Samples:
 
 
 def checked_lengths(where: str, lengths: NDArray[Any], samples: int, steps: int) -> NDArray[np.int64]:
-    """Return the lengths of padded series as int64.
+    """Return the lengths of padded series as int64, checked.
 
     Parameters
     ----------
     where : str
         File and key, for messages.
     lengths : ndarray, shape (samples,) or (samples, 1)
-        Whole numbers from 1 to `steps`.
+        Integers from 1 to `steps`.
     samples, steps : int
-        Of the array of the series.
+        Shape of the array of series.
 
     Raises
     ------
     InputError
-        If there is not one length for each sample, or one is not a whole number from 1 to `steps`.
+        If there is not one length for each sample, or a length is not an integer from 1 to `steps`.
     """
     if lengths.ndim == 2 and lengths.shape[1] == 1:
         lengths = lengths[:, 0]

@@ -1,7 +1,7 @@
-"""How much memory the pages of a parquet file need while they are read: its metadata, and the headers of its pages.
+"""The memory that the pages of a parquet file need while they are read, from the metadata and the page headers.
 
-A page is unpacked whole. The metadata of a file give the bytes of a column of a row group, which is one page or many;
-the headers in front of the pages (Thrift, compact protocol) give those of each.
+A page is decompressed in one piece. The metadata of the file give the bytes of each column of a row group, which has
+one or more pages. The page headers (Thrift, compact protocol) give the bytes of each page.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from rcdp_hpc.data.budget import Budget
 
 HEADER_BYTES = 2**12
 MOST_HEADER_BYTES = 2**24
-# What a column is read through if a row group is too large to be read at once.
+# Bytes of the buffer through which a column is read if a row group is too large to be read at once.
 BUFFER_BYTES = 2**20
 LEAST_BUFFER = 2**12
 DEEPEST = 16
 
 
 def refuse_large_pages(path: Path, metadata: Any, wanted: list[str], budget: Budget) -> int:
-    """Raise an `InputError` if the pages of these columns need more memory at once than they may.
+    """Raise an `InputError` if one page of each of these columns needs more memory than the share for work.
 
     Parameters
     ----------
     path : Path
     metadata : pyarrow.parquet.FileMetaData
     wanted : list of str
-        Names of the columns that are read.
+        Names of the columns to read.
     budget : Budget
 
     Returns
     -------
     int
-        Bytes of the buffer that each column is to be read through; 0 reads the columns of a row group whole.
+        Bytes of the buffer for each column; 0 reads the columns of a row group in one piece.
     """
     names, buffer = set(wanted), 0
     for number in range(metadata.num_row_groups):
@@ -49,7 +49,8 @@ def refuse_large_pages(path: Path, metadata: Any, wanted: list[str], budget: Bud
         with path.open("rb") as file:
             needed = sum(buffer + _largest_page(file, column) for column in columns)
         budget.refuse_work(
-            f"{path}: the pages of the columns of row group {number} ({group.num_rows} rows) are unpacked whole",
+            f"{path}: the pages of the columns of row group {number} ({group.num_rows} rows) are decompressed "
+            "in one piece",
             needed,
             "write it with smaller row groups and pages: row_group_size = 100000 of pyarrow.parquet.write_table",
         )
@@ -61,7 +62,7 @@ def _whole(column: Any) -> int:
 
 
 def _largest_page(file: BinaryIO, column: Any) -> int:
-    """Return the bytes of the largest page, packed and unpacked, and of the dictionary; of the column if unknown."""
+    """Return the bytes of the largest page and the dictionary; the bytes of the column if a header is unreadable."""
     first = column.dictionary_page_offset if column.has_dictionary_page else None
     start = min(column.data_page_offset, first or column.data_page_offset)
     end, largest, dictionary = start + column.total_compressed_size, 0, 0
@@ -80,41 +81,42 @@ def _largest_page(file: BinaryIO, column: Any) -> int:
 
 
 def _page(file: BinaryIO, start: int) -> tuple[int, int, int, int]:
-    """Return the bytes of a page's header, the kind of the page, and its bytes unpacked and packed."""
+    """Return the bytes of a page header, the kind of the page, and its bytes decompressed and compressed."""
     length = HEADER_BYTES
     while True:
         file.seek(start)
         reader = _Compact(file.read(length))
         try:
-            found = reader.struct()
+            fields = reader.struct()
         except IndexError:
             if length >= MOST_HEADER_BYTES or len(reader.data) < length:
                 raise
             length *= 16
             continue
-        return reader.place, found.get(1, -1), found.get(2, -1), found.get(3, -1)
+        return reader.place, fields.get(1, -1), fields.get(2, -1), fields.get(3, -1)
 
 
 class _Compact:
-    """Reads a struct of Thrift's compact protocol: its whole numbers are kept, the rest is skipped."""
+    """Reads a struct of Thrift's compact protocol: returns its integers and skips the other fields."""
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.place = data, 0
+        self.data = data
+        self.place = 0
 
     def struct(self, depth: int = 0) -> dict[int, int]:
         if depth > DEEPEST:
             raise ValueError("nested too deep")
-        found: dict[int, int] = {}
+        integers: dict[int, int] = {}
         field = 0
         while head := self._byte():
             field = field + (head >> 4) if head >> 4 else self._signed()
             value = self._value(head & 15, depth)
             if value is not None:
-                found[field] = value
-        return found
+                integers[field] = value
+        return integers
 
     def _value(self, kind: int, depth: int) -> int | None:
-        if kind in (1, 2):  # a boolean is its kind
+        if kind in (1, 2):  # booleans: the kind is the value
             return None
         if kind in (4, 5, 6):
             return self._signed()

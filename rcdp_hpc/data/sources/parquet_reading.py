@@ -1,4 +1,4 @@
-"""Rows of parquet files, some at a time."""
+"""Rows of parquet files in batches."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PARQUET_ROWS = 2**14
-# Numbers held at once: a wide table is read in fewer rows.
+# Most numbers of a batch.
 BATCH_CELLS = 2**21
-# Bytes of an average batch, and of the texts that are held at once.
+# Mean bytes of a batch, and most bytes of its texts.
 BATCH_BYTES = 2**25
 TEXT_BYTES = 2**24
-# Copies of numbers and texts while they are read.
+# Number of copies of numbers and texts while they are read.
 COPIES = 4
 
 
@@ -35,18 +35,18 @@ class ParquetFile:
     path : Path
         The file.
     budget : Budget
-        A page that needs more memory than its share is refused.
+        Limits the memory of pages and batches.
 
     Attributes
     ----------
     names : list of str
-        Its columns.
+        Names of the columns.
     rows : int
-        How many rows its metadata declare.
+        Number of rows that the metadata declare.
     decimal : str
-        Decimal mark of numbers that are held as text.
+        Decimal mark of numbers in text columns.
     index_columns : list of str
-        Those that pandas wrote as the index of its rows.
+        Columns that pandas wrote as the index of its rows.
     """
 
     decimal = "."
@@ -54,7 +54,8 @@ class ParquetFile:
     def __init__(self, path: Path, budget: Budget) -> None:
         from pyarrow import ArrowException, parquet
 
-        self.path, self._budget = path, budget
+        self.path = path
+        self._budget = budget
         try:
             self._metadata = parquet.read_metadata(path)
             self._schema = self._metadata.schema.to_arrow_schema()
@@ -62,22 +63,22 @@ class ParquetFile:
             raise InputError(f"{path}: cannot be read as parquet ({error}).") from None
         self.names = self._schema.names
         self.rows = int(self._metadata.num_rows)
-        twins = {name for name in self.names if self.names.count(name) > 1} if self._has_twins() else set()
+        twins = {name for name in self.names if self.names.count(name) > 1} if self._has_duplicates() else set()
         if twins:
             raise InputError(f"{path}: several columns have the same name: {', '.join(sorted(twins)[:10])}.")
         self.index_columns = _index_of(self._schema.metadata or {}, self.names)
 
     def types(self) -> list[Any]:
-        """Return the type of each column."""
+        """Return the arrow type of each column."""
         return list(self._schema.types)
 
     def batches(self, wanted: list[str]) -> Iterator[list[pa.Array]]:
-        """Yield the columns of some rows at a time, in the order of `wanted`."""
+        """Yield the columns in the order of `wanted`, in batches of rows."""
         from pyarrow import ArrowException, parquet
 
         rows = self._batch_rows(wanted)
         buffer = refuse_large_pages(self.path, self._metadata, wanted, self._budget)
-        packed = self._packed_texts(wanted)
+        packed = self._dictionary_texts(wanted)
         try:
             with parquet.ParquetFile(
                 self.path, read_dictionary=packed, buffer_size=buffer, metadata=self._metadata
@@ -88,12 +89,12 @@ class ParquetFile:
                         places = {name: place for place, name in enumerate(batch.schema.names)}
                         order = [places[name] for name in wanted]
                     columns = batch.columns
-                    yield from self._unpacked({wanted[n]: columns[place] for n, place in enumerate(order)}, packed)
+                    yield from self._decoded({wanted[n]: columns[place] for n, place in enumerate(order)}, packed)
         except (ArrowException, OSError) as error:
             raise InputError(f"{self.path}: cannot be read as parquet ({error}).") from None
 
     def _batch_rows(self, wanted: list[str]) -> int:
-        """Return the rows of a batch: fewer of wide tables, and of long texts."""
+        """Return the rows of a batch: fewer for wide tables and long texts."""
         rows = min(PARQUET_ROWS, max(64, BATCH_CELLS // max(1, len(wanted))))
         self._budget.refuse_work(
             f"{self.path}: {len(wanted)} columns are read in batches of {rows} rows",
@@ -106,22 +107,22 @@ class ParquetFile:
             rows = min(rows, max(1, int(BATCH_BYTES / max(1.0, mean))))
         return rows
 
-    def _packed_texts(self, wanted: list[str]) -> list[str]:
-        """Return the columns of texts that are stored as numbers of a dictionary: one long text may occur often."""
+    def _dictionary_texts(self, wanted: list[str]) -> list[str]:
+        """Return the text columns that are stored by dictionary, in which one long text may occur in many rows."""
         from pyarrow import types
 
         texts = {field.name for field in self._schema if types.is_string(field.type) and field.name in wanted}
-        found = set()
+        stored = set()
         for number in range(self._metadata.num_row_groups if texts else 0):
             group = self._metadata.row_group(number)
             columns = [group.column(place) for place in range(group.num_columns)]
-            found |= {column.path_in_schema for column in columns if column.has_dictionary_page}
-            if texts <= found:
+            stored |= {column.path_in_schema for column in columns if column.has_dictionary_page}
+            if texts <= stored:
                 break
-        return sorted(texts & found)
+        return sorted(texts & stored)
 
-    def _unpacked(self, columns: dict[str, pa.Array], packed: list[str]) -> Iterator[list[pa.Array]]:
-        """Yield columns with the texts of dictionaries put in, fewer rows at a time if these are long."""
+    def _decoded(self, columns: dict[str, pa.Array], packed: list[str]) -> Iterator[list[pa.Array]]:
+        """Yield columns with the texts of their dictionaries, in smaller batches if texts are long."""
         rows = len(next(iter(columns.values())))
         sizes = sum((_text_bytes(column) for column in columns.values()), np.zeros(rows, np.int64))
         total = np.cumsum(sizes)
@@ -136,24 +137,24 @@ class ParquetFile:
             yield [column.dictionary_decode() if name in packed else column for name, column in some.items()]
             start = stop
 
-    def _has_twins(self) -> bool:
+    def _has_duplicates(self) -> bool:
         return len(set(self.names)) < len(self.names)
 
 
 def _index_of(metadata: dict[bytes, bytes], names: list[str]) -> list[str]:
-    """Return the columns that pandas' metadata call its index, and those that are named as it names an index."""
+    """Return the index columns by pandas' metadata, and those with the names that pandas gives to an index."""
     try:
         listed = json.loads(metadata.get(b"pandas", b"{}")).get("index_columns", [])
     except (ValueError, AttributeError):
         listed = []
-    # An index that only counts is listed as its range, without a column.
-    found = {name for name in listed if isinstance(name, str)}
-    found |= {name for name in names if name.startswith("__index_level_") and name.endswith("__")}
-    return [name for name in names if name in found]
+    # An index that only counts rows is listed as a range and has no column.
+    index = {name for name in listed if isinstance(name, str)}
+    index |= {name for name in names if name.startswith("__index_level_") and name.endswith("__")}
+    return [name for name in names if name in index]
 
 
 def _text_bytes(column: pa.Array) -> NDArray[np.int64]:
-    """Return the bytes of the text of each row, those of a dictionary put in; zeros if the column holds numbers."""
+    """Return the bytes of each row's text, also if a dictionary stores it; zeros for a column of numbers."""
     from pyarrow import compute as pc
     from pyarrow import types
 

@@ -1,4 +1,4 @@
-"""Samples that lie in files and are read by their index: mapped arrays, spooled rows, sequences of unequal length."""
+"""Samples in files, read by their index: mapped arrays, spooled rows, sequences of unequal length."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rcdp_hpc.runtime.os_errors import UNSUPPORTED
 
 RELEASE_BYTES = 2**26
 BLOCK_STEPS = 2**18
-# What one touch of a mapped file may map: kernels keep files in pieces of up to so many bytes, and map them whole.
-PIECE_BYTES = 2**21
+# Bytes that one access to a mapped file can map: kernels cache files in folios of up to this size.
+FOLIO_BYTES = 2**21
 
 
 class MappedRows:
-    """Rows of a file that is mapped into memory, whose pages are given back after use.
+    """Rows of a file that is mapped into memory; its pages are released after use.
 
     Parameters
     ----------
@@ -39,21 +39,21 @@ class MappedRows:
         self._touched = 0
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
-        found = np.array(self._array[rows])
-        # Pages of a mapped file count as this process's memory until they are given back.
-        self._touched += max(found.nbytes, min(len(found) * PIECE_BYTES, self._array.nbytes))
+        values = np.array(self._array[rows])
+        # Pages of a mapped file count as memory of this process until they are released.
+        self._touched += max(values.nbytes, min(len(values) * FOLIO_BYTES, self._array.nbytes))
         if self._touched > RELEASE_BYTES:
             self._touched = 0
-            whole: mmap.mmap = self._array._mmap  # type: ignore[attr-defined]
-            if hasattr(whole, "madvise"):
-                whole.madvise(mmap.MADV_DONTNEED)
-        return found
+            mapping: mmap.mmap = self._array._mmap  # type: ignore[attr-defined]
+            if hasattr(mapping, "madvise"):
+                mapping.madvise(mmap.MADV_DONTNEED)
+        return values
 
 
 class Spool:
-    """Rows that are added one block after the other, kept in memory while they fit and otherwise in a temporary file.
+    """Collects rows block by block, in memory if they fit and otherwise in a temporary file.
 
-    The file lies in ``$TMPDIR``, has no name any more, and goes with the process.
+    The file is in ``$TMPDIR``. It has no name, so it is deleted when the process ends.
 
     Parameters
     ----------
@@ -66,7 +66,9 @@ class Spool:
     """
 
     def __init__(self, row_shape: tuple[int, ...], dtype: np.dtype[Any], room: int) -> None:
-        self.row_shape, self.dtype, self.room = row_shape, np.dtype(dtype), room
+        self.row_shape = row_shape
+        self.dtype = np.dtype(dtype)
+        self.room = room
         self._blocks: list[NDArray[Any]] = []
         self._file: BinaryIO | None = None
         self._held = 0
@@ -92,41 +94,41 @@ class Spool:
         shape = (self.rows, *self.row_shape)
         if self._file is None:
             return np.concatenate(self._blocks) if self._blocks else np.empty(shape, self.dtype)
-        with _room_explained():
+        with _errors_explained():
             self._file.flush()
-        with _room_explained():
+        with _errors_explained():
             return MappedRows(_memmap(self._file, self.dtype, shape))
 
     def _write(self, block: NDArray[Any]) -> None:
         assert self._file is not None
-        with _room_explained():
+        with _errors_explained():
             self._file.write(block.data if block.size else b"")
 
 
 @contextmanager
-def _room_explained() -> Iterator[None]:
+def _errors_explained() -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise StageFailedError(
-            f"{tempfile.gettempdir()}: a source beyond data.memory_budget is unpacked here, which failed "
-            f"({error.strerror or error}). Make room, set TMPDIR to a larger disk, or raise data.memory_budget."
+            f"{tempfile.gettempdir()}: a source beyond data.memory_budget is stored here, which failed "
+            f"({error.strerror or error}). Free some space, set TMPDIR to a larger disk, or raise data.memory_budget."
         ) from error
 
 
 class RaggedRows:
-    """Sequences of unequal lengths, handed out as padded arrays.
+    """Sequences of unequal lengths, returned as padded arrays.
 
     Parameters
     ----------
     steps : Samples, shape (total steps, features)
         The steps of all sequences.
     starts, lengths : ndarray of int64, shape (N,)
-        Where each sequence begins, and how many steps it has.
+        First step and number of steps of each sequence.
     longest : int
-        Steps that all are padded to, with zeros at the end.
+        Steps to which all sequences are padded with zeros at the end.
     order : ndarray of int64, shape (total steps,), optional
-        Where each step lies in `steps`.
+        Index of each step in `steps`; default: steps are in order.
     """
 
     def __init__(
@@ -137,7 +139,10 @@ class RaggedRows:
         longest: int,
         order: NDArray[np.int64] | None = None,
     ) -> None:
-        self._steps, self._starts, self._lengths, self._order = steps, starts, lengths, order
+        self._steps = steps
+        self._starts = starts
+        self._lengths = lengths
+        self._order = order
         self.shape: tuple[int, ...] = (len(lengths), longest, steps.shape[1])
         self.dtype: np.dtype[Any] = steps.dtype
 
@@ -146,17 +151,17 @@ class RaggedRows:
         padded = np.zeros((len(lengths), *self.shape[1:]), self.dtype)
         flat = padded.reshape(-1, self.shape[2])
         for some in _blocks_of(lengths):
-            # Where each step is among all, and where it comes to be.
-            own = lengths[some]
-            within = np.arange(own.sum()) - np.repeat(np.cumsum(own) - own, own)
-            places = np.repeat(starts[some], own) + within
-            into = np.repeat(np.arange(len(lengths))[some] * self.shape[1], own) + within
-            flat[into] = self._steps[places if self._order is None else self._order[places]]
+            # Source index and target index of each step.
+            counts = lengths[some]
+            within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+            places = np.repeat(starts[some], counts) + within
+            targets = np.repeat(np.arange(len(lengths))[some] * self.shape[1], counts) + within
+            flat[targets] = self._steps[places if self._order is None else self._order[places]]
         return padded
 
 
 def _blocks_of(lengths: NDArray[np.int64]) -> Iterator[slice]:
-    """Yield slices of sequences that have about `BLOCK_STEPS` steps together, one at least."""
+    """Yield slices of at least one sequence with about `BLOCK_STEPS` steps in total."""
     total, start = np.cumsum(lengths), 0
     while start < len(lengths):
         before = int(total[start - 1]) if start else 0
@@ -166,7 +171,7 @@ def _blocks_of(lengths: NDArray[np.int64]) -> Iterator[slice]:
 
 
 def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, fortran: bool = False) -> MappedRows:
-    """Map an array that lies in a file from `offset`."""
+    """Map an array that begins at `offset` in a file."""
     return MappedRows(_memmap(path, dtype, shape, offset, "F" if fortran else "C"))
 
 
@@ -178,12 +183,12 @@ def _memmap(
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-        # Some FUSE and network file systems map a file only for this process alone; nothing is written either way.
+        # Some FUSE and network file systems support only private mappings. Nothing is written in either case.
         private = np.memmap(file, dtype, "c", offset, shape, order)  # type: ignore[call-overload]
         private.flags.writeable = False
         return private  # type: ignore[no-any-return]
 
 
 def fits(shape: tuple[int, ...], dtype: np.dtype[Any], room: int) -> bool:
-    """Tell whether an array may be held in memory."""
+    """Return whether an array has at most `room` bytes."""
     return math.prod(shape) * dtype.itemsize <= room

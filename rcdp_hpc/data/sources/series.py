@@ -1,4 +1,4 @@
-"""Series of unequal length that are read one after the other."""
+"""Collect series of unequal length while they are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rcdp_hpc.errors import InputError
 
 
 class SeriesCollector:
-    """Takes series as they are read, and does with missing values what ``data.missing`` says.
+    """Collects series, and treats missing values by ``data.missing``.
 
     Parameters
     ----------
@@ -27,13 +27,16 @@ class SeriesCollector:
     room : int
         Bytes that may be held in memory; more goes to a temporary file.
     missing : {"refuse", "drop", "fill"}
-        ``data.missing``. Steps at the end of a series that hold NaN alone are never read.
+        ``data.missing``. Steps of NaN at the end of a series are not read in any case.
     findings : Findings
-        Gets what was left out.
+        Receives what was left out.
     """
 
     def __init__(self, where: str, room: int, missing: str, findings: Findings) -> None:
-        self._where, self._room, self._missing, self._findings = where, room, missing, findings
+        self._where = where
+        self._room = room
+        self._missing = missing
+        self._findings = findings
         self._spool: Spool | None = None
         self._gaps: Counter[int] = Counter()
         self._samples_with_gaps = 0
@@ -50,17 +53,17 @@ class SeriesCollector:
         ----------
         block : ndarray of float64
         where : str
-            Its file or line, for messages.
+            The file or line of the series, for messages.
 
         Returns
         -------
         bool
-            Whether it is kept.
+            Whether the series is used.
 
         Raises
         ------
         InputError
-            If it has another number of features than the first, or a value is infinite.
+            If the number of features differs from that of the first series, or a value is infinite.
         """
         self.seen += 1
         if self._spool is None:
@@ -86,7 +89,7 @@ class SeriesCollector:
         self._findings.leave_out(what, example=where)
 
     def finish(self) -> None:
-        """Raise an `InputError` if values are missing and are not to be, or if no series is left."""
+        """Raise an `InputError` if values are missing and ``data.missing`` is "refuse", or if no series is left."""
         if self._samples_with_gaps and self._missing == "refuse":
             counts = ", ".join(f"{feature}: {count}" for feature, count in sorted(self._gaps.items())[:NAMED])
             more = ", ..." if len(self._gaps) > NAMED else ""
@@ -118,7 +121,7 @@ class SeriesCollector:
         return Part(self.rows(longest), y, np.array(self.lengths, np.int64) if unequal else None, ids)
 
     def new_samples(self, longest: int, ids: list[str] | None, id_name: str) -> NewSamples:
-        """Return the series for prediction, padded to `longest` steps at least; lengths None if all have these."""
+        """Return the series as new samples, padded to at least `longest` steps; see `NewSamples`."""
         lengths = np.array(self.lengths, np.int64)
         rows = self.rows(max(longest, int(lengths.max())))
         return NewSamples(rows, lengths_if_padded(lengths, longest), ids, id_name, self._findings)
@@ -130,7 +133,7 @@ class SeriesCollector:
         return block[:steps]
 
     def _keep_gaps(self, nan: NDArray[np.bool_], where: str) -> bool:
-        """Record a series with missing values, and return whether it is kept."""
+        """Record a series with missing values, and return whether it is used."""
         if not len(nan) and self._missing != "drop":
             raise InputError(f"{where}: a series without a value. Remove it, or set data.missing = 'drop'.")
         if self._missing == "drop":

@@ -1,4 +1,4 @@
-"""One series in a file of its own: a small table of numbers, or an .npy array."""
+"""Read a file with one series: a small table of numbers, or an .npy array."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.csv_dialect import COMMA_NUMBER, ONE_COMMA
 from rcdp_hpc.data.sources.findings import Findings
-from rcdp_hpc.data.sources.npy import load_whole, read_form
+from rcdp_hpc.data.sources.npy import load_array, read_form
 from rcdp_hpc.data.sources.number_text import are_plain, number_of_text
 from rcdp_hpc.data.sources.text_files import open_text
 from rcdp_hpc.errors import InputError
@@ -21,9 +21,11 @@ from rcdp_hpc.errors import InputError
 TEXTS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 SUFFIXES = (*TEXTS, ".npy")
 DELIMITERS = ("\t", ";", ",")
-# Memory of a value of a series, working copies included: of an array, and of a text, which is an object of its own.
-VALUE_BYTES, CELL_BYTES = 32, 112
-LOOKED_AT_CELLS = 2**12
+# Bytes per value of a series with working copies: in an array, and as text, where each cell is a Python object.
+VALUE_BYTES = 32
+CELL_BYTES = 112
+# Cells between two checks of the memory.
+CHECKED_CELLS = 2**12
 MISSING = {"", "?", "nan", "na", "n/a", "null", "none"}
 # The names that pandas gives a column of row numbers.
 INDEX_NAMES = ("", "unnamed: 0")
@@ -32,7 +34,7 @@ TIME_NAMES = ("time", "timestamp", "t", "date", "datetime", "index", "step", "fr
 
 @dataclass(frozen=True, eq=False)
 class SeriesFile:
-    """What a file holds.
+    """The content of a file with one series.
 
     Attributes
     ----------
@@ -46,7 +48,7 @@ class SeriesFile:
 
 
 def has_series(file: Path) -> bool:
-    """Whether the name of a file is that of a series."""
+    """Return whether the suffix of a file is one of the formats of series."""
     return file.name.lower().endswith(SUFFIXES)
 
 
@@ -59,10 +61,10 @@ def read_series(file: Path, data: DataSection, findings: Findings) -> SeriesFile
         A table with one line per step, with or without a header, or an .npy array of shape (steps, features) or
         (steps,).
     data : DataSection
-        ``delimiter``, ``decimal``, ``encoding``, ``time_column`` (not a feature; rows are put in its
-        order), ``drop_columns`` and ``keep_columns``.
+        ``delimiter``, ``decimal``, ``encoding``, ``time_column`` (orders the rows and is not a feature),
+        ``drop_columns`` and ``keep_columns``.
     findings : Findings
-        Gets what was assumed of the file.
+        Receives assumptions about the file.
 
     Raises
     ------
@@ -83,7 +85,7 @@ def read_series(file: Path, data: DataSection, findings: Findings) -> SeriesFile
 def _array(file: Path, budget: Budget) -> NDArray[np.float64]:
     form = read_form(file)
     _refuse_long(file, math.prod(form.shape), VALUE_BYTES, budget)
-    array = load_whole(file)
+    array = load_array(file)
     if array.dtype.kind not in "buif" or array.ndim not in (1, 2) or not array.size:
         raise InputError(
             f"{file}: holds {array.dtype} of shape {array.shape}, expected numbers of shape (steps, features)."
@@ -92,12 +94,14 @@ def _array(file: Path, budget: Budget) -> NDArray[np.float64]:
 
 
 def _refuse_long(file: Path, values: int, value_bytes: int, budget: Budget) -> None:
-    what = f"{file}: a series of {values} values is held whole"
+    what = f"{file}: a series of {values} values is held in one piece"
     budget.refuse_work(what, value_bytes * values, "cut it into several series")
 
 
 def _cells(file: Path, data: DataSection, findings: Findings) -> list[list[str]]:
-    budget, count, looked_at = Budget.of(data), 0, 0
+    budget = Budget.of(data)
+    count = 0
+    checked = 0
     delimiter: str | None = data.delimiter or None
     rows: list[list[str]] = []
     with open_text(file, data.encoding, findings, budget) as text:
@@ -109,8 +113,8 @@ def _cells(file: Path, data: DataSection, findings: Findings) -> list[list[str]]
                 delimiter = next((sign for sign in DELIMITERS if sign in line), None)
             rows.append([_unquoted(cell.strip()) for cell in line.split(delimiter)])
             count += len(rows[-1])
-            if count - looked_at > LOOKED_AT_CELLS:
-                looked_at = count
+            if count - checked > CHECKED_CELLS:
+                checked = count
                 _refuse_long(file, count, CELL_BYTES, budget)
     if not rows:
         raise InputError(f"{file}: holds no numbers.")
@@ -122,7 +126,7 @@ def _unquoted(cell: str) -> str:
 
 
 def _with_decimal(file: Path, rows: list[list[str]], data: DataSection, findings: Findings) -> DataSection:
-    """Return the settings with the decimal mark that the cells show; refuse what can be read in two ways."""
+    """Return the settings with the decimal mark of the cells; refuse ambiguous numbers."""
     if data.decimal != "auto":
         return data
     commas = [cell for row in rows for cell in row if "," in cell]
@@ -134,13 +138,13 @@ def _with_decimal(file: Path, rows: list[list[str]], data: DataSection, findings
             "data.decimal = ',' if commas are decimal marks, or '.' if they separate thousands."
         )
     if marks:
-        said = "the decimal mark in files of series is a comma"
-        findings.assumed += [] if said in findings.assumed else [said]
+        sentence = "the decimal mark in files of series is a comma"
+        findings.assumed += [] if sentence in findings.assumed else [sentence]
     return data.model_copy(update={"decimal": "," if marks else "."})
 
 
 def _header(file: Path, first: list[str], data: DataSection) -> tuple[str, ...] | None:
-    """Return the names of the columns, if the first line holds other texts than numbers."""
+    """Return the names of the columns if the first line has texts that are not numbers; None otherwise."""
     odd = [cell for cell in first if cell.lower() not in MISSING and _number(cell, data) is None]
     if not odd:
         return None
@@ -157,7 +161,7 @@ def _header(file: Path, first: list[str], data: DataSection) -> tuple[str, ...] 
 
 def _number(cell: str, data: DataSection) -> float | None:
     if data.decimal == ",":
-        # A point that separates no thousands has no meaning next to a decimal comma.
+        # With a decimal comma, a point that does not separate thousands makes the text invalid.
         cell = cell.replace(".", "!").replace(",", ".")
     try:
         return number_of_text(cell)
@@ -166,7 +170,7 @@ def _number(cell: str, data: DataSection) -> float | None:
 
 
 def _numbers(file: Path, rows: list[list[str]], data: DataSection, skipped: int) -> NDArray[np.float64]:
-    """Return the cells as numbers, NaN for missing ones."""
+    """Return the cells as numbers; missing ones are NaN."""
     if not rows:
         raise InputError(f"{file}: a header and no numbers.")
     width = len(rows[0])
@@ -194,7 +198,7 @@ def _cell(file: Path, number: int, row: list[str], column: int, data: DataSectio
 def _features(
     file: Path, table: NDArray[np.float64], names: tuple[str, ...], data: DataSection, findings: Findings
 ) -> SeriesFile:
-    """Return the columns that are features, in the order of time."""
+    """Return the columns that are features, with the rows in the order of time."""
     if len(names) != table.shape[1]:
         raise InputError(f"{file}: {len(names)} names in the header, {table.shape[1]} values in a row.")
     left = {name for name in names if name in data.drop_columns}
@@ -209,12 +213,12 @@ def _features(
             findings.leave_out(
                 "columns of row numbers in files of series", example=f"{name or 'unnamed'} of {file.name}"
             )
-    kept = [column for column, name in enumerate(names) if name not in left]
-    if not kept:
+    features = [column for column, name in enumerate(names) if name not in left]
+    if not features:
         raise InputError(f"{file}: no column is left as a feature; it has {', '.join(names)}.")
     if data.time_column:
         table = table[np.argsort(table[:, names.index(data.time_column)], kind="stable")]
-    return SeriesFile(table[:, kept], tuple(names[column] for column in kept))
+    return SeriesFile(table[:, features], tuple(names[column] for column in features))
 
 
 def looks_like_time(names: tuple[str, ...], data: DataSection) -> list[str]:

@@ -1,4 +1,4 @@
-"""Series with one file each, in one folder per class or listed in a table of labels."""
+"""The source ``series_folder``: one file for each series, in one folder per class or listed in a table of labels."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ LABELS = "labels.csv"
 FILE_NAMES = ("file", "filename", "file_name", "path", "name")
 LABEL_NAMES = ("label", "class", "target", "y")
 NAMED = 5
-# Folders within folders that are looked into.
+# Most levels of subfolders that are searched.
 DEEPEST = 20
 
 
 @dataclass(eq=False)
 class _Part:
-    """The series of a folder, with the files and labels of those that are kept."""
+    """The series of a folder that are used, with their files and labels."""
 
     series: SeriesCollector
     files: list[str] = field(default_factory=list)
@@ -116,7 +116,7 @@ class SeriesFolderReader(SourceReader):
 
 
 def read_samples(request: SampleRequest) -> NewSamples:
-    """Return the series of a file, or of a folder and its subfolders in the order of their names.
+    """Return the series of a file, or of a folder and its subfolders in the order of their paths.
 
     Errors are those of `SeriesFolderReader.read`.
     """
@@ -127,11 +127,6 @@ def read_samples(request: SampleRequest) -> NewSamples:
         files, path = [path], path.parent
     part = _read(path, [(file, "") for file in files], request.data, request.budget, findings)
     return part.series.new_samples(request.longest, part.files, "file")
-
-
-def holds_series(path: Path) -> bool:
-    """Whether a folder, or one of its folders, holds files of series."""
-    return path.is_dir() and bool(_files(path, Findings(), deep=True))
 
 
 def _parts(path: Path, test_path: str, findings: Findings) -> tuple[Path, Path | None]:
@@ -182,18 +177,18 @@ def _labelled(folder: Path, data: DataSection, findings: Findings) -> list[tuple
         )
     for file in _files(folder, Findings()):
         findings.leave_out("files outside the folders of the classes", example=file.name)
-    found = [(file, entry.name) for entry in classes for file in _files(entry, findings, deep=True)]
-    filled = {label for _, label in found}
+    labelled = [(file, entry.name) for entry in classes for file in _files(entry, findings, deep=True)]
+    filled = {label for _, label in labelled}
     for entry in classes:
         if entry.name not in filled:
             raise InputError(
                 f"{entry}: no series ({', '.join(SUFFIXES)}) of this class. Remove the folder, or add files."
             )
-    return found
+    return labelled
 
 
 def _listed(folder: Path, table: Path, data: DataSection, findings: Findings) -> list[tuple[Path, str]]:
-    """Return the files that a table of labels lists."""
+    """Return the files that a table of labels lists, with their labels."""
     with open_text(table, data.encoding, findings, Budget.of(data)) as text:
         content = text.read()
     first = content.partition("\n")[0]
@@ -225,7 +220,7 @@ def _listed(folder: Path, table: Path, data: DataSection, findings: Findings) ->
 
 
 def _refuse_outside(table: Path, names: list[str]) -> None:
-    """Raise if a table that others may have written names a file outside its folder."""
+    """Raise an `InputError` if a table, which may come from others, names a file outside its folder."""
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise InputError(f"{table}: {name[:80]!r} is not in the folder of the table. Names are relative to it.")
@@ -234,16 +229,16 @@ def _refuse_outside(table: Path, names: list[str]) -> None:
 def _exists(file: Path) -> bool:
     try:
         return file.is_file()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # an invalid file name
         return False
 
 
 def _refuse_wrong_list(table: Path, files: list[Path]) -> None:
-    gone = [file.name[:80] for file in files if not _exists(file)]
-    if gone:
+    absent = [file.name[:80] for file in files if not _exists(file)]
+    if absent:
         raise InputError(
-            f"{table}: {len(gone)} of {len(files)} files are not in its folder: {', '.join(gone[:NAMED])}"
-            + (", ..." if len(gone) > NAMED else "")
+            f"{table}: {len(absent)} of {len(files)} files are not in its folder: {', '.join(absent[:NAMED])}"
+            + (", ..." if len(absent) > NAMED else "")
             + ". Names are relative to the folder, with their endings."
         )
     if len(set(files)) < len(files):
@@ -259,18 +254,18 @@ def _read(
     findings: Findings,
     like: _Part | None = None,
 ) -> _Part:
-    """Read series, and refuse features that differ from the first's, or from those of the training part."""
+    """Read series; all must have the features of the first file and of the training part `like`."""
     part = _Part(SeriesCollector(str(folder), budget.source // 2, data.missing, findings))
     names = None if like is None else like.names
     for file, label in files:
-        found = read_series(file, data, findings)
-        names = names or found.names
-        if found.names is not None and found.names != names:
+        content = read_series(file, data, findings)
+        names = names or content.names
+        if content.names is not None and content.names != names:
             raise InputError(
-                f"{file}: columns {', '.join(found.names)}; the first file has {', '.join(names or ())}. All need the "
-                "same columns in the same order."
+                f"{file}: columns {', '.join(content.names)}; the first file has {', '.join(names or ())}. All need "
+                "the same columns in the same order."
             )
-        if part.series.add(found.values, str(file)):
+        if part.series.add(content.values, str(file)):
             part.files.append(shown(file, folder if folder in file.parents else None))
             part.labels.append(label)
     part.series.finish()
@@ -283,14 +278,14 @@ def _read(
 
 
 def _files(folder: Path, findings: Findings, deep: bool = False) -> list[Path]:
-    """Return the files of series of a folder in the order of their names, and count the others."""
-    found = []
+    """Return the files of series of a folder in the order of their paths, and record other files as left out."""
+    files = []
     for file in _walk(folder, findings, deep):
         if has_series(file):
-            found.append(file)
+            files.append(file)
         elif file.name.lower() != LABELS:
             findings.leave_out(f"files that are not series ({', '.join(SUFFIXES)})", example=file.name)
-    return sorted(found, key=lambda file: file.relative_to(folder).parts)
+    return sorted(files, key=lambda file: file.relative_to(folder).parts)
 
 
 def _walk(folder: Path, findings: Findings, deep: bool, depth: int = 0) -> Iterator[Path]:

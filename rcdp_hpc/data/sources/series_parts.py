@@ -1,4 +1,4 @@
-"""Files of many series with labels (.ts, .tsv, .arff): training and test file as one source."""
+"""Files of many labelled series (.ts, .tsv, .arff): a training file and a test file as one source."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from rcdp_hpc.data.sources.labels import checked_labels, encode_labels
 from rcdp_hpc.data.sources.series import SeriesCollector
 from rcdp_hpc.errors import InputError
 
-# Labels that say that there is none.
+# Texts that are a missing label.
 UNKNOWN = ("", "?")
 
 
 @dataclass(eq=False)
 class SeriesOfFile:
-    """The series of a file, and the labels of those that are kept.
+    """The series of a file that are used, and their labels.
 
     Attributes
     ----------
@@ -29,30 +29,31 @@ class SeriesOfFile:
     drops_unlabelled : bool
         Whether series without a label are left out.
     labels : list of str
-    kept : list of int
-        Numbers of the series in the file.
+        Labels of the series that are used.
+    places : list of int
+        Index in the file of each series that is used.
     """
 
     path: Path
     series: SeriesCollector
     drops_unlabelled: bool = False
     labels: list[str] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
 
     def take(self, block: NDArray[np.float64], label: str, where: str) -> None:
-        """Take a series of shape (steps, features)."""
+        """Add a series of shape (steps, features)."""
         number = self.series.seen
         if self.drops_unlabelled and label in UNKNOWN:
             self.series.leave_out("series without a label (data.missing = 'drop')", where)
         elif self.series.add(block, where):
             self.labels.append(label)
-            self.kept.append(number)
+            self.places.append(number)
 
     def new_samples(self, longest: int) -> NewSamples:
-        """Return the series for prediction, padded to `longest` steps at least."""
-        # Numbers would no longer tell which series of the file were predicted.
-        dropped = len(self.kept) < self.series.seen
-        return self.series.new_samples(longest, [str(row) for row in self.kept] if dropped else None, "sample")
+        """Return the series as new samples, padded to at least `longest` steps."""
+        # If series are left out, indices no longer identify the series of the file.
+        dropped = len(self.places) < self.series.seen
+        return self.series.new_samples(longest, [str(row) for row in self.places] if dropped else None, "sample")
 
 
 def series_source(name: str, train: SeriesOfFile, test: SeriesOfFile | None, findings: Findings) -> Source:
@@ -61,7 +62,7 @@ def series_source(name: str, train: SeriesOfFile, test: SeriesOfFile | None, fin
     Raises
     ------
     InputError
-        If the test has other dimensions or classes.
+        If the test file has other dimensions or classes.
     """
     if test is not None and test.series.features != train.series.features:
         raise InputError(
@@ -86,7 +87,7 @@ def series_source(name: str, train: SeriesOfFile, test: SeriesOfFile | None, fin
 
 
 def train_and_test(path: Path, test_path: str, suffixes: tuple[str, ...]) -> tuple[Path, Path | None]:
-    """Return the training file and the test file, if there is one.
+    """Return the training file, and the test file or None.
 
     Parameters
     ----------
@@ -95,16 +96,16 @@ def train_and_test(path: Path, test_path: str, suffixes: tuple[str, ...]) -> tup
     test_path : str
         ``data.test_path``.
     suffixes : tuple of str
-        In small letters; files may be packed by gzip.
+        Suffixes in small letters; files may be compressed by gzip.
 
     Raises
     ------
     InputError
-        If there is no training file in the folder, or several of one part.
+        If a folder has no training file, or several files of one part.
     """
     if not path.is_dir():
         return path, Path(test_path) if test_path else None
-    found: dict[str, Path | None] = {}
+    parts: dict[str, Path | None] = {}
     for part in ("train", "test"):
         ends = tuple(f"_{part}{suffix}" for suffix in suffixes)
         files = sorted(
@@ -115,9 +116,9 @@ def train_and_test(path: Path, test_path: str, suffixes: tuple[str, ...]) -> tup
         if len(files) > 1:
             names = ", ".join(file.name for file in files)
             raise InputError(f"{path}: several files of the {part} part ({names}); name one as data.path.")
-        found[part] = files[0] if files else None
-    if found["train"] is None:
+        parts[part] = files[0] if files else None
+    if parts["train"] is None:
         there = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
         expected = " or ".join(f"*_TRAIN{suffix}" for suffix in suffixes)
         raise InputError(f"{path}: no file {expected} there; found {there}. Name any other file as data.path.")
-    return found["train"], found["test"] or (Path(test_path) if test_path else None)
+    return parts["train"], parts["test"] or (Path(test_path) if test_path else None)

@@ -1,4 +1,4 @@
-"""What a file holds, by its content: names and suffixes may say anything."""
+"""Detect the format of a file by its content, not by its name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.os_errors import unreadable_error
 
 HEAD_BYTES = 4096
-# HDF5 allows a block of the user's own in front, of 512 bytes or a larger power of two (MATLAB's has 512).
+# HDF5 allows a user block of 512 bytes or a larger power of two before the signature (MATLAB's has 512).
 HDF5_OFFSETS = (0, 512, 1024, 2048)
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-# Bytes, 16-bit and 32-bit integers, and floating-point numbers.
+# Codes of bytes, of 16-bit and 32-bit integers, and of floats.
 IDX_TYPES = (0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E)
 PARQUET = "parquet"
 CSV = "csv"
@@ -34,24 +34,24 @@ TABLES = (CSV, PARQUET, ARFF)
 
 @dataclass(frozen=True)
 class Format:
-    """A format of files.
+    """A file format.
 
     Attributes
     ----------
     name : str
-        One word, as readers are listed by.
+        Name of the format, one word.
     meaning : str
-        What a message calls such a file, as in "an npz file".
+        Name of such a file in messages, as in "an npz file".
     matches : callable
-        Whether a file that begins with these bytes has the format.
+        Function of the first bytes of a file; returns whether it has the format.
     suffixes : tuple of str
-        Usual ends of its names, in small letters.
+        Usual suffixes, in small letters.
     refused : str
-        What to do instead, if the format is not read; empty if it is.
+        Advice if the format is not read; empty if it is read.
     reader : str
-        The function that reads new samples from a file, as ``module:function``; empty if only some sources read it.
+        Function that reads new samples from a file, as ``module:function``; empty if only some sources read the format.
     without_labels : str
-        How to name labelled data instead, if a single file of the format has no labels; empty if it has.
+        Advice if a single file of the format has no labels; empty otherwise.
     """
 
     name: str
@@ -91,12 +91,12 @@ def _is_image(head: bytes) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    # UTF-16 has zeros too, and begins with a mark of its own.
+    # UTF-16 contains zeros, but begins with a byte order mark.
     return head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" not in head
 
 
 def _is_series(head: bytes) -> bool:
-    """Tell whether a text begins as .ts files do: with comments and lines of @, one of them a known keyword."""
+    """Return whether the first line of a text that is not a comment begins with a keyword of .ts files."""
     if not _is_text(head):
         return False
     for line in head.removeprefix(b"\xef\xbb\xbf").splitlines():
@@ -107,14 +107,14 @@ def _is_series(head: bytes) -> bool:
 
 
 def _is_arff(head: bytes) -> bool:
-    """Tell whether a text begins as ARFF files do: with comments and then @relation."""
+    """Return whether a text begins with @relation after its comments, as ARFF files do."""
     if not _is_text(head):
         return False
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         head = head.decode("utf-16", "ignore").encode()
     lines = (line.strip().lower() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines())
     first = next((line for line in lines if line and not line.startswith(b"%")), b"")
-    # Of a file with long comments, the head may hold nothing else.
+    # If comments are long, the head holds only comments.
     return first.split()[:1] == [b"@relation"] or (not first and head.lstrip().startswith(b"%"))
 
 
@@ -127,7 +127,7 @@ TS_KEYWORDS = frozenset(
 )  # fmt: skip
 
 _PACKAGE = "rcdp_hpc.data.sources"
-# The first that matches counts.
+# The first format that matches is chosen.
 FORMATS = (
     Format(
         "npz", "an npz file", _begins(b"PK\x03\x04", b"PK\x05\x06"), (".npz",),
@@ -160,7 +160,7 @@ FORMATS = (
     Format("", "a file of MATLAB 5", _begins(b"MATLAB 5"), refused="save it with '-v7.3', which is HDF5, or as npz"),
     Format("", "an Arrow or Feather file", _begins(b"ARROW1", b"FEA1"), refused="save the table as parquet or csv"),
     Format("", "an old Excel workbook", _begins(b"\xd0\xcf\x11\xe0"), refused="save the table as csv or parquet"),
-    # Only tables are read from it.
+    # Zstandard is read for tables only.
     Format(
         CSV, "a csv table packed by Zstandard", _begins(b"\x28\xb5\x2f\xfd"), (".zst",),
         reader=f"{_PACKAGE}.tables:read_samples",
@@ -177,18 +177,18 @@ FORMATS = (
     ),
 )  # fmt: skip
 READ = "npz, npy, HDF5, parquet, csv, .ts, ARFF and IDX files and images"
-# Formats that readers unpack by themselves, and what they unpack.
+# First bytes of each compression, and the formats that are read in it.
 PACKED = {b"\x1f\x8b": (CSV, TS, ARFF, "idx", "archive"), b"BZh": (CSV, "archive"), b"\xfd7zXZ": ("archive",)}
 OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
 def format_of(path: Path) -> Format:
-    """Return the format of a file, by its content; one packed by gzip or bzip2 by what is in it.
+    """Return the format of a file by its content; of a compressed file, the format of the decompressed content.
 
     Parameters
     ----------
     path : Path
-        A file.
+        The file.
 
     Raises
     ------
@@ -198,31 +198,31 @@ def format_of(path: Path) -> Format:
     head, unpacked = _head(path)
     if not head:
         raise InputError(f"{path}: an empty file (0 bytes).")
-    found = next((one for one in FORMATS if one.matches(head)), None)
-    if found is None:
+    content = next((one for one in FORMATS if one.matches(head)), None)
+    if content is None:
         raise InputError(f"{path}: its format is not known. Samples are read from {READ}.")
-    if unpacked is not None and found.name not in unpacked:
-        raise InputError(f"{path}: {found.meaning}, packed: unpack it first.")
-    if found.name == "npz":
+    if unpacked is not None and content.name not in unpacked:
+        raise InputError(f"{path}: {content.meaning}, compressed: decompress it first.")
+    if content.name == "npz":
         _refuse_other_archives(path)
-    if found.refused:
-        raise InputError(f"{path}: {found.meaning}, which is not read: {found.refused}.")
-    return found
+    if content.refused:
+        raise InputError(f"{path}: {content.meaning}, which is not read: {content.refused}.")
+    return content
 
 
 def format_named(name: str) -> Format:
-    """Return the format of this name."""
+    """Return the format with a name."""
     return next(one for one in FORMATS if one.name == name)
 
 
 def formats_by_name(path: Path) -> tuple[Format, ...]:
-    """Return the formats that the name of a file suggests, in whatever case it is written."""
+    """Return the formats that the suffix of a file suggests, in any case."""
     name = path.name.lower().removesuffix(".gz").removesuffix(".bz2")
     return tuple(one for one in FORMATS if one.suffixes and name.endswith(one.suffixes))
 
 
 def _head(path: Path) -> tuple[bytes, tuple[str, ...] | None]:
-    """Return the first bytes of a file, unpacked, and the formats that may be packed so; None if it is not packed."""
+    """Return the first decompressed bytes of a file, and the formats that are read in its compression (None: plain)."""
     refuse_special(path)
     try:
         with path.open("rb") as file:
@@ -239,7 +239,7 @@ def _head(path: Path) -> tuple[bytes, tuple[str, ...] | None]:
 
 
 def _refuse_other_archives(path: Path) -> None:
-    """Raise if a zip file is readable and holds no arrays; what is damaged is explained by the reader."""
+    """Raise an `InputError` if a zip file holds no arrays; the reader reports a damaged zip file."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -1,4 +1,4 @@
-"""Unpacked streams that end where they hold more than they may."""
+"""Decompressed streams with a limit for their bytes and their memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from rcdp_hpc.errors import InputError
 
 READ_BYTES = 2**16
-# A decoder of xz holds its dictionary: 64 MiB with the strongest of the usual settings.
+# Most memory of an xz decoder, which holds its dictionary: 64 MiB with the strongest usual preset.
 XZ_BYTES = 2**27
 
 
 class LimitedStream:
-    """A stream that is refused once more bytes than a limit are read from it.
+    """A stream that raises an `InputError` after a number of bytes.
 
     Parameters
     ----------
@@ -23,22 +23,25 @@ class LimitedStream:
         For messages.
     stream : binary file
     most : int
-        Bytes that it may hold.
+        Most bytes.
     what : str
-        What should be in it, for messages.
+        Name of the expected content, for messages.
     """
 
     def __init__(self, path: Path, stream: Any, most: int, what: str) -> None:
-        self._path, self._stream, self._most, self._what = path, stream, most, what
+        self._path = path
+        self._stream = stream
+        self._most = most
+        self._what = what
         self._read = 0
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, at most this many."""
+        """Return the next bytes, at most `size`."""
         data: bytes = self._stream.read(size)
         self._read += len(data)
         if self._read > self._most:
             raise InputError(
-                f"{self._path}: refused: its {self._path.stat().st_size} bytes unpack to more than {self._most}, and "
+                f"{self._path}: refused: its {self._path.stat().st_size} bytes unpack to more than {self._most}, but "
                 f"{self._what} has fewer. Fetch it again from its official address."
             )
         return data
@@ -51,32 +54,32 @@ class LimitedStream:
 
 
 def open_xz(path: Path) -> io.BufferedReader:
-    """Open a file packed by xz; one whose dictionary is larger than usual is damaged or not meant well."""
+    """Open an xz file; a dictionary larger than usual is refused, because the file is damaged or malicious."""
     return io.BufferedReader(_Xz(path.open("rb")))
 
 
 class _Xz(io.RawIOBase):
-    """Unpacks the streams of an xz file, one after the other, in bounded memory."""
+    """Decompresses the streams of an xz file in order, with bounded memory."""
 
     def __init__(self, file: io.BufferedReader) -> None:
         self._file = file
-        self._unpacker = _unpacker()
+        self._decoder = _decoder()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while True:
-            if self._unpacker.eof:
-                rest = self._unpacker.unused_data.lstrip(b"\0") or self._file.read(READ_BYTES).lstrip(b"\0")
+            if self._decoder.eof:
+                rest = self._decoder.unused_data.lstrip(b"\0") or self._file.read(READ_BYTES).lstrip(b"\0")
                 if not rest and not self._file.peek(1):
                     return 0
-                self._unpacker = _unpacker()
+                self._decoder = _decoder()
             else:
-                rest = self._file.read(READ_BYTES) if self._unpacker.needs_input else b""
-                if self._unpacker.needs_input and not rest:
+                rest = self._file.read(READ_BYTES) if self._decoder.needs_input else b""
+                if self._decoder.needs_input and not rest:
                     raise EOFError("it ends before its end is marked")
-            data = self._unpacker.decompress(rest, len(buffer))
+            data = self._decoder.decompress(rest, len(buffer))
             if data:
                 buffer[: len(data)] = data
                 return len(data)
@@ -86,5 +89,5 @@ class _Xz(io.RawIOBase):
         super().close()
 
 
-def _unpacker() -> lzma.LZMADecompressor:
+def _decoder() -> lzma.LZMADecompressor:
     return lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_BYTES)

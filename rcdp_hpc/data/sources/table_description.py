@@ -1,4 +1,4 @@
-"""What settings of [data] a table needs, proposed by looking at its first rows."""
+"""Propose the settings of ``[data]`` for a table from its first rows."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.sources.column_choice import FEW_ROWS, quoted
+from rcdp_hpc.data.sources.column_selection import FEW_ROWS, quoted
 from rcdp_hpc.data.sources.findings import Findings
-from rcdp_hpc.data.sources.label_guess import Seen, label_like, look, ranked
+from rcdp_hpc.data.sources.label_guess import ColumnStatistics, examine, label_like, ranked
 from rcdp_hpc.data.sources.table_files import open_files
 from rcdp_hpc.errors import InputError
 
 FEW_TEXTS = 50
-# A column with fewer values than this share of the rows is left out rather than filled.
+# A column of texts with fewer values than this share of the rows is left out.
 MOSTLY_MISSING = 0.5
 
 
@@ -26,69 +26,76 @@ def propose_columns(path: Path, data: DataSection) -> tuple[dict[str, Any], list
     path : Path
         A csv or parquet file, or a folder of them.
     data : DataSection
-        What is settled already: how the file is written, ``id_column``, ``group_column``, ``time_column``,
+        Settings that are not proposed: the dialect of the file, ``id_column``, ``group_column``, ``time_column``,
         ``category_columns``, ``drop_columns`` and, unless it is the default, ``label_column``.
 
     Returns
     -------
     settings : dict
-        ``label_column``, and of ``id_column``, ``category_columns``, ``drop_columns``, ``missing`` and ``delimiter``
-        those that the table needs.
+        ``label_column``, and ``id_column``, ``category_columns``, ``drop_columns`` and ``missing`` if the table needs
+        them.
     sentences : list of str
-        What was assumed.
+        The reasons.
 
     Raises
     ------
     InputError
         If the table cannot be read, or no column looks like labels.
     """
-    settled = {data.label_column, data.group_column, data.time_column, data.id_column, *data.category_columns}
-    # What opening assumes is said by the reader, later.
-    files = open_files(path, data, [*filter(None, settled)], Findings())
+    expected = {data.label_column, data.group_column, data.time_column, data.id_column, *data.category_columns}
+    # The reader reports its assumptions later.
+    files = open_files(path, data, [*filter(None, expected)], Findings())
     index = set(files[0].index_columns)
-    seen = [column for column in look(files) if column.name not in {*data.drop_columns, *index}]
-    if not seen or not seen[0].rows:
+    columns = [column for column in examine(files) if column.name not in {*data.drop_columns, *index}]
+    if not columns or not columns[0].rows:
         raise InputError(f"{path}: holds no row.")
     roles = {data.group_column, data.time_column, data.id_column}
-    label, why = _label(path, [column for column in seen if column.name not in roles], files[0].names, data)
+    label, why = _label(path, [column for column in columns if column.name not in roles], files[0].names, data)
     settings: dict[str, Any] = {"label_column": label.name}
     sentences = [f"label_column = {label.name!r}: {why}"]
-    others = [column for column in seen if column.name not in {*roles, label.name}]
+    others = [column for column in columns if column.name not in {*roles, label.name}]
     _propose_id(others, data, settings, sentences)
     _propose_texts([column for column in others if column.name != settings.get("id_column")], data, settings, sentences)
-    gone = {*settings.get("drop_columns", ()), settings.get("id_column")}
-    _propose_missing([column for column in others if column.name not in gone], label, settings, sentences)
+    excluded = {*settings.get("drop_columns", ()), settings.get("id_column")}
+    _propose_missing([column for column in others if column.name not in excluded], label, settings, sentences)
     return settings, sentences
 
 
-def _label(path: Path, seen: Sequence[Seen], names: Sequence[str], data: DataSection) -> tuple[Seen, str]:
-    """Return the column of the labels, and why."""
+def _label(
+    path: Path, columns: Sequence[ColumnStatistics], names: Sequence[str], data: DataSection
+) -> tuple[ColumnStatistics, str]:
+    """Return the column of the labels, and the reason."""
     set_by_user = "label_column" in data.model_fields_set
-    named = [column for column in seen if column.name == data.label_column]
-    if named and (set_by_user or named[0].could_be_label):
+    named = [column for column in columns if column.name == data.label_column]
+    if named and (set_by_user or named[0].can_be_label):
         return named[0], "its name" if not set_by_user else "as set"
     if set_by_user:
         raise InputError(f"{path}: no column {data.label_column!r}; it has {quoted(names)}.")
-    measured = [column for column in seen if label_like(column.name) and column.is_measured]
-    found = ranked(seen, names)
-    if measured and not any(label_like(column.name) for column in found):
+    measured = [column for column in columns if label_like(column.name) and column.is_measured]
+    candidates = ranked(columns, names)
+    if measured and not any(label_like(column.name) for column in candidates):
         column = measured[0]
         raise InputError(
             f"{path}: the column {column.name!r} looks like a measured quantity ({column.distinct} distinct values in "
             f"{column.rows} rows). This package classifies: group its values into a few classes, or name the column of "
             f"the labels in data.label_column; the table has {quoted(names)}."
         )
-    last = next((column for column in reversed(seen) if column.name == names[-1]), None)
-    doubtful = found and not label_like(found[0].name) and not found[0].is_text and found[0].name != names[-1]
-    if not found or (doubtful and last is not None and last.is_measured):
+    last = next((column for column in reversed(columns) if column.name == names[-1]), None)
+    doubtful = (
+        candidates
+        and not label_like(candidates[0].name)
+        and not candidates[0].is_text
+        and candidates[0].name != names[-1]
+    )
+    if not candidates or (doubtful and last is not None and last.is_measured):
         raise InputError(
             f"{path}: no column looks like labels: a few different values, each in several rows. Name it in "
             f"data.label_column; the table has {quoted(names)}."
         )
-    return found[0], _reason(found[0], names)
+    return candidates[0], _reason(candidates[0], names)
 
 
-def _reason(column: Seen, names: Sequence[str]) -> str:
+def _reason(column: ColumnStatistics, names: Sequence[str]) -> str:
     reasons = [f"{column.distinct} distinct values"]
     if label_like(column.name):
         reasons.append("a usual name of labels")
@@ -99,24 +106,28 @@ def _reason(column: Seen, names: Sequence[str]) -> str:
     return " and ".join([", ".join(reasons[:-1]), reasons[-1]] if len(reasons) > 1 else reasons)
 
 
-def _propose_id(seen: Sequence[Seen], data: DataSection, settings: dict[str, Any], sentences: list[str]) -> None:
+def _propose_id(
+    columns: Sequence[ColumnStatistics], data: DataSection, settings: dict[str, Any], sentences: list[str]
+) -> None:
     if data.id_column or data.group_column:
         return
-    for column in seen:
+    for column in columns:
         if column.distinct == column.rows and column.is_id_by_name and column.rows >= 2 and not column.is_fraction:
             settings["id_column"] = column.name
             sentences.append(f"column {column.name!r} names the rows")
             return
 
 
-def _propose_texts(seen: Sequence[Seen], data: DataSection, settings: dict[str, Any], sentences: list[str]) -> None:
+def _propose_texts(
+    columns: Sequence[ColumnStatistics], data: DataSection, settings: dict[str, Any], sentences: list[str]
+) -> None:
     categories: list[str] = []
     dropped: list[str] = []
-    for column in seen:
+    for column in columns:
         if column.name in data.category_columns or not column.is_text or column.is_boolean or not column.present:
             continue
         if column.is_time or (column.distinct == column.present and column.present >= FEW_ROWS):
-            continue  # The reader leaves these out by itself, with a warning.
+            continue  # the reader leaves these out with a warning
         few = column.distinct <= min(FEW_TEXTS, max(2, column.rows // 2))
         (categories if few and column.present > MOSTLY_MISSING * column.rows else dropped).append(column.name)
     if categories:
@@ -127,8 +138,10 @@ def _propose_texts(seen: Sequence[Seen], data: DataSection, settings: dict[str, 
         sentences.append(f"{quoted(dropped)} are not read: texts with many distinct values or many gaps")
 
 
-def _propose_missing(seen: Sequence[Seen], label: Seen, settings: dict[str, Any], sentences: list[str]) -> None:
-    gaps = {column.name: column.rows - column.present for column in seen if 0 < column.present < column.rows}
+def _propose_missing(
+    columns: Sequence[ColumnStatistics], label: ColumnStatistics, settings: dict[str, Any], sentences: list[str]
+) -> None:
+    gaps = {column.name: column.rows - column.present for column in columns if 0 < column.present < column.rows}
     if label.present < label.rows:
         settings["missing"] = "drop"
         sentences.append(

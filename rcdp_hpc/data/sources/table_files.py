@@ -1,4 +1,4 @@
-"""The files of a table: one, or the parts in a folder."""
+"""Open the files of a table: one file, or the parts in a folder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ PACKED_SUFFIXES = (".gz", ".bz2", ".zst")
 TableFile = CsvFile | ParquetFile | ArffTable
 
 
-def is_table(path: Path) -> bool:
-    """Tell whether a file's name, in capitals or not, is that of a table."""
-    return _kind_of(path) != ""
-
-
 def open_files(path: Path, data: DataSection, expected: Collection[str], findings: Findings) -> list[TableFile]:
     """Open the file of a table, or the parts in a folder in the order of their names.
 
@@ -37,11 +32,11 @@ def open_files(path: Path, data: DataSection, expected: Collection[str], finding
     path : Path
         A csv file, plain or compressed, a parquet file, or a folder of either.
     data : DataSection
-        How csv files are written.
+        Dialect of csv files.
     expected : collection of str
         Names of columns that the table should have.
     findings : Findings
-        Gets what was assumed and left out.
+        Receives assumptions and omissions.
 
     Raises
     ------
@@ -73,7 +68,7 @@ def open_files(path: Path, data: DataSection, expected: Collection[str], finding
 
 
 def _open(path: Path, data: DataSection, expected: Collection[str], findings: Findings) -> TableFile:
-    """Open a file by what it holds, whatever its name."""
+    """Open a file by its content, not by its name."""
     refuse_special(path)
     refuse_undecodable(path)
     with path.open("rb") as file:
@@ -85,19 +80,19 @@ def _open(path: Path, data: DataSection, expected: Collection[str], findings: Fi
     if _is_arff(path):
         return ArffTable(path, data, findings)
     if _kind_of(path) == "parquet" or (data.source == "parquet" and _kind_of(path) != "csv"):
-        raise InputError(f"{path}: cannot be read as parquet: it does not begin as such a file does.")
+        raise InputError(f"{path}: cannot be read as parquet: its first bytes are not those of a parquet file.")
     return CsvFile(path, data, expected, findings)
 
 
 def _is_arff(path: Path) -> bool:
     try:
         return format_of(path).name == ARFF
-    except InputError:  # what it is instead, its reader explains
+    except InputError:  # the reader of the csv file reports the error
         return False
 
 
 def _parts(folder: Path, source: str, findings: Findings) -> list[Path]:
-    """Return the files of one kind in a folder: those of ``data.source``, or of the other kind if there are none."""
+    """Return the files of ``data.source`` in a folder; if there are none, those of the other kind of table."""
     entries = sorted(folder.iterdir())
     shown = [entry for entry in entries if not entry.name.startswith((".", "_"))]
     folders = [entry.name for entry in shown if entry.is_dir()]

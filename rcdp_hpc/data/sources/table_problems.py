@@ -1,4 +1,4 @@
-"""What makes a table unreadable, of all columns at once: texts that are no numbers, missing values, odd types."""
+"""Sentences about everything that makes a table unreadable: texts instead of numbers, missing and invalid values."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.sources.column_choice import NAMED, quoted, set_line
 from rcdp_hpc.data.sources.column_profile import Profiles, TextColumn
+from rcdp_hpc.data.sources.column_selection import NAMED, quoted, set_line
 
 FEW_TEXTS = 50
 MISSING_ADVICE = (
@@ -20,16 +20,18 @@ MISSING_ADVICE = (
 def text_problems(
     names: Sequence[str], profiles: Profiles, data: DataSection, place_of: Callable[[int], str], training: bool
 ) -> list[str]:
-    """Return sentences about the columns, of those named, that hold texts."""
-    found = {name: profiles.texts[place] for place, name in enumerate(names) if name and place in profiles.texts}
-    if not found:
+    """Return sentences about the columns with texts; columns whose name is empty are ignored."""
+    columns = {name: profiles.texts[place] for place, name in enumerate(names) if name and place in profiles.texts}
+    if not columns:
         return []
-    described = [_described(name, column, profiles.rows, place_of) for name, column in found.items()]
-    said = f"{_counted(len(found), 'column holds', 'columns hold')} texts, numbers expected: " + _listed(described)
+    described = [_described(name, column, profiles.rows, place_of) for name, column in columns.items()]
+    sentence = f"{_counted(len(columns), 'column holds', 'columns hold')} texts, numbers expected: " + _listed(
+        described
+    )
     if not training:
-        return [said + ". Training had numbers there: correct these values"]
-    categories = [name for name, column in found.items() if _is_category(column, profiles.rows)]
-    others = [name for name in found if name not in categories]
+        return [sentence + ". Training had numbers there: correct these values"]
+    categories = [name for name, column in columns.items() if _is_category(column, profiles.rows)]
+    others = [name for name in columns if name not in categories]
     advice = []
     if categories:
         advice.append(
@@ -37,21 +39,21 @@ def text_problems(
         )
     if others:
         advice.append(f"{set_line('drop_columns', [*data.drop_columns, *others])} does not read {quoted(others)}")
-    return [said + ". Correct these values, or: " + "; ".join(advice)]
+    return [sentence + ". Correct these values, or: " + "; ".join(advice)]
 
 
 def missing_problem(names: Sequence[str], profiles: Profiles, data: DataSection, place_of: Callable[[int], str]) -> str:
-    """Return a sentence about the missing values of the columns that are named; empty if there are none."""
-    said = missing_values(names, profiles, place_of)
-    if not said:
+    """Return a sentence about missing values, with advice; empty if there are none."""
+    sentence = missing_values(names, profiles, place_of)
+    if not sentence:
         return ""
     worst = [name for place, name in enumerate(names) if name and 2 * profiles.missing[place] > profiles.rows]
     drop = f"; or do not read a column: {set_line('drop_columns', [*data.drop_columns, *worst])}" if worst else ""
-    return f"{said}. {MISSING_ADVICE}{drop}"
+    return f"{sentence}. {MISSING_ADVICE}{drop}"
 
 
 def missing_values(names: Sequence[str], profiles: Profiles, place_of: Callable[[int], str]) -> str:
-    """Return how many values are missing in each column that is named."""
+    """Return a sentence with the number of missing values of each column; empty if there are none."""
     counts = {
         place: int(profiles.missing[place]) for place, name in enumerate(names) if name and profiles.missing[place]
     }
@@ -67,23 +69,25 @@ def missing_values(names: Sequence[str], profiles: Profiles, place_of: Callable[
 
 
 def too_large_problem(names: Sequence[str], profiles: Profiles, place_of: Callable[[int], str]) -> str:
-    """Return a sentence about infinite numbers; empty if there are none."""
-    found = {place: row for place, row in profiles.too_large.items() if names[place]}
-    if not found:
+    """Return a sentence about infinite or too large numbers; empty if there are none."""
+    first_rows = {place: row for place, row in profiles.too_large.items() if names[place]}
+    if not first_rows:
         return ""
-    described = [f"{names[place]!r} in {place_of(row)}" for place, row in sorted(found.items())]
+    described = [f"{names[place]!r} in {place_of(row)}" for place, row in sorted(first_rows.items())]
     return f"infinity, or a number too large for float32, in column {_listed(described)}. Correct these values"
 
 
 def inexact_problem(names: Sequence[str], profiles: Profiles, training: bool) -> str:
-    """Return a sentence about whole numbers that float64 cannot tell apart; empty if there are none."""
-    found = [names[place] for place in sorted(profiles.inexact) if names[place]]
-    if not found:
+    """Return a sentence about integers that float64 does not represent exactly; empty if there are none."""
+    columns = [names[place] for place in sorted(profiles.inexact) if names[place]]
+    if not columns:
         return ""
-    said = f"whole numbers beyond 2**53, of which different ones become equal, in column {quoted(found)}"
+    sentence = f"whole numbers beyond 2**53, some of which become equal, in column {quoted(columns)}"
     if not training:
-        return f"{said}. Training had smaller numbers there: correct these values"
-    return f"{said}. Remove them from data.keep_columns, or name them in data.category_columns, which keeps each value"
+        return f"{sentence}. Training had smaller numbers there: correct these values"
+    return (
+        f"{sentence}. Remove them from data.keep_columns, or name them in data.category_columns, which keeps each value"
+    )
 
 
 def _described(name: str, column: TextColumn, rows: int, place_of: Callable[[int], str]) -> str:
@@ -109,8 +113,8 @@ def _listed(parts: Sequence[str]) -> str:
     return ", ".join(parts[:NAMED]) + more
 
 
-def group_rows(gone: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Return which rows go if some do: all of their group, where rows form groups."""
-    if groups is None or not gone.any():
-        return gone
-    return np.isin(groups, np.unique(groups[gone]))
+def group_rows(excluded: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Return the rows to leave out: with groups, all rows of each group that has a row to leave out."""
+    if groups is None or not excluded.any():
+        return excluded
+    return np.isin(groups, np.unique(groups[excluded]))

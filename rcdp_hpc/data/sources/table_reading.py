@@ -1,4 +1,4 @@
-"""One table while it is read: its columns and their roles, its rows, and what is wrong with them."""
+"""Read one table: the roles of its columns, its rows, and the problems with them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.budget import SAMPLE_BYTES, SHARD_ROW_BYTES, TEXT_BYTES, Budget
 from rcdp_hpc.data.sources.base import Columns, Samples
 from rcdp_hpc.data.sources.cells import kind_of_type, read_numbers, seconds_of, texts_of
-from rcdp_hpc.data.sources.column_choice import NAMED, Choice, choose, quoted, set_line, step_counters
 from rcdp_hpc.data.sources.column_profile import Profiles
+from rcdp_hpc.data.sources.column_selection import (
+    NAMED,
+    ColumnSelection,
+    quoted,
+    select_columns,
+    set_line,
+    step_counters,
+)
 from rcdp_hpc.data.sources.csv_reading import CsvFile
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.labels import MISSING_TEXTS, LabelCollector, some_names
@@ -40,7 +47,7 @@ class Texts:
     ----------
     codes : dict of str to int
     blocks : list of ndarray of int64
-        The number of each row's text; -1 if it is missing.
+        The number of each row's text, block by block; -1 if it is missing.
     letters : int
         Bytes of the different texts.
     """
@@ -50,14 +57,14 @@ class Texts:
     letters: int = 0
 
     def add(self, column: pa.Array) -> None:
-        """Add the texts of some rows."""
+        """Add the texts of a block of rows."""
         texts, places = texts_of(column)
         self.letters += sum(2 * TEXT_BYTES + len(text) for text in texts if text not in self.codes)
         table = [self.codes.setdefault(text, len(self.codes)) for text in texts]
         self.blocks.append(np.array([*table, MISSING], np.int64)[places])
 
     def finish(self) -> NDArray[np.int64]:
-        """Return the numbers of all rows."""
+        """Return the number of each row's text, shape (rows,)."""
         return np.concatenate(self.blocks) if self.blocks else np.empty(0, np.int64)
 
     def names(self) -> list[str]:
@@ -67,7 +74,7 @@ class Texts:
 
 
 class Table:
-    """A table that is read.
+    """Reads a table.
 
     Parameters
     ----------
@@ -76,13 +83,13 @@ class Table:
     data : DataSection
         Names of columns.
     budget : Budget
-        What of it is held in memory.
+        Limits the rows that are held in memory.
     findings : Findings
-        Gets what is assumed and left out.
+        Receives assumptions and omissions.
     known : Columns, optional
-        Features and categories of the training table; without it they are found out.
+        Features and categories of the training table; default: they are determined from this table.
     labelled : bool
-        Whether the labels are read.
+        Whether to read the labels.
     """
 
     def __init__(
@@ -94,7 +101,11 @@ class Table:
         known: Columns | None = None,
         labelled: bool = True,
     ) -> None:
-        self.path, self.data, self.findings, self._known, self._labelled = path, data, findings, known, labelled
+        self.path = path
+        self.data = data
+        self.findings = findings
+        self._known = known
+        self._labelled = labelled
         special = [data.label_column if labelled else "", data.group_column, data.time_column]
         self._special = [name for name in special if name]
         expected = [*self._special, *(known.features if known else data.category_columns)]
@@ -102,18 +113,20 @@ class Table:
         self.names = self._files[0].names
         self._kinds = self._kinds_of_columns()
         self._refuse_missing_columns()
-        self._index, self._empty, self._nested = self._columns_of_no_use()
+        self._index, self._empty, self._nested = self._unusable_columns()
         self.candidates = list(known.features) if known else self._possible_features()
         self._refuse_nested_features()
         categories = known.categories if known else dict.fromkeys(data.category_columns, ())
         self.codes = {name: {text: code for code, text in enumerate(texts)} for name, texts in categories.items()}
         self.category_counts = {name: np.zeros(0, np.int64) for name in self.codes}
-        self._refuse_categories_that_are_no_features()
+        self._refuse_excluded_categories()
         if not self.candidates:
             raise InputError(f"{path}: no column of features; it has {some_names(self.names)}.")
         self.id_name = self._name_of_ids()
         self.labels = LabelCollector(f"{path}, column {data.label_column}")
-        self.groups, self.ids, self._times = Texts(), Texts(), list[NDArray[Any]]()
+        self.groups = Texts()
+        self.ids = Texts()
+        self._times: list[NDArray[Any]] = []
         self._budget = budget
         self._refuse_rows(sum(file.rows for file in self._files if isinstance(file, ParquetFile)))
         self.spool = Spool((len(self.candidates),), np.dtype(np.float64), budget.source // 2)
@@ -128,7 +141,7 @@ class Table:
         Raises
         ------
         InputError
-            If there is none, or one cannot be read.
+            If the table has no rows, or a row cannot be read.
         """
         wanted = list(dict.fromkeys([*self.candidates, *self._special, *filter(None, [self.id_name])]))
         for file in self._files:
@@ -141,65 +154,70 @@ class Table:
             raise InputError(f"{self.path}: holds no row.")
         for name, count in self._unknown.items():
             self.findings.warnings.append(
-                f"{self.path}, column {name!r}: {count} values that training has not; each counts as the most frequent "
-                f"one, {self._most_frequent(name)!r} (data.unknown_categories = 'most_frequent')"
+                f"{self.path}, column {name!r}: {count} values that do not occur in training are read as the most "
+                f"frequent one, {self._most_frequent(name)!r} (data.unknown_categories = 'most_frequent')"
             )
 
-    def settle(self, x: Samples) -> tuple[list[str], Choice]:
-        """Return the columns that are features, and why others are not; refuse what cannot be read.
+    def settle(self, x: Samples) -> tuple[list[str], ColumnSelection]:
+        """Return the columns that are features, and the reasons why others are not.
 
         Parameters
         ----------
         x : Samples, shape (rows, candidates)
-            All that was read.
+            Numbers of all rows.
+
+        Raises
+        ------
+        InputError
+            If columns hold values that cannot be read, or no feature is left.
         """
-        choice = Choice()
+        selection = ColumnSelection()
         features = list(self.candidates)
         if self._known is None and self._labelled:
             keep = {*self.data.keep_columns, *self.codes}
-            choice = choose(self.candidates, self.profiles, x, keep, self.findings)
+            selection = select_columns(self.candidates, self.profiles, x, keep, self.findings)
             if self.data.group_column:
                 for name in step_counters(self.candidates, self.profiles, x, self.groups.finish(), keep):
-                    choice.reasons[name] = "it counts the rows of each group (data.time_column names what orders them)"
+                    selection.reasons[name] = "it counts the rows of each group (data.time_column orders them)"
             for name, kind in self._kinds.items():
                 if kind == "time" and name not in {*self.candidates, *self._special, *self.data.drop_columns}:
-                    choice.reasons.setdefault(name, "dates or times")
+                    selection.reasons.setdefault(name, "dates or times")
             empty = [name for place, name in enumerate(self.candidates) if self.profiles.is_empty(place)]
-            gone = {*choice.reasons, *empty}
-            features = [name for name in self.candidates if name not in gone]
-            choice.report(str(self.path), [*self._empty, *empty], self._index, self.findings)
+            excluded = {*selection.reasons, *empty}
+            features = [name for name in self.candidates if name not in excluded]
+            selection.report(str(self.path), [*self._empty, *empty], self._index, self.findings)
         self._refuse_problems(features)
         if not features:
-            reasons = "; ".join(f"{name!r}: {reason}" for name, reason in list(choice.reasons.items())[:NAMED])
+            reasons = "; ".join(f"{name!r}: {reason}" for name, reason in list(selection.reasons.items())[:NAMED])
             raise InputError(
                 f"{self.path}: no column of features is left; it has {some_names(self.names)}. "
                 f"Left out are {reasons or 'columns without any value'}. data.keep_columns keeps columns."
             )
-        return features, choice
+        return features, selection
 
     def place_of(self, row: int) -> str:
-        """Return a row as people find it: its number, from 0 after the header, and its file if there are several."""
+        """Return the place of a row as text: its number, from 0 after the header, and its file if there are several."""
         if len(self._files) == 1:
             return f"row {row} (from 0)"
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         return f"{self._files[number].path.name}, row {row - self._starts[number]} (from 0)"
 
     def times(self) -> NDArray[Any]:
-        """Return what orders the rows of a group."""
+        """Return the numbers that order the rows of a group, shape (rows,)."""
         return np.concatenate(self._times) if self._times else np.arange(self.rows)
 
     @property
     def is_training(self) -> bool:
-        """Whether the features are found out here."""
+        """Whether the features are determined from this table."""
         return self._known is None
 
     @property
     def known_most_frequent(self) -> dict[str, str]:
-        """The most frequent category of each column, in training."""
+        """The most frequent category of each column in training."""
         return self._known.most_frequent if self._known else {}
 
     def texts_of_column(self, name: str) -> list[str]:
-        """Read one column once more, as texts."""
+        """Read one column again, as texts."""
         texts = Texts()
         for file in self._files:
             for (column,) in file.batches([name]):
@@ -208,21 +226,21 @@ class Table:
         return texts.names()
 
     def columns(self, features: list[str], row_names: str) -> Columns:
-        """Return how the table's columns became numbers, for prediction."""
+        """Return the map from columns to numbers, for prediction."""
         most = {name: self._most_frequent(name) for name in self.codes if len(self.codes[name])}
         return Columns(features, {name: list(codes) for name, codes in self.codes.items()}, most, row_names)
 
     def _refuse_rows(self, rows: int, letters: int = 0) -> None:
-        """Raise an `InputError` if what is kept of each row needs more memory than it may."""
-        # The number of a text, the texts of all rows as a list, and its order.
+        """Raise an `InputError` if labels, indices and names of all rows need more memory than their share."""
+        # For each column of texts: the number of a row's text, its entry in a list, and its place in the order.
         texts = sum(bool(name) for name in (self.data.group_column, self.data.time_column, self.id_name))
         letters += self.groups.letters + self.ids.letters
-        # Labelled rows become rows of the shards; those of a group become one.
+        # Labelled rows become rows of the shards; the rows of a group become one row.
         made = SHARD_ROW_BYTES if self._labelled and not self.data.group_column else 0
         self._budget.refuse_rows(self.path, rows, SAMPLE_BYTES + made + 32 * texts, letters)
 
     def _kinds_of_columns(self) -> dict[str, str]:
-        """Return what each column can be: the first kind, in this order, that it has in a file."""
+        """Return the kind of each column; with several files, the first kind in `order` that a file has."""
         order = ("other", "time", "text", "number", "empty")
         kinds: dict[str, str] = {}
         for file in self._files:
@@ -239,7 +257,7 @@ class Table:
         if not missing:
             if self._known is None and (unused := [name for name in data.drop_columns if name not in self._kinds]):
                 self.findings.warnings.append(
-                    f"{self.path}: data.drop_columns names {quoted(unused)}, which it has not"
+                    f"{self.path}: data.drop_columns names {quoted(unused)}, which do not exist"
                 )
             return
         if missing == [data.label_column] and self._labelled:
@@ -256,42 +274,44 @@ class Table:
     def _no_label(self) -> str:
         from rcdp_hpc.data.sources.label_guess import likely_labels
 
-        found = likely_labels(self._files)
+        likely = likely_labels(self._files)
         message = f"{self.path}: no column {self.data.label_column!r}; it has {some_names(self.names) or 'none'}."
-        if not found:
+        if not likely:
             return f"{message} Name the column of the labels: --set data.label_column=NAME."
-        lines = " or ".join(_label_line(name) for name in found[:3])
+        lines = " or ".join(_label_line(name) for name in likely[:3])
         return f"{message} Name the column of the labels, likely {lines}."
 
-    def _columns_of_no_use(self) -> tuple[list[str], list[str], list[str]]:
-        """Return the columns of pandas' index, those without values by their type, and those of lists and the like."""
+    def _unusable_columns(self) -> tuple[list[str], list[str], list[str]]:
+        """Return the columns of pandas' index, those without values, and those of lists, structures or bytes."""
         data = self.data
         used = {*self._special, data.label_column, data.id_column, *data.drop_columns, *data.category_columns}
-        kept = {*used, *data.keep_columns}
-        index = [name for name in self._files[0].index_columns if name not in kept]
+        features = {*used, *data.keep_columns}
+        index = [name for name in self._files[0].index_columns if name not in features]
         empty = [name for name, kind in self._kinds.items() if kind == "empty" and name not in used]
         nested = [name for name, kind in self._kinds.items() if kind == "other" and name not in {*used, *index}]
         return index, empty, nested
 
     def _possible_features(self) -> list[str]:
         data = self.data
-        gone = {data.label_column, data.group_column, data.time_column, data.id_column, *data.drop_columns}
-        gone |= {*self._index, *self._empty, *self._nested}
+        excluded = {data.label_column, data.group_column, data.time_column, data.id_column, *data.drop_columns}
+        excluded |= {*self._index, *self._empty, *self._nested}
         keep = {*data.keep_columns, *data.category_columns}
         return [
             name
             for name in self.names
-            if name not in gone and (self._kinds[name] in ("number", "text") or name in keep)
+            if name not in excluded and (self._kinds[name] in ("number", "text") or name in keep)
         ]
 
-    def _refuse_categories_that_are_no_features(self) -> None:
-        known = set(self.candidates)
+    def _refuse_excluded_categories(self) -> None:
+        candidates = set(self.candidates)
         for name in self.codes:
-            if name not in known:
-                raise InputError(f"data.category_columns names {name}, which other settings of [data] make no feature.")
+            if name not in candidates:
+                raise InputError(
+                    f"data.category_columns names {name}, which other settings of [data] exclude from the features."
+                )
 
     def _name_of_ids(self) -> str:
-        """Return the column that names the samples, if it is known before reading."""
+        """Return the column that names the samples, if it is known before reading; empty otherwise."""
         if self.data.group_column:
             return ""
         if self.data.id_column and self.data.id_column in self._kinds:
@@ -305,7 +325,7 @@ class Table:
         return self._index[0] if len(self._index) == 1 else ""
 
     def _refuse_nested_features(self) -> None:
-        """Refuse new samples in which a feature of the training is no column of single values."""
+        """Refuse new samples in which a feature of the training table is a column of lists, structures or bytes."""
         wrong = [name for name in self._nested if self._known is not None and name in self.candidates]
         if wrong:
             raise InputError(
@@ -314,7 +334,7 @@ class Table:
             )
 
     def _without_blank_rows(self, columns: list[pa.Array], wanted: list[str]) -> list[pa.Array]:
-        """Leave out rows in which every value is empty."""
+        """Return the columns without the rows in which all values are empty."""
         import pyarrow as pa
         from pyarrow import compute as pc
 
@@ -372,9 +392,9 @@ class Table:
             del numbers.odd[place]
 
     def _encoded(self, name: str, column: pa.Array) -> NDArray[np.float64]:
-        """Return the numbers of categories; NaN if one is missing."""
+        """Return the numbers of categories; a missing one is NaN."""
         if self._kinds[name] == "other":
-            raise InputError(f"{self.path}: column {name!r} holds {column.type}, which is no category.")
+            raise InputError(f"{self.path}: column {name!r} holds {column.type}, which cannot be a category.")
         codes, (texts, places) = self.codes[name], texts_of(column)
         table = np.full(len(texts) + 1, np.nan)
         for number, text in enumerate(texts):
@@ -382,25 +402,25 @@ class Table:
                 continue
             if text not in codes and self._known is not None:
                 rows = places == number
-                table[number] = self._stand_in(name, text, int(np.argmax(rows)), int(rows.sum()))
+                table[number] = self._known_category(name, text, int(np.argmax(rows)), int(rows.sum()))
             else:
                 table[number] = codes.setdefault(text, len(codes))
         values = table[places]
-        found = np.bincount(values[~np.isnan(values)].astype(np.int64), minlength=len(codes))
+        totals = np.bincount(values[~np.isnan(values)].astype(np.int64), minlength=len(codes))
         counts = self.category_counts[name]
-        found[: len(counts)] += counts
-        self.category_counts[name] = found
+        totals[: len(counts)] += counts
+        self.category_counts[name] = totals
         return values
 
-    def _stand_in(self, name: str, text: str, row: int, count: int) -> int:
-        """Return the number that a category has which training does not have."""
+    def _known_category(self, name: str, text: str, row: int, count: int) -> int:
+        """Return the number for a category that does not occur in the training data."""
         codes = self.codes[name]
         if self.data.unknown_categories == "most_frequent" and (most := self._most_frequent(name)) in codes:
             self._unknown[name] = self._unknown.get(name, 0) + count
             return codes[most]
         advice = "set --set data.unknown_categories=most_frequent to take the most frequent category"
         if self.data.unknown_categories == "most_frequent":
-            # An earlier version prepared the data, and did not count the categories.
+            # Data prepared by an earlier version have no counts of categories.
             advice = "prepare and train again with --restart to record the most frequent category"
         raise InputError(
             f"{self.path}: {self.place_of(self.rows + row)}, column {name}: category {text!r} does not occur in the "
@@ -414,7 +434,7 @@ class Table:
         return list(self.codes[name])[int(np.argmax(self.category_counts[name]))]
 
     def _ordering(self, column: pa.Array, decimal: str) -> NDArray[Any]:
-        """Return numbers that order the rows of a group."""
+        """Return the numbers that order the rows of a group, from the column ``data.time_column``."""
         import pyarrow as pa
         from pyarrow import compute as pc
 
@@ -433,7 +453,7 @@ class Table:
         return numbers.values[:, 0]
 
     def _refuse_problems(self, features: Sequence[str]) -> None:
-        """Raise one error about everything that makes the columns unreadable."""
+        """Raise one `InputError` about all problems of the columns."""
         kept = set(features)
         names = [name if name in kept else "" for name in self.candidates]
         problems = text_problems(names, self.profiles, self.data, self.place_of, self._known is None)
@@ -448,8 +468,8 @@ class Table:
             problems.append(missing_problem(names, self.profiles, self.data, self.place_of))
         problems = [problem for problem in problems if problem]
         if problems:
-            said = [problems[0], *(problem[0].upper() + problem[1:] for problem in problems[1:])]
-            raise InputError(f"{self.path}: {'. '.join(said)}.")
+            sentences = [problems[0], *(problem[0].upper() + problem[1:] for problem in problems[1:])]
+            raise InputError(f"{self.path}: {'. '.join(sentences)}.")
 
 
 def _label_line(name: str) -> str:

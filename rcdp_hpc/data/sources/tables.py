@@ -1,4 +1,4 @@
-"""Tables: csv and parquet files with a column of labels, read in batches through pyarrow."""
+"""The sources ``csv`` and ``parquet``: tables with a column of labels, read in batches by pyarrow."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rcdp_hpc.data.sources.gaps import leave_out_rows
 from rcdp_hpc.data.sources.labels import MISSING, Labels, encode_labels, refuse_missing
 from rcdp_hpc.data.sources.reader import SourceReader
 from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
-from rcdp_hpc.data.sources.row_view import chosen
+from rcdp_hpc.data.sources.row_view import select
 from rcdp_hpc.data.sources.rows import RaggedRows
 from rcdp_hpc.data.sources.sniff import ARFF, CSV, PARQUET, format_of
 from rcdp_hpc.data.sources.table_problems import group_rows, missing_values
 from rcdp_hpc.data.sources.table_reading import Table
 from rcdp_hpc.errors import InputError
 
-ONE_ROW = "data.time_column needs data.group_column, which tells what rows form one sequence."
+ONE_ROW = "data.time_column needs data.group_column, the column that groups the rows of one sequence."
 
 
 class TableReader(SourceReader):
@@ -119,17 +119,17 @@ class ParquetReader(TableReader):
 def read_samples(request: SampleRequest) -> NewSamples:
     """Return the features alone, of a table with or without labels; errors are those of `TableReader.read`.
 
-    The rows of a group form a sequence, padded to `longest` steps at least, in the order in which the groups begin;
-    then the lengths are returned too (None: all of `longest` steps, or no groups).
+    The rows of a group form a sequence, padded to at least `longest` steps. Sequences are in the order in which the
+    groups begin, and have lengths (None: all of `longest` steps, or no groups).
 
-    The columns of the training table are taken by their names, in whatever order the file has them, and categories get
-    the numbers that they had there. If they are not known, all columns that could be features are taken.
+    The columns of the training table are found by name, in any order, and categories get the numbers of training. If
+    the columns of training are unknown, all columns that can be features are used.
     """
     path, data, columns = request.path, request.data, request.columns
     if columns is None and data.category_columns:
         raise InputError(
-            f"{path}: which number each category has was not kept when this model's data were prepared, by an earlier "
-            "version: prepare and train again (--restart), or save the samples as npz with the numbers they had."
+            f"{path}: the numbers of the categories are unknown, because an earlier version prepared this model's "
+            "data: prepare and train again (--restart), or save the samples as npz with the numbers of training."
         )
     findings = Findings()
     rows = _read(Table(path, data, request.budget, findings, columns, labelled=False))
@@ -143,20 +143,23 @@ def read_samples(request: SampleRequest) -> NewSamples:
 
 @dataclass(eq=False)
 class _Rows:
-    """The rows of a table that are used.
+    """The rows of a table that are used (N rows).
 
     Attributes
     ----------
     x : Samples, shape (N, features)
     labels : Labels
-        Of N rows.
+        Labels of the rows.
     groups : ndarray of int64, shape (N,), or None
-    kept : ndarray of int64, shape (N,)
-        Their numbers in the file.
+        Number of each row's group.
+    places : ndarray of int64, shape (N,)
+        Index of each row in the file.
     row_names : str
-        A column that was left out and names the rows.
+        Column that was left out and names the rows.
     ids : list of str or None
-        Names of the rows.
+        Name of each row.
+    id_name : str
+        Header for the names.
     """
 
     table: Table
@@ -164,7 +167,7 @@ class _Rows:
     x: Samples
     labels: Labels
     groups: NDArray[np.int64] | None
-    kept: NDArray[np.int64]
+    places: NDArray[np.int64]
     row_names: str
     ids: list[str] | None
     id_name: str
@@ -175,14 +178,14 @@ class _Rows:
         return 0 if self.groups is None else int(np.bincount(self.groups).max())
 
     def part(self, y: NDArray[np.int64], longest: int, classes: list[str]) -> Part:
-        """Return the samples: one for each row, or one sequence for each group, in the order in which they begin."""
+        """Return the samples: one for each row, or one sequence for each group, in the order in which groups begin."""
         if self.groups is None:
             return Part(self.x, y, ids=self.ids)
-        found, first, group = np.unique(self.groups, return_index=True, return_inverse=True)
-        rank = np.empty(len(found), np.int64)
-        rank[np.argsort(first)] = np.arange(len(found))
+        _, first, group = np.unique(self.groups, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
         group = rank[group]
-        order = np.lexsort((self.table.times()[self.kept], group))
+        order = np.lexsort((self.table.times()[self.places], group))
         lengths = np.bincount(group)
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
         texts = list(self.table.groups.codes)
@@ -199,29 +202,29 @@ class _Rows:
 
 
 def _read(table: Table) -> _Rows:
-    """Read a table, and do with its missing values what ``data.missing`` says."""
+    """Read a table, and treat its missing values by ``data.missing``."""
     table.read()
     x = table.spool.finish()
-    features, choice = table.settle(x)
+    features, selection = table.settle(x)
     wanted = set(features)
-    places = np.array([place for place, name in enumerate(table.candidates) if name in wanted])
+    feature_places = np.array([place for place, name in enumerate(table.candidates) if name in wanted])
     names = [name if name in wanted else "" for name in table.candidates]
     labels = table.labels.finish() if len(table.labels.finish()) else Labels(["-"], np.zeros(table.rows, np.int64))
     groups = table.groups.finish() if table.data.group_column else None
-    kept, fills = _complete_rows(table, x, places, names, labels, groups)
-    columns = None if len(places) == len(table.candidates) else places
-    rows = None if len(kept) == table.rows else kept
-    row_names = choice.names[0] if choice.names else ""
+    places, fills = _complete_rows(table, x, feature_places, names, labels, groups)
+    columns = None if len(feature_places) == len(table.candidates) else feature_places
+    rows = None if len(places) == table.rows else places
+    row_names = selection.names[0] if selection.names else ""
     ids, id_name = _ids(table, row_names, rows is not None)
     return _Rows(
         table=table,
         features=features,
-        x=chosen(x, rows, columns, fills),
-        labels=labels.select(kept),
-        groups=None if groups is None else groups[kept],
-        kept=kept,
+        x=select(x, rows, columns, fills),
+        labels=labels.select(places),
+        groups=None if groups is None else groups[places],
+        places=places,
         row_names=row_names or ("" if table.data.id_column else table.id_name),
-        ids=None if ids is None else [ids[row] for row in kept],
+        ids=None if ids is None else [ids[row] for row in places],
         id_name=id_name,
     )
 
@@ -234,17 +237,17 @@ def _complete_rows(
     labels: Labels,
     groups: NDArray[np.int64] | None,
 ) -> tuple[NDArray[np.int64], dict[int, float]]:
-    """Return the rows to use, and by its place among the features what fills the gaps of each category column."""
+    """Return the indices of the rows to use, and the number that fills gaps, by the index of the category feature."""
     data, findings = table.data, table.findings
     if groups is not None and (groups == MISSING).any():
         row = int(np.argmax(groups == MISSING))
         raise InputError(f"{table.path}: {table.place_of(row)}, column {data.group_column!r}: the group is missing.")
     if data.missing != "drop":
         refuse_missing(labels)
-    said = missing_values(names, table.profiles, table.place_of)
+    gaps = missing_values(names, table.profiles, table.place_of)
     fills: dict[int, float] = {}
-    if data.missing == "fill" and said:
-        findings.assumed.append(f"{table.path}: {said}; they are filled (data.missing = 'fill')")
+    if data.missing == "fill" and gaps:
+        findings.assumed.append(f"{table.path}: {gaps}; they are filled (data.missing = 'fill')")
         most = table.columns([], "").most_frequent if table.is_training else table.known_most_frequent
         for place, candidate in enumerate(places.tolist()):
             name = table.candidates[candidate]
@@ -253,22 +256,22 @@ def _complete_rows(
                 findings.assumed.append(f"missing values in {name!r} become the most frequent text, {most[name]!r}")
     if data.missing != "drop":
         return np.arange(table.rows), fills
-    gone = ~labels.present
-    if said:
-        gone = gone | np.concatenate([np.isnan(block[:, places]).any(axis=1) for block in blocks(x)])
-    gone = group_rows(gone, groups)
-    if gone.any():
+    excluded = ~labels.present
+    if gaps:
+        excluded = excluded | np.concatenate([np.isnan(block[:, places]).any(axis=1) for block in blocks(x)])
+    excluded = group_rows(excluded, groups)
+    if excluded.any():
         what = "rows" if groups is None else "rows of series"
-        leave_out_rows(f"{what} with missing values (data.missing = 'drop')", gone, findings)
-    if gone.all():
+        leave_out_rows(f"{what} with missing values (data.missing = 'drop')", excluded, findings)
+    if excluded.all():
         raise InputError(
-            f"{table.path}: every row has missing values ({said}), so that data.missing = 'drop' leaves none."
+            f"{table.path}: every row has missing values ({gaps}), so that data.missing = 'drop' leaves none."
         )
-    return np.flatnonzero(~gone), fills
+    return np.flatnonzero(~excluded), fills
 
 
 def _ids(table: Table, row_names: str, numbered: bool) -> tuple[list[str] | None, str]:
-    """Return the names of all rows, and what they are."""
+    """Return the names of all rows, and the header for them."""
     if table.data.group_column:
         return None, "group"
     if table.id_name:
@@ -284,6 +287,8 @@ def _count_extra(table: Table, columns: Columns, findings: Findings) -> None:
     used = {*columns.features, data.label_column, data.group_column, data.time_column, table.id_name}
     used |= {data.id_column, columns.row_names, *data.drop_columns}
     extra = [name for name in table.names if name not in used]
+    what = "columns that training does not have or left out"
     for name in extra[:5]:
-        findings.leave_out("columns that training has not or left out", example=repr(name))
-    findings.leave_out("columns that training has not or left out", len(extra) - len(extra[:5])) if extra else None
+        findings.leave_out(what, example=repr(name))
+    if len(extra) > 5:
+        findings.leave_out(what, len(extra) - 5)

@@ -1,4 +1,4 @@
-"""The encoding of text files."""
+"""Open text files: compression, encoding, and a limit for the length of lines."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.os_errors import unreadable_error
 
 BLOCK = 2**20
-# A line is looked at if it has more letters; it is held a few times, and each value in it is an object of its own.
+# Lines with more characters are checked. A line is held several times, and each value in it is a Python object.
 LONG_LINE = 2**16
 LETTER_BYTES, CELL_BYTES = 8, 128
 SEPARATORS = ",:;\t "
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# Bytes that no text has.
+# Bytes that do not occur in text.
 BINARY = bytes([*range(9), *range(14, 27)])
 
 
 class LimitedText:
-    """The lines of a text file, none of which takes more memory than it may while it is taken apart.
+    """The lines of a text file; a line that needs too much memory to be split into values is refused.
 
     Parameters
     ----------
@@ -42,11 +42,13 @@ class LimitedText:
     """
 
     def __init__(self, path: Path, text: TextIO, budget: Budget) -> None:
-        self._path, self._text, self._budget = path, text, budget
+        self._path = path
+        self._text = text
+        self._budget = budget
         self._most = budget.work // LETTER_BYTES
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the lines with their ends."""
+        """Yield the lines with their line ends."""
         number = 0
         while line := self._text.readline(self._most + 1):
             number += 1
@@ -55,16 +57,16 @@ class LimitedText:
             yield line
 
     def read(self) -> str:
-        """Return what is left of the text."""
+        """Return the rest of the text."""
         text = self._text.read(self._most + 1)
         if len(text) > LONG_LINE:
-            self._refuse("it is read whole", "make it smaller", text)
+            self._refuse("it is read in one piece", "make it smaller", text)
         return text
 
     def _refuse_long(self, number: int, line: str) -> None:
         cut = "or more " if len(line) > self._most else ""
         self._refuse(
-            f"line {number} of {len(line)} letters {cut}is taken apart whole", "split it into shorter lines", line
+            f"line {number} of {len(line)} characters {cut}is parsed in one piece", "split it into shorter lines", line
         )
 
     def _refuse(self, what: str, advice: str, text: str) -> None:
@@ -75,7 +77,7 @@ class LimitedText:
 
 @contextmanager
 def open_text(path: Path, setting: str, findings: Findings, budget: Budget | None = None) -> Iterator[LimitedText]:
-    """Open a text file, unpacked if gzip packed it, and explain what goes wrong while it is read.
+    """Open a text file, decompressed if gzip compressed it; errors while it is read become an `InputError`.
 
     Parameters
     ----------
@@ -84,20 +86,20 @@ def open_text(path: Path, setting: str, findings: Findings, budget: Budget | Non
         ``data.encoding``; empty: UTF-8 with or without a byte order mark, UTF-16 with one, otherwise Windows-1252 with
         a warning.
     findings : Findings
-        Gets the warning.
+        Receives the warning.
     budget : Budget, optional
-        A line that needs more than its share is refused. Default: that of ``data.memory_budget`` when it is not set.
+        Limits the length of a line; default: the default of ``data.memory_budget``.
 
     Raises
     ------
     InputError
-        If the file is missing, not text, has a line that is too long, or not in the encoding that `setting` names.
+        If the file is missing, not text, not in the encoding that `setting` names, or has a line that is too long.
     """
     refuse_special(path)
     try:
         packed = _is_packed(path)
         encoding = text_encoding(setting) if setting else _encoding_of(path, packed, findings)
-        # Lines end as in any editor: Python's readers of codecs would end them at U+2028 and form feeds too.
+        # io.TextIOWrapper ends lines as editors do; the readers of codecs also end them at U+2028 and form feeds.
         with io.TextIOWrapper(gzip.open(path) if packed else path.open("rb"), encoding=encoding) as text:  # type: ignore[type-var]
             yield LimitedText(path, text, budget or Budget.of(DataSection()))
     except FileNotFoundError:
@@ -132,7 +134,9 @@ def _encoding_of(path: Path, packed: bool, findings: Findings) -> str:
             while block := file.read(BLOCK):
                 decoder.decode(block)
         except UnicodeDecodeError:
-            raise InputError(f"{path}: not a text file: bytes that no usual encoding has. Set data.encoding.") from None
+            raise InputError(
+                f"{path}: not a text file: its bytes are invalid in the usual encodings. Set data.encoding."
+            ) from None
     findings.warnings.append(
         f"{path}: not UTF-8 (line {wrong}); read as Windows-1252. If names look wrong, set data.encoding."
     )
@@ -140,13 +144,13 @@ def _encoding_of(path: Path, packed: bool, findings: Findings) -> str:
 
 
 def _first_not_utf8(path: Path, file: BinaryIO) -> int | None:
-    """Return the first line, from 1, that is not UTF-8; None if all are."""
+    """Return the number of the first line that is not UTF-8, from 1; None if all lines are UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     lines = 1
     wrong: int | None = None
     while block := file.read(BLOCK):
         if len(block.translate(None, BINARY)) < len(block):
-            raise InputError(f"{path}: not a text file: it holds bytes that text does not have.")
+            raise InputError(f"{path}: not a text file: it holds bytes that do not occur in text.")
         if wrong is None:
             try:
                 decoder.decode(block)

@@ -1,4 +1,4 @@
-"""The .ts format of the UCR/UEA archives of time series, with unequal lengths, and the archives' .tsv files."""
+"""The source ``ts``: .ts files of the UCR/UEA archives, also with series of unequal length, and their .tsv files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rcdp_hpc.data.sources.sniff import ARFF, CSV, TS, format_of
 from rcdp_hpc.data.sources.text_files import open_text
 from rcdp_hpc.errors import InputError
 
-# Some files of the archives have comments of ARFF files, from which they were made.
+# Some files of the archives were converted from ARFF files and have their comments.
 COMMENTS = ("#", "%")
 SUFFIXES = (".ts", ".tsv")
 MISSING = {"?", "nan", "na", ""}
@@ -80,9 +80,9 @@ class TsReader(FixedFilesReader):
 
 
 def read_samples(request: SampleRequest) -> NewSamples:
-    """Return series padded to `longest` steps at least, and their lengths (None: all of `longest` steps).
+    """Return the series of a file, padded to at least `longest` steps; lengths are None if all have `longest`.
 
-    Labels are not needed, and not used if there are any. Other errors are those of `TsReader.read`.
+    Labels are not used. Errors are those of `TsReader.read`, except for labels.
     """
     file = _parse(request.path, request.data, request.budget, Findings(), needs_labels=False)
     return file.new_samples(request.longest)
@@ -108,12 +108,12 @@ def _parse(
 
 
 def is_tsv(path: Path) -> bool:
-    """Whether a file has the name of a .tsv file, packed or not."""
+    """Return whether a file has the suffix .tsv or .tsv.gz."""
     return path.name.lower().removesuffix(".gz").endswith(".tsv")
 
 
 def is_series_table(path: Path) -> bool:
-    """Tell whether a .tsv file is one of the UCR archive: ``*_TRAIN.tsv`` or ``*_TEST.tsv`` without a header line."""
+    """Return whether a file is a ``*_TRAIN.tsv`` or ``*_TEST.tsv`` of the UCR archive, without a header line."""
     if not is_tsv(path) or not path.name.lower().removesuffix(".gz").endswith(("_train.tsv", "_test.tsv")):
         return False
     with open_text(path, "", Findings()) as text:
@@ -126,7 +126,7 @@ def is_series_table(path: Path) -> bool:
 
 
 def _read_header(path: Path, lines: Iterator[tuple[int, str]]) -> dict[str, list[str]]:
-    """Read the lines up to @data; keys are in small letters and without "@"."""
+    """Return the values of each key up to @data; keys are in small letters and without "@"."""
     header: dict[str, list[str]] = {}
     for number, line in lines:
         if not line.startswith("@"):
@@ -135,7 +135,7 @@ def _read_header(path: Path, lines: Iterator[tuple[int, str]]) -> dict[str, list
         header[key.lower()] = values
         if key.lower() == "data":
             return header
-    raise InputError(f"{path}: holds no series (is there a line @data?).")
+    raise InputError(f"{path}: holds no series: there is no line @data, or nothing after it.")
 
 
 def _true(header: dict[str, list[str]], key: str) -> bool:
@@ -146,7 +146,7 @@ def _check_header(path: Path, header: dict[str, list[str]], needs_labels: bool) 
     if _true(header, "timestamps"):
         raise InputError(
             f"{path}: '@timeStamps true': series with time stamps are not read; resample them to equal steps, and "
-            "leave the time stamps out."
+            "remove the time stamps."
         )
     if needs_labels and _true(header, "targetlabel"):
         raise InputError(
@@ -184,18 +184,18 @@ def _take_series(
 
 
 def _ends_with_label(line: str) -> bool:
-    """Whether a line of a file whose header says nothing of labels ends with one, as all before has several steps."""
+    """Return whether a line without a declared label ends with one: all its other dimensions have several steps."""
     *dimensions, last = line.split(":")
     return bool(dimensions) and all("," in dimension for dimension in dimensions) and "," not in last
 
 
 def _is_among(label: str, allowed: str) -> bool:
-    """Whether a label is in the list of the header, which is separated by blanks or commas."""
+    """Return whether a label is in the list of the header, which is separated by blanks or commas."""
     return label in UNKNOWN or f" {label} " in f" {allowed} " or label in allowed.split(",")
 
 
 def _take_tsv(path: Path, lines: Iterator[tuple[int, str]], file: SeriesOfFile) -> None:
-    """Read lines of a label and values, separated by tabs: series of one dimension."""
+    """Read lines of a label and values separated by tabs: series of one dimension."""
     for number, line in lines:
         where = f"{path}, line {number}"
         label, *cells = line.split("\t")
@@ -220,11 +220,11 @@ def _numbers(cells: list[str], where: str) -> NDArray[np.float64]:
 
 
 def _compare_header(path: Path, header: dict[str, list[str]], series: SeriesCollector, findings: Findings) -> None:
-    """Record what the header says and the series are not; the series count."""
-    found: dict[str, tuple[bool, str]] = {
+    """Record where the header contradicts the series; the series are used."""
+    facts: dict[str, tuple[bool, str]] = {
         "univariate": (series.features <= 1, f"series have {series.features} dimensions"),
         "equallength": (len(set(series.lengths)) <= 1, "series have unequal lengths"),
     }
-    for key, (fact, words) in found.items():
+    for key, (fact, words) in facts.items():
         if _true(header, key) and not fact:
-            findings.warnings.append(f"{path}: its header says '@{key} true', but its {words}")
+            findings.warnings.append(f"{path}: its header declares '@{key} true', but its {words}")

@@ -1,4 +1,4 @@
-"""Reading pickles of arrays without running anything: CIFAR's batches."""
+"""Read pickles of arrays without executing their code: the batches of CIFAR."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.errors import InputError
 
 _NUMERIC = "biuf"
-# The largest object that one operation makes, an empty set, with its place in a list.
+# Bytes of the largest object that one operation creates, an empty set, with its entry in a list.
 OPERATION_BYTES = 232
 DEEPEST = 16
-SHARED = "it refers to one list or text again and again, which expands to more than the file holds"
+SHARED = "repeated references to one list or text expand to more than the file holds"
 
-# Operations by what comes after them: bytes of a fixed number, a length of this many bytes and as many more, or lines.
+# Operations by their arguments: a fixed number of bytes, a length of this many bytes with the data, or lines.
 _FIXED = {
     **dict.fromkeys(b"().012NQRabdeloust}]", 0), **dict.fromkeys(range(0x85, 0x8A), 0),
     **dict.fromkeys((0x81, 0x8F, 0x90, 0x91, 0x92, 0x93, 0x94, 0x97, 0x98), 0),
@@ -35,7 +35,7 @@ _STOP, _PUT, _LONG_PUT = b".pr"
 
 
 class _Dtype:
-    """Stands for numpy.dtype in a pickle: remembers what it is told, and calls nothing."""
+    """Replaces numpy.dtype in a pickle: stores its arguments and calls nothing."""
 
     def __init__(self, code: Any, align: Any = False, copy: Any = True) -> None:
         self.code = _text(code)
@@ -52,7 +52,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for numpy.ndarray: a shape, a number format and bytes."""
+    """Replaces numpy.ndarray: stores a shape, a number format and bytes."""
 
     state: tuple[Any, ...] = ()
 
@@ -91,7 +91,7 @@ class _Unpickler(pickle.Unpickler):
         return _ADMITTED[module, name]
 
     def _encode(self, text: Any, encoding: Any = "latin1") -> bytes:
-        # Python 3 writes bytes so, in the pickle protocols that do not know them.
+        # Python 3 writes bytes as a call of this function in pickle protocols without bytes.
         if _text(encoding) not in ("latin1", "latin-1"):
             raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
         self._left -= len(text)
@@ -101,24 +101,24 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_pickle(data: bytes, where: str, budget: Budget | None = None) -> Any:
-    """Return what a pickle holds: numbers, strings, bytes, lists, tuples, dicts and arrays of numbers.
+    """Return the content of a pickle: numbers, strings, bytes, lists, tuples, dicts and arrays of numbers.
 
-    Anything else in it is refused and not run.
+    Any other object is refused and not executed.
 
     Parameters
     ----------
     data : bytes
         The pickle.
     where : str
-        Its place, for messages.
+        File and member, for messages.
     budget : Budget, optional
-        Its objects may take the share for work. Default: that of ``data.memory_budget`` when it is not set.
+        The objects may use the share for work; default: the default of ``data.memory_budget``.
 
     Raises
     ------
     InputError
-        If it is damaged, asks for anything to be called, or expands to more than it holds: by more objects than the
-        budget allows, or by referring to one object again and again.
+        If the pickle is damaged, calls a function, needs more objects than the budget allows, or expands by repeated
+        references to one object.
     """
     try:
         operations, budget = _operations(data), budget or Budget.of(DataSection())
@@ -129,20 +129,20 @@ def read_pickle(data: bytes, where: str, budget: Budget | None = None) -> Any:
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{where}: refused: {error}. Only arrays, bytes, strings, numbers, lists and dicts are read; fetch the "
-            "file anew from its official address."
+            "file again from its official address."
         ) from None
     except Exception as error:
-        # A damaged pickle can raise anything; none of it comes from code in the pickle.
+        # A damaged pickle can raise any exception, but no code of the pickle runs.
         raise InputError(f"{where}: damaged, or not a pickle ({type(error).__name__}: {error}).") from None
 
 
 def _operations(data: bytes) -> int:
-    """Return how many operations a pickle has, each of which makes one object at most; none is run.
+    """Return the number of operations of a pickle without executing them; each creates at most one object.
 
     Raises
     ------
     pickle.UnpicklingError
-        If it is cut short, or numbers an object beyond its length: the unpickler makes room up to that number.
+        If it is cut short, or uses an object number beyond its length, up to which the unpickler allocates memory.
     """
     place = count = 0
     fixed, counted, lines = _FIXED, _COUNTED, _LINES
@@ -169,12 +169,12 @@ def _operations(data: bytes) -> int:
 
 
 class _Plain:
-    """Turns what was unpickled into plain objects, as long as there are not more of them than bytes in the pickle.
+    """Converts unpickled values to plain objects, and refuses more objects than the pickle has bytes.
 
     Parameters
     ----------
     size : int
-        Bytes of the pickle. Without references to one object from several places it holds fewer objects.
+        Bytes of the pickle; without repeated references it holds fewer objects.
     """
 
     def __init__(self, size: int) -> None:

@@ -25,13 +25,10 @@ class Fitness(ABC):
         Whether ranks can evaluate a candidate together (`set_group`).
     parallel_share : float
         Share of the time of a candidate that a group of ranks divides, from 0 to 1.
-    source_digest : str
-        Digest of the user's code that computes the fitness; a search does not continue under other code.
     """
 
     candidates_at_once: int = 1
     uses_groups: bool = False
-    source_digest: str = ""
 
     @property
     def parallel_share(self) -> float:

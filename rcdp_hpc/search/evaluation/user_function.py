@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import math
 import time
 from collections.abc import Callable
@@ -57,7 +55,6 @@ class FunctionFitness(Fitness):
         self.limit = config.search.candidate_seconds
         self._rows = data  # the rows that the next candidates are evaluated on
         self.function = load_function(self.name)
-        self.source_digest = _source_digest(self.function)
 
     def __call__(self, values: Values) -> Evaluation:
         """Evaluate the candidate with these values."""
@@ -96,11 +93,3 @@ class FunctionFitness(Fitness):
 
     def _failed(self, reason: str, started: float) -> Evaluation:
         return Evaluation(-math.inf, math.nan, math.nan, time.perf_counter() - started, reason[:REASON_LENGTH])
-
-
-def _source_digest(function: Callable[..., Any]) -> str:
-    try:
-        text = inspect.getsource(inspect.getmodule(function) or function)
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

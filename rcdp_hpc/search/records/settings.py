@@ -7,7 +7,7 @@ from typing import Any
 
 from rcdp_hpc.config import Config, flatten, to_tree
 from rcdp_hpc.config.choices import is_user_class
-from rcdp_hpc.runtime.code_consent import digests_of
+from rcdp_hpc.runtime.code_consent import find_module, search_path
 from rcdp_hpc.search.space import searched_space
 
 # Settings as nested dicts that JSON can hold, by section.
@@ -22,23 +22,21 @@ RIDGE_KEYS = ("readout.ridge_penalties", "readout.ridge_selection", "augment.shi
 def search_settings(config: Config, fingerprint: str) -> Settings:
     """Return the settings that the result of a search depends on.
 
-    The configured values of searched keys are not included: candidates replace them.
+    The configured values of searched keys are not included: candidates replace them. The digests of the user's modules
+    that these settings name are included.
 
     Parameters
     ----------
     config : Config
     fingerprint : str
-        Digest of the data and the user's code of the fitness.
+        Digest of the data of the fitness.
     """
     tree = to_tree(config)
     searched = searched_space(config.search).names
     settings: Settings = {
         "run": {"seed": tree["run"]["seed"]},
-        "data": tree["data"],
         "reservoir": {key: value for key, value in tree["reservoir"].items() if key not in searched},
         "search": tree["search"],
-        "shards": {"fingerprint": fingerprint},
-        "checkpoint": {"format": FORMAT},
     }
     keys = {"train": TRAINING_KEYS, "ridge": RIDGE_KEYS}.get(config.search.evaluation)
     for key in keys or ():
@@ -46,9 +44,22 @@ def search_settings(config: Config, fingerprint: str) -> Settings:
         names = (name,) if name else tree[section]
         values = {one: tree[section][one] for one in names if one not in searched}
         settings[section] = {**settings.get(section, {}), **values}
-    if is_user_class(config.search.optimizer):
-        settings["code"] = digests_of([config.search.optimizer])
-    return settings
+    return {
+        **settings,
+        "data": tree["data"],
+        "shards": {"fingerprint": fingerprint},
+        "code": _code_digests(settings),
+        "checkpoint": {"format": FORMAT},
+    }
+
+
+def _code_digests(settings: Settings) -> dict[str, str]:
+    """Return the SHA-256 of each module of the user that settings name as ``module:name``, by module."""
+    values = [one for value in flatten(settings).values() for one in (value if isinstance(value, list) else [value])]
+    modules = {one.partition(":")[0] for one in values if isinstance(one, str) and is_user_class(one)}
+    places = search_path(working_directory=True)
+    files = {one: find_module(one, places) for one in sorted(modules) if not one.startswith("rcdp_hpc.")}
+    return {module: found.sha256 for module, found in files.items() if found is not None}
 
 
 def with_missing_defaults(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> Settings:

@@ -51,7 +51,7 @@ def test_no_row_of_the_reserve_is_one_of_training(tmp_path, npz_file):
     [
         (
             lambda columns: columns["x"].__setitem__(3, 0),
-            r"reserve: class \d: 1 synthetic rows are not on the segment of their samples, as row 3",
+            r"reserve: class \d: 1 synthetic rows are not on the segment of their samples, for example row 3",
         ),
         (
             lambda columns: columns["source_index"].__setitem__(3, 10**6),

@@ -126,7 +126,7 @@ def test_a_disk_that_is_really_full(small_disk, npz_file, tmp_path, monkeypatch)
     monkeypatch.setattr("rcdp_hpc.data.prepare.shards_bytes", lambda *_: 0)
     for filling in (400, 700, 850, 930, 980):
         (small_disk / "other").write_bytes(bytes(filling * 1024))
-        with pytest.raises(StageFailedError, match=r"no (room|space)"):
+        with pytest.raises(StageFailedError, match=r"not enough disk space|no space"):
             prepare_shards(make_config(npz_file, shards=60), small_disk / "shards")
         assert os.listdir(small_disk) == ["other"]
     (small_disk / "other").unlink()
@@ -138,7 +138,7 @@ def test_a_place_that_cannot_be_written(tmp_path, npz_file, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises((InputError, StageFailedError), match="file"):
         prepare_shards(make_config(npz_file), tmp_path / "file" / "shards")
-    with pytest.raises(InputError, match="is a file, where the folder"):
+    with pytest.raises(InputError, match="is a file, expected the folder"):
         prepare_shards(make_config(npz_file), tmp_path / "file")
 
     def refuse(*_, **__):

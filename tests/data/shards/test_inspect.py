@@ -54,7 +54,7 @@ def test_long_and_strange_names_and_many_classes_fit_a_terminal(tmp_path):
     assert max(map(display_width, text.splitlines())) <= 80
     assert r"two\nlines" in text
     assert "... and 24 more classes (index.json has them all)" in text
-    assert "more classes, which have no column here" in text
+    assert "more classes without a column" in text
 
 
 def test_the_command(tmp_path, npz_file, capsys):
@@ -74,13 +74,13 @@ def test_the_reserve_and_what_ranks_saw_are_told(tmp_path, npz_file):
     epochs = ({"counts": [[1, 1, 1], [1, 1, 1]]}, {"counts": [[20, 10, 10], [10, 10, 10]]}, {"same_as": 1})
     write_sealed_lines(seen, [{"epoch": epoch, **line} for epoch, line in enumerate(epochs)])
     np.testing.assert_array_equal(counts_of_training(seen), [[20, 10, 10], [10, 10, 10]])
-    text = describe_shards(tmp_path / "shards", watched=seen)
+    text = describe_shards(tmp_path / "shards", class_counts=seen)
     assert re.search(r"^class .* test +reserve$", text, re.MULTILINE)
     assert "in the last epoch of training" in text
     assert "rows over the ranks:\n  mean 35, variance 25, standard deviation 5, largest/mean 1.143" in text
     assert "most uneven class over the ranks: 0\n  mean 15, variance 25" in text
     write_sealed_lines(seen, [{"epoch": 0, "counts": [[20, 10, 10]]}])
-    assert "in the last epoch" not in describe_shards(tmp_path / "shards", watched=seen)
+    assert "in the last epoch" not in describe_shards(tmp_path / "shards", class_counts=seen)
     for damage in ("not json\n", '{"epoch": 0}\n', "3\n"):
         seen.write_text(damage)
         with pytest.raises(DataDamagedError, match="line 1 was cut short or altered"):

@@ -85,7 +85,7 @@ def test_only_the_needed_files_are_opened_and_few_at_once(tmp_path, npz_file):
 
 
 def test_no_shards(tmp_path):
-    with pytest.raises(InputError, match=r"index\.json: not there.*rcdp prepare"):
+    with pytest.raises(InputError, match=r"index\.json: missing.*rcdp prepare"):
         ShardSet(tmp_path)
 
 
@@ -179,14 +179,14 @@ def virtual(file, name, rows):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda f, n, rows: f.__setitem__(n, h5py.ExternalLink("other.h5", "/y")), "leads out of the file"),
-        (lambda f, n, rows: f.__setitem__(n, h5py.SoftLink("/step")), "leads out of the file"),
+        (lambda f, n, rows: f.__setitem__(n, h5py.ExternalLink("other.h5", "/y")), "links to another file"),
+        (lambda f, n, rows: f.__setitem__(n, h5py.SoftLink("/step")), "links to another file"),
         (external_storage, "content in the file"),
         (virtual, "content in the file"),
         (lambda f, n, rows: f.create_group(n), "content in the file"),
         (lambda f, n, rows: None, "missing"),
         (lambda f, n, rows: f.create_dataset(n, (rows,), "f8"), "float64"),
-        (lambda f, n, rows: f.create_dataset(n, (rows + 1,), "i4"), r"shape \(\d+,\) expected"),
+        (lambda f, n, rows: f.create_dataset(n, (rows + 1,), "i4"), r"expected int32 of shape \(\d+,\)"),
         (lambda f, n, rows: f.create_dataset(n, (rows,), h5py.string_dtype()), "int32 of shape"),
     ],
 )

@@ -20,7 +20,7 @@ def prepared(tmp_path_factory):
     """Digits in six shards, with a reserve of 30 percent: enough for one of them, not for two."""
     directory = tmp_path_factory.mktemp("refill") / "shards"
     keep = [1, 0.5, 0.3, 0.2, 0.1, 0.08, 0.15, 0.6, 0.4, 0.9]
-    prepare_shards(make_config(source="digits", keep=keep, shards=6, reserve=0.3), directory)
+    prepare_shards(make_config(source="digits", class_keep_fractions=keep, shards=6, reserve=0.3), directory)
     return directory
 
 
@@ -135,5 +135,5 @@ def test_an_order_of_another_make_is_not_guessed(prepared, tmp_path):
     counts = index["splits"]["train"]["shards"][2]["class_counts"]
     counts[0], counts[1] = counts[0] + 1, counts[1] - 1
     write_sealed(directory / "index.json", index)
-    with pytest.raises(DataDamagedError, match="an order of their own"):
+    with pytest.raises(DataDamagedError, match="do not have the order"):
         view_of(directory, 2)

@@ -77,7 +77,7 @@ def test_too_little_room_is_told_before_copying(digits_shards, place, monkeypatc
     monkeypatch.setattr(stage_in, "SPARE_BYTES", 2**62)
     shards = ShardSet(digits_shards)
     with (
-        pytest.raises(StageFailedError, match=r"no room for copies .* Set TMPDIR"),
+        pytest.raises(StageFailedError, match=r"not enough disk space for copies .* Set TMPDIR"),
         staged_in(SingleProcess(), shards, whole(shards), go_on),
     ):
         pass

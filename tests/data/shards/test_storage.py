@@ -97,7 +97,7 @@ def test_a_full_disk_under_compression(tmp_path, byte_file, monkeypatch):
     def no_room(path, size):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards_module, "_need_room", no_room)
+    monkeypatch.setattr(shards_module, "_refuse_full_disk", no_room)
     with pytest.raises(StageFailedError, match="no space left to write"):
         prepare_shards(make_config(byte_file, compression="lzf"), tmp_path / "shards")
     assert not list(tmp_path.glob("shards*"))

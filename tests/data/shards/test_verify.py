@@ -141,13 +141,13 @@ def far_neighbour(columns):
         ("train", swap_to_front, "class 2 is .* rows away from its share"),
         ("test", swap_to_front, "test.*class 2 is .* rows away from its share"),
         ("test", synthetic_in_test, "test: 1 synthetic rows; only training"),
-        ("train", foreign_neighbour, "1 synthetic rows have a neighbour_index that is no training sample"),
+        ("train", foreign_neighbour, "1 synthetic rows have a neighbour_index that is not a training sample"),
         ("train", neighbour_of_another_class, "neighbour_index of another class"),
         ("train", off_the_segment, "class .: 1 synthetic rows are not on the segment"),
         ("train", not_a_number, "class .: 1 synthetic rows are not on the segment"),
         ("train", step_outside, "not between 0 and 1"),
         ("train", own_neighbour, "own source as neighbour"),
-        ("train", unmarked, "is synthetic without a neighbour, or the reverse"),
+        ("train", unmarked, "is synthetic without a neighbour, or original with"),
         ("train", far_neighbour, "class 1: 1 synthetic rows have a neighbour that is not among the 7 nearest"),
     ],
 )
@@ -164,7 +164,9 @@ def test_a_sample_in_two_splits(directory):
         columns["source_index"][0] = seed
 
     change(directory, "test", leak)
-    assert any(f"share 1 samples of the source, as number {seed}" in finding for finding in verify_shards(directory))
+    assert any(
+        f"share 1 samples of the source, for example number {seed}" in finding for finding in verify_shards(directory)
+    )
 
 
 def test_a_training_part_that_is_not_balanced(directory):

@@ -115,7 +115,7 @@ def test_the_attribute_of_the_labels_can_be_named(tmp_path):
         (SERIES + CLASS + "1,x,3,1\n", r"line 9, attribute 'att1': 'x' is not a number"),
         (SERIES + CLASS + "1,,3,1\n", r"line 9, attribute 'att1': an empty value; a missing one is '\?'"),
         (SERIES + CLASS + "1,2,3,7\n", r"line 9: '7' is not among the values of attribute 'the target' \(1, b c\)"),
-        (SERIES + CLASS + "1,2,3,'b\n", r"line 9: a quotation mark that is not closed"),
+        (SERIES + CLASS + "1,2,3,'b\n", r"line 9: a quotation mark is not closed"),
         (SERIES + CLASS + "{0 1, 3 1}\n", r"line 9: a sparse row"),
         (SERIES + CLASS, r"holds no series"),
         (SERIES, r"no line '@data'; the file may be cut short"),

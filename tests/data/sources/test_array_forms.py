@@ -141,7 +141,7 @@ def test_missing_values(save):
 def test_a_series_of_nan_alone(save):
     x = SERIES.copy()
     x[2] = np.nan
-    with pytest.raises(InputError, match=r"1 series hold NaN alone, first in row 2"):
+    with pytest.raises(InputError, match=r"1 series hold only NaN, first in row 2"):
         save(x=x, y=LABELS)
     assert len(save(x=x, y=LABELS, missing="drop").train) == 3
 

@@ -60,7 +60,7 @@ def test_tables_that_are_refused(content, words, write):
 
 def test_labels_with_line_breaks_or_formulas_are_reported(write):
     broken = open_source(write("t.csv", TABLE.replace("0.0,0,a", '0.0,0,"a').replace("6.0,4,a", '6.0,4,"a')))
-    assert any("labels with line breaks" in sentence for sentence in broken.findings.warnings)
+    assert any("labels have line breaks" in sentence for sentence in broken.findings.warnings)
     source = open_source(write("u.csv", TABLE.replace(",a\n", ",=A1\n")))
     assert source.classes == ["=A1", "b"]
     assert any("spreadsheet formulas are read as texts: =A1" in sentence for sentence in source.findings.warnings)

@@ -4,7 +4,6 @@ from data.sources.conftest import everything, opened
 
 from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.sources import read_samples
-from rcdp_hpc.data.sources.image_description import describe_images
 from rcdp_hpc.errors import InputError
 
 Image = pytest.importorskip("PIL.Image")
@@ -149,13 +148,3 @@ def test_prediction_of_one_image(tmp_path):
     new = read_samples(tmp_path / "Cat.BMP", sample_shape=(3, 4, 3))
     assert (list(new.ids), new.x.shape) == (["Cat.BMP"], (1, 3, 4, 3))
     assert (new.x[:] == 77).all()
-
-
-def test_a_description_decodes_nothing(tmp_path):
-    write(tmp_path / "Train")
-    write(tmp_path / "Test", 2)
-    file = tmp_path / "Train/cat/0.png"
-    file.write_bytes(file.read_bytes()[:40])
-    found = describe_images(tmp_path, DataSection())
-    assert (found.counts, found.test_counts) == ({"cat": 4, "dog": 4}, {"cat": 2, "dog": 2})
-    assert (found.sizes, found.grey) == ({(6, 6): found.looked_at}, found.looked_at)

@@ -115,7 +115,7 @@ def test_names_that_look_alike():
     findings = Findings()
     classes_of(["01", "1", "x"], findings=findings)
     assert not findings.warnings
-    assert "the way in which a number is written are kept apart: '01', '1'" in findings.assumed[0]
+    assert "the notation of a number are separate classes: '01', '1'" in findings.assumed[0]
     assert not warnings_of(["cat", "dog"])
 
 

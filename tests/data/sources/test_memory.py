@@ -89,7 +89,7 @@ def write_long_text(path):
             lambda path: write_chunk(path, 20_000),
             "c.h5",
             {},
-            r"c.h5: dataset x .* HDF5 unpacks whole.* h5repack",
+            r"c.h5: dataset x .* HDF5 decompresses in one piece.* h5repack",
         ),
         ("parquet", write_long_text, "t.parquet", {"category_columns": ["t"], "balance": "none"}, "prepared"),
     ],
@@ -227,7 +227,7 @@ def test_a_long_line_is_refused_by_its_number(tmp_path, small, source, name, tex
     path = tmp_path / (name + ".gz" * (opener is gzip.open))
     with opener(path, "wt") as file:
         file.write(text.format("1," * 100_000))
-    with pytest.raises(InputError, match=rf"{name}.*: line \d of \d{{6,}} (bytes|letters).* whole"):
+    with pytest.raises(InputError, match=rf"{name}.*: line \d of \d{{6,}} (bytes|characters).* in one piece"):
         opened(source, path, memory_budget=1, delimiter=",")
 
 
@@ -237,11 +237,11 @@ def test_a_long_series_in_a_file_of_its_own_is_refused(tmp_path, small):
         (tmp_path / label / "s.csv").write_text("1,2\n" * 20)
     long = tmp_path / "b" / "t.csv"
     long.write_text("1,2\n" * 300_000)
-    with pytest.raises(InputError, match=r"t.csv: a series of \d+ values is held whole"):
+    with pytest.raises(InputError, match=r"t.csv: a series of \d+ values is held in one piece"):
         opened("series_folder", tmp_path, memory_budget=1)
     long.unlink()
     np.save(long.with_suffix(".npy"), np.zeros((300_000, 2)))
-    with pytest.raises(InputError, match=r"t.npy: a series of 600000 values is held whole"):
+    with pytest.raises(InputError, match=r"t.npy: a series of 600000 values is held in one piece"):
         opened("series_folder", tmp_path, memory_budget=1)
 
 
@@ -257,7 +257,7 @@ def test_an_image_is_judged_by_its_header(tmp_path, small, monkeypatch):
     from PIL.PngImagePlugin import PngImageFile
 
     monkeypatch.setattr(PngImageFile, "load", lambda self: loaded.append(self.size) or type(self).__mro__[1].load(self))
-    message = r"a/big.png: an image of 3000 x 3000 pixels is decoded whole: this needs 51.5 MiB"
+    message = r"a/big.png: an image of 3000 x 3000 pixels is decoded in one piece: this needs 51.5 MiB"
     for corrupt in ("fail", "skip"):
         with pytest.raises(InputError, match=message):
             opened("image_folder", tmp_path, memory_budget=40, corrupt_images=corrupt)
@@ -281,7 +281,7 @@ def test_idx_headers_are_compared_with_the_file(tmp_path):
     ):
         opened("mnist", tmp_path)
     labels.write_bytes(gzip.compress(idx((6,), bytes(6) + bytes(2**26))))
-    with pytest.raises(InputError, match=r"train-labels-idx1-ubyte.gz: longer than its header says"):
+    with pytest.raises(InputError, match=r"train-labels-idx1-ubyte.gz: longer than its header declares"):
         opened("mnist", tmp_path)
 
 

@@ -41,7 +41,9 @@ def test_tables_with_and_without_labels(tmp_path, labelled):
     lines = [",".join(columns)] + [",".join(str(column[row]) for column in columns.values()) for row in range(6)]
     (tmp_path / "s.csv").write_text("\n".join(lines))
     np.testing.assert_array_equal(taken(tmp_path / "s.csv"), X)
-    with pytest.raises(InputError, match=r"was not kept .* prepare and train again \(--restart\), or save"):
+    with pytest.raises(
+        InputError, match=r"numbers of the categories are unknown.* prepare and train again \(--restart\), or save"
+    ):
         taken(tmp_path / "s.csv", category_columns=["c0"])
 
 

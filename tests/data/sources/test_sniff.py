@@ -116,7 +116,7 @@ REFUSED = [
     (archive("notes.txt"), r"a zip file without arrays \(it holds notes.txt\)"),
     (b"MATLAB 5.0 MAT-file, Platform: x" + bytes(200), "MATLAB 5.*-v7.3"),
     (b"ARROW1\0\0", "an Arrow or Feather file.*parquet"),
-    (gzip.compress(b"\x93NUMPY\1\0", mtime=0), "an npy file, packed: unpack it first"),
+    (gzip.compress(b"\x93NUMPY\1\0", mtime=0), "an npy file, compressed: decompress it first"),
     (gzip.compress(CSV, mtime=0)[:-12], "cut short or damaged"),
     (b"\1\0\2\0\3\0", "its format is not known. Samples are read from npz"),
 ]

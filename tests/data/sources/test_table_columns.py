@@ -47,7 +47,7 @@ def source_of(tmp_path, suffix="csv", options=None, **columns):
         ("timestamp", RNG.permutation(N) * 10**6 + 1_700_000_000_000, "time stamps in milliseconds"),
         ("date", [20240100 + row + 1 for row in range(N)], "dates written as numbers"),
         ("hash", [2**60 + 7919 * (row * 7 % N) for row in range(N)], "beyond 2**53"),
-        ("Unnamed: 0", [row // 2 for row in range(N)], "without a name"),
+        ("Unnamed: 0", [row // 2 for row in range(N)], "without a column name"),
     ],
 )
 def test_what_looks_like_no_feature_is_left_out_with_a_warning(tmp_path, suffix, name, values, reason):
@@ -194,7 +194,7 @@ def test_numbers_that_float64_does_not_tell_apart_are_never_features(tmp_path, s
     source = source_of(tmp_path, suffix, big=BEYOND)
     assert source.columns.features == ["a"]
     assert """To keep it: --set 'data.category_columns=["big"]'""" in source.findings.warnings[0]
-    with pytest.raises(InputError, match=r"different ones become equal, in column 'big'.*data\.category_columns"):
+    with pytest.raises(InputError, match=r"some of which become equal, in column 'big'.*data\.category_columns"):
         source_of(tmp_path, suffix, {"keep_columns": ["big"]}, big=BEYOND)
     source = source_of(tmp_path, suffix, {"category_columns": ["big"]}, big=BEYOND)
     assert source.columns.categories == {"big": [str(number) for number in BEYOND[:3]]}
@@ -211,7 +211,7 @@ def test_numbers_that_float64_does_not_tell_apart_in_prediction(tmp_path):
 @pytest.mark.parametrize(
     ("name", "values", "reason"),
     [
-        ("subject", [3 * row + row % 2 for row in range(N)], "grow in each row"),
+        ("subject", [3 * row + row % 2 for row in range(N)], "increase in each row"),
         ("moment", [1_700_000_000 + int(step) for step in RNG.integers(0, 10**6, N)], "time stamps in seconds"),
         (
             "moment",

@@ -66,7 +66,7 @@ def test_new_samples_follow_the_same_rules(path):
         read_samples(SampleRequest(path, data, columns=columns))
     filled = read_samples(SampleRequest(path, DataSection(source="csv", missing="fill"), columns=columns))
     assert np.isnan(filled.x[:]).sum() == 9
-    assert filled.findings.left_out["columns that training has not or left out"] == 1
+    assert filled.findings.left_out["columns that training does not have or left out"] == 1
 
 
 def test_categories_that_training_has_not(path):
@@ -77,4 +77,6 @@ def test_categories_that_training_has_not(path):
     data = DataSection(source="csv", missing="drop", unknown_categories="most_frequent")
     new = read_samples(SampleRequest(path, data, columns=columns))
     assert new.x[:, 0].tolist() == [0, 1, 1] * 5
-    assert "10 values that training has not; each counts as the most frequent one, 'green'" in new.findings.warnings[0]
+    assert (
+        "10 values that do not occur in training are read as the most frequent one, 'green'" in new.findings.warnings[0]
+    )

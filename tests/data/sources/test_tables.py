@@ -61,7 +61,7 @@ def test_categories_become_numbers(tmp_path):
 
 def test_a_category_column_that_is_no_feature(tmp_path):
     path = write(tmp_path / "t.csv", CSV)
-    with pytest.raises(InputError, match=r"category_columns names a, which other settings of \[data\] make no feature"):
+    with pytest.raises(InputError, match=r"category_columns names a, which other settings of \[data\] exclude"):
         opened("csv", path, category_columns=["a"], drop_columns=["a"])
 
 

@@ -55,7 +55,7 @@ def test_a_class_of_fewer_rows_than_folds_is_named_once(caplog):
     said = [record.getMessage() for record in caplog.records if "fewer samples than folds" in record.getMessage()]
     assert len(said) == 1
     assert "search.folds = 20" in said[0]
-    assert "of class c (15);" in said[0]
+    assert "than folds: c (15);" in said[0]
 
 
 @pytest.mark.parametrize("rare", [1, 2, 3])

@@ -1,4 +1,4 @@
-"""A fitness of the user's own: the contract, and what happens where it is broken."""
+"""Fitness computed by a function of the user: its contract, and the errors if it is broken."""
 
 from __future__ import annotations
 
@@ -63,6 +63,7 @@ VALUES = {"density": 0.1, "input_scaling": 1.0, "leak": 0.25}
 
 @pytest.fixture
 def fitness(tmp_path, monkeypatch):
+    """Return a maker of fitnesses from the functions of `MODULE`."""
     (tmp_path / "own_fitness.py").write_text(textwrap.dedent(MODULE))
     (tmp_path / "leaves_on_import.py").write_text("raise SystemExit(3)\n")
     monkeypatch.chdir(tmp_path)
@@ -78,9 +79,9 @@ def fitness(tmp_path, monkeypatch):
 
 
 def test_a_number_is_the_fitness(fitness):
-    found = fitness("good")(VALUES)
-    assert (found.fitness, found.reason) == (-0.25, None)
-    assert np.isnan(found.error)
+    evaluation = fitness("good")(VALUES)
+    assert (evaluation.fitness, evaluation.reason) == (-0.25, None)
+    assert np.isnan(evaluation.error)
     three = fitness("three")(VALUES)
     assert (three.fitness, three.error, three.accuracy) == (1.5, 0.25, 0.5)
 
@@ -110,9 +111,9 @@ def test_a_broken_contract_ends_the_search(fitness, name, message):
     ],
 )
 def test_a_failing_call_is_a_failed_candidate(fitness, name, reason):
-    found = fitness(name, candidate_seconds=0.3)(VALUES)
-    assert found.fitness == -np.inf
-    assert reason in found.reason
+    evaluation = fitness(name, candidate_seconds=0.3)(VALUES)
+    assert evaluation.fitness == -np.inf
+    assert reason in evaluation.reason
 
 
 @pytest.mark.parametrize(
@@ -125,13 +126,17 @@ def test_a_failing_call_is_a_failed_candidate(fitness, name, reason):
         ("leaves_on_import:f", r"cannot be imported \(SystemExit: 3\)"),
     ],
 )
-def test_a_name_that_leads_nowhere(fitness, name, message):
+def test_a_wrong_name_is_refused(fitness, name, message):
     with pytest.raises(InputError, match=message):
         FunctionFitness(cheap_config(evaluation="function", function=name), small_data())
 
 
-def test_a_search_over_a_function(fitness, tmp_path):
+def test_a_search_over_a_function_does_not_continue_after_an_edit(fitness, tmp_path):
     config = cheap_config(evaluation="function", function="own_fitness:good")
     best = run_search(config, SingleProcess(), fitness("good"), tmp_path / "search")
     assert abs(best.values["leak"] - 0.5) < 0.1
     assert len(read_sealed_lines(tmp_path / "search" / "history.jsonl")) == 42
+    module = tmp_path / "own_fitness.py"
+    module.write_text(module.read_text().replace("0.5", "0.6"))
+    with pytest.raises(InputError, match=r"made with other settings: code\.own_fitness"):
+        run_search(config, SingleProcess(), fitness("good"), tmp_path / "search")

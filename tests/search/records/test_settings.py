@@ -1,12 +1,14 @@
-"""Which settings a search is gone on with."""
+"""The settings that a resumed search must share with its checkpoint."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from search.fake_fitness import CheapFitness, FunctionOfValues, cheap_config
+from search.group_search import small_config, small_data
 from settings import changed, config_of
 
 from rcdp_hpc.config import Config, Section
@@ -15,10 +17,13 @@ from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.search.driver import run_search
+from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+from rcdp_hpc.search.evaluation.limits import Clock
 from rcdp_hpc.search.records import settings
+from rcdp_hpc.search.space import with_values
 from rcdp_hpc.training.solve.short_training import fit_readout
 
-OTHERWISE = {
+OTHER_VALUES = {
     "readout__kind": "my_module:Readout",
     "readout__layers": 2,
     "readout__heads": 2,
@@ -44,8 +49,8 @@ OTHERWISE = {
     "training__precision": "bf16",
 }
 
-# Of the sections that are recorded whole: what the short training does not read.
-SOLVED = {
+# Keys of the recorded sections that the short training does not read.
+UNUSED = {
     "readout__warm_start",
     "readout__ridge_penalties",
     "readout__ridge_selection",
@@ -53,6 +58,26 @@ SOLVED = {
     "optimizer__rate_scaling",
     "optimizer__ema",
 }
+
+
+VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
+
+
+class Watched:
+    """A configuration that records the dotted keys that are read."""
+
+    def __init__(self, section: Section, seen: set[str], name: str = "") -> None:
+        self._section = section
+        self._seen = seen
+        self._name = name
+
+    def __getattr__(self, name: str) -> object:
+        key = f"{self._name}.{name}".lstrip(".")
+        value = getattr(self._section, name)
+        if isinstance(value, Section):
+            return Watched(value, self._seen, key)
+        self._seen.add(key)
+        return value
 
 
 def trained(**training: object) -> Config:
@@ -80,18 +105,18 @@ def stopped(tmp_path_factory) -> Path:
     return folder
 
 
-def test_every_key_of_the_readout_has_another_value_here():
+def test_every_recorded_key_has_another_value_here():
     config, names = trained(), set()
     for key in settings.TRAINING_KEYS:
         section, _, name = key.partition(".")
         names |= {f"{section}__{one}" for one in ([name] if name else type(getattr(config, section)).model_fields)}
-    assert set(OTHERWISE) | SOLVED == names
+    assert set(OTHER_VALUES) | UNUSED == names
 
 
-@pytest.mark.parametrize("key", OTHERWISE)
-def test_a_search_that_trains_readouts_is_not_gone_on_with_under_other_settings(stopped, key):
+@pytest.mark.parametrize("key", OTHER_VALUES)
+def test_a_search_that_trains_readouts_does_not_continue_with_other_settings(stopped, key):
     with pytest.raises(InputError, match=rf"made with other settings: {key.replace('__', '[.]')} \("):
-        run_search(trained(**{key: OTHERWISE[key]}), SingleProcess(), CheapFitness(trained()), stopped)
+        run_search(trained(**{key: OTHER_VALUES[key]}), SingleProcess(), CheapFitness(trained()), stopped)
 
 
 def test_keys_that_a_checkpoint_lacks_count_as_their_defaults(tmp_path, monkeypatch):
@@ -112,24 +137,30 @@ def test_keys_that_a_checkpoint_lacks_count_as_their_defaults(tmp_path, monkeypa
         {"readout__kind": "convolution", "optimizer__kind": "lamb", "loss__label_smoothing": 0.1},
     ],
 )
-def test_the_short_training_looks_at_no_other_key(training):
+def test_the_short_training_reads_no_other_key(training):
     config = config_of(readout__outputs=8, readout__hidden=8, training__batch=8, partition__count=2, **training)
-    seen = set()
-
-    class Watched:
-        def __init__(self, section, name):
-            self._section, self._name = section, name
-
-        def __getattr__(self, name):
-            key = f"{self._name}.{name}".lstrip(".")
-            value = getattr(self._section, name)
-            if isinstance(value, Section):
-                return Watched(value, key)
-            seen.add(key)
-            return value
-
+    seen: set[str] = set()
     states = torch.rand(16, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(16) % 2
-    fit_readout(states, FeatureShape(1, 2, 4), labels, states, config=Watched(config, ""), classes=2, epochs=1, seed=1)
+    fit_readout(
+        states, FeatureShape(1, 2, 4), labels, states, config=Watched(config, seen), classes=2, epochs=1, seed=1
+    )
     assert {"readout.kind", "optimizer.kind", "loss.kind"} <= seen
     assert [key for key in seen if not {key, key.partition(".")[0]} & set(settings.TRAINING_KEYS)] == []
+
+
+@pytest.mark.parametrize("search", [{"validation_rows": 40}, {"validation_rows": 2000}, {"folds": 2}])
+@pytest.mark.parametrize("selection", ["auto", "left_out", "validation"])
+def test_ridge_reads_no_other_key(search, selection):
+    config = changed(small_config(**search), readout__ridge_selection=selection)
+    data = small_data()
+    if config.search.folds > 1:
+        data = replace(data, folds=(data.first(0.5), data.first(0.4)))
+    seen: set[str] = set()
+    watched = Watched(config, seen)
+    fitness = ReservoirFitness(config, data)
+    reservoir = fitness.reservoir(with_values(config, VALUES))
+    fitness._evaluate(watched, reservoir, Clock(0))
+    allowed = {*settings.RIDGE_KEYS, "search", "reservoir", "run", "data"}
+    assert "readout.ridge_penalties" in seen
+    assert [key for key in seen if not {key, key.partition(".")[0]} & allowed] == []

@@ -1,4 +1,4 @@
-"""Which columns of a table are no features: row names, counters, time stamps, columns without a value."""
+"""Find the columns of a table that are not features: row names, counters, time stamps, columns without values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rcdp_hpc.data.sources.base import Samples, blocks
 from rcdp_hpc.data.sources.column_profile import Profiles, TextColumn
 from rcdp_hpc.data.sources.findings import Findings
 
-# Fewer rows than these are too few to tell a counter, or texts that are all different, from chance.
+# With fewer rows, a counter or a column of different texts can be a coincidence.
 FEW_ROWS = 10
 NAMED = 20
 UNNAMED = re.compile(r"Unnamed: \d+(\.\d+)?|__index_level_\d+__")
@@ -22,10 +22,10 @@ ID_NAME = re.compile(rf"(.*[_\s.-])?({ID_WORDS})|({ID_WORDS})[_\s.-](no|nr|num|n
 CAMEL_ID = re.compile(r".*[a-z](I[dD]|Index|Nr|No|UUID)")
 TIME_WORDS = "when|time|date|datetime|timestamp|ts|epoch|day|created|updated|modified"
 TIME_NAME = re.compile(rf"(.*[_\s.-])?({TIME_WORDS})([_\s.-].*)?|.*_at|.*(timestamp|datetime|date)", re.IGNORECASE)
-# Numbers in another notation, or with a unit: they are no names, whatever else they are.
+# Numbers in another notation or with a unit are not names of rows.
 NUMBER_LIKE = re.compile(r"\d+[^\W\d_]{0,3}")
 MARKS = re.compile(r"[\s()$€£%.,'’<>~=+\-−–]")
-LOOKED_AT = 1000
+EXAMINED = 1000
 INEXACT = "whole numbers beyond 2**53, which are likely ids and would lose their last digits"
 # Seconds since 1970 of the years 2000 to 2040.
 EPOCH = (946_684_800, 2_208_988_800)
@@ -33,13 +33,13 @@ UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanosecond
 
 
 @dataclass
-class Choice:
-    """What becomes of the columns that could be features.
+class ColumnSelection:
+    """The columns that are left out although they could be features.
 
     Attributes
     ----------
     reasons : dict of str to str
-        Why a column is left out, by its name.
+        Reason for leaving out a column, by its name.
     names : list of str
         Columns that are left out and name the rows: each value occurs once.
     """
@@ -48,14 +48,14 @@ class Choice:
     names: list[str] = field(default_factory=list)
 
     def report(self, where: str, empty: list[str], index: list[str], findings: Findings) -> None:
-        """Say what is left out, why, and how to keep it."""
+        """Record each column that is left out, the reason, and the setting that keeps it."""
         for name in index:
             findings.leave_out("columns that are the index of pandas (data.keep_columns keeps one)", example=repr(name))
         for name in empty:
             findings.leave_out("columns without any value", example=repr(name))
         for reason in dict.fromkeys(self.reasons.values()):
-            same = [name for name, found in self.reasons.items() if found == reason]
-            findings.leave_out(f"columns that look like no features ({reason})", len(same))
+            same = [name for name, own_reason in self.reasons.items() if own_reason == reason]
+            findings.leave_out(f"columns that do not look like features ({reason})", len(same))
             key = "category_columns" if reason == INEXACT else "keep_columns"
             findings.warnings.append(
                 f"{where}: {quoted(same)} {'is' if len(same) == 1 else 'are'} left out: {reason}. "
@@ -63,23 +63,25 @@ class Choice:
             )
 
 
-def choose(names: Sequence[str], profiles: Profiles, x: Samples, keep: set[str], findings: Findings) -> Choice:
-    """Find the columns that look like no features.
+def select_columns(
+    names: Sequence[str], profiles: Profiles, x: Samples, keep: set[str], findings: Findings
+) -> ColumnSelection:
+    """Find the columns that do not look like features.
 
     Parameters
     ----------
     names : sequence of str
-        The columns of `profiles` and `x`.
+        Names of the columns of `profiles` and `x`.
     profiles : Profiles
-        What they hold.
+        Statistics of the columns.
     x : Samples, shape (N, columns)
-        Their numbers.
+        Numbers of the columns.
     keep : set of str
-        Names of columns that are features, whatever they look like.
+        Names of columns that are features in any case.
     findings : Findings
-        Gets warnings about columns that are kept and may be no features.
+        Receives warnings about columns that are kept but may not be features.
     """
-    choice = Choice()
+    choice = ColumnSelection()
     suspects: dict[int, str] = {}
     doubts: dict[str, list[str]] = {}
     for place, name in enumerate(names):
@@ -105,37 +107,38 @@ def choose(names: Sequence[str], profiles: Profiles, x: Samples, keep: set[str],
         elif ID_NAME.fullmatch(name) or CAMEL_ID.fullmatch(name):
             findings.warnings.append(
                 f"column {name!r} is a feature although its name is that of an id; it has {distinct[place]} distinct "
-                f"values. If it is none: {set_line('drop_columns', [name])}; if it tells which rows form one series, "
-                "set data.group_column"
+                f"values. If it is not a feature: {set_line('drop_columns', [name])}; if it groups the rows of one "
+                "series, set data.group_column"
             )
     for reason, same in doubts.items():
         findings.warnings.append(
-            f"features that may be none: {quoted(same)}: {reason}. To leave out: {set_line('drop_columns', same)}"
+            f"columns that may not be features: {quoted(same)}: {reason}. To leave out: "
+            f"{set_line('drop_columns', same)}"
         )
     return choice
 
 
 def _doubt(profiles: Profiles, place: int) -> str:
-    """Return why a column may be a time stamp or an index although its name does not say so; empty if it may not."""
+    """Return why a column may be a time stamp or an index in spite of its name; empty if it is neither."""
     low, high = profiles.low[place], profiles.high[place]
     if not profiles.whole[place] or low == high or profiles.present(place) < FEW_ROWS:
         return ""
     for unit, factor in UNITS.items():
         if EPOCH[0] * factor <= low and high <= EPOCH[1] * factor:
             return f"whole numbers in the range of time stamps in {unit} since 1970"
-    # The index of rows that were filtered has gaps, but its order is that of the rows.
+    # The index of filtered rows has gaps, but it still increases.
     if profiles.climbing[place] and not profiles.missing[place]:
-        return "whole numbers that grow in each row, as an index does"
+        return "whole numbers that increase in each row, like an index"
     return ""
 
 
-def _judge_text(name: str, profiles: Profiles, place: int, choice: Choice) -> None:
+def _judge_text(name: str, profiles: Profiles, place: int, choice: ColumnSelection) -> None:
     column = profiles.texts[place]
     present = profiles.present(place)
     if column.times and column.odd == present:
         choice.reasons[name] = "dates or times"
     elif _are_names(column, present):
-        choice.reasons[name] = "texts that are all different, as names of the rows are"
+        choice.reasons[name] = "texts that are all different, like names of rows"
         if present == profiles.rows:
             choice.names.append(name)
 
@@ -143,7 +146,7 @@ def _judge_text(name: str, profiles: Profiles, place: int, choice: Choice) -> No
 def _are_names(column: TextColumn, present: int) -> bool:
     if present < FEW_ROWS or 2 * column.odd <= present or column.seen > len(column.counts):
         return False
-    texts = list(column.counts)[:LOOKED_AT]
+    texts = list(column.counts)[:EXAMINED]
     return 2 * sum(NUMBER_LIKE.fullmatch(MARKS.sub("", text)) is not None for text in texts) < len(texts)
 
 
@@ -162,12 +165,12 @@ def _time_reason(name: str, profiles: Profiles, place: int) -> str:
 
 
 def _id_reason(name: str, profiles: Profiles, place: int) -> str:
-    """Return why a column may name or count the rows, if its values are all different; empty if it may not."""
+    """Return why a column may name or count the rows if its values are all different; empty if it cannot."""
     if not profiles.whole[place] or profiles.low[place] == profiles.high[place]:
         return ""
     present = profiles.present(place)
     if UNNAMED.fullmatch(name):
-        return "whole numbers without a name, as an index is"
+        return "whole numbers without a column name, like an index"
     if ID_NAME.fullmatch(name) or CAMEL_ID.fullmatch(name):
         return "an id by its name, with a different whole number in each row" if present > 1 else ""
     if profiles.high[place] - profiles.low[place] == present - 1 and present >= FEW_ROWS:
@@ -183,7 +186,7 @@ def step_counters(
     Parameters
     ----------
     names, profiles, x, keep
-        As in `choose`.
+        As in `select_columns`.
     groups : ndarray of int64, shape (N,)
         The group of each row.
     """
@@ -196,9 +199,9 @@ def step_counters(
     ]
     if len(order) - np.count_nonzero(begins) < FEW_ROWS or not places:
         return []
-    # Most columns are ruled out by a few rows.
-    some = order[:LOOKED_AT]
-    places = [place for place in places if _counts_steps(x[some][:, place], begins[:LOOKED_AT])]
+    # A few rows exclude most columns.
+    some = order[:EXAMINED]
+    places = [place for place in places if _counts_steps(x[some][:, place], begins[:EXAMINED])]
     if not places:
         return []
     held = np.concatenate([block[:, places] for block in blocks(x)])[order]
@@ -206,13 +209,13 @@ def step_counters(
 
 
 def _counts_steps(values: NDArray[np.float64], begins: NDArray[np.bool_]) -> bool:
-    """Tell whether values grow by 1 in each group, and begin with 0 or 1 everywhere."""
+    """Return whether values increase by 1 in each group, and all groups begin with 0 or all with another number."""
     steps = np.diff(values, prepend=values[:1])
     return bool((steps[~begins] == 1).all() and len(set(values[begins].tolist()) - {0.0}) < 2)
 
 
 def _distinct(x: Samples, places: list[int]) -> dict[int, int]:
-    """Return how many different numbers some columns hold."""
+    """Return the number of different values of each of some columns."""
     if not places:
         return {}
     held: NDArray[np.float64] = np.concatenate([block[:, places] for block in blocks(x)])
@@ -224,12 +227,12 @@ def _distinct(x: Samples, places: list[int]) -> dict[int, int]:
 
 
 def quoted(names: Sequence[str], most: int = NAMED) -> str:
-    """Return names in quotation marks, the first of many."""
+    """Return names in quotation marks; of more than `most`, the first ones and the count."""
     return ", ".join(repr(name) for name in names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
 
 
 def set_line(key: str, names: Sequence[str]) -> str:
-    """Return the option that sets a list of columns, as a shell takes it."""
+    """Return the command-line option that sets a list of columns, quoted for a shell."""
     listed = ", ".join('"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"' for name in names[:NAMED])
     listed += ", ..." if len(names) > NAMED else ""
     return "--set 'data." + key + "=[" + listed.replace("'", "'\\''") + "]'"

@@ -1,4 +1,4 @@
-"""What a preparation will take, known once its rows are counted: memory of the rows, and padding of series."""
+"""Checks as soon as the rows are counted: the memory of their recipes, and the padding of series."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from rcdp_hpc.data.split import Split
 
 log = logging.getLogger(__name__)
 
-# Distance and place of a neighbour, and working copies of both.
+# Distance and index of a neighbour, with working copies.
 NEIGHBOUR_BYTES = 32
-# Padding that a warning is worth: this many times the data, and at least these bytes.
+# Warn if padding takes this many times the bytes of the data, and at least these bytes.
 MUCH_PADDING, PADDING_BYTES = 10, 2**26
 
 
 def refuse_many_rows(
     source: Source, data: DataSection, others: Mapping[Split, RowTable], counts: Mapping[str, Sequence[int]]
 ) -> None:
-    """Raise an `InputError` if the rows of the shards need more memory than they may, before they are planned.
+    """Raise an `InputError` if the recipes of all rows need more memory than their share, before they are planned.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def refuse_many_rows(
 
 
 def warn_of_padding(source: Source) -> None:
-    """Warn if series are padded to so many steps that the shards are padding for the most part."""
+    """Log a warning if most of the shards is padding."""
     parts = [part for part in (source.train, source.test) if part is not None and part.lengths is not None]
     if not parts:
         return
