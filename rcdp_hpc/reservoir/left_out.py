@@ -1,4 +1,4 @@
-"""Ridge regression judged by exact leave-one-out, for many penalties from one eigendecomposition.
+"""Exact leave-one-out errors of ridge regression, for many penalties from one eigendecomposition.
 
 Features are standardised first: x -> (x - m) / d with the mean m and the standard deviation d of each feature over the
 rows. With row weights w (sum W), sqrt(w)-scaled standardised features X, centred targets Y scaled alike, and lambda =
@@ -6,10 +6,10 @@ alpha · W, the fit is (X'X + lambda · I)^-1 X'Y, with an intercept that is not
 
     h_i = w_i / W + x_i' (X'X + lambda · I)^-1 x_i,
 
-and the residual that the row would have if everything but the scale of the features and lambda were fitted without
-it is e_i / (1 - h_i), exactly. Both follow for every lambda from one eigendecomposition: of X'X if there are no more
-features than rows, of XX' otherwise. All of it is in float64: with thousands of features a float32 product has rounding
-errors as large as a small penalty.
+and its residual in a fit without the row, with the scale of the features and lambda unchanged, is exactly e_i / (1 -
+h_i). For every lambda both follow from one eigendecomposition: of X'X if there are at most as many features as rows, of
+XX' otherwise. Everything is computed in float64: with thousands of features, the rounding errors of float32 products
+are as large as a small penalty.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from rcdp_hpc.errors import CandidateError
 from rcdp_hpc.reservoir.ridge import RidgeReadout, one_hot, scaled_error, scaling_sums
 
-# Columns that are standardised at once where features exceed rows: a copy of all of them in float64 is not needed.
-COLUMNS_AT_ONCE = 1024
-# A feature whose deviation is a smaller share of its mean does not vary beyond float32 rounding.
+# Columns that are standardised at a time if there are more features than rows: avoids a float64 copy of all columns.
+BLOCK_COLUMNS = 1024
+# A standard deviation below this share of the mean is float32 rounding: the feature counts as constant.
 LEAST_VARIATION = 1e-6
-# 1 - h_i is never taken to be less: a row that alone determines the fit has no left-out score.
+# Lower bound of 1 - h_i: a row that determines the fit alone has no left-out score.
 LEAST_FREEDOM = 1e-12
 
 
@@ -41,18 +41,18 @@ class LeftOut:
     Attributes
     ----------
     penalty : float
-        The one with the smallest left-out error after the best common scaling of the scores
-        (`rcdp_hpc.reservoir.ridge.scaled_error`); of equals the larger.
+        The penalty with the smallest left-out error after the best common scaling of the scores
+        (`rcdp_hpc.reservoir.ridge.scaled_error`); of equal errors the larger penalty.
     scores : numpy.ndarray, shape (rows, classes), float64
-        Of every row, by the readout that is fitted without it.
+        Left-out scores: those of every row by the readout that is fitted without it.
     error : float
-        Mean over rows (weighted) and classes of the squared difference between left-out scores and one-hot targets.
+        Weighted mean over rows and classes of the squared difference between left-out scores and one-hot targets.
     accuracy : float
-        Share of the rows whose largest left-out score is that of their class, not weighted.
+        Share of the rows whose largest left-out score is that of their class, without weights.
     readout : RidgeReadout
-        Fitted to all the rows, for features that are not standardised.
+        Fitted to all rows, for raw features.
     errors : dict of float to float
-        The error after scaling, a mean like `error`, for every penalty.
+        For every penalty, the mean error after scaling.
     """
 
     penalty: float
@@ -71,22 +71,22 @@ def left_out(
     weights: Any = None,
     factors: Any = None,
 ) -> LeftOut:
-    """Fit ridge readouts with several penalties and judge each by exact leave-one-out.
+    """Fit ridge readouts with several penalties and return the best one by exact leave-one-out.
 
     Parameters
     ----------
     features : torch.Tensor or numpy.ndarray, shape (rows, F)
-        Of any float dtype.
+        Any float dtype.
     labels : array_like, shape (rows,)
         Class numbers.
     classes : int
     penalties : sequence of float
-        Values of alpha > 0, per row and per standardised feature: a feature of deviation 1 over n rows has the sum of
-        squares n, next to which alpha · n is added.
+        Values of alpha > 0, per row and per standardised feature: alpha · n is added to the sum of squares of a
+        feature, which is n over n rows.
     weights : array_like, shape (rows,), optional
-        Weight of each row in the fit and in the error, above 0; default 1. Their sum stands for the number of rows.
+        Weight of each row in the fit and in the error, above 0; default 1. Their sum replaces the number of rows.
     factors : array_like, shape (F,), optional
-        What each standardised feature is multiplied by, default 1: the penalty holds a feature of a larger factor less.
+        Factor on each standardised feature, default 1: the penalty shrinks a feature with a larger factor less.
 
     Returns
     -------
@@ -99,18 +99,20 @@ def left_out(
 
     Notes
     -----
-    Time grows with rows · F · min(rows, F) + 10 · min(rows, F)³, and for every penalty only with
-    rows · min(rows, F) · classes. The result depends on the arguments and the thread count alone.
+    Time grows with rows · F · min(rows, F) + 10 · min(rows, F)³, and for every penalty with rows · min(rows, F) ·
+    classes. The result depends only on the arguments and the number of threads.
     """
     problem = _Problem.of(features, labels, classes, weights, factors)
     scores, best, errors = problem.targets, (np.inf, 0.0), {}
     for penalty in sorted(penalties, reverse=True):
-        found = problem.left_out_scores(penalty)
-        errors[penalty] = problem.scaled_error(found)
+        left_out_scores = problem.left_out_scores(penalty)
+        errors[penalty] = problem.scaled_error(left_out_scores)
         if errors[penalty] < best[0]:
-            scores, best = found, (errors[penalty], penalty)
+            scores, best = left_out_scores, (errors[penalty], penalty)
     if not errors or not np.isfinite(best[0]):
-        raise CandidateError("the left-out error is not finite: see that the states are, and raise the penalties")
+        raise CandidateError(
+            "the left-out error is not finite: check that the states are finite, and raise the penalties"
+        )
     accuracy = float(np.mean(scores.argmax(axis=1) == problem.labels))
     return LeftOut(best[1], scores, problem.error(scores), accuracy, problem.readout(best[1]), errors)
 
@@ -118,19 +120,19 @@ def left_out(
 def solve_rows(
     features: Any, labels: Any, classes: int, penalty: float, weights: Any = None, factors: Any = None
 ) -> RidgeReadout:
-    """Fit the ridge readout that `left_out` fits to all rows, for one penalty and by Cholesky.
+    """Fit the ridge readout that `left_out` fits to all rows, for one penalty, by Cholesky.
 
     Parameters
     ----------
     features, labels, classes, weights, factors
-        As for `left_out`.
+        As of `left_out`.
     penalty : float
         alpha, per row.
 
     Raises
     ------
     CandidateError
-        If features are not finite, or the penalty is too small for rounding.
+        If features are not finite, or rounding errors exceed the penalty.
     """
     rows = _Rows.of(features, labels, classes, weights, factors)
     gram, dual = rows.gram()
@@ -145,18 +147,21 @@ def solve_rows(
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows, standardised and scaled by sqrt(weights) whenever they are used.
+    """Rows that are standardised and scaled by sqrt(weights) at each use.
 
     Attributes
     ----------
     features : torch.Tensor, shape (rows, F)
-        As they came.
+        Raw features.
     labels : numpy.ndarray, shape (rows,)
     targets : numpy.ndarray, shape (rows, classes), float64
-    weights, roots : numpy.ndarray, shape (rows,)
-        The weights and their square roots.
-    means, inverse : numpy.ndarray, shape (F,)
-        Weighted mean, and the factor over the deviation, 0 for a feature that does not vary.
+    weights : numpy.ndarray, shape (rows,)
+    roots : numpy.ndarray, shape (rows,)
+        Square roots of the weights.
+    means : numpy.ndarray, shape (F,)
+        Weighted means.
+    inverse : numpy.ndarray, shape (F,)
+        Factor divided by the weighted standard deviation, 0 for a constant feature.
     """
 
     features: torch.Tensor
@@ -174,7 +179,7 @@ class _Rows:
         if features.ndim != 2 or len(labels) != len(features):
             raise ValueError(f"features {tuple(features.shape)} and labels {labels.shape} do not fit")
         if len(features) < 2:
-            raise CandidateError(f"{len(features)} row: leave-one-out needs two at least")
+            raise CandidateError(f"{len(features)} row: leave-one-out needs at least two")
         weights = np.ones(len(features)) if weights is None else np.asarray(weights, dtype=np.float64)
         if weights.shape != labels.shape or not (weights > 0).all():
             raise ValueError("every row needs a weight above 0")
@@ -197,7 +202,7 @@ class _Rows:
         return self.roots[:, None] * (self.targets - self.target_means)
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """Yield the standardised features scaled by sqrt(weights), some columns at a time."""
+        """Yield blocks of columns of the standardised features, scaled by sqrt(weights)."""
         for columns in _columns(self.features.shape[1]):
             block = self.features[:, columns].double().numpy() - self.means[columns]
             block *= self.inverse[columns]
@@ -226,14 +231,14 @@ class _Rows:
         return product
 
     def in_raw_features(self, solution: NDArray[np.float64]) -> RidgeReadout:
-        """Return weights for standardised features as a readout of the features as they came."""
+        """Return weights for standardised features as a readout of raw features."""
         weights = solution * self.inverse[:, None]
         return RidgeReadout(weights, self.target_means - self.means @ weights)
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """An eigendecomposition, and what follows from it for every penalty.
+    """An eigendecomposition, from which the fit with every penalty follows.
 
     Attributes
     ----------
@@ -243,20 +248,20 @@ class _Problem:
     vectors : numpy.ndarray
         The eigenvectors.
     dual : bool
-        Whether they are of XX'.
-    turned : numpy.ndarray, shape (rows, r)
-        X · V, which is U · sqrt(l).
+        Whether they are those of XX'.
+    rotated : numpy.ndarray, shape (rows, r)
+        X · V = U · sqrt(l).
     squares : numpy.ndarray, shape (rows, r)
-        Its squares.
+        Squares of `rotated`.
     crossed : numpy.ndarray, shape (r, classes)
-        turned' · Y.
+        rotated' · Y.
     """
 
     rows: _Rows
     values: NDArray[np.float64]
     vectors: NDArray[np.float64]
     dual: bool
-    turned: NDArray[np.float64]
+    rotated: NDArray[np.float64]
     squares: NDArray[np.float64]
     crossed: NDArray[np.float64]
 
@@ -268,12 +273,12 @@ class _Problem:
             values, vectors = scipy.linalg.eigh(gram, driver="evd", overwrite_a=True)
         except (np.linalg.LinAlgError, ValueError) as error:
             raise CandidateError(
-                f"the ridge readout cannot be solved ({error}): see that the states are finite"
+                f"the ridge readout cannot be solved ({error}): check that the states are finite"
             ) from None
         values = np.maximum(values, 0)
-        turned = vectors * np.sqrt(values) if dual else rows.all() @ vectors
-        crossed = turned.T @ rows.centred_targets
-        return _Problem(rows, values, vectors, dual, turned, np.square(turned), crossed)
+        rotated = vectors * np.sqrt(values) if dual else rows.all() @ vectors
+        crossed = rotated.T @ rows.centred_targets
+        return _Problem(rows, values, vectors, dual, rotated, np.square(rotated), crossed)
 
     @property
     def targets(self) -> NDArray[np.float64]:
@@ -286,7 +291,7 @@ class _Problem:
     def left_out_scores(self, penalty: float) -> NDArray[np.float64]:
         """Return the scores of every row by the readout fitted without it, shape (rows, classes)."""
         rows, shrunk = self.rows, 1 / (self.values + penalty * self.rows.total)
-        residuals = rows.centred_targets - self.turned @ (self.crossed * shrunk[:, None])
+        residuals = rows.centred_targets - self.rotated @ (self.crossed * shrunk[:, None])
         leverage = rows.weights / rows.total + self.squares @ shrunk
         freedom = np.maximum(1 - leverage, LEAST_FREEDOM) * rows.roots
         return np.asarray(rows.targets - residuals / freedom[:, None])
@@ -301,7 +306,7 @@ class _Problem:
         return scaled_error(*sums.tolist()) / (rows.total * scores.shape[1])
 
     def readout(self, penalty: float) -> RidgeReadout:
-        """Return the readout that is fitted to all rows."""
+        """Return the readout that is fitted to all rows with this penalty."""
         shrunk = 1 / (self.values + penalty * self.rows.total)
         if not self.dual:
             return self.rows.in_raw_features(self.vectors @ (self.crossed * shrunk[:, None]))
@@ -310,13 +315,13 @@ class _Problem:
 
 
 def _moments(features: torch.Tensor, shares: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each feature's weighted mean, and 1 / its weighted deviation or 0 if it does not vary."""
+    """Return the weighted mean of each feature, and 1 / its weighted standard deviation, 0 for a constant feature."""
     width = features.shape[1]
     means, deviations = np.empty(width), np.empty(width)
     for columns in _columns(width):
         block = features[:, columns].double().numpy()
         means[columns] = shares @ block
-        with np.errstate(invalid="ignore"):  # what is not finite is refused below
+        with np.errstate(invalid="ignore"):  # values that are not finite are refused below
             deviations[columns] = np.sqrt(shares @ np.square(block - means[columns]))
     if not np.isfinite(deviations).all():
         raise CandidateError("the states are not finite")
@@ -325,5 +330,5 @@ def _moments(features: torch.Tensor, shares: NDArray[np.float64]) -> tuple[NDArr
 
 
 def _columns(width: int) -> Iterator[slice]:
-    for start in range(0, width, COLUMNS_AT_ONCE):
-        yield slice(start, min(start + COLUMNS_AT_ONCE, width))
+    for start in range(0, width, BLOCK_COLUMNS):
+        yield slice(start, min(start + BLOCK_COLUMNS, width))

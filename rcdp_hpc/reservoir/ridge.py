@@ -5,10 +5,9 @@ n rows, X the standardised features and Yc the centred targets,
 
     V = (X'X + alpha · n · I)^-1 · X'Yc,    W_j = V_j / d_j,    b = mean(Y) - mean(x) · W,
 
-so that a penalty alpha means the same for features of any size and any number of rows. X'X follows from the sums of
-the raw features: it is their centred Gram matrix, divided by d_i · d_j. A feature that does not vary has the weight 0.
-W and b read raw features: nothing has to be standardised when the readout is used. With weights of rows, n is their
-sum.
+so that a penalty alpha has the same effect for features of any scale and any number of rows. X'X follows from the sums
+of the raw features: it is their centred Gram matrix, divided by d_i · d_j. A constant feature has weight 0. W and b
+apply to raw features. With row weights, n is their sum.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ import torch
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.reservoir.gram import ROWS_AT_ONCE, GramSums, upper_pieces
+from rcdp_hpc.reservoir.gram import ROWS_AT_ONCE, GramSums, upper_blocks
 
-# A variance that is a smaller share of a feature's mean square is rounding of the sums, by their precision.
+# By the precision of the sums: a variance below this share of the mean square of a feature is a rounding error.
 LEAST_VARIANCE = {"single": 1e-6, "double": 1e-12}
 
 
 def one_hot(labels: Any, classes: int) -> NDArray[np.float32]:
-    """Return the labels 0 .. classes - 1 as rows with a single 1, shape (N, classes), float32."""
+    """Return class numbers 0 .. classes - 1, shape (N,), as rows with a single 1, shape (N, classes), float32."""
     return np.eye(classes, dtype=np.float32)[np.asarray(labels, dtype=np.int64)]
 
 
@@ -72,9 +71,9 @@ def solve(sums: GramSums, penalty: float) -> RidgeReadout:
     Parameters
     ----------
     sums : GramSums
-        At least one row; left as they are.
+        Sums of at least one row; they stay unchanged.
     penalty : float
-        alpha of the module's formula, per row.
+        alpha of the formula at the top of this module, per row.
 
     Returns
     -------
@@ -83,7 +82,7 @@ def solve(sums: GramSums, penalty: float) -> RidgeReadout:
     Raises
     ------
     CandidateError
-        If the sums are not finite, or not positive definite under this penalty.
+        If the sums are not finite, or not positive definite with this penalty.
     """
     gram, inverse = _standardised(sums)
     gram[np.diag_indices_from(gram)] += penalty * sums.count
@@ -92,14 +91,14 @@ def solve(sums: GramSums, penalty: float) -> RidgeReadout:
     except (np.linalg.LinAlgError, ValueError) as error:
         raise CandidateError(
             f"the ridge readout cannot be solved with a penalty of {penalty:g} per row ({error}): add a larger one to "
-            "readout.ridge_penalties, and see that the states are finite"
+            "readout.ridge_penalties, and check that the states are finite"
         ) from None
     weights = inverse[:, None] * scipy.linalg.cho_solve(factor, inverse[:, None] * _crossed(sums))
     return RidgeReadout(weights, (sums.y - sums.x @ weights) / sums.count)
 
 
 def scaled_error(fits: float, squares: float, targets: float) -> float:
-    """Return the squared error that scores have after their best common scaling; see `scaling_sums`.
+    """Return the squared error of scores after the best common scaling; see `scaling_sums`.
 
     Parameters
     ----------
@@ -111,7 +110,7 @@ def scaled_error(fits: float, squares: float, targets: float) -> float:
     Returns
     -------
     float
-        Sum of (k · d - t)², k the scaling >= 0 that makes it smallest.
+        Sum of (k · d - t)² for the k >= 0 that minimises it.
     """
     return targets - max(fits, 0.0) ** 2 / squares if squares > 0 else targets
 
@@ -119,28 +118,33 @@ def scaled_error(fits: float, squares: float, targets: float) -> float:
 def scaling_sums(
     scores: NDArray[np.floating], targets: NDArray[np.floating], shares: NDArray[np.float64], weights: Any = None
 ) -> NDArray[np.float64]:
-    """Return the weighted sums of d · t, d² and t², d and t the deviations of scores and targets from the class shares.
+    """Return the weighted sums of d · t, d² and t² for `scaled_error`.
 
-    Penalties shrink the scores of all rows towards the class shares, more or less. A penalty is judged by what its
-    scores tell apart, and not by their size: over 19 series sets the penalty found so had an accuracy on test rows that
-    was 1 point higher in the mean than by the plain squared error.
+    d and t are the deviations of scores and targets from the class shares. A larger penalty shrinks the scores of all
+    rows towards the class shares. The scaling makes the choice of a penalty independent of this shrinkage: over 19 data
+    sets of series the mean test accuracy was 1 point higher than with the plain squared error.
 
     Parameters
     ----------
     scores, targets : numpy.ndarray, shape (rows, classes)
     shares : numpy.ndarray, shape (classes,)
     weights : numpy.ndarray, shape (rows,), optional
+
+    Returns
+    -------
+    numpy.ndarray, shape (3,), float64
     """
     d, t = scores.astype(np.float64) - shares, targets.astype(np.float64) - shares
-    found = np.stack([(d * t).sum(1), np.square(d).sum(1), np.square(t).sum(1)])
-    return np.asarray(found.sum(1) if weights is None else found @ weights)
+    products = np.stack([(d * t).sum(1), np.square(d).sum(1), np.square(t).sum(1)])
+    return np.asarray(products.sum(1) if weights is None else products @ weights)
 
 
 def best_by(error_of: Callable[[float], float], penalties: Iterable[float]) -> tuple[float, dict[float, float]]:
-    """Return the penalty with the smallest error next to which no smaller and no larger one is better.
+    """Return the penalty at a local minimum of the error over the sorted penalties.
 
-    From the middle of the list it goes the way the error falls, and stops where it rises: the error over the penalties
-    has one valley, and a penalty costs a factorisation. Of equal errors the larger penalty is taken.
+    The search starts in the middle of the list, follows the direction in which the error falls, and ends when it rises:
+    the error over the penalties has one valley, and each penalty costs a factorisation. Of equal errors it returns the
+    larger penalty.
 
     Parameters
     ----------
@@ -152,49 +156,61 @@ def best_by(error_of: Callable[[float], float], penalties: Iterable[float]) -> t
     -------
     penalty : float
     errors : dict of float to float
-        Of the penalties that were tried; infinite for those without a solution.
+        Errors of the penalties that were evaluated; infinite for those without a solution.
 
     Raises
     ------
     CandidateError
-        If no penalty that was tried has a solution.
+        If no penalty that was evaluated has a solution.
     """
     ordered, errors = sorted(set(penalties)), {}
     reason: CandidateError | None = None
 
-    def tried(place: int) -> float:
+    def evaluated(index: int) -> float:
         nonlocal reason
-        if not 0 <= place < len(ordered):
+        if not 0 <= index < len(ordered):
             return np.inf
         try:
-            found = error_of(ordered[place])
-        except CandidateError as error:
-            reason, found = error, np.inf
-        errors[ordered[place]] = found if np.isfinite(found) else np.inf
-        return errors[ordered[place]]
+            error = error_of(ordered[index])
+        except CandidateError as refusal:
+            reason, error = refusal, np.inf
+        errors[ordered[index]] = error if np.isfinite(error) else np.inf
+        return errors[ordered[index]]
 
     best = len(ordered) // 2
-    least = tried(best)
-    while not np.isfinite(least) and best + 1 < len(ordered):  # too small for rounding
+    least = evaluated(best)
+    while not np.isfinite(least) and best + 1 < len(ordered):  # rounding errors exceed the penalty
         best += 1
-        least = tried(best)
+        least = evaluated(best)
     start = best
-    while (found := tried(best - 1)) < least:
-        best, least = best - 1, found
-    while best >= start and (found := tried(best + 1)) <= least and best + 1 < len(ordered):
-        best, least = best + 1, found
+    while (error := evaluated(best - 1)) < least:
+        best, least = best - 1, error
+    while best >= start and (error := evaluated(best + 1)) <= least and best + 1 < len(ordered):
+        best, least = best + 1, error
     if not np.isfinite(least):
-        raise reason or CandidateError("the error of the ridge readout is not finite: see that the states are")
+        raise reason or CandidateError("the error of the ridge readout is not finite: check that the states are finite")
     return ordered[best], errors
 
 
 def score_moments(
     sums: GramSums, readout: RidgeReadout, penalty: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean and the standard deviation of a readout's scores over the rows added, each of shape (K,).
+    """Return the mean and the standard deviation of a readout's scores over the added rows, each of shape (K,).
 
-    The readout is what `solve` found with this penalty. A fit with an intercept hits the mean, and with V the weights
-    of standardised features V'X'X V = V'X'Yc - alpha · n · V'V, which needs no other product with X'X.
+    The mean of a fit with an intercept is the mean of the targets. With the weights V of standardised features, V'X'X V
+    = V'X'Yc - alpha · n · V'V needs no other product with X'X.
+
+    Parameters
+    ----------
+    sums : GramSums
+    readout : RidgeReadout
+        The result of `solve` with this penalty.
+    penalty : float
+
+    Returns
+    -------
+    means : numpy.ndarray, shape (K,), float64
+    deviations : numpy.ndarray, shape (K,), float64
     """
     varies = readout.weights != 0
     deviations = np.sqrt(np.maximum(_variances(sums), 0))
@@ -208,7 +224,7 @@ def _variances(sums: GramSums) -> NDArray[np.float64]:
 
 
 def _standardised(sums: GramSums) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return X'X of the standardised features, upper triangle, and 1 / d, 0 for a feature that does not vary."""
+    """Return the upper triangle of X'X of the standardised features, and 1 / d, which is 0 for a constant feature."""
     if sums.rows == 0:
         raise ValueError("no rows were added")
     sums.flush()
@@ -219,12 +235,12 @@ def _standardised(sums: GramSums) -> tuple[NDArray[np.float64], NDArray[np.float
     inverse = np.zeros(len(variances))
     inverse[varies] = 1 / np.sqrt(variances[varies])
     gram = sums.xx.copy(order="F")
-    for rows, columns in upper_pieces(len(gram)):
+    for rows, columns in upper_blocks(len(gram)):
         gram[rows, columns] -= np.outer(sums.x[rows], sums.x[columns] / sums.count)
         gram[rows, columns] *= np.outer(inverse[rows], inverse[columns])
     return gram, inverse
 
 
 def _crossed(sums: GramSums) -> NDArray[np.float64]:
-    """Return Xc'Yc of the raw features; nothing may be held back (`GramSums.flush`)."""
+    """Return Xc'Yc of the raw features, for sums that are flushed (`GramSums.flush`)."""
     return sums.xy - np.outer(sums.x, sums.y / sums.count)

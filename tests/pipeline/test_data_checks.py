@@ -57,7 +57,7 @@ SAMPLES = [
     ("colour", {"readout.kind": "ridge", "augment.shifts": 16}, r"augment\.shifts = 16"),
     ("table", {"readout.warm_start": True, "readout.outputs": 2}, r"readout\.outputs = 3 or more, not 2"),
     ("table", {"search.generations": 2}, r"search\.space is empty"),
-    ("table", {"search.generations": 2, "search.space": {"hidden": {"low": 8, "high": 16}}}, "no readout is trained"),
+    ("table", {"search.generations": 2, "search.space": {"hidden": {"low": 8, "high": 16}}}, "trains no readout"),
     ("table", {"search.generations": 2, "search.space": SPACE, "search.train_rows": 2}, "fewer than the 3 classes"),
     ("table", {"search.generations": 2, "search.space": SPACE, "search.validation_rows": 2}, "than the 3 classes"),
 ]  # fmt: skip

@@ -124,7 +124,7 @@ def test_the_units_of_features_change_nothing() -> None:
 def test_columns_in_several_blocks_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels, weights = draw(12, 33)
     expected = left_out(torch.from_numpy(x), labels, CLASSES, PENALTIES, weights)
-    monkeypatch.setattr(module, "COLUMNS_AT_ONCE", 7)
+    monkeypatch.setattr(module, "BLOCK_COLUMNS", 7)
     found = left_out(torch.from_numpy(x), labels, CLASSES, PENALTIES, weights)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9)
     np.testing.assert_allclose(found.readout.weights, expected.readout.weights, rtol=1e-9)
@@ -152,7 +152,7 @@ def test_features_that_are_not_finite_are_refused(value: float) -> None:
 
 
 def test_one_row_is_refused() -> None:
-    with pytest.raises(CandidateError, match="two at least"):
+    with pytest.raises(CandidateError, match="at least two"):
         left_out(np.ones((1, 3), np.float32), [0], CLASSES, PENALTIES)
 
 

@@ -70,7 +70,7 @@ def test_rounded_sums_are_the_sums(problem, precision):
 
 
 def test_bfloat16_states_lose_nothing_in_single_precision(problem, monkeypatch):
-    monkeypatch.setattr(gram, "PANEL", 12)
+    monkeypatch.setattr(gram, "PRODUCT_COLUMNS", 12)
     x, y = problem[0].bfloat16(), one_hot(problem[1], 4)
     exact, single = GramSums(30, 4), GramSums(30, 4, "single", 600.0)
     exact.add(x, y)
@@ -83,9 +83,9 @@ def test_bfloat16_states_lose_nothing_in_single_precision(problem, monkeypatch):
 
 
 def test_the_pieces_of_a_triangle_cover_it_once(monkeypatch):
-    monkeypatch.setattr(gram, "PIECE", 60)
+    monkeypatch.setattr(gram, "CACHED_NUMBERS", 60)
     covered = np.zeros((30, 30), int)
-    for place in gram.upper_pieces(30):
+    for place in gram.upper_blocks(30):
         assert covered[place].size <= 60
         covered[place] += 1
     assert (np.triu(covered) == np.triu(np.ones((30, 30)))).all()

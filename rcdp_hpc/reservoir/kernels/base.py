@@ -181,7 +181,7 @@ def joined_matrices(matrices: ReservoirMatrices, nodes: int, length: int) -> Ten
     except MemoryError:
         raise CandidateError(
             f"reservoir.nodes = {nodes} needs {nodes * length * 4 / 2**30:.1f} GiB for its "
-            "connection matrix, more than there is: lower reservoir.nodes"
+            "connection matrix, more memory than is available: lower reservoir.nodes"
         ) from None
     features = matrices.input.shape[1]
     recurrent = matrices.recurrent.tocoo()
