@@ -236,8 +236,8 @@ def _fastest(directory: Path, layout: Layout, source: Source, rows: RowTable) ->
     """Return the compression that reads the first training rows fastest."""
     storage = layout.storage
     count = max(1, SAMPLE_BYTES // (storage.dtype.itemsize * math.prod(source.sample_shape)))
-    some = rows.part(slice(count))
-    return fastest_compression(directory, layout, storage.encode(make_samples(source, some, storage)))
+    first_rows = rows.part(slice(count))
+    return fastest_compression(directory, layout, storage.encode(make_samples(source, first_rows, storage)))
 
 
 def _index(

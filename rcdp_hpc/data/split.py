@@ -64,11 +64,11 @@ def keep_indices(y: NDArray[np.int64], keep: Sequence[float], classes: Sequence[
     for name, share in zip(classes, keep, strict=True):
         if not 0 < share <= 1:
             raise InputError(f"data.class_keep_fractions: {share} of class {name} must be above 0 and at most 1.")
-    kept = []
+    chosen = []
     for label, share in enumerate(keep):
         members = _shuffled(np.flatnonzero(y == label), seed, label, _KEEP)
-        kept.append(members[: max(1, _rounded(share * len(members)))])
-    return np.sort(np.concatenate(kept))
+        chosen.append(members[: max(1, _rounded(share * len(members)))])
+    return np.sort(np.concatenate(chosen))
 
 
 def sample_indices(y: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:

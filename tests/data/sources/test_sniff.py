@@ -118,7 +118,7 @@ REFUSED = [
     (b"ARROW1\0\0", "an Arrow or Feather file.*parquet"),
     (gzip.compress(b"\x93NUMPY\1\0", mtime=0), "an npy file, compressed: decompress it first"),
     (gzip.compress(CSV, mtime=0)[:-12], "cut short or damaged"),
-    (b"\1\0\2\0\3\0", "its format is not known. Samples are read from npz"),
+    (b"\1\0\2\0\3\0", "its format is unknown. Samples are read from npz"),
 ]
 
 
