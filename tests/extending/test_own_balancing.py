@@ -259,7 +259,7 @@ def test_mixed_categories_are_refused(tmp_path):
         ("broken_balancing:HalfLabels", "the label [012].5, expected an integer from 0 to 2"),
         ("broken_balancing:Infinite", "not finite in float32, in row 4 of x"),
         ("broken_balancing:Text", "fit_resample returned x as list, expected numbers"),
-        ("broken_balancing:Empties", "would remove all rows of class 1: take data.balance = 'smote'"),
+        ("broken_balancing:Empties", "would remove all rows of class 1: set data.balance = 'smote'"),
     ],
 )
 def test_a_broken_class_is_refused(tmp_path, name, message):
