@@ -112,7 +112,7 @@ def test_all_shards_damaged(digits_shards):
 
 def looked_over(directory, search=True):
     return without_damaged(
-        SingleProcess(), ShardSet(directory), {}, search, own_rows=lambda rows: (0, rows), check_stop=lambda: None
+        SingleProcess(), ShardSet(directory), {}, search, local_rows=lambda rows: (0, rows), check_stop=lambda: None
     )
 
 
