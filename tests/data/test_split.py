@@ -56,7 +56,7 @@ def test_split_without_rows_for_a_part(counts, missing):
         split_indices(labels(counts), 0.1, 0.2, 1)
 
 
-def test_keep():
+def test_uneven_indices():
     y = labels([100, 100, 10])
     chosen = uneven_indices(y, [1, 0.25, 0.01], ["a", "b", "c"], seed=3)
     assert np.bincount(y[chosen]).tolist() == [100, 25, 1]
@@ -93,7 +93,7 @@ def test_every_slice_is_within_two_of_its_share(counts, data):
 
 
 def tijdeman(counts):
-    """The rule as it is published, step by step."""
+    """Return the order of Tijdeman's algorithm, computed step by step as published."""
     total, slack = sum(counts), Fraction(1, 2 * len(counts) - 2)
     shares, done, turns = [Fraction(count, total) for count in counts], [0] * len(counts), []
     for step in range(1, total + 1):
