@@ -23,7 +23,7 @@ QUICK = ("config", "completion", "status", "verify", "inspect", "predict", "subm
 
 
 def words_of(line: str) -> list[str]:
-    """Return what rcdp gets of an example's line."""
+    """Return the arguments that rcdp gets from the line of an example."""
     line = line.partition(" > ")[0].removeprefix("source <(").removesuffix(")").removesuffix(" | source")
     words = shlex.split(line)
     return words[words.index("rcdp") + 1 :]

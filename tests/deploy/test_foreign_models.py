@@ -1,4 +1,4 @@
-"""Model files with a sound digest and other content: one message, nothing run, no memory taken."""
+"""Model files with a correct digest and wrong content: one message, no code run, no memory allocated."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_fields_of_another_form_are_refused(name, foreign):
         ("reservoir", "sequence", "channels", "do not fit its samples"),
     ],
 )  # fmt: skip
-def test_settings_that_the_weights_do_not_have_are_refused_before_anything_is_built(
+def test_settings_that_do_not_fit_the_weights_are_refused_before_the_network_is_built(
     section, key, value, said, foreign, monkeypatch
 ):
     def change(content):
@@ -139,7 +139,7 @@ def test_settings_that_the_weights_do_not_have_are_refused_before_anything_is_bu
         TrainedModel.load(path)  # a single network is no ensemble of many: nothing to object to
 
 
-def test_a_huge_sample_is_refused_before_memory_is_taken(foreign, monkeypatch):
+def test_a_huge_sample_is_refused_before_memory_is_allocated(foreign, monkeypatch):
     monkeypatch.setattr(trained_model, "make_source", lambda *_: pytest.fail("a reservoir was built"))
     for shape in ([10**9, 8], [8, 10**9], [10**9, 10**9, 3]):
         path = foreign(lambda content, shape=shape: content.update(sample_shape=shape))
@@ -161,7 +161,7 @@ def test_weights_that_are_not_finite_are_refused(foreign):
     assert "2 of the" in refused(foreign(change))
 
 
-def test_samples_without_a_finite_answer_are_counted_and_nothing_is_written(foreign, run, tmp_path, capfd):
+def test_samples_with_infinite_probabilities_are_counted_and_nothing_is_written(foreign, run, tmp_path, capfd):
     def change(content):
         for value in content["weights"].values():
             if value.is_floating_point():

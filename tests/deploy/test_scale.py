@@ -89,7 +89,7 @@ def test_columns_in_another_order(seed):
     found = message(expected_of(train, "table", names=names), test[:, order])
     assert "another order: use the order of the training data (alcohol, malic_acid," in found
     assert found.startswith("new.npz: its values are on another scale than the training data: column ")
-    # Columns that were found by their names are in order.
+    # Columns that are found by name are in the right order.
     assert "another order" not in message(expected_of(train, "table", names=names, by_name=True), test[:, order])
 
 

@@ -43,7 +43,7 @@ def table(path, colours):
     return path
 
 
-def test_categories_mean_in_prediction_what_they_meant_in_preparation(run, tmp_path):
+def test_categories_have_the_same_numbers_in_preparation_and_prediction(run, tmp_path):
     index = json.loads((run.shards / "index.json").read_text())
     assert index["columns"]["features"] == ["size", "colour"]
     assert index["columns"]["categories"] == {"colour": ["red", "blue", "green"]}
@@ -53,7 +53,7 @@ def test_categories_mean_in_prediction_what_they_meant_in_preparation(run, tmp_p
     predict(run.model, samples, tmp_path / "out.npz", run.config().data)
     with np.load(tmp_path / "out.npz") as out:
         assert out["name"].tolist() == [f"is {colour}" for colour in colours]
-    # The model file knows by itself, wherever it is taken.
+    # A copy of the model file is sufficient.
     shutil.copy(run.model, tmp_path / "model.pt")
     counts = predict(tmp_path / "model.pt", samples, tmp_path / "alone.npz")
     assert counts == {"is blue": 1, "is green": 2, "is red": 2}

@@ -47,7 +47,7 @@ def test_the_worst_confusions_come_first_with_their_share():
 
 
 @pytest.mark.parametrize("rows", [500, 200_000])
-def test_a_thousand_classes_take_less_than_a_megabyte_and_come_back_whole(tmp_path, rows):
+def test_a_thousand_classes_need_less_than_a_megabyte_and_are_read_back_completely(tmp_path, rows):
     matrix = large(1000, rows)
     names = [f"class number {number} with a name of some length" for number in range(1000)]
     result = report.result_of_test(matrix, names)
@@ -91,7 +91,7 @@ def test_a_matrix_of_few_classes_leaves_no_file_of_an_earlier_evaluation(tmp_pat
 NAMES = ["two\nlines", "", "猫" * 30, "x" * 100]
 
 
-def test_the_table_fits_a_terminal_and_says_what_is_not_defined():
+def test_the_table_fits_a_terminal_and_marks_undefined_scores():
     lines = report.class_lines(report.result_of_test(SMALL, NAMES), SMALL, NAMES)
     assert max(map(display_width, lines)) <= 80
     assert len({display_width(line) for line in lines}) == 1
@@ -100,7 +100,7 @@ def test_the_table_fits_a_terminal_and_says_what_is_not_defined():
     assert lines[4].split()[1:] == ["-", "-", "-", "0"]
 
 
-def test_of_many_classes_those_that_are_confused_most_are_told():
+def test_of_many_classes_the_most_frequent_confusions_are_logged():
     names = [name + str(number) for number in range(10) for name in NAMES]
     matrix = large(40, 4000)
     lines = report.class_lines(report.result_of_test(matrix, names), matrix, names)

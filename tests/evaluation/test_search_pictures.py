@@ -37,13 +37,13 @@ def test_a_line_that_is_just_being_written_is_left_out(tmp_path):
     assert len(draw_search(tmp_path)) == 3
 
 
-def test_nothing_searched_yet_is_told(tmp_path):
+def test_a_search_without_a_generation_is_refused(tmp_path):
     with pytest.raises(InputError, match="nothing can be drawn"):
         draw_search(tmp_path)
 
 
-def test_halving_where_nothing_was_judged_by_all_rows(tmp_path):
-    """Where all of a generation fail by few rows none goes on, and there is nothing but these lines."""
+def test_halving_without_a_candidate_evaluated_on_all_rows(tmp_path):
+    """If all candidates of a generation fail on few rows, no candidate is evaluated on all rows."""
     entry = Entry(1, 0, np.array([0.1]), Evaluation(-np.inf, np.nan, np.nan, reason="no cycle"), share=0.25)
     History(tmp_path / "history.jsonl").append([history_line(1, 0, [0.1], {"density": 0.1}, entry)])
     for path in draw_search(tmp_path):

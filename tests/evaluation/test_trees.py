@@ -19,7 +19,7 @@ STAGES = ["prepare", "train", "evaluate"]
 
 
 def checkerboard(folder, test_rows=200):
-    """Write a table of two classes that no linear readout tells apart, uneven in training."""
+    """Write a table of two classes that are not linearly separable, imbalanced in training."""
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (600 + test_rows, 3)).astype(np.float32)
     y = (x[:, 0] * x[:, 1] > 0).astype(np.int64)
@@ -64,7 +64,7 @@ def test_trees_see_the_original_rows_alone(tmp_path, monkeypatch):
     ((rows, labels),) = seen
     assert rows.shape == x.shape
     assert np.bincount(labels).tolist() == np.bincount(y).tolist()
-    # Column means and deviations are those of all the rows, whatever the split and the balancing.
+    # Means and standard deviations of columns are over all rows, for any split and balancing.
     scaled = (x - x.mean(0)) / x.std(0)
     np.testing.assert_allclose(np.sort(rows[:, 0]), np.sort(scaled[:, 0]), atol=0.2)
 
@@ -95,7 +95,7 @@ def test_other_data_have_no_trees(tmp_path):
     assert "trees" not in result["evaluate"]
 
 
-def test_chance_is_no_verdict():
+def test_a_difference_by_chance_is_not_significant():
     right = np.ones(20, bool)
     one_off, seven_off = right.copy(), right.copy()
     one_off[0], seven_off[:7] = False, False

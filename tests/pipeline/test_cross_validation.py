@@ -1,4 +1,4 @@
-"""Cross-validation: what the folds hold, how they are dealt over ranks, and what they amount to."""
+"""Cross-validation: the samples of the folds, their assignment to ranks, and the summary."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def planned(source, config):
     st.sampled_from([0, 7]),
 )
 @hypothesis_settings(deadline=None, max_examples=20)
-def test_folds_are_disjoint_and_complete_and_only_what_is_trained_on_is_balanced(counts, number, balance, test):
+def test_folds_are_disjoint_and_complete_and_only_training_rows_are_balanced(counts, number, balance, test):
     counts = [20, *counts]
     source, held = source_of(counts, test), []
     for fold in range(1, number + 1):
@@ -120,7 +120,7 @@ def test_data_that_cannot_be_dealt_is_refused(data, message):
         planned(source_of([30, 8]), parse_config({"data": data}, where="here"))
 
 
-def test_a_fold_that_there_is_not_is_refused(tmp_path):
+def test_a_fold_out_of_range_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"must be between 1 and data\.folds \(3\)"):
         cross_validation.crossvalidate(load_config("digits", ["data.folds=3"]), tmp_path, fold=4)
     with pytest.raises(InputError, match=r"data.folds = 0: cross-validation needs at least 2 folds"):
@@ -156,13 +156,13 @@ def told(monkeypatch):
         (5, [(1, 2, 64, 5)] * 2 + [(2, 2, 64, 5)] * 2 + [(3, 1, 64, 5)]),
     ],
 )
-def test_folds_are_dealt_over_groups_of_ranks(ranks, expected, told, tmp_path):
+def test_folds_are_assigned_to_groups_of_ranks(ranks, expected, told, tmp_path):
     config = load_config("digits", ["data.folds=3", "training.batch=64"])
     Ranks(ranks).run(lambda comm: cross_validation.crossvalidate(config, tmp_path, comm))
     assert sorted(told[0]) == expected
 
 
-def test_folds_after_one_another_on_all_ranks_where_they_cannot_be_grouped(told, tmp_path):
+def test_folds_run_one_after_another_if_ranks_cannot_be_grouped(told, tmp_path):
     def work(comm):
         comm.can_split = False
         return cross_validation.crossvalidate(
@@ -173,7 +173,7 @@ def test_folds_after_one_another_on_all_ranks_where_they_cannot_be_grouped(told,
     assert sorted(told[0]) == [(fold, 2, 64, None) for fold in (1, 2, 3) for _ in range(2)]
 
 
-def test_a_failed_fold_is_named_on_all_ranks_and_takes_no_other_group_along(told, tmp_path):
+def test_a_failed_fold_is_named_on_all_ranks_and_other_groups_finish(told, tmp_path):
     found, ends = told
     ends |= {2: StoppedError("by a signal"), 3: DataDamagedError("a file")}
     config = load_config("digits", ["data.folds=4"])
@@ -185,7 +185,7 @@ def test_a_failed_fold_is_named_on_all_ranks_and_takes_no_other_group_along(told
 
 
 def documented(command: str, out: Path) -> list[str]:
-    """A command of the docs, with two folds and in a folder of the test's own."""
+    """A command of the docs, with two folds and in a temporary folder."""
     _, arguments = command.split("rcdp ")
     return rcdp(*arguments.replace("runs/folds", str(out)).replace("--folds 5", "--folds 2").split())
 
@@ -212,7 +212,7 @@ def alone(tmp_path_factory) -> Path:
 
 
 def origins(out: Path, fold: int, split: str) -> set[int]:
-    """The samples that the rows of a split of a fold are, or were made of."""
+    """The samples from which the rows of a split of a fold derive."""
     found: set[int] = set()
     for shard in (out / f"fold-{fold}/shards").glob(f"{split}-*.h5"):
         with h5py.File(shard, "r", locking=False) as file:
@@ -251,7 +251,7 @@ def test_one_fold_at_a_time_gives_the_same(alone, tmp_path):
 
 
 @pytest.mark.mpi
-def test_two_ranks_stopped_and_started_again_give_the_answers_of_one(alone, tmp_path):
+def test_two_ranks_stopped_and_resumed_give_the_results_of_one(alone, tmp_path):
     """Each trains a fold, and is stopped by a signal in its third epoch."""
     command = [*documented(ALL, tmp_path), *SETTINGS]
     code = (
@@ -276,7 +276,7 @@ def test_two_ranks_stopped_and_started_again_give_the_answers_of_one(alone, tmp_
 
 
 @pytest.mark.mpi
-def test_three_ranks_give_the_answers_of_one(alone, tmp_path):
+def test_three_ranks_give_the_results_of_one(alone, tmp_path):
     """Two of them train a fold together with Horovod, the third the other one."""
     done = run_ranks(3, [*documented(ALL, tmp_path), *SETTINGS], timeout=240)
     assert done.returncode == 0, done.stdout
