@@ -84,7 +84,7 @@ def test_unevenness_is_one_line(tmp_path, caplog):
     assert caplog.text.count(line) == 1
 
 
-def test_dropped_rows_are_a_warning_and_a_column(tmp_path, caplog, npz_file):
+def test_class_keep_fractions_are_a_warning_and_a_column(tmp_path, caplog, npz_file):
     table, (warning,) = prepared(
         tmp_path, caplog, path=npz_file, class_keep_fractions=[0.5, 1.0, 0.5], balance="random_over"
     )
