@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from reservoir_inputs import FEATURES, STEPS, images, labels
-from reservoir_memory import reset_peak, peak_mb
+from reservoir_memory import peak_mb, reset_peak
 from scipy.sparse.linalg import eigs
 
 from rcdp_hpc.config import ReservoirSection

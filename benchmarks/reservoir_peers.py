@@ -10,7 +10,7 @@ import sys
 import time
 
 import numpy as np
-from reservoir_memory import extra_mb, reset_peak, peak_mb
+from reservoir_memory import extra_mb, peak_mb, reset_peak
 
 Measured = tuple[np.ndarray, float, float]
 
