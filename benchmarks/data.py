@@ -1,8 +1,8 @@
-"""Preparation measured: balancing beside imbalanced-learn, reading beside h5py, and a source larger than its budget.
+"""Cost of preparation: SMOTE and imbalanced-learn, reading shards and one dataset, a source larger than the budget.
 
-    python benchmarks/data.py balance --mnist FOLDER     in-memory SMOTE on unbalanced MNIST
-    python benchmarks/data.py read                       slabs of shards, and one contiguous dataset of the same bytes
-    python benchmarks/data.py stream --gib 1.5 3 6       time and peak memory under a budget of 1 GiB
+    python benchmarks/data.py balance --mnist FOLDER     SMOTE in memory on unbalanced MNIST
+    python benchmarks/data.py read                       shards, and one contiguous dataset with the same bytes
+    python benchmarks/data.py stream --gib 1.5 3 6       seconds and peak memory with a budget of 1 GiB
 
 Each prints one JSON line per measurement.
 """
@@ -26,7 +26,7 @@ import numpy as np
 SHARES = np.linspace(1, 0.05, 10)
 
 
-def tell(**values):
+def report(**values):
     print(json.dumps(values), flush=True)
 
 
@@ -45,8 +45,8 @@ def unbalanced_mnist(folder):
 
     source = open_source(DataSection(source="mnist", path=str(folder), memory_budget=2**20))
     y = source.train.y
-    kept = [np.flatnonzero(y == label)[: int(share * (y == label).sum())] for label, share in enumerate(SHARES)]
-    return source, np.sort(np.concatenate(kept))
+    rows = [np.flatnonzero(y == label)[: int(share * (y == label).sum())] for label, share in enumerate(SHARES)]
+    return source, np.sort(np.concatenate(rows))
 
 
 def balance(options):
@@ -72,7 +72,7 @@ def balance(options):
     assert ours().shape[0] == theirs().shape[0]
     for _ in range(options.repeats):
         for name, work in (("rcdp_hpc", ours), ("imbalanced-learn", theirs)):
-            tell(what="balance", who=name, rows=len(rows), seconds=timed(work, 1))
+            report(what="balance", who=name, rows=len(rows), seconds=timed(work, 1))
 
 
 def read(options):
@@ -97,24 +97,24 @@ def read(options):
                 file["x"] = x[:total] if storage == "uint8" else content
             del content
 
-            def of_shards(shards=shards, total=total, block=block):
+            def read_shards(shards=shards, total=total, block=block):
                 for start in range(0, total, block):
                     shards.stored("train", start, min(start + block, total))
 
-            def of_one(total=total, block=block):
+            def read_dataset(total=total, block=block):
                 with h5py.File(place / "one.h5") as file:
                     for start in range(0, total, block):
                         file["x"][start : start + block]
 
-            of_shards(), of_one()
+            read_shards(), read_dataset()
             size = total * 3072 * (1 if storage == "uint8" else 4) / 2**20
             ours, theirs = [], []
             for _ in range(options.repeats):
-                ours.append(timed(of_shards, 1))
-                theirs.append(timed(of_one, 1))
+                ours.append(timed(read_shards, 1))
+                theirs.append(timed(read_dataset, 1))
             fast, slow = statistics.median(ours), statistics.median(theirs)
             on_disk = sum(file.stat().st_size for file in (place / name).glob("*.h5")) / 2**20
-            tell(what="read", storage=storage, compression=compression,
+            report(what="read", storage=storage, compression=compression,
                  shards_mib_s=round(size / fast), contiguous_mib_s=round(size / slow), share=round(slow / fast, 2),
                  mib_on_disk=round(on_disk))  # fmt: skip
 
@@ -126,7 +126,7 @@ from rcdp_hpc.config import parse_config
 from rcdp_hpc.data.prepare import prepare_shards
 data = {"source": "npy", "path": sys.argv[1], "memory_budget": 1024}
 prepare_shards(parse_config({"data": data, "run": {"progress": False}}, "benchmark"), Path(sys.argv[2]))
-# Unlike ru_maxrss this begins at the start of the program, not of the process that it was forked from.
+# Unlike ru_maxrss, VmHWM does not include the process from which this one was forked.
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
@@ -144,13 +144,13 @@ def stream(options):
             _, status, usage = os.wait4(child.pid, 0)
             seconds = time.perf_counter() - started
             written = sum(file.stat().st_size for file in Path(folder, "shards").glob("*.h5"))
-            tell(what="stream", gib=gib, rows=rows, status=status, seconds=round(seconds, 1),
+            report(what="stream", gib=gib, rows=rows, status=status, seconds=round(seconds, 1),
                  peak_gib=round(peak / 2**20, 3), written_gib=round(written / 2**30, 2),
                  cpu_seconds=round(usage.ru_utime + usage.ru_stime, 1))  # fmt: skip
 
 
 def write_large(folder, gib, side=256):
-    """Float32 images of 256 KiB, of ten classes that shrink to a third."""
+    """Write float32 images of 256 KiB in ten classes of decreasing size, down to a third."""
     folder.mkdir()
     rows = int(gib * 2**30) // (4 * side * side)
     shares = np.linspace(1, 0.33, 10)
@@ -172,11 +172,11 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--gib", type=float, nargs="+", default=[1.5, 3, 6])
-    parser.add_argument("--scratch", help="where large files may lie; default: the system's folder for such")
+    parser.add_argument("--scratch", help="folder for large temporary files; default: that of the system")
     options = parser.parse_args()
-    tell(what="machine", cores=len(os.sched_getaffinity(0)), python=sys.version.split()[0], numpy=np.__version__)
+    report(what="machine", cores=len(os.sched_getaffinity(0)), python=sys.version.split()[0], numpy=np.__version__)
     {"balance": balance, "read": read, "stream": stream}[options.what](options)
-    tell(what="peak of this process", gib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3))
+    report(what="peak memory of this process", gib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Candidates sleep, so that ranks beyond the cores of this machine still show what the search itself costs: rank 0's own
 work (optimiser, memory, history, checkpoint) and communication. Half of the sleeping time varies with the density, as
-eigenvalues do. docs/search.md has the model and its assumptions.
+eigenvalues do. docs/search-reference.md has the model and its assumptions.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Fetch a data set from its official address, resumed where broken off, and checked before it is put in place.
+"""Fetch a data set from its official address; resume an interrupted download, and verify the checksum.
 
     python data_prep/download.py mnist --to FOLDER
     python data_prep/download.py fashion-mnist --to FOLDER
     python data_prep/download.py cifar10 --to FOLDER [--url ADDRESS]
 
-Needs nothing but Python. What is broken off stays as NAME.part, and the next call goes on from there.
+It needs only Python. An interrupted download stays as NAME.part, and the next call resumes it.
 
-Where the addresses and MD5 sums were published:
+Sources of the addresses and MD5 sums:
 
 - Fashion-MNIST: the table "Get the Data" in the README of https://github.com/zalandoresearch/fashion-mnist;
 - CIFAR-10: the table of downloads on https://www.cs.toronto.edu/~kriz/cifar.html, repeated in
   torchvision/datasets/cifar.py;
-- MNIST: its page, http://yann.lecun.com/exdb/mnist/, gave no sums. These are of its four files, as
-  torchvision/datasets/mnist.py (https://github.com/pytorch/vision) has them, with the address of the mirror.
+- MNIST: its page, http://yann.lecun.com/exdb/mnist/, has no sums. The sums of its four files and the address of the
+  mirror are those of torchvision/datasets/mnist.py (https://github.com/pytorch/vision).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ PAUSE = 1.0
 
 @dataclass(frozen=True)
 class DataSet:
-    """Files with their published MD5, and where they lie."""
+    """The address of a data set, and its files with their published MD5."""
 
     url: str
     files: dict[str, str]
 
 
 SETS = {
-    # Yann LeCun's own address has long refused downloads; this mirror serves the same bytes.
+    # The original address refuses downloads; this mirror serves the same bytes.
     "mnist": DataSet(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         {
@@ -72,14 +72,14 @@ SETS = {
 
 
 class DownloadError(Exception):
-    """The file could not be fetched, or is not what was published."""
+    """The file could not be fetched, or differs from the published file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch, and return the exit code: 0 done, 1 not."""
+    """Fetch a data set, and return the exit code: 0 done, 1 failed."""
     parser = argparse.ArgumentParser(description="Fetch a data set from its official address, and check it.")
-    parser.add_argument("name", choices=sorted(SETS), help="which data set")
-    parser.add_argument("--to", required=True, type=Path, metavar="FOLDER", help="where to put it")
+    parser.add_argument("name", choices=sorted(SETS), help="data set")
+    parser.add_argument("--to", required=True, type=Path, metavar="FOLDER", help="folder for the files")
     parser.add_argument("--url", help="another address of the same files")
     options = parser.parse_args(arguments)
     chosen = SETS[options.name]
@@ -95,25 +95,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def fetch(url: str, target: Path, md5: str, attempts: int = ATTEMPTS, pause: float = PAUSE) -> None:
-    """Fetch a file, unless it is there already with the right content.
+    """Fetch a file, unless it exists with the right content.
 
     Parameters
     ----------
     url : str
-        Where it lies.
+        Address of the file.
     target : Path
-        Where it shall lie. It is written to ``NAME.part`` and moved when its checksum is right.
+        Path for the file. It is written to ``NAME.part`` and moved when its checksum is right.
     md5 : str
         The published checksum.
     attempts : int
-        Times that the connection may break without anything new.
+        Attempts without a new byte before the download fails.
     pause : float
-        Seconds between attempts, longer each time.
+        Seconds before the second attempt; later pauses are longer.
 
     Raises
     ------
     DownloadError
-        If the connection keeps breaking, or the content has another checksum; an earlier file stays as it was.
+        If all attempts fail, or the content has another checksum. An earlier file is not changed.
     """
     if target.is_file() and checksum(target) == md5:
         print(f"{target}: there already")
@@ -128,9 +128,9 @@ def fetch(url: str, target: Path, md5: str, attempts: int = ATTEMPTS, pause: flo
             print(f"{target}: {target.stat().st_size} bytes, checksum right")
             return
         part.unlink()
-        # What was left from before may have been of another file: once more, from the beginning.
+        # The part of an earlier call may belong to another file: fetch the file again from its beginning.
         if fresh:
-            raise DownloadError(f"{url}: MD5 {found}, published is {md5}: not the official file. Nothing was kept.")
+            raise DownloadError(f"{url}: MD5 {found}, published is {md5}: not the official file. It was deleted.")
         fresh = True
 
 
@@ -144,7 +144,7 @@ def _fill(url: str, part: Path, attempts: int, pause: float) -> None:
             reason = "the connection was cut"
         except urllib.error.HTTPError as error:
             if error.code == 416 and before:
-                # Nothing lies beyond what is there: it is whole, or of another file, which its checksum tells.
+                # The file has no more bytes: it is complete or another file, which the checksum decides.
                 return
             if error.code < 500:
                 raise DownloadError(f"{url}: {error.code} {error.reason}. Give another address with --url.") from None
@@ -154,16 +154,16 @@ def _fill(url: str, part: Path, attempts: int, pause: float) -> None:
         after = part.stat().st_size if part.exists() else 0
         failures = 0 if after > before else failures + 1
         time.sleep(pause * failures)
-    raise DownloadError(f"{url}: {reason}, {attempts} times without a new byte. Start again to go on from {part}.")
+    raise DownloadError(f"{url}: {reason}, {attempts} times without a new byte. Start again to resume from {part}.")
 
 
 def _transfer(url: str, part: Path) -> bool:
-    """Append what is missing; return whether all came that was announced."""
+    """Append the missing bytes; return whether the announced number was received."""
     start = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
         if start and not (answer.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
-            # A server that knows no ranges sends the file from its beginning.
+            # A server without support for ranges sends the file from its beginning.
             start = 0
         announced = answer.headers.get("Content-Length")
         received = 0
@@ -176,7 +176,7 @@ def _transfer(url: str, part: Path) -> bool:
 
 
 def checksum(path: Path) -> str:
-    """Return the MD5 of a file, in hexadecimal."""
+    """Return the MD5 of a file as hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

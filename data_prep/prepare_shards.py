@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Prepare shards offline, with plain Python: no MPI, no torch, no Horovod, no GPU.
+"""Prepare shards offline, without MPI, torch, Horovod or a GPU.
 
     python data_prep/prepare_shards.py CONFIG --out RUN [--set section.key=value ...] [--restart]
 
-Writes what `rcdp prepare` writes, to the byte. The later stages find it in RUN.
+It writes the same bytes as `rcdp prepare`. The later stages read them from RUN.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 if importlib.util.find_spec("rcdp_hpc") is None:
-    # From a checkout that is not installed.
+    # The checkout is not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 PACKAGES = (
@@ -24,12 +24,12 @@ PACKAGES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepare, and return the exit code: 0 done, 2 wrong input, 3 damaged data, 75 stopped, 1 anything else."""
+    """Prepare shards, and return the exit code: 0 done, 2 wrong input, 3 damaged data, 75 stopped, 1 anything else."""
     options = parse(arguments)
     try:
         from rcdp_hpc.runtime.streams import tolerant_streams
     except ModuleNotFoundError as error:
-        return say_missing(error)
+        return report_missing(error)
     with tolerant_streams():
         return run(options)
 
@@ -42,17 +42,17 @@ def run(options: argparse.Namespace) -> int:
         from rcdp_hpc.runtime.comm.single import SingleProcess
         from rcdp_hpc.runtime.logs import log_to_terminal
     except ModuleNotFoundError as error:
-        return say_missing(error)
+        return report_missing(error)
     signals.install()
     log_to_terminal(is_root=True, quiet=options.quiet)
     try:
-        # One process whatever the surroundings look like: inside a Slurm allocation, too.
+        # A single process, also inside a Slurm allocation.
         prepare(configuration(options), options.out, SingleProcess(), options.restart)
     except RcdpError as error:
-        say_error(str(error))
+        report_error(str(error))
         return error.exit_code
     except ModuleNotFoundError as error:
-        return say_missing(error)
+        return report_missing(error)
     return EXIT_DONE
 
 
@@ -61,8 +61,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("config", metavar="CONFIG", help="a TOML file or a shipped profile (digits, mnist, ...)")
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run directory (shards: RUN/shards)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting (repeatable)")
-    parser.add_argument("--restart", action="store_true", help="prepare anew, putting an earlier preparation aside")
-    parser.add_argument("--quiet", action="store_true", help="show warnings and errors alone")
+    parser.add_argument("--restart", action="store_true", help="prepare again, and replace an earlier preparation")
+    parser.add_argument("--quiet", action="store_true", help="show only warnings and errors")
     return parser.parse_args(arguments)
 
 
@@ -72,11 +72,11 @@ def configuration(options: argparse.Namespace):
     return load_config(options.config, options.set)
 
 
-def say_missing(error: ModuleNotFoundError) -> int:
-    return say_error(f"the Python package {error.name} is missing; install with: pip install {PACKAGES}")
+def report_missing(error: ModuleNotFoundError) -> int:
+    return report_error(f"the Python package {error.name} is missing; install with: pip install {PACKAGES}")
 
 
-def say_error(message: str) -> int:
+def report_error(message: str) -> int:
     print(f"prepare_shards: error: {message}", file=sys.stderr, flush=True)
     return 1
 

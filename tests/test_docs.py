@@ -71,9 +71,9 @@ NOT_RUN = {
     ): "formula",
     ("own-data.md", "value = (raw - center) / deviation"): "formula",
     ("own-data.md", "left out: 3 hidden files (._cat.png, .DS_Store, Thumbs.db)"): "output",
-    ("search.md", "D = |F_j - M_i|                               (eq. 3.13)"): "formula",
+    ("search-optimizers.md", "D = |F_j - M_i|                               (eq. 3.13)"): "formula",
     (
-        "search.md",
+        "search-reference.md",
         "wall of a generation = max over workers of the sum of their candidates' T(g)  +  r·N  +  c·log2(P)",
     ): ("formula"),
     ("tables.md", "test accuracy 54.33 % (113 of 208 samples), macro F1 0.5499"): "output",

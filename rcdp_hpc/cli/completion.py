@@ -18,10 +18,10 @@ from rcdp_hpc.config.choices import choices_of
 from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS
 from rcdp_hpc.config.keys import key_types, known_keys, marked_keys
 
-Takes = Literal["nothing", "file", "folder", "configuration", "setting", "text", "word"]
+ValueKind = Literal["nothing", "file", "folder", "configuration", "setting", "text", "word"]
 
 # Kind of completion for each metavar of the help.
-_BY_METAVAR: Mapping[str, Takes] = {
+_BY_METAVAR: Mapping[str, ValueKind] = {
     "RUN": "folder",
     "FILE": "file",
     "SAMPLES": "file",
@@ -44,17 +44,17 @@ class Argument:
     options : tuple of str
         Empty for a positional argument.
     meaning : str
-    takes : str
+    value_kind : str
         How its value is completed.
     words : tuple of str
-        The values, if `takes` is "word".
+        The values, if `value_kind` is "word".
     repeats : bool
         Whether an option may be repeated.
     """
 
     options: tuple[str, ...]
     meaning: str
-    takes: Takes
+    value_kind: ValueKind
     words: tuple[str, ...] = ()
     repeats: bool = False
 
@@ -85,17 +85,17 @@ def completion_script(
 
 
 def _arguments(command: argparse.ArgumentParser, commands: tuple[str, ...]) -> list[Argument]:
-    found = []
+    arguments = []
     for action in command._actions:
         words = tuple(str(choice) for choice in action.choices or _WORDS.get(str(action.metavar), ()))
         if action.metavar == "COMMAND":
             words = commands
-        takes: Takes = "nothing"
+        value_kind: ValueKind = "nothing"
         if action.nargs != 0:
-            takes = "word" if words else _BY_METAVAR.get(str(action.metavar), "text")
+            value_kind = "word" if words else _BY_METAVAR.get(str(action.metavar), "text")
         repeats = isinstance(action, argparse._AppendAction)
-        found.append(Argument(tuple(action.option_strings), action.help or "", takes, words, repeats))
-    return found
+        arguments.append(Argument(tuple(action.option_strings), action.help or "", value_kind, words, repeats))
+    return arguments
 
 
 def _values() -> dict[str, list[str]]:
@@ -115,17 +115,17 @@ def _bash(meanings: Mapping[str, str], arguments: Mapping[str, list[Argument]]) 
         "PROFILES": iter([f"_rcdp_profiles='{' '.join(profile_names())}'"]),
         "KEYS": iter([f"_rcdp_keys='{' '.join(f'{key}=' for key in known_keys())}'"]),
         "OPTIONS": (
-            f"        {name}) echo '{' '.join(option for one in found for option in one.options)}' ;;"
-            for name, found in arguments.items()
+            f"        {name}) echo '{' '.join(option for one in some for option in one.options)}' ;;"
+            for name, some in arguments.items()
         ),
         "TAKES": (
             f"        {'|'.join(shlex.quote(f'{name} {option}') for option in one.options)}) echo {_kind(one)} ;;"
             for name, one in named
-            if one.takes != "nothing"
+            if one.value_kind != "nothing"
         ),
         "POSITIONAL": (
-            f"        {name}) echo {' '.join(_kind(one) for one in found if not one.options) or 'nothing'} ;;"
-            for name, found in arguments.items()
+            f"        {name}) echo {' '.join(_kind(one) for one in some if not one.options) or 'nothing'} ;;"
+            for name, some in arguments.items()
         ),
         "VALUES": iter(
             [f"        {key}) echo '{' '.join(values)}' ;;" for key, values in _values().items()]
@@ -136,13 +136,13 @@ def _bash(meanings: Mapping[str, str], arguments: Mapping[str, list[Argument]]) 
 
 def _kind(argument: Argument) -> str:
     """Return the completion of a value for bash: its kind, followed by the words with colons between them."""
-    return ":".join([argument.takes, *argument.words])
+    return ":".join([argument.value_kind, *argument.words])
 
 
 def _zsh(meanings: Mapping[str, str], arguments: Mapping[str, list[Argument]]) -> dict[str, Iterator[str]]:
     return {
         "COMMANDS": (f"        {shlex.quote(f'{name}:{meaning}')}" for name, meaning in meanings.items()),
-        "CASES": (line for name, found in arguments.items() for line in _zsh_case(name, found)),
+        "CASES": (line for name, some in arguments.items() for line in _zsh_case(name, some)),
         "PROFILES": iter([f"    compadd -- {' '.join(profile_names())}"]),
         "KEYS": iter([f"    compadd -S '' -- {' '.join(f'{key}=' for key in known_keys())}"]),
         "VALUES": iter(
@@ -157,7 +157,7 @@ def _zsh_case(name: str, arguments: list[Argument]) -> Iterator[str]:
     specs = []
     at = 0
     for one in arguments:
-        value = "" if one.takes == "nothing" else f":value:{_zsh_action(one)}"
+        value = "" if one.value_kind == "nothing" else f":value:{_zsh_action(one)}"
         meaning = re.sub(r"([\[\]:\\])", r"\\\1", one.meaning)
         if not one.options:
             at += 1
@@ -175,7 +175,7 @@ def _zsh_action(argument: Argument) -> str:
         "setting": "_rcdp_setting",
         "word": f"({' '.join(argument.words)})",
     }
-    return actions.get(argument.takes, " ")
+    return actions.get(argument.value_kind, " ")
 
 
 def _fish(meanings: Mapping[str, str], arguments: Mapping[str, list[Argument]]) -> dict[str, Iterator[str]]:
@@ -184,7 +184,7 @@ def _fish(meanings: Mapping[str, str], arguments: Mapping[str, list[Argument]]) 
             f"complete -c rcdp -n __fish_use_subcommand -a {name} -d {shlex.quote(meaning)}"
             for name, meaning in meanings.items()
         ),
-        "ARGUMENTS": (_fish_line(name, one) for name, found in arguments.items() for one in found),
+        "ARGUMENTS": (_fish_line(name, one) for name, some in arguments.items() for one in some),
         "PROFILES": iter([f"    printf '%s\\n' {' '.join(profile_names())}"]),
         "KEYS": iter([f"            printf '%s=\\n' {' '.join(known_keys())}"]),
         "VALUES": iter(
@@ -208,10 +208,10 @@ def _fish_line(name: str, argument: Argument) -> str:
         "setting": "(__rcdp_settings)",
         "word": " ".join(argument.words),
     }
-    if argument.options and argument.takes != "nothing":
-        line += " -r" if argument.takes == "file" else " -x"
-    if argument.takes == "file":
+    if argument.options and argument.value_kind != "nothing":
+        line += " -r" if argument.value_kind == "file" else " -x"
+    if argument.value_kind == "file":
         line += " -F"
-    elif argument.takes in actions:
-        line += f" -a '{actions[argument.takes]}'"
+    elif argument.value_kind in actions:
+        line += f" -a '{actions[argument.value_kind]}'"
     return f"{line} -d {shlex.quote(argument.meaning)}" if argument.options else line

@@ -44,7 +44,7 @@ def after_trial(named: str | None, out: Path, trial: Path) -> str:
         hints.append((f"rcdp plan {config}".strip(), "how long the full run takes"))
     lines = [
         f"This was a trial with a part of the data and of the work, in {trial}.",
-        "It shows that all stages run; its accuracy says nothing about the full run.",
+        "It shows that all stages run; the full run will have another accuracy.",
     ]
     return join_lines(["", *lines, "", "next:", *aligned(hints)])
 

@@ -28,7 +28,7 @@ def describe(path: Path) -> str:
         If there are no runs.
     """
     if path.exists() and not path.is_dir():
-        raise InputError(f"{path}: a file; rcdp status takes a run directory, or a folder of run directories.")
+        raise InputError(f"{path}: a file; rcdp status needs a run directory, or a folder of run directories.")
     if not path.is_dir():
         raise InputError(f"{path}: no such run directory.")
     if is_run(path):

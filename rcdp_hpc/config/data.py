@@ -30,11 +30,11 @@ class DataSection(Section):
     )
     standardize: Literal["auto", "none", "standard", "robust", "series"] = Field(
         "auto",
-        description="how features are brought to one scale before balancing",
+        description="how features are scaled before balancing",
     )
     missing: Literal["refuse", "drop", "fill"] = Field(
         "refuse",
-        description="what happens with a missing value",
+        description="what to do with a missing value",
     )
     image_layout: Literal["auto", "channels_last", "channels_first"] = Field(
         "auto", description="axes of images in arrays (npz, npy, hdf5)"
@@ -42,28 +42,31 @@ class DataSection(Section):
     label_column: str = Field("label", description="column of the labels (csv, parquet, arff)")
     id_column: str = Field(
         "",
-        description="column that names the samples in predictions; not a feature (csv, parquet); empty: their number",
+        description="column with the names of the samples in predictions, not a feature (csv, parquet); empty: row "
+        "numbers",
     )
     group_column: str = Field(
-        "", description="column that tells which rows form one sequence (csv, parquet); empty: each row is a sample"
+        "",
+        description="column whose value is the same for all rows of one sequence (csv, parquet); empty: each row is "
+        "a sample",
     )
     time_column: str = Field(
         "",
-        description="column by which the rows of a group, or of a file of series_folder, are ordered (csv, parquet, "
-        "series_folder); empty: their order in the file",
+        description="column that sorts the rows of a group or of a series file (csv, parquet, series_folder); empty: "
+        "the order in the file",
     )
     category_columns: list[str] = Field(
-        default_factory=list, description="columns that hold categories, turned into numbers (csv, parquet)"
+        default_factory=list, description="columns of categories, encoded as numbers (csv, parquet)"
     )
     drop_columns: list[str] = Field(
         default_factory=list, description="columns that are not read (csv, parquet, series_folder)"
     )
     keep_columns: list[str] = Field(
         default_factory=list,
-        description="columns that are features although they look like an id, an index or a time stamp (csv, parquet)",
+        description="columns to use as features although they look like an id, an index or a time stamp (csv, parquet)",
     )
     delimiter: str = Field(
-        "", max_length=1, description="character between values (csv, series_folder); empty: found out by reading"
+        "", max_length=1, description="character between values (csv, series_folder); empty: detected"
     )
     decimal: Literal["auto", ".", ","] = Field("auto", description="decimal mark of numbers (csv)")
     encoding: str = Field(
@@ -71,22 +74,26 @@ class DataSection(Section):
     )
     unknown_categories: Literal["refuse", "most_frequent"] = Field(
         "refuse",
-        description="what happens in prediction with a category that the training data do not have",
+        description="what prediction does with a category that is not in the training data",
         json_schema_extra=RESUMABLE,
     )
     x_name: str = Field("x", description="dataset of the samples (hdf5)")
     y_name: str = Field("y", description="dataset of the labels (hdf5)")
-    x_test_name: str = Field("", description="dataset of the test samples (hdf5); empty: no test set of its own")
+    x_test_name: str = Field("", description="dataset of the test samples (hdf5); empty: the test part is split off")
     y_test_name: str = Field("", description="dataset of the test labels (hdf5)")
     lengths_name: str = Field(
-        "", description="dataset of the steps of each padded series (hdf5); empty: lengths or length, if there"
+        "",
+        description="dataset with the number of steps of each padded series (hdf5); empty: lengths or length, if "
+        "present",
     )
-    coarse_labels: bool = Field(False, description="take the 20 coarse classes instead of the 100 fine ones (cifar100)")
+    coarse_labels: bool = Field(
+        False, description="use the 20 coarse classes instead of the 100 fine classes (cifar100)"
+    )
     image_size: list[int] = Field(
         default_factory=list,
         max_length=2,
-        description="height and width that images are resized and cropped to (image_folder); empty: their own size if "
-        "all have the same one of up to 64 x 64, otherwise [64, 64]",
+        description="height and width that images are resized and cropped to (image_folder); empty: the common size "
+        "if all images have the same size of at most 64 x 64, otherwise [64, 64]",
     )
     image_channels: Literal[0, 1, 3] = Field(0, description="colour channels of the images (image_folder)")
     image_background: Literal["white", "grey", "black"] = Field(
@@ -96,56 +103,57 @@ class DataSection(Section):
         16,
         ge=8,
         le=16,
-        description="bits that the values of 16-bit images use, as 12 of many cameras (image_folder); the highest 8 of "
-        "them are read",
+        description="number of bits used in 16-bit images, for example 12 for many cameras; the highest 8 of them "
+        "are read (image_folder)",
     )
     corrupt_images: Literal["fail", "skip"] = Field(
-        "fail", description="what happens with a corrupt image (image_folder)"
+        "fail", description="what to do with a corrupt image (image_folder)"
     )
     class_keep_fractions: list[float] = Field(
         default_factory=list,
-        description="share of each class's training samples kept, to make a set uneven on purpose; empty keeps all",
+        description="fraction of the training samples to keep for each class, in class order, to make a data set "
+        "uneven on purpose; empty keeps all",
     )
     max_samples: int = Field(
         0,
         ge=0,
-        description="samples of the source that are used at most, drawn with its class proportions; 0 uses all",
+        description="largest number of samples to use, drawn in the proportions of the classes; 0 uses all",
     )
     validation_fraction: float = Field(
-        0.1, gt=0, lt=0.9, description="share of the training data held out for validation"
+        0.1, gt=0, lt=0.9, description="fraction of the training data held out for validation"
     )
     test_fraction: float = Field(
-        0.2, gt=0, lt=0.9, description="share held out for the test, if the source has no test set"
+        0.2, gt=0, lt=0.9, description="fraction held out for the test, if the source has no test set"
     )
     folds: int = Field(
         0,
         ge=0,
         le=1000,
-        description="folds of a cross-validation; they replace the test part; 0 is no cross-validation",
+        description="number of cross-validation folds, which replace the test part; 0 is no cross-validation",
     )
     fold: int = Field(
         0,
         ge=0,
         le=1000,
-        description="number of the fold that is held out as the test, from 1; rcdp crossvalidate runs each",
+        description="fold that is held out as the test part, counted from 1; rcdp crossvalidate runs all of them",
     )
     balance: Annotated[str, AfterValidator(BALANCING_METHODS.accepted)] = Field(
-        "smote", description="how the training part is balanced"
+        "smote", description="method that balances the training part"
     )
     balance_ratio: float = Field(
-        1.0, gt=0, le=1, description="smallest class over largest that balancing aims at; 1 makes all classes equal"
+        1.0, gt=0, le=1, description="target ratio of the smallest to the largest class; 1 makes all classes equal"
     )
     balance_counts: list[int] = Field(
         default_factory=list,
-        description="training rows that each class should have, in class order; 0 leaves a class as it is; "
-        "empty: as balance_ratio says",
+        description="target number of training rows of each class, in class order; 0 leaves a class as it is; empty: "
+        "balance_ratio applies",
     )
     smote_neighbours: int = Field(7, ge=1, le=1000, description="nearest neighbours k of SMOTE (paper: 7)")
     memory_budget: int = Field(
         4096,
         ge=1,
         le=2**30,
-        description="MiB that preparation may hold at once, beyond 350 MiB for the process; what is larger is "
+        description="MiB of memory that preparation may use, in addition to 350 MiB for the process; larger data are "
         "streamed or refused",
         json_schema_extra=RESUMABLE,
     )
@@ -153,8 +161,8 @@ class DataSection(Section):
         0.0,
         ge=0,
         le=1,
-        description="synthetic rows kept aside for each class, as a share of its training rows, to refill what damaged "
-        "shards lose; 0 keeps none",
+        description="synthetic rows to hold in reserve for each class, as a fraction of its training rows, to "
+        "replace rows of damaged shards; 0 is none",
     )
     storage: Literal["auto", "float32", "float16", "uint8"] = Field(
         "auto", description="number format of the samples in the shards"
@@ -163,18 +171,18 @@ class DataSection(Section):
         "none",
         description="compression of the samples in the shards",
     )
-    shards: int = Field(16, ge=1, le=100_000, description="shards written of the training part")
+    shards: int = Field(16, ge=1, le=100_000, description="number of training shards")
     verify_on_read: bool = Field(
         True, description="check each shard's checksum before its rows are used", json_schema_extra=RESUMABLE
     )
     stage_in: bool = Field(
         False,
-        description="copy the shards that a node's ranks read in training to its $TMPDIR first, and read them there",
+        description="copy the training shards to $TMPDIR of each node first, and read them there",
         json_schema_extra=RESUMABLE,
     )
     on_damage: Literal["fail", "replace"] = Field(
         "fail",
-        description="what happens when training finds a damaged shard",
+        description="what to do if training finds a damaged shard",
         json_schema_extra=RESUMABLE,
     )
 

@@ -32,8 +32,8 @@ class ExtractorSection(Section):
         0,
         ge=0,
         le=16,
-        description="side of the image patches that a first layer whitens, fixed without labels before the training; 0 "
-        "is no such layer (convolution)",
+        description="side of the image patches that a first layer whitens, fixed without labels before the training; "
+        "0 is no such layer (convolution)",
     )
     sequence: Literal["rows", "positions"] = Field(
         "rows",
@@ -57,8 +57,8 @@ class ExtractorSection(Section):
         1.0,
         gt=0,
         le=1,
-        description="power that averages of codes are raised to; 0.5 keeps a few strong edges from outweighing texture "
-        "(dictionary)",
+        description="power that averages of codes are raised to; 0.5 keeps a few strong edges from outweighing "
+        "texture (dictionary)",
     )
     learning: Literal["kmeans", "patches"] = Field("kmeans", description="how the atoms are found (dictionary)")
     patches: int = Field(
@@ -85,8 +85,8 @@ class ExtractorSection(Section):
         default_factory=lambda: [0.1, 0.3, 1.0, 3.0],
         min_length=1,
         max_length=20,
-        description="weights of the kernels' features next to the reservoir's states; the left-out error chooses one; "
-        "with readout.ridge_selection = validation it is 1 (kernels, readout.kind = ridge)",
+        description="weights of the kernels' features next to the reservoir's states; the left-out error chooses "
+        "one; with readout.ridge_selection = validation it is 1 (kernels, readout.kind = ridge)",
     )
 
     @property

@@ -26,7 +26,7 @@ class ReservoirSection(Section):
     nodes: int = Field(1000, ge=1, le=100_000, description="reservoir neurons n (paper: 1000)")
     density: float = Field(0.1, gt=0, le=1, description="connection density p (paper: 0.1)")
     scaling: Literal["spectral_radius", "weight_scale"] = Field(
-        "spectral_radius", description="what sets the size of the recurrent weights"
+        "spectral_radius", description="what the recurrent weights are scaled to"
     )
     spectral_radius: float = Field(0.9, gt=0, le=10, description="largest eigenvalue modulus rho of C (paper: 0.9)")
     weight_scale: float = Field(
@@ -35,20 +35,21 @@ class ReservoirSection(Section):
     input_scaling: float = Field(1.0, gt=0, le=100, description="input weights are uniform in [-s, s]")
     input_normalised: bool = Field(
         False,
-        description="divide the input weights by the square root of a neuron's inputs (uniform: of inputs / 3), so "
-        "that inputs of deviation 1 give W_in u the deviation input_scaling (kind = diagonal always does)",
+        description="divide the input weights by the square root of the number of inputs of a neuron (uniform: of a "
+        "third of it), so that inputs of standard deviation 1 give W_in u the standard deviation input_scaling "
+        "(diagonal: always)",
     )
     series_scaling: Literal["none", "standard"] = Field(
-        "none", description="how each series is scaled, by itself, before it drives the reservoir"
+        "none", description="how each series is scaled before it drives the reservoir"
     )
     differences: bool = Field(
-        False, description="the differences from step to step (after series_scaling) are further features of a step"
+        False, description="add the differences between consecutive steps as features, after series_scaling"
     )
     difference_scaling: float = Field(
         0.0,
         ge=0,
         le=1_000_000,
-        description="factor on the differences; 0 divides those of each series by their root mean square",
+        description="factor on the differences; 0 divides the differences of each series by their root mean square",
     )
     bias_scaling: float = Field(0.1, ge=0, le=100, description="biases are uniform in [-s, s]")
     leak: float = Field(1.0, gt=0, le=1, description="leak rate a of eq. 9 (paper: 1)")
@@ -56,8 +57,8 @@ class ReservoirSection(Section):
         0.0,
         ge=0,
         le=1,
-        description="lowest leak rate: the neurons' rates are drawn log-uniformly from [leak_low, leak]; 0: all have "
-        "leak",
+        description="lowest leak rate: each neuron draws its rate log-uniformly from [leak_low, leak]; 0: every "
+        "neuron has the rate leak",
     )
     memory_units: int = Field(64, ge=1, le=100_000, description="oscillators of the linear memory (kind = diagonal)")
     memory_steps: list[float] = Field(
@@ -73,36 +74,43 @@ class ReservoirSection(Section):
         "random", description="which neurons are connected; ring and cycle-jumps ignore reservoir.density"
     )
     rewiring: float = Field(
-        0.1, ge=0, le=1, description="share of the connections that lead to a random neuron (topology = small-world)"
+        0.1,
+        ge=0,
+        le=1,
+        description="fraction of the connections that are rewired to a random neuron (topology = small-world)",
     )
-    jump: int = Field(10, ge=2, le=100_000, description="neurons between the ends of a jump (topology = cycle-jumps)")
+    jump: int = Field(
+        10, ge=2, le=100_000, description="distance between the ends of a jump, in neurons (topology = cycle-jumps)"
+    )
     weights: Literal["uniform", "normal", "bernoulli", "orthogonal"] = Field(
         "uniform", description="distribution of the recurrent weights before they are scaled"
     )
     input_weights: Literal["uniform", "normal", "bernoulli"] = Field(
         "uniform", description="distribution of the input weights before they are scaled"
     )
-    input_density: float = Field(1.0, gt=0, le=1, description="share of the input connections that exist")
+    input_density: float = Field(1.0, gt=0, le=1, description="fraction of the input connections that exist")
     feature_scaling: list[float] = Field(
         default_factory=list,
         max_length=100_000,
-        description="factor on input_scaling for each feature of a step; empty takes 1 for all",
+        description="factor on input_scaling for each feature of a step; empty: 1 for all",
     )
     matrices: str = Field(
         "",
-        description="npz file with your own matrices (recurrent, input, bias) instead of random ones; the run keeps a "
-        "copy",
+        description="npz file with your own matrices (recurrent, input, bias) instead of random ones; it is copied "
+        "into the run directory",
         json_schema_extra=RESUMABLE | PATH,
     )
-    layers: int = Field(1, ge=1, le=100, description="reservoirs stacked, each driven by the states of the one below")
+    layers: int = Field(
+        1, ge=1, le=100, description="number of stacked reservoirs, each driven by the states of the one below it"
+    )
     scans: list[Literal["forward", "backward", "rows", "columns", "rows-backward", "columns-backward"]] = Field(
         default_factory=list,
         max_length=100,
-        description="reservoirs side by side, one per reading of the sequence (rows and columns: the halves of "
-        "sequence = both); empty is one, forward",
+        description="parallel reservoirs, one for each way of reading the sequence (rows and columns: the halves of "
+        "sequence = both); empty: one, forward",
     )
     window: int = Field(
-        1, ge=1, le=1000, description="steps that a neuron reads at once: the current one and earlier ones"
+        1, ge=1, le=1000, description="number of steps that a neuron reads at once: the current step and earlier ones"
     )
     bidirectional: bool = Field(
         False, description="drive each reservoir a second time, from the last step to the first"
@@ -111,11 +119,11 @@ class ReservoirSection(Section):
         0.0,
         ge=0,
         le=100,
-        description="standard deviation of normal noise inside f, on the training samples only; 0 is none",
+        description="standard deviation of normal noise in the argument of f, for training samples only; 0 is none",
     )
     sequence: Literal["rows", "columns", "both", "patches", "windows", "channels", "pixels"] = Field(
         "rows",
-        description="how a sample is cut into a sequence; docs/cutting.md has the shapes",
+        description="how a sample is cut into a sequence (docs/cutting.md)",
     )
     piece_size: list[int] = Field(
         default_factory=list,
@@ -125,36 +133,46 @@ class ReservoirSection(Section):
     piece_stride: list[int] = Field(
         default_factory=list,
         max_length=2,
-        description="distance between the starts of patches or windows, as piece_size; empty: side by side, "
-        "without overlap",
+        description="distance between the starts of patches or windows, in the form of piece_size; empty: no gap and "
+        "no overlap",
     )
     piece_edge: Literal["refuse", "drop"] = Field(
-        "refuse", description="what happens with rows, columns or steps after the last whole patch or window"
+        "refuse", description="what to do with rows, columns or steps after the last complete patch or window"
     )
     reduction: list[Literal["states", "all", "last", "mean", "std", "mean_std", "segments", "positive", "max"]] = Field(
         default_factory=lambda: ["states"],  # type: ignore[arg-type]
         min_length=1,
         max_length=10,
-        description="what is kept of the states: one of these, or a list of several, joined in this order",
+        description="features computed from the states: one reduction, or a list that is joined in this order",
     )
-    segments: int = Field(4, ge=1, le=1000, description="parts of a series whose means are kept (reduction = segments)")
+    segments: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="number of equal parts of a series whose means are features (reduction = segments)",
+    )
     states: int = Field(
-        1, ge=1, le=1000, description="states kept per sample, equally spaced in time, the last one included"
+        1,
+        ge=1,
+        le=1000,
+        description="number of states that are features, equally spaced in time, the last one included (reduction = "
+        "states)",
     )
     steps: list[int] = Field(
         default_factory=list,
         max_length=1000,
-        description="steps whose states are kept, from 0 or, below 0, from the end; empty keeps equally spaced ones",
+        description="steps whose states are features, counted from 0, or from the end if negative; empty: equally "
+        "spaced (reduction = states)",
     )
-    warm_up: int = Field(0, ge=0, le=1_000_000, description="first steps whose states are not used")
+    warm_up: int = Field(0, ge=0, le=1_000_000, description="number of first steps whose states are not used")
     seed: int = Field(1, ge=0, lt=2**31, description="seed of every random matrix of the reservoir")
     kernel: Annotated[str, AfterValidator(KERNELS.accepted)] = Field("auto", description="how states are computed")
     batch_rows: int = Field(
         512,
         ge=0,
         le=1_000_000,
-        description="samples whose states are computed at once, also the row block of Gram sums; 0 measures once and "
-        "records",
+        description="samples whose states are computed at once, also the row block of Gram sums; 0: measured once "
+        "and recorded",
     )
 
     @property

@@ -1,4 +1,4 @@
-"""All sections of the configuration together."""
+"""The complete configuration: all sections."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ TRAINING_SECTIONS = (
 
 
 class RunSection(Section):
-    """Settings of the run as a whole."""
+    """Settings of the whole run."""
 
     seed: int = Field(1, ge=0, lt=2**31, description="seed of the split, the balancing, the search and the training")
     stall_seconds: int = Field(
         600,
         ge=10,
-        description="seconds after which a rank that stands still, or misses a step of the training, ends the job",
+        description="seconds without progress of a rank after which the job ends",
         json_schema_extra=RESUMABLE,
     )
     progress: bool = Field(True, description="show progress on rank 0", json_schema_extra=RESUMABLE)
     same_processor: Literal["warn", "refuse"] = Field(
         "warn",
-        description="what to do if a search or a training continues on another kind of processor, with other "
-        "instructions or libraries, which changes the last digits",
+        description="what to do if a search or training is resumed on another kind of processor or with other "
+        "libraries, which changes the last digits of the result",
         json_schema_extra=RESUMABLE,
     )
 
@@ -68,11 +68,11 @@ class Config(Section):
 
     @property
     def chosen(self) -> frozenset[str] | None:
-        """The dotted keys that a user's file sets, while the others wait for the kind of data; None if none waits."""
+        """Dotted keys that the user's file sets, while the others wait for the kind of data; otherwise None."""
         return self._chosen
 
     def with_chosen(self, chosen: frozenset[str] | None) -> Config:
-        """Return the same settings, of which only these keys are the user's own."""
+        """Return a copy whose `chosen` keys are these."""
         copy = self.model_copy()
         copy._chosen = chosen
         return copy
@@ -84,7 +84,7 @@ class Config(Section):
 
     @property
     def has_search(self) -> bool:
-        """Whether there is a reservoir to search for, and a selection or a generation to do it in."""
+        """Whether the search stage has work: a random reservoir, and a selection or at least one generation."""
         asked = self.search.generations > 0 or self.search.method == "select"
         return asked and self.reservoir.kind == "random"
 

@@ -16,9 +16,11 @@ class RangeSection(Section):
     low: float | None = Field(None, description="lower bound")
     high: float | None = Field(None, description="upper bound")
     log: bool = Field(False, description="search on a logarithmic scale")
-    integer: bool = Field(False, description="round to whole numbers")
+    integer: bool = Field(False, description="round to integers")
     choices: list[float | str] | None = Field(None, description="the values to choose from, instead of bounds")
-    start: float | str | None = Field(None, description="value of the first candidate; left out, the configured one")
+    start: float | str | None = Field(
+        None, description="value of the first candidate; default: the configured value of the key"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> RangeSection:
@@ -45,7 +47,7 @@ class SpaceSection(Section):
     """The dimensions of the search space; one left out keeps its configured value."""
 
     state_set: RangeSection | None = Field(
-        None, description="named set of reservoir settings (choices; docs/search.md lists them)"
+        None, description="named set of reservoir settings, as choices (docs/search.md lists them)"
     )
     density: RangeSection | None = Field(None, description="connection density p")
     spectral_radius: RangeSection | None = Field(None, description="spectral radius rho")
@@ -65,62 +67,66 @@ class SpaceSection(Section):
 class SearchSection(Section):
     """The search for the reservoir and its readout, by default moth-flame (eq. 4 and 5)."""
 
-    method: Literal["optimizer", "select"] = Field("optimizer", description="how the reservoir is searched for")
+    method: Literal["optimizer", "select"] = Field("optimizer", description="how reservoirs are proposed")
     state_sets: list[str] = Field(
         default_factory=list,
         max_length=1000,
-        description="state sets that are judged (method = select); empty: all for the kind of data",
+        description="state sets to evaluate (method = select); empty: all sets for the kind of data",
     )
     optimizer: Annotated[str, AfterValidator(SEARCH_OPTIMIZERS.accepted)] = Field(
         "mfo",
-        description="what proposes candidates",
+        description="optimiser that proposes candidates (method = optimizer)",
     )
     improvements: Annotated[list[str], AfterValidator(MOTH_FLAME_IMPROVEMENTS.all_accepted)] = Field(
-        default_factory=list, description="changes to moth-flame that are not part of the published algorithm"
+        default_factory=list, description="changes to moth-flame that are not in the published algorithm (mfo)"
     )
     population: int = Field(50, ge=2, le=100_000, description="candidates per generation, moths N (paper: 50)")
     generations: int = Field(100, ge=0, le=100_000, description="generations T (paper: 100); 0 skips the search")
     fitness: Literal["eq5", "accuracy"] = Field("eq5", description="what is maximised")
-    density_weight: float = Field(0.0, ge=0, description="lambda of eq. 5; 0 switches its density term off")
-    density_target: float = Field(0.1, ge=0, le=1, description="p_target of eq. 5")
+    density_weight: float = Field(0.0, ge=0, description="lambda of eq. 5; 0 switches the density term off (eq5)")
+    density_target: float = Field(0.1, ge=0, le=1, description="p_target of eq. 5 (eq5)")
     evaluation: Literal["ridge", "train", "function"] = Field(
         "ridge",
         description="how a candidate is evaluated",
     )
-    function: str = Field(
-        "", description="your own fitness as module:function (evaluation = function); docs/search.md has its contract"
-    )
+    function: str = Field("", description="your fitness as module:function (evaluation = function; docs/search.md)")
     folds: int = Field(
-        1, ge=1, le=100, description="folds of cross-validation within the fitness, each balanced separately; 1 is none"
+        1, ge=1, le=100, description="cross-validation folds in the fitness, each balanced separately; 1 is none"
     )
     halving: int = Field(
         1,
         ge=1,
         le=10,
-        description="evaluate a generation on few rows first, its best 1/n on n times as many, and so on; 1 is off",
+        description="successive halving: evaluate a generation on few rows first, then its best 1/n on n times as "
+        "many; 1 is off",
     )
-    halving_steps: int = Field(2, ge=1, le=5, description="steps until all rows are reached (halving above 1)")
+    halving_steps: int = Field(
+        2, ge=1, le=5, description="number of halvings until all rows are used (halving above 1)"
+    )
     epochs: int = Field(3, ge=1, description="epochs of training per candidate (evaluation = train)")
-    train_rows: int = Field(5000, ge=1, description="training rows that a candidate is fitted to (at most)")
-    validation_rows: int = Field(2000, ge=1, description="validation rows that a candidate is evaluated on (at most)")
+    train_rows: int = Field(5000, ge=1, description="largest number of training rows that a candidate is fitted to")
+    validation_rows: int = Field(
+        2000, ge=1, description="largest number of validation rows that a candidate is evaluated on"
+    )
     threads: int = Field(
         1,
         ge=1,
         le=1024,
-        description="threads per candidate; they change the last digits of the result, the number of ranks does not",
+        description="threads per candidate; the last digits of the result depend on them, but not on the number of "
+        "ranks",
     )
     device: Literal["cpu", "gpu"] = Field("cpu", description="where a candidate's states are computed")
     candidates_at_once: int = Field(
         1,
         ge=1,
         le=1024,
-        description="candidates whose states a rank computes in common products, for GPUs (evaluation = ridge)",
+        description="candidates whose states a rank computes in one batched product, for GPUs (evaluation = ridge)",
     )
     group_ranks: int = Field(
         0,
         ge=0,
         le=100_000,
-        description="ranks that evaluate one candidate together; 0 chooses from measured costs",
+        description="ranks that evaluate one candidate together; 0: chosen from measured costs",
         json_schema_extra=RESUMABLE,
     )
     stop_seconds: float = Field(
@@ -132,19 +138,19 @@ class SearchSection(Section):
     stop_stagnation: int = Field(
         0,
         ge=0,
-        description="end the search after this many generations without a better candidate; 0 is never",
+        description="end the search after this many generations without a better candidate; 0 is no limit",
         json_schema_extra=RESUMABLE,
     )
     candidate_seconds: float = Field(
         0.0,
         ge=0,
-        description="a candidate that takes longer fails, and one that hangs ends the job; 0 is no limit",
+        description="seconds after which a candidate fails; one that does not return ends the job; 0 is no limit",
         json_schema_extra=RESUMABLE,
     )
     candidate_memory: int = Field(
         0,
         ge=0,
-        description="MiB a candidate may need by estimate; 0 is the machine's or the job's limit over its ranks",
+        description="largest estimated memory of a candidate in MiB; 0: the limit of node or job, divided by the ranks",
         json_schema_extra=RESUMABLE,
     )
     space: SpaceSection = Field(default_factory=SpaceSection, description="bounds of each searched value")

@@ -32,7 +32,7 @@ from rcdp_hpc.data.shards.storage import Storage, storage_of
 from rcdp_hpc.data.shards.writer import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.size_checks import refuse_many_rows, warn_of_padding
 from rcdp_hpc.data.sources import Source, open_source
-from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, keep_indices, sample_indices, split_indices
+from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, sample_indices, split_indices, uneven_indices
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.code_consent import code_named_by, digests_of, find_module, search_path
 from rcdp_hpc.runtime.digests import write_sealed
@@ -147,7 +147,7 @@ def split_rows(source: Source, config: Config) -> tuple[NDArray[np.int64], dict[
     indices = {name: used[rows] for name, rows in _split(source, y[used], data, seed).items()}
     split = indices["train"]
     # Only the training part is made uneven. Validation and test keep the class proportions of the source.
-    train = split[keep_indices(y[split], data.class_keep_fractions, source.classes, seed)]
+    train = split[uneven_indices(y[split], data.class_keep_fractions, source.classes, seed)]
     others: dict[Split, RowTable] = {
         name: original_rows(y[rows], rows) for name, rows in indices.items() if name != "train"
     }
@@ -236,8 +236,8 @@ def _fastest(directory: Path, layout: Layout, source: Source, rows: RowTable) ->
     """Return the compression that reads the first training rows fastest."""
     storage = layout.storage
     count = max(1, SAMPLE_BYTES // (storage.dtype.itemsize * math.prod(source.sample_shape)))
-    some = rows.part(slice(count))
-    return fastest_compression(directory, layout, storage.encode(make_samples(source, some, storage)))
+    first_rows = rows.part(slice(count))
+    return fastest_compression(directory, layout, storage.encode(make_samples(source, first_rows, storage)))
 
 
 def _index(

@@ -201,12 +201,12 @@ def value_rows(x: NDArray[Any], lengths: NDArray[np.int64] | None, features: int
     """
     size = max(1, BLOCK_VALUES // max(1, x[:1].size))
     for start in range(0, len(x), size):
-        some = x[start : start + size].astype(np.float64)
+        block = x[start : start + size].astype(np.float64)
         if lengths is None:
-            yield some.reshape(-1, features)
+            yield block.reshape(-1, features)
         else:
-            held = np.arange(some.shape[1]) < lengths[start : start + size, None]
-            yield some[held].reshape(-1, features)
+            held = np.arange(block.shape[1]) < lengths[start : start + size, None]
+            yield block[held].reshape(-1, features)
 
 
 # Values converted to float64 at once: a few megabytes, which fit in the processor's cache.

@@ -38,8 +38,8 @@ def refuse_many_rows(
         Training rows of each class ``before`` balancing, and ``wanted`` after it.
     """
     samples = len(source.train) + len(source.test or ())
-    made = sum(max(pair) for pair in zip(counts["before"], counts["wanted"], strict=True))
-    rows = math.ceil(made * (1 + data.reserve)) + sum(map(len, others.values()))
+    training = sum(max(pair) for pair in zip(counts["before"], counts["wanted"], strict=True))
+    rows = math.ceil(training * (1 + data.reserve)) + sum(map(len, others.values()))
     searched = 0
     if balancing_choice(data.balance).plain_smote or data.reserve:
         pairs = zip(counts["before"], counts["wanted"], strict=True)

@@ -30,14 +30,16 @@ NAMED_CLASSES = 10
 FEWEST_DRAWN = 4
 
 
-def keep_indices(y: NDArray[np.int64], keep: Sequence[float], classes: Sequence[str], seed: int) -> NDArray[np.int64]:
+def uneven_indices(
+    y: NDArray[np.int64], fractions: Sequence[float], classes: Sequence[str], seed: int
+) -> NDArray[np.int64]:
     """Choose the training samples to use if a source is made uneven on purpose.
 
     Parameters
     ----------
     y : ndarray of int64, shape (N,)
         Class indices.
-    keep : sequence of float
+    fractions : sequence of float
         Share of each class to use, above 0 and at most 1, in class order; empty uses all samples. Each class has at
         least one sample.
     classes : sequence of str
@@ -55,20 +57,21 @@ def keep_indices(y: NDArray[np.int64], keep: Sequence[float], classes: Sequence[
     InputError
         If there is not one share per class, or a share is out of bounds.
     """
-    if not keep:
+    if not fractions:
         return np.arange(len(y), dtype=np.int64)
-    if len(keep) != len(classes):
+    if len(fractions) != len(classes):
         raise InputError(
-            f"data.class_keep_fractions has {len(keep)} entries for {len(classes)} classes: give one for each class."
+            f"data.class_keep_fractions has {len(fractions)} entries for {len(classes)} classes: give one for each "
+            "class."
         )
-    for name, share in zip(classes, keep, strict=True):
+    for name, share in zip(classes, fractions, strict=True):
         if not 0 < share <= 1:
             raise InputError(f"data.class_keep_fractions: {share} of class {name} must be above 0 and at most 1.")
-    kept = []
-    for label, share in enumerate(keep):
+    chosen = []
+    for label, share in enumerate(fractions):
         members = _shuffled(np.flatnonzero(y == label), seed, label, _KEEP)
-        kept.append(members[: max(1, _rounded(share * len(members)))])
-    return np.sort(np.concatenate(kept))
+        chosen.append(members[: max(1, _rounded(share * len(members)))])
+    return np.sort(np.concatenate(chosen))
 
 
 def sample_indices(y: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:

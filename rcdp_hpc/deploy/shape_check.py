@@ -24,7 +24,7 @@ def refuse_other_shape(model: TrainedModel, new: NewSamples, path: Path) -> None
         The file of the samples, for the message.
     """
     shape = tuple(int(length) for length in new.x.shape[1:])
-    if model.takes(shape, new.lengths is not None):
+    if model.accepts(shape, new.lengths is not None):
         return
     raise InputError(
         f"{path}: samples of shape {shape}; this model takes {model.sample_shape}{_columns(model)}. "

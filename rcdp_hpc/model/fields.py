@@ -150,7 +150,7 @@ def is_plain(value: Any) -> bool:
 
 
 def refuse_other_shapes(
-    where: str, found: Mapping[str, Any], expected: Mapping[str, torch.Tensor], remedy: str
+    where: str, tensors: Mapping[str, Any], expected: Mapping[str, torch.Tensor], remedy: str
 ) -> None:
     """Raise a `DataDamagedError` if names, shapes or dtypes of tensors do not fit the settings of the file.
 
@@ -158,17 +158,17 @@ def refuse_other_shapes(
     ----------
     where : str
         The file and its part, for the message.
-    found, expected : mapping of str to torch.Tensor
+    tensors, expected : mapping of str to torch.Tensor
         The tensors of the file, and tensors of the expected shapes and dtypes.
     remedy : str
         What to do: a sentence for the end of the message.
     """
-    names = sorted(set(found) ^ set(expected))
+    names = sorted(set(tensors) ^ set(expected))
     if names:
-        there = "has" if names[0] in found else "lacks"
-        raise DataDamagedError(f"{where} {there} {names[0]!r}, which does not fit the settings in it. {remedy}")
+        verb = "has" if names[0] in tensors else "lacks"
+        raise DataDamagedError(f"{where} {verb} {names[0]!r}, which does not fit the settings in it. {remedy}")
     for name, value in expected.items():
-        tensor = found[name]
+        tensor = tensors[name]
         if tensor.shape != value.shape or tensor.dtype != value.dtype:
             raise DataDamagedError(
                 f"{where}: {name!r} has the shape {tuple(tensor.shape)} ({tensor.dtype}); the settings need "

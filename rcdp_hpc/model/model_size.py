@@ -46,7 +46,7 @@ class _Parts:
     extractor : nn.Module or None
         The extractor that is trained together with the readout.
     feature_shape : FeatureShape
-        How what the readout reads of a sample lies in its row.
+        Layout of the readout's input for one sample.
     features : int
         Features per step of the sequence that drives the reservoir.
     """
@@ -89,21 +89,21 @@ def _parts(file: ModelFile) -> _Parts:
     reservoir, extractor, shape = file.config.reservoir, file.config.extractor, file.sample_shape
     if extractor.kind == "dictionary":
         dictionary = PatchDictionary(extractor, shape)
-        kept = _feature_shape(reservoir, Sequencer(), (dictionary.steps, dictionary.features))
-        return _Parts(dictionary, None, kept, dictionary.features)
+        inputs = _feature_shape(reservoir, Sequencer(), (dictionary.steps, dictionary.features))
+        return _Parts(dictionary, None, inputs, dictionary.features)
     if extractor.trained:
         trained = make_extractor(extractor, shape, None)
-        kept = FeatureShape(1, trained.steps, trained.features, raw=True)
+        inputs = FeatureShape(1, trained.steps, trained.features, raw=True)
         if reservoir.kind != "none":
-            kept = feature_shape(reservoir, trained.steps)
-        return _Parts(None, trained, kept, trained.features)  # type: ignore[arg-type]
-    cut = Sequencer.of(reservoir)
-    _, features = cut.shape(shape)
+            inputs = feature_shape(reservoir, trained.steps)
+        return _Parts(None, trained, inputs, trained.features)  # type: ignore[arg-type]
+    sequencer = Sequencer.of(reservoir)
+    _, features = sequencer.shape(shape)
     if extractor.kind == "kernels":
         kernels = RandomKernels(extractor, features, reservoir.seed)
-        states = 0 if reservoir.kind == "none" else _feature_shape(reservoir, cut, shape).features
+        states = 0 if reservoir.kind == "none" else _feature_shape(reservoir, sequencer, shape).features
         return _Parts(kernels, None, FeatureShape(1, 1, states + kernels.features), features)
-    return _Parts(None, None, _feature_shape(reservoir, cut, shape), features)
+    return _Parts(None, None, _feature_shape(reservoir, sequencer, shape), features)
 
 
 def _network(file: ModelFile, parts: _Parts) -> nn.Module:
@@ -116,10 +116,10 @@ def _network(file: ModelFile, parts: _Parts) -> nn.Module:
     return EndToEnd(file.sample_shape, parts.extractor, None, readout, file.config)
 
 
-def _feature_shape(reservoir: ReservoirSection, cut: Sequencer, sample_shape: tuple[int, ...]) -> FeatureShape:
+def _feature_shape(reservoir: ReservoirSection, sequencer: Sequencer, sample_shape: tuple[int, ...]) -> FeatureShape:
     if reservoir.kind == "none":
-        return IdentitySource(reservoir, cut, sample_shape).feature_shape
-    return feature_shape(reservoir, cut.shape(sample_shape)[0])
+        return IdentitySource(reservoir, sequencer, sample_shape).feature_shape
+    return feature_shape(reservoir, sequencer.shape(sample_shape)[0])
 
 
 def _of_members(single: Mapping[str, torch.Tensor], file: ModelFile) -> dict[str, torch.Tensor]:

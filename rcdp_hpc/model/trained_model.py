@@ -53,8 +53,12 @@ class TrainedModel:
     """
 
     def __init__(self, file: ModelFile, device: torch.device | None = None) -> None:
-        self.file, self.shards, self.data = file, file.shards, file.data
-        self.classes, self.sample_shape, self.scale = file.classes, file.sample_shape, file.scale
+        self.file = file
+        self.shards = file.shards
+        self.data = file.data
+        self.classes = file.classes
+        self.sample_shape = file.sample_shape
+        self.scale = file.scale
         self.device = device or torch.device("cpu")
         try:
             check_sizes(file)
@@ -181,12 +185,12 @@ class TrainedModel:
         InputError
             If the shape of the samples does not fit the model.
         """
-        if not self.takes(samples.shape[1:], lengths is not None):
+        if not self.accepts(samples.shape[1:], lengths is not None):
             raise InputError(f"samples of shape {samples.shape[1:]}; this model takes {self.sample_shape}.")
         parts = [self.probabilities_of(states) for _, states in self._blocks(samples, scaled, lengths)]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
-    def takes(self, shape: tuple[int, ...], lengths: bool) -> bool:
+    def accepts(self, shape: tuple[int, ...], lengths: bool) -> bool:
         """Return whether samples of this shape fit the model; `lengths`: whether they are padded series."""
         # The reservoir stops at the end of each series, so series may be longer than those of the training.
         axes = slice(1, None) if lengths else slice(None)

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 _LESS_MEMORY = {
     "prepare": "set a smaller data.memory_budget",
     "search": "set a smaller search.train_rows, reservoir.batch_rows or reservoir.nodes (with --restart)",
-    "train": "lower training.batch (training.accumulate keeps the rows of an update), reservoir.batch_rows, or "
+    "train": "set a smaller training.batch (with a larger training.accumulate), reservoir.batch_rows, or "
     "states.memory_mib (states beyond it go to a file), or set states.precision = 'float16' (with "
     "--restart)",
     "evaluate": "set a smaller reservoir.batch_rows",

@@ -103,7 +103,7 @@ def choose_kernel(
         "reservoir kernel: %s (%d nodes, blocks of %d samples, %d thread%s)",
         choice, nodes, rows, threads, "" if threads == 1 else "s",
     )  # fmt: skip
-    log.info("  %s a step", ", ".join(f"{name} {1000 * value / STEPS:.2f} ms" for name, value in seconds.items()))
+    log.info("  %s per step", ", ".join(f"{name} {1000 * value / STEPS:.2f} ms" for name, value in seconds.items()))
     return choice
 
 

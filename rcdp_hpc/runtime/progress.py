@@ -93,7 +93,7 @@ class Progress:
         note = plain_line(note)
         if self.unit_bytes:
             rate = (self.done - self.done_before) * self.unit_bytes / 2**20 / max(time.monotonic() - self.started, 1e-9)
-            note = note or f"{rate:.3g} MiB a second"
+            note = note or f"{rate:.3g} MiB per second"
         if self.bar is not None:
             self.bar.update(units)
             if note:
@@ -101,7 +101,7 @@ class Progress:
         elif self.enabled and time.monotonic() - self.last_line >= self.interval:
             self.last_line = time.monotonic()
             rate = (self.done - self.done_before) / max(self.last_line - self.started, 1e-9)
-            parts = [f"{self.done} of {self.total} {self.unit}", f"{rate:.3g} a second"]
+            parts = [f"{self.done} of {self.total} {self.unit}", f"{rate:.3g} per second"]
             lines = wrap_items(f"{self.title}: ", parts + (note.split(", ") if note else []))
             log.info("%s", Lines("\n".join(lines)))
 

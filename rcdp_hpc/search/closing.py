@@ -60,7 +60,7 @@ def fitness_meaning(search: SearchSection, best: Best) -> list[str]:
     # With ridge, few rows are left out one by one; of many rows, the validation rows are used.
     held_out = "held-out rows" if search.evaluation == "ridge" else "validation rows"
     rows = f"{search.folds} inner folds" if search.folds > 1 else held_out
-    scores = [f"with readouts {fitted}, {100 * best.accuracy:.2f} % of the {rows} are correct"]
+    scores = [f"accuracy on {rows}, with readouts {fitted}: {100 * best.accuracy:.2f} %"]
     if search.fitness == "accuracy":
         return [f"fitness: the accuracy on {rows}", *scores]
     if search.density_weight:

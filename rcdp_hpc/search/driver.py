@@ -134,7 +134,7 @@ def search(context: StageContext) -> dict[str, Any]:
         shards,
         {},
         search=config.data.on_damage == "replace",
-        own_rows=lambda rows: slab_bounds(min(config.search.train_rows, rows), comm.rank, comm.size),
+        local_rows=lambda rows: slab_bounds(min(config.search.train_rows, rows), comm.rank, comm.size),
         check_stop=lambda: signals.raise_if_stopped("checking the shards"),
     )
     if isinstance(shards, RefilledShards):

@@ -1,4 +1,4 @@
-"""Completion in the shells themselves."""
+"""Completion scripts, tested in the shells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rcdp_hpc.cli.parser import SHELLS, build_parser
 from rcdp_hpc.config import profile_names
 from rcdp_hpc.config.choices import SOURCES
 
-# What is typed, and what must and must not be offered for the last word.
+# Typed lines, and the words that a shell must and must not offer for the last word.
 TYPED = {
     "rcdp ": (["run", "predict", "completion", "help"], ["digits"]),
     "rcdp tra": (["train"], ["run"]),
@@ -68,13 +68,13 @@ def offered_by_fish(folder: Path) -> list[list[str]]:
 
 
 def bare(word: str, typed: str) -> str:
-    """Return an offered word without the beginning that some shells repeat, and without the slash of a folder."""
+    """Return an offered word without the prefix that some shells repeat, and without the slash of a folder."""
     last = typed.split(" ")[-1]
     return word.removeprefix(last[: last.rfind("=") + 1]).rstrip("/")
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])
-def test_a_shell_offers_what_fits(shell, folder):
+def test_a_shell_offers_fitting_words(shell, folder):
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     offered = {"bash": offered_by_bash, "fish": offered_by_fish}[shell](folder)
@@ -84,8 +84,8 @@ def test_a_shell_offers_what_fits(shell, folder):
         assert not set(refused) & found, f"{typed}: {words}"
 
 
-# zsh completes only in a terminal: one word each, completed in a pseudo terminal. Its editor says when it is ready:
-# what is typed earlier is echoed by the terminal itself.
+# zsh completes only in a terminal, so each word is completed in a pseudo terminal. The test waits for its line editor,
+# because the terminal itself would echo keys that are typed earlier.
 ZSH = r"""
 zmodload zsh/zpty
 zpty z zsh -f -i
@@ -133,7 +133,7 @@ def test_every_command_and_option_is_in_the_script(shell, folder):
     assert "@" not in text.replace("$@", "").replace("[@]", "").replace('"@', "")
 
 
-def test_shellcheck_finds_nothing_in_the_script_for_bash(folder):
+def test_shellcheck_accepts_the_script_for_bash(folder):
     done = subprocess.run(
         [BIN / "shellcheck", "--shell=bash", folder / ".rcdp.bash"], capture_output=True, text=True, timeout=60
     )

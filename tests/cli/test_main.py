@@ -1,4 +1,4 @@
-"""What a user sees: one message that says what was expected and what to do, the exit code, and nothing lost."""
+"""What a user sees: one message with the expected input and the remedy, the exit code, and no lost results."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def copy(finished, tmp_path) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file but what each start appends to."""
+    """All files except those that each start appends to."""
     kept = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "log.jsonl")
     return {str(path.relative_to(folder)): path.read_bytes() for path in kept if path.parent.name != "state"}
 
 
-def test_a_run_leaves_what_is_promised(finished):
+def test_a_run_writes_the_documented_files(finished):
     summary = json.loads((finished / "report/summary.json").read_text())
     assert set(summary["seconds"]) == {"prepare", "search", "train", "evaluate"}
     assert summary["seed"] == 1
@@ -78,13 +78,13 @@ def test_the_same_command_again_changes_no_result(copy):
     assert "training is over already" in done.stdout
 
 
-def test_a_run_directory_alone_is_configuration_enough(copy):
+def test_a_run_directory_is_a_sufficient_configuration(copy):
     done = call("evaluate", "--out", copy)
     assert done.returncode == 0, done.stdout
     assert "test accuracy" in done.stdout
 
 
-def test_status_before_between_and_after(finished, tmp_path):
+def test_status_of_new_running_and_finished_runs(finished, tmp_path):
     assert "report/summary.json" in call("status", finished).stdout
     call("prepare", "digits", "--out", tmp_path / "new", *flags())
     text = call("status", tmp_path / "new").stdout
@@ -95,7 +95,7 @@ def test_status_before_between_and_after(finished, tmp_path):
     assert "no such run directory" in missing.stdout
 
 
-def test_without_a_search_nobody_is_sent_to_it(tmp_path):
+def test_without_a_search_the_hints_do_not_name_it(tmp_path):
     out = tmp_path / "run"
     done = call("prepare", "digits", "--out", out, *flags("search.generations=0"))
     assert f"rcdp train --out {out}" in done.stdout
@@ -195,7 +195,7 @@ def test_a_shard_that_one_rank_finds_damaged_stops_all_with_one_message(damage, 
     assert victim.name in done.stdout
 
 
-def test_verify_finds_nothing_in_sound_shards(finished):
+def test_verify_accepts_undamaged_shards(finished):
     done = call("verify", finished)
     assert done.returncode == 0
     assert "all checksums" in done.stdout
@@ -224,7 +224,7 @@ def test_a_model_of_other_shards_is_neither_trained_on_nor_evaluated(copy):
         assert "run.seed (1 -> 5)" in errors(done)[0] or "other shards" in errors(done)[0]
 
 
-def test_metrics_are_whole_after_a_kill_and_what_is_missing_is_told(copy):
+def test_metrics_are_complete_after_a_kill_and_missing_epochs_are_reported(copy):
     metrics = copy / "train/metrics.jsonl"
     whole = metrics.read_text()
     metrics.write_text(whole + whole.splitlines()[-1] + '\n{"epoch": 3')  # written after the checkpoint
@@ -243,7 +243,7 @@ def test_metrics_are_whole_after_a_kill_and_what_is_missing_is_told(copy):
     assert "left by" not in metrics.read_text()
 
 
-def test_status_knows_a_lock_that_was_left_behind(copy):
+def test_status_reports_a_stale_lock(copy):
     code = (
         "import os; from pathlib import Path; from rcdp_hpc.runtime.lock import RunLock\n"
         f"RunLock(Path({str(copy / 'lock')!r})).__enter__(); os._exit(0)"
@@ -306,18 +306,18 @@ def test_a_failed_restart_of_the_preparation_leaves_all_as_it_was(copy):
     assert {path.name: path.read_bytes() for path in (copy / "shards").iterdir()} == before
     assert not list(copy.glob("*.before-*"))
     assert (copy / "train/last.pt").exists()
-    # It goes on as if nothing had been tried.
+    # The run continues as if the failed restart had not been tried.
     assert call("train", "--out", copy).returncode == 0
 
 
-def test_the_last_checkpoint_cut_short_falls_back_to_the_one_before(copy):
+def test_a_truncated_last_checkpoint_falls_back_to_the_previous_one(copy):
     os.truncate(copy / "train/last.pt", 3000)
     done = call("train", "--out", copy, "--set", "training.epochs=4")
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("last.pt.previous") == 1
 
 
-def test_stages_out_of_order_say_what_to_run_first(tmp_path):
+def test_stages_out_of_order_name_the_command_to_run_first(tmp_path):
     for stage, words in (("search", "rcdp prepare"), ("train", "rcdp prepare"), ("evaluate", "rcdp prepare")):
         done = call(stage, "digits", "--out", tmp_path, *flags())
         assert done.returncode == 2, done.stdout
@@ -356,7 +356,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path):
         assert "Traceback" not in done.stdout
         assert {path.name: path.read_bytes() for path in (disk / "run/shards").iterdir()} == before
         (disk / "ballast").unlink()
-        # Room again: the same command goes on.
+        # The disk has space again: the same command continues.
         shutil.copytree(disk / "run", tmp_path / "rescued")
         assert call("run", "digits", "--out", tmp_path / "rescued", *flags()).returncode == 0
     finally:
@@ -380,7 +380,7 @@ BLOCKED = (
 )
 
 
-def test_without_torch_training_says_what_is_missing(copy):
+def test_without_torch_the_training_names_it(copy):
     done = run_ranks(0, [*python(BLOCKED), "train", "--out", str(copy)], env=without("torch"))
     assert done.returncode == 2
     assert "needs torch" in errors(done)[0]
@@ -394,7 +394,7 @@ def test_without_horovod_and_mpi_one_process_does_it_all(tmp_path):
 
 
 @pytest.mark.mpi
-def test_without_horovod_several_ranks_say_what_is_missing(copy):
+def test_without_horovod_several_ranks_name_it(copy):
     done = run_ranks(2, [*python(BLOCKED), "train", "--out", str(copy), "--restart"], env=without("horovod"))
     assert done.returncode == 2, done.stdout
     assert done.stdout.count("needs Horovod") == 1
@@ -410,7 +410,7 @@ def test_without_horovod_on_one_rank_the_others_do_not_wait_for_it(copy):
 
 
 @pytest.mark.mpi
-def test_without_mpi_several_ranks_say_what_is_missing(tmp_path):
+def test_without_mpi_several_ranks_name_it(tmp_path):
     command = [*python(BLOCKED), "prepare", "digits", "--out", str(tmp_path / "run")]
     done = run_ranks(2, command, env=without("mpi4py"))
     assert done.returncode == 2, done.stdout
@@ -447,7 +447,7 @@ def test_importing_the_package_needs_neither_torch_nor_horovod_nor_mpi():
         ("help trian", "trian is not a command; did you mean train?"),
     ],
 )
-def test_what_is_mistyped_is_one_message_and_code_2(words, message, capsys):
+def test_a_mistyped_command_is_one_message_and_code_2(words, message, capsys):
     with pytest.raises(SystemExit) as ended:
         main(words.split())
     assert ended.value.code == 2
@@ -463,7 +463,7 @@ def test_an_option_may_be_shortened(capsys):
     assert "\nepochs = 3\n" in capsys.readouterr().out
 
 
-def test_what_a_configuration_prints_is_toml_whatever_is_logged(capsys):
+def test_config_prints_toml_even_if_messages_are_logged(capsys):
     report_left_out.cache_clear()  # another test may have had the same configuration
     assert main(["config", "digits", "--set", "data.source=csv"]) == 0
     printed = capsys.readouterr()

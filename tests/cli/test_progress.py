@@ -1,4 +1,4 @@
-"""How far a search and a training have come, as `rcdp status` tells it."""
+"""Progress of a search and a training, as `rcdp status` shows it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rcdp_hpc.search.records.efficiency import Usage, append_usage
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    """A run directory in which nothing was done yet, of 10 generations and 20 epochs."""
+    """A new run directory, for 10 generations and 20 epochs."""
     run = RunDirectory(tmp_path)
     run.write_config(load_config("digits", ["search.generations=10", "training.epochs=20"]))
     for folder in (run.search, run.train, run.state_file("train").parent):
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 def train(run: RunDirectory, epochs: int, seconds: float = 90.0, ago: float = 0.0) -> Path:
-    """Have so many epochs more been done, the last of them so long ago; return the file that tells of them."""
+    """Add `epochs` finished epochs, the last some time ago; return the file of metrics."""
     path = run.train / "metrics.jsonl"
     begun = len(path.read_text().splitlines()) if path.exists() else 0
     for epoch in range(begun, begun + epochs):
@@ -44,11 +44,11 @@ def search(run: RunDirectory, generation: int, fitness: float | None, wall: floa
     append_sealed(run.search / "history.jsonl", {"generation": generation, "fitness": fitness, "share": share})
 
 
-def test_nothing_is_told_of_what_has_not_begun(run):
+def test_a_stage_that_has_not_started_has_no_progress(run):
     assert [stage_progress(run, stage) for stage in ("prepare", "search", "train", "evaluate")] == [None] * 4
 
 
-def test_a_training_is_told_by_its_epochs_and_the_time_that_the_latest_took(run):
+def test_progress_of_a_training_by_its_epochs_and_recent_times(run):
     train(run, 3, seconds=900.0)
     train(run, 5)
     found = stage_progress(run, "train")
@@ -56,13 +56,13 @@ def test_a_training_is_told_by_its_epochs_and_the_time_that_the_latest_took(run)
     assert found.with_time == f"{found.words}, about 18 min left"
     train(run, 0, ago=60.0)
     assert stage_progress(run, "train").seconds_left == pytest.approx(12 * 90 - 60, abs=5)
-    # An epoch that takes longer than those before, or a clock that is late: the rest takes its time.
+    # If an epoch takes longer than the earlier ones, or a clock is late, the remaining epochs still need their time.
     for ago, rest in ((4000.0, 11 * 90), (-4000.0, 12 * 90)):
         train(run, 0, ago=ago)
         assert stage_progress(run, "train").seconds_left == rest
 
 
-def test_the_step_within_a_long_epoch_is_told(run):
+def test_progress_shows_the_step_within_a_long_epoch(run):
     write_sealed(run.position_file, {"epoch": 0, "step": 30, "steps": 400})
     assert stage_progress(run, "train").with_time == "epoch 1 of 20: step 30 of 400"
     train(run, 3)
@@ -73,12 +73,12 @@ def test_the_step_within_a_long_epoch_is_told(run):
     )
 
 
-def test_no_time_is_told_of_a_training_that_has_done_its_epochs(run):
+def test_no_remaining_time_after_the_last_epoch(run):
     train(run, 20)
     assert stage_progress(run, "train").with_time == "epoch 20 of 20, validation accuracy 69.00 %"
 
 
-def test_a_line_that_is_being_written_is_left_out_and_a_damaged_one_is_told(run):
+def test_an_incomplete_line_is_ignored_and_a_damaged_line_is_reported(run):
     path = train(run, 2)
     whole = path.read_text()
     write_text(path, whole + whole[:20])
@@ -87,7 +87,7 @@ def test_a_line_that_is_being_written_is_left_out_and_a_damaged_one_is_told(run)
     assert stage_progress(run, "train").with_time == f"{path}: line 1 was cut short or altered."
 
 
-def test_a_search_is_told_by_its_generations_and_the_best_that_was_judged_by_all_rows(run):
+def test_progress_of_a_search_by_its_generations_and_the_best_complete_candidate(run):
     search(run, 1, None)
     assert stage_progress(run, "search").words == "generation 1 of 10"
     search(run, 2, 9.0, wall=10.0, share=0.25)

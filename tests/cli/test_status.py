@@ -1,4 +1,4 @@
-"""`rcdp status` in words: a run, and a folder of runs."""
+"""The text of `rcdp status` for a run and for a folder of runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESULTS = {
 
 
 def make_run(path: Path, done: int = 4, ranks: int = 1, **settings: str) -> RunDirectory:
-    """A run directory in which the first `done` stages are done."""
+    """Create a run directory in which the first `done` stages are finished."""
     run = RunDirectory(path)
     run.write_config(load_config("digits", [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]))
     for stage, result in list(RESULTS.items())[:done]:
@@ -37,7 +37,7 @@ def status(path: Path, capsys) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_run_that_is_done_in_words(tmp_path, capsys):
+def test_a_finished_run(tmp_path, capsys):
     make_run(tmp_path / "run")
     assert status(tmp_path / "run", capsys)[:6] == [
         f"run directory {tmp_path / 'run'}",
@@ -56,7 +56,7 @@ def test_ranks_are_named_only_if_there_were_several(tmp_path, capsys):
     assert "  train     done in 3.2 s on 4 ranks: best epoch" in "\n".join(status(tmp_path / "four", capsys))
 
 
-def test_a_stage_that_stopped_or_failed_says_why_and_what_is_next(tmp_path, capsys):
+def test_a_stopped_or_failed_stage_shows_the_reason_and_the_next_command(tmp_path, capsys):
     run = make_run(tmp_path / "run", done=2)
     run.record_state("train", "stopped", reason="stopped by SIGUSR1 after epoch 3")
     lines = status(run.path, capsys)
@@ -66,7 +66,7 @@ def test_a_stage_that_stopped_or_failed_says_why_and_what_is_next(tmp_path, caps
     assert "  train     failed: no memory left" in status(run.path, capsys)
 
 
-def test_results_of_another_version_are_shown_as_they_are(tmp_path, capsys):
+def test_results_of_another_version_are_shown_unchanged(tmp_path, capsys):
     run = make_run(tmp_path / "run")
     run.record_state("search", "done", seconds=1.0, result={"score": 5})
     assert "  search    done in 1.0 s: score 5" in status(run.path, capsys)
@@ -148,7 +148,7 @@ def test_a_cross_validation_in_a_list_has_its_mean(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("place", "words"), [("", "not a run directory, and contains none"), ("file", "a file; rcdp status")]
 )
-def test_what_is_no_run_is_refused(place, words, tmp_path, capsys):
+def test_other_folders_than_runs_are_refused(place, words, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["status", str(tmp_path / place)]) == 2
     assert words in capsys.readouterr().err

@@ -10,7 +10,7 @@ from rcdp_hpc.data.prepare import prepare_shards
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    """The IDX format, written from its description alone."""
+    """Return an array in the IDX format, written from the description of the format."""
     return (
         bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
     )
@@ -37,7 +37,7 @@ def uneven_data(counts=(60, 30, 12), shape=(4, 3), seed=0):
 
 @pytest.fixture(autouse=True)
 def _log_is_heard(monkeypatch):
-    """The command line, tested elsewhere in this process, keeps the package's messages to itself."""
+    """Propagate messages, which the tests of the command line switch off in this process."""
     monkeypatch.setattr(logging.getLogger("rcdp_hpc"), "propagate", True)
 
 

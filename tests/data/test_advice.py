@@ -1,4 +1,4 @@
-"""What a message advises is accepted for that very input."""
+"""The settings that an error message recommends are accepted for the same input."""
 
 import itertools
 import re
@@ -7,16 +7,13 @@ import numpy as np
 import pytest
 from data.conftest import make_config, uneven_data
 
-from rcdp_hpc.config.choices import balancing_choice
+from rcdp_hpc.config.choices import BALANCING_METHODS, balancing_choice
 from rcdp_hpc.data.balancing.targets import class_targets
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.split import fold_indices, split_indices
 from rcdp_hpc.errors import InputError
 
-METHODS = (
-    "smote", "borderline_smote", "svm_smote", "adasyn", "kmeans_smote", "smotenc", "smote_tomek", "smote_enn",
-    "random_over", "random_under", "none",
-)  # fmt: skip
+METHODS = BALANCING_METHODS.names
 
 
 def table(path, rows, categories, numbers):
@@ -72,20 +69,20 @@ OPTIONS = {
 
 
 def advised(message, config):
-    """Return the settings that a message names as ways out, each a dict of [data] keys."""
-    found = [
+    """Return the settings that a message recommends, each a dict of [data] keys."""
+    settings = [
         {"balance": method}
         for listed in re.findall(r"data\.balance = ((?:'\w+'(?:, | or )?)+)", message.partition(":")[2])
         for method in re.findall(r"'(\w+)'", listed)
     ]
-    found += [{"smote_neighbours": int(k)} for k in re.findall(r"set data\.smote_neighbours = (\d+)", message)]
-    found += [{"memory_budget": int(m)} for m in re.findall(r"set data\.memory_budget to at least (\d+)", message)]
-    found += [{"reserve": 0.0} for _ in re.findall(r"set data\.reserve = 0", message)]
-    return [{**config, **way} for way in found if {**config, **way} != config]
+    settings += [{"smote_neighbours": int(k)} for k in re.findall(r"set data\.smote_neighbours = (\d+)", message)]
+    settings += [{"memory_budget": int(m)} for m in re.findall(r"set data\.memory_budget to at least (\d+)", message)]
+    settings += [{"reserve": 0.0} for _ in re.findall(r"set data\.reserve = 0", message)]
+    return [{**config, **way} for way in settings if {**config, **way} != config]
 
 
 def refusal(config, folder):
-    """Return what a preparation is refused with, empty if it is not."""
+    """Return the error message of a preparation, empty if it is accepted."""
     try:
         prepare_shards(make_config(**config), folder)
     except InputError as error:
@@ -94,9 +91,9 @@ def refusal(config, folder):
 
 
 @pytest.mark.parametrize(("options", "kind"), list(itertools.product(OPTIONS, INPUTS)))
-def test_what_a_message_advises_is_accepted(tmp_path, monkeypatch, options, kind):
+def test_recommended_settings_are_accepted(tmp_path, monkeypatch, options, kind):
     if options == "small budget":
-        # No block of rows would fit into a real one.
+        # A real budget this small could not hold a block of rows.
         monkeypatch.setattr("rcdp_hpc.data.budget.Budget.refuse_wide_rows", lambda self, row_bytes, cores: None)
         monkeypatch.setattr("rcdp_hpc.data.balancing.suitability.MIB", 2048)
         monkeypatch.setattr("rcdp_hpc.data.budget.MIB", 2048)
@@ -113,35 +110,35 @@ def test_what_a_message_advises_is_accepted(tmp_path, monkeypatch, options, kind
         refused = refusal(config, tmp_path / f"shards{next(numbers)}")
         ways = advised(refused, config)
         if refused and not ways:
-            pytest.fail(f"{method}: no way out in: {refused}")
+            pytest.fail(f"{method}: no recommendation in: {refused}")
         for way in ways:
             again = refusal(way, tmp_path / f"shards{next(numbers)}")
-            # Another method is accepted for certain; another number takes away this problem, if not every one.
+            # Another method is accepted in any case. Another number solves this problem, but there may be others.
             if again and (way["balance"] != method or again == refused):
-                pytest.fail(f"{method}: {refused}\nadvises what is refused: {again}")
+                pytest.fail(f"{method}: {refused}\nrecommends a setting that is refused: {again}")
 
 
 @pytest.mark.parametrize("wanted", [[150, 0, 0], [100, 50, 10], [150, 50, 10], [200, 100, 50], [5, 5, 5], [-1, 0, 0]])
 @pytest.mark.parametrize("method", ["smote", "random_over", "random_under"])
-def test_counts_are_reached_as_advised(method, wanted):
+def test_recommended_counts_are_reached(method, wanted):
     counts = [100, 60, 10]
-    for _ in range(4):  # every message takes one class out of the way
+    for _ in range(4):  # each message is about one class
         try:
             assert len(class_targets(counts, "abc", balancing_choice(method), 1.0, wanted)) == 3
             return
         except InputError as error:
-            taken = re.search(r"take '(\w+)'", str(error))
-            named = re.search(r"class (\w) has", str(error))
-            if taken:
-                class_targets(counts, "abc", balancing_choice(taken.group(1)), 1.0, wanted)
+            method_named = re.search(r"set data\.balance = '(\w+)'", str(error))
+            class_named = re.search(r"class (\w) has", str(error))
+            if method_named:
+                class_targets(counts, "abc", balancing_choice(method_named.group(1)), 1.0, wanted)
                 return
             wanted = [max(0, want) for want in wanted]
-            if named:
-                wanted["abc".index(named.group(1))] = 0
-    pytest.fail("the advice leads nowhere")
+            if class_named:
+                wanted["abc".index(class_named.group(1))] = 0
+    pytest.fail("the recommendations lead to no accepted setting")
 
 
-def test_the_folds_that_a_message_names_are_accepted():
+def test_recommended_folds_are_accepted():
     y = np.repeat(np.arange(3), (4, 2, 1))
     with pytest.raises(InputError, match=r"data\.folds = 8: there are only 7 samples") as refused:
         fold_indices(y, "abc", 8, 1, 0.1, 1)
@@ -150,7 +147,7 @@ def test_the_folds_that_a_message_names_are_accepted():
 
 
 @pytest.mark.parametrize(("test", "rows"), [(0.2, 3), (0.2, 2), (None, 2)])
-def test_the_samples_that_a_split_needs_are_enough(test, rows):
+def test_the_recommended_number_of_samples_can_be_split(test, rows):
     with pytest.raises(InputError, match="no class has more than") as refused:
         split_indices(np.zeros(rows, np.int64), 0.1, test, 1)
     more = int(re.search(r"more than (\d+)", str(refused.value)).group(1)) + 1

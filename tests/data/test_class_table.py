@@ -1,4 +1,4 @@
-"""What preparation logs of the classes: unevenness, dropped rows, targets that balancing missed."""
+"""The log of the classes: imbalance, dropped rows, targets that balancing missed."""
 
 import logging
 
@@ -14,7 +14,7 @@ from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 
 def far_apart(path, counts=(60, 20, 12)):
-    """Classes that are nowhere near one another."""
+    """Classes that are far from each other."""
     x, y = uneven_data(counts, shape=(4,))
     np.savez(path, x=x + 100 * y[:, None], y=y)
     return path
@@ -28,7 +28,7 @@ def prepared(tmp_path, caplog, **data):
     return index["class_table"], warnings
 
 
-def test_a_method_that_makes_nothing_says_why(tmp_path, caplog):
+def test_a_method_that_makes_no_rows_is_reported_with_the_reason(tmp_path, caplog):
     path = far_apart(tmp_path / "far.npz")
     table, warnings = prepared(tmp_path, caplog, path=path, balance="borderline_smote", smote_neighbours=5)
     before = [entry["before"] for entry in table]
@@ -84,7 +84,7 @@ def test_unevenness_is_one_line(tmp_path, caplog):
     assert caplog.text.count(line) == 1
 
 
-def test_what_keep_drops_is_a_warning_and_a_column(tmp_path, caplog, npz_file):
+def test_class_keep_fractions_are_a_warning_and_a_column(tmp_path, caplog, npz_file):
     table, (warning,) = prepared(
         tmp_path, caplog, path=npz_file, class_keep_fractions=[0.5, 1.0, 0.5], balance="random_over"
     )
@@ -110,7 +110,7 @@ def test_a_table_fits_eighty_columns_and_names_what_it_leaves_out():
     assert lines[-1] == "... and 10 more classes (index.json has them all)"
 
 
-def test_an_index_that_wants_other_rows_than_its_settings_is_found(tmp_path, npz_file):
+def test_an_index_with_other_targets_than_its_settings_is_found(tmp_path, npz_file):
     prepare_shards(make_config(npz_file, shards=1), tmp_path / "shards")
     index = read_sealed(tmp_path / "shards/index.json")
     index["class_table"][1]["wanted"] += 1

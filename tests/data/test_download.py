@@ -1,4 +1,4 @@
-"""Downloading, from a server of this process that cuts connections and serves wrong bytes."""
+"""Downloads from a server in this process that cuts connections and serves wrong bytes."""
 
 import hashlib
 import importlib.util
@@ -88,7 +88,7 @@ def test_cut_connections_are_resumed(download, server, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
-def test_a_later_call_goes_on(download, server, tmp_path):
+def test_a_later_call_resumes(download, server, tmp_path):
     (tmp_path / "f.part").write_bytes(CONTENT[:70_000])
     fetch(download, server, tmp_path / "f")
     assert server.requests == ["bytes=70000-"]
@@ -103,13 +103,13 @@ def test_a_part_that_is_whole_or_too_long(download, server, tmp_path):
     assert (tmp_path / "f").read_bytes() == (tmp_path / "g").read_bytes() == CONTENT
 
 
-def test_a_part_of_another_file_is_fetched_anew(download, server, tmp_path):
+def test_a_part_of_another_file_is_fetched_again(download, server, tmp_path):
     (tmp_path / "f.part").write_bytes(b"x" * 500)
     fetch(download, server, tmp_path / "f")
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
-def test_a_server_that_knows_no_ranges(download, server, tmp_path):
+def test_a_server_without_ranges(download, server, tmp_path):
     (tmp_path / "f.part").write_bytes(CONTENT[:70_000])
     server.ranges = False
     fetch(download, server, tmp_path / "f")
@@ -124,7 +124,7 @@ def test_wrong_bytes_are_refused_and_the_earlier_file_stays(download, server, tm
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"f": b"earlier"}
 
 
-def test_a_server_that_gives_nothing(download, server, tmp_path):
+def test_a_server_that_sends_nothing(download, server, tmp_path):
     server.cut = 0
     with pytest.raises(download.DownloadError, match="2 times without a new byte"):
         fetch(download, server, tmp_path / "f", attempts=2)

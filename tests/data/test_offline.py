@@ -1,4 +1,4 @@
-"""Preparation without MPI, torch and Horovod: proved by making their imports fail."""
+"""Preparation without MPI, torch and Horovod, whose imports fail in these tests."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ sys.meta_path.insert(0, Missing())
 
 @pytest.fixture
 def offline(tmp_path):
-    """Run the script as on a login node, from elsewhere, with some packages missing."""
+    """Run the script from another folder with some packages missing."""
 
     def run(*arguments, blocked=("torch", "mpi4py", "horovod"), variables=None, script=None):
         site = tmp_path / "site"

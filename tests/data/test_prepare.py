@@ -26,7 +26,7 @@ def fingerprints(directory):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
 
 
-def test_rows_are_the_source_s_own(tmp_path, npz_file):
+def test_rows_are_samples_of_the_source(tmp_path, npz_file):
     prepare_shards(make_config(npz_file, standardize="none"), tmp_path / "shards")
     with np.load(npz_file) as source:
         x, y = source["x"], source["y"]
@@ -116,7 +116,7 @@ def test_no_more_shards_than_rows(tmp_path, npz_file):
     assert verify_shards(tmp_path / "shards") == []
 
 
-def test_same_seed_and_settings_give_the_same_bytes_whatever_the_threads(tmp_path):
+def test_same_seed_and_settings_give_the_same_bytes_for_any_number_of_threads(tmp_path):
     config = make_config(source="digits", class_keep_fractions=[1, 0.2] * 5)
     found = []
     for threads in (1, 2):
@@ -128,7 +128,7 @@ def test_same_seed_and_settings_give_the_same_bytes_whatever_the_threads(tmp_pat
     assert fingerprints(tmp_path / "other")["train-00000-of-00016.h5"] != found[0]["train-00000-of-00016.h5"]
 
 
-def test_a_source_s_own_test_set_stays_whole(tmp_path):
+def test_a_separate_test_set_is_not_split(tmp_path):
     generator = np.random.default_rng(0)
     for name, rows in (("train", 90), ("t10k", 20)):
         write_idx(tmp_path / f"{name}-images-idx3-ubyte.gz", generator.integers(0, 256, (rows, 5, 4)))
@@ -199,7 +199,7 @@ def test_other_settings_are_refused_by_name_unless_restarted(tmp_path, npz_file)
     assert verify_shards(tmp_path / "shards") == []
 
 
-def test_the_source_may_move_but_not_change(tmp_path, npz_file):
+def test_the_source_can_move_but_not_change(tmp_path, npz_file):
     prepare_shards(make_config(npz_file), tmp_path / "shards")
     moved = npz_file.rename(tmp_path / "moved.npz")
     prepare_shards(make_config(moved), tmp_path / "shards")
@@ -210,7 +210,7 @@ def test_the_source_may_move_but_not_change(tmp_path, npz_file):
         prepare_shards(make_config(tmp_path / "other.npz"), tmp_path / "shards")
 
 
-def test_a_source_that_was_written_anew_is_read_again(tmp_path, npz_file):
+def test_a_source_that_was_written_again_is_compared(tmp_path, npz_file):
     prepare_shards(make_config(npz_file), tmp_path / "shards")
     later = (tmp_path / "shards/index.json").stat().st_mtime + 10
     os.utime(npz_file, (later, later))
@@ -222,7 +222,7 @@ def test_a_source_that_was_written_anew_is_read_again(tmp_path, npz_file):
         prepare_shards(make_config(npz_file), tmp_path / "shards")
 
 
-def test_a_linked_folder_stays_one(tmp_path, npz_file):
+def test_a_linked_folder_stays_a_link(tmp_path, npz_file):
     (tmp_path / "scratch").mkdir()
     (tmp_path / "shards").symlink_to(tmp_path / "scratch")
     for seed in (1, 2):
@@ -231,14 +231,14 @@ def test_a_linked_folder_stays_one(tmp_path, npz_file):
     assert verify_shards(tmp_path / "scratch") == []
 
 
-def test_damaged_shards_are_told_on_the_next_start(tmp_path, npz_file):
+def test_damaged_shards_are_reported_on_the_next_start(tmp_path, npz_file):
     prepare_shards(make_config(npz_file), tmp_path / "shards")
     os.truncate(next((tmp_path / "shards").glob("val-*")), 100)
     with pytest.raises(DataDamagedError, match=r"val-.*--restart"):
         prepare_shards(make_config(npz_file), tmp_path / "shards")
 
 
-def test_the_story_is_told(tmp_path, caplog):
+def test_the_log_reports_each_step(tmp_path, caplog):
     x, y = uneven_data([8] * 25)
     np.savez(tmp_path / "many.npz", x=x, y=y)
     with caplog.at_level(logging.INFO):
@@ -257,7 +257,7 @@ def test_every_count_in_the_log_is_per_class(tmp_path, npz_file, caplog):
     assert ["2", "12", "9", "43", "1", "2"] in lines
 
 
-def test_a_seed_of_the_data_alone_makes_shards_that_other_seeds_of_the_run_share(tmp_path):
+def test_runs_with_other_seeds_share_the_shards_of_data_seed(tmp_path):
     first = prepare_shards(load_config("digits", ["run.seed=5"]), tmp_path / "a")
     second = prepare_shards(load_config("digits", ["run.seed=9", "data.seed=5"]), tmp_path / "b")
     assert first["settings"] == second["settings"]

@@ -1,4 +1,4 @@
-"""The range of each feature: in blocks as at once, without padding and missing values."""
+"""The range of each feature is independent of blocks, padding and missing values."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_features_are_columns_dimensions_or_channels(kind, shape, count):
     assert found.values.tolist() == [2 * np.prod(shape) // count] * count
 
 
-def test_what_is_written_is_read_again():
+def test_ranges_round_trip():
     x = np.random.default_rng(1).normal(size=(20, 3))
     found = FeatureRanges.of_blocks(blocks(x, 6), "table", (3,), "float64")
     again = FeatureRanges.from_json(json.loads(json.dumps(found.to_json())))

@@ -1,4 +1,4 @@
-"""Samples that occur several times: what preparation writes is sound by every method, and damage is still found."""
+"""Samples that occur several times: the shards of every method pass verification, and damage is still found."""
 
 import shutil
 import tempfile
@@ -11,19 +11,17 @@ from data.shards.test_verify import change, far_neighbour, neighbour_of_another_
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from rcdp_hpc.config.choices import BALANCING_METHODS, balancing_choice
 from rcdp_hpc.data.balancing.whole_set import other_than_itself
 from rcdp_hpc.data.prepare import prepare_shards
 from rcdp_hpc.data.shards.verify import verify_shards
 from rcdp_hpc.errors import InputError
 
-METHODS = (
-    "smote", "borderline_smote", "svm_smote", "adasyn", "kmeans_smote", "smote_tomek", "smote_enn", "random_over",
-    "random_under", "none",
-)  # fmt: skip
+METHODS = [choice.name for choice in BALANCING_METHODS if not balancing_choice(choice.name).needs_categories]
 
 
 def repeated(seed, counts, times, spread, offset, width=3):
-    """Clouds that overlap, each sample `times` times, its numbers rounded so that distances tie."""
+    """Return overlapping clouds with each sample `times` times, rounded so that distances tie."""
     generator = np.random.default_rng(seed)
     y = np.repeat(np.arange(len(counts)), counts)
     x = np.rint(generator.normal(size=(len(y), width)) * spread + y[:, None]) + offset
@@ -40,7 +38,7 @@ def repeated(seed, counts, times, spread, offset, width=3):
 )  # fmt: skip
 @example(seed=0, times=8, spread=0.3, offset=0.0, neighbours=7, reserve=0.0, width=3, counts=(15, 5, 3))
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_what_preparation_writes_is_sound(method, seed, times, spread, offset, neighbours, reserve, width, counts):
+def test_shards_pass_verification(method, seed, times, spread, offset, neighbours, reserve, width, counts):
     x, y = repeated(seed, counts, times, spread, offset, width)
     options = {"balance": method, "smote_neighbours": neighbours, "reserve": reserve, "shards": 1}
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +51,7 @@ def test_what_preparation_writes_is_sound(method, seed, times, spread, offset, n
 
 
 @pytest.mark.parametrize("method", ["smotenc", "random_over"])
-def test_repeated_rows_of_a_table_with_categories_are_sound(tmp_path, method):
+def test_repeated_rows_of_a_table_with_categories_pass_verification(tmp_path, method):
     pytest.importorskip("pyarrow")
     lines = [f"{row % 3 / 2},{'ab'[row % 2]},{'yn'[row % 5 == 0]}" for row in range(160)]
     (tmp_path / "t.csv").write_text("\n".join(["size,kind,label", *lines]))
@@ -63,7 +61,7 @@ def test_repeated_rows_of_a_table_with_categories_are_sound(tmp_path, method):
 
 
 @pytest.mark.parametrize("method", ["smote", "borderline_smote", "svm_smote", "adasyn"])
-def test_repeated_series_of_unequal_length_are_sound(tmp_path, method):
+def test_repeated_series_of_unequal_length_pass_verification(tmp_path, method):
     generator = np.random.default_rng(3)
     lines = ["@univariate true", "@classLabel true a b", "@data"]
     for row in range(90):
@@ -79,7 +77,7 @@ def test_repeated_series_of_unequal_length_are_sound(tmp_path, method):
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory):
+def undamaged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("repeated")
     x, y = repeated(0, (40, 14, 12), 3, 2.0, 0.0, width=6)
     np.savez(folder / "t.npz", x=x.reshape(-1, 3, 2), y=y)
@@ -89,8 +87,8 @@ def sound(tmp_path_factory):
 
 
 @pytest.mark.parametrize("edit", [off_the_segment, own_neighbour, neighbour_of_another_class, far_neighbour])
-def test_damage_is_found_though_samples_repeat(sound, tmp_path, edit):
-    directory = shutil.copytree(sound, tmp_path / "shards")
+def test_damage_of_repeated_samples_is_found(undamaged, tmp_path, edit):
+    directory = shutil.copytree(undamaged, tmp_path / "shards")
 
     def cut(columns):
         columns["x"] = columns["x"].copy()
@@ -102,5 +100,5 @@ def test_damage_is_found_though_samples_repeat(sound, tmp_path, edit):
 
 def test_a_sample_is_not_its_own_neighbour():
     x = np.array([[0, 0], [0, 0], [5, 0], [5.5, 0], [9, 0]], np.float32)
-    found = other_than_itself(x, np.arange(5), np.array([0, 1, 2, 4]), np.array([0, 2, 2, 3]))
-    assert found.tolist() == [1, 2, 3, 3]
+    neighbours = other_than_itself(x, np.arange(5), np.array([0, 1, 2, 4]), np.array([0, 2, 2, 3]))
+    assert neighbours.tolist() == [1, 2, 3, 3]

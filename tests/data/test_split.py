@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rcdp_hpc.data.split import interleave, keep_indices, sample_indices, slab_bounds, split_indices
+from rcdp_hpc.data.split import interleave, sample_indices, slab_bounds, split_indices, uneven_indices
 from rcdp_hpc.errors import InputError
 
 counts_of_classes = st.lists(st.integers(1, 40), min_size=1, max_size=9)
@@ -56,16 +56,16 @@ def test_split_without_rows_for_a_part(counts, missing):
         split_indices(labels(counts), 0.1, 0.2, 1)
 
 
-def test_keep():
+def test_uneven_indices():
     y = labels([100, 100, 10])
-    kept = keep_indices(y, [1, 0.25, 0.01], ["a", "b", "c"], seed=3)
-    assert np.bincount(y[kept]).tolist() == [100, 25, 1]
-    assert (np.diff(kept) > 0).all()
-    assert keep_indices(y, [], ["a", "b", "c"], 3).tolist() == list(range(210))
-    with pytest.raises(InputError, match="2 shares, but the source has 3 classes"):
-        keep_indices(y, [1, 1], ["a", "b", "c"], 3)
-    with pytest.raises(InputError, match=r"share 1\.5 of class b"):
-        keep_indices(y, [1, 1.5, 1], ["a", "b", "c"], 3)
+    chosen = uneven_indices(y, [1, 0.25, 0.01], ["a", "b", "c"], seed=3)
+    assert np.bincount(y[chosen]).tolist() == [100, 25, 1]
+    assert (np.diff(chosen) > 0).all()
+    assert uneven_indices(y, [], ["a", "b", "c"], 3).tolist() == list(range(210))
+    with pytest.raises(InputError, match="2 entries for 3 classes"):
+        uneven_indices(y, [1, 1], ["a", "b", "c"], 3)
+    with pytest.raises(InputError, match=r"1\.5 of class b"):
+        uneven_indices(y, [1, 1.5, 1], ["a", "b", "c"], 3)
 
 
 @given(counts_of_classes, st.integers(0, 5))
@@ -93,7 +93,7 @@ def test_every_slice_is_within_two_of_its_share(counts, data):
 
 
 def tijdeman(counts):
-    """The rule as it is published, step by step."""
+    """Return the order of Tijdeman's algorithm, computed step by step as published."""
     total, slack = sum(counts), Fraction(1, 2 * len(counts) - 2)
     shares, done, turns = [Fraction(count, total) for count in counts], [0] * len(counts), []
     for step in range(1, total + 1):

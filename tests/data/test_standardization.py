@@ -1,4 +1,4 @@
-"""Features on one scale: statistics of the training rows alone, the same in shards, index and prediction."""
+"""Features on one scale: statistics of the training rows only, the same in shards, index and prediction."""
 
 import json
 
@@ -60,7 +60,7 @@ def test_shards_hold_what_scikit_learn_makes_of_the_training_rows(tmp_path, meth
 
 
 def test_validation_and_test_rows_do_not_count(tmp_path):
-    """Other values in rows that are held out change nothing of the training rows: balancing never leaks."""
+    """Other values in held-out rows do not change the training rows: nothing leaks into balancing."""
     x, y = table()
     _, rows = prepared(tmp_path, saved(tmp_path, x, y))
     held_out = np.concatenate([rows["validation"].source_index, rows["test"].source_index])
@@ -69,7 +69,7 @@ def test_validation_and_test_rows_do_not_count(tmp_path):
     np.testing.assert_array_equal(rows["train"].x, other["train"].x)
 
 
-def test_large_values_that_differ_little_stay_apart(tmp_path):
+def test_large_values_with_small_differences_stay_different(tmp_path):
     x = np.column_stack([np.random.default_rng(0).normal(size=60), 1.7e9 + np.arange(60)])
     path = saved(tmp_path, x, np.arange(60) % 3)
     _, rows = prepared(tmp_path, path)
@@ -110,7 +110,7 @@ def series(standardize):
 
 
 @given(st.integers(1, 6), st.integers(1, 8))
-def test_each_series_by_itself(count, longest):
+def test_each_series_is_standardised_separately(count, longest):
     generator = np.random.default_rng(count)
     lengths = generator.integers(1, longest + 1, count)
     raw = generator.normal(1e6, 3, (count, longest, 2))
@@ -122,7 +122,7 @@ def test_each_series_by_itself(count, longest):
             np.testing.assert_allclose(row[:length].std(0), 1, rtol=1e-5)
 
 
-def test_series_take_their_dimensions_each_by_itself(tmp_path):
+def test_each_dimension_of_a_series_is_standardised_separately(tmp_path):
     x, y, settings = series("standard")
     x[:, :, 1] *= 1000
     _, rows = prepared(tmp_path, saved(tmp_path, x, y), **settings)
@@ -146,7 +146,7 @@ def test_missing_values_become_the_training_mean(tmp_path):
     np.testing.assert_allclose(train.x[gaps, 0], 0, atol=1e-6)
 
 
-def test_it_survives_the_index(tmp_path):
+def test_the_standardization_round_trips_through_the_index(tmp_path):
     x, y = table()
     config = make_config(saved(tmp_path, x, y))
     source, _ = standardized(open_source(config.data), np.arange(60), config.data)

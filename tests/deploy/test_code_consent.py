@@ -1,4 +1,4 @@
-"""Code that a file names runs only with consent: foreign models and run directories, and the owner's own."""
+"""Code that a file names runs only with consent: files of others, and files of the owner."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _modules_as_they_were(monkeypatch, tmp_path):
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """Return a function that goes on as a new process would, in another folder."""
+    """Return a function that simulates a new process in another folder."""
     path = list(sys.path)
 
     def start(folder):
@@ -96,7 +96,7 @@ def test_the_owner_needs_no_option_to_resume_evaluate_and_predict(project, fresh
     assert (tmp_path / "ran").exists()
 
 
-def test_a_module_that_has_changed_is_not_the_owners_word(project, fresh, tmp_path, capfd):
+def test_a_changed_module_needs_consent_again(project, fresh, tmp_path, capfd):
     with open(project / "nets_of_mine.py", "a") as file:
         file.write("# another\n")
     for command in (["train", "--out", "run", "--set", "training.epochs=2"], ["evaluate", "--out", "run"]):
@@ -107,12 +107,12 @@ def test_a_module_that_has_changed_is_not_the_owners_word(project, fresh, tmp_pa
     assert predict(project) == 2
     assert not (tmp_path / "ran").exists()
     fresh(project)
-    # Named again in the command itself.
+    # The command names the code again.
     wish = "readout.kind=nets_of_mine:Mine"
     assert main(["train", "--out", "run", "--set", "training.epochs=2", "--set", wish, "--quiet"]) == 0
 
 
-def test_nothing_of_a_foreign_run_is_imported(project, fresh, monkeypatch, tmp_path, capfd):
+def test_code_of_a_foreign_run_is_not_imported(project, fresh, monkeypatch, tmp_path, capfd):
     somebody_else(monkeypatch, tmp_path)
     config = str(project / "run/config.toml")
     commands = (
@@ -128,7 +128,7 @@ def test_nothing_of_a_foreign_run_is_imported(project, fresh, monkeypatch, tmp_p
     message = capfd.readouterr().err
     assert "readout.kind = 'nets_of_mine:Mine'" in message
     assert "--allow-code" in message
-    # Allowed, and yet not from the working directory.
+    # --allow-code does not add the working directory.
     fresh(project)
     assert predict(project, "--allow-code") == 2
     assert "looked for in PYTHONPATH" in capfd.readouterr().err
@@ -136,7 +136,7 @@ def test_nothing_of_a_foreign_run_is_imported(project, fresh, monkeypatch, tmp_p
     assert not (tmp_path / "state-of-another/rcdp_hpc/own-code.json").exists()
 
 
-def test_allowed_code_runs_and_is_not_remembered(project, fresh, monkeypatch, tmp_path):
+def test_allowed_code_runs_and_is_not_recorded(project, fresh, monkeypatch, tmp_path):
     somebody_else(monkeypatch, tmp_path)
     fresh(tmp_path)
     sys.path.append(str(project))
@@ -147,14 +147,14 @@ def test_allowed_code_runs_and_is_not_remembered(project, fresh, monkeypatch, tm
     assert main(["train", "--out", "run", "--quiet"]) == 2
 
 
-def test_a_copy_of_a_run_with_other_code_beside_it_is_not_the_owners(project, fresh, tmp_path):
+def test_a_copy_of_a_run_with_other_code_next_to_it_needs_consent(project, fresh, tmp_path):
     other = shutil.copytree(project, tmp_path / "other")
     with open(other / "nets_of_mine.py", "a") as file:
         file.write("# another\n")
     fresh(other)
     assert main(["train", "--out", "run", "--quiet"]) == 2
     assert not (tmp_path / "ran").exists()
-    # The model is the owner's own, and so is the class in the owner's folder: that one is taken.
+    # Model and class belong to the owner, so the class in the owner's folder is imported.
     fresh(other)
     assert predict(other) == 0
     assert sys.modules["nets_of_mine"].__file__ == str(project / "nets_of_mine.py")
@@ -172,7 +172,7 @@ def test_a_model_that_names_any_callable_is_refused(project, fresh, monkeypatch,
         assert repr(name) in capfd.readouterr().err
 
 
-def test_a_record_that_others_may_write_is_not_believed(project, fresh, capfd):
+def test_a_record_that_others_may_write_is_not_used(project, fresh, capfd):
     record = code_consent.record_file()
     assert oct(record.stat().st_mode & 0o777) == "0o600"
     content = record.read_bytes()
@@ -190,7 +190,7 @@ def test_a_record_that_others_may_write_is_not_believed(project, fresh, capfd):
     assert predict(project) == 0
 
 
-def test_a_home_that_cannot_be_written_to_costs_the_owner_an_option_only(project, fresh, monkeypatch, tmp_path):
+def test_without_a_writable_home_the_owner_needs_the_option(project, fresh, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     fresh(project)

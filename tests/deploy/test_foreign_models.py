@@ -1,4 +1,4 @@
-"""Model files with a sound digest and other content: one message, nothing run, no memory taken."""
+"""Model files with a correct digest and wrong content: one message, no code run, no memory allocated."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def foreign(run, tmp_path):
-    """Return a function that changes the content of the model and gives the file's path."""
+    """Return a function that changes the content of the model and returns the path of the file."""
 
     def made(change, name="model.pt"):
         content = checkpoint.load(run / "train" / name)
@@ -107,7 +107,7 @@ def test_fields_of_another_form_are_refused(name, foreign):
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "said"),
+    ("section", "key", "value", "words"),
     [
         ("training", "unknown_key", 1, "training.unknown_key: not a known key"),
         ("reservoir", "nodes", "many", "reservoir.nodes"),
@@ -124,22 +124,22 @@ def test_fields_of_another_form_are_refused(name, foreign):
         ("reservoir", "sequence", "channels", "do not fit its samples"),
     ],
 )  # fmt: skip
-def test_settings_that_the_weights_do_not_have_are_refused_before_anything_is_built(
-    section, key, value, said, foreign, monkeypatch
+def test_settings_that_do_not_fit_the_weights_are_refused_before_the_network_is_built(
+    section, key, value, words, foreign, monkeypatch
 ):
     def change(content):
         content["settings"][section][key] = value
 
     path = foreign(change)
-    if said:
+    if words:
         monkeypatch.setattr(trained_model, "make_source", lambda *_: pytest.fail("a reservoir was built"))
         message = refused(path)
-        assert any(part in message for part in said.split("|")), message
+        assert any(part in message for part in words.split("|")), message
     else:
         TrainedModel.load(path)  # a single network is no ensemble of many: nothing to object to
 
 
-def test_a_huge_sample_is_refused_before_memory_is_taken(foreign, monkeypatch):
+def test_a_huge_sample_is_refused_before_memory_is_allocated(foreign, monkeypatch):
     monkeypatch.setattr(trained_model, "make_source", lambda *_: pytest.fail("a reservoir was built"))
     for shape in ([10**9, 8], [8, 10**9], [10**9, 10**9, 3]):
         path = foreign(lambda content, shape=shape: content.update(sample_shape=shape))
@@ -161,7 +161,7 @@ def test_weights_that_are_not_finite_are_refused(foreign):
     assert "2 of the" in refused(foreign(change))
 
 
-def test_samples_without_a_finite_answer_are_counted_and_nothing_is_written(foreign, run, tmp_path, capfd):
+def test_samples_with_infinite_probabilities_are_counted_and_nothing_is_written(foreign, run, tmp_path, capfd):
     def change(content):
         for value in content["weights"].values():
             if value.is_floating_point():

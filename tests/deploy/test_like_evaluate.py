@@ -1,4 +1,4 @@
-"""Predicting the raw test file gives what evaluation found, sample by sample, with the samples' names."""
+"""Predicting the raw test file gives the labels of the evaluation, sample by sample, with the samples' names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rows_of(path):
 
 
 def write_table(path, rows, random, labelled=True):
-    """Write rows of three classes that differ in scale, and in the words of a column."""
+    """Write rows of three classes that differ in scale and in a column of categories."""
     labels = np.arange(rows) % 3
     lines = [",".join(["weight", "length", "colour", *(["label"] if labelled else [])])]
     for label in labels:

@@ -71,7 +71,7 @@ def test_parquet_is_the_same_table(ids):
     assert table.column("label").to_pylist() == ["dog, big", "cat", "cat"]
 
 
-def test_names_of_files_that_are_not_utf8_are_kept_in_csv():
+def test_csv_has_file_names_that_are_not_utf8_unchanged():
     assert b"\xff.png,dog" in written(".csv", ["\udcff.png", "b", "c"]).getvalue().replace(b'"', b"")
 
 

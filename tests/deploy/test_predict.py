@@ -131,7 +131,7 @@ def test_sources_of_several_files_give_all_their_samples(tmp_path):
     np.testing.assert_array_equal(samples[edge - 1 : edge + 1], [source.train.x[edge - 1], source.test.x[0]])
 
 
-def test_series_of_a_folder_are_padded_to_what_the_model_takes(tmp_path):
+def test_series_of_a_folder_are_padded_to_the_length_of_the_model(tmp_path):
     write_series(tmp_path, test=TRAIN)
     new = read_samples(tmp_path, DataSection(source="ts"), longest=9)
     samples, lengths = new.x, new.lengths

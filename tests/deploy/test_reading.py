@@ -1,4 +1,4 @@
-"""How new samples are read: as in training, unless --set says otherwise."""
+"""New samples are read as in training, unless --set changes it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_all_that_decides_pixels_is_in_the_model_file():
     assert set(READING_KEYS) <= set(DataSection.model_fields)
 
 
-def test_there_is_no_run(tmp_path):
+def test_a_missing_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such run directory or model file"):
         model_and_reading(tmp_path / "none")
 

@@ -1,4 +1,4 @@
-"""What a report keeps of a confusion matrix, for a few classes and for a thousand."""
+"""The confusion matrix in a report, for a few classes and for a thousand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_class_without_samples_has_no_recall_and_is_named():
     result = report.result_of_test(SMALL, ["a", "b", "c", "d"])
     assert result["absent"] == ["c", "d"]
     assert result["recall"] == [0.833333, 0.777778, None, None]
-    # Once predicted, always wrong: a precision and an F1 of 0, which count in the mean, as in scikit-learn.
+    # A class that is only predicted has precision and F1 0, which count in the mean, as in scikit-learn.
     assert result["precision"] == [0.714286, 1.0, 0.0, None]
     assert result["f1"] == [0.769231, 0.875, 0.0, None]
     assert result["macro_f1"] == pytest.approx((10 / 13 + 0.875 + 0) / 3)
@@ -47,7 +47,7 @@ def test_the_worst_confusions_come_first_with_their_share():
 
 
 @pytest.mark.parametrize("rows", [500, 200_000])
-def test_a_thousand_classes_take_less_than_a_megabyte_and_come_back_whole(tmp_path, rows):
+def test_a_thousand_classes_need_less_than_a_megabyte_and_are_read_back_completely(tmp_path, rows):
     matrix = large(1000, rows)
     names = [f"class number {number} with a name of some length" for number in range(1000)]
     result = report.result_of_test(matrix, names)
@@ -57,7 +57,7 @@ def test_a_thousand_classes_take_less_than_a_megabyte_and_come_back_whole(tmp_pa
     assert (kept["left_out"] > 0) == (rows == 200_000)
     report.write_cells(matrix, tmp_path)
     np.testing.assert_array_equal(report.read_confusion(json.loads(json.dumps(kept)), tmp_path), matrix)
-    # What is cut are the smallest cells off the diagonal.
+    # The smallest cells off the diagonal are left out.
     shown = np.zeros_like(matrix)
     shown[kept["true"], kept["predicted"]] = kept["samples"]
     np.testing.assert_array_equal(np.diag(shown), np.diag(matrix))
@@ -91,7 +91,7 @@ def test_a_matrix_of_few_classes_leaves_no_file_of_an_earlier_evaluation(tmp_pat
 NAMES = ["two\nlines", "", "猫" * 30, "x" * 100]
 
 
-def test_the_table_fits_a_terminal_and_says_what_is_not_defined():
+def test_the_table_fits_a_terminal_and_marks_undefined_scores():
     lines = report.class_lines(report.result_of_test(SMALL, NAMES), SMALL, NAMES)
     assert max(map(display_width, lines)) <= 80
     assert len({display_width(line) for line in lines}) == 1
@@ -100,7 +100,7 @@ def test_the_table_fits_a_terminal_and_says_what_is_not_defined():
     assert lines[4].split()[1:] == ["-", "-", "-", "0"]
 
 
-def test_of_many_classes_those_that_are_confused_most_are_told():
+def test_of_many_classes_the_most_frequent_confusions_are_logged():
     names = [name + str(number) for number in range(10) for name in NAMES]
     matrix = large(40, 4000)
     lines = report.class_lines(report.result_of_test(matrix, names), matrix, names)

@@ -1,4 +1,4 @@
-"""The folds' results put together, for more classes than a summary has a whole matrix of."""
+"""The summary of folds, also for more classes than a summary has a complete matrix for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_boosted_trees_of_a_table_have_a_mean_too(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [3, 400])
-def test_every_sample_is_counted_once_and_a_picture_that_fails_is_no_failure(tmp_path, classes, monkeypatch):
+def test_every_sample_is_counted_once_and_a_failed_picture_is_not_an_error(tmp_path, classes, monkeypatch):
     run, names = RunDirectory(tmp_path), [f"class {number}" for number in range(classes)]
     whole = np.zeros((classes, classes), np.int64)
     for fold in (1, 2):

@@ -1,4 +1,4 @@
-"""Pictures with any class names and any number of classes; one that fails is no failure of the stage."""
+"""Pictures with any class names and any number of classes; a failed picture does not fail the stage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STRANGE = [
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    """The figures that were saved, which are drawn all the same."""
+    """The saved figures, which are also drawn."""
     figures: list[Figure] = []
     save = pictures.save_figure
 
@@ -77,7 +77,7 @@ def test_any_name_is_drawn_as_it_is_without_a_flood_of_warnings(tmp_path, drawn,
     assert len([record for record in caplog.records if "no installed font" in record.message]) <= 1
 
 
-def test_names_that_no_font_has_are_shown_by_number_and_that_is_said_once(tmp_path, drawn, monkeypatch, caplog):
+def test_names_that_no_font_has_are_shown_by_number_and_reported_once(tmp_path, drawn, monkeypatch, caplog):
     monkeypatch.setattr(fonts, "_others", list)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -162,7 +162,7 @@ def metrics(path: Path, losses: list[float]) -> Path:
 
 
 @pytest.mark.parametrize("losses", [[0.9], [3.0, 0.4, 0.5], [2.0, 1.0, 0.0], [5.0, 2.0, -1.0, -0.5], [1e3, 1e-3]])
-def test_the_best_epoch_is_marked_and_epochs_are_whole(tmp_path, drawn, losses):
+def test_the_best_epoch_is_marked_and_ticks_are_integers(tmp_path, drawn, losses):
     draw_training(metrics(tmp_path / "metrics.jsonl", losses), tmp_path / "training.png")
     loss, accuracy = drawn[0].axes
     best = int(np.argmin(losses)) + 1
@@ -184,7 +184,7 @@ def test_the_users_matplotlibrc_does_not_matter(tmp_path, monkeypatch):
     assert is_picture(tmp_path / "confusion.png")
 
 
-def test_a_picture_that_fails_is_one_warning_and_its_earlier_file_goes(tmp_path, monkeypatch, caplog):
+def test_a_failed_picture_is_one_warning_and_its_earlier_file_is_removed(tmp_path, monkeypatch, caplog):
     run = RunDirectory(tmp_path)
     for folder in (run.report, run.train):
         folder.mkdir()
@@ -221,7 +221,7 @@ def test_a_picture_that_was_asked_for_is_an_error_if_it_fails(tmp_path, monkeypa
 
 
 def test_classes_of_dollars_are_evaluated(tmp_path, monkeypatch):
-    """Classes "$", "$$" and "$$$" from raw file to report, and a class that the test has no sample of."""
+    """Classes "$", "$$" and "$$$" from raw file to report, and a class without test samples."""
     generator = np.random.default_rng(0)
     counts = {"$": 20, "$$": 20, "$$$": 20, "rare_^": 2}
     y = np.repeat(list(counts), list(counts.values()))

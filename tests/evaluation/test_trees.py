@@ -19,7 +19,7 @@ STAGES = ["prepare", "train", "evaluate"]
 
 
 def checkerboard(folder, test_rows=200):
-    """Write a table of two classes that no linear readout tells apart, uneven in training."""
+    """Write a table of two classes that are not linearly separable, imbalanced in training."""
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (600 + test_rows, 3)).astype(np.float32)
     y = (x[:, 0] * x[:, 1] > 0).astype(np.int64)
@@ -43,7 +43,7 @@ def test_the_better_one_is_named_in_log_and_summary(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         result = run_stages(STAGES, configuration(tmp_path), tmp_path / "run")["evaluate"]
     found = result["trees"]
-    # All original rows count, those held out for validation too, and no synthetic one.
+    # All original rows count, including the validation rows, and no synthetic rows.
     expected = HistGradientBoostingClassifier(class_weight="balanced", random_state=1).fit(x, y).score(x_test, y_test)
     assert abs(found["accuracy"] - expected) < 0.05
     assert (found["better"], found["class_weight"], found["samples"]) == ("trees", "balanced", 200)
@@ -64,7 +64,7 @@ def test_trees_see_the_original_rows_alone(tmp_path, monkeypatch):
     ((rows, labels),) = seen
     assert rows.shape == x.shape
     assert np.bincount(labels).tolist() == np.bincount(y).tolist()
-    # Column means and deviations are those of all the rows, whatever the split and the balancing.
+    # Means and standard deviations of columns are over all rows, for any split and balancing.
     scaled = (x - x.mean(0)) / x.std(0)
     np.testing.assert_allclose(np.sort(rows[:, 0]), np.sort(scaled[:, 0]), atol=0.2)
 
@@ -95,7 +95,7 @@ def test_other_data_have_no_trees(tmp_path):
     assert "trees" not in result["evaluate"]
 
 
-def test_chance_is_no_verdict():
+def test_a_difference_by_chance_is_not_significant():
     right = np.ones(20, bool)
     one_off, seven_off = right.copy(), right.copy()
     one_off[0], seven_off[:7] = False, False
@@ -121,10 +121,10 @@ def test_the_lines():
     assert second == ("  by accuracy the model is better by 10 samples (p = 0.01); by macro F1 the trees are better")
 
 
-@pytest.mark.parametrize(("kind", "said"), [("random", True), ("none", False)])
-def test_a_table_is_one_step(kind, said, tmp_path, caplog):
+@pytest.mark.parametrize(("kind", "is_logged"), [("random", True), ("none", False)])
+def test_a_table_is_one_step(kind, is_logged, tmp_path, caplog):
     checkerboard(tmp_path, 30)
     with caplog.at_level(logging.INFO):
         run_stages(["prepare", "train"], configuration(tmp_path, kind=kind), tmp_path / "run")
     sentence = "the reservoir is a layer of 50 random tanh features of the 3 inputs"
-    assert (sentence in caplog.text) == said
+    assert (sentence in caplog.text) == is_logged

@@ -63,6 +63,14 @@ class Text:
     def fit_resample(self, x, y):
         return [["a"] * x.shape[1]] * len(x), y
 
+class Ragged:
+    def fit_resample(self, x, y):
+        return x, [[0], [1, 2]]
+
+class Exits:
+    def fit_resample(self, x, y):
+        raise SystemExit("bye")
+
 class Empties:
     def fit_resample(self, x, y):
         return x[y != 1], y[y != 1]
@@ -259,7 +267,9 @@ def test_mixed_categories_are_refused(tmp_path):
         ("broken_balancing:HalfLabels", "the label [012].5, expected an integer from 0 to 2"),
         ("broken_balancing:Infinite", "not finite in float32, in row 4 of x"),
         ("broken_balancing:Text", "fit_resample returned x as list, expected numbers"),
-        ("broken_balancing:Empties", "would remove all rows of class 1: take data.balance = 'smote'"),
+        ("broken_balancing:Ragged", "y with rows of unequal length, expected integers"),
+        ("broken_balancing:Exits", r"fit_resample failed \(SystemExit: bye\)"),
+        ("broken_balancing:Empties", "would remove all rows of class 1: set data.balance = 'smote'"),
     ],
 )
 def test_a_broken_class_is_refused(tmp_path, name, message):

@@ -10,7 +10,7 @@ from rcdp_hpc.model import checkpoint
 from rcdp_hpc.runtime.sealed_zip import write_sealed_zip
 
 
-def test_the_one_before_is_kept_and_taken_where_the_last_is_cut_short(tmp_path, caplog):
+def test_the_previous_checkpoint_is_kept_and_read_if_the_last_is_truncated(tmp_path, caplog):
     path = tmp_path / "last.pt"
     checkpoint.save(path, {"epoch": 1, "x": torch.arange(1000)})
     checkpoint.save(path, {"epoch": 2, "x": torch.arange(1000)})
@@ -21,14 +21,14 @@ def test_the_one_before_is_kept_and_taken_where_the_last_is_cut_short(tmp_path, 
     assert caplog.text.count("last.pt.previous") == 1
 
 
-def test_both_damaged_is_an_error_that_says_what_to_do(tmp_path):
+def test_two_damaged_checkpoints_are_an_error_with_a_remedy(tmp_path):
     path = tmp_path / "last.pt"
     path.write_bytes(b"rubbish")
     with pytest.raises(DataDamagedError, match="--restart"):
         checkpoint.load_latest(path)
 
 
-def test_as_many_are_kept_as_asked_for_and_the_newest_sound_one_is_taken(tmp_path, caplog):
+def test_the_set_number_is_kept_and_the_newest_undamaged_one_is_read(tmp_path, caplog):
     path = tmp_path / "last.pt"
     for epoch in range(6):
         checkpoint.save(path, {"epoch": epoch, "x": torch.arange(1000)}, keep=4)
@@ -42,17 +42,17 @@ def test_as_many_are_kept_as_asked_for_and_the_newest_sound_one_is_taken(tmp_pat
     assert caplog.text.count("Resuming from") == 1
 
 
-def test_too_little_room_is_told_in_numbers(tmp_path):
+def test_too_little_free_space_is_reported_in_numbers(tmp_path):
     checkpoint.check_free_space(tmp_path, 1)
     with pytest.raises(StageFailedError, match=r"need 1099511627776\.0 MiB"):
         checkpoint.check_free_space(tmp_path, 2**60)
 
 
-def test_none_is_no_error(tmp_path):
+def test_a_missing_checkpoint_is_not_an_error(tmp_path):
     assert checkpoint.load_latest(tmp_path / "last.pt") is None
 
 
-def test_nothing_in_a_checkpoint_is_run(tmp_path):
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
     path = tmp_path / "last.pt"
     marker = tmp_path / "ran"
 
@@ -64,7 +64,7 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path):
     torch.save(content, path, pickle_module=pickle)
     with pytest.raises(DataDamagedError, match="no SHA-256"):
         checkpoint.load(path)
-    # With a sound digest, too, and torch's advice to read it all the same is not passed on.
+    # Also with a correct digest; the advice of torch to read the file anyway is not in the message.
     write_sealed_zip(path, lambda file: torch.save(content, file, pickle_module=pickle))
     with pytest.raises(DataDamagedError) as refused:
         checkpoint.load(path)
@@ -80,7 +80,7 @@ def test_another_format_is_refused(tmp_path):
         checkpoint.load(path)
 
 
-def test_a_missing_last_one_is_told(tmp_path, caplog):
+def test_a_missing_last_checkpoint_is_reported(tmp_path, caplog):
     path = tmp_path / "last.pt"
     for epoch in range(2):
         checkpoint.save(path, {"epoch": epoch})

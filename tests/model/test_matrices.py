@@ -1,4 +1,4 @@
-"""Matrices that the user gave stay with the run and with its model."""
+"""The run and its model have copies of the matrices that the user provides."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_model_needs_the_file_no_more(trained, tmp_path):
     np.testing.assert_array_equal(predicted(moved), before)
 
 
-def test_a_run_that_moved_goes_on_with_its_copy(trained, tmp_path):
+def test_a_moved_run_continues_with_its_copy(trained, tmp_path):
     path, run = trained
     path.unlink()
     moved = run.rename(tmp_path / "elsewhere")
@@ -64,7 +64,7 @@ def test_a_run_that_moved_goes_on_with_its_copy(trained, tmp_path):
     run_stages(["train", "evaluate"], recorded, moved)
 
 
-def test_a_copied_run_goes_on_though_it_names_the_copy_of_the_first_one(trained, tmp_path):
+def test_a_copied_run_continues_although_it_names_the_copy_of_the_first(trained, tmp_path):
     _, run = trained
     other = shutil.copytree(run, tmp_path / "other")
     recorded = load_config(str(other / "config.toml"))
@@ -85,7 +85,7 @@ def test_a_file_that_has_changed_is_refused_until_the_stage_starts_over(trained)
     assert not np.array_equal(predicted(run), before)
 
 
-def test_matrices_given_are_not_exchanged_for_drawn_ones(trained, tmp_path):
+def test_given_matrices_are_not_replaced_by_random_ones(trained, tmp_path):
     path, run = trained
     with pytest.raises(InputError, match="were from a file when this run started, and are now random"):
         run_stages(["train"], settings(""), run)
@@ -107,7 +107,7 @@ def test_a_file_that_does_not_fit_is_named_and_may_be_mended(tmp_path):
 def test_an_archive_with_a_password_is_named(tmp_path):
     path = tmp_path / "mine.npz"
     write_matrices(path)
-    # The flag of the first member in the archive's list of members says that it is encrypted.
+    # The flag that marks the first member of the archive as encrypted.
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
@@ -115,12 +115,12 @@ def test_an_archive_with_a_password_is_named(tmp_path):
         read_matrices(path, 20, 8)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_of_matrices_is_named(tmp_path):
     with pytest.raises(InputError, match=r"reservoir\.matrices = .*none\.npz: cannot be read"):
         run_stages(["prepare", "train"], settings(tmp_path / "none.npz"), tmp_path / "run")
 
 
-def test_a_damaged_copy_is_refused_and_the_users_own_file_makes_it_again(trained):
+def test_a_damaged_copy_is_refused_and_can_be_made_again_from_the_users_file(trained):
     path, run = trained
     copy, before = run / "matrices.npz", predicted(run)
     content = copy.read_bytes()

@@ -29,19 +29,19 @@ def test_scores_equal_scikit_learns(case):
     np.testing.assert_allclose(ours["precision"], precision)
     np.testing.assert_allclose(ours["recall"], recall)
     np.testing.assert_allclose(ours["f1"], f1)
-    # Over the classes that occur, which is what scikit-learn takes unless it is given others.
+    # Over the classes that occur, the default of scikit-learn.
     np.testing.assert_allclose(ours["macro_f1"], f1_score(true, predicted, average="macro", zero_division=0))
 
 
-def test_matrices_of_slabs_add_up_to_that_of_the_whole():
+def test_matrices_of_parts_add_up_to_the_matrix_of_all_rows():
     generator = np.random.default_rng(0)
     true, predicted = generator.integers(0, 4, (2, 101))
     parts = [metrics.confusion_matrix(true[a:b], predicted[a:b], 4) for a, b in ((0, 30), (30, 31), (31, 101))]
     np.testing.assert_array_equal(sum(parts), metrics.confusion_matrix(true, predicted, 4))
 
 
-def test_a_class_that_does_not_occur_is_no_part_of_the_macro_f1():
+def test_a_class_that_does_not_occur_does_not_count_in_macro_f1():
     assert metrics.scores(np.diag([5, 3, 0]))["macro_f1"] == 1
-    # Predicted once by mistake, it occurs: its F1 of 0 counts.
+    # A class that is predicted once by mistake occurs: its F1 of 0 counts.
     assert metrics.scores(np.array([[5, 0, 0], [0, 2, 1], [0, 0, 0]]))["macro_f1"] == pytest.approx((1 + 0.8 + 0) / 3)
     assert metrics.scores(np.zeros((3, 3), np.int64))["macro_f1"] == 0

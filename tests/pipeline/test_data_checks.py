@@ -64,7 +64,7 @@ SAMPLES = [
 
 
 @pytest.mark.parametrize(("kind", "sections", "message"), SAMPLES)
-def test_what_does_not_fit_is_refused_before_anything_is_balanced(tmp_path, monkeypatch, kind, sections, message):
+def test_settings_that_do_not_fit_are_refused_before_the_balancing(tmp_path, monkeypatch, kind, sections, message):
     generator = np.random.default_rng(0)
     y = np.repeat(np.arange(3), (42, 28, 14))
     np.savez(tmp_path / "t.npz", x=generator.random((len(y), *SHAPES[kind])), y=y)
@@ -113,7 +113,7 @@ def test_the_shortest_series_counts(sections, message):
         ({"search.generations": 1, "search.space": SPACE, "search.group_ranks": 3}, 2, "group_ranks = 3 is more than"),
     ],
 )
-def test_what_does_not_fit_the_ranks_is_refused(sections, ranks, message):
+def test_settings_that_do_not_fit_the_ranks_are_refused(sections, ranks, message):
     config = parse_config(tree(sections), "test")
     with pytest.raises(InputError, match=message):
         check_settings_fit(config, facts("table"), ranks)
@@ -127,7 +127,7 @@ def test_a_batch_is_a_warning_if_the_training_is_another_command(caplog, monkeyp
     assert "the training will be refused with these settings: a batch of 91 rows" in caplog.text
 
 
-def test_one_message_names_everything():
+def test_one_message_names_all_problems():
     config = parse_config(tree({"reservoir.states": 2, "training.batch": 91}), "test")
     with pytest.raises(InputError, match=r"2 settings do not fit the data .* \(1\) reservoir.states.*; \(2\) a batch"):
         check_settings_fit(config, facts("table"), 1)
@@ -158,7 +158,7 @@ def test_matrices_are_read_before_the_preparation(tmp_path, given):
         ("table", {"search.generations": 2, "search.space": SPACE, "search.folds": 10}),
     ],
 )
-def test_what_fits_is_accepted(kind, sections):
+def test_settings_that_fit_are_accepted(kind, sections):
     check_settings_fit(parse_config(tree(sections), "test"), facts(kind), 1)
 
 
@@ -179,8 +179,8 @@ def test_the_check_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == 0
 
 
-def test_stages_load_no_statistics_before_they_use_them():
-    """SciPy's statistics and scikit-learn take longer to load than a small set takes to train."""
+def test_stages_import_statistics_only_when_they_use_it():
+    """Importing SciPy's statistics and scikit-learn takes longer than training on a small data set."""
     stages = "rcdp_hpc.data.prepare, rcdp_hpc.search.driver, rcdp_hpc.training.stage, rcdp_hpc.evaluation.stage"
     code = (
         f"import sys, {stages}; "

@@ -1,4 +1,4 @@
-"""What the state file says of a stage that ended early: job scripts go by it."""
+"""The state file of a stage that ended early, which job scripts read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 
 
 class LostRankError(RuntimeError):
-    """Stands for Horovod's own."""
+    """Replaces the error of Horovod."""
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ class LostRankError(RuntimeError):
         (StoppedError("stopped by SIGUSR1"), "stopped"),
     ],
 )
-def test_a_lost_rank_is_no_failure_of_the_stage(error, status, tmp_path, monkeypatch):
+def test_a_lost_rank_is_not_a_failure_of_the_stage(error, status, tmp_path, monkeypatch):
     exceptions = ModuleType("horovod.common.exceptions")
     exceptions.HorovodInternalError = LostRankError
     monkeypatch.setitem(sys.modules, "horovod.common.exceptions", exceptions)
@@ -42,7 +42,7 @@ def test_a_lost_rank_is_no_failure_of_the_stage(error, status, tmp_path, monkeyp
 
 
 def test_the_seconds_of_a_stage_are_those_of_all_its_starts(tmp_path, monkeypatch):
-    """Whatever becomes of it: a report, and a plan by it, would take the last start for the whole."""
+    """For any end of a start: a report or a plan would otherwise count only the last start."""
     run, config = RunDirectory(tmp_path), load_config("digits", ["reservoir.kernel=dense-fp32", "search.generations=0"])
     now, ending = [1000.0], []
 
@@ -69,7 +69,7 @@ def test_the_seconds_of_a_stage_are_those_of_all_its_starts(tmp_path, monkeypatc
             seconds("train")
     assert seconds("train") == 3 * 11
     assert seconds("train") == 4 * 11
-    # A job that was killed has no time to say so: what it left last was 10 s after its start.
+    # A killed job cannot record its end: its last file is from 10 s after its start.
     ending.append(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         seconds("train")

@@ -14,7 +14,9 @@ def test_lines_tell_units_and_bytes_a_second(caplog, monkeypatch):
         bar.advance(10)
         now[0] += 4
         bar.advance(10)
-    assert [record.getMessage() for record in caplog.records] == ["shards: 20 of 40 rows, 4 a second, 2 MiB a second"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "shards: 20 of 40 rows, 4 per second, 2 MiB per second"
+    ]
 
 
 def test_nothing_is_told_where_progress_is_off(caplog):

@@ -58,11 +58,20 @@ def test_a_winner_on_a_bound_that_can_be_widened_has_a_warning(values, keys):
 @pytest.mark.parametrize(
     ("search", "words"),
     [
-        ({}, ["1/E, E = 0.04 the mean squared error", "trained for 3 epochs, 97.50 % of the validation rows"]),
+        (
+            {},
+            [
+                "1/E, E = 0.04 the mean squared error",
+                "accuracy on validation rows, with readouts trained for 3 epochs: 97.50 %",
+            ],
+        ),
         ({"fitness": "accuracy"}, ["fitness: the accuracy on validation rows", "97.50 %"]),
         ({"density_weight": 2.0}, ["1/E - lambda (p - p_target)^2", "here 0.04"]),
-        ({"folds": 3}, ["97.50 % of the 3 inner folds"]),
-        ({"evaluation": "ridge", "space": {"leak": SPACE["leak"]}}, ["solved by ridge, 97.50 % of the held-out rows"]),
+        ({"folds": 3}, ["accuracy on 3 inner folds, with readouts trained for 3 epochs: 97.50 %"]),
+        (
+            {"evaluation": "ridge", "space": {"leak": SPACE["leak"]}},
+            ["accuracy on held-out rows, with readouts solved by ridge: 97.50 %"],
+        ),
         ({"halving": 2}, ["17 evaluations (4 failed)"]),
         ({"evaluation": "function", "function": "mine:judge"}, ["the value that mine:judge returned"]),
     ],

@@ -1,4 +1,4 @@
-"""The optimisers beside random search: 10 dimensions, 20 seeds, 30 x 100 evaluations each."""
+"""The optimisers against random search: 10 dimensions, 20 seeds, 30 x 100 evaluations each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from launch import REPOSITORY
 
-# How many times less than random search's the mean of the minima is at least; about half of what was measured.
+# Least ratio of the mean minimum of random search to that of the optimiser; about half of the measured one.
 MARGINS = {
     "mfo": {"sphere": 1000, "Rastrigin": 2, "Ackley": 6},
     "woa": {"sphere": 150, "Rastrigin": 5, "Ackley": 2.5},
@@ -22,7 +22,7 @@ SIZE = {"seeds": 20, "population": 30, "generations": 100, "dimensions": 10}
 
 @pytest.fixture(scope="module")
 def benchmark():
-    """Return the program that measures what docs/search.md tells."""
+    """Return the program that measures the figures of docs/search-optimizers.md."""
     spec = importlib.util.spec_from_file_location("mfo_functions", REPOSITORY / "benchmarks" / "mfo_functions.py")
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
@@ -31,7 +31,7 @@ def benchmark():
 
 @pytest.fixture(scope="module")
 def at_random(benchmark):
-    """Return the minima of random search by function, one per seed."""
+    """Return the minima of random search for each function, one per seed."""
     return benchmark.compare({"random": benchmark.OPTIMIZERS["random"]}, **SIZE)
 
 

@@ -296,5 +296,5 @@ def test_a_long_epoch_shows_its_steps_on_the_rank_that_shows_progress(monkeypatc
         trained.run(lambda: None, lambda report: None)
         told = [record.getMessage() for record in caplog.records]
         assert bool(told) == shown
-    assert told[0] == f"epoch 1 of 2: 9 of {trained.steps} steps, 0.833 a second"
+    assert told[0] == f"epoch 1 of 2: 9 of {trained.steps} steps, 0.833 per second"
     assert any(line.startswith("epoch 2 of 2: ") for line in told)

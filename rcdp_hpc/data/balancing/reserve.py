@@ -68,9 +68,9 @@ def reserve_rows(
     name = reserve_method(data.balance, source.categories)
     if name == "smote" and not data.folds:
         _refuse_single_samples(source.classes, counts)
-    own_seed = int(np.random.SeedSequence(seed, spawn_key=(_RESERVE_DRAWS,)).generate_state(1)[0])
+    reserve_seed = int(np.random.SeedSequence(seed, spawn_key=(_RESERVE_DRAWS,)).generate_state(1)[0])
     title = "neighbours of the reserve"
-    task = BalancingTask(source, samples, targets, data, own_seed, storage, progress, check_stop, title=title)
+    task = BalancingTask(source, samples, targets, data, reserve_seed, storage, progress, check_stop, title=title)
     method = load_method(name)
     assert isinstance(method, OverSampling)
     rows = stacked(method.synthetic(task))

@@ -74,7 +74,7 @@ class Suitability:
         if not others:
             return "give every class more samples"
         listed = f"{', '.join(others[:-1])} or {others[-1]}" if len(others) > 1 else others[0]
-        return f"take data.balance = {listed}"
+        return f"set data.balance = {listed}"
 
     def check(self) -> None:
         """Raise an `InputError` if ``data.balance`` does not suit these samples; the message names what does."""
@@ -143,7 +143,7 @@ class Suitability:
             )
         if choice.fixed_neighbours and least <= k:
             return (
-                f"takes data.smote_neighbours = {k} neighbours in every class, and {has}",
+                f"needs more than data.smote_neighbours = {k} samples in every class that gets rows, and {has}",
                 f"set data.smote_neighbours = {least - 1} or less",
             )
         if total < choice.least_rows:
@@ -158,7 +158,7 @@ class Suitability:
         if needed <= Budget.of(self.data).held:
             return "", ""
         return (
-            f"looks at the samples of all classes at once, and {rows} rows of {self.features} numbers take "
+            f"holds the samples of all classes in memory, and {rows} rows of {self.features} numbers take "
             f"{math.ceil(needed / MIB)} MiB",
             f"set data.memory_budget to at least {math.ceil(4 * needed / MIB)} (MiB)",
         )

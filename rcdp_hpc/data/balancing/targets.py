@@ -89,7 +89,7 @@ def _refuse_unreachable(
     limit, way_out = ("adds none", "random_over") if removes else ("removes none", "random_under")
     remedy = "set 0 to leave the class as it is"
     if min(wanted) >= 0 and not other:
-        remedy = f"take data.balance = '{way_out}', or {remedy}"
+        remedy = f"set data.balance = '{way_out}', or {remedy}"
     raise InputError(
         f"data.balance_counts: class {classes[label]} has {counts[label]} training rows and should have "
         f"{wanted[label]}, but data.balance = '{method.name}' {limit}: {remedy}."

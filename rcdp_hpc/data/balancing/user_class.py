@@ -116,7 +116,7 @@ class UserMethod(BalancingMethod):
 
     def _resampled(self, x: NDArray[np.float32], task: BalancingTask) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         resampler = self._created(task)
-        # A resampler that changes its input would change what its rows are compared with.
+        # Copies, because a resampler may change its input, and its rows are compared with x.
         x_input = x.copy()
         y_input = task.labels.copy()
         try:
@@ -124,7 +124,7 @@ class UserMethod(BalancingMethod):
                 result = resampler.fit_resample(x_input, y_input)
         except InputError:
             raise
-        except Exception as error:  # whatever the user's class raises
+        except (Exception, SystemExit) as error:  # a user's class may raise anything
             reason = " ".join(str(error).split()).rstrip(".")
             raise self._broken(f"fit_resample failed ({type(error).__name__}: {reason})") from None
         if not (isinstance(result, tuple | list) and len(result) == 2):
@@ -147,12 +147,12 @@ class UserMethod(BalancingMethod):
             accepted = inspect.signature(self.resampler_class).parameters
         except (TypeError, ValueError):
             accepted = {}  # type: ignore[assignment]
-        given = {key: value for key, value in arguments.items() if key in accepted}
+        keywords = {key: value for key, value in arguments.items() if key in accepted}
         try:
-            return self.resampler_class(**given)
-        except Exception as error:  # whatever the user's class raises
+            return self.resampler_class(**keywords)
+        except (Exception, SystemExit) as error:  # a user's class may raise anything
             raise self._broken(
-                f"cannot be created with the keyword arguments {', '.join(given) or 'of none'} "
+                f"cannot be created with the keyword arguments {', '.join(keywords) or '(none)'} "
                 f"({type(error).__name__}: {error}); it may require only {', '.join(arguments)}"
             ) from None
 
@@ -172,7 +172,10 @@ class UserMethod(BalancingMethod):
         return values
 
     def _checked_labels(self, labels: Any, rows: Any, task: BalancingTask) -> NDArray[np.int64]:
-        values = np.asarray(labels)
+        try:
+            values = np.asarray(labels)
+        except ValueError:
+            raise self._broken("fit_resample returned y with rows of unequal length, expected integers") from None
         count = len(task.source.classes)
         if values.shape != np.shape(rows)[:1]:
             raise self._broken(
@@ -181,11 +184,11 @@ class UserMethod(BalancingMethod):
             )
         try:
             whole = values.astype(np.int64)
-            known = (whole == values) & (whole >= 0) & (whole < count)
+            is_class = (whole == values) & (whole >= 0) & (whole < count)
         except (TypeError, ValueError):
-            known = np.zeros(len(values), bool)
-        if not np.all(known):
-            wrong = values[int(np.argmin(known))]
+            is_class = np.zeros(len(values), bool)
+        if not np.all(is_class):
+            wrong = values[int(np.argmin(is_class))]
             raise self._broken(f"fit_resample returned the label {wrong}, expected an integer from 0 to {count - 1}")
         for label in np.unique(whole).tolist():
             if not len(task.members[label]):

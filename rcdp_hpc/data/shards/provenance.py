@@ -114,11 +114,11 @@ def provenance_findings(
     if SyntheticRules.of(shards).cleaned:
         findings = _made_of_other_parts(columns)
     for table in tables:
-        findings += _foreign_seeds(table, SyntheticRules.of(shards, table.made_in))
+        findings += _foreign_seeds(table, SyntheticRules.of(shards, table.split))
     if findings:
         return findings if share[0] == 0 else []
     for table in tables:
-        rules = SyntheticRules.of(shards, table.made_in)
+        rules = SyntheticRules.of(shards, table.split)
         for group in _class_groups(shards, table, share):
             x, rows = _read_group(shards, group, table, advance)
             for label in group:
@@ -137,13 +137,13 @@ class SyntheticTable:
         As in the shards.
     places : list of (str, ndarray of int64)
         The rows of each split in the table, in order: the split and its row numbers, ascending.
-    made_in : str
+    split : str
         The split of the synthetic rows: "train" or "reserve".
     """
 
     columns: Columns
     places: list[tuple[str, NDArray[np.int64]]]
-    made_in: str
+    split: str
 
     @classmethod
     def of_train(cls, train: Columns) -> SyntheticTable:
@@ -159,7 +159,7 @@ class SyntheticTable:
 
     def row_name(self, row: int) -> str:
         """Return the row number of a synthetic row in its split, as text for a message."""
-        before = sum(len(rows) for split, rows in self.places if split != self.made_in)
+        before = sum(len(rows) for part, rows in self.places if part != self.split)
         return f"row {row - before}"
 
     def locate(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -206,10 +206,10 @@ def _misplaced(columns: dict[str, Columns]) -> list[str]:
 def _made_of_other_parts(columns: dict[str, Columns]) -> list[str]:
     """Find synthetic rows that are made of samples of validation or test."""
     train, findings = columns["train"], []
-    made = train["synthetic"]
+    synthetic = train["synthetic"]
     for split in ("validation", "test"):
         for key in ("source_index", "neighbour_index"):
-            used = int(np.isin(train[key][made], columns[split]["source_index"]).sum())
+            used = int(np.isin(train[key][synthetic], columns[split]["source_index"]).sum())
             if used:
                 findings.append(f"train: {used} synthetic rows have a {key} that is a sample of {split}")
     return findings
@@ -217,25 +217,25 @@ def _made_of_other_parts(columns: dict[str, Columns]) -> list[str]:
 
 def _foreign_seeds(table: SyntheticTable, rules: SyntheticRules) -> list[str]:
     """Find synthetic rows that are not made of training samples of their class."""
-    train, name = table.columns, table.made_in
+    train, name = table.columns, table.split
     seeds, places = table.locate()
-    made = np.flatnonzero(train["synthetic"])
+    synthetic = np.flatnonzero(train["synthetic"])
     findings = []
     for key in ("source_index", "neighbour_index"):
-        positions = _find(seeds, train[key][made])
+        positions = _find(seeds, train[key][synthetic])
         foreign = positions < 0
         if foreign.any() and not rules.cleaned:
             findings.append(f"{name}: {int(foreign.sum())} synthetic rows have a {key} that is not a training sample")
-        elif (train["y"][places[positions[~foreign]]] != train["y"][made[~foreign]]).any():
+        elif (train["y"][places[positions[~foreign]]] != train["y"][synthetic[~foreign]]).any():
             findings.append(f"{name}: synthetic rows have a {key} of another class")
-    copies = train["source_index"][made] == train["neighbour_index"][made]
+    copies = train["source_index"][synthetic] == train["neighbour_index"][synthetic]
     # In a fold of a cross-validation, the only sample of a class is repeated.
     several = np.bincount(train["y"][places], minlength=int(train["y"].max()) + 1) > 1
-    if (copies & several[train["y"][made]]).any() and rules.rows == "segments":
+    if (copies & several[train["y"][synthetic]]).any() and rules.rows == "segments":
         findings.append(f"{name}: synthetic rows have their own source as neighbour")
     if rules.rows == "copies" and not copies.all():
         findings.append(f"{name}: synthetic rows are not copies, as data.balance = 'random_over' makes them")
-    if ((train["step"][made] < rules.least_step) | ~(train["step"][made] <= 1)).any():
+    if ((train["step"][synthetic] < rules.least_step) | ~(train["step"][synthetic] <= 1)).any():
         findings.append(f"{name}: synthetic rows have a step that is not between {rules.least_step:g} and 1")
     return findings
 
@@ -251,12 +251,12 @@ def _find(ascending: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np
 def _class_groups(shards: ShardSet, table: SyntheticTable, share: tuple[int, int]) -> Iterator[list[int]]:
     """Yield groups of classes with synthetic rows, of the share of this rank, each group small enough for memory."""
     labels = table.columns["y"]
-    made = np.bincount(labels[table.columns["synthetic"]], minlength=len(shards.classes))
+    synthetic = np.bincount(labels[table.columns["synthetic"]], minlength=len(shards.classes))
     counts = np.bincount(labels, minlength=len(shards.classes))
     row_bytes = 4 * int(np.prod(shards.sample_shape))
     group: list[int] = []
     held = 0
-    for label in np.flatnonzero(made)[share[0] :: share[1]].tolist():
+    for label in np.flatnonzero(synthetic)[share[0] :: share[1]].tolist():
         size = int(counts[label]) * row_bytes
         if group and held + size > GROUP_BYTES:
             yield group
@@ -303,21 +303,21 @@ def _class_findings(
         return []
     class_rows = np.flatnonzero(table.columns["y"][rows] == label)
     columns = {key: values[rows[class_rows]] for key, values in table.columns.items()}
-    made, originals = np.flatnonzero(columns["synthetic"]), np.flatnonzero(~columns["synthetic"])
+    synthetic, originals = np.flatnonzero(columns["synthetic"]), np.flatnonzero(~columns["synthetic"])
     originals = originals[np.argsort(columns["source_index"][originals])]
     seeds = columns["source_index"][originals]
-    start, end = _find(seeds, columns["source_index"][made]), _find(seeds, columns["neighbour_index"][made])
+    start, end = _find(seeds, columns["source_index"][synthetic]), _find(seeds, columns["neighbour_index"][synthetic])
     base = x[class_rows[originals]]
     lengths = columns["length"][originals].astype(np.int64) if "length" in columns else None
     findings: list[str] = []
     # Cleaning may have removed a sample of which a row was made.
     complete = (start >= 0) & (end >= 0)
-    made, start, end = made[complete], start[complete], end[complete]
-    off = _off_segment(x, class_rows[made], base, lengths, start, end, columns["step"][made], rules)
+    synthetic, start, end = synthetic[complete], start[complete], end[complete]
+    off = _off_segment(x, class_rows[synthetic], base, lengths, start, end, columns["step"][synthetic], rules)
     if len(off):
         findings.append(
-            f"{table.made_in}: class {name}: {len(off)} synthetic rows are not on the segment of their samples, "
-            f"for example {table.row_name(int(rows[class_rows[made[off[0]]]]))}"
+            f"{table.split}: class {name}: {len(off)} synthetic rows are not on the segment of their samples, "
+            f"for example {table.row_name(int(rows[class_rows[synthetic[off[0]]]]))}"
         )
     if not rules.nearest:
         return findings
@@ -327,15 +327,15 @@ def _class_findings(
     far = _too_far(base.astype(np.float64), start, end, k, advance)
     if len(far):
         findings.append(
-            f"{table.made_in}: class {name}: {len(far)} synthetic rows have a neighbour that is not among the {k} "
-            f"nearest, for example {table.row_name(int(rows[class_rows[made[far[0]]]]))}"
+            f"{table.split}: class {name}: {len(far)} synthetic rows have a neighbour that is not among the {k} "
+            f"nearest, for example {table.row_name(int(rows[class_rows[synthetic[far[0]]]]))}"
         )
     return findings
 
 
 def _off_segment(
     x: NDArray[np.float32],
-    made: NDArray[np.int64],
+    synthetic: NDArray[np.int64],
     base: NDArray[np.float32],
     lengths: NDArray[np.int64] | None,
     start: NDArray[np.int64],
@@ -347,7 +347,7 @@ def _off_segment(
     wrong = []
     linear = np.setdiff1d(np.arange(x.shape[1]), rules.categories)
     block = max(1, BLOCK_BYTES // (4 * x.shape[1]))
-    for low in range(0, len(made), block):
+    for low in range(0, len(synthetic), block):
         part = slice(low, low + block)
         first, second = base[start[part]], base[end[part]]
         if lengths is not None:
@@ -357,7 +357,7 @@ def _off_segment(
         expected = rules.storage.clipped(on_segment(first, second, step[part]))
         # A machine may fuse the multiplication and the addition, which rounds differently.
         room = 4 * np.finfo(np.float32).eps * (np.abs(first) + np.abs(second)) + rules.storage.tolerance(expected)
-        good = (np.abs(x[made[part]] - expected) <= room)[:, linear].all(axis=1)
+        good = (np.abs(x[synthetic[part]] - expected) <= room)[:, linear].all(axis=1)
         wrong.append(low + np.flatnonzero(~good))
     return np.concatenate(wrong) if wrong else np.empty(0, np.int64)
 

@@ -209,7 +209,7 @@ def without_damaged(
     shards: ShardSet,
     known: dict[str, str],
     search: bool,
-    own_rows: Callable[[int], tuple[int, int]],
+    local_rows: Callable[[int], tuple[int, int]],
     check_stop: Callable[[], None],
 ) -> ShardSet:
     """Return the shards without damaged training files, the same on every rank. Collective.
@@ -228,7 +228,7 @@ def without_damaged(
         Files that are known to be damaged, with the damage.
     search : bool
         Whether to check for more damage. Without it, reading raises an error at the first damaged file.
-    own_rows : callable
+    local_rows : callable
         Maps the number of training rows to the first row of this rank and the one after its last row.
     check_stop : callable
         Called before each file; raises an exception to stop.
@@ -251,7 +251,7 @@ def without_damaged(
             view.local_copies = shards.local_copies
         if not search:
             return view
-        rows = own_rows(view.rows("train"))
+        rows = local_rows(view.rows("train"))
         local_damage = agree(comm, partial(view.damaged, "train", *rows, check_stop))
         damage = {file: reason for part in comm.allgather(local_damage) for file, reason in part.items()}
         if not damage:

@@ -117,12 +117,12 @@ def _gathered(comm: Communicator, check: Callable[[], list[str]]) -> list[str]:
 
 
 def _stray_files(directory: Path, index: dict[str, Any]) -> list[str]:
-    known = {shard["file"] for split in index["splits"].values() for shard in split["shards"]}
-    known |= {INDEX_NAME, *([index["test_ids"]["file"]] if index.get("test_ids") else [])}
+    listed = {shard["file"] for split in index["splits"].values() for shard in split["shards"]}
+    listed |= {INDEX_NAME, *([index["test_ids"]["file"]] if index.get("test_ids") else [])}
     stray = [
         f"{directory / entry.name}: not in {INDEX_NAME}"
         for entry in sorted(directory.iterdir())
-        if entry.name not in known
+        if entry.name not in listed
     ]
     damaged = damaged_ids(directory, index)
     return [*stray, damaged] if damaged else stray

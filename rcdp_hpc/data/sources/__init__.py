@@ -77,9 +77,9 @@ def open_source(settings: DataSection, progress: bool = False) -> Source:
     request = SourceRequest(Path(settings.path), settings, progress)
     source = read_labelled(settings.source, lambda: reader.read(request))
     if len(source.classes) < 2:
-        found = f"only class {source.classes[0]!r}" if source.classes else "none"
+        classes = f"only class {source.classes[0]!r}" if source.classes else "none"
         raise InputError(
-            f"data source {settings.path or settings.source}: two classes or more are needed, {found} found."
+            f"data source {settings.path or settings.source}: two classes or more are needed, {classes} found."
         )
     source = replace(source, kind=kind_of(source, settings.kind))
     source.findings.report(log)

@@ -194,7 +194,7 @@ def _arranged(parts: list[_Arrays], data: DataSection, findings: Findings) -> li
     if channels_come_first(first.x.shape, data.image_layout, first.where, findings):
         wrong = [part for part in parts if len(part.x.shape) != 4]
         if wrong:
-            raise InputError(f"{wrong[0].where} has shape {wrong[0].x.shape}, that of x is {first.x.shape}.")
+            raise InputError(f"{wrong[0].where} has shape {wrong[0].x.shape}, x has shape {first.x.shape}.")
         parts = [replace(part, x=channels_last(part.x)) for part in parts]
     parts = [replace(part, gaps=_gaps(part)) for part in parts]
     if all(len(part.x.shape) == 2 for part in parts) and _is_series(parts, data):

@@ -67,7 +67,7 @@ def _with_series(content: Format, path: Path, tsv_is_series: bool) -> Format:
 
 
 def _with_assumed(findings: Findings, content: Format, request: SampleRequest, usual: tuple[str, ...]) -> Findings:
-    """Add what the name of the file or the model's source does not lead one to expect."""
+    """Record a format that the name of the file or the model's source does not suggest."""
     path, columns, assumed = request.path, request.columns, []
     if content.name not in [one.name for one in formats_by_name(path)] and (path.suffix or content.name != "idx"):
         assumed.append(f"{path.name} is {content.meaning}, by its content")

@@ -87,7 +87,7 @@ class CifarReader(FixedFilesReader):
     """The official batches of CIFAR-10 or CIFAR-100."""
 
     file_formats = (ARCHIVE,)
-    # Files of a folder with the batches, one of which tells the two sets apart.
+    # Names that are only in a folder with the batches of this set.
     marks: ClassVar[tuple[str, ...]]
 
     @abstractmethod
@@ -95,7 +95,7 @@ class CifarReader(FixedFilesReader):
         """Return the names of the files, and how they are read."""
 
     def read(self, request: SourceRequest) -> Source:
-        """Read the batches in a folder, in the folder above it, or in a .tar, .tar.gz, .tar.xz or .tar.bz2 of it.
+        """Read the batches in a folder, in the folder above it, or in a .tar, .tar.gz, .tar.xz or .tar.bz2 file.
 
         Raises
         ------
@@ -192,7 +192,7 @@ class _BatchCollector:
         files = self.files
         binary = any(member.endswith(".bin") for member in self.taken)
         if binary and any(member in (*files.train, files.test) for member in self.taken):
-            raise InputError(f"{self.path}: holds the python and the binary batches; leave one of them.")
+            raise InputError(f"{self.path}: holds the python and the binary batches; keep one of them.")
         wanted = (*files.binary_train, files.binary_test, files.binary_meta) if binary else (
             *files.train, files.test, files.meta,
         )  # fmt: skip
@@ -239,8 +239,8 @@ def _batch(batch: Any, files: _Set, where: str) -> tuple[NDArray[np.uint8], NDAr
         missing = "data" if data is None else files.label_key.decode()
         raise InputError(f"{where}: no {missing!r} in it, so it is not a batch of this set.")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != PIXELS:
-        found = f"{data.dtype} of shape {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
-        raise InputError(f"{where}: 'data' is {found}, uint8 of shape (images, {PIXELS}) expected.")
+        form = f"{data.dtype} of shape {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
+        raise InputError(f"{where}: 'data' is {form}, uint8 of shape (images, {PIXELS}) expected.")
     y = np.asarray(labels)
     if y.dtype.kind not in "iu" or y.shape != (len(data),):
         raise InputError(f"{where}: {len(data)} images, but labels of type {y.dtype} and shape {y.shape}.")
@@ -283,7 +283,7 @@ def _members(path: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
                 _refuse_climbing(path, member)
                 if member.isfile():
                     yield PurePosixPath(member.name).name, member.size, _extractor(archive, member, path)
-            # The end of a packed file is where its checksum is compared.
+            # The checksum of a compressed file is compared at its end.
             while stream.read(DRAIN_BYTES):
                 pass
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:

@@ -200,8 +200,8 @@ def step_counters(
     if len(order) - np.count_nonzero(begins) < FEW_ROWS or not places:
         return []
     # A few rows exclude most columns.
-    some = order[:EXAMINED]
-    places = [place for place in places if _counts_steps(x[some][:, place], begins[:EXAMINED])]
+    first_rows = order[:EXAMINED]
+    places = [place for place in places if _counts_steps(x[first_rows][:, place], begins[:EXAMINED])]
     if not places:
         return []
     held = np.concatenate([block[:, places] for block in blocks(x)])[order]

@@ -98,7 +98,7 @@ def detect_dialect(file: TextFile, data: DataSection, expected: Collection[str],
 
 
 def _sample(file: TextFile) -> tuple[str, bool]:
-    """Return the first lines, and whether the last of them may be incomplete."""
+    """Return the first lines, and whether the last one may be incomplete."""
     size = max(SAMPLE_BYTES, 4 * file.longest_line)
     with file.open() as stream:
         data = stream.read(size)

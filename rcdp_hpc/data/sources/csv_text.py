@@ -62,7 +62,7 @@ class TextFile:
     longest_number : int
         Number of the longest line, from 1.
     open_quote : bool
-        Whether the number of quotation marks is odd, so that one of them is not closed or is part of a text.
+        Whether the number of quotation marks is odd, so that a quotation mark is not closed or is part of a text.
     """
 
     path: Path
@@ -137,13 +137,13 @@ def _inspected(path: Path, encoding: str, findings: Findings, most: int) -> Text
             raise
     refuse_mixed(path, compression)
     try:
-        found = _scan(path, FALLBACK, compression, most)
+        text = _scan(path, FALLBACK, compression, most)
     except InputError:
         raise InputError(
             f"{path}: neither UTF-8 nor Windows-1252; name its encoding in data.encoding, as in 'shift_jis'."
         ) from None
     findings.warnings.append(f"{path}: not UTF-8, read as Windows-1252; set data.encoding if characters are wrong")
-    return found
+    return text
 
 
 def refuse_mixed(path: Path, compression: str | None) -> None:
@@ -158,9 +158,9 @@ def refuse_mixed(path: Path, compression: str | None) -> None:
         while data := last + stream.read(CHUNK):
             if data == last:
                 return
-            found = _UTF8_LETTER.search(data)
-            if found:
-                line = lines + data.count(b"\n", 0, found.start())
+            match = _UTF8_LETTER.search(data)
+            if match:
+                line = lines + data.count(b"\n", 0, match.start())
                 raise InputError(
                     f"{path}: mixed encodings: line {line} is UTF-8, and others are not. Convert the file to UTF-8, or "
                     "set data.encoding to read all of it in that encoding."

@@ -24,10 +24,10 @@ def text_encoding(setting: str) -> str:
         If it is not the name of a text encoding.
     """
     try:
-        found = codecs.lookup(setting)
+        codec = codecs.lookup(setting)
     except (LookupError, ValueError):
-        found = None
-    known = found is not None and getattr(found, "_is_text_encoding", True)
-    if found is None or not known or found.name.replace("_", "-") in _NOT_OF_FILES:
+        codec = None
+    is_text = codec is not None and getattr(codec, "_is_text_encoding", True)
+    if codec is None or not is_text or codec.name.replace("_", "-") in _NOT_OF_FILES:
         raise InputError(f"data.encoding = {setting!r} is not the name of an encoding of text, as in 'latin-1'.")
-    return found.name
+    return codec.name

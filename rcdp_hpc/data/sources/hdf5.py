@@ -245,20 +245,20 @@ def _texts_or_numbers(path: Path, dataset: h5py.Dataset, budget: Budget) -> NDAr
 def _texts(path: Path, dataset: h5py.Dataset, budget: Budget) -> NDArray[Any]:
     """Return texts as objects, each different text held once; no header declares their lengths."""
     texts = dataset.asstr()
-    found = np.empty(dataset.shape, object)
-    known: dict[str, str] = {}
+    texts_by_row = np.empty(dataset.shape, object)
+    interned: dict[str, str] = {}
     letters = start = 0
     size = 1
-    while start < len(found):
+    while start < len(texts_by_row):
         block = texts[start : start + size]
         longest = max((len(text) for text in block.flat), default=0)
         for place, text in enumerate(block.flat, start * (block.size // len(block))):
-            if text not in known:
-                known[text] = text
+            if text not in interned:
+                interned[text] = text
                 letters += 2 * TEXT_BYTES + len(text)
-            found.flat[place] = known[text]
-        budget.refuse_rows(f"{path}: {dataset.name}", len(found), SAMPLE_BYTES, letters)
+            texts_by_row.flat[place] = interned[text]
+        budget.refuse_rows(f"{path}: {dataset.name}", len(texts_by_row), SAMPLE_BYTES, letters)
         start += len(block)
         # The next block may hold longer texts: it grows by steps while texts are short.
         size = max(1, min(4 * size, TEXT_BLOCK_BYTES // (longest + 1)))
-    return found
+    return texts_by_row

@@ -148,24 +148,24 @@ def read_idx(
     if budget is not None:
         _refuse_impossible(path, shape, isinstance(file, gzip.GzipFile))
         budget.refuse_rows(path, shape[0], SAMPLE_BYTES + SHARD_ROW_BYTES)
-        what = f"{path}: a row of it has shape {_times(shape[1:]) or 1}"
+        what = f"{path}: a row has shape {_times(shape[1:]) or 1}"
         budget.refuse_work(what, SAMPLE_COPIES_BYTES * math.prod(shape[1:]), "make samples smaller")
     if may_map and size > room:
         _refuse_length(path, shape, path.stat().st_size)
         return mapped(path, np.dtype(np.uint8), shape, header)
     row = max(1, math.prod(shape[1:]))
     spool = Spool(shape[1:], np.dtype(np.uint8), room)
-    found, rest = 0, b""
+    count, rest = 0, b""
     while data := file.read(BLOCK_BYTES):
-        rest += data[: max(0, size - found)]
-        found += len(data)
-        if found > size:
+        rest += data[: max(0, size - count)]
+        count += len(data)
+        if count > size:
             # The rest may be arbitrarily long.
             break
         if whole := len(rest) // row * row:
             spool.add(np.frombuffer(rest, np.uint8, whole))
             rest = rest[whole:]
-    _refuse_length(path, shape, header + found)
+    _refuse_length(path, shape, header + count)
     return spool.finish() if size else np.empty(shape, np.uint8)
 
 
@@ -181,27 +181,25 @@ def _read_shape(file: BinaryIO, path: Path) -> tuple[int, ...]:
         )
     lengths = file.read(4 * dimensions)
     if len(lengths) < 4 * dimensions:
-        raise InputError(
-            f"{path}: cut short: {4 + len(lengths)} bytes found, its header alone has {4 + 4 * dimensions}."
-        )
+        raise InputError(f"{path}: cut short: {4 + len(lengths)} bytes found, its header has {4 + 4 * dimensions}.")
     return struct.unpack(f">{dimensions}I", lengths)
 
 
-def _refuse_length(path: Path, shape: tuple[int, ...], found: int) -> None:
+def _refuse_length(path: Path, shape: tuple[int, ...], present: int) -> None:
     expected = 4 + 4 * len(shape) + math.prod(shape)
-    if found != expected:
-        what = "cut short" if found < expected else "longer than its header declares"
-        more = " or more" if found > expected else ""
-        raise InputError(f"{path}: {what}: {expected} bytes expected for shape {_times(shape)}, {found} found{more}.")
+    if present != expected:
+        what = "cut short" if present < expected else "longer than its header declares"
+        more = " or more" if present > expected else ""
+        raise InputError(f"{path}: {what}: {expected} bytes expected for shape {_times(shape)}, {present} found{more}.")
 
 
 def _refuse_impossible(path: Path, shape: tuple[int, ...], packed: bool) -> None:
     """Raise an `InputError` if a file is too short for the bytes that its header declares, before they are read."""
-    expected, found = 4 + 4 * len(shape) + math.prod(shape), path.stat().st_size
+    expected, present = 4 + 4 * len(shape) + math.prod(shape), path.stat().st_size
     if packed:
-        refuse_bomb(f"{path}: shape {_times(shape)}", expected, found)
-    elif found < expected:
-        _refuse_length(path, shape, found)
+        refuse_bomb(f"{path}: shape {_times(shape)}", expected, present)
+    elif present < expected:
+        _refuse_length(path, shape, present)
 
 
 def _is_packed(path: Path) -> bool:
@@ -233,31 +231,31 @@ def _read_pair(folder: Path, part: str, budget: Budget) -> tuple[Samples, NDArra
     images = read_images(images_path, budget)
     with _opened(labels_path) as file:
         labels_shape = _read_shape(file, labels_path)
-    count, found = images.shape[0], labels_shape[0]
-    if len(labels_shape) == 1 and count != found:
-        fewer = "fewer labels than images" if found < count else "more labels than images"
-        raise InputError(f"{labels_path}: {fewer}: {found} labels, {count} images in {images_path.name}.")
+    count, label_count = images.shape[0], labels_shape[0]
+    if len(labels_shape) == 1 and count != label_count:
+        fewer = "fewer labels than images" if label_count < count else "more labels than images"
+        raise InputError(f"{labels_path}: {fewer}: {label_count} labels, {count} images in {images_path.name}.")
     return images, read_labels(labels_path, budget)
 
 
 def _find(folder: Path, part: str, kind: str) -> Path:
-    found = _matches(folder, part, kind)
-    if not found:
+    files = _matches(folder, part, kind)
+    if not files:
         usual = f"{PART_WORDS[part][0]}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
         raise InputError(f"{folder}: no file of {part} {kind} there; expected {usual} or {usual}.gz.")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files)
         raise InputError(f"{folder}: several files of {part} {kind} ({names}). Give each data set a folder of its own.")
-    return found[0]
+    return files[0]
 
 
 def _matches(folder: Path, part: str, kind: str) -> list[Path]:
     """Return the files of a part and kind; a plain file has precedence over its .gz."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
-    found = [
+    matching = [
         name for name in names if "idx" in name and kind in name and any(word in name for word in PART_WORDS[part])
     ]
-    return [folder / name for name in found if not (name.endswith(".gz") and name[:-3] in found)]
+    return [folder / name for name in matching if not (name.endswith(".gz") and name[:-3] in matching)]
 
 
 def _wrong_magic(path: Path, dimensions: int, expected: str) -> str:

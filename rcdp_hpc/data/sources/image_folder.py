@@ -65,9 +65,9 @@ class ImageFolderReader(SourceReader):
         rule = PixelRule.of(data, shape)
         decoded = decode_all(files, rule, data.corrupt_images, budget, findings, progress)
         y = y[decoded.whole]
-        gone = np.flatnonzero(np.bincount(y, minlength=len(classes)) == 0)
-        if len(gone):
-            raise InputError(f"{layout.train / classes[gone[0]]}: no readable image, all of this class are corrupt.")
+        absent = np.flatnonzero(np.bincount(y, minlength=len(classes)) == 0)
+        if len(absent):
+            raise InputError(f"{layout.train / classes[absent[0]]}: no readable image, all of this class are corrupt.")
         tested = None
         if test_y is not None:
             tested = decode_all(test_files, rule, data.corrupt_images, budget, findings, progress)
@@ -145,9 +145,9 @@ def _labelled(part: Path, classes: list[Path], findings: Findings) -> tuple[list
     files: list[Path] = []
     codes: list[int] = []
     for code, folder in enumerate(classes):
-        found = list_images(folder, findings)
-        files += found
-        codes += [code] * len(found)
+        images = list_images(folder, findings)
+        files += images
+        codes += [code] * len(images)
     return files, Labels([shown(folder, part) for folder in classes], np.array(codes, np.int64), str(part))
 
 
@@ -170,18 +170,18 @@ def _left_out(findings: Findings) -> str:
 
 def _known_classes(layout: Layout, test: Labels, findings: Findings) -> Labels:
     """Return the test labels by the names of the training folders; a folder may differ by case."""
-    known = {clean_name(folder.name) for folder in layout.classes}
+    training = {clean_name(folder.name) for folder in layout.classes}
     by_case: dict[str, list[str]] = {}
-    for name in known:
+    for name in training:
         by_case.setdefault(name.casefold(), []).append(name)
     names = []
     for name in test.names:
-        same = by_case.get(clean_name(name).casefold(), [])
-        if clean_name(name) in known:
+        matches = by_case.get(clean_name(name).casefold(), [])
+        if clean_name(name) in training:
             names.append(name)
-        elif len(same) == 1:
-            findings.assumed.append(f"{layout.test}: the folder {name!r} holds images of the class {same[0]!r}")
-            names.append(same[0])
+        elif len(matches) == 1:
+            findings.assumed.append(f"{layout.test}: the folder {name!r} holds images of the class {matches[0]!r}")
+            names.append(matches[0])
         else:
             raise InputError(f"{layout.test}: class {name!r} does not occur in {layout.train}.")
     return Labels(names, test.codes, test.where)

@@ -81,11 +81,11 @@ def assign(
 
 def missing_key(where: str, role: str, shapes: Mapping[str, str], hint: str = "") -> InputError:
     """Return the error for a missing array, with the names and shapes of the arrays in the file."""
-    there = ", ".join(f"{name} {shape}".rstrip() for name, shape in shapes.items()) or "no array"
-    known = ", ".join(NAMES[role][1:6])
+    content = ", ".join(f"{name} {shape}".rstrip() for name, shape in shapes.items()) or "no array"
+    examples = ", ".join(NAMES[role][1:6])
     return InputError(
-        f"{where}: no array {role} ({'samples' if role.startswith('x') else 'labels'}); found {there}. Name it {role} "
-        f"(also recognised: {known}, in any case, with or without '_').{hint}"
+        f"{where}: no array {role} ({'samples' if role.startswith('x') else 'labels'}); found {content}. Name it "
+        f"{role} (also recognised: {examples}, in any case, with or without '_').{hint}"
     )
 
 

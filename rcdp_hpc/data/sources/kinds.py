@@ -1,4 +1,4 @@
-"""What kind of data a source holds: a table, series or images."""
+"""Determine the kind of data of a source: a table, series or images."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from rcdp_hpc.data.sources.base import Source
 from rcdp_hpc.errors import InputError
 
-# Samples of each kind have one of these numbers of axes.
+# Numbers of axes that samples of each kind can have.
 AXES = {"table": (1,), "series": (2,), "images": (2, 3)}
 
 
 def kind_of(source: Source, setting: str) -> str:
-    """Return the kind of data of a source: what ``data.kind`` says, what its reader knows, or what its shape suggests.
+    """Return the kind of data of a source: by ``data.kind``, by its reader, or by the shape of its samples.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def kind_of(source: Source, setting: str) -> str:
     Raises
     ------
     InputError
-        If ``data.kind`` does not fit the shape of the samples.
+        If ``data.kind`` does not match the shape of the samples.
     """
     if setting == "auto":
         return source.kind or kind_of_array(source.sample_shape, source.dtype, source.has_lengths)
@@ -38,15 +38,16 @@ def kind_of(source: Source, setting: str) -> str:
         expected = " or ".join(str(axes) for axes in AXES[setting])
         raise InputError(
             f"data.kind = '{setting}' needs samples of {expected} axes, these have shape {source.sample_shape}: set "
-            "data.kind = 'auto', take the profile of their kind (table, series or image), or reshape the samples."
+            "data.kind = 'auto', use the profile of their kind (table, series or image), or reshape the samples."
         )
     return setting
 
 
 def kind_of_array(sample_shape: Sequence[int], dtype: np.dtype[Any], lengths: bool) -> str:
-    """Return the kind that the shape of a sample suggests.
+    """Return the kind for the shape of a sample.
 
-    One axis is a table. Three axes are images. Two axes are series, but bytes without lengths are grey images.
+    One axis is a table, two axes are series, three axes are images. Bytes with two axes and without lengths are grey
+    images.
     """
     if len(sample_shape) == 1:
         return "table"

@@ -30,10 +30,10 @@ class PaddedRows:
         self.dtype: np.dtype[Any] = series.dtype
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
-        found, lengths = self._series[rows], self._lengths[rows]
-        padded = np.zeros((len(found), *self.shape[1:]), self.dtype)
-        steps = min(self.shape[1], found.shape[1])
-        padded[:, :steps] = found[:, :steps]
+        series, lengths = self._series[rows], self._lengths[rows]
+        padded = np.zeros((len(series), *self.shape[1:]), self.dtype)
+        steps = min(self.shape[1], series.shape[1])
+        padded[:, :steps] = series[:, :steps]
         padded[np.arange(self.shape[1]) >= lengths[:, None]] = 0
         return padded
 

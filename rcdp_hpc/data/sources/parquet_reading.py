@@ -133,8 +133,8 @@ class ParquetFile:
             longest = int(sizes[start])
             what = f"{self.path}: a row has texts of {longest} bytes"
             self._budget.refuse_work(what, COPIES * longest, "leave the column out (data.drop_columns)")
-            some = {name: column.slice(start, stop - start) for name, column in columns.items()}
-            yield [column.dictionary_decode() if name in packed else column for name, column in some.items()]
+            batch = {name: column.slice(start, stop - start) for name, column in columns.items()}
+            yield [column.dictionary_decode() if name in packed else column for name, column in batch.items()]
             start = stop
 
     def _has_duplicates(self) -> bool:

@@ -145,12 +145,12 @@ def _with_decimal(file: Path, rows: list[list[str]], data: DataSection, findings
 
 def _header(file: Path, first: list[str], data: DataSection) -> tuple[str, ...] | None:
     """Return the names of the columns if the first line has texts that are not numbers; None otherwise."""
-    odd = [cell for cell in first if cell.lower() not in MISSING and _number(cell, data) is None]
-    if not odd:
+    texts = [cell for cell in first if cell.lower() not in MISSING and _number(cell, data) is None]
+    if not texts:
         return None
-    if len(odd) < len(first) and 2 * len(odd) <= len(first):
+    if len(texts) < len(first) and 2 * len(texts) <= len(first):
         raise InputError(
-            f"{file}: its first line has numbers and texts, as {odd[0][:40]!r}: correct what should be a number, or "
+            f"{file}: its first line has numbers and texts, as {texts[0][:40]!r}: correct what should be a number, or "
             "put a line of names before it."
         )
     twice = next((cell for place, cell in enumerate(first) if cell in first[:place]), None)

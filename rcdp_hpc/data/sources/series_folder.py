@@ -200,7 +200,9 @@ def _listed(folder: Path, table: Path, data: DataSection, findings: Findings) ->
             f"{table}: cannot be read as csv ({error}). A quotation mark that is not closed is a likely cause."
         ) from None
     names = [name.strip().lower() for name in header]
-    places = [next((names.index(name) for name in known if name in names), -1) for known in (FILE_NAMES, LABEL_NAMES)]
+    places = [
+        next((names.index(name) for name in accepted if name in names), -1) for accepted in (FILE_NAMES, LABEL_NAMES)
+    ]
     if -1 in places:
         raise InputError(f"{table}: columns file and label expected in its first line, {', '.join(header)} found.")
     rows = [row for row in rows if any(cell.strip() for cell in row)]

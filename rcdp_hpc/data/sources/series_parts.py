@@ -118,7 +118,7 @@ def train_and_test(path: Path, test_path: str, suffixes: tuple[str, ...]) -> tup
             raise InputError(f"{path}: several files of the {part} part ({names}); name one as data.path.")
         parts[part] = files[0] if files else None
     if parts["train"] is None:
-        there = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
+        content = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
         expected = " or ".join(f"*_TRAIN{suffix}" for suffix in suffixes)
-        raise InputError(f"{path}: no file {expected} there; found {there}. Name any other file as data.path.")
+        raise InputError(f"{path}: no file {expected} there; found {content}. Name any other file as data.path.")
     return parts["train"], parts["test"] or (Path(test_path) if test_path else None)

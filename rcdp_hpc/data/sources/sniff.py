@@ -84,10 +84,10 @@ def _is_webp(head: bytes) -> bool:
 
 
 def _is_image(head: bytes) -> bool:
-    known = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+    signatures = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
     grey_map = len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace()
     bitmap = head.startswith(b"BM") and head[6:10] == b"\0\0\0\0"
-    return head.startswith(known) or _is_webp(head) or grey_map or bitmap
+    return head.startswith(signatures) or _is_webp(head) or grey_map or bitmap
 
 
 def _is_text(head: bytes) -> bool:
@@ -200,7 +200,7 @@ def format_of(path: Path) -> Format:
         raise InputError(f"{path}: an empty file (0 bytes).")
     content = next((one for one in FORMATS if one.matches(head)), None)
     if content is None:
-        raise InputError(f"{path}: its format is not known. Samples are read from {READ}.")
+        raise InputError(f"{path}: its format is unknown. Samples are read from {READ}.")
     if unpacked is not None and content.name not in unpacked:
         raise InputError(f"{path}: {content.meaning}, compressed: decompress it first.")
     if content.name == "npz":
@@ -249,5 +249,5 @@ def _refuse_other_archives(path: Path) -> None:
         return
     if any(name.startswith("xl/") for name in names):
         raise InputError(f"{path}: an Excel workbook, which is not read: save the table as csv or parquet.")
-    some = ", ".join(names[:5]) or "nothing"
-    raise InputError(f"{path}: a zip file without arrays (it holds {some}): unpack it first, or save an npz file.")
+    members = ", ".join(names[:5]) or "nothing"
+    raise InputError(f"{path}: a zip file without arrays (it holds {members}): unpack it first, or save an npz file.")

@@ -58,9 +58,9 @@ def open_files(path: Path, data: DataSection, expected: Collection[str], finding
         raise unreadable_error(error, path) from None
     for file in files[1:]:
         if set(file.names) != set(files[0].names):
-            odd = sorted(set(file.names) ^ set(files[0].names))
+            differing = sorted(set(file.names) ^ set(files[0].names))
             raise InputError(
-                f"{file.path}: its columns differ from those of {files[0].path.name}: {', '.join(odd[:10])}."
+                f"{file.path}: its columns differ from those of {files[0].path.name}: {', '.join(differing[:10])}."
             )
     if len(files) > 1:
         findings.assumed.append(f"{path}: {len(files)} files are one table, in the order of their names")

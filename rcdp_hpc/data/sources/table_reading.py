@@ -236,8 +236,8 @@ class Table:
         texts = sum(bool(name) for name in (self.data.group_column, self.data.time_column, self.id_name))
         letters += self.groups.letters + self.ids.letters
         # Labelled rows become rows of the shards; the rows of a group become one row.
-        made = SHARD_ROW_BYTES if self._labelled and not self.data.group_column else 0
-        self._budget.refuse_rows(self.path, rows, SAMPLE_BYTES + made + 32 * texts, letters)
+        row_bytes = SHARD_ROW_BYTES if self._labelled and not self.data.group_column else 0
+        self._budget.refuse_rows(self.path, rows, SAMPLE_BYTES + row_bytes + 32 * texts, letters)
 
     def _kinds_of_columns(self) -> dict[str, str]:
         """Return the kind of each column; with several files, the first kind in `order` that a file has."""
@@ -351,9 +351,9 @@ class Table:
         if not empty.any():
             return columns
         self.findings.leave_out("rows without any value", int(empty.sum()))
-        kept = np.ones(len(first), bool)
-        kept[rows[empty]] = False
-        return [column.filter(pa.array(kept)) for column in columns]
+        used = np.ones(len(first), bool)
+        used[rows[empty]] = False
+        return [column.filter(pa.array(used)) for column in columns]
 
     def _take(self, columns: dict[str, pa.Array], decimal: str) -> None:
         import pyarrow as pa
@@ -454,8 +454,8 @@ class Table:
 
     def _refuse_problems(self, features: Sequence[str]) -> None:
         """Raise one `InputError` about all problems of the columns."""
-        kept = set(features)
-        names = [name if name in kept else "" for name in self.candidates]
+        used = set(features)
+        names = [name if name in used else "" for name in self.candidates]
         problems = text_problems(names, self.profiles, self.data, self.place_of, self._known is None)
         if self._nested and self._known is None:
             problems.append(

@@ -117,7 +117,7 @@ class ParquetReader(TableReader):
 
 
 def read_samples(request: SampleRequest) -> NewSamples:
-    """Return the features alone, of a table with or without labels; errors are those of `TableReader.read`.
+    """Return the features of a table, with or without labels; errors are those of `TableReader.read`.
 
     The rows of a group form a sequence, padded to at least `longest` steps. Sequences are in the order in which the
     groups begin, and have lengths (None: all of `longest` steps, or no groups).
@@ -278,7 +278,7 @@ def _ids(table: Table, row_names: str, numbered: bool) -> tuple[list[str] | None
         return table.ids.names(), table.id_name
     if row_names:
         return table.texts_of_column(row_names), row_names
-    # Once rows are left out, their number among the samples is no longer that in the file.
+    # If rows are left out, the index of a sample is not its row in the file.
     return ([str(row) for row in range(table.rows)], "row") if numbered else (None, "sample")
 
 

@@ -90,7 +90,7 @@ def sound_shards(
         shards,
         known,
         search=config.data.on_damage == "replace",
-        own_rows=lambda rows: plan_for(rows).own_rows,
+        local_rows=lambda rows: plan_for(rows).own_rows,
         check_stop=lambda: signals.raise_if_stopped("checking the shards"),
     )
     if isinstance(view, RefilledShards):

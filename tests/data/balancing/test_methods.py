@@ -1,4 +1,4 @@
-"""Every method of balancing, its targets, and preparation beyond what may be held."""
+"""Every balancing method, its targets, and preparation of sources larger than the memory budget."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imblearn.over_sampling import ADASYN, SMOTENC, SVMSMOTE, BorderlineSMOTE, KMeansSMOTE, RandomOverSampler
 from imblearn.under_sampling import RandomUnderSampler
 
-from rcdp_hpc.config.choices import balancing_choice
+from rcdp_hpc.config.choices import BALANCING_METHODS, balancing_choice
 from rcdp_hpc.data.balancing import neighbours as neighbours_module
 from rcdp_hpc.data.balancing.lengths import resample_steps
 from rcdp_hpc.data.balancing.neighbours import nearest_rows
@@ -41,15 +41,15 @@ def fingerprints(directory):
 
 
 @pytest.fixture
-def nothing_is_held(monkeypatch):
-    """Every class is beyond the budget, and every source."""
+def tiny_budget(monkeypatch):
+    """A budget that is too small for any class and any source."""
     monkeypatch.setattr(Budget, "held", property(lambda self: 0))
     monkeypatch.setattr(Budget, "source", property(lambda self: 1000))
 
 
 @pytest.mark.parametrize("method", ["smote", "random_over", "random_under"])
-def test_classes_that_have_their_targets_stay_without_imbalanced_learn(method, monkeypatch, tmp_path):
-    """Loading it takes longer than a small set takes to prepare."""
+def test_balanced_classes_need_no_import_of_imbalanced_learn(method, monkeypatch, tmp_path):
+    """The import takes longer than the preparation of a small source."""
     monkeypatch.setitem(sys.modules, f"rcdp_hpc.data.balancing.{method}", None)
     x = np.random.default_rng(0).normal(size=(60, 5))
     configs = {}
@@ -105,26 +105,26 @@ def test_neighbours_in_blocks_are_those_of_brute_force(rows, width, block, query
         patch.setattr(neighbours_module, "FITTED_BYTES", block * 4 * width)
         patch.setattr(neighbours_module, "QUERY_BYTES", query * 4 * width)
         searched = np.arange(seed % 3, rows, 1 + seed % 4)
-        found = nearest_rows(lambda part: x[part], rows, searched, 7)
+        nearest = nearest_rows(lambda part: x[part], rows, searched, 7)
     distance = ((x[:, None].astype(float) - x) ** 2).sum(axis=2)
-    np.testing.assert_array_equal(found, np.argsort(distance, axis=1)[searched, 1:8])
+    np.testing.assert_array_equal(nearest, np.argsort(distance, axis=1)[searched, 1:8])
 
 
 def test_neighbours_of_wide_rows(monkeypatch):
     monkeypatch.setattr(neighbours_module, "WIDEST", 10)
     x = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
-    found = nearest_rows(lambda part: x[part], 50, np.arange(50), 5)
-    np.testing.assert_array_equal(found, np.argsort(((x[:, None] - x) ** 2).sum(axis=2), axis=1)[:, 1:6])
+    nearest = nearest_rows(lambda part: x[part], 50, np.arange(50), 5)
+    np.testing.assert_array_equal(nearest, np.argsort(((x[:, None] - x) ** 2).sum(axis=2), axis=1)[:, 1:6])
 
 
-def test_a_row_is_not_its_own_neighbour_though_others_equal_it():
+def test_a_row_is_never_its_own_neighbour():
     x = np.repeat(np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), 5, axis=0)
-    found = nearest_rows(lambda part: x[part], 30, np.arange(30), 3)
-    assert (found != np.arange(30)[:, None]).all()
-    np.testing.assert_array_equal(found // 5, np.repeat(np.arange(30)[:, None] // 5, 3, axis=1))
+    nearest = nearest_rows(lambda part: x[part], 30, np.arange(30), 3)
+    assert (nearest != np.arange(30)[:, None]).all()
+    np.testing.assert_array_equal(nearest // 5, np.repeat(np.arange(30)[:, None] // 5, 3, axis=1))
 
 
-def test_a_class_that_is_not_held_gets_the_same_plan():
+def test_a_class_larger_than_the_budget_gets_the_same_plan():
     x, y = uneven_data((80, 40, 12))
     draws = draw_smote(members_of(y), NAMES, 7, 1)
     plans = [plan_smote(lambda rows: x[rows], members_of(y), draws, room=room) for room in (0, 2**40)]
@@ -133,20 +133,20 @@ def test_a_class_that_is_not_held_gets_the_same_plan():
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_copies_and_thinning_are_those_of_imbalanced_learn():
+def test_random_sampling_is_that_of_imbalanced_learn():
     _, y = uneven_data((80, 40, 12))
-    own = members_of(y)
-    (plan,) = plan_copies(own, [80, 50, 12], 3)
+    members = members_of(y)
+    (plan,) = plan_copies(members, [80, 50, 12], 3)
     numbers, labels = np.arange(41)[:, None], np.array([0] * 40 + [1])
     plain = RandomOverSampler(sampling_strategy={0: 50}, random_state=class_seed(3, 1)).fit(numbers, labels)
     plain.fit_resample(numbers, labels)
-    np.testing.assert_array_equal(plan.source, own[1][plain.sample_indices_[plain.sample_indices_ < 40][40:]])
-    kept = remaining_samples(own, [80, 30, 12], 3)
+    np.testing.assert_array_equal(plan.source, members[1][plain.sample_indices_[plain.sample_indices_ < 40][40:]])
+    remaining = remaining_samples(members, [80, 30, 12], 3)
     plain = RandomUnderSampler(sampling_strategy={0: 30}, random_state=class_seed(3, 1))
     plain.fit_resample(numbers, labels)
     chosen = plain.sample_indices_[plain.sample_indices_ < 40]
-    np.testing.assert_array_equal(kept[1], np.sort(own[1][chosen]))
-    assert len(kept[1]) == 30
+    np.testing.assert_array_equal(remaining[1], np.sort(members[1][chosen]))
+    assert len(remaining[1]) == 30
 
 
 @pytest.mark.parametrize(
@@ -185,10 +185,7 @@ def test_smotenc_is_that_of_imbalanced_learn():
     assert set(made[:, 1]) <= {0.0, 1.0, 2.0}
 
 
-METHODS = [
-    "smote", "borderline_smote", "svm_smote", "adasyn", "kmeans_smote", "smote_tomek", "smote_enn", "random_over",
-    "random_under", "none",
-]  # fmt: skip
+METHODS = [choice.name for choice in BALANCING_METHODS if not balancing_choice(choice.name).needs_categories]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +197,7 @@ def overlapping(tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_shards_of_every_method_are_sound(tmp_path, overlapping, method):
+def test_shards_of_every_method_pass_verification(tmp_path, overlapping, method):
     index = prepare_shards(make_config(overlapping, balance=method, shards=3), tmp_path / "shards")
     assert verify_shards(tmp_path / "shards") == []
     table = index["class_table"]
@@ -213,7 +210,7 @@ def test_shards_of_every_method_are_sound(tmp_path, overlapping, method):
     assert (made > 0) == (method not in ("random_under", "none"))
 
 
-def test_bytes_of_svm_smote_end_where_bytes_end(tmp_path):
+def test_rows_of_svm_smote_are_clipped_to_bytes(tmp_path):
     x, y = uneven_data((150, 70, 60), shape=(3, 2), seed=2)
     np.savez(tmp_path / "bytes.npz", x=(60 * x + 30).clip(0, 255).astype(np.uint8), y=y)
     prepare_shards(make_config(tmp_path / "bytes.npz", balance="svm_smote", shards=3), tmp_path / "shards")
@@ -224,7 +221,7 @@ def test_bytes_of_svm_smote_end_where_bytes_end(tmp_path):
 
 
 @pytest.mark.parametrize(("method", "counts"), [("smote", [120, 0, 70]), ("random_under", [50, 0, 7])])
-def test_asked_for_counts(tmp_path, overlapping, method, counts):
+def test_balance_counts(tmp_path, overlapping, method, counts):
     config = make_config(overlapping, balance=method, balance_counts=counts)
     index = prepare_shards(config, tmp_path / "shards")
     table = index["class_table"]
@@ -233,46 +230,44 @@ def test_asked_for_counts(tmp_path, overlapping, method, counts):
 
 
 @pytest.mark.parametrize("method", ["smote", "random_over", "random_under", "none"])
-def test_streamed_shards_are_those_of_the_in_memory_path(tmp_path, overlapping, nothing_is_held, method, monkeypatch):
+def test_streamed_shards_equal_shards_made_in_memory(tmp_path, overlapping, tiny_budget, method, monkeypatch):
     config = make_config(overlapping, balance=method, shards=3)
     prepare_shards(config, tmp_path / "streamed")
     monkeypatch.undo()
-    prepare_shards(config, tmp_path / "held")
-    assert fingerprints(tmp_path / "streamed") == fingerprints(tmp_path / "held")
-    indices = [json.loads((tmp_path / name / "index.json").read_text()) for name in ("streamed", "held")]
+    prepare_shards(config, tmp_path / "in_memory")
+    assert fingerprints(tmp_path / "streamed") == fingerprints(tmp_path / "in_memory")
+    indices = [json.loads((tmp_path / name / "index.json").read_text()) for name in ("streamed", "in_memory")]
     assert indices[0] == indices[1]
 
 
 @pytest.mark.parametrize(
     "method", ["borderline_smote", "svm_smote", "adasyn", "kmeans_smote", "smote_tomek", "smote_enn"]
 )
-def test_methods_that_look_at_other_classes_are_refused_beyond_the_budget(
-    tmp_path, overlapping, nothing_is_held, method
-):
-    message = rf"data\.balance = '{method}' looks at the samples of all classes .* data\.memory_budget to at least 1 "
+def test_methods_with_all_classes_in_memory_are_refused_beyond_the_budget(tmp_path, overlapping, tiny_budget, method):
+    message = rf"data\.balance = '{method}' holds the samples of all classes .* data\.memory_budget to at least 1 "
     with pytest.raises(InputError, match=message):
         prepare_shards(make_config(overlapping, balance=method), tmp_path / "shards")
     assert not (tmp_path / "shards").exists()
 
 
-def test_smotenc_is_refused_beyond_the_budget(tmp_path, nothing_is_held):
+def test_smotenc_is_refused_beyond_the_budget(tmp_path, tiny_budget):
     pytest.importorskip("pyarrow")
     lines = [f"{row % 3},{row / 2},{'yn'[row % 4 == 0]}" for row in range(90)]
     (tmp_path / "t.csv").write_text("\n".join(["kind,weight,label", *lines]))
     config = make_config(tmp_path / "t.csv", source="csv", category_columns=["kind"], balance="smotenc")
-    message = r"'smotenc' looks at the samples of all classes .* at least 1 \(MiB\), or take .* = 'random_over'"
+    message = r"'smotenc' holds the samples of all classes .* at least 1 \(MiB\), or set .* = 'random_over'"
     with pytest.raises(InputError, match=message):
         prepare_shards(config, tmp_path / "shards")
     assert not (tmp_path / "shards").exists()
 
 
-def test_a_budget_that_holds_no_block_of_rows(tmp_path, overlapping):
+def test_a_budget_too_small_for_a_block_of_rows(tmp_path, overlapping):
     message = r"data\.memory_budget = 1 MiB cannot hold one block of rows .*: at least \d+ MiB are needed"
     with pytest.raises(InputError, match=message):
         prepare_shards(make_config(overlapping, memory_budget=1), tmp_path / "shards")
 
 
-def test_what_imbalanced_learn_refuses_is_said_in_its_words(tmp_path):
+def test_the_error_of_imbalanced_learn_is_part_of_the_message(tmp_path):
     x, y = uneven_data((60, 16), shape=(4,))
     x[y == 1] += 1000
     np.savez(tmp_path / "far.npz", x=x, y=y)
@@ -291,7 +286,7 @@ def test_tables_with_categories(tmp_path):
     (tmp_path / "t.csv").write_text("\n".join(lines))
     options = {"source": "csv", "category_columns": ["colour"], "smote_neighbours": 5}
     for balance in ("smote", "smote_tomek"):
-        with pytest.raises(InputError, match=r"would mix the numbers of data.category_columns: take .* = 'smotenc'"):
+        with pytest.raises(InputError, match=r"would mix the numbers of data.category_columns: set .* = 'smotenc'"):
             prepare_shards(make_config(tmp_path / "t.csv", balance=balance, **options), tmp_path / "shards")
     prepare_shards(make_config(tmp_path / "t.csv", balance="smotenc", **options), tmp_path / "shards")
     assert verify_shards(tmp_path / "shards") == []
@@ -305,23 +300,23 @@ def test_tables_with_categories(tmp_path):
 
 
 @pytest.mark.parametrize("balance", ["smote", "smotenc"])
-def test_sequences_with_categories_are_copied_and_not_mixed(tmp_path, balance):
+def test_series_with_categories_can_only_be_copied(tmp_path, balance):
     pytest.importorskip("pyarrow")
     lines = [f"{row // 2},{'ab'[row % 2]},{row},{'yn'[row // 2 % 4 == 0]}" for row in range(120)]
     (tmp_path / "t.csv").write_text("\n".join(["who,kind,weight,label", *lines]))
     options = {"source": "csv", "category_columns": ["kind"], "group_column": "who"}
-    with pytest.raises(InputError, match=r"would mix the numbers of data.category_columns: take .* = 'random_over'"):
+    with pytest.raises(InputError, match=r"would mix the numbers of data.category_columns: set .* = 'random_over'"):
         prepare_shards(make_config(tmp_path / "t.csv", balance=balance, **options), tmp_path / "shards")
     prepare_shards(make_config(tmp_path / "t.csv", balance="random_over", **options), tmp_path / "shards")
     assert verify_shards(tmp_path / "shards") == []
 
 
-@pytest.mark.parametrize(("length", "wanted"), [(1, 4), (4, 1), (2, 2), (3, 5), (5, 3)])
-def test_stretching_a_sequence(length, wanted):
+@pytest.mark.parametrize(("length", "new_length"), [(1, 4), (4, 1), (2, 2), (3, 5), (5, 3)])
+def test_resampling_a_series(length, new_length):
     values = np.arange(1, length + 1, dtype=np.float32)
     x = np.zeros((1, 6, 2), np.float32)
     x[0, :length, 0] = values
-    made = resample_steps(x, np.array([length]), np.array([wanted]))
-    expected = np.interp(np.linspace(0, length - 1, wanted), np.arange(length), values)
-    np.testing.assert_allclose(made[0, :wanted, 0], expected, rtol=1e-6)
-    assert not made[0, wanted:].any()
+    resampled = resample_steps(x, np.array([length]), np.array([new_length]))
+    expected = np.interp(np.linspace(0, length - 1, new_length), np.arange(length), values)
+    np.testing.assert_allclose(resampled[0, :new_length, 0], expected, rtol=1e-6)
+    assert not resampled[0, new_length:].any()

@@ -21,7 +21,7 @@ def prepared(tmp_path, npz_file, name="shards", **data):
 
 
 @pytest.mark.parametrize("balance", ["smote", "none", "random_under", "random_over", "smote_tomek", "svm_smote"])
-def test_a_reserve_holds_its_share_of_every_class_and_passes_verification(tmp_path, npz_file, balance):
+def test_a_reserve_has_its_share_of_every_class_and_passes_verification(tmp_path, npz_file, balance):
     shards = prepared(tmp_path, npz_file, balance=balance)
     wanted = [math.ceil(0.25 * rows) for rows in shards.class_counts("train")]
     assert shards.class_counts("reserve").tolist() == wanted
@@ -32,7 +32,7 @@ def test_a_reserve_holds_its_share_of_every_class_and_passes_verification(tmp_pa
     assert verify_shards(tmp_path / "shards") == []
 
 
-def test_a_reserve_changes_nothing_of_the_other_parts(tmp_path, npz_file):
+def test_a_reserve_does_not_change_the_other_parts(tmp_path, npz_file):
     with_one, without = prepared(tmp_path, npz_file), prepared(tmp_path, npz_file, "bare", reserve=0)
     assert with_one.splits == ("train", "validation", "test", "reserve")
     assert without.splits == ("train", "validation", "test")
@@ -40,7 +40,7 @@ def test_a_reserve_changes_nothing_of_the_other_parts(tmp_path, npz_file):
         assert with_one.index["splits"][split] == without.index["splits"][split]
 
 
-def test_no_row_of_the_reserve_is_one_of_training(tmp_path, npz_file):
+def test_the_reserve_and_training_share_no_row(tmp_path, npz_file):
     shards = prepared(tmp_path, npz_file)
     train, reserve = (shards.read(split, 0, shards.rows(split)).x.reshape(-1, 12) for split in ("train", "reserve"))
     assert not (reserve[:, None] == train[None]).all(axis=2).any()
@@ -60,7 +60,7 @@ def test_no_row_of_the_reserve_is_one_of_training(tmp_path, npz_file):
         (lambda columns: columns["synthetic"].__setitem__(3, False), "reserve: 1 rows that are not synthetic"),
     ],
 )
-def test_verification_looks_at_the_reserve(tmp_path, npz_file, edit, words):
+def test_verification_checks_the_reserve(tmp_path, npz_file, edit, words):
     prepared(tmp_path, npz_file)
     change(tmp_path / "shards", "reserve", edit)
     findings = "\n".join(verify_shards(tmp_path / "shards"))
@@ -91,7 +91,7 @@ def test_the_order_of_labels_follows_from_the_counts(digits_shards):
         np.testing.assert_array_equal(labels, interleaved_labels(shards.class_counts(split)))
 
 
-def test_sequences_and_bytes_have_a_reserve_too(tmp_path):
+def test_bytes_have_a_reserve(tmp_path):
     generator = np.random.default_rng(1)
     np.savez(tmp_path / "b.npz", x=generator.integers(0, 256, (60, 5), np.uint8), y=np.arange(60) % 3)
     shards = prepared(tmp_path, tmp_path / "b.npz", standardize="none")

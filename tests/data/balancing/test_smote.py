@@ -23,7 +23,7 @@ def made_rows(x, plan):
 
 
 def nearest_others(x, members, row, k):
-    """Brute force, in float64, ties included."""
+    """Return the k nearest other rows by brute force in float64, including ties."""
     distance = ((x[members].astype(float) - x[row].astype(float)) ** 2).reshape(len(members), -1).sum(axis=1)
     reach = np.sort(distance[members != row])[k - 1]
     return set(members[(distance <= reach * (1 + 1e-9)) & (members != row)].tolist())
@@ -35,22 +35,22 @@ def test_every_class_is_brought_up_to_the_largest():
     assert {p.y[0]: len(p.step) for p in plans} == {1: 30, 2: 48}
 
 
-def test_only_the_samples_that_something_is_made_of_are_searched():
+def test_neighbours_are_searched_only_for_the_samples_in_use():
     x, y = uneven_data((100, 96, 12))
     members = [np.flatnonzero(y == label) for label in range(3)]
-    told = []
+    searched = []
     draws = draw_smote(members, ["a", "b", "c"], 7, 1)
-    plans = plan_smote(lambda rows: x[rows], members, draws, told.append)
-    assert sum(told) == sum(len(np.unique(p.source)) for p in plans) <= 4 + 12
+    plans = plan_smote(lambda rows: x[rows], members, draws, searched.append)
+    assert sum(searched) == sum(len(np.unique(p.source)) for p in plans) <= 4 + 12
 
 
-def test_balanced_classes_need_nothing():
+def test_balanced_classes_get_no_rows():
     x, y = uneven_data((20, 20))
     assert plan(x, y) == []
 
 
 @pytest.mark.parametrize("shape", [(5,), (4, 6)])
-def test_sources_and_neighbours_are_of_the_class_and_among_the_seven_nearest(shape):
+def test_sources_and_neighbours_are_of_the_class_and_nearest(shape):
     x, y = uneven_data((80, 25, 40), shape)
     for p in plan(x, y):
         members = np.flatnonzero(y == p.y[0])
@@ -66,7 +66,7 @@ def test_rows_are_those_of_imbalanced_learn(shape):
     (p,) = plan(x, y, seed=11)
     flat = x[y == 1].reshape(25, -1)
     plain = SMOTE(k_neighbors=7, random_state=class_seed(11, 1), sampling_strategy={1: 70})
-    # Its own rules want a second class; one row of it changes nothing for the first.
+    # imbalanced-learn needs a second class; its single row does not change the first.
     both, _ = plain.fit_resample(np.concatenate([flat, flat[:1]]), np.array([1] * 25 + [0]))
     np.testing.assert_allclose(made_rows(x, p).reshape(45, -1), both[26:], rtol=1e-5, atol=1e-6)
 
@@ -90,7 +90,7 @@ def digits():
     return (data.images / 16).astype(np.float32), data.target
 
 
-def test_a_class_depends_on_itself_alone():
+def test_the_plan_of_a_class_does_not_depend_on_other_classes():
     x, y = uneven_data((60, 30, 12))
     before = {p.y[0]: p for p in plan(x, y)}[2]
     moved = x.copy()
@@ -100,7 +100,7 @@ def test_a_class_depends_on_itself_alone():
         np.testing.assert_array_equal(getattr(before, name), getattr(after, name))
 
 
-def test_the_plan_follows_the_seed():
+def test_the_plan_depends_on_the_seed():
     x, y = uneven_data((60, 30))
     first, again, other = (plan(x, y, seed=seed)[0].source.tolist() for seed in (1, 1, 2))
     assert first == again != other
@@ -120,7 +120,7 @@ def test_threads_do_not_change_the_plan(digits):
             np.testing.assert_array_equal(one.step, two.step)
 
 
-def test_a_small_class_takes_fewer_neighbours_and_says_so_once(caplog):
+def test_a_small_class_uses_fewer_neighbours_with_one_warning(caplog):
     x, y = uneven_data((60, 8, 7, 2))
     with caplog.at_level(logging.WARNING):
         plans = {p.y[0]: p for p in plan(x, y)}
@@ -148,7 +148,7 @@ def test_equal_rows_never_become_their_own_neighbour():
         assert neighbour in nearest_others(x, np.flatnonzero(y == 1), source, 7)
 
 
-def test_progress_may_stop_the_search():
+def test_progress_can_stop_the_search():
     x, y = uneven_data((60, 30, 12))
 
     def stop(rows):

@@ -45,7 +45,7 @@ def assert_untouched(directory, before):
 
 
 @pytest.mark.parametrize("calls", [0, 1, 3, 12])
-def test_a_stop_leaves_the_earlier_preparation(prepared, npz_file, calls):
+def test_a_stop_keeps_the_earlier_preparation(prepared, npz_file, calls):
     before = fingerprints(prepared)
     with pytest.raises(StoppedError):
         prepare_shards(make_config(npz_file, seed=2), prepared, stop_after(calls), restart=True)
@@ -60,7 +60,7 @@ def test_a_stop_leaves_the_earlier_preparation(prepared, npz_file, calls):
         (errno.EFBIG, r"\.h5: .*4 GiB on FAT"),
     ],
 )
-def test_no_room_while_writing(prepared, npz_file, monkeypatch, number, words):
+def test_a_full_disk_while_writing(prepared, npz_file, monkeypatch, number, words):
     before = fingerprints(prepared)
     real, left = shards_module._reserve, iter(range(7))
 
@@ -75,7 +75,7 @@ def test_no_room_while_writing(prepared, npz_file, monkeypatch, number, words):
     assert_untouched(prepared, before)
 
 
-def test_no_room_before_writing(prepared, npz_file, monkeypatch):
+def test_a_full_disk_before_writing(prepared, npz_file, monkeypatch):
     before = fingerprints(prepared)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 10**5, 10**5))
     with pytest.raises(StageFailedError, match=r"MiB needed, 0\.1 MiB free"):
@@ -83,7 +83,7 @@ def test_no_room_before_writing(prepared, npz_file, monkeypatch):
     assert_untouched(prepared, before)
 
 
-def test_other_failures_of_the_disk(prepared, npz_file, monkeypatch):
+def test_other_disk_errors(prepared, npz_file, monkeypatch):
     before = fingerprints(prepared)
 
     def broken(path, size):
@@ -96,7 +96,7 @@ def test_other_failures_of_the_disk(prepared, npz_file, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EINVAL])
-def test_file_systems_that_cannot_reserve_room(number, tmp_path, npz_file, monkeypatch):
+def test_file_systems_that_cannot_allocate(number, tmp_path, npz_file, monkeypatch):
     def unsupported(*_):
         raise OSError(number, "")
 
@@ -119,7 +119,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
-def test_a_disk_that_is_really_full(small_disk, npz_file, tmp_path, monkeypatch):
+def test_a_small_file_system(small_disk, npz_file, tmp_path, monkeypatch):
     with pytest.raises(StageFailedError, match=r"1\.\d MiB needed, 1\.0 MiB free"):
         prepare_shards(make_config(npz_file, shards=16), small_disk / "shards")
     # The disk fills up after the check: HDF5 must not be the one to find out.
@@ -134,7 +134,7 @@ def test_a_disk_that_is_really_full(small_disk, npz_file, tmp_path, monkeypatch)
     assert verify_shards(small_disk / "shards") == []
 
 
-def test_a_place_that_cannot_be_written(tmp_path, npz_file, monkeypatch):
+def test_a_folder_that_cannot_be_written(tmp_path, npz_file, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises((InputError, StageFailedError), match="file"):
         prepare_shards(make_config(npz_file), tmp_path / "file" / "shards")
@@ -150,14 +150,14 @@ def test_a_place_that_cannot_be_written(tmp_path, npz_file, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_of_someone_else(tmp_path, npz_file):
+def test_a_folder_of_another_user(tmp_path, npz_file):
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(InputError, match="cannot be written"):
         prepare_shards(make_config(npz_file), tmp_path / "closed" / "shards")
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_files_that_preparation_did_not_write_are_never_removed(tmp_path, npz_file, restart):
+def test_foreign_files_are_never_removed(tmp_path, npz_file, restart):
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards/thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match=r"holds thesis\.tex, which preparation did not write"):
@@ -165,13 +165,13 @@ def test_files_that_preparation_did_not_write_are_never_removed(tmp_path, npz_fi
     assert (tmp_path / "shards/thesis.tex").read_text() == "years of work"
 
 
-def test_an_empty_folder_is_taken(tmp_path, npz_file):
+def test_an_empty_folder_is_accepted(tmp_path, npz_file):
     (tmp_path / "shards").mkdir()
     prepare_shards(make_config(npz_file), tmp_path / "shards")
     assert verify_shards(tmp_path / "shards") == []
 
 
-def test_what_a_killed_preparation_left_is_cleaned_up(prepared, npz_file, caplog):
+def test_the_files_of_a_killed_preparation_are_removed(prepared, npz_file, caplog):
     before = fingerprints(prepared)
     shutil.copytree(prepared, prepared.with_name("shards.partial"))
     (prepared.with_name("shards.partial") / "index.json").unlink()
@@ -182,7 +182,7 @@ def test_what_a_killed_preparation_left_is_cleaned_up(prepared, npz_file, caplog
     assert_untouched(prepared, before)
 
 
-def test_a_restart_puts_the_earlier_preparation_aside_when_the_new_one_is_complete(prepared, npz_file, caplog):
+def test_a_restart_renames_the_earlier_preparation_when_the_new_one_is_complete(prepared, npz_file, caplog):
     before = fingerprints(prepared)
     with caplog.at_level(logging.INFO):
         prepare_shards(make_config(npz_file, seed=2), prepared, restart=True)
@@ -193,7 +193,7 @@ def test_a_restart_puts_the_earlier_preparation_aside_when_the_new_one_is_comple
     assert verify_shards(prepared) == verify_shards(aside) == []
 
 
-def test_killed_after_the_exchange_the_earlier_preparation_is_put_aside(prepared, npz_file):
+def test_after_a_kill_after_the_exchange_the_earlier_preparation_is_renamed(prepared, npz_file):
     before = fingerprints(prepared)
     shutil.copytree(prepared, prepared.with_name("shards.old"))
     prepare_shards(make_config(npz_file), prepared)
@@ -202,17 +202,17 @@ def test_killed_after_the_exchange_the_earlier_preparation_is_put_aside(prepared
     assert not prepared.with_name("shards.old").exists()
 
 
-def test_killed_in_the_moment_of_the_exchange(prepared, npz_file):
+def test_a_kill_during_the_exchange(prepared, npz_file):
     before = fingerprints(prepared)
     prepared.rename(prepared.with_name("shards.old"))
     prepared.with_name("shards.partial").mkdir()
-    # Without the source nothing but what was there can come back.
+    # Without the source, only the earlier preparation can be restored.
     npz_file.unlink()
     prepare_shards(make_config(npz_file), prepared)
     assert_untouched(prepared, before)
 
 
-def test_a_failing_exchange_puts_the_earlier_preparation_back(prepared, npz_file, monkeypatch):
+def test_a_failed_exchange_restores_the_earlier_preparation(prepared, npz_file, monkeypatch):
     before = fingerprints(prepared)
     real = os.rename
 

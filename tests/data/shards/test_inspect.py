@@ -30,7 +30,7 @@ def test_counts_of_shards_and_ranks_add_up(digits_shards, ranks):
         assert (np.abs(counts - counts.mean(axis=0)) < 2).all()
 
 
-def test_what_is_told(digits_shards):
+def test_the_text(digits_shards):
     text = describe_shards(digits_shards, 3)
     assert "samples of shape (8, 8) as uint8; balanced by smote, seed 1" in text
     assert re.search(r"^class +source +dropped +before +after +synthetic +validation +test$", text, re.MULTILINE)
@@ -39,7 +39,7 @@ def test_what_is_told(digits_shards):
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_long_and_strange_names_and_many_classes_fit_a_terminal(tmp_path):
+def test_long_names_and_many_classes_fit_a_terminal(tmp_path):
     names = ["two\nlines", "", "猫" * 40, "x" * 90, *(f"class number {number}" for number in range(40))]
     y = np.repeat(np.arange(len(names)), 8)
     np.savez(tmp_path / "many.npz", x=np.arange(3.0 * len(y)).reshape(-1, 3), y=y)
@@ -67,7 +67,7 @@ def test_the_command(tmp_path, npz_file, capsys):
     assert main(["inspect", str(tmp_path / "nowhere")]) == 2
 
 
-def test_the_reserve_and_what_ranks_saw_are_told(tmp_path, npz_file):
+def test_the_reserve_and_the_rows_of_ranks(tmp_path, npz_file):
     prepare_shards(make_config(npz_file, shards=2, reserve=0.5), tmp_path / "shards")
     seen = tmp_path / "class_counts.jsonl"
     assert counts_of_training(seen) is None
@@ -106,18 +106,18 @@ class Meeting(SingleProcess):
 
 
 def verified_by(ranks, directory):
-    table, barrier, found = [None] * ranks, threading.Barrier(ranks, timeout=60), [None] * ranks
+    table, barrier, findings = [None] * ranks, threading.Barrier(ranks, timeout=60), [None] * ranks
 
     def work(rank):
-        found[rank] = verify_shards(directory, comm=Meeting(rank, ranks, table, barrier))
+        findings[rank] = verify_shards(directory, comm=Meeting(rank, ranks, table, barrier))
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(ranks)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(one == found[0] for one in found)
-    return found[0]
+    assert all(one == findings[0] for one in findings)
+    return findings[0]
 
 
 def test_ranks_together_find_what_one_finds(tmp_path, npz_file):
@@ -129,6 +129,6 @@ def test_ranks_together_find_what_one_finds(tmp_path, npz_file):
         data[-1] ^= 1
         path.write_bytes(data)
     (tmp_path / "shards/stray").write_text("")
-    found = verified_by(3, tmp_path / "shards")
-    assert sorted(found) == sorted(verify_shards(tmp_path / "shards"))
-    assert len(found) == 3
+    findings = verified_by(3, tmp_path / "shards")
+    assert sorted(findings) == sorted(verify_shards(tmp_path / "shards"))
+    assert len(findings) == 3

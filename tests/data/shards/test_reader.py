@@ -26,7 +26,7 @@ FIRST = "train-00000-of-00005.h5"
 
 
 def rewrite(directory, change, name=FIRST):
-    """Change a shard and let the index agree with its new bytes, as a malicious writer would."""
+    """Change a shard and adapt the index to its new bytes, as a malicious writer would."""
     with h5py.File(directory / name, "r+") as file:
         change(file)
     index = read_sealed(directory / "index.json")
@@ -37,7 +37,7 @@ def rewrite(directory, change, name=FIRST):
     write_sealed(directory / "index.json", index)
 
 
-def test_what_is_offered(digits_shards):
+def test_attributes_and_rows(digits_shards):
     shards = ShardSet(digits_shards)
     assert shards.classes == list("0123456789")
     assert shards.sample_shape == (8, 8)
@@ -61,7 +61,7 @@ def test_rows_out_of_range_and_unknown_splits(digits_shards):
 
 @settings(deadline=None)
 @given(st.data())
-def test_any_range_is_that_part_of_the_whole(digits_shards, data):
+def test_any_range_of_rows(digits_shards, data):
     shards = ShardSet(digits_shards, verify=False)
     whole = shards.read("train", 0, shards.rows("train"))
     start = data.draw(st.integers(0, len(whole.y)))
@@ -71,7 +71,7 @@ def test_any_range_is_that_part_of_the_whole(digits_shards, data):
     np.testing.assert_array_equal(part.source_index, whole.source_index[start:stop])
 
 
-def test_only_the_needed_files_are_opened_and_few_at_once(tmp_path, npz_file):
+def test_only_needed_files_are_opened_and_few_stay_open(tmp_path, npz_file):
     prepare_shards(make_config(npz_file, shards=40), tmp_path / "shards")
     shards = ShardSet(tmp_path / "shards")
     for path in (tmp_path / "shards").glob("train-*"):
@@ -109,7 +109,7 @@ def test_a_damaged_index(directory, change, words):
     assert "index.json" in str(caught.value)
 
 
-def test_an_index_cut_short_and_one_from_the_future(directory):
+def test_a_truncated_index_and_a_later_version(directory):
     path = directory / "index.json"
     index = read_sealed(path)
     write_sealed(path, {**index, "format_version": 99})
@@ -135,7 +135,7 @@ def flip(path):
         (flip, "SHA-256"),
     ],
 )
-def test_a_damaged_shard_is_named_before_its_rows_are_used(directory, damage, words):
+def test_a_damaged_shard_is_found_before_its_rows_are_used(directory, damage, words):
     shards = ShardSet(directory, verify=True)
     damage(directory / FIRST)
     with pytest.raises(DataDamagedError, match=words) as caught:
@@ -146,7 +146,7 @@ def test_a_damaged_shard_is_named_before_its_rows_are_used(directory, damage, wo
     assert len(shards.read("train", shards.rows("train") - 1, shards.rows("train")).y) == 1
 
 
-def test_without_verify_lengths_are_checked_and_contents_are_not(directory):
+def test_without_verify_only_lengths_are_checked(directory):
     flip(directory / FIRST)
     ShardSet(directory, verify=False).columns("train", 0, 1, ("y",))
     (directory / FIRST).write_bytes(b"x" * (directory / FIRST).stat().st_size)
@@ -190,7 +190,7 @@ def virtual(file, name, rows):
         (lambda f, n, rows: f.create_dataset(n, (rows,), h5py.string_dtype()), "int32 of shape"),
     ],
 )
-def test_anything_but_plain_datasets_is_refused(directory, make, words):
+def test_links_and_other_datasets_are_refused(directory, make, words):
     rewrite(directory, replaced_by("y", make))
     with pytest.raises(DataDamagedError, match=words):
         ShardSet(directory, verify=False).read("train", 0, 1)
@@ -201,7 +201,7 @@ def _read_in_child(shards, queue):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_other_processes_open_files_for_themselves(digits_shards, method):
+def test_each_process_opens_its_own_files(digits_shards, method):
     shards = ShardSet(digits_shards)
     expected = int(shards.read("train", 0, 5).y.sum())
     context = multiprocessing.get_context(method)
@@ -214,7 +214,7 @@ def test_other_processes_open_files_for_themselves(digits_shards, method):
 
 
 def test_a_locked_file_can_be_read(directory):
-    """Locks hang or fail on many an NFS and Lustre mount, so none is taken."""
+    """Locks may hang or fail on NFS and Lustre, so that reading uses none."""
     with (directory / FIRST).open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert len(ShardSet(directory).read("train", 0, 3).y) == 3

@@ -17,7 +17,7 @@ from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """Digits in six shards, with a reserve of 30 percent: enough for one of them, not for two."""
+    """Digits in six shards, with a reserve of 30 percent: enough to replace one shard, not two."""
     directory = tmp_path_factory.mktemp("refill") / "shards"
     keep = [1, 0.5, 0.3, 0.2, 0.1, 0.08, 0.15, 0.6, 0.4, 0.9]
     prepare_shards(make_config(source="digits", class_keep_fractions=keep, shards=6, reserve=0.3), directory)
@@ -44,25 +44,25 @@ def shard_rows(shards, number):
     return slice(*shards._starts["train"][number : number + 2])
 
 
-def test_rows_of_the_reserve_stand_where_those_of_their_class_were_lost(prepared):
+def test_rows_of_the_reserve_replace_lost_rows_of_their_class(prepared):
     whole, view = ShardSet(prepared), view_of(prepared, 2)
     before, after = rows_of(whole), rows_of(view)
     lost = shard_rows(whole, 2)
     np.testing.assert_array_equal(after.y, before.y)
-    kept = np.ones(len(before.y), bool)
-    kept[lost] = False
-    np.testing.assert_array_equal(after.x[kept], before.x[kept])
-    np.testing.assert_array_equal(after.source_index[kept], before.source_index[kept])
+    undamaged = np.ones(len(before.y), bool)
+    undamaged[lost] = False
+    np.testing.assert_array_equal(after.x[undamaged], before.x[undamaged])
+    np.testing.assert_array_equal(after.source_index[undamaged], before.source_index[undamaged])
     assert after.synthetic[lost].all()
     reserve = whole.read("reserve", 0, whole.rows("reserve"))
     for label in range(10):
-        wanted = reserve.x[reserve.y == label][: (before.y[lost] == label).sum()]
-        np.testing.assert_array_equal(after.x[lost][after.y[lost] == label], wanted)
+        expected = reserve.x[reserve.y == label][: (before.y[lost] == label).sum()]
+        np.testing.assert_array_equal(after.x[lost][after.y[lost] == label], expected)
     assert view.refills[0].missing == [0] * 10
     assert replacement_record(view)["rows"] == whole.rows("train")
 
 
-def test_what_the_reserve_does_not_hold_is_missing_and_counted(prepared):
+def test_rows_beyond_the_reserve_are_missing_and_counted(prepared):
     whole, view = ShardSet(prepared), view_of(prepared, 4, 1)
     rows = rows_of(view)
     missing = np.sum([refill.missing for refill in view.refills], axis=0)
@@ -73,14 +73,14 @@ def test_what_the_reserve_does_not_hold_is_missing_and_counted(prepared):
     # Every row of the reserve was used once.
     reserve = set(recipes(whole.read("reserve", 0, whole.rows("reserve"))))
     assert sum(recipe in reserve for recipe in recipes(rows)) == whole.rows("reserve")
-    # Whoever damaged the second one, what stands in for the first stays.
+    # Damage of a second shard does not change the replacement of the first.
     alone = rows_of(view_of(prepared, 4))
     np.testing.assert_array_equal(rows.x[-400:], alone.x[-400:])
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.data())
-def test_any_range_is_that_part_of_the_whole(prepared, data):
+def test_any_range_of_rows(prepared, data):
     view = view_of(prepared, *data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True)))
     whole, total = rows_of(view), view.rows("train")
     start = data.draw(st.integers(0, total))
@@ -96,7 +96,7 @@ def test_rows_beyond_the_refilled_part_are_refused(prepared):
         view.read("train", 0, view.rows("train") + 1)
 
 
-def test_without_a_reserve_the_rows_are_missing(digits_shards):
+def test_without_a_reserve_all_lost_rows_are_missing(digits_shards):
     shards = ShardSet(digits_shards)
     file = shards.index["splits"]["train"]["shards"][1]["file"]
     view = RefilledShards(digits_shards, True, {file: "damaged by a test"})
@@ -112,11 +112,11 @@ def test_all_shards_damaged(digits_shards):
 
 def looked_over(directory, search=True):
     return without_damaged(
-        SingleProcess(), ShardSet(directory), {}, search, own_rows=lambda rows: (0, rows), check_stop=lambda: None
+        SingleProcess(), ShardSet(directory), {}, search, local_rows=lambda rows: (0, rows), check_stop=lambda: None
     )
 
 
-def test_damage_is_found_before_rows_are_used_in_the_reserve_too(prepared, tmp_path):
+def test_damage_of_the_reserve_is_found_before_its_rows_are_used(prepared, tmp_path):
     directory = shutil.copytree(prepared, tmp_path / "shards")
     assert type(looked_over(directory)) is ShardSet
     flip(directory / name_of(3))
@@ -129,7 +129,7 @@ def test_damage_is_found_before_rows_are_used_in_the_reserve_too(prepared, tmp_p
         rows_of(looked_over(directory, search=False))
 
 
-def test_an_order_of_another_make_is_not_guessed(prepared, tmp_path):
+def test_rows_in_another_order_are_refused(prepared, tmp_path):
     directory = shutil.copytree(prepared, tmp_path / "shards")
     index = read_sealed(directory / "index.json")
     counts = index["splits"]["train"]["shards"][2]["class_counts"]

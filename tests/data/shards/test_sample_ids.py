@@ -1,4 +1,4 @@
-"""Names of the test samples are kept with the shards, and belong to the right rows."""
+"""The shards store the names of the test samples, each with the right row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def source(train_ids, test_ids) -> Source:
 
 @pytest.fixture
 def shards(tmp_path):
-    """Images whose only pixel value is their number, as is their file's name."""
+    """Images with one pixel value, which is also the name of the file."""
     pillow = pytest.importorskip("PIL.Image")
     for label, name in enumerate("ab"):
         (tmp_path / "images" / name).mkdir(parents=True)
@@ -68,7 +68,7 @@ def test_a_damaged_file_of_names_is_found(shards, damage):
         (["a\nb", "\udcff", "", "ä"], None, [0, 1, 2, 3], ["a\nb", "\udcff", "", "ä"]),
     ],
 )
-def test_names_of_either_part(train_ids, test_ids, rows, expected, tmp_path):
+def test_names_of_both_parts(train_ids, test_ids, rows, expected, tmp_path):
     entry = write_test_ids(tmp_path, source(train_ids, test_ids), np.array(rows))
     assert (entry is None) == (expected is None)
     assert read_test_ids(tmp_path, {"test_ids": entry}) == expected

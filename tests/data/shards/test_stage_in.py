@@ -18,7 +18,7 @@ from rcdp_hpc.runtime.owners import this_process
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A $TMPDIR of the test's own."""
+    """A temporary folder as $TMPDIR."""
     folder = tmp_path / "local"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -33,7 +33,7 @@ def go_on():
     pass
 
 
-def test_rows_come_from_the_copies_which_go_at_the_end(digits_shards, place):
+def test_rows_are_read_from_copies_that_are_removed_at_the_end(digits_shards, place):
     shards, plain = ShardSet(digits_shards), ShardSet(digits_shards)
     with staged_in(SingleProcess(), shards, whole(shards), go_on):
         (folder,) = place.iterdir()
@@ -48,13 +48,13 @@ def test_rows_come_from_the_copies_which_go_at_the_end(digits_shards, place):
     np.testing.assert_array_equal(shards.read("train", 3, 500).x, rows.x)
 
 
-def test_only_the_files_of_the_rows_are_copied(digits_shards, place):
+def test_only_files_with_the_rows_are_copied(digits_shards, place):
     shards = ShardSet(digits_shards)
     with staged_in(SingleProcess(), shards, [("train", 0, 1)], go_on):
         assert list(shards.local_copies) == ["train-00000-of-00005.h5"]
 
 
-def test_a_failure_within_leaves_nothing(digits_shards, place):
+def test_an_error_within_the_block_removes_the_copies(digits_shards, place):
     shards = ShardSet(digits_shards)
     with pytest.raises(ValueError, match="boom"), staged_in(SingleProcess(), shards, whole(shards), go_on):
         raise ValueError("boom")
@@ -62,7 +62,7 @@ def test_a_failure_within_leaves_nothing(digits_shards, place):
     assert shards.local_copies == {}
 
 
-def test_a_stop_while_copying_leaves_nothing(digits_shards, place):
+def test_a_stop_while_copying_removes_the_copies(digits_shards, place):
     def stop():
         if list(place.glob("*/val-*")):
             raise StoppedError("stopped by a test")
@@ -73,7 +73,7 @@ def test_a_stop_while_copying_leaves_nothing(digits_shards, place):
     assert list(place.iterdir()) == []
 
 
-def test_too_little_room_is_told_before_copying(digits_shards, place, monkeypatch):
+def test_a_full_disk_is_reported_before_copying(digits_shards, place, monkeypatch):
     monkeypatch.setattr(stage_in, "SPARE_BYTES", 2**62)
     shards = ShardSet(digits_shards)
     with (
@@ -84,7 +84,7 @@ def test_too_little_room_is_told_before_copying(digits_shards, place, monkeypatc
     assert list(place.iterdir()) == []
 
 
-def test_a_damaged_file_is_not_copied_and_found_where_it_lies(digits_shards, place, tmp_path):
+def test_a_damaged_file_is_not_copied_and_reported_by_the_reader(digits_shards, place, tmp_path):
     directory = shutil.copytree(digits_shards, tmp_path / "shards")
     flip(directory / "train-00001-of-00005.h5")
     shards = ShardSet(directory)
@@ -95,7 +95,7 @@ def test_a_damaged_file_is_not_copied_and_found_where_it_lies(digits_shards, pla
     assert str(directory) in found["train-00001-of-00005.h5"]
 
 
-def test_what_a_killed_job_left_is_removed_and_nothing_else(digits_shards, place, dead_process):
+def test_only_the_copies_of_a_killed_job_are_removed(digits_shards, place, dead_process):
     shards = ShardSet(digits_shards)
     with staged_in(SingleProcess(), shards, whole(shards), go_on):
         (folder,) = place.iterdir()
@@ -108,7 +108,7 @@ def test_what_a_killed_job_left_is_removed_and_nothing_else(digits_shards, place
         assert other.exists()
 
 
-def test_the_copies_of_another_task_on_the_same_node_stay(digits_shards, place):
+def test_other_tasks_on_the_node_keep_their_copies(digits_shards, place):
     one, two = ShardSet(digits_shards), ShardSet(digits_shards)
     with staged_in(SingleProcess(), one, whole(one), go_on):
         with staged_in(SingleProcess(), two, whole(two), go_on):
@@ -117,15 +117,15 @@ def test_the_copies_of_another_task_on_the_same_node_stay(digits_shards, place):
 
 
 @pytest.mark.mpi
-def test_ranks_of_a_node_share_one_copy_and_train_to_the_same(tmp_path):
+def test_ranks_of_a_node_share_one_copy_with_the_same_result(tmp_path):
     (tmp_path / "local").mkdir()
     code = (
         "import sys, rcdp_hpc.cli as cli, rcdp_hpc.data.shards.stage_in as stage_in\n"
         "copy = stage_in._copy\n"
-        "def told(*arguments):\n"
+        "def logged(*arguments):\n"
         "    print('copying', flush=True)\n"
         "    return copy(*arguments)\n"
-        "stage_in._copy = told\n"
+        "stage_in._copy = logged\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     wishes = (

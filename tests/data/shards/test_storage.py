@@ -1,4 +1,4 @@
-"""Number formats, compression and lengths in the shards, and shards of the first format version."""
+"""Number formats, compression and lengths in the shards, and other format versions."""
 
 import h5py
 import numpy as np
@@ -29,7 +29,7 @@ def byte_file(tmp_path):
     return tmp_path / "bytes.npz"
 
 
-def test_bytes_stay_bytes_and_synthetic_rows_are_half_a_step_off_at_most(tmp_path, byte_file):
+def test_bytes_stay_bytes_and_synthetic_rows_are_rounded(tmp_path, byte_file):
     index = prepare_shards(make_config(byte_file, shards=2), tmp_path / "bytes")
     assert index["storage"] == {"kind": "uint8", "scale": 1 / 255, "compression": "none"}
     prepare_shards(make_config(byte_file, shards=2, storage="float32"), tmp_path / "floats")
@@ -58,7 +58,7 @@ def test_float16(tmp_path, npz_file):
         prepare_shards(make_config(tmp_path / "large.npz", storage="float16", standardize="none"), tmp_path / "other")
 
 
-def test_bytes_of_floats_are_refused(tmp_path, npz_file):
+def test_uint8_storage_of_floats_is_refused(tmp_path, npz_file):
     with pytest.raises(InputError, match=r"'uint8' needs a source of bytes, this one holds float32"):
         prepare_shards(make_config(npz_file, storage="uint8"), tmp_path / "shards")
 
@@ -79,7 +79,7 @@ def test_compression(tmp_path, byte_file, storage, compression):
 
 
 @pytest.mark.parametrize("slow", ["lzf", "gzip"])
-def test_the_fastest_compression_is_measured_where_the_shards_lie(tmp_path, byte_file, monkeypatch, slow):
+def test_the_fastest_compression_is_measured_on_the_disk_of_the_shards(tmp_path, byte_file, monkeypatch, slow):
     read = compression_module._read_seconds
     monkeypatch.setattr(
         compression_module, "_read_seconds", lambda path, rows: read(path, rows) + 10 * (slow in path.name)
@@ -104,7 +104,7 @@ def test_a_full_disk_under_compression(tmp_path, byte_file, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float16", "float32"])
-def test_what_is_stored_is_read_back(kind):
+def test_stored_values_are_read_back(kind):
     storage = Storage(kind, 1 / 255 if kind == "uint8" else 1.0)
     values = storage.rounded(np.linspace(0, 1, 256, dtype=np.float32))
     np.testing.assert_array_equal(storage.rounded(values), values)
@@ -128,7 +128,7 @@ def series_shards(tmp_path):
     return tmp_path / "shards"
 
 
-def test_lengths_go_into_the_shards(series_shards):
+def test_shards_have_lengths(series_shards):
     rows = everything(series_shards)
     train = rows["train"]
     assert train.length.dtype == np.int32
@@ -150,12 +150,12 @@ def test_lengths_go_into_the_shards(series_shards):
         np.testing.assert_allclose(train.x[row, :length], expected, atol=1e-5)
 
 
-def test_rows_of_whole_samples_have_no_lengths(tmp_path, npz_file):
+def test_rows_without_padding_have_no_lengths(tmp_path, npz_file):
     prepare_shards(make_config(npz_file), tmp_path / "shards")
     assert everything(tmp_path / "shards")["train"].length is None
 
 
-def test_a_shard_without_its_lengths_is_damaged(series_shards):
+def test_a_shard_without_lengths_is_damaged(series_shards):
     path = next(series_shards.glob("train-00000*"))
     with h5py.File(path, "r+") as file:
         del file["length"]

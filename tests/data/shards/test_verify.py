@@ -17,13 +17,13 @@ from rcdp_hpc.runtime.digests import file_sha256, read_sealed, write_sealed
 
 @pytest.fixture
 def directory(tmp_path, npz_file):
-    """One shard for each split, to make changes simple."""
+    """Shards with one file for each split."""
     prepare_shards(make_config(npz_file, shards=1), tmp_path / "shards")
     return tmp_path / "shards"
 
 
 def change(directory, split, edit):
-    """Change a split's rows and let every count and checksum agree, so that only the deeper checks can object."""
+    """Change the rows of a split and adapt counts and checksums, so that only the checks of rows can find it."""
     path = directory / f"{FILE_PREFIX[split]}-00000-of-00001.h5"
     with h5py.File(path, "r+") as file:
         columns = {name: file[name][()] for name in file}
@@ -45,7 +45,7 @@ def first_made(columns):
     return int(np.argmax(columns["synthetic"]))
 
 
-def test_good_shards(directory, digits_shards):
+def test_undamaged_shards(directory, digits_shards):
     assert verify_shards(directory) == []
     assert verify_shards(digits_shards) == []
 
@@ -67,7 +67,7 @@ def test_every_damaged_file_is_found(digits_shards, tmp_path):
     assert findings.count("\n") == 3
 
 
-def test_a_damaged_index_is_a_finding(directory):
+def test_a_damaged_index_is_found(directory):
     (directory / "index.json").write_text("{")
     assert "index.json" in verify_shards(directory)[0]
 
@@ -124,7 +124,7 @@ def unmarked(columns):
 
 
 def far_neighbour(columns):
-    """Take the farthest sample of the class, with x changed to fit."""
+    """Use the farthest sample of the class as neighbour, and change x accordingly."""
     made = np.flatnonzero(columns["synthetic"] & (columns["y"] == 1))[0]
     originals = np.flatnonzero((columns["y"] == 1) & ~columns["synthetic"])
     source = originals[columns["source_index"][originals] == columns["source_index"][made]][0]
@@ -151,7 +151,7 @@ def far_neighbour(columns):
         ("train", far_neighbour, "class 1: 1 synthetic rows have a neighbour that is not among the 7 nearest"),
     ],
 )
-def test_what_no_checksum_can_tell(directory, split, edit, words):
+def test_damage_with_correct_checksums(directory, split, edit, words):
     change(directory, split, edit)
     assert re.search(words, "\n".join(verify_shards(directory)))
 
@@ -182,13 +182,13 @@ def test_a_training_part_that_is_not_balanced(directory):
     assert any("not balanced" in finding for finding in verify_shards(directory))
 
 
-def test_classes_are_checked_in_groups_when_memory_is_short(digits_shards, monkeypatch):
+def test_classes_are_checked_in_groups_if_memory_is_short(digits_shards, monkeypatch):
     for name, value in (("GROUP_BYTES", 1), ("BLOCK_BYTES", 5000), ("QUERY_ROWS", 7)):
         monkeypatch.setattr(f"rcdp_hpc.data.shards.provenance.{name}", value)
     assert verify_shards(digits_shards) == []
 
 
-def test_it_can_be_stopped(directory):
+def test_verification_can_be_stopped(directory):
     def stop():
         raise KeyboardInterrupt
 

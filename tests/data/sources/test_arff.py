@@ -1,4 +1,4 @@
-"""ARFF files: series of the archives, tables of Weka, and what is wrong with them."""
+"""ARFF files: series of the archives, tables of Weka, and damaged files."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_damaged_files_are_named_with_their_line(text, message, tmp_path):
     assert str(tmp_path / "t_TRAIN.arff") in str(refused.value)
 
 
-def test_a_first_look_tells_tables_from_series(tmp_path):
+def test_init_distinguishes_tables_and_series(tmp_path):
     series = write(tmp_path, SERIES + CLASS + "1,2,3,1\n4,5,6,'b c'\n" * 8)
     write(tmp_path, SERIES + CLASS + "1,2,3,1\n4,5,6,'b c'\n", "t_TEST.arff")
     found = propose(series)
@@ -150,7 +150,7 @@ def test_a_first_look_tells_tables_from_series(tmp_path):
     assert found.settings["missing"] == "fill"
 
 
-def test_a_first_look_knows_the_tsv_files_of_the_archive(tmp_path):
+def test_init_recognises_tsv_files_of_the_archive(tmp_path):
     write(tmp_path, "1\t0.5\t1.5\n2\t2.5\tNaN\n" * 8, "Toy_TRAIN.tsv")
     write(tmp_path, "1\t0.5\t1.5\n", "Toy_TEST.tsv")
     for path in (tmp_path, tmp_path / "Toy_TRAIN.tsv"):
@@ -170,14 +170,14 @@ def quoted(text, mark):
 
 @given(st.lists(st.tuples(TEXTS, st.sampled_from("'\"")), min_size=1, max_size=6), st.sampled_from([",", " , ", ",\t"]))
 @hypothesis_settings(deadline=None, max_examples=200)
-def test_quoted_values_come_back(values, comma):
+def test_quoted_values_round_trip(values, comma):
     line = comma.join(quoted(text, mark) for text, mark in values)
     assert split_row(line, "here") == [(text, True) for text, _ in values]
 
 
 @given(st.text(max_size=60))
 @hypothesis_settings(deadline=None, max_examples=200)
-def test_any_row_gives_values_or_a_message(line):
+def test_any_row_is_read_or_refused(line):
     try:
         values = split_row(line, "here")
     except InputError:
@@ -193,7 +193,7 @@ def test_any_row_gives_values_or_a_message(line):
     st.sampled_from(["arff", "tsv"]),
 )
 @hypothesis_settings(deadline=None, max_examples=40)
-def test_series_come_back_whatever_their_lengths(tmp_path_factory, rows, form):
+def test_series_of_any_length_round_trip(tmp_path_factory, rows, form):
     folder = tmp_path_factory.mktemp("series")
     rows = [*rows, ([0.0], "a"), ([0.0], "b")]
     longest = max(len(values) for values, _ in rows)

@@ -138,7 +138,7 @@ def test_missing_values(save):
     np.testing.assert_array_equal(everything(save(x=x, y=LABELS, missing="fill").train), x)
 
 
-def test_a_series_of_nan_alone(save):
+def test_a_series_of_only_nan(save):
     x = SERIES.copy()
     x[2] = np.nan
     with pytest.raises(InputError, match=r"1 series hold only NaN, first in row 2"):
@@ -159,7 +159,7 @@ def test_channels_first(save, channels, memory_budget):
     assert as_it_is.sample_shape == (channels, 40, 30)
 
 
-def test_the_axis_of_channels_is_said_when_it_is_not_clear(save):
+def test_an_ambiguous_axis_of_channels_is_reported(save):
     x = np.zeros((4, 3, 3, 3), np.uint8)
     source = save(x=x, y=LABELS)
     assert any("data.image_layout" in sentence for sentence in source.findings.warnings)
@@ -204,12 +204,12 @@ def test_common_names_of_arrays(save):
         save(data=SERIES, images=SERIES, y=LABELS)
 
 
-def test_ids_that_do_not_fit(save):
+def test_ids_of_another_number(save):
     with pytest.raises(InputError, match="one text or whole number for each of the 4 samples"):
         save(x=SERIES, y=LABELS, ids=np.arange(3))
 
 
-def test_numbers_that_floating_point_does_not_hold(save):
+def test_numbers_beyond_floating_point(save):
     x = np.arange(8).reshape(4, 2)
     x[2, 1] = 1_700_000_000_000_000_001
     with pytest.raises(InputError, match=r"beyond 2\^53.*row 2 \(from 0\), feature 1"):
@@ -217,7 +217,7 @@ def test_numbers_that_floating_point_does_not_hold(save):
     assert everything(save(x=x == 1, y=LABELS).train).dtype == bool
 
 
-def test_samples_that_are_not_rows(save):
+def test_arrays_that_are_not_rows_of_samples(save):
     with pytest.raises(InputError, match=r"x\.reshape\(-1, 1\)"):
         save(x=np.arange(4.0), y=LABELS)
 
@@ -240,7 +240,7 @@ def test_prediction_takes_lengths_ids_and_layout(tmp_path):
     assert read_samples(tmp_path / "s.h5").x.shape == (2, 9, 8, 3)
 
 
-def test_the_shape_of_the_model_decides_what_arrays_leave_open(tmp_path):
+def test_the_shape_of_the_model_decides_ambiguous_arrays(tmp_path):
     path = tmp_path / "s.npz"
     np.savez(path, x=np.arange(54).reshape(2, 3, 3, 3))
     assert not read_samples(path, sample_shape=(3, 3, 3)).findings.warnings
@@ -270,7 +270,7 @@ def test_other_number_formats(save, dtype):
         save(x=infinite, y=LABELS)
 
 
-def test_prediction_says_which_rows_are_left(tmp_path):
+def test_prediction_names_the_rows_that_are_used(tmp_path):
     x = SERIES.copy()
     x[1, 0, 0] = np.nan
     np.savez(tmp_path / "s.npz", x=x)

@@ -92,7 +92,7 @@ def test_hdf5(tmp_path, arrays, monkeypatch, chunks):
     np.testing.assert_array_equal(everything(streamed.train), x)
 
 
-def test_hdf5_links_that_lead_out(tmp_path, arrays):
+def test_hdf5_links_out_of_the_file(tmp_path, arrays):
     x, y = arrays
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = x

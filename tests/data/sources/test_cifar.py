@@ -153,7 +153,7 @@ def test_other_pickles_are_refused(data):
 
 
 @pytest.mark.parametrize("name", ["../data_batch_1", "/tmp/data_batch_1", "a/../../b"])
-def test_a_member_that_climbs_out(tmp_path, name):
+def test_a_member_outside_the_folder(tmp_path, name):
     path = write_tar(tmp_path / "c.tar", {**in_folder(python_batches()), name: b""})
     with pytest.raises(InputError, match="leads out of its folder"):
         opened("cifar10", path)

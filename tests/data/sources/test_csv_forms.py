@@ -1,4 +1,4 @@
-"""csv files as programs and people write them."""
+"""Dialects of csv files."""
 
 import bz2
 import gzip
@@ -46,7 +46,7 @@ def semicolons(text):
         ("plus.csv", PLAIN.replace(",0", ",+0")),
     ],
 )
-def test_the_same_table_written_in_many_ways(tmp_path, name, content):
+def test_the_same_table_in_many_dialects(tmp_path, name, content):
     source = opened("csv", write(tmp_path / name, content))
     assert source.columns.features == ["a", "b"]
     assert source.classes == ["x", "y"]

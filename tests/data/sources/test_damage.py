@@ -1,4 +1,4 @@
-"""Files that are cut short or altered: a message, or the right data; never a traceback, never less data."""
+"""Files that are cut short or altered give a message or the right data, but no traceback and not less data."""
 
 import gzip
 import io
@@ -117,7 +117,7 @@ def test_files_with_an_altered_bit(tmp_path, make):
             np.testing.assert_array_equal(found, expected, str(place))
 
 
-def test_hdf5_that_is_cut_short_is_not_said_to_be_locked(tmp_path):
+def test_hdf5_that_is_cut_short_is_not_reported_as_locked(tmp_path):
     _, path, _ = hdf5(tmp_path)
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(InputError, match=r"d\.h5: cut short: \d+ of \d+ bytes"):

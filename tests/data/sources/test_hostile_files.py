@@ -1,4 +1,4 @@
-"""Hostile text in every reader of text: one message or the right values, no traceback, no wait without end."""
+"""Hostile text in every reader of text gives one message or the right values, no traceback and no endless loop."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def test_labels_with_line_breaks_or_formulas_are_reported(write):
     assert any("spreadsheet formulas are read as texts: =A1" in sentence for sentence in source.findings.warnings)
 
 
-def test_a_quotation_mark_within_a_text_is_a_letter(write):
+def test_a_quotation_mark_inside_a_text_is_part_of_it(write):
     assert open_source(write("t.csv", TABLE.replace(",a\n", ',5" disk\n') + '1,2,5" disk\n')).classes == [
         '5" disk',
         "b",
     ]
 
 
-def test_long_cells_and_marks_are_no_obstacle(write):
+def test_long_cells_and_byte_order_marks_are_read(write):
     wide = TABLE.replace("u,v", "u,v,text").replace(",a\n", "," + "x" * 200_000 + ",a\n").replace(",b\n", ",y,b\n")
     source = open_source(write("t.csv", "\ufeff\ufeff" + wide, drop_columns=["text"]))
     assert source.columns.features == ["u", "v"]
@@ -86,7 +86,7 @@ def test_long_cells_and_marks_are_no_obstacle(write):
 @pytest.mark.parametrize(
     ("file", "content", "source"), [("t.csv", TABLE, "csv"), ("t_TRAIN.ts", TS, "ts"), ("t.arff", ARFF, "arff")]
 )
-def test_only_encodings_of_files_are_taken(name, file, content, source, write):
+def test_only_encodings_of_files_are_accepted(name, file, content, source, write):
     with pytest.raises(InputError, match="is not the name of an encoding of text"):
         open_source(write(file, content, source, encoding=name))
 
@@ -98,12 +98,12 @@ def test_only_numbers_are_numbers_in_series_too(cell, file, content, source, wri
         open_source(write(file, content.replace("\n1,", f"\n{cell},"), source))
 
 
-def test_lines_end_where_an_editor_ends_them(write):
+def test_lines_end_as_in_an_editor(write):
     source = open_source(write("t_TRAIN.ts", TS.replace("3:a", "3:a\u2028").replace("4:b", "4:b\x0c"), "ts"))
     assert source.train.x.shape == (2, 3, 1)
 
 
-def test_a_long_value_without_its_quotation_mark_is_looked_through_once(write):
+def test_a_long_value_without_its_quotation_mark_is_scanned_once(write):
     with pytest.raises(InputError, match="line 5: a quotation mark"):
         open_source(write("t.arff", ARFF.replace("1,a", "1," + " " * 300_000 + "x'"), "arff"))
 
@@ -133,7 +133,7 @@ def test_a_table_of_labels_names_files_of_its_folder(labels, words, tmp_path):
         ("1,234;2,500\n", "is either 1234 or 1.234"),
     ],
 )
-def test_files_of_series_that_can_be_read_in_two_ways(first, words, tmp_path):
+def test_ambiguous_files_of_series(first, words, tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.csv").write_text(first + "1;2\n3;4\n")
@@ -142,7 +142,7 @@ def test_files_of_series_that_can_be_read_in_two_ways(first, words, tmp_path):
 
 
 def special(kind, path):
-    """Put something at a path that is no regular file."""
+    """Create something at a path that is not a regular file."""
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "socket":

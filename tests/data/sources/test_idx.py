@@ -50,7 +50,7 @@ def test_white_is_exactly_one(folder):
     assert (read(folder).samples(np.arange(6)) == 1).all()
 
 
-def test_names_of_emnist_are_taken(folder, tmp_path_factory):
+def test_names_of_emnist_are_accepted(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("emnist")
     for path in folder.iterdir():
         name = path.name.replace("t10k", "test")
@@ -64,7 +64,7 @@ def test_test_set_is_optional(folder):
     assert read(folder).test is None
 
 
-def test_of_plain_and_gzipped_the_plain_one_is_read(folder):
+def test_a_plain_file_has_precedence_over_a_gzipped_one(folder):
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"anything")
     assert len(read(folder).train) == 6
 
@@ -88,7 +88,7 @@ def test_of_plain_and_gzipped_the_plain_one_is_read(folder):
         (lambda f: write_idx(f / "train-labels-idx1-ubyte", [3] * 6), ["1", "training labels"]),
     ],
 )
-def test_what_is_wrong_is_named(folder, change, words):
+def test_messages_name_the_fault(folder, change, words):
     change(folder)
     with pytest.raises(InputError) as caught:
         read(folder)
@@ -132,7 +132,7 @@ def test_round_trip(array):
 
 
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, max_side=6)), st.data())
-def test_any_other_length_is_refused_and_both_lengths_told(array, data):
+def test_any_other_length_is_refused_with_both_lengths(array, data):
     whole = idx_bytes(array)
     cut = data.draw(st.integers(0, len(whole) - 1))
     with pytest.raises(InputError, match=f"some-file: cut short.*{cut} ") as caught:
@@ -144,7 +144,7 @@ def test_any_other_length_is_refused_and_both_lengths_told(array, data):
 
 
 @given(st.binary(max_size=64))
-def test_arbitrary_bytes_never_do_more_than_raise_an_input_error(data):
+def test_arbitrary_bytes_raise_only_input_errors(data):
     try:
         array = read_idx(io.BytesIO(data), HERE)
     except InputError:
@@ -167,7 +167,7 @@ def test_gzip_damaged_inside(folder):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_images_beyond_the_budget_are_read_where_they_lie(tmp_path, packed):
+def test_images_beyond_the_budget_are_mapped(tmp_path, packed):
     images = np.random.default_rng(0).integers(0, 256, (300, 40, 40), np.uint8)
     for part in ("train", "t10k"):
         write_idx(tmp_path / f"{part}-images-idx3-ubyte{'.gz' * packed}", images)

@@ -36,7 +36,7 @@ def test_jpeg_and_grey(tmp_path):
     np.testing.assert_allclose(everything(source.train)[[0, 5], 3, 3, 0], [23, 60], atol=2)
 
 
-def test_the_middle_is_cut_out(tmp_path):
+def test_the_centre_is_cropped(tmp_path):
     write_images(tmp_path / "d")
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20] = 255

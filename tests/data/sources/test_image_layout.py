@@ -22,7 +22,7 @@ def counts(source, part="train"):
     return dict(zip(source.classes, np.bincount(getattr(source, part).y).tolist(), strict=True))
 
 
-def test_what_is_hidden_is_left_out_and_counted(tmp_path):
+def test_hidden_files_are_left_out_and_counted(tmp_path):
     write(tmp_path)
     write(tmp_path / "cat", 2, [".ipynb_checkpoints", "__MACOSX", ".cache"])
     write(tmp_path, 1, ["__MACOSX"])

@@ -77,7 +77,7 @@ def test_orientations(tmp_path, orientation, suffix):
 
 
 @pytest.mark.parametrize(("background", "level"), [("white", 255), ("grey", 128), ("black", 0)])
-def test_what_is_transparent_is_one_colour(tmp_path, background, level):
+def test_transparent_pixels_get_one_colour(tmp_path, background, level):
     pixels = np.random.default_rng(0).integers(0, 255, (6, 6, 4), dtype=np.uint8)
     pixels[..., 3] = 0
     pixels[0, 0] = (10, 20, 30, 255)

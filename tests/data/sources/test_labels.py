@@ -131,12 +131,12 @@ def test_names_that_look_alike():
         (np.ones((3, 2)) * 5, r"shape \(3, 2\), expected one label for each sample, \(samples,\)\.$"),
     ],
 )
-def test_what_is_not_a_label(values, message):
+def test_values_that_are_not_labels(values, message):
     with pytest.raises(InputError, match=message):
         checked_labels(values, "f", "y")
 
 
-def test_a_test_label_that_training_has_not():
+def test_a_test_label_that_does_not_occur_in_training():
     with pytest.raises(
         InputError, match=r"the test: label '2' of row 1 does not occur in the training labels \(0, 1\)"
     ):

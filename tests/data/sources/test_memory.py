@@ -1,4 +1,4 @@
-"""``data.memory_budget``: what a reader may hold, and that it says so before it holds more."""
+"""``data.memory_budget``: readers refuse data that need more memory before they allocate it."""
 
 import bz2
 import gzip
@@ -42,12 +42,12 @@ print("measured", code or 0, peak, file=sys.stderr)
 
 @pytest.fixture
 def small(monkeypatch):
-    """Shares as small as the budget says, so that inputs may be small too."""
+    """Remove the least size of the shares, so that small inputs suffice."""
     monkeypatch.setattr(memory, "LEAST_SHARE", 2**20)
 
 
 def prepare(folder, source, path, budget=160, **options):
-    """Prepare in a process of its own; return its exit code, its peak in MiB and what it printed."""
+    """Prepare in a separate process; return its exit code, its peak memory in MiB and its output."""
     config = folder / "c.toml"
     lines = [f'source = "{source}"', f'path = "{path}"', f"memory_budget = {budget}"]
     config.write_text("\n".join(["[data]", *lines, *(f"{key} = {value!r}" for key, value in options.items())]))
@@ -94,7 +94,7 @@ def write_long_text(path):
         ("parquet", write_long_text, "t.parquet", {"category_columns": ["t"], "balance": "none"}, "prepared"),
     ],
 )
-def test_a_preparation_stays_within_the_budget_or_says_what_does_not(tmp_path, source, write, name, options, words):
+def test_a_preparation_stays_within_the_budget_or_is_refused(tmp_path, source, write, name, options, words):
     code, peak, text = prepare(tmp_path, source, write(tmp_path / name), **options)
     assert re.search(words, text), text
     assert code == (0 if words == "prepared" else 2)
@@ -155,7 +155,7 @@ def test_rows_of_hdf5_that_were_never_written_are_refused(tmp_path, written):
         opened("hdf5", tmp_path / "d.h5")
 
 
-def test_a_member_that_declares_more_than_it_packs_is_refused(tmp_path):
+def test_a_member_that_declares_more_than_it_compresses_is_refused(tmp_path):
     path = tmp_path / "b.npz"
     np.savez_compressed(path, x=np.zeros((100, 4), np.float32), y=np.arange(100) % 2)
     data = bytearray(path.read_bytes())
@@ -191,7 +191,7 @@ def test_parquet_rows_are_counted_by_the_metadata(tmp_path, small):
 
 
 @pytest.mark.parametrize(("page", "refused"), [(2**30, True), (2**14, False)])
-def test_a_row_group_is_judged_by_its_pages(tmp_path, small, monkeypatch, page, refused):
+def test_the_memory_of_a_row_group_is_that_of_its_pages(tmp_path, small, monkeypatch, page, refused):
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -245,7 +245,7 @@ def test_a_long_series_in_a_file_of_its_own_is_refused(tmp_path, small):
         opened("series_folder", tmp_path, memory_budget=1)
 
 
-def test_an_image_is_judged_by_its_header(tmp_path, small, monkeypatch):
+def test_the_memory_of_an_image_follows_from_its_header(tmp_path, small, monkeypatch):
     from PIL import Image
 
     for label in "ab":
@@ -286,7 +286,7 @@ def test_idx_headers_are_compared_with_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [("xz", lzma.open), ("gz", gzip.open), ("bz2", bz2.open)])
-def test_a_packed_file_unpacks_to_no_more_than_the_set_has(tmp_path, monkeypatch, suffix, pack):
+def test_an_archive_expands_to_at_most_the_size_of_the_set(tmp_path, monkeypatch, suffix, pack):
     from rcdp_hpc.data.sources import cifar
 
     monkeypatch.setattr(cifar, "EXPANDED_BYTES", 2**22)

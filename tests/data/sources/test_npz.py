@@ -80,7 +80,7 @@ def with_value(value):
         ({"x": X, "y": Y, "x_test": X.astype(np.uint8), "y_test": Y}, ["one number format"]),
     ],
 )
-def test_what_is_wrong_is_named(save, arrays, words):
+def test_messages_name_the_fault(save, arrays, words):
     path = save(**arrays)
     with pytest.raises(InputError) as caught:
         read(path)
@@ -134,7 +134,7 @@ def test_samples_for_prediction_need_no_labels(save):
         read_samples(save(x=with_value(np.nan)))
 
 
-def test_the_fingerprint_tells_sources_apart(save):
+def test_different_sources_have_different_fingerprints(save):
     first = read(save(x=X, y=Y)).fingerprint()
     assert read(save(x=X, y=Y)).fingerprint() == first
     assert read(save(x=with_value(0.5), y=Y)).fingerprint() != first

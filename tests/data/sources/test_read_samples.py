@@ -1,4 +1,4 @@
-"""Samples for prediction, out of every kind of file."""
+"""Samples for prediction from every kind of file."""
 
 import h5py
 import numpy as np
@@ -51,7 +51,7 @@ SEEN = Columns(["size", "colour"], {"colour": ["red", "blue"]})
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_columns_are_taken_by_name_and_categories_get_the_numbers_they_had(tmp_path, suffix):
+def test_columns_are_found_by_name_and_categories_keep_their_numbers(tmp_path, suffix):
     pa = pytest.importorskip("pyarrow")
     table = pa.table({"note": ["x", "y"], "colour": ["blue", "red"], "size": [1.5, 2.5]})
     save(table, tmp_path / f"s.{suffix}")
@@ -65,7 +65,7 @@ def test_columns_are_taken_by_name_and_categories_get_the_numbers_they_had(tmp_p
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_category_that_was_never_seen_is_told_with_its_place(tmp_path, suffix, monkeypatch):
+def test_an_unknown_category_is_refused_with_its_place(tmp_path, suffix, monkeypatch):
     pa = pytest.importorskip("pyarrow")
     # Rows are counted over the blocks in which they are read.
     monkeypatch.setattr(csv_reading, "CSV_BLOCK", 64)
@@ -117,7 +117,7 @@ def test_images(tmp_path):
         taken(tmp_path / "empty")
 
 
-def test_the_most_frequent_category_of_shards_that_did_not_record_it(tmp_path):
+def test_the_most_frequent_category_of_shards_without_counts(tmp_path):
     (tmp_path / "s.csv").write_text("size,colour\n1,green\n")
     data = DataSection(unknown_categories="most_frequent")
     with pytest.raises(InputError, match="--restart to record the most frequent category") as caught:
@@ -126,7 +126,7 @@ def test_the_most_frequent_category_of_shards_that_did_not_record_it(tmp_path):
 
 
 @pytest.mark.parametrize("values", [[b"\xff", b"\x00"], [[1, 2], [3, 4]], [{"a": 1}, {"a": 2}]])
-def test_a_feature_that_is_no_single_value_is_named(tmp_path, values):
+def test_a_feature_of_lists_is_named(tmp_path, values):
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pa.table({"a": [1.0, 2.0], "b": values, "c": values}), tmp_path / "s.parquet")
     with pytest.raises(InputError, match=r"s\.parquet: columns of lists, structures or bytes are not read: .*b"):

@@ -11,7 +11,7 @@ from rcdp_hpc.errors import StageFailedError
 
 
 @pytest.mark.parametrize("room", [0, 50, 10**6])
-def test_a_spool_gives_back_what_was_added(room):
+def test_a_spool_returns_the_added_rows(room):
     blocks = np.split(np.arange(60, dtype=np.int16).reshape(20, 3), [3, 4, 11])
     spool = Spool((3,), np.dtype(np.int16), room)
     for block in blocks:
@@ -23,7 +23,7 @@ def test_a_spool_gives_back_what_was_added(room):
     np.testing.assert_array_equal(found[:], np.concatenate(blocks))
 
 
-def test_pages_are_given_back(tmp_path, monkeypatch):
+def test_pages_are_released(tmp_path, monkeypatch):
     monkeypatch.setattr(rows_module, "RELEASE_BYTES", 100)
     np.save(tmp_path / "x.npy", np.arange(1000).reshape(100, 10))
     rows = MappedRows(np.load(tmp_path / "x.npy", mmap_mode="r"))
@@ -38,7 +38,7 @@ def test_ragged_rows_in_another_order():
     assert rows[np.array([1])][0, :, 1].tolist() == [3, 1, 0, 0, 0]
 
 
-def test_a_disk_that_fills_up_while_a_source_is_unpacked(tmp_path, monkeypatch):
+def test_a_full_disk_while_a_source_is_spooled(tmp_path, monkeypatch):
     class Full:
         def write(self, data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -49,7 +49,7 @@ def test_a_disk_that_fills_up_while_a_source_is_unpacked(tmp_path, monkeypatch):
         opened("npz", tmp_path / "d.npz", memory_budget=1)
 
 
-def test_a_file_system_that_maps_no_shared_files(tmp_path, monkeypatch):
+def test_a_file_system_without_shared_mappings(tmp_path, monkeypatch):
     real, modes = np.memmap, []
 
     def memmap(file, dtype, mode, *rest):

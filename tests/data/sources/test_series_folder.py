@@ -66,7 +66,7 @@ def test_a_table_of_labels(tmp_path):
             opened("series_folder", write(tmp_path, labels=text))
 
 
-def test_other_ways_to_write_a_series(tmp_path):
+def test_other_dialects_of_a_series(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
     expected = [[1.5, 10], [2.5, 20]]
@@ -128,7 +128,7 @@ def test_missing_values_and_padding(tmp_path):
     assert np.isnan(everything(filled.train)).sum() == 1
 
 
-def test_what_is_not_read_is_counted(tmp_path):
+def test_files_that_are_not_read_are_counted(tmp_path):
     write(tmp_path, a__1=SHORT, b__1=LONG)
     (tmp_path / "a" / ".hidden.csv").write_text(SHORT)
     (tmp_path / "a" / "notes.pdf").write_bytes(b"x")

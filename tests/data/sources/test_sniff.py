@@ -1,4 +1,4 @@
-"""The reader follows from what a file holds, whatever its name."""
+"""The content of a file decides its reader, not its name."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_file_is_read_by_its_content(kind, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["NEW.CSV", "new.data", "new.tsv", "new.txt", "new", "new.csv.gz", "new.CSV.GZ"])
-def test_tables_by_other_names(name, tmp_path):
+def test_tables_with_other_suffixes(name, tmp_path):
     (tmp_path / name).write_bytes(gzip.compress(CSV, mtime=0) if name.lower().endswith("gz") else CSV)
     assert format_of(tmp_path / name).name == "csv"
 
@@ -93,12 +93,12 @@ def test_one_image_is_one_sample(tmp_path):
 
 
 @pytest.mark.parametrize("userblock", [512, 1024, 2048])
-def test_hdf5_after_a_block_of_the_users(userblock, tmp_path):
+def test_hdf5_with_a_user_block(userblock, tmp_path):
     (tmp_path / "m.mat").write_bytes(hdf5(userblock))
     np.testing.assert_array_equal(read_samples(tmp_path / "m.mat").x[:], X)
 
 
-def test_parquet_and_packed_files(tmp_path):
+def test_parquet_and_compressed_files(tmp_path):
     pa = pytest.importorskip("pyarrow")
     pytest.importorskip("pyarrow.parquet").write_table(pa.table({"a": [1.0]}), tmp_path / "p.csv")
     assert format_of(tmp_path / "p.csv").name == "parquet"
@@ -118,18 +118,18 @@ REFUSED = [
     (b"ARROW1\0\0", "an Arrow or Feather file.*parquet"),
     (gzip.compress(b"\x93NUMPY\1\0", mtime=0), "an npy file, compressed: decompress it first"),
     (gzip.compress(CSV, mtime=0)[:-12], "cut short or damaged"),
-    (b"\1\0\2\0\3\0", "its format is not known. Samples are read from npz"),
+    (b"\1\0\2\0\3\0", "its format is unknown. Samples are read from npz"),
 ]
 
 
 @pytest.mark.parametrize(("content", "message"), REFUSED)
-def test_what_is_not_read_is_refused_with_the_way_out(content, message, tmp_path):
+def test_other_formats_are_refused_with_advice(content, message, tmp_path):
     (tmp_path / "s.npz").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_samples(tmp_path / "s.npz", DataSection(source="npz"))
 
 
-def test_archives_are_those_of_their_source(tmp_path):
+def test_only_some_sources_read_archives(tmp_path):
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as content:
         content.addfile(tarfile.TarInfo("x"))
     assert format_of(tmp_path / "a.tar.gz").name == "archive"
@@ -147,7 +147,7 @@ def test_streams_are_refused(tmp_path):
         read_samples(tmp_path / "none")
 
 
-def test_arrays_for_a_model_of_a_table_are_taken_in_its_order(tmp_path):
+def test_arrays_for_a_model_of_a_table_have_its_order_of_columns(tmp_path):
     np.savez(tmp_path / "s.npz", x=X)
     new = read_samples(tmp_path / "s.npz", DataSection(source="csv"), columns=Columns(list("abcd"), {}))
     assert any("in the order of training: a, b, c, d" in sentence for sentence in new.findings.assumed)

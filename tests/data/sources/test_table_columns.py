@@ -1,4 +1,4 @@
-"""Which columns of a table become features, and what is said of the others."""
+"""The columns of a table that become features, and the reports about the others."""
 
 import datetime
 import decimal
@@ -50,7 +50,7 @@ def source_of(tmp_path, suffix="csv", options=None, **columns):
         ("Unnamed: 0", [row // 2 for row in range(N)], "without a column name"),
     ],
 )
-def test_what_looks_like_no_feature_is_left_out_with_a_warning(tmp_path, suffix, name, values, reason):
+def test_columns_that_do_not_look_like_features_are_left_out_with_a_warning(tmp_path, suffix, name, values, reason):
     source = source_of(
         tmp_path, suffix, **{name: list(map(str, values)) if isinstance(values[0], str) else list(values)}
     )
@@ -160,7 +160,7 @@ def test_all_columns_of_text_are_named_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("unit", ["{}.5%", "${}.50", "{},5 kg", "({})"])
-def test_numbers_with_a_unit_are_not_taken_for_ids(tmp_path, unit):
+def test_numbers_with_a_unit_are_not_ids(tmp_path, unit):
     with pytest.raises(InputError, match="1 column holds texts"):
         source_of(tmp_path, "parquet", v=[unit.format(row * 3) for row in range(N)])
 
@@ -180,7 +180,7 @@ def test_steps_that_are_counted_in_each_group(tmp_path):
     assert opened("csv", tmp_path / "t.csv", group_column="who", keep_columns=["step"]).columns.features[0] == "step"
 
 
-def test_a_table_of_ids_alone(tmp_path):
+def test_a_table_with_only_ids(tmp_path):
     (tmp_path / "t.csv").write_text("id,label\n" + "".join(f"{row},{'xy'[row % 2]}\n" for row in range(N)))
     with pytest.raises(InputError, match=r"no column of features is left; .*'id': an id by its name"):
         opened("csv", tmp_path / "t.csv")
@@ -190,7 +190,7 @@ BEYOND = [2**53 + 1 + row % 3 for row in range(N)]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_numbers_that_float64_does_not_tell_apart_are_never_features(tmp_path, suffix):
+def test_integers_that_float64_does_not_distinguish_are_not_features(tmp_path, suffix):
     source = source_of(tmp_path, suffix, big=BEYOND)
     assert source.columns.features == ["a"]
     assert """To keep it: --set 'data.category_columns=["big"]'""" in source.findings.warnings[0]
@@ -201,7 +201,7 @@ def test_numbers_that_float64_does_not_tell_apart_are_never_features(tmp_path, s
     assert len(np.unique(everything(source.train)[:, 0])) == 3
 
 
-def test_numbers_that_float64_does_not_tell_apart_in_prediction(tmp_path):
+def test_integers_that_float64_does_not_distinguish_in_prediction(tmp_path):
     columns = source_of(tmp_path, b=list(RNG.normal(size=N))).columns
     (tmp_path / "new.csv").write_text(f"a,b\n{2**53},0.5\n{2**53 + 1},0.5\n")
     with pytest.raises(InputError, match=r"become equal, in column 'a'\. Training had smaller numbers there"):
@@ -220,7 +220,7 @@ def test_numbers_that_float64_does_not_tell_apart_in_prediction(tmp_path):
         ),
     ],
 )
-def test_what_may_be_an_index_or_a_time_stamp_is_a_feature_with_a_warning(tmp_path, name, values, reason):
+def test_a_possible_index_or_time_stamp_is_a_feature_with_a_warning(tmp_path, name, values, reason):
     source = source_of(tmp_path, **{name: values})
     assert source.columns.features == [name, "a"]
     assert reason in source.findings.warnings[0]

@@ -1,4 +1,4 @@
-"""Settings that `rcdp init` proposes for tables as people have them."""
+"""Settings that `rcdp init` proposes for typical tables."""
 
 import numpy as np
 import pytest
@@ -105,12 +105,12 @@ def test_booleans_as_labels_and_as_features(tmp_path):
     assert set(source.train.x[:, 0]) == {0, 1}
 
 
-def test_whole_numbers_do_not_beat_a_last_column_of_texts(tmp_path):
+def test_a_last_column_of_texts_is_preferred_to_integers(tmp_path):
     columns = {"doors": classes(2, 4), "weight": numbers(0), "maker": classes("a", "b", "c")}
     assert proposed(tmp_path, columns)[0] == {"label_column": "maker"}
 
 
-def test_what_is_set_stays(tmp_path):
+def test_settings_of_the_user_are_kept(tmp_path):
     columns = {"sex": classes("m", "f"), "a": numbers(), "ward": classes("x", "y", "z")}
     found, sentences, _ = proposed(tmp_path, columns, label_column="sex")
     assert found == {"label_column": "sex", "category_columns": ["ward"]}

@@ -69,7 +69,7 @@ def test_new_samples_follow_the_same_rules(path):
     assert filled.findings.left_out["columns that training does not have or left out"] == 1
 
 
-def test_categories_that_training_has_not(path):
+def test_categories_that_do_not_occur_in_training(path):
     columns = Columns(["colour"], {"colour": ["red", "green"]}, {"colour": "green"})
     data = DataSection(source="csv", missing="drop")
     with pytest.raises(InputError, match=r"row 1 \(from 0\), column colour: category 'blue' .*most_frequent"):

@@ -59,13 +59,13 @@ def test_categories_become_numbers(tmp_path):
         opened("csv", tmp_path / "t.csv", category_columns=["colour"], test_path=str(test))
 
 
-def test_a_category_column_that_is_no_feature(tmp_path):
+def test_a_category_column_that_is_not_a_feature(tmp_path):
     path = write(tmp_path / "t.csv", CSV)
     with pytest.raises(InputError, match=r"category_columns names a, which other settings of \[data\] exclude"):
         opened("csv", path, category_columns=["a"], drop_columns=["a"])
 
 
-def test_columns_that_are_dropped_are_not_even_read(tmp_path):
+def test_dropped_columns_are_not_read(tmp_path):
     text = "a,note,label\n1,,no\n3,x,yes\n"
     source = opened("csv", write(tmp_path / "t.csv", text), drop_columns=["note"])
     assert source.columns.features == ["a"]
@@ -126,7 +126,7 @@ def test_bad_tables(tmp_path, text, options, message):
         opened("csv", write(tmp_path / "t.csv", text), **options)
 
 
-def test_a_label_seen_only_in_the_test_table(tmp_path):
+def test_a_label_that_occurs_only_in_the_test_table(tmp_path):
     write(tmp_path / "t.csv", CSV)
     test = write(tmp_path / "test.csv", "a,b,label\n7,8,maybe\n")
     with pytest.raises(InputError, match="label 'maybe' of row 0 does not occur in the training labels"):

@@ -72,7 +72,7 @@ def test_damaged_series(tmp_path, text, message):
         opened("ts", write(tmp_path, text))
 
 
-def test_a_label_seen_only_in_the_test_part(tmp_path):
+def test_a_label_that_occurs_only_in_the_test_part(tmp_path):
     with pytest.raises(InputError, match="label '10' of row 0 does not occur"):
         opened("ts", write(tmp_path, HEADER + "1:2:1\n1:2:2\n", HEADER + "1:2:10\n"))
 
