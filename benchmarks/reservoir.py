@@ -1,21 +1,20 @@
-"""Reservoir states: this engine's kernels, its peers, and the machine's own peak, in one table measured in one run.
+"""Speed of reservoir states: the kernels of this package, other packages, and the peak of the machine, in one table.
 
     python benchmarks/reservoir.py [--sizes 1000:0.1 10000:0.01 ...] [--threads 2] [--data FOLDER]
                                    [--peers FOLDER] [--plot docs/images/reservoir.png]
-    python benchmarks/reservoir.py --gram --data FOLDER      # what Gram sums cost beside bare states, and the memory
+    python benchmarks/reservoir.py --gram --data FOLDER      # cost of Gram sums compared with states alone; memory
     python benchmarks/reservoir.py --radius                  # seconds and accuracy of a large spectral radius
 
-Inputs are MNIST's rows (FOLDER holds its four gz files) or, without --data, random numbers of the same shape.
---peers makes a virtual environment in FOLDER, which must not be that of this package, installs ReservoirPy 0.4.2 and
-PyRCN there, and measures them too, on fewer samples; arrays are exchanged through files.
+Inputs are the rows of MNIST's images (FOLDER holds its four gz files) or, without --data, random numbers of the same
+shape. --peers creates a virtual environment in FOLDER, which must not be that of this package, installs ReservoirPy
+0.4.2 and PyRCN there, and measures them on fewer samples.
 
-All kernels take turns, so that a disturbance from outside hits them all; the shortest time of each counts. A state
-update moves all neurons of one sample by one step and counts as 2 · nodes · (nodes + features) operations, whatever the
-kernel does of them; the percentage is of the best square matrix product of that dtype measured in the same run. The
-memory is what building the kernel and computing one block need at their peak beyond what is resident before; of peers,
-what all their processes do. The sparse kernel is held against the bandwidth of adding two arrays of 256 MB, measured in
-the same run: for each connection it touches 12 bytes of the matrix and 4 bytes of state per sample, part of it in
-caches.
+All kernels take turns, so that other load affects all of them; the shortest time of each counts. A state update, one
+step of all neurons of one sample, counts as 2 · nodes · (nodes + features) operations for every kernel. The percentage
+is relative to the best square matrix product of that number format in the same run. The memory is the peak of building
+the kernel and computing one block, minus the resident memory before; for other packages, that of all their processes.
+The sparse kernel is compared with the bandwidth of adding two arrays of 256 MB in the same run: for each connection it
+reads 12 bytes of the matrix and 4 bytes of state per sample, part of it from caches.
 """
 
 from __future__ import annotations
@@ -39,22 +38,20 @@ from reservoir_memory import extra_mb
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.reservoir.connection import reservoir_matrices
-from rcdp_hpc.reservoir.kernels import kernel_names
-from rcdp_hpc.reservoir.kernels.fused import fused_available
+from rcdp_hpc.reservoir.kernels import kernel_class, kernel_names
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.threads import limit_threads
 
 PEERS = ("reservoirpy==0.4.2", "PyRCN")
 NEEDED = ("scikit-learn>=1.6", "pandas")
-SPARSE_AT_MOST = 0.05
+LARGE = 10_000
 SIZES = ["100:1", "100:0.1", "1000:1", "1000:0.1", "1000:0.01", "3000:0.1", "10000:0.01"]
 PRODUCTS = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
-DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Row = tuple[str, float, float, float, float]
 
 
 def fastest(work: dict[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Return the shortest of `turns` times of each, taken in turns after one that warms up."""
+    """Return the shortest of `turns` times of each, measured in turns after a turn that warms up."""
     best = dict.fromkeys(work, float("inf"))
     for turn in range(turns + 1):
         for name, call in work.items():
@@ -78,34 +75,34 @@ def products(device: torch.device) -> tuple[dict[str, Callable[[], object]], dic
     return work, operations
 
 
-def synchronised(found: torch.Tensor) -> torch.Tensor:
-    """Return the tensor once it is computed."""
-    if found.device.type == "cuda":
-        torch.cuda.synchronize(found.device)
-    return found
+def synchronised(result: torch.Tensor) -> torch.Tensor:
+    """Return the tensor after its device has computed it."""
+    if result.device.type == "cuda":
+        torch.cuda.synchronize(result.device)
+    return result
 
 
 def peaks(seconds: dict[str, float], operations: dict[str, float]) -> dict[str, float]:
-    """Return the best operations a second of each dtype."""
-    found: dict[str, float] = {}
+    """Return the largest number of operations per second of each dtype."""
+    best: dict[str, float] = {}
     for name, count in operations.items():
         dtype = name.split()[1]
-        found[dtype] = max(found.get(dtype, 0.0), count / seconds[name])
-    return found
+        best[dtype] = max(best.get(dtype, 0.0), count / seconds[name])
+    return best
 
 
 def bandwidth(device: torch.device) -> float:
-    """Return the bytes a second of c = a + b over 256 MB each."""
+    """Return the bytes per second of c = a + b for arrays of 256 MB."""
     first, second, out = (torch.ones(1 << 26, device=device) for _ in range(3))
-    taken = fastest({"add": lambda: synchronised(torch.add(first, second, out=out))}, 5)["add"]
-    return 3 * 4 * (1 << 26) / taken
+    seconds = fastest({"add": lambda: synchronised(torch.add(first, second, out=out))}, 5)["add"]
+    return 3 * 4 * (1 << 26) / seconds
 
 
 def plain_loop(reservoir: Reservoir, u: torch.Tensor) -> torch.Tensor:
-    """Return the last states by the loop that everyone writes."""
-    found = reservoir.matrices[0][0]
+    """Return the last states by a loop over the steps without further measures."""
+    matrices = reservoir.matrices[0][0]
     recurrent, weights, bias = (
-        torch.from_numpy(array).float() for array in (found.recurrent.toarray(), found.input, found.bias)
+        torch.from_numpy(array).float() for array in (matrices.recurrent.toarray(), matrices.input, matrices.bias)
     )
     state = torch.zeros(len(u), reservoir.nodes)
     for step in range(u.shape[1]):
@@ -115,18 +112,18 @@ def plain_loop(reservoir: Reservoir, u: torch.Tensor) -> torch.Tensor:
 
 def torch_rnn(reservoir: Reservoir) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return torch.nn.RNN with the same weights."""
-    found = reservoir.matrices[0][0]
+    matrices = reservoir.matrices[0][0]
     network = torch.nn.RNN(reservoir.features, reservoir.nodes, batch_first=True)
     with torch.no_grad():
-        network.weight_hh_l0.copy_(torch.from_numpy(found.recurrent.toarray()))
-        network.weight_ih_l0.copy_(torch.from_numpy(found.input))
-        network.bias_ih_l0.copy_(torch.from_numpy(found.bias))
+        network.weight_hh_l0.copy_(torch.from_numpy(matrices.recurrent.toarray()))
+        network.weight_ih_l0.copy_(torch.from_numpy(matrices.input))
+        network.bias_ih_l0.copy_(torch.from_numpy(matrices.bias))
         network.bias_hh_l0.zero_()
     return lambda u: network(u)[0][:, -1]
 
 
 def measure(nodes: int, density: float, options: argparse.Namespace, peers: Path | None) -> list[Row]:
-    """Return (name, updates a second, share of the peak, MB, largest difference from dense-fp32)."""
+    """Return rows (name, updates per second, share of the peak, MB, largest difference from dense-fp32)."""
     settings = ReservoirSection.model_validate({"nodes": nodes, "density": density, "leak": options.leak})
     rows = max(64, min(options.rows, options.work // (nodes * nodes)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -136,10 +133,10 @@ def measure(nodes: int, density: float, options: argparse.Namespace, peers: Path
         kernel: lambda kernel=kernel: Reservoir(settings, FEATURES, kernel, device, matrices)
         for kernel in kernels_for(density, device)
     }
-    memory = {name: memory_of(lambda make=make: make().states(u), device) for name, make in built.items()}
-    reservoirs = {name: make() for name, make in built.items()}
+    memory = {name: memory_of(lambda build=build: build().states(u), device) for name, build in built.items()}
+    reservoirs = {name: build() for name, build in built.items()}
     work, operations = products(device)
-    work |= {name: lambda found=found: synchronised(found.states(u)) for name, found in reservoirs.items()}
+    work |= {name: lambda each=each: synchronised(each.states(u)) for name, each in reservoirs.items()}
     first = reservoirs["dense-fp32"]
     with torch.no_grad():
         if nodes <= 3000 and device.type == "cpu" and options.leak == 1:
@@ -153,7 +150,7 @@ def measure(nodes: int, density: float, options: argparse.Namespace, peers: Path
     table: list[Row] = []
     for name in memory:
         updates = rows * STEPS / seconds[name]
-        dtype = DTYPES.get(name.split("-")[-1], "float32")
+        dtype = str(reservoirs[name].dtype).removeprefix("torch.") if name in reservoirs else "float32"
         share = updates * 2 * nodes * (nodes + FEATURES) / best[dtype]
         table.append((name, updates, share, memory[name], differences[name]))
     show(table)
@@ -167,19 +164,12 @@ def measure(nodes: int, density: float, options: argparse.Namespace, peers: Path
 
 
 def kernels_for(density: float, device: torch.device) -> list[str]:
-    """Return the kernels that this device has, the sparse one where the matrix is thin."""
-    left_out = set()
-    if device.type == "cpu":
-        left_out.add("dense-fp16")
-    if not fused_available(device):
-        left_out.add("fused-bf16")
-    if density > SPARSE_AT_MOST:
-        left_out.add("sparse-fp32")
-    return [kernel for kernel in kernel_names() if kernel not in left_out]
+    """Return the kernels that ``reservoir.kernel = "auto"`` measures for a large reservoir on this device."""
+    return [kernel for kernel in kernel_names() if kernel_class(kernel).is_measured(LARGE, density, device)]
 
 
 def memory_of(work: Callable[[], object], device: torch.device) -> float:
-    """Return the MB that some work needs at its peak."""
+    """Return the peak memory of a function in MB, minus the memory before."""
     if device.type == "cpu":
         return extra_mb(work)[1]
     torch.cuda.reset_peak_memory_stats(device)
@@ -189,19 +179,19 @@ def memory_of(work: Callable[[], object], device: torch.device) -> float:
 
 
 def by_torch(reservoir: Reservoir, u: torch.Tensor) -> dict[str, Callable[[], torch.Tensor]]:
-    """Return the same reservoir as a plain loop and as torch's own network."""
+    """Return the same reservoir as a loop in torch and as torch.nn.RNN."""
     network = torch_rnn(reservoir)
     return {"plain torch loop": lambda: plain_loop(reservoir, u), "torch.nn.RNN": lambda: network(u)}
 
 
-def difference(found: object, exact: torch.Tensor) -> float:
-    """Return the largest difference of states."""
-    assert isinstance(found, torch.Tensor)
-    return float((found.float() - exact).abs().max())
+def difference(states: object, exact: torch.Tensor) -> float:
+    """Return the largest absolute difference of states."""
+    assert isinstance(states, torch.Tensor)
+    return float((states.float() - exact).abs().max())
 
 
 def show_traffic(connections: int, nodes: int, rows: int, seconds: float, limit: float) -> None:
-    """Print what the sparse kernel moves in a step, as a share of the memory's bandwidth."""
+    """Print the bytes that the sparse kernel reads and writes per second, as a share of the memory's bandwidth."""
     least = 12 * connections + 2 * 4 * nodes * rows
     touched = least + 4 * connections * rows
     print(
@@ -212,8 +202,8 @@ def show_traffic(connections: int, nodes: int, rows: int, seconds: float, limit:
 
 
 def show(table: list[Row]) -> None:
-    """Print rows of the table, with its head."""
-    print("| kernel | state updates a second | of peak | MB | largest difference |\n|---|---|---|---|---|")
+    """Print the rows as a table."""
+    print("| kernel | state updates per second | of peak | MB | largest difference |\n|---|---|---|---|---|")
     for name, updates, share, size_mb, difference in table:
         of_peak = "" if np.isnan(share) else f"{100 * share:.0f} %"
         cells = (name, f"{updates:,.0f}", of_peak, f"{size_mb:.0f}", f"{difference:.1g}")
@@ -223,19 +213,19 @@ def show(table: list[Row]) -> None:
 def measure_peers(
     python: Path, reservoir: Reservoir, u: torch.Tensor, exact: torch.Tensor, options: argparse.Namespace
 ) -> list[Row]:
-    """Run the peers on some of the samples in their own interpreter."""
-    found = reservoir.matrices[0][0]
+    """Measure the other packages on the first samples, in their own interpreter."""
+    matrices = reservoir.matrices[0][0]
     count = min(options.peer_rows, len(u))
     with tempfile.TemporaryDirectory() as folder:
-        given, answer = Path(folder) / "in.npz", Path(folder) / "out.npz"
+        task, answer = Path(folder) / "in.npz", Path(folder) / "out.npz"
         np.savez(
-            given, recurrent=found.recurrent.toarray(), input=found.input, bias=found.bias, u=u[:count].cpu().numpy(),
-            leak=options.leak, workers=options.threads,
+            task, recurrent=matrices.recurrent.toarray(), input=matrices.input, bias=matrices.bias,
+            u=u[:count].cpu().numpy(), leak=options.leak, workers=options.threads,
         )  # fmt: skip
         script = Path(__file__).with_name("reservoir_peers.py")
-        # The peers' worker processes look for the script's own modules there.
+        # The worker processes import the modules next to the script.
         environment = {**os.environ, "PYTHONPATH": str(script.parent)}
-        subprocess.run([python, script, given, answer], check=True, env=environment)
+        subprocess.run([python, script, task, answer], check=True, env=environment)
         results = dict(np.load(answer))
     table = []
     for name in ("reservoirpy", "pyrcn"):
@@ -249,22 +239,22 @@ def measure_peers(
 
 
 def peers_python(folder: Path) -> Path:
-    """Return the interpreter of the peers' virtual environment, made where it is missing."""
+    """Return the interpreter of the other packages' virtual environment, and create it if it does not exist."""
     python = folder / "bin" / "python"
     if not python.exists():
-        print(f"making a virtual environment for {' and '.join(PEERS)} in {folder}")
+        print(f"creating a virtual environment for {' and '.join(PEERS)} in {folder}")
         venv.create(folder, with_pip=True)
         install = [python, "-m", "pip", "install", "-q"]
         subprocess.run([*install, PEERS[0], *NEEDED], check=True)
         subprocess.run([*install, "--no-deps", PEERS[1]], check=True)
-        # PyRCN asks for torch, and PyPI's comes with gigabytes for GPUs: this environment's own is at hand.
+        # PyRCN requires torch, which needs gigabytes on PyPI: it uses that of this environment.
         packages = next(folder.glob("lib/python*/site-packages"))
         (packages / "torch_from_outside.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     return python
 
 
 def plot(path: Path, tables: dict[str, list[Row]]) -> None:
-    """Draw the state updates a second, a panel for each size."""
+    """Draw the state updates per second, with a panel for each size."""
     from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -278,12 +268,12 @@ def plot(path: Path, tables: dict[str, list[Row]]) -> None:
         axes.set(xscale="log", xlim=(100, 1e8))
         axes.set_title(size, fontsize=9, loc="left")
         axes.grid(axis="x", alpha=0.3)
-    panels[-1].set_xlabel("state updates a second")
+    panels[-1].set_xlabel("state updates per second")
     figure.savefig(path, dpi=110)
 
 
 def default_sizes(options: argparse.Namespace) -> list[str]:
-    """Return the sizes where none are named."""
+    """Return the sizes to measure without --sizes."""
     if options.gram:
         return ["1000:0.1"]
     return ["10000:0.01"] if options.radius else SIZES
@@ -293,19 +283,19 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=[], help="nodes:density, several")
-    parser.add_argument("--gram", action="store_true", help="Gram sums beside bare states instead of the table")
-    parser.add_argument("--radius", action="store_true", help="the spectral radius instead of the table")
+    parser.add_argument("--gram", action="store_true", help="measure Gram sums instead")
+    parser.add_argument("--radius", action="store_true", help="measure the spectral radius instead")
     parser.add_argument("--images", type=int, default=70_000, help="images for --gram")
-    parser.add_argument("--kernel", default="", help="kernel for --gram; left out, it is measured")
-    parser.add_argument("--work", type=int, default=20_000_000_000, help="rows · nodes² of a block at most")
+    parser.add_argument("--kernel", default="", help="kernel for --gram (default: the fastest one)")
+    parser.add_argument("--work", type=int, default=20_000_000_000, help="largest rows · nodes² of a block")
     parser.add_argument("--data", default="", help="folder of MNIST's files")
     parser.add_argument("--rows", type=int, default=2048, help="samples of a block, fewer for large reservoirs")
     parser.add_argument("--leak", type=float, default=1.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--peers", default="", help="folder of the peers' virtual environment")
+    parser.add_argument("--peers", default="", help="folder of the virtual environment of other packages")
     parser.add_argument("--peer-rows", type=int, default=200)
-    parser.add_argument("--peer-nodes", type=int, default=1000, help="the largest reservoir for the peers")
+    parser.add_argument("--peer-nodes", type=int, default=1000, help="largest reservoir for other packages")
     parser.add_argument("--plot", default="", help="PNG to draw")
     options = parser.parse_args()
     sizes = [size.split(":") for size in options.sizes or default_sizes(options)]

@@ -2,10 +2,9 @@
 
     python benchmarks/reservoir_ablation.py cifar10 --out FOLDER --seeds 1 2 3 --set data.path=CIFAR
 
-For each seed: the profile as it is; without its reservoir for as many epochs; and, where that takes another time,
-without it for as many epochs as take about the time of the first. Every run is `mpirun -n RANKS rcdp run` with the same
-split, and looks at the test set once, at its end. Seconds are those of the training stage; run it on a machine that
-does nothing else.
+For each seed it runs the profile, the profile without its reservoir for the same number of epochs, and without it for
+about the same time. Every run is `mpirun -n RANKS rcdp run` with the same split, and is tested once, at its end.
+Seconds are those of the training stage: run the benchmark on an idle machine.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE")
     chosen = parser.parse_args()
-    found: dict[str, list[tuple[float, float]]] = {}
+    measured: dict[str, list[tuple[float, float]]] = {}
 
     def trained(name: str, seed: int, *changes: str) -> tuple[float, int]:
         summary = run(chosen, f"{name.replace(' ', '-')}-{seed}", [f"run.seed={seed}", "data.seed=1", *changes])
         accuracy, seconds = summary["test"]["accuracy"], summary["seconds"]["train"]
         epochs = summary["training"]["epochs"]
-        found.setdefault(name, []).append((accuracy, seconds))
+        measured.setdefault(name, []).append((accuracy, seconds))
         print(f"seed {seed}  {name:28s} {epochs:3d} epochs  {seconds:7.1f} s  {100 * accuracy:.2f} %", flush=True)
         return seconds, epochs
 
@@ -41,15 +40,15 @@ def main() -> None:
         without, _ = trained("without, equal epochs", seed, "reservoir.kind=none")
         fitting = max(1, round(epochs * whole / without))
         if fitting == epochs:
-            found.setdefault("without, equal time", []).append(found["without, equal epochs"][-1])
+            measured.setdefault("without, equal time", []).append(measured["without, equal epochs"][-1])
         else:
             trained("without, equal time", seed, "reservoir.kind=none", f"training.epochs={fitting}")
-    for name, results in found.items():
+    for name, results in measured.items():
         accuracies, seconds = zip(*results, strict=True)
         spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
         print(
-            f"{name:28s} {100 * statistics.mean(accuracies):.2f} % (deviation {100 * spread:.2f}) over {len(results)} "
-            f"seeds, {statistics.median(seconds):.1f} s"
+            f"{name:28s} {100 * statistics.mean(accuracies):.2f} % (standard deviation {100 * spread:.2f}) over "
+            f"{len(results)} seeds, {statistics.median(seconds):.1f} s"
         )
 
 

@@ -1,4 +1,4 @@
-"""What Gram sums cost beside bare states, and what the spectral radius of a large matrix costs."""
+"""Cost of Gram sums compared with states alone, and of the spectral radius of a large matrix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from reservoir_inputs import FEATURES, STEPS, images, labels
-from reservoir_memory import forget_peak, peak_mb
+from reservoir_memory import peak_mb, reset_peak
 from scipy.sparse.linalg import eigs
 
 from rcdp_hpc.config import ReservoirSection
@@ -26,7 +26,7 @@ STATES = (1, 3)
 
 
 def gram(nodes: int, density: float, options: argparse.Namespace) -> None:
-    """Print the seconds of states alone and of states with sums over them, block by block, and the memory."""
+    """Print seconds and memory of states alone, and of states with sums over them, block by block."""
     x, y = images(options.data, options.images), labels(options.data, options.images)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     settings = ReservoirSection.model_validate(
@@ -40,26 +40,26 @@ def gram(nodes: int, density: float, options: argparse.Namespace) -> None:
     }
     work: dict[str, Callable[[], GramSums | None]] = {"states alone": lambda: _states(reservoirs[1], x)}
     work |= {
-        f"with sums of {count * nodes} features": lambda found=found: _sums(found, x, y)
-        for count, found in reservoirs.items()
+        f"with sums of {count * nodes} features": lambda each=each: _sums(each, x, y)
+        for count, each in reservoirs.items()
     }
     seconds, memory = dict.fromkeys(work, float("inf")), dict.fromkeys(work, 0.0)
     results: dict[str, GramSums | None] = {}
     for _ in range(options.turns):
         for name, call in work.items():
             results.clear()
-            forget_peak()
+            reset_peak()
             started = time.perf_counter()
             results[name] = call()
             seconds[name] = min(seconds[name], time.perf_counter() - started)
             memory[name] = max(memory[name], peak_mb())
     bare = seconds["states alone"]
-    print("| work | seconds | times the states alone | images a second | resident MB |\n|---|---|---|---|---|")
-    for name, taken in seconds.items():
-        print(f"| {name} | {taken:.3g} | {taken / bare:.2f} | {len(x) / taken:,.0f} | {memory[name]:.0f} |")
+    print("| work | seconds | relative to states alone | images per second | resident MB |\n|---|---|---|---|---|")
+    for name, spent in seconds.items():
+        print(f"| {name} | {spent:.3g} | {spent / bare:.2f} | {len(x) / spent:,.0f} | {memory[name]:.0f} |")
     last = results[f"with sums of {STATES[-1] * nodes} features"]
     assert last is not None
-    print(f"ridge from the last: {100 * _accuracy(last, reservoirs[STATES[-1]], x, y):.2f} % on rows it was fitted to")
+    print(f"ridge from the last: {100 * _accuracy(last, reservoirs[STATES[-1]], x, y):.2f} % on rows of the fit")
 
 
 def _blocks(reservoir: Reservoir, x: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -86,19 +86,19 @@ def _sums(reservoir: Reservoir, x: np.ndarray, y: np.ndarray) -> GramSums:
 def _accuracy(sums: GramSums, reservoir: Reservoir, x: np.ndarray, y: np.ndarray) -> float:
     readout = solve(sums, 1e-5)
     some = slice(0, 4096)
-    found = [readout.predict(states).argmax(1) for _, states in _blocks(reservoir, x[some])]
-    return float((np.concatenate(found) == y[some]).mean())
+    labels = [readout.predict(states).argmax(1) for _, states in _blocks(reservoir, x[some])]
+    return float((np.concatenate(labels) == y[some]).mean())
 
 
 def radius(nodes: int, density: float, turns: int) -> None:
-    """Print the seconds for a spectral radius, and how far it is from that of a much longer search."""
+    """Print the seconds of a spectral radius, and its relative difference from a much longer computation."""
     settings = ReservoirSection.model_validate({"nodes": nodes, "density": density, "scaling": "weight_scale"})
     started = time.perf_counter()
     matrix = connection_matrix(settings)
     drawn, seconds = time.perf_counter() - started, float("inf")
     for _ in range(turns):
         started = time.perf_counter()
-        found = spectral_radius(matrix)
+        computed = spectral_radius(matrix)
         seconds = min(seconds, time.perf_counter() - started)
     started = time.perf_counter()
     basis = min(300, nodes - 1)
@@ -106,6 +106,6 @@ def radius(nodes: int, density: float, turns: int) -> None:
     expected = float(np.abs(values).max())
     print(
         f"\n{nodes} nodes, density {density:g}: drawn in {drawn:.2f} s, spectral radius in {seconds:.2f} s, "
-        f"{abs(found - expected) / expected:.1e} of it away from the one by {basis} vectors to 1e-13 "
+        f"relative difference {abs(computed - expected) / expected:.1e} from ARPACK with {basis} vectors to 1e-13 "
         f"({time.perf_counter() - started:.1f} s)"
     )

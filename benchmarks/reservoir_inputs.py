@@ -1,4 +1,4 @@
-"""MNIST's images as inputs of the benchmarks, or random ones of the same shape."""
+"""Inputs of the benchmarks: MNIST's images, or random images of the same shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PARTS = ("train", "t10k")
 
 
 def images(folder: str, count: int) -> np.ndarray:
-    """Return (count, 28, 28) bytes: training images, then those of the test; without a folder random ones."""
+    """Return training images, then test images, shape (count, 28, 28), uint8; without a folder random images."""
     if not folder:
         return np.random.default_rng(0).integers(0, 256, (count, STEPS, FEATURES), dtype=np.uint8)
     return _read(folder, "images-idx3", 16)[: count * STEPS * FEATURES].reshape(-1, STEPS, FEATURES)

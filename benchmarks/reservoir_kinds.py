@@ -2,11 +2,12 @@
 
     python benchmarks/reservoir_kinds.py SETS... --results kinds.jsonl [--seeds 1 2] [--nodes 300] [--kinds NAME...]
 
-SETS are as for benchmarks/series.py. Every kind reads the same: values, standardised by the training series, and their
-first differences. Of its states mean, standard deviation, share above 0 and maximum over a series' own steps are kept,
-4 features for each node, and a ridge readout is judged by leave-one-out. Accuracy is that on the sets' test part.
-Kinds that are not built in are plain torch, in benchmarks/reservoirs_tried.py. Results are appended to --results, and
-are not repeated.
+SETS are those of benchmarks/series.py. Every kind reads the same inputs: values, standardised by the training series,
+and their first differences. The features are the mean, the standard deviation, the share above 0 and the maximum of
+the states over the steps of a series, 4 features per node. The penalty of the ridge readout is the one with the least
+left-out error. Accuracy is that on the test part of the sets. Kinds that the package does not have are in
+benchmarks/reservoirs_tried.py.
+Results are appended to --results, and measured once.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from rcdp_hpc.reservoir.left_out import left_out
 WITHOUT = ("random layer, no memory", "no reservoir")
 PENALTIES = [10.0**power for power in range(-6, 4)]
 ROWS = 512
-Make = Callable[[int, int, int], Any]
+Build = Callable[[int, int, int], Any]
 
-KINDS: dict[str, Make] = {
+KINDS: dict[str, Build] = {
     "no reservoir": lambda n, f, s: Without(f),
     "random layer, no memory": lambda n, f, s: Leaky(n, f, s, radius=0, leaks=(1.0, 1.0)),
     "leaky, leak 1": lambda n, f, s: Leaky(n, f, s, leaks=(1.0, 1.0)),
@@ -71,7 +72,7 @@ KINDS: dict[str, Make] = {
 
 @dataclass(frozen=True)
 class Series:
-    """Sequences of values and differences, training first, longest padded with zeros."""
+    """Sequences of values and differences, training series first, padded with zeros to the longest."""
 
     u: NDArray[np.float32]
     lengths: NDArray[np.int64]
@@ -104,7 +105,7 @@ def _standardised(x: NDArray[Any], inside: NDArray[Any], count: int, centre: boo
 
 @torch.no_grad()
 def features(reservoir: Any, series: Series) -> torch.Tensor:
-    """Return mean, deviation, share above 0 and maximum of every node, shape (series, 4 · nodes)."""
+    """Return mean, standard deviation, share above 0 and maximum of every node, shape (series, 4 · nodes)."""
     order = np.argsort(-series.lengths, kind="stable")
     out = torch.empty(len(order), 4 * reservoir.nodes)
     for start in range(0, len(order), ROWS):
@@ -131,9 +132,9 @@ def _block(reservoir: Any, u: torch.Tensor, lengths: torch.Tensor) -> torch.Tens
 
 @torch.no_grad()
 def model_space(reservoir: Any, series: Series, count: int, principal: bool = True) -> torch.Tensor:
-    """Return each series' ridge weights from one state to the next, about `count` values (arXiv 1803.07870).
+    """Return the weights of a ridge regression of each series from one state to the next (arXiv 1803.07870).
 
-    They are those of principal components of the states, or of random projections.
+    The states are reduced to principal components, or random projections, so that there are about `count` weights.
     """
     u = torch.from_numpy(series.u)
     reservoir.begin(len(u))
@@ -144,14 +145,14 @@ def model_space(reservoir: Any, series: Series, count: int, principal: bool = Tr
     axes = torch.linalg.eigh(((fitted - mean).T @ (fitted - mean)).double())[1].flip(1).float()
     if not principal:
         axes = torch.randn(axes.shape, generator=torch.Generator().manual_seed(1)) / len(axes) ** 0.5
-    kept = round(count**0.5 - 0.5)
-    found = []
+    components = round(count**0.5 - 0.5)
+    weights = []
     for row, length in enumerate(lengths):
-        reduced = (states[row, :length] - mean) @ axes[:, :kept]
-        given = torch.cat([reduced[:-1], torch.ones(length - 1, 1)], dim=1).double()
-        gram = given.T @ given + torch.eye(kept + 1)
-        found.append(torch.linalg.solve(gram, given.T @ reduced[1:].double()).flatten().float())
-    return torch.stack(found)
+        reduced = (states[row, :length] - mean) @ axes[:, :components]
+        earlier = torch.cat([reduced[:-1], torch.ones(length - 1, 1)], dim=1).double()
+        gram = earlier.T @ earlier + torch.eye(components + 1)
+        weights.append(torch.linalg.solve(gram, earlier.T @ reduced[1:].double()).flatten().float())
+    return torch.stack(weights)
 
 
 def measure(kind: str, series: Series, nodes: int, seed: int) -> dict[str, float]:
@@ -166,14 +167,14 @@ def measure(kind: str, series: Series, nodes: int, seed: int) -> dict[str, float
         rows = torch.cat([halves, model_space(reservoir, series, 2 * nodes)], dim=1)
     seconds = time.process_time() - started
     fitted, y = series.training, series.y
-    found = left_out(rows[:fitted], y[:fitted], int(y.max()) + 1, PENALTIES)
-    scores = found.readout.predict(rows[fitted:])
+    best = left_out(rows[:fitted], y[:fitted], int(y.max()) + 1, PENALTIES)
+    scores = best.readout.predict(rows[fitted:])
     accuracy = float(np.mean(scores.argmax(1) == y[fitted:]))
-    return {"accuracy": accuracy, "left_out": found.accuracy, "cpu": seconds, "features": rows.shape[1]}
+    return {"accuracy": accuracy, "left_out": best.accuracy, "cpu": seconds, "features": rows.shape[1]}
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Return the kinds, best first: mean accuracy over sets, best of them on, and CPU seconds of the states."""
+    """Return a table of the kinds, best first: mean accuracy, sets with a gain, CPU seconds of the states."""
     means: dict[str, dict[str, tuple[float, float]]] = {}
     for kind, name in {(one["kind"], one["set"]) for one in results}:
         same = [one for one in results if (one["kind"], one["set"]) == (kind, name)]

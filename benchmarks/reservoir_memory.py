@@ -1,4 +1,4 @@
-"""Resident memory of a piece of work, as Linux counts it; NumPy and the standard library only."""
+"""Resident memory of a function on Linux, with the standard library only."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_mb() -> float:
-    """Return the largest resident memory of this process since it began or since `forget_peak`, in MB."""
+    """Return the largest resident memory of this process since its start or the last `reset_peak`, in MB."""
     return _field("VmHWM")
 
 
-def forget_peak() -> float:
-    """Let the peak begin anew, and return what is resident now, in MB."""
+def reset_peak() -> float:
+    """Reset the peak and return the current resident memory, in MB."""
     CLEAR.write_text("5")
     return _field("VmRSS")
 
 
 def extra_mb(work: Callable[[], T]) -> tuple[T, float]:
-    """Return what the work returns, and the MB it needed at its peak beyond what was resident before."""
-    before = forget_peak()
+    """Return the result of a function and its peak memory in MB, minus the resident memory before."""
+    before = reset_peak()
     result = work()
     return result, peak_mb() - before
 

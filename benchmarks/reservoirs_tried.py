@@ -1,7 +1,7 @@
-"""Reservoirs in plain torch that `reservoir_kinds.py` compares; the package computes those that it has by itself.
+"""Reservoirs in torch for the comparison in `reservoir_kinds.py`, next to those that the package has.
 
-Each has `nodes`, `begin(rows)` and `step(u)`, which moves the first len(u) sequences on by a step and returns the
-states of all, shape (rows, nodes).
+Each has `nodes`, `begin(rows)` and `step(u)`, which computes the next states of the first len(u) sequences and returns
+the states of all sequences, shape (rows, nodes).
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ def orthogonal(draw: np.random.Generator, nodes: int) -> Array:
 
 
 class Leaky:
-    """s = (1 - a) · s + a · tanh(C · s + W · u + b), a of its own for each neuron, log-uniform in `leaks`.
+    """s = (1 - a) · s + a · tanh(C · s + W · u + b), with one a for each neuron, log-uniform in `leaks`.
 
-    Inputs of deviation 1 give pre-activations of deviation `scaling`. A radius of 0 is no recurrence.
+    For inputs of standard deviation 1 the argument of tanh has standard deviation `scaling`. A radius of 0 means no
+    recurrence.
     """
 
     def __init__(
@@ -62,24 +63,24 @@ class Leaky:
     def begin(self, rows: int) -> None:
         self.state = torch.zeros(rows, self.nodes)
 
-    def moved(self, u: Tensor) -> Tensor:
-        driven = torch.addmm(self.bias, u, self.input)
-        return driven if self.recurrent is None else driven.addmm_(self.state[: len(u)], self.recurrent)
+    def driven(self, u: Tensor) -> Tensor:
+        inputs = torch.addmm(self.bias, u, self.input)
+        return inputs if self.recurrent is None else inputs.addmm_(self.state[: len(u)], self.recurrent)
 
     def step(self, u: Tensor) -> Tensor:
-        self.state[: len(u)].lerp_(self.moved(u).tanh_(), self.leak)
+        self.state[: len(u)].lerp_(self.driven(u).tanh_(), self.leak)
         return self.state
 
 
 class Ring(Leaky):
-    """A leaky reservoir whose neurons listen to their neighbour alone, with weights of plus or minus 0.9."""
+    """A leaky reservoir whose neurons read only their neighbour, with weights of 0.9 or -0.9."""
 
     def __init__(self, nodes: int, features: int, seed: int) -> None:
         super().__init__(nodes, features, seed, radius=0)
         self.ring = tensor(0.9 * self.draw.choice([-1.0, 1.0], nodes))
 
-    def moved(self, u: Tensor) -> Tensor:
-        return super().moved(u).addcmul_(self.state[: len(u)].roll(1, 1), self.ring)
+    def driven(self, u: Tensor) -> Tensor:
+        return super().driven(u).addcmul_(self.state[: len(u)].roll(1, 1), self.ring)
 
 
 class EdgeOfStability(Leaky):
@@ -87,12 +88,12 @@ class EdgeOfStability(Leaky):
 
     def __init__(self, nodes: int, features: int, seed: int, cyclic: bool = False) -> None:
         super().__init__(nodes, features, seed)
-        self.turn = None if cyclic else tensor(orthogonal(self.draw, nodes))
+        self.rotation = None if cyclic else tensor(orthogonal(self.draw, nodes))
 
     def step(self, u: Tensor) -> Tensor:
         state = self.state[: len(u)]
-        turned = state.roll(1, 1) if self.turn is None else state @ self.turn
-        self.state[: len(u)] = torch.lerp(turned, self.moved(u).tanh_(), self.leak)
+        rotated = state.roll(1, 1) if self.rotation is None else state @ self.rotation
+        self.state[: len(u)] = torch.lerp(rotated, self.driven(u).tanh_(), self.leak)
         return self.state
 
 
@@ -115,15 +116,16 @@ class Euler(Leaky):
         self.recurrent = tensor((drawn - drawn.T - damping * np.eye(nodes)).T)
 
     def step(self, u: Tensor) -> Tensor:
-        self.state[: len(u)].addcmul_(self.moved(u).tanh_(), self.leak)
+        self.state[: len(u)].addcmul_(self.driven(u).tanh_(), self.leak)
         return self.state
 
 
 class Joined:
-    """Reservoirs next to each other, or stacked: each driven by the states of the one below."""
+    """Reservoirs next to each other, or stacked, each driven by the states of the one below."""
 
     def __init__(self, *parts: Leaky | Joined | Engine, stacked: bool = False) -> None:
-        self.parts, self.stacked = parts, stacked
+        self.parts = parts
+        self.stacked = stacked
         self.nodes = sum(part.nodes for part in parts)
 
     def begin(self, rows: int) -> None:
@@ -131,11 +133,11 @@ class Joined:
             part.begin(rows)
 
     def step(self, u: Tensor) -> Tensor:
-        states, given = [], u
+        states, inputs = [], u
         for part in self.parts:
-            states.append(part.step(given))
+            states.append(part.step(inputs))
             if self.stacked:
-                given = states[-1][: len(u)]
+                inputs = states[-1][: len(u)]
         return torch.cat(states, dim=1)
 
 
@@ -145,13 +147,13 @@ class Engine:
     def __init__(self, nodes: int, features: int, seed: int, **settings: object) -> None:
         section = ReservoirSection.model_validate({"nodes": nodes, "seed": seed, **settings})
         self.nodes = nodes
-        self.cell = Reservoir(section, features).only_kernel
+        self.kernel = Reservoir(section, features).only_kernel
 
     def begin(self, rows: int) -> None:
-        self.cell.begin(rows)
+        self.kernel.begin(rows)
 
     def step(self, u: Tensor) -> Tensor:
-        return self.cell.step([u])
+        return self.kernel.step([u])
 
 
 class Without:

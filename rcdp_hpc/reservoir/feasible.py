@@ -33,8 +33,8 @@ def check_reservoir(config: Config) -> None:
     Raises
     ------
     InputError
-        If it has no connection, or no cycle although ``reservoir.scaling = "spectral_radius"`` needs one; if a kernel
-        or an activation of the user's own cannot be imported or breaks its contract.
+        If it has no connection, or no cycle although ``reservoir.scaling = "spectral_radius"`` needs one, or if the
+        user's own kernel or activation cannot be imported or breaks its contract.
     """
     settings, searched = config.reservoir, None
     if settings.kind != "none":
@@ -101,14 +101,14 @@ def has_cycle(matrix: scipy.sparse.csr_array) -> bool:
 
 
 def _no_connections(settings: ReservoirSection, searched: bool) -> str:
-    density, way_out = _density(settings, searched), _way_out(settings, searched)
-    return f"{density} leaves {settings.nodes} nodes without any connection: {way_out}."
+    density, remedy = _density(settings, searched), _remedy(settings, searched)
+    return f"{density} leaves {settings.nodes} nodes without any connection: {remedy}."
 
 
 def _no_cycle(settings: ReservoirSection, searched: bool) -> str:
     return (
         f"{_density(settings, searched)} leaves {settings.nodes} nodes without a cycle of connections, so that the "
-        f"reservoir has no spectral radius to scale by: {_way_out(settings, searched)}, or take reservoir.topology = "
+        f"reservoir has no spectral radius to scale by: {_remedy(settings, searched)}, or set reservoir.topology = "
         "'ring'."
     )
 
@@ -119,7 +119,7 @@ def _density(settings: ReservoirSection, searched: bool) -> str:
     return f"reservoir.density = {settings.density:g}"
 
 
-def _way_out(settings: ReservoirSection, searched: bool) -> str:
+def _remedy(settings: ReservoirSection, searched: bool) -> str:
     """Return what to change: the density with three connections per neuron, or else the number of neurons."""
     key = "search.space.density" if searched else "reservoir.density"
     enough = 3 / settings.nodes

@@ -146,7 +146,7 @@ class DifferentiableReservoir(nn.Module):
     def _reduced_alike(self, states: Tensor) -> Tensor:
         """Return the values of sequences of one length, shape (batch, values · nodes)."""
         kinds = [reduction_class(name) for name in self.settings.reduction]
-        steps = self.reservoir.values  # of the longest sequence if all states are kept
+        steps = self.reservoir.values  # only "all" reads it: the steps of the longest sequence
         values = [kind.of_states(self.settings, states, kind.values(self.settings, steps)) for kind in kinds]
         return torch.cat(values, dim=1).flatten(1)
 
@@ -156,7 +156,7 @@ def _windowed(scan: Scan, u: Tensor) -> Tensor:
     steps_first = u.transpose(0, 1)
     steps = []
     for step in range(len(steps_first)):
-        pieces = scan.at(steps_first, step, len(u))
-        missing = u.new_zeros(len(u), (scan.window - len(pieces)) * u.shape[2])
-        steps.append(torch.cat([*pieces, missing], dim=1))
+        inputs = scan.at(steps_first, step, len(u))
+        missing = u.new_zeros(len(u), (scan.window - len(inputs)) * u.shape[2])
+        steps.append(torch.cat([*inputs, missing], dim=1))
     return torch.stack(steps, dim=1)

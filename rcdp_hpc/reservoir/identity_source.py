@@ -149,5 +149,5 @@ def make_reservoir(
 def _right_aligned(u: Tensor, lengths: Tensor, steps: int) -> Tensor:
     """Return sequences (batch, any, features) as (batch, steps, features), each at the end after zeros."""
     source = torch.arange(steps, device=u.device) - (steps - lengths[:, None])
-    taken = u.gather(1, source.clamp_min(0)[..., None].expand(-1, -1, u.shape[2]))
-    return taken.masked_fill((source < 0)[..., None], 0)
+    aligned = u.gather(1, source.clamp_min(0)[..., None].expand(-1, -1, u.shape[2]))
+    return aligned.masked_fill((source < 0)[..., None], 0)

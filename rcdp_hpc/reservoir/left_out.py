@@ -30,7 +30,7 @@ from rcdp_hpc.reservoir.ridge import RidgeReadout, one_hot, scaled_error, scalin
 BLOCK_COLUMNS = 1024
 # A standard deviation below this share of the mean is float32 rounding: the feature counts as constant.
 LEAST_VARIATION = 1e-6
-# Lower bound of 1 - h_i: a row that determines the fit alone has no left-out score.
+# Lower bound of 1 - h_i: a row that alone determines the fit has no left-out score.
 LEAST_FREEDOM = 1e-12
 
 

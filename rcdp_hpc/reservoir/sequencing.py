@@ -51,7 +51,7 @@ class Sequencer:
     stride : tuple of int
         Distance between the starts of patches or windows; empty for other orders.
     edge : {"refuse", "drop"}
-        Whether to refuse a rest after the last whole patch or window, or leave it out.
+        Whether to refuse rows, columns or steps after the last whole patch or window, or leave them out.
     """
 
     order: Order = "rows"
@@ -77,8 +77,8 @@ class Sequencer:
         ------
         InputError
             If the sample has no axis, more than three axes or an empty one, or if the order does not fit: it needs more
-            axes, ``both`` needs a square image, a patch or window is larger than the sample, or ``edge`` refuses a
-            rest.
+            axes, ``both`` needs a square image, a patch or window is larger than the sample, or ``edge`` refuses
+            what is left over.
         """
         height, width, channels = self._grid(sample_shape)
         if self.order == "rows" or self._in_one_step(sample_shape):
@@ -125,8 +125,8 @@ class Sequencer:
             case "channels":
                 return _permuted(grid, (0, 3, 1, 2)).reshape(result)
         (h, a), (w, b) = self._pieces(grid.shape[2])
-        pieces = _slid(_slid(grid, 1, h, a), 2, w, b)  # (N, P, Q, C, h, w)
-        return _permuted(pieces, (0, 1, 2, 4, 5, 3)).reshape(result)
+        patches = _slid(_slid(grid, 1, h, a), 2, w, b)  # (N, P, Q, C, h, w)
+        return _permuted(patches, (0, 1, 2, 4, 5, 3)).reshape(result)
 
     def lengths(self, lengths: ArrayLike) -> NDArray[np.int64]:
         """Return the steps of the sequences of padded samples.
@@ -144,7 +144,7 @@ class Sequencer:
         ------
         InputError
             If the steps of this order do not follow the first axis, a sample is shorter than a window, or ``edge``
-            refuses a rest.
+            refuses what is left over.
         """
         entries = np.asarray(lengths, dtype=np.int64)
         if self.order == "rows":
@@ -169,7 +169,7 @@ class Sequencer:
         axes = {"channels": 3, "patches": 2}.get(self.order, 1)
         if len(shape) < axes:
             expected = "(height, width, channels)" if axes == 3 else "(height, width) or (height, width, channels)"
-            other = "'columns' takes each column of a series" if axes == 3 else "'windows' cuts a series"
+            other = "'columns' reads each column of a series" if axes == 3 else "'windows' cuts a series"
             raise InputError(
                 f"reservoir.sequence = '{self.order}' needs samples of shape {expected}, these are {shape}: {other}"
             )
@@ -204,9 +204,9 @@ class Sequencer:
                 f"reservoir.piece_size = {list(self.size)}: {size} {unit} are more than the {length} {unit} of a "
                 "sample: lower it"
             )
-        rest = (length - size) % stride
-        if rest:
-            left_out = f"leaves out {rest} of the {length} {unit} of a sample"
+        remainder = (length - size) % stride
+        if remainder:
+            left_out = f"leaves out {remainder} of the {length} {unit} of a sample"
             settings = f"reservoir.piece_size = {list(self.size)} with reservoir.piece_stride = {list(self.stride)}"
             if self.edge == "refuse":
                 fitting = [str(other) for other in range(1, size + 1) if (length - size) % other == 0]

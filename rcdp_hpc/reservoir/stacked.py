@@ -1,7 +1,7 @@
 """Several reservoirs driven by the same samples, one step of all of them in one product.
 
-A GPU computes a step of one reservoir over a block of samples faster than the next step can be launched, so many small
-products in sequence leave it idle. The candidates of a search differ only in weights, leak and activation, so their
+A GPU computes a step of one reservoir over a block of samples faster than the next step can be launched, so a sequence
+of small products leaves it idle. The candidates of a search differ only in weights, leak and activation, so their
 states can be computed in one batched product.
 """
 

@@ -394,8 +394,8 @@ class Reservoir:
             try:
                 self.drive(block, steps_of_block, out[start:stop])
             except CandidateError as error:
-                where = f"rows from {start}: " if start else ""
-                raise CandidateError(f"{where}{error}") from None
+                block_start = f"rows from {start}: " if start else ""
+                raise CandidateError(f"{block_start}{error}") from None
             if advance is not None:
                 advance(stop - start)
         return out

@@ -1,4 +1,4 @@
-"""Completion in the shells themselves."""
+"""Completion scripts, tested in the shells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rcdp_hpc.cli.parser import SHELLS, build_parser
 from rcdp_hpc.config import profile_names
 from rcdp_hpc.config.choices import SOURCES
 
-# What is typed, and what must and must not be offered for the last word.
+# Typed lines, and the words that a shell must and must not offer for the last word.
 TYPED = {
     "rcdp ": (["run", "predict", "completion", "help"], ["digits"]),
     "rcdp tra": (["train"], ["run"]),
@@ -84,8 +84,8 @@ def test_a_shell_offers_fitting_words(shell, folder):
         assert not set(refused) & found, f"{typed}: {words}"
 
 
-# zsh completes only in a terminal: one word each, completed in a pseudo terminal. Its editor says when it is ready:
-# what is typed earlier is echoed by the terminal itself.
+# zsh completes only in a terminal, so each word is completed in a pseudo terminal. The test waits for its line editor,
+# because the terminal itself would echo keys that are typed earlier.
 ZSH = r"""
 zmodload zsh/zpty
 zpty z zsh -f -i

@@ -18,7 +18,7 @@ from rcdp_hpc.config import load_config
 
 ALL = [*GENERAL, *(example for examples in EXAMPLES.values() for example in examples)]
 LINES = [line for line, _ in ALL]
-# Those that take a launcher, Slurm or minutes are parsed only; their commands are run by other tests.
+# Commands whose examples are run. Examples with a launcher or Slurm, and long ones, are only parsed here.
 QUICK = ("config", "completion", "status", "verify", "inspect", "predict", "submit", "help", "prepare")
 
 
@@ -74,13 +74,13 @@ def test_every_example_is_understood(line):
         return
     options = parse(words)
     assert options.command == words[0]
-    # Its settings are accepted by a profile.
+    # A profile accepts the settings of the example.
     load_config("digits", getattr(options, "set", []))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A user's folder: a configuration, new samples, and a run that is done."""
+    """A folder with a configuration, new samples and a finished run."""
     folder = tmp_path_factory.mktemp("user")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -356,7 +356,7 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path):
         assert "Traceback" not in done.stdout
         assert {path.name: path.read_bytes() for path in (disk / "run/shards").iterdir()} == before
         (disk / "ballast").unlink()
-        # Room again: the same command goes on.
+        # The disk has space again: the same command continues.
         shutil.copytree(disk / "run", tmp_path / "rescued")
         assert call("run", "digits", "--out", tmp_path / "rescued", *flags()).returncode == 0
     finally:

@@ -24,7 +24,7 @@ RESULTS = {
 
 
 def make_run(path: Path, done: int = 4, ranks: int = 1, **settings: str) -> RunDirectory:
-    """A run directory in which the first `done` stages are done."""
+    """Create a run directory in which the first `done` stages are finished."""
     run = RunDirectory(path)
     run.write_config(load_config("digits", [f"{key.replace('__', '.')}={value}" for key, value in settings.items()]))
     for stage, result in list(RESULTS.items())[:done]:

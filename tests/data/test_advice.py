@@ -70,15 +70,15 @@ OPTIONS = {
 
 def advised(message, config):
     """Return the settings that a message recommends, each a dict of [data] keys."""
-    found = [
+    settings = [
         {"balance": method}
         for listed in re.findall(r"data\.balance = ((?:'\w+'(?:, | or )?)+)", message.partition(":")[2])
         for method in re.findall(r"'(\w+)'", listed)
     ]
-    found += [{"smote_neighbours": int(k)} for k in re.findall(r"set data\.smote_neighbours = (\d+)", message)]
-    found += [{"memory_budget": int(m)} for m in re.findall(r"set data\.memory_budget to at least (\d+)", message)]
-    found += [{"reserve": 0.0} for _ in re.findall(r"set data\.reserve = 0", message)]
-    return [{**config, **way} for way in found if {**config, **way} != config]
+    settings += [{"smote_neighbours": int(k)} for k in re.findall(r"set data\.smote_neighbours = (\d+)", message)]
+    settings += [{"memory_budget": int(m)} for m in re.findall(r"set data\.memory_budget to at least (\d+)", message)]
+    settings += [{"reserve": 0.0} for _ in re.findall(r"set data\.reserve = 0", message)]
+    return [{**config, **way} for way in settings if {**config, **way} != config]
 
 
 def refusal(config, folder):
@@ -127,14 +127,14 @@ def test_recommended_counts_are_reached(method, wanted):
             assert len(class_targets(counts, "abc", balancing_choice(method), 1.0, wanted)) == 3
             return
         except InputError as error:
-            taken = re.search(r"set data\.balance = '(\w+)'", str(error))
-            named = re.search(r"class (\w) has", str(error))
-            if taken:
-                class_targets(counts, "abc", balancing_choice(taken.group(1)), 1.0, wanted)
+            method_named = re.search(r"set data\.balance = '(\w+)'", str(error))
+            class_named = re.search(r"class (\w) has", str(error))
+            if method_named:
+                class_targets(counts, "abc", balancing_choice(method_named.group(1)), 1.0, wanted)
                 return
             wanted = [max(0, want) for want in wanted]
-            if named:
-                wanted["abc".index(named.group(1))] = 0
+            if class_named:
+                wanted["abc".index(class_named.group(1))] = 0
     pytest.fail("the recommendations lead to no accepted setting")
 
 

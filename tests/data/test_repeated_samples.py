@@ -100,5 +100,5 @@ def test_damage_of_repeated_samples_is_found(undamaged, tmp_path, edit):
 
 def test_a_sample_is_not_its_own_neighbour():
     x = np.array([[0, 0], [0, 0], [5, 0], [5.5, 0], [9, 0]], np.float32)
-    found = other_than_itself(x, np.arange(5), np.array([0, 1, 2, 4]), np.array([0, 2, 2, 3]))
-    assert found.tolist() == [1, 2, 3, 3]
+    neighbours = other_than_itself(x, np.arange(5), np.array([0, 1, 2, 4]), np.array([0, 2, 2, 3]))
+    assert neighbours.tolist() == [1, 2, 3, 3]

@@ -107,7 +107,7 @@ def test_a_changed_module_needs_consent_again(project, fresh, tmp_path, capfd):
     assert predict(project) == 2
     assert not (tmp_path / "ran").exists()
     fresh(project)
-    # Named again in the command itself.
+    # The command names the code again.
     wish = "readout.kind=nets_of_mine:Mine"
     assert main(["train", "--out", "run", "--set", "training.epochs=2", "--set", wish, "--quiet"]) == 0
 
@@ -128,7 +128,7 @@ def test_code_of_a_foreign_run_is_not_imported(project, fresh, monkeypatch, tmp_
     message = capfd.readouterr().err
     assert "readout.kind = 'nets_of_mine:Mine'" in message
     assert "--allow-code" in message
-    # Allowed, and yet not from the working directory.
+    # --allow-code does not add the working directory.
     fresh(project)
     assert predict(project, "--allow-code") == 2
     assert "looked for in PYTHONPATH" in capfd.readouterr().err

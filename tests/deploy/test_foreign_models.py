@@ -33,7 +33,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def foreign(run, tmp_path):
-    """Return a function that changes the content of the model and gives the file's path."""
+    """Return a function that changes the content of the model and returns the path of the file."""
 
     def made(change, name="model.pt"):
         content = checkpoint.load(run / "train" / name)
@@ -107,7 +107,7 @@ def test_fields_of_another_form_are_refused(name, foreign):
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "said"),
+    ("section", "key", "value", "words"),
     [
         ("training", "unknown_key", 1, "training.unknown_key: not a known key"),
         ("reservoir", "nodes", "many", "reservoir.nodes"),
@@ -125,16 +125,16 @@ def test_fields_of_another_form_are_refused(name, foreign):
     ],
 )  # fmt: skip
 def test_settings_that_do_not_fit_the_weights_are_refused_before_the_network_is_built(
-    section, key, value, said, foreign, monkeypatch
+    section, key, value, words, foreign, monkeypatch
 ):
     def change(content):
         content["settings"][section][key] = value
 
     path = foreign(change)
-    if said:
+    if words:
         monkeypatch.setattr(trained_model, "make_source", lambda *_: pytest.fail("a reservoir was built"))
         message = refused(path)
-        assert any(part in message for part in said.split("|")), message
+        assert any(part in message for part in words.split("|")), message
     else:
         TrainedModel.load(path)  # a single network is no ensemble of many: nothing to object to
 

@@ -1,4 +1,4 @@
-"""Samples on another scale than the training data are refused, with the cause and the remedy; sound ones never are."""
+"""Samples on another scale than the training data are refused, with cause and remedy; correct samples are accepted."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def refused(expected, samples, lengths=None) -> bool:
 
 
 def message(expected, samples, lengths=None) -> str:
-    found = compare(NewSamples(samples, lengths), expected)
-    assert is_other_scale(found)
-    return other_scale_message(found, "new.npz")
+    comparison = compare(NewSamples(samples, lengths), expected)
+    assert is_other_scale(comparison)
+    return other_scale_message(comparison, "new.npz")
 
 
 def table(load, standardised):
-    """Return a shuffled table's training and test rows, and the test rows' labels."""
+    """Return training and test rows of a shuffled table, and the labels of the test rows."""
     data = load()
     order = np.random.default_rng(0).permutation(len(data.data))
     x, y = data.data[order], data.target[order]
@@ -86,9 +86,9 @@ def test_columns_in_another_order(seed):
     train, test, _ = table(load_wine, False)
     names = load_wine().feature_names
     order = np.random.default_rng(seed).permutation(len(names))
-    found = message(expected_of(train, "table", names=names), test[:, order])
-    assert "another order: use the order of the training data (alcohol, malic_acid," in found
-    assert found.startswith("new.npz: its values are on another scale than the training data: column ")
+    text = message(expected_of(train, "table", names=names), test[:, order])
+    assert "another order: use the order of the training data (alcohol, malic_acid," in text
+    assert text.startswith("new.npz: its values are on another scale than the training data: column ")
     # Columns that are found by name are in the right order.
     assert "another order" not in message(expected_of(train, "table", names=names, by_name=True), test[:, order])
 
@@ -128,7 +128,7 @@ def test_series_without_their_padding():
     expected = expected_of(x[:40], "series", lengths=lengths[:40])
     assert not refused(expected, x[40:], lengths[40:])
     assert "multiply the values by 1000" in message(expected, x[40:] / 1000, lengths[40:])
-    # One quiet series alone is not a change of scale.
+    # A single quiet series is not a change of scale.
     assert not refused(expected, x[40:41] / 1000, lengths[40:41])
 
 
@@ -147,15 +147,15 @@ def test_uneven_features_constants_and_categories():
 
 def test_a_long_file_is_looked_at_in_parts():
     x = np.random.default_rng(0).normal(size=(10 * MOST_SAMPLES, 4))
-    found = compare(NewSamples(x), expected_of(x, "table"))
-    assert found.samples == MOST_SAMPLES
+    comparison = compare(NewSamples(x), expected_of(x, "table"))
+    assert comparison.samples == MOST_SAMPLES
     x[len(x) // 2 :] *= 1000
     assert refused(expected_of(x[:1000], "table"), x)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A model of bytes."""
+    """A model that was trained on images of bytes."""
     folder = tmp_path_factory.mktemp("bytes")
     digits = load_digits()
     np.savez(folder / "t.npz", x=IMAGES[300:], y=digits.target[300:], x_test=IMAGES[:300], y_test=digits.target[:300])

@@ -1,4 +1,4 @@
-"""From a table with categories to the labels of another one, whose rows and columns come in another order."""
+"""Prediction for a table with categories, with rows and columns in another order than in training."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> RunDirectory:
-    """A model of a table in which the colour decides, and the size does not."""
+    """A model of a table in which the label depends on the colour only."""
     folder = tmp_path_factory.mktemp("table")
     sizes = np.random.default_rng(0).normal(size=240)
-    # "green" is rare: SMOTENC makes rows of it.
+    # "green" is rare, so SMOTENC generates rows with it.
     colours = ["red", "blue", "red", "green", "blue", "blue"] * 40
     rows = [f"{size:.3f},{colour},is {colour}" for size, colour in zip(sizes, colours, strict=True)]
     (folder / "t.csv").write_text("\n".join(["size,colour,answer", *rows]))
@@ -38,7 +38,7 @@ def run(tmp_path_factory) -> RunDirectory:
 
 
 def table(path, colours):
-    """Write rows of these colours, the columns in another order, and one more."""
+    """Write rows of these colours, with an additional column and another order of the columns."""
     path.write_text("\n".join(["note,colour,size", *(f"x{row},{name},0.1" for row, name in enumerate(colours))]))
     return path
 

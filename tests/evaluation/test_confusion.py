@@ -1,4 +1,4 @@
-"""What a report keeps of a confusion matrix, for a few classes and for a thousand."""
+"""The confusion matrix in a report, for a few classes and for a thousand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_class_without_samples_has_no_recall_and_is_named():
     result = report.result_of_test(SMALL, ["a", "b", "c", "d"])
     assert result["absent"] == ["c", "d"]
     assert result["recall"] == [0.833333, 0.777778, None, None]
-    # Once predicted, always wrong: a precision and an F1 of 0, which count in the mean, as in scikit-learn.
+    # A class that is only predicted has precision and F1 0, which count in the mean, as in scikit-learn.
     assert result["precision"] == [0.714286, 1.0, 0.0, None]
     assert result["f1"] == [0.769231, 0.875, 0.0, None]
     assert result["macro_f1"] == pytest.approx((10 / 13 + 0.875 + 0) / 3)
@@ -57,7 +57,7 @@ def test_a_thousand_classes_need_less_than_a_megabyte_and_are_read_back_complete
     assert (kept["left_out"] > 0) == (rows == 200_000)
     report.write_cells(matrix, tmp_path)
     np.testing.assert_array_equal(report.read_confusion(json.loads(json.dumps(kept)), tmp_path), matrix)
-    # What is cut are the smallest cells off the diagonal.
+    # The smallest cells off the diagonal are left out.
     shown = np.zeros_like(matrix)
     shown[kept["true"], kept["predicted"]] = kept["samples"]
     np.testing.assert_array_equal(np.diag(shown), np.diag(matrix))

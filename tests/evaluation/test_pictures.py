@@ -1,4 +1,4 @@
-"""Pictures with any class names and any number of classes; one that fails is no failure of the stage."""
+"""Pictures with any class names and any number of classes; a failed picture does not fail the stage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STRANGE = [
 
 @pytest.fixture
 def drawn(monkeypatch) -> list[Figure]:
-    """The figures that were saved, which are drawn all the same."""
+    """The saved figures, which are also drawn."""
     figures: list[Figure] = []
     save = pictures.save_figure
 
@@ -221,7 +221,7 @@ def test_a_picture_that_was_asked_for_is_an_error_if_it_fails(tmp_path, monkeypa
 
 
 def test_classes_of_dollars_are_evaluated(tmp_path, monkeypatch):
-    """Classes "$", "$$" and "$$$" from raw file to report, and a class that the test has no sample of."""
+    """Classes "$", "$$" and "$$$" from raw file to report, and a class without test samples."""
     generator = np.random.default_rng(0)
     counts = {"$": 20, "$$": 20, "$$$": 20, "rare_^": 2}
     y = np.repeat(list(counts), list(counts.values()))

@@ -13,7 +13,7 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.records.archive import Entry
-from rcdp_hpc.search.records.history import History, history_line
+from rcdp_hpc.search.records.history import History, HistoryLine
 
 
 def test_three_pictures_of_a_search_by_the_command_of_one_rank(tmp_path, monkeypatch):
@@ -45,7 +45,7 @@ def test_a_search_without_a_generation_is_refused(tmp_path):
 def test_halving_without_a_candidate_evaluated_on_all_rows(tmp_path):
     """If all candidates of a generation fail on few rows, no candidate is evaluated on all rows."""
     entry = Entry(1, 0, np.array([0.1]), Evaluation(-np.inf, np.nan, np.nan, reason="no cycle"), share=0.25)
-    History(tmp_path / "history.jsonl").append([history_line(1, 0, [0.1], {"density": 0.1}, entry)])
+    History(tmp_path / "history.jsonl").append([HistoryLine.of(1, 0, [0.1], {"density": 0.1}, entry)])
     for path in draw_search(tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG")
 

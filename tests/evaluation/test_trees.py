@@ -43,7 +43,7 @@ def test_the_better_one_is_named_in_log_and_summary(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         result = run_stages(STAGES, configuration(tmp_path), tmp_path / "run")["evaluate"]
     found = result["trees"]
-    # All original rows count, those held out for validation too, and no synthetic one.
+    # All original rows count, including the validation rows, and no synthetic rows.
     expected = HistGradientBoostingClassifier(class_weight="balanced", random_state=1).fit(x, y).score(x_test, y_test)
     assert abs(found["accuracy"] - expected) < 0.05
     assert (found["better"], found["class_weight"], found["samples"]) == ("trees", "balanced", 200)
@@ -121,10 +121,10 @@ def test_the_lines():
     assert second == ("  by accuracy the model is better by 10 samples (p = 0.01); by macro F1 the trees are better")
 
 
-@pytest.mark.parametrize(("kind", "said"), [("random", True), ("none", False)])
-def test_a_table_is_one_step(kind, said, tmp_path, caplog):
+@pytest.mark.parametrize(("kind", "is_logged"), [("random", True), ("none", False)])
+def test_a_table_is_one_step(kind, is_logged, tmp_path, caplog):
     checkerboard(tmp_path, 30)
     with caplog.at_level(logging.INFO):
         run_stages(["prepare", "train"], configuration(tmp_path, kind=kind), tmp_path / "run")
     sentence = "the reservoir is a layer of 50 random tanh features of the 3 inputs"
-    assert (sentence in caplog.text) == said
+    assert (sentence in caplog.text) == is_logged

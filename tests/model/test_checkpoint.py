@@ -64,7 +64,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     torch.save(content, path, pickle_module=pickle)
     with pytest.raises(DataDamagedError, match="no SHA-256"):
         checkpoint.load(path)
-    # With a sound digest, too, and torch's advice to read it all the same is not passed on.
+    # Also with a correct digest; the advice of torch to read the file anyway is not in the message.
     write_sealed_zip(path, lambda file: torch.save(content, file, pickle_module=pickle))
     with pytest.raises(DataDamagedError) as refused:
         checkpoint.load(path)

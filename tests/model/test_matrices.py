@@ -1,4 +1,4 @@
-"""Matrices that the user gave stay with the run and with its model."""
+"""The run and its model have copies of the matrices that the user provides."""
 
 from __future__ import annotations
 

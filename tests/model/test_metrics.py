@@ -42,6 +42,6 @@ def test_matrices_of_parts_add_up_to_the_matrix_of_all_rows():
 
 def test_a_class_that_does_not_occur_does_not_count_in_macro_f1():
     assert metrics.scores(np.diag([5, 3, 0]))["macro_f1"] == 1
-    # Predicted once by mistake, it occurs: its F1 of 0 counts.
+    # A class that is predicted once by mistake occurs: its F1 of 0 counts.
     assert metrics.scores(np.array([[5, 0, 0], [0, 2, 1], [0, 0, 0]]))["macro_f1"] == pytest.approx((1 + 0.8 + 0) / 3)
     assert metrics.scores(np.zeros((3, 3), np.int64))["macro_f1"] == 0

@@ -70,7 +70,7 @@ def test_folds_are_disjoint_and_complete_and_only_training_rows_are_balanced(cou
         assert sorted([*real, *validation.source, *out.source]) == list(range(sum(counts)))
         assert not validation.synthetic.any()
         assert not out.synthetic.any()
-        # What a synthetic row was made of, both ends of it, is trained on.
+        # Both source samples of a synthetic row are training samples.
         made = train.part(np.flatnonzero(train.synthetic))
         assert set(made.source) | set(made.neighbour) <= set(real)
         if balance != "none":
@@ -131,21 +131,21 @@ def test_a_fold_out_of_range_is_refused(tmp_path):
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """Folds as (fold, ranks, global batch, ranks of the job), instead of being run; fold 2 and 3 end early."""
-    found: list[tuple] = []
+def recorded_folds(monkeypatch):
+    """Record folds as (fold, ranks, global batch, ranks of the job) and do not run them; folds 2 and 3 end early."""
+    folds: list[tuple] = []
     ends: dict[int, Exception] = {}
 
     def run_stages(stages, config, out, comm, restart, allow_code):
         fold = config.data.fold
         places = comm.job_placement
-        found.append((fold, comm.size, config.training.global_batch, places and len(places)))
+        folds.append((fold, comm.size, config.training.global_batch, places and len(places)))
         assert Path(out).name == f"fold-{fold}"
         if fold in ends:
             raise agreed(ends[fold])
 
     monkeypatch.setattr(cross_validation, "run_stages", run_stages)
-    return found, ends
+    return folds, ends
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def told(monkeypatch):
         (5, [(1, 2, 64, 5)] * 2 + [(2, 2, 64, 5)] * 2 + [(3, 1, 64, 5)]),
     ],
 )
-def test_folds_are_assigned_to_groups_of_ranks(ranks, expected, told, tmp_path):
+def test_folds_are_assigned_to_groups_of_ranks(ranks, expected, recorded_folds, tmp_path):
     config = load_config("digits", ["data.folds=3", "training.batch=64"])
     Ranks(ranks).run(lambda comm: cross_validation.crossvalidate(config, tmp_path, comm))
-    assert sorted(told[0]) == expected
+    assert sorted(recorded_folds[0]) == expected
 
 
-def test_folds_run_one_after_another_if_ranks_cannot_be_grouped(told, tmp_path):
+def test_folds_run_one_after_another_if_ranks_cannot_be_grouped(recorded_folds, tmp_path):
     def work(comm):
         comm.can_split = False
         return cross_validation.crossvalidate(
@@ -170,18 +170,18 @@ def test_folds_run_one_after_another_if_ranks_cannot_be_grouped(told, tmp_path):
         )
 
     Ranks(2).run(work)
-    assert sorted(told[0]) == [(fold, 2, 64, None) for fold in (1, 2, 3) for _ in range(2)]
+    assert sorted(recorded_folds[0]) == [(fold, 2, 64, None) for fold in (1, 2, 3) for _ in range(2)]
 
 
-def test_a_failed_fold_is_named_on_all_ranks_and_other_groups_finish(told, tmp_path):
-    found, ends = told
+def test_a_failed_fold_is_named_on_all_ranks_and_other_groups_finish(recorded_folds, tmp_path):
+    folds, ends = recorded_folds
     ends |= {2: StoppedError("by a signal"), 3: DataDamagedError("a file")}
     config = load_config("digits", ["data.folds=4"])
     errors = Ranks(2).run(lambda comm: cross_validation.crossvalidate(config, tmp_path, comm))
     assert [(type(error), str(error), error.agreed) for error in errors] == [
         (DataDamagedError, "fold 3: a file", True)
     ] * 2
-    assert sorted(fold for fold, *_ in found) == [1, 2, 3]
+    assert sorted(fold for fold, *_ in folds) == [1, 2, 3]
 
 
 def documented(command: str, out: Path) -> list[str]:
@@ -234,9 +234,9 @@ def test_each_sample_is_held_out_once_and_the_summary_adds_up(alone):
     assert np.sum(found["confusion"]) == 1797
     assert np.trace(found["confusion"]) == sum(result["correct"] for result in found["results"])
     assert (alone / "report/folds.png").read_bytes().startswith(b"\x89PNG")
-    told = run_ranks(0, documented(STATUS, alone)).stdout
-    assert told.count("done: accuracy") == 2
-    assert f"macro F1 {found['mean']['macro_f1']:.4f}" in told
+    status = run_ranks(0, documented(STATUS, alone)).stdout
+    assert status.count("done: accuracy") == 2
+    assert f"macro F1 {found['mean']['macro_f1']:.4f}" in status
 
 
 def test_one_fold_at_a_time_gives_the_same(alone, tmp_path):
@@ -252,16 +252,16 @@ def test_one_fold_at_a_time_gives_the_same(alone, tmp_path):
 
 @pytest.mark.mpi
 def test_two_ranks_stopped_and_resumed_give_the_results_of_one(alone, tmp_path):
-    """Each trains a fold, and is stopped by a signal in its third epoch."""
+    """Each rank trains a fold, and a signal stops it in its third epoch."""
     command = [*documented(ALL, tmp_path), *SETTINGS]
     code = (
         "import os, signal, sys, rcdp_hpc.cli as cli\n"
         "from rcdp_hpc.training.session import Session\n"
         "report = Session.report\n"
-        "def told(self, epoch):\n"
+        "def report_and_stop(self, epoch):\n"
         "    report(self, epoch)\n"
         "    if epoch.epoch == 2: os.kill(os.getpid(), signal.SIGUSR1)\n"
-        "Session.report = told\n"
+        "Session.report = report_and_stop\n"
         f"sys.exit(cli.main({command[3:]!r}))\n"
     )
     done = run_ranks(2, python(code), timeout=240)
@@ -277,7 +277,7 @@ def test_two_ranks_stopped_and_resumed_give_the_results_of_one(alone, tmp_path):
 
 @pytest.mark.mpi
 def test_three_ranks_give_the_results_of_one(alone, tmp_path):
-    """Two of them train a fold together with Horovod, the third the other one."""
+    """Two ranks train a fold together with Horovod, and the third rank trains the other fold."""
     done = run_ranks(3, [*documented(ALL, tmp_path), *SETTINGS], timeout=240)
     assert done.returncode == 0, done.stdout
     np.testing.assert_allclose(curves(tmp_path), curves(alone), rtol=1e-5, atol=1e-5)

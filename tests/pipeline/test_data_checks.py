@@ -180,7 +180,7 @@ def test_the_check_needs_no_torch():
 
 
 def test_stages_import_statistics_only_when_they_use_it():
-    """SciPy's statistics and scikit-learn take longer to load than a small set takes to train."""
+    """Importing SciPy's statistics and scikit-learn takes longer than training on a small data set."""
     stages = "rcdp_hpc.data.prepare, rcdp_hpc.search.driver, rcdp_hpc.training.stage, rcdp_hpc.evaluation.stage"
     code = (
         f"import sys, {stages}; "

@@ -9,7 +9,7 @@ def rng():
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """The sizes here gain nothing from threads, which fight for cores where tests run side by side."""
+    """Use one thread: these sizes gain nothing from threads, which compete for cores if tests run in parallel."""
     import torch
 
     from rcdp_hpc.runtime.threads import limit_threads

@@ -59,7 +59,7 @@ def reduced_once(settings, states, name):
 
 
 def read(settings, sequence):
-    """Return what drives the reservoir of one sequence."""
+    """Return the input that drives the reservoir for one sequence."""
     if settings.series_scaling == "standard":
         varies = sequence.max(0) > sequence.min(0)
         deviation = np.where(varies, sequence.std(0), 1)
@@ -77,7 +77,7 @@ def read(settings, sequence):
 
 
 def expected(reservoir, u, lengths=None):
-    """Return what `Reservoir.states` should, float64."""
+    """Return the expected result of `Reservoir.states`, float64."""
     settings, rows = reservoir.settings, []
     for row, sequence in enumerate(np.asarray(u, dtype=np.float64)):
         sequence = sequence if lengths is None else sequence[: lengths[row]]

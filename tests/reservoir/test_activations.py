@@ -1,4 +1,4 @@
-"""The activations of the table: their formulas, their gradients, and what their classes state."""
+"""The activations of the table: formulas, gradients, and the attributes of their classes."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from rcdp_hpc.reservoir.stream import bound_of_sums
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS.names)
-def test_values_gradients_and_statements(name):
+def test_values_gradients_and_attributes(name):
     activation = load_activation(name)
     x = torch.linspace(-3, 3, 31, dtype=torch.float64)
     np.testing.assert_allclose(activation(x).numpy(), F[name](x.numpy()), atol=1e-12)

@@ -1,4 +1,4 @@
-"""Every state kept, and the input handed on where there is no reservoir."""
+"""All states as features, and the input itself without a reservoir."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_shorter_sequences_end_with_the_last_step(rng, bidirectional):
     torch.testing.assert_close(smooth, found.flatten(1))
 
 
-def test_a_reservoir_that_keeps_all_states_must_know_how_many():
+def test_keeping_all_states_needs_their_number():
     settings = ReservoirSection(**SETTINGS, reduction="all")
     with pytest.raises(InputError, match="give steps"):
         Reservoir(settings, 3)
@@ -46,7 +46,7 @@ def test_a_reservoir_that_keeps_all_states_must_know_how_many():
         Reservoir(settings, 3, steps=4).states(np.zeros((1, 5, 3), np.float32))
 
 
-def test_without_a_reservoir_the_cut_input_is_handed_on(rng):
+def test_without_a_reservoir_the_features_are_the_input_sequence(rng):
     x = rng.random((2, 4, 3), dtype=np.float32)
     passed = make_reservoir(ReservoirSection(kind="none", sequence="columns"), (4, 3))
     assert isinstance(passed, IdentitySource)

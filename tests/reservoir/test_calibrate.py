@@ -9,7 +9,7 @@ from rcdp_hpc.runtime.digests import read_sealed, write_sealed
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Times by kernel; what is asked for is noted."""
+    """Return a dict for the times by kernel, and a list of the kernels of each measurement."""
     times, asked = {}, []
 
     def fastest(reservoirs, block):
@@ -20,7 +20,7 @@ def measured(monkeypatch):
     return times, asked
 
 
-def test_what_was_measured_is_remembered_for_the_machine(measured, tmp_path):
+def test_measured_times_are_stored_for_the_machine(measured, tmp_path):
     times, asked = measured
     times.update({"dense-fp32": 1.0, "dense-bf16": 0.5})
     cache = tmp_path / "deep" / "kernels.json"
@@ -34,7 +34,7 @@ def test_what_was_measured_is_remembered_for_the_machine(measured, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
-def test_a_cache_that_is_broken_is_made_anew(measured, tmp_path, content):
+def test_a_damaged_cache_is_replaced(measured, tmp_path, content):
     measured[0].update({"dense-fp32": 1.0})
     cache = tmp_path / "kernels.json"
     cache.write_text(content)
@@ -43,7 +43,7 @@ def test_a_cache_that_is_broken_is_made_anew(measured, tmp_path, content):
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, 1e-300, 1e300, "nan", "inf", None, [], {}, "fast", 10**400])
-def test_times_that_cannot_have_been_measured_are_measured_again(measured, tmp_path, seconds, caplog):
+def test_implausible_times_are_measured_again(measured, tmp_path, seconds, caplog):
     times, asked = measured
     times.update({"dense-fp32": 1.0})
     cache = tmp_path / "kernels.json"
@@ -60,7 +60,7 @@ def test_times_that_cannot_have_been_measured_are_measured_again(measured, tmp_p
     assert len(asked) == 2
 
 
-def test_a_time_that_is_missing_is_measured_again(measured, tmp_path):
+def test_a_missing_time_is_measured_again(measured, tmp_path):
     cache = tmp_path / "kernels.json"
     choose_kernel(30, 4, 8, 1, cache=cache)
     content = read_sealed(cache)
@@ -71,13 +71,13 @@ def test_a_time_that_is_missing_is_measured_again(measured, tmp_path):
     assert len(measured[1]) == 2
 
 
-def test_a_cache_that_cannot_be_written_does_no_harm(measured, tmp_path):
+def test_a_cache_that_cannot_be_written_is_ignored(measured, tmp_path):
     (tmp_path / "file").write_text("")
     measured[0].update({"dense-fp32": 1.0})
     assert choose_kernel(30, 4, 8, 1, cache=tmp_path / "file" / "kernels.json") == "dense-fp32"
 
 
-def test_thin_large_reservoirs_are_tried_sparse(measured):
+def test_the_sparse_kernel_is_measured_for_large_sparse_reservoirs(measured):
     times, asked = measured
     times.update({"dense-fp32": 2.0, "dense-bf16": 1.0, "sparse-fp32": 1.1})
     assert choose_kernel(2000, 4, 8, 1, density=0.01) == "sparse-fp32"
@@ -86,7 +86,7 @@ def test_thin_large_reservoirs_are_tried_sparse(measured):
     assert "sparse-fp32" not in asked[1]
 
 
-def test_the_smallest_block_that_is_nearly_the_fastest(monkeypatch, tmp_path):
+def test_the_smallest_block_near_the_fastest_is_chosen(monkeypatch, tmp_path):
     times = iter([512 * 1.2, 1024 * 1.04, 2048 * 1.0])
     monkeypatch.setattr(calibrate, "_fastest", lambda reservoirs, block: [next(times)])
     cache = tmp_path / "kernels.json"

@@ -70,13 +70,13 @@ def test_mask_is_that_of_the_smallest_scores_of_one_matrix():
     np.testing.assert_array_equal(matrix.row * nodes + matrix.col, expected)
 
 
-def test_pieces_do_not_change_the_draw(monkeypatch):
+def test_the_block_size_does_not_change_the_random_numbers(monkeypatch):
     whole = connection_matrix(section())
     monkeypatch.setattr(topology, "BLOCK_SIZE", 7 * 60 + 11)
     assert (connection_matrix(section()) != whole).nnz == 0
 
 
-def test_bound_too_low_is_raised_until_enough_scores_are_found(monkeypatch):
+def test_a_bound_that_is_too_low_is_raised(monkeypatch):
     expected = connection_matrix(section(density=0.01, scaling="weight_scale"))
     monkeypatch.setattr(topology.np, "sqrt", lambda value: 0.0)
     assert (connection_matrix(section(density=0.01, scaling="weight_scale")) != expected).nnz == 0
@@ -84,26 +84,26 @@ def test_bound_too_low_is_raised_until_enough_scores_are_found(monkeypatch):
 
 @pytest.mark.parametrize(("nodes", "density"), [(20, 0.3), (100, 0.1), (200, 0.02), (300, 0.1), (300, 1.0)])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_spectral_radius_is_as_asked(nodes, density, seed):
+def test_the_matrix_has_the_spectral_radius_of_the_settings(nodes, density, seed):
     matrix = connection_matrix(section(nodes=nodes, density=density, seed=seed, spectral_radius=0.85))
     assert dense_radius(matrix) == pytest.approx(0.85, rel=RADIUS_TOLERANCE)
 
 
 @settings(max_examples=25, deadline=None)
 @given(nodes=st.integers(200, 320), density=st.floats(0.005, 0.5), seed=st.integers(0, 10**6))
-def test_arpack_finds_what_the_dense_method_finds(nodes, density, seed):
+def test_arpack_agrees_with_the_dense_method(nodes, density, seed):
     matrix = connection_matrix(section(nodes=nodes, density=density, seed=seed, scaling="weight_scale"))
     assert spectral_radius(matrix) == pytest.approx(dense_radius(matrix), rel=RADIUS_TOLERANCE)
 
 
-def test_weak_links_do_not_disturb_the_blocks():
+def test_connections_between_blocks_do_not_change_the_radius():
     cycle = np.roll(np.eye(4), 1, axis=1) * 0.5
     matrix = np.zeros((8, 8))
     matrix[:4, :4], matrix[4:, 4:], matrix[:4, 4:] = cycle, 2 * cycle, 1e6
     assert spectral_radius(scipy.sparse.csr_array(matrix)) == 1.0
 
 
-def test_a_lone_neuron_with_itself_is_a_cycle():
+def test_a_connection_of_a_neuron_to_itself_is_a_cycle():
     assert spectral_radius(scipy.sparse.csr_array(np.array([[-0.5, 3.0], [0.0, 0.25]]))) == 0.5
 
 
@@ -145,7 +145,7 @@ def test_weight_scale_multiplies_the_same_weights():
     np.testing.assert_array_equal(2 * one.data, two.data)
 
 
-def test_draws_are_pinned():
+def test_random_numbers_are_pinned():
     """Any change of these numbers changes every reservoir of every user."""
     matrix = connection_matrix(section(scaling="weight_scale", weight_scale=1.0, seed=1))
     assert matrix.data[:3].tolist() == PINNED["weights"]

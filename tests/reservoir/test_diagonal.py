@@ -1,4 +1,4 @@
-"""A reservoir of kind "diagonal": its equations, its gradient path, its kernels, and what it refuses."""
+"""A reservoir of kind "diagonal": equations, gradients, kernels, and refused settings."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def samples(rows=4, steps=STEPS):
 
 
 def by_complex_numbers(settings, u, rates=None):
-    """The states of all steps from the equation as it is printed, shape (rows, steps, nodes)."""
+    """Return the states after all steps from the equation of the docstring, shape (rows, steps, nodes)."""
     found, rates = diagonal_matrices(settings, FEATURES), leak_rates(settings)
     leak = settings.leak if rates is None else rates
     units, leak = settings.memory_units, settings.leak if rates is None else rates
@@ -60,13 +60,13 @@ def test_time_constants_are_within_their_bounds():
     assert np.pi - 0.1 < angles.max() < np.pi
 
 
-def test_white_input_gives_preactivations_of_the_input_scaling():
+def test_white_input_gives_arguments_of_f_with_the_deviation_input_scaling():
     settings = section(nodes=300, memory_units=200, input_scaling=0.5, bias_scaling=0.0, activation="identity")
     states = Reservoir(settings, FEATURES).states(samples(200, 100))
     assert states.std().item() == pytest.approx(0.5, rel=0.15)
 
 
-def test_sequences_of_unequal_length_end_with_their_own_last_step():
+def test_sequences_of_unequal_length_end_with_their_last_step():
     settings, u = section(leak=0.5), samples()
     lengths = np.array([3, 9, 5, 1])
     states = Reservoir(settings, FEATURES).states(u, lengths=lengths)
@@ -98,14 +98,14 @@ def test_noise_is_added_inside_the_activation():
     assert difference.std().item() == pytest.approx(0.5, rel=0.1)
 
 
-def test_many_nodes_take_few_samples_at_once():
+def test_blocks_of_many_nodes_are_small():
     reservoir = Reservoir(section(nodes=100_000, memory_units=2, reduction="mean"), FEATURES)
     assert reservoir.only_kernel.most_rows == 167
     assert reservoir.states(samples(170, 2)).shape == (170, 100_000)
 
 
 @pytest.mark.parametrize("steps", [[0.0, 5.0], [9.0, 3.0], [1.0, 2e6], [1.0]])
-def test_time_constants_that_make_no_sense_are_refused(steps):
+def test_invalid_time_constants_are_refused(steps):
     with pytest.raises(ValidationError, match="memory_steps"):
         section(memory_steps=steps)
 
@@ -120,6 +120,6 @@ def test_a_factor_for_each_feature():
     np.testing.assert_allclose(scaled.input, plain.input * [1.0, 3.0])
 
 
-def test_there_is_no_search_for_it():
+def test_a_search_is_refused():
     assert load_config("digits", ["search.generations=3"]).has_search
     assert not load_config("digits", ["search.generations=3", "reservoir.kind=diagonal"]).has_search

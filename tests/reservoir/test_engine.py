@@ -71,7 +71,7 @@ def test_lengths_and_padding(kernel, option, rng):
 
 
 @pytest.mark.parametrize("lengths", [None, [3, 8, 1, 5, 5, 8, 2]])
-def test_sparse_takes_few_samples_at_once_and_gives_the_same(lengths, monkeypatch, rng):
+def test_small_blocks_of_the_sparse_kernel_give_the_same_states(lengths, monkeypatch, rng):
     u = rng.random((7, 8, 6), dtype=np.float32)
     whole = Reservoir(section(), 6, "sparse-fp32").states(u, lengths=lengths)
     monkeypatch.setattr("rcdp_hpc.reservoir.kernels.sparse.CACHED_BYTES", 0)
@@ -114,7 +114,7 @@ def test_sequences_too_short_are_explained(values, words, rng):
         Reservoir(section(**values), 3).states(rng.random((2, 8, 3), dtype=np.float32))
 
 
-def test_side_by_side_and_stacked_reservoirs_have_matrices_of_their_own():
+def test_scans_and_layers_have_their_own_matrices():
     single = Reservoir(section(), 6)
     several = Reservoir(section(scans=["forward", "forward"], layers=2), 6)
     first, second = several.matrices
@@ -137,7 +137,7 @@ def test_noise_belongs_to_the_sample(rng):
     assert float(flat.std()) == pytest.approx(1, abs=0.01)
 
 
-def test_noise_and_lengths_go_together(rng):
+def test_noise_with_sequences_of_unequal_length(rng):
     reservoir = Reservoir(section(noise=0.1), 6)
     u = rng.random((4, 9, 6), dtype=np.float32)
     lengths = [4, 9, 2, 9]
@@ -161,7 +161,7 @@ def test_bad_rows_are_counted_from_the_start_of_the_samples(rng):
         Reservoir(section(batch_rows=4), 4).compute(x)
 
 
-def test_unstable_settings_and_few_nodes_are_said_once(caplog, monkeypatch):
+def test_unstable_settings_and_few_nodes_are_logged_once(caplog, monkeypatch):
     monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     for radius in (3.0, 4.0):
         Reservoir(section(spectral_radius=radius), 6)
@@ -180,7 +180,7 @@ def test_unstable_settings_and_few_nodes_are_said_once(caplog, monkeypatch):
         MemoryError(),
     ],
 )
-def test_out_of_memory_halves_the_batch_and_says_so_once(caplog, monkeypatch, rng, error):
+def test_out_of_memory_halves_the_batch_and_is_logged_once(caplog, monkeypatch, rng, error):
     monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     reservoir = Reservoir(section(), 6)
     u = rng.random((8, 5, 6), dtype=np.float32)

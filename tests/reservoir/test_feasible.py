@@ -30,7 +30,7 @@ def config(reservoir, **search):
         ({"nodes": 60, "density": 0.003, "layers": 2}, "without a cycle"),
     ],
 )
-def test_what_can_never_work_is_refused_with_what_would(reservoir, said):
+def test_impossible_reservoirs_are_refused_with_a_remedy(reservoir, said):
     with pytest.raises(InputError, match=said) as refused:
         check_reservoir(config(reservoir))
     assert refused.value.exit_code == 2
@@ -49,14 +49,14 @@ def test_what_can_never_work_is_refused_with_what_would(reservoir, said):
         {"nodes": 2, "topology": "small-world", "density": 0.5},
     ],
 )
-def test_what_works_passes_and_has_its_matrix(reservoir):
+def test_accepted_reservoirs_have_a_matrix(reservoir):
     found = config(reservoir)
     check_reservoir(found)
     if found.reservoir.kind != "none":
         connection_matrix(found.reservoir)
 
 
-def test_of_a_searched_density_the_largest_decides():
+def test_the_largest_searched_density_decides():
     dense, thin = ({"density": {"low": 0.001, "high": high}} for high in (0.2, 0.002))
     reservoir = {"nodes": 50, "density": 0.001}
     check_reservoir(config(reservoir, generations=2, space=dense))
@@ -67,7 +67,7 @@ def test_of_a_searched_density_the_largest_decides():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_cycle_is_found_exactly_where_the_matrix_can_be_scaled(seed):
+def test_has_cycle_agrees_with_scaling(seed):
     reservoir = {"nodes": 30, "density": 0.03, "seed": seed}
     try:
         connection_matrix(config(reservoir).reservoir)
@@ -85,7 +85,7 @@ def test_a_cycle_through_one_neuron_or_several():
     assert [has_cycle(scipy.sparse.csr_array(matrix)) for matrix in (loop, pair, chain)] == [True, True, False]
 
 
-def test_it_is_refused_before_the_data_are_read(tmp_path, capsys):
+def test_an_impossible_reservoir_is_refused_before_data_are_read(tmp_path, capsys):
     settings = ["reservoir.nodes=100", "reservoir.density=0.001", "search.generations=0"]
     out = tmp_path / "run"
     for command in ("prepare", "run", "train"):

@@ -1,4 +1,4 @@
-"""What drives the reservoir: series scaled by themselves, differences, input weights by the number of inputs."""
+"""The input of the reservoir: scaled series, differences, input weights normalised by the number of inputs."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_scaled_and_differenced_by_hand():
     offset=strategies.sampled_from([0.0, 1e4]),
     at_once=strategies.sampled_from([1, 60, 1 << 22]),
 )
-def test_padded_series_are_read_as_alone(lengths, scaling, differences, offset, at_once):
+def test_padding_does_not_change_a_series(lengths, scaling, differences, offset, at_once):
     values = section(series_scaling=scaling, differences=True, difference_scaling=differences)
     u = np.random.default_rng(sum(lengths)).normal(size=(len(lengths), max(lengths) + 1, 3)).astype(np.float32) + offset
     u[:, :, 1] = 0.1
@@ -63,7 +63,7 @@ def test_padded_series_are_read_as_alone(lengths, scaling, differences, offset, 
         assert (found[row, length:] == 0).all()
 
 
-def test_scaling_a_series_does_not_change_what_is_read(rng):
+def test_the_scale_of_a_series_does_not_change_its_input(rng):
     u = torch.from_numpy(rng.normal(size=(4, 9, 2)))
     found = prepare_inputs(section(**BOTH), u)
     torch.testing.assert_close(prepare_inputs(section(**BOTH), u * 1e-30 + 3e-30), found, rtol=1e-9, atol=1e-9)
@@ -86,20 +86,20 @@ def test_states_agree_with_the_reference(kernel, lengths, rng):
         {"scans": ["rows", "columns-backward", "forward"], "sequence": "both"},
     ],
 )
-def test_several_reservoirs_read_the_same(values, rng):
+def test_scans_and_layers_agree_with_the_reference(values, rng):
     reservoir = Reservoir(section(**BOTH, input_normalised=True, **values), 4)
     u, lengths = rng.normal(size=(5, 8, 4)).astype(np.float32), [8, 2, 5, 7, 8]
     np.testing.assert_allclose(reservoir.states(u, lengths=lengths).numpy(), expected(reservoir, u, lengths), atol=5e-6)
 
 
-def test_stacked_reservoirs_read_the_same(rng):
+def test_stacked_reservoirs_have_the_same_input(rng):
     candidates = [Reservoir(section(**BOTH, leak=leak), 4) for leak in (0.1, 1.0)]
     u = torch.from_numpy(rng.normal(size=(5, 8, 4)).astype(np.float32))
     for found, reservoir in zip(StackedReservoirs(candidates, 3).drive(u), candidates, strict=True):
         np.testing.assert_allclose(found.numpy(), reservoir.states(u).numpy(), atol=1e-6)
 
 
-def test_without_a_reservoir_the_readout_reads_the_same(rng):
+def test_without_a_reservoir_the_features_are_the_prepared_input(rng):
     values = section(kind="none", **BOTH)
     x = rng.normal(size=(3, 6, 2)).astype(np.float32)
     found = make_reservoir(values, (6, 2)).drive(x, [6, 4, 1]).view(3, 6, 4)

@@ -1,4 +1,4 @@
-"""The exact leave-one-out of ridge readouts, against fits without each row."""
+"""Exact leave-one-out of ridge readouts, compared with fits without each row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 def draw(rows: int, features: int, seed: int = 5) -> tuple[NDArray[np.float32], NDArray[np.int64], Floats]:
-    """Return features of very different sizes and means, labels that follow from some of them, and weights."""
+    """Return features of very different scales and means, labels that depend on some of them, and weights."""
     rng = np.random.default_rng(seed)
     scale = 10.0 ** rng.uniform(-2, 2, features)
     labels = np.arange(rows) % CLASSES
@@ -36,7 +36,7 @@ def by_augmented_fit(x: Floats, y: Floats, weights: Floats, scale: Floats, shrin
 
 
 def refitted(x: NDArray[np.float32], labels: NDArray[np.int64], weights: Floats, penalty: float) -> Floats:
-    """Return left-out scores by fitting without each row, the scale and the penalty being those of all rows."""
+    """Return left-out scores of fits without each row, with the scale and the penalty of all rows."""
     exact, y = x.astype(np.float64), np.eye(CLASSES)[labels]
     mean = np.average(exact, axis=0, weights=weights)
     scale = np.sqrt(np.average(np.square(exact - mean), axis=0, weights=weights))
@@ -105,7 +105,7 @@ def test_a_whole_weight_counts_as_that_many_rows_in_the_readout() -> None:
 
 
 @pytest.mark.parametrize("width", [6, 60])
-def test_a_feature_that_does_not_vary_has_no_weight_and_changes_nothing(width: int) -> None:
+def test_a_constant_feature_has_no_weight_and_changes_nothing(width: int) -> None:
     x, labels, _ = draw(30, width)
     still = np.concatenate([x, np.full((30, 1), 0.1, np.float32), np.zeros((30, 1), np.float32)], axis=1)
     found, expected = left_out(still, labels, CLASSES, PENALTIES), left_out(x, labels, CLASSES, PENALTIES)
@@ -121,7 +121,7 @@ def test_the_units_of_features_change_nothing() -> None:
     np.testing.assert_allclose(found.readout.weights * units[:, None], expected.readout.weights, rtol=1e-7, atol=1e-12)
 
 
-def test_columns_in_several_blocks_give_what_one_block_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_blocks_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels, weights = draw(12, 33)
     expected = left_out(torch.from_numpy(x), labels, CLASSES, PENALTIES, weights)
     monkeypatch.setattr(module, "BLOCK_COLUMNS", 7)
@@ -130,7 +130,7 @@ def test_columns_in_several_blocks_give_what_one_block_gives(monkeypatch: pytest
     np.testing.assert_allclose(found.readout.weights, expected.readout.weights, rtol=1e-9)
 
 
-def test_of_equal_errors_the_larger_penalty_is_taken() -> None:
+def test_of_equal_errors_the_larger_penalty_is_chosen() -> None:
     labels = np.arange(9) % CLASSES
     assert left_out(np.ones((9, 2), np.float32), labels, CLASSES, PENALTIES).penalty == 30.0
 

@@ -1,4 +1,4 @@
-"""Matrices of other shapes and distributions, from files, and their refusals."""
+"""Matrices of all topologies and distributions and from files, and refused settings."""
 
 import numpy as np
 import pytest
@@ -81,8 +81,8 @@ def test_input_density_and_feature_scaling():
         reservoir_matrices(section(feature_scaling=[1, 2]), 8)
 
 
-def test_large_matrices_are_searched_with_the_accuracy_stated(monkeypatch):
-    """Against the tighter search; above the limit the dense method must not be called at all."""
+def test_large_matrices_have_the_documented_accuracy(monkeypatch):
+    """Compare with a tighter tolerance; above the limit the dense method must not be called."""
     matrix = connection_matrix(section(nodes=2100, density=0.01, scaling="weight_scale"))
     monkeypatch.setattr(radius_module, "_dense_radius", lambda block: pytest.fail("dense"))
     loose = spectral_radius(matrix)
@@ -99,7 +99,7 @@ def test_a_large_matrix_that_does_not_converge_is_refused(monkeypatch):
         connection_matrix(section(nodes=2100, density=0.005))
 
 
-def test_matrices_are_saved_and_given_back(tmp_path, rng):
+def test_saved_matrices_are_read_back(tmp_path, rng):
     reservoir = Reservoir(section(), 5)
     path = tmp_path / "m.npz"
     save_matrices(path, reservoir.matrices[0][0])
@@ -134,7 +134,7 @@ def test_matrices_that_do_not_fit_are_refused(tmp_path, arrays, words):
         read_matrices(path, 3, 2)
 
 
-def test_a_file_that_is_none_is_refused(tmp_path):
+def test_a_file_that_is_not_npz_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read as an npz file"):
         read_matrices(tmp_path / "none.npz", 3, 2)
 

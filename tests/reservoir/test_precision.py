@@ -1,4 +1,4 @@
-"""A kernel whose rounding shows is never taken unasked."""
+"""reservoir.kernel = "auto" never chooses a kernel whose rounding is visible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bfloat16_is_faster(monkeypatch):
     )
 
 
-def test_a_reservoir_that_forgets_hides_the_rounding(samples):
+def test_rounding_is_not_visible_in_a_reservoir_that_forgets(samples):
     found = measure_rounding(section(), "dense-bf16", *samples)
     assert 0 < found.state_error < 0.02
     assert found.error_ratio == pytest.approx(1, abs=0.05)
@@ -40,19 +40,19 @@ def test_a_reservoir_that_forgets_hides_the_rounding(samples):
     assert measure_rounding(section(), "dense-fp32", *samples) == Rounding(0.0, 1.0)
 
 
-def test_a_chaotic_reservoir_shows_it(samples):
+def test_rounding_is_visible_in_a_chaotic_reservoir(samples):
     found = measure_rounding(section(**CHAOTIC), "dense-bf16", *samples)
     assert found.state_error > 0.5
     assert found.visible
 
 
-def test_states_that_overflow_show_it(samples):
+def test_rounding_counts_as_visible_if_states_overflow(samples):
     settings = section(activation="identity", spectral_radius=10.0, input_scaling=100.0, states=20)
     x, y = samples
     assert measure_rounding(settings, "dense-bf16", 1e30 * x, y).visible
 
 
-def test_padding_does_not_count(samples):
+def test_padding_is_ignored(samples):
     x, y = samples
     lengths = np.where(np.arange(128) % 2, 20, 7)
     padded = np.where(np.arange(20)[:, None] < lengths[:, None, None], x, np.float32(1e6))
@@ -61,7 +61,7 @@ def test_padding_does_not_count(samples):
     assert first == second
 
 
-def test_a_kernel_whose_rounding_shows_is_not_taken_silently(bfloat16_is_faster, samples, caplog):
+def test_a_kernel_with_visible_rounding_is_not_chosen(bfloat16_is_faster, samples, caplog):
     def choose(settings):
         return choose_kernel(100, 6, 64, 1, rounding=lambda kernel: measure_rounding(settings, kernel, *samples))
 
@@ -71,7 +71,7 @@ def test_a_kernel_whose_rounding_shows_is_not_taken_silently(bfloat16_is_faster,
     assert caplog.text.count("does not choose the faster dense-bf16") == 1
 
 
-def test_the_search_is_judged_where_it_may_go_furthest():
+def test_the_largest_values_of_the_search_are_measured():
     space = "search.space.spectral_radius={low = 0.1, high = 7.0}"
     config = load_config("digits", [space, "search.generations=3", "reservoir.leak=0.5"])
     assert (furthest(config).spectral_radius, furthest(config).leak) == (7.0, max(0.5, _high_leak(config)))
@@ -85,7 +85,7 @@ def _high_leak(config):
 
 
 @pytest.mark.parametrize(("changes", "kernel"), [({}, "dense-bf16"), (CHAOTIC, "dense-fp32")])
-def test_a_run_decides_on_its_own_rows(bfloat16_is_faster, tmp_path, monkeypatch, changes, kernel):
+def test_a_run_measures_on_its_training_rows(bfloat16_is_faster, tmp_path, monkeypatch, changes, kernel):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     reservoir = [f"reservoir.{name}={value}" for name, value in {"nodes": 60, "sequence": "pixels", **changes}.items()]
     settings = [*reservoir, "search.generations=0", "readout.kind=ridge", "run.progress=false"]

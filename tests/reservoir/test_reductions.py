@@ -1,4 +1,4 @@
-"""Joined reductions and leak rates of the neurons, by every kernel, against NumPy."""
+"""Joined reductions and leak rates of the neurons with every kernel, compared with NumPy."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_joined_reductions_agree_with_the_reference(kernel, leaks, lengths, rng)
         {"layers": 3, "activation": "relu", "leak": 0.5},
     ],
 )
-def test_several_reservoirs_have_rates_and_reductions_each(values, rng):
+def test_scans_and_layers_have_their_own_rates_and_reductions(values, rng):
     reservoir = Reservoir(section(leak_low=0.1, reduction=["std", "segments"], **values), 4)
     u, lengths = rng.normal(size=(5, 8, 4)).astype(np.float32), [8, 2, 5, 7, 8]
     wanted = expected(reservoir, u, lengths)
@@ -138,10 +138,13 @@ def test_settings_that_contradict_one_another_are_refused(values, words):
     [
         (["reservoir.leak_low=0.2", "search.space.leak={low=0.1, high=1.0}"], "goes down to 0.1, below"),
         (["reservoir.leak_low=0.2", "search.space.leak={choices=[0.5, 0.15]}"], "goes down to 0.15, below"),
-        (["reservoir.reduction=positive", "search.space.activation={choices=['tanh', 'sigmoid']}"], "take one of the"),
+        (
+            ["reservoir.reduction=positive", "search.space.activation={choices=['tanh', 'sigmoid']}"],
+            "remove one of the two",
+        ),
     ],
 )
-def test_a_search_that_leaves_the_settings_is_refused(given, words):
+def test_a_search_that_contradicts_the_reservoir_is_refused(given, words):
     config = load_config("paper-mnist", ["reservoir.activation=tanh", "search.evaluation=train", *given])
     with pytest.raises(InputError, match=words):
         checked_space(config)

@@ -47,7 +47,7 @@ def test_sums_give_the_readout_of_rows(problem, penalty):
 
 
 @pytest.mark.parametrize("precision", ["double", "single"])
-def test_a_feature_that_does_not_vary_has_no_weight(problem, precision):
+def test_a_constant_feature_has_no_weight(problem, precision):
     x, y = problem
     still = np.hstack([x, np.full((300, 1), 0.3, np.float32), np.zeros((300, 1), np.float32)])
     sums = GramSums(42, 4, precision)
@@ -71,7 +71,7 @@ LIST = [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0]
 
 
 @pytest.mark.parametrize("valley", LIST)
-def test_the_penalty_of_the_least_error_is_found_from_the_middle(valley):
+def test_the_search_from_the_middle_reaches_the_least_error(valley):
     tried = []
 
     def error_of(penalty):
@@ -84,11 +84,11 @@ def test_the_penalty_of_the_least_error_is_found_from_the_middle(valley):
     assert len(tried) <= abs(np.log10(valley / 0.1)) + 3
 
 
-def test_of_equal_errors_the_larger_penalty_is_taken():
+def test_of_equal_errors_the_larger_penalty_is_chosen():
     assert best_by(lambda penalty: 1.0, LIST)[0] == 100.0
 
 
-def test_penalties_without_a_solution_are_passed_over():
+def test_penalties_without_a_solution_are_skipped():
     def error_of(penalty):
         if penalty < 5:
             raise CandidateError("too small")
@@ -116,7 +116,7 @@ def test_bfloat16_features_are_summed_exactly(problem):
 
 @settings(max_examples=25, deadline=None)
 @given(rows=st.integers(2, 60), block=st.integers(1, 70), seed=st.integers(0, 1000))
-def test_any_blocks_give_the_whole(rows, block, seed):
+def test_sums_do_not_depend_on_the_blocks(rows, block, seed):
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((rows, 5)), rng.standard_normal((rows, 2))
     sums = sums_of(x, y, block)

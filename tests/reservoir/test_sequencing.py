@@ -40,7 +40,7 @@ TABLE = [
 
 
 def by_hand(sample, cut):
-    """Return the steps of one sample, spelled out value by value."""
+    """Return the steps of one sample, computed value by value."""
     if sample.ndim == 1 and cut.order in ("rows", "columns", "both"):
         return [list(sample)]
     image = sample.reshape(*sample.shape, *[1] * (3 - sample.ndim))
@@ -86,7 +86,7 @@ def test_the_examples_of_the_documentation():
         assert cut.shape([int(length) for length in shape.split(",") if length]) == (int(steps), int(features))
 
 
-def test_patches_of_an_image_written_down():
+def test_patches_of_an_image_by_hand():
     image = np.array([[[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]])
     assert Sequencer("patches", (2, 2), (1, 2)).sequences(image)[0].tolist() == [
         [1, 2, 5, 6], [3, 4, 7, 8], [5, 6, 9, 10], [7, 8, 11, 12],
@@ -97,7 +97,7 @@ def test_patches_of_an_image_written_down():
     assert Sequencer("pixels").sequences(colours)[0].tolist() == [[1, 10], [2, 20], [3, 30], [4, 40]]
 
 
-def test_windows_of_a_series_written_down():
+def test_windows_of_a_series_by_hand():
     series = np.array([[[1, 10], [2, 20], [3, 30], [4, 40]]])
     assert Sequencer("windows", (2,), (2,)).sequences(series)[0].tolist() == [[1, 10, 2, 20], [3, 30, 4, 40]]
     assert Sequencer("windows", (3,), (1,)).sequences(np.array([[1, 2, 3, 4]]))[0].tolist() == [[1, 2, 3], [2, 3, 4]]
@@ -107,7 +107,7 @@ sizes = st.integers(1, 5)
 
 
 @given(st.data(), st.lists(st.integers(1, 7), min_size=1, max_size=3))
-def test_any_shape_any_piece(data, shape):
+def test_any_shape_and_patch(data, shape):
     orders = {1: ["windows", "pixels"], 2: ["patches", "windows", "pixels", "columns"]}
     order = data.draw(st.sampled_from(orders.get(len(shape), ["patches", "windows", "pixels", "channels"])))
     axes = {"patches": 2, "windows": 1}.get(order, 0)
@@ -139,7 +139,7 @@ def test_rows_and_columns_of_plain_images_are_views():
     assert np.shares_memory(Sequencer("windows", (2,), (2,)).sequences(x), x)
 
 
-def test_samples_that_may_not_be_written_are_cut_too():
+def test_read_only_samples_are_accepted():
     x = np.arange(12, dtype=np.float32).reshape(1, 4, 3)
     x.flags.writeable = False
     assert Sequencer("patches", (2, 3), (2, 3)).sequences(x).tolist() == [[[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]]
@@ -158,7 +158,7 @@ def test_samples_that_may_not_be_written_are_cut_too():
             Sequencer("channels"),
             r"'channels' needs samples of shape \(height, width, channels\), these are \(5,\)",
         ),
-        ((4, 3), Sequencer("channels"), r"these are \(4, 3\): 'columns' takes each column of a series"),
+        ((4, 3), Sequencer("channels"), r"these are \(4, 3\): 'columns' reads each column of a series"),
         (
             (5,),
             Sequencer("patches", (1, 1), (1, 1)),
@@ -189,12 +189,12 @@ def test_samples_that_may_not_be_written_are_cut_too():
         ((9, 2), Sequencer("windows", (4,), (3,)), r"piece_stride = \[3\] leaves out 2 of the 9 steps of a sample"),
     ],
 )
-def test_what_cannot_be_cut_is_refused(shape, cut, message):
+def test_samples_that_do_not_fit_the_order_are_refused(shape, cut, message):
     with pytest.raises(InputError, match=message):
         cut.shape(shape)
 
 
-def test_what_is_dropped_is_said_once(monkeypatch):
+def test_dropped_steps_are_logged_once(monkeypatch):
     said: list[str] = []
     monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     monkeypatch.setattr(sequencing.log, "warning", lambda form, *values: said.append(form % values))
@@ -223,7 +223,7 @@ def test_what_is_dropped_is_said_once(monkeypatch):
         (Sequencer("patches", (2, 2), (2, 2)), [8], "'patches' does not follow"),
     ],
 )
-def test_lengths_that_a_cut_cannot_follow_are_refused(cut, lengths, message):
+def test_lengths_that_do_not_fit_the_order_are_refused(cut, lengths, message):
     with pytest.raises(InputError, match=message):
         cut.lengths(lengths)
 
@@ -248,12 +248,12 @@ def test_lengths_that_a_cut_cannot_follow_are_refused(cut, lengths, message):
         ({"sequence": "patches", "piece_size": [2, 2], "scans": ["rows"]}, "is a half of reservoir.sequence = 'both'"),
     ],
 )
-def test_settings_that_make_no_cut_are_refused(settings, message):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         parse_config({"reservoir": settings}, "test")
 
 
-def test_the_settings_name_the_cut():
+def test_the_rule_of_the_settings():
     overrides = ["reservoir.sequence=patches", "reservoir.piece_size=[4, 2]", "reservoir.piece_edge=drop"]
     config = load_config("digits", overrides)
     assert Sequencer.of(config.reservoir) == Sequencer("patches", (4, 2), (4, 2), "drop")

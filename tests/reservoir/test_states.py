@@ -76,7 +76,7 @@ def test_small_leaks_are_not_lost_in_bfloat16():
 
 
 @pytest.mark.parametrize("sequence", ["rows", "columns", "both"])
-def test_compute_is_states_of_the_sequences(sequence, rng):
+def test_compute_returns_the_states_of_the_sequences(sequence, rng):
     settings = section(sequence=sequence, batch_rows=10, states=2)
     x = rng.random((23, 8, 8), dtype=np.float32)
     u = Sequencer(sequence).sequences(x)
@@ -98,7 +98,7 @@ def test_same_block_same_bits(rng):
     assert torch.equal(Reservoir(settings, 6).compute(x[16:32]), whole[16:32])
 
 
-def test_integer_samples_are_taken_as_they_are(rng):
+def test_integer_samples_are_not_scaled(rng):
     x = rng.integers(0, 3, (5, 6, 6), dtype=np.uint8)
     reservoir = Reservoir(section(), 6)
     assert torch.equal(reservoir.compute(x), reservoir.compute(x.astype(np.float32)))

@@ -21,7 +21,7 @@ def problem(rng):
 
 
 class Together(SingleProcess):
-    """The last of several ranks, the others' arrays known beforehand."""
+    """The last of several ranks; the arrays of the other ranks are fixed."""
 
     size = 3
 
@@ -43,7 +43,7 @@ def slabs_of(problem, numbers):
 
 @pytest.mark.parametrize("precision", ["double", "single"])
 @pytest.mark.parametrize("dealt", [[[0, 1], [2, 3], [4, 5]], [[5], [4, 3, 2], [0, 1]]])
-def test_sums_are_the_same_bits_however_slabs_are_dealt(problem, precision, dealt):
+def test_sums_are_the_same_bits_for_any_distribution_of_slabs(problem, precision, dealt):
     def sums_over(numbers):
         sums = GramSums(30, 4, precision, bound_of_sums("tanh", 600))
         return sum_slabs(sums, slabs_of(problem, numbers), 4)
@@ -58,7 +58,7 @@ def test_sums_are_the_same_bits_however_slabs_are_dealt(problem, precision, deal
 
 
 @pytest.mark.parametrize("precision", ["double", "single"])
-def test_rounded_sums_are_the_sums(problem, precision):
+def test_rounded_sums_agree_with_the_sums(problem, precision):
     x, y = problem
     plain = GramSums(30, 4)
     plain.add(x, one_hot(y, 4))
@@ -82,7 +82,7 @@ def test_bfloat16_states_lose_nothing_in_single_precision(problem, monkeypatch):
     assert torch.backends.mkldnn.matmul.fp32_precision == "none"
 
 
-def test_the_pieces_of_a_triangle_cover_it_once(monkeypatch):
+def test_the_blocks_of_a_triangle_cover_it_once(monkeypatch):
     monkeypatch.setattr(gram, "CACHED_NUMBERS", 60)
     covered = np.zeros((30, 30), int)
     for place in gram.upper_blocks(30):
@@ -91,7 +91,7 @@ def test_the_pieces_of_a_triangle_cover_it_once(monkeypatch):
     assert (np.triu(covered) == np.triu(np.ones((30, 30)))).all()
 
 
-def test_single_precision_flushes_on_its_own(problem, monkeypatch):
+def test_single_precision_flushes_by_itself(problem, monkeypatch):
     x, y = problem
     plain = GramSums(30, 4, "single")
     plain.add(x, one_hot(y, 4))
@@ -108,7 +108,7 @@ def test_single_precision_flushes_on_its_own(problem, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["double", "single"])
-def test_a_weighted_row_counts_as_that_many_rows(problem, precision):
+def test_a_row_of_weight_n_counts_as_n_rows(problem, precision):
     x, y = problem
     class_weights = np.array([1.0, 3.0, 2.0, 1.0])
     times = class_weights[y.numpy()].astype(int)
@@ -134,7 +134,7 @@ def test_sums_that_are_cleared_are_empty(problem):
     assert all(not getattr(sums, name).any() for name in NAMES)
 
 
-def test_the_next_block_is_made_while_the_last_is_worked_on():
+def test_the_next_block_is_computed_ahead():
     made = threading.Event()
 
     def items():
@@ -148,7 +148,7 @@ def test_the_next_block_is_made_while_the_last_is_worked_on():
     assert list(stream) == [2]
 
 
-def test_what_goes_wrong_ahead_is_raised_here():
+def test_an_error_of_the_next_block_is_raised_in_the_caller():
     def items():
         yield 1
         raise CandidateError("broken")

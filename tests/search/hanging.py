@@ -17,7 +17,7 @@ from rcdp_hpc.search.driver import run_search
 
 
 def sleep_in_native_code(held: bool) -> None:
-    """Sleep so that no signal wakes it, with the interpreter free for other threads, or held."""
+    """Sleep without reaction to signals, with the interpreter released for other threads, or held."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
     library = ctypes.PyDLL(None) if held else ctypes.CDLL(None)
     library.sleep(60)

@@ -1,6 +1,6 @@
-"""Searches on the first ranks of seven, one after the other in one job: starting a job costs more than most of them.
+"""Searches on the first ranks of seven, one after the other in one job, since starting a job takes longer than most.
 
-Ranks that have no part in a search sleep instead of waiting in a collective, which would take cores from the others.
+Ranks without a part in a search sleep instead of waiting in a collective, which would take cores from the others.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from rcdp_hpc.search.driver import run_search
 from rcdp_hpc.search.records import checkpoint as checkpoints
 
 HALVING = {"halving": 2, "halving_steps": 2}
-# Ranks, and how many of them evaluate a candidate together.
+# Ranks, and ranks that evaluate a candidate together.
 COMBINATIONS = ((1, 1), (2, 1), (2, 2), (3, 1), (3, 3), (4, 1), (4, 2), (7, 1), (7, 3))
-CHOSEN = (3, 0)  # how many is left to rank 0
-STOPPED = "stopped.npz"  # what the checkpoint was when the search was stopped
+AUTOMATIC = (3, 0)  # rank 0 chooses the group size
+STOPPED = "stopped.npz"  # a copy of the checkpoint at the stop
 
 
 def on_first(comm: Communicator, ranks: int, done: Path, work: Callable[[Communicator], object]) -> None:
-    """Let the first ranks work; the others wait for a file."""
+    """Run the work on the first ranks; the others wait for a file."""
     part = comm.split(int(comm.rank < ranks))
     if comm.rank < ranks:
         work(part)
@@ -42,11 +42,11 @@ def on_first(comm: Communicator, ranks: int, done: Path, work: Callable[[Communi
 
 
 def grouped(folder: Path, group_ranks: int, evaluation: str, stop: bool = False) -> Callable[[Communicator], None]:
-    """Return a search over small reservoirs; it may be stopped in the middle of the second generation that it meets."""
+    """Return a search over small reservoirs, optionally stopped during its second generation."""
 
     def work(part: Communicator) -> None:
         config = small_config(group_ranks=group_ranks, evaluation=evaluation)
-        # Rank 0 evaluates. One of three workers may have no candidate after its first, and leaves that one, too.
+        # With three workers rank 0 may have a single candidate, so the stop comes before it.
         several = part.size // max(group_ranks, 1) <= 2
         fitness = Interrupted(config, small_data(), (2, int(several)) if stop and part.is_root else None)
         try:
@@ -73,19 +73,19 @@ def resumed(folder: Path) -> list[tuple[int, str, Callable[[Communicator], None]
 
 
 def cheap(folder: Path, **search: int) -> Callable[[Communicator], None]:
-    """Return a search that costs next to nothing."""
+    """Return a search that takes almost no time."""
     config = cheap_config(**search)
     return lambda part: run_search(config, part, CheapFitness(config), folder)
 
 
 def main() -> int:
-    """Run: folder, with a stopped search in folder/stopped and a damaged one in folder/damaged."""
+    """Run the searches. Argument: a folder with a stopped search in "stopped" and a damaged one in "damaged"."""
     folder, comm = Path(sys.argv[1]), connect()
     signals.install()
     cases = [(ranks, f"cheap-{ranks}", cheap(folder / f"cheap-{ranks}")) for ranks in (1, 2, 3, 4, 7)]
     cases += [(ranks, f"halved-{ranks}", cheap(folder / f"halved-{ranks}", **HALVING)) for ranks in (1, 2, 3)]
     cases.append((4, "resumed", cheap(folder / "stopped")))
-    for ranks, together in (*COMBINATIONS, CHOSEN):
+    for ranks, together in (*COMBINATIONS, AUTOMATIC):
         name = f"ridge-{ranks}-{together}"
         cases.append((ranks, name, grouped(folder / name, together, "ridge")))
     cases += resumed(folder)

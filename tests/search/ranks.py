@@ -1,4 +1,4 @@
-"""Ranks as threads of the test's own process, for what needs no launcher."""
+"""Ranks as threads of one process, for tests without a launcher."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rcdp_hpc.runtime.comm.single import SingleProcess
 
 
 class Ranks:
-    """Ranks as threads of this process, meeting at barriers: the evaluator's view of a communicator."""
+    """Communicators whose ranks are threads of this process and meet at barriers."""
 
     def __init__(self, size: int) -> None:
         self.barrier, self.board = threading.Barrier(size, timeout=20), [None] * size

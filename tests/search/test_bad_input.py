@@ -1,4 +1,4 @@
-"""Each thing a user can get wrong with a search, and what is said."""
+"""Wrong settings, spaces and files of a search, and their messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from rcdp_hpc.search.space import searched_space
         ({"space": {"leak": {"choices": [0.5, 0.6], "start": 0.7}}}, r"start = 0\.7 is not among the choices"),
     ],
 )
-def test_settings_refused_when_read(settings, message):
+def test_wrong_settings_are_refused_at_load(settings, message):
     tree = {"search": {"space": {"density": {"low": 0.1, "high": 0.2}}, **settings}}
     with pytest.raises(InputError, match=message):
         parse_config(tree, "(of a test)")
@@ -47,7 +47,7 @@ def test_settings_refused_when_read(settings, message):
         ({"weight_scale": {"low": 0.1, "high": 0.2}}, "needs reservoir.scaling"),
     ],
 )
-def test_spaces_refused(space, message):
+def test_wrong_spaces_are_refused(space, message):
     with pytest.raises(InputError, match=message):
         searched_space(cheap_config(space=space, evaluation="train").search)
 
@@ -79,9 +79,9 @@ def test_a_search_starts_at_the_configured_values_within_the_bounds():
     config = cheap_config(evaluation="train", space=space)
     config.reservoir.density, config.reservoir.leak, config.reservoir.activation = 0.1, 0.3, "sigmoid"
     config.readout.hidden = 99
-    found = searched_space(config.search).start(config)
+    start = searched_space(config.search).start(config)
     names = searched_space(config.search).names
-    assert dict(zip(names, found.tolist(), strict=True)) == pytest.approx(
+    assert dict(zip(names, start.tolist(), strict=True)) == pytest.approx(
         {"density": np.log10(0.2), "leak": 0.3, "spectral_radius": 1.5, "activation": 1, "hidden": np.nan}, nan_ok=True
     )
 
@@ -111,7 +111,7 @@ def stopped(folder, **settings):
     signals.clear()
 
 
-def test_a_checkpoint_from_another_space_is_refused_and_both_are_named(tmp_path):
+def test_a_checkpoint_of_another_space_is_refused_with_both_values(tmp_path):
     stopped(tmp_path)
     space = {"density": {"low": 0.02, "high": 0.5}, "leak": {"low": 0.1, "high": 1.0}}
     with pytest.raises(InputError) as refused:
@@ -134,12 +134,12 @@ def test_a_history_cut_short_in_its_last_line(tmp_path):
     with pytest.raises(DataDamagedError, match=r"line \d+ was cut short or altered"):
         read_sealed_lines(path)
     config = cheap_config()
-    run_search(config, SingleProcess(), CheapFitness(config), tmp_path)  # the checkpoint before it knows what to do
+    run_search(config, SingleProcess(), CheapFitness(config), tmp_path)  # resumes from the checkpoint before
     assert path.read_bytes()[: len(whole) // 2] == whole[: len(whole) // 2]
     assert len(read_sealed_lines(path)) == 42
 
 
-def test_a_line_begun_after_the_checkpoint_is_dropped(tmp_path):
+def test_an_incomplete_line_after_the_checkpoint_is_removed(tmp_path):
     stopped(tmp_path)
     with (tmp_path / "history.jsonl").open("a") as file:
         file.write('{"generation": 3, "cand')
@@ -154,7 +154,7 @@ def test_improvements_are_combined(tmp_path):
 
 
 @pytest.mark.parametrize("optimizer", ["woa", "avoa", "pso", "ga", "random", "sobol"])
-def test_every_optimiser_searches_stops_and_goes_on_to_the_same_end(tmp_path, optimizer):
+def test_every_optimiser_stops_and_resumes_to_the_same_end(tmp_path, optimizer):
     config = cheap_config(optimizer=optimizer)
     straight = run_search(config, SingleProcess(), CheapFitness(config), tmp_path / "straight")
     stopped(tmp_path / "stopped", optimizer=optimizer)

@@ -1,4 +1,4 @@
-"""Groups of ranks: the same bits as one rank, whatever is divided and however."""
+"""Groups of ranks give the bits of one rank."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def _one_thread():
         yield
 
 
-def bits(found) -> tuple:
+def bits(evaluation) -> tuple:
     return repr(
-        (found.fitness, found.error, found.accuracy)
-    ), found.reason  # repr: NaN equals NaN, and every bit counts
+        (evaluation.fitness, evaluation.error, evaluation.accuracy)
+    ), evaluation.reason  # repr compares NaN and all bits
 
 
-def test_slabs_are_consecutive_and_grow():
+def test_partitions_are_consecutive_and_grow():
     blocks = row_blocks(1000, 32)
     assert blocks[0] == slice(0, 32)
     assert blocks[-1] == slice(992, 1000)
@@ -57,7 +57,7 @@ def test_a_group_gives_the_bits_of_one_rank(size, evaluation):
 
 
 @pytest.mark.parametrize("values", [{**VALUES, "density": 0.0004}, {**VALUES, "density": 1e-9}])
-def test_a_failing_candidate_fails_alike_on_all_ranks(values):
+def test_a_failing_candidate_has_the_same_reason_on_all_ranks(values):
     config, data = small_config(), small_data()
     alone = bits(ReservoirFitness(config, data)(values))
     assert alone[-1]
@@ -65,7 +65,7 @@ def test_a_failing_candidate_fails_alike_on_all_ranks(values):
     assert found == [alone[-1]] * 3
 
 
-def test_rows_that_are_not_finite_in_one_slab_fail_alike():
+def test_rows_that_are_not_finite_on_one_rank_fail_on_all():
     config, data = small_config(), small_data()
     data.x_train[290] = np.nan
     alone = bits(ReservoirFitness(config, data)(VALUES))
@@ -93,7 +93,7 @@ def test_evaluations_do_not_depend_on_ranks_or_groups(size, group_ranks):
     if group_ranks:
         assert workers == max(1, size // group_ranks)
     else:
-        assert workers == 3  # more ranks than candidates: 7 ranks make 3 groups
+        assert workers == 3  # more ranks than candidates: 7 ranks form 3 groups
 
 
 def test_more_ranks_per_group_than_ranks_is_refused(tmp_path):
@@ -103,7 +103,7 @@ def test_more_ranks_per_group_than_ranks_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("step", ["begin", "announce", "record"])
-def test_a_leader_that_cannot_write_its_journal_ends_the_wait_of_its_group(tmp_path, monkeypatch, step):
+def test_an_error_of_the_leaders_journal_is_raised_on_its_group(tmp_path, monkeypatch, step):
     def full(*_):
         raise StageFailedError("no space left to write")
 
@@ -121,22 +121,24 @@ def test_a_leader_that_cannot_write_its_journal_ends_the_wait_of_its_group(tmp_p
         assert str(error) == "no space left to write"
 
 
-def test_a_training_over_its_time_fails_in_a_group_which_has_no_alarm():
+def test_a_training_over_its_time_fails_in_a_group_without_an_alarm():
     config, data = small_config(evaluation="train", epochs=3000, candidate_seconds=1.0), small_data()
     found = Ranks(2).run(lambda comm: bits(ReservoirFitness(config, data).set_group(comm)(VALUES))[-1])
     assert found == ["took longer than search.candidate_seconds = 1"] * 2
 
 
 @pytest.mark.parametrize("spare", [True, False])
-def test_a_group_whose_states_do_not_fit_leaves_the_candidate_to_its_leader(monkeypatch, spare):
+def test_the_leader_evaluates_alone_if_the_states_of_a_group_do_not_fit(monkeypatch, spare):
     config, data = small_config(), small_data()
     config.readout.ridge_selection = "validation"
     alone = bits(ReservoirFitness(config, data)(VALUES))
     whole = ReservoirFitness._on_validation_in_group
     divided = []
-    monkeypatch.setattr(ReservoirFitness, "_on_validation_in_group", lambda *given: divided.append(1) or whole(*given))
+    monkeypatch.setattr(
+        ReservoirFitness, "_on_validation_in_group", lambda *arguments: divided.append(1) or whole(*arguments)
+    )
     fits = ReservoirFitness(config, data)._estimated_bytes(with_values(config, VALUES))
-    states = 300 * 40 * 2 * 4 * spare  # all rows, nodes, states, bytes: no slab of three is longer
+    states = 300 * 40 * 2 * 4 * spare  # rows, nodes, states, bytes: an upper bound of each partition
 
     def work(comm):
         return bits(ReservoirFitness(config, data, fits + states).set_group(comm)(VALUES))

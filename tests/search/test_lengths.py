@@ -1,4 +1,4 @@
-"""Candidates judged on sequences of unequal length: nothing beyond a sequence's length counts."""
+"""Candidates evaluated on sequences of unequal length: padding has no effect."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _one_thread():
 
 
 def sequences(rows: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return noisy ramps of 3 to 9 steps padded with zeros, their classes, their lengths."""
+    """Return noisy ramps of 3 to 9 steps padded with zeros, their labels and their lengths."""
     generator = np.random.default_rng(seed)
     y, lengths = np.arange(rows) % 3, generator.integers(3, 10, rows)
     ramp = np.linspace(-1, 1, 9)[None, :, None] * (y[:, None, None] - 1.0)
@@ -48,8 +48,8 @@ def data_of() -> FitnessData:
     return FitnessData(x, y, x_val, y_val, 3, (), lengths, lengths_val)
 
 
-def spoiled(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Return the sequences with other bytes in their padding, numbers or not."""
+def with_other_padding(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the sequences with other padding, partly NaN."""
     x = x.copy()
     beyond = np.arange(x.shape[1]) >= lengths[:, None]
     x[beyond] = np.where(np.arange(beyond.sum())[:, None] % 2, np.float32(7e8), np.float32(np.nan))
@@ -57,7 +57,7 @@ def spoiled(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kept", [{"states": 2}, {"states": 1, "reduction": ["mean"]}])
-def test_the_fitness_is_that_of_sequences_driven_one_by_one(kept):
+def test_the_fitness_equals_that_of_single_sequences(kept):
     config, data = small_config(), data_of()
     config.reservoir = config.reservoir.model_copy(update=kept)
     found = ReservoirFitness(config, data)(VALUES)
@@ -78,11 +78,13 @@ def test_the_fitness_is_that_of_sequences_driven_one_by_one(kept):
 @pytest.mark.parametrize(
     "options", [{}, {"noise": 0.1}, {"reduction": ["mean_std"], "states": 1, "bidirectional": True}]
 )
-def test_padding_never_drives_the_reservoir(evaluation, options):
+def test_padding_does_not_drive_the_reservoir(evaluation, options):
     config, data = small_config(evaluation=evaluation), data_of()
     config.reservoir = config.reservoir.model_copy(update=options)
     other = replace(
-        data, x_train=spoiled(data.x_train, data.lengths_train), x_val=spoiled(data.x_val, data.lengths_val)
+        data,
+        x_train=with_other_padding(data.x_train, data.lengths_train),
+        x_val=with_other_padding(data.x_val, data.lengths_val),
     )
     first, second = (ReservoirFitness(config, part)(VALUES) for part in (data, other))
     assert first.reason is None
@@ -103,14 +105,14 @@ def test_lengths_are_part_of_the_fingerprint():
     assert data.fingerprint() != shorter.fingerprint()
 
 
-def test_a_sequence_too_short_for_what_is_kept_is_refused_before_the_search():
+def test_a_sequence_shorter_than_its_states_is_refused_before_the_search():
     config, data = small_config(), data_of()
     config.reservoir.states = 4
     with pytest.raises(InputError, match=r"reservoir.states = 4 is more than the 3 steps"):
         ReservoirFitness(config, data)
 
 
-def test_sequences_of_unequal_length_are_read_by_their_steps():
+def test_sequences_of_unequal_length_are_read_by_steps():
     config, data = small_config(), data_of()
     config.reservoir.sequence = "columns"
     with pytest.raises(InputError, match="'columns' does not follow the steps of sequences of unequal length"):
@@ -143,14 +145,14 @@ def test_folds_balance_sequences_by_neighbours_of_the_seeds_length():
 
 
 def on_a_segment(point: np.ndarray, start: np.ndarray, ends: np.ndarray) -> bool:
-    """Tell whether a point lies between `start` and one of `ends`."""
+    """Return whether a point is between `start` and one of `ends`."""
     way, gone = (ends - start).reshape(len(ends), -1), (point - start).ravel()
     step = way @ gone / np.maximum((way**2).sum(1), 1e-12)
     return bool((np.abs(step[:, None] * way - gone).max(1) < 1e-5).any())
 
 
 class Shards:
-    """What `fitness_rows` uses of a ShardSet."""
+    """The part of `ShardSet` that `fitness_rows` uses."""
 
     classes = CLASSES
     layout = SimpleNamespace(storage=Storage())
@@ -166,7 +168,7 @@ class Shards:
         return SimpleNamespace(x=x[part], y=y[part], synthetic=synthetic, length=lengths[part].astype(np.int32))
 
 
-def test_lengths_come_with_the_rows_and_the_folds():
+def test_rows_and_folds_have_their_lengths():
     found = fitness_rows(Shards(), small_config(folds=3), SingleProcess())
     assert (found.lengths_train == uneven()[2]).all()
     assert found.lengths_val.dtype == np.int64

@@ -1,4 +1,4 @@
-"""What is left of a rank's share of the memory for a candidate."""
+"""The memory limit of a candidate."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def _machine_of_1000_mib(monkeypatch):
     ("ranks", "rows", "own", "left"),
     [(1, 0, 0, 1000), (2, 0, 0, 500), (2, 100, 0, 450), (2, 100, 128, 322), (2, 100, 65, 322), (2, 100, 900, 0)],
 )
-def test_shared_rows_and_what_a_rank_holds_are_not_left(ranks, rows, own, left):
+def test_shared_rows_and_the_memory_of_a_rank_are_subtracted(ranks, rows, own, left):
     assert memory_limit(small_config(), ranks, rows * MIB, own * MIB) == left * MIB
 
 
-def test_the_least_limit_of_all_ranks_counts_for_all():
+def test_the_least_limit_of_all_ranks_applies_to_all():
     found = Ranks(3).run(lambda comm: agreed_limit(small_config(), comm, 100 * MIB, (comm.rank + 1) * 64 * MIB))
     assert found == [(900 // 3 - 3 * 64) * MIB] * 3
 
 
-def test_what_is_configured_is_taken_as_it_is():
+def test_a_configured_limit_is_used_unchanged():
     assert memory_limit(small_config(candidate_memory=7), 2, 100 * MIB, 900 * MIB) == 7 * MIB
 
 
-def test_a_process_is_asked_for_its_own_memory():
+def test_the_memory_of_this_process():
     before = process_memory()
     held = np.ones(50 * MIB, dtype=np.uint8)
     assert process_memory() - before == pytest.approx(held.nbytes, rel=0.2)

@@ -1,4 +1,4 @@
-"""Searches over real ranks: what threads and a single process cannot show."""
+"""Searches over real ranks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from launch import REPOSITORY, run_ranks
 from search.fake_fitness import CheapFitness, cheap_config
 from search.group_search import small_config, small_data
-from search.mpi_seven_ranks import CHOSEN, COMBINATIONS, HALVING, STOPPED
+from search.mpi_seven_ranks import AUTOMATIC, COMBINATIONS, HALVING, STOPPED
 from search.outcome import outcome
 
 from rcdp_hpc.runtime.comm.single import SingleProcess
@@ -35,7 +35,7 @@ def alone(folder: Path, **search: int) -> tuple:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory) -> Path:
-    """Return the folder of a search whose job died of a killed rank, then was asked to stop: three ranks, then two."""
+    """Return the folder of a search with a killed rank of three, then a stop signal to two ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     killed = run_ranks(3, program("fake_fitness.py", folder / "stopped", "SIGKILL", 9), timeout=60)
     assert killed.returncode != 0
@@ -48,7 +48,7 @@ def stopped(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def seven(stopped) -> Path:
-    """Return the folder of all that seven ranks did in one job, the last of it a search that is damaged."""
+    """Return the folder of the searches of `mpi_seven_ranks.py`."""
     (stopped / "damaged").mkdir()
     (stopped / "damaged" / checkpoints.NAME).write_bytes(b"PK")
     done = run_ranks(7, program("mpi_seven_ranks.py", stopped), timeout=180)
@@ -77,19 +77,19 @@ def test_killed_then_stopped_then_resumed_on_another_number_ends_equal(seven, tm
 
 @pytest.fixture(scope="module")
 def ridge(tmp_path_factory) -> tuple:
-    """Return the outcome of a search over small reservoirs by one process that nobody stopped."""
+    """Return the outcome of a search over small reservoirs by one process without a stop."""
     folder, config = tmp_path_factory.mktemp("ridge"), small_config()
     run_search(config, SingleProcess(), ReservoirFitness(config, small_data()), folder)
     return outcome(folder)
 
 
-@pytest.mark.parametrize(("ranks", "together"), [*COMBINATIONS, CHOSEN])
-def test_any_ranks_grouped_and_not_give_the_trajectory_of_one(seven, ridge, ranks, together):
+@pytest.mark.parametrize(("ranks", "together"), [*COMBINATIONS, AUTOMATIC])
+def test_ranks_with_and_without_groups_give_the_trajectory_of_one(seven, ridge, ranks, together):
     assert outcome(seven / f"ridge-{ranks}-{together}") == ridge
 
 
 @pytest.mark.parametrize(("ranks", "together"), COMBINATIONS)
-def test_any_ranks_grouped_and_not_resume_the_trajectory_of_one(seven, ridge, ranks, together):
+def test_ranks_with_and_without_groups_resume_the_trajectory_of_one(seven, ridge, ranks, together):
     folder = seven / f"resumed-{ranks}-{together}"
     checkpoint = checkpoints.read_checkpoint(folder / STOPPED)
     assert checkpoint.optimizer["generation"] == 2

@@ -15,12 +15,12 @@ def space_of(evaluation: str = "train", **ranges: dict) -> Space:
     return Space.from_config(SpaceSection(**ranges), evaluation)
 
 
-def test_dimensions_keep_the_order_of_the_section_whatever_was_written_first():
+def test_dimensions_have_the_order_of_the_section():
     space = space_of(leak={"low": 0.1, "high": 1}, density={"low": 0.1, "high": 0.2})
     assert space.names == ("density", "leak")
 
 
-def test_logarithmic_and_whole_dimensions():
+def test_logarithmic_and_integer_dimensions():
     space = space_of(learning_rate={"low": 1e-4, "high": 1e-2, "log": True}, hidden={"low": 8, "high": 64, "log": True})
     np.testing.assert_allclose(space.lower, [-4, np.log10(8)])
     np.testing.assert_allclose(space.upper, [-2, np.log10(64)])
@@ -31,13 +31,13 @@ def test_logarithmic_and_whole_dimensions():
 
 @given(st.floats(1e-6, 10), st.floats(1e-6, 100), st.booleans(), st.booleans(), st.floats(0, 1), st.floats(-1e3, 1e3))
 @settings(max_examples=200, deadline=None)
-def test_decoded_values_stay_within_bounds(low, width, log, integer, share, outside):
+def test_decoded_values_stay_within_the_bounds(low, width, log, integer, share, outside):
     # input_scaling accepts any value in (0, 100]
     bounds = {"low": low, "high": min(low + width, 100.0), "log": log, "integer": integer}
     try:
         space = space_of(input_scaling=bounds)
     except InputError:
-        # no two whole numbers between the bounds, or 0 the lower of them
+        # fewer than two integers between the bounds, or a lower bound of 0
         assert integer
         return
     inside = float(space.lower[0] + share * (space.upper[0] - space.lower[0]))
@@ -73,7 +73,7 @@ def test_readout_dimensions_need_a_trained_readout(name):
         ("hidden", 0, 8, "low = 0"),
     ],
 )
-def test_bounds_beyond_those_of_the_key_are_named(name, low, high, side):
+def test_bounds_that_the_key_does_not_accept_are_refused(name, low, high, side):
     with pytest.raises(InputError, match=rf"search.space.{name}: {side}"):
         space_of(**{name: {"low": low, "high": high}})
 
@@ -83,6 +83,6 @@ def test_too_few_integers():
         space_of(hidden={"low": 7.2, "high": 8.9})
 
 
-def test_values_go_into_their_sections():
+def test_values_are_set_in_their_sections():
     config = with_values(cheap_config(), {"density": 0.3, "hidden": 7})
     assert (config.reservoir.density, config.readout.hidden) == (0.3, 7)

@@ -1,4 +1,4 @@
-"""Dimensions of a search space that other settings make meaningless, and what is said."""
+"""Dimensions of a search space without an effect under other settings are refused."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ def test_a_dimension_without_effect_is_refused(name, evaluation, sections):
         ("relu_slope", "function", readout("lstm")),
     ],
 )
-def test_a_dimension_with_one_is_not(name, evaluation, sections):
+def test_a_dimension_with_an_effect_is_accepted(name, evaluation, sections):
     assert getattr(searching(name, evaluation, **sections).search.space, name) is not None

@@ -116,7 +116,7 @@ class UserMethod(BalancingMethod):
 
     def _resampled(self, x: NDArray[np.float32], task: BalancingTask) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         resampler = self._created(task)
-        # A resampler that changes its input would change what its rows are compared with.
+        # Copies, because a resampler may change its input, and its rows are compared with x.
         x_input = x.copy()
         y_input = task.labels.copy()
         try:

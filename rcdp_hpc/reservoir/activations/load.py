@@ -18,7 +18,7 @@ LARGEST, FAR = 4.0, 1e4
 
 
 def load_activation(name: str) -> Activation:
-    """Return an activation of the table, or the user's own function or class, after a check on a few numbers.
+    """Return an activation of the table or the user's own one, after a check on a few numbers.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ def _result(name: str, function: Callable[[Tensor], Tensor], x: Tensor) -> Tenso
     except Exception as error:  # whatever the user's function raises
         raise _broken(name, f"f(x) failed for x of shape {tuple(x.shape)} ({type(error).__name__}: {error})") from None
     if not isinstance(y, Tensor) or (y.shape, y.dtype) != (x.shape, x.dtype):
-        given = f"a tensor {tuple(y.shape)}, {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
-        raise _broken(name, f"f(x) returned {given}; expected a tensor {tuple(x.shape)}, {x.dtype}, as x")
+        result = f"a tensor {tuple(y.shape)}, {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
+        raise _broken(name, f"f(x) returned {result}; expected a tensor {tuple(x.shape)}, {x.dtype}, as x")
     return y
 
 

@@ -1,4 +1,4 @@
-"""What a kernel is: it holds the states of a block of samples and computes eq. 9 step by step.
+"""The base class of kernels, which hold the states of a block of samples and compute eq. 9 step by step.
 
 s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in + noise), with one leak rate a, or one for each neuron
 """
@@ -42,12 +42,12 @@ class Kernel(ABC):
     Attributes
     ----------
     dtype : torch.dtype
-        Of the class: number format of the states that a reservoir with this kernel returns: float32, bfloat16 or
+        Class attribute: number format of the features that a reservoir with this kernel returns, float32, bfloat16 or
         float16.
     dense_weights : bool
-        Of the class: whether all nodes² entries of C are stored, zeros included.
+        Class attribute: whether all nodes² entries of C are stored, including zeros.
     measured_nodes : int
-        Of the class: larger reservoirs are measured with this number of neurons (``reservoir.kernel = "auto"``).
+        Class attribute: ``reservoir.kernel = "auto"`` measures larger reservoirs with this number of neurons.
     nodes, features : int
         Neurons; inputs of a neuron per step.
     activation : Activation
@@ -109,8 +109,8 @@ class Kernel(ABC):
         Parameters
         ----------
         u : sequence of torch.Tensor, each of shape (rows, columns), rows <= batch
-            Input of the first `rows` samples, in pieces that are joined column by column; `features` columns minus
-            those of all pieces are 0 (see `write_input`). Float32, or `dtype`.
+            Input of the first `rows` samples: tensors whose columns are joined and then filled up with zeros to
+            `features` columns, as `write_input` does. Float32, or `dtype`.
         noise : torch.Tensor, shape (rows, nodes), float32, optional
             Added inside f.
 
@@ -128,12 +128,12 @@ class Kernel(ABC):
         return None
 
     @staticmethod
-    def write_input(into: Tensor, pieces: Sequence[Tensor]) -> None:
-        """Write the pieces of an input next to each other into `into`, shape (rows, features), and zeros after them."""
+    def write_input(into: Tensor, u: Sequence[Tensor]) -> None:
+        """Write the tensors of an input into `into`, shape (rows, features): joined columns, then zeros."""
         start = 0
-        for piece in pieces:
-            into[:, start : start + piece.shape[1]].copy_(piece)
-            start += piece.shape[1]
+        for part in u:
+            into[:, start : start + part.shape[1]].copy_(part)
+            start += part.shape[1]
         if start < into.shape[1]:
             into[:, start:].zero_()
 

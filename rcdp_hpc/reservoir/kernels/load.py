@@ -1,4 +1,4 @@
-"""The kernel that a configuration names."""
+"""Loading the kernel that a configuration names, and checking that it keeps the contract of `Kernel`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def kernel_names() -> list[str]:
 
 
 def kernel_class(name: str) -> type[Kernel]:
-    """Return the class of a kernel: one of the table, or the user's own.
+    """Return the class of a kernel of the table, or the user's own class.
 
     Parameters
     ----------
@@ -39,19 +39,19 @@ def kernel_class(name: str) -> type[Kernel]:
     """
     if name not in kernel_names() and not is_user_class(name):
         raise InputError(f"reservoir.kernel = {name!r}: expected {', '.join(kernel_names())} or module:Class")
-    given = load_choice(KERNELS, name)
-    where = f"reservoir.kernel = {name!r}"
-    if not (isinstance(given, type) and issubclass(given, Kernel)):
+    kernel = load_choice(KERNELS, name)
+    setting = f"reservoir.kernel = {name!r}"
+    if not (isinstance(kernel, type) and issubclass(kernel, Kernel)):
         raise InputError(
-            f"{where}: expected a class derived from rcdp_hpc.reservoir.kernels.Kernel (docs/extending.md)"
+            f"{setting}: expected a class derived from rcdp_hpc.reservoir.kernels.Kernel (docs/extending.md)"
         )
-    if inspect.isabstract(given):
-        missing = ", ".join(sorted(given.__abstractmethods__))
-        raise InputError(f"{where}: the class has no {missing}: add it (docs/extending.md)")
-    dtype = getattr(given, "dtype", None)
+    if inspect.isabstract(kernel):
+        missing = ", ".join(sorted(kernel.__abstractmethods__))
+        raise InputError(f"{setting}: the class has no {missing}: add it (docs/extending.md)")
+    dtype = getattr(kernel, "dtype", None)
     if dtype not in DTYPES:
-        raise InputError(f"{where}: dtype = {dtype}; expected {', '.join(map(str, DTYPES))} (docs/extending.md)")
-    return given
+        raise InputError(f"{setting}: dtype = {dtype}; expected {', '.join(map(str, DTYPES))} (docs/extending.md)")
+    return kernel
 
 
 def check_named(name: str) -> None:
@@ -62,12 +62,13 @@ def check_named(name: str) -> None:
     InputError
         If there is no such kernel, or its class breaks the contract of `Kernel`.
     """
-    found, cpu = kernel_class(name), torch.device("cpu")
+    cpu = torch.device("cpu")
+    kernel = kernel_class(name)
     try:
-        found = found.for_device(cpu)
+        kernel = kernel.for_device(cpu)
     except InputError:
         return  # the stage that computes states may run on a machine with a GPU
-    check_kernel(name, found, cpu)
+    check_kernel(name, kernel, cpu)
 
 
 def make_kernel(
@@ -93,6 +94,6 @@ def make_kernel(
     CandidateError
         If the matrices do not fit into memory.
     """
-    found = kernel_class(name).for_device(device)
-    check_kernel(name, found, device)
-    return found(settings, matrices, rates, device)
+    kernel = kernel_class(name).for_device(device)
+    check_kernel(name, kernel, device)
+    return kernel(settings, matrices, rates, device)

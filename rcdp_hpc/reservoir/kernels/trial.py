@@ -1,4 +1,4 @@
-"""Whether the class of a kernel keeps the contract of `Kernel`: a small reservoir is compared with eq. 9 in float64."""
+"""The check of a kernel's class: the states of a small reservoir are compared with eq. 9 in float64."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def _check_states(
     expected = _expected(matrices, leak if rates is None else rates, u, noise)
     try:
         with torch.no_grad():
-            cell = kernel(settings, matrices, rates, device)
-            cell.begin(SAMPLES)
-            _run(name, cell, u, noise, expected)
-            cell.begin(SAMPLES)  # again, from s_0 = 0
-            _run(name, cell, u, noise, expected)
+            instance = kernel(settings, matrices, rates, device)
+            instance.begin(SAMPLES)
+            _run(name, instance, u, noise, expected)
+            instance.begin(SAMPLES)  # again, from s_0 = 0
+            _run(name, instance, u, noise, expected)
     except InputError:
         raise
     except Exception as error:  # whatever the user's class raises
@@ -92,18 +92,18 @@ def _expected(
 
 
 def _run(
-    name: str, cell: Kernel, u: NDArray[np.float64], noise: NDArray[np.float64], expected: list[NDArray[np.float64]]
+    name: str, kernel: Kernel, u: NDArray[np.float64], noise: NDArray[np.float64], expected: list[NDArray[np.float64]]
 ) -> None:
-    inputs = torch.from_numpy(u).to(cell.device, cell.dtype)
-    drawn = torch.from_numpy(noise).to(cell.device, torch.float32)
+    inputs = torch.from_numpy(u).to(kernel.device, kernel.dtype)
+    drawn = torch.from_numpy(noise).to(kernel.device, torch.float32)
     for step, rows in enumerate(ROWS):
-        pieces = [inputs[step - back, :rows] for back in range(min(2, step + 1))]
-        states: Any = cell.step(pieces, drawn[:rows] if step == NOISY_STEP else None)
+        parts = [inputs[step - back, :rows] for back in range(min(2, step + 1))]
+        states: Any = kernel.step(parts, drawn[:rows] if step == NOISY_STEP else None)
         if not isinstance(states, torch.Tensor) or states.shape != (SAMPLES, NODES):
-            given = f"shape {tuple(states.shape)}" if isinstance(states, torch.Tensor) else type(states).__name__
-            raise _broken(name, f"step returned {given}; expected a tensor (batch, nodes) = {(SAMPLES, NODES)}")
-        if states.dtype not in (torch.float32, cell.dtype):
-            raise _broken(name, f"step returned {states.dtype}; expected torch.float32 or the class's {cell.dtype}")
+            result = f"shape {tuple(states.shape)}" if isinstance(states, torch.Tensor) else type(states).__name__
+            raise _broken(name, f"step returned {result}; expected a tensor (batch, nodes) = {(SAMPLES, NODES)}")
+        if states.dtype not in (torch.float32, kernel.dtype):
+            raise _broken(name, f"step returned {states.dtype}; expected torch.float32 or the class's {kernel.dtype}")
         difference = float(np.abs(states.double().cpu().numpy() - expected[step]).max())
         if not difference <= LARGEST_DIFFERENCE:
             raise _broken(

@@ -1,4 +1,4 @@
-"""Reductions of the states of a sequence: a class for each (table: ``reservoir.reduction``), and what they give."""
+"""Reductions of the states of a sequence: a class for each (table: ``reservoir.reduction``), and their joint shape."""
 
 from rcdp_hpc.reservoir.reductions.feature_shape import FeatureShape, feature_shape, values_per_neuron
 from rcdp_hpc.reservoir.reductions.joined import JoinedReductions, reduction_class

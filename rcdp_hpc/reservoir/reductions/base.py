@@ -1,4 +1,4 @@
-"""What a reduction is: a few values of each neuron, computed while the states of a sequence are computed."""
+"""The base class of reductions: a few values per neuron, computed while the states of a sequence are computed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Reduction(ABC):
         """
 
     def finish(self) -> None:
-        """Write what is only known after the last step."""
+        """Write values that are only known after the last step."""
         return
 
     @staticmethod

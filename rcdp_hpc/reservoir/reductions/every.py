@@ -34,7 +34,7 @@ class All(Reduction):
         Raises
         ------
         InputError
-            If they are not given.
+            If `steps` is None.
         """
         if steps is None:
             raise InputError("reservoir.reduction = 'all' needs the steps of the longest sequence: give steps")
@@ -42,8 +42,8 @@ class All(Reduction):
 
     def take(self, step: int, states: Tensor, rows: int) -> None:
         """Write the states after this step."""
-        taken = torch.arange(rows, device=self.out.device)
-        self.out[taken, self._first[:rows] + step] = states[:rows].to(self.out.dtype)
+        sequences = torch.arange(rows, device=self.out.device)
+        self.out[sequences, self._first[:rows] + step] = states[:rows].to(self.out.dtype)
 
     @staticmethod
     def of_states(settings: ReservoirSection, states: Tensor, values: int) -> Tensor:

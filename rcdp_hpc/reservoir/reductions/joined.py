@@ -15,8 +15,8 @@ from rcdp_hpc.runtime.user_code import load_choice
 @cache
 def reduction_class(name: str) -> type[Reduction]:
     """Return the class of a reduction of the table."""
-    found: type[Reduction] = load_choice(TABLES["reservoir.reduction"], name)
-    return found
+    kind: type[Reduction] = load_choice(TABLES["reservoir.reduction"], name)
+    return kind
 
 
 class JoinedReductions:
@@ -39,7 +39,7 @@ class JoinedReductions:
         start = 0
         for name in settings.reduction:
             kind = reduction_class(name)
-            # "all" has the width of the longest sequence of all blocks, and is alone.
+            # "all" is the only reduction then, and has the values of the longest sequence of all blocks.
             stop = out.shape[1] if name == "all" else start + kind.values(settings, steps)
             self.reductions.append(kind(settings, out[:, start:stop], steps, lengths, shared))
             start = stop
@@ -50,6 +50,6 @@ class JoinedReductions:
             reduction.take(step, states, rows)
 
     def finish(self) -> None:
-        """Write what is only known after the last step."""
+        """Write values that are only known after the last step."""
         for reduction in self.reductions:
             reduction.finish()

@@ -105,23 +105,23 @@ def test_neighbours_in_blocks_are_those_of_brute_force(rows, width, block, query
         patch.setattr(neighbours_module, "FITTED_BYTES", block * 4 * width)
         patch.setattr(neighbours_module, "QUERY_BYTES", query * 4 * width)
         searched = np.arange(seed % 3, rows, 1 + seed % 4)
-        found = nearest_rows(lambda part: x[part], rows, searched, 7)
+        nearest = nearest_rows(lambda part: x[part], rows, searched, 7)
     distance = ((x[:, None].astype(float) - x) ** 2).sum(axis=2)
-    np.testing.assert_array_equal(found, np.argsort(distance, axis=1)[searched, 1:8])
+    np.testing.assert_array_equal(nearest, np.argsort(distance, axis=1)[searched, 1:8])
 
 
 def test_neighbours_of_wide_rows(monkeypatch):
     monkeypatch.setattr(neighbours_module, "WIDEST", 10)
     x = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
-    found = nearest_rows(lambda part: x[part], 50, np.arange(50), 5)
-    np.testing.assert_array_equal(found, np.argsort(((x[:, None] - x) ** 2).sum(axis=2), axis=1)[:, 1:6])
+    nearest = nearest_rows(lambda part: x[part], 50, np.arange(50), 5)
+    np.testing.assert_array_equal(nearest, np.argsort(((x[:, None] - x) ** 2).sum(axis=2), axis=1)[:, 1:6])
 
 
 def test_a_row_is_never_its_own_neighbour():
     x = np.repeat(np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), 5, axis=0)
-    found = nearest_rows(lambda part: x[part], 30, np.arange(30), 3)
-    assert (found != np.arange(30)[:, None]).all()
-    np.testing.assert_array_equal(found // 5, np.repeat(np.arange(30)[:, None] // 5, 3, axis=1))
+    nearest = nearest_rows(lambda part: x[part], 30, np.arange(30), 3)
+    assert (nearest != np.arange(30)[:, None]).all()
+    np.testing.assert_array_equal(nearest // 5, np.repeat(np.arange(30)[:, None] // 5, 3, axis=1))
 
 
 def test_a_class_larger_than_the_budget_gets_the_same_plan():
@@ -135,18 +135,18 @@ def test_a_class_larger_than_the_budget_gets_the_same_plan():
 
 def test_random_sampling_is_that_of_imbalanced_learn():
     _, y = uneven_data((80, 40, 12))
-    own = members_of(y)
-    (plan,) = plan_copies(own, [80, 50, 12], 3)
+    members = members_of(y)
+    (plan,) = plan_copies(members, [80, 50, 12], 3)
     numbers, labels = np.arange(41)[:, None], np.array([0] * 40 + [1])
     plain = RandomOverSampler(sampling_strategy={0: 50}, random_state=class_seed(3, 1)).fit(numbers, labels)
     plain.fit_resample(numbers, labels)
-    np.testing.assert_array_equal(plan.source, own[1][plain.sample_indices_[plain.sample_indices_ < 40][40:]])
-    kept = remaining_samples(own, [80, 30, 12], 3)
+    np.testing.assert_array_equal(plan.source, members[1][plain.sample_indices_[plain.sample_indices_ < 40][40:]])
+    remaining = remaining_samples(members, [80, 30, 12], 3)
     plain = RandomUnderSampler(sampling_strategy={0: 30}, random_state=class_seed(3, 1))
     plain.fit_resample(numbers, labels)
     chosen = plain.sample_indices_[plain.sample_indices_ < 40]
-    np.testing.assert_array_equal(kept[1], np.sort(own[1][chosen]))
-    assert len(kept[1]) == 30
+    np.testing.assert_array_equal(remaining[1], np.sort(members[1][chosen]))
+    assert len(remaining[1]) == 30
 
 
 @pytest.mark.parametrize(
@@ -311,12 +311,12 @@ def test_series_with_categories_can_only_be_copied(tmp_path, balance):
     assert verify_shards(tmp_path / "shards") == []
 
 
-@pytest.mark.parametrize(("length", "wanted"), [(1, 4), (4, 1), (2, 2), (3, 5), (5, 3)])
-def test_resampling_a_series(length, wanted):
+@pytest.mark.parametrize(("length", "new_length"), [(1, 4), (4, 1), (2, 2), (3, 5), (5, 3)])
+def test_resampling_a_series(length, new_length):
     values = np.arange(1, length + 1, dtype=np.float32)
     x = np.zeros((1, 6, 2), np.float32)
     x[0, :length, 0] = values
-    made = resample_steps(x, np.array([length]), np.array([wanted]))
-    expected = np.interp(np.linspace(0, length - 1, wanted), np.arange(length), values)
-    np.testing.assert_allclose(made[0, :wanted, 0], expected, rtol=1e-6)
-    assert not made[0, wanted:].any()
+    resampled = resample_steps(x, np.array([length]), np.array([new_length]))
+    expected = np.interp(np.linspace(0, length - 1, new_length), np.arange(length), values)
+    np.testing.assert_allclose(resampled[0, :new_length, 0], expected, rtol=1e-6)
+    assert not resampled[0, new_length:].any()

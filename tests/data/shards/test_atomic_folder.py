@@ -206,7 +206,7 @@ def test_a_kill_during_the_exchange(prepared, npz_file):
     before = fingerprints(prepared)
     prepared.rename(prepared.with_name("shards.old"))
     prepared.with_name("shards.partial").mkdir()
-    # Without the source nothing but what was there can come back.
+    # Without the source, only the earlier preparation can be restored.
     npz_file.unlink()
     prepare_shards(make_config(npz_file), prepared)
     assert_untouched(prepared, before)

@@ -106,18 +106,18 @@ class Meeting(SingleProcess):
 
 
 def verified_by(ranks, directory):
-    table, barrier, found = [None] * ranks, threading.Barrier(ranks, timeout=60), [None] * ranks
+    table, barrier, findings = [None] * ranks, threading.Barrier(ranks, timeout=60), [None] * ranks
 
     def work(rank):
-        found[rank] = verify_shards(directory, comm=Meeting(rank, ranks, table, barrier))
+        findings[rank] = verify_shards(directory, comm=Meeting(rank, ranks, table, barrier))
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(ranks)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(one == found[0] for one in found)
-    return found[0]
+    assert all(one == findings[0] for one in findings)
+    return findings[0]
 
 
 def test_ranks_together_find_what_one_finds(tmp_path, npz_file):
@@ -129,6 +129,6 @@ def test_ranks_together_find_what_one_finds(tmp_path, npz_file):
         data[-1] ^= 1
         path.write_bytes(data)
     (tmp_path / "shards/stray").write_text("")
-    found = verified_by(3, tmp_path / "shards")
-    assert sorted(found) == sorted(verify_shards(tmp_path / "shards"))
-    assert len(found) == 3
+    findings = verified_by(3, tmp_path / "shards")
+    assert sorted(findings) == sorted(verify_shards(tmp_path / "shards"))
+    assert len(findings) == 3

@@ -49,15 +49,15 @@ def test_rows_of_the_reserve_replace_lost_rows_of_their_class(prepared):
     before, after = rows_of(whole), rows_of(view)
     lost = shard_rows(whole, 2)
     np.testing.assert_array_equal(after.y, before.y)
-    kept = np.ones(len(before.y), bool)
-    kept[lost] = False
-    np.testing.assert_array_equal(after.x[kept], before.x[kept])
-    np.testing.assert_array_equal(after.source_index[kept], before.source_index[kept])
+    undamaged = np.ones(len(before.y), bool)
+    undamaged[lost] = False
+    np.testing.assert_array_equal(after.x[undamaged], before.x[undamaged])
+    np.testing.assert_array_equal(after.source_index[undamaged], before.source_index[undamaged])
     assert after.synthetic[lost].all()
     reserve = whole.read("reserve", 0, whole.rows("reserve"))
     for label in range(10):
-        wanted = reserve.x[reserve.y == label][: (before.y[lost] == label).sum()]
-        np.testing.assert_array_equal(after.x[lost][after.y[lost] == label], wanted)
+        expected = reserve.x[reserve.y == label][: (before.y[lost] == label).sum()]
+        np.testing.assert_array_equal(after.x[lost][after.y[lost] == label], expected)
     assert view.refills[0].missing == [0] * 10
     assert replacement_record(view)["rows"] == whole.rows("train")
 
@@ -73,7 +73,7 @@ def test_rows_beyond_the_reserve_are_missing_and_counted(prepared):
     # Every row of the reserve was used once.
     reserve = set(recipes(whole.read("reserve", 0, whole.rows("reserve"))))
     assert sum(recipe in reserve for recipe in recipes(rows)) == whole.rows("reserve")
-    # Whoever damaged the second one, what stands in for the first stays.
+    # Damage of a second shard does not change the replacement of the first.
     alone = rows_of(view_of(prepared, 4))
     np.testing.assert_array_equal(rows.x[-400:], alone.x[-400:])
 

@@ -1,4 +1,4 @@
-"""Candidates evaluated at once: what each would be alone, whoever its companions are."""
+"""Several candidates at once: the results do not depend on the other candidates of the batch."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ def batched(at_once: int = 4, **search: object) -> Config:
     return small_config(candidates_at_once=at_once, **search)
 
 
-def bits(found) -> tuple:
-    return repr((found.fitness, found.error, found.accuracy)), found.reason
+def bits(evaluation) -> tuple:
+    return repr((evaluation.fitness, evaluation.error, evaluation.accuracy)), evaluation.reason
 
 
 @pytest.mark.parametrize("reduction", [{"states": 2}, {"reduction": ["mean_std", "segments"]}, {"reduction": ["all"]}])
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
-def test_candidates_at_once_are_found_what_they_are_alone(reduction, selection):
+def test_candidates_at_once_have_the_results_of_single_candidates(reduction, selection):
     config, data = batched(), small_data()
     config.readout.ridge_selection = selection
     config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update=reduction)})
     alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
-    found = BatchedFitness(config, data).evaluate(CANDIDATES)
-    assert [one.error for one in found] == pytest.approx([one.error for one in alone], rel=1e-4)
-    assert [one.accuracy for one in found] == pytest.approx([one.accuracy for one in alone], abs=0.011)
-    assert all(one.seconds > 0 for one in found)
+    evaluations = BatchedFitness(config, data).evaluate(CANDIDATES)
+    assert [one.error for one in evaluations] == pytest.approx([one.error for one in alone], rel=1e-4)
+    assert [one.accuracy for one in evaluations] == pytest.approx([one.accuracy for one in alone], abs=0.011)
+    assert all(one.seconds > 0 for one in evaluations)
 
 
-def test_companions_change_no_bit():
+def test_other_candidates_of_the_batch_change_no_bit():
     fitness = BatchedFitness(batched(), small_data())
     together = [bits(one) for one in fitness.evaluate(CANDIDATES)]
     assert [bits(fitness(values)) for values in CANDIDATES] == together
     assert [bits(one) for one in fitness.evaluate(CANDIDATES[::-1])] == together[::-1]
 
 
-def test_a_failing_candidate_leaves_its_companions_as_they_are():
+def test_a_failing_candidate_does_not_change_the_others():
     fitness = BatchedFitness(batched(), small_data())
     first, failed, second = fitness.evaluate([CANDIDATES[0], WITHOUT_CYCLE, CANDIDATES[1]])
     assert bits(failed)[-1] == bits(ReservoirFitness(small_config(), small_data())(WITHOUT_CYCLE))[-1] is not None
@@ -69,7 +69,7 @@ def test_a_failing_candidate_leaves_its_companions_as_they_are():
     assert fitness.evaluate([WITHOUT_CYCLE])[0].reason == failed.reason
 
 
-def test_states_that_overflow_fail_one_candidate_alone():
+def test_with_states_that_overflow_only_that_candidate_fails():
     config, data = batched(), small_data()
     settings = {"activation": "identity", "spectral_radius": 1e30}
     config = config.model_copy(update={"reservoir": config.reservoir.model_copy(update=settings)})
@@ -81,14 +81,14 @@ def test_states_that_overflow_fail_one_candidate_alone():
 
 
 @pytest.mark.parametrize("selection", ["left_out", "validation"])
-def test_folds_are_judged_at_once_too(selection):
+def test_candidates_at_once_with_folds(selection):
     config = batched(folds=3)
     config.readout.ridge_selection = selection
     data = folded(config)
     alone = [ReservoirFitness(config, data)(values) for values in CANDIDATES]
-    found = BatchedFitness(config, data).evaluate([*CANDIDATES, WITHOUT_CYCLE])
-    assert [one.error for one in found[:3]] == pytest.approx([one.error for one in alone], rel=1e-4)
-    assert "cycle" in found[3].reason
+    evaluations = BatchedFitness(config, data).evaluate([*CANDIDATES, WITHOUT_CYCLE])
+    assert [one.error for one in evaluations[:3]] == pytest.approx([one.error for one in alone], rel=1e-4)
+    assert "cycle" in evaluations[3].reason
 
 
 @pytest.mark.parametrize("halving", [1, 2])

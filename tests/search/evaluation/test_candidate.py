@@ -36,22 +36,22 @@ def test_a_failing_candidate_is_the_worst_with_its_reason(failure, reason):
     def measure(values):
         raise failure
 
-    found = evaluate_candidate(measure, {"density": 0.1}, SearchSection(), 0.1)
-    assert found.fitness == -np.inf
-    assert np.isnan(found.error)
-    assert np.isnan(found.accuracy)
-    assert found.reason.startswith(reason)
+    evaluation = evaluate_candidate(measure, {"density": 0.1}, SearchSection(), 0.1)
+    assert evaluation.fitness == -np.inf
+    assert np.isnan(evaluation.error)
+    assert np.isnan(evaluation.accuracy)
+    assert evaluation.reason.startswith(reason)
 
 
 @pytest.mark.parametrize("error", [np.nan, np.inf])
 def test_an_error_that_is_not_finite_is_a_failure(error):
-    found = evaluate_candidate(lambda values: (error, 0.5), {}, SearchSection(), 0.1)
-    assert found.fitness == -np.inf
-    assert str(error) in found.reason
+    evaluation = evaluate_candidate(lambda values: (error, 0.5), {}, SearchSection(), 0.1)
+    assert evaluation.fitness == -np.inf
+    assert str(error) in evaluation.reason
 
 
 @pytest.mark.parametrize("failure", [InputError("wrong"), TypeError("a defect"), RuntimeError("a defect")])
-def test_what_is_not_the_candidates_fault_is_raised(failure):
+def test_other_errors_are_raised(failure):
     def measure(values):
         raise failure
 

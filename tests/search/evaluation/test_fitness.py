@@ -1,4 +1,4 @@
-"""ReservoirFitness on real reservoirs, small ones."""
+"""`ReservoirFitness` on small reservoirs."""
 
 from __future__ import annotations
 
@@ -56,62 +56,62 @@ def states_of(config: Config, x: np.ndarray) -> torch.Tensor:
     return Reservoir(config.reservoir.model_copy(update=VALUES), 8).compute(x.copy())
 
 
-def test_few_rows_judge_by_the_scores_that_they_have_when_they_are_left_out(data):
+def test_few_rows_are_evaluated_by_leave_one_out(data):
     config = config_of()
     few = FitnessData(data.x_train[:200], data.y_train[:200], data.x_val[:80], data.y_val[:80], 10)
-    found = ReservoirFitness(config, few)(VALUES)
+    evaluation = ReservoirFitness(config, few)(VALUES)
     states = states_of(config, np.concatenate([few.x_train, few.x_val]))
     labels = np.concatenate([few.y_train, few.y_val])
-    judged = left_out(states, labels, 10, config.readout.ridge_penalties)
-    assert found.error == pytest.approx(np.mean((judged.scores - one_hot(labels, 10)) ** 2), rel=1e-4)
-    assert found.accuracy == pytest.approx(judged.accuracy, abs=0.01)
-    assert found.fitness == 1 / found.error - 3.0 * (0.2 - 0.1) ** 2
-    assert found.accuracy > 0.5
-    assert found.seconds > 0
+    expected = left_out(states, labels, 10, config.readout.ridge_penalties)
+    assert evaluation.error == pytest.approx(np.mean((expected.scores - one_hot(labels, 10)) ** 2), rel=1e-4)
+    assert evaluation.accuracy == pytest.approx(expected.accuracy, abs=0.01)
+    assert evaluation.fitness == 1 / evaluation.error - 3.0 * (0.2 - 0.1) ** 2
+    assert evaluation.accuracy > 0.5
+    assert evaluation.seconds > 0
 
 
-def test_synthetic_rows_do_not_judge_but_weigh(data):
+def test_synthetic_rows_have_weight_but_are_not_evaluated(data):
     config = config_of()
     synthetic = (np.arange(200) >= 150) & (data.y_train[:200] == 3)
     few = FitnessData(data.x_train[:200], data.y_train[:200], data.x_val[:80], data.y_val[:80], 10, synthetic=synthetic)
-    found = ReservoirFitness(config, few)(VALUES)
+    evaluation = ReservoirFitness(config, few)(VALUES)
     rows = np.concatenate([few.x_train[~synthetic], few.x_val])
     labels = np.concatenate([few.y_train[~synthetic], few.y_val])
     times = (np.bincount(few.y_train) + np.bincount(few.y_val)) / np.bincount(labels)
-    judged = left_out(states_of(config, rows), labels, 10, config.readout.ridge_penalties, times[labels])
+    expected = left_out(states_of(config, rows), labels, 10, config.readout.ridge_penalties, times[labels])
     assert times[3] > 1
-    assert found.error == pytest.approx(np.mean((judged.scores - one_hot(labels, 10)) ** 2), rel=1e-4)
-    assert found.accuracy == pytest.approx(judged.accuracy, abs=0.01)
+    assert evaluation.error == pytest.approx(np.mean((expected.scores - one_hot(labels, 10)) ** 2), rel=1e-4)
+    assert evaluation.accuracy == pytest.approx(expected.accuracy, abs=0.01)
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_of_many_rows_the_validation_rows_choose_the_penalty_and_judge(data, weights):
+def test_with_many_rows_the_validation_rows_choose_the_penalty_and_are_evaluated(data, weights):
     config = config_of()
     config.readout.ridge_selection, config.loss.class_weights = "validation", weights
-    found = ReservoirFitness(config, data)(VALUES)
+    evaluation = ReservoirFitness(config, data)(VALUES)
     train, validation = states_of(config, data.x_train), states_of(config, data.x_val)
     counts = np.bincount(data.y_train)
     of_class = 600 / (10 * counts) if weights == "balanced" else np.ones(10)
-    judged = {}
+    by_error = {}
     for penalty in config.readout.ridge_penalties:
         readout = solve_rows(train, data.y_train, 10, penalty, of_class[data.y_train])
         scores = readout.predict(validation)
         error, accuracy = error_and_accuracy(scores, data.y_val)
         shares = of_class * counts / 600
         sums = scaling_sums(scores, one_hot(data.y_val, 10), shares, of_class[data.y_val])
-        judged[scaled_error(*sums)] = error, accuracy
-    error, accuracy = judged[min(judged)]
-    assert found.error == pytest.approx(error, rel=1e-4)
-    assert found.accuracy == pytest.approx(accuracy, abs=0.01)
+        by_error[scaled_error(*sums)] = error, accuracy
+    error, accuracy = by_error[min(by_error)]
+    assert evaluation.error == pytest.approx(error, rel=1e-4)
+    assert evaluation.accuracy == pytest.approx(accuracy, abs=0.01)
 
 
 def test_the_penalty_follows_the_size_of_the_states(data):
-    """Candidates whose states differ in size alone are equally good: no penalty favours one of them."""
+    """Candidates whose states differ only in size are equally good: the penalty favours none."""
     config, errors = config_of(), []
     config.reservoir = config.reservoir.model_copy(update={"activation": "identity"})
     for scaling in (1e-3, 1.0):
-        found = ReservoirFitness(config, data)({**VALUES, "input_scaling": scaling})
-        errors.append(found.error)
+        evaluation = ReservoirFitness(config, data)({**VALUES, "input_scaling": scaling})
+        errors.append(evaluation.error)
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
 
 
@@ -123,7 +123,7 @@ def test_the_same_candidate_gives_the_same_bits(data):
     assert (first.fitness, first.error, first.accuracy) == (again.fitness, again.error, again.accuracy)
 
 
-def test_trained_fitness_depends_on_the_readouts_values(data):
+def test_the_trained_fitness_depends_on_values_of_the_readout(data):
     fitness = ReservoirFitness(config_of(evaluation="train"), data)
     readout = {"learning_rate": 3e-3, "relu_slope": 0.1, "hidden": 24}
     first, again = fitness({**VALUES, **readout}), fitness({**VALUES, **readout})
@@ -134,26 +134,26 @@ def test_trained_fitness_depends_on_the_readouts_values(data):
         assert fitness({**VALUES, **readout, **change}).error != first.error
 
 
-def test_a_learning_rate_that_explodes_is_a_failed_candidate_not_an_end(data):
-    found = ReservoirFitness(config_of(evaluation="train"), data)({**VALUES, "learning_rate": 1e30})
-    assert found.fitness == -np.inf
-    assert found.reason == "the readout's loss is nan after epoch 1"
+def test_a_learning_rate_that_diverges_is_a_failed_candidate(data):
+    evaluation = ReservoirFitness(config_of(evaluation="train"), data)({**VALUES, "learning_rate": 1e30})
+    assert evaluation.fitness == -np.inf
+    assert evaluation.reason == "the readout's loss is nan after epoch 1"
 
 
 def test_a_reservoir_without_a_cycle_fails_with_its_reason(data):
-    found = ReservoirFitness(config_of(), data)({**VALUES, "density": 0.0007})
-    assert found.fitness == -np.inf
-    assert "cycle" in found.reason
+    evaluation = ReservoirFitness(config_of(), data)({**VALUES, "density": 0.0007})
+    assert evaluation.fitness == -np.inf
+    assert "cycle" in evaluation.reason
 
 
-def test_more_states_than_steps_is_the_users_error_not_the_candidates(data):
+def test_more_states_than_steps_is_an_input_error(data):
     config = config_of()
     config.reservoir.states = 9  # the digits have 8 rows
     with pytest.raises(InputError, match="states"):
         ReservoirFitness(config, data)
 
 
-def test_rows_that_are_not_numbers_fail_every_candidate(data):
+def test_with_rows_that_are_not_finite_every_candidate_fails(data):
     spoiled = data.x_train.copy()
     spoiled[3] = np.nan
     broken = FitnessData(spoiled, data.y_train, data.x_val, data.y_val, 10)
@@ -167,7 +167,7 @@ def test_accuracy_and_error_of_scores_by_hand():
     assert accuracy == pytest.approx(1 / 3)
 
 
-def test_a_search_over_reservoirs_improves_and_records(data, tmp_path):
+def test_a_search_over_reservoirs_improves_and_is_recorded(data, tmp_path):
     space = {"density": {"low": 0.02, "high": 0.5}, "input_scaling": {"low": 0.01, "high": 2.0, "log": True}}
     config = config_of(population=4, generations=3, space=space)
     best = run_search(config, SingleProcess(), ReservoirFitness(config, data), tmp_path, fingerprint=data.fingerprint())
@@ -178,7 +178,7 @@ def test_a_search_over_reservoirs_improves_and_records(data, tmp_path):
 
 
 class Shards:
-    """What `fitness_rows` uses of a ShardSet."""
+    """The part of `ShardSet` that `fitness_rows` uses."""
 
     classes = ("a", "b")
 
@@ -192,23 +192,23 @@ class Shards:
 
 
 def test_fitness_rows_are_the_first_and_read_only():
-    found = fitness_rows(Shards(), config_of(train_rows=10, validation_rows=100), SingleProcess())
-    assert (found.x_train.shape, found.x_val.shape, found.classes) == ((10, 3), (20, 3), 2)
-    assert found.y_train.tolist() == list(range(10))
-    assert found.y_val.dtype == np.int64
-    assert np.flatnonzero(found.synthetic).tolist() == [6]
-    assert found.originals.y.tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9]
-    assert len(found.left_out_rows.x) == 29
+    rows = fitness_rows(Shards(), config_of(train_rows=10, validation_rows=100), SingleProcess())
+    assert (rows.x_train.shape, rows.x_val.shape, rows.classes) == ((10, 3), (20, 3), 2)
+    assert rows.y_train.tolist() == list(range(10))
+    assert rows.y_val.dtype == np.int64
+    assert np.flatnonzero(rows.synthetic).tolist() == [6]
+    assert rows.originals.y.tolist() == [0, 1, 2, 3, 4, 5, 7, 8, 9]
+    assert len(rows.left_out_rows.x) == 29
     with pytest.raises(ValueError, match="read-only"):
-        found.x_train[0] = 1
+        rows.x_train[0] = 1
 
 
-def test_fingerprint_tells_rows_apart(data):
+def test_different_rows_have_different_fingerprints(data):
     other = FitnessData(data.x_train[:-1], data.y_train[:-1], data.x_val, data.y_val, 10)
     assert data.fingerprint() == data.fingerprint() != other.fingerprint()
 
 
-def test_a_gpu_that_is_not_there_is_told(data, monkeypatch):
+def test_a_missing_gpu_is_an_input_error(data, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(
         InputError, match=r"search.device = 'gpu', and torch sees no GPU here: set search.device = 'cpu'"
@@ -217,17 +217,17 @@ def test_a_gpu_that_is_not_there_is_told(data, monkeypatch):
 
 
 def test_states_are_computed_on_the_gpu_of_the_local_rank(data, monkeypatch):
-    """As far as a machine without a GPU can show it: which device is asked for."""
-    made = []
+    """Without a GPU the test can only check the requested device."""
+    devices = []
 
     def instead(settings, features, kernel, device, matrices, steps):
-        made.append(device)
+        devices.append(device)
         return Reservoir(settings, features, kernel, "cpu", matrices)
 
     monkeypatch.setattr("rcdp_hpc.search.evaluation.fitness.Reservoir", instead)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("OMPI_COMM_WORLD_LOCAL_RANK", "3")
-    found = ReservoirFitness(config_of(device="gpu"), data)(VALUES)
-    assert made == ["cuda:1"]
-    assert found.error == ReservoirFitness(config_of(), data)(VALUES).error
+    evaluation = ReservoirFitness(config_of(device="gpu"), data)(VALUES)
+    assert devices == ["cuda:1"]
+    assert evaluation.error == ReservoirFitness(config_of(), data)(VALUES).error

@@ -1,4 +1,4 @@
-"""Folds within the fitness, and matrices that candidates share."""
+"""Folds within the fitness, and the cache of matrices."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLOATS = Storage()
 
 
 def uneven() -> tuple[np.ndarray, np.ndarray]:
-    """Return rows of three classes that overlap, so that all ways of balancing find a border between them."""
+    """Return rows of three overlapping classes, so that every balancing method sees a border between them."""
     generator = np.random.default_rng(1)
     y = np.repeat([0, 1, 2], [60, 25, 15])
     return generator.normal(y[:, None], 0.8, (100, 4)).astype(np.float32), y
@@ -52,10 +52,10 @@ def test_a_class_of_fewer_rows_than_folds_is_named_once(caplog):
     folds = balanced_folds(x, y, CLASSES, small_config(folds=20), FLOATS)
     assert sum(len(fold["y_val"]) for fold in folds) == len(y)
     assert sorted(map(tuple, np.concatenate([fold["x_val"] for fold in folds]))) == sorted(map(tuple, x))
-    said = [record.getMessage() for record in caplog.records if "fewer samples than folds" in record.getMessage()]
-    assert len(said) == 1
-    assert "search.folds = 20" in said[0]
-    assert "than folds: c (15);" in said[0]
+    warnings = [record.getMessage() for record in caplog.records if "fewer samples than folds" in record.getMessage()]
+    assert len(warnings) == 1
+    assert "search.folds = 20" in warnings[0]
+    assert "than folds: c (15);" in warnings[0]
 
 
 @pytest.mark.parametrize("rare", [1, 2, 3])
@@ -67,10 +67,10 @@ def test_rare_classes_are_balanced_in_every_fold_that_has_them(rare, caplog):
     config.data.balance = "smote"
     for fold in balanced_folds(x, y, CLASSES, config, FLOATS):
         left = rare - np.count_nonzero(fold["y_val"] == 2)
-        own = fold["x_train"][fold["y_train"] == 2]
-        assert len(own) == (np.count_nonzero(fold["y_train"] == 0) if left else 0)
+        rows = fold["x_train"][fold["y_train"] == 2]
+        assert len(rows) == (np.count_nonzero(fold["y_train"] == 0) if left else 0)
         if left == 1:
-            assert len(np.unique(own, axis=0)) == 1
+            assert len(np.unique(rows, axis=0)) == 1
     assert sum("for SMOTE with k" in record.getMessage() for record in caplog.records) == 1
 
 
@@ -102,30 +102,30 @@ def test_only_the_training_part_is_balanced_and_nothing_leaks(balance):
         counts = np.bincount(fold["y_train"])
         assert counts[0] == inside[0]
         assert counts[1:].sum() > inside[1:].sum()
-        if balance in ("smote", "random_over"):  # the others look at each row's surroundings
+        if balance in ("smote", "random_over"):  # the other methods use the neighbours of each row
             assert counts.tolist() == [counts.max()] * 3
         val = {row.tobytes() for row in fold["x_val"]}
         train = {row.tobytes() for row in fold["x_train"]}
         assert val <= real
         assert not val & train
         assert real - val <= train
-        own = x[[row.tobytes() not in val for row in x]]
-        if balance != "svm_smote":  # which also goes beyond its seeds
-            assert fold["x_train"].min() >= own.min()
-            assert fold["x_train"].max() <= own.max()
+        original = x[[row.tobytes() not in val for row in x]]
+        if balance != "svm_smote":  # which also extrapolates
+            assert fold["x_train"].min() >= original.min()
+            assert fold["x_train"].max() <= original.max()
         assert (not train <= real) == (balance != "random_over")
         held.extend(val)
     assert sorted(held) == sorted(real)
 
 
-def test_undersampling_takes_rows_of_the_training_part_away():
+def test_undersampling_removes_rows_of_the_training_part():
     for fold in folds_of("random_under"):
         assert np.bincount(fold["y_train"]).tolist() == [12, 12, 12]
         assert len(fold["x_val"]) == 20
         assert not {row.tobytes() for row in fold["x_train"]} & {row.tobytes() for row in fold["x_val"]}
 
 
-def test_the_ratio_and_the_rounding_of_the_shards_hold_inside_folds():
+def test_folds_use_the_ratio_and_the_rounding_of_the_shards():
     for fold in folds_of("smote", balance_ratio=0.5):
         assert np.bincount(fold["y_train"]).tolist() == [48, 24, 24]
     halves = Storage("float16")
@@ -133,7 +133,7 @@ def test_the_ratio_and_the_rounding_of_the_shards_hold_inside_folds():
         assert (halves.rounded(fold["x_train"]) == fold["x_train"]).all()
 
 
-def test_categories_stay_whole_inside_folds():
+def test_categories_stay_categories_in_folds():
     x, y = uneven()
     x[:, 2] = np.arange(100) % 3
     config = small_config(folds=3)
@@ -146,7 +146,7 @@ def test_categories_stay_whole_inside_folds():
         balanced_folds(x, y, CLASSES, config, FLOATS, (2,))
 
 
-def test_without_balancing_folds_hold_the_real_rows():
+def test_without_balancing_folds_have_the_real_rows():
     x, y = uneven()
     config = small_config(folds=4)
     config.data.balance = "none"
@@ -178,14 +178,14 @@ def test_synthetic_rows_never_enter_the_folds():
 
 
 def folded(config, balance: str = "smote") -> FitnessData:
-    """Return rows with folds of the original ones, each balanced by itself."""
+    """Return rows with folds of the original ones, each balanced separately."""
     data, search = small_data(), config.search
     config.data.balance = balance
     uneven_rows = np.flatnonzero((data.y_train != 2) | (np.arange(300) % 3 == 0))
     x, y = data.x_train[uneven_rows], data.y_train[uneven_rows]
-    found = balanced_folds(x, y, ("a", "b", "c", "d"), config, FLOATS)
-    assert len(found) == search.folds
-    return FitnessData(x, y, data.x_val, data.y_val, 4, tuple(FitnessData(**fold, classes=4) for fold in found))
+    folds = balanced_folds(x, y, ("a", "b", "c", "d"), config, FLOATS)
+    assert len(folds) == search.folds
+    return FitnessData(x, y, data.x_val, data.y_val, 4, tuple(FitnessData(**fold, classes=4) for fold in folds))
 
 
 FOLD_VALUES = {"density": 0.2, "leak": 0.7, "activation": "tanh"}
@@ -209,17 +209,17 @@ def test_the_fitness_is_the_mean_over_held_out_rows(selection, balance):
             solve_rows(train, fold.y_train, 4, penalty).predict(held_out)
             for penalty in ([chosen] if selection == "left_out" else penalties)
         ]
-        best = min(scores, key=lambda found, known=(targets, shares): scaled_error(*scaling_sums(found, *known)))
+        best = min(scores, key=lambda one, others=(targets, shares): scaled_error(*scaling_sums(one, *others)))
         error, accuracy = error_and_accuracy(best, fold.y_val)
         held_out_rows = len(fold.y_val)
         squares += error * held_out_rows
         right += accuracy * held_out_rows
         rows += held_out_rows
-    found = ReservoirFitness(config, data)(FOLD_VALUES)
-    assert found.error == pytest.approx(squares / rows, rel=1e-4)
-    assert found.accuracy == pytest.approx(right / rows, abs=0.011)
+    result = ReservoirFitness(config, data)(FOLD_VALUES)
+    assert result.error == pytest.approx(squares / rows, rel=1e-4)
+    assert result.accuracy == pytest.approx(right / rows, abs=0.011)
     grouped = Ranks(3).run(lambda comm: ReservoirFitness(config, data).set_group(comm)(FOLD_VALUES).error)
-    assert grouped == [found.error] * 3
+    assert grouped == [result.error] * 3
 
 
 @pytest.mark.parametrize("evaluation", ["ridge", "train"])
@@ -227,9 +227,9 @@ def test_states_of_original_rows_are_computed_once_for_all_folds(evaluation, mon
     config = small_config(folds=3, evaluation=evaluation)
     data, driven, drive = folded(config), [], Reservoir.drive
 
-    def counted(own, x, *given, **options):
+    def counted(reservoir, x, *arguments, **options):
         driven.append(len(x))
-        return drive(own, x, *given, **options)
+        return drive(reservoir, x, *arguments, **options)
 
     monkeypatch.setattr(Reservoir, "drive", counted)
     assert ReservoirFitness(config, data)(FOLD_VALUES).reason is None
@@ -240,13 +240,13 @@ def test_states_of_original_rows_are_computed_once_for_all_folds(evaluation, mon
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 @pytest.mark.parametrize("evaluation", ["ridge", "train"])
-def test_states_taken_from_those_of_the_original_rows_are_those_of_the_folds(evaluation, noise):
+def test_states_from_the_original_rows_equal_those_of_the_folds(evaluation, noise):
     config = small_config(folds=3, evaluation=evaluation)
     config.reservoir.noise = noise
     data = folded(config)
     apart = replace(data, folds=tuple(replace(fold, origin_train=None, origin_val=None) for fold in data.folds))
     shared, computed = (ReservoirFitness(config, rows)(FOLD_VALUES) for rows in (data, apart))
-    if noise:  # drawn anew for every block of rows
+    if noise:  # different for every block of rows
         assert shared.error == pytest.approx(computed.error, rel=0.1)
     else:
         assert shared.error == pytest.approx(computed.error, rel=1e-4)
@@ -258,11 +258,11 @@ def test_shared_matrices_have_the_same_bits(scaling):
     cache = MatrixCache()
     for change in ({}, {"spectral_radius": 1.3, "weight_scale": 0.4}, {"density": 0.2}, {"input_scaling": 3.0}):
         chosen = settings.model_copy(update=change)
-        mine, theirs = cache.matrices(chosen, 5), reservoir_matrices(chosen, 5)
-        assert (mine.recurrent != theirs.recurrent).nnz == 0
-        assert mine.recurrent.data.tobytes() == theirs.recurrent.data.tobytes()
-        assert (mine.input == theirs.input).all()
-        assert (mine.bias == theirs.bias).all()
+        cached, direct = cache.matrices(chosen, 5), reservoir_matrices(chosen, 5)
+        assert (cached.recurrent != direct.recurrent).nnz == 0
+        assert cached.recurrent.data.tobytes() == direct.recurrent.data.tobytes()
+        assert (cached.input == direct.input).all()
+        assert (cached.bias == direct.bias).all()
     assert cache.reused == 2
 
 

@@ -1,4 +1,4 @@
-"""What a candidate may take, and what is left behind when it takes more."""
+"""Limits of a candidate, and resuming after a candidate exceeded them."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ HANGING = [sys.executable, str(REPOSITORY / "tests" / "search" / "hanging.py")]
 VALUES = np.array([0.1, 1.0, 0.5])
 
 
-def test_the_alarm_interrupts_python_even_where_exceptions_are_swallowed():
-    def stubborn():
+def test_the_alarm_interrupts_python_code_that_catches_all_exceptions():
+    def catching():
         while True:
             with contextlib.suppress(Exception):
                 time.sleep(10)
 
     started = time.monotonic()
     with pytest.raises(CandidateError, match=r"longer than search.candidate_seconds = 0.2"), time_limit(0.2):
-        stubborn()
+        catching()
     assert time.monotonic() - started < 5
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
@@ -54,13 +54,13 @@ def test_no_limit_sets_no_alarm():
 
 def test_a_candidate_over_its_time_fails():
     config = small_config(candidate_seconds=1e-9)
-    found = ReservoirFitness(config, small_data())({"density": 0.2, "leak": 0.5, "activation": "tanh"})
-    assert found.reason == "took longer than search.candidate_seconds = 1e-09"
-    assert found.fitness == -np.inf
+    evaluation = ReservoirFitness(config, small_data())({"density": 0.2, "leak": 0.5, "activation": "tanh"})
+    assert evaluation.reason == "took longer than search.candidate_seconds = 1e-09"
+    assert evaluation.fitness == -np.inf
 
 
 class Sleepy(CheapFitness):
-    """Candidates of a leak above 0.4 sleep until their time is up; asked to stop at a call of the given number."""
+    """Candidates of a leak above 0.4 sleep until their time is up; a stop signal arrives at one call."""
 
     def __init__(self, config: Config, call: int = 0) -> None:
         super().__init__(config)
@@ -79,7 +79,7 @@ class Sleepy(CheapFitness):
             return super().measure(values)
 
 
-def test_candidates_over_their_time_are_not_tried_again_on_resume(tmp_path):
+def test_candidates_over_their_time_are_not_repeated_on_resume(tmp_path):
     config = cheap_config(candidate_seconds=0.1, generations=2)
     before, after = Sleepy(config, call=10), Sleepy(config)
     with pytest.raises(StoppedError):
@@ -98,12 +98,12 @@ def test_memory_is_estimated_and_refused():
     assert memory_limit(config, 1) == 2**20
     assert 0 < memory_limit(small_config(), 2) <= memory_limit(small_config(), 1)
     fitness = ReservoirFitness(config, small_data(), memory=2**10)
-    found = fitness({"density": 0.2, "leak": 0.5, "activation": "tanh"})
-    assert "needs about" in found.reason
-    assert "search.candidate_memory" in found.reason
+    evaluation = fitness({"density": 0.2, "leak": 0.5, "activation": "tanh"})
+    assert "needs about" in evaluation.reason
+    assert "search.candidate_memory" in evaluation.reason
 
 
-def test_the_estimate_grows_with_what_a_candidate_holds():
+def test_the_estimate_grows_with_the_sizes_of_a_candidate():
     config = small_config()
     config.readout.ridge_selection = "validation"
 
@@ -128,12 +128,12 @@ def test_partial_results_survive_kill_and_are_not_evaluated_again(tmp_path):
     assert not (tmp_path / "killed" / "journal").exists()
 
 
-def test_journals_of_other_settings_and_lines_cut_short_are_passed_over(tmp_path):
+def test_journals_of_other_settings_and_lines_cut_short_are_ignored(tmp_path):
     journal = Journal(tmp_path, 3, "here")
     journal.begin(1, -1)
-    found = CheapFitness(cheap_config())({"density": 0.1, "input_scaling": 1.0, "leak": 0.5})
+    evaluation = CheapFitness(cheap_config())({"density": 0.1, "input_scaling": 1.0, "leak": 0.5})
     failed = CheapFitness(cheap_config())({"density": 0.1, "input_scaling": 1.0, "leak": 0.9})
-    journal.record(VALUES, found)
+    journal.record(VALUES, evaluation)
     journal.record(VALUES + 1, failed)
     journal.close()
     with journal.paths[1].open("a") as file:
@@ -141,24 +141,24 @@ def test_journals_of_other_settings_and_lines_cut_short_are_passed_over(tmp_path
     read = read_journals(tmp_path, "here")
     assert list(read) == [(VALUES.tobytes(), 1.0), ((VALUES + 1).tobytes(), 1.0)]
     one, other = read.values()
-    assert (one.fitness, one.error, one.rank) == (found.fitness, found.error, 3)
+    assert (one.fitness, one.error, one.rank) == (evaluation.fitness, evaluation.error, 3)
     assert (other.fitness, other.reason) == (-np.inf, failed.reason)
     assert read_journals(tmp_path, "elsewhere") == {}
 
 
-def test_a_journal_is_emptied_once_a_checkpoint_holds_its_generations(tmp_path):
+def test_a_journal_is_emptied_when_a_checkpoint_has_its_generations(tmp_path):
     journal = Journal(tmp_path, 0, "here")
-    found = CheapFitness(cheap_config())({"density": 0.1, "input_scaling": 1.0, "leak": 0.5})
+    evaluation = CheapFitness(cheap_config())({"density": 0.1, "input_scaling": 1.0, "leak": 0.5})
     for generation, settled, lines in ((1, -1, 1), (2, 0, 2), (3, 0, 3), (4, 2, 3), (5, 3, 2)):
         journal.begin(generation, settled)
-        journal.record(VALUES + generation, found)
+        journal.record(VALUES + generation, evaluation)
         assert len(read_journals(tmp_path, "here")) == lines, generation
     journal.close()
 
 
 @pytest.mark.parametrize("how", ["free", "held"])
-def test_a_hang_in_native_code_ends_the_job_and_is_failed_on_resume(tmp_path, how):
-    """With the interpreter free the watchdog names the candidate; held by native code, a timer outside Python acts."""
+def test_a_hang_in_native_code_ends_the_job_and_has_failed_on_resume(tmp_path, how):
+    """The watchdog names the candidate; if native code holds the interpreter, a timer ends the process."""
     hung = run_ranks(0, [*HANGING, str(tmp_path), how], timeout=60)
     assert hung.returncode == 1, hung.stdout
     if how == "free":
