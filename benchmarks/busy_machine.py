@@ -1,16 +1,15 @@
-"""What threads cost on a busy machine: a training alone, next to a busy loop, and two trainings at once.
+"""Threads on a busy machine: one training alone, next to a busy loop, and two trainings at once.
 
     python benchmarks/busy_machine.py [--work digits vowels images] [--repeats 5]
 
-GNU OpenMP lets a thread that waits for the others spin for a while before it sleeps. On a machine of its own that is a
-little faster. If something else wants the core, the others wait for the spinning thread. Each row of the table is a
-setting of the waits: `spin` is GNU OpenMP's own default, `spin 3000` and `spin 300` a hundredth and a thousandth of it,
-`sleep` is no spinning at all (``OMP_WAIT_POLICY=passive``), `one thread` needs no waits, and `default` is what rcdp_hpc
-chooses by itself.
+With GNU OpenMP a waiting thread spins for a while before it sleeps. On an idle machine this saves a little time; on a
+busy machine other threads wait for the spinning one. Each row of the table is one setting: `spin` is the default of GNU
+OpenMP, `spin 3000` and `spin 300` are a hundredth and a thousandth of it, `sleep` does not spin
+(``OMP_WAIT_POLICY=passive``), `one thread` never waits, and `default` is the setting that rcdp_hpc chooses.
 
-The rows of a repeat are measured one after the other, so that other work on the machine meets all of them. Seconds are
-the medians of the stage's own (without the start of Python); of two at once, those of the slower one. The last column
-is what a setting costs a quiet machine: the median over the repeats of its seconds divided by those of `spin`.
+The settings of a repeat run one after the other, so that other load affects all of them alike. Seconds are medians of
+the stage's own time, without the start of Python; for two trainings at once, of the slower one. The last column is the
+cost of a setting on an idle machine: the median over repeats of its seconds divided by those of `spin`.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ def rcdp(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen
 
 @contextlib.contextmanager
 def busy_loop() -> Iterator[None]:
-    """Keep another process busy meanwhile."""
+    """Run another busy process for the duration of the block."""
     process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         time.sleep(0.2)
@@ -123,12 +122,12 @@ def busy_loop() -> Iterator[None]:
 
 
 def digits(folder: Path) -> list[str]:
-    """Return the words for digits' profile: small steps of a small readout."""
+    """Return the settings of the profile digits: small steps of a small readout."""
     return ["digits", *sets("search.generations=0", "training.epochs=8", *KERNEL)]
 
 
 def vowels(folder: Path) -> list[str]:
-    """Write series like the Japanese Vowels and return the words for their profile: states and a ridge readout."""
+    """Write series like the Japanese Vowels and return their settings: states and a ridge readout."""
     rng = np.random.default_rng(0)
     for part in ("TRAIN", "TEST"):
         lines = ["@problemName Vowels", "@univariate false", "@dimensions 12", "@equalLength false",
@@ -142,7 +141,7 @@ def vowels(folder: Path) -> list[str]:
 
 
 def images(folder: Path) -> list[str]:
-    """Write noisy images of 28 x 28 and return the words for MNIST's profile: larger steps and states."""
+    """Write noisy images of 28 x 28 pixels and return the settings of the profile mnist: larger steps and states."""
     rng = np.random.default_rng(0)
     y = np.arange(4000) % 10
     prototypes = rng.integers(0, 200, (10, 28, 28))

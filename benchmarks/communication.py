@@ -1,10 +1,10 @@
-"""What communication takes of a training of the readout: batches of 64 and 512, accumulated gradients, local SGD.
+"""Share of communication in the training of a readout: batches of 64 and 512, accumulated gradients, local SGD.
 
     mpirun -n 2 python benchmarks/communication.py --data MNIST [--batches 64 512] [--epochs 6]
 
-Each rank is one thread and trains the network of eq. 11 on cached states of 1000 nodes. Seconds are those that the
-trainer measures in every epoch (docs/formats.md): the shortest stay of a rank in a message is what it takes, and what
-others stay longer is waiting. Medians over the epochs after the first, means over ranks. Without --data inputs are
+Each rank has one thread and trains the network of eq. 11 on cached states of 1000 nodes. The seconds are those that the
+trainer measures in every epoch (docs/formats.md): the shortest time of a rank in a message counts as communication, the
+rest as waiting. Values are medians over the epochs after the first, and means over ranks. Without --data the inputs are
 random.
 """
 
@@ -34,7 +34,7 @@ WAYS = {
 
 
 def measure(folder: Path, batch: int, epochs: int, changes: dict, comm) -> dict[str, float]:
-    """Train once, and return what an epoch took."""
+    """Train once and return the costs of an epoch."""
     config = with_settings(settings_of("network", batch, epochs), changes)
     parallel = parallel_for(comm, 120, config.parallel)
     rows = Rows(folder, "network", config, comm.rank, comm.size)

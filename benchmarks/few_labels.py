@@ -1,10 +1,10 @@
-"""Few labels: the readout of eq. 10 and 11 on reservoir states beside the same readout on the images themselves.
+"""Few labels: the readout of eq. 10 and 11 on reservoir states, compared with the same readout on the images.
 
     python benchmarks/few_labels.py FOLDER [--images 10,30,100,300] [--seeds 3] [--epochs 40] [--evaluate 3000]
 
-FOLDER holds MNIST's IDX files, or others in that format. All rows are drawn from its training file, anew for each seed:
-so many images of each class to train on, as many again to choose the epoch by, and others to evaluate on. The test file
-is not looked at. Both networks are trained for the same number of epochs; beside them, ridge on the same values.
+FOLDER has MNIST's IDX files, or others of that format. Each seed draws its rows from the training file: `images` rows of
+each class for training, as many for the choice of the epoch, and other rows for evaluation. The test file is not used.
+Both networks are trained for the same number of epochs; a ridge readout of the same features is shown for comparison.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMON = ["data.source=npz", "data.balance=none", "data.validation_fraction=0.5"
 
 
 def drawn(x: NDArray, y: NDArray, images: int, evaluated: int, path: Path, seed: int) -> None:
-    """Write a file with 2 · `images` rows of each class, and `evaluated` others as the test."""
+    """Write a file with 2 · `images` rows of each class, and `evaluated` other rows as the test part."""
     order = np.random.default_rng(seed).permutation(len(y))
     of_class = [order[y[order] == label] for label in np.unique(y)]
     train = np.concatenate([rows[: 2 * images] for rows in of_class])
@@ -41,7 +41,7 @@ def drawn(x: NDArray, y: NDArray, images: int, evaluated: int, path: Path, seed:
 
 
 def accuracies(path: Path, changes: list[str], epochs: int, seed: int) -> tuple[float, float]:
-    """Return the accuracy of the trained readout, and that of ridge on what it reads, both in percent."""
+    """Return the accuracy of the trained readout and of a ridge readout of the same features, both in percent."""
     changes = [*COMMON, *changes, f"data.path={path}", f"run.seed={seed}", f"reservoir.seed={seed}",
                f"training.epochs={epochs}", f"training.patience={epochs}"]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,12 @@
-"""Images without a gradient step: what each part of a frozen profile adds, and the reservoir with and without.
+"""Images without gradient steps: the effect of each part of a frozen profile, with and without the reservoir.
 
     python benchmarks/frozen_images.py mnist-frozen --out FOLDER --set data.path=MNIST
     python benchmarks/frozen_images.py cifar10-frozen --out FOLDER --set data.path=CIFAR --nodes 1000 2000
 
-One row for each case: the profile as it is; without mirror images, without the power of the averages; the same map read
-by ridge without a reservoir; and the same map read through reservoirs of several sizes, all steps' states kept. Every
-run is `rcdp run` with the same seed and split. Accuracy is that of the validation rows, by which cases may be compared,
-and of the test, which is for the report alone. CPU seconds are those of the whole run, with all its ranks.
+The table has one row for each case: the profile unchanged; without mirror images; without the power of the averages;
+ridge on the map without a reservoir; and the map with reservoirs of several sizes, of which all states are features.
+Every case is `rcdp run` with the same seed and split. Compare cases by the validation accuracy; the test accuracy is for
+the report only. CPU seconds are those of the whole run on all ranks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def cases(config: Config, nodes: list[int]) -> dict[str, list[str]]:
-    """Return the changes of each case, by its name; what changes nothing is left out."""
+    """Return the changed settings of each case, by name; cases without a change are left out."""
     extractor = config.extractor
     found: dict[str, list[str]] = {"the profile": []}
     if extractor.mirror:
@@ -50,7 +50,7 @@ def cases(config: Config, nodes: list[int]) -> dict[str, list[str]]:
     if config.reservoir.kind != "none":
         found["without the reservoir"] = ["reservoir.kind=none"]
     steps, features = check_sequences(config, SHAPES[config.data.source], None) or (1, 1)
-    # Input weights are uniform in [-s, s]: neurons get inputs of deviation 1/2.
+    # Input weights are uniform in [-s, s]: the input of a neuron has the standard deviation 1/2.
     scaling = f"reservoir.input_scaling={0.5 * (3 / features) ** 0.5:.2g}"
     for number in nodes:
         changes = ["reservoir.kind=random", f"reservoir.nodes={number}", f"reservoir.states={steps}", scaling]
@@ -76,13 +76,13 @@ def row(chosen: argparse.Namespace, name: str, changes: list[str]) -> str:
 
 
 def width(config: Config) -> int:
-    """Return how many values of an image ridge reads."""
+    """Return the number of features of an image that ridge reads."""
     steps, features = check_sequences(config, SHAPES[config.data.source], None) or (0, 0)
     return steps * features if config.reservoir.kind == "none" else config.reservoir.states * config.reservoir.nodes
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of all processes started and ended so far."""
+    """Return the CPU seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -1,9 +1,9 @@
-"""Do gradients vanish? The same networks with and without the reservoir, trained on MNIST's rows in one run.
+"""Vanishing gradients: the same networks with and without the reservoir, trained on the rows of MNIST in one run.
 
     python benchmarks/gradient_norms.py --data FOLDER --picture docs/images/gradients.png
 
-Norms are those of `training.gradient_norms`: by layer, and by time step at what the readout reads. For the networks
-with a reservoir the gradient is also led on through the frozen reservoir to the input, where nothing is trained by it.
+The norms are those of `training.gradient_norms`: by layer, and by time step at the input of the readout. For networks
+with a reservoir, the gradient is also propagated through the fixed reservoir to its input.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
     python benchmarks/sequence_readouts.py --data MNIST [--rates 2e-3 4e-3 8e-3] [--epochs 1 2 3] [--plot PNG]
 
-Two ranks of one thread train by the package, the learning rate falling on half a cosine over the epochs. Seconds count
-from the raw images in memory: states of the training rows are in them, the ridge readout that eq. 11 may begin as, and
-the trainer's own look at the held-out images after each epoch; the looks in between, several an epoch, are not.
-Accuracy is that of 6,000 images held out of the training set. Each network is trained with every rate and number of
-epochs. What is shown is one training more, with those that reached the accuracy of --target first: the LSTM has the
-same choice as the others, and both number formats. The test images are looked at in that one alone.
+Two ranks of one thread train with a cosine schedule. Seconds count from the raw images in memory. They include the
+states of the training rows, the ridge readout that eq. 11 may start from, and the evaluation after each epoch; they do
+not include the additional evaluations within an epoch. Accuracy is measured on 6,000 images held out of the training
+set. Each network is trained with every rate and number of epochs; the combination that reached --target first is then
+trained once more, and this training is shown. The LSTM has the same choices as the others, and both number formats.
+Only the last training uses the test images.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def configuration(given: dict) -> Config:
 
 def train(given: dict, config: Config) -> dict | None:
     """Train one network on all ranks; return the curve, on rank 0."""
-    # Torch's optimisers load its compiler at their first step, once a process, whatever is trained.
+    # Torch's optimisers import its compiler at their first step: do it before the clock starts.
     import_module("torch._dynamo")
     from rcdp_hpc.parallel.choose import parallel_for
     from rcdp_hpc.runtime.comm.connect import connect
@@ -74,7 +74,7 @@ def train(given: dict, config: Config) -> dict | None:
 
     comm = connect()
     parallel = parallel_for(comm, 120, config.parallel)
-    # The images of the test begin behind those of the training.
+    # The test images follow the training images.
     x, y = images(given["data"], 60_000 + TEST), labels(given["data"], 60_000 + TEST)
     source = make_source(config, x.shape[1:], torch.device("cpu"))
 
@@ -133,7 +133,7 @@ def train(given: dict, config: Config) -> dict | None:
         if curve[-1][1] >= given["target"]:
             reached = min(reached, now)
 
-    # A network that begins as the ridge readout may be there before its first step.
+    # A network that starts as the ridge readout may reach the accuracy before its first step.
     look()
     trainer.run(look, lambda report: None)
     looked = 0.0

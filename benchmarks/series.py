@@ -3,16 +3,16 @@
     python benchmarks/series.py SETS... --results series.jsonl [--seeds 3] [--methods rcdp]
     python benchmarks/series.py SETS... --results series.jsonl --rivals-python PYTHON --methods rcdp minirocket dtw
 
-SETS are folders with NAME_TRAIN.ts and NAME_TEST.ts, folders of such folders, or tar archives of them. Both aeon and
-sktime bring some in their folder datasets/data. A name that is given twice counts once.
+SETS are folders with NAME_TRAIN.ts and NAME_TEST.ts, folders of such folders, or tar archives of them. The packages
+aeon and sktime include some in their folder datasets/data. A set that occurs twice is used once.
 
 A method is `rcdp` (settings: the path and the seed) or `rcdp:PROFILE` (a shipped profile), either with settings to
 change ("rcdp reservoir.nodes=200"), or a rival of benchmarks/series_rivals.py. PYTHON runs the rivals: an interpreter
 with aeon 1.6, and with reservoirpy 0.4 and reservoir-computing 1.0 for their reservoirs.
 
-Each measurement is a process of its own with one thread, from its start to its end; its CPU seconds hold imports,
-reading, training and test, and for rcdp the report. They are appended to --results, and are not repeated while they are
-there (--again METHOD repeats). A measurement that takes more than --limit CPU seconds is ended, and counted as missing.
+Each measurement is one process with one thread. Its CPU seconds include imports, reading, training and test, and for
+rcdp the report. Results are appended to --results and are not measured again (--again METHOD repeats them). A
+measurement that exceeds --limit CPU seconds is stopped and counts as missing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from typing import Any
 
 RIVALS = ("minirocket", "multirocket-hydra", "dtw", "reservoirpy-last", "reservoirpy-mean", "rc-mean", "rc-model-space")
 REFERENCE = "minirocket"
-BEHIND = 10.0  # points
+LARGE_DEFICIT = 10.0  # points
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 Result = dict[str, Any]
 
@@ -58,7 +58,7 @@ def find_sets(paths: list[str], unpacked: Path) -> dict[str, Path]:
 
 
 def _is_set(train: Path, name: str) -> bool:
-    """Whether it has a test part and class labels, and is not aeon's copy (_eq) of another set in equal length."""
+    """Return whether a set has a test part and class labels, and is not an equal-length copy (_eq) by aeon."""
     if not train.with_name(f"{name}_TEST.ts").exists() or name.lower().endswith("_eq"):
         return False
     with train.open(errors="replace") as file:
@@ -107,7 +107,7 @@ def _rcdp(method: str, name: str, folder: Path, seed: int, limit: int) -> Result
     command, *changes = shlex.split(method)
     profile = command.partition(":")[2]
     with tempfile.TemporaryDirectory() as scratch:
-        # A folder that holds this set alone.
+        # A folder with this set only.
         data = Path(scratch, "data")
         data.mkdir()
         for part in ("TRAIN", "TEST"):
@@ -138,7 +138,7 @@ def _outcome(code: int, seconds: float, output: str, limit: int, read: Callable[
 
 
 def collect(sets: dict[str, Path], options: argparse.Namespace) -> Iterator[Result]:
-    """Yield the results of every method, set and seed: those in the file, and the others as they are measured.
+    """Yield the results of every method, set and seed: first those in the file, then the others when measured.
 
     A set that a method has no result on by one seed is not tried by other seeds.
     """
@@ -213,7 +213,7 @@ def print_sets(means: Means) -> None:
 def print_summary(means: Means) -> None:
     """Print a line per method: means, and how it compares to the reference on the sets that both have."""
     print(
-        f"\n| method | sets | accuracy | balanced | mean rank | CPU seconds | more than {BEHIND:.0f} points behind "
+        f"\n| method | sets | accuracy | balanced | mean rank | CPU seconds | more than {LARGE_DEFICIT:.0f} points below "
         f"{REFERENCE} | worst set | CPU seconds by {REFERENCE}'s: geometric mean, sums |\n|{'---|' * 9}"
     )
     for method in means.methods:
@@ -237,7 +237,7 @@ def _against(means: Means, method: str, names: list[str]) -> list[str]:
     ratio = statistics.geometric_mean(one["cpu"] / other["cpu"] for one, other in pairs.values())
     sums = sum(one["cpu"] for one, _ in pairs.values()) / sum(other["cpu"] for _, other in pairs.values())
     return [
-        str(sum(gain < -BEHIND for gain in gains.values())),
+        str(sum(gain < -LARGE_DEFICIT for gain in gains.values())),
         f"{worst} ({gains[worst]:+.1f})",
         f"{ratio:.2f}, {sums:.2f}",
     ]

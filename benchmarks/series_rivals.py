@@ -2,8 +2,8 @@
 
     python series_rivals.py METHOD NAME_TRAIN.ts NAME_TEST.ts SEED
 
-It prints one JSON line: accuracy, balanced accuracy, the CPU seconds of fit and predict alone (without imports and
-reading), and what was done about unequal lengths. benchmarks/series.py starts it, one process for each measurement.
+Print one JSON line: accuracy, balanced accuracy, the CPU seconds of fit and predict (without imports and reading), and
+the treatment of unequal lengths. benchmarks/series.py starts one process for each measurement.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""Classification of uneven tables: rcdp with its defaults, next to what scikit-learn has for tables.
+"""Classification of uneven tables: the defaults of rcdp compared with classifiers of scikit-learn.
 
     python benchmarks/tables.py TABLES --results tables.jsonl [--seeds 3] [--methods rcdp trees]
 
 TABLES is a folder with NAME_train.csv and NAME_test.csv, or a tar archive of them; the last column, "label", is the
-class. The test rows are the given ones, and a seed decides whatever else a method draws.
+class. The test rows are those of NAME_test.csv; the seed is that of the method's random numbers.
 
-Methods: `rcdp` sets the path and the seed and nothing else; words after it change settings ("rcdp
+Methods: `rcdp` sets only the path and the seed; further words change settings ("rcdp
 reservoir.nodes=200"). `trees` is HistGradientBoostingClassifier with its defaults, `trees-balanced` the same with
 balanced class weights; `forest` is RandomForestClassifier with balanced class weights, `forest-smote` after
 imbalanced-learn's SMOTE; `logistic` is LogisticRegression on standardised features with balanced class weights.
 
-Each measurement is a process of its own with one thread. Its CPU seconds hold imports, reading, training and test; for
-rcdp also the report, and the boosted trees that it compares itself with. Measurements are appended to --results, and
-are not repeated while they are there (--again METHOD repeats).
+Each measurement is one process with one thread. Its CPU seconds include imports, reading, training and test; for rcdp
+also the report and its comparison with boosted trees. Results are appended to --results and are not measured again
+(--again METHOD repeats them).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run_rival(method: str, train: Path, seed: int) -> Result:
     from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
     (x, y), (x_test, y_test) = read_table(train), read_table(_test_of(train))
-    # Numbers: RandomForestClassifier takes no balanced weights with several classes of text.
+    # Labels as numbers: RandomForestClassifier has no balanced weights for several classes of text.
     classes = np.unique(np.concatenate([y, y_test]))
     y, y_test = np.searchsorted(classes, y), np.searchsorted(classes, y_test)
     predicted = rival(method, seed, y).fit(x, y).predict(x_test)
@@ -79,7 +79,7 @@ def read_table(path: Path) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
 
 
 def rival(method: str, seed: int, labels: NDArray[np.int64]) -> Any:
-    """Return a classifier that is not fitted yet; `labels` decide how many neighbours SMOTE can take."""
+    """Return an unfitted classifier; the labels limit the number of neighbours of SMOTE."""
     from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -157,7 +157,7 @@ def collect(tables: dict[str, Path], options: argparse.Namespace) -> list[Result
     kept = {(one["method"], one["table"], one["seed"]): one for one in lines if one["method"] not in options.again}
     results = []
     for method in options.methods:
-        # Nothing of it is drawn.
+        # The method draws no random numbers: one seed is enough.
         for seed in range(1, 2 if method == "logistic" else options.seeds + 1):
             for name, train in tables.items():
                 found = kept.get((method, name, seed))

@@ -1,9 +1,9 @@
-"""The profile `vowels` over many seeds: accuracy on the test series, each seed a run of its own.
+"""Test accuracy of the profile `vowels` over many seeds, one run per seed.
 
     python benchmarks/vowels_seeds.py DATA/japanese-vowels [--seeds 10] [--first 1] [--ranks 0]
 
-A seed draws the split, the search's moths, and the reservoir. Candidates are judged by the left-out error of training
-series; the test series are looked at once a seed, at the end of its run.
+A seed determines the split, the moths of the search and the reservoir. Candidates are evaluated by the leave-one-out
+error of training series; the test series are used once per seed, at the end of its run.
 """
 
 from __future__ import annotations
