@@ -93,14 +93,14 @@ def train(given: dict, config: Config) -> dict | None:
     comm.barrier()
     # Rank 0's clock decides for all.
     started, looking = comm.broadcast(time.perf_counter()), 0.0
-    known = states(*plan.own_rows)
+    known = states(*plan.local_rows)
     comm.barrier()
     spent_on_states = time.perf_counter() - started
     network = build_network(config, x.shape[1:], source, 10, SEED, parallel)
     trainer = Trainer(config, SEED, 10, network, known, validation, plan, comm, parallel)
     if config.readout.warm_start:
-        pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
-        first, size = plan.own_rows[0], source.batch_rows
+        pieces = [plan.partition_bounds(slab) for slab in plan.local_partitions]
+        first, size = plan.local_rows[0], source.batch_rows
         rows = RowSource(
             source.width, 10, given["rows"], HELD_OUT, np.bincount(y[: given["rows"]], minlength=10),
             lambda: (known.blocks(size, low - first, high - first) for low, high in pieces),

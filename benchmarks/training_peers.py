@@ -83,7 +83,7 @@ class Rows:
         def part(low: int, high: int) -> CachedStates:
             return CachedStates(torch.from_numpy(states[low:high].copy()), torch.from_numpy(classes[low:high]), low)
 
-        self.train = part(*self.plan.own_rows)
+        self.train = part(*self.plan.local_rows)
         low, high = slab_bounds(VALIDATION, rank, ranks)
         self.validation = part(total + low, total + high)
 

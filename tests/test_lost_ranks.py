@@ -56,7 +56,7 @@ def test_two_of_three_ranks_continue_when_rank_0_is_killed(tmp_path):
     done = finish(process, timeout=240)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("a rank was lost: 2 ranks continue instead of 3, from the last checkpoint") == 1
-    assert done.stdout.count("going on from epoch") == 1
+    assert done.stdout.count("resumed at epoch") == 1
     # No epoch is missing or repeated, and all are equal to those of a run without losses.
     np.testing.assert_allclose(curve(out, NAMES), curve(alone, NAMES), rtol=1e-5, atol=1e-5)
     (rows,) = lines(alone / "train/class_counts.jsonl")[0]["counts"]

@@ -130,7 +130,7 @@ def test_an_interrupted_training_ends_equal_to_the_bit(number, undisturbed, tmp_
     expected = {signal.SIGUSR1: {"stopped"}, signal.SIGTERM: {"stopped", "running"}, signal.SIGKILL: {"running"}}
     assert state["status"] in expected[number], done.stdout
     output = run(2, tmp_path, *LONGER, "search.generations=0")
-    assert "going on from epoch" in output
+    assert "resumed at epoch" in output
     if state["status"] == "running":
         assert output.count("removed a stale lock") == 1
     assert_same_training(tmp_path, undisturbed)
@@ -317,7 +317,7 @@ def test_a_gradient_that_is_not_finite_stops_all_with_a_checkpoint_and_one_messa
 def test_a_gradient_that_is_not_finite_is_left_out_if_configured(tmp_path):
     done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "training.on_nan=skip"), timeout=180)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("The step is left out") == 1
+    assert done.stdout.count("The step is skipped") == 1
     first, *others = lines(tmp_path / "train/metrics.jsonl")
     assert first["skipped_steps"] == 1
     assert not any(line["skipped_steps"] for line in others)
@@ -383,7 +383,7 @@ def test_local_sgd_resumes_to_the_same_bits(local_sgd, tmp_path):
     )
     done = run_ranks(2, [str(BIN / "python"), "-c", code])
     assert done.returncode == 75, done.stdout
-    assert "going on from epoch 2, step 8" in run(2, tmp_path, *BY_THEMSELVES)
+    assert "resumed at epoch 2, step 8" in run(2, tmp_path, *BY_THEMSELVES)
     assert_same_training(tmp_path, local_sgd)
 
 

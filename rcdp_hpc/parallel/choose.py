@@ -1,4 +1,4 @@
-"""Which engine and strategy the settings and the ranks of a job ask for."""
+"""The choice of the engine and the strategy of a training."""
 
 from __future__ import annotations
 
@@ -18,22 +18,30 @@ from rcdp_hpc.runtime.comm.horovod import import_horovod
 def parallel_for(
     comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None
 ) -> SingleProcessEngine:
-    """Return Horovod for several ranks, and a plain process for one, which needs no Horovod. Collective.
+    """Return the engine: Horovod with the configured strategy, or for one rank a single process. Collective.
+
+    Parameters
+    ----------
+    comm : Communicator
+        All ranks.
+    stall_seconds : int
+        Seconds to wait for a rank.
+    settings : ParallelSection, optional
 
     Raises
     ------
     InputError
-        On all ranks, if Horovod is missing on some, differs in version, or counts other ranks than `comm` does.
+        On all ranks, if Horovod is missing on some rank, has different versions, or other ranks than `comm`.
     """
     if comm.size == 1:
         return SingleProcessEngine()
-    # Before any rank starts Horovod: its start waits for all, and would wait forever for one that cannot.
+    # Checked first, because starting Horovod waits forever for a rank that cannot start it.
     agree(comm, import_horovod)
     check_versions(comm.allgather(f"Horovod {version('horovod')} on torch {torch.__version__}"))
-    return agree(comm, lambda: _kind(settings or ParallelSection())(comm, stall_seconds, settings))
+    return agree(comm, lambda: _strategy(settings or ParallelSection())(comm, stall_seconds, settings))
 
 
-def _kind(settings: ParallelSection) -> type[HorovodEngine]:
+def _strategy(settings: ParallelSection) -> type[HorovodEngine]:
     if settings.replicas != "synchronised":
         return IndependentReplicas
     return LocalSGD if settings.local_steps > 1 else HorovodEngine

@@ -1,4 +1,4 @@
-"""Horovod's ring-allreduce."""
+"""The engine that sums over ranks with Horovod's ring-allreduce."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ from rcdp_hpc.runtime.comm.launch import detect
 
 
 class HorovodEngine(SingleProcessEngine):
-    """All ranks of Horovod's world.
+    """Synchronous data parallelism: gradients and batch statistics are summed over all ranks in every step.
 
     Parameters
     ----------
     comm : Communicator
-        Checked to count the same ranks as Horovod does.
+        Must have the same ranks as Horovod.
     stall_seconds : int
-        Patience with a missing rank.
+        Seconds to wait for a rank.
     settings : ParallelSection, optional
         Compression and fusion of the gradients.
+
+    Raises
+    ------
+    InputError
+        If Horovod has other ranks than `comm`, or cannot sum within nodes first.
     """
 
     def __init__(self, comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None) -> None:
@@ -43,17 +48,18 @@ class HorovodEngine(SingleProcessEngine):
             stall_seconds, self.settings.horovod.fusion_mib, self.settings.horovod.cycle_ms, comm
         )
         check_world(self.hvd, comm)
-        self.comm, self.stall_seconds = comm, stall_seconds
-        # Of n bytes a ring sends 2 (R - 1) / R n from each rank.
-        self.ring = 2 * (comm.size - 1) / comm.size
+        self.comm = comm
+        self.stall_seconds = stall_seconds
+        # To sum n bytes, each rank of a ring of R sends 2 (R - 1) / R n bytes.
+        self.ring_factor = 2 * (comm.size - 1) / comm.size
         self.gradient_bytes = 0
 
     def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-        """Return Horovod's optimizer around `optimizer`.
+        """Return Horovod's optimizer, which wraps `optimizer`.
 
-        Gradients are summed, not averaged: each rank's loss is already its share of the mean over the global
-        batch, which keeps the mean exact where ranks hold unequal numbers of rows. In deterministic mode all gradients
-        form one group: with several, Horovod may fuse and so add them in another order from run to run.
+        Gradients are summed, not averaged: each rank's loss is its share of the mean over the global batch, so the mean
+        is exact for unequal numbers of rows. In deterministic mode all gradients form one group. With several groups,
+        Horovod may fuse them, and therefore add them, in a different order in each run.
         """
         halved = self.settings.compression == "fp16"
         weights = [weights for weights in model.parameters() if weights.requires_grad]
@@ -68,17 +74,17 @@ class HorovodEngine(SingleProcessEngine):
         return wrapped
 
     def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
-        """Return the sum over ranks; gradients flow back through it, summed as well."""
+        """Return the sum over ranks; gradients flow through it and are summed, too."""
         result: torch.Tensor = _SumOverRanks.apply(values, self, name)
         return result
 
     def broadcast_model(self, model: nn.Module) -> None:
-        """Give rank 0's weights and statistics to all."""
+        """Give the weights and statistics of rank 0 to all ranks."""
         self.hvd.broadcast_parameters(model.state_dict(), root_rank=0)
 
     def exchange(self, rows: torch.Tensor, counts: NDArray[np.int64]) -> torch.Tensor:
-        """Pass rows on: the first so many to rank 0, the next to rank 1, and so on; return those that came, by rank."""
-        # As bytes, since Horovod knows no bfloat16.
+        """Send rows to all ranks, and return the received rows by rank (see `SingleProcessEngine.exchange`)."""
+        # As bytes, since Horovod's alltoall does not support bfloat16.
         sent = rows.contiguous().view(torch.uint8)
         kept = int(counts[self.hvd.rank()])
         with self.counted(sent.numel() * (1 - kept / max(1, len(rows)))):
@@ -90,29 +96,29 @@ class HorovodEngine(SingleProcessEngine):
         return result
 
     def expect_passes(self, optimizer: Any, count: int) -> None:
-        """Tell Horovod to sum the gradients in the last of so many backward passes."""
+        """Make Horovod sum the gradients in the last of this number of backward passes."""
         if optimizer.backward_passes_per_step != count:
             optimizer.set_backward_passes_per_step(count)
 
     def sum_gradients(self, optimizer: Any) -> None:
-        """Put the sums over ranks in place of this rank's gradients, counting the wait."""
-        with self.counted(self.ring * self.gradient_bytes):
+        """Replace the gradients of this rank by their sums over ranks, and count the seconds."""
+        with self.counted(self.ring_factor * self.gradient_bytes):
             for handle, _ in optimizer._handles.values():
                 self._await(handle)
             optimizer.synchronize()
 
     def update(self, optimizer: Any) -> None:
-        """Update the weights by the gradients as they are."""
+        """Update the weights with the current gradients."""
         with optimizer.skip_synchronize():
             optimizer.step()
 
     def allreduce(self, values: torch.Tensor, name: str) -> torch.Tensor:
-        """Return the sum over ranks, without gradients, counting the wait.
+        """Return the sum over ranks, without gradients, and count the seconds.
 
-        What lies in the host's memory goes by MPI where that started the ranks: batch statistics are waited for layer
-        by layer, and Horovod looks but once a cycle for what is to be sent.
+        Tensors in host memory are summed by MPI if available: each layer waits for its batch statistics, and Horovod
+        sends only once per cycle.
         """
-        with self.counted(self.ring * values.numel() * values.element_size()):
+        with self.counted(self.ring_factor * values.numel() * values.element_size()):
             if self.comm.has_fast_allreduce and values.device.type == "cpu":
                 with self.comm.limit_waits(self.stall_seconds):
                     return torch.from_numpy(self.comm.allreduce(values.detach().numpy()))
@@ -122,10 +128,11 @@ class HorovodEngine(SingleProcessEngine):
             return result
 
     def _await(self, handle: int | None) -> None:
-        """Return once Horovod is done: its own wait looks without a pause, and so takes the core from its thread.
+        """Return when Horovod is done.
 
-        Its stall check names a rank that asks for nothing; where one stands still with all its threads, Horovod's
-        threads wait in MPI themselves and see nothing, so the ranks ask each other.
+        Horovod's own wait polls without a pause, which takes the core from its thread. Its stall check reports a rank
+        that does not join an operation. If a rank stops with all its threads, the threads of Horovod wait in MPI and
+        cannot report it, so the ranks report the missing one themselves.
         """
         deadline = time.monotonic() + self.stall_seconds
         while handle is not None and not self.hvd.poll(handle):
@@ -136,7 +143,7 @@ class HorovodEngine(SingleProcessEngine):
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """y = sum of x over ranks. As the total loss is the sum of the ranks' losses, dx is the sum of dy over ranks."""
+    """y = sum of x over ranks. The total loss is the sum of the ranks' losses, so dx is the sum of dy over ranks."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, parallel: HorovodEngine, name: str) -> torch.Tensor:
@@ -149,17 +156,17 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 def _sum_within_nodes_first() -> None:
-    """Have Horovod do so from its start on: within each node by NCCL, then between nodes."""
+    """Make Horovod sum within each node with NCCL first, then between nodes; must be called before Horovod starts."""
     hvd = import_horovod()
     if not hvd.nccl_built():
         raise InputError(
-            "parallel.horovod.hierarchical needs Horovod built with NCCL, and this one is not (see `rcdp doctor`). "
+            "parallel.horovod.hierarchical needs Horovod with NCCL, but it was built without (see `rcdp doctor`). "
             "Build it again on a GPU node with HOROVOD_GPU_OPERATIONS=NCCL, or set the key to false."
         )
     if hvd.is_initialized():
         raise InputError(
             f"under {detect().launcher} Horovod starts before parallel.horovod.hierarchical can be applied: set it to "
-            "false, and HOROVOD_HIERARCHICAL_ALLREDUCE=1 in the environment."
+            "false, and set HOROVOD_HIERARCHICAL_ALLREDUCE=1 in the environment."
         )
     os.environ["HOROVOD_HIERARCHICAL_ALLREDUCE"] = "1"
 
@@ -171,6 +178,6 @@ def check_versions(versions: list[str]) -> None:
         raise agreed(
             InputError(
                 f"all ranks need the same versions, but rank 0 has {versions[0]} and {', '.join(others[:3])}. Install "
-                "the package anew on those nodes, or let all use one environment on a shared disk."
+                "the package again on those nodes, or use one environment on a shared disk for all."
             )
         )

@@ -1,4 +1,4 @@
-"""Ranks that step by themselves: their weights are averaged every few steps, or never."""
+"""Strategies in which ranks take steps independently: their weights are averaged every few steps, or never."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from rcdp_hpc.parallel.statistics import running_statistics
 
 
 class LocalSGD(HorovodEngine):
-    """Local SGD: ranks take steps by themselves, and every so many steps their weights are averaged.
+    """Local SGD: each rank takes steps with its own gradients; the weights are averaged every few steps.
 
-    ``x <- sum_r n_r x_r / sum_r n_r``, n_r the rows that rank r took steps with since the last time (McMahan et al.
-    2017; with equal shares, the local SGD of Stich 2019). The optimiser's moments and the running statistics are
-    averaged with the weights, so that all ranks are equal then, and one checkpoint is that of all.
+    ``x <- sum_r n_r x_r / sum_r n_r``, with n_r the rows of rank r since the last average (McMahan et al. 2017; with
+    equal shares, the local SGD of Stich 2019). The optimiser's moments and the running statistics are averaged, too, so
+    that all ranks are then equal, and one checkpoint is enough for all.
     """
 
-    local = True
+    syncs_gradients = False
 
     def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-        """Return the optimizer."""
+        """Return the optimizer itself."""
         return optimizer
 
     def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
-        """Return the tensor: batch statistics are this rank's own."""
+        """Return the tensor itself: each rank has its own batch statistics."""
         return values
 
     def expect_passes(self, optimizer: Any, count: int) -> None:
-        """Do nothing: no pass is waited for."""
+        """Do nothing: gradients are not summed."""
 
     def sum_gradients(self, optimizer: Any) -> None:
-        """Do nothing: the gradients are this rank's own."""
+        """Do nothing: each rank has its own gradients."""
 
     def update(self, optimizer: Any) -> None:
         """Update this rank's weights."""
         optimizer.step()
 
     def average(self, network: nn.Module, optimizer: Any, rows: int) -> None:
-        """Put the mean over ranks, weighted by rows, in place of weights, moments and statistics, by one message."""
+        """Replace weights, moments and statistics by their mean over ranks, weighted by `rows`, with one message."""
         moments = [value for state in optimizer.state_dict()["state"].values() for value in state.values()]
-        # Counts of steps are the same on all ranks, and would not come back whole from float32.
+        # Step counters are equal on all ranks, and float32 does not represent all integers.
         moments = [value for value in moments if torch.is_tensor(value) and value.ndim]
         trained = [weights for weights in network.parameters() if weights.requires_grad]
         values = [*trained, *running_statistics(network), *moments]
@@ -53,6 +53,6 @@ class LocalSGD(HorovodEngine):
 
 
 class IndependentReplicas(LocalSGD):
-    """Ranks that train networks of their own to the end (`slices`)."""
+    """Each rank trains a network of its own to the end (``parallel.replicas``)."""
 
-    apart = True
+    independent = True

@@ -1,4 +1,4 @@
-"""The running statistics of normalisations, which ranks have to agree on."""
+"""The running statistics of normalisation layers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from torch import nn
 
 
 def running_statistics(network: nn.Module) -> list[torch.Tensor]:
-    """Return the buffers that a forward pass in training changes: the running statistics of normalisations."""
+    """Return the running statistics of all normalisation layers: the buffers that a training step changes."""
     norms = [module for module in network.modules() if hasattr(module, "running_mean")]
     return [buffer for module in norms for buffer in module.buffers(recurse=False)]

@@ -1,1 +1,1 @@
-"""Data-parallel training of the readout: batches, network, Horovod, checkpoints."""
+"""Data-parallel training of the readout."""

@@ -1,4 +1,7 @@
-"""Whether settings of the training fit the samples. Needs no torch: preparation asks first, training again."""
+"""Checks that the settings of the training fit the samples, before the preparation and before the training.
+
+This module does not need torch.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from rcdp_hpc.training.states.shifts import check_shifts
 log = logging.getLogger(__name__)
 
 Shape = Sequence[int]
-# With fewer rows, shuffling a slab by itself hardly changes the batches.
-FEW_SLAB_ROWS = 16
+# With fewer rows in a partition, shuffling within it hardly changes the batches.
+FEW_PARTITION_ROWS = 16
 
 
 def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -> tuple[int, int] | None:
-    """Raise an `InputError` if samples cannot be read as the settings say.
+    """Raise an `InputError` if the settings cannot turn samples into sequences.
 
     Parameters
     ----------
@@ -30,12 +33,12 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
     sample_shape : sequence of int
         Shape of one sample.
     shortest : int or None
-        Steps of the shortest sample; None if all samples are whole.
+        Steps of the shortest sample; None if all have the same length.
 
     Returns
     -------
     (int, int) or None
-        Steps and features per step that reach the reservoir; None if only a user's own extractor knows.
+        Steps, and features per step, that the reservoir reads; None if only an extractor of the user's own decides.
     """
     reservoir = config.reservoir
     kind = config.extractor.kind
@@ -43,11 +46,11 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
         for key, plain in {"series_scaling": "none", "differences": False}.items():
             if getattr(reservoir, key) != plain:
                 raise InputError(
-                    f"reservoir.{key} changes what drives a reservoir, and with reservoir.kind = 'none' the readout "
-                    f"reads the trained extractor's own output: set reservoir.{key} = {str(plain).lower()}"
+                    f"reservoir.{key} changes the input of a reservoir, but with reservoir.kind = 'none' the readout "
+                    f"reads the output of the trained extractor: set reservoir.{key} = {str(plain).lower()}"
                 )
     if kind in ("none", "kernels"):
-        # Test samples count too: one too short for what is kept would end a long training in its evaluation.
+        # Test samples are included: one with too few steps would stop the evaluation after a long training.
         steps, features = Sequencer.of(reservoir).shape(sample_shape)
         if reservoir.kind != "none":
             check_samples(reservoir, sample_shape, shortest)
@@ -58,10 +61,10 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
         if kind == "kernels":
             kernel_steps(steps, sample_shape)
     else:
-        found = sequence_shape(config.extractor, sample_shape, shortest)
-        if found is None:
+        shape = sequence_shape(config.extractor, sample_shape, shortest)
+        if shape is None:
             return None
-        steps, features = found
+        steps, features = shape
         if reservoir.kind != "none":
             check_length(reservoir, steps)
         check_steps(reservoir, steps)
@@ -69,25 +72,25 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
         check_feature_scaling(reservoir, input_features(reservoir, features))
     if config.readout.kind in STEPWISE and values_kept(reservoir, steps) < 2:
         raise InputError(
-            f"readout.kind = {config.readout.kind!r} reads several steps, and samples of shape {tuple(sample_shape)} "
-            "give it one: set readout.kind = 'network' or 'ridge', or a reservoir.sequence of several steps "
-            "('pixels' makes a step of each feature)"
+            f"readout.kind = {config.readout.kind!r} reads several steps, but samples of shape {tuple(sample_shape)} "
+            "have one: set readout.kind = 'network' or 'ridge', or a reservoir.sequence of several steps "
+            "(with 'pixels', each feature is a step)"
         )
     return steps, features
 
 
 def check_images(config: Config, sample_shape: Shape, shortest: int | None) -> None:
-    """Raise an `InputError` if samples are not images, or too small, for the shifts and changes that are set."""
+    """Raise an `InputError` if samples are not images, or too small for the configured shifts and augmentation."""
     check_shifts(config.augment.shifts, sample_shape, shortest)
     if config.augment.changes or config.augment.several_views:
         check_augment(config.augment, sample_shape)
 
 
 def check_warm_start(config: Config, classes: int) -> None:
-    """Raise an `InputError` if the network is too narrow to begin as a ridge readout of this many classes."""
+    """Raise an `InputError` if the network is too narrow to start as a ridge readout of this many classes."""
     if config.readout.warm_start and (config.readout.outputs < classes or config.readout.hidden < 2 * classes):
         raise InputError(
-            f"readout.warm_start carries the scores of {classes} classes through the network: set readout.outputs = "
+            f"readout.warm_start passes the scores of {classes} classes through the network: set readout.outputs = "
             f"{classes} or more, not {config.readout.outputs}, and readout.hidden = {2 * classes} or more, not "
             f"{config.readout.hidden}"
         )
@@ -100,7 +103,7 @@ def check_ranks(rows: int, ranks: int) -> None:
 
 
 def check_batch(config: Config, rows: int, ranks: int, global_batch: int = 0) -> None:
-    """Raise an `InputError` if there are fewer training rows than ranks, slabs, or than a step takes.
+    """Raise an `InputError` if there are fewer training rows than ranks, partitions, or rows of a step.
 
     Parameters
     ----------
@@ -109,49 +112,55 @@ def check_batch(config: Config, rows: int, ranks: int, global_batch: int = 0) ->
         Training rows over all ranks.
     ranks : int
     global_batch : int
-        Rows of a step over all ranks; 0 takes the setting.
+        Rows of a step over all ranks; 0 is the configured number.
     """
     check_ranks(rows, ranks)
-    _check_slabs(config, rows)
-    taken = global_batch or config.training.global_batch or config.training.batch * ranks
-    if config.readout.kind == "ridge" or taken <= rows:
+    _check_partitions(config, rows)
+    batch = global_batch or config.training.global_batch or config.training.batch * ranks
+    if config.readout.kind == "ridge" or batch <= rows:
         return
     key = "training.global_batch" if config.training.global_batch else "training.batch"
     if ranks == 1:
-        raise InputError(f"a batch of {taken} rows is more than the {rows} training rows: set {key} = {rows} or less.")
+        raise InputError(f"a batch of {batch} rows is more than the {rows} training rows: set {key} = {rows} or less.")
     raise InputError(
-        f"a batch of {taken} rows over {ranks} ranks is more than the {rows} training rows: lower training.batch to a "
-        f"rank's slab ({rows // ranks} rows) or less (or training.global_batch, if that is set), or start fewer ranks."
+        f"a batch of {batch} rows over {ranks} ranks is more than the {rows} training rows: lower training.batch to a "
+        f"rank's share ({rows // ranks} rows) or less (or training.global_batch, if that is set), or start fewer ranks."
     )
 
 
-def _check_slabs(config: Config, rows: int) -> None:
-    """Refuse more slabs than rows, and warn of slabs with few rows: each is shuffled and computed by itself."""
-    slabs = config.partition.count
-    if slabs <= PartitionSection.model_fields["count"].default:
+def _check_partitions(config: Config, rows: int) -> None:
+    """Refuse more partitions than rows, and warn of partitions with few rows."""
+    count = config.partition.count
+    if count <= PartitionSection.model_fields["count"].default:
         return
-    if slabs > rows:
+    if count > rows:
         raise InputError(
-            f"partition.count = {slabs} is more than the {rows} training rows: no row would be shuffled, since that is "
-            "done within a slab. Set it to a multiple of the number of ranks; the default is 12."
+            f"partition.count = {count} is more than the {rows} training rows. Rows are shuffled within their "
+            "partition, so no row would be shuffled. Set it to a multiple of the number of ranks; the default is 12."
         )
-    if rows < FEW_SLAB_ROWS * slabs:
+    if rows < FEW_PARTITION_ROWS * count:
         warn_once(
             log,
-            "slabs",
-            f"partition.count = {slabs} leaves about {rows / slabs:.3g} of the {rows} training rows to a partition: "
-            "rows are shuffled within their partition only, and states are computed partition by partition, which is "
-            "slow. Lower it unless you need it",
+            "partitions",
+            f"partition.count = {count} gives each partition about {rows / count:.3g} of the {rows} training rows. "
+            "Rows are shuffled within their partition only, and states are computed partition by partition, which is "
+            "slow: set a smaller number unless you need it",
         )
 
 
 def warmup_steps(config: Config, steps: int) -> int:
-    """Return the steps in which the learning rate rises, of a training with `steps` an epoch.
+    """Return the steps of the warm-up, in which the learning rate rises.
+
+    Parameters
+    ----------
+    config : Config
+    steps : int
+        Steps of an epoch.
 
     Raises
     ------
     InputError
-        If they are not fewer than those of the training.
+        If the warm-up is not shorter than the training.
     """
     total = config.training.epochs * steps
     warmup = config.schedule.warmup_steps or round(config.schedule.warmup_epochs * steps)
@@ -164,9 +173,9 @@ def warmup_steps(config: Config, steps: int) -> int:
 
 
 def check_speeds(config: Config, ranks: int) -> None:
-    """Raise an `InputError` if ``partition.rank_speeds`` has not one number for each rank."""
+    """Raise an `InputError` if the number of ``partition.rank_speeds`` is not the number of ranks."""
     if config.partition.load_balance == "rank_speeds" and ranks > 1 and len(config.partition.rank_speeds) != ranks:
         raise InputError(
             f"partition.rank_speeds has {len(config.partition.rank_speeds)} numbers for {ranks} ranks: "
-            "give one for each, in the order of ranks, or set partition.load_balance = 'measured' or 'equal'."
+            "set one for each rank, in order, or set partition.load_balance = 'measured' or 'equal'."
         )

@@ -1,4 +1,4 @@
-"""A file with one sealed line for each epoch; checkpoints refer to it instead of repeating it."""
+"""A file with one sealed line per epoch; checkpoints refer to it instead of repeating it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from rcdp_hpc.runtime.json_text import parse_json, read_regular_file
 log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
+# What a checkpoint stores about a history file: number of lines, and their SHA-256.
+Mark = dict[str, Any]
 
 
 class History:
-    """The epochs so far. All ranks hold the records; rank 0 alone writes the file.
+    """The records of the epochs so far. All ranks hold them; only rank 0 writes the file.
 
     Parameters
     ----------
@@ -43,22 +45,22 @@ class History:
         self._digest.update(sealed_line(self.records[-1]).encode())
 
     def rewrite(self) -> None:
-        """Write the file again without what was appended after a checkpoint: those epochs are trained again."""
+        """Write the file again with the current records only; a resume repeats the epochs after its checkpoint."""
         write_sealed_lines(self.path, self.records)
         self._digest = hashlib.sha256("".join(map(sealed_line, self.records)).encode())
 
-    def mark(self) -> Record:
-        """Return what a checkpoint keeps of the file, once all of it is on disk: its lines and their SHA-256."""
+    def mark(self) -> Mark:
+        """Return the number of lines and their SHA-256, for a checkpoint, after all lines are on disk."""
         if self.records:
             with os_errors_explained(self.path), open(self.path, "rb") as file:
                 os.fsync(file.fileno())
         return {"lines": len(self.records), "sha256": self._digest.hexdigest()}
 
 
-def marked_records(path: Path, mark: Record) -> list[Record]:
+def marked_records(path: Path, mark: Mark) -> list[Record]:
     """Return the records that a file had when a checkpoint was written.
 
-    The weights do not depend on them: if the file is damaged, the lines that are sound are kept, with a warning.
+    The weights do not depend on them. If the file is damaged, its undamaged lines are used, with a warning.
 
     Parameters
     ----------
@@ -73,19 +75,19 @@ def marked_records(path: Path, mark: Record) -> list[Record]:
         head = read_regular_file(path).split(b"\n")[:count]
         if hashlib.sha256(b"".join(line + b"\n" for line in head)).hexdigest() == mark["sha256"]:
             return [check_sealed(parse_json(line), path) for line in head]
-        found = _sound(path)
+        intact = _intact_records(path)
     except (DataDamagedError, ValueError):
-        found = {}
-    kept = [found[epoch] for epoch in range(count) if epoch in found]
+        intact = {}
+    records = [intact[epoch] for epoch in range(count) if epoch in intact]
     log.warning(
-        "%s: not as it was when the checkpoint was written: %d of the %d epochs until then are left. The training "
-        "itself is not affected; curves and sums of seconds lack the others.",
-        *(path, len(kept), count),
+        "%s: changed since the checkpoint was written; %d of the %d epochs until then are left. The training itself is "
+        "not affected, but curves and sums of seconds lack the other epochs.",
+        *(path, len(records), count),
     )
-    return kept
+    return records
 
 
-def _sound(path: Path) -> dict[int, Record]:
-    """Return the records of the lines whose own digest matches, by epoch."""
+def _intact_records(path: Path) -> dict[int, Record]:
+    """Return the records of the lines with a correct digest, by epoch."""
     records = read_intact_lines(path).records
     return {record["epoch"]: record for record in reversed(records) if type(record.get("epoch")) is int}

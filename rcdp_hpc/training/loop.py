@@ -1,4 +1,4 @@
-"""The training loop: one page, read from top to bottom, for one rank or many."""
+"""The training loop, for one rank or many."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import math
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
-from dataclasses import asdict
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,18 +29,19 @@ from rcdp_hpc.runtime.comm.collective import agree, agreed
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.training.monitor.divergence import DivergedError, Finding, advice, describe, describe_epoch
 from rcdp_hpc.training.monitor.epoch_cost import EpochTimer
-from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
+from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
 from rcdp_hpc.training.optim.ema import MovingAverage
 from rcdp_hpc.training.optim.learning_rate import LearningRate
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.optim.optimizers import make_optimizer
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.partition.mixup import Mixup
-from rcdp_hpc.training.partition.repartition import Recut
+from rcdp_hpc.training.partition.repartition import Repartitioner
+from rcdp_hpc.training.replicas import Replicas
 from rcdp_hpc.training.report import EpochReport, Position
-from rcdp_hpc.training.slices import Replicas
 from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.step import Batch, Stepper, StepResult
+from rcdp_hpc.training.training_checkpoint import ReplicaState, TrainerState
 from rcdp_hpc.training.validation import validate
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,9 @@ log = logging.getLogger(__name__)
 # Samples whose patches are whitened at once.
 PATCH_ROWS = 1024
 SECONDS_BETWEEN_PAUSES = 0.25
+# Steps in a row that may be skipped.
 MOST_SKIPS = 10
-# An epoch that is over within these seconds shows no bar.
+# Seconds before an epoch shows its progress.
 PROGRESS_AFTER = 2.0
 
 
@@ -60,7 +61,6 @@ class Trainer:
     Parameters
     ----------
     config : Config
-        Loss, learning rate, epochs and the rest.
     seed : int
         Seed of the initial weights, the shuffles and the dropout.
     classes : int
@@ -70,16 +70,25 @@ class Trainer:
     train, validation : CachedStates
         This rank's rows of both splits.
     plan : BatchPlan
-        Which rows make up each step.
+        The rows of each step.
     comm : Communicator
         For metrics and agreement between ranks.
-    parallel : Alone
-        For gradients and batch statistics.
+    parallel : SingleProcessEngine
+        The engine that sums gradients and batch statistics over ranks.
 
     Attributes
     ----------
+    position : Position
+        The next step.
+    steps : int
+        Steps of an epoch.
     show_progress : bool
         Whether this rank shows the progress within an epoch; False unless set.
+
+    Raises
+    ------
+    InputError
+        If loss, schedule or optimiser cannot be created, or if the warm-up is not shorter than the training.
     """
 
     def __init__(
@@ -94,64 +103,88 @@ class Trainer:
         comm: Communicator,
         parallel: SingleProcessEngine,
     ) -> None:
-        self.config, self.seed, self.plan = config, seed, plan
-        self.train, self.validation = train, validation
-        self.comm, self.parallel = comm, parallel
+        self.config = config
+        self.seed = seed
+        self.plan = plan
+        self.train = train
+        self.validation = validation
+        self.comm = comm
+        self.parallel = parallel
+        self.network = network
         self.labels = train.labels.cpu().numpy()
-        self.seen = np.zeros(classes, np.int64)
+        self.position = Position()
+        self.steps = math.ceil(plan.steps / config.training.accumulate)
+        self.show_progress = False
+        # Of the current epoch: rows of each class in the steps of this rank, rows of all ranks since the start or
+        # resume, seconds of a step, and the timer.
+        self.class_counts = np.zeros(classes, np.int64)
+        self.rows_timed = 0
+        self.step_seconds = 0.0
+        self.timer: EpochTimer
+        # This rank's rows since the weights were averaged, its first fault since then, and skipped steps in a row.
+        self.local_rows = 0
+        self.fault = ""
+        self.skips = 0
         counts: NDArray[np.int64] = comm.allreduce(np.bincount(self.labels, minlength=classes))
         self.objective = agree(comm, lambda: Objective(config, counts))
-        self.steps = math.ceil(plan.steps / config.training.accumulate)
         batch_ratio = plan.global_batch / config.training.batch
         self.learning_rate = agree(comm, lambda: LearningRate(config, self.steps, batch_ratio))
-        self.position = Position()
-        self.step_seconds = 0.0
-        self.show_progress = False
-        self.clock: EpochTimer  # of the epoch that runs
-        self.rows_timed = self.own_rows = self.skips = 0
-        self.fault = ""
-        self.network = network
-        moments = torch.from_numpy(comm.allreduce(agree(comm, train.moments))).to(train.device)
-        self.network.standardise(moments[0], moments[1], plan.rows)
+        self._prepare_network()
+        self._prepare_steps()
+
+    def _prepare_network(self) -> None:
+        """Standardise the inputs of the network, and give all ranks the same weights."""
+        moments = torch.from_numpy(self.comm.allreduce(agree(self.comm, self.train.moments))).to(self.train.device)
+        self.network.standardise(moments[0], moments[1], self.plan.rows)
         if isinstance(self.network, EndToEnd):
-            self.network.fit_patches((block for block, _ in train.blocks(PATCH_ROWS)), comm.allreduce)
-        parallel.broadcast_model(self.network)
-        optimizer = agree(comm, lambda: make_optimizer(config, network))
-        self.optimizer = parallel.wrap(optimizer, self.network)
-        self.slices = Replicas(config.parallel.replicas, self.network, len(train), comm) if parallel.apart else None
-        mixup = Mixup(config.augment.mixup, plan) if config.augment.mixup else None
-        self.watch = GradientWatch(self.network) if config.training.gradient_norms else None
-        self.stepper = Stepper(
-            config, seed, self.network, self.optimizer, self.objective, train, parallel, mixup, self.watch
+            self.network.fit_patches((block for block, _ in self.train.blocks(PATCH_ROWS)), self.comm.allreduce)
+        self.parallel.broadcast_model(self.network)
+
+    def _prepare_steps(self) -> None:
+        config, plan, network = self.config, self.plan, self.network
+        optimizer = agree(self.comm, lambda: make_optimizer(config, network))
+        self.optimizer = self.parallel.wrap(optimizer, network)
+        self.replicas = (
+            Replicas(config.parallel.replicas, network, len(self.train), self.comm)
+            if self.parallel.independent
+            else None
         )
-        self.average = MovingAverage(self.network, config.optimizer.ema) if config.optimizer.ema else None
-        self.best_weights = copy.deepcopy(self.judged.state_dict())
-        everyones = np.concatenate(comm.allgather(self.labels)) if plan.recut_epochs else self.labels
-        self.recut = Recut(plan, everyones, parallel) if plan.recut_epochs else None
+        mixup = Mixup(config.augment.mixup, plan) if config.augment.mixup else None
+        self.gradient_norms = GradientNorms(network) if config.training.gradient_norms else None
+        self.stepper = Stepper(
+            config, self.seed, network, self.optimizer, self.objective, self.train, self.parallel, mixup,
+            self.gradient_norms,
+        )  # fmt: skip
+        self.average = MovingAverage(network, config.optimizer.ema) if config.optimizer.ema else None
+        self.best_weights = copy.deepcopy(self.evaluated_model.state_dict())
+        self.repartitioner = None
+        if plan.reshuffle_every:
+            labels = np.concatenate(self.comm.allgather(self.labels))
+            self.repartitioner = Repartitioner(plan, labels, self.parallel)
 
     @property
-    def judged(self) -> nn.Module:
-        """What is judged and kept: the network, or what the ranks' networks made together."""
-        return self.slices.whole if self.slices else self.network
+    def evaluated_model(self) -> nn.Module:
+        """The model that is validated and saved: the network, or the combination of the ranks' networks."""
+        return self.replicas.combined if self.replicas else self.network
 
     def run(self, pause: Callable[[], None], report: Callable[[EpochReport], None]) -> None:
-        """Train from the present position to the end.
+        """Train from the current position to the end.
 
         Parameters
         ----------
         pause : callable
-            Called on all ranks together every quarter of a second or so, at step boundaries and after each epoch:
-            the place for checkpoints and stops.
+            Called on all ranks together between steps, about four times per second, and after each epoch. It may write
+            checkpoints, and raise an error to stop the training.
         report : callable
-            Given what each epoch showed, on all ranks.
+            Called with the report of each epoch, on all ranks.
         """
         if self.average and not (self.position.epoch or self.position.step):
-            # The weights may have been set since the making.
+            # The initial weights may have been changed since the constructor.
             self.average.restore(self.network.state_dict())
         while not self.position.finished:
-            self.clock = EpochTimer(self.parallel, self.train.device)
+            self.timer = EpochTimer(self.parallel, self.train.device)
             self._train_epoch(lambda: self._count_as_waiting(pause))
-            self.clock.stop()
+            self.timer.stop()
             report(self._close_epoch())
             if not self.position.finished:
                 pause()
@@ -159,84 +192,88 @@ class Trainer:
     def _count_as_waiting(self, pause: Callable[[], None]) -> None:
         started = time.perf_counter()
         pause()
-        self.clock.paused += time.perf_counter() - started
+        self.timer.paused += time.perf_counter() - started
 
     def _train_epoch(self, pause: Callable[[], None]) -> None:
         self.network.train()
         position = self.position
-        if self.recut:
-            self.train = self.stepper.train = self.recut.cut(position.epoch, self.train)
+        if self.repartitioner:
+            self.train = self.stepper.train = self.repartitioner.partition(position.epoch, self.train)
             self.labels = self.train.labels.cpu().numpy()
         orders = self.plan.orders(position.epoch)
         weights = self._step_weights(orders)
-        interval, since, self.rows_timed = self._steps_between_pauses(), 0, 0
-        # A pause may raise: then no batch shall be under way any more.
-        with closing(self._fetch(orders)) as fetched, self._epoch_progress() as progress:
+        interval, since = self._steps_between_pauses(), 0
+        self.rows_timed = 0
+        # `pause` may raise; the thread that fetches batches has ended then.
+        with closing(self._fetch(orders)) as batches, self._epoch_progress() as progress:
             while position.step < self.steps:
                 started = time.perf_counter()
-                self._take_step(next(fetched), float(weights[position.step]))
+                self._take_step(next(batches), float(weights[position.step]))
                 self.step_seconds = 0.9 * self.step_seconds + 0.1 * (time.perf_counter() - started)
                 progress.advance()
                 since += 1
-                met = self._synchronise()
-                if met and self.average:
-                    self.average.update(self.network, self._steps_met())
-                # Ranks that take steps by themselves are equal when they have met: only then can one checkpoint do.
-                if met and since >= interval and position.step < self.steps:
+                ranks_equal = self._synchronise()
+                if ranks_equal and self.average:
+                    self.average.update(self.network, self._steps_since_average())
+                # A checkpoint holds the weights of one rank, so it needs ranks with equal weights.
+                if ranks_equal and since >= interval and position.step < self.steps:
                     pause()
                     since = 0
 
     def _epoch_progress(self) -> Progress:
-        """Return the progress of an epoch in steps, shown only if it lasts; nothing is read from a device for it."""
+        """Return the progress of the epoch in steps. It reads nothing from the device."""
         title, show = f"epoch {self.position.epoch + 1} of {self.config.training.epochs}", self.show_progress
         return Progress(title, self.steps, "steps", show, delay=PROGRESS_AFTER, done=self.position.step)
 
     def _fetch(self, orders: NDArray[np.int64]) -> Generator[list[Batch]]:
-        """Yield the batches of each step from the present one on.
+        """Yield the batches of each step from the current one on.
 
-        States that lie far off, or are computed anew, are fetched in a thread of their own while the step before
-        computes; from memory they come sooner than a thread can hand them over.
+        States in a file, or computed on demand, are fetched by a thread during the preceding step. States in memory are
+        available sooner than a thread could pass them on.
         """
         epoch, device = self.position.epoch, self.train.device
 
         def fetch(step: int) -> list[Batch]:
-            own = [torch.from_numpy(self.plan.batch(orders, batch)) for batch in self._batches_of(step)]
-            return [self.stepper.fetch(epoch, rows.to(device)) for rows in own]
+            batches = [torch.from_numpy(self.plan.batch(orders, batch)) for batch in self._batches_of(step)]
+            return [self.stepper.fetch(epoch, rows.to(device)) for rows in batches]
 
         steps = (fetch(step) for step in range(self.position.step, self.steps))
-        return ahead(steps) if self.train.far else steps
+        return ahead(steps) if self.train.slow else steps
 
     def _take_step(self, batches: list[Batch], weight: float) -> None:
-        """Take one step, or leave it out where its gradient is not finite."""
+        """Take one step, or skip it if its gradient is not finite."""
         position = self.position
         rows = sum(self.plan.global_rows(batch) for batch in self._batches_of(position.step))
         rate = self.learning_rate.at(position.epoch, position.step)
-        result = self.stepper.take(batches, weight, rate)
+        result = self.stepper.step(batches, weight, rate)
         self.rows_timed += rows
-        self.own_rows += sum(map(len, batches))
+        self.local_rows += sum(map(len, batches))
         if result.fault is None:
             position.add(result)
             self.skips = 0
             for batch in batches:
-                self.seen += np.bincount(batch.labels.cpu().numpy(), minlength=len(self.seen))
-        elif self.parallel.local:
+                self.class_counts += np.bincount(batch.labels.cpu().numpy(), minlength=len(self.class_counts))
+        elif self.parallel.syncs_gradients:
+            self._handle_divergence(result, weight, rows, rate)
+        else:
             self.fault = self.fault or describe(
                 position.epoch, position.step, result.loss_sum / weight, rate, result.fault
             )
             position.step += 1
-        else:
-            self._diverged(result, weight, rows, rate)
 
     def _batches_of(self, step: int) -> range:
-        """Return the batches that a step accumulates the gradient over."""
+        """Return the batches whose gradients a step accumulates."""
         count = self.config.training.accumulate
         return range(step * count, min((step + 1) * count, self.plan.steps))
 
     def _synchronise(self) -> bool:
-        """Average the weights of ranks that step by themselves, where that is due; tell whether all ranks are equal."""
-        if not self.parallel.local:
+        """Average the weights of ranks that step independently, if due; return whether all ranks are equal.
+
+        Independent replicas count as equal at the end of an epoch. A fault of any rank ends the training here.
+        """
+        if self.parallel.syncs_gradients:
             return True
-        due = not (self.parallel.apart or self.position.step % self.config.parallel.local_steps)
+        due = not (self.parallel.independent or self.position.step % self.config.parallel.local_steps)
         if not due and self.position.step < self.steps:
             return False
         with self.parallel.counted():
@@ -244,61 +281,62 @@ class Trainer:
         for rank, fault in enumerate(faults):
             if fault:
                 message = f"rank {rank}: {fault} {advice(False, self.position.best_epoch >= 0)}"
-                raise agreed(DivergedError(message, whole=False))
-        if not self.parallel.apart:
-            self.parallel.average(self.network, self.optimizer, self.own_rows)
-        self.own_rows = 0
+                raise agreed(DivergedError(message, resumable=False))
+        if not self.parallel.independent:
+            self.parallel.average(self.network, self.optimizer, self.local_rows)
+        self.local_rows = 0
         return True
 
-    def _steps_met(self) -> int:
-        """Return the steps since ranks met before: 1 where they step together."""
-        count = self.config.parallel.local_steps if self.parallel.local else 1
+    def _steps_since_average(self) -> int:
+        """Return the steps since the ranks were equal the last time: 1 if they sum gradients in every step."""
+        count = 1 if self.parallel.syncs_gradients else self.config.parallel.local_steps
         return self.position.step % count or count
 
-    def _diverged(self, result: StepResult, weight: float, rows: int, rate: float) -> None:
-        """Stop, or leave the step out and halve the rate: all ranks find the same norm, and so decide alike."""
+    def _handle_divergence(self, result: StepResult, weight: float, rows: int, rate: float) -> None:
+        """Stop, or skip the step and halve the rate. All ranks have the same norm, so they decide equally."""
         loss = float(self.comm.allreduce(np.array([result.loss_sum]))[0]) / weight
         first = min(fault for fault in self.comm.allgather(result.fault) if fault)
-        words = describe(self.position.epoch, self.position.step, loss, rate, first)
+        description = describe(self.position.epoch, self.position.step, loss, rate, first)
         self.skips += 1
         hopeless = self.skips > MOST_SKIPS or self.position.skipped_steps + 1 >= self.steps
         if self.config.training.on_nan == "stop" or hopeless:
-            raise agreed(DivergedError(f"{words} {advice(not hopeless, self.position.best_epoch >= 0)}"))
+            raise agreed(DivergedError(f"{description} {advice(not hopeless, self.position.best_epoch >= 0)}"))
         self.learning_rate.halve()
         self.position.skip(weight, rows)
-        log.warning("%s The step is left out, and the learning rate halved.", words)
+        log.warning("%s The step is skipped, and the learning rate is halved.", description)
 
     def _step_weights(self, orders: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the sum of the weights of all ranks' rows in each step of an epoch, by one message.
+        """Return the divisor of the loss in each step of an epoch: the sum of the weights of its rows. Collective.
 
-        Where ranks take steps by themselves it is that of their own rows, and 1 where there are none.
+        The rows are those of all ranks, or this rank's if ranks step independently (1 if it has none).
         """
-        batches, local = range(self.plan.steps), self.parallel.local
+        batches, local = range(self.plan.steps), not self.parallel.syncs_gradients
         if self.objective.class_weights is None and not local:
             by_batch = np.array([self.plan.global_rows(batch) for batch in batches], dtype=np.float64)
         else:
             labels = torch.from_numpy(self.labels)
-            own = [float(self.objective.weights(labels[self.plan.batch(orders, batch)]).sum()) for batch in batches]
-            by_batch = np.array(own) if local else self.comm.allreduce(np.array(own))
+            sums = [float(self.objective.weights(labels[self.plan.batch(orders, batch)]).sum()) for batch in batches]
+            by_batch = np.array(sums) if local else self.comm.allreduce(np.array(sums))
         by_step = np.add.reduceat(by_batch, np.arange(0, self.plan.steps, self.config.training.accumulate))
         return np.where(by_step > 0, by_step, 1.0)
 
     def _steps_between_pauses(self) -> int:
-        """Agree on how many steps take about `SECONDS_BETWEEN_PAUSES`; ten until that is known."""
+        """Return the steps of `SECONDS_BETWEEN_PAUSES` on the slowest rank; 10 if none is timed yet. Collective."""
         slowest = float(self.comm.allreduce(np.array([self.step_seconds]), "max")[0])
         return max(1, round(SECONDS_BETWEEN_PAUSES / slowest)) if slowest else 10
 
     def _close_epoch(self) -> EpochReport:
+        """Validate the model, and return the report of the epoch. Collective."""
         position = self.position
         train_weight = float(self.objective.weights(self.train.labels).sum())
         with self.average.applied(self.network) if self.average else nullcontext():
-            judged = self.slices.gather(self.network) if self.slices else self.network
-            scores_of = partial(self.stepper.scores, network=judged)
-            found = validate(judged, scores_of, self.validation, self.objective, len(self.seen))
-        own = [position.loss_sum, train_weight, position.correct, found.loss_sum, found.weight]
-        sums = self.comm.allreduce(np.array(own)).tolist()
-        validation = scores(self.comm.allreduce(found.confusion))
-        cost = self.clock.close(self.comm)
+            model = self.replicas.gather(self.network) if self.replicas else self.network
+            scores_of = partial(self.stepper.scores, network=model)
+            result = validate(model, scores_of, self.validation, self.objective, len(self.class_counts))
+        local_sums = [position.loss_sum, train_weight, position.correct, result.loss_sum, result.weight]
+        sums = self.comm.allreduce(np.array(local_sums)).tolist()
+        validation = scores(self.comm.allreduce(result.confusion))
+        cost = self.timer.close(self.comm)
         report = EpochReport(
             epoch=position.epoch,
             train_loss=sums[0] / (sums[1] - position.skipped_weight),
@@ -312,31 +350,34 @@ class Trainer:
             skipped_steps=position.skipped_steps,
             samples_per_second=self.rows_timed / cost.seconds,
             cost=cost,
-            gradients=self.watch.close(self.comm, self.parallel) if self.watch else None,
-            class_counts=[counts.tolist() for counts in self.comm.allgather(self.seen)],
+            gradients=self.gradient_norms.close(self.comm, self.parallel) if self.gradient_norms else None,
+            class_counts=[counts.tolist() for counts in self.comm.allgather(self.class_counts)],
         )
-        self._refuse_unsound(report, found.fault)
-        self._judge(report)
+        self._refuse_infinite_loss(report, result.fault)
+        self._update_best(report)
         self.learning_rate.close_epoch(report.epoch, report.validation_loss)
         position.next_epoch()
-        self.seen[:] = 0
+        self.class_counts[:] = 0
         return report
 
-    def _refuse_unsound(self, report: EpochReport, fault: Finding | None) -> None:
-        """Stop where a loss is not finite: the weights are spoilt, and the checkpoint before them stays."""
+    def _refuse_infinite_loss(self, report: EpochReport, fault: Finding | None) -> None:
+        """Stop if a loss is not finite: the weights cannot be used, and the last checkpoint stays."""
         losses = report.train_loss, report.validation_loss
         if np.isfinite(losses).all():
             return
-        first = min((found for found in self.comm.allgather(fault) if found), default=None)
-        words = describe_epoch(report.epoch, self.steps, losses, report.learning_rate, first)
-        raise agreed(DivergedError(f"{words} {advice(False, self.position.best_epoch >= 0)}", whole=False))
+        first = min((finding for finding in self.comm.allgather(fault) if finding), default=None)
+        description = describe_epoch(report.epoch, self.steps, losses, report.learning_rate, first)
+        message = f"{description} {advice(False, self.position.best_epoch >= 0)}"
+        raise agreed(DivergedError(message, resumable=False))
 
-    def _judge(self, report: EpochReport) -> None:
-        """Keep the best weights, and decide whether this was the last epoch."""
+    def _update_best(self, report: EpochReport) -> None:
+        """Copy the weights if they are the best so far, and decide whether this was the last epoch."""
         position, settings = self.position, self.config.training
         if report.validation_loss < position.best_loss:
-            position.best_loss, position.best_epoch = report.validation_loss, report.epoch
-            self.best_weights = copy.deepcopy(self.average.weights if self.average else self.judged.state_dict())
+            position.best_loss = report.validation_loss
+            position.best_epoch = report.epoch
+            best = self.average.weights if self.average else self.evaluated_model.state_dict()
+            self.best_weights = copy.deepcopy(best)
         if report.train_loss < settings.loss_target:
             position.finished = f"training loss below training.loss_target = {settings.loss_target:g}"
         elif report.epoch - position.best_epoch >= settings.patience:
@@ -344,64 +385,83 @@ class Trainer:
         elif report.epoch + 1 >= settings.epochs:
             position.finished = f"{settings.epochs} epochs done"
 
-    def state(self) -> dict[str, Any]:
-        """Return all that `restore` needs to go on to the same bits. Collective."""
-        partial = self.comm.allgather((self.position.loss_sum, self.position.correct, *self.seen.tolist()))
-        own = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return {
-            "slices": self.comm.allgather(own) if self.slices else [],
-            "position": asdict(self.position),
-            "partial_sums": [list(sums) for sums in partial],
-            "average": self.average.weights if self.average else {},
-            **own,
-            "learning_rate": self.learning_rate.state(),
-            "loss_scale": self.stepper.scale.state(),
-            "gradients": self.watch.state(self.comm) if self.watch else {},
-            "best_weights": self.best_weights,
-        }
+    def state(self) -> TrainerState:
+        """Return all that `restore` needs to continue with the same bits. Collective."""
+        sums = self.comm.allgather((self.position.loss_sum, self.position.correct, *self.class_counts.tolist()))
+        replica = ReplicaState(self.network.state_dict(), self.optimizer.state_dict())
+        return TrainerState(
+            position=replace(self.position),
+            partial_sums=[list(sums_of_rank) for sums_of_rank in sums],
+            network=replica.network,
+            optimizer=replica.optimizer,
+            replicas=self.comm.allgather(replica) if self.replicas else [],
+            average=self.average.weights if self.average else {},
+            learning_rate=self.learning_rate.state(),
+            loss_scale=self.stepper.scale.state(),
+            gradients=self.gradient_norms.state(self.comm) if self.gradient_norms else {},
+            best_weights=self.best_weights,
+        )
 
-    def restore(self, state: dict[str, Any], where: str = "the checkpoint") -> None:
-        """Go on from a saved state; `where` names it in messages.
+    def restore(self, state: TrainerState, where: str = "the checkpoint") -> None:
+        """Continue from a saved state.
 
-        On another number of ranks the sums of a half-finished epoch are put on rank 0, and their last digits, which
-        only the printed training loss shows, may differ.
+        On another number of ranks, rank 0 gets the sums of an unfinished epoch. Their last digits, which only the
+        reported training loss shows, may differ.
+
+        Parameters
+        ----------
+        state : TrainerState
+        where : str
+            Name of the state's origin, for messages.
+
+        Raises
+        ------
+        DataDamagedError
+            If the weights are not those of this network.
+        InputError
+            If the state has other numbers of replicas than there are ranks.
         """
-        self.position = Position(**state["position"])
-        partial = np.array(state["partial_sums"], np.float64)
-        if len(partial) == self.comm.size:
-            mine = partial[self.comm.rank]
-        else:
-            mine = partial.sum(0) if self.comm.is_root else np.zeros(partial.shape[1])
-        self.position.loss_sum, self.position.correct = float(mine[0]), float(mine[1])
-        self.seen[:] = mine[2:]
-        own = self._own_slice(state) if self.slices or state["slices"] else state
-        self._refuse_other_weights(state, own, where)
-        self.network.load_state_dict(own["network"])
+        self.position = replace(state.position)
+        self._restore_sums(np.array(state.partial_sums, np.float64))
+        replica = self._own_replica(state) if self.replicas or state.replicas else state
+        self._refuse_other_weights(state, replica, where)
+        self.network.load_state_dict(replica.network)
         if self.average:
-            self.average.restore(state["average"])
-        self.optimizer.load_state_dict(own["optimizer"])
-        self.learning_rate.restore(state["learning_rate"])
-        self.stepper.scale.restore(state["loss_scale"])
-        # Where norms were not asked for before, they are those of the rest of the epoch.
-        if self.watch and state["gradients"]:
-            self.watch.restore(state["gradients"], self.comm)
-        self.best_weights = state["best_weights"]
+            self.average.restore(state.average)
+        self.optimizer.load_state_dict(replica.optimizer)
+        self.learning_rate.restore(state.learning_rate)
+        self.stepper.scale.restore(state.loss_scale)
+        # If gradients were not measured before, the norms are those of the rest of the epoch.
+        if self.gradient_norms and state.gradients:
+            self.gradient_norms.restore(state.gradients, self.comm)
+        self.best_weights = dict(state.best_weights)
 
-    def _refuse_other_weights(self, state: dict[str, Any], own: dict[str, Any], where: str) -> None:
+    def _restore_sums(self, by_rank: NDArray[np.float64]) -> None:
+        """Restore this rank's sums of an unfinished epoch; `by_rank` has the shape (ranks, 2 + classes)."""
+        if len(by_rank) == self.comm.size:
+            sums = by_rank[self.comm.rank]
+        else:
+            sums = by_rank.sum(0) if self.comm.is_root else np.zeros(by_rank.shape[1])
+        self.position.loss_sum = float(sums[0])
+        self.position.correct = float(sums[1])
+        self.class_counts[:] = sums[2:]
+
+    def _refuse_other_weights(self, state: TrainerState, replica: TrainerState | ReplicaState, where: str) -> None:
         """Raise a `DataDamagedError` if saved weights are not those of this network."""
         network, remedy = self.network.state_dict(), "Use --restart to train again."
-        refuse_other_shapes(f"{where}: network", own["network"], network, remedy)
-        refuse_other_shapes(f"{where}: best_weights", state["best_weights"], self.judged.state_dict(), remedy)
+        refuse_other_shapes(f"{where}: network", replica.network, network, remedy)
+        refuse_other_shapes(f"{where}: best_weights", state.best_weights, self.evaluated_model.state_dict(), remedy)
         if self.average:
-            refuse_other_shapes(f"{where}: average", state["average"], network, remedy)
+            refuse_other_shapes(f"{where}: average", state.average, network, remedy)
 
-    def _own_slice(self, state: dict[str, Any]) -> dict[str, Any]:
-        slices: list[dict[str, Any]] = state["slices"]
-        if len(slices) != self.comm.size:
+    def _own_replica(self, state: TrainerState) -> ReplicaState:
+        count = len(state.replicas)
+        if count != self.comm.size:
             raise agreed(
                 InputError(
-                    f"the checkpoint has {len(slices) or 1} networks that ranks trained apart (parallel.replicas), and "
-                    f"there are {self.comm.size} ranks now: start as many ranks as networks, or train anew (--restart)."
+                    f"the checkpoint has {count or 1} networks that ranks trained independently (parallel.replicas), "
+                    f"and there are {self.comm.size} ranks: start one rank for each network, or train again "
+                    "(--restart)."
                 )
             )
-        return slices[self.comm.rank]
+        return state.replicas[self.comm.rank]

@@ -1,32 +1,34 @@
-"""Where a training stands, and what each epoch showed."""
+"""The position of a training, and the report of each epoch."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rcdp_hpc.training.monitor.epoch_cost import EpochCost
-from rcdp_hpc.training.step import StepResult
+
+if TYPE_CHECKING:
+    from rcdp_hpc.training.step import StepResult
 
 
 @dataclass
 class Position:
-    """Where the training stands: all that a checkpoint needs besides weights, optimiser and schedule.
+    """The position of the training: all that a checkpoint needs in addition to weights, optimiser and schedule.
 
     Attributes
     ----------
     epoch, step : int
-        The next step to take, both from 0.
+        The next step, both from 0.
     loss_sum, correct : float
         Sums over this rank's rows of the epoch so far.
     norm_sum, norm_max : float
         Sum and largest of the gradient norms of the epoch so far, the same on all ranks.
     skipped_steps, skipped_weight, skipped_rows : int, float, int
-        Steps of the epoch that were left out, and the weight and number of their rows, over all ranks.
+        Steps of the epoch that were skipped, and the weight and number of their rows, over all ranks.
     best_loss, best_epoch : float, int
-        Lowest validation loss and the epoch it was reached in.
+        Lowest validation loss and its epoch; inf and -1 before the first epoch is done.
     finished : str
-        Why the training ended; empty while it goes on.
+        Why the training ended; empty while it runs.
     """
 
     epoch: int = 0
@@ -43,7 +45,7 @@ class Position:
     finished: str = ""
 
     def add(self, result: StepResult) -> None:
-        """Take a step's result into the sums, and go to the next."""
+        """Add the result of a step to the sums, and advance by one step."""
         self.step += 1
         self.loss_sum += result.loss_sum
         self.correct += result.correct
@@ -51,25 +53,26 @@ class Position:
         self.norm_max = max(self.norm_max, result.gradient_norm)
 
     def skip(self, weight: float, rows: int) -> None:
-        """Leave a step out, with the weight and number of its rows over all ranks, and go to the next."""
+        """Skip a step, with the weight and number of its rows over all ranks, and advance by one step."""
         self.step += 1
         self.skipped_steps += 1
         self.skipped_weight += weight
         self.skipped_rows += rows
 
     def next_epoch(self) -> None:
-        """Go to the beginning of the next epoch."""
-        self.epoch, self.step = self.epoch + 1, 0
+        """Advance to the first step of the next epoch."""
+        self.epoch += 1
+        self.step = 0
         self.loss_sum = self.correct = self.norm_sum = self.norm_max = self.skipped_weight = 0.0
         self.skipped_steps = self.skipped_rows = 0
 
 
 @dataclass
 class EpochReport:
-    """What one epoch showed, over all ranks: a line of ``metrics.jsonl`` (docs/formats.md).
+    """The results of one epoch, over all ranks: a line of ``metrics.jsonl`` (docs/formats.md).
 
-    Class counts are per rank: the training rows of each class that it took steps with. Gradients are what
-    `GradientWatch.close` returns, None where they are not watched.
+    ``class_counts`` has, for each rank, the training rows of each class in its steps. ``gradients`` is the result of
+    `GradientNorms.close`; None if gradients are not measured.
     """
 
     epoch: int
@@ -88,7 +91,7 @@ class EpochReport:
     class_counts: list[list[int]]
 
     def entry(self) -> dict[str, Any]:
-        """Return the line: all but the class counts, and nothing that was not measured."""
+        """Return the line of ``metrics.jsonl``: without class counts and without values that were not measured."""
         values = asdict(self)
         del values["class_counts"]
         cost, gradients = values.pop("cost"), values.pop("gradients")

@@ -1,4 +1,4 @@
-"""The training checkpoint as a checked record: read in one place, so that nothing in it is believed later."""
+"""Reading the training checkpoint: every field is checked here, so that later code can rely on it."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from rcdp_hpc.runtime.ram import is_out_of_memory
 from rcdp_hpc.training.history import marked_records
 from rcdp_hpc.training.optim.optimizers import make_optimizer
 from rcdp_hpc.training.report import Position
+from rcdp_hpc.training.training_checkpoint import JSON_FIELDS, TrainerState, TrainingCheckpoint
 
 # The state of an optimiser: values by name, by the index of the weights.
-State = Mapping[int, Mapping[str, Any]]
+OptimizerState = Mapping[int, Mapping[str, Any]]
 
 TRAIN_AGAIN = "Use --restart to train again."
 
 
-def read_resume(folder: Path) -> dict[str, Any] | None:
-    """Return the newest sound checkpoint of ``RUN/train``, None if there is none.
-
-    Of its key "history" the marks of both files are replaced by their records.
+def read_checkpoint(folder: Path) -> TrainingCheckpoint | None:
+    """Return the newest undamaged checkpoint of ``RUN/train``, with the history up to it; None if there is none.
 
     Raises
     ------
     DataDamagedError
-        If all are damaged, or anything in the newest sound one is not as a training would have written it.
+        If all checkpoints are damaged, or a field of the newest undamaged one is not as a training writes it.
     """
     saved = checkpoint.load_latest(folder / "last.pt")
     if saved is None:
         return None
     fields = Fields(str(folder / "last.pt"), saved, TRAIN_AGAIN)
-    _check_run(fields)
+    tables = {name: fields.json(name, dict, "a table") for name in JSON_FIELDS}
+    _check_load_balance(fields, tables["load_balance"])
     trainer = fields.part("trainer")
     _check_position(trainer)
     _check_state(trainer)
@@ -53,25 +53,29 @@ def read_resume(folder: Path) -> dict[str, Any] | None:
         mark.integer("lines")
         mark.text("sha256")
         records[name] = marked_records(folder / f"{name}.jsonl", dict(mark.content))
-    return {**saved, "history": records}
+    return TrainingCheckpoint(
+        **tables,
+        ranks=fields.integer("ranks", 1),
+        threads=fields.integer("threads", 1),
+        global_batch=fields.integer("global_batch", 1),
+        partition_count=fields.integer("partition_count", 1),
+        rows=fields.integer("rows", 1),
+        shards=fields.text("shards"),
+        trainer=TrainerState.of(trainer.content),
+        metrics=records["metrics"],
+        class_counts=records["class_counts"],
+    )
 
 
-def _check_run(fields: Fields) -> None:
-    """See that what is said of settings, ranks and rows has the expected types."""
-    for name in ("settings", "limits", "code", "replaced", "notes", "allotment", "best"):
-        fields.json(name, dict, "a table")
-    for name in ("ranks", "threads", "global_batch", "slab_count", "rows"):
-        fields.integer(name, 1)
-    fields.text("shards")
-    allotment = fields.json("allotment", dict, "a table")
-    speeds = allotment.get("speeds")
-    sound = isinstance(speeds, list) and all(type(speed) in (int, float) and speed > 0 for speed in speeds)
-    if type(allotment.get("kind")) is not str or not sound:
-        fields.refuse("allotment", "that of the ranks: kind and speeds")
+def _check_load_balance(fields: Fields, load_balance: dict[str, Any]) -> None:
+    speeds = load_balance.get("rank_speeds")
+    are_speeds = isinstance(speeds, list) and all(type(speed) in (int, float) and speed > 0 for speed in speeds)
+    if type(load_balance.get("kind")) is not str or not are_speeds:
+        fields.refuse("load_balance", "a table of kind and rank_speeds")
 
 
 def _check_position(trainer: Fields) -> None:
-    """See that the position has all fields of `Position`, each of its type."""
+    """Check that the position has all fields of `Position`, each of its type."""
     position = trainer.part("position")
     if set(position.content) != {field.name for field in fields_of(Position)}:
         trainer.refuse("position", "that of a training")
@@ -88,56 +92,61 @@ def _check_position(trainer: Fields) -> None:
 
 
 def _check_state(trainer: Fields) -> None:
-    """See that weights are finite tensors, and that the rest has the expected types."""
+    """Check that weights are finite tensors, and that all other fields have the expected types."""
     for name in ("network", "average", "best_weights"):
         trainer.tensors(name)
     trainer.field("optimizer", dict, "the state of an optimizer")
     trainer.field("gradients", dict, "a table")
-    learning_rate = trainer.part("learning_rate")
-    learning_rate.number("reduction")
-    schedule = learning_rate.field("schedule", dict, "a table of numbers")
-    if not all(type(name) is str and type(x) in (int, float) and not math.isnan(x) for name, x in schedule.items()):
-        learning_rate.refuse("schedule", "a table of numbers")
+    _check_learning_rate(trainer.part("learning_rate"))
     _check_numbers(trainer, "loss_scale", [trainer.field("loss_scale", list, "a list")], 2)
     sums = trainer.field("partial_sums", list, "a list")
     if not sums:
         trainer.refuse("partial_sums", "a list for each rank")
     _check_numbers(trainer, "partial_sums", sums, len(sums[0]) if isinstance(sums[0], list) else 0)
-    for one in trainer.field("slices", list, "a list of networks"):
-        own = Fields(trainer.where, {"slices": one}, trainer.remedy, trainer.prefix).part("slices")
-        own.tensors("network")
-        own.field("optimizer", dict, "the state of an optimizer")
+    for one in trainer.field("replicas", list, "a list of networks"):
+        replica = Fields(trainer.where, {"replicas": one}, trainer.remedy, trainer.prefix).part("replicas")
+        if set(replica.content) != {"network", "optimizer"}:
+            trainer.refuse("replicas", "a list of networks and optimizers")
+        replica.tensors("network")
+        replica.field("optimizer", dict, "the state of an optimizer")
+
+
+def _check_learning_rate(learning_rate: Fields) -> None:
+    learning_rate.number("reduction")
+    schedule = learning_rate.field("schedule", dict, "a table of numbers")
+    if not all(type(name) is str and type(x) in (int, float) and not math.isnan(x) for name, x in schedule.items()):
+        learning_rate.refuse("schedule", "a table of numbers")
 
 
 def _check_numbers(fields: Fields, name: str, rows: list[Any], length: int) -> None:
     for row in rows:
-        sound = isinstance(row, list) and len(row) == length and all(type(value) in (int, float) for value in row)
-        if not sound or length < 2:
+        are_numbers = isinstance(row, list) and len(row) == length and all(type(x) in (int, float) for x in row)
+        if not are_numbers or length < 2:
             fields.refuse(name, "lists of numbers")
 
 
-def first_optimizer_state(config: Config, network: nn.Module) -> State:
+def first_optimizer_state(config: Config, network: nn.Module) -> OptimizerState:
     """Return the state of the configured optimiser after one step of a copy of a network, with gradients of 0.
 
-    The result has the shapes that a checkpoint of the same training must have.
+    Its tensors have the shapes that a checkpoint of the same training must have.
     """
     network = copy.deepcopy(network)
     optimizer = make_optimizer(config, network)
     for weights in network.parameters():
         weights.grad = torch.zeros_like(weights) if weights.requires_grad else None
     optimizer.step()
-    state: State = optimizer.state_dict()["state"]
+    state: OptimizerState = optimizer.state_dict()["state"]
     return state
 
 
-def check_optimizer_state(optimizer: torch.optim.Optimizer, expected: State) -> None:
+def check_optimizer_state(optimizer: torch.optim.Optimizer, expected: OptimizerState) -> None:
     """Raise a `ValueError` if the state of a restored optimiser does not fit its weights.
 
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-    expected : mapping of int to dict
-        A state with the expected shapes, by the index of the weights (`first_optimizer_state`).
+    expected : mapping of int to mapping
+        A state with tensors of the expected shapes, by the index of the weights (`first_optimizer_state`).
     """
     for index, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
@@ -152,7 +161,7 @@ def check_optimizer_state(optimizer: torch.optim.Optimizer, expected: State) -> 
 
 @contextmanager
 def restoring(path: Path) -> Iterator[None]:
-    """Raise what goes wrong while a checkpoint is put into a trainer as a `DataDamagedError` about the file."""
+    """Raise errors of the block, which restores a trainer from a checkpoint, as a `DataDamagedError` about the file."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -160,6 +169,6 @@ def restoring(path: Path) -> Iterator[None]:
             raise
         text = " ".join(str(error).split())[:300]
         raise DataDamagedError(
-            f"{path}: does not fit the training that its settings lead to ({type(error).__name__}: {text}). "
+            f"{path}: does not fit the training that its settings describe ({type(error).__name__}: {text}). "
             f"{TRAIN_AGAIN}"
         ) from None

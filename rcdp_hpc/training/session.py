@@ -1,8 +1,7 @@
-"""A training under way: its files, its clock, its pauses."""
+"""The course of a training: metrics, log lines, checkpoints and stops."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -22,7 +21,7 @@ from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by, found_digests
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree, agreed
+from rcdp_hpc.runtime.comm.collective import agree, agree_on_root, agreed
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -32,15 +31,18 @@ from rcdp_hpc.training.monitor.class_counts import ClassCountLog
 from rcdp_hpc.training.monitor.divergence import DivergedError
 from rcdp_hpc.training.monitor.summary_table import sum_by_rank
 from rcdp_hpc.training.monitor.tensorboard import TensorBoardWriter
-from rcdp_hpc.training.partition.batches import slabs_of_ranks
-from rcdp_hpc.training.report import EpochReport
+from rcdp_hpc.training.partition.batches import partitions_per_rank
+from rcdp_hpc.training.report import EpochReport, Position
 from rcdp_hpc.training.resume_file import check_optimizer_state, first_optimizer_state, restoring
+from rcdp_hpc.training.training_checkpoint import TrainerState, TrainingCheckpoint
 
 log = logging.getLogger(__name__)
 
-# Seconds from which on the rest of a training is told in advance.
-WORTH_TELLING = 60.0
+# The time left is shown from this many seconds on.
+LEAST_TIME_LEFT = 60.0
 SECONDS_BETWEEN_NOTES = 5.0
+# Epochs of which the log shows a line.
+LOGGED_EPOCHS = 20
 
 
 def decisive_settings(config: Config) -> dict[str, Any]:
@@ -55,19 +57,41 @@ def user_code(config: Config) -> dict[str, str]:
 
 
 class Session:
-    """A training under way: its files, its clock, its pauses."""
+    """The files of a training in the run directory, its log lines, checkpoints and stops.
+
+    Parameters
+    ----------
+    config : Config
+    comm : Communicator
+    run : RunDirectory
+    shards : ShardSet
+
+    Attributes
+    ----------
+    threads : int
+        Threads per rank.
+    notes : dict
+        Entries for the state file of the stage.
+    learned : dict of str to torch.Tensor
+        What a frozen extractor learned before the training, for the model file.
+    best : dict of str to float
+        Validation loss and accuracy of the best epoch.
+    """
 
     trainer: Trainer
 
     def __init__(self, config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet) -> None:
-        self.config, self.comm, self.run, self.shards = config, comm, run, shards
+        self.config = config
+        self.comm = comm
+        self.run = run
+        self.shards = shards
         self.threads = 1
-        self.board: TensorBoardWriter | None = None
+        self.tensorboard: TensorBoardWriter | None = None
         self.notes: dict[str, Any] = {}
         self.learned: dict[str, torch.Tensor] = {}
         self.last_checkpoint = self.last_note = time.monotonic()
         self.history = History(run.train / "metrics.jsonl")
-        self.watch = ClassCountLog(run.train / "class_counts.jsonl")
+        self.class_counts = ClassCountLog(run.train / "class_counts.jsonl")
         self.best: dict[str, float] = {}
 
     @property
@@ -75,34 +99,37 @@ class Session:
         """The lines of ``metrics.jsonl``, one for each epoch."""
         return self.history.records
 
-    def is_over(self, saved: dict[str, Any]) -> bool:
-        """Tell whether a checkpoint is that of a training that ended, under the limits of today."""
-        self.history.records, self.threads = saved["history"]["metrics"], saved["threads"]
-        self.notes, self.best = json.loads(saved["notes"]), json.loads(saved["best"])
-        return bool(saved["trainer"]["position"]["finished"]) and json.loads(saved["limits"]) == self._limits()
+    def is_finished(self, saved: TrainingCheckpoint) -> bool:
+        """Return whether the checkpointed training finished under the current limits; take over its results."""
+        self.history.records = saved.metrics
+        self.threads = saved.threads
+        self.notes = saved.notes
+        self.best = saved.best
+        return bool(saved.trainer.position.finished) and saved.limits == self._limits()
 
-    def begin(self, trainer: Trainer, saved: dict[str, Any] | None) -> None:
-        """Start, or restore weights, position and the metrics written so far."""
+    def begin(self, trainer: Trainer, saved: TrainingCheckpoint | None) -> None:
+        """Start, or restore weights, position and history. Collective."""
         self.trainer = trainer
         self.notes = {
             "replaced": list(replaced_files(self.shards)),
-            "speeds": list(trainer.plan.speeds),
-            "slabs": slabs_of_ranks(trainer.plan),
+            "rank_speeds": list(trainer.plan.rank_speeds),
+            "partitions": partitions_per_rank(trainer.plan),
         }
         if saved is not None:
-            agree(self.comm, partial(self._restore, saved["trainer"]))
+            agree(self.comm, partial(self._restore, saved.trainer))
             position, epochs = trainer.position, self.config.training.epochs
             position.finished = f"{epochs} epochs done" if position.epoch >= epochs else ""
-            self.history.records, self.best = saved["history"]["metrics"], json.loads(saved["best"])
-            self.watch.history.records = saved["history"]["class_counts"]
-            log.info("going on from epoch %d, step %d", position.epoch + 1, position.step)
+            self.history.records = saved.metrics
+            self.best = saved.best
+            self.class_counts.history.records = saved.class_counts
+            log.info("resumed at epoch %d, step %d", position.epoch + 1, position.step)
         self._seed_torch()
-        agree(self.comm, self._check_room if self.comm.is_root else lambda: None)
-        self.board = agree(self.comm, partial(self._open_board, self.trainer.position.epoch))
-        # What was written after the checkpoint goes: its epochs come again.
-        agree(self.comm, self._rewrite_histories if self.comm.is_root else lambda: None)
+        agree_on_root(self.comm, self._check_room)
+        self.tensorboard = agree(self.comm, partial(self._open_tensorboard, self.trainer.position.epoch))
+        # Lines after the checkpoint are removed: their epochs are repeated.
+        agree_on_root(self.comm, self._rewrite_histories)
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: TrainerState) -> None:
         path = self.run.train / "last.pt"
         with restoring(path):
             self.trainer.restore(state, str(path))
@@ -110,73 +137,72 @@ class Session:
 
     def _rewrite_histories(self) -> None:
         self.history.rewrite()
-        self.watch.history.rewrite()
+        self.class_counts.history.rewrite()
 
     def _seed_torch(self) -> None:
-        """Seed torch's own generator, which nothing here draws from: should a user's module, its runs repeat."""
+        """Seed torch's global generator. The package does not use it, but a user's module that does is repeatable."""
         position = self.trainer.position
         entropy = [self.config.run.seed, self.comm.rank, position.epoch, position.step]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
-    def _open_board(self, epoch: int) -> TensorBoardWriter | None:
-        wanted = self.config.training.tensorboard and self.comm.is_root
-        return TensorBoardWriter(self.run.train / "tensorboard", epoch) if wanted else None
+    def _open_tensorboard(self, epoch: int) -> TensorBoardWriter | None:
+        enabled = self.config.training.tensorboard and self.comm.is_root
+        return TensorBoardWriter(self.run.train / "tensorboard", epoch) if enabled else None
 
     def _check_room(self) -> None:
-        """Refuse to begin what could not be kept: checkpoints, one more while it is written, and the model."""
+        """Raise an error if the disk has no room for the checkpoints, one more while it is written, and the model."""
         config, weights = self.config, self.trainer.network.state_dict().values()
         size = sum(value.numel() * value.element_size() for value in weights)
-        # The weights, the best ones, two moments of the optimiser, and the moving average; all but text is that.
-        apart = 4 * self.comm.size if self.trainer.slices else 0
-        checkpoint_size = size * (4 + bool(config.optimizer.ema) + apart) + 2**20
+        # Almost all bytes are the weights, the best weights, two moments of the optimiser, and the moving average.
+        replicas = 4 * self.comm.size if self.trainer.replicas else 0
+        checkpoint_size = size * (4 + bool(config.optimizer.ema) + replicas) + 2**20
         self.run.train.mkdir(parents=True, exist_ok=True)
-        # Files that new ones take the place of; what an extractor learned and a ridge readout stay.
+        # Files that new ones replace. What an extractor learned, and a ridge readout, stay.
         present = sum(file.stat().st_size for name in ("last", "model") for file in self.run.train.glob(f"{name}.pt*"))
-        model_size = (
-            size * (self.comm.size if config.parallel.replicas == "ensemble" else 1) + self._beside_weights() + 2**20
-        )
+        members = self.comm.size if config.parallel.replicas == "ensemble" else 1
+        model_size = size * members + self._fixed_bytes() + 2**20
         needed = checkpoint_size * (config.checkpoint.keep + 1) + 3 * model_size - present
         checkpoint.check_free_space(self.run.train, needed)
 
-    def _beside_weights(self) -> int:
-        """Return the bytes of what goes into the model unchanged: what an extractor learned, and given matrices."""
+    def _fixed_bytes(self) -> int:
+        """Return the bytes of the model that are not trained: what an extractor learned, and the user's matrices."""
         learned = sum(value.numel() * value.element_size() for value in self.learned.values())
         if not self.config.reservoir.matrices:
             return learned
-        with zipfile.ZipFile(self.config.reservoir.matrices) as given:
-            return learned + sum(array.file_size for array in given.infolist())
+        with zipfile.ZipFile(self.config.reservoir.matrices) as matrices:
+            return learned + sum(array.file_size for array in matrices.infolist())
 
     def _limits(self) -> dict[str, float]:
         settings = self.config.training
         return {"epochs": settings.epochs, "patience": settings.patience, "loss_target": settings.loss_target}
 
     def report(self, epoch: EpochReport) -> None:
-        """Write an epoch's metrics and tell the user."""
+        """Write the metrics of an epoch, and log them. Collective."""
         entry = epoch.entry()
         self.reports.append(entry)
         if self.trainer.position.best_epoch == epoch.epoch:
             self.best = {name: entry[name] for name in ("validation_loss", "validation_accuracy")}
-        self.watch.note(epoch.epoch, epoch.class_counts, self.shards.class_counts("train"))
+        self.class_counts.add(epoch.epoch, epoch.class_counts, self.shards.class_counts("train"))
 
         def append() -> None:
             self.history.write_last()
-            self.watch.history.write_last()
-            if self.board:
-                self.board.write(entry)
+            self.class_counts.history.write_last()
+            if self.tensorboard:
+                self.tensorboard.write(entry)
 
-        agree(self.comm, append if self.comm.is_root else lambda: None)
-        self._tell(epoch)
+        agree_on_root(self.comm, append)
+        self._log_epoch(epoch)
 
-    def _tell(self, epoch: EpochReport) -> None:
-        """Show about twenty epochs, the first and the last among them; metrics.jsonl has them all."""
+    def _log_epoch(self, epoch: EpochReport) -> None:
+        """Log about twenty of the epochs, always the first and the last; metrics.jsonl has all of them."""
         position, epochs = self.trainer.position, self.config.training.epochs
-        if epoch.epoch % math.ceil(epochs / 20) and not position.finished:
+        if epoch.epoch % math.ceil(epochs / LOGGED_EPOCHS) and not position.finished:
             return
         best = " *" if position.best_epoch == epoch.epoch else ""
         rest = 0.0 if position.finished else (epochs - epoch.epoch - 1) * epoch.cost.seconds
         seconds = f"{epoch.cost.seconds:.3g}" if epoch.cost.seconds < 100 else f"{epoch.cost.seconds:.0f}"
-        # What fits a line: the time left, or how long ranks waited for one another.
-        more = f", {time_left(rest)}" if rest >= WORTH_TELLING else ""
+        # The line has room for one of: the time left, the share of time that ranks waited for one another.
+        more = f", {time_left(rest)}" if rest >= LEAST_TIME_LEFT else ""
         if not more and self.comm.size > 1:
             more = f", {100 * np.mean(epoch.cost.wait_seconds) / epoch.cost.seconds:.0f} % wait"
         log.info(
@@ -186,43 +212,44 @@ class Session:
         )  # fmt: skip
 
     def run_to_the_end(self) -> None:
-        """Train, and write the last checkpoint: of the end, or of the last step that was sound.
+        """Train, and write the last checkpoint. Collective.
 
-        Where that is no more, the last checkpoint stays, and the best model so far is written alone.
+        If the training diverges, the checkpoint is that of the last step with a finite gradient. If the state cannot be
+        resumed, the earlier checkpoint stays, and only the best model so far is written.
         """
         try:
             with self.comm.limit_waits(self.config.run.stall_seconds):
                 self.trainer.run(self.pause, self.report)
         except DivergedError as error:
-            if error.whole:
+            if error.resumable:
                 self.save_checkpoint()
             else:
-                agree(self.comm, self._write_model if self.comm.is_root else lambda: None)
+                agree_on_root(self.comm, self._write_model)
             raise
         self.save_checkpoint()
 
     def pause(self) -> None:
-        """Stop or write a checkpoint where all ranks are at the same step."""
+        """Stop if a signal asks for it, or write a checkpoint if one is due. Collective, with all ranks at one step."""
         position, settings = self.trainer.position, self.config.checkpoint
         self._note_position()
         due = self.comm.is_root and time.monotonic() - self.last_checkpoint >= settings.every_seconds
         if settings.every_epochs and not position.step:
             due = due or position.epoch % settings.every_epochs == 0
-        wishes = self.comm.allreduce(np.array([float(signals.stop_requested()), float(due)]), "max")
-        if wishes[0]:
+        flags = self.comm.allreduce(np.array([float(signals.stop_requested()), float(due)]), "max")
+        if flags[0]:
             self.save_checkpoint()
             self.comm.barrier()
             raise agreed(
                 StoppedError(
                     f"training stopped by {signals.received_name()} in epoch {position.epoch + 1}, step "
-                    f"{position.step}; the checkpoint is written: run the same command to go on."
+                    f"{position.step}; the checkpoint is written. Run the same command to continue."
                 )
             )
-        if wishes[1]:
+        if flags[1]:
             self.save_checkpoint()
 
     def _note_position(self) -> None:
-        """Write the step of a long epoch down now and then, for `rcdp status`; nothing depends on it."""
+        """Write the step of a long epoch to a file every few seconds, for `rcdp status`; nothing depends on it."""
         position, now = self.trainer.position, time.monotonic()
         if not self.comm.is_root or not position.step or now - self.last_note < SECONDS_BETWEEN_NOTES:
             return
@@ -236,52 +263,50 @@ class Session:
             log.debug("%s", error)
 
     def save_checkpoint(self) -> None:
-        """Write the last checkpoint, and the best model so far. Collective."""
+        """Write a checkpoint, and the best model so far. Collective."""
         state = self.trainer.state()
-        # Rank 0 may write for longer than ranks wait for one another in training; its heartbeats show that it runs.
+        # Writing may take longer than ranks wait for one another in a step; the heartbeats of rank 0 go on.
         with self.comm.limit_waits(0.0):
-            agree(self.comm, lambda: self._write(state) if self.comm.is_root else None)
+            agree_on_root(self.comm, lambda: self._write(state))
         self.last_checkpoint = time.monotonic()
 
-    def _write(self, state: dict[str, Any]) -> None:
-        content = {
-            "settings": json.dumps(decisive_settings(self.config)),
-            "limits": json.dumps(self._limits()),
-            "code": json.dumps(user_code(self.config)),
-            "ranks": self.comm.size,
-            "threads": self.threads,
-            "global_batch": self.trainer.plan.global_batch,
-            "slab_count": self.trainer.plan.slab_count,
-            "shards": self.shards.digest,
-            "history": {"metrics": self.history.mark(), "class_counts": self.watch.history.mark()},
-            "best": json.dumps(self.best),
-            "replaced": json.dumps(replaced_files(self.shards)),
-            "rows": self.shards.rows("train"),
-            "allotment": json.dumps(
-                {"kind": self.config.partition.load_balance, "speeds": list(self.trainer.plan.speeds)},
-            ),
-            "notes": json.dumps(self.notes),
-            "trainer": state,
-        }
+    def _write(self, state: TrainerState) -> None:
+        plan = self.trainer.plan
+        current = TrainingCheckpoint(
+            settings=decisive_settings(self.config),
+            limits=self._limits(),
+            code=user_code(self.config),
+            ranks=self.comm.size,
+            threads=self.threads,
+            global_batch=plan.global_batch,
+            partition_count=plan.partition_count,
+            rows=self.shards.rows("train"),
+            shards=self.shards.digest,
+            best=self.best,
+            replaced=replaced_files(self.shards),
+            load_balance={"kind": self.config.partition.load_balance, "rank_speeds": list(plan.rank_speeds)},
+            notes=self.notes,
+            trainer=state,
+            metrics=self.history.records,
+            class_counts=self.class_counts.history.records,
+        )
+        marks = {"metrics": self.history.mark(), "class_counts": self.class_counts.history.mark()}
         self._write_model()
-        # Last, so that a checkpoint never speaks of a better model than the one on the disk.
-        checkpoint.save(self.run.train / "last.pt", content, self.config.checkpoint.keep)
+        # Last, so that the best epoch of the checkpoint is never later than that of the model.
+        checkpoint.save(self.run.train / "last.pt", current.content(marks), self.config.checkpoint.keep)
 
     def _write_model(self) -> None:
-        """Write the best model so far, where an epoch is done."""
+        """Write the best model so far, if an epoch is done."""
         if self.trainer.position.best_epoch >= 0:
-            ModelFile.write(
-                self.run.model, self.config, self.shards, self.trainer.best_weights,
-                self.learned,
-            )  # fmt: skip
+            ModelFile.write(self.run.model, self.config, self.shards, self.trainer.best_weights, self.learned)
 
-    def summary(self, position: dict[str, Any]) -> dict[str, Any]:
-        """Return what the stage did, for its state file."""
+    def summary(self, position: Position) -> dict[str, Any]:
+        """Return the results of the stage, for its state file."""
         return {
-            "epochs": position["epoch"],
-            "best_epoch": position["best_epoch"] + 1,
+            "epochs": position.epoch,
+            "best_epoch": position.best_epoch + 1,
             **self.best,
-            "ended": position["finished"],
+            "ended": position.finished,
             **self.notes,
             "threads": self.threads,
             "compute_seconds": sum_by_rank(self.reports, "compute_seconds"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -28,80 +26,81 @@ from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.checks import check_images, check_sequences, check_warm_start
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.summary_table import summary_table
-from rcdp_hpc.training.partition.batches import kept_slabs, slabs_for
+from rcdp_hpc.training.partition.batches import partitions_for, resumed_partitions
 from rcdp_hpc.training.partition.load_balance import rows_by_speed
 from rcdp_hpc.training.partition.rows import (
     PlanFor,
     agree_on_speeds,
     plan_batches,
     refuse_large_batch,
-    sound_shards,
-    staged_where_asked,
+    staged_if_configured,
+    undamaged_shards,
 )
-from rcdp_hpc.training.resume_file import read_resume
+from rcdp_hpc.training.resume_file import read_checkpoint
 from rcdp_hpc.training.session import Session, decisive_settings, user_code
 from rcdp_hpc.training.solve.dictionary_fit import learn_extractor
 from rcdp_hpc.training.solve.ridge import baseline_of, solve_readout
 from rcdp_hpc.training.solve.warm_start import warm_start
 from rcdp_hpc.training.states.placement import place_states
 from rcdp_hpc.training.threads import threads_of_rank
+from rcdp_hpc.training.training_checkpoint import TrainingCheckpoint
 
 log = logging.getLogger(__name__)
 
-# Beyond it the ridge's sums and factorisations take longer than most trainings.
+# With more features, the sums and factorisations of the ridge readout take longer than most trainings.
 BASELINE_WIDTH = 10_000
 
 
 def train(context: StageContext) -> dict[str, Any]:
-    """Train the readout on all ranks, or go on from the last checkpoint.
+    """Train the readout on all ranks, from the last checkpoint if there is one.
 
     Parameters
     ----------
     context : StageContext
-        The best candidate of the search is already in its configuration. The shards of its run directory are read;
-        checkpoints, metrics and the model are written there.
+        Its configuration has the best candidate of the search. Shards are read from its run directory; checkpoints,
+        metrics and the model are written there.
 
     Returns
     -------
     dict
-        Epochs, best validation loss and accuracy, why it ended, seconds computing and waiting per rank.
+        Epochs, best validation loss and accuracy, why the training ended, and seconds of each rank.
 
     Raises
     ------
     InputError
-        If the checkpoint belongs to other settings, or ranks cannot train together.
+        If the checkpoint has other settings or shards, or ranks cannot train together.
     StoppedError
-        If a signal asked for a stop; a checkpoint is written.
+        If a signal stopped the training; a checkpoint is written.
     """
     config, comm, run = context.config, context.comm, context.run
     if config.readout.kind == "ridge":
         return _solve(config, comm, run)
     shards = agree(comm, lambda: open_shards(config, run.shards))
-    # Rank 0 decides for all: on a network file system ranks may not see the same files at the same moment.
+    # Only rank 0 reads it: on a network file system, ranks may see different files at one moment.
     saved = run_on_root(comm, lambda: _load_checkpoint(config, run, shards))
     session = Session(config, comm, run, shards)
-    if saved is not None and session.is_over(saved):
-        log.info("training is over already: %s", saved["trainer"]["position"]["finished"])
-        run_on_root(comm, partial(_see_to_model, config, run, shards, saved))
-        return session.summary(saved["trainer"]["position"])
+    if saved is not None and session.is_finished(saved):
+        log.info("training is finished already: %s", saved.trainer.position.finished)
+        run_on_root(comm, partial(_restore_model, config, run, shards, saved))
+        return session.summary(saved.trainer.position)
     agree(comm, lambda: refuse_without_gpu(config, device()))
     set_up_device(device(), config)
     parallel = parallel_for(comm, config.run.stall_seconds, config.parallel)
     session.threads = _threads(config, comm, shards, saved)
-    if saved is not None and saved["ranks"] != comm.size:
-        _tell_other_ranks(config, comm.size, saved, shards.rows("train"))
+    if saved is not None and saved.ranks != comm.size:
+        _report_other_ranks(config, comm.size, saved, shards.rows("train"))
     with limit_threads(session.threads):
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         speeds = agree_on_speeds(config, comm, reservoir, shards, saved)
         plan_for = partial(plan_batches, config, comm, saved, speeds)
-        with staged_where_asked(config, comm, shards, plan_for):
-            session.shards = sound_shards(config, comm, run, shards, saved, plan_for)
+        with staged_if_configured(config, comm, shards, plan_for):
+            session.shards = undamaged_shards(config, comm, run, shards, saved, plan_for)
             session.learned = learn_extractor(config, comm, run, session.shards, reservoir)
             trainer = _prepare_trainer(config, comm, run, session.shards, parallel, reservoir, plan_for)
             session.shards.close()
         session.begin(trainer, saved)
         session.run_to_the_end()
-    summary = session.summary(asdict(session.trainer.position))
+    summary = session.summary(session.trainer.position)
     for line in summary_table(session.reports) if session.reports else ():
         log.info("%s", line)
     log.info(
@@ -111,14 +110,14 @@ def train(context: StageContext) -> dict[str, Any]:
     return summary
 
 
-def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str, Any] | None:
-    saved = read_resume(run.train)
+def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> TrainingCheckpoint | None:
+    saved = read_checkpoint(run.train)
     if saved is None:
         return None
     where = str(run.train / "last.pt")
-    refuse_other_settings(where, json.loads(saved["settings"]), decisive_settings(config), "training")
-    refuse_other_shards(where, saved["shards"], shards)
-    _report_changed_code(where, json.loads(saved["code"]), user_code(config))
+    refuse_other_settings(where, saved.settings, decisive_settings(config), "training")
+    refuse_other_shards(where, saved.shards, shards)
+    _report_changed_code(where, saved.code, user_code(config))
     return saved
 
 
@@ -131,20 +130,20 @@ def _report_changed_code(where: str, saved: Mapping[str, str], current: Mapping[
             )
 
 
-def _see_to_model(config: Config, run: RunDirectory, shards: ShardSet, saved: dict[str, Any]) -> None:
-    """See that the model of a finished training is sound; write it again from the checkpoint if that has all of it."""
+def _restore_model(config: Config, run: RunDirectory, shards: ShardSet, saved: TrainingCheckpoint) -> None:
+    """Write the model of a finished training again if it is damaged, if the checkpoint has all of its content."""
     try:
         ModelFile.read(run.model)
     except DataDamagedError as error:
-        # What an extractor learned, and the digests of the user's modules, are not in the checkpoint.
+        # The checkpoint has neither what an extractor learned nor the digests of the modules of user networks.
         if config.extractor.kind in ("dictionary", "kernels") or named_code(config):
             raise
         log.warning("%s The model is written again from the checkpoint.", error)
-        ModelFile.write(run.model, config, shards, saved["trainer"]["best_weights"])
+        ModelFile.write(run.model, config, shards, saved.trainer.best_weights)
 
 
-def _baseline_is_there(run: RunDirectory) -> bool:
-    """Tell whether the ridge baseline of a training that is resumed is there; a damaged one is fitted again."""
+def _has_baseline(run: RunDirectory) -> bool:
+    """Return whether a resumed training has its ridge baseline; a damaged baseline is fitted again."""
     path = run.train / "ridge.pt"
     if not (run.train / "last.pt").exists() or not path.exists():
         return False
@@ -157,38 +156,38 @@ def _baseline_is_there(run: RunDirectory) -> bool:
 
 
 def refuse_other_shards(where: str, digest: str, shards: ShardSet) -> None:
-    """Raise an `InputError` where `where` was made from other shards: their rows may be in another split now."""
+    """Raise an `InputError` if the file `where` belongs to other shards, whose rows may be in another split."""
     if digest != shards.digest:
         raise InputError(
-            f"{where} was made from other shards than those that are there now. Train anew with --restart, or put the "
-            "earlier shards back."
+            f"{where} belongs to other shards than the current ones. Train again with --restart, or put the earlier "
+            "shards back."
         )
 
 
-def _threads(config: Config, comm: Communicator, shards: ShardSet, saved: dict[str, Any] | None) -> int:
-    """Threads per rank: as in the run that is resumed, or as `threads_of_rank` chooses."""
-    if saved is not None and saved["ranks"] == comm.size:
-        return int(saved["threads"])
+def _threads(config: Config, comm: Communicator, shards: ShardSet, saved: TrainingCheckpoint | None) -> int:
+    """Return the threads per rank: those of the resumed run, or those that `threads_of_rank` chooses."""
+    if saved is not None and saved.ranks == comm.size:
+        return saved.threads
     return threads_of_rank(config, comm, shards)
 
 
-def _tell_other_ranks(config: Config, ranks: int, saved: dict[str, Any], rows: int) -> None:
-    """Tell what becomes of the batches where so many ranks go on with what another number began."""
-    before, position = kept_slabs(config.partition.count, saved), saved["trainer"]["position"]
-    now = slabs_for(before, ranks)
-    words = f"resuming on {ranks} ranks what ran on {saved['ranks']}"
-    words += f": batches stay {saved['global_batch']} rows over all ranks"
+def _report_other_ranks(config: Config, ranks: int, saved: TrainingCheckpoint, rows: int) -> None:
+    """Log how the batches change if a training is resumed on another number of ranks."""
+    before, position = resumed_partitions(config.partition.count, saved), saved.trainer.position
+    now = partitions_for(before, ranks)
+    text = f"resuming on {ranks} ranks a training of {saved.ranks} ranks"
+    text += f": batches stay {saved.global_batch} rows over all ranks"
     if now == before:
-        log.info("%s, results are equal to rounding", words)
+        log.info("%s, results are equal to rounding", text)
         return
-    words += f", but are drawn from {now} slabs instead of {before}, one at least for each rank"
-    seen = min(rows, position["step"] * config.training.accumulate * saved["global_batch"])
+    text += f", but are drawn from {now} partitions instead of {before}, so that each rank has at least one"
+    seen = min(rows, position.step * config.training.accumulate * saved.global_batch)
     if seen:
-        words += (
-            f"; of the {rows - seen} rows that epoch {position['epoch'] + 1} goes on with, some are among the {seen} "
-            "it has seen, and as many are left out"
+        text += (
+            f"; the rest of epoch {position.epoch + 1}, {rows - seen} rows, repeats some of the {seen} rows it has "
+            "seen and misses as many"
         )
-    log.warning("%s; results are not those of %d ranks", words, saved["ranks"])
+    log.warning("%s; results are not those of %d ranks", text, saved.ranks)
 
 
 def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:
@@ -199,12 +198,12 @@ def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, A
         reservoir = agree(comm, lambda: _build_reservoir(config, shards))
         speeds = agree_on_speeds(config, comm, reservoir, shards, None)
         plan_for = partial(plan_batches, config, comm, None, speeds)
-        with staged_where_asked(config, comm, shards, plan_for):
-            sound = sound_shards(config, comm, run, shards, None, plan_for)
-            learn_extractor(config, comm, run, sound, reservoir)
-            plan = plan_for(sound.rows("train"))
-            result = solve_readout(config, comm, run, sound, reservoir, plan, threads)
-            sound.close()
+        with staged_if_configured(config, comm, shards, plan_for):
+            undamaged = undamaged_shards(config, comm, run, shards, None, plan_for)
+            learn_extractor(config, comm, run, undamaged, reservoir)
+            plan = plan_for(undamaged.rows("train"))
+            result = solve_readout(config, comm, run, undamaged, reservoir, plan, threads)
+            undamaged.close()
         return result
 
 
@@ -219,9 +218,9 @@ def _prepare_trainer(
 ) -> Trainer:
     plan = plan_for(shards.rows("train"))
     refuse_large_batch(config, plan)
-    pieces = [plan.slab_bounds(slab) for slab in plan.own_slabs]
-    validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)
-    train_states, validation_states = place_states(config, comm, reservoir, shards, pieces, validation)
+    partitions = [plan.partition_bounds(partition) for partition in plan.local_partitions]
+    validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.rank_speeds)
+    train_states, validation_states = place_states(config, comm, reservoir, shards, partitions, validation)
     classes = len(shards.classes)
     network = agree(
         comm,
@@ -229,12 +228,12 @@ def _prepare_trainer(
     )
     trainer = Trainer(config, config.run.seed, classes, network, train_states, validation_states, plan, comm, parallel)
     trainer.show_progress = comm.is_root and config.run.progress
-    known = config.training.baseline and run_on_root(comm, partial(_baseline_is_there, run))
+    has_baseline = config.training.baseline and run_on_root(comm, partial(_has_baseline, run))
     if config.training.baseline and config.extractor.trained:
         log.info("no ridge baseline: states change while the extractor is trained")
     elif config.training.baseline and reservoir.width > BASELINE_WIDTH:
-        log.info("no ridge baseline: %d values a sample are too many to solve for", reservoir.width)
-    elif config.training.baseline and not known:
+        log.info("no ridge baseline: %d features are too many to solve for", reservoir.width)
+    elif config.training.baseline and not has_baseline:
         states = (train_states, validation_states)
         fit = baseline_of(config, comm, run, shards, states, plan, reservoir)
         if config.readout.warm_start and isinstance(network, MLPReadout):
@@ -243,7 +242,7 @@ def _prepare_trainer(
 
 
 def _report_one_step(config: Config, shards: ShardSet) -> None:
-    """Log what a reservoir is for samples of one step, as the rows of a table."""
+    """Log that the reservoir is a layer of random features if samples have one step, as the rows of a table."""
     reservoir = config.reservoir
     if reservoir.kind != "random" or config.extractor.kind != "none":
         return
@@ -264,7 +263,7 @@ def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
     _report_one_step(config, shards)
     if config.readout.warm_start and source.width > BASELINE_WIDTH:
         raise InputError(
-            f"readout.warm_start starts from a ridge readout, and {source.width} values a sample are too many to "
-            f"solve for (at most {BASELINE_WIDTH}): set it to false, or keep fewer states"
+            f"readout.warm_start starts from a ridge readout, and {source.width} features are too many to solve for "
+            f"(at most {BASELINE_WIDTH}): set it to false, or select fewer states"
         )
     return source

@@ -1,4 +1,4 @@
-"""One step of the training: forward, backward, the sum over ranks, and the update."""
+"""One step of the training: forward pass, backward pass, sum of the gradients over ranks, update of the weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.parallel.statistics import running_statistics
 from rcdp_hpc.training.monitor.divergence import Finding, first_in_backward, first_in_forward
-from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
+from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
 from rcdp_hpc.training.optim.gradients import add_penalties, clip
 from rcdp_hpc.training.optim.loss_scale import LossScale
 from rcdp_hpc.training.optim.objective import Objective
@@ -29,17 +29,17 @@ HALF_PRECISION_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Batch:
-    """What a rank's rows of a batch are computed from: all of it is known before the step.
+    """A rank's rows of a batch.
 
     Attributes
     ----------
     states : torch.Tensor, shape (rows, width), float32
-        Mixed ones where rows are mixed.
+        Mixed with those of the partners (``augment.mixup``).
     labels : torch.Tensor, shape (rows,), int64
     draw : SampleRng
-        What is drawn at random for these rows.
+        Random numbers of these rows.
     mixed : tuple of torch.Tensor, optional
-        Labels of the rows mixed in, and the share of each row's own.
+        With mixup: labels of the partners, int64, and share of each row itself, float32, both of shape (rows,).
     """
 
     states: torch.Tensor
@@ -53,16 +53,17 @@ class Batch:
 
 @dataclass
 class StepResult:
-    """What a step showed.
+    """The result of a step.
 
     Attributes
     ----------
     loss_sum, correct : float
-        Over this rank's rows: weighted sum of the loss, and rows whose highest score is their class's.
+        Over this rank's rows: weighted sum of the loss, and number of rows with the highest score for their class.
     gradient_norm : float
-        Norm of the summed gradient before clipping, the same on all ranks (in local SGD, this rank's own).
+        Norm of the summed gradient before clipping, the same on all ranks; of this rank's gradient if ranks step
+        independently.
     fault : tuple of int and str, optional
-        Where the gradient was not finite, what this rank found first. The weights are then those before the step.
+        If the gradient was not finite: the first place with such a value on this rank. The weights did not change.
     """
 
     loss_sum: float
@@ -77,19 +78,19 @@ class Stepper:
     Parameters
     ----------
     config : Config
-        Penalties, clipping, dropout.
     seed : int
-        Seed of the dropout, and of the changes of images.
-    network, optimizer, objective
-        What is trained, by what, towards what.
+        Seed of the dropout and of the augmentation.
+    network : Readout or EndToEnd
+    optimizer : torch.optim.Optimizer
+    objective : Objective
     train : CachedStates
         This rank's rows.
-    parallel : Alone
-        Sums over ranks.
+    parallel : SingleProcessEngine
+        The engine that sums over ranks.
     mixup : Mixup, optional
-        Which rows are mixed.
-    watch : GradientWatch, optional
-        Given the gradients of each step.
+        Chooses the partner of each row.
+    gradient_norms : GradientNorms, optional
+        Measures the gradients of each step.
     """
 
     def __init__(
@@ -102,17 +103,23 @@ class Stepper:
         train: CachedStates,
         parallel: SingleProcessEngine,
         mixup: Mixup | None = None,
-        watch: GradientWatch | None = None,
+        gradient_norms: GradientNorms | None = None,
     ) -> None:
-        self.config, self.seed, self.network, self.optimizer = config, seed, network, optimizer
-        self.objective, self.train, self.parallel = objective, train, parallel
-        self.mixup, self.watch = mixup, watch
+        self.config = config
+        self.seed = seed
+        self.network = network
+        self.optimizer = optimizer
+        self.objective = objective
+        self.train = train
+        self.parallel = parallel
+        self.mixup = mixup
+        self.gradient_norms = gradient_norms
         self.statistics = running_statistics(network)
         self.scale = LossScale(config.training.precision == "fp16")
         self.trained = [weights for weights in network.parameters() if weights.requires_grad]
 
     def fetch(self, epoch: int, rows: torch.Tensor) -> Batch:
-        """Return a batch of so numbered rows of this rank, counted from its first, in an epoch counted from 0."""
+        """Return the batch of these local row indices, shape (rows,), int64, in an epoch counted from 0."""
         states, labels = self.train.batch(rows)
         draw = SampleRng(self.seed, epoch, self.train.numbers_of(rows))
         mixed = None
@@ -122,13 +129,16 @@ class Stepper:
             states, mixed = states.lerp(others, 1 - shares[:, None]), (other_labels, shares)
         return Batch(states, labels, draw, mixed)
 
-    def take(self, batches: Sequence[Batch], weight: float, rate: float) -> StepResult:
-        """Take one step: one update of the weights.
+    def step(self, batches: Sequence[Batch], weight: float, rate: float) -> StepResult:
+        """Update the weights once.
+
+        If the gradient is not finite, the loss scale is lowered until it is finite or the scale is 1; then the result
+        has a fault, and the weights do not change.
 
         Parameters
         ----------
         batches : sequence of Batch
-            This rank's rows of each batch that the gradient is accumulated over; possibly none.
+            This rank's rows of each batch whose gradients are accumulated; there may be no rows.
         weight : float
             Sum of the weights of all ranks' rows.
         rate : float
@@ -148,43 +158,44 @@ class Stepper:
         return result
 
     def _try(self, batches: Sequence[Batch], weight: float) -> StepResult:
-        """Update the weights where the gradient is finite."""
+        """Update the weights if the gradient is finite."""
         loss_sum, correct = self._accumulate(batches, weight)
         self.parallel.sum_gradients(self.optimizer)
         self.scale.unscale(self.network)
-        layer_norms = self.watch.layer_norms() if self.watch else None
+        layer_norms = self.gradient_norms.layer_norms() if self.gradient_norms else None
         add_penalties(self.trained, self.config.loss.l1, self.config.loss.l2)
         norm = clip(self.trained, self.config.optimizer.clip_norm)
         if math.isfinite(norm):
-            if self.watch and layer_norms is not None:
-                self.watch.add(layer_norms, self.scale.factor)
+            if self.gradient_norms and layer_norms is not None:
+                self.gradient_norms.add(layer_norms, self.scale.factor)
             self.parallel.update(self.optimizer)
             self.scale.grow()
-        elif self.watch:
-            self.watch.leave_out()
+        elif self.gradient_norms:
+            self.gradient_norms.leave_out()
         return StepResult(loss_sum, correct, norm)
 
     def _accumulate(self, batches: Sequence[Batch], weight: float) -> tuple[float, float]:
-        """Add up the gradients of the batches; return the sum of the losses and the rows that are right."""
+        """Add up the gradients of the batches; return the sum of the losses and the number of correct rows."""
         for weights in self.trained:
             weights.grad = None
         self.parallel.expect_passes(self.optimizer, len(batches))
         loss_sum, correct = 0.0, 0.0
         for batch in self._nonempty(batches):
             scores, loss = self._loss(batch)
-            # A rank's loss is its share of the mean over the global batch, so that the gradients' sum is the gradient.
+            # The loss of a rank is its share of the mean over the global batch, so the sum of the ranks' gradients is
+            # the gradient of the mean.
             (loss * self.scale.factor / weight).backward()  # type: ignore[no-untyped-call]
             loss_sum += loss.item()
             correct += (scores.detach().argmax(1) == batch.labels).sum().item()
         for weights in self.trained:
-            # A rank on its own, without rows: its moments go on as if the gradient were 0.
+            # A rank that steps independently and has no rows updates the optimiser's moments with gradient 0.
             if weights.grad is None:
                 weights.grad = torch.zeros_like(weights)
         return loss_sum, correct
 
     def _nonempty(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Return the batches to compute: all, as other ranks count on them, or of a rank on its own those with rows."""
-        return [batch for batch in batches if len(batch) or not self.parallel.local]
+        """Return the batches to compute: all if other ranks wait for their statistics, otherwise those with rows."""
+        return [batch for batch in batches if len(batch) or self.parallel.syncs_gradients]
 
     def _loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the scores of the rows and the weighted sum of their losses."""
@@ -194,9 +205,15 @@ class Stepper:
     def scores(
         self, states: torch.Tensor, draw: SampleRng | None = None, network: nn.Module | None = None
     ) -> torch.Tensor:
-        """Return a network's scores, float32, its products in the number format of ``training.precision``.
+        """Return the scores of a network, float32, with products in the number format of ``training.precision``.
 
-        Without `network`, those of the one that is trained.
+        Parameters
+        ----------
+        states : torch.Tensor, shape (rows, width), float32
+        draw : SampleRng, optional
+            Random numbers of the rows, in training.
+        network : nn.Module, optional
+            Default: the network that is trained.
         """
         halved = HALF_PRECISION_TYPES.get(self.config.training.precision)
         with torch.autocast(states.device.type, dtype=halved, enabled=halved is not None):

@@ -1,4 +1,4 @@
-"""How many threads a rank trains with, if the configuration leaves it open (``training.threads = 0``)."""
+"""The number of threads of a rank if the configuration does not set it (``training.threads = 0``)."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from rcdp_hpc.runtime.threads import threads_per_rank
 
 log = logging.getLogger(__name__)
 
-# Multiply-adds below which a second thread brings next to nothing (benchmarks/training_threads.py). Threads wait for
-# one another at each layer of a step: with this many, two took 0.9 of the time of one, and with six times as many 0.7.
+# Multiply-adds of a step below which a second thread gains almost nothing (benchmarks/training_threads.py), because
+# threads wait for one another at each layer. Two threads took 0.9 of the time of one with this number, and 0.7 with six
+# times as many.
 SMALL_STEP = 20e6
-# What is computed once, in large products, takes a third of a second on one thread.
+# Multiply-adds of work that is done once, in large products; one thread needs about a third of a second.
 SMALL_ONCE = 20e9
-# The ridge readout's factorisations for its penalties, by multiply-adds: this times the cube of the features.
+# Multiply-adds of the ridge readout's factorisations, divided by the cube of the features.
 DECOMPOSITION = 2
 
 
 def threads_of_rank(config: Config, comm: Communicator, shards: ShardSet) -> int:
     """Return the threads of each rank: as configured, one for small work, or the rank's share of the cores. Collective.
 
-    The rule asks for configuration and data alone, so that it answers the same for any number of ranks.
+    The rule depends on configuration and data only, so that the result is the same for any number of ranks.
     """
     if config.training.threads:
         return config.training.threads
     share = threads_per_rank(comm)
     if share == 1 or not agree(comm, lambda: is_small(config, shards.sample_shape, shards.rows("train"))):
         return share
-    log.info("one thread per rank: the work is small (training.threads = %d would take all cores)", share)
+    log.info("one thread per rank: the work is small (training.threads = %d would use all cores)", share)
     return 1
 
 
@@ -52,7 +53,7 @@ def threads_of_test(config: Config, comm: Communicator, shards: ShardSet) -> int
 
 
 def is_small_pass(config: Config, shape: Sequence[int], rows: int) -> bool:
-    """Tell whether reading rows once is too little work to gain by several threads. Parameters as `is_small`."""
+    """Return whether one pass over the rows is too little work for several threads. Parameters as in `is_small`."""
     if config.readout.kind not in ("network", "ridge") or config.extractor.kind not in ("none", "kernels"):
         return False
     width, states = _states(config, shape, rows)
@@ -61,9 +62,9 @@ def is_small_pass(config: Config, shape: Sequence[int], rows: int) -> bool:
 
 
 def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float]:
-    """Return the features of a row's states, and the multiply-adds of all rows' states.
+    """Return the number of features of a row, and the multiply-adds that compute the states of all rows.
 
-    Convolution kernels take one thread whatever their number, and so count by their features alone.
+    Convolution kernels always use one thread, so their multiply-adds are not counted.
     """
     reservoir, extractor = config.reservoir, config.extractor
     steps, features = Sequencer.of(reservoir).shape(tuple(shape))
@@ -76,21 +77,21 @@ def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float
 
 
 def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
-    """Tell whether a training is too small to gain by several threads.
+    """Return whether a training is too small for several threads.
 
     Parameters
     ----------
     config : Config
     shape : sequence of int
-        Of a sample; of sequences of unequal length, the longest.
+        Shape of a sample; the longest for series of different lengths.
     rows : int
-        Training rows, of all ranks.
+        Training rows over all ranks.
     """
     if config.readout.kind not in ("network", "ridge") or config.extractor.kind not in ("none", "kernels"):
         return False
     width, once = _states(config, shape, rows)
     if config.readout.kind == "ridge" or config.training.baseline:
-        # Of fewer rows than features, the products of rows with rows are decomposed.
+        # If there are fewer rows than features, the matrix of products between rows is decomposed.
         least = min(width, rows)
         once += least * (width * rows + DECOMPOSITION * least * least)
     layers = [width, config.readout.outputs, config.readout.hidden, config.readout.hidden]

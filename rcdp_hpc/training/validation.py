@@ -1,4 +1,4 @@
-"""What a network makes of a rank's rows of the validation split."""
+"""Evaluation of a network on a rank's rows of the validation split."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from rcdp_hpc.training.monitor.divergence import Finding, first_in_forward
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.states.cache import CachedStates
 
-# Rows that go through the network at once.
+# Rows of one pass through the network.
 EVALUATION_ROWS = 4096
 
 
 @dataclass
-class Validated:
-    """Sums over rows; those of several ranks add up.
+class ValidationSums:
+    """Sums over rows; the sums of several ranks can be added.
 
     Attributes
     ----------
     loss_sum, weight : float
-        Weighted sum of the loss, and the sum of the weights.
-    confusion : ndarray, shape (classes, classes), int64
-        Rows are true classes.
+        Weighted sum of the loss, and sum of the weights.
+    confusion : ndarray of int64, shape (classes, classes)
+        Rows are true classes, columns are predicted classes.
     fault : tuple of int and str, optional
-        Where the loss is not finite: the first place in the network that is not.
+        If the loss is not finite: the first layer of the network with a value that is not finite.
     """
 
     loss_sum: float
@@ -46,15 +46,15 @@ def validate(
     rows: CachedStates,
     objective: Objective,
     classes: int,
-) -> Validated:
-    """Judge a network, in the mode for use, on some rows.
+) -> ValidationSums:
+    """Evaluate a network in evaluation mode.
 
     Parameters
     ----------
     network : nn.Module
-        Left in that mode.
+        It stays in evaluation mode.
     scores : callable
-        The network's scores, shape (rows, classes), float32, of states of shape (rows, width).
+        Returns the network's scores, shape (rows, classes), float32, of states of shape (rows, width).
     rows : CachedStates
         States and labels.
     objective : Objective
@@ -63,14 +63,14 @@ def validate(
         Number of classes.
     """
     network.eval()
-    found = Validated(0.0, 0.0, np.zeros((classes, classes), np.int64))
+    sums = ValidationSums(0.0, 0.0, np.zeros((classes, classes), np.int64))
     with torch.no_grad():
         for numbers in torch.arange(len(rows), device=rows.device).split(EVALUATION_ROWS):
             states, labels = rows.batch(numbers)
             values = scores(states)
-            found.loss_sum += objective.sum(values, labels).item()
-            found.weight += float(objective.weights(labels).sum())
-            found.confusion += confusion_matrix(labels.cpu().numpy(), values.argmax(1).cpu().numpy(), classes)
-            if not (found.fault or np.isfinite(found.loss_sum)):
-                found.fault = first_in_forward(network, states, partial(scores, states))
-    return found
+            sums.loss_sum += objective.sum(values, labels).item()
+            sums.weight += float(objective.weights(labels).sum())
+            sums.confusion += confusion_matrix(labels.cpu().numpy(), values.argmax(1).cpu().numpy(), classes)
+            if not (sums.fault or np.isfinite(sums.loss_sum)):
+                sums.fault = first_in_forward(network, states, partial(scores, states))
+    return sums

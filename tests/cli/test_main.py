@@ -75,7 +75,7 @@ def test_the_same_command_again_changes_no_result(copy):
     changed = {name for name in before if before[name] != after[name]}
     assert changed <= {"report/summary.json"}
     assert set(after) == set(before)
-    assert "training is over already" in done.stdout
+    assert "training is finished already" in done.stdout
 
 
 def test_a_run_directory_is_a_sufficient_configuration(copy):
@@ -278,7 +278,7 @@ def test_from_python_two_runs_keep_their_logs_apart(tmp_path):
 def test_epochs_may_be_raised_on_resume(copy):
     done = call("train", "--out", copy, "--set", "training.epochs=5", "--set", "schedule.kind=cosine")
     assert done.returncode == 0, done.stdout
-    assert "going on from epoch 4" in done.stdout
+    assert "resumed at epoch 4" in done.stdout
     assert len((copy / "train/metrics.jsonl").read_text().splitlines()) == 5
 
 

@@ -22,21 +22,21 @@ ROWS = 50
 
 
 def plan(rank: int = 0, ranks: int = 1) -> BatchPlan:
-    return BatchPlan(ROWS, global_batch=10, slabs=4, rank=rank, ranks=ranks, seed=1)
+    return BatchPlan(ROWS, global_batch=10, partitions=4, rank=rank, ranks=ranks, seed=1)
 
 
 def draw(samples: torch.Tensor, epoch: int = 0) -> SampleRng:
     return SampleRng(1, epoch, samples)
 
 
-def test_partners_are_of_the_same_slab_and_reach_all_of_it():
+def test_partners_are_of_the_same_partition_and_reach_all_of_it():
     one, met = plan(), {}
     for epoch in range(200):
         partners, _ = Mixup(0.4, one).pairs(draw(torch.arange(ROWS), epoch), torch.arange(ROWS))
         for sample, partner in enumerate(partners.tolist()):
             met.setdefault(sample, set()).add(partner)
-    for slab in one.own_slabs:
-        start, stop = one.slab_bounds(slab)
+    for partition in one.local_partitions:
+        start, stop = one.partition_bounds(partition)
         assert all(met[sample] == set(range(start, stop)) for sample in range(start, stop))
 
 
@@ -45,11 +45,11 @@ def test_a_sample_has_its_partner_and_share_on_any_rank_and_in_any_batch(ranks):
     whole = Mixup(0.4, plan()).pairs(draw(torch.arange(ROWS)), torch.arange(ROWS))
     for rank in range(ranks):
         part = plan(rank, ranks)
-        own = torch.arange(*part.own_rows, 3)
+        own = torch.arange(*part.local_rows, 3)
         found = Mixup(0.4, part).pairs(draw(own), own)
         for values, expected in zip(found, whole, strict=True):
             assert torch.equal(values, expected[own])
-        assert part.own_rows[0] <= int(found[0].min()) <= int(found[0].max()) < part.own_rows[1]
+        assert part.local_rows[0] <= int(found[0].min()) <= int(found[0].max()) < part.local_rows[1]
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
@@ -84,7 +84,7 @@ def test_a_step_is_that_of_the_mixed_rows_and_targets():
     stepper = Stepper(
         settings, 1, Scoring(), optimizer, objective, CachedStates(states, labels, 0), SingleProcessEngine(), mixup
     )
-    result = stepper.take([stepper.fetch(0, rows)], 3.0, 0.1)
+    result = stepper.step([stepper.fetch(0, rows)], 3.0, 0.1)
     partners, shares = mixup.pairs(draw(rows), rows)
     expected = 0.0
     with torch.no_grad():

@@ -41,7 +41,7 @@ def test_usr1_in_search_and_in_training(slurm, undisturbed):
     slurm.done(job)
     log = slurm.log()
     assert log.count("is requeued") == 2
-    assert "going on from epoch" in log
+    assert "resumed at epoch" in log
     assert_same(slurm.folder / "run", undisturbed)
 
 

@@ -32,13 +32,13 @@ class Wrong(torch.nn.Linear):
 NO_MEMORY = r"""
 import torch
 from rcdp_hpc.training.step import Stepper
-take, steps = Stepper.take, []
+step_of, steps = Stepper.step, []
 def short(self, *arguments):
     steps.append(self)
     if rank == 1 and len(steps) == 5:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\n and a page more")
-    return take(self, *arguments)
-Stepper.take = short
+    return step_of(self, *arguments)
+Stepper.step = short
 """
 
 OTHER_VERSION = """
@@ -54,7 +54,7 @@ CASES = {
     )),
     "another version": (OTHER_VERSION, (), 2, ("rank 0 has Horovod 0.28", "rank 1 has Horovod 0.27.0")),
     "a wrong shape": ("", ("readout.kind=theirs:Wrong",), 2, ("theirs:Wrong", "(2, 11), expected (2, 10)")),
-    "a large batch": ("", ("training.batch=900",), 2, ("a batch of 1800 rows over 2 ranks", "a rank's slab (")),
+    "a large batch": ("", ("training.batch=900",), 2, ("a batch of 1800 rows over 2 ranks", "a rank's share (")),
 }  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_a_checkpoint_cut_short_is_told_once_and_the_one_before_is_gone_on_from(
     done = run_ranks(2, rcdp("train", "--out", str(out), "--set", "training.epochs=3"))
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("last.pt.previous") == 1
-    assert done.stdout.count("going on from epoch 2, step 0") == 1
+    assert done.stdout.count("resumed at epoch 2, step 0") == 1
 
 
 def test_without_memory_a_stage_says_what_to_lower(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.divergence import DivergedError
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.states.cache import CachedStates
+from rcdp_hpc.training.training_checkpoint import ReplicaState, TrainerState
 
 ROWS = 90
 
@@ -34,7 +35,7 @@ class SlowToMeet(SingleProcess):
 class ByItself(SingleProcessEngine):
     """A rank that steps by itself, and has nobody to average with."""
 
-    local = True
+    syncs_gradients = False
 
 
 class Halt(Exception):
@@ -70,7 +71,7 @@ def trainer(
         network = build_network(settings, (2, 3), source, 3, 1)
     else:
         network = build_readout(settings, FeatureShape(1, 3, 2), 3, 1)
-    plan = BatchPlan(ROWS, settings.training.batch, 12, 0, 1, 1, recut_epochs=settings.partition.reshuffle_every)
+    plan = BatchPlan(ROWS, settings.training.batch, 12, 0, 1, 1, reshuffle_every=settings.partition.reshuffle_every)
     comm, parallel = comm or SingleProcess(), parallel or SingleProcessEngine()
     return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, comm, parallel)
 
@@ -81,11 +82,11 @@ def run(one: Trainer) -> list[dict]:
     return reports
 
 
-def through_a_file(state: dict) -> dict:
+def through_a_file(state: TrainerState) -> TrainerState:
     file = io.BytesIO()
-    torch.save(state, file)
+    torch.save(state.content(), file)
     file.seek(0)
-    return torch.load(file, weights_only=True)
+    return TrainerState.of(torch.load(file, weights_only=True))
 
 
 EVERYTHING = {
@@ -145,7 +146,7 @@ def test_a_training_halted_within_an_epoch_ends_with_the_same_bits(keys):
     def pause() -> None:
         nonlocal calls
         calls += 1
-        if calls == (14 if straight.recut else 2):
+        if calls == (14 if straight.repartitioner else 2):
             raise Halt
 
     halted._steps_between_pauses = lambda: 1
@@ -164,9 +165,9 @@ def test_a_training_halted_within_an_epoch_ends_with_the_same_bits(keys):
         assert torch.equal(value, resumed.best_weights[name]), name
 
 
-def test_networks_trained_apart_are_gone_on_with_by_as_many_ranks_alone():
+def test_replicas_are_resumed_only_by_as_many_ranks():
     one = trainer()
-    state = {**one.state(), "slices": [{}, {}]}
+    state = replace(one.state(), replicas=[ReplicaState({}, {})] * 2)
     with pytest.raises(InputError, match=r"has 2 networks.*there are 1 ranks"):
         one.restore(state)
 
@@ -233,7 +234,7 @@ def test_a_gradient_that_is_not_finite_stops_with_step_rate_and_place():
     one = poisoned()
     with pytest.raises(DivergedError, match=r"at a learning rate of 0\.001; first in the states.*on_nan=skip"):
         run(one)
-    assert all(torch.isfinite(value).all() for value in one.state()["network"].values())
+    assert all(torch.isfinite(value).all() for value in one.state().network.values())
 
 
 def test_a_step_left_out_lowers_the_rate_and_counts_in_no_mean():
@@ -247,7 +248,7 @@ def test_a_step_left_out_lowers_the_rate_and_counts_in_no_mean():
 
 def test_skipping_without_end_stops():
     one = poisoned(training__on_nan="skip", training__batch=90)
-    with pytest.raises(DivergedError, match="To do: train anew"):
+    with pytest.raises(DivergedError, match="To do: train again"):
         run(one)
 
 
@@ -271,10 +272,10 @@ def test_a_validation_loss_that_is_not_finite_stops_with_step_rate_and_place():
     with pytest.raises(
         DivergedError,
         match=r"epoch 3, after step 12: the training loss is [\d.]+ and the validation loss nan, at a learning rate of "
-        r"0\.001; first in the states that the network reads\. .*model.pt holds the best weights so far",
+        r"0\.001; first in the states that the network reads\. .*model.pt has the best weights so far",
     ) as caught:
         one.run(lambda: None, report)
-    assert not caught.value.whole
+    assert not caught.value.resumable
     assert len(reports) == 2
     assert one.position.best_epoch == 1
     assert all(torch.isfinite(value).all() for value in one.best_weights.values())

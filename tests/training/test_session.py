@@ -1,4 +1,4 @@
-"""A training's files: what is written where it ends badly, and what is gone on with."""
+"""The files of a training: after failures, and on a resume."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training import session
 from rcdp_hpc.training.loop import Trainer
 from rcdp_hpc.training.monitor.divergence import DivergedError
+from rcdp_hpc.training.report import Position
 from rcdp_hpc.training.session import Session
-from rcdp_hpc.training.stage import _tell_other_ranks
+from rcdp_hpc.training.stage import _report_other_ranks
 
 SMALL = (
     "reservoir.nodes=20", "reservoir.kernel=dense-fp32", "search.generations=0", "training.epochs=5",
@@ -63,7 +64,7 @@ def test_where_the_validation_loss_is_not_finite_the_last_sound_checkpoint_and_t
             self.trainer.validation.states[0] = float("inf")
 
     monkeypatch.setattr(Session, "report", report)
-    with pytest.raises(DivergedError, match=r"epoch 4, after step .*model\.pt holds the best weights so far"):
+    with pytest.raises(DivergedError, match=r"epoch 4, after step .*model\.pt has the best weights so far"):
         train(out, "checkpoint.every_epochs=2")
     trainer: Trainer = trainers[-1]
     assert checkpoint.load(out / "train/last.pt")["trainer"]["position"]["epoch"] == 2
@@ -73,35 +74,36 @@ def test_where_the_validation_loss_is_not_finite_the_last_sound_checkpoint_and_t
     assert len(lines(out / "train/metrics.jsonl")) == 3
 
 
-def test_fewer_ranks_draw_the_batches_of_a_checkpoint_that_more_ranks_than_slabs_left(out, tmp_path):
-    """Sixteen ranks cut 24 slabs where 12 are configured: one process with 24 leaves what they would have."""
+def test_fewer_ranks_draw_the_batches_of_a_checkpoint_that_more_ranks_than_partitions_left(out, tmp_path):
+    """Sixteen ranks use 24 partitions if 12 are configured; one process with 24 leaves the same checkpoint."""
     shutil.copytree(out, tmp_path / "straight")
     train(tmp_path / "straight", "partition.count=24", "training.epochs=2", "schedule.kind=constant")
     train(out, "partition.count=24", "training.epochs=1", "schedule.kind=constant")
     path = out / "train/last.pt"
     saved = checkpoint.load(path)
-    assert saved["slab_count"] == 24
+    assert saved["partition_count"] == 24
     settings = json.loads(saved["settings"])
     settings["partition"]["count"] = 12
     del saved["format"]
     checkpoint.save(path, {**saved, "settings": json.dumps(settings), "ranks": 16})
     train(out, "partition.count=12", "training.epochs=2", "schedule.kind=constant")
     assert curve(out).tolist() == curve(tmp_path / "straight").tolist()
-    assert checkpoint.load(path)["slab_count"] == 24
+    assert checkpoint.load(path)["partition_count"] == 24
 
 
 @pytest.mark.parametrize(
     ("ranks", "step", "level", "words"),
     [
         (4, 3, "INFO", "results are equal to rounding"),
-        (13, 0, "WARNING", "24 slabs instead of 12, one at least for each rank; results are not those of 2 ranks"),
-        (13, 3, "WARNING", "of the 808 rows that epoch 5 goes on with, some are among the 192 it has seen"),
+        (13, 0, "WARNING", "24 partitions instead of 12, so that each rank has at least one; results are not those"),
+        (13, 3, "WARNING", "the rest of epoch 5, 808 rows, repeats some of the 192 rows it has seen"),
     ],
 )
-def test_what_a_resume_on_other_ranks_does_to_the_batches_is_told(ranks, step, level, words, caplog):
-    saved = {"ranks": 2, "slab_count": 12, "global_batch": 32, "trainer": {"position": {"epoch": 4, "step": step}}}
+def test_a_resume_on_other_ranks_logs_how_the_batches_change(ranks, step, level, words, caplog):
+    trainer = SimpleNamespace(position=Position(epoch=4, step=step))
+    saved = SimpleNamespace(ranks=2, partition_count=12, global_batch=32, trainer=trainer)
     with caplog.at_level(logging.INFO, logger="rcdp_hpc"):
-        _tell_other_ranks(config_of(training__accumulate=2), ranks, saved, 1000)
+        _report_other_ranks(config_of(training__accumulate=2), ranks, saved, 1000)
     (record,) = caplog.records
     assert record.levelname == level
     assert words in record.getMessage()
@@ -110,7 +112,7 @@ def test_what_a_resume_on_other_ranks_does_to_the_batches_is_told(ranks, step, l
 
 @pytest.mark.parametrize("worth", [0.0, 60.0])
 def test_the_time_that_the_rest_of_a_long_training_takes_is_told(out, worth, caplog, monkeypatch):
-    monkeypatch.setattr(session, "WORTH_TELLING", worth)
+    monkeypatch.setattr(session, "LEAST_TIME_LEFT", worth)
     with caplog.at_level(logging.INFO, logger="rcdp_hpc.training.session"):
         train(out)
     told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("epoch  ")]
@@ -138,7 +140,7 @@ def room(
     config = load_config("digits", [*SMALL, f"parallel.replicas={replicas}", f"reservoir.matrices={matrices!r}"])
     session = Session(config, comm, RunDirectory(folder), shards=None)
     session.learned = dict(learned)
-    session.trainer = SimpleNamespace(network=nn.Linear(1000, 1, bias=False), slices=replicas != "synchronised")
+    session.trainer = SimpleNamespace(network=nn.Linear(1000, 1, bias=False), replicas=replicas != "synchronised")
     session._check_room()
     return asked[0]
 

@@ -21,7 +21,7 @@ from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.device import refuse_without_gpu
 from rcdp_hpc.training.optim import loss_scale
 from rcdp_hpc.training.optim.ema import MovingAverage
-from rcdp_hpc.training.optim.loss_scale import FIRST, LossScale
+from rcdp_hpc.training.optim.loss_scale import FIRST_FACTOR, LossScale
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.step import Stepper
@@ -42,9 +42,9 @@ def test_a_step_that_is_not_finite_leaves_weights_and_statistics_as_they_were():
     states = torch.randn(10, 3)
     states[7] = math.inf
     steps = stepper(states)
-    steps.take([steps.fetch(0, torch.arange(5))], 5.0, 0.1)
+    steps.step([steps.fetch(0, torch.arange(5))], 5.0, 0.1)
     before = {name: value.clone() for name, value in steps.network.state_dict().items()}
-    result = steps.take([steps.fetch(0, torch.arange(5, 10))], 5.0, 0.1)
+    result = steps.step([steps.fetch(0, torch.arange(5, 10))], 5.0, 0.1)
     assert result.fault == (1, "the states that the network reads")
     assert not math.isfinite(result.gradient_norm)
     assert all(torch.equal(value, before[name]) for name, value in steps.network.state_dict().items())
@@ -54,12 +54,12 @@ def test_batches_of_one_step_add_up_to_the_gradient_of_their_mean():
     states = torch.randn(10, 3)
     steps = stepper(states)
     batches = [torch.arange(0, 6), torch.arange(6, 10)]
-    steps.take([steps.fetch(0, rows) for rows in batches], 10.0, 0.0)
+    steps.step([steps.fetch(0, rows) for rows in batches], 10.0, 0.0)
     added = [weights.grad.clone() for weights in steps.network.parameters()]
     expected = [torch.zeros_like(value) for value in added]
     for rows in batches:
         single = stepper(states)
-        single.take([single.fetch(0, rows)], float(len(rows)), 0.0)
+        single.step([single.fetch(0, rows)], float(len(rows)), 0.0)
         for total, weights in zip(expected, single.network.parameters(), strict=True):
             total += weights.grad * len(rows) / 10
     for one, other in zip(added, expected, strict=True):
@@ -70,7 +70,7 @@ def test_products_of_16_bits_leave_weights_and_scores_in_32():
     torch.manual_seed(3)
     states = torch.randn(10, 3)
     full, halved = stepper(states), stepper(states, training__precision="bf16")
-    results = [steps.take([steps.fetch(0, torch.arange(10))], 10.0, 0.1) for steps in (full, halved)]
+    results = [steps.step([steps.fetch(0, torch.arange(10))], 10.0, 0.1) for steps in (full, halved)]
     assert results[0].loss_sum != results[1].loss_sum
     assert abs(results[0].loss_sum - results[1].loss_sum) < 0.5
     assert all(value.dtype == torch.float32 for value in halved.network.parameters())
@@ -124,9 +124,9 @@ def test_float16_scales_the_loss_and_leaves_no_step_out():
     states = torch.randn(10, 3)
     full, halved = stepper(states), stepper(states, training__precision="fp16")
     # Times 2^16 these gradients are beyond float16, whose largest number is 65504.
-    results = [steps.take([steps.fetch(0, torch.arange(10))], 0.01, 1e-5) for steps in (full, halved)]
+    results = [steps.step([steps.fetch(0, torch.arange(10))], 0.01, 1e-5) for steps in (full, halved)]
     assert results[1].fault is None
-    assert 1 <= halved.scale.factor < FIRST
+    assert 1 <= halved.scale.factor < FIRST_FACTOR
     assert results[1].gradient_norm == pytest.approx(results[0].gradient_norm, rel=0.02)
     for one, other in zip(full.network.parameters(), halved.network.parameters(), strict=True):
         assert other.dtype == torch.float32
@@ -138,20 +138,20 @@ def test_what_no_factor_mends_in_float16_is_told_as_in_other_formats():
     states = torch.randn(10, 3)
     states[2] = math.inf
     steps = stepper(states, training__precision="fp16")
-    result = steps.take([steps.fetch(0, torch.arange(10))], 10.0, 0.1)
+    result = steps.step([steps.fetch(0, torch.arange(10))], 10.0, 0.1)
     assert result.fault == (1, "the states that the network reads")
 
 
 def test_the_factor_doubles_after_enough_sound_steps_and_goes_on_from_a_checkpoint(monkeypatch):
-    monkeypatch.setattr(loss_scale, "PATIENCE", 3)
+    monkeypatch.setattr(loss_scale, "GROWTH_STEPS", 3)
     scale, resumed = LossScale(enabled=True), LossScale(enabled=True)
     scale.grow()
     scale.grow()
     resumed.restore(scale.state())
     resumed.grow()
-    assert resumed.factor == 2 * FIRST
+    assert resumed.factor == 2 * FIRST_FACTOR
     assert resumed.lower()
-    assert resumed.factor == FIRST
+    assert resumed.factor == FIRST_FACTOR
     assert not LossScale(enabled=False).lower()
 
 
@@ -168,5 +168,5 @@ def test_what_is_for_gpus_is_refused_without_one(keys, way_out):
 
 def test_hierarchical_sums_are_refused_where_horovod_has_no_nccl(monkeypatch):
     monkeypatch.setattr(horovod, "import_horovod", lambda: SimpleNamespace(nccl_built=lambda: 0))
-    with pytest.raises(InputError, match="built with NCCL"):
+    with pytest.raises(InputError, match="needs Horovod with NCCL"):
         HorovodEngine(SingleProcess(), 60, ParallelSection(horovod={"hierarchical": True}))

@@ -82,5 +82,5 @@ def test_the_rule_counts_only_if_the_configuration_leaves_the_number_open(caplog
 
 @pytest.mark.parametrize(("ranks", "expected"), [(1, 2), (2, 1)])
 def test_a_resumed_training_takes_the_threads_of_before_on_the_same_ranks(ranks, expected):
-    saved = {"ranks": ranks, "threads": 2}
+    saved = SimpleNamespace(ranks=ranks, threads=2)
     assert _threads(load_config("digits"), SingleProcess(), shards(1230), saved) == expected

@@ -17,7 +17,7 @@ from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.left_out import left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import RidgeReadout, best_by, one_hot, scaled_error, scaling_sums, solve
 from rcdp_hpc.search.evaluation.rows import FitnessData
-from rcdp_hpc.training.solve.ridge_fit import class_weights, left_out_suits, stand_in_weights, weights_of
+from rcdp_hpc.training.solve.ridge_fit import class_weights, left_out_suits, replacement_weights, weights_of
 
 # Rows or features up to which leave-one-out is used: its eigendecomposition takes less than a second.
 LEFT_OUT_LIMIT = 1000
@@ -60,7 +60,7 @@ def evaluate_left_out(config: Config, states: torch.Tensor, data: FitnessData) -
     """
     labels = data.left_out_rows.y
     weights = row_weights(config, data)
-    stand_in = stand_in_weights(labels, np.concatenate([data.y_train, data.y_val]), data.classes, weights)
+    stand_in = replacement_weights(labels, np.concatenate([data.y_train, data.y_val]), data.classes, weights)
     solution = left_out(states, labels, data.classes, config.readout.ridge_penalties, stand_in)
     return error_and_accuracy(solution.scores, labels)
 
@@ -104,7 +104,7 @@ def penalty_of_folds(config: Config, states: torch.Tensor, data: FitnessData) ->
         return None
     weights = row_weights(config, data)
     fitted_labels = np.concatenate([fold.y_train for fold in data.folds])
-    stand_in = stand_in_weights(labels, fitted_labels, data.classes, weights)
+    stand_in = replacement_weights(labels, fitted_labels, data.classes, weights)
     return left_out(states, labels, data.classes, config.readout.ridge_penalties, stand_in).penalty
 
 

@@ -1,1 +1,1 @@
-"""What a training records about itself: epoch cost, GPU use, gradient norms, divergence."""
+"""Records of a training: epoch cost, GPU utilisation, gradient norms, divergence."""

@@ -1,4 +1,4 @@
-"""Watching the classes: how many rows of each class every rank took steps with, epoch by epoch."""
+"""A file with the number of rows of each class that each rank took steps with, for each epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 class ClassCountLog:
     """The lines of ``train/class_counts.jsonl``.
 
-    An epoch with the counts of the one before refers to it, as ranks mostly see the same rows again.
+    Ranks mostly see the same rows in every epoch. An epoch with the same counts as an earlier one refers to that epoch.
 
     Parameters
     ----------
@@ -27,23 +27,23 @@ class ClassCountLog:
     Attributes
     ----------
     history : History
-        Its records are the lines, one for each epoch so far.
+        The lines, one for each epoch so far.
     """
 
     def __init__(self, path: Path) -> None:
         self.history = History(path)
 
-    def note(self, epoch: int, counts: list[list[int]], expected: NDArray[np.int64]) -> None:
-        """Take in the counts of an epoch.
+    def add(self, epoch: int, counts: list[list[int]], expected: NDArray[np.int64]) -> None:
+        """Add the counts of an epoch, and log a warning if they are not those of the training part.
 
         Parameters
         ----------
         epoch : int
             From 0.
         counts : list of list of int
-            Rows of each class for each rank.
+            Rows of each class, for each rank.
         expected : ndarray, shape (C,)
-            Rows of each class in the training part: other sums over ranks are told in the log.
+            Rows of each class in the training part.
         """
         lines = self.history.records
         full = next((line for line in reversed(lines) if "counts" in line), None)
@@ -51,18 +51,18 @@ class ClassCountLog:
             line: dict[str, Any] = {"epoch": epoch, "same_as": full["epoch"]}
         else:
             line = {"epoch": epoch, "counts": counts}
-            self._tell(epoch, np.array(counts), expected)
+            self._report(epoch, np.array(counts), expected)
         lines.append(line)
 
     @staticmethod
-    def _tell(epoch: int, counts: NDArray[np.int64], expected: NDArray[np.int64]) -> None:
+    def _report(epoch: int, counts: NDArray[np.int64], expected: NDArray[np.int64]) -> None:
         rows = counts.sum(axis=1)
         if len(counts) > 1:
-            log.info("epoch %d: ranks see %d to %d rows, %d to %d of a class", epoch + 1, rows.min(), rows.max(),
+            log.info("epoch %d: ranks have %d to %d rows, %d to %d of a class", epoch + 1, rows.min(), rows.max(),
                      counts.min(), counts.max())  # fmt: skip
         if (counts.sum(axis=0) != expected).any():
             log.warning(
-                "epoch %d saw %s rows of the classes, the training part has %s: it was interrupted and gone on with "
-                "after rows had changed",
+                "epoch %d had %s rows of the classes, and the training part has %s: the rows changed while the "
+                "training was interrupted",
                 *(epoch + 1, counts.sum(axis=0).tolist(), expected.tolist()),
             )

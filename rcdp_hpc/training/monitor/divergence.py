@@ -1,4 +1,4 @@
-"""Where a training stops being finite: which layer was the first, over all ranks."""
+"""The first layer with a value that is not finite, over all ranks."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from torch import nn
 
 from rcdp_hpc.errors import StageFailedError
 
-# Whatever is met in the forward pass comes before all that the backward pass meets.
+# Position of findings of the backward pass: after all findings of the forward pass.
 BACKWARD = 1_000_000
 
+# Position on the way through the network, and name of the place.
 Finding = tuple[int, str]
 
 
 class DivergedError(StageFailedError):
-    """A step gave no finite gradient, or an epoch no finite loss.
+    """The gradient of a step, or the loss of an epoch, is not finite.
 
     Attributes
     ----------
-    whole : bool
-        Whether the state is sound, and that of all ranks, so that a checkpoint can be written of it.
+    resumable : bool
+        Whether the weights are finite and equal on all ranks, so that a checkpoint can be written.
     """
 
-    def __init__(self, message: str, whole: bool = True) -> None:
+    def __init__(self, message: str, resumable: bool = True) -> None:
         super().__init__(message)
-        self.whole = whole
+        self.resumable = resumable
 
 
 def describe(epoch: int, step: int, loss: float, rate: float, fault: Finding) -> str:
-    """Return what happened in a step; epoch and step count from 0."""
+    """Return the description of a step without a finite gradient; `epoch` and `step` count from 0."""
     return (
-        f"epoch {epoch + 1}, step {step + 1}: the loss is {loss:g} and its gradient not finite, at a learning rate of "
-        f"{rate:g}; first in {fault[1]}."
+        f"epoch {epoch + 1}, step {step + 1}: the loss is {loss:g} and its gradient is not finite, at a learning rate "
+        f"of {rate:g}; first in {fault[1]}."
     )
 
 
 def describe_epoch(epoch: int, steps: int, losses: tuple[float, float], rate: float, fault: Finding | None) -> str:
-    """Return how an epoch ended whose loss, in training or validation, is not finite; it counts from 0."""
+    """Return the description of an epoch without a finite training and validation loss; `epoch` counts from 0."""
     place = f"; first in {fault[1]}" if fault else ""
     return (
         f"epoch {epoch + 1}, after step {steps}: the training loss is {losses[0]:g} and the validation loss "
@@ -47,45 +48,46 @@ def describe_epoch(epoch: int, steps: int, losses: tuple[float, float], rate: fl
     )
 
 
-def advice(may_skip: bool, model_kept: bool) -> str:
-    """Return what the user can do, and what is kept."""
-    kept = "model.pt holds the best weights so far" if model_kept else "no epoch was done yet"
-    skip = "set training.on_nan=skip to go on from the checkpoint, or " if may_skip else ""
-    return f"To do: {skip}train anew (--restart) with a lower optimizer.learning_rate or optimizer.clip_norm; {kept}."
+def advice(may_skip: bool, has_model: bool) -> str:
+    """Return what the user can do, and which results there are."""
+    results = "model.pt has the best weights so far" if has_model else "no epoch is done yet"
+    skip = "set training.on_nan=skip to continue from the checkpoint, or " if may_skip else ""
+    restart = "train again (--restart) with a lower optimizer.learning_rate or optimizer.clip_norm"
+    return f"To do: {skip}{restart}; {results}."
 
 
 def first_in_forward(network: nn.Module, states: torch.Tensor, forward: Callable[[], Any]) -> Finding | None:
-    """Return the first place that is not finite when a batch runs through the network again, None where there is none.
+    """Run a batch through the network again, and return the first place with a value that is not finite, None if none.
 
     Parameters
     ----------
     network : nn.Module
-        With the weights that the step began with.
+        With the weights from before the step.
     states : torch.Tensor
-        What the batch gives it.
+        States of the batch.
     forward : callable
-        Runs the batch through it; all ranks must do so together, for their batch statistics.
+        Runs the batch through the network. All ranks must call it together, because they sum batch statistics.
 
     Returns
     -------
     tuple of int and str
-        A number that grows along the way through the network, and the name of the place.
+        Position on the way through the network, and name of the place.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     calls = 0
 
-    def look(name: str) -> Callable[..., None]:
+    def check_output(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             nonlocal calls
             calls += 1
             values = output[0] if isinstance(output, tuple) else output
-            if not found and not torch.isfinite(values).all():
-                found.append((1 + calls, f"the output of layer {name}"))
+            if not findings and not torch.isfinite(values).all():
+                findings.append((1 + calls, f"the output of layer {name}"))
 
         return hook
 
     layers = [(name, module) for name, module in network.named_modules() if not any(module.children())]
-    handles = [module.register_forward_hook(look(name)) for name, module in layers]
+    handles = [module.register_forward_hook(check_output(name)) for name, module in layers]
     try:
         with torch.no_grad():
             forward()
@@ -97,14 +99,14 @@ def first_in_forward(network: nn.Module, states: torch.Tensor, forward: Callable
         return 0, f"the weights {broken}"
     if not torch.isfinite(states).all():
         return 1, "the states that the network reads"
-    return found[0] if found else None
+    return findings[0] if findings else None
 
 
 def first_in_backward(network: nn.Module) -> Finding:
-    """Return the weights nearest to the scores whose gradient is not finite: the backward pass meets them first."""
+    """Return the first weights of the backward pass, the nearest to the scores, with a gradient that is not finite."""
     names = [
         name for name, weights in network.named_parameters()
         if weights.grad is not None and not torch.isfinite(weights.grad).all()
     ]  # fmt: skip
-    # Each gradient may be finite and their norm not.
+    # The norm may overflow although each gradient is finite.
     return BACKWARD, f"the gradient of {names[-1]}" if names else "the norm of the gradient"

@@ -1,4 +1,4 @@
-"""What an epoch took: seconds, messages, processor and memory of every rank."""
+"""The cost of an epoch: seconds, messages, processor time and memory of every rank."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from rcdp_hpc.training.monitor.gpu import GpuGauge
 
 @dataclass
 class EpochCost:
-    """What an epoch took; lists have a value for each rank.
+    """The cost of an epoch; lists have a value for each rank.
 
     Attributes
     ----------
     seconds : float
         From its first step to its last, on this rank.
     compute_seconds, wait_seconds, communicate_seconds : list of float
-        They add up to each rank's seconds. The rank that comes last to a message waits for none, so that the shortest
-        stay in it is what the message takes, and what others stay longer is waiting. Pauses count as waiting.
+        Their sum is the seconds of the rank. The last rank that joins a message waits for no other, so the least time
+        of all ranks is the communication, and the rest of a rank's time is waiting. Pauses count as waiting.
     bytes_sent : list of float
-        What a ring sends: 2 (R - 1) / R of each message of training steps.
+        Bytes that a ring sends for the messages of training steps: 2 (R - 1) / R of each message.
     cpu_percent : list of float
-        Processor time over wall time; 100 is one core. A rank that waits in MPI is busy looking for messages.
+        Processor time over wall time; 100 is one core. A rank that waits in MPI uses its core, because it polls.
     cpu_percent_deviation : float
-        Its standard deviation over ranks.
+        Standard deviation of `cpu_percent` over ranks.
     memory_mib : list of float
         Resident memory at the end.
     gpu_percent : list of (float or None), or None
-        Share of the time in which a GPU computed, and its standard deviation over ranks; None without one, and where
-        its driver does not tell.
+        Share of the time in which a GPU computed. None without a GPU, and if its driver does not report it.
     gpu_percent_deviation : float or None
+        Standard deviation of `gpu_percent` over ranks.
     gpu_memory_mib : list of float, or None
-        The most that torch took of its memory.
+        Largest memory that torch allocated on the GPU.
     """
 
     seconds: float
@@ -55,20 +55,26 @@ class EpochCost:
 
 
 class EpochTimer:
-    """Measures from its making to `close`.
+    """Measures the cost of an epoch, from the constructor to `close`.
 
     Parameters
     ----------
-    parallel : Alone
-        Notes what its messages take.
-    where : torch.device
-        What is computed on.
+    parallel : SingleProcessEngine
+        Counts the seconds and bytes of its messages.
+    device : torch.device
+        The device of the training.
+
+    Attributes
+    ----------
+    paused : float
+        Seconds of pauses, which the caller adds.
     """
 
-    def __init__(self, parallel: SingleProcessEngine, where: torch.device) -> None:
+    def __init__(self, parallel: SingleProcessEngine, device: torch.device) -> None:
         self.parallel = parallel
-        self.gpu = GpuGauge(where) if where.type == "cuda" else None
-        parallel.blocked, parallel.sent = [], 0.0
+        self.gpu = GpuGauge(device) if device.type == "cuda" else None
+        parallel.communication_seconds = []
+        parallel.bytes_sent = 0.0
         self.paused = 0.0
         self.process = psutil.Process()
         self.cpu = self._cpu_seconds()
@@ -80,19 +86,19 @@ class EpochTimer:
         return float(times.user + times.system)
 
     def stop(self) -> None:
-        """Take note that the epoch's last step is done."""
+        """Measure the seconds up to now; called after the last step of the epoch."""
         self.seconds = time.perf_counter() - self.started
         self.cpu = self._cpu_seconds() - self.cpu
 
     def close(self, comm: Communicator) -> EpochCost:
-        """Return what the epoch took, after `stop`. Collective."""
-        blocked = np.array(self.parallel.blocked, dtype=np.float64)
-        communicate = float(comm.allreduce(blocked, "min").sum())
-        wait = float(blocked.sum()) - communicate + self.paused
+        """Return the cost of the epoch, after `stop`. Collective."""
+        seconds = np.array(self.parallel.communication_seconds, dtype=np.float64)
+        communicate = float(comm.allreduce(seconds, "min").sum())
+        wait = float(seconds.sum()) - communicate + self.paused
         memory = self.process.memory_info().rss / 2**20
         percent = 100 * self.cpu / self.seconds
-        own = (self.seconds - wait - communicate, wait, communicate, self.parallel.sent, percent, memory)
-        columns = [list(column) for column in zip(*comm.allgather(own), strict=True)]
+        costs = (self.seconds - wait - communicate, wait, communicate, self.parallel.bytes_sent, percent, memory)
+        columns = [list(column) for column in zip(*comm.allgather(costs), strict=True)]
         compute, waits, communicates, sent, percents, memories = columns
         cost = EpochCost(
             seconds=self.seconds,
@@ -106,7 +112,8 @@ class EpochTimer:
         )
         if self.gpu:
             shares, cost.gpu_memory_mib = map(list, zip(*comm.allgather(self.gpu.close()), strict=True))
-            known = [share for share in shares if share is not None]
-            if known:
-                cost.gpu_percent, cost.gpu_percent_deviation = shares, float(np.std(known))
+            measured = [share for share in shares if share is not None]
+            if measured:
+                cost.gpu_percent = shares
+                cost.gpu_percent_deviation = float(np.std(measured))
         return cost

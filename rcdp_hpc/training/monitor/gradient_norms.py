@@ -1,4 +1,4 @@
-"""Vanishing and exploding gradients measured: norms by layer over the steps, and by time step of the sequence."""
+"""Norms of the gradient, by layer and by step of the sequence, which show gradients that vanish or explode."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.runtime.comm.base import Communicator
 
 
-class GradientWatch:
-    """The gradient's norms in an epoch.
+class GradientNorms:
+    """The norms of the gradient in an epoch.
 
-    For every layer, the Euclidean norm of the gradient of its weights and biases, summed over ranks, before penalties
-    and clipping: mean over the steps, first and last.
+    For every layer: the Euclidean norm of the gradient of its weights and biases, summed over ranks, before penalties
+    and clipping; mean over the training steps, first and last.
 
-    For every step t of the sequence that is trained on, once an epoch, on the first batch: the norm over all its rows
-    of ``dL / du_t``, L their mean loss. Where an extractor is trained, u is what it hands to the reservoir, or to the
-    readout without one; otherwise u are the standardised values that the readout reads: states, or the input without a
-    reservoir. A norm that falls towards the first steps is a gradient that vanishes on its way back in time.
+    For every step t of the sequence, on the first batch of the epoch: the norm over all rows of ``dL / du_t``, with L
+    the mean loss of the rows. If an extractor is trained, u is its output. Otherwise u are the standardised inputs of
+    the readout: the states, or the samples without a reservoir. A norm that falls towards the first steps shows a
+    gradient that vanishes on its way back in time.
 
-    Ranks that step by themselves have gradients of their own: the norms by layer are then means over ranks.
+    If ranks step independently, the norms by layer are means over ranks.
 
     Parameters
     ----------
     network : Readout or EndToEnd
-        Its gradients are looked at; a hook on it asks for those of the sequence.
+        The network; a hook on it records the gradient of the sequence.
     """
 
     def __init__(self, network: Readout | EndToEnd) -> None:
@@ -46,18 +46,18 @@ class GradientWatch:
         else:
             self.length = network.feature_shape.steps
             network.register_forward_pre_hook(self._at_states)
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         device = next(self.network.parameters()).device
-        # Rows: sum over the steps, first, last.
+        # Rows: sum over the training steps, first, last.
         self.norms = torch.zeros(3, len(self.layers), dtype=torch.float64, device=device)
         self.steps = 0
         self.squares = torch.zeros(self.length, dtype=torch.float64, device=device)
         self.awaited = True
 
     def layer_norms(self) -> torch.Tensor:
-        """Return the norm of each layer's gradient as it is now, shape (layers,)."""
+        """Return the norm of the current gradient of each layer, shape (layers,)."""
         return torch.stack(
             [
                 get_total_norm([value.grad for value in weights if value.grad is not None])
@@ -66,72 +66,73 @@ class GradientWatch:
         )
 
     def add(self, norms: torch.Tensor, factor: float = 1.0) -> None:
-        """Take in the layers' norms of a step that was taken, in which the loss was multiplied by `factor`."""
-        found = norms.to(self.norms)
+        """Add the norms of the layers in a step; `factor` multiplied its loss (`LossScale`)."""
+        norms = norms.to(self.norms)
         if not self.steps:
-            self.norms[1] = found
+            self.norms[1] = norms
             self.squares /= factor**2
-        self.norms[0] += found
-        self.norms[2] = found
+        self.norms[0] += norms
+        self.norms[2] = norms
         self.steps += 1
         self.awaited = False
 
     def leave_out(self) -> None:
-        """Forget what the sequence's gradient was in a step that was not taken, if it was the first."""
+        """Discard the gradient of the sequence of a step without update, if it was the first of the epoch."""
         if not self.steps:
             self.squares.zero_()
             self.awaited = True
 
     def close(self, comm: Communicator, parallel: SingleProcessEngine) -> dict[str, Any]:
-        """Return the norms of the epoch, and begin the next. Collective.
+        """Return the norms of the epoch, and start the next. Collective.
 
         Returns
         -------
         dict
-            ``layers``: of each layer its ``mean``, ``first`` and ``last``; ``steps``: a list over the time steps.
+            ``layers``: ``mean``, ``first`` and ``last`` of each layer; ``steps``: a list over steps of the sequence.
         """
         squares = comm.allreduce(self.squares.cpu().numpy())
         table = self.norms.cpu().numpy()
         table[0] /= max(1, self.steps)
-        if parallel.local:
+        if not parallel.syncs_gradients:
             table, squares = comm.allreduce(table) / comm.size, squares / comm.size**2
         layers = {
             name: dict(zip(("mean", "first", "last"), column.tolist(), strict=True))
             for name, column in zip(self.layers, table.T, strict=True)
         }
-        self._begin()
+        self._reset()
         return {"layers": layers, "steps": np.sqrt(squares).tolist()}
 
     def state(self, comm: Communicator) -> dict[str, Any]:
-        """Return what `restore` needs to go on within an epoch. Collective."""
+        """Return what `restore` needs to continue within an epoch. Collective."""
         squares = comm.allreduce(self.squares.cpu().numpy())
         return {"steps": self.steps, "norms": self.norms.tolist(), "squares": squares.tolist()}
 
     def restore(self, state: dict[str, Any], comm: Communicator) -> None:
-        """Go on from a saved state; the sums of all ranks are put on rank 0."""
+        """Continue from a saved state; rank 0 gets the sums of all ranks."""
         self.norms.copy_(torch.tensor(state["norms"], dtype=torch.float64))
-        self.steps, self.awaited = state["steps"], not state["steps"]
+        self.steps = state["steps"]
+        self.awaited = not self.steps
         if comm.is_root:
             self.squares.copy_(torch.tensor(state["squares"], dtype=torch.float64))
 
     def _at_states(self, network: Readout, inputs: tuple[Any, ...]) -> None:
-        """Ask for the gradient of the states that a readout is about to read."""
-        if self._asked():
-            # By the chain rule, dividing by the factor of the standardisation gives the gradient of its result.
+        """Register a hook for the gradient of the states that the readout reads."""
+        if self._is_due():
+            # By the chain rule, this division gives the gradient of the standardised states.
             inputs[0].requires_grad_().register_hook(
-                lambda gradient: self._take(network.feature_shape.by_step(gradient / network.state_scale))
+                lambda gradient: self._record(network.feature_shape.by_step(gradient / network.state_scale))
             )
 
     def _at_sequences(self, extractor: nn.Module, inputs: tuple[Any, ...], sequences: torch.Tensor) -> None:
-        """Ask for the gradient of the sequences that an extractor made."""
-        if self._asked():
-            sequences.register_hook(self._take)
+        """Register a hook for the gradient of the sequences that the extractor returned."""
+        if self._is_due():
+            sequences.register_hook(self._record)
 
-    def _asked(self) -> bool:
+    def _is_due(self) -> bool:
         return self.awaited and self.network.training and torch.is_grad_enabled()
 
-    def _take(self, gradient: torch.Tensor) -> None:
-        """Note the squares of a gradient, shape (rows, steps, features), by step."""
+    def _record(self, gradient: torch.Tensor) -> None:
+        """Record the sum of the squares of a gradient, shape (rows, steps, features), for each step."""
         if self.awaited:
             self.awaited = False
             self.squares.copy_(gradient.double().square().sum((0, 2)))

@@ -1,4 +1,4 @@
-"""The short table at the end of a training: what each rank's time went into."""
+"""The summary table at the end of a training: time, traffic, processor and memory of each rank."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 
 def sum_by_rank(reports: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    """Return the sum over epochs for each rank; epochs before a resume may have had fewer or more ranks."""
+    """Return the sum over epochs for each rank; a resumed training may have had other numbers of ranks."""
     by_rank = zip_longest(*(report[name] for report in reports), fillvalue=0.0)
     return [float(sum(epochs)) for epochs in by_rank]
 
 
 def summary_table(reports: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the lines of the table: a line for each rank, and one for all; of a single rank the latter alone.
+    """Return the lines of the table: one for each rank and one for all ranks; only the latter for a single rank.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def summary_table(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     memory = [max(report["memory_mib"][rank] for report in reports if rank < len(report["memory_mib"]))
               for rank in range(ranks)]  # fmt: skip
     percent = np.mean(np.concatenate(percents))
-    speed = f"{np.median(rates):,.0f} samples a second (median epoch), processor {percent:.0f} % of a core"
+    speed = f"{np.median(rates):,.0f} samples per second (median epoch), processor {percent:.0f} % of a core"
     if ranks == 1:
         return [f"{speed}, {memory[0]:.0f} MiB"]
     kinds = ("compute_seconds", "wait_seconds", "communicate_seconds")

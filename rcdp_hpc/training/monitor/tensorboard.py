@@ -1,4 +1,4 @@
-"""The metrics of a training as TensorBoard's event files: optional, on rank 0."""
+"""The metrics of a training as event files of TensorBoard: optional, on rank 0."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rcdp_hpc.runtime.files import os_errors_explained
 
 
 class TensorBoardWriter:
-    """Event files in a folder of their own.
+    """Writes event files of TensorBoard.
 
     Parameters
     ----------
     folder : Path
-        Where they are written.
+        The folder of the event files.
     epoch : int
-        The epoch that is written first: what an earlier job wrote of it and later ones is no longer shown.
+        The first epoch to write. TensorBoard discards what an earlier job wrote about this and later epochs.
 
     Raises
     ------
@@ -40,19 +40,19 @@ class TensorBoardWriter:
             self.writer = SummaryWriter(str(folder), purge_step=epoch)
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Write an epoch's line of ``metrics.jsonl``; of a list over ranks, the mean."""
+        """Write the metrics of an epoch, a line of ``metrics.jsonl``; a list over ranks is replaced by its mean."""
         for name, value in entry.items():
             if isinstance(value, Mapping):
                 for path, number in _flat(name, value):
                     self.writer.add_scalar(path, number, entry["epoch"])
             elif name != "epoch":
-                known = [number for number in np.atleast_1d(value) if number is not None]
-                self.writer.add_scalar(name, float(np.mean(known)), entry["epoch"])
+                measured = [number for number in np.atleast_1d(value) if number is not None]
+                self.writer.add_scalar(name, float(np.mean(measured)), entry["epoch"])
         self.writer.flush()
 
 
 def _flat(path: str, value: Any) -> Iterator[tuple[str, float]]:
-    """Yield the numbers within nested mappings and lists, each with its path."""
+    """Yield the numbers of nested mappings and lists, each with its path."""
     if not isinstance(value, Mapping | list):
         yield path, float(value)
         return

@@ -1,8 +1,8 @@
-"""The moving average of the weights, which is judged and kept in their place where it is asked for."""
+"""A moving average of the weights, which is evaluated and saved instead of the weights themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -12,15 +12,15 @@ from torch import nn
 class MovingAverage:
     """Exponential moving average of weights and running statistics.
 
-    ``e <- d e + (1 - d) w`` after each step (the averaging of Polyak and Juditsky 1992, in its exponential form), e
-    beginning as the first weights.
+    ``e <- d e + (1 - d) w`` after each step, starting from the initial weights (the averaging of Polyak and Juditsky
+    1992, in its exponential form).
 
     Parameters
     ----------
     network : nn.Module
-        Whose weights w are averaged.
+        The network with the weights w.
     decay : float
-        d; after n steps at once it counts as d^n.
+        d; an update after n steps uses d^n.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -28,7 +28,7 @@ class MovingAverage:
         self.weights = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def update(self, network: nn.Module, steps: int) -> None:
-        """Take in the weights as they are after so many steps."""
+        """Update the average with the current weights, `steps` steps after the last update."""
         share = 1 - self.decay**steps
         for name, value in network.state_dict().items():
             if value.is_floating_point():
@@ -38,15 +38,15 @@ class MovingAverage:
 
     @contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
-        """Put the average into the network for the time of a block."""
-        own = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        """Replace the network's weights by the average within the block."""
+        current = {name: value.detach().clone() for name, value in network.state_dict().items()}
         network.load_state_dict(self.weights)
         try:
             yield
         finally:
-            network.load_state_dict(own)
+            network.load_state_dict(current)
 
-    def restore(self, weights: dict[str, torch.Tensor]) -> None:
-        """Go on from saved weights."""
+    def restore(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Continue from saved averages."""
         for name, value in self.weights.items():
             value.copy_(weights[name])

@@ -1,4 +1,4 @@
-"""What is done to the summed gradients before a step: penalties and clipping, the same on all ranks."""
+"""Penalties and clipping of the summed gradients, the same on all ranks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 def add_penalties(trained: Sequence[torch.Tensor], l1: float, l2: float) -> None:
     """Add the gradient of ``l1 sum|w| + l2/2 sum w^2`` (the elastic net; Zou and Hastie 2005).
 
-    It is taken over weight matrices; biases and the scales of a normalisation are left alone. Added after the sum over
-    ranks, it counts once however many ranks there are.
+    Only weight matrices are penalised, not biases or the scales of a normalisation. The gradient is added after the sum
+    over ranks, so that it counts once for any number of ranks.
     """
     if not (l1 or l2):
         return
@@ -22,12 +22,12 @@ def add_penalties(trained: Sequence[torch.Tensor], l1: float, l2: float) -> None
 
 
 def clip(trained: Sequence[torch.Tensor], largest: float) -> float:
-    """Return the Euclidean norm of all gradients as one vector, having scaled them down to `largest` where it is more.
+    """Scale all gradients down, as one vector, to the norm `largest` if theirs is larger; return the norm before that.
 
-    The gradients are those of the global batch, so all ranks find the same norm and scale alike. With `largest` = 0
-    nothing is scaled.
+    The gradients are those of the global batch, so all ranks compute the same Euclidean norm and scale equally. With
+    `largest` = 0 nothing is scaled.
     """
-    # torch's own get_total_norm comes to the same, by way of checks that take longer than the norms of a small network.
+    # The checks in torch's get_total_norm take longer than the norms of a small network; the result is the same.
     norms = [torch.linalg.vector_norm(weights.grad) for weights in trained if weights.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack(norms))
     if largest and torch.isfinite(norm):

@@ -1,37 +1,38 @@
-"""The factor that keeps small gradients within float16 (Micikevicius et al. 2018, Mixed precision training)."""
+"""Loss scaling, which keeps small gradients within float16 (Micikevicius et al. 2018, Mixed precision training)."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-# Sound steps after which a factor twice as large is tried.
-PATIENCE = 2000
-FIRST, LARGEST = 2.0**16, 2.0**24
+# Steps with finite gradients after which the factor is doubled.
+GROWTH_STEPS = 2000
+FIRST_FACTOR = 2.0**16
+LARGEST_FACTOR = 2.0**24
 
 
 class LossScale:
-    """The loss is multiplied by a power of two before the backward pass, and the gradients divided by it behind.
+    """A power of two that multiplies the loss before the backward pass and divides the gradients after it.
 
-    It is halved where the summed gradient is not finite, and the step taken again: all ranks see the same sum, and so
-    halve alike. Nothing is left out, as every sample is to be seen once an epoch.
+    If the summed gradient is not finite, the factor is halved and the step is repeated. All ranks see the same sum, so
+    they halve together. No step is skipped, because each epoch should see every sample once.
 
     Parameters
     ----------
     enabled : bool
-        Without, the factor is 1 and stays so.
+        If False, the factor is always 1.
 
     Attributes
     ----------
     factor : float
-    sound : int
-        Steps since it was changed.
+    finite_steps : int
+        Steps since the factor was changed.
     """
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self.factor = FIRST if enabled else 1.0
-        self.sound = 0
+        self.factor = FIRST_FACTOR if enabled else 1.0
+        self.finite_steps = 0
 
     def unscale(self, network: nn.Module) -> None:
         """Divide the gradients by the factor."""
@@ -40,22 +41,25 @@ class LossScale:
             torch._foreach_mul_(gradients, 1 / self.factor)
 
     def grow(self) -> None:
-        """Count a sound step, and double the factor after enough of them."""
-        self.sound += 1
-        if self.enabled and self.sound >= PATIENCE:
-            self.factor, self.sound = min(2 * self.factor, LARGEST), 0
+        """Count a step with a finite gradient; double the factor after `GROWTH_STEPS` of them."""
+        self.finite_steps += 1
+        if self.enabled and self.finite_steps >= GROWTH_STEPS:
+            self.factor = min(2 * self.factor, LARGEST_FACTOR)
+            self.finite_steps = 0
 
     def lower(self) -> bool:
-        """Halve the factor; return whether it could be: what is not finite at 1 is so for another reason."""
+        """Halve the factor and return True; return False if it is 1, since scaling is then not the cause."""
         if self.factor <= 1:
             return False
-        self.factor, self.sound = self.factor / 2, 0
+        self.factor /= 2
+        self.finite_steps = 0
         return True
 
     def state(self) -> list[float]:
         """Return what `restore` needs."""
-        return [self.factor, float(self.sound)]
+        return [self.factor, float(self.finite_steps)]
 
     def restore(self, state: list[float]) -> None:
-        """Go on from a saved state."""
-        self.factor, self.sound = state[0], int(state[1])
+        """Continue from a saved state."""
+        self.factor = state[0]
+        self.finite_steps = int(state[1])

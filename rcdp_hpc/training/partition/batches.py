@@ -1,11 +1,11 @@
-"""Which training rows make up each step, the same for any number of ranks.
+"""The training rows of each step, the same for any number of ranks.
 
-The N training rows are cut into V canonical slabs of consecutive rows. Each slab is shuffled on its own every
-epoch, and a global batch takes the same share of every slab; a rank owns a run of whole slabs. So R ranks
-with batch B see, together, the batches that one rank with batch R*B sees, and every row is seen once an epoch.
+The N training rows are divided into V partitions of consecutive rows. Each partition is shuffled by itself in every
+epoch, and a global batch takes the same share of every partition. A rank has a range of whole partitions. R ranks with
+batch B therefore see, together, the batches that one rank with batch R*B sees, and each epoch has every row once.
 
-Where ranks are not equally fast, they own unequal numbers of slabs, which changes nothing of the batches. Where slabs
-are cut anew (`recut`), rows here are places in the new order.
+If ranks are not equally fast, they have unequal numbers of partitions; the batches stay the same. If rows are
+redistributed over the partitions (`Repartitioner`), row indices are positions in the new order.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.training.partition.load_balance import Speeds, shares
+from rcdp_hpc.training.training_checkpoint import TrainingCheckpoint
 
 
 @dataclass(frozen=True)
@@ -32,116 +32,122 @@ class BatchPlan:
         Training rows N over all ranks.
     global_batch : int
         Rows of one step over all ranks.
-    slabs : int
-        Canonical slabs V; raised to the next multiple that gives every rank at least one.
+    partitions : int
+        Configured number of partitions; `partition_count` is the number V in use.
     rank, ranks : int
-        Whose batches these are.
+        This rank, and the number of ranks.
     seed : int
         Seed of the shuffles.
-    speeds : tuple of float
-        Relative speed of each rank, by which slabs are dealt; empty where all get equally many.
-    recut_epochs : int
-        Epochs after which other rows make up the slabs; 0 is never.
+    rank_speeds : tuple of float
+        Relative speed of each rank, which decides its number of partitions; empty if all ranks have equally many.
+    reshuffle_every : int
+        Epochs between redistributions of the rows over the partitions; 0 is never.
     """
 
     rows: int
     global_batch: int
-    slabs: int
+    partitions: int
     rank: int
     ranks: int
     seed: int
-    speeds: Speeds = ()
-    recut_epochs: int = 0
+    rank_speeds: Speeds = ()
+    reshuffle_every: int = 0
 
     @property
-    def slab_count(self) -> int:
-        """Slabs in use: a multiple of `slabs`, at least the number of ranks."""
-        return slabs_for(self.slabs, self.ranks)
+    def partition_count(self) -> int:
+        """Number of partitions V: the least multiple of `partitions` that gives every rank at least one."""
+        return partitions_for(self.partitions, self.ranks)
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch; the last may be smaller."""
+        """Steps of an epoch; the last may have fewer rows."""
         return math.ceil(self.rows / self.global_batch)
 
     @cached_property
-    def own_slabs(self) -> range:
-        """The slabs of this rank."""
-        count = self.slab_count
-        if self.speeds:
-            ends = [0, *accumulate(shares(count, self.speeds))]
+    def local_partitions(self) -> range:
+        """The partitions of this rank."""
+        count = self.partition_count
+        if self.rank_speeds:
+            ends = [0, *accumulate(shares(count, self.rank_speeds))]
             return range(ends[self.rank], ends[self.rank + 1])
         return range(self.rank * count // self.ranks, (self.rank + 1) * count // self.ranks)
 
-    def slab_start(self, slab: int) -> int:
-        """Return the first row of a slab: sizes are floor((N + v) / V), so they differ by at most one."""
-        count = self.slab_count
-        # The sum over v' < v of floor((N + v') / V): the last N mod V slabs hold one row more.
-        extra = max(0, slab - (count - self.rows % count))
-        return slab * (self.rows // count) + extra
+    def partition_start(self, partition: int) -> int:
+        """Return the first row of a partition. Sizes are floor((N + v) / V), so they differ by at most one."""
+        count = self.partition_count
+        # The sum over v' < v of floor((N + v') / V): the last N mod V partitions have one row more.
+        extra = max(0, partition - (count - self.rows % count))
+        return partition * (self.rows // count) + extra
 
-    def slab_bounds(self, slab: int) -> tuple[int, int]:
-        """Return the first row of a slab and the one behind its last."""
-        return self.slab_start(slab), self.slab_start(slab + 1)
+    def partition_bounds(self, partition: int) -> tuple[int, int]:
+        """Return the first row of a partition, and one after its last row."""
+        return self.partition_start(partition), self.partition_start(partition + 1)
 
     @property
-    def own_rows(self) -> tuple[int, int]:
-        """The rows of this rank: first, and one behind the last."""
-        own = self.own_slabs
-        return self.slab_start(own.start), self.slab_start(own.stop)
+    def local_rows(self) -> tuple[int, int]:
+        """The rows of this rank: the first, and one after the last."""
+        local = self.local_partitions
+        return self.partition_start(local.start), self.partition_start(local.stop)
 
     def global_rows(self, step: int) -> int:
-        """Return the rows of a step over all ranks."""
+        """Return the number of rows of a step over all ranks."""
         return min(self.global_batch, self.rows - step * self.global_batch)
 
     @cached_property
-    def _own_bounds(self) -> NDArray[np.int64]:
-        """Where each own slab begins, and where the last ends, counted from this rank's first row."""
-        own = self.own_slabs
-        starts = [self.slab_start(slab) for slab in range(own.start, own.stop + 1)]
+    def _local_bounds(self) -> NDArray[np.int64]:
+        """First row of each partition of this rank, and one after the last row, as local row indices."""
+        local = self.local_partitions
+        starts = [self.partition_start(partition) for partition in range(local.start, local.stop + 1)]
         return np.array(starts, np.int64) - starts[0]
 
     def orders(self, epoch: int) -> NDArray[np.int64]:
-        """Return the rows of the own slabs, one slab after the other, each shuffled; counted from the first own row."""
-        bounds = self._own_bounds
+        """Return the local row indices of all partitions of this rank in turn, each partition shuffled."""
+        bounds = self._local_bounds
         shuffled = np.arange(bounds[-1])
-        for slab, start, stop in zip(self.own_slabs, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        ranges = zip(self.local_partitions, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+        for partition, start, stop in ranges:
             if stop - start > 1:
-                generator = np.random.default_rng([self.seed, epoch, slab])
+                generator = np.random.default_rng([self.seed, epoch, partition])
                 shuffled[start:stop] = start + generator.permutation(stop - start)
         return shuffled
 
     def batch(self, orders: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-        """Return this rank's rows of a step, possibly none, counted from this rank's first row.
+        """Return the local row indices of a step; there may be none.
 
-        Slab v gives its rows floor((s*G + v)/V) to floor(((s+1)*G + v)/V), cut at its end: over all slabs these
-        add up to exactly G rows (Hermite's identity), and at the end of an epoch to exactly N.
+        Partition v contributes its rows floor((s*G + v)/V) to floor(((s+1)*G + v)/V), up to its end. Over all
+        partitions these are exactly G rows (Hermite's identity), and exactly N over an epoch.
+
+        Parameters
+        ----------
+        orders : ndarray of int64
+            The result of `orders`.
+        step : int
+            Step of the epoch, from 0.
         """
-        count, own, bounds = self.slab_count, self.own_slabs, self._own_bounds
-        slabs = np.arange(own.start, own.stop)
-        low = np.minimum(bounds[:-1] + (step * self.global_batch + slabs) // count, bounds[1:])
-        high = np.minimum(bounds[:-1] + ((step + 1) * self.global_batch + slabs) // count, bounds[1:])
-        taken = high - low
-        # Consecutive places from each slab's low, all slabs at once.
-        before = np.cumsum(taken) - taken
-        return orders[np.repeat(low - before, taken) + np.arange(taken.sum())]
+        count, local, bounds = self.partition_count, self.local_partitions, self._local_bounds
+        partitions = np.arange(local.start, local.stop)
+        low = np.minimum(bounds[:-1] + (step * self.global_batch + partitions) // count, bounds[1:])
+        high = np.minimum(bounds[:-1] + ((step + 1) * self.global_batch + partitions) // count, bounds[1:])
+        sizes = high - low
+        # Consecutive positions from the low end of each partition, for all partitions at once.
+        offsets = np.cumsum(sizes) - sizes
+        return orders[np.repeat(low - offsets, sizes) + np.arange(sizes.sum())]
 
 
-def slabs_for(slabs: int, ranks: int) -> int:
-    """Return the next multiple of `slabs` that gives every rank at least one."""
-    return slabs * math.ceil(ranks / slabs)
+def partitions_for(partitions: int, ranks: int) -> int:
+    """Return the least multiple of `partitions` that gives every rank at least one."""
+    return partitions * math.ceil(ranks / partitions)
 
 
-def kept_slabs(slabs: int, saved: dict[str, Any] | None) -> int:
-    """Return the slabs that batches are drawn from: those of the checkpoint that is gone on from, or `slabs`.
+def resumed_partitions(partitions: int, saved: TrainingCheckpoint | None) -> int:
+    """Return the number of partitions to draw batches from: that of the resumed checkpoint, or `partitions`.
 
-    Ranks more than `slabs` have raised their number; where fewer go on, it stays, or the rest of the epoch would see
-    rows once more and miss others.
+    More ranks than `partitions` raise the number. It stays raised if fewer ranks resume the training, because the rest
+    of the epoch would otherwise repeat some rows and miss others.
     """
-    if saved is None:
-        return slabs
-    return int(saved["slab_count"])
+    return partitions if saved is None else saved.partition_count
 
 
-def slabs_of_ranks(plan: BatchPlan) -> list[int]:
-    """Return how many slabs each rank owns."""
-    return [len(replace(plan, rank=rank).own_slabs) for rank in range(plan.ranks)]
+def partitions_per_rank(plan: BatchPlan) -> list[int]:
+    """Return the number of partitions of each rank."""
+    return [len(replace(plan, rank=rank).local_partitions) for rank in range(plan.ranks)]

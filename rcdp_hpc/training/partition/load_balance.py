@@ -1,14 +1,12 @@
-"""Which share of the work each rank gets: equal ones, or shares by speed where a cluster's nodes differ."""
+"""The share of the rows that each rank gets: equal, or in proportion to the ranks' speeds."""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
@@ -19,20 +17,22 @@ from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agreed
 from rcdp_hpc.training.checks import check_speeds
+from rcdp_hpc.training.training_checkpoint import TrainingCheckpoint
 
 log = logging.getLogger(__name__)
 
+# Blocks of a speed measurement.
 REPEATS = 3
-# Ranks whose measured speeds differ by less count as equal: so much differs from one measurement to the next.
+# Ranks count as equally fast if the fastest is less than this factor faster: repeated measurements differ by as much.
 EQUAL_WITHIN = 1.2
 
 Speeds = tuple[float, ...]
 
 
 def shares(units: int, speeds: Sequence[float]) -> list[int]:
-    """Deal units in proportion to speeds, one at least to each.
+    """Divide units in proportion to speeds, at least one for each speed.
 
-    Everyone gets one unit; the rest goes by largest remainder, ties to the first.
+    Each share starts with one unit; the others are divided by largest remainder, ties in order.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def shares(units: int, speeds: Sequence[float]) -> list[int]:
     Returns
     -------
     list of int
-        Units of each; their sum is `units`.
+        Units of each share; their sum is `units`.
 
     Examples
     --------
@@ -55,16 +55,16 @@ def shares(units: int, speeds: Sequence[float]) -> list[int]:
     """
     total = math.fsum(speeds)
     wanted = [max(1.0, units * speed / total) for speed in speeds]
-    # Those lifted to one unit take it from the others.
+    # Shares that are raised to one unit take it from the others.
     spare, weight = units - len(wanted), math.fsum(value - 1 for value in wanted) or 1.0
     exact = [spare * (value - 1) / weight for value in wanted]
-    dealt = [math.floor(value) for value in exact]
-    left = sorted(range(len(exact)), key=lambda rank: (dealt[rank] - exact[rank], rank))[: spare - sum(dealt)]
-    return [1 + dealt[rank] + (rank in left) for rank in range(len(exact))]
+    floors = [math.floor(value) for value in exact]
+    rounded_up = sorted(range(len(exact)), key=lambda rank: (floors[rank] - exact[rank], rank))[: spare - sum(floors)]
+    return [1 + floors[rank] + (rank in rounded_up) for rank in range(len(exact))]
 
 
 def rows_by_speed(rows: int, rank: int, ranks: int, speeds: Speeds) -> tuple[int, int]:
-    """Return the first row of a rank's part of `rows` and the one behind its last; without speeds, an equal slab."""
+    """Return the rows of a rank, the first and one after the last; equally many for all ranks if `speeds` is empty."""
     if not speeds:
         return slab_bounds(rows, rank, ranks)
     ends = [0, *(round(rows * part / math.fsum(speeds)) for part in accumulate(speeds))]
@@ -72,27 +72,27 @@ def rows_by_speed(rows: int, rank: int, ranks: int, speeds: Speeds) -> tuple[int
 
 
 def speeds_of_ranks(
-    config: Config, comm: Communicator, measure: Callable[[], float], saved: dict[str, Any] | None
+    config: Config, comm: Communicator, measure: Callable[[], float], saved: TrainingCheckpoint | None
 ) -> Speeds:
-    """Return the speeds that work is dealt by, the same on every rank; empty where all get the same. Collective.
+    """Return the speeds by which the rows are divided, the same on every rank; empty for equal shares. Collective.
 
-    A training that is resumed on as many ranks keeps what it began with, so that it ends as if never stopped.
+    A training resumed on as many ranks uses the speeds of its start, so that it ends with the same bits.
 
     Parameters
     ----------
     config : Config
-        ``allotment`` and ``speeds``.
+        ``partition.load_balance`` and ``partition.rank_speeds`` are read.
     comm : Communicator
         All ranks.
     measure : callable
-        Returns this rank's speed, where it is to be measured.
-    saved : dict, optional
-        The checkpoint that is gone on from.
+        Returns this rank's speed; called for ``load_balance = "measured"``.
+    saved : TrainingCheckpoint, optional
+        The resumed checkpoint.
 
     Raises
     ------
     InputError
-        If there is not one configured speed for each rank.
+        If the number of configured speeds is not the number of ranks.
     """
     if config.partition.load_balance == "equal" or comm.size == 1:
         return ()
@@ -102,26 +102,32 @@ def speeds_of_ranks(
         except InputError as error:
             raise agreed(error) from None
         return tuple(config.partition.rank_speeds)
-    earlier = None if saved is None else json.loads(saved["allotment"])
-    if saved is not None and saved["ranks"] == comm.size and earlier and earlier["kind"] == "measured":
-        return tuple(earlier["speeds"])
+    if saved is not None and saved.ranks == comm.size and saved.load_balance["kind"] == "measured":
+        return tuple(saved.load_balance["rank_speeds"])
     comm.barrier()
     rates = comm.allgather(measure())
     slowest, fastest = min(rates), max(rates)
     if fastest < EQUAL_WITHIN * slowest:
-        log.info("all ranks are about as fast (%.3g to %.3g samples a second): equal shares", slowest, fastest)
+        log.info("all ranks are about equally fast (%.3g to %.3g samples per second): equal shares", slowest, fastest)
         return ()
-    # Three digits are more than the measurement is worth, and easier to read.
+    # Measurements are not more precise than three digits.
     return tuple(float(f"{rate / slowest:.3g}") for rate in rates)
 
 
 def measured_rate(reservoir: StateSource, steps: int, features: int) -> float:
-    """Return the samples a second whose states this rank computes: the best of a few blocks."""
+    """Return the samples per second of this rank's reservoir: the fastest of a few blocks.
+
+    Parameters
+    ----------
+    reservoir : StateSource
+    steps, features : int
+        Steps of a sample, and features of a step.
+    """
     block = np.random.default_rng(0).random((reservoir.batch_rows, steps, features), np.float32)
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        # The sum waits for a GPU to be done.
+        # The sum waits until a GPU is done.
         float(reservoir.states(block).float().sum())
         seconds.append(time.perf_counter() - started)
     return len(block) / min(seconds)

@@ -1,13 +1,11 @@
-"""Which rows a rank reads: its share by speed, from copies nearby, and none that are damaged."""
+"""The rows that a rank reads: its share, from undamaged shards, if configured from node-local copies."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.reader import ShardSet
@@ -17,16 +15,17 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree, agreed
+from rcdp_hpc.runtime.comm.collective import agree_on_root, agreed
 from rcdp_hpc.runtime.digests import write_sealed
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.training.checks import check_batch, check_ranks
-from rcdp_hpc.training.partition.batches import BatchPlan, kept_slabs, slabs_of_ranks
+from rcdp_hpc.training.partition.batches import BatchPlan, partitions_per_rank, resumed_partitions
 from rcdp_hpc.training.partition.load_balance import Speeds, measured_rate, rows_by_speed, speeds_of_ranks
+from rcdp_hpc.training.training_checkpoint import TrainingCheckpoint
 
 log = logging.getLogger(__name__)
 
-# Given the number of training rows, returns this rank's batches.
+# Returns this rank's batches for a number of training rows.
 PlanFor = Callable[[int], BatchPlan]
 
 
@@ -35,87 +34,83 @@ def agree_on_speeds(
     comm: Communicator,
     reservoir: StateSource,
     shards: ShardSet,
-    saved: dict[str, Any] | None,
+    saved: TrainingCheckpoint | None,
 ) -> Speeds:
-    """Agree on the ranks' speeds, and tell what follows from them."""
+    """Return the ranks' speeds, the same on every rank, and log the partitions of each. Collective."""
     steps, features = reservoir.sequencer.shape(shards.sample_shape)
     speeds = speeds_of_ranks(config, comm, partial(measured_rate, reservoir, steps, features), saved)
     if speeds:
-        slabs = slabs_of_ranks(plan_batches(config, comm, saved, speeds, shards.rows("train")))
-        log.info("speeds of the ranks: %s; slabs: %s", list(speeds), slabs)
-        if max(speeds) / min(speeds) > 1.5 * max(slabs) / min(slabs):
-            log.warning("%d slabs are too few to follow these speeds: raise partition.count", sum(slabs))
+        counts = partitions_per_rank(plan_batches(config, comm, saved, speeds, shards.rows("train")))
+        log.info("speeds of the ranks: %s; partitions: %s", list(speeds), counts)
+        if max(speeds) / min(speeds) > 1.5 * max(counts) / min(counts):
+            log.warning("%d partitions are too few for shares by these speeds: raise partition.count", sum(counts))
     return speeds
 
 
 def plan_batches(
-    config: Config, comm: Communicator, saved: dict[str, Any] | None, speeds: Speeds, rows: int
+    config: Config, comm: Communicator, saved: TrainingCheckpoint | None, speeds: Speeds, rows: int
 ) -> BatchPlan:
-    """Return this rank's batches of so many training rows; a resumed run keeps its global batch and its slabs."""
+    """Return this rank's batches; a resumed training keeps its global batch and its number of partitions."""
     settings = config.training
     try:
         check_ranks(rows, comm.size)
     except InputError as error:
         raise agreed(error) from None
-    # A resumed run keeps its global batch on any number of ranks, or its steps would mean other rows.
-    global_batch = saved["global_batch"] if saved is not None else settings.global_batch or settings.batch * comm.size
-    slabs = kept_slabs(config.partition.count, saved)
-    again = config.partition.reshuffle_every
-    return BatchPlan(rows, global_batch, slabs, comm.rank, comm.size, config.run.seed, speeds, again)
+    # With another global batch, the steps of a resumed training would have other rows.
+    global_batch = saved.global_batch if saved is not None else settings.global_batch or settings.batch * comm.size
+    partitions = resumed_partitions(config.partition.count, saved)
+    every = config.partition.reshuffle_every
+    return BatchPlan(rows, global_batch, partitions, comm.rank, comm.size, config.run.seed, speeds, every)
 
 
 def refuse_large_batch(config: Config, plan: BatchPlan) -> None:
-    """Raise an `InputError` on all ranks if a step takes more rows than there are."""
+    """Raise an `InputError` on all ranks if a step has more rows than the training part."""
     try:
         check_batch(config, plan.rows, plan.ranks, plan.global_batch)
     except InputError as error:
         raise agreed(error) from None
 
 
-def sound_shards(
+def undamaged_shards(
     config: Config,
     comm: Communicator,
     run: RunDirectory,
     shards: ShardSet,
-    saved: dict[str, Any] | None,
+    saved: TrainingCheckpoint | None,
     plan_for: PlanFor,
 ) -> ShardSet:
-    """Return the shards that training reads: where it is asked for, those that are damaged are replaced. Collective.
+    """Return the shards, with damaged ones replaced if ``data.on_damage = "replace"``. Collective.
 
-    What a checkpoint was trained without stays left out, even if it is sound again: its rows are others.
+    Shards that were left out when the checkpoint was written stay left out, even if they are repaired, since a resumed
+    training keeps its rows.
     """
-    known = {} if saved is None else json.loads(saved["replaced"])
+    known = {} if saved is None else saved.replaced
     view = without_damaged(
         comm,
         shards,
         known,
         search=config.data.on_damage == "replace",
-        local_rows=lambda rows: plan_for(rows).own_rows,
+        local_rows=lambda rows: plan_for(rows).local_rows,
         check_stop=lambda: signals.raise_if_stopped("checking the shards"),
     )
     if isinstance(view, RefilledShards):
         log_replaced(view, known)
-        if saved is not None and view.rows("train") != saved["rows"]:
+        if saved is not None and view.rows("train") != saved.rows:
             log.warning(
-                "%d training rows instead of %d: the epoch that is gone on with sees some rows twice, and others not",
-                *(view.rows("train"), saved["rows"]),
+                "%d training rows instead of %d: the resumed epoch sees some rows twice, and misses others",
+                *(view.rows("train"), saved.rows),
             )
-        agree(
-            comm,
-            partial(write_sealed, run.train / "replaced.json", replacement_record(view))
-            if comm.is_root
-            else lambda: None,
-        )
+        agree_on_root(comm, partial(write_sealed, run.train / "replaced.json", replacement_record(view)))
     return view
 
 
-def staged_where_asked(
+def staged_if_configured(
     config: Config, comm: Communicator, shards: ShardSet, plan_for: PlanFor
 ) -> AbstractContextManager[None]:
-    """Read from node-local copies within the block, where that is asked for."""
+    """Read from node-local copies within the block, if ``data.stage_in`` is set. Collective."""
     if not config.data.stage_in:
         return nullcontext()
     plan = plan_for(shards.rows("train"))
-    validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.speeds)
-    pieces = [("train", *plan.own_rows), ("validation", *validation)]
-    return staged_in(comm, shards, pieces, lambda: signals.raise_if_stopped("copying shards"))
+    validation = rows_by_speed(shards.rows("validation"), comm.rank, comm.size, plan.rank_speeds)
+    ranges = [("train", *plan.local_rows), ("validation", *validation)]
+    return staged_in(comm, shards, ranges, lambda: signals.raise_if_stopped("copying shards"))

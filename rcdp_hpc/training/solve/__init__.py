@@ -1,1 +1,1 @@
-"""Readouts that are solved instead of trained, and short trainings."""
+"""Ridge readouts, short trainings of the search, and what frozen extractors learn before the training."""

@@ -1,4 +1,4 @@
-"""What is learned before the training: dictionary or biases of the frozen extractor, equal for any number of ranks."""
+"""Learning of a frozen extractor before the training: a dictionary of patches, or the biases of kernels."""
 
 from __future__ import annotations
 
@@ -34,29 +34,30 @@ from rcdp_hpc.runtime.threads import limit_threads
 log = logging.getLogger(__name__)
 
 PATCHES_OF_A_ROW = 20
-# Rows are read in so many runs: each keeps the proportions of the classes, and few shards have to be opened.
+# Rows are read in this many runs of consecutive rows. Each run has the class proportions, and few shards are opened.
 RUNS = 16
-# Training series that biases of kernels are learned from: these many, fewer if they have more values than this.
+# Training series from which the biases of kernels are learned: SERIES of them, or fewer if they have more values than
+# SERIES_VALUES, but at least FEWEST_SERIES.
 SERIES, FEWEST_SERIES, SERIES_VALUES = 512, 16, 2**22
 
 
 def learn_extractor(
     config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, source: StateSource
 ) -> dict[str, torch.Tensor]:
-    """Learn what a frozen extractor has to learn, or take it from a file in ``RUN/train``. Collective.
+    """Learn the parameters of a frozen extractor, or read them from a file in ``RUN/train``. Collective.
 
-    Rank 0 learns it from training rows that the seed chooses, with one thread, and gives it to all: its bits depend
-    on neither the number of ranks nor their threads. For other sources nothing is done.
+    Rank 0 learns them from training rows that the seed selects, with one thread, and sends them to all ranks. The bits
+    therefore do not depend on the number of ranks or threads. Other sources have nothing to learn.
 
     Returns
     -------
     dict
-        What a model file has to hold of it; empty for other sources.
+        The parameters, for the model file; empty for other sources.
 
     Raises
     ------
     InputError
-        If training samples hold values that are not finite.
+        If training samples have values that are not finite.
     """
     if not isinstance(source, LearnedSource):
         return {}
@@ -67,24 +68,24 @@ def learn_extractor(
             state = _kernels(config, run, shards, source)
         return {name: value.numpy() for name, value in (state or {}).items()}
 
-    found = run_on_root(comm, learned)
-    source.learned.load_state_dict({name: torch.from_numpy(value) for name, value in found.items()})
+    parameters = run_on_root(comm, learned)
+    source.learned.load_state_dict({name: torch.from_numpy(value) for name, value in parameters.items()})
     return learned_of(source)
 
 
 def _dictionary(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str, torch.Tensor]:
     extractor, path = config.extractor, run.train / "dictionary.pt"
-    made_with = _made_with(config, shards)
+    origin = _origin(config, shards)
     dictionary = PatchDictionary(extractor, shards.sample_shape)
-    kept = _kept(path, made_with, "dictionary", dictionary.state_dict())
-    if kept is not None:
-        return kept
+    earlier = _read(path, origin, "dictionary", dictionary.state_dict())
+    if earlier is not None:
+        return earlier
     started = time.perf_counter()
     samples = sampled_rows(shards, math.ceil(extractor.patches / PATCHES_OF_A_ROW), config.run.seed)
     with limit_threads(1):
         learn(dictionary, torch.from_numpy(samples), config.run.seed)
     state = dictionary.state_dict()
-    _keep(path, made_with, "dictionary", state)
+    _write(path, origin, "dictionary", state)
     log.info(
         "dictionary of %d atoms learned from %d patches of %d training rows in %.1f s",
         *(extractor.atoms, extractor.patches, len(samples), time.perf_counter() - started),
@@ -94,21 +95,21 @@ def _dictionary(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str
 
 def _kernels(config: Config, run: RunDirectory, shards: ShardSet, source: KernelSource) -> dict[str, torch.Tensor]:
     path = run.train / "kernels.pt"
-    made_with = _made_with(config, shards, sequence=asdict(source.sequencer), channels_seed=config.reservoir.seed)
-    kept = _kept(path, made_with, "kernels", source.learned.state_dict())
-    if kept is not None:
-        return kept
+    origin = _origin(config, shards, sequence=asdict(source.sequencer), channels_seed=config.reservoir.seed)
+    earlier = _read(path, origin, "kernels", source.learned.state_dict())
+    if earlier is not None:
+        return earlier
     started = time.perf_counter()
     steps, channels = source.sequencer.shape(shards.sample_shape)
     most = min(SERIES, max(FEWEST_SERIES, SERIES_VALUES // (steps * max(1, channels // 4))))
-    samples, own = sampled_originals(shards, most, config.run.seed)
-    lengths = None if own is None else source.sequencer.lengths(own)
+    samples, sample_lengths = sampled_originals(shards, most, config.run.seed)
+    lengths = None if sample_lengths is None else source.sequencer.lengths(sample_lengths)
     kernels = RandomKernels(config.extractor, channels, config.reservoir.seed)
     with limit_threads(1):
         series = torch.as_tensor(source.sequencer.sequences(samples), dtype=torch.float32)
         kernel_learning.learn(kernels, series, lengths, config.run.seed)
     state = kernels.state_dict()
-    _keep(path, made_with, "kernels", state)
+    _write(path, origin, "kernels", state)
     log.info(
         "biases of %d convolution kernel features (%s) learned from %d training series in %.1f s",
         *(kernels.features, ", ".join(kernels.inputs), len(samples), time.perf_counter() - started),
@@ -116,45 +117,45 @@ def _kernels(config: Config, run: RunDirectory, shards: ShardSet, source: Kernel
     return state
 
 
-def _made_with(config: Config, shards: ShardSet, **others: Any) -> str:
-    """Return what decides what is learned, as text."""
+def _origin(config: Config, shards: ShardSet, **others: Any) -> str:
+    """Return all that decides the learned parameters, as text."""
     extractor = config.extractor.model_dump()
     return json.dumps(
         {"extractor": extractor, "seed": config.run.seed, "shards": shards.digest, **others}, sort_keys=True
     )
 
 
-def _keep(path: Path, made_with: str, name: str, state: dict[str, torch.Tensor]) -> None:
+def _write(path: Path, origin: str, name: str, state: dict[str, torch.Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(path, {"made_with": made_with, name: state})
+    checkpoint.save(path, {"made_with": origin, name: state})
 
 
-def _kept(path: Path, made_with: str, name: str, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
-    """Return what is in a file; None if there is none, it was made with other settings, or it is damaged.
+def _read(path: Path, origin: str, name: str, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """Return the parameters in a file; None if there is no file, or if it has another origin or is damaged.
 
-    `expected` has the names and shapes of the tensors.
+    `expected` has the names and shapes of the parameters.
     """
     if not os.path.lexists(path):
         return None
     try:
         fields = Fields(str(path), checkpoint.load(path), "")
-        same, state = fields.text("made_with") == made_with, dict(fields.tensors(name))
+        same, state = fields.text("made_with") == origin, dict(fields.tensors(name))
         if same:
             refuse_other_shapes(str(path), state, expected, "")
     except DataDamagedError as error:
         again = "dictionary is" if name == "dictionary" else "biases of the kernels are"
-        log.warning("%s The %s learned again, to the same bits.", error, again)
+        log.warning("%s The %s learned again, with the same bits.", error, again)
         return None
     return state if same else None
 
 
 def sampled_rows(shards: ShardSet, count: int, seed: int) -> np.ndarray:
-    """Return about `count` training samples, in runs of consecutive rows that the seed chooses; all where few."""
-    return np.concatenate([shards.read("train", *piece).x for piece in _runs(shards.rows("train"), count, seed)])
+    """Return about `count` training samples, in runs of consecutive rows that the seed selects; all if they are few."""
+    return np.concatenate([shards.read("train", *bounds).x for bounds in _runs(shards.rows("train"), count, seed)])
 
 
 def sampled_originals(shards: ShardSet, count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
-    """Return about `count` training samples that are not synthetic, and their lengths; all if they are few."""
+    """Return about `count` training samples that are not synthetic, and their lengths; all samples if they are few."""
     synthetic = shards.columns("train", 0, shards.rows("train"), ["synthetic"])["synthetic"]
     originals = np.flatnonzero(~synthetic.astype(bool))
     names = ["x", *(["length"] if shards.layout.has_lengths else [])]
@@ -168,7 +169,7 @@ def sampled_originals(shards: ShardSet, count: int, seed: int) -> tuple[NDArray[
 
 
 def _runs(total: int, count: int, seed: int) -> list[tuple[int, int]]:
-    """Return runs (start, stop) of `total` rows with about `count` rows together; all rows if they are few."""
+    """Return runs (start, stop) of `total` rows, with about `count` rows in all; one run if all rows are few."""
     if count >= total:
         return [(0, total)]
     length = math.ceil(count / RUNS)

@@ -1,4 +1,4 @@
-"""The readout solved by ridge regression on all ranks: a baseline, what a network begins as, or the model itself."""
+"""The readout solved by ridge regression on all ranks: the baseline, a network's initial weights, or the model."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def baseline_of(
 ) -> RidgeFit:
     """Fit the ridge readout to the states that the network is trained on, and save it next to the model. Collective.
 
-    A network that starts as this readout is judged by the validation rows: with ``readout.warm_start`` the readout is
-    not fitted to them.
+    With ``readout.warm_start``, the network starts from this readout and is evaluated on the validation rows, so the
+    readout is not fitted to them.
     """
     source = cached_source(comm, shards, states, plan, reservoir.batch_rows)
     fit = fit_ridge(config, comm, source, with_validation=not config.readout.warm_start)
@@ -66,19 +66,18 @@ def solve_readout(
     plan: BatchPlan,
     threads: int,
 ) -> dict[str, Any]:
-    """Do the training stage if the readout is solved. Collective.
+    """Run the training stage for ``readout.kind = "ridge"``. Collective.
 
     Returns
     -------
     dict
-        Left-out or validation accuracy, penalty, shards that were replaced, ranks, threads.
+        Left-out or validation accuracy, penalty, replaced shards, ranks, threads.
     """
     settings = settings_that_matter(config, ("run", "data", *TRAINING_SECTIONS))
-    done = agree_on_root(comm, lambda: _earlier(run, settings))
-    done = comm.broadcast(done)
-    if done is not None:
+    earlier = comm.broadcast(agree_on_root(comm, lambda: _earlier_result(run, settings)))
+    if earlier is not None:
         log.info("the readout is solved already")
-        return dict(done)
+        return dict(earlier)
     rows = (shards.rows("train") + shards.rows("validation")) // comm.size
     with Progress("states and sums", rows, enabled=comm.is_root and config.run.progress) as progress:
         source = streamed_source(config, comm, shards, reservoir, plan, progress)
@@ -87,7 +86,7 @@ def solve_readout(
     result = {
         "epochs": 0,
         "validation_accuracy": fit.accuracy,
-        "judged_by": fit.judged_by,
+        "selected_by": fit.selected_by,
         "penalty": fit.penalty,
         "ended": "the readout is solved",
         "replaced": list(replaced_files(shards)),
@@ -107,12 +106,12 @@ def solve_readout(
 
 
 def _outcome(fit: RidgeFit) -> str:
-    judged = "left-out accuracy" if fit.judged_by == "left-out" else "accuracy on validation"
-    return f"{judged} {100 * fit.accuracy:.2f} % (penalty {fit.penalty:g})"
+    measure = "left-out accuracy" if fit.selected_by == "left-out" else "accuracy on validation"
+    return f"{measure} {100 * fit.accuracy:.2f} % (penalty {fit.penalty:g})"
 
 
-def _earlier(run: RunDirectory, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the result of a readout solved before with the same settings; refuse one of other settings."""
+def _earlier_result(run: RunDirectory, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the result of an earlier solution with the same settings, if any; raise an error if settings differ."""
     path = run.train / "ridge.json"
     if not path.exists() or not os.path.lexists(run.model):
         return None

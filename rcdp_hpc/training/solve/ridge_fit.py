@@ -1,10 +1,12 @@
-"""How the ridge readout is solved over all ranks and its penalty chosen: by leave-one-out, or on the validation rows.
+"""Solution of the ridge readout over all ranks, with a penalty selected by leave-one-out or on the validation rows.
 
-Few rows: their states are gathered on rank 0, and every row judges the penalties by the score that it has when it is
-left out (`rcdp_hpc.reservoir.left_out`). Synthetic rows do not judge, and a row that is left out must take the
-synthetic rows made from it along: therefore leave-one-out is done on the original rows alone, with class weights that
-stand in for the synthetic ones. Many rows: their states stream into sums, and the validation rows judge the penalties.
-Either way the readout is then solved from all rows, the validation rows included.
+Few rows: their states are gathered on rank 0, and the penalty is selected by the error of left-out rows
+(`rcdp_hpc.reservoir.left_out`). Leave-one-out uses the original rows only, because the synthetic rows that were made
+from a left-out row would have to be left out with it. Class weights replace the synthetic rows.
+
+Many rows: their states are added to sums, and the penalty is selected by the error on the validation rows.
+
+In both cases the readout is then solved from all rows, including the validation rows.
 """
 
 from __future__ import annotations
@@ -41,29 +43,30 @@ log = logging.getLogger(__name__)
 
 Blocks = Iterable[tuple[torch.Tensor, torch.Tensor]]
 ORIGINAL, SYNTHETIC, VALIDATION = 0, 1, 2
-# Bytes of validation states that a rank keeps while it tries penalties; more are computed for each of them.
-KEPT_BYTES = 2**30
-# Rows or features up to which the training judges by leave-one-out: one eigendecomposition takes seconds.
+# Largest size of the validation states that a rank stores while it tries penalties; larger ones are computed for each
+# penalty again.
+STORED_BYTES = 2**30
+# Rows or features up to which the training uses leave-one-out: its eigendecomposition then takes seconds.
 LEFT_OUT_AT_MOST = 3000
-# Errors are rounded to such steps, block by block, so that adding them up is exact in any order.
+# The errors of each block are rounded to multiples of this number, so that their sum is exact in any order.
 ERROR_STEP = 2.0**-30
 
 
 @dataclass(frozen=True)
 class RidgeFit:
-    """A ridge readout and how it was chosen.
+    """A ridge readout, and how its penalty was selected.
 
     Attributes
     ----------
     readout : RidgeReadout
     penalty : float
-        Per row, of standardised features.
+        Penalty per row, for standardised features.
     accuracy : float
-        Of left-out scores, or on the validation rows by the readout of the training rows; see `judged_by`.
+        Accuracy of left-out rows, or on the validation rows of the readout fitted to the training rows.
     means, deviations : numpy.ndarray, shape (classes,), float64
-        Of the scores, over the rows that the readout is fitted to.
-    judged_by : {"left-out", "validation"}
-        What chose the penalty.
+        Mean and standard deviation of the scores over the rows that the readout is fitted to.
+    selected_by : {"left-out", "validation"}
+        The rows that the penalty was selected by.
     """
 
     readout: RidgeReadout
@@ -71,7 +74,7 @@ class RidgeFit:
     accuracy: float
     means: NDArray[np.float64]
     deviations: NDArray[np.float64]
-    judged_by: str = "validation"
+    selected_by: str = "validation"
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,11 @@ class GatheredRows:
     ----------
     states : torch.Tensor, shape (rows, features)
     labels : numpy.ndarray, shape (rows,), int64
-        Class numbers.
+        Class indices.
     origins : numpy.ndarray, shape (rows,)
         ORIGINAL or SYNTHETIC training rows, or VALIDATION.
     joined_at : int
-        The first column of features that are joined to the reservoir's states; 0 if all are of one kind.
+        First column of the features that follow the reservoir's states; 0 if there is only one kind of features.
     """
 
     states: torch.Tensor
@@ -97,21 +100,21 @@ class GatheredRows:
 
 @dataclass(frozen=True)
 class RowSource:
-    """Where the rows of a fit come from, on this rank.
+    """The rows of a fit on this rank.
 
     Attributes
     ----------
     width, classes : int
         Features and classes.
     rows, validation_rows : int
-        Rows over all ranks, with all copies of shifted images.
+        Rows over all ranks, including shifted copies of images.
     class_counts : numpy.ndarray, shape (classes,)
         Training rows of each class, over all ranks.
-    slabs, validation : callable
-        Return this rank's blocks of states and class numbers, by partition. Partitions and blocks are the same for any
-        number of ranks. Validation may be asked for several times.
+    partitions, validation : callable
+        Return this rank's blocks of states and class indices, by partition. Partitions and blocks are the same for any
+        number of ranks. `validation` may be called several times.
     gather : callable
-        Returns all rows on rank 0 and None elsewhere. Collective.
+        Returns all rows on rank 0 and None on other ranks. Collective.
     """
 
     width: int
@@ -119,13 +122,13 @@ class RowSource:
     rows: int
     validation_rows: int
     class_counts: NDArray[np.int64]
-    slabs: Callable[[], Iterable[Blocks]]
+    partitions: Callable[[], Iterable[Blocks]]
     validation: Callable[[], Iterable[Blocks]]
     gather: Callable[[], GatheredRows | None]
 
 
 def fit_ridge(config: Config, comm: Communicator, source: RowSource, with_validation: bool = True) -> RidgeFit:
-    """Choose the penalty and solve the readout. Collective.
+    """Select the penalty and solve the readout. Collective.
 
     Parameters
     ----------
@@ -133,7 +136,7 @@ def fit_ridge(config: Config, comm: Communicator, source: RowSource, with_valida
     comm : Communicator
     source : RowSource
     with_validation : bool
-        Solve from the validation rows too; False if something else is to be judged by them.
+        Whether the final readout is fitted to the validation rows, too; False if they evaluate another model later.
 
     Returns
     -------
@@ -147,19 +150,20 @@ def fit_ridge(config: Config, comm: Communicator, source: RowSource, with_valida
 
 
 def left_out_suits(config: Config, rows: int, width: int, at_most: int = LEFT_OUT_AT_MOST) -> bool:
-    """Tell whether the penalty is chosen by leave-one-out: as configured, or if that is cheap.
+    """Return whether the penalty is selected by leave-one-out: as configured, or for "auto" if it is cheap.
 
     Parameters
     ----------
     config : Config
-        Of it are used ``readout.ridge_selection``; ``augment.shifts``, since a row's shifted copies would have to be
-        left out with it; and ``reservoir.noise``, which only training rows have.
+        ``readout.ridge_selection`` is read. "auto" does not use leave-one-out with ``augment.shifts``, because the
+        shifted copies of a row would have to be left out with it, and with ``reservoir.noise``, which only training
+        rows have.
     rows : int
-        Rows whose states are held at once.
+        Rows whose states are in memory at once.
     width : int
         Features.
     at_most : int
-        Rows or features: the smaller number decides what an eigendecomposition costs.
+        Largest number of rows or features, whichever is smaller: it decides the cost of the eigendecomposition.
     """
     if config.readout.ridge_selection != "auto":
         return config.readout.ridge_selection == "left_out"
@@ -168,12 +172,12 @@ def left_out_suits(config: Config, rows: int, width: int, at_most: int = LEFT_OU
 
 
 def class_weights(config: Config, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """Return the weight of a row of each class, with the mean 1 over the training rows; None if all weigh the same.
+    """Return the weight of a row of each class, with mean 1 over the training rows; None if all weights are 1.
 
     Raises
     ------
     InputError
-        If classes are to be weighted and one has no row.
+        If ``loss.class_weights = "balanced"`` and a class has no row.
     """
     if config.loss.class_weights == "none":
         return None
@@ -181,44 +185,45 @@ def class_weights(config: Config, counts: NDArray[np.int64]) -> NDArray[np.float
         raise agreed(
             InputError(
                 f"loss.class_weights = 'balanced' needs training rows of every class, and class number "
-                f"{int(np.argmin(counts))} has none: set it to 'none', or bring such samples."
+                f"{int(np.argmin(counts))} has none: set it to 'none', or add samples of this class."
             )
         )
     return np.asarray(counts.sum() / (len(counts) * counts))
 
 
 def weights_of(labels: NDArray[np.int64], weights: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    """Return the weight of each row by its class, None if all weigh the same."""
+    """Return the weight of each row; None if all weights are 1."""
     return None if weights is None else weights[labels]
 
 
-def stand_in_weights(
-    judged: NDArray[np.int64], fitted: NDArray[np.int64], classes: int, weights: NDArray[np.float64] | None
+def replacement_weights(
+    original: NDArray[np.int64], fitted: NDArray[np.int64], classes: int, weights: NDArray[np.float64] | None
 ) -> NDArray[np.float64] | None:
-    """Return weights of original rows with which each class weighs as much as in the fit with synthetic rows.
+    """Return weights of the original rows that give each class the same weight as with the synthetic rows.
 
     Parameters
     ----------
-    judged, fitted : numpy.ndarray
-        Class numbers of the original rows, and of all rows that the readout is fitted to.
+    original, fitted : numpy.ndarray
+        Class indices of the original rows, and of all rows that the readout is fitted to.
     classes : int
     weights : numpy.ndarray, shape (classes,), optional
-        Of a row of each class in the fit.
+        Weight of a row of each class in the fit.
 
     Returns
     -------
-    numpy.ndarray, shape (len(judged),), or None
-        None if every row weighs 1.
+    numpy.ndarray, shape (len(original),), or None
+        None if all weights are 1.
     """
-    own, all_rows = np.bincount(judged, minlength=classes), np.bincount(fitted, minlength=classes).astype(np.float64)
+    counts = np.bincount(original, minlength=classes)
+    all_rows = np.bincount(fitted, minlength=classes).astype(np.float64)
     total = all_rows if weights is None else all_rows * weights
-    if np.array_equal(own, total):
+    if np.array_equal(counts, total):
         return None
-    return np.asarray((total / np.maximum(own, 1))[judged])
+    return np.asarray((total / np.maximum(counts, 1))[original])
 
 
 def _smoothed(fit: RidgeFit, smoothing: float) -> RidgeFit:
-    """Return the fit to the targets (1 - s) y + s / classes, which is linear in the fit to the one-hot targets y."""
+    """Return the fit to smoothed targets (1 - s) y + s / classes, a linear function of the fit to one-hot targets y."""
     if not smoothing:
         return fit
     share, rest = 1 - smoothing, smoothing / len(fit.means)
@@ -243,7 +248,7 @@ def _by_left_out(
 
     fit = run_on_root(comm, work)
     log.info(
-        "ridge over %d features: %d penalties judged by leave-one-out of the original rows in %.1f s",
+        "ridge over %d features: %d penalties compared by leave-one-out of the original rows in %.1f s",
         source.width, len(config.readout.ridge_penalties), time.perf_counter() - started,
     )  # fmt: skip
     return fit
@@ -256,40 +261,40 @@ def _left_out_fit(
     weights: NDArray[np.float64] | None,
     with_validation: bool,
 ) -> RidgeFit:
-    """Judge by the original rows, validation rows among them, and solve from all."""
-    judged = rows.origins != SYNTHETIC
-    fitted = np.ones_like(judged) if with_validation else rows.origins != VALIDATION
-    of_judged = stand_in_weights(rows.labels[judged], rows.labels, classes, weights)
-    tried: list[tuple[LeftOut, NDArray[np.float64] | None]] = []
+    """Select the penalty by the original rows, including validation rows, and solve from all rows."""
+    original = rows.origins != SYNTHETIC
+    fitted = np.ones_like(original) if with_validation else rows.origins != VALIDATION
+    row_weights = replacement_weights(rows.labels[original], rows.labels, classes, weights)
+    results: list[tuple[LeftOut, NDArray[np.float64] | None]] = []
     for factors in _block_factors(config, rows):
-        one = left_out(
-            rows.states[judged], rows.labels[judged], classes, config.readout.ridge_penalties, of_judged, factors
+        result = left_out(
+            rows.states[original], rows.labels[original], classes, config.readout.ridge_penalties, row_weights, factors
         )
-        tried.append((one, factors))
-    found, factors = min(tried, key=lambda pair: pair[0].errors[pair[0].penalty])
+        results.append((result, factors))
+    best, factors = min(results, key=lambda pair: pair[0].errors[pair[0].penalty])
     if factors is not None:
-        log.info("ridge: the kernels' features weigh %.3g times the states", factors[-1] / factors[0])
-    _report_errors(found.errors, "of left-out rows")
-    if fitted.all() and judged.all():
-        readout = found.readout
+        ratio = factors[-1] / factors[0]
+        log.info("ridge: the weight of the kernels' features is %.3g times that of the states", ratio)
+    _report_errors(best.errors, "of left-out rows")
+    if fitted.all() and original.all():
+        readout = best.readout
     else:
         labels = rows.labels[fitted]
-        of_fitted = weights_of(labels, weights)
-        readout = solve_rows(rows.states[fitted], labels, classes, found.penalty, of_fitted, factors)
+        readout = solve_rows(rows.states[fitted], labels, classes, best.penalty, weights_of(labels, weights), factors)
     scores = readout.predict(rows.states[fitted]).astype(np.float64)
-    return RidgeFit(readout, found.penalty, found.accuracy, scores.mean(0), scores.std(0), "left-out")
+    return RidgeFit(readout, best.penalty, best.accuracy, scores.mean(0), scores.std(0), "left-out")
 
 
 def _block_factors(config: Config, rows: GatheredRows) -> list[NDArray[np.float64] | None]:
-    """Return the factors on standardised features to try: a weight for the joined ones, the mean square staying 1."""
+    """Return the factors of standardised features to try: one per weight of the joined features, with mean square 1."""
     if not rows.joined_at:
         return [None]
     joined = np.arange(rows.states.shape[1]) >= rows.joined_at
-    found: list[NDArray[np.float64] | None] = []
+    candidates: list[NDArray[np.float64] | None] = []
     for weight in config.extractor.kernel_weights:
         factors = np.where(joined, weight, 1.0)
-        found.append(factors / np.sqrt(np.mean(factors**2)))
-    return found
+        candidates.append(factors / np.sqrt(np.mean(factors**2)))
+    return candidates
 
 
 def _by_validation(
@@ -304,11 +309,11 @@ def _by_validation(
     source = _shifted(source, origin)
     bound = _bound_of_sums(config, source.rows + source.validation_rows)
     if bound is not None and origin is not None:
-        bound *= 4  # a feature and its origin lie within the same limit
+        bound *= 4  # abs(feature - origin) is at most twice the bound of a feature
     if bound is not None and weights is not None:
         bound *= max(1.0, float(weights.max()))
     sums = agree(comm, lambda: GramSums(source.width, source.classes, config.readout.ridge_precision, bound))
-    agree(comm, lambda: sum_slabs(sums, source.slabs(), source.classes, weights))
+    agree(comm, lambda: sum_slabs(sums, source.partitions(), source.classes, weights))
     reduce_sums(sums, comm)
     summed_at = time.perf_counter()
     validation = _Validation(source, weights)
@@ -316,7 +321,7 @@ def _by_validation(
 
     def error_of(penalty: float) -> float:
         readout = solve(sums, penalty)
-        *scaling, right, weight = comm.allreduce(agree(comm, lambda: validation.judge(readout))).tolist()
+        *scaling, right, weight = comm.allreduce(agree(comm, lambda: validation.sums_for(readout))).tolist()
         correct[penalty] = right
         return scaled_error(*scaling) / (weight * source.classes)
 
@@ -324,10 +329,10 @@ def _by_validation(
     _report_unsolved(config, errors)
     _report_errors(errors, "on validation")
     if with_validation:
-        # The sums of all ranks go on from rank 0; the others add their validation rows alone.
+        # Rank 0 has the sums of all ranks; the other ranks start from 0 and add their validation rows.
         if not comm.is_root:
             sums.clear()
-        agree(comm, lambda: sum_slabs(sums, validation.slabs(), source.classes, weights))
+        agree(comm, lambda: sum_slabs(sums, validation.partitions(), source.classes, weights))
         reduce_sums(sums, comm)
     readout = solve(sums, penalty)
     log.info(
@@ -342,13 +347,13 @@ def _by_validation(
 
 
 def _origin(source: RowSource) -> NDArray[np.float32] | None:
-    """Return the mean of the first block of training rows, which is subtracted from all features; None in 16 bits.
+    """Return the mean of the first block of training rows, which is subtracted from all features; None for 16 bits.
 
-    The variance of a feature whose deviation is small next to its mean is lost in float32 products of its values, but
-    not after a mean is subtracted. States of 16 bits are no finer than that, and their products are exact.
+    If the standard deviation of a feature is small relative to its mean, products in float32 lose its variance unless
+    a mean is subtracted first. States of 16 bits need no such step, since their products are exact.
     """
-    for slab in source.slabs():
-        for states, _ in slab:
+    for partition in source.partitions():
+        for states, _ in partition:
             return states.mean(0).cpu().numpy() if states.dtype == torch.float32 else None
     return None
 
@@ -359,11 +364,15 @@ def _shifted(source: RowSource, origin: NDArray[np.float32] | None) -> RowSource
         return source
     subtracted = torch.from_numpy(origin)
 
-    def shifted(slabs: Iterable[Blocks]) -> Iterator[Blocks]:
-        for slab in slabs:
-            yield ((states - subtracted.to(states.device), labels) for states, labels in slab)
+    def shifted(partitions: Iterable[Blocks]) -> Iterator[Blocks]:
+        for partition in partitions:
+            yield ((states - subtracted.to(states.device), labels) for states, labels in partition)
 
-    return replace(source, slabs=lambda: shifted(source.slabs()), validation=lambda: shifted(source.validation()))
+    return replace(
+        source,
+        partitions=lambda: shifted(source.partitions()),
+        validation=lambda: shifted(source.validation()),
+    )
 
 
 def _report_errors(errors: dict[float, float], which: str) -> None:
@@ -372,10 +381,10 @@ def _report_errors(errors: dict[float, float], which: str) -> None:
 
 
 def _bound_of_sums(config: Config, rows: int) -> float | None:
-    """Return a bound on every sum over so many rows, None if what ridge reads is unbounded."""
+    """Return an upper bound of the absolute value of every sum over the rows; None if features are unbounded."""
     if config.reservoir.kind != "none":
         return bound_of_sums(config.reservoir.activation, rows)
-    # Features of kernels are shares of steps.
+    # Features of kernels are proportions of steps.
     farthest = {"dictionary": FARTHEST_CODE, "kernels": 1.0}.get(config.extractor.kind)
     return None if farthest is None else rows * farthest**2
 
@@ -383,10 +392,10 @@ def _bound_of_sums(config: Config, rows: int) -> float | None:
 def _report_unsolved(config: Config, errors: dict[float, float]) -> None:
     small = [f"{penalty:g}" for penalty, error in errors.items() if not np.isfinite(error)]
     if small:
-        # The smallest of the default list are expected to drop out.
-        unasked = config.readout.ridge_penalties == ReadoutSection().ridge_penalties
+        # The smallest penalties of the default list are often too small.
+        is_default = config.readout.ridge_penalties == ReadoutSection().ridge_penalties
         log.log(
-            logging.INFO if unasked else logging.WARNING,
+            logging.INFO if is_default else logging.WARNING,
             "ridge: readout.ridge_penalties of %s left out, too small for the rounding of the sums "
             "(readout.ridge_precision = '%s')",
             ", ".join(small), config.readout.ridge_precision,
@@ -394,29 +403,30 @@ def _report_unsolved(config: Config, errors: dict[float, float]) -> None:
 
 
 class _Validation:
-    """The validation rows of a rank, which judge every penalty; their states are kept if they are not too many."""
+    """The validation rows of a rank, by which the penalty is selected; their states are stored if they fit."""
 
     def __init__(self, source: RowSource, weights: NDArray[np.float64] | None) -> None:
-        self.source, self.weights = source, weights
-        self._kept: list[list[tuple[torch.Tensor, torch.Tensor]]] | None = None
+        self.source = source
+        self.weights = weights
+        self._stored: list[list[tuple[torch.Tensor, torch.Tensor]]] | None = None
 
-    def slabs(self) -> Iterable[Blocks]:
-        if self.source.validation_rows * self.source.width * 4 > KEPT_BYTES:
+    def partitions(self) -> Iterable[Blocks]:
+        if self.source.validation_rows * self.source.width * 4 > STORED_BYTES:
             return self.source.validation()
-        if self._kept is None:
-            self._kept = [list(slab) for slab in self.source.validation()]
-        return self._kept
+        if self._stored is None:
+            self._stored = [list(partition) for partition in self.source.validation()]
+        return self._stored
 
-    def judge(self, readout: RidgeReadout) -> NDArray[np.float64]:
-        """Return the sums of `scaling_sums`, the rows that are right, and the sum of the weights."""
-        found, counts = np.zeros(5), self.source.class_counts
+    def sums_for(self, readout: RidgeReadout) -> NDArray[np.float64]:
+        """Return the sums of `scaling_sums`, the number of correct rows, and the sum of the weights."""
+        result, counts = np.zeros(5), self.source.class_counts
         total = counts if self.weights is None else counts * self.weights
-        for slab in self.slabs():
-            for states, labels in slab:
+        for partition in self.partitions():
+            for states, labels in partition:
                 scores, expected = readout.predict(states), labels.cpu().numpy()
                 weight: Any = np.ones(len(expected)) if self.weights is None else self.weights[expected]
                 targets = one_hot(expected, self.source.classes)
                 scaling = scaling_sums(scores, targets, total / total.sum(), weight)
                 sums = [*scaling, np.count_nonzero(scores.argmax(1) == expected), weight.sum()]
-                found += np.round(np.array(sums, dtype=np.float64) / ERROR_STEP) * ERROR_STEP
-        return found
+                result += np.round(np.array(sums, dtype=np.float64) / ERROR_STEP) * ERROR_STEP
+        return result

@@ -1,4 +1,4 @@
-"""The rows that a ridge readout is fitted to: states that stream from the shards, or that are cached already."""
+"""The rows that a ridge readout is fitted to: states computed on access, or cached states."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ SPLITS = ("train", "validation")
 def streamed_source(
     config: Config, comm: Communicator, shards: ShardSet, reservoir: StateSource, plan: BatchPlan, progress: Progress
 ) -> RowSource:
-    """Return rows whose states are computed when they are asked for, and not kept.
+    """Return rows whose states are computed on access and not stored.
 
-    Streams come by canonical partition. Rows that are gathered are computed in blocks of ``reservoir.batch_rows`` over
-    the whole split, dealt to the ranks: a block for each of a dozen partitions would be tiny for few rows, and cost
-    several times as much.
+    Blocks are within one partition. Gathered rows, however, are computed in blocks of ``reservoir.batch_rows`` over the
+    whole split, which are divided among the ranks: with few rows, blocks within a partition would be small and several
+    times as slow.
     """
     shifts = shifts_within(config.augment.shifts)
     joined_at = reservoir.states_width if isinstance(reservoir, KernelSource) else 0
@@ -45,8 +45,8 @@ def streamed_source(
         for _, states, labels in state_blocks(reservoir, shards, split, start, stop, progress, DOING, shifts=copies):
             yield states, labels
 
-    def slabs(split: str) -> Iterable[Blocks]:
-        return (blocks(split, *piece) for piece in _pieces(plan, shards.rows(split)))
+    def partitions(split: str) -> Iterable[Blocks]:
+        return (blocks(split, *bounds) for bounds in _local_bounds(plan, shards.rows(split)))
 
     def gather() -> GatheredRows | None:
         parts = []
@@ -58,14 +58,14 @@ def streamed_source(
     rows, counts = shards.rows("train") * len(shifts), shards.class_counts("train") * len(shifts)
     return RowSource(
         reservoir.width, len(shards.classes), rows, shards.rows("validation"), counts,
-        lambda: slabs("train"), lambda: slabs("validation"), gather,
+        lambda: partitions("train"), lambda: partitions("validation"), gather,
     )  # fmt: skip
 
 
 def cached_source(
     comm: Communicator, shards: ShardSet, states: tuple[CachedStates, CachedStates], plan: BatchPlan, batch_rows: int
 ) -> RowSource:
-    """Return rows whose states each rank has: its partitions of the training rows, and its validation rows."""
+    """Return rows with cached states: each rank's partitions of the training rows, and its validation rows."""
     train, validation = states
 
     def blocks(start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -75,48 +75,48 @@ def cached_source(
 
     def gather() -> GatheredRows | None:
         parts = []
-        for split, own in zip(SPLITS, states, strict=True):
-            bounds = own.first, own.first + len(own)
-            parts.append(agree(comm, partial(_rows_of, shards, split, own.blocks(batch_rows), *bounds)))
+        for split, rows in zip(SPLITS, states, strict=True):
+            bounds = rows.first, rows.first + len(rows)
+            parts.append(agree(comm, partial(_rows_of, shards, split, rows.blocks(batch_rows), *bounds)))
         return _gathered(comm, train.states.shape[1], parts)
 
     return RowSource(
         train.states.shape[1], len(shards.classes), shards.rows("train"), shards.rows("validation"),
-        shards.class_counts("train"), lambda: (blocks(*piece) for piece in _pieces(plan, shards.rows("train"))),
+        shards.class_counts("train"), lambda: (blocks(*bounds) for bounds in _local_bounds(plan, shards.rows("train"))),
         lambda: [validation.blocks(batch_rows)], gather,
     )  # fmt: skip
 
 
 def blocks_of_rank(rows: int, batch_rows: int, rank: int, ranks: int) -> tuple[int, int]:
-    """Return the first row of a rank's whole blocks and the one after its last."""
+    """Return the first row of a rank's blocks and one after the last; blocks are not divided."""
     count = math.ceil(rows / batch_rows)
-    first, last = (min(rows, batch_rows * (place * count // ranks)) for place in (rank, rank + 1))
+    first, last = (min(rows, batch_rows * (end * count // ranks)) for end in (rank, rank + 1))
     return first, last
 
 
-def _pieces(plan: BatchPlan, rows: int) -> list[tuple[int, int]]:
-    """Return the rows of this rank's canonical partitions of a split."""
+def _local_bounds(plan: BatchPlan, rows: int) -> list[tuple[int, int]]:
+    """Return first row and one after the last of each partition of this rank, in a split of `rows` rows."""
     of_split = replace(plan, rows=rows)
-    return [of_split.slab_bounds(slab) for slab in of_split.own_slabs]
+    return [of_split.partition_bounds(partition) for partition in of_split.local_partitions]
 
 
 Part = tuple[list[torch.Tensor], NDArray[np.int64], NDArray[np.int64]]
 
 
 def _rows_of(shards: ShardSet, split: str, blocks: Blocks, start: int, stop: int) -> Part:
-    """Return states in blocks, class numbers and origins of consecutive rows."""
-    found = [(states.cpu(), labels.cpu().numpy()) for states, labels in blocks]
+    """Return states in blocks, class indices and origins of consecutive rows."""
+    computed = [(states.cpu(), labels.cpu().numpy()) for states, labels in blocks]
     if split == "validation":
         origins = np.full(stop - start, VALIDATION)
     else:
         synthetic = shards.columns(split, start, stop, ["synthetic"])["synthetic"].astype(bool)
         origins = np.where(synthetic, SYNTHETIC, ORIGINAL)
-    labels = [own for _, own in found] or [np.empty(0, np.int64)]
-    return [states for states, _ in found], np.concatenate(labels), origins
+    labels = [classes for _, classes in computed] or [np.empty(0, np.int64)]
+    return [states for states, _ in computed], np.concatenate(labels), origins
 
 
 def _gathered(comm: Communicator, width: int, parts: list[Part], joined_at: int = 0) -> GatheredRows | None:
-    """Return the rows of all ranks on rank 0, split by split in the order of ranks; None elsewhere."""
+    """Return the rows of all ranks on rank 0, by split and then by rank; None on other ranks."""
     stacked = [_stacked(comm, width, *part) for part in parts]
     if not comm.is_root:
         return None
@@ -127,11 +127,11 @@ def _gathered(comm: Communicator, width: int, parts: list[Part], joined_at: int 
 def _stacked(
     comm: Communicator, width: int, states: list[torch.Tensor], labels: NDArray[np.int64], origins: NDArray[np.int64]
 ) -> tuple[torch.Tensor, NDArray[np.int64], NDArray[np.int64]] | None:
-    own = torch.cat(states) if states else torch.empty((0, width))
+    local = torch.cat(states) if states else torch.empty((0, width))
     if comm.size == 1:
-        return own, labels, origins
-    # Floats of 32 bits and fewer and class numbers are exact in float64.
-    rows = comm.gather_rows(np.column_stack([own.double().numpy(), labels, origins]))
+        return local, labels, origins
+    # float64 represents states of 32 bits or fewer, and class indices, exactly.
+    rows = comm.gather_rows(np.column_stack([local.double().numpy(), labels, origins]))
     if rows is None:
         return None
     return (

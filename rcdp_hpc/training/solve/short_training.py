@@ -1,4 +1,4 @@
-"""A short training of the readout in one process: how the search judges learning rate, ReLU slope and width."""
+"""A short training of the readout in one process, with which the search evaluates a candidate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rcdp_hpc.training.partition.batches import BatchPlan
 
 def fit_readout(
     features: torch.Tensor,
-    kept: FeatureShape,
+    feature_shape: FeatureShape,
     labels: torch.Tensor,
     validation_features: torch.Tensor,
     *,
@@ -35,20 +35,20 @@ def fit_readout(
 
     Parameters
     ----------
-    features : torch.Tensor, shape (rows, kept * nodes)
-        States of the rows to fit.
-    kept : FeatureShape
-        How the states of a sample lie in its row.
+    features : torch.Tensor, shape (rows, width)
+        States of the training rows.
+    feature_shape : FeatureShape
+        Layout of the states of a sample in its row.
     labels : torch.Tensor, shape (rows,), int64
-        Their class numbers.
-    validation_features : torch.Tensor, shape (validation rows, kept * nodes)
-        States of the rows to judge by.
+        Class indices of the training rows.
+    validation_features : torch.Tensor, shape (validation rows, width)
+        States of the validation rows.
     config : Config
-        Loss, batch, optimiser, widths, slope. The learning rate stays constant.
+        Sections ``readout``, ``loss``, ``optimizer``, ``partition`` and ``training``. The learning rate is constant.
     classes, epochs, seed : int
-        Number of classes; passes over the rows; seed of weights and shuffles.
+        Number of classes; epochs; seed of weights, shuffles and dropout.
     before_step : callable
-        Called before each step; what it raises ends the training.
+        Called before each step; an error that it raises ends the training.
 
     Returns
     -------
@@ -58,14 +58,15 @@ def fit_readout(
     Raises
     ------
     CandidateError
-        If the loss is no longer finite.
+        If the loss is not finite.
     """
-    network = build_readout(config, kept, classes, seed)
+    network = build_readout(config, feature_shape, classes, seed)
     wide = features.double()
     network.standardise(wide.sum(0), (wide * wide).sum(0), len(labels))
-    optimizer, trained = make_optimizer(config, network), list(network.parameters())
+    optimizer = make_optimizer(config, network)
+    trained = list(network.parameters())
     plan = BatchPlan(len(labels), config.training.batch, config.partition.count, rank=0, ranks=1, seed=seed)
-    # A class that these few rows lack needs no weight.
+    # Classes without a row among these have no effect; 1 avoids a division by 0.
     objective = Objective(config, np.bincount(labels.cpu().numpy(), minlength=classes).clip(1))
     for epoch in range(epochs):
         orders = plan.orders(epoch)

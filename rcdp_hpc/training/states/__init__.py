@@ -1,1 +1,1 @@
-"""Reservoir states during training: where they are kept, recomputed or shifted."""
+"""Reservoir states during the training: stored, computed again in every step, or of shifted images."""

@@ -1,4 +1,4 @@
-"""Reservoir states of a rank's slab, computed once and kept: the reservoir is fixed, so they never change."""
+"""Reservoir states of a rank's rows, computed once and stored: the reservoir is fixed, so they never change."""
 
 from __future__ import annotations
 
@@ -18,60 +18,59 @@ from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.training.states.recompute import RecomputedStates
 from rcdp_hpc.training.states.shifts import UNSHIFTED, Shift, shifted
 
-# Values whose moments are summed at once: with their float64 copies they stay in a core's cache, several times as fast.
+# Values whose moments are summed at once. Their float64 copies fit in a core's cache, which is several times as fast.
 MOMENT_VALUES = 1 << 18
 
 
 @dataclass(frozen=True)
 class CachedStates:
-    """States and labels of rows of a split, consecutive ones unless they are numbered.
+    """States and labels of rows of a split.
 
     Attributes
     ----------
-    states : torch.Tensor or RecomputedStates, shape (rows, kept * nodes)
-        In the kernel's dtype, or that of ``states.precision``. Those in a file lie on the CPU, whatever the
-        device.
+    states : torch.Tensor or RecomputedStates, shape (rows, width)
+        In the dtype of the kernel or of ``states.precision``. States in a file are on the CPU for every device.
     labels : torch.Tensor, shape (rows,), int64
-        Class numbers.
+        Class indices.
     first : int
-        Number of the first row in its split.
+        Index of the first row in its split.
     numbers : torch.Tensor, shape (rows,), int64, optional
-        Number of each row in its split, where they are not consecutive.
-    far : bool
-        Whether the states of a batch take their time: they lie in a file, or are computed when they are asked for.
+        Index of each row in its split; None if the rows are consecutive.
+    slow : bool
+        Whether access to states takes long: they are in a file, or computed on access.
     """
 
     states: torch.Tensor | RecomputedStates
     labels: torch.Tensor
     first: int
     numbers: torch.Tensor | None = None
-    far: bool = False
+    slow: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def device(self) -> torch.device:
-        """Where states are handed out, and labels lie."""
+        """The device of the labels and of the states that `batch` and `blocks` return."""
         return self.labels.device
 
     def batch(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return float32 states and labels of the given rows, counted from the first."""
+        """Return the states, float32, and labels of these local row indices."""
         return self.states[rows.to(self.states.device)].to(self.device).float(), self.labels[rows]
 
     def blocks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield states as they are kept and labels of consecutive rows, counted from the first, so many at a time."""
+        """Yield stored states and labels of the local rows from `start` to `stop`, in blocks of `size` rows."""
         stop = len(self) if stop is None else stop
         for low in range(start, stop, size):
             rows = slice(low, min(low + size, stop))
             yield self.states[rows].to(self.device), self.labels[rows]
 
     def numbers_of(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return the numbers in the split of the given rows, counted from the first."""
+        """Return the indices in the split of these local row indices."""
         return rows + self.first if self.numbers is None else self.numbers[rows]
 
     def moments(self) -> NDArray[np.float64]:
-        """Return the sum and the sum of squares of each feature over the rows, shape (2, kept * nodes).
+        """Return the sum and the sum of squares of each feature over the rows, shape (2, width).
 
         Raises
         ------
@@ -88,7 +87,7 @@ class CachedStates:
 
 
 def cache_dtype(config: Config, reservoir: StateSource) -> torch.dtype:
-    """Return what states are kept in."""
+    """Return the dtype in which states are stored."""
     chosen = {"bfloat16": torch.bfloat16, "float16": torch.float16}
     return chosen.get(config.states.precision, reservoir.dtype)
 
@@ -104,26 +103,25 @@ def state_blocks(
     out: torch.Tensor | None = None,
     shifts: Sequence[Shift] = (UNSHIFTED,),
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-    """Yield the states of consecutive rows of a split, block by block; the next block is read meanwhile.
+    """Yield the states of consecutive rows of a split in blocks, while a thread reads the next block.
 
     Parameters
     ----------
-    reservoir : Reservoir
-        The fixed network; its ``batch_rows`` are a block. Training rows are given its noise.
+    reservoir : StateSource
+        The fixed reservoir. A block has ``batch_rows`` rows. Training rows get the reservoir's noise.
     shards : ShardSet
-        Where the samples are read from.
-    split : str
-        "train", "validation" or "test".
+        The samples.
+    split : {"train", "validation", "test"}
     start, stop : int
-        Rows.
+        First row, and one after the last.
     progress : Progress
-        Told of every block that the caller is done with.
+        Advanced after each block.
     doing : str
-        For the message of a stop.
+        Current work, for the message of a stop.
     out : torch.Tensor, shape (stop - start, width), optional
-        Where the states are written, of the reservoir's dtype.
+        Filled with the states; of the reservoir's dtype.
     shifts : sequence of (down, across), optional
-        A block of images is yielded once for each, shifted so.
+        A block of images is yielded once for each shift.
 
     Yields
     ------
@@ -155,40 +153,39 @@ def cache_states(
     reservoir: StateSource,
     shards: ShardSet,
     split: str,
-    pieces: Sequence[tuple[int, int]],
+    ranges: Sequence[tuple[int, int]],
     progress: Progress,
     states: torch.Tensor,
 ) -> CachedStates:
-    """Compute the states of consecutive pieces of a split, once and for all.
+    """Compute the states of consecutive ranges of rows of a split.
 
     Parameters
     ----------
-    reservoir : Reservoir
-        The fixed network.
+    reservoir : StateSource
+        The fixed reservoir.
     shards : ShardSet
-        Where the samples are read from, a block of rows at a time.
-    split : str
-        "train", "validation" or "test".
-    pieces : sequence of (start, stop)
-        Rows, each piece beginning where the one before ended. Blocks never cross a piece, so that the states of a
-        piece are the same bits whichever rank computes them.
+        The samples.
+    split : {"train", "validation", "test"}
+    ranges : sequence of (start, stop)
+        Rows; each range starts at the end of the one before. A block is within one range, so that the states of a range
+        have the same bits on every rank.
     progress : Progress
-        Told of every block.
+        Advanced after each block.
     states : torch.Tensor, shape (rows, width)
-        Where they are kept, rounded to its dtype.
+        Filled with the states, rounded to its dtype.
 
     Returns
     -------
     CachedStates
     """
     labels = torch.empty(len(states), dtype=torch.int64, device=reservoir.device)
-    first, doing = pieces[0][0], "computing reservoir states"
-    as_computed = (states.dtype, states.device) == (reservoir.dtype, labels.device)
-    for start, stop in pieces:
-        kept, known = states[start - first : stop - first], labels[start - first : stop - first]
-        out = kept if as_computed else None
-        for place, found, classes in state_blocks(reservoir, shards, split, start, stop, progress, doing, out):
+    first, doing = ranges[0][0], "computing reservoir states"
+    is_direct = (states.dtype, states.device) == (reservoir.dtype, labels.device)
+    for start, stop in ranges:
+        range_states, range_labels = states[start - first : stop - first], labels[start - first : stop - first]
+        out = range_states if is_direct else None
+        for rows, block, classes in state_blocks(reservoir, shards, split, start, stop, progress, doing, out):
             if out is None:
-                kept[place] = found.to(kept.device, kept.dtype)
-            known[place] = classes
+                range_states[rows] = block.to(states.device, states.dtype)
+            range_labels[rows] = classes
     return CachedStates(states, labels, first)

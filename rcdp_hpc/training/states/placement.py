@@ -1,4 +1,4 @@
-"""Where a rank keeps the states it trains on: in memory where they fit, then in a file, otherwise nowhere."""
+"""The place of a rank's states: memory if they fit, otherwise a file, otherwise none (they are computed again)."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from rcdp_hpc.training.states.recompute import read_samples, sample_bytes
 
 log = logging.getLogger(__name__)
 
-# Left free on the disk, for whatever else is written there.
+# Left free on the disk for other files.
 SPARE_BYTES = 2**26
-Pieces = Sequence[tuple[int, int]]
+Ranges = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class _Need:
-    """What the rows of this rank take, and what it may take.
+    """The memory that the rows of this rank need, and the memory that it may use.
 
     Attributes
     ----------
     rows, width : int
         Training and validation rows, and values of each.
     dtype : torch.dtype
-        Of the states.
+        Dtype of the states.
     samples : int
-        Bytes of the rows' raw samples.
+        Bytes of the raw samples.
     memory, disk : int
-        Bytes that the rank may take.
+        Bytes that the rank may use.
     """
 
     rows: int
@@ -62,47 +62,47 @@ class _Need:
         return self.rows * self.width * self.dtype.itemsize
 
     def beyond_memory(self) -> str:
-        """Return why the states are not kept in memory; nothing where they fit."""
+        """Return why the states are not stored in memory; empty if they fit."""
         if self.states <= self.memory:
             return ""
         return (
             f"the states of {self.rows} rows, {self.width} values each, take {_mib(self.states)}, more than the "
-            f"{self.memory // MIB} MiB that a rank may keep (states.memory_mib, or its share of the memory)"
+            f"{self.memory // MIB} MiB that a rank may use (states.memory_mib, or its share of the memory)"
         )
 
     def file(self) -> tuple[torch.Tensor | None, str]:
-        """Return room for the states in a file, shape (rows, width), or why there is none."""
+        """Return a tensor in a file for the states, shape (rows, width), or None and why there is none."""
         if self.states > self.disk:
             return None, f"states.disk_mib = {self.disk // MIB} allows no file of {_mib(self.states)}"
         folder = Path(tempfile.gettempdir())
         try:
             if is_tmpfs(folder):
-                return None, f"{folder} is no disk but memory (set TMPDIR to a disk)"
+                return None, f"{folder} is in memory, not on a disk (set TMPDIR to a disk)"
             free = free_bytes(folder)
             if free < self.states + SPARE_BYTES:
-                return None, f"{folder} has {free // MIB} MiB free for a file of {_mib(self.states)} (TMPDIR names it)"
+                return None, f"{folder} has {free // MIB} MiB free for a file of {_mib(self.states)} (set TMPDIR)"
             return self._mapped(folder), ""
         except OSError as error:
-            return None, f"{folder} takes no file of {_mib(self.states)} ({error.strerror}; TMPDIR names it)"
+            return None, f"a file of {_mib(self.states)} cannot be written to {folder} ({error.strerror}; set TMPDIR)"
 
     def _mapped(self, folder: Path) -> torch.Tensor:
-        # Without a name, so that it goes with the process, however that ends.
+        # The file has no name, so that it is removed however the process ends.
         with tempfile.TemporaryFile(dir=folder, prefix="rcdp-") as file:
-            # All of it at once: a mapped file that finds its disk full later kills the process without a word.
+            # Reserved completely: if the disk gets full later, a mapped file kills the process without a message.
             reserve(file, self.states)
             mapped = np.memmap(file, np.uint8, "r+", shape=(self.states,))
         return torch.from_numpy(mapped).view(self.dtype).view(self.rows, self.width)
 
     def beyond_samples(self) -> str:
-        """Return why states cannot be computed from samples in memory either; nothing where they can."""
+        """Return why states cannot be computed from samples in memory; empty if they can."""
         return "" if self.samples <= self.memory else f"the samples themselves take {_mib(self.samples)}"
 
     def advice(self) -> str:
-        """Return what would help."""
+        """Return what the user can do."""
         half = " set states.precision = 'bfloat16'," if self.dtype.itemsize > 2 else ""
         return (
-            f"raise states.memory_mib or states.disk_mib,{half} keep fewer states (reservoir.states, "
-            "reservoir.reduction), take fewer nodes, or more machines"
+            f"raise states.memory_mib or states.disk_mib,{half} select fewer states (reservoir.states, "
+            "reservoir.reduction), or use fewer nodes or more machines"
         )
 
 
@@ -111,14 +111,14 @@ def place_states(
     comm: Communicator,
     reservoir: StateSource,
     shards: ShardSet,
-    pieces: Pieces,
+    partitions: Ranges,
     validation: tuple[int, int],
 ) -> tuple[CachedStates, CachedStates]:
-    """Return the training and validation rows of this rank; where their states lie is the same on all ranks.
+    """Return the training and validation rows of this rank, with states in the same kind of place on all ranks.
 
-    Collective. States are computed now and kept in memory, or in a file in ``$TMPDIR`` where they are more than
-    ``states.memory_mib``, the same bits. Where they are more than ``states.disk_mib`` too, or a disk has no
-    room, raw samples are kept, and states computed anew in every step.
+    Collective. States are computed now and stored in memory. If they need more than ``states.memory_mib``, they are
+    stored in a file in ``$TMPDIR``, with the same bits. If they also need more than ``states.disk_mib``, or a disk has
+    no room, raw samples are stored, and states are computed again in every step.
 
     Parameters
     ----------
@@ -126,36 +126,36 @@ def place_states(
     comm : Communicator
     reservoir : StateSource
     shards : ShardSet
-        Where samples are read from, now and not later.
-    pieces : sequence of (start, stop)
-        This rank's training rows, each piece beginning where the one before ended.
+        The samples; not read later.
+    partitions : sequence of (start, stop)
+        This rank's training rows; each partition starts at the end of the one before.
     validation : (start, stop)
-        Its validation rows.
+        This rank's validation rows.
 
     Raises
     ------
     InputError
-        If the samples of a rank do not fit its memory either, or states must be kept (``partition.reshuffle_every``).
+        If the samples of a rank do not fit in memory either, or if ``partition.reshuffle_every`` needs stored states.
     StoppedError
         If a stop signal was received.
     """
-    training = pieces[-1][1] - pieces[0][0]
+    training = partitions[-1][1] - partitions[0][0]
     need = _need(config, comm, reservoir, shards, training + validation[1] - validation[0])
-    room, far = _room(config, comm, reservoir, need)
-    parts: list[tuple[str, Pieces, slice]] = [
-        ("train", pieces, slice(training)),
+    room, slow = _room(config, comm, reservoir, need)
+    parts: list[tuple[str, Ranges, slice]] = [
+        ("train", partitions, slice(training)),
         ("validation", [validation], slice(training, None)),
     ]
     started = time.perf_counter()
     with Progress("states", need.rows, enabled=comm.is_root and config.run.progress) as progress:
 
-        def made(split: str, own: Pieces, rows: slice) -> CachedStates:
+        def states_of(split: str, ranges: Ranges, rows: slice) -> CachedStates:
             if room is not None:
-                return replace(cache_states(reservoir, shards, split, own, progress, room[rows]), far=far)
-            states, labels = read_samples(reservoir, shards, split, own, progress, need.dtype)
-            return CachedStates(states, labels, own[0][0], far=far)
+                return replace(cache_states(reservoir, shards, split, ranges, progress, room[rows]), slow=slow)
+            states, labels = read_samples(reservoir, shards, split, ranges, progress, need.dtype)
+            return CachedStates(states, labels, ranges[0][0], slow=slow)
 
-        train, judged = agree(comm, lambda: [made(*part) for part in parts])
+        train_states, validation_states = agree(comm, lambda: [states_of(*part) for part in parts])
     seconds = time.perf_counter() - started
     if config.extractor.trained or room is None:
         log.info("%d samples%s read in %.1f s", need.rows, "" if comm.size == 1 else " per rank", seconds)
@@ -164,7 +164,7 @@ def place_states(
             "states of %d rows%s computed once and cached in %.1f s (%s)",
             *(need.rows, "" if comm.size == 1 else " per rank", seconds, reservoir.kernel),
         )
-    return train, judged
+    return train_states, validation_states
 
 
 def _need(config: Config, comm: Communicator, reservoir: StateSource, shards: ShardSet, rows: int) -> _Need:
@@ -180,19 +180,19 @@ def _need(config: Config, comm: Communicator, reservoir: StateSource, shards: Sh
 
 
 def _room(config: Config, comm: Communicator, reservoir: StateSource, need: _Need) -> tuple[torch.Tensor | None, bool]:
-    """Return where this rank's states are kept, None where they are not, and whether that is elsewhere than in memory.
+    """Return the tensor for this rank's states, None if they are not stored, and whether access to them is slow.
 
-    Collective. Tells what was chosen, and why.
+    Collective. The log has the choice and its reason.
     """
     beyond = _first(comm, need.beyond_memory())
     if not beyond:
         limit = "may be used" if comm.size == 1 else "a rank may use"
-        log.info("states kept in memory: %s of the %d MiB that %s", _mib(need.states), need.memory // MIB, limit)
+        log.info("states stored in memory: %s of the %d MiB that %s", _mib(need.states), need.memory // MIB, limit)
         return torch.empty((need.rows, need.width), dtype=need.dtype, device=reservoir.device), False
     room, reason = need.file()
     no_file = _first(comm, reason)
     if not no_file:
-        log.info("states kept in a file in %s: %s", tempfile.gettempdir(), beyond)
+        log.info("states stored in a file in %s: %s", tempfile.gettempdir(), beyond)
         return room, True
     no_samples = _first(comm, need.beyond_samples())
     if no_samples:
@@ -204,14 +204,14 @@ def _room(config: Config, comm: Communicator, reservoir: StateSource, need: _Nee
                 f"them: set it to 0, or {need.advice()}"
             )
         )
-    log.warning("states computed anew in every step: %s; %s", beyond, no_file)
+    log.warning("states are computed again in every step: %s; %s", beyond, no_file)
     return None, True
 
 
 def _first(comm: Communicator, reason: str) -> str:
-    """Return the reason of the lowest rank that has one, with its number where it is not 0. Collective."""
-    found = [(rank, text) for rank, text in enumerate(comm.allgather(reason)) if text]
-    rank, text = found[0] if found else (0, "")
+    """Return the reason of the lowest rank that has one, with the number of a rank other than 0. Collective."""
+    reasons = [(rank, text) for rank, text in enumerate(comm.allgather(reason)) if text]
+    rank, text = reasons[0] if reasons else (0, "")
     return f"rank {rank}: {text}" if rank else text
 
 

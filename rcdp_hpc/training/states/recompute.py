@@ -1,4 +1,4 @@
-"""States that are not kept: computed anew, from the rank's raw samples, whenever they are asked for."""
+"""States that are not stored: computed from the rank's raw samples on each access."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from rcdp_hpc.runtime.progress import Progress
 
 @dataclass(frozen=True, eq=False)
 class RecomputedStates:
-    """Stands in for the tensor of kept states, shape (rows, width): rows of it are computed when they are read.
+    """Replacement for a tensor of stored states, shape (rows, width): rows are computed on access.
 
-    They equal kept states to rounding and not to the bit, since a product rounds by the rows that are in it: kept
-    states are computed for `StateSource.batch_rows` consecutive rows at a time, these for the rows of a batch. Where
-    the same rows are asked for in the same blocks, as for the ridge baseline, they are the same bits. The reservoir's
-    noise follows the sample, and is therefore the same every time.
+    The states are equal to stored states except for rounding, since the rounding of a matrix product depends on its
+    rows. Stored states are computed for `StateSource.batch_rows` consecutive rows at a time, these for the rows of a
+    batch. For the same blocks of rows, as of the ridge baseline, the bits are the same. The reservoir's noise depends
+    on the sample only, so that it is the same on each access.
 
     Attributes
     ----------
     source : StateSource
-        What computes them.
+        Computes the states.
     samples : ndarray, shape (rows, *sample_shape)
-        As they are stored in the shards.
+        The samples as stored in the shards.
     lengths : ndarray of int32, shape (rows,), or None
-        Steps of each sample that hold data.
+        Length of each sample; None if all have the same.
     storage : Storage
-        How stored samples become values.
+        Converts stored samples to values.
     dtype : torch.dtype
-        What states are rounded to, as those that are kept.
+        The dtype of the result.
     noisy : bool
-        Whether they are given the reservoir's noise.
+        Whether the samples get the reservoir's noise.
     """
 
     source: StateSource
@@ -51,12 +51,12 @@ class RecomputedStates:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows, and values of each."""
+        """Number of rows, and of values in each."""
         return len(self.samples), self.source.width
 
     @property
     def device(self) -> torch.device:
-        """Where the states are computed."""
+        """The device that computes the states."""
         return self.source.device
 
     def __getitem__(self, rows: torch.Tensor | slice) -> torch.Tensor:
@@ -71,7 +71,7 @@ class RecomputedStates:
 
 
 def sample_bytes(shards: ShardSet) -> int:
-    """Return what a raw sample takes in memory, as it is stored."""
+    """Return the bytes of a raw sample as stored."""
     return int(np.prod(shards.sample_shape)) * shards.layout.storage.dtype.itemsize
 
 
@@ -79,25 +79,25 @@ def read_samples(
     source: StateSource,
     shards: ShardSet,
     split: str,
-    pieces: Sequence[tuple[int, int]],
+    ranges: Sequence[tuple[int, int]],
     progress: Progress,
     dtype: torch.dtype,
 ) -> tuple[RecomputedStates, torch.Tensor]:
-    """Read what states of consecutive pieces of a split are computed from; parameters as `cache_states`.
+    """Read the samples of consecutive ranges of rows of a split; parameters as in `cache_states`.
 
     Returns
     -------
     RecomputedStates
-        Those of training rows with the reservoir's noise.
+        With the reservoir's noise for training rows.
     torch.Tensor, shape (rows,), int64
-        Class numbers.
+        Class indices.
 
     Raises
     ------
     StoppedError
         If a stop signal was received.
     """
-    first, stop = pieces[0][0], pieces[-1][1]
+    first, stop = ranges[0][0], ranges[-1][1]
     samples = np.empty((stop - first, *shards.sample_shape), shards.layout.storage.dtype.newbyteorder("="))
     for low in range(first, stop, source.batch_rows):
         signals.raise_if_stopped("reading samples")

@@ -1,7 +1,7 @@
-"""Shifted copies of training images: more rows for a readout that is solved, while the reservoir stays as it is.
+"""Shifted copies of training images, as additional rows for a readout that is solved.
 
-A frozen reservoir reads an image line by line, so that one pixel to the side gives other states. Rows that differ in
-nothing else tell the readout that the class stays the same.
+A fixed reservoir reads an image line by line, so that a shift by one pixel gives other states. From copies with the
+same class, the readout learns to ignore shifts.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ UNSHIFTED: Shift = (0, 0)
 
 
 def shifts_within(most: int) -> list[Shift]:
-    """Return the shifts (down, across) with abs(down) + abs(across) <= `most`, in pixels; (0, 0) comes first.
+    """Return the shifts (down, across) with abs(down) + abs(across) <= `most`, in pixels; (0, 0) is the first.
 
-    1 gives 5 of them, 2 gives 13.
+    There are 5 for 1 pixel and 13 for 2 pixels.
     """
     span = range(-most, most + 1)
-    found = [(down, across) for down in span for across in span if abs(down) + abs(across) <= most]
-    return sorted(found, key=lambda shift: (abs(shift[0]) + abs(shift[1]), shift))
+    shifts = [(down, across) for down in span for across in span if abs(down) + abs(across) <= most]
+    return sorted(shifts, key=lambda shift: (abs(shift[0]) + abs(shift[1]), shift))
 
 
 def shifted(images: NDArray[np.float32], shift: Shift) -> NDArray[np.float32]:
-    """Return images moved down and across, either of which may be negative; the edge's pixels are repeated behind them.
+    """Return images moved down and across; the pixels of the edge are repeated.
 
     Parameters
     ----------
     images : ndarray, shape (rows, height, width, ...)
     shift : (down, across)
-        In pixels.
+        In pixels; either may be negative.
     """
     if shift == UNSHIFTED:
         return images
@@ -44,7 +44,7 @@ def shifted(images: NDArray[np.float32], shift: Shift) -> NDArray[np.float32]:
 
 
 def check_shifts(most: int, sample_shape: Sequence[int], shortest: int | None) -> None:
-    """Raise an `InputError` where samples are no images, which cannot be shifted so far, or at all.
+    """Raise an `InputError` if samples are not images, or too small for the shifts.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ def check_shifts(most: int, sample_shape: Sequence[int], shortest: int | None) -
         ``augment.shifts``.
     sample_shape : sequence of int
     shortest : int or None
-        Steps of the shortest sample, None where all are of one length.
+        Steps of the shortest sample; None if all have the same length.
     """
     if most and (len(sample_shape) < 2 or shortest is not None or most >= min(sample_shape[:2])):
-        form = f"the shape {tuple(sample_shape)}" + ("" if shortest is None else " and lengths of their own")
+        form = f"the shape {tuple(sample_shape)}" + ("" if shortest is None else " and different lengths")
         raise InputError(
-            f"augment.shifts = {most} moves images, and the samples have {form}: set it to 0"
+            f"augment.shifts = {most} moves images, but the samples have {form}: set it to 0"
             + (", or to less than height and width" if len(sample_shape) > 1 and shortest is None else "")
         )

@@ -75,7 +75,7 @@ def test_settings_that_contradict_one_another_are_refused(keys):
         parse_config(tree_of(**keys), where="here")
 
 
-def test_a_batch_larger_than_a_slab_is_refused():
+def test_a_batch_larger_than_the_rows_of_a_rank_is_refused():
     refuse_large_batch(config_of(), BatchPlan(100, 100, 12, 0, 2, 1))
-    with pytest.raises(InputError, match=r"slab \(50 rows\)"):
+    with pytest.raises(InputError, match=r"share \(50 rows\)"):
         refuse_large_batch(config_of(), BatchPlan(100, 128, 12, 0, 2, 1))

@@ -34,8 +34,8 @@ class TwoRanks(SingleProcess):
 def driver(monkeypatch):
     """A GPU that is busy 20, 40, 20, 40 ... percent of the time, three MiB of whose memory are taken."""
     shares = iter(range(1000))
-    monkeypatch.setattr(gpu, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(GpuGauge, "_silent", False)
+    monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.01)
+    monkeypatch.setattr(GpuGauge, "_unavailable", False)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda where: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda where: 3 * 2**20)
     monkeypatch.setattr(torch.cuda, "utilization", lambda where: 20 + 20 * (next(shares) % 2))
@@ -73,7 +73,12 @@ def test_a_driver_that_does_not_tell_is_told_of_once(driver, caplog):
             entry = report(clock, SingleProcess())
             assert "gpu_percent" not in entry
             assert entry["gpu_memory_mib"] == [3]
-    assert caplog.text.count("how busy the GPU is cannot be told (gpu_percent): ModuleNotFoundError: nvidia-ml-py") == 1
+    assert (
+        caplog.text.count(
+            "the utilisation of the GPU cannot be measured (gpu_percent): ModuleNotFoundError: nvidia-ml-py"
+        )
+        == 1
+    )
 
 
 def test_without_a_gpu_the_metrics_have_no_word_of_one():

@@ -14,7 +14,7 @@ from rcdp_hpc.networks.registry import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess
-from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
+from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.step import Stepper
@@ -22,16 +22,16 @@ from rcdp_hpc.training.step import Stepper
 ROWS, KEPT = 12, FeatureShape(1, 4, 3)
 
 
-def stepped(network, states: torch.Tensor, batches: list[torch.Tensor], **keys) -> GradientWatch:
+def stepped(network, states: torch.Tensor, batches: list[torch.Tensor], **keys) -> GradientNorms:
     settings = config_of(**keys)
-    watch = GradientWatch(network.train())
+    watch = GradientNorms(network.train())
     labels = torch.arange(len(states)) % 2
     rows = CachedStates(states, labels, 0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     objective = Objective(settings, np.array([5, 5]))
-    stepper = Stepper(settings, 1, network, optimizer, objective, rows, SingleProcessEngine(), watch=watch)
+    stepper = Stepper(settings, 1, network, optimizer, objective, rows, SingleProcessEngine(), gradient_norms=watch)
     for batch in batches:
-        stepper.take([stepper.fetch(0, batch)], float(len(batch)), 0.1)
+        stepper.step([stepper.fetch(0, batch)], float(len(batch)), 0.1)
     return watch
 
 
@@ -116,7 +116,7 @@ def test_squares_of_ranks_add_up():
     parts = []
     for rows in (torch.arange(0, 5), torch.arange(5, ROWS), torch.arange(0)):
         network = lstm()
-        watch = GradientWatch(network.train())
+        watch = GradientNorms(network.train())
         objective = Objective(config_of(), np.array([5, 5]))
         (objective.sum(network(states[rows]), rows % 2) / weight).backward()
         parts.append(watch.squares)

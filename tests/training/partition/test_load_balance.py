@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -38,10 +39,10 @@ def test_measured_speeds_are_relative_and_small_differences_count_for_nothing():
 
 
 def test_a_resumed_training_keeps_the_speeds_it_began_with_on_as_many_ranks():
-    saved = {"ranks": 2, "allotment": json.dumps({"kind": "measured", "speeds": [1.0, 3.0]})}
+    saved = SimpleNamespace(ranks=2, load_balance={"kind": "measured", "rank_speeds": [1.0, 3.0]})
     assert speeds_measured(1.0, 2.0, saved=saved) == (1.0, 3.0)
     assert speeds_measured(1.0, 2.0, 4.0, saved=saved) == (1.0, 2.0, 4.0)
-    equal = {"ranks": 2, "allotment": json.dumps({"kind": "measured", "speeds": []})}
+    equal = SimpleNamespace(ranks=2, load_balance={"kind": "measured", "rank_speeds": []})
     assert speeds_measured(1.0, 2.0, saved=equal) == ()
 
 
@@ -71,15 +72,15 @@ def result(out: Path) -> dict:
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize(("speeds", "slabs"), [([1, 2], [4, 8]), ([3, 1, 2], [6, 2, 4])])
-def test_unequal_shares_train_to_the_same(speeds, slabs, alone, tmp_path):
+@pytest.mark.parametrize(("speeds", "partitions"), [([1, 2], [4, 8]), ([3, 1, 2], [6, 2, 4])])
+def test_unequal_shares_train_to_the_same(speeds, partitions, alone, tmp_path):
     done = run(len(speeds), tmp_path, "partition.load_balance=rank_speeds", f"partition.rank_speeds={speeds}")
     assert done.returncode == 0, done.stdout
-    assert result(tmp_path)["slabs"] == slabs
+    assert result(tmp_path)["partitions"] == partitions
     np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5, atol=1e-5)
     counts = np.array(lines(tmp_path / "train/class_counts.jsonl")[0]["counts"])
     rows = counts.sum(axis=1)
-    np.testing.assert_allclose(rows / rows.sum(), np.array(slabs) / 12, atol=0.01)
+    np.testing.assert_allclose(rows / rows.sum(), np.array(partitions) / 12, atol=0.01)
     # Every share has the class proportions of the whole.
     assert (np.abs(counts - counts.sum(axis=0) * (rows / rows.sum())[:, None]) < 2).all()
 
@@ -99,12 +100,12 @@ def measuring(*arguments: str) -> list[str]:
 def test_measured_speeds_are_agreed_recorded_and_kept_on_resume(alone, tmp_path):
     done = run(2, tmp_path, "partition.load_balance=measured", "training.epochs=2", command=measuring)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("speeds of the ranks: [1.0, 3.0]; slabs: [3, 9]") == 1
+    assert done.stdout.count("speeds of the ranks: [1.0, 3.0]; partitions: [3, 9]") == 1
     # The second job measures for real, and must not use it.
     done = run(2, tmp_path, "partition.load_balance=measured")
     assert done.returncode == 0, done.stdout
-    assert result(tmp_path)["slabs"] == [3, 9]
-    assert result(tmp_path)["speeds"] == [1.0, 3.0]
+    assert result(tmp_path)["partitions"] == [3, 9]
+    assert result(tmp_path)["rank_speeds"] == [1.0, 3.0]
     np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-5, atol=1e-5)
 
 

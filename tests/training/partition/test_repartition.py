@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.training.partition import repartition
 from rcdp_hpc.training.partition.batches import BatchPlan
-from rcdp_hpc.training.partition.repartition import Recut, draw_slabs
+from rcdp_hpc.training.partition.repartition import Repartitioner, draw_partitions
 from rcdp_hpc.training.states.cache import CachedStates
 
 ROWS = 100
@@ -20,24 +20,24 @@ LABELS = np.random.default_rng(5).integers(0, 4, ROWS)
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(1, 14), st.integers(0, 5))
-def test_drawn_slabs_are_a_stratified_split_of_the_planned_sizes(labels, slabs, period):
+def test_drawn_partitions_are_a_stratified_split_of_the_planned_sizes(labels, partitions, period):
     labels = np.array(labels)
-    rows = draw_slabs(labels, slabs, 1, period)
+    rows = draw_partitions(labels, partitions, 1, period)
     assert sorted(rows.tolist()) == list(range(len(labels)))
     if not period:
         return
-    plan = BatchPlan(len(labels), 1, slabs, 0, 1, 1)
-    parts = [rows[slice(*plan.slab_bounds(slab))] for slab in range(slabs)]
+    plan = BatchPlan(len(labels), 1, partitions, 0, 1, 1)
+    parts = [rows[slice(*plan.partition_bounds(partition))] for partition in range(partitions)]
     counts = np.array([np.bincount(labels[part], minlength=4) for part in parts])
     assert (np.ptp(counts, axis=0) <= 1).all()
     assert all((np.diff(part) > 0).all() for part in parts)
 
 
-def test_slabs_are_drawn_by_seed_and_period():
-    first = draw_slabs(LABELS, 12, 1, 1)
-    assert (first == draw_slabs(LABELS, 12, 1, 1)).all()
-    assert (first != draw_slabs(LABELS, 12, 1, 2)).any()
-    assert (first != draw_slabs(LABELS, 12, 2, 1)).any()
+def test_partitions_are_drawn_by_seed_and_period():
+    first = draw_partitions(LABELS, 12, 1, 1)
+    assert (first == draw_partitions(LABELS, 12, 1, 1)).all()
+    assert (first != draw_partitions(LABELS, 12, 1, 2)).any()
+    assert (first != draw_partitions(LABELS, 12, 2, 1)).any()
 
 
 class Threads(SingleProcessEngine):
@@ -64,13 +64,13 @@ def test_every_rank_is_given_the_states_of_its_new_rows(ranks, speeds, dtype, mo
     table, barrier, found = {}, threading.Barrier(ranks), {}
 
     def rank_work(rank: int) -> None:
-        plan = BatchPlan(ROWS, 10, 12, rank, ranks, 3, speeds, recut_epochs=2)
-        start, stop = plan.own_rows
+        plan = BatchPlan(ROWS, 10, 12, rank, ranks, 3, speeds, reshuffle_every=2)
+        start, stop = plan.local_rows
         own = CachedStates(everything[start:stop].clone(), torch.from_numpy(LABELS[start:stop]), start)
-        one = Recut(plan, LABELS, Threads(rank, table, barrier))
-        found[rank] = [one.cut(epoch, own) for epoch in (0, 1)]
+        one = Repartitioner(plan, LABELS, Threads(rank, table, barrier))
+        found[rank] = [one.partition(epoch, own) for epoch in (0, 1)]
         for epoch in (2, 3, 7):
-            own = one.cut(epoch, own)
+            own = one.partition(epoch, own)
             found[rank].append(CachedStates(own.states.clone(), own.labels, 0, own.numbers))
 
     workers = [threading.Thread(target=rank_work, args=(rank,)) for rank in range(ranks)]
@@ -85,4 +85,4 @@ def test_every_rank_is_given_the_states_of_its_new_rows(ranks, speeds, dtype, mo
             assert torch.equal(held.labels, torch.from_numpy(LABELS)[held.numbers])
     for number, period in ((2, 1), (3, 1), (4, 3)):
         rows = torch.cat([found[rank][number].numbers for rank in range(ranks)])
-        assert rows.tolist() == draw_slabs(LABELS, 12, 3, period).tolist()
+        assert rows.tolist() == draw_partitions(LABELS, 12, 3, period).tolist()

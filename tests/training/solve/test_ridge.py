@@ -89,7 +89,7 @@ def test_without_baseline_there_is_none(tmp_path):
 
 def test_a_start_from_more_values_than_are_solved_for_is_refused(tmp_path):
     config = load_config("digits", [*SMALL, "readout.warm_start=true", "reservoir.nodes=1500", "reservoir.states=8"])
-    with pytest.raises(InputError, match=r"readout\.warm_start .* 12000 values a sample are too many"):
+    with pytest.raises(InputError, match=r"readout\.warm_start .* 12000 features are too many"):
         run_stages(["prepare", "train"], config, tmp_path)
 
 

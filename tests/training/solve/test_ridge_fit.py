@@ -29,7 +29,7 @@ from rcdp_hpc.training.solve.ridge_fit import (
     RowSource,
     fit_ridge,
     left_out_suits,
-    stand_in_weights,
+    replacement_weights,
 )
 from rcdp_hpc.training.solve.ridge_rows import blocks_of_rank
 
@@ -67,15 +67,16 @@ class Rows:
     def source(self, comm: Communicator) -> RowSource:
         plan = BatchPlan(ROWS, 32, 12, comm.rank, comm.size, 1)
 
-        def slabs(first: int, rows: int):
+        def partitions(first: int, rows: int):
             of_split = replace(plan, rows=rows)
-            for slab in of_split.own_slabs:
-                start, stop = (first + bound for bound in of_split.slab_bounds(slab))
+            for partition in of_split.local_partitions:
+                start, stop = (first + bound for bound in of_split.partition_bounds(partition))
                 yield [(self.states[start:stop], torch.from_numpy(self.labels[start:stop]))]
 
         return RowSource(
             WIDTH, CLASSES, ROWS, JUDGED, np.bincount(self.labels[:ROWS], minlength=CLASSES),
-            lambda: slabs(0, ROWS), lambda: slabs(ROWS, JUDGED), lambda: self.gathered() if comm.is_root else None,
+            lambda: partitions(0, ROWS), lambda: partitions(ROWS, JUDGED),
+            lambda: self.gathered() if comm.is_root else None,
         )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def test_left_out_rows_are_the_original_ones_weighted_as_all():
     weights = (all_counts / counts)[rows.labels[judged]]
     expected = left_out(rows.states[judged], rows.labels[judged], CLASSES, PENALTIES, weights)
     fit = fitted(rows, readout__ridge_selection="left_out")
-    assert (fit.penalty, fit.accuracy, fit.judged_by) == (expected.penalty, expected.accuracy, "left-out")
+    assert (fit.penalty, fit.accuracy, fit.selected_by) == (expected.penalty, expected.accuracy, "left-out")
     readout = solve_rows(rows.states, rows.labels, CLASSES, fit.penalty)
     np.testing.assert_array_equal(fit.readout.weights, readout.weights)
     scores = readout.predict(rows.states)
@@ -141,7 +142,7 @@ def test_validation_rows_choose_the_penalty_and_are_fitted_then():
         accuracies[penalty] = np.mean(scores.argmax(1) == expected)
     fit = fitted(rows, readout__ridge_selection="validation", readout__ridge_precision="double")
     assert fit.penalty == min(errors, key=errors.__getitem__)
-    assert (fit.accuracy, fit.judged_by) == (accuracies[fit.penalty], "validation")
+    assert (fit.accuracy, fit.selected_by) == (accuracies[fit.penalty], "validation")
     readout = solve_rows(rows.states, rows.labels, CLASSES, fit.penalty)
     np.testing.assert_allclose(fit.readout.weights, readout.weights, rtol=1e-6, atol=1e-9)
     scores = readout.predict(rows.states)
@@ -187,7 +188,7 @@ def test_smoothed_targets_give_smoothed_scores(selection):
 def test_states_of_many_validation_rows_are_computed_for_each_penalty(monkeypatch):
     rows = Rows()
     expected = bits(fitted(rows, readout__ridge_selection="validation"))
-    monkeypatch.setattr(ridge_fit, "KEPT_BYTES", 100)
+    monkeypatch.setattr(ridge_fit, "STORED_BYTES", 100)
     assert bits(fitted(rows, readout__ridge_selection="validation")) == expected
 
 
@@ -209,9 +210,9 @@ def test_few_rows_are_judged_by_leave_one_out(rows, width, expected):
 
 def test_weights_that_stand_in_for_synthetic_rows():
     judged, all_rows = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 1, 1, 1])
-    assert stand_in_weights(judged, all_rows, 2, None).tolist() == [1, 1, 1, 3]
-    assert stand_in_weights(judged, all_rows, 2, np.array([2.0, 0.5])).tolist() == [2, 2, 2, 1.5]
-    assert stand_in_weights(judged, judged, 2, None) is None
+    assert replacement_weights(judged, all_rows, 2, None).tolist() == [1, 1, 1, 3]
+    assert replacement_weights(judged, all_rows, 2, np.array([2.0, 0.5])).tolist() == [2, 2, 2, 1.5]
+    assert replacement_weights(judged, judged, 2, None) is None
 
 
 @pytest.mark.parametrize(("rows", "batch", "ranks"), [(10, 4, 3), (10, 4, 7), (0, 4, 2), (64, 64, 2), (65, 8, 4)])

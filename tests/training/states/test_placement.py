@@ -92,8 +92,8 @@ def test_states_in_a_file_are_the_bits_of_those_in_memory(prepared, in_memory, f
         out = train(prepared, tmp_path / "run", *VARIED, *IN_A_FILE)
     assert held == [(True, [])]
     assert (
-        f"states kept in a file in {folder}: the states of 1446 rows, 1600 values each, take 5 MiB, more than the 2 MiB"
-        in caplog.text
+        f"states stored in a file in {folder}: the states of 1446 rows, 1600 values each, take 5 MiB, more than the "
+        "2 MiB" in caplog.text
     )
     np.testing.assert_array_equal(curve(out), curve(in_memory))
     for name in ("model.pt", "ridge.pt"):
@@ -119,7 +119,7 @@ def test_batches_that_take_their_time_are_fetched_aside(changes, aside, prepared
 def test_states_computed_anew_train_to_the_same(prepared, in_memory, folder, tmp_path, caplog):
     with caplog.at_level("INFO"):
         out = train(prepared, tmp_path / "run", *VARIED, *NOWHERE)
-    assert "states computed anew in every step: the states of 1446 rows" in caplog.text
+    assert "states are computed again in every step: the states of 1446 rows" in caplog.text
     assert "states.disk_mib = 3 allows no file of 5 MiB" in caplog.text
     np.testing.assert_allclose(curve(out), curve(in_memory), rtol=2e-2, atol=2e-3)
     # The sums of the ridge baseline are over the same blocks.
@@ -148,9 +148,14 @@ def no_room(*_):
 @pytest.mark.parametrize(
     ("where", "name", "value", "message"),
     [
-        (placement, "SPARE_BYTES", 2**62, r"has \d+ MiB free for a file of 9 MiB \(TMPDIR names it\)"),
-        (placement, "reserve", no_room, r"takes no file of 9 MiB \(No space left on device; TMPDIR names it\)"),
-        (placement, "is_tmpfs", lambda _: True, r"is no disk but memory \(set TMPDIR to a disk\)"),
+        (placement, "SPARE_BYTES", 2**62, r"has \d+ MiB free for a file of 9 MiB \(set TMPDIR\)"),
+        (
+            placement,
+            "reserve",
+            no_room,
+            r"cannot be written to .* \(No space left on device; set TMPDIR\)",
+        ),
+        (placement, "is_tmpfs", lambda _: True, r"is in memory, not on a disk \(set TMPDIR to a disk\)"),
     ],
 )
 def test_a_disk_without_room_is_told_and_not_needed(
@@ -159,7 +164,7 @@ def test_a_disk_without_room_is_told_and_not_needed(
     monkeypatch.setattr(where, name, value)
     with caplog.at_level("WARNING"):
         out = train(prepared, tmp_path / "run", *IN_A_FILE, "training.epochs=1", "training.baseline=false")
-    (record,) = (line for line in caplog.messages if line.startswith("states computed anew"))
+    (record,) = (line for line in caplog.messages if line.startswith("states are computed again"))
     assert re.search(message, record), record
     assert not list(folder.iterdir())
     assert len(curve(out)) == 1
@@ -248,7 +253,7 @@ def test_ranks_choose_alike_where_one_has_no_room(prepared, in_memory, tmp_path)
     command = [*python(code), "train", "digits", "--out", str(tmp_path / "run"), *given]
     done = run_ranks(2, command, env={"TMPDIR": str(tmp_path / "local")}, timeout=120)
     assert done.returncode == 0, done.stdout
-    assert "states computed anew in every step: the states of 722 rows" in done.stdout
+    assert "states are computed again in every step: the states of 722 rows" in done.stdout
     assert "rank 1: " in done.stdout
     assert json.loads((tmp_path / "run/state/train.json").read_text())["status"] == "done"
     np.testing.assert_allclose(curve(tmp_path / "run"), curve(in_memory), rtol=2e-2, atol=2e-3)

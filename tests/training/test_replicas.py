@@ -8,7 +8,7 @@ from torch import nn
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.ensemble import Ensemble
-from rcdp_hpc.training.slices import mean_weights
+from rcdp_hpc.training.replicas import mean_weights
 
 
 class Scores(nn.Linear):

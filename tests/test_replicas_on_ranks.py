@@ -13,7 +13,7 @@ from whole_runs import flags, lines, prepare_digits
 
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.networks.ensemble import Ensemble
-from rcdp_hpc.training.slices import mean_weights
+from rcdp_hpc.training.replicas import mean_weights
 
 pytestmark = pytest.mark.mpi
 
@@ -47,13 +47,13 @@ def model(out: Path) -> dict[str, torch.Tensor]:
     return torch.load(out / "train/model.pt", weights_only=True)["weights"]
 
 
-def test_slices_are_averaged_by_their_rows(prepared, tmp_path):
+def test_replicas_are_averaged_by_their_rows(prepared, tmp_path):
     done = train(prepared, tmp_path / "run", "averaged", 2)
     assert done.returncode == 0, done.stdout
-    slices = [one["network"] for one in checkpoint(tmp_path / "run")["trainer"]["slices"]]
-    assert any(not torch.equal(value, slices[1][name]) for name, value in slices[0].items())
+    replicas = [one["network"] for one in checkpoint(tmp_path / "run")["trainer"]["replicas"]]
+    assert any(not torch.equal(value, replicas[1][name]) for name, value in replicas[0].items())
     counts = lines(tmp_path / "run/train/class_counts.jsonl")[0]["counts"]
-    expected = mean_weights([(sum(rows), weights) for rows, weights in zip(counts, slices, strict=True)])
+    expected = mean_weights([(sum(rows), weights) for rows, weights in zip(counts, replicas, strict=True)])
     for name, value in model(tmp_path / "run").items():
         torch.testing.assert_close(value, expected[name])
 
@@ -65,7 +65,7 @@ def test_an_ensemble_is_kept_whole_and_resumes_to_the_bit(prepared, tmp_path):
         assert done.returncode == 0, done.stdout
     weights = model(straight)
     assert Ensemble.count(weights) == 2
-    for number, one in enumerate(checkpoint(straight)["trainer"]["slices"]):
+    for number, one in enumerate(checkpoint(straight)["trainer"]["replicas"]):
         assert all(torch.equal(value, weights[f"members.{number}.{name}"]) for name, value in one["network"].items())
     assert all(torch.equal(value, model(resumed)[name]) for name, value in weights.items())
     network = TrainedModel.load(straight / "train/model.pt").network

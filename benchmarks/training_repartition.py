@@ -1,6 +1,6 @@
 """What slabs cut anew cost: seconds of one exchange of states beside those of computing the states.
 
-    mpirun -n 2 python benchmarks/training_recut.py [--rows 12000] [--nodes 1000]
+    mpirun -n 2 python benchmarks/training_repartition.py [--rows 12000] [--nodes 1000]
 
 Images of 28 x 28 random values, read row by row by one reservoir; every rank computes the states of its rows and
 then exchanges them for those of other rows, several times. The slowest rank counts. One thread each.
@@ -21,7 +21,7 @@ from rcdp_hpc.parallel.choose import parallel_for
 from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.partition.batches import BatchPlan
-from rcdp_hpc.training.partition.repartition import Recut
+from rcdp_hpc.training.partition.repartition import Repartitioner
 from rcdp_hpc.training.states.cache import CachedStates
 
 CUTS = 5
@@ -35,18 +35,21 @@ def main() -> None:
     options = parser.parse_args()
     comm = connect()
     parallel = parallel_for(comm, 600)
-    plan = BatchPlan(options.rows, 64, 12, comm.rank, comm.size, seed=1, recut_epochs=1)
+    plan = BatchPlan(options.rows, 64, 12, comm.rank, comm.size, seed=1, reshuffle_every=1)
     labels = np.random.default_rng(1).integers(0, 10, options.rows)
-    start, stop = plan.own_rows
+    start, stop = plan.local_rows
     config = parse_config({"reservoir": {"nodes": options.nodes, "kernel": "dense-fp32", "batch_rows": 256}}, where="")
     with limit_threads(1):
         reservoir = make_source(config, (28, 28), torch.device("cpu"))
         images = np.random.default_rng(comm.rank).random((stop - start, 28, 28), np.float32)
         states, computed = timed(comm, lambda: torch.cat([reservoir.drive(part) for part in blocks(images, 256)]))
-        rows, one = CachedStates(states, torch.from_numpy(labels[start:stop]), start), Recut(plan, labels, parallel)
+        rows, one = (
+            CachedStates(states, torch.from_numpy(labels[start:stop]), start),
+            Repartitioner(plan, labels, parallel),
+        )
         seconds = []
         for epoch in range(1, CUTS + 1):
-            rows, spent = timed(comm, lambda epoch=epoch, rows=rows: one.cut(epoch, rows))
+            rows, spent = timed(comm, lambda epoch=epoch, rows=rows: one.partition(epoch, rows))
             seconds.append(spent)
     if comm.is_root:
         exchanged, size = statistics.median(seconds), states.numel() * states.element_size() / 2**20
