@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures of all tests."""
 
 import os
 import signal
@@ -13,14 +13,14 @@ from rcdp_hpc.runtime import early_signals, owners, signals
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-# An example that takes long on a busy machine is no failure; one that hangs ends with its test's time.
+# A slow example on a busy machine is not a failure; the time limit of the test ends a hanging one.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _record_of_own_code_apart(tmp_path_factory):
-    """Commands started by tests record the code that they name in a folder of the tests."""
+    """Make commands of tests record the code of configurations in a folder of the tests."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
 
 
@@ -34,7 +34,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(autouse=True)
 def _no_stop_signal_left_behind():
-    """A command that a test or a fixture calls within this process leaves no signal and no handler behind."""
+    """Restore signal handlers after a command that a test or fixture calls within this process."""
     _forget_signals()
     yield
     _forget_signals()

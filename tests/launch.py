@@ -1,4 +1,4 @@
-"""Starting real ranks in tests, always under a time limit: a hang is a failure, not a wait."""
+"""Starting real ranks in tests, with a time limit, so that a hang is a failure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import psutil
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
-# A killed mpirun leaves its folder behind, and a later one that gets the same process number cannot start: "The PMIx
-# server's listener thread failed to start". So each has a place of its own for it.
+# A killed mpirun leaves its folder, and a later one with the same process number cannot start: "The PMIx server's
+# listener thread failed to start". So each mpirun has a separate folder.
 _FOLDERS = tempfile.TemporaryDirectory(prefix="mpi-", ignore_cleanup_errors=True)
 
 
-# Four ranks on two cores next to other tests take twice as long, and a hang still fails before pytest's own limit.
+# Four ranks on two cores next to other tests take twice as long. A hang fails before pytest's own limit.
 SLACK, LONGEST = 2.5, 560.0
 
 
@@ -37,7 +37,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         OMP_NUM_THREADS="1",
         OMPI_ALLOW_RUN_AS_ROOT="1",
         OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-        # More ranks than cores: a rank that waits gives its core to one that works.
+        # With more ranks than cores, a waiting rank yields its core.
         OMPI_MCA_mpi_yield_when_idle="1",
         PRTE_MCA_prte_local_tmpdir_base=tempfile.mkdtemp(dir=_FOLDERS.name),
     )
@@ -58,7 +58,7 @@ def mpirun() -> Path | str:
 def start_ranks(
     ranks: int, command: Sequence[str], env: Mapping[str, str] | None = None, options: Sequence[str] = ()
 ) -> subprocess.Popen[str]:
-    """Start a command on `ranks` ranks (one: without a launcher when ranks is 0) and return at once."""
+    """Start a command on `ranks` ranks (0: without a launcher) and return at once."""
     line = list(command) if ranks == 0 else mpirun_command(ranks, command, options)
     return subprocess.Popen(
         line, env=environment(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -66,7 +66,7 @@ def start_ranks(
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 150) -> None:
-    """Wait until a started command has come so far; where it ends before, or takes longer, fail with its output."""
+    """Wait until a condition holds; fail with the output of the command if it ends or exceeds the time limit."""
     deadline = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None:
@@ -79,12 +79,12 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], se
 
 
 def finish(process: subprocess.Popen[str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """Wait for a started command; kill its whole group and fail where it takes longer than `timeout` seconds."""
+    """Wait for a started command; kill its process group and fail if it takes longer than `timeout` seconds."""
     try:
         output, _ = process.communicate(timeout=timeout)
     except BaseException as error:
-        # Ranks are in process groups of their own. Left behind, they look for each other's messages for ever: they go
-        # where the test is broken off, too.
+        # Ranks are in separate process groups, and would poll for messages forever. They are killed when the test is
+        # interrupted, too.
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
         process.kill()

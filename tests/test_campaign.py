@@ -1,4 +1,4 @@
-"""The campaign of injected faults can fail: its judge, its children, its table, and that trials can be repeated."""
+"""The campaign of injected faults: verdicts, child processes, table, and repeated trials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from campaign.trial import Kind, Outcome, trial_of
 
 import rcdp_hpc.cli
 
-TOLD = "rcdp: error: RUN/train/model.pt: damaged. Train again with --restart.\n"
+MESSAGE = "rcdp: error: RUN/train/model.pt: damaged. Train again with --restart.\n"
 
 
 def done(code: int = 0, text: str = "", timed_out: bool = False, peak: int = 0) -> Done:
@@ -31,27 +31,27 @@ def done(code: int = 0, text: str = "", timed_out: bool = False, peak: int = 0) 
     ("ended", "differing", "verdict"),
     [
         (done(), [], Verdict.SURVIVED),
-        (done(3, TOLD), [], Verdict.TOLD),
-        (done(0, "rcdp: warning: model.pt is damaged, the one before it is used\n"), ["report"], Verdict.TOLD),
+        (done(3, MESSAGE), [], Verdict.REPORTED),
+        (done(0, "rcdp: warning: model.pt is damaged, the one before it is used\n"), ["report"], Verdict.REPORTED),
         (done(0, "rcdp: warning: something else\n"), ["report"], Verdict.SILENT),
         (done(0, "accuracy 12 %\n"), ["report"], Verdict.SILENT),
         (done(3, "rcdp: error: something is damaged\n"), [], Verdict.UNCLEAR),
-        (done(3, TOLD + TOLD), [], Verdict.UNCLEAR),
+        (done(3, MESSAGE + MESSAGE), [], Verdict.UNCLEAR),
         (done(3, "model.pt"), [], Verdict.UNCLEAR),
-        (done(1, TOLD), [], Verdict.UNCLEAR),
+        (done(1, MESSAGE), [], Verdict.UNCLEAR),
         (done(peak=5000), [], Verdict.UNCLEAR),
-        (done(3, f"Traceback (most recent call last):\nKeyError: 'x'\n{TOLD}"), [], Verdict.TRACEBACK),
+        (done(3, f"Traceback (most recent call last):\nKeyError: 'x'\n{MESSAGE}"), [], Verdict.TRACEBACK),
         (done(-signal.SIGSEGV), [], Verdict.TRACEBACK),
         (done(timed_out=True), [], Verdict.HANG),
     ],
 )
-def test_the_judge_knows_each_verdict(ended, differing, verdict):
+def test_each_verdict(ended, differing, verdict):
     found = judge(ended, names=["model.pt"], codes=(2, 3), differences=differing, base_peak=300)
     assert found.verdict == verdict, found.why
 
 
-def test_a_command_that_says_all_is_well_is_silent_where_it_must_refuse():
-    assert judge(done(), names=["x"], codes=(3,), must_refuse="it says that all is well").verdict == Verdict.SILENT
+def test_success_is_silent_if_the_command_must_refuse():
+    assert judge(done(), names=["x"], codes=(3,), must_refuse="it finds nothing").verdict == Verdict.SILENT
 
 
 def _raises(arguments):
@@ -66,7 +66,7 @@ def _is_killed(arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _says(text, code):
+def _prints(text, code):
     def main(arguments):
         print(text)
         return code
@@ -77,14 +77,14 @@ def _says(text, code):
 @pytest.mark.parametrize(
     ("main", "verdict"),
     [
-        (_says("fine", 0), Verdict.SURVIVED),
-        (_says(TOLD, 3), Verdict.TOLD),
+        (_prints("fine", 0), Verdict.SURVIVED),
+        (_prints(MESSAGE, 3), Verdict.REPORTED),
         (_raises, Verdict.TRACEBACK),
         (_is_killed, Verdict.TRACEBACK),
         (_hangs, Verdict.HANG),
     ],
 )
-def test_commands_in_children_are_judged_by_how_they_end(tmp_path, monkeypatch, main, verdict):
+def test_verdicts_on_commands_in_child_processes(tmp_path, monkeypatch, main, verdict):
     monkeypatch.setattr(rcdp_hpc.cli, "main", main)
     ended = children.rcdp(["status"], tmp_path, limit=2 if main is _hangs else 60)
     assert judge(ended, names=["model.pt"], codes=(2, 3)).verdict == verdict, ended
@@ -106,7 +106,7 @@ def _trial_that_is(verdict):
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-def test_what_must_not_be_fails_the_campaign(tmp_path, monkeypatch, capfd, verdict):
+def test_some_verdicts_fail_the_campaign(tmp_path, monkeypatch, capfd, verdict):
     monkeypatch.setitem(KINDS, "fake", Kind("fake", _trial_that_is(verdict), 1.0))
     (tmp_path / "outcomes").mkdir()
     outcomes = carry_out([trial_of("fake", number, tmp_path, 1) for number in range(3)], 2, None)
@@ -120,7 +120,7 @@ def test_what_must_not_be_fails_the_campaign(tmp_path, monkeypatch, capfd, verdi
     assert last[2:] == ["3" if verdict == column else "0" for column in report.COLUMNS]
 
 
-def test_kinds_share_the_trials_from_the_start():
+def test_kinds_have_their_shares_at_any_time():
     plan = list(planned(["damage", "hostile"], 100, ""))
     for end in (20, 100):
         counts = [sum(kind == name for kind, _ in plan[:end]) for name in ("damage", "hostile")]
@@ -162,7 +162,7 @@ def test_directed_damage_stays_valid(tmp_path):
     assert changed == {True}
 
 
-def test_times_are_no_results():
+def test_times_are_not_results():
     before = {"epoch": 1, "seconds": 1.0, "result": [{"wait_seconds": [2], "loss": 0.5}]}
     after = {"epoch": 1, "seconds": 7.0, "result": [{"wait_seconds": [9], "loss": 0.5}]}
     assert timeless(before) == timeless(after) == {"epoch": 1, "result": [{"loss": 0.5}]}
@@ -170,6 +170,6 @@ def test_times_are_no_results():
     assert timeless(before) != timeless(after)
 
 
-def test_words_of_a_command_get_the_places_of_a_trial(tmp_path):
+def test_words_of_a_command_get_the_paths_of_a_trial(tmp_path):
     place = Place(tmp_path / "RUN-1", tmp_path)
     assert place.words(["status", "RUN"]) == ["status", str(tmp_path / "RUN-1" / "run")]

@@ -12,7 +12,7 @@ import pytest
 from data.shards.test_reader import flip
 from launch import finish, rcdp, run_ranks, start_ranks, wait_until
 from test_ranks import settings, weights
-from whole_runs import curve, epochs_told, lines
+from whole_runs import curve, lines, recorded_epochs
 
 from rcdp_hpc.data.shards.reader import ShardSet
 
@@ -112,7 +112,7 @@ def test_a_shard_damaged_between_two_jobs_is_replaced_beside_the_first(prepared,
     more = ("data.on_damage=replace", "training.epochs=60", "training.patience=60", "training.batch=12")
     command = rcdp("train", "digits", "--out", str(out), *settings(*SETTINGS, *more))
     process = start_ranks(2, command)
-    wait_until(lambda: epochs_told(out) >= 3, process)
+    wait_until(lambda: recorded_epochs(out) >= 3, process)
     process.send_signal(signal.SIGUSR1)
     assert finish(process, 60).returncode == 75
     flip(out / "shards/train-00000-of-00006.h5")

@@ -1,4 +1,4 @@
-"""Ranks that are lost: named where they are missing, and done without in elastic runs."""
+"""Lost ranks are named, and elastic runs continue without them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 from launch import BIN, finish, python, rcdp, run_ranks, start_ranks, wait_until
-from whole_runs import CURVE, curve, epochs_told, flags, lines, prepare_digits
+from whole_runs import CURVE, curve, flags, lines, prepare_digits, recorded_epochs
 
 from rcdp_hpc.runtime.comm.elastic import _change_text
 
@@ -22,13 +22,13 @@ SETTINGS = flags(
     "readout.outputs=16", "training.threads=1", "training.patience=100", f"training.epochs={EPOCHS}",
     "checkpoint.every_epochs=1", "run.seed=3",
 )  # fmt: skip
-# Three hosts by name: the host of a rank that died is not used again. Horovod starts no ssh for these.
+# Three host names, because the host of a dead rank is not used again. Horovod does not start ssh for these.
 HOSTS = "localhost:1,127.0.0.1:1,127.1:1"
 
 
 def kill(rank: int, launcher: subprocess.Popen[str], out: Path, by: int = signal.SIGKILL) -> None:
-    """Send a rank a signal once some epochs are done."""
-    wait_until(lambda: epochs_told(out) >= 3, launcher, seconds=90)
+    """Send a signal to a rank when some epochs are done."""
+    wait_until(lambda: recorded_epochs(out) >= 3, launcher, seconds=90)
     for process in psutil.Process(launcher.pid).children(recursive=True):
         told = process.environ()
         if "python" in process.name() and told.get("HOROVOD_RANK", told.get("OMPI_COMM_WORLD_RANK")) == str(rank):
@@ -37,14 +37,14 @@ def kill(rank: int, launcher: subprocess.Popen[str], out: Path, by: int = signal
     raise AssertionError(f"no process is rank {rank}")
 
 
-def test_a_world_that_grew_has_lost_no_rank():
+def test_the_text_on_a_changed_number_of_ranks():
     assert _change_text(3, 2) == "a rank was lost: 2 ranks continue instead of 3, from the last checkpoint"
     assert _change_text(3, 4) == "ranks were added: 4 ranks continue instead of 3, from the last checkpoint"
 
 
 @pytest.mark.mpi
 @pytest.mark.horovodrun
-def test_two_of_three_ranks_go_on_where_rank_0_is_killed(tmp_path):
+def test_two_of_three_ranks_continue_when_rank_0_is_killed(tmp_path):
     alone, out = tmp_path / "alone", tmp_path / "elastic"
     done = run_ranks(0, rcdp("run", "digits", "--out", str(alone), *SETTINGS, "--set", "training.batch=48"))
     assert done.returncode == 0, done.stdout
@@ -57,7 +57,7 @@ def test_two_of_three_ranks_go_on_where_rank_0_is_killed(tmp_path):
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("a rank was lost: 2 ranks continue instead of 3, from the last checkpoint") == 1
     assert done.stdout.count("going on from epoch") == 1
-    # No epoch is missing or twice there, and every one is that of a run that lost nobody.
+    # No epoch is missing or repeated, and all are equal to those of a run without losses.
     np.testing.assert_allclose(curve(out, NAMES), curve(alone, NAMES), rtol=1e-5, atol=1e-5)
     (rows,) = lines(alone / "train/class_counts.jsonl")[0]["counts"]
     counts = [np.array(line["counts"]) for line in lines(out / "train/class_counts.jsonl") if "counts" in line]
@@ -66,7 +66,7 @@ def test_two_of_three_ranks_go_on_where_rank_0_is_killed(tmp_path):
 
 
 @pytest.mark.mpi
-def test_a_rank_that_stays_away_from_horovod_is_named_and_ends_the_job():
+def test_a_rank_missing_from_horovod_is_named_and_ends_the_job():
     code = (
         "import time, sys, torch\n"
         "from rcdp_hpc.runtime.job import run_on_all_ranks\n"
@@ -87,7 +87,7 @@ def test_a_rank_that_stays_away_from_horovod_is_named_and_ends_the_job():
 
 @pytest.mark.mpi
 def test_a_frozen_rank_is_named_and_ends_the_job(tmp_path):
-    """Wherever the others wait for it: in Horovod's sums, in those of batch statistics, or between steps."""
+    """For waits in Horovod's sums, in sums of batch statistics, and between steps."""
     out, given = tmp_path / "run", [*SETTINGS, "--set", "run.stall_seconds=10", "--set", "training.epochs=5000"]
     prepare_digits(out, given)
     process = start_ranks(2, rcdp("train", "--out", str(out), *given))

@@ -1,4 +1,4 @@
-"""The whole package on real ranks: same answers for any number of them, stops, kills and resumes."""
+"""The whole package on real ranks: same results for any number of ranks, stops, kills and resumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from launch import BIN, finish, mpirun, mpirun_command, rcdp, run_ranks, start_ranks, wait_until
-from whole_runs import curve, epochs_told, flags, lines
+from whole_runs import curve, flags, lines, recorded_epochs
 
 pytestmark = pytest.mark.mpi
 
@@ -35,7 +35,7 @@ def run(ranks: int, out: Path, *extra: str, stage: str = "run", timeout: float =
 
 
 def history(out: Path) -> list[dict]:
-    """The search's history without what may differ between runs."""
+    """The history of the search without values that may differ between runs."""
     return [
         {key: value for key, value in line.items() if key != "timing"} for line in lines(out / "search/history.jsonl")
     ]
@@ -51,15 +51,15 @@ def shard_digests(out: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
-    """A run of one rank with the global batch of the others."""
+    """A run of one rank with the global batch of the other runs."""
     out = tmp_path_factory.mktemp("alone")
     run(1, out, "training.batch=48")
     return out
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_any_number_of_ranks_gives_the_answers_of_one(ranks, alone, tmp_path):
-    # Not in groups, which a fast machine may choose: only their leaders would be named in the history.
+def test_any_number_of_ranks_gives_the_results_of_one(ranks, alone, tmp_path):
+    # Without groups, which a fast machine may choose and of which the history names only the first rank.
     output = run(ranks, tmp_path, f"training.batch={48 // ranks}", "search.group_ranks=1")
     assert output.count("test accuracy") == 1
     assert shard_digests(tmp_path) == shard_digests(alone)
@@ -74,13 +74,13 @@ def test_any_number_of_ranks_gives_the_answers_of_one(ranks, alone, tmp_path):
     assert set(many["ranks"].values()) == {ranks}
 
 
-def test_the_shipped_digits_profile_is_as_good_as_the_readme_says(tmp_path):
+def test_the_digits_profile_reaches_the_accuracy_of_the_readme(tmp_path):
     done = run_ranks(2, rcdp("run", "digits", "--out", str(tmp_path)), timeout=280)
     assert done.returncode == 0, done.stdout
     assert json.loads((tmp_path / "report/summary.json").read_text())["test"]["accuracy"] >= 0.97
 
 
-def test_a_process_without_launcher_does_it_all(alone, tmp_path):
+def test_a_process_without_launcher_runs_all_stages(alone, tmp_path):
     run(0, tmp_path, "training.batch=48")
     assert history(tmp_path) == history(alone)
     np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-6, atol=1e-7)
@@ -88,14 +88,14 @@ def test_a_process_without_launcher_does_it_all(alone, tmp_path):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    """A longer training on two ranks that nobody disturbed."""
+    """A longer training on two ranks without interruption."""
     out = tmp_path_factory.mktemp("undisturbed")
     run(2, out, *LONGER, "search.generations=0")
     return out
 
 
-# The seed is one of a run in which no unit's ReLU input comes within rounding of zero: where one does (1 ends so in its
-# 14th step, at 3e-8), it may pass on one number of ranks and not on another, and the curves part by 1e-4.
+# With this seed no ReLU input is within rounding of zero. Otherwise (seed 1 has one of 3e-8 in its 14th step) it may be
+# positive on one number of ranks and negative on another, and the curves differ by 1e-4.
 LONGER = (
     "training.epochs=20",
     "training.patience=30",
@@ -111,10 +111,10 @@ def test_the_same_ranks_repeat_to_the_bit(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL])
-def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_path):
+def test_an_interrupted_training_ends_equal_to_the_bit(number, undisturbed, tmp_path):
     command = rcdp("run", "digits", "--out", str(tmp_path), *settings(*LONGER, "search.generations=0"))
     process = start_ranks(2, command, options=["--mca", "odls_base_sigkill_timeout", "20"])
-    wait_until(lambda: epochs_told(tmp_path) >= 4, process)
+    wait_until(lambda: recorded_epochs(tmp_path) >= 4, process)
     if number == signal.SIGKILL:
         os.killpg(process.pid, number)
         kill_ranks(tmp_path)
@@ -126,7 +126,7 @@ def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_pat
         assert done.returncode == 75, done.stdout
         assert done.stdout.count("the checkpoint is written") == 1
     assert done.returncode != 0
-    # mpirun may kill the ranks of a SIGTERM before they are done stopping: the checkpoint before then counts.
+    # On SIGTERM, mpirun may kill the ranks before they have written a checkpoint: then the previous one counts.
     expected = {signal.SIGUSR1: {"stopped"}, signal.SIGTERM: {"stopped", "running"}, signal.SIGKILL: {"running"}}
     assert state["status"] in expected[number], done.stdout
     output = run(2, tmp_path, *LONGER, "search.generations=0")
@@ -137,11 +137,11 @@ def test_a_disturbed_training_ends_equal_to_the_bit(number, undisturbed, tmp_pat
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 1), (2, 3)])
-def test_a_training_goes_on_with_another_number_of_ranks(before, after, undisturbed, tmp_path):
+def test_a_training_continues_with_another_number_of_ranks(before, after, undisturbed, tmp_path):
     batch = f"training.batch={32 // before}"
     start = [*LONGER[:-1], batch, "search.generations=0"]
     process = start_ranks(before, rcdp("run", "digits", "--out", str(tmp_path), *settings(*start)))
-    wait_until(lambda: epochs_told(tmp_path) >= 4, process)
+    wait_until(lambda: recorded_epochs(tmp_path) >= 4, process)
     process.send_signal(signal.SIGUSR1)
     assert finish(process, 60).returncode == 75
     output = run(after, tmp_path, *start)
@@ -156,7 +156,7 @@ def assert_same_training(out: Path, other: Path) -> None:
 
 
 def kill_ranks(out: Path) -> None:
-    """Kill what a killed mpirun leaves behind: ranks are in process groups of their own."""
+    """Kill the ranks of a killed mpirun, which are in separate process groups."""
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and str(out).encode() in _command_line(process):
             os.kill(int(process.name), signal.SIGKILL)
@@ -173,7 +173,7 @@ def test_a_search_killed_in_the_middle_ends_equal(alone, tmp_path):
     extra = ("training.batch=48",)
     run(2, tmp_path, *extra, stage="prepare")
     process = start_ranks(2, rcdp("search", "--out", str(tmp_path)))
-    # A generation's checkpoint is written while the next one is evaluated.
+    # The checkpoint of a generation is written while the next generation is evaluated.
     wait_until((tmp_path / "search/checkpoint.npz").exists, process)
     os.killpg(process.pid, signal.SIGKILL)
     kill_ranks(tmp_path)
@@ -185,7 +185,7 @@ def test_a_search_killed_in_the_middle_ends_equal(alone, tmp_path):
     assert history(tmp_path) == history(alone)
 
 
-def test_stages_one_by_one_give_the_same_as_all_in_one(alone, tmp_path):
+def test_separate_stages_give_the_same_results_as_one_command(alone, tmp_path):
     for stage in ("prepare", "search", "train", "evaluate"):
         run(1, tmp_path, "training.batch=48", stage=stage)
     assert history(tmp_path) == history(alone)
@@ -197,7 +197,7 @@ def test_stages_one_by_one_give_the_same_as_all_in_one(alone, tmp_path):
 def test_horovodrun_trains_on_both_controllers(controller, tmp_path):
     command = [str(BIN / "horovodrun"), controller, "-np", "2"]
     if controller == "--mpi":
-        # Horovod's own default is in Open MPI 4's spelling.
+        # Horovod's default option is that of Open MPI 4.
         command += ["--binding-args=--bind-to none --map-by slot:OVERSUBSCRIBE"]
     done = run_ranks(0, [*command, *rcdp("run", "digits", "--out", str(tmp_path), *settings("search.generations=0"))])
     assert done.returncode == 0, done.stdout
@@ -206,7 +206,7 @@ def test_horovodrun_trains_on_both_controllers(controller, tmp_path):
 
 
 @pytest.mark.horovodrun
-def test_the_search_under_horovodruns_gloo_says_which_launcher_it_needs(tmp_path):
+def test_the_search_under_horovodruns_gloo_names_the_launchers_that_it_needs(tmp_path):
     command = [
         str(BIN / "horovodrun"),
         "--gloo",
@@ -272,7 +272,7 @@ def test_ranks_that_disagree_with_horovod_are_refused(tmp_path):
     assert "is rank 1 of 2 to Horovod" in done.stdout
 
 
-def test_what_an_earlier_horovodrun_left_behind_is_refused_under_mpirun(tmp_path):
+def test_variables_of_an_earlier_horovodrun_are_refused_under_mpirun(tmp_path):
     left = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "HOROVOD_RANK": "0", "HOROVOD_SIZE": "3"}
     done = run_ranks(2, rcdp("prepare", "digits", "--out", str(tmp_path / "run")), timeout=60, env=left)
     assert done.returncode == 2, done.stdout
@@ -280,14 +280,14 @@ def test_what_an_earlier_horovodrun_left_behind_is_refused_under_mpirun(tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_controller_chosen_for_another_launcher_does_no_harm(tmp_path):
+def test_a_controller_for_another_launcher_is_ignored(tmp_path):
     command = rcdp("run", "digits", "--out", str(tmp_path), *settings("search.generations=0"))
     done = run_ranks(2, command, env={"HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"})
     assert done.returncode == 0, done.stdout
 
 
 def poisoned(out: Path, *extra: str) -> list[str]:
-    """Return a training whose first epoch meets, on rank 1 alone, one batch of states that are no numbers."""
+    """Return a training in whose first epoch one batch of rank 1 has states that are NaN."""
     code = (
         "import sys, rcdp_hpc.cli as cli\n"
         "from rcdp_hpc.training.states.cache import CachedStates\n"
@@ -314,7 +314,7 @@ def test_a_gradient_that_is_not_finite_stops_all_with_a_checkpoint_and_one_messa
     assert all(torch.isfinite(value).all() for value in saved["network"].values())
 
 
-def test_a_gradient_that_is_not_finite_is_left_out_where_that_is_asked_for(tmp_path):
+def test_a_gradient_that_is_not_finite_is_left_out_if_configured(tmp_path):
     done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "training.on_nan=skip"), timeout=180)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("The step is left out") == 1
@@ -325,15 +325,15 @@ def test_a_gradient_that_is_not_finite_is_left_out_where_that_is_asked_for(tmp_p
     assert np.isfinite(curve(tmp_path)).all()
 
 
-def test_a_rank_on_its_own_whose_gradient_is_not_finite_is_named(tmp_path):
+def test_an_independent_rank_whose_gradient_is_not_finite_is_named(tmp_path):
     done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "parallel.local_steps=4"), timeout=180)
     assert done.returncode == 1, done.stdout
     assert done.stdout.count("rcdp: error:") == 1
     assert "rank 1: epoch 1, step 5: the loss is nan" in done.stdout
 
 
-def test_accumulated_gradients_give_the_answers_of_one_rank(tmp_path):
-    """Twelve batches and a rest an epoch, five to a step: the last step takes fewer."""
+def test_accumulated_gradients_give_the_results_of_one_rank(tmp_path):
+    """Twelve batches and a remainder per epoch, five per step: the last step has fewer."""
     extra = ("search.generations=0", "training.accumulate=5")
     run(1, tmp_path / "one", "training.batch=96", *extra)
     run(2, tmp_path / "two", "training.batch=48", *extra)
@@ -349,24 +349,24 @@ BY_THEMSELVES = (
 
 
 @pytest.fixture(scope="module")
-def by_themselves(tmp_path_factory) -> Path:
-    """A training whose two ranks step by themselves and meet after every fourth step."""
-    out = tmp_path_factory.mktemp("by_themselves")
+def local_sgd(tmp_path_factory) -> Path:
+    """A training with local SGD on two ranks, which meet after every fourth step."""
+    out = tmp_path_factory.mktemp("local_sgd")
     run(2, out, *BY_THEMSELVES)
     return out
 
 
-def test_ranks_that_step_by_themselves_meet_and_repeat_to_the_bit(by_themselves, tmp_path):
+def test_local_sgd_repeats_to_the_bit(local_sgd, tmp_path):
     run(2, tmp_path / "again", *BY_THEMSELVES)
-    assert_same_training(tmp_path / "again", by_themselves)
-    assert curve(by_themselves)[-1, 3] > 0.5
+    assert_same_training(tmp_path / "again", local_sgd)
+    assert curve(local_sgd)[-1, 3] > 0.5
     run(2, tmp_path / "all", *BY_THEMSELVES, "parallel.local_steps=1")
-    sent = [sum(lines(out / "train/metrics.jsonl")[-1]["bytes_sent"]) for out in (by_themselves, tmp_path / "all")]
+    sent = [sum(lines(out / "train/metrics.jsonl")[-1]["bytes_sent"]) for out in (local_sgd, tmp_path / "all")]
     assert sent[0] < sent[1]
 
 
-def test_ranks_that_step_by_themselves_go_on_to_the_same_bits(by_themselves, tmp_path):
-    """Rank 1 alone is signalled, where the ranks meet within the second epoch."""
+def test_local_sgd_resumes_to_the_same_bits(local_sgd, tmp_path):
+    """Only rank 1 receives a signal, within the second epoch."""
     code = (
         "import os, signal, sys, rcdp_hpc.cli as cli\n"
         "from rcdp_hpc.training.loop import Trainer\n"
@@ -384,10 +384,10 @@ def test_ranks_that_step_by_themselves_go_on_to_the_same_bits(by_themselves, tmp
     done = run_ranks(2, [str(BIN / "python"), "-c", code])
     assert done.returncode == 75, done.stdout
     assert "going on from epoch 2, step 8" in run(2, tmp_path, *BY_THEMSELVES)
-    assert_same_training(tmp_path, by_themselves)
+    assert_same_training(tmp_path, local_sgd)
 
 
-def test_gradients_halved_on_their_way_change_little(tmp_path):
+def test_compressed_gradients_change_results_little(tmp_path):
     extra = ("search.generations=0", "training.batch=24")
     run(2, tmp_path / "full", *extra)
     run(2, tmp_path / "half", *extra, "parallel.compression=fp16")
@@ -395,8 +395,8 @@ def test_gradients_halved_on_their_way_change_little(tmp_path):
     assert not np.array_equal(curve(tmp_path / "half"), curve(tmp_path / "full"))
 
 
-def test_gradients_sent_as_they_come_give_the_same_to_rounding(alone, tmp_path):
-    """Horovod is told how much to send together and how often to look, and looks no more often than that."""
+def test_gradients_in_order_of_arrival_give_the_same_up_to_rounding(alone, tmp_path):
+    """Horovod gets the settings of fusion and cycle, and uses them."""
     free = (
         "parallel.deterministic=false",
         "parallel.horovod.fusion_mib=3",
@@ -428,15 +428,15 @@ def test_mpirun_belongs_to_this_environment():
     assert Path(mpirun()).exists()
 
 
-def test_a_folder_of_a_killed_mpirun_of_the_same_number_stops_no_rank(tmp_path):
+def test_a_folder_of_a_killed_mpirun_of_the_same_number_does_no_harm(tmp_path):
     left_behind = 'mkdir "$TMPDIR/ompi.$$" && touch "$TMPDIR/ompi.$$/pmix.$(hostname -s).tool" && exec "$@"'
     command = ["bash", "-c", left_behind, "bash", *mpirun_command(2, ["true"])]
     done = run_ranks(0, command, env={"TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done.stdout
 
 
-def test_every_optimiser_schedule_and_loss_gives_the_answers_of_one_rank(tmp_path):
-    """Uneven: 1230 rows on three ranks, the last batch smaller, classes weighted and clipped."""
+def test_every_optimiser_schedule_and_loss_gives_the_results_of_one_rank(tmp_path):
+    """1230 rows on three ranks with a smaller last batch, class weights and clipped gradients."""
     extra = (
         "search.generations=0", "optimizer.kind=lamb", "schedule.kind=one_cycle", "schedule.warmup_steps=20",
         "optimizer.learning_rate=0.01", "optimizer.clip_norm=0.5", "loss.kind=focal", "loss.label_smoothing=0.1",

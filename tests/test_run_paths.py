@@ -1,4 +1,4 @@
-"""Paths on the command line and in calls from Python: empty, files, links to nothing, names that are not text."""
+"""Paths on the command line and in calls from Python: empty, files, dangling links, names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rcdp_hpc.pipeline.trial import trial_folder
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.rundir import RunDirectory
 
-# Every argument that is a path; "%" is where it goes.
+# Commands with a path argument in the place of "%".
 ARGUMENTS = {
     **{f"{stage} --out": f"{stage} digits --out %" for stage in ("run", "prepare", "search", "train", "evaluate")},
     "crossvalidate --out": "crossvalidate digits --out %",
@@ -43,7 +43,7 @@ ARGUMENTS = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A working directory with a file, a link to nothing and a link to itself."""
+    """A working directory with a file, a dangling link and a link to itself."""
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     Path("dangling").symlink_to("nowhere")
@@ -72,7 +72,7 @@ def test_an_empty_path_is_never_the_working_directory(words, path, capfd):
 
 
 @pytest.mark.parametrize("words", [words for name, words in ARGUMENTS.items()])
-def test_names_that_the_system_cannot_look_for(words, capfd):
+def test_names_that_the_system_refuses(words, capfd):
     refused(words, "x" * 300, capfd)
 
 
@@ -95,12 +95,12 @@ def test_a_run_directory_that_cannot_be_one(words, path, match, capfd):
 
 @pytest.mark.parametrize("path", ["file", "dangling", "loop", "file/run", os.fsdecode(b"caf\xe9")])
 @pytest.mark.parametrize("command", ["status", "verify", "inspect"])
-def test_reading_a_run_that_is_not_there(command, path, capfd):
+def test_reading_a_missing_run(command, path, capfd):
     refused(f"{command} %", path, capfd)
 
 
 @pytest.mark.parametrize("path", ["", " "])
-def test_from_python_too(path):
+def test_paths_in_python_calls(path):
     with pytest.raises(InputError, match="empty path"):
         prepare(load_config("digits"), path)
     with pytest.raises(InputError, match="empty path"):
@@ -119,13 +119,13 @@ def test_paths_that_a_configuration_cannot_record_are_refused():
         with_absolute_paths(config)
 
 
-def test_slurm_gets_no_name_that_is_not_text():
+def test_names_that_are_not_utf8_are_refused_on_slurm():
     with pytest.raises(InputError, match="not UTF-8"):
         check_name(Path(os.fsdecode(b"caf\xe9")))
 
 
 def test_any_other_name_of_a_run_works(folder):
-    """A run directory records no path of its own, so its name may be any bytes."""
+    """A run directory does not record its path, so its name may have any bytes."""
     out = folder / os.fsdecode(b"caf\xe9 $x\n'")
     prepare(load_config("digits", ["data.max_samples=200", "data.shards=1"]), out)
     assert RunDirectory(out).state("prepare")["status"] == "done"
@@ -138,7 +138,7 @@ def test_the_trial_of_the_working_directory_is_next_to_it(folder):
     assert trial_folder(Path("..")).resolve() == folder.with_name(folder.name + "-trial")
 
 
-def test_a_trial_that_runs_is_not_removed(folder):
+def test_a_running_trial_is_not_removed(folder):
     run = RunDirectory(folder / "run-trial")
     run.path.mkdir()
     run.write_config(load_config("digits", ["data.max_samples=100"]))

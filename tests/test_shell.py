@@ -1,4 +1,4 @@
-"""Every shell script is sound to shellcheck, and every one for Slurm is tried on a Slurm."""
+"""shellcheck accepts every shell script, and every script for Slurm has a test on a Slurm."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from launch import BIN, REPOSITORY
 
 PATTERNS = ("slurm/*.sbatch", "slurm/*.sh", "rcdp_hpc/cluster/*.sh", ".ci/run")
 SCRIPTS = sorted(path for pattern in PATTERNS for path in REPOSITORY.glob(pattern))
-# Nothing to submit; no container can be built where these tests run.
+# Not submitted: containers cannot be built where these tests run.
 NO_JOBS = {"README.md", "rcdp.def"}
 
 

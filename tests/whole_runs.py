@@ -1,4 +1,4 @@
-"""What tests of whole runs share: settings as arguments, a prepared run, what a training has told."""
+"""Helpers for tests of whole runs: settings as arguments, a prepared run, records of a training."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ def flags(*values: str) -> list[str]:
 
 
 def prepare_digits(out: Path, settings: Sequence[str]) -> Path:
-    """Prepare the digits into a run directory, by one process, and return it."""
+    """Prepare the digits data in a run directory with one process, and return the directory."""
     done = run_ranks(0, rcdp("prepare", "digits", "--out", str(out), *settings))
     assert done.returncode == 0, done.stdout
     return out
 
 
 def lines(path: Path) -> list[dict]:
-    """Return what a file of sealed JSON lines holds."""
+    """Return the records of a file of sealed JSON lines."""
     return read_sealed_lines(path, growing=True)
 
 
 def curve(out: Path, names: Sequence[str] = CURVE) -> np.ndarray:
-    """Return what a training told of its epochs, shape (epochs, names)."""
+    """Return the recorded metrics of a training, shape (epochs, names)."""
     return np.array([[line[name] for name in names] for line in lines(out / "train/metrics.jsonl")])
 
 
-def epochs_told(out: Path) -> int:
-    """Return the number of epochs that a training has told of so far."""
+def recorded_epochs(out: Path) -> int:
+    """Return the number of recorded epochs of a training."""
     metrics = out / "train/metrics.jsonl"
     return len(lines(metrics)) if metrics.exists() else 0
 

@@ -159,20 +159,20 @@ class Work:
     def _train(self, asked: Resources) -> StagePlan:
         measured, left = self.measured, self.measured.left["train"]
         by_row = measured.once_seconds + measured.row_seconds * self.config.training.epochs
-        memory, disk = self._kept(asked.ranks)
+        memory, disk = self._training_bytes(asked.ranks)
         return StagePlan("train", by_row * self.rows / asked.ranks, memory, asked, disk, left)
 
     def _evaluate(self, asked: Resources) -> StagePlan:
-        memory, _ = self._kept(asked.ranks)
+        memory, _ = self._training_bytes(asked.ranks)
         left = self.measured.left["evaluate"]
         return StagePlan("evaluate", self.measured.evaluate_seconds, memory, asked, left=left)
 
-    def _kept(self, ranks: int) -> tuple[int, int]:
+    def _training_bytes(self, ranks: int) -> tuple[int, int]:
         """Return the bytes of memory and of disk that a rank needs for training."""
         # An upper bound, because balancing adds training rows but no validation rows.
         with_validation = self.rows / (1 - self.config.data.validation_fraction)
-        kept, disk = _kept_bytes(self.config, self.shape, math.ceil(with_validation / ranks))
-        return PROCESS_BYTES + 2 * kept, disk
+        states, disk = _state_bytes(self.config, self.shape, math.ceil(with_validation / ranks))
+        return PROCESS_BYTES + 2 * states, disk
 
 
 def stages_of(config: Config) -> list[str]:
@@ -244,20 +244,20 @@ def _search_bytes(config: Config, shape: Sequence[int], classes: int) -> int:
     return PROCESS_BYTES + 4 * rows * math.prod(shape) + candidates
 
 
-def _kept_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, int]:
-    """Return what a rank keeps of so many rows in memory and on disk, as `training.states.placement` chooses."""
+def _state_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, int]:
+    """Return the bytes of the states of `rows` rows in memory and on disk, as in `training.states.placement`."""
     samples = 4 * math.prod(shape) * rows
     states = samples if config.extractor.trained else 4 * _width(config, shape) * rows
     if config.states.precision != "kernel":
         states //= 2
-    # Without a limit the job is given the memory that it takes.
+    # Without a limit, the job requests the memory that the states need.
     if states <= config.states.memory_mib * MIB or not config.states.memory_mib:
         return states, 0
     return (0, states) if states <= config.states.disk_mib * MIB else (samples, 0)
 
 
 def _width(config: Config, shape: Sequence[int]) -> int:
-    """Return how many values are kept of a sample."""
+    """Return the number of stored values per sample."""
     from rcdp_hpc.networks.dictionary import PatchDictionary
     from rcdp_hpc.networks.shapes import kernel_features
     from rcdp_hpc.reservoir.kept_steps import prepared_features

@@ -16,7 +16,7 @@ _LESS_MEMORY = {
     "prepare": "lower data.memory_budget",
     "search": "lower search.train_rows, reservoir.batch_rows or reservoir.nodes",
     "train": "set states.memory_mib (states beyond it go to a file), or states.precision = 'float16'",
-    "all": "submit the stages as jobs of their own (without --one-job), or lower what the largest of them needs",
+    "all": "submit the stages as separate jobs (without --one-job), or reduce the needs of the largest stage",
 }
 
 

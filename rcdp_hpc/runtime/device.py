@@ -23,9 +23,16 @@ def device() -> torch.device:
 
 
 def set_up_device(where: torch.device, config: Config) -> None:
-    """Make a GPU this rank's own and, in deterministic mode, have torch take algorithms that repeat to the bit there.
+    """Select the GPU of this rank and, in deterministic mode, algorithms that repeat to the bit; nothing on a CPU.
 
-    Where torch has none for an operation it warns. Called before anything is computed: cuBLAS reads its variable once.
+    torch warns about operations without such an algorithm. Call this before any computation, because cuBLAS reads its
+    variable only once.
+
+    Parameters
+    ----------
+    where : torch.device
+        The device of this rank.
+    config : Config
     """
     if where.type != "cuda":
         return
@@ -41,8 +48,8 @@ def refuse_without_gpu(config: Config, where: torch.device) -> None:
         return
     if config.training.precision == "fp16":
         raise InputError(
-            "training.precision = 'fp16' is for GPUs, and torch sees none here: few processors multiply float16. Set "
-            "it to 'bf16', which needs no scaling, or to 'fp32'."
+            "training.precision = 'fp16' is for GPUs, and torch sees none here: few CPUs multiply float16. Set it to "
+            "'bf16', which needs no scaling, or to 'fp32'."
         )
     if config.parallel.horovod.hierarchical:
         raise InputError(

@@ -113,7 +113,7 @@ def ranks_on_host(comm: Communicator) -> int:
 
 
 def threads_per_rank(comm: Communicator) -> int:
-    """Return the number of threads per rank that uses each core of a host once. Collective.
+    """Return the number of threads per rank so that each core of a host has at most one thread. Collective.
 
     Launchers may bind ranks to separate cores, or let all ranks run on all cores. The cores of a rank are therefore
     divided by the number of ranks on its host that may use any of them, and a quota of processor time by the number of

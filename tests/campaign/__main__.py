@@ -1,4 +1,4 @@
-"""``make campaign``: inject faults, count what becomes of them, print a table and how to repeat each fault."""
+"""``make campaign``: inject faults, count the results, print a table and how to repeat each fault."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a campaign; return 0, or 1 if anything was silent, a traceback or a hang."""
+    """Run a campaign; return 1 if a trial was silent, a traceback or a hang, and 0 otherwise."""
     options = parse(arguments)
     started = time.monotonic()
     work = Path(options.work or tempfile.mkdtemp(prefix="rcdp-campaign-")).absolute()
@@ -42,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcomes = carry_out(trials, options.jobs, deadline)
     finally:
         unmount_below(work)
-    found = report.faults(outcomes, options.seed, work)
-    print(f"\n{found}\n" if found else "", report.table(outcomes), sep="\n")
+    faults = report.faults(outcomes, options.seed, work)
+    print(f"\n{faults}\n" if faults else "", report.table(outcomes), sep="\n")
     print(
         f"{len(outcomes)} of {len(plan)} trials in {time.monotonic() - started:.0f} s, seed {options.seed}", flush=True
     )
-    if not found and not options.work:
+    if not faults and not options.work:
         shutil.rmtree(work)
     return int(report.failed(outcomes))
 
@@ -55,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="campaign", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="seed of all that is drawn")
-    parser.add_argument("--trials", type=int, default=2000, help="number of trials of all kinds together")
-    parser.add_argument("--seconds", type=float, default=0, help="start no trial after this time; 0 is no limit")
-    parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {', '.join(KINDS)}")
-    parser.add_argument("--repeat", default="", metavar="KIND-NUMBER", help="do this one trial and keep its folder")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trials at the same time")
-    parser.add_argument("--work", default="", help="folder to work in, which is kept; default: a temporary one")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all random choices")
+    parser.add_argument("--trials", type=int, default=2000, help="total number of trials of all kinds")
+    parser.add_argument("--seconds", type=float, default=0, help="start no trial after this time; 0 means no limit")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=f"comma-separated list of {', '.join(KINDS)}")
+    parser.add_argument("--repeat", default="", metavar="KIND-NUMBER", help="run only this trial and keep its folder")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="number of concurrent trials")
+    parser.add_argument("--work", default="", help="folder of the campaign, which is kept; default: a temporary one")
     options = parser.parse_args(arguments)
     options.kinds = options.kinds.split(",")
     if unknown := set(options.kinds) - set(KINDS):
@@ -70,12 +70,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def say(text: str) -> None:
-    """Print a line at once."""
+    """Print a line without buffering."""
     print(text, flush=True)
 
 
 def planned(kinds: Sequence[str], count: int, repeat: str) -> Iterator[tuple[str, int]]:
-    """Yield (kind, number) of the trials, kinds interleaved so that each gets its share however early the end is."""
+    """Yield (kind, number) of the trials; kinds alternate, so each has its share at any time."""
     if repeat:
         kind, _, number = repeat.rpartition("-")
         yield kind, int(number)
@@ -90,7 +90,7 @@ def planned(kinds: Sequence[str], count: int, repeat: str) -> Iterator[tuple[str
 
 
 def missing(kind: str) -> bool:
-    """Report a kind for which this machine lacks something; return whether it does."""
+    """Return whether this machine cannot run trials of a kind, and print why."""
     why = KINDS[kind].needs()
     if why:
         print(f"no trials of kind {kind}: {why}", flush=True)
@@ -98,7 +98,7 @@ def missing(kind: str) -> bool:
 
 
 def build(names: Sequence[str], work: Path, jobs: int) -> None:
-    """Make the runs that trials copy, unless an earlier campaign in this folder did."""
+    """Build the runs that trials copy, unless an earlier campaign in this folder has built them."""
     work.mkdir(parents=True, exist_ok=True)
     for name in ("trials", "outcomes"):
         shutil.rmtree(work / name, ignore_errors=True)
@@ -114,11 +114,11 @@ def build(names: Sequence[str], work: Path, jobs: int) -> None:
     failed = [name for name, code in in_parallel(wanted, build_one, jobs, 600.0) if code]
     if failed:
         shutil.rmtree(work / "runs")
-        raise SystemExit(f"the runs {', '.join(failed)} could not be made without any fault: see above")
+        raise SystemExit(f"the runs {', '.join(failed)} failed without any fault: see above")
 
 
 def carry_out(trials: Sequence[Trial], jobs: int, deadline: float | None) -> list[Outcome]:
-    """Do all trials, as long as there is time, and return how they ended."""
+    """Run all trials until the deadline and return their outcomes."""
     outcomes = []
 
     def one(trial: Trial) -> int:
@@ -145,7 +145,7 @@ def _saved(trial: Trial) -> Path:
 def _outcome(trial: Trial) -> Outcome:
     if _saved(trial).exists():
         return Outcome.load(_saved(trial))
-    return Outcome(trial.kind, trial.number, "?", "?", Verdict.BROKEN, "the trial itself did not end: see above")
+    return Outcome(trial.kind, trial.number, "?", "?", Verdict.BROKEN, "the trial itself failed: see above")
 
 
 def _until(deadline: float | None, items: Iterable[T]) -> Iterator[T]:
@@ -156,7 +156,7 @@ def _until(deadline: float | None, items: Iterable[T]) -> Iterator[T]:
 
 
 def in_parallel(items: Iterable[T], work: Callable[[T], int], jobs: int, limit: float) -> Iterator[tuple[T, int]]:
-    """Do `work` for each item in a child process, `jobs` at a time; yield each item with its child's exit code."""
+    """Call `work` for each item in a child process, `jobs` at a time; yield each item with the child's exit code."""
     running: dict[int, tuple[T, float]] = {}
     waiting = iter(items)
     more = True

@@ -1,4 +1,4 @@
-"""Changes of data files by somebody who knows the format and means harm, or whose tools did something odd."""
+"""Malicious or unusual changes of data files that use knowledge of the format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from campaign import directed
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.runtime import digests
 
-# A run command of this leaves a file: nothing in a data file may be run.
+# Code in a data file creates a file of this name if it is run.
 MARKER = "marker-of-code-that-ran"
 FAKE = "rcdp: error: FAKE"
 CELLS = (
@@ -38,14 +38,14 @@ CELLS = (
 
 
 class _Runs:
-    """What an unpickler that calls what it is told would run."""
+    """An object whose unpickling runs a command."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, (f"touch {MARKER}",)
 
 
 def cell(path: Path, draw: random.Random) -> str:
-    """Put something odd in place of a value of a text file."""
+    """Replace a value of a text file with an unusual one."""
     text = path.read_text(errors="surrogateescape")
     words = list(re.finditer(r"[^\s,:;{}]+", text))
     if not words:
@@ -56,7 +56,7 @@ def cell(path: Path, draw: random.Random) -> str:
 
 
 def line(path: Path, draw: random.Random) -> str:
-    """Take a line out, repeat one, exchange two, or put something odd in the place of one."""
+    """Remove, repeat, move, join or replace lines."""
     lines = path.read_text(errors="surrogateescape").splitlines() or [""]
     place, kind = draw.randrange(len(lines)), draw.choice(("drop", "repeat", "first", "odd", "join", "blank", "only"))
     if kind == "drop":
@@ -78,7 +78,7 @@ def line(path: Path, draw: random.Random) -> str:
 
 
 def encoding(path: Path, draw: random.Random) -> str:
-    """Write the text in another encoding, or with other line ends and separators."""
+    """Write the text in another encoding, or with other line breaks or separators."""
     text = path.read_text(errors="surrogateescape")
     kind = draw.choice(("utf-16", "utf-16-le", "utf-8-sig", "crlf", "cr", "nul", "latin", "separator", "wide"))
     if kind in ("utf-16", "utf-16-le", "utf-8-sig"):
@@ -101,7 +101,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def npy(path: Path, draw: random.Random) -> str:
-    """Write a header that lies, or another type."""
+    """Write a wrong header, or another type."""
     header = {
         "rows": "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000, 8, 8), }",
         "huge": "{'descr': '<f8', 'fortran_order': False, 'shape': (9223372036854775807, 9), }",
@@ -181,7 +181,7 @@ def _marked_encrypted(data: bytes) -> bytes:
 
 
 def hdf5(path: Path, draw: random.Random) -> str:
-    """Put something else in the place of the datasets."""
+    """Replace the dataset x."""
     kind = draw.choice(("huge", "external", "soft", "group", "strings", "odd", "virtual", "storage", "chunk", "filter"))
     with h5py.File(path, "a") as file:
         del file["x"]
@@ -212,7 +212,7 @@ def hdf5(path: Path, draw: random.Random) -> str:
 
 
 def parquet(path: Path, draw: random.Random) -> str:
-    """Write another column."""
+    """Replace a column."""
     table = pyarrow.parquet.read_table(path)
     rows = len(table)
     columns = {
@@ -230,7 +230,7 @@ def parquet(path: Path, draw: random.Random) -> str:
 
 
 def idx(path: Path, draw: random.Random) -> str:
-    """Write a header that lies."""
+    """Write a wrong header."""
     header = draw.choice(
         (
             struct.pack(">BBBBIII", 0, 0, 8, 3, 2**32 - 1, 2**16, 2**16), struct.pack(">BBBBIII", 0, 0, 8, 3, 0, 8, 8),
@@ -294,7 +294,7 @@ def archive(path: Path, draw: random.Random) -> str:
 
 
 def image(path: Path, draw: random.Random) -> str:
-    """Write an image that says to be large, or is of another kind."""
+    """Write an image with a wrong size, or of another kind."""
     kind = draw.choice(("huge png", "large png", "svg", "text", "empty png", "bmp", "wide gif"))
     size = {"huge png": (2**31 - 1, 2**31 - 1), "large png": (13_000, 13_000), "empty png": (0, 0)}.get(kind, (8, 8))
     if kind.endswith("png"):
@@ -316,7 +316,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def names(path: Path, draw: random.Random) -> str:
-    """Give a file a name that does something to a terminal, or that is no text."""
+    """Rename a file to a name with control characters, shell syntax, or bytes that are not UTF-8."""
     name = draw.choice(
         (b"\x1b[31mred\x1b[0m", b"\xff\xfe", b"a\n" + FAKE.encode(), b"$(touch x)", b"-rf", b"a b;c", b" ", b"x" * 200)
     )
@@ -326,7 +326,7 @@ def names(path: Path, draw: random.Random) -> str:
 
 
 def device(path: Path, draw: random.Random) -> str:
-    """Put a link to a device, a pipe, a socket's or a folder's name in its place."""
+    """Replace the file with a device, a pipe, a folder, or a link to itself."""
     kind = draw.choice(("/dev/zero", "/dev/full", "/dev/stdin", "/dev/tty", "/proc/self/mem", "pipe", "folder", "loop"))
     path.unlink()
     if kind == "pipe":
@@ -339,7 +339,7 @@ def device(path: Path, draw: random.Random) -> str:
 
 
 def forged(path: Path, draw: random.Random) -> str:
-    """Change a value of a file that the package wrote, and give it the digest of what it says now."""
+    """Change a value in a file of the package, and write a digest that matches."""
     if path.suffix == ".pt":
         content = checkpoint.load(path)
         what = directed.change_within(content, draw)
@@ -359,7 +359,7 @@ def forged(path: Path, draw: random.Random) -> str:
 
 
 Attack = Callable[[Path, random.Random], str]
-# By the end of a file's name; what is text is attacked as text as well.
+# Attacks by the end of the file name; text files are also changed as text.
 ATTACKS: Mapping[str, tuple[Attack, ...]] = {
     ".npy": (npy,),
     ".npz": (npz,),
@@ -379,7 +379,7 @@ ANYWHERE: tuple[Attack, ...] = (names, device)
 
 
 def attack(path: Path, draw: random.Random) -> str:
-    """Change a file in one of the ways that fit its format; return what was done."""
+    """Change a file in a random way that fits its format; return a description."""
     fitting = [one for end, some in ATTACKS.items() if path.name.endswith(end) for one in some]
     if "batch" in path.name:
         fitting += [pickled]

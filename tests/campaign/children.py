@@ -1,4 +1,4 @@
-"""Commands of ``rcdp`` in children forked from a process that has imported everything: 0.1 s each instead of 3 s."""
+"""Commands of ``rcdp`` in child processes of a process that has imported all modules: 0.1 s each instead of 3 s."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# What a command may take of memory beyond the libraries, before allocation fails.
+# Memory of a command in bytes beyond the libraries, at which allocations fail.
 MEMORY = 6 * 2**30
-# What a real start would import after the commands' own modules.
+# Modules that a normal start imports late.
 LATE = (
     "h5py", "imblearn.over_sampling", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "pyarrow.compute",
     "pyarrow.csv", "pyarrow.parquet", "scipy.sparse.linalg",
@@ -35,19 +35,19 @@ NOT_HERE = ("rcdp_hpc.__main__", "rcdp_hpc.runtime.comm.mpi", "rcdp_hpc.runtime.
 
 @dataclass(frozen=True)
 class Done:
-    """How a command ended.
+    """The end of a command.
 
     Attributes
     ----------
     code : int
-        Exit code; minus the signal that ended it.
+        Exit code, or the negative number of the signal that ended it.
     timed_out : bool
         Whether it was killed at its time limit.
     text : str
-        What it wrote to stdout and stderr.
+        Its output on stdout and stderr.
     seconds : float
     peak : int
-        Largest resident memory in MiB, the libraries included.
+        Peak resident memory in MiB, including the libraries.
     """
 
     code: int
@@ -59,14 +59,14 @@ class Done:
 
 @dataclass(frozen=True)
 class Signal:
-    """A signal to send to a command `after` seconds of its life."""
+    """A signal to send to a command `after` seconds from its start."""
 
     number: int
     after: float
 
 
 def import_everything() -> None:
-    """Import the package and what it imports late, with one thread, so that forks have nothing left to do."""
+    """Import the package and the modules that it imports late, with one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"
     package = importlib.import_module("rcdp_hpc")
     cli = importlib.import_module("rcdp_hpc.cli")
@@ -74,13 +74,13 @@ def import_everything() -> None:
     for module in pkgutil.walk_packages(package.__path__, "rcdp_hpc."):
         if module.name not in NOT_HERE:
             importlib.import_module(module.name)
-    # The import of a module puts it into its package, in the place of the function of the same name.
+    # The import of a module replaces the function of the same name in its package.
     cli.main = main
     for name in LATE:
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)
     sys.modules["PIL.Image"].preinit()
-    # Objects that exist now are not looked at by the children's garbage collectors, which would copy their pages.
+    # Exclude existing objects from the garbage collection of child processes, which would copy their memory pages.
     gc.collect()
     gc.freeze()
 
@@ -100,15 +100,15 @@ def rcdp(
     ----------
     arguments : sequence of str
     folder : Path
-        Its working directory; its output goes to the file ``output`` in it.
+        Working directory. The output is written to the file ``output`` in it.
     limit : float
-        Seconds before it counts as hanging and is killed, with a traceback of where it is.
+        Seconds after which the command counts as hanging and is killed, with a dump of its tracebacks.
     env : mapping, optional
-        Additional environment.
+        Additional environment variables.
     before : callable, optional
-        Called in the child before the command: hooks and limits.
+        Called in the child before the command, to set hooks and limits.
     sent : Signal, optional
-        Sent to the child.
+        Signal to send to the child.
     """
     child = start(arguments, folder, limit, env=env, before=before)
     if sent is not None and not child.ended(sent.after):
@@ -117,14 +117,14 @@ def rcdp(
 
 
 class Child:
-    """A command that was started.
+    """A running command.
 
     Parameters
     ----------
     pid : int
     output : Path
     limit : float
-        Seconds that it may take.
+        Time limit in seconds.
     """
 
     def __init__(self, pid: int, output: Path, limit: float) -> None:
@@ -135,7 +135,7 @@ class Child:
         self._limit = limit
 
     def ended(self, seconds: float) -> bool:
-        """Wait up to this long; return whether the command has ended."""
+        """Wait up to `seconds`; return whether the command has ended."""
         return bool(select.select([self._handle], [], [], max(0.0, seconds))[0])
 
     def send(self, number: int) -> None:
@@ -143,9 +143,9 @@ class Child:
         signal.pidfd_send_signal(self._handle, number)
 
     def wait(self) -> Done:
-        """Wait for the end, at most until the limit."""
+        """Wait for the end of the command, at most until its limit."""
         timed_out = not self.ended(self._started + self._limit - time.monotonic())
-        # What it left running goes as well.
+        # Also ends processes that the command has started.
         _kill_group(self.pid)
         _, status, usage = os.wait4(self.pid, 0)
         os.close(self._handle)
@@ -163,14 +163,14 @@ def start(
     before: Callable[[], None] | None = None,
     name: str = "output",
 ) -> Child:
-    """Start a command of ``rcdp`` in a child process; parameters as `rcdp`, `name` is that of its output's file."""
+    """Start a command of ``rcdp`` in a child process; parameters as for `rcdp`, and the name of the output file."""
     output = folder / name
     pid = fork(lambda: _command(arguments, folder, output, limit, env or {}, before))
     return Child(pid, output, limit)
 
 
 def fork(work: Callable[[], int]) -> int:
-    """Run `work` in a child process, which leaves with the code that it returns; return the child's number."""
+    """Run `work` in a child process, which exits with its return value; return the process number."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -198,11 +198,11 @@ def _command(
     before: Callable[[], None] | None,
 ) -> int:
     os.setsid()
-    # What the parent would do at its end is not the child's to do.
+    # The exit handlers of the parent must not run in the child.
     atexit._clear()
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
-    # Until the command begins, a signal is the end.
+    # Until the command begins, signals have their default actions.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     _redirect(output)
@@ -225,7 +225,7 @@ def _redirect(output: Path) -> None:
         os.dup2(descriptor, standard)
     os.close(target)
     os.close(nothing)
-    # As Python opens them for a file; a test's own are of no use here.
+    # Opened as Python does for a file, in place of the streams of a test.
     sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
 
@@ -238,7 +238,7 @@ def _limit_memory() -> None:
 
 
 def _main(arguments: Sequence[str]) -> int:
-    """Call the command line as the console script does, the end of the interpreter included."""
+    """Call the command line like the console script does, including the exit handlers of the interpreter."""
     from rcdp_hpc.cli import main
 
     code: int | str | None = 1

@@ -1,4 +1,4 @@
-"""Damage of one file of a run, then a command that reads it."""
+"""Damage of one file of a run, followed by a command that reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from campaign.judge import judge
 from campaign.runs import Command
 from campaign.trial import LIMIT, Outcome, Trial, compared
 
-# Where a file is decides who reads it; elsewhere every command may.
+# Commands that read a file, by the start of its path. Files elsewhere are tried with every command.
 READ_BY: Sequence[tuple[str, tuple[Command, ...]]] = (
     ("run/shards/", (runs.VERIFY, runs.INSPECT, *runs.STAGES, runs.SEARCH, runs.TRAIN, runs.MORE_EPOCHS)),
     ("run/state/", (runs.STATUS, *runs.STAGES, runs.SEARCH, runs.TRAIN, runs.PLAN)),
@@ -31,23 +31,23 @@ CODE = "code/campaign_user.py"
 
 
 def files_of(work: Path) -> list[tuple[str, str]]:
-    """Return (run, file) of everything that can be damaged: all files of all runs, the users' code included."""
+    """Return (run, file) of all files that can be damaged, including the code of the user."""
     found = []
     for run in RUNS:
         folder = work / "runs" / run
         for path in sorted(folder.rglob("*")):
             name = str(path.relative_to(folder))
-            # Half-written files have random names.
+            # Incomplete files have random names and are skipped.
             if name.startswith(("run/", "cache/")) and path.is_file() and not path.name.startswith("."):
                 found.append((run, name))
     return [*found, ("code", CODE)]
 
 
 def damage(trial: Trial) -> Outcome:
-    """Damage a file, run a command, compare its results with those of the undamaged run."""
+    """Damage a file, run a command, and compare its results with those of the undamaged run."""
     files = files_of(trial.work)
     random.Random(trial.seed).shuffle(files)
-    # In turns, so that every file is drawn.
+    # In turn, so that every file is damaged.
     run, name = files[trial.number % len(files)]
     place = runs.copy(run, trial.place)
     command = _command(trial, run, name)
@@ -59,15 +59,15 @@ def damage(trial: Trial) -> Outcome:
     damaged, changed = _content(path), _meaning(path) != meaning
     done = place.rcdp(command.words, LIMIT)
     differing, peak = compared(trial.work, run, command, place, done)
-    # A damaged file that nobody wrote is no result of the command.
+    # A damaged file that the command has not written is not a result.
     if _content(path) == damaged:
         differing = [one for one in differing if one != name.removeprefix("run/")]
-    # A file that is missing counts as not written yet, for commands that only print what there is.
+    # Commands that only print may treat a missing file as not yet written.
     if command in PRINTING and not path.exists():
         differing = []
-    lie = "it says that all is well" if command == runs.VERIFY and name.startswith("run/shards/") and changed else ""
+    false_report = "it finds nothing" if command == runs.VERIFY and name.startswith("run/shards/") and changed else ""
     judgement = judge(
-        done, names=_names(name, what), codes=(2, 3), differences=differing, must_refuse=lie, base_peak=peak,
+        done, names=_names(name, what), codes=(2, 3), differences=differing, must_refuse=false_report, base_peak=peak,
         several=command == runs.VERIFY,
     )  # fmt: skip
     return trial.outcome(f"{run}/{name}: {what}", command.name, judgement)
@@ -95,7 +95,7 @@ def _content(path: Path) -> bytes | None:
 
 
 def _meaning(path: Path) -> object:
-    """Return what a file says: of JSON the value, of others the bytes, None if there is none."""
+    """Return the JSON value or the bytes of a file; None if it does not exist."""
     data = _content(path)
     try:
         return json.loads(data) if path.suffix == ".json" and data is not None else data
@@ -104,7 +104,7 @@ def _meaning(path: Path) -> object:
 
 
 def _names(name: str, what: str) -> list[str]:
-    """Return the words of which a message has to contain one: the file, a changed key, a module."""
+    """Return names of which a message must contain one: the file, a changed key, a module."""
     path, key = Path(name), re.match(r"line \d+, (\w+): ", what)
     if path.suffix == ".py":
         return [path.name, path.stem]

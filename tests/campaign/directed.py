@@ -1,4 +1,4 @@
-"""Damage that knows the format: files stay valid, and say something else."""
+"""Changes that keep a file valid in its format."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Change = Callable[[Path, random.Random], str]
 
 
 def change(path: Path, draw: random.Random) -> str | None:
-    """Change a file in a way that fits its format; None if there is none for it, or it has nothing to change."""
-    found = DIRECTED.get(path.suffix if path.suffix != ".previous" else ".pt") or DIRECTED.get(path.name)
-    return found(path, draw) if found is not None else None
+    """Change a file in a way that fits its format; return a description, or None if no change is possible."""
+    change_file = DIRECTED.get(path.suffix if path.suffix != ".previous" else ".pt") or DIRECTED.get(path.name)
+    return change_file(path, draw) if change_file is not None else None
 
 
 def change_json(path: Path, draw: random.Random) -> str:
-    """Change one place of a JSON document."""
+    """Change a value in a JSON document."""
     if draw.random() < 0.15:
         text, what = _odd_json(path.read_text(), draw)
         path.write_text(text)
@@ -37,7 +37,7 @@ def change_json(path: Path, draw: random.Random) -> str:
 
 
 def _odd_json(text: str, draw: random.Random) -> tuple[str, str]:
-    """Return a document that is another form of JSON than what belongs there."""
+    """Return a JSON document of another form than expected."""
     odd = draw.choice(
         ("[]", "{}", "null", "0", '"text"', "[" * 100_000, "NaN", "1e999", "9" * 5000, '{"a": 1, "a": 2}')
     )
@@ -48,7 +48,7 @@ def _odd_json(text: str, draw: random.Random) -> tuple[str, str]:
 
 
 def change_lines(path: Path, draw: random.Random) -> str:
-    """Change one place of a file of JSON lines, or the order or number of its lines."""
+    """Change a value in a file of JSON lines, or the order or number of its lines."""
     lines = path.read_text().splitlines()
     if not lines:
         return "left as it is"
@@ -75,7 +75,7 @@ def change_lines(path: Path, draw: random.Random) -> str:
 
 
 def change_value(value: Any, draw: random.Random) -> tuple[Any, str]:
-    """Change one place of a value of JSON: its number, text or type; or take a key or an entry out."""
+    """Change a number, text or type within a JSON value, or remove a key or an entry."""
     path = _random_path(value, draw)
     if not path:
         return _other(value, draw), f"{value!r} changed"
@@ -101,7 +101,7 @@ def _random_path(value: Any, draw: random.Random) -> list[Any]:
 
 
 def _other(value: Any, draw: random.Random) -> Any:
-    """Return another value: mostly of the same type, sometimes of another or an extreme one."""
+    """Return another value: usually of the same type, sometimes of another type or extreme."""
     if draw.random() < 0.25:
         return draw.choice((None, [], {}, "", "x", -1, 0, 2**70, 1e308, float("nan"), True, [[1]], {"a": 1}))
     if isinstance(value, bool):
@@ -121,7 +121,7 @@ def _other(value: Any, draw: random.Random) -> Any:
 
 
 def change_toml(path: Path, draw: random.Random) -> str:
-    """Change the value of a key, its type, or take the line out."""
+    """Change the value or type of a key, or remove, repeat or nest it."""
     lines = path.read_text().splitlines()
     places = [number for number, line in enumerate(lines) if re.match(r"^\s*[\w.\"-]+\s*=", line)]
     if not places:
@@ -176,7 +176,7 @@ def change_text(path: Path, draw: random.Random) -> str:
 
 
 def change_gzip(path: Path, draw: random.Random) -> str:
-    """Change the text in a gzip file, which stays a sound gzip file."""
+    """Change a byte of the text in a gzip file, which stays valid."""
     text = bytearray(gzip.decompress(path.read_bytes()))
     place = draw.randrange(len(text))
     text[place] = text[place] ^ 1
@@ -185,7 +185,7 @@ def change_gzip(path: Path, draw: random.Random) -> str:
 
 
 def change_arrays(path: Path, draw: random.Random) -> str:
-    """Change one number of an npz file, which stays a sound archive."""
+    """Change one array of an npz file, which stays valid."""
     with np.load(path, allow_pickle=False) as arrays:
         content = {name: np.array(arrays[name]) for name in arrays.files}
     name = draw.choice(sorted(content))
@@ -220,7 +220,7 @@ def change_hdf5(path: Path, draw: random.Random) -> str:
 
 
 def change_torch(path: Path, draw: random.Random) -> str:
-    """Change one value of what torch saved, and save it again as torch does."""
+    """Change one value of a torch file, and save it again with torch."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     what = change_within(content, draw)
     torch.save(content, path)
@@ -228,7 +228,7 @@ def change_torch(path: Path, draw: random.Random) -> str:
 
 
 def change_within(value: Any, draw: random.Random) -> str:
-    """Change one value within nested dicts and lists that may hold tensors; return which, and how."""
+    """Change one value within nested dicts and lists that may contain tensors; return a description."""
     names: list[str] = []
     while True:
         keys = list(value) if isinstance(value, dict) else range(len(value))

@@ -1,4 +1,4 @@
-"""Disks that are too small, and file systems that lack what others have."""
+"""Disks that are too small, and file systems with fewer operations."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ WRITING: Sequence[tuple[str, Command, Command]] = (
     ("series", runs.TRAIN_AGAIN, runs.TRAIN),
 )
 RUNS = tuple(dict.fromkeys(run for run, _, _ in WRITING))
-# Words of which a message about a full disk has to contain one.
+# Words of which a message about a full disk must contain one.
 FULL = ("no space left", "MiB free", "are free", "File too large", "file size", "too large", "quota")
 
 
 def small_disk(trial: Trial) -> Outcome:
-    """Run a command where its files do not fit, then again with room: equal bits."""
+    """Run a command without enough disk space, then again with enough: the results must be equal."""
     draw = trial.draw
     run, command, again = WRITING[trial.number % len(WRITING)]
     place = runs.copy(run, trial.place)
@@ -44,14 +44,14 @@ def small_disk(trial: Trial) -> Outcome:
         if judgement.verdict not in FAULTS:
             judgement = _worse(judgement, kills.resumed(trial.work, run, command, again, place))
         return trial.outcome(fault, command.name, judgement)
-    held = _size(place.run)
+    used = _size(place.run)
     room = int(2 ** draw.uniform(12, 20))
-    with _on_tmpfs(place.run, held + room):
+    with _on_tmpfs(place.run, used + room):
         judgement = _judged(place, command)
         if judgement.verdict not in FAULTS:
             subprocess.run(["mount", "-o", "remount,size=64m", str(place.run)], check=True)
             judgement = _worse(judgement, kills.resumed(trial.work, run, command, again, place))
-    return trial.outcome(f"{run}: a disk with {room} bytes of room", command.name, judgement)
+    return trial.outcome(f"{run}: a disk with {room} bytes of free space", command.name, judgement)
 
 
 def _judged(place: Place, command: Command, before: Callable[[], None] | None = None) -> Judgement:
@@ -60,7 +60,7 @@ def _judged(place: Place, command: Command, before: Callable[[], None] | None = 
 
 
 def _with_limit(trial: Trial, command: Command, place: Place, most: int) -> Judgement:
-    # The output of the command is a file as well.
+    # The limit also applies to the output of the command, which is a file.
     return _judged(place, command, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)))
 
 
@@ -69,7 +69,7 @@ def _worse(first: Judgement, second: Judgement) -> Judgement:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes that a folder takes on a tmpfs, whose pages are 4 KiB."""
+    """Return the size of a folder on a tmpfs, whose pages have 4 KiB."""
     return sum((path.stat().st_size + 8191) // 4096 * 4096 for path in folder.rglob("*")) if folder.exists() else 4096
 
 
@@ -81,7 +81,7 @@ def _on_tmpfs(folder: Path, size: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _moved_onto(folder: Path, mount: Sequence[str]) -> Iterator[None]:
-    """Mount a file system at a folder, with the files that were in the folder, for the time of the block."""
+    """Mount a file system at a folder within a block, and copy the files of the folder to it."""
     aside = folder.with_name("aside")
     if folder.exists():
         folder.rename(aside)
@@ -106,7 +106,7 @@ def _unmount(folder: Path | str) -> None:
 
 
 def file_system(trial: Trial) -> Outcome:
-    """Run a command on another file system, half of the time with a kill; compare with the run on this one."""
+    """Run a command on another file system, half of the time with a kill, and compare with this file system."""
     draw = trial.draw
     kinds = [name for name in FILE_SYSTEMS if not missing_for(name)]
     kind = kinds[trial.number % len(kinds)]
@@ -130,7 +130,7 @@ def file_system(trial: Trial) -> Outcome:
 
 
 def _from_image(kind: str, folder: Path, image: Path) -> Sequence[str]:
-    """Make a file system in an image; return the command that mounts it."""
+    """Create a file system in an image; return the command that mounts it."""
     with image.open("wb") as file:
         file.truncate(IMAGE_MIB * 2**20)
     subprocess.run([f"mkfs.{kind}", str(image)], check=True, capture_output=True)
@@ -144,7 +144,7 @@ def _loop_device(image: Path) -> str:
         done = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True)
         if done.returncode == 0:
             return done.stdout.strip()
-        # All may be in use by other trials.
+        # All devices may be in use by other trials.
         time.sleep(1)
     raise RuntimeError(f"no loop device: {done.stderr}")
 
@@ -166,7 +166,7 @@ def _kernel_knows(name: str) -> bool:
 
 
 def missing_for(name: str) -> str:
-    """Return what is missing here for a file system; empty if nothing is."""
+    """Return what this machine lacks for a file system; empty if nothing."""
     if name == "tmpfs":
         return ""
     if not shutil.which(f"mkfs.{name}"):
@@ -175,9 +175,9 @@ def missing_for(name: str) -> str:
 
 
 def cannot_mount() -> str:
-    """Return why file systems cannot be mounted here; empty if they can."""
+    """Return why this process cannot mount file systems; empty if it can."""
     if os.geteuid():
-        return "only root may mount file systems"
+        return "only root can mount file systems"
     folder = Path("/tmp") / f"rcdp-campaign-mount-{os.getpid()}"
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folder)], capture_output=True, text=True)
@@ -188,7 +188,7 @@ def cannot_mount() -> str:
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount what trials that were killed left mounted."""
+    """Unmount file systems of killed trials."""
     for line in Path("/proc/mounts").read_text().splitlines():
         point = line.split()[1]
         if point.startswith(f"{folder}/"):

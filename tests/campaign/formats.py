@@ -1,4 +1,4 @@
-"""Sound data of every format that the package reads: what hostile inputs are made from."""
+"""Valid data of every format that the package reads, from which hostile inputs are made."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class Format:
     Attributes
     ----------
     write : callable
-        Writes a sound data set into a folder and returns its path.
+        Writes a valid data set to a folder and returns its path.
     source : str
-        data.source.
+        Value of data.source.
     settings : tuple of str
         Further settings of [data].
     checked : bool
-        Whether the format says if it is damaged: then other samples must not come out of it.
+        Whether the format detects damage. If so, damaged data must not give other samples.
     text : bool
-        Whether it is text.
+        Whether the format is text.
     run : str
-        The run whose model predicts such data; empty if there is none.
+        Name of the run whose model predicts such data; empty if there is none.
     lines : tuple of str
-        Commands that read it, if they are not ``init``, ``prepare`` and ``predict``; PATH stands for the file.
+        Commands that read the file, with PATH for its path; default: ``init``, ``prepare`` and ``predict``.
     """
 
     write: Callable[[Path], Path]

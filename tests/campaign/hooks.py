@@ -1,4 +1,4 @@
-"""Hooks that a child sets before its command: signals at a chosen write, limits on its files."""
+"""Audit hooks of child processes, which send signals at a chosen write or count writes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ WRITES = ("os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.trunc
 
 
 def moves_to(end: str) -> Match:
-    """Return what matches the move of a file into a place whose path ends so."""
+    """Return a function that matches a move of a file to a path with this end."""
     return lambda event, arguments: event == "os.rename" and str(arguments[1]).endswith(end)
 
 
 def writes_in(folder: str) -> Match:
-    """Return what matches every change of files below a folder: opening for writing, moving, removing."""
+    """Return a function that matches every change of files below a folder: opening for writing, moving, removing."""
 
     def match(event: str, arguments: tuple[Any, ...]) -> bool:
         if event == "open":
@@ -33,12 +33,12 @@ def _text(value: Any) -> str:
 
 
 def send_at(number: int, count: int, match: Match) -> Callable[[], None]:
-    """Return what makes a process send itself a signal before its `count`-th event that matches, from 1."""
+    """Return a function that makes a process send itself a signal before its `count`-th matching event, from 1."""
     return lambda: _on_nth(count, match, lambda: os.kill(os.getpid(), number))
 
 
 def count_into(path: str, match: Match) -> Callable[[], None]:
-    """Return what makes a process append a byte to a file at each event that matches, to learn how many there are."""
+    """Return a function that makes a process append a byte to a file at each matching event, to count the events."""
 
     def install() -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

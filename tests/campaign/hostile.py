@@ -1,4 +1,4 @@
-"""Hostile inputs for every reader: ``init``, ``prepare`` and ``predict`` on data that are damaged or mean harm."""
+"""Hostile inputs for every reader: commands on damaged or malicious data."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from campaign.results import results
 from campaign.runs import Place
 from campaign.trial import LIMIT, Outcome, Trial
 
-# What moves a cursor, changes colours or rings; ends of lines and tabs are no harm.
+# Characters that control a terminal; line breaks and tabs are harmless.
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
 LINE_OF_DATA = re.compile(rf"(?m)^{attacks.FAKE}")
 RUNS = tuple(sorted({form.run for form in FORMATS.values() if form.run}))
-# What the libraries and a small data set take.
+# Memory of the libraries and a small data set in MiB.
 BASE = 450
 
 
 def hostile(trial: Trial) -> Outcome:
-    """Make a sound data set, change one of its files, and have a command read it."""
+    """Write a valid data set, change one of its files, and run a command that reads it."""
     name = list(FORMATS)[trial.number % len(FORMATS)]
     form, draw = FORMATS[name], trial.draw
     does = draw.choice(form.lines or ("init", "prepare", "prepare", *(["predict"] if form.run else [])))
     place = _place(form, does, trial.place)
-    path = form.write(_made(place.folder / "data"))
+    path = form.write(_new_folder(place.folder / "data"))
     words = _words(does, form, path)
     expected = _sound(trial, form, does) if form.checked and does != "init" else {}
     target = draw.choice(_files(path, form))
@@ -36,10 +36,10 @@ def hostile(trial: Trial) -> Outcome:
     what = attacks.attack(target, draw) if attacked else mutations.mutate(target, draw)
     done = place.rcdp(words, LIMIT)
     found = results(_decided(does), place, done.text) if done.code == 0 and expected else {}
-    # A folder with one image less is a sound folder.
+    # A folder of images from which one is removed is valid.
     comparable = found and not attacked and target.exists()
     differing = differences(found, expected) if comparable else []
-    # A configuration that is read may still name columns that its data do not have.
+    # A changed configuration may be valid but name columns that the data do not have.
     names = [path.name, target.name, path.with_suffix(".csv").name, "DATA", "data."]
     judgement = judge(
         done, names=names, codes=(2, 3), base_peak=BASE, differences=differing, several=words[0] == "verify"
@@ -48,24 +48,24 @@ def hostile(trial: Trial) -> Outcome:
 
 
 def harmless(judgement: Judgement, done: Done, place: Place) -> Judgement:
-    """Return the judgement, or a worse one if something in the data was run or reached the terminal as it is."""
+    """Return the judgement, or a worse one if code in the data was run or control characters were printed."""
     if list(place.folder.rglob(attacks.MARKER)):
         return Judgement(Verdict.SILENT, "code in the data was run")
-    if judgement.verdict in (Verdict.SURVIVED, Verdict.TOLD):
+    if judgement.verdict in (Verdict.SURVIVED, Verdict.REPORTED):
         control = CONTROL.search(done.text)
         if control:
-            return Judgement(Verdict.UNCLEAR, f"the control character {control.group()!r} is printed as it is")
+            return Judgement(Verdict.UNCLEAR, f"the control character {control.group()!r} is printed without escaping")
         if LINE_OF_DATA.search(done.text):
-            return Judgement(Verdict.UNCLEAR, "text of the data begins a line as if it were a message")
+            return Judgement(Verdict.UNCLEAR, "a line of output begins with text of the data that looks like a message")
     return judgement
 
 
 def _place(form: Format, does: str, place: Place) -> Place:
-    """Return a place with the run that the command needs, if it needs one."""
+    """Return a place, with a run if the command needs one."""
     return runs.copy(form.run, place) if form.run and does not in ("init", "prepare") else place.make()
 
 
-def _made(folder: Path) -> Path:
+def _new_folder(folder: Path) -> Path:
     folder.mkdir()
     return folder
 
@@ -94,12 +94,12 @@ def _decided(does: str) -> tuple[str, ...]:
 
 
 def _sound(trial: Trial, form: Format, does: str) -> dict[str, str]:
-    """Return the results on the sound data set, which is made again in a place of its own."""
+    """Return the results on the valid data set, written again in another place."""
     other = Place(trial.place.folder.with_name(f"{trial.place.folder.name}-sound"), trial.work)
     place = _place(form, does, other)
-    done = place.rcdp(_words(does, form, form.write(_made(place.folder / "data"))), LIMIT)
+    done = place.rcdp(_words(does, form, form.write(_new_folder(place.folder / "data"))), LIMIT)
     if done.code:
-        raise RuntimeError(f"sound data of {form.source} were refused:\n{done.text[-2000:]}")
+        raise RuntimeError(f"valid data of {form.source} were refused:\n{done.text[-2000:]}")
     found = results(_decided(does), place, done.text)
     runs.remove(place)
     return found

@@ -1,4 +1,4 @@
-"""Small data of each kind, a configuration for each run, and user code."""
+"""Small data sets of each kind, a configuration for each run, and code of a user."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Readout(torch.nn.Module):
         return self.layer(states.flatten(1))
 '''
 
-# Kernel and block are given: measured ones may differ from run to run.
+# Kernel and block are fixed, because measured ones may differ from run to run.
 RESERVOIR = '[reservoir]\nnodes = 24\nkernel = "dense-fp32"\nbatch_rows = 64\n'
 SEARCH = "[search]\npopulation = 3\ngenerations = 4\ntrain_rows = 80\nvalidation_rows = 40\n"
 TRAINING = "[training]\nepochs = 4\nbatch = 16\n[readout]\nhidden = 8\noutputs = 8\n[checkpoint]\nevery_epochs = 1\n"
 
 
 def write_table(folder: Path) -> None:
-    """Write mine.csv and new.csv: three classes, four features of unlike scales, a category, ids."""
+    """Write mine.csv and new.csv: three classes, four features of different scales, a category, ids."""
     generator = np.random.default_rng(0)
 
     def row(number: int, label: str) -> list[str]:
@@ -117,7 +117,7 @@ def write_all(folder: Path) -> None:
         + SEARCH + 'evaluation = "function"\nfunction = "campaign_user:judge"\n[search.space]\n'
         "leak = { low = 0.1, high = 1.0 }\n"
         "density = { low = 0.01, high = 0.3 }\n"
-        + TRAINING + 'readout = "campaign_user:Readout"\n',
+        + TRAINING.replace("[readout]\n", '[readout]\nkind = "campaign_user:Readout"\n'),
         "long": run + table_section(folder, "reserve = 0.1\n") + RESERVOIR
         + SEARCH.replace("generations = 4", "generations = 2000")
         + TRAINING.replace("epochs = 4", "epochs = 5000\npatience = 5000"),

@@ -1,4 +1,4 @@
-"""Signals at random moments of every stage and command, then the same command until it is done: equal bits."""
+"""Signals at random moments of stages and commands, which must then complete with the same results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ATTEMPTS = 6
 
 
 def kill(trial: Trial) -> Outcome:
-    """Send signals to a command in up to three of its starts, then let it end."""
+    """Send signals to a command in up to three of its starts, then run it to its end."""
     draw = trial.draw
     run, command, again = INTERRUPTED[trial.number % len(INTERRUPTED)]
     place = runs.copy(run, trial.place)
@@ -70,19 +70,19 @@ def kill(trial: Trial) -> Outcome:
 
 
 def _wrong_end(done: Done, number: int) -> Judgement | None:
-    """Return what is wrong with how a command ended that got a signal; None if nothing is."""
+    """Return the judgement on a wrong end of a command that received a signal; None for a correct end."""
     if done.timed_out:
         return Judgement(Verdict.HANG, f"not ended after {done.seconds:.0f} s; {where_it_was(done.text)}")
     if TRACES.search(done.text):
         return Judgement(Verdict.TRACEBACK, last_line_of_trace(done.text))
-    # A signal may come before the command listens to it, and commands that have nothing to save end at once.
+    # A signal may arrive before the command handles it, and commands without checkpoints end at once.
     if done.code not in (0, -number, 128 + number, 75):
         return Judgement(Verdict.UNCLEAR, f"exit code {done.code}: {tail(done.text)}")
     return None
 
 
 def resumed(work: Path, run: str, command: Command, again: Command, place: Place) -> Judgement:
-    """Start a command until it is done; compare its results with those of a run without faults."""
+    """Run a command until it is done, and compare its results with those of a run without faults."""
     for _ in range(ATTEMPTS):
         done = place.rcdp(again.words, LIMIT)
         if done.timed_out:
@@ -98,20 +98,20 @@ def resumed(work: Path, run: str, command: Command, again: Command, place: Place
     expected, _ = reference(work, run, command)
     found = results(command.results, place, done.text)
     if differing := differences(found, expected):
-        return Judgement(Verdict.SILENT, f"resumed: other than without the fault: {', '.join(differing)}")
+        return Judgement(Verdict.SILENT, f"resumed: differs from the run without the fault: {', '.join(differing)}")
     if left := leftovers(place.run):
-        return Judgement(Verdict.UNCLEAR, f"left behind: {', '.join(left)}")
+        return Judgement(Verdict.UNCLEAR, f"remaining files: {', '.join(left)}")
     return Judgement(Verdict.SURVIVED)
 
 
 def leftovers(run: Path) -> list[str]:
-    """Return locks and temporary files in a run that nobody works in."""
+    """Return locks and temporary files in a run directory that no process uses."""
     found = [path for path in run.rglob("*") if path.name == "lock" or path.name.endswith((".tmp", ".partial"))]
     return sorted(str(path.relative_to(run)) for path in found)
 
 
 def length(work: Path, run: str, command: Command) -> tuple[int, float]:
-    """Return how many writes and how many seconds a command takes without a fault."""
+    """Return the number of writes and the seconds of a command without a fault."""
 
     def make() -> tuple[int, float]:
         place = runs.copy(run, Place(work / "trials" / f"length-{os.getpid()}", work))

@@ -8,12 +8,12 @@ from campaign import damage, disks, hostile, kills, races, ranks
 from campaign.trial import LIMIT, Kind
 
 KINDS: Mapping[str, Kind] = {
-    "damage": Kind("one file of a run damaged, then a command that reads it", damage.damage, 0.5, runs=damage.RUNS),
-    "hostile": Kind("data that are damaged or mean harm", hostile.hostile, 0.3, runs=hostile.RUNS),
+    "damage": Kind("damage of one file of a run, then a command that reads it", damage.damage, 0.5, runs=damage.RUNS),
+    "hostile": Kind("damaged or malicious data", hostile.hostile, 0.3, runs=hostile.RUNS),
     "kills": Kind("signals at random moments, then a resume", kills.kill, 0.1, 12 * LIMIT, runs=kills.RUNS),
     "races": Kind("several commands at once in one run", races.race, 0.05, 8 * LIMIT, runs=races.RUNS),
     "stops": Kind(
-        "one of two ranks stopped for good", ranks.stop, 0.004, 4 * ranks.START, ranks.cannot_start, ranks.RUNS
+        "one of two ranks stopped forever", ranks.stop, 0.004, 4 * ranks.START, ranks.cannot_start, ranks.RUNS
     ),
     "ranks": Kind(
         "a signal to one of two ranks, then a resume",

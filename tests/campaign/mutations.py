@@ -1,4 +1,4 @@
-"""Damage of a file's bytes, whatever its format."""
+"""Damage of the bytes of a file of any format."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def flip(path: Path, draw: random.Random) -> str:
 
 
 def overwrite(path: Path, draw: random.Random) -> str:
-    """Overwrite a range by random bytes."""
+    """Overwrite a range with random bytes."""
     return _fill(path, draw, lambda length: draw.randbytes(length), "random bytes")
 
 
 def zeros(path: Path, draw: random.Random) -> str:
-    """Overwrite a range by zeros, as a lost page is."""
+    """Overwrite a range with zeros, like a lost page."""
     return _fill(path, draw, bytes, "zeros")
 
 
@@ -42,11 +42,11 @@ def _fill(path: Path, draw: random.Random, content: Callable[[int], bytes], what
 
 
 def cut(path: Path, draw: random.Random) -> str:
-    """Cut the end off."""
+    """Truncate the file."""
     size = path.stat().st_size
-    kept = draw.choice((size - 1, size // 2, draw.randrange(size + 1))) if size else 0
-    os.truncate(path, max(0, kept))
-    return f"cut to {max(0, kept)} of {size} bytes"
+    length = draw.choice((size - 1, size // 2, draw.randrange(size + 1))) if size else 0
+    os.truncate(path, max(0, length))
+    return f"truncated to {max(0, length)} of {size} bytes"
 
 
 def append(path: Path, draw: random.Random) -> str:
@@ -58,13 +58,13 @@ def append(path: Path, draw: random.Random) -> str:
 
 
 def repeat(path: Path, draw: random.Random) -> str:
-    """Repeat the whole content, as an append that was done twice."""
+    """Repeat the whole content, like a repeated append."""
     path.write_bytes(path.read_bytes() * 2)
     return "content repeated"
 
 
 def empty(path: Path, draw: random.Random) -> str:
-    """Leave no byte."""
+    """Truncate the file to no bytes."""
     os.truncate(path, 0)
     return "emptied"
 
@@ -76,34 +76,34 @@ def remove(path: Path, draw: random.Random) -> str:
 
 
 def folder_instead(path: Path, draw: random.Random) -> str:
-    """Put a folder in its place."""
+    """Replace the file with a folder."""
     path.unlink()
     path.mkdir()
     return "a folder in its place"
 
 
 def link_to_nothing(path: Path, draw: random.Random) -> str:
-    """Put a link to nothing in its place."""
+    """Replace the file with a dangling link."""
     path.unlink()
     path.symlink_to(path.parent / "nothing")
     return "a link to nothing in its place"
 
 
 def link_to_itself(path: Path, draw: random.Random) -> str:
-    """Put a link to itself in its place."""
+    """Replace the file with a link to itself."""
     path.unlink()
     path.symlink_to(path.name)
     return "a link to itself in its place"
 
 
 def pipe_instead(path: Path, draw: random.Random) -> str:
-    """Put a named pipe in its place, which nobody writes to."""
+    """Replace the file with a named pipe without a writer."""
     path.unlink()
     os.mkfifo(path)
     return "a named pipe in its place"
 
 
-# Each with its weight: what disks and copies do most often is drawn most often.
+# (mutation, weight); frequent kinds of damage have larger weights.
 MUTATIONS: Mapping[str, tuple[Callable[[Path, random.Random], str], int]] = {
     "flip": (flip, 8),
     "overwrite": (overwrite, 5),
@@ -121,14 +121,14 @@ MUTATIONS: Mapping[str, tuple[Callable[[Path, random.Random], str], int]] = {
 
 
 def mutate(path: Path, draw: random.Random) -> str:
-    """Damage a file in a way that is drawn; return what was done."""
+    """Damage a file in a random way; return a description."""
     names = list(MUTATIONS)
     (name,) = draw.choices(names, [MUTATIONS[name][1] for name in names])
     return MUTATIONS[name][0](path, draw)
 
 
 def swap(path: Path, others: Sequence[Path], draw: random.Random) -> str:
-    """Put the content of another file in its place."""
+    """Replace the content with that of another file."""
     other = draw.choice(others)
     shutil.copyfile(other, path)
     return f"replaced by {other.name}"

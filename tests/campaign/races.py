@@ -1,4 +1,4 @@
-"""Several commands at the same moment in one run directory."""
+"""Several concurrent commands in one run directory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from campaign.trial import LIMIT, Outcome, Trial
 STAGE_COMMANDS = (runs.TRAIN_AGAIN, runs.SEARCH_AGAIN, runs.EVALUATE, runs.RUN_ALL)
 READING = (runs.STATUS, runs.VERIFY, runs.PREDICT_TABLE, runs.INSPECT)
 RUNS = ("fresh", "table", "training-killed", "search-stopped")
-# Words of which a message of one that lost has to contain one.
+# Words of which the message of a refused command must contain one.
 LOST = ("in use by", "model.pt", "no search has finished", "not a run directory", "index.json")
 
 
 def race(trial: Trial) -> Outcome:
-    """Start two to four commands at once, wait for all, then see that the run can be completed as if alone."""
+    """Start two to four commands at once, wait for all, then check that the run can be completed with equal results."""
     draw = trial.draw
     run, command, again, racing = _drawn(trial)
     place = runs.copy(run, trial.place)
@@ -35,10 +35,10 @@ def race(trial: Trial) -> Outcome:
         if judgement.verdict in FAULTS:
             return trial.outcome(fault, one.name, judgement)
     if all(done.code for done in ended):
-        return trial.outcome(fault, command.name, Judgement(Verdict.UNCLEAR, "none of them won"))
+        return trial.outcome(fault, command.name, Judgement(Verdict.UNCLEAR, "all of them were refused"))
     judgement = kills.resumed(trial.work, run, command, again, place)
     if judgement.verdict is Verdict.SURVIVED:
-        judgement = next((one for one in judgements if one.verdict is Verdict.TOLD), judgement)
+        judgement = next((one for one in judgements if one.verdict is Verdict.REPORTED), judgement)
     return trial.outcome(fault, command.name, judgement)
 
 
@@ -60,5 +60,5 @@ def _own_output(command: Command, number: int) -> list[str]:
 
 
 def _judged(command: Command, done: Done) -> Judgement:
-    # Who reads while another writes may find something missing, and says so.
+    # A command that reads while another writes may report a missing file.
     return judge(done, names=LOST, codes=(2, 3) if command in READING else (2,))

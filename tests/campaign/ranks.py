@@ -1,4 +1,4 @@
-"""Signals to real ranks: one that stands still, one that is killed; each a start of mpirun, so few of them."""
+"""Signals to real ranks: stopped and killed ranks. Each trial starts mpirun, so there are few."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ from campaign.trial import Outcome, Trial, load_or_make
 
 RANKS = 2
 STALL = 10
-# Starting and ending ranks takes this long on a busy machine.
+# Seconds to start and end ranks on a busy machine.
 START = 120.0
-# Sends a signal to the rank that the environment names, at a file of the run that it opens, or some time after it has
-# joined the others.
+# Sends a signal to a rank, when it opens its n-th file of the run, or some time after it has joined the other ranks.
 HOOK = """
 import os, sys, threading
 
@@ -57,7 +56,7 @@ if os.environ.get("OMPI_COMM_WORLD_RANK") == rank:
 """
 LONG_SEARCH = runs.command("search DATA/long.toml --out RUN", "search")
 LONG_TRAINING = runs.command("train DATA/long.toml --out RUN --set search.generations=0", "model")
-# (run, command): those that take long enough are stopped at any time, the others at a file that they open.
+# (run, command). Long commands are stopped after a time, the others when they open a file.
 STOPPED: Sequence[tuple[str, Command]] = (
     ("prepared", LONG_SEARCH),
     ("prepared", LONG_TRAINING),
@@ -80,12 +79,12 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signa
 
 
 def cannot_start() -> str:
-    """Return why no ranks can be started here; empty if they can."""
+    """Return why this machine cannot start ranks; empty if it can."""
     return "" if shutil.which(str(mpirun())) else "there is no mpirun"
 
 
 def stop(trial: Trial) -> Outcome:
-    """Stop one of two ranks for good; the job has to end by itself and name it."""
+    """Stop one of two ranks forever; the job must end by itself and name the rank."""
     draw = trial.draw
     run, command = STOPPED[trial.number % len(STOPPED)]
     place = runs.copy(run, trial.place)
@@ -100,7 +99,7 @@ def stop(trial: Trial) -> Outcome:
     )
     judgement = judge(done, names=[f"rank {rank}"], codes=(1,))
     if done.code == 0:
-        judgement = Judgement(Verdict.SURVIVED, "it had ended before")
+        judgement = Judgement(Verdict.SURVIVED, "the command had ended before")
     return trial.outcome(fault, " ".join(words), judgement)
 
 
@@ -109,7 +108,7 @@ def _has_settings(command: Command) -> bool:
 
 
 def kill_rank(trial: Trial) -> Outcome:
-    """Send a signal to one of two ranks, then start both again until they are done: equal bits."""
+    """Send a signal to one of two ranks, then start both again until they are done: the results must be equal."""
     draw = trial.draw
     run, command = KILLED[trial.number % len(KILLED)]
     place = runs.copy(run, trial.place)
@@ -135,9 +134,9 @@ def _resumed(work: Path, run: str, command: Command, place: Place) -> Judgement:
     else:
         return Judgement(Verdict.UNCLEAR, f"resumed: exit code {done.code}: {tail(done.text)}")
     if differing := differences(results(command.results, place, done.text), _expected(work, run, command)):
-        return Judgement(Verdict.SILENT, f"resumed: other than without the fault: {', '.join(differing)}")
+        return Judgement(Verdict.SILENT, f"resumed: differs from the run without the fault: {', '.join(differing)}")
     left = kills.leftovers(place.run)
-    return Judgement(Verdict.UNCLEAR, f"left behind: {', '.join(left)}") if left else Judgement(Verdict.SURVIVED)
+    return Judgement(Verdict.UNCLEAR, f"remaining files: {', '.join(left)}") if left else Judgement(Verdict.SURVIVED)
 
 
 def _expected(work: Path, run: str, command: Command) -> dict[str, str]:
@@ -157,7 +156,7 @@ def _expected(work: Path, run: str, command: Command) -> dict[str, str]:
 
 
 def _started(place: Place, words: Sequence[str], sent: tuple[int, int, int, float] | None, limit: float) -> Done:
-    """Run a command on the ranks, one of which gets a signal; end what is still running after the limit."""
+    """Run a command on the ranks, send a signal to one of them, and kill processes that run after the limit."""
     env = dict(place.env)
     if sent is not None:
         hook = place.folder / "hook"
@@ -165,7 +164,7 @@ def _started(place: Place, words: Sequence[str], sent: tuple[int, int, int, floa
         (hook / "sitecustomize.py").write_text(HOOK)
         env["RCDP_CAMPAIGN_SIGNAL"] = " ".join([*map(str, sent), str(place.run)])
         env["PYTHONPATH"] = f"{hook}{os.pathsep}{env['PYTHONPATH']}"
-    # The package that this process has, wherever it is.
+    # The package that this process has imported.
     env["PYTHONPATH"] += f"{os.pathsep}{Path(sys.modules['rcdp_hpc'].__file__ or '').parents[1]}"
     os.chdir(place.folder)
     process = start_ranks(RANKS, rcdp(*place.words(words)), env)

@@ -1,4 +1,4 @@
-"""The table at the end of a campaign, and its faults."""
+"""The table of a campaign, and the list of its faults."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ COLUMNS = tuple(verdict for verdict in Verdict if verdict is not Verdict.BROKEN)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """Return the table: a line for each kind, and their sum."""
+    """Return a table with a line for each kind and for the sum."""
     kinds = list(dict.fromkeys(sorted(outcome.kind for outcome in outcomes)))
-    head = ["kind", "trials", "survived", "told", "unclear", "silent", "tracebacks", "hangs"]
+    head = ["kind", "trials", "survived", "reported", "unclear", "silent", "tracebacks", "hangs"]
     rows = [_row(kind, [outcome for outcome in outcomes if outcome.kind == kind]) for kind in kinds]
     rows.append(_row("all", outcomes))
     widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
@@ -34,12 +34,12 @@ def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def faults(outcomes: Sequence[Outcome], seed: int, work: Path) -> str:
-    """Return a paragraph for each fault: what was injected, what met it, what was seen, and how to repeat it."""
+    """Return a paragraph for each fault: the injected fault, the command, the result, and how to repeat it."""
     order = {verdict: place for place, verdict in enumerate(reversed(FAULTS))}
-    found = sorted(
+    ordered = sorted(
         (one for one in outcomes if one.verdict in FAULTS), key=lambda one: (order[one.verdict], one.kind, one.number)
     )
-    return "\n\n".join(paragraph(one, seed, work) for one in found)
+    return "\n\n".join(paragraph(one, seed, work) for one in ordered)
 
 
 def paragraph(outcome: Outcome, seed: int, work: Path) -> str:
@@ -48,10 +48,10 @@ def paragraph(outcome: Outcome, seed: int, work: Path) -> str:
     return (
         f"{outcome.verdict.upper()} {outcome.kind}-{outcome.number}: {outcome.fault}\n"
         f"  rcdp {outcome.command}\n  {outcome.why}\n  to repeat: {again}\n"
-        f"  left in: {shlex.quote(str(work / 'trials' / f'{outcome.kind}-{outcome.number}'))}"
+        f"  files in: {shlex.quote(str(work / 'trials' / f'{outcome.kind}-{outcome.number}'))}"
     )
 
 
 def failed(outcomes: Sequence[Outcome]) -> bool:
-    """Whether anything was silent, a traceback or a hang, or a trial failed itself."""
+    """Return whether any trial was silent, a traceback or a hang, or failed itself."""
     return any(one.verdict in (Verdict.SILENT, Verdict.TRACEBACK, Verdict.HANG, Verdict.BROKEN) for one in outcomes)

@@ -1,4 +1,4 @@
-"""What a command decides, without the times in it: equal results are equal to the bit."""
+"""Results of commands without times, for comparison to the bit."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import torch
 
 from campaign.runs import Place
 
-# Keys whose values are times, or follow from them, or tell of the machine or of where a run is.
+# Keys whose values depend on times, on the machine, or on the folder of a run.
 VOLATILE = re.compile(
     r"seconds|per_second|percent|^timing|^time$|started|updated|pid|host|^ranks$|versions|memory_mib|sha256|digest|rank_speed"
 )
-# Numbers in what commands print that are times, sizes of files with times in them, or numbers of jobs.
+# Numbers in printed text that are times, sizes of files that contain times, or numbers of jobs.
 TIMES = re.compile(
     r"\b\d+(?:\.\d+)?(?= ?(?:s|ms|MiB|KiB|GiB|min|h)\b)|-?-time=\S+|\d\d:\d\d(?::\d\d)?|\b\d{4}-\d\d-\d\d\b"
 )
@@ -34,15 +34,15 @@ def results(names: tuple[str, ...], place: Place, text: str) -> Found:
     Parameters
     ----------
     names : tuple of str
-        See `RESULTS`.
+        Keys of `RESULTS`, or "stdout".
     place : Place
     text : str
-        What the command printed.
+        Output of the command.
     """
     found: Found = {}
     for name in names:
         if name == "stdout":
-            found["what it prints"] = printed(text, place.folder)
+            found["output"] = printed(text, place.folder)
             continue
         for file, value in RESULTS[name](place.run if name != "predictions" else place.folder):
             found[file] = hashlib.sha256(repr(value).encode()).hexdigest()
@@ -50,18 +50,18 @@ def results(names: tuple[str, ...], place: Place, text: str) -> Found:
 
 
 def printed(text: str, folder: Path) -> str:
-    """Return what a command printed, without the folder, times and warnings."""
+    """Return the output of a command without the folder, times and warnings."""
     lines = [line for line in text.replace(str(folder), "").splitlines() if not line.startswith("rcdp: warning:")]
     return TIMES.sub("#", "\n".join(lines))
 
 
 def timeless(value: Any) -> Any:
-    """Return a value of JSON without the keys that hold times."""
+    """Return a JSON value without the keys that depend on times."""
     if isinstance(value, dict):
         return {key: timeless(one) for key, one in value.items() if not VOLATILE.search(key)}
     if isinstance(value, list):
         return [timeless(one) for one in value]
-    # Where a run is differs from trial to trial.
+    # The folder of a run differs between trials.
     return Path(value).name if isinstance(value, str) and value.startswith("/") else value
 
 
@@ -81,9 +81,9 @@ def _model(run: Path) -> Iterator[tuple[str, Any]]:
     for path in (run / "train" / "model.pt", run / "train" / "ridge.pt"):
         if path.exists():
             content = torch_content(path)
-            # The baseline is the same whatever the settings of the training next to it.
-            kept = [one for one in content if one[0] != "settings"] if isinstance(content, list) else content
-            yield _name(path, run), kept if path.name == "ridge.pt" else content
+            # The baseline does not depend on the settings of the training, which the file also contains.
+            baseline = [one for one in content if one[0] != "settings"] if isinstance(content, list) else content
+            yield _name(path, run), baseline if path.name == "ridge.pt" else content
 
 
 def _metrics(run: Path) -> Iterator[tuple[str, Any]]:
@@ -159,7 +159,7 @@ def _name(path: Path, run: Path) -> str:
 
 
 def torch_content(path: Path) -> Any:
-    """Return what a file of torch holds in a form that `repr` shows to the bit, or its bytes if it cannot be read."""
+    """Return the content of a torch file in a form that `repr` shows to the bit, or its bytes if it cannot be read."""
     try:
         return _shown(torch.load(path, map_location="cpu", weights_only=True))
     except Exception:

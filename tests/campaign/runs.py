@@ -25,9 +25,9 @@ class Place:
     Attributes
     ----------
     folder : Path
-        With ``run`` (the run directory), ``cache`` and ``tmp``, and ``code`` if it has a user's module of its own.
+        Has ``run`` (the run directory), ``cache`` and ``tmp``, and ``code`` if the trial has its own user module.
     work : Path
-        The campaign's folder, with ``data`` and ``bin``.
+        Folder of the campaign, with ``data`` and ``bin``.
     """
 
     folder: Path
@@ -45,13 +45,13 @@ class Place:
 
     @property
     def code(self) -> Path:
-        """Where the user's module is: consent to run it is for one place, so that most trials use the first one."""
-        own = self.folder / "code"
-        return own if own.exists() else self.data / "code"
+        """The folder of the user's module. Consent to run code is for one path, so most trials share this folder."""
+        folder = self.folder / "code"
+        return folder if folder.exists() else self.data / "code"
 
     @property
     def env(self) -> dict[str, str]:
-        """What the commands get in addition."""
+        """Additional environment variables of the commands."""
         return {
             "PATH": f"{self.work / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.code),
@@ -60,16 +60,16 @@ class Place:
         }
 
     def make(self) -> Place:
-        """Make the folder with a temporary folder in it, and return this place."""
+        """Create the folder and its temporary folder, and return this place."""
         (self.folder / "tmp").mkdir(parents=True)
         return self
 
     def rcdp(self, words: Sequence[str], limit: float = BUILD_LIMIT, before: Callable[[], None] | None = None) -> Done:
-        """Run a command; RUN, DATA and OUT in its words are this place's paths."""
+        """Run a command, in which RUN, DATA and OUT stand for paths of this place."""
         return rcdp(self.words(words), self.folder, limit, env=self.env, before=before)
 
     def words(self, words: Sequence[str]) -> list[str]:
-        """Return the words of a command with this place's paths."""
+        """Return the words of a command with the paths of this place."""
         places = {"RUN": str(self.run), "DATA": str(self.data), "OUT": str(self.folder / "out")}
         return [re.sub("RUN|DATA|OUT", lambda found: places[found.group()], word) for word in words]
 
@@ -81,9 +81,9 @@ class Command:
     Attributes
     ----------
     words : tuple of str
-        With RUN, DATA and OUT for the paths of a trial.
+        Words of the command line, in which RUN, DATA and OUT stand for paths of a trial.
     results : tuple of str
-        What it decides: names in `campaign.results`.
+        Names of its results in `campaign.results`.
     """
 
     words: tuple[str, ...]
@@ -91,7 +91,7 @@ class Command:
 
     @property
     def name(self) -> str:
-        """The command as it is written in reports."""
+        """The command as a text for reports."""
         return " ".join(self.words)
 
 
@@ -130,9 +130,9 @@ class Run:
     Attributes
     ----------
     build : callable
-        Makes it in a place.
+        Builds the run in a place.
     commands : tuple of Command
-        What reads it.
+        Commands that read the run.
     """
 
     build: Callable[[Place], None]
@@ -178,7 +178,7 @@ def _training_killed(place: Place) -> None:
 
 
 def _measured(place: Place) -> None:
-    # Leaves what it measured in the user's cache.
+    # Writes measurements to the user's cache.
     _do(place, MEASURED.name)
 
 
@@ -202,7 +202,7 @@ RUNS: Mapping[str, Run] = {
 
 
 def begin(work: Path) -> None:
-    """Write what all runs are made from into the campaign's folder."""
+    """Write the inputs of all runs to the folder of the campaign."""
     inputs.write_all(work / "data")
     (work / "bin").mkdir()
     for name, text in {"sbatch": SBATCH, **dict.fromkeys(("squeue", "sacct", "scontrol", "sinfo"), NO_SLURM)}.items():
@@ -214,7 +214,7 @@ def begin(work: Path) -> None:
 
 
 def build(name: str, work: Path) -> None:
-    """Make a run in the campaign's folder."""
+    """Build a run in the folder of the campaign."""
     place = Place(work / "runs" / name, work).make()
     (place.folder / "cache").mkdir()
     RUNS[name].build(place)

@@ -1,4 +1,4 @@
-"""One trial: what it is given, what it leaves, and the results of undamaged runs that it is compared with."""
+"""Trials, their outcomes, and the results of undamaged runs with which they are compared."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from campaign.judge import Judgement, Verdict
 from campaign.results import Found, results
 from campaign.runs import Command, Place
 
-# On a busy machine a command takes ten times as long as alone; a hang takes for ever.
+# Seconds before a command counts as hanging. On a busy machine a command takes ten times as long as on an idle one.
 LIMIT = 60.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a trial ended.
+    """The outcome of a trial.
 
     Attributes
     ----------
     kind : str
     number : int
-        With the campaign's seed it repeats the trial.
+        Number of the trial, which repeats it together with the seed of the campaign.
     fault : str
-        What was injected where.
+        The injected fault and its place.
     command : str
-        What met it.
+        The command that met the fault.
     verdict : Verdict
     why : str
     """
@@ -47,31 +47,32 @@ class Outcome:
     why: str = ""
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write the outcome as JSON, atomically."""
         part = path.with_suffix(".part")
         part.write_text(json.dumps(asdict(self)))
         os.replace(part, path)
 
     @classmethod
     def load(cls, path: Path) -> Outcome:
-        """Read what `save` wrote."""
+        """Read an outcome that `save` has written."""
         content = json.loads(path.read_text())
         return cls(**{**content, "verdict": Verdict(content["verdict"])})
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial is given.
+    """The inputs of a trial.
 
     Attributes
     ----------
-    kind, number : str, int
+    kind : str
+    number : int
     draw : random.Random
-        Depends on the campaign's seed, the kind and the number alone.
+        Depends only on the seed of the campaign, the kind and the number.
     work : Path
-        The campaign's folder.
+        Folder of the campaign.
     seed : int
-        The campaign's.
+        Seed of the campaign.
     """
 
     kind: str
@@ -82,11 +83,11 @@ class Trial:
 
     @property
     def place(self) -> Place:
-        """The trial's own folder."""
+        """The folder of the trial."""
         return Place(self.work / "trials" / f"{self.kind}-{self.number}", self.work)
 
     def outcome(self, fault: str, command: str, judgement: Judgement) -> Outcome:
-        """Return how the trial ended."""
+        """Return the outcome of the trial."""
         return Outcome(self.kind, self.number, fault, command, judgement.verdict, judgement.why)
 
 
@@ -104,15 +105,15 @@ class Kind:
     meaning : str
         What is injected.
     run : callable
-        Does one trial.
+        Runs one trial.
     share : float
-        Of all trials.
+        Share of all trials.
     limit : float
-        Seconds that one may take.
+        Time limit of a trial in seconds.
     needs : callable
-        Returns why there can be no such trial here; empty if there can.
+        Returns why this machine cannot run such trials; empty if it can.
     runs : tuple of str
-        The runs that it copies.
+        Names of the runs that the trials copy.
     """
 
     meaning: str
@@ -124,13 +125,13 @@ class Kind:
 
 
 def reference(work: Path, run: str, command: Command) -> tuple[Found, int]:
-    """Return the results of a command on an undamaged copy of a run, and its peak of memory in MiB."""
+    """Return the results of a command on an undamaged copy of a run, and its peak memory in MiB."""
     found, peak = load_or_make(work, f"{run} {command.name}", lambda: _measured(work, run, command))
     return found, peak
 
 
 def load_or_make(work: Path, title: str, make: Callable[[], Any]) -> Any:
-    """Return a value of JSON that trials share: the first one that needs it makes it."""
+    """Return a JSON value that trials share and that the first trial that needs it computes."""
     path = work / "references" / f"{re.sub(r'[^a-zA-Z0-9]+', '-', title)}.json"
     if not path.exists():
         part = path.with_suffix(f".{os.getpid()}")
@@ -150,7 +151,7 @@ def _measured(work: Path, run: str, command: Command) -> tuple[Found, int]:
 
 
 def compared(work: Path, run: str, command: Command, place: Place, done: Done) -> tuple[list[str], int]:
-    """Return the results that differ from those of an undamaged run, and that run's peak of memory in MiB."""
+    """Return the results that differ from those of an undamaged run, and the peak memory of that run in MiB."""
     expected, peak = reference(work, run, command)
     if done.code:
         return [], peak

@@ -1,4 +1,4 @@
-"""Commands of Slurm that say what a test has them say."""
+"""Fake commands of Slurm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch) -> Callable[[str, str], None]:
-    """Return what puts a command of the given name and shell script on the PATH, ahead of all others."""
+    """Return a function that puts a shell script under a name on the PATH, before all other folders."""
     folder = tmp_path / "commands"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")

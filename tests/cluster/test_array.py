@@ -1,4 +1,4 @@
-"""What `--array` asks for: seeds or configurations over the same shards."""
+"""Job arrays (`--array`): seeds, folds and configurations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rcdp_hpc.errors import InputError
 
 @pytest.fixture
 def grid(tmp_path: Path) -> Path:
-    """A folder with two configurations of other reservoirs."""
+    """A folder with two configurations of different reservoirs."""
     for name, nodes in (("small", 50), ("a large one", 200)):
         (tmp_path / f"{name}.toml").write_text(f"[data]\nsource = 'digits'\n[reservoir]\nnodes = {nodes}\n")
     (tmp_path / "notes.txt").write_text("no configuration")
@@ -38,7 +38,7 @@ def test_seeds_are_counted_from_one():
     assert len(found.names) == 10
 
 
-def test_folds_have_shards_of_their_own():
+def test_folds_have_separate_shards():
     found = array("folds=3")
     assert (found.stage, found.names) == ("folds", ("fold-1", "fold-2", "fold-3"))
     assert (found.shared.data.folds, found.shared.data.fold) == (3, 0)
@@ -61,7 +61,7 @@ def test_configurations_are_the_files_of_a_folder_or_of_a_pattern(grid):
     assert array(f"configs={grid}/s*.toml").names == ("config-small",)
 
 
-def test_the_shards_of_an_array_do_not_follow_its_seeds(grid):
+def test_the_shards_of_an_array_do_not_depend_on_its_seeds(grid):
     config = make_array("seeds=2", lambda name: load_config("digits", ["run.seed=7"])).shared
     assert config.shard_seed == 7
     assert config.model_copy(update={"run": config.run.model_copy(update={"seed": 8})}).shard_seed == 7
@@ -73,12 +73,12 @@ def test_configurations_whose_shards_differ_are_refused(grid):
     other.write_text(other.read_text() + "[run]\nseed = 4\n")
     with pytest.raises(InputError, match=r"a large one.toml and .*small.toml cannot share shards: run.seed is 1 .* 4"):
         array(f"configs={grid}")
-    # What may change on resume changes no shard.
+    # Settings that may change on resume do not change shards.
     other.write_text("[data]\nsource = 'digits'\nmemory_budget = 100\n")
     assert len(array(f"configs={grid}").names) == 2
 
 
-def test_no_file_and_two_of_one_name_are_told(grid):
+def test_no_file_and_two_files_of_one_name_are_refused(grid):
     with pytest.raises(InputError, match="no TOML file matches"):
         array(f"configs={grid}/nowhere")
     (grid / "more").mkdir()
@@ -87,7 +87,7 @@ def test_no_file_and_two_of_one_name_are_told(grid):
         array(f"configs={grid}/**/*.toml")
 
 
-def test_a_configuration_beside_a_folder_of_them_is_refused(grid):
+def test_a_configuration_together_with_a_folder_of_them_is_refused(grid):
     submit = partial(run_ranks, 0, timeout=60)
     options = ("--out", str(grid / "run"), "--array", f"configs={grid}", "--dry-run")
     refused = submit(rcdp("submit", "digits", *options))

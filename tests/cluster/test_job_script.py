@@ -1,4 +1,4 @@
-"""What a job does when a stage ends, with ranks, a launcher and a Slurm that only pretend: job.sh under plain bash."""
+"""job.sh in plain bash, with fake ranks, launcher and Slurm: what a job does when a stage ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from rcdp_hpc.cluster.scripts import SHARED
 from rcdp_hpc.runtime.job import lost_rank_text
 
-# Starts two ranks and ends with the highest code. The tests' folder may be on a disk that counts time coarsely.
+# Starts two ranks and exits with the highest code. Times of files may be coarse on the disk of the tests.
 LAUNCH = """
 /bin/sleep 0.05
 for rank in 0 1; do SLURM_PROCID=$rank "$@" & ranks+=($!); done
@@ -26,7 +26,7 @@ for one in "${ranks[@]}"; do
 done
 exit "$code"
 """
-# What every rank of `rcdp` does, by what the test writes into ranks.py.
+# The work of each rank, with the code that the test writes to ranks.py.
 RANK = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -40,7 +40,7 @@ LOST_PEER = lost_rank_text(SimpleNamespace(rank=1, size=2), 600)
 
 
 class Job:
-    """A job of two ranks; `asked` is what it asked of Slurm's controller."""
+    """A job of two ranks; `asked` has its requests to Slurm's controller."""
 
     def __init__(self, folder: Path, fake) -> None:
         self.folder, self.fake = folder, fake
@@ -53,7 +53,7 @@ class Job:
         fake("sleep", "exec /bin/sleep 0.3")
 
     def says(self, facts: str) -> None:
-        """Set what scontrol says of the job."""
+        """Set the output of scontrol for the job."""
         self.fake("scontrol", f'echo "$@" >>{self.folder}/asked\n[ "$1" = requeue ] || echo {shlex.quote(facts)}')
 
     def asked(self) -> str:
@@ -61,7 +61,7 @@ class Job:
         return path.read_text() if path.exists() else ""
 
     def __call__(self, ranks: str, before: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the job; `before` is what the script does after it has read job.sh."""
+        """Run the job; `before` is shell code that runs after job.sh is read."""
         (self.folder / "ranks.py").write_text(RANK + ranks)
         env = {
             **os.environ, "RUN": str(self.run), "RCDP_SITE": str(self.site), "SLURM_JOB_ID": "7",
@@ -78,25 +78,25 @@ def job(tmp_path, fake) -> Job:
     return Job(tmp_path, fake)
 
 
-def said_by_rank_1(text: str) -> str:
+def printed_by_rank_1(text: str) -> str:
     return f"note('running')\nif rank: print('rcdp: error:', {text!r})\nsys.exit(1)\n"
 
 
 def test_an_error_of_another_rank_than_0_ends_the_job_and_is_shown(job):
-    done = job(said_by_rank_1("rank 1 of 2 failed:\nTraceback"))
+    done = job(printed_by_rank_1("rank 1 of 2 failed:\nTraceback"))
     assert done.returncode == 1, done.stdout
     assert "search ended with code 1\nrcdp: error: rank 1 of 2 failed:\n" in done.stdout
     assert "requeue" not in job.asked()
 
 
-def test_a_rank_that_lost_another_has_no_error_of_its_own(job):
-    done = job(said_by_rank_1(LOST_PEER))
+def test_the_message_of_a_lost_rank_is_not_an_error(job):
+    done = job(printed_by_rank_1(LOST_PEER))
     assert done.returncode == 75, done.stdout
     assert "a node was lost" in done.stdout
     assert "requeue 7" in job.asked()
 
 
-def test_errors_of_an_earlier_start_are_not_told_again(job):
+def test_errors_of_an_earlier_start_are_not_shown_again(job):
     log = job.run / "logs/search-7-rank1.log"
     log.write_text("rcdp: error: rank 1 of 2 failed\n")
     os.utime(log, (0, 0))
@@ -113,7 +113,7 @@ WHEN_IT_RUNS = '{ until [ -e "$RUN/state/search.json" ]; do /bin/sleep 0.1; done
 
 
 @pytest.mark.parametrize(("status", "code", "job_code"), [("stopped", 75, 75), ("failed", 1, 1)])
-def test_a_stop_goes_back_to_the_queue_unless_it_failed(status, code, job_code, job):
+def test_a_stopped_job_is_requeued_unless_it_failed(status, code, job_code, job):
     done = job(STOP.format(status, code), before=WHEN_IT_RUNS)
     assert done.returncode == job_code, done.stdout
     assert ("requeue 7" in job.asked()) == (job_code == 75)
@@ -126,13 +126,13 @@ def test_a_signal_just_before_the_ranks_are_started_reaches_them(job):
     assert "requeue 7" in job.asked()
 
 
-def test_signals_do_not_end_a_rank_that_only_starts(job):
+def test_signals_do_not_end_a_rank_that_is_starting(job):
     kills = "".join(f"os.kill(os.getpid(), signal.SIG{name})\n" for name in ("USR1", "USR2", "TERM"))
     assert job(kills).returncode == 0
 
 
 @pytest.mark.parametrize(("facts", "requeued"), [("", True), ("JobId=7 JobState=CANCELLED Reason=x", False)])
-def test_a_job_whose_state_is_not_known_tries_to_be_requeued(facts, requeued, job):
+def test_a_job_of_unknown_state_tries_to_be_requeued(facts, requeued, job):
     job.says(facts)
     done = job("note('stopped')\nsys.exit(75)\n")
     assert done.returncode == 75
@@ -140,7 +140,7 @@ def test_a_job_whose_state_is_not_known_tries_to_be_requeued(facts, requeued, jo
     assert ("Slurm is ending the job itself (CANCELLED)" in done.stdout) == (not requeued)
 
 
-def test_a_site_file_may_read_what_nobody_set(job):
+def test_a_site_file_may_read_unset_variables(job):
     job.site.write_text('load_environment() { echo "$NOT_SET"; }\n[ -z "$NOT_SET_EITHER" ]\n')
     done = job("")
     assert done.returncode == 0, done.stdout

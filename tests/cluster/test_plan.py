@@ -1,4 +1,4 @@
-"""The plan: what was measured, scaled to the work and shared out over the ranks."""
+"""The plan: measurements scaled to the work and divided by the ranks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def work(*settings: str, rows: int = 4000) -> Work:
 
 
 def plans(*settings: str, rows: int = 4000) -> dict[str, StagePlan]:
-    """Return each stage's plan in a job of its own, and the evaluation's in that of the training."""
+    """Return the estimates of all stages, with the evaluation in the job of the training."""
     given = work(*settings, rows=rows)
     jobs = [stage for stage in stages_of(given.config) if stage != "evaluate"]
     found = [plan for stage in jobs for plan in given.plans(stage, resources(stage, given.config))]
@@ -38,13 +38,13 @@ def plans(*settings: str, rows: int = 4000) -> dict[str, StagePlan]:
 def test_work_is_divided_by_the_ranks():
     found = plans()
     assert found["prepare"].seconds == 10
-    # 20 candidates on 16 ranks are two rounds a generation.
+    # 20 candidates on 16 ranks are two rounds per generation.
     assert found["search"].seconds == pytest.approx(7 * 2 * 0.5)
     assert found["train"].seconds == pytest.approx((0.01 + 0.001 * 30) * 4000 / 4)
     assert list(plans("search.generations=0")) == ["prepare", "train", "evaluate"]
 
 
-def test_what_is_left_on_the_disk_follows_the_rows_in_shards_alone():
+def test_only_the_size_of_the_shards_depends_on_the_rows():
     assert [plan.left for plan in plans(rows=4000).values()] == [4 * MIB, 200, 3 * MIB, 400]
 
 
@@ -52,13 +52,13 @@ def test_the_training_job_evaluates_and_one_job_does_all():
     found, given = plans(), work()
     train, together = (given.job(stage, resources(stage, given.config)) for stage in ("train", "all"))
     assert train.seconds == pytest.approx(found["train"].seconds + 7)
-    # 20 candidates on 4 ranks are five rounds a generation.
+    # 20 candidates on 4 ranks are five rounds per generation.
     assert together.seconds == pytest.approx(10 + 7 * 5 * 0.5 + found["train"].seconds + 7)
     assert together.memory == max(plan.memory for plan in found.values())
     assert together.option_line().startswith("ALL_JOB=(--ntasks=4 ")
 
 
-def test_a_preparation_takes_what_its_samples_need_and_no_more_than_its_budget():
+def test_the_memory_of_a_preparation_is_at_most_its_budget():
     small, large, wide = (plans(rows=rows)["prepare"].memory for rows in (1000, 2000, 10**8))
     assert large - small == 5 * 1000 * 4 * 64
     assert wide == plans(rows=10**9)["prepare"].memory == 350 * MIB + 4096 * MIB
@@ -66,14 +66,14 @@ def test_a_preparation_takes_what_its_samples_need_and_no_more_than_its_budget()
     assert lower == 350 * MIB + 512 * MIB
 
 
-def test_memory_grows_with_the_states_that_a_rank_holds():
-    # Training rows are 85 in a hundred of those that are kept, and four ranks share them.
+def test_memory_grows_with_the_states_of_a_rank():
+    # 85 percent of the rows are training rows, and four ranks share them.
     small, large = (plans(rows=rows)["train"].memory for rows in (3400, 6800))
     assert large - small == 2 * 4 * 400 * 4 * 1000
     assert plans("reservoir.nodes=4000")["search"].memory > plans()["search"].memory
 
 
-def test_states_beyond_the_memory_go_to_the_disk_and_beyond_that_nowhere():
+def test_states_beyond_the_memory_go_to_disk_or_are_not_stored():
     states, samples = 4 * 400 * 4 * 1000, 4 * 64 * 1000
     kept = plans("states.memory_mib=7", rows=3400)["train"]
     assert (kept.memory - PROCESS_BYTES, kept.disk) == (2 * states, 0)
@@ -93,17 +93,17 @@ def test_states_beyond_the_memory_go_to_the_disk_and_beyond_that_nowhere():
         (["extractor.kind=dictionary", "extractor.pool=2", *NO_STATES], 2 * 2 * 2 * 256),
     ],
 )
-def test_what_is_kept_of_a_sample_is_counted(settings, values):
+def test_stored_values_per_sample(settings, values):
     assert plans(*settings, rows=3400)["train"].memory == PROCESS_BYTES + 2 * 4 * values * 1000
 
 
-def test_the_lines_for_the_site_file_leave_room():
-    # The process itself takes what it takes; the data and the time have a margin.
+def test_the_lines_for_the_site_file_have_a_margin():
+    # The memory of the process has no margin; data and time have one.
     line = StagePlan("search", 3600.0, 800 * MIB, Resources(16, 2, "04:00:00")).option_line()
     assert line == "SEARCH_JOB=(--ntasks=16 --cpus-per-task=2 --mem-per-cpu=500M --time=125)"
 
 
-def test_an_earlier_run_is_taken_where_it_is_done(tmp_path, monkeypatch):
+def test_a_finished_run_is_used(tmp_path, monkeypatch):
     config = load_config("digits", [*QUICK, "training.epochs=2"])
     run(config, tmp_path / "run")
     monkeypatch.setattr("shutil.which", lambda name: None)
@@ -113,7 +113,7 @@ def test_an_earlier_run_is_taken_where_it_is_done(tmp_path, monkeypatch):
     assert re.search(r"^1230 training rows", text, re.MULTILINE)
 
 
-def test_a_calibration_takes_part_of_the_work_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_calibration_does_a_part_of_the_work_and_leaves_no_files(tmp_path, monkeypatch):
     monkeypatch.setattr("rcdp_hpc.cluster.plan.CALIBRATION_ROWS", 600)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     text = format_plan(load_config("digits", QUICK))

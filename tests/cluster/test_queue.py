@@ -1,4 +1,4 @@
-"""What became of jobs, in words, from answers as scontrol gives them."""
+"""The status of jobs from the output of scontrol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KILLED = {"JobId": "9", "JobState": "FAILED", "Reason": "None", "ExitCode": "0:9
 
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> RunDirectory:
-    """A run directory with a chain of jobs; Slurm's answers are in `answers`."""
+    """A run directory with a chain of jobs."""
     run = RunDirectory(tmp_path)
     run.jobs.mkdir()
     for stage, job in (("prepare", "6"), ("search", "7"), ("train", "8")):
@@ -44,7 +44,7 @@ def test_each_job_is_a_line_with_its_reason(run, monkeypatch):
     ]
 
 
-def test_status_waits_for_jobs_that_live_and_says_how_to_go_on_when_none_does(run, monkeypatch):
+def test_status_names_the_next_command_if_no_job_runs(run, monkeypatch):
     answer(monkeypatch, job7=[RUNNING])
     assert "next: wait for the jobs" in describe_run(run)
     answer(monkeypatch, job6=[KILLED])
@@ -62,7 +62,7 @@ def test_only_the_last_job_of_a_stage_counts(run, monkeypatch):
     assert not any("job 6" in line for line in lines)
 
 
-def test_a_long_array_is_cut_short(run, monkeypatch):
+def test_a_long_array_is_shortened(run, monkeypatch):
     tasks = [{**RUNNING, "ArrayJobId": "7", "ArrayTaskId": str(number)} for number in range(30, 0, -1)]
     answer(monkeypatch, job7=tasks)
     lines, _ = queue.describe_jobs(run)
@@ -71,7 +71,7 @@ def test_a_long_array_is_cut_short(run, monkeypatch):
     assert "  search    and 10 more tasks" in lines
 
 
-def test_without_slurm_the_run_directory_still_tells(run, monkeypatch):
+def test_status_without_slurm(run, monkeypatch):
     def gone(job: str) -> list[dict[str, str]]:
         raise InputError("scontrol is not on the PATH")
 
@@ -84,7 +84,7 @@ def test_without_slurm_the_run_directory_still_tells(run, monkeypatch):
     assert "do not submit before" in describe_run(run).splitlines()[-1]
 
 
-def test_only_a_job_that_slurm_does_not_know_is_forgotten(fake):
+def test_only_a_job_unknown_to_slurm_has_no_fields(fake):
     fake("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     assert job_facts("7") == []
     fake("scontrol", "echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1")
@@ -92,7 +92,7 @@ def test_only_a_job_that_slurm_does_not_know_is_forgotten(fake):
         job_facts("7")
 
 
-def test_a_path_that_looks_like_a_field_changes_none(fake):
+def test_a_path_that_looks_like_a_field_is_ignored(fake):
     fields = (
         "JobId=7 JobName=rcdp-all JobState=RUNNING Reason=None Socks/Node=* Command=/a b/jobs/all.sbatch "
         "StdOut=/a b/logs/all-7.log WorkDir=/x JobState=FAILED "
@@ -102,7 +102,7 @@ def test_a_path_that_looks_like_a_field_changes_none(fake):
     assert (facts["JobState"], facts["StdOut"], facts["Reason"]) == ("RUNNING", "/a b/logs/all-7.log", "None")
 
 
-def test_an_array_that_is_done_is_told_by_seed(run, monkeypatch):
+def test_a_finished_array_is_shown_by_seed(run, monkeypatch):
     answer(monkeypatch)
     for seed in (1, 2, 10):
         for stage in ("prepare", "search", "train", "evaluate"):

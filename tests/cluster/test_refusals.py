@@ -1,4 +1,4 @@
-"""Which line of the site file, or option, a refused job is about."""
+"""The option or line of the site file that may cause a refusal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def site(tmp_path) -> Path:
             ["--time=10000   in TRAIN_JOB of {site}, line 6", "--partition=gpu   in TRAIN_JOB of {site}, line 5"],
         ),
         ("sbatch: unrecognized option '--gpus-per-task'", [], ["--gpus-per-task=1   in TRAIN_JOB of {site}, line 6"]),
-        # The command line wins over the site file, the site file over the script.
+        # The command line overrides the site file, which overrides the script.
         (
             "invalid partition specified: x y",
             ["-p", "x y"],

@@ -1,4 +1,4 @@
-"""What `rcdp submit` writes: nothing of a user's reaches a shell unquoted, and sbatch gets what the stage needs."""
+"""Job scripts: quoted names, and options of sbatch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOSTILE = st.text(
 
 
 def shell_sees(text: str) -> list[str]:
-    """Run a script's text up to the shared functions, and return what the shell made of its variables."""
+    """Run a script up to its functions, and return the values of its variables."""
     head = text.partition('. "$shared"')[0]
     code = head + 'printf "%s\\0" "$RUN" "$CONFIG" "$RCDP_SITE" "$shared" "$RCDP_VENV"'
     done = subprocess.run(["/bin/bash", "-uc", code], capture_output=True, timeout=20, env={"PATH": "/nowhere"})
@@ -38,7 +38,7 @@ def shell_sees(text: str) -> list[str]:
 
 @given(name=HOSTILE)
 @pytest.mark.parametrize("stage", ["prepare", "search", "train", "all"])
-def test_hostile_names_stay_names(stage, name):
+def test_hostile_names_are_quoted(stage, name):
     run, environment = Path("/runs") / name, Path("/venvs") / name
     if any(ord(letter) < 32 or letter in "\\\x7f" for letter in name):
         with pytest.raises(InputError, match="control character"):
@@ -52,7 +52,7 @@ def test_hostile_names_stay_names(stage, name):
 
 
 @given(name=HOSTILE)
-def test_lines_for_sbatch_hold_nothing_of_the_users(name):
+def test_lines_for_sbatch_have_no_text_of_the_user(name):
     run = Path("/runs") / name.translate({**dict.fromkeys(range(32)), 127: None, 92: None}) / "x"
     for stage in STAGES:
         mine, plain = (script_text(stage, DIGITS, path, run).split("\n") for path in (run, Path("/x")))
@@ -61,12 +61,12 @@ def test_lines_for_sbatch_hold_nothing_of_the_users(name):
         ]
 
 
-def test_a_percent_sign_in_a_name_is_no_pattern():
+def test_a_percent_sign_in_a_name_is_doubled():
     assert log_pattern(Path("/runs/50%j"), "search") == "/runs/50%%j/logs/search-%j.log"
     assert log_pattern(Path("/runs/x"), "seeds") == "/runs/x/logs/seeds-%A_%a.log"
 
 
-def test_a_chain_waits_and_leaves_out_a_search_of_no_generations(tmp_path):
+def test_a_chain_has_dependencies_and_no_empty_search(tmp_path):
     run = RunDirectory(tmp_path)
     jobs = plan_jobs(DIGITS, run)
     assert [job.stage for job in jobs] == ["prepare", "search", "train"]
@@ -83,13 +83,13 @@ def test_a_chain_waits_and_leaves_out_a_search_of_no_generations(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_search_asks_for_no_more_ranks_than_candidates():
+def test_a_search_requests_at_most_one_rank_per_candidate():
     assert "--ntasks=8\n" in script_text("search", DIGITS, Path("/x"), Path("/y"))
     many = load_config("digits", ["search.population=50", "search.threads=3"])
     assert "--ntasks=16\n#SBATCH --cpus-per-task=3\n" in script_text("search", many, Path("/x"), Path("/y"))
 
 
-def test_a_sites_options_reach_sbatch_as_they_are(tmp_path):
+def test_options_of_a_site_reach_sbatch_unchanged(tmp_path):
     site = tmp_path / "my site.sh"
     site.write_text("EVERY_JOB=(--account='a b' --comment='$(touch x)')\nSEARCH_JOB=(--ntasks=64)\nPREPARE_JOB=()\n")
     assert site_options(site, "search") == ["--account=a b", "--comment=$(touch x)", "--ntasks=64"]
@@ -100,7 +100,7 @@ def test_a_sites_options_reach_sbatch_as_they_are(tmp_path):
 
 
 @given(name=HOSTILE)
-def test_hostile_names_of_configurations_stay_names(name):
+def test_hostile_names_of_configurations_are_quoted(name):
     names = ("config-plain", f"config-{name}")
     if any(ord(letter) < 32 or letter in "\\\x7f" for letter in name):
         with pytest.raises(InputError, match="control character"):
@@ -114,19 +114,19 @@ def test_hostile_names_of_configurations_stay_names(name):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_shellcheck_finds_nothing_in_what_is_written(stage, tmp_path):
+def test_shellcheck_finds_nothing_in_job_scripts(stage, tmp_path):
     for file in (SHARED, DEFAULT_SITE):
         shutil.copyfile(file, tmp_path / file.name)
     script = tmp_path / "job.sbatch"
     script.write_text(script_text(stage, DIGITS, Path("/a b"), Path("/it's"), ["config-a b"]))
-    # What is sourced is named by a variable that the job alone knows.
+    # The path of the sourced file is in a variable that is set only in the job.
     done = subprocess.run(
         [BIN / "shellcheck", "--exclude=SC1090,SC1091,SC2034", script], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_jobs_are_remembered_and_a_list_that_was_altered_is_refused(tmp_path):
+def test_jobs_are_recorded_and_an_altered_list_is_refused(tmp_path):
     file = tmp_path / "submitted.jsonl"
     assert read_submissions(file) == []
     jobs = [Submission("prepare", "17"), Submission("x", "1; rm")]

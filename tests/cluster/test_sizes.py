@@ -1,4 +1,4 @@
-"""Jobs as large as the nodes of a Slurm allow, asked of fakes of sinfo and scontrol."""
+"""Sizes of jobs on the nodes of a Slurm, with fakes of sinfo and scontrol."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def sized(stage: str, partition: Partition, *settings: str, **numbers) -> tuple[
     return asked.plan.resources.ranks, asked.plan.resources.cores
 
 
-def test_large_nodes_give_what_is_useful():
+def test_large_nodes_give_useful_sizes():
     found = [sized(stage, LARGE) for stage in ("prepare", "search", "train", "all")]
     assert found == [(1, 4), (16, 1), (4, 4), (4, 2)]
 
 
-def test_no_job_asks_for_more_cores_than_there_are():
+def test_no_job_requests_more_cores_than_a_node_has():
     assert sized("search", LITTLE) == (8, 1)
     assert sized("train", LITTLE) == (2, 4)
     assert sized("all", LITTLE) == (4, 2)
-    # Cores that the configuration does not fix are those of a node.
+    # If the configuration does not fix the cores, they are those of a node.
     two = Partition("two", (Nodes(3, 2, 4 * GIB),))
     assert sized("prepare", two) == (1, 2)
     assert sized("train", two) == (3, 2)
     assert sized("train", two, "training.threads=1") == (4, 1)
 
 
-def test_no_node_is_asked_for_more_memory_than_it_has():
+def test_no_job_requests_more_memory_than_a_node_has():
     job = fit_job(work("search.train_rows=20000", "reservoir.nodes=1000"), "search", [LITTLE])
     ranks, memory = job.plan.resources.ranks, job.plan.memory_per_core * MIB
     assert 1 <= ranks < 8
@@ -71,13 +71,13 @@ def test_limits_of_a_partition():
     assert sized("search", replace(LARGE, nodes=(Nodes(100, 4, 64 * GIB),), most_nodes=2)) == (8, 1)
     by_core = fit_job(work(), "search", [replace(LARGE, memory_per_core=100 * MIB)])
     assert "partition large gives 0.1 GiB a core at most" in by_core.obstacle
-    # A limit of the time does not keep a job from starting: the job is requeued.
+    # A job that exceeds the time limit can start, because it is requeued.
     line, more = fit_job(work("training.epochs=100000"), "train", [replace(LARGE, minutes=60)]).lines()
     assert line.endswith("--time=60)")
     assert "is requeued to continue" in more
 
 
-def test_memory_that_slurm_does_not_know_is_not_asked_for():
+def test_unknown_memory_is_not_requested():
     job = fit_job(work(), "search", [Partition("plain", (Nodes(1, 4, 0),))])
     assert job.lines() == ["SEARCH_JOB=(--ntasks=4 --cpus-per-task=1 --time=6)"]
 
@@ -119,7 +119,7 @@ PartitionName=empty Default=NO MaxNodes=1 MaxTime=UNLIMITED State=UP MaxMemPerNo
 ROWS = "short|2|4|4096\nshort|1|8|1\nlong|10|64|128000\nold|1|1|100"
 
 
-def test_what_slurm_says_of_its_partitions(fake):
+def test_reading_partitions(fake):
     fake("sinfo", f"echo '{ROWS}'")
     fake("scontrol", f"echo '{DESCRIBED}'")
     long, short = read_partitions()
@@ -130,7 +130,7 @@ def test_what_slurm_says_of_its_partitions(fake):
     assert choose_partition([long, short], "old") is None
 
 
-def test_a_slurm_that_does_not_answer_is_a_warning(fake, caplog):
+def test_a_slurm_that_does_not_respond_is_a_warning(fake, caplog):
     fake("sinfo", "exit 0")
     fake("scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1")
     assert read_partitions() == []

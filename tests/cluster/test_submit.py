@@ -1,4 +1,4 @@
-"""`rcdp submit`, with an sbatch that only counts, and what `rcdp status` says to type afterwards."""
+"""`rcdp submit` with a fake sbatch, and the next command that `rcdp status` shows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def next_line(run: str | Path, capsys) -> str:
     return capsys.readouterr().out.splitlines()[-1]
 
 
-def test_every_line_to_type_next_keeps_a_name_whole(folder, capsys):
+def test_every_next_command_quotes_names(folder, capsys):
     run = RunDirectory(folder / "run")
 
     def names() -> set[str]:
@@ -72,12 +72,12 @@ def test_every_line_to_type_next_keeps_a_name_whole(folder, capsys):
         ["digits", "--site=site.sh"],
     ],
 )
-def test_the_command_to_go_on_with_is_the_one_of_before(options, folder, fake, capsys, monkeypatch):
+def test_the_next_command_is_the_earlier_submission(options, folder, fake, capsys, monkeypatch):
     monkeypatch.setenv("RCDP_SITE", "site.sh")
     assert main(["submit", "--out", "a run", *options]) == 0
     before = {path.name: path.read_bytes() for path in (folder / "a run/jobs").glob("*.sbatch")}
     line = next_line("a run", capsys).partition("continue with: ")[2]
-    # The folder's name stays a name; what stands in the environment now is not needed then.
+    # The name of the folder is quoted; present environment variables are not needed later.
     assert shlex.split(line)[:3] == ["cd", str(folder), "&&"]
     assert "--site=site.sh" in shlex.split(line)
     fake("rcdp", 'printf "%s\\n" "$PWD" "$@"')
@@ -92,20 +92,20 @@ def test_the_command_to_go_on_with_is_the_one_of_before(options, folder, fake, c
     assert os.environ["PATH"].startswith(str(folder.parent))
 
 
-def test_what_follows_the_jobs_names_their_logs(folder, capsys):
+def test_the_command_that_follows_the_jobs_names_their_logs(folder, capsys):
     assert main(["submit", "my.toml", "--out=run", "--array=seeds=2"]) == 0
     words = shlex.split(capsys.readouterr().out.splitlines()[-1].partition("follow with: ")[2])
     assert words[-2:] == [f"{folder}/run/logs/{name}" for name in ("prepare-1.log", "seeds-2_1.log")]
 
 
-def test_a_site_file_may_be_the_copy_of_before(folder):
+def test_a_site_file_may_be_the_earlier_copy(folder):
     for site in ("site.sh", "run/jobs/site.sh"):
         assert main(["submit", "my.toml", "--out=run", f"--site={site}"]) == 0
         assert (folder / "run/jobs/site.sh").read_text() == DEFAULT_SITE.read_text()
     assert not list((folder / "run/jobs").glob(".*"))
 
 
-def test_a_refused_job_is_told_where_those_before_it_cannot_be_cancelled(folder, fake, capsys):
+def test_a_refused_job_is_reported_if_earlier_ones_cannot_be_cancelled(folder, fake, capsys):
     fake(
         "sbatch",
         f"""
@@ -120,7 +120,7 @@ def test_a_refused_job_is_told_where_those_before_it_cannot_be_cancelled(folder,
     assert "rcdp: error: Slurm refused the job train: sbatch failed: invalid partition" in said
     assert "still in the queue: prepare (job 1), search (job 2). scancel failed: no controller" in said
     assert "scancel 1 2" in said
-    # The first job was noted before the second was submitted.
+    # The first job was recorded before the second was submitted.
     assert len((folder / "noted").read_text().splitlines()) == 1
 
 
@@ -145,7 +145,7 @@ def test_a_refused_job_is_named_with_the_line_to_change(folder, fake, capsys):
     assert Path("cancelled").read_text() == "1\n"
 
 
-def test_a_chain_whose_job_is_refused_leaves_none_in_the_queue(folder, fake):
+def test_a_chain_with_a_refused_job_leaves_no_job_in_the_queue(folder, fake):
     (folder / "slurm").symlink_to(REPOSITORY / "slurm")
     fake(
         "sbatch",
@@ -163,13 +163,13 @@ def test_a_chain_whose_job_is_refused_leaves_none_in_the_queue(folder, fake):
 
 
 @pytest.mark.parametrize("words", [["digits"], ["digits", ""], ["", "run"]])
-def test_a_chain_without_a_run_directory_makes_none(words, tmp_path):
+def test_a_chain_without_a_run_directory_creates_none(words, tmp_path):
     done = subprocess.run([REPOSITORY / "slurm/chain.sh", *words], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr.startswith("usage:")) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_submission_left_is_removed(folder, dead_process):
+def test_files_of_a_killed_submission_are_removed(folder, dead_process):
     left = folder / f"run/jobs/.job.sh.{dead_process.tag}.abc.tmp"
     left.parent.mkdir(parents=True)
     left.touch()
@@ -177,7 +177,7 @@ def test_what_a_killed_submission_left_is_removed(folder, dead_process):
     assert not left.exists()
 
 
-def test_a_configuration_that_was_changed_since_is_named(folder, capsys):
+def test_a_changed_configuration_is_named(folder, capsys):
     run, config = RunDirectory(folder / "run"), load_config("digits")
     run.write_config(config)
     run.record_state("train", "done", settings=settings_of("train", config))

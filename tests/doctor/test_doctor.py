@@ -1,4 +1,4 @@
-"""What `rcdp doctor` says of whole, broken and missing installations; the probes' findings are made up here."""
+"""`rcdp doctor` for complete, broken and missing installations, with invented results of the probes."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ FOUND = {
 
 @pytest.fixture
 def found(monkeypatch):
-    """Return what the probes will find, to be broken by a test."""
+    """Return the results of the probes, which a test can change."""
     made_up = copy.deepcopy(FOUND)
     for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "HOROVOD_GLOO_RENDEZVOUS_ADDR"):
         monkeypatch.delenv(name, raising=False)
@@ -44,7 +44,7 @@ def missing(report, stage):
     return " ".join(lack["what"] for lack in report["stages"][stage]["missing"])
 
 
-def test_a_whole_installation_is_ready_for_every_stage(found, capsys):
+def test_a_complete_installation_is_ready_for_every_stage(found, capsys):
     assert doctor.run() == 0
     text = capsys.readouterr().out
     assert text.count(" ready\n") == len(REQUIREMENTS)
@@ -89,7 +89,7 @@ def test_a_missing_core_package_is_named(found):
     assert "imbalanced-learn (not installed)" in missing(environment.inspect_environment(), "prepare")
 
 
-def test_ranks_that_do_not_see_one_another_are_found_out(found, monkeypatch, capsys):
+def test_ranks_that_do_not_see_each_other_are_detected(found, monkeypatch, capsys):
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     assert doctor.run() == 0
@@ -141,7 +141,7 @@ def test_slurms_way_of_starting_ranks_is_shown(found, monkeypatch):
     assert any("no PMI" in note for note in environment.inspect_environment()["notes"])
 
 
-def test_slow_bf16_is_said_to_be_no_gain(found):
+def test_slow_bf16_is_reported(found):
     found["torch"]["matmul"]["bf16_gflops"] = 50.0
     assert "no gain (0.50 times): keep fp32" in format_report(environment.inspect_environment())
 
@@ -155,20 +155,20 @@ def test_slow_bf16_is_said_to_be_no_gain(found):
         ("raise SystemExit('no thanks')", "no thanks"),
     ],
 )
-def test_a_broken_package_is_reported_and_not_caught(tmp_path, monkeypatch, body, said):
-    """A module that dies while it is imported takes its probe down, not doctor."""
+def test_a_broken_package_is_reported(tmp_path, monkeypatch, body, said):
+    """A module that crashes on import ends only its probe."""
     (tmp_path / "matplotlib.py").write_text(body)
     environ = {"PYTHONPATH": f"{tmp_path}:{doctor.__file__.rpartition('/rcdp_hpc/')[0]}"}
     assert said in subprocess_checks.probe("matplotlib", environ, timeout=4)["error"]
 
 
-def test_a_missing_package_is_called_not_installed(monkeypatch):
+def test_a_missing_package_is_reported_as_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     error = ModuleNotFoundError("No module named 'matplotlib'")
     assert probes.short_message(error) == "not installed"
 
 
-def test_a_probe_is_no_rank_of_the_job_around_it():
+def test_a_probe_is_not_a_rank_of_the_job():
     environ = {"OMPI_COMM_WORLD_RANK": "1", "SLURM_PROCID": "1", "PMIX_RANK": "1", "PATH": "/bin", "HOME": "/h"}
     assert set(subprocess_checks.without_launcher(environ)) == {"PATH", "HOME"}
 
@@ -179,8 +179,8 @@ def test_importing_doctor_loads_nothing_heavy():
     assert run_ranks(0, python(code)).stdout.strip() == "[]"
 
 
-def test_here_everything_is_installed():
-    """After make setup nothing is missing on this very machine."""
+def test_this_installation_is_complete():
+    """After make setup, nothing is missing on this machine."""
     report = environment.inspect_environment()
     assert report["ready"], report["stages"]
     assert report["torch"]["matmul"]["fp32_gflops"] > 0

@@ -25,7 +25,7 @@ FAST = flags(
 
 @pytest.fixture(scope="session")
 def injector(tmp_path_factory) -> Path:
-    """The library of inject.c, compiled."""
+    """The compiled library of inject.c."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not sys.platform.startswith("linux"):
         pytest.skip("compiling the library that makes system calls fail needs cc or gcc, on Linux")
@@ -37,7 +37,7 @@ def injector(tmp_path_factory) -> Path:
 
 @contextmanager
 def commands_that_fail(injector: Path) -> Iterator[Callable[..., dict]]:
-    """Give a function that runs a command in one long-lived process while some of its system calls fail.
+    """Yield a function that runs a command in one long-lived process while some of its system calls fail.
 
     At the end the process must leave in order: HDF5 used to crash there after a failed write.
     """
@@ -65,14 +65,14 @@ def commands_that_fail(injector: Path) -> Iterator[Callable[..., dict]]:
 
 @pytest.fixture(scope="session")
 def failing(injector) -> Iterator[Callable[..., dict]]:
-    """Run commands while some system calls fail; all of a session in one process."""
+    """A function that runs commands while some system calls fail, all in one process per session."""
     with commands_that_fail(injector) as call:
         yield call
 
 
 @contextmanager
 def mounted(kind: str, folder: Path) -> Iterator[Path]:
-    """Mount a new, small file system from an image; skip by name what this machine lacks."""
+    """Mount a new, small file system from an image; skip the test if this machine does not support it."""
     if os.geteuid() != 0:
         pytest.skip(f"mounting {kind} needs root")
     maker = f"mkfs.{kind}"
@@ -96,7 +96,7 @@ def mounted(kind: str, folder: Path) -> Iterator[Path]:
 
 
 def _mount(kind: str, device: str, place: Path) -> None:
-    """Mount by the kernel, or by a program if the kernel does not know the kind."""
+    """Mount with the kernel, or with a FUSE program if the kernel does not support the file system."""
     if not subprocess.run(["mount", "-t", kind, device, str(place)], capture_output=True).returncode:
         return
     program = shutil.which(f"mount.{kind}-fuse")

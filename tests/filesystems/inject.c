@@ -1,7 +1,7 @@
 /* Preloaded into a process to make system calls on some files fail.
  *
- * RCDP_INJECT: rules separated by ";", each "call:errno:part of the path:calls that pass first[:times]"; times is 0 (all
- * that follow) unless given. A call is one of open, write, fsync, rename, link, fallocate, chmod, mkdir, unlink, symlink,
+ * RCDP_INJECT: rules separated by ";", each "call:errno:part of the path:calls that succeed first[:times]"; the default of
+ * times is 0, for all later calls. A call is one of open, write, fsync, rename, link, fallocate, chmod, mkdir, unlink, symlink,
  * read (to open for reading), pread (to read), truncate or grow (to leave a hole), and "write" means every kind of it.
  */
 #define _GNU_SOURCE

@@ -1,4 +1,4 @@
-"""Runs commands in this process, each with its own system calls that fail, and prints what came of each as JSON.
+"""Runs commands in this process, each with other failing system calls, and prints the results as JSON.
 
 Standard input: a JSON object a line with "rules" (see inject.c), "command" and optionally "before", a list of commands
 that run first without failures.
@@ -17,7 +17,7 @@ from rcdp_hpc.cli import main
 
 
 def run(case: dict) -> dict:
-    """Run one case and return its exit code and what it printed."""
+    """Run one case and return its exit code and output."""
     os.environ.pop("RCDP_INJECT", None)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):

@@ -1,4 +1,4 @@
-"""System calls that fail end in one message that names the file and says what to do, and in the right exit code."""
+"""Failing system calls give one message with the file and a remedy, and the right exit code."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def check(done: dict, number: int, code: int, name: str) -> None:
     ],
 )
 def test_preparing(failing, tmp_path, call, number, name, passing):
-    # What is compressed is written by HDF5 itself, and its room is not taken before.
+    # HDF5 itself writes compressed data, without allocating space before.
     compression = "gzip" if passing > 1 else "none"
     rule = f"{call}:{number}:{name}:{passing}"
     out, settings = tmp_path / "run", (*FAST, "--set", f"data.compression={compression}")
@@ -72,7 +72,7 @@ def test_preparing(failing, tmp_path, call, number, name, passing):
     assert done["code"] == 0, done["printed"]
 
 
-def test_room_taken_by_writing_is_a_quota_too(failing, tmp_path):
+def test_space_allocated_by_writing_detects_a_quota(failing, tmp_path):
     rules = f"fallocate:{errno.EOPNOTSUPP}:.h5:0;write:{errno.EDQUOT}:.h5:5"
     done = failing(rules, "prepare", "digits", "--out", tmp_path / "run", *FAST)
     check(done, errno.EDQUOT, EXIT_FAILED, ".h5")

@@ -1,4 +1,4 @@
-"""The whole pipeline on file systems that lack this or that: no fallocate, no hard links, no permissions, no case."""
+"""The whole pipeline on file systems without fallocate, hard links, permissions, or case-sensitive names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from filesystems.conftest import FAST, mounted
 
 from rcdp_hpc.data.shards.verify import verify_shards
 
-# Each lacks another operation: ext2 has no fallocate, FAT neither that nor links, permissions and names in two cases.
+# ext2 has no fallocate; FAT has neither that nor links, permissions and case-sensitive names.
 KINDS = ("ext2", "vfat", "exfat")
 NO_LINKS = ";".join(
     f"{call}:{number}:/:0"
@@ -33,7 +33,7 @@ def fingerprints(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def plain(failing, tmp_path_factory) -> dict[str, str]:
-    """The shards of an ordinary disk."""
+    """Digests of the shards on an ordinary disk."""
     out = tmp_path_factory.mktemp("plain") / "run"
     done = failing("", "prepare", "digits", "--out", out, *FAST)
     assert done["code"] == 0, done["printed"]
@@ -76,7 +76,7 @@ def test_a_disk_without_fallocate_that_is_full(failing, tmp_path):
         with contextlib.suppress(OSError), (place / "ballast").open("wb", buffering=0) as file:
             while file.write(bytes(2**14)):
                 pass
-        # The shards need some 600 KiB in all, and none of these is enough.
+        # The shards need about 600 KiB, more than any of these sizes.
         for free in (200, 400, 550):
             with (place / "ballast").open("r+b") as file:
                 file.truncate(file.seek(0, os.SEEK_END) - 2**10 * (free - shutil.disk_usage(place).free // 2**10))

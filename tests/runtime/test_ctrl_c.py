@@ -1,4 +1,4 @@
-"""Ctrl-C with real processes: alone it is a stop with a checkpoint; mpirun kills its ranks, which is reported."""
+"""Ctrl-C with real processes: a single process stops with a checkpoint; mpirun kills its ranks, which is reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONG = [
     "training.baseline=false",
     "readout.hidden=16",
 ]
-# A command that does not look for signals, so that the second comes while the first still waits.
+# A command that does not check for signals, so that the second one arrives before the first is handled.
 DEAF = """
 import sys, time
 import rcdp_hpc.cli.commands
@@ -48,7 +48,7 @@ CONTROL_C = b"\x03"
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    """A run directory with shards, to be trained in for a long time."""
+    """A run directory with shards for a long training."""
     prepare(load_config("digits", LONG), tmp_path / "run")
     return tmp_path / "run"
 
@@ -81,7 +81,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    # The first is answered before the second is sent: two at once would be one.
+    # Wait for the response to the first signal: two at once would count as one.
     assert process.stderr.readline() == "\n"
     assert "Ctrl-C again ends at once" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
@@ -92,7 +92,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
 
 
 @pytest.mark.mpi
-def test_ctrl_c_at_mpiruns_terminal_ends_with_a_checkpoint_or_a_word_on_it(run):
+def test_ctrl_c_at_mpiruns_terminal_ends_with_a_checkpoint_or_a_message(run):
     shown = typed_control_c(mpirun_command(2, rcdp("train", "--out", str(run))), lambda: trains(run))
     assert shown.count("rcdp: mpirun kills its ranks a moment after Ctrl-C") == 1, shown
     assert "kill -USR1 " in shown
@@ -102,7 +102,7 @@ def test_ctrl_c_at_mpiruns_terminal_ends_with_a_checkpoint_or_a_word_on_it(run):
 
 
 def typed_control_c(command: list[str], when, seconds: float = 90) -> str:
-    """Run a command on a terminal of its own, type Ctrl-C there at some time, and return what was shown after it."""
+    """Run a command on a new terminal, type Ctrl-C when `when` is true, and return the output after it."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvpe(command[0], command, environment())
@@ -115,7 +115,7 @@ def typed_control_c(command: list[str], when, seconds: float = 90) -> str:
             if select.select([terminal], [], [], 0.05)[0]:
                 try:
                     shown += os.read(terminal, 2**16)
-                except OSError:  # what a terminal's end is on Linux
+                except OSError:  # the end of a terminal's output on Linux
                     break
         else:
             raise AssertionError(f"{command} was still running after {seconds} s:\n{shown.decode()}")
@@ -138,7 +138,7 @@ def typed_control_c(command: list[str], when, seconds: float = 90) -> str:
         (signal.SIGTERM, Launch("mpi", 0, 2, "mpirun (Open MPI)"), "mpirun kills its ranks"),
     ],
 )
-def test_who_reports_a_signal(number, launch, shown, tmp_path, monkeypatch, capfd):
+def test_only_rank_0_reports_a_signal(number, launch, shown, tmp_path, monkeypatch, capfd):
     (tmp_path / "terminal").touch()
     monkeypatch.setattr(signals, "TERMINAL", str(tmp_path / "terminal"))
     signals._announce(number, launch)
@@ -146,7 +146,7 @@ def test_who_reports_a_signal(number, launch, shown, tmp_path, monkeypatch, capf
     assert (shown in said) if shown else not said
 
 
-def test_a_job_without_a_terminal_reports_nothing_there(tmp_path, monkeypatch):
+def test_a_job_without_a_terminal_writes_nothing_to_it(tmp_path, monkeypatch):
     monkeypatch.setattr(signals, "TERMINAL", str(tmp_path / "none"))
     signals._announce(signal.SIGTERM, Launch("mpi", 0, 2, "mpirun (Open MPI)"))
     assert not list(tmp_path.iterdir())

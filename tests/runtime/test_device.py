@@ -1,4 +1,4 @@
-"""Which device a rank takes, as far as a machine without a GPU can show it: what is asked for."""
+"""The device that a rank requests, tested without a GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _of_no_launcher(monkeypatch):
 
 
 def of_rank(monkeypatch, visible: int, **local: str) -> str:
-    """Return the device of a rank that sees so many devices, and whose launcher says so of its place on the node."""
+    """Return the device of a rank that sees `visible` devices, with the variables of its launcher in `local`."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: visible > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     with monkeypatch.context() as launched:
@@ -32,13 +32,13 @@ def of_rank(monkeypatch, visible: int, **local: str) -> str:
 @pytest.mark.parametrize("variable", LOCAL)
 def test_one_device_for_each_rank_of_a_node(variable, monkeypatch):
     for rank in range(4):
-        # On whole nodes every rank sees all devices; with --gpus-per-task=1 its own alone, as number 0.
+        # On whole nodes every rank sees all devices; with --gpus-per-task=1 only one, as number 0.
         assert of_rank(monkeypatch, 4, **{variable: str(rank)}) == f"cuda:{rank}"
         assert of_rank(monkeypatch, 1, **{variable: str(rank)}) == "cuda:0"
 
 
 def test_mpirun_within_a_job_counts_before_slurm(monkeypatch):
-    """Its daemons are Slurm's only tasks, each number 0 on its node."""
+    """mpirun's daemons are the only tasks of Slurm, each with number 0 on its node."""
     assert of_rank(monkeypatch, 4, OMPI_COMM_WORLD_LOCAL_RANK="3", SLURM_LOCALID="0") == "cuda:3"
 
 
@@ -48,7 +48,7 @@ def test_without_a_launcher_or_a_device(monkeypatch):
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_a_gpu_repeats_to_the_bit_in_deterministic_mode_alone(deterministic, monkeypatch):
+def test_a_gpu_repeats_to_the_bit_only_in_deterministic_mode(deterministic, monkeypatch):
     taken = []
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)

@@ -1,4 +1,4 @@
-"""Records that carry their own digest: any other content is refused with one message."""
+"""Records with a digest of their content: any other content is refused with one message."""
 
 import contextlib
 import json
@@ -23,17 +23,17 @@ from rcdp_hpc.runtime.json_text import parse_json
 RECORD = {"b": [1, 2.5, None], "a": {"x": True, "ä": "ß"}, "tiny": 1e-300}
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path):
+def test_a_record_is_read_unchanged(tmp_path):
     write_sealed(tmp_path / "record.json", RECORD)
     assert read_sealed(tmp_path / "record.json") == RECORD
 
 
-def test_tuples_and_numbers_as_keys_are_sealed_as_json_has_them(tmp_path):
+def test_tuples_and_numeric_keys_are_sealed_in_their_json_form(tmp_path):
     write_sealed(tmp_path / "record.json", {"shape": (8, 8), "counts": {10: 1, 9: 2}})
     assert read_sealed(tmp_path / "record.json") == {"shape": [8, 8], "counts": {"10": 1, "9": 2}}
 
 
-def test_timings_are_sealed_apart_so_that_equal_results_have_equal_digests(tmp_path):
+def test_timings_have_a_separate_digest(tmp_path):
     one, other = (sealed({"fitness": 1.0, "timing": {"seconds": seconds}}) for seconds in (1.0, 2.0))
     assert one["sha256"] == other["sha256"]
     assert one["timing"]["sha256"] != other["timing"]["sha256"]
@@ -42,7 +42,7 @@ def test_timings_are_sealed_apart_so_that_equal_results_have_equal_digests(tmp_p
         assert not is_sealed({**one, "timing": timing})
 
 
-def test_white_space_and_order_of_keys_do_not_count():
+def test_white_space_and_order_of_keys_do_not_matter():
     value = sealed(RECORD)
     assert is_sealed(json.loads(json.dumps(dict(reversed(value.items())), indent=7)))
 
@@ -77,7 +77,7 @@ def test_other_forms_give_one_message(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
-def test_a_folder_a_pipe_and_nothing_are_no_records(tmp_path):
+def test_a_folder_a_pipe_and_a_missing_file_are_damage(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in ("", "pipe", "missing"):
         with pytest.raises(DataDamagedError):
@@ -86,7 +86,7 @@ def test_a_folder_a_pipe_and_nothing_are_no_records(tmp_path):
             read_json(tmp_path / name)
 
 
-def test_plain_json_is_read_with_the_same_care(tmp_path):
+def test_plain_json_is_checked_in_the_same_way(tmp_path):
     (tmp_path / "deep.json").write_bytes(b"[" * 100_000)
     with pytest.raises(DataDamagedError, match="nested too deeply"):
         read_json(tmp_path / "deep.json")
@@ -94,7 +94,7 @@ def test_plain_json_is_read_with_the_same_care(tmp_path):
         parse_json('{"a": 1, "b": {"c": 1, "c": 1}}')
 
 
-def test_a_record_of_an_earlier_version_says_so():
+def test_a_record_of_an_earlier_version_is_named():
     with pytest.raises(DataDamagedError, match="earlier version"):
         check_sealed({"a": 1}, "record.json")
 
@@ -111,5 +111,5 @@ def test_lines_are_sealed_one_by_one(tmp_path):
         read_sealed_lines(path)
 
 
-def test_no_file_has_no_lines(tmp_path):
+def test_a_missing_file_has_no_lines(tmp_path):
     assert read_sealed_lines(tmp_path / "lines.jsonl") == []

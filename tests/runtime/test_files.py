@@ -22,7 +22,7 @@ from rcdp_hpc.runtime.files import (
 )
 
 
-def test_a_failed_write_leaves_the_earlier_file_and_no_rubbish(tmp_path):
+def test_a_failed_write_leaves_the_earlier_file_and_no_temporary_one(tmp_path):
     path = tmp_path / "file"
     write_text(path, "first")
 
@@ -44,7 +44,7 @@ def test_a_real_full_device_is_explained(tmp_path):
         write_atomic(tmp_path / "file", lambda file: full.write(b"x"))
 
 
-def test_a_folder_that_cannot_be_made_is_explained(tmp_path):
+def test_a_folder_that_cannot_be_created_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((InputError, StageFailedError), match="file"):
         write_text(tmp_path / "file" / "below", "x")
@@ -59,7 +59,7 @@ def test_broken_json_is_damage(tmp_path):
         read_json(path)
 
 
-def test_a_small_file_is_written_over_itself(tmp_path):
+def test_a_small_file_is_overwritten_in_place(tmp_path):
     path = tmp_path / "state.json"
     write_json(path, {"a": "long" * 100})
     before = path.stat().st_ino
@@ -84,7 +84,7 @@ def test_a_small_file_is_written_over_itself(tmp_path):
         (errno.EROFS, InputError, "Read-only file system"),
     ],
 )
-def test_what_a_file_system_answers_says_what_to_do(tmp_path, number, kind, words):
+def test_errors_of_file_systems_have_a_remedy(tmp_path, number, kind, words):
     def fail(file):
         raise OSError(number, os.strerror(number))
 
@@ -94,7 +94,7 @@ def test_what_a_file_system_answers_says_what_to_do(tmp_path, number, kind, word
     assert words in str(caught.value)
 
 
-def test_the_first_failure_is_reported_not_what_a_library_makes_of_it(tmp_path):
+def test_the_first_error_is_reported_not_that_of_a_library(tmp_path):
     def library(file):
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limit[1]))
@@ -123,7 +123,7 @@ def test_without_hard_links_the_earlier_file_is_renamed(tmp_path, monkeypatch, n
     assert os.listdir(tmp_path) == ["earlier"]
 
 
-def test_room_is_filled_around_what_is_there(tmp_path, monkeypatch):
+def test_reserving_space_keeps_the_content(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EOPNOTSUPP, "")
 

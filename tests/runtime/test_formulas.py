@@ -24,7 +24,7 @@ def test_formulas(name):
 
 
 @pytest.mark.parametrize("name", ["", "a", "-1", "+1.5", "-1e5", "-", "=", "a=b", "1-2", "-3 %".replace(" ", "")])
-def test_names_and_numbers_are_none(name):
+def test_names_and_numbers_are_not_formulas(name):
     assert not is_formula(name)
 
 
@@ -33,7 +33,7 @@ def predictions():
     return Predictions(blocks, 2, [FORMULA, "x\u202e\n"], [FORMULA, "a\x1b[2J"], "=id")
 
 
-def test_predictions_hold_the_exact_names_and_a_warning_names_the_columns(tmp_path, caplog, monkeypatch):
+def test_predictions_have_the_exact_names_and_a_warning_names_the_columns(tmp_path, caplog, monkeypatch):
     file = io.BytesIO()
     CsvFormat().write(file, predictions())
     rows = list(csv.reader(io.StringIO(file.getvalue().decode(), newline="")))
@@ -50,7 +50,7 @@ def test_predictions_hold_the_exact_names_and_a_warning_names_the_columns(tmp_pa
     assert caplog.messages == []
 
 
-def test_json_lines_hold_the_exact_names_without_raw_escapes():
+def test_json_lines_have_the_exact_names_without_raw_escapes():
     file = io.BytesIO()
     JsonLinesFormat().write(file, predictions())
     text = file.getvalue().decode()

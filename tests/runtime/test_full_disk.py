@@ -1,4 +1,4 @@
-"""On a full disk: what ended a stage is recorded, and a log that takes no more ends nothing."""
+"""On a full disk, the failure of a stage is recorded, and a log that cannot be written ends nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rcdp_hpc.runtime import rundir
 from rcdp_hpc.runtime.rundir import RunDirectory
 
 
-def test_a_failure_is_recorded_in_the_place_of_what_was_there(tmp_path, monkeypatch):
+def test_a_failure_overwrites_the_earlier_record(tmp_path, monkeypatch):
     run = RunDirectory(tmp_path)
     run.record_state("train", "running", ranks=2)
 

@@ -1,4 +1,4 @@
-"""No name reaches a terminal as anything but letters, whichever door it comes through."""
+"""Names are escaped wherever they reach a terminal."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ HOSTILE = [
 
 
 def raw(text: str) -> set[str]:
-    """Return what a terminal would obey or not show."""
+    """Return the characters of a text that control a terminal or are invisible."""
     unsafe = ("Cc", "Cf", "Cs", "Zl", "Zp")
     return {one for one in text if unicodedata.category(one) in unsafe and one not in "\n\t"} | ({"\u3164"} & set(text))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_nothing_hostile_is_left(name):
+def test_hostile_names_are_escaped(name):
     assert raw(plain_line(name)) == set()
     assert "\n" not in plain_line(name)
     assert plain_line(name) != name
@@ -47,7 +47,7 @@ def test_nothing_hostile_is_left(name):
 
 
 @given(st.text())
-def test_any_text_is_safe_and_plain_text_is_left_alone(text):
+def test_any_text_is_safe_and_plain_text_is_unchanged(text):
     shown = plain_line(text)
     assert raw(shown) - {"\u200c", "\u200d"} == set()
     assert plain_line(shown) == shown
@@ -56,7 +56,7 @@ def test_any_text_is_safe_and_plain_text_is_left_alone(text):
 @pytest.mark.parametrize(
     "name", ["Größe", "猫 $x$", "می\u200cخواهم", "क्\u200dष", "👨\u200d👩\u200d👧", "❤️", "a\u00a0b"]
 )
-def test_names_of_any_script_stay(name):
+def test_names_of_any_script_are_unchanged(name):
     assert plain_line(name) == name
 
 
@@ -79,7 +79,7 @@ def package_log():
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_messages_show_it_escaped_and_the_log_file_has_it_exactly(name, package_log, capsys, tmp_path):
+def test_messages_are_escaped_and_the_log_file_is_exact(name, package_log, capsys, tmp_path):
     with logging_to_file(tmp_path / "log.jsonl"):
         package_log.error("class %s of %d", name, 3)
         package_log.error("%s", InputError(f"{name}: no such file."))
@@ -92,18 +92,18 @@ def test_messages_show_it_escaped_and_the_log_file_has_it_exactly(name, package_
     assert first["message"] == f"class {name} of 3"
 
 
-def test_lines_that_are_meant_stay_lines_and_cannot_pass_for_messages(package_log, capsys):
+def test_intended_lines_are_kept_and_do_not_look_like_messages(package_log, capsys):
     package_log.error("%s", multiline_error(StageFailedError, ["Slurm refused:", f"  {FALSE_LINE}", "rcdp: error: x"]))
     lines = capsys.readouterr().err.splitlines()
     assert [line[:8] for line in lines] == ["rcdp: er", "  a\\nrcd", "  rcdp: "]
 
 
-def test_a_message_of_millions_of_characters_is_cut(package_log, capsys):
+def test_a_message_of_millions_of_characters_is_shortened(package_log, capsys):
     package_log.error("no column %s", "x" * 10**6)
     assert len(capsys.readouterr().err) < MOST_CHARACTERS + 200
 
 
-def test_streams_escape_what_anyone_prints_but_not_bars(monkeypatch):
+def test_streams_escape_all_text_except_progress_bars(monkeypatch):
     out, err = io.StringIO(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
@@ -126,7 +126,7 @@ def test_progress_lines(package_log, capsys):
 
 
 def test_templates_of_messages_are_constant():
-    """The line breaks of a template are kept, so no name may be in it."""
+    """The line breaks of a template are kept, so it must not contain names."""
     found = []
     for file in Path(rcdp_hpc.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

@@ -31,7 +31,7 @@ def test_a_temporary_file_names_its_writer(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_what_dead_processes_left_is_removed_and_what_others_write_stays(tmp_path, dead_process):
+def test_files_of_dead_processes_are_removed_and_those_of_others_kept(tmp_path, dead_process):
     left, written = left_by(tmp_path, dead_process), left_by(tmp_path, this_process())
     users = [tmp_path / name for name in (".notes.tmp", "data.tmp", ".last.pt.abcdefgh.tmp")]
     for path in users:
@@ -40,15 +40,15 @@ def test_what_dead_processes_left_is_removed_and_what_others_write_stays(tmp_pat
     assert sorted(tmp_path.iterdir()) == sorted([written, *users])
 
 
-def test_a_number_that_was_given_to_another_process_does_not_protect(tmp_path):
+def test_a_reused_process_number_does_not_protect_a_file(tmp_path):
     here = this_process()
     left = left_by(tmp_path, Process(here.machine, here.pid, here.started - 1))
     assert remove_leftovers([left]) == [left]
 
 
-def test_a_writer_of_another_machine_is_judged_by_whether_its_file_changes(tmp_path, monkeypatch):
+def test_a_file_of_another_machine_is_kept_while_it_changes(tmp_path, monkeypatch):
     other = left_by(tmp_path, Process("0123456789ab", 1, 1))
-    # The time of a file can be set, that of its last change of any kind cannot.
+    # The modification time of a file can be set, but not its change time.
     os.utime(other, (0, 0))
     assert remove_leftovers([other]) == []
     monkeypatch.setattr(leftovers, "ABANDONED_SECONDS", 0.05)
@@ -57,13 +57,13 @@ def test_a_writer_of_another_machine_is_judged_by_whether_its_file_changes(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_files_of_a_holder_whose_lock_was_taken_over_go_at_once(tmp_path):
+def test_the_files_of_a_replaced_lock_holder_are_removed_at_once(tmp_path):
     gone, other = Process("0123456789ab", 1, 1), Process("0123456789ab", 2, 1)
     left, stays = left_by(tmp_path, gone), left_by(tmp_path, other)
     assert remove_leftovers([left, stays], gone=gone.tag) == [left]
 
 
-def test_a_start_keeps_what_a_running_prediction_writes(tmp_path, dead_process, monkeypatch):
+def test_a_start_keeps_the_files_of_a_running_prediction(tmp_path, dead_process, monkeypatch):
     monkeypatch.setattr(lock, "WATCH_SECONDS", 0.1)
     run = RunDirectory(tmp_path / "run")
     for folder in (run.path, run.report, run.train):
@@ -93,12 +93,12 @@ def test_long_and_odd_names_can_be_written(tmp_path, name):
     assert writer_of(tmp_path / temporary_name(name)) == this_process()
 
 
-def test_a_process_is_known_without_clocks(monkeypatch):
+def test_a_process_is_identified_without_clocks(monkeypatch):
     here = this_process()
     assert here.life() == "alive"
     assert re.fullmatch(r"[0-9a-f]{12}", here.machine)
     assert here.started > 0
-    # Another machine of the same name, or this one started again.
+    # Another machine of the same name, or this one after a reboot.
     monkeypatch.setattr(owners, "_boot", lambda: "another")
     assert here.life() == "unknown"
     monkeypatch.undo()

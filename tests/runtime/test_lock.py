@@ -30,7 +30,7 @@ def holder_of(path):
 
 
 def foreign(path, age=0.0, **changes):
-    """Write the lock of a job on another machine, last heard of `age` seconds ago."""
+    """Write the lock of a job on another machine, with a heartbeat `age` seconds ago."""
     holder = Holder("t", "elsewhere", Process("0123456789ab", 1, 1), "77")
     path.write_text(json.dumps(sealed({**holder.content(), **changes})))
     os.utime(path, (time.time() - age,) * 2)
@@ -42,7 +42,7 @@ def refused(path, match):
         pass
 
 
-def test_a_held_directory_is_refused_and_its_holder_named(tmp_path):
+def test_a_locked_directory_is_refused_and_its_holder_named(tmp_path):
     with RunLock(tmp_path / "lock"), pytest.raises(InputError) as error, RunLock(tmp_path / "lock"):
         pass
     assert f"process {os.getpid()}" in str(error.value)
@@ -51,7 +51,7 @@ def test_a_held_directory_is_refused_and_its_holder_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_lock_of_a_killed_process_is_taken_over_and_said_once(tmp_path, caplog):
+def test_the_lock_of_a_killed_process_is_taken_over_and_reported_once(tmp_path, caplog):
     code = (
         f"import time; from pathlib import Path; from rcdp_hpc.runtime.lock import RunLock\n"
         f"with RunLock(Path({str(tmp_path / 'lock')!r})): print('held', flush=True); time.sleep(60)"
@@ -62,7 +62,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_and_said_once(tmp_path, capl
     holder.kill()
     holder.wait()
     assert current_holder(tmp_path / "lock") is None
-    # A heartbeat in the future changes nothing: the process can be asked.
+    # A heartbeat in the future does not matter, because the process can be checked.
     os.utime(tmp_path / "lock", (time.time() + 10_000,) * 2)
     with caplog.at_level("WARNING", logger="rcdp_hpc"), RunLock(tmp_path / "lock") as taken:
         assert holder_of(tmp_path / "lock").process == this_process()
@@ -71,7 +71,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_and_said_once(tmp_path, capl
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_number_that_was_given_to_another_process_is_no_holder(tmp_path):
+def test_a_reused_process_number_is_not_a_holder(tmp_path):
     here = this_process()
     foreign(tmp_path / "lock", machine=here.machine, pid=here.pid, started=here.started - 100)
     with RunLock(tmp_path / "lock"):
@@ -92,7 +92,7 @@ def test_a_lock_from_another_host_is_respected_until_its_heartbeat_is_old(tmp_pa
     assert "Watching the lock" in caplog.text
 
 
-def test_a_heartbeat_in_the_future_is_judged_by_whether_it_changes(tmp_path, caplog):
+def test_a_lock_with_a_heartbeat_in_the_future_is_watched(tmp_path, caplog):
     with RunLock(foreign(tmp_path / "lock", age=-3600)):
         assert holder_of(tmp_path / "lock").process.pid == os.getpid()
     assert "3600 s in the future" in caplog.text
@@ -100,7 +100,7 @@ def test_a_heartbeat_in_the_future_is_judged_by_whether_it_changes(tmp_path, cap
 
 @pytest.mark.parametrize("age", [3600, -3600])
 @pytest.mark.parametrize("by", ["time", "content"])
-def test_a_holder_that_is_seen_at_work_keeps_its_lock_whatever_its_clock_says(tmp_path, monkeypatch, age, by):
+def test_a_changing_lock_is_kept_for_any_clock_difference(tmp_path, monkeypatch, age, by):
     path = foreign(tmp_path / "lock", age)
     glances = []
 
@@ -124,7 +124,7 @@ def test_the_same_job_requeued_takes_over_at_once(tmp_path, monkeypatch, caplog)
 
 
 @pytest.mark.parametrize("by", ["time", "content"])
-def test_the_heartbeat_is_kept_up(tmp_path, monkeypatch, by):
+def test_the_heartbeat_is_renewed(tmp_path, monkeypatch, by):
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
     if by == "content":
         monkeypatch.setattr(lock.os, "utime", raises(OSError(95, "not supported")))
@@ -159,7 +159,7 @@ OTHER_CONTENT = {
 
 
 @pytest.mark.parametrize("name", OTHER_CONTENT)
-def test_a_lock_of_any_content_is_respected_while_fresh_and_then_put_aside(tmp_path, name, caplog):
+def test_an_unreadable_lock_is_respected_while_recent_and_then_kept_under_another_name(tmp_path, name, caplog):
     path = tmp_path / "lock"
     path.write_bytes(OTHER_CONTENT[name])
     assert str(current_holder(path)).startswith("an unknown process (its lock cannot be read: it is ")
@@ -187,7 +187,7 @@ def make_fifo(path):
         (make_fifo, "a pipe"),
     ],
 )
-def test_what_is_no_file_is_refused_at_once(tmp_path, make, problem):
+def test_a_lock_that_is_not_a_file_is_refused_at_once(tmp_path, make, problem):
     path = tmp_path / "lock"
     make(path)
     refused(path, f"lock: it is {problem}.* Move it away")
@@ -195,7 +195,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path, make, problem):
     assert [one.name for one in tmp_path.iterdir()] == ["lock"]
 
 
-def test_a_half_written_lock_is_waited_for(tmp_path, monkeypatch):
+def test_an_incomplete_lock_is_read_again(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "HALF_WRITTEN_SECONDS", 5.0)
     path = tmp_path / "lock"
     path.touch()
@@ -226,7 +226,7 @@ def test_a_lock_that_cannot_be_removed_does_not_stop_its_process(tmp_path, monke
     assert not path.exists()
 
 
-def test_a_file_that_stays_while_it_is_read_is_removed_again(tmp_path, monkeypatch):
+def test_a_lock_that_remains_while_it_is_read_is_removed_again(tmp_path, monkeypatch):
     unlink, asked = Path.unlink, []
 
     def late(path, missing_ok=False):
@@ -241,14 +241,14 @@ def test_a_file_that_stays_while_it_is_read_is_removed_again(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fills_up_leaves_no_half_lock(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_incomplete_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.os, "fsync", raises(OSError(28, "No space left on device")))
     with pytest.raises(Exception, match="no space left"), RunLock(tmp_path / "lock"):
         pass
     assert list(tmp_path.iterdir()) == []
 
 
-def test_file_systems_without_locks_for_files(tmp_path, monkeypatch):
+def test_file_systems_without_file_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(lock.fcntl, "flock", raises(OSError(37, "No locks available")))
     with RunLock(foreign(tmp_path / "lock", age=1000)):
         assert holder_of(tmp_path / "lock").process == this_process()
@@ -256,8 +256,8 @@ def test_file_systems_without_locks_for_files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_lock_that_another_took_over_first_is_given_back(tmp_path, monkeypatch, links):
-    """The other job replaces the stale lock after it was judged, where no guard helps."""
+def test_a_lock_that_another_job_took_over_first_is_restored(tmp_path, monkeypatch, links):
+    """The other job replaces the stale lock after it was read, without the guard."""
     path, rename = foreign(tmp_path / "lock", age=1000), os.rename
     if not links:
         monkeypatch.setattr(lock.os, "link", raises(OSError(1, "Operation not permitted")))
@@ -285,7 +285,7 @@ def test_a_damaged_lock_is_written_again_by_its_holder(tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize(("change", "words"), [(foreign, "now belongs to process 1"), (Path.unlink, "was removed")])
-def test_a_job_whose_lock_is_lost_stops(tmp_path, monkeypatch, caplog, change, words):
+def test_a_job_that_loses_its_lock_ends(tmp_path, monkeypatch, caplog, change, words):
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
     left = []
     monkeypatch.setattr(lock.os, "_exit", left.append)
@@ -299,8 +299,8 @@ def test_a_job_whose_lock_is_lost_stops(tmp_path, monkeypatch, caplog, change, w
     assert words in caplog.text
 
 
-def test_of_many_that_start_at_once_one_holds_the_lock(tmp_path):
-    """Without a lock, and with one that was left: whoever holds it makes a file that nobody else may see."""
+def test_only_one_of_many_concurrent_starts_gets_the_lock(tmp_path):
+    """Without a lock and with a stale one. The holder creates a file that no other holder may see."""
     code = f"""
 import sys, time, random
 from pathlib import Path
@@ -334,7 +334,7 @@ for turn in range(20):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_status_judges_a_foreign_lock_without_waiting(tmp_path):
+def test_status_reads_a_foreign_lock_without_waiting(tmp_path):
     path = tmp_path / "lock"
     assert current_holder(path) is None
     assert current_holder(foreign(path)) is not None

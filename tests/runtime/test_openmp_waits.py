@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait: set before any library of OpenMP loads, whichever way the package is started."""
+"""Waits of OpenMP threads: set before any OpenMP library is loaded, for all ways to start the package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from launch import REPOSITORY, environment
 from rcdp_hpc.runtime import openmp_waits
 from rcdp_hpc.runtime.openmp_waits import DEFAULTS, USER_SETTINGS, openmp_is_loaded, report_long_waits, shorten_waits
 
-# GNU OpenMP prints what it read when it is loaded.
+# With this variable, GNU OpenMP prints its settings when it is loaded.
 SHOWN = {"OMP_DISPLAY_ENV": "verbose"}
 
 
@@ -28,14 +28,14 @@ def test_openmp_reads_the_settings_of_the_package(package):
     assert f"GOMP_SPINCOUNT = '{DEFAULTS['GOMP_SPINCOUNT']}'" in found
 
 
-def test_the_users_own_setting_wins():
+def test_a_setting_of_the_user_has_priority():
     found = output("import rcdp_hpc, torch", **SHOWN, OMP_WAIT_POLICY="active")
     assert "OMP_WAIT_POLICY = 'ACTIVE'" in found
     assert f"GOMP_SPINCOUNT = '{DEFAULTS['GOMP_SPINCOUNT']}'" not in found
 
 
 @pytest.mark.parametrize("name", USER_SETTINGS)
-def test_any_setting_of_the_user_leaves_all_as_they_are(name):
+def test_any_setting_of_the_user_disables_the_defaults(name):
     environ = {name: "7"}
     assert not shorten_waits(environ)
     assert environ == {name: "7"}
@@ -56,7 +56,7 @@ def test_an_empty_variable_is_not_a_setting():
         "import runpy; runpy.run_path('data_prep/prepare_shards.py')['main'](['digits', '--out=/proc/x'])",
     ],
 )
-def test_every_way_in_sets_them_and_children_inherit_them(door):
+def test_every_entry_point_sets_them_and_children_inherit_them(door):
     code = f"{door}\nimport subprocess; subprocess.run(['printenv', *{list(DEFAULTS)}], check=True)"
     env = {name: value for name, value in environment().items() if name not in USER_SETTINGS}
     done = subprocess.run(
@@ -78,7 +78,7 @@ def test_a_library_loaded_before_is_reported_once_and_only_for_several_threads()
     assert "OpenMP was loaded" not in output(code.replace("torch, rcdp_hpc", "rcdp_hpc, torch"))
 
 
-def test_libraries_are_found_in_the_maps_of_a_process(tmp_path, monkeypatch):
+def test_libraries_are_detected_in_the_maps_of_a_process(tmp_path, monkeypatch):
     maps = tmp_path / "maps"
     maps.write_text("7f00-7f01 r-xp 00000000 08:01 12 /lib/libgomp-e985bcbb.so.1.0.0\n")
     assert openmp_is_loaded(maps)
@@ -88,7 +88,7 @@ def test_libraries_are_found_in_the_maps_of_a_process(tmp_path, monkeypatch):
     assert openmp_is_loaded(tmp_path / "none")
 
 
-def test_nothing_is_reported_if_the_settings_came_in_time(caplog, monkeypatch):
+def test_nothing_is_reported_if_the_settings_are_in_time(caplog, monkeypatch):
     monkeypatch.setattr(openmp_waits, "_loaded_before", False)
     report_long_waits(8)
     assert not caplog.records

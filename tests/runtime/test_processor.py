@@ -1,4 +1,4 @@
-"""What decides the last digits, and its differences between two starts in words."""
+"""Properties of machines that affect the last digits, and their differences between two starts."""
 
 import logging
 import subprocess
@@ -23,7 +23,7 @@ def test_this_process_is_described_by_processor_instructions_and_versions():
     assert machine_of_process() == found
 
 
-def test_a_variable_that_takes_other_instructions_is_seen():
+def test_a_variable_that_selects_instructions_is_recorded():
     code = "import torch\nfrom rcdp_hpc.runtime.processor import machine_of_process\nprint(machine_of_process())"
     environment = {"PATH": "/usr/bin:/bin", "ATEN_CPU_CAPABILITY": "default", "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
@@ -31,11 +31,11 @@ def test_a_variable_that_takes_other_instructions_is_seen():
     assert "'capability': 'DEFAULT'" in done.stdout or "'capability': 'NO AVX'" in done.stdout
 
 
-def test_ranks_are_counted_by_kind():
+def test_ranks_are_counted_by_machine():
     assert count_machines([ONE, OTHER, ONE]) == [{**ONE, "ranks": 2}, {**OTHER, "ranks": 1}]
 
 
-def test_both_sides_of_a_difference_are_named_and_ranks_do_not_count():
+def test_both_values_of_a_difference_are_named_and_ranks_ignored():
     assert differences([{**ONE, "ranks": 1}], [{**ONE, "ranks": 4}]) == ""
     found = differences([{**ONE, "ranks": 1}], [{**OTHER, "ranks": 1}])
     assert found == "capability AVX512 -> AVX2; variables none -> MKL_CBWR=AVX2"
@@ -43,7 +43,7 @@ def test_both_sides_of_a_difference_are_named_and_ranks_do_not_count():
     assert differences([ONE], [{**ONE, "gpu": "H100"}]) == "gpu none -> H100"
 
 
-def test_unlike_ranks_are_reported(caplog):
+def test_different_machines_are_reported(caplog):
     with caplog.at_level(logging.WARNING):
         report_different_machines(count_machines([ONE, {**ONE, "processor": "B"}, ONE]))
     assert "processor A on 2 ranks; processor B on 1 ranks" in caplog.text

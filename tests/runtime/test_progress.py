@@ -6,7 +6,7 @@ import pytest
 from rcdp_hpc.runtime.progress import Progress, time_left
 
 
-def test_lines_tell_units_and_bytes_a_second(caplog, monkeypatch):
+def test_lines_have_rates_in_units_and_bytes(caplog, monkeypatch):
     now = [100.0]
     monkeypatch.setattr("rcdp_hpc.runtime.progress.time.monotonic", lambda: now[0])
     with caplog.at_level(logging.INFO), Progress("shards", 40, unit_bytes=2**19) as bar:
@@ -19,7 +19,7 @@ def test_lines_tell_units_and_bytes_a_second(caplog, monkeypatch):
     ]
 
 
-def test_nothing_is_told_where_progress_is_off(caplog):
+def test_nothing_is_logged_if_progress_is_off(caplog):
     with caplog.at_level(logging.INFO), Progress("shards", 2, enabled=False, interval=0) as bar:
         bar.advance(2)
     assert bar.done == 2
@@ -30,5 +30,5 @@ def test_nothing_is_told_where_progress_is_off(caplog):
     ("seconds", "words"),
     [(7.4, "7 s left"), (100, "2 min left"), (5399, "90 min left"), (5400, "1.5 h left"), (np.inf, "")],
 )
-def test_time_left_in_the_unit_that_people_read(seconds, words):
+def test_units_of_the_remaining_time(seconds, words):
     assert time_left(seconds) == words

@@ -1,4 +1,4 @@
-"""The memory that a job may use, read from trees like those of control groups."""
+"""The memory limit of a job, read from files like those of control groups."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def tree(folder: Path, cgroup: str, limits: dict[str, str]) -> Path:
         ("0::/a\n", {"a/memory.max": "9223372036854771712"}, None),
     ],
 )
-def test_the_least_limit_of_the_groups_around_a_process_counts(tmp_path, cgroup, limits, expected):
+def test_the_smallest_limit_of_the_groups_of_a_process_counts(tmp_path, cgroup, limits, expected):
     found = machine_memory(tree(tmp_path, cgroup, limits))
     assert found == (psutil.virtual_memory().total if expected is None else expected)
 

@@ -1,4 +1,4 @@
-"""What a run directory writes."""
+"""Files of a run directory."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def run(tmp_path):
     return run
 
 
-def test_a_configuration_that_is_there_already_is_not_written_again(run):
+def test_an_unchanged_configuration_is_not_written_again(run):
     before = run.config_file.stat().st_ino
     run.write_config(load_config("digits", ["search.generations=10"]))
     assert run.config_file.stat().st_ino == before
@@ -21,7 +21,7 @@ def test_a_configuration_that_is_there_already_is_not_written_again(run):
     assert run.config().search.generations == 20
 
 
-def test_keys_that_no_longer_wait_for_the_data_are_written(run):
+def test_keys_that_the_data_determine_are_written(run):
     waiting = load_config("series", ["data.path=mine.ts"])
     run.write_config(waiting)
     assert run.config().chosen is not None
@@ -35,10 +35,10 @@ def test_a_damaged_file_is_written_again(run):
     assert run.config() == load_config("digits")
 
 
-def test_a_configuration_of_the_users_own_is_kept(tmp_path, caplog):
+def test_a_configuration_of_the_user_is_kept(tmp_path, caplog):
     run, text = RunDirectory(tmp_path), "# mine\n[run]\nseed = 7\n"
     run.config_file.write_text(text)
-    for _ in range(2):  # a start that is refused comes again
+    for _ in range(2):  # a refused start is repeated
         run.preserve_user_config()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["config.toml", "config.toml.before-1"]
     assert (tmp_path / "config.toml.before-1").read_text() == text

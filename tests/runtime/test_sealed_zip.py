@@ -38,7 +38,7 @@ def test_every_flipped_bit_is_refused(archive):
     assert is_sealed_zip(archive)
 
 
-def test_every_length_but_the_own_is_refused(archive):
+def test_every_other_length_is_refused(archive):
     content = archive.read_bytes()
     for length in range(0, len(content), 7):
         archive.write_bytes(content[:length])
@@ -50,7 +50,7 @@ def test_every_length_but_the_own_is_refused(archive):
         assert not is_sealed_zip(archive)
 
 
-def test_it_stays_an_archive_for_other_readers(archive):
+def test_other_readers_accept_the_archive(archive):
     assert torch.equal(torch.load(archive, weights_only=True)["x"], torch.arange(3.0))
     assert zipfile.ZipFile(archive).testzip() is None
 
@@ -71,7 +71,7 @@ def test_bytes_do_not_depend_on_how_they_are_written(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "empty", "loop"])
-def test_what_is_not_a_file_is_one_message(kind, tmp_path):
+def test_other_kinds_of_files_give_one_message(kind, tmp_path):
     path = tmp_path / "file.pt"
     if kind == "folder":
         path.mkdir()
@@ -84,7 +84,7 @@ def test_what_is_not_a_file_is_one_message(kind, tmp_path):
     refused(path)
 
 
-def test_members_that_would_expand_are_refused(tmp_path):
+def test_compressed_members_are_refused(tmp_path):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("zeros", bytes(2**20))

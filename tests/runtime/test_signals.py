@@ -12,7 +12,7 @@ import pytest
 
 from rcdp_hpc.runtime import early_signals
 
-# getchar runs behind Python's own end, where MPI and Horovod close, and waits there until standard input is closed.
+# getchar runs after Python has exited, when MPI and Horovod shut down, and waits until standard input is closed.
 PROGRAM = """
 import ctypes, sys
 from rcdp_hpc.cli import main
@@ -43,7 +43,7 @@ def test_a_signal_while_the_process_ends_does_not_change_its_exit_code(tmp_path)
     assert said.startswith(b"rcdp: error")
 
 
-# Sends itself a signal when the command line begins to import what takes its time.
+# Sends itself a signal when the command line begins its long imports.
 EARLY = """
 import os, sys
 number, *arguments = sys.argv[1:]
@@ -69,7 +69,7 @@ sys.exit(main(arguments))
         (signal.SIGTERM, ["status"], 143, "ended by SIGTERM"),
     ],
 )
-def test_a_signal_in_the_first_seconds_is_answered(number, command, code, words, tmp_path):
+def test_a_signal_in_the_first_seconds_is_handled(number, command, code, words, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", EARLY, str(int(number)), *command, str(tmp_path / "run")],
         capture_output=True, text=True, timeout=120,
@@ -89,7 +89,7 @@ def test_the_command_line_can_be_called_again(tmp_path, capsys):
     assert callable(rcdp_hpc.cli.main)
 
 
-def test_handlers_that_are_no_longer_needed_are_given_back():
+def test_unneeded_handlers_are_restored():
     before = [signal.getsignal(number) for number in early_signals.STOP_SIGNALS]
     try:
         early_signals.catch()

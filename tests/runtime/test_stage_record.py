@@ -1,4 +1,4 @@
-"""What a stage used is recorded, and what differs at a later start is named, refused or left as it was."""
+"""The settings of a stage are recorded, and differences at a later start are reported or refused."""
 
 import logging
 
@@ -36,7 +36,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def starts(run, monkeypatch):
-    """Starts a stage of the run with work that ends in an error, or returns."""
+    """Start a stage of the run with work that fails or returns."""
 
     def start(stage, config, error=None, restart=False):
         def work(*arguments, **options):
@@ -50,7 +50,7 @@ def starts(run, monkeypatch):
     return start
 
 
-def test_an_evaluation_with_other_settings_than_the_training_is_refused_and_leaves_all_as_it_was(run, starts):
+def test_an_evaluation_with_other_settings_than_the_training_is_refused_and_changes_nothing(run, starts):
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.suffix in (".toml", ".json")}
     with pytest.raises(InputError, match=r"model\.pt was trained with other settings: reservoir\.nodes \(400 -> 7\)"):
         starts("evaluate", changed(reservoir__nodes=7))
@@ -83,7 +83,7 @@ def test_a_refused_start_leaves_a_stage_stopped(run, starts):
 
 
 @pytest.mark.parametrize(("stage", "status"), [("train", "failed"), ("evaluate", "done"), ("prepare", "done")])
-def test_only_a_continued_stage_can_harm_what_it_did(stage, status, run, starts):
+def test_only_a_resumed_stage_can_change_its_status_on_failure(stage, status, run, starts):
     with pytest.raises(StageFailedError):
         starts(stage, DIGITS, StageFailedError("no space left"))
     assert run.state(stage)["status"] == status
@@ -95,17 +95,17 @@ def test_a_stage_that_was_never_done_fails(run, starts):
     assert run.state("search")["status"] == "failed"
 
 
-def test_a_stage_records_its_own_sections_and_those_of_stages_to_come(run):
+def test_a_stage_records_its_sections_and_those_of_later_stages(run):
     new = changed(data__stage_in=True, reservoir__nodes=7, search__population=5, training__epochs=9)
     record_settings(run, "prepare", new)
     assert run.config().data.stage_in
-    assert run.config().search.population == 5  # no search has begun
+    assert run.config().search.population == 5  # no search has started
     assert (run.config().reservoir.nodes, run.config().training.epochs) == (400, DIGITS.training.epochs)
     record_settings(run, "train", new)
     assert (run.config().reservoir.nodes, run.config().training.epochs) == (7, 9)
 
 
-def test_settings_that_may_change_are_named_when_a_stage_continues(run, starts, caplog):
+def test_changed_settings_are_named_when_a_stage_continues(run, starts, caplog):
     with caplog.at_level(logging.INFO):
         starts("train", changed(training__epochs=9))
     assert f"training.epochs ({DIGITS.training.epochs} -> 9)" in caplog.text
@@ -120,12 +120,12 @@ def test_a_winner_of_other_settings_is_reported(run, starts, caplog):
     assert "the search was done with other settings: reservoir.leak" in caplog.text
 
 
-def test_matrices_are_compared_by_their_content_elsewhere(run):
+def test_paths_of_matrices_are_not_compared(run):
     config = changed(reservoir__matrices="/elsewhere/matrices.npz")
     refuse_changed_settings(run, config)
 
 
-def test_to_continue_on_another_kind_of_machine_is_reported_with_both_named(run, caplog):
+def test_resuming_on_another_kind_of_machine_is_reported_with_both_names(run, caplog):
     run.record_state("train", "stopped")
     found = machines_to_record(run, "train", DIGITS, [THERE])
     assert found == {"machines": [THERE], "earlier_machines": [HERE]}
@@ -134,9 +134,9 @@ def test_to_continue_on_another_kind_of_machine_is_reported_with_both_named(run,
         machines_to_record(run, "train", changed(run__same_processor="refuse"), [THERE])
 
 
-def test_machines_do_not_matter_if_nothing_is_continued(run, caplog):
+def test_machines_do_not_matter_if_nothing_is_resumed(run, caplog):
     refuse = changed(run__same_processor="refuse")
-    assert machines_to_record(run, "train", refuse, [THERE]) == {}  # done: nothing will be computed
+    assert machines_to_record(run, "train", refuse, [THERE]) == {}  # done, so nothing is computed
     assert machines_to_record(run, "evaluate", refuse, [THERE])["earlier_machines"] is None
     (run.train / "last.pt").unlink()
     run.record_state("train", "failed")
@@ -151,7 +151,7 @@ def test_a_state_has_the_machine_that_the_stage_ran_on(run, starts):
     assert {"processor", "capability", "torch", "numpy"} <= set(machine)
 
 
-def test_what_was_edited_in_the_configuration_is_named_by_status_and_when_a_stage_continues(run, starts, caplog):
+def test_edited_settings_are_named_by_status_and_when_a_stage_continues(run, starts, caplog):
     run.write_config(changed(training__epochs=9, reservoir__nodes=7))
     assert "config.toml changed since stage train used it: reservoir.nodes (400 -> 7)" in describe_run(run)
     run.write_config(changed(training__epochs=9))
@@ -162,7 +162,7 @@ def test_what_was_edited_in_the_configuration_is_named_by_status_and_when_a_stag
     assert "config.toml is missing" in describe_run(run)
 
 
-def test_what_was_edited_is_named_when_a_stage_starts_over(run, starts, caplog):
+def test_edited_settings_are_named_when_a_stage_starts_over(run, starts, caplog):
     starts("train", DIGITS, restart=True)
     assert "was changed since" not in caplog.text
     run.record_state("train", "done", settings=settings_of("train", DIGITS))
@@ -173,7 +173,7 @@ def test_what_was_edited_is_named_when_a_stage_starts_over(run, starts, caplog):
 
 
 @pytest.mark.parametrize("stage", ["search", "train"])
-def test_a_search_that_is_left_out_by_what_was_edited_is_named(run, starts, caplog, stage):
+def test_a_search_that_edited_settings_leave_out_is_named(run, starts, caplog, stage):
     starts(stage, DIGITS)
     assert "left out" not in caplog.text
     run.record_state("search", "stopped", settings=settings_of("search", changed(search__generations=4)))
@@ -182,7 +182,7 @@ def test_a_search_that_is_left_out_by_what_was_edited_is_named(run, starts, capl
     assert str(run.config_file) in caplog.text
 
 
-def test_prediction_names_what_was_edited_of_how_samples_are_read(run, caplog):
+def test_prediction_names_edited_settings_of_reading_samples(run, caplog):
     assert model_and_reading(run.path)[1] == DIGITS.data
     assert not caplog.text
     run.write_config(changed(data__x_name="samples"))

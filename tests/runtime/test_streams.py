@@ -1,4 +1,4 @@
-"""A stage goes on when its output cannot be written: closed pipes, full disks, terminals that know ASCII only."""
+"""A stage continues when its output cannot be written: closed pipes, full disks, terminals limited to ASCII."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_after_a_failure_the_rest_is_dropped_and_nothing_is_raised(number):
     assert tolerant.failure.errno == number
 
 
-def test_a_disk_that_has_room_again_is_written_to_again():
+def test_writing_continues_when_a_disk_has_space_again():
     stream = Failing(errno.ENOSPC)
     tolerant = TolerantStream(stream, "stdout")
     tolerant.write("lost")
@@ -58,7 +58,7 @@ def test_a_disk_that_has_room_again_is_written_to_again():
     ("encoding", "written"),
     [("ascii", r"caf\xe9 \u6771"), ("latin-1", r"café \u6771"), ("utf-8", "café 東")],
 )
-def test_characters_that_a_terminal_does_not_know_are_escaped(encoding, written):
+def test_characters_outside_the_encoding_are_escaped(encoding, written):
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, errors="strict")
     TolerantStream(stream, "stdout").write("café 東")
@@ -66,7 +66,7 @@ def test_characters_that_a_terminal_does_not_know_are_escaped(encoding, written)
     assert raw.getvalue().decode(encoding) == written
 
 
-def test_a_file_name_that_is_no_text_is_escaped_too():
+def test_a_file_name_that_is_not_utf8_is_escaped():
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="utf-8")
     TolerantStream(stream, "stdout").write(os.fsdecode(b"a\xff.npz"))
@@ -74,7 +74,7 @@ def test_a_file_name_that_is_no_text_is_escaped_too():
     assert raw.getvalue() == rb"a\udcff.npz"
 
 
-def test_a_stream_that_other_code_closed_or_that_never_was():
+def test_a_closed_stream_and_a_missing_stream():
     closed = io.StringIO()
     closed.close()
     for stream in (closed, None):
@@ -84,7 +84,7 @@ def test_a_stream_that_other_code_closed_or_that_never_was():
         assert not tolerant.isatty()
 
 
-def test_the_log_says_once_that_the_terminal_is_gone(monkeypatch):
+def test_a_closed_terminal_is_logged_once(monkeypatch):
     monkeypatch.setattr(sys, "stdout", Failing(errno.EPIPE))
     records = []
     handler = logging.Handler()
@@ -110,13 +110,13 @@ def shell(line: str, folder: object, **extra: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize("command", ["config digits", "--help", "completion bash"])
-def test_head_ends_a_printing_command_quietly(command, tmp_path):
+def test_a_printing_command_ends_quietly_with_head(command, tmp_path):
     done = shell(f"rcdp {command} | head -n 1", tmp_path, PYTHONUNBUFFERED="1")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
 
 
-def test_a_configuration_that_is_cut_short_by_a_full_disk_is_an_error(tmp_path):
+def test_a_configuration_truncated_by_a_full_disk_is_an_error(tmp_path):
     done = shell("rcdp config digits > /dev/full", tmp_path)
     assert done.returncode == 1
     assert "the output is incomplete" in done.stderr
@@ -131,7 +131,7 @@ def test_without_standard_streams_a_command_works(tmp_path):
 @pytest.mark.parametrize(
     ("command", "end"), [("run", "| true"), ("prepare", ">&- 2>&-"), ("prepare", ">/dev/full 2>/dev/full")]
 )
-def test_a_stage_ends_well_whatever_becomes_of_its_output(command, end, tmp_path):
+def test_a_stage_succeeds_for_any_failure_of_its_output(command, end, tmp_path):
     settings = [
         "search.generations=0", "training.epochs=2", "reservoir.nodes=20", "reservoir.kernel=dense-fp32",
         "data.shards=2", "readout.kind=ridge",

@@ -1,4 +1,4 @@
-"""Names and messages as they fit a terminal."""
+"""Names and messages that fit a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rcdp_hpc.runtime.text import display_width, pad, plain_name, shorten, wrap_
 
 
 @given(st.text(max_size=60), st.integers(4, 30))
-def test_a_name_takes_the_columns_it_is_given(name, columns):
+def test_a_name_is_padded_to_a_number_of_columns(name, columns):
     plain = plain_name(name)
     assert plain.splitlines() in ([plain], [])
     assert display_width(pad(plain, columns)) == columns
@@ -28,13 +28,13 @@ def test_names_that_would_break_a_line(name, plain):
     assert plain_name(name) == plain
 
 
-def test_both_ends_of_a_long_name_stay():
+def test_both_ends_of_a_long_name_are_kept():
     assert shorten("abcdefghijklmnopqrstuvwxyz", 11) == "abcd...wxyz"
     assert shorten("猫" * 10, 10) == "猫猫...猫"  # two columns each
     assert shorten("short", 5) == "short"
 
 
-def test_parts_are_packed_into_lines():
+def test_items_are_wrapped_into_lines():
     assert wrap_items("of: ", ["a = 1", "b = 2", "c = 3"], 16) == ["of: a = 1,", "  b = 2, c = 3"]
     assert wrap_items("of: ", []) == ["of:"]
 
@@ -47,7 +47,7 @@ def test_a_message_is_wrapped_between_words_only():
     assert all(len(line) <= 40 for line in lines if path not in line)
 
 
-def test_the_log_is_wrapped_for_a_terminal_and_left_alone_in_a_file(capsys, monkeypatch):
+def test_the_log_is_wrapped_for_a_terminal_but_not_in_a_file(capsys, monkeypatch):
     log = logging.getLogger("rcdp_hpc.runtime.progress")
     propagate = logging.getLogger("rcdp_hpc").propagate
     log_to_terminal(is_root=True)

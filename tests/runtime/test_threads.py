@@ -10,7 +10,7 @@ from rcdp_hpc.runtime.threads import available_cores, limit_threads, threads_per
 
 @pytest.fixture(autouse=True)
 def no_limits(monkeypatch):
-    """Without what the machine that runs the tests is limited by."""
+    """Remove the limits of the machine that runs the tests."""
     for name in ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK"):
         monkeypatch.delenv(name, raising=False)
 
@@ -32,7 +32,7 @@ POD = "/kubepods/pod7"
     ("cgroup", "files", "expected"),
     [
         (f"0::{POD}/c\n", {f"{POD}/c/cpu.max": "200000 100000"}, 2),
-        # The whole cores alone: more threads than the quota has would wait for one that is held back.
+        # Only whole cores, because with more threads all would wait for a throttled one.
         (f"0::{POD}/c\n", {f"{POD}/c/cpu.max": "350000 100000"}, 3),
         (f"0::{POD}/c\n", {f"{POD}/c/cpu.max": "50000 100000"}, 1),
         (f"0::{POD}/c\n", {f"{POD}/c/cpu.max": "max 100000", f"{POD}/cpu.max": "300000 100000"}, 3),
@@ -48,7 +48,7 @@ POD = "/kubepods/pod7"
         ),
         (f"1:cpu:{POD}\n", {f"cpu{POD}/cpu.cfs_quota_us": "-1", f"cpu{POD}/cpu.cfs_period_us": "100000"}, 8),
         ("1:cpu:/docker/x\n", {"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
-        # Another controller's group is not the processor's.
+        # The group of another controller does not limit the processor.
         (f"4:memory:{POD}\n", {f"cpu{POD}/cpu.cfs_quota_us": "1000", f"cpu{POD}/cpu.cfs_period_us": "1000"}, 8),
         (f"0::{POD}/c\n", {f"{POD}/c/cpu.max": "a 0"}, 8),
         ("", {}, 8),
@@ -104,13 +104,13 @@ def test_no_threads_are_refused():
 
 
 @pytest.mark.parametrize(("granted", "threads"), [("1", 1), ("2", 2), ("64", 8), ("", 8)])
-def test_a_task_of_slurm_takes_no_more_cores_than_it_was_given(granted, threads, cores, monkeypatch):
+def test_a_task_of_slurm_uses_at_most_its_cores(granted, threads, cores, monkeypatch):
     monkeypatch.setattr("rcdp_hpc.runtime.threads.cpu_quota", lambda: None)
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", granted)
     assert threads_per_rank(SingleProcess()) == threads
 
 
-def test_a_count_of_slurm_that_is_no_number_is_named(cores, monkeypatch):
+def test_an_invalid_count_of_slurm_is_named(cores, monkeypatch):
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "two")
     with pytest.raises(InputError, match="SLURM_CPUS_PER_TASK = 'two'"):
         threads_per_rank(SingleProcess())

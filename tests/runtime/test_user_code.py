@@ -5,7 +5,7 @@ import sys
 from rcdp_hpc.runtime.user_code import leave_out_working_directory
 
 
-def test_the_working_directory_is_left_out_unless_it_is_named_in_full(tmp_path, monkeypatch):
+def test_the_working_directory_is_searched_only_with_an_absolute_path(tmp_path, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
     monkeypatch.chdir(tmp_path)

@@ -1,11 +1,11 @@
 """A real Slurm of two nodes on this machine, for tests: munge, slurmctld, and a slurmd in each of two virtual nodes.
 
-A node is a set of Linux namespaces: host name, processes, shared memory, mounts and a network card of its own on a
-bridge that leads nowhere else. To Slurm and to MPI the two are different machines that share a file system. Needs
-root, Linux and Debian's packages (`PACKAGES`); no systemd, and nothing outside the cluster's own folder is written.
+A node is a set of Linux namespaces for host name, processes, shared memory and mounts, with a network card on a bridge
+without other connections. For Slurm and MPI the two nodes are different machines that share a file system. The cluster
+needs root, Linux and Debian's packages (`PACKAGES`), but no systemd, and writes only to its folder.
 
-    python tests/slurm/cluster.py install       # the packages, where apt-get and root may, and MPICH; or says why not
-    python tests/slurm/cluster.py up            # prints what to export to reach it
+    python tests/slurm/cluster.py install       # installs the packages, if apt-get and root can, and MPICH
+    python tests/slurm/cluster.py up            # prints the variables to export
     python tests/slurm/cluster.py crash c2      # the node loses power; `start c2` switches it on again
     python tests/slurm/cluster.py down
 """
@@ -26,7 +26,7 @@ from uuid import uuid4
 import psutil
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "libpmix-dev", "munge", "iproute2")
-# Another MPI than the environment's, in a folder of its own: what speaks PMI-2, and not PMIx.
+# Another MPI in a separate folder, which uses PMI-2 instead of PMIx.
 MPICH = "mpich==5.0.2"
 MPICH_FOLDER = Path(os.environ.get("RCDP_MPICH", f"{sys.prefix}/mpich"))
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "ip", "nsenter", "unshare")
@@ -35,11 +35,11 @@ FOLDER = Path("/var/tmp/rcdp-slurm")
 NETWORK = "10.91.7"
 BRIDGE = "rcdp-bridge"
 CONTROLLER = f"{NETWORK}.254"
-# A disk that a test can fill: seen by all nodes, and soon full.
+# A small disk on all nodes, which a test can fill.
 SMALL_DISK_MIB = 16
 
-# Times are short, since tests wait for them: a lost node is noticed after SlurmdTimeout, and a requeued job waits
-# for cred_expire. A job in `main` gives way to one in `urgent` after GraceTime.
+# Times are short, because tests wait for them: a lost node is noticed after SlurmdTimeout, and a requeued job waits
+# for cred_expire. A job in `main` is preempted by one in `urgent` after GraceTime.
 SLURM_CONF = """
 ClusterName=rcdp
 SlurmctldHost={host}({controller})
@@ -87,8 +87,8 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 
-# Process 1 of a virtual node: when it is killed, the kernel kills everything on the node, as a power cut does.
-# What slurmd has on its disk survives, PMIx's sockets of the lost step among it.
+# Process 1 of a virtual node: when it is killed, the kernel kills all processes of the node, like a power failure.
+# Files of slurmd remain, including the PMIx sockets of the lost step.
 NODE = """
 set -eu
 folder=$1 node=$2
@@ -102,13 +102,13 @@ wait
 
 
 def missing() -> str:
-    """Say why no cluster can be started here; empty where one can."""
+    """Return why this machine cannot start a cluster; empty if it can."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         return "a local Slurm needs Linux and root (for its nodes' namespaces)"
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"a local Slurm needs {', '.join(absent)}: apt-get install --no-install-recommends {' '.join(PACKAGES)}"
-    # Asked without a cluster, srun wants to be told one all the same.
+    # srun needs a configuration even without a cluster.
     with tempfile.NamedTemporaryFile("w") as conf:
         conf.write("ClusterName=none\nSlurmctldHost=localhost\n")
         conf.flush()
@@ -120,9 +120,9 @@ def missing() -> str:
 
 
 def install() -> int:
-    """Install what is missing and may be installed; return 0 where a cluster can be started, and say why not."""
+    """Install missing packages if possible; return 0 if a cluster can be started, and otherwise print why not."""
     if any(shutil.which(name) is None for name in PROGRAMS) and os.geteuid() == 0 and shutil.which("apt-get"):
-        # Packages start their daemons when installed, which a container's policy-rc.d forbids; here none is wanted.
+        # Packages start their daemons during installation, which policy-rc.d prevents.
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         apt = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
         for command in (["update"], ["install", "--no-install-recommends", *PACKAGES]):
@@ -139,7 +139,7 @@ def install() -> int:
 
 
 def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command; its output is part of the error where it fails."""
+    """Run a command; the error of a failed command includes its output."""
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
     if check and done.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))}: code {done.returncode}\n{done.stdout}{done.stderr}")
@@ -167,7 +167,7 @@ class Cluster:
         return self.folder / "small"
 
     def up(self) -> None:
-        """Start everything and wait until both nodes take jobs. What a killed cluster left behind goes first."""
+        """Start everything and wait until both nodes accept jobs; first remove the remains of a killed cluster."""
         self.down()
         self._write_files()
         os.environ["SLURM_CONF"] = str(self.conf)
@@ -188,7 +188,7 @@ class Cluster:
             self.crash(node)
         for name in ("slurmctld", "munged"):
             self._stop(name)
-        # The network outlives a folder that somebody has removed.
+        # The network may exist even if the folder was removed.
         for node in NODES:
             run("ip", "netns", "delete", f"rcdp-{node}", check=False)
         run("ip", "link", "delete", BRIDGE, check=False)
@@ -207,16 +207,16 @@ class Cluster:
         )  # fmt: skip
 
     def crash(self, node: str) -> None:
-        """Cut a node's power: all its processes die at once, and nobody is told."""
+        """Kill all processes of a node at once, like a power failure."""
         process = self._process(node)
         if process is not None:
-            # --kill-child has the kernel end the node with its parent.
+            # With --kill-child the kernel ends the node together with its parent.
             process.kill()
             process.wait(10)
             (self.folder / "run" / f"{node}.pid").unlink()
 
     def wait_for(self, happened: Callable[[], object], what: str, seconds: float = 30) -> None:
-        """Wait until something happened; where it does not, show the daemons' logs."""
+        """Wait until a condition holds; on a timeout, show the logs of the daemons."""
         until = time.monotonic() + seconds
         while not happened():
             if time.monotonic() > until:
@@ -233,10 +233,10 @@ class Cluster:
             *(f"{kind}/{node}" for kind in ("spool", "tmp") for node in NODES),
         ):
             (self.folder / name).mkdir(parents=True)
-        # Mounted before the nodes start: each of them sees it, too.
+        # Mounted before the nodes start, so that they see it.
         self.small_disk.mkdir()
         run("mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}m", "tmpfs", self.small_disk)
-        # munged's clients reach the socket through both folders; the key is root's alone.
+        # Clients of munged must be able to enter both folders; only root can read the key.
         (self.folder / "munge").chmod(0o711)
         key = self.folder / "munge/key"
         key.touch(0o600)
@@ -245,18 +245,18 @@ class Cluster:
         host = os.uname().nodename.partition(".")[0]
         content = SLURM_CONF.format(host=host, controller=CONTROLLER, folder=self.folder, nodes="\n".join(lines))
         self.conf.write_text(content)
-        # Devices that nobody opens: enough for Slurm to hand out two a node.
+        # Files in place of devices: Slurm allocates two per node, and nobody opens them.
         for number in (0, 1):
             os.mknod(self.folder / f"gpu{number}", 0o020666, os.makedev(1, 3))
         (self.folder / "gres.conf").write_text(f"NodeName=c[1-2] Name=gpu File={self.folder}/gpu[0-1]\n")
         names = "".join(f"{address(node)} {node}\n" for node in NODES)
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n{CONTROLLER} {host}\n{names}")
         for node in NODES:
-            # Some MPI libraries take an equal boot_id for the same machine and try shared memory.
+            # Some MPI libraries treat an equal boot_id as the same machine and try shared memory.
             (self.folder / f"boot-{node}").write_text(f"{uuid4()}\n")
 
     def _connect(self) -> None:
-        """Lay the network: a bridge without a way out, and a card on it in each node."""
+        """Create the network: a bridge without other connections, and a network card of each node."""
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "address", "add", f"{CONTROLLER}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
@@ -280,7 +280,7 @@ class Cluster:
         (self.folder / "run" / f"{name}.pid").write_text(str(process.pid))
 
     def _process(self, name: str) -> psutil.Process | None:
-        """Return a daemon of this very cluster, None where it does not run: a number may belong to another by now."""
+        """Return a daemon of this cluster; None if it does not run. Its process number may have been reused."""
         try:
             process = psutil.Process(int((self.folder / "run" / f"{name}.pid").read_text()))
             return process if str(self.folder) in " ".join(process.cmdline()) else None
@@ -299,7 +299,7 @@ class Cluster:
 
 
 def address(node: str) -> str:
-    """Return a node's network address."""
+    """Return the network address of a node."""
     return f"{NETWORK}.{1 + NODES.index(node)}"
 
 

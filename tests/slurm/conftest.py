@@ -1,4 +1,4 @@
-"""A real Slurm for the tests of this folder, started once; where that cannot be, they say why and are skipped.
+"""A real Slurm for the tests of this folder, started once; without it the tests are skipped with the reason.
 
 `make test-slurm` sets RCDP_SLURM=required: then a cluster that cannot be had is an error.
 """
@@ -22,7 +22,7 @@ def cluster():
     if reason:
         pytest.skip(reason)
     before = os.environ.get("SLURM_CONF")
-    # One cluster on a machine at a time: a second test run waits here for the first.
+    # Only one cluster at a time per machine: a second test run waits here.
     with open("/var/tmp/rcdp-slurm.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cluster = Cluster()
@@ -36,7 +36,7 @@ def cluster():
 
 @pytest.fixture
 def slurm(cluster, tmp_path: Path):
-    """Slurm as a user sees it from a folder of their own; no job outlives its test."""
+    """Slurm as seen by a user in a separate folder; all jobs are ended after the test."""
     user = Slurm(cluster, tmp_path)
     try:
         yield user
@@ -46,7 +46,7 @@ def slurm(cluster, tmp_path: Path):
 
 @pytest.fixture(scope="session")
 def undisturbed(cluster, tmp_path_factory) -> Path:
-    """The run directory of a job that nobody disturbed."""
+    """The run directory of a job without interruption."""
     slurm = Slurm(cluster, tmp_path_factory.mktemp("undisturbed"))
     job = slurm.sbatch("all.sbatch", *RANKS, config=slurm.config(*LONGER))
     assert slurm.done(job)["Restarts"] == "0"

@@ -1,4 +1,4 @@
-"""Jobs as tests see them: submit, wait, look."""
+"""Jobs of tests: submitting, waiting, reading results."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import torch
 from launch import BIN, REPOSITORY, environment, rcdp
 from slurm.cluster import Cluster
 
-# Small enough for many jobs on a small machine; the results are tested elsewhere. Every number that a machine would
-# choose for itself is fixed, so that runs can be compared.
+# Small enough for many jobs on a small machine; results are tested elsewhere. All settings that depend on the machine
+# by default are fixed, so that runs can be compared.
 QUICK = (
     "reservoir.nodes=60", "reservoir.kernel=dense-fp32", "search.population=6", "search.generations=2",
     "search.train_rows=300", "search.validation_rows=100", "training.epochs=4", "readout.hidden=16",
     "readout.outputs=16", "training.threads=1", "training.patience=1000", "run.progress=false",
 )  # fmt: skip
-# Long enough to be disturbed in the middle.
+# Long enough to be interrupted.
 LONGER = ("search.generations=40", "search.population=8", "reservoir.nodes=100", "training.epochs=60")
 # On both nodes.
 RANKS = ("--nodes=2", "--ntasks=2", "--cpus-per-task=1", "--time=10")
-# For what takes seconds on a quiet machine.
+# Time limit of actions that take seconds on an idle machine.
 PATIENCE = 480.0
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "DEADLINE"}
 
 
 class Slurm:
-    """A user's view of the cluster from a folder with the job scripts in it.
+    """The cluster as seen by a user, from a folder with the job scripts.
 
     Parameters
     ----------
@@ -57,22 +57,22 @@ class Slurm:
         """Write a quick configuration."""
         flags = [part for setting in (*QUICK, *settings) for part in ("--set", setting)]
         path = self.folder / "quick.toml"
-        # What the command logs goes to stderr, and is not a part of the file.
+        # Log messages go to stderr and are not a part of the file.
         self.call("bash", "-ec", f"{shlex.join(rcdp('config', 'digits', *flags))} > {shlex.quote(str(path))}")
         return path
 
     def sbatch(self, script: str, *options: str, config: Path | None = None, run: str = "run", **variables: str) -> str:
-        """Submit a script of slurm/ and return the job's number."""
+        """Submit a script of slurm/ and return the number of the job."""
         names = {"RUN": run, **({"CONFIG": str(config)} if config else {}), **variables}
         return self.call("sbatch", "--parsable", *options, f"slurm/{script}", **names).strip()
 
     def job(self, number: str) -> dict[str, str]:
-        """Return what Slurm says of a job."""
+        """Return Slurm's fields of a job."""
         text = self.call("scontrol", "-o", "show", "job", number)
         return dict(re.findall(r"(\w+)=(\S*)", text.splitlines()[0]))
 
     def log(self) -> str:
-        """Return all jobs' logs of the user's folder, for messages of failed tests too."""
+        """Return the logs of all jobs in the user's folder."""
         paths = sorted([*self.folder.glob("*.log"), *self.folder.glob("*/logs/*.log")])
         return "\n".join(f"== {path.relative_to(self.folder)}\n{path.read_text()}" for path in paths)
 
@@ -83,18 +83,18 @@ class Slurm:
             raise AssertionError(f"{error}\n{self.call('squeue')}\n{self.log()}") from None
 
     def wait(self, number: str, seconds: float = PATIENCE) -> dict[str, str]:
-        """Wait until a job is over and return what Slurm says of it."""
+        """Wait until a job has ended and return Slurm's fields of it."""
         self.wait_for(lambda: self.job(number)["JobState"] in OVER, f"job {number} to end", seconds)
         return self.job(number)
 
     def done(self, number: str, seconds: float = PATIENCE) -> dict[str, str]:
-        """Wait until a job is over, and see that it ended well."""
+        """Wait until a job has ended, and check that it succeeded."""
         job = self.wait(number, seconds)
         assert job["JobState"] == "COMPLETED", f"{job}\n{self.log()}"
         return job
 
     def requeued(self, number: str, count: int = 1) -> None:
-        """Wait until a job was queued again `count` times; fail at once where it is over before."""
+        """Wait until a job was requeued `count` times; fail if it ends before."""
 
         def again_or_over() -> bool:
             job = self.job(number)
@@ -105,7 +105,7 @@ class Slurm:
         assert int(job["Restarts"]) >= count, f"over before requeue {count}: {job}\n{self.log()}"
 
     def state(self, stage: str, run: str = "run") -> dict:
-        """Return what a run directory records of a stage, empty while there is nothing."""
+        """Return the recorded state of a stage in a run directory; empty if there is none."""
         path = self.folder / run / "state" / f"{stage}.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
@@ -115,13 +115,13 @@ class Slurm:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def cancel_all(self) -> None:
-        """End all jobs, and wait until they are gone."""
+        """Cancel all jobs, and wait until they have ended."""
         self.call("scancel", "--user", "root", check=False)
         self.cluster.wait_for(lambda: not self.call("squeue", "-h").strip(), "cancelled jobs to go")
 
 
 def site(folder: Path, **settings: str) -> Path:
-    """Write a site file: the shipped one with variables of its own behind it."""
+    """Write a site file: the default one, followed by variables."""
     path = folder / "site.sh"
     shipped = (REPOSITORY / "rcdp_hpc/cluster/site.sh").read_text()
     path.write_text(shipped + "".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -129,13 +129,13 @@ def site(folder: Path, **settings: str) -> Path:
 
 
 def history(run: Path) -> list[dict]:
-    """Return what a search found, without how long it took."""
+    """Return the results of a search without times."""
     lines = [json.loads(line) for line in (run / "search/history.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "timing"} for line in lines]
 
 
 def assert_same(run: Path, other: Path) -> None:
-    """See that two runs found the same candidates and trained the same weights, to the bit."""
+    """Check that two runs have the same candidates and weights, to the bit."""
     assert history(run) == history(other)
     mine, theirs = (
         torch.load(path / "train/last.pt", weights_only=True)["trainer"]["network"] for path in (run, other)

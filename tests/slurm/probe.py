@@ -1,4 +1,4 @@
-"""Stands in for `rcdp` in a job: each rank writes down what it was given, and which device it would take."""
+"""A substitute for `rcdp` in a job: each rank prints its resources and the device that it would use."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rcdp_hpc.training.stage import device
 
 comm = connect()
 visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-# The cluster's devices are none; Slurm hands them out all the same.
+# The devices of the cluster are fake; Slurm allocates them nevertheless.
 torch.cuda.is_available = lambda: True
 torch.cuda.device_count = lambda: len(visible)
-mine = {
+local_resources = {
     "host": os.uname().nodename,
     "visible": visible,
     "device": device().index,
@@ -27,6 +27,6 @@ mine = {
     "threads": threads_per_rank(comm),
 }
 print(f"rank {comm.rank} of {comm.size} was here")
-found = comm.allgather(mine)
+found = comm.allgather(local_resources)
 if comm.is_root:
     Path(sys.argv[sys.argv.index("--out") + 1], "probe.json").write_text(json.dumps(found))

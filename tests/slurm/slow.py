@@ -1,4 +1,4 @@
-"""Stands in for `rcdp` in a job: training does not end before the job was queued again, however fast the machine is."""
+"""A substitute for `rcdp` in a job, in which training does not end before the job was requeued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that are signalled, preempted, cancelled or lose a node: they go on, and end as if nothing had happened."""
+"""Jobs that are signalled, preempted, cancelled or lose a node: they continue, and end with the same results."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def wait_until(slurm: Slurm, where) -> None:
 
 
 def test_usr1_in_search_and_in_training(slurm, undisturbed):
-    """Sent to ranks that srun started, and after the requeue to ranks of mpirun: a site file is read at each start."""
+    """Sent to ranks of srun, and after the requeue, with a changed site file, to ranks of mpirun."""
     job = slurm.sbatch("all.sbatch", *RANKS, config=slurm.config(*LONGER), RCDP_SITE=str(site(slurm.folder)))
     for count, (stage, where) in enumerate((("search", in_search), ("train", in_training)), 1):
         wait_until(slurm, where)
         site(slurm.folder, RCDP_LAUNCH=MPIRUN)
-        # The second and third change nothing.
+        # The second and third signal have no effect.
         for _ in range(3):
             slurm.call("scancel", "--batch", "--signal=USR1", job)
         slurm.requeued(job, count)
@@ -88,7 +88,7 @@ def test_scancel_ends_the_job_with_a_checkpoint(slurm):
 
 
 def test_a_run_directory_shared_by_two_jobs_and_signals_to_the_step(slurm, undisturbed):
-    """The second job refuses; the first, which may not be requeued, ends with its checkpoint, and a third goes on."""
+    """The second job is refused; the first, without requeue, ends with a checkpoint, from which a third continues."""
     config = slurm.config(*LONGER)
     first = slurm.sbatch("all.sbatch", *RANKS, "--no-requeue", config=config)
     wait_until(slurm, in_search)
@@ -97,8 +97,8 @@ def test_a_run_directory_shared_by_two_jobs_and_signals_to_the_step(slurm, undis
     message = (slurm.folder / f"rcdp-search-{second}.log").read_text()
     assert "is in use by process" in message
     assert f"of job {first}" in message
-    # As `#SBATCH --signal=USR1@120` does, without the B: the ranks get it, and the script does not.
-    # The second and third change nothing, and may find the step gone.
+    # Like `#SBATCH --signal=USR1@120` without B: the ranks get the signal, the script does not.
+    # The second and third have no effect, and the step may have ended.
     for _ in range(3):
         slurm.call("scancel", "--signal=USR1", f"{first}.0", check=False)
     assert slurm.wait(first)["ExitCode"] == "75:0"
@@ -109,7 +109,7 @@ def test_a_run_directory_shared_by_two_jobs_and_signals_to_the_step(slurm, undis
 
 
 def test_a_disk_that_fills_up_in_training(slurm, undisturbed):
-    """The log is on that disk, too: the state file says why, and after room was made the run goes on."""
+    """The log is on the same disk: the state file has the reason, and the run continues when there is space."""
     run = slurm.cluster.small_disk / "run"
     submit = rcdp("submit", "--out", str(run), "--one-job", *(f"--sbatch={option}" for option in RANKS))
     said = slurm.call(*submit, str(slurm.config(*LONGER, "checkpoint.every_seconds=1")))
@@ -118,7 +118,7 @@ def test_a_disk_that_fills_up_in_training(slurm, undisturbed):
     ballast = slurm.cluster.small_disk / "ballast"
 
     def over_while_the_disk_fills() -> bool:
-        # Again and again: a checkpoint that replaces another makes room.
+        # Repeatedly, because a checkpoint that replaces another frees space.
         slurm.call("dd", "if=/dev/zero", f"of={ballast}", "oflag=append", "conv=notrunc", "status=none", check=False)
         return slurm.job(job)["JobState"] in OVER
 

@@ -1,4 +1,4 @@
-"""The commands of docs/slurm.md, in their order and word for word."""
+"""The commands of docs/slurm.md, unchanged and in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_guide_from_login_to_result(slurm):
             continue
         said[line] = slurm.call("bash", "-ec", line)
         if line == PLAN:
-            # What the guide says to do in the editor.
+            # The edits that the guide describes.
             lines = re.findall(r"^  (\w+_JOB=\(.*\))$", said[line], re.MULTILINE)
             assert [text.partition("=")[0] for text in lines] == ["PREPARE_JOB", "SEARCH_JOB", "TRAIN_JOB", "ALL_JOB"]
             with open(slurm.folder / "my-site.sh", "a") as site:
@@ -31,7 +31,7 @@ def test_the_guide_from_login_to_result(slurm):
             jobs = re.findall(r"^\w+: job (\d+)", said[line], re.MULTILINE)
             assert jobs
             if "--array" in line:
-                # Arrays run to their end in a test of their own.
+                # Another test runs arrays to their end.
                 slurm.call("scancel", *jobs)
         if line == "rcdp status runs/first":
             for job in jobs:

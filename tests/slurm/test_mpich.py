@@ -1,4 +1,4 @@
-"""MPICH, whose ranks srun starts by PMI-2. Horovod is built for the other MPI, so the search stands for all stages."""
+"""MPICH with ranks started by srun and PMI-2. Horovod is built for the other MPI, so only the search is tested."""
 
 from __future__ import annotations
 

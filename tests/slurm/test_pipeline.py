@@ -72,7 +72,7 @@ def test_submit_in_one_job_from_a_folder_with_a_hostile_name(slurm):
 
 
 def test_the_scripts_one_by_one(slurm):
-    """The search by mpirun, training where Slurm sets devices aside, which CPU ranks leave alone; evaluation again."""
+    """The search with mpirun, training with allocated devices that CPU ranks do not use, and another evaluation."""
     config = slurm.config()
     slurm.done(slurm.sbatch("prepare.sbatch", "--time=10", config=config))
     slurm.done(slurm.sbatch("search.sbatch", *ON_ONE, config=config, RCDP_LAUNCH="mpirun --bind-to none"))

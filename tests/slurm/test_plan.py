@@ -1,4 +1,4 @@
-"""The lines of `rcdp plan`, submitted to the Slurm that they were made for."""
+"""The lines of `rcdp plan`, submitted to their Slurm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slurm.jobs import Slurm, site
 
 pytestmark = pytest.mark.slurm
 LINE = re.compile(r"^  (\w+_JOB)=(\(.*\))$", re.MULTILINE)
-# Digits as it is, and work that has use for more ranks and memory than two small nodes have.
+# The digits profile, and work that could use more ranks and memory than two small nodes have.
 SETTINGS = {
     "digits": [],
     "larger": ["--set=reservoir.nodes=1000", "--set=search.population=50", "--set=search.train_rows=20000"],
@@ -19,7 +19,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module", params=SETTINGS)
 def planned(request, cluster, tmp_path_factory) -> tuple[list[str], dict[str, str]]:
-    """The settings of a configuration, and the lines that were planned for it."""
+    """The settings of a configuration, and the planned lines."""
     user, settings = Slurm(cluster, tmp_path_factory.mktemp("plan")), SETTINGS[request.param]
     text = user.call(*rcdp("plan", "digits", *settings))
     lines = dict(LINE.findall(text))
@@ -28,15 +28,15 @@ def planned(request, cluster, tmp_path_factory) -> tuple[list[str], dict[str, st
 
 
 @pytest.mark.parametrize(("kind", "jobs"), [("--chain", 3), ("--one-job", 1)])
-def test_this_slurm_takes_every_line(kind, jobs, planned, slurm):
+def test_this_slurm_accepts_every_line(kind, jobs, planned, slurm):
     settings, lines = planned
-    # Held: that a chain of such lines runs to its end is seen by the test of the guide.
+    # Held, because the test of the guide runs a chain of such lines to its end.
     options = ["--site", str(site(slurm.folder, **lines)), kind, "--sbatch=--hold"]
     said = slurm.call(*rcdp("submit", "digits", *settings, "--out", "run", *options))
     assert len(re.findall(r"^\w+: job \d+", said, re.MULTILINE)) == jobs
 
 
-def test_what_fits_nowhere_is_said(slurm):
+def test_a_job_that_fits_nowhere_is_reported(slurm):
     said = slurm.call(*rcdp("plan", "digits", "--set=search.threads=5", "--set=training.threads=2"))
     assert re.search(r"# SEARCH_JOB=.*\n  # cannot start: a rank has 5 threads, and no node of partition main ", said)
     assert "  TRAIN_JOB=(--ntasks=4 --cpus-per-task=2 " in said

@@ -1,4 +1,4 @@
-"""Jobs that cannot work: they end at once, once, and say why."""
+"""Jobs that cannot run end at once, with one message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slurm
 RANKS = ("--nodes=2", "--ntasks=2", "--cpus-per-task=1", "--time=10")
 
 
-def test_a_failed_preparation_cancels_what_waits_for_it(slurm):
+def test_a_failed_preparation_cancels_the_jobs_that_wait_for_it(slurm):
     config = slurm.config("data.source=npz", "data.path=nowhere.npz")
     options = [f"--sbatch={option}" for option in RANKS[1:]]
     said = slurm.call(*rcdp("submit", str(config), "--out", "run", *options))
@@ -51,7 +51,7 @@ def test_a_site_file_that_is_missing_or_broken_is_named(slurm):
         assert path in said
 
 
-def test_sbatch_refuses_a_job_and_nothing_stays_in_the_queue(slurm):
+def test_after_a_refused_job_no_job_remains_in_the_queue(slurm):
     settings = site(slurm.folder, TRAIN_JOB="(--partition=nowhere)")
     said = slurm.call(*rcdp("submit", "digits", "--out", "run", "--site", str(settings)), check=False)
     assert "Slurm refused the job train: " in said
@@ -62,7 +62,7 @@ def test_sbatch_refuses_a_job_and_nothing_stays_in_the_queue(slurm):
     slurm.wait_for(lambda: not slurm.call("squeue", "-h").strip(), "the first jobs to be cancelled")
 
 
-def test_a_job_too_large_for_every_node_is_named_with_what_sets_its_size(slurm):
+def test_a_job_too_large_for_every_node_is_named_with_the_option_of_its_size(slurm):
     said = slurm.call(*rcdp("submit", "digits", "--out", "run", "--sbatch=--mem=100G"), check=False)
     assert "Slurm refused the job prepare: " in said
     assert "--mem=100G   on the command line: --sbatch=--mem=100G" in said

@@ -1,4 +1,4 @@
-"""What ranks get from Slurm: threads, devices, logs of their own."""
+"""Resources of ranks on Slurm: threads, devices, logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NODES = ("--nodes=2", "--ntasks=4", "--ntasks-per-node=2", "--time=10")
 
 
 def probed(slurm: Slurm, *options: str) -> tuple[str, list[dict]]:
-    """Submit a job whose ranks look around; return its number and what each found."""
+    """Submit a job whose ranks print their resources; return its number and the resources."""
     settings = site(slurm.folder, RCDP_COMMAND=f"'{sys.executable} {REPOSITORY}/tests/slurm/probe.py'")
     job = slurm.sbatch("search.sbatch", *NODES, *options, RCDP_SITE=str(settings))
     slurm.done(job)
@@ -32,7 +32,7 @@ def test_each_task_sees_one_device_number_0(slurm):
         (node, device) for node in ("c1", "c2") for device in "01"
     }
     assert {(rank["cpus_per_task"], rank["omp"]) for rank in ranks} == {("2", "2")}
-    # Each rank but the first has a log of its own, and a requeue appends to all.
+    # Each rank except rank 0 has a separate log, and a requeue appends to all.
     slurm.call("scontrol", "requeue", job)
     slurm.wait_for(lambda: slurm.job(job)["Restarts"] == "1", "the requeue")
     slurm.done(job)
@@ -42,7 +42,7 @@ def test_each_task_sees_one_device_number_0(slurm):
         assert log.read_text() == 2 * f"rank {rank} of 4 was here\n"
 
 
-def test_whole_nodes_show_all_devices_and_each_rank_takes_its_own(slurm):
+def test_on_whole_nodes_each_rank_uses_the_device_of_its_local_rank(slurm):
     _, ranks = probed(slurm, "--cpus-per-task=1", "--gpus-per-node=2", "--exclusive")
     assert [rank["visible"] for rank in ranks] == [["0", "1"]] * 4
     assert {(rank["host"], device_on_node(rank)) for rank in ranks} == {

@@ -1,4 +1,4 @@
-"""An array whose tasks run into their time limit: Slurm's own signal stops them, they are requeued and finish."""
+"""An array whose tasks reach their time limit: Slurm's signal stops them, they are requeued and finish."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from slurm.jobs import LONGER, Slurm, assert_same, site
 
 pytestmark = pytest.mark.slurm
 SEEDS = (1, 2, 3)
-# Slurm looks at its clock every half minute, and signals where less than 30 s are left until the 20: between 10 and
-# 40 s after the start. Epochs of two seconds last longer than that.
+# Slurm checks time limits every half minute, and here sends the signal between 10 and 40 s after the start. Epochs of
+# two seconds last longer than that.
 LIMITED = ("--nodes=2", "--ntasks=2", "--cpus-per-task=1", "--time=1", "--signal=B:USR1@20")
 
 
@@ -29,14 +29,14 @@ def array(cluster, tmp_path_factory) -> tuple[Slurm, str]:
     for seed in SEEDS:
         task = f"{number}_{seed}"
         slurm.requeued(task)
-        # Once is enough for a test.
+        # One interruption is sufficient.
         slurm.call("scontrol", "update", f"job={task}", "TimeLimit=20")
     for seed in SEEDS:
         slurm.done(f"{number}_{seed}")
     return slurm, number
 
 
-def test_each_task_was_stopped_by_its_limit_and_went_on(array):
+def test_each_task_was_stopped_by_its_limit_and_continued(array):
     slurm, number = array
     for seed in SEEDS:
         log = (slurm.folder / f"run/logs/seeds-{number}_{seed}.log").read_text()
@@ -44,12 +44,12 @@ def test_each_task_was_stopped_by_its_limit_and_went_on(array):
         assert "DUE TO TIME LIMIT" not in log
 
 
-def test_an_interrupted_task_ends_as_an_undisturbed_run(array, undisturbed: Path):
+def test_an_interrupted_task_ends_like_an_uninterrupted_run(array, undisturbed: Path):
     slurm, _ = array
     assert_same(slurm.folder / "run/seed-1", undisturbed)
 
 
-def test_the_seeds_share_shards_and_differ_in_what_they_found(array):
+def test_the_seeds_share_shards_and_differ_in_results(array):
     slurm, number = array
     results = [slurm.state("evaluate", f"run/seed-{seed}")["result"]["accuracy"] for seed in SEEDS]
     first_losses = {slurm.lines("train/metrics.jsonl", f"run/seed-{seed}")[0]["train_loss"] for seed in SEEDS}

@@ -292,8 +292,8 @@ class Watch:
         return True
 
     def _silent(self, ranks: Sequence[int], channel: Channel) -> str:
-        stopped, own = dict(stopped_ranks_on_host()), this_place()
-        here = {rank: own._replace(pid=pid) for rank, pid in stopped.items()}
+        place = this_place()
+        here = {rank: place._replace(pid=pid) for rank, pid in stopped_ranks_on_host()}
         parts = [_describe(rank, {**here, **channel.places}.get(rank)) for rank in ranks]
         have = "has" if len(parts) == 1 else "have"
         return f"{', '.join(parts)} {have} not responded for {self.seconds:g} s (run.stall_seconds)."

@@ -75,8 +75,8 @@ def start_horovod(
     if settings and hvd.is_initialized():
         words = " ".join(f"{name}={value}" for name, value in settings.items())
         raise InputError(
-            f"under {detect().launcher} Horovod has started before it can be told parallel.horovod.fusion_mib and "
-            f"parallel.horovod.cycle_ms: leave them at 0 and set {words} in the environment."
+            f"under {detect().launcher} Horovod starts before parallel.horovod.fusion_mib and "
+            f"parallel.horovod.cycle_ms can be set: leave them at 0 and set {words} in the environment."
         )
     os.environ.update({name: str(value) for name, value in settings.items()})
     if detect().kind == "mpi" and hvd.mpi_built():

@@ -240,8 +240,10 @@ class _MPIChannel(Channel):
     """Heartbeats as messages of one byte, on a separate communicator."""
 
     def __init__(self, comm: MPICommunicator) -> None:
-        self._mpi, self._comm = comm._mpi, comm.comm
-        self.rank, self.size = comm.rank, comm.size
+        self._mpi = comm._mpi
+        self._comm = comm.comm
+        self.rank = comm.rank
+        self.size = comm.size
         self.places = {rank: Place(*place) for rank, place in enumerate(comm.allgather(tuple(this_place())))}
         self._pending: dict[int, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Ranks that act, wait and fail together."""
+"""Collective work: values, waits and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fail(message: str) -> None:
     raise InputError(message)
 
 
-def test_a_group_of_one_just_works_and_just_fails():
+def test_a_single_process_returns_and_raises_directly():
     comm = SingleProcess()
     assert run_on_root(comm, lambda: 7) == agree(comm, lambda: 7) == 7
     for together in (run_on_root, agree):
@@ -36,7 +36,7 @@ def test_a_group_of_one_just_works_and_just_fails():
 
 
 class LosingARank(SingleProcess):
-    """A world of two, of which the other is lost while rank 0 works."""
+    """A communicator of two ranks, of which the other is lost while rank 0 works."""
 
     size = 2
 
@@ -44,7 +44,7 @@ class LosingARank(SingleProcess):
         raise ConnectionResetError("rank 1 is lost")
 
 
-def test_work_of_rank_0_is_over_before_the_loss_of_a_rank_is_told():
+def test_work_of_rank_0_ends_before_the_loss_of_a_rank_is_raised():
     done = []
     with pytest.raises(ConnectionResetError):
         run_on_root(LosingARank(), lambda: time.sleep(0.3) or done.append(True))
@@ -52,7 +52,7 @@ def test_work_of_rank_0_is_over_before_the_loss_of_a_rank_is_told():
 
 
 @pytest.mark.mpi
-def test_ranks_that_wait_for_rank_0_do_not_burn_their_core():
+def test_ranks_that_wait_for_rank_0_sleep():
     code = HEAD + (
         "start = time.process_time()\n"
         "value = run_on_root(comm, lambda: time.sleep(4) or 'done')\n"
@@ -67,7 +67,7 @@ def test_ranks_that_wait_for_rank_0_do_not_burn_their_core():
 
 
 @pytest.mark.mpi
-def test_what_rank_0_raises_is_raised_by_all():
+def test_an_error_of_rank_0_is_raised_by_all():
     code = HEAD + (
         "def work(): raise InputError('why')\n"
         "try: run_on_root(comm, work)\n"
@@ -78,7 +78,7 @@ def test_what_rank_0_raises_is_raised_by_all():
 
 
 @pytest.mark.mpi
-def test_the_lowest_failing_rank_speaks_for_all():
+def test_the_error_of_the_lowest_failing_rank_is_raised_by_all():
     code = HEAD + (
         "def work():\n"
         "    if comm.rank: raise DataDamagedError(f'file of {comm.rank}')\n"
@@ -90,7 +90,7 @@ def test_the_lowest_failing_rank_speaks_for_all():
 
 
 @pytest.mark.mpi
-def test_rows_are_dealt_and_gathered_in_order_and_memory_is_shared():
+def test_rows_are_scattered_and_gathered_in_order_and_memory_is_shared():
     code = HEAD + (
         "rows = np.arange(22.0).reshape(11, 2)\n"
         "mine = comm.scatter_rows(rows if comm.is_root else None, 2)\n"
@@ -123,7 +123,7 @@ def test_rows_are_dealt_and_gathered_in_order_and_memory_is_shared():
         (errno.EIO, StageFailedError, "x"),
     ],
 )
-def test_trouble_with_a_folder_is_explained(number, kind, words, tmp_path):
+def test_errors_of_a_folder_are_explained(number, kind, words, tmp_path):
     error = explain_os_error(OSError(number, "x"), Path(tmp_path / "deep" / "run"))
     assert type(error) is kind
     assert words in str(error)

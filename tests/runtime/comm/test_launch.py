@@ -16,9 +16,9 @@ from rcdp_hpc.runtime.comm.launch import Launch, detect, number_from_environment
         ({"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4"}, "mpi", 2, 4),
         ({"PMI_RANK": "1", "PMI_SIZE": "3"}, "mpi", 1, 3),
         ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "mpi", 1, 2),
-        # A batch script's own environment: no step, so no ranks.
+        # The environment of a batch script has no step, so it has no ranks.
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, "single", 0, 1),
-        # mpirun's daemons were started by srun, one per node: the counts of mpirun are the ones that hold.
+        # srun has started mpirun's daemons, one per node: the variables of mpirun count.
         (
             {
                 "OMPI_COMM_WORLD_RANK": "3",
@@ -36,14 +36,14 @@ from rcdp_hpc.runtime.comm.launch import Launch, detect, number_from_environment
             1,
             2,
         ),
-        # Set but empty is not set; the next launcher counts.
+        # Empty variables count as not set; the next launcher counts.
         ({"PMI_RANK": "", "PMI_SIZE": ""}, "single", 0, 1),
         ({"PMI_RANK": "", "PMI_SIZE": "", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "mpi", 1, 2),
         ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": " "}, "single", 0, 1),
         ({"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "HOROVOD_RANK": "", "HOROVOD_SIZE": "2"}, "single", 0, 1),
-        # One process of torchrun does all the work, as without it.
+        # A single process of torchrun works like one without torchrun.
         ({"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, "single", 0, 1),
-        # Users pass on to torch.distributed what mpirun counts.
+        # Users set the variables of torch.distributed from those of mpirun.
         (
             {
                 "OMPI_COMM_WORLD_RANK": "1",
@@ -58,7 +58,7 @@ from rcdp_hpc.runtime.comm.launch import Launch, detect, number_from_environment
         ),
     ],
 )
-def test_launchers_are_told_apart(environ, kind, rank, size):
+def test_launchers_are_detected(environ, kind, rank, size):
     found = detect(environ)
     assert (found.kind, found.rank, found.size) == (kind, rank, size)
     assert not found.conflict
@@ -101,7 +101,7 @@ BY_SRUN = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}
 @pytest.mark.parametrize(
     "environ", [TORCHRUN, {**TORCHRUN, "TORCHELASTIC_RUN_ID": "x"}, {**TORCHRUN, "TORCHELASTIC_RUN_ID": "x", **BY_SRUN}]
 )
-def test_torchrun_is_named_with_what_to_type_instead(environ):
+def test_torchrun_is_refused_with_the_right_command(environ):
     found = detect(environ)
     assert (found.rank, found.size) == (1, 2)
     with pytest.raises(InputError, match=r"torchrun started 2 processes.*mpirun -n 2.*horovodrun -np 2"):
@@ -117,14 +117,14 @@ def test_one_process_of_torchrun_reports_it_before_anything_is_written(rank, sai
     assert not (tmp_path / "run").exists()
 
 
-def test_numbers_of_the_environment():
+def test_numbers_from_the_environment():
     assert number_from_environment("N", 3, {}) == number_from_environment("N", 3, {"N": ""}) == 3
     assert number_from_environment("N", 3, {"N": " 7 "}) == 7
     with pytest.raises(InputError, match="N = '7x'"):
         number_from_environment("N", 3, {"N": "7x"})
 
 
-def test_elastic_runs_are_told_from_others():
+def test_elastic_runs_are_detected():
     gloo = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "HOROVOD_RANK": "1", "HOROVOD_SIZE": "2"}
     assert not detect(gloo).elastic
     assert detect({**gloo, "HOROVOD_ELASTIC": "1"}).elastic

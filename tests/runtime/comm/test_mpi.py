@@ -1,4 +1,4 @@
-"""Messages between real ranks, and waits for them that say who is missing."""
+"""Messages between real ranks, and waits that name the missing ranks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ for patience in 0, 20:
 print("all the same", flush=True)
 """
 
-# Rank 1 stands still as a whole, with the threads that MPI and Horovod have: nothing in it answers.
+# Rank 1 stops with all of its threads, including those of MPI and Horovod.
 FROZEN = """
 import os, signal, sys
 import numpy as np
@@ -86,7 +86,7 @@ def test_a_frozen_rank_is_named(call):
     assert done.stdout.count("did not arrive") == 1
 
 
-# Rank 0 loses its patience, rank 1 waits without a limit, and rank 2 works on.
+# Rank 0 reaches its limit, rank 1 waits without a limit, and rank 2 computes.
 LATE = """
 import time
 from rcdp_hpc.errors import StageFailedError

@@ -22,7 +22,7 @@ LOCAL = {"OMPI_MCA_btl": "^ofi,tcp", "NCCL_SOCKET_IFNAME": "lo"}
 
 
 def added(env):
-    """Return what is set for ranks that a launcher gave this environment."""
+    """Return the variables that are added to the environment of a launcher."""
     after = dict(env)
     avoid_open_ports(detect(env), after)
     return {name: value for name, value in after.items() if env.get(name) != value}
@@ -37,7 +37,7 @@ def added(env):
         ({"PMI_RANK": "0", "PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}, LOCAL),
         (NODES, {}),
         (SRUN | {"SLURM_STEP_NUM_NODES": "2"}, {}),
-        # mpirun within a Slurm job: its own counts matter, not those of its daemons.
+        # mpirun within a Slurm job: the variables of mpirun count, not those of its daemons.
         (NODES | SRUN, {}),
         ({"PMI_RANK": "0", "PMI_SIZE": "2"}, {}),
         (GLOO, {}),
@@ -47,7 +47,7 @@ def added(env):
         (MPIRUN | {"OMPI_MCA_btl_tcp_if_include": "ib0"}, LOCAL),
     ],
 )
-def test_ranks_of_one_node_open_no_port_unless_the_user_chose(env, settings):
+def test_ranks_on_one_node_open_no_port_unless_the_user_has_settings(env, settings):
     assert added(env) == settings
 
 
@@ -68,7 +68,7 @@ def test_the_choice_of_components(chosen, used):
     assert exclude_tcp(chosen) == used
 
 
-def test_without_room_in_shared_memory_nothing_is_chosen(monkeypatch):
+def test_with_too_little_shared_memory_nothing_is_set(monkeypatch):
     monkeypatch.setattr(open_ports, "SHARED_MEMORY", Path("/nowhere"))
     assert added(MPIRUN) == {"NCCL_SOCKET_IFNAME": "lo"}
     monkeypatch.setattr(open_ports, "SHARED_MEMORY", Path("/"))
@@ -76,7 +76,7 @@ def test_without_room_in_shared_memory_nothing_is_chosen(monkeypatch):
     assert added(MPIRUN) == {"NCCL_SOCKET_IFNAME": "lo"}
 
 
-def test_one_node_is_what_the_launcher_says():
+def test_one_node_is_detected_from_the_launcher():
     assert not on_one_node({})
     assert on_one_node(MPIRUN)
     assert not on_one_node(NODES | {"SLURM_STEP_NUM_NODES": "1"})
@@ -101,7 +101,7 @@ def test_doctor_describes_the_open_ports(env, text):
     assert "\n" not in found
 
 
-def test_asking_changes_nothing(monkeypatch):
+def test_describing_the_ports_changes_nothing(monkeypatch):
     before = dict(os.environ)
     describe_open_ports(Launch("mpi", 0, 4, "mpirun (Open MPI)"))
     assert dict(os.environ) == before
