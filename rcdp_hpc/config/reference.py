@@ -11,6 +11,7 @@ from rcdp_hpc.config.root import Config
 from rcdp_hpc.config.search import RangeSection
 from rcdp_hpc.config.section import Section
 from rcdp_hpc.config.toml import bounds, toml_text
+from rcdp_hpc.config.usage import usage_note
 
 INTRODUCTION = """\
 # Configuration
@@ -59,14 +60,14 @@ def _section(name: str, section: type[Section]) -> Iterator[str]:
 
 
 def _key(name: str, field: FieldInfo) -> Iterator[str]:
-    yield f"- **`{name.rpartition('.')[2]}`** ({_facts(field)}): {field.description}"
+    yield f"- **`{name.rpartition('.')[2]}`** ({_facts(field, name)}): {field.description}"
     for choice, meaning in choices_of(name).items():
         yield f"  - `{choice}`: {meaning}"
 
 
-def _facts(field: FieldInfo) -> str:
+def _facts(field: FieldInfo, key: str) -> str:
     default = field.get_default(call_default_factory=True)
-    facts = bounds(field)
+    facts = [*filter(None, [usage_note(key)]), *bounds(field)]
     if field.annotation == RangeSection | None:
         facts.append("a range `{ low = ..., high = ... }` or `{ choices = [...] }`; not searched by default")
     elif default is not None:
