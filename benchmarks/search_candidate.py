@@ -52,6 +52,7 @@ def main() -> None:
     module.Reservoir.drive = timed("states in all", module.Reservoir.drive)
     module.GramSums.add = timed("Gram sums", module.GramSums.add)
     ridge.solve = timed("Cholesky", ridge.solve)
+    module.evaluate_left_out = timed("leave-one-out", module.evaluate_left_out)
     module.MatrixCache.matrices = timed("matrices and eigenvalues", module.MatrixCache.matrices)
     with limit_threads(1):
         fitness = module.ReservoirFitness(parse_config(tree, "(of a benchmark)"), data)

@@ -152,8 +152,8 @@ def main() -> None:
     predicted = predict(chosen.population, chosen.seconds, root, latency)
     for row in predicted:
         print(
-            f"{row['ranks']:5} ranks: efficiency {row['alone']:.1%} without groups (speed-up "
-            f"{row['alone_speedup']:.1f}), {row['grouped']:.1%} in groups of {row['group']} (speed-up {row['grouped_speedup']:.1f})"
+            f"{row['ranks']:5} ranks: efficiency {row['alone']:.1%} (speed-up {row['alone_speedup']:.1f}), in "
+            f"groups of {row['group']} {row['grouped']:.1%} (speed-up {row['grouped_speedup']:.1f})"
         )
     plot(predicted, efficiency, chosen.population, chosen.out / "images" / "search-scaling.png")
 
