@@ -108,7 +108,13 @@ class Stage(nn.Module):
     """One stage of `Convolutions`: halves height and width, and turns `inputs` channels into `outputs` channels."""
 
     def __init__(
-        self, inputs: int, outputs: int, residual: bool, parallel: SingleProcessEngine, name: str, activation: str = "relu"
+        self,
+        inputs: int,
+        outputs: int,
+        residual: bool,
+        parallel: SingleProcessEngine,
+        name: str,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[activation]

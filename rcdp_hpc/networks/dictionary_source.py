@@ -48,7 +48,7 @@ class DictionarySource(LearnedSource):
     """
 
     learned: PatchDictionary
-    learned_name = "dictionary is"
+    learned_name = "dictionary"
     file_name = "dictionary.pt"
 
     def __init__(

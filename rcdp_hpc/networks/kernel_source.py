@@ -57,7 +57,7 @@ class KernelSource(LearnedSource):
     """
 
     learned: RandomKernels
-    learned_name = "biases of the kernels are"
+    learned_name = "biases of the kernels"
     file_name = "kernels.pt"
     dtype = torch.float32
 

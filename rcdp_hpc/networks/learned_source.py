@@ -14,15 +14,11 @@ from rcdp_hpc.reservoir.identity_source import StateSource
 
 
 class TrainingSamples(Protocol):
-    """Access to the training samples that a part is learned from.
+    """Access to the training samples that a part is learned from."""
 
-    Attributes
-    ----------
-    sample_shape : tuple of int
-        Shape of one sample.
-    """
-
-    sample_shape: tuple[int, ...]
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
 
     def rows(self, count: int) -> NDArray[np.float32]:
         """Return about `count` training samples, synthetic ones included; all if there are fewer."""
@@ -39,7 +35,7 @@ class LearnedSource(StateSource):
     learned : nn.Module
         The part; its state is stored in the model file.
     learned_name : str
-        Names the part in messages, as in "the dictionary is".
+        Names the part in messages.
     file_name : str
         File in ``RUN/train`` that keeps the part for a resumed training.
     """

@@ -142,7 +142,7 @@ def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     """Return the configuration with a kernel and batch rows, measured if they are not set, and record them."""
     reservoir = config.reservoir
     is_set = reservoir.kernel != "auto" and reservoir.batch_rows
-    if config.extractor.kind not in ("none", "kernels") or reservoir.kind == "none" or is_set:
+    if config.extractor.makes_sequences or reservoir.kind == "none" or is_set:
         return config
     if reservoir.kind == "diagonal":
         kernel = "dense-fp32" if reservoir.kernel == "auto" else str(reservoir.kernel)

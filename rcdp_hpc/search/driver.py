@@ -119,7 +119,7 @@ def search(context: StageContext) -> dict[str, Any]:
 
     config, comm, run = context.config, context.comm, context.run
     agree(comm, lambda: checked_space(config, comm.size))
-    if config.extractor.kind == "kernels" and config.search.evaluation != "function":
+    if config.extractor.joins_features and config.search.evaluation != "function":
         log.info(
             "extractor.kind = 'kernels': the search evaluates the states of the reservoir only, not the features of "
             "the kernels"

@@ -21,8 +21,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.metrics import scores
-from rcdp_hpc.networks.assembly import EndToEnd
-from rcdp_hpc.networks.base import Readout
+from rcdp_hpc.networks.base import Network
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -65,7 +64,7 @@ class Trainer:
         Seed of the initial weights, the shuffles and the dropout.
     classes : int
         Number of classes.
-    network : Readout or EndToEnd
+    network : Network
         With its initial weights, on the device of the states.
     train, validation : CachedStates
         This rank's rows of both splits.
@@ -87,7 +86,7 @@ class Trainer:
         config: Config,
         seed: int,
         classes: int,
-        network: Readout | EndToEnd,
+        network: Network,
         train: CachedStates,
         validation: CachedStates,
         plan: BatchPlan,
@@ -113,8 +112,7 @@ class Trainer:
         self.network = network
         moments = torch.from_numpy(comm.allreduce(agree(comm, train.moments))).to(train.device)
         self.network.standardise(moments[0], moments[1], plan.rows)
-        if isinstance(self.network, EndToEnd):
-            self.network.fit_patches((block for block, _ in train.blocks(PATCH_ROWS)), comm.allreduce)
+        self.network.fit_patches((block for block, _ in train.blocks(PATCH_ROWS)), comm.allreduce)
         parallel.broadcast_model(self.network)
         optimizer = agree(comm, lambda: make_optimizer(config, network))
         self.optimizer = parallel.wrap(optimizer, self.network)

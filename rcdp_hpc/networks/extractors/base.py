@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from rcdp_hpc.networks.base import Network
+    from rcdp_hpc.networks.base import Network, SequenceModule
     from rcdp_hpc.parallel.single import SingleProcessEngine
     from rcdp_hpc.reservoir.identity_source import StateSource
     from rcdp_hpc.reservoir.reductions import FeatureShape
@@ -92,7 +92,19 @@ class Extractor(ABC):
     def network(
         self, source: StateSource, classes: int, seed: int, parallel: SingleProcessEngine | None = None
     ) -> Network:
-        """Return the network that reads the rows of `source`; parameters as `rcdp_hpc.networks.build_network`."""
+        """Return the network that reads the rows of a source, with its initial weights.
+
+        Parameters
+        ----------
+        source : StateSource
+            As `source` returns it; the network is put on its device.
+        classes : int
+            Number of classes.
+        seed : int
+            Determines the initial weights.
+        parallel : SingleProcessEngine, optional
+            Sums batch statistics over ranks; default: one process.
+        """
         from rcdp_hpc.networks.readouts import build_readout
 
         return build_readout(self.config, source.feature_shape, classes, seed, parallel).to(source.device)
@@ -101,7 +113,7 @@ class Extractor(ABC):
         """Return the part that is learned before the training, its values zeros; None if there is none."""
         return None
 
-    def trained_part(self, parallel: SingleProcessEngine | None = None) -> nn.Module | None:
+    def trained_part(self, parallel: SingleProcessEngine | None = None) -> SequenceModule | None:
         """Return the part that is trained with the readout, with random weights; None if there is none."""
         return None
 

@@ -12,8 +12,7 @@ from rcdp_hpc.reservoir.sequencing import Sequencer
 if TYPE_CHECKING:
     import torch
 
-    from rcdp_hpc.networks.base import Network
-    from rcdp_hpc.networks.end_to_end import SequenceModule
+    from rcdp_hpc.networks.base import Network, SequenceModule
     from rcdp_hpc.parallel.single import SingleProcessEngine
     from rcdp_hpc.reservoir.identity_source import StateSource
     from rcdp_hpc.reservoir.reductions import FeatureShape
@@ -51,7 +50,7 @@ class TrainedExtractor(MapExtractor):
     def network(
         self, source: StateSource, classes: int, seed: int, parallel: SingleProcessEngine | None = None
     ) -> Network:
-        """Return extractor, reservoir and readout as one network; parameters as `rcdp_hpc.networks.build_network`."""
+        """Return extractor, reservoir and readout as one network; parameters as `Extractor.network`."""
         import torch
 
         from rcdp_hpc.networks.end_to_end import EndToEnd

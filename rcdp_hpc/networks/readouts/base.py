@@ -1,4 +1,4 @@
-"""The base classes of trained readouts: standardised input, eq. 10 at every step, dropout that depends on the sample."""
+"""The base classes of trained readouts: standardised input, eq. 10 at every step, dropout by sample."""
 
 from __future__ import annotations
 
