@@ -28,13 +28,13 @@ from reservoir_inputs import images, labels
 
 from rcdp_hpc.config import Config, ReservoirSection, parse_config
 from rcdp_hpc.data.split import slab_bounds
-from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.threads import limit_threads
-from rcdp_hpc.training.optim.losses import Objective
-from rcdp_hpc.training.optim.registry import make_optimizer
+from rcdp_hpc.training.optim.objective import Objective
+from rcdp_hpc.training.optim.optimizers import make_optimizer
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.states.cache import CachedStates
 

@@ -126,7 +126,7 @@ def test_a_printed_profile_keeps_waiting(kind, tmp_path, capsys):
 
 def test_a_profile_for_data_of_another_kind_is_refused(tmp_path):
     data = own_data.KINDS["table"](tmp_path).data
-    with pytest.raises(InputError, match=r"data\.kind = 'series' .* take the profile of their kind"):
+    with pytest.raises(InputError, match=r"data\.kind = 'series' .* use the profile of their kind"):
         open_source(load_config("series", ["data.source=csv", "data.label_column=species", f"data.path={data}"]).data)
 
 

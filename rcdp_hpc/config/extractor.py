@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from rcdp_hpc.config.choices import EXTRACTORS
+from rcdp_hpc.config.choices import EXTRACTORS, extractor_choice
 from rcdp_hpc.config.section import Section, positive_entries
 
 KernelInput = Literal["values", "differences", "standardised"]
@@ -91,8 +91,18 @@ class ExtractorSection(Section):
 
     @property
     def trained(self) -> bool:
-        """Whether the extractor is trained, so that states change from step to step and are not kept."""
-        return self.kind not in ("none", "kernels", "dictionary")
+        """Whether gradient steps train the extractor, so that states change and are not cached."""
+        return extractor_choice(self.kind).trained
+
+    @property
+    def makes_sequences(self) -> bool:
+        """Whether the extractor computes the sequences that drive the reservoir; otherwise samples are cut."""
+        return extractor_choice(self.kind).makes_sequences
+
+    @property
+    def joins_features(self) -> bool:
+        """Whether the extractor appends features of the whole sample to the reservoir's states."""
+        return extractor_choice(self.kind).joins_features
 
     @field_validator("kernel_weights")
     @classmethod

@@ -6,10 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from rcdp_hpc.config.choices import READOUTS
+from rcdp_hpc.config.choices import READOUTS, readout_choice
 from rcdp_hpc.config.section import Section, positive_entries
-
-STEPWISE = ("lstm", "gru", "transformer", "convolution")
 
 
 class ReadoutSection(Section):
@@ -62,6 +60,16 @@ class ReadoutSection(Section):
         0.0, ge=0, lt=1, description="slope of the ReLU below zero; 0 is the plain ReLU (network)"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="fraction of hidden units that are dropped in training")
+
+    @property
+    def trained(self) -> bool:
+        """Whether gradient steps train the readout; False if it is solved."""
+        return readout_choice(self.kind).trained
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether the readout reads states step by step, so that it needs several of them."""
+        return readout_choice(self.kind).stepwise
 
     @field_validator("ridge_penalties")
     @classmethod

@@ -92,12 +92,12 @@ def predict(
     comm = comm or SingleProcess()
     chosen = agree(comm, partial(_format_name, output, samples_file, output_format))
     model = agree(comm, partial(TrainedModel.load, model_file, allow_code=allow_code))
-    # After the model: the working directory is searched for a user's format, but not for code that a model file names.
-    target = agree_on_root(comm, partial(Output.open, output, chosen))
     reading = settings or model.data.reading
     shape, columns = model.sample_shape, model.data.columns
     agree(comm, partial(_check_source_code, reading, model, model_file, allow_code))
     new = agree(comm, partial(read_samples, samples_file, reading, shape[0], columns, shape, working_directory=False))
+    # Last of all imports: it may add the working directory, which is not searched for code that a model file names.
+    target = agree_on_root(comm, partial(Output.open, output, chosen))
     if comm.is_root:
         new.findings.report(log)
     agree(comm, partial(refuse_other_shape, model, new, samples_file))

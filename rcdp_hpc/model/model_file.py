@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from rcdp_hpc.config import TRAINING_SECTIONS, Config, ReservoirSection, Section, to_tree
+from rcdp_hpc.config import NETWORK_SECTIONS, TRAINING_SECTIONS, Config, ReservoirSection, Section, to_tree
 from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model import checkpoint
@@ -182,8 +182,8 @@ class ModelFile:
 
 
 def named_code(config: Config) -> dict[str, str]:
-    """Return the names ``module:Class`` in the settings of a network and its reservoir, by key."""
-    return {key: name for key, name in code_named_by(config).items() if key.partition(".")[0] in TRAINING_SECTIONS}
+    """Return the names ``module:Class`` that prediction imports, by key: those of the network and its reservoir."""
+    return {key: name for key, name in code_named_by(config).items() if key.partition(".")[0] in NETWORK_SECTIONS}
 
 
 def _config(fields: Fields, settings: Mapping[str, Any]) -> Config:

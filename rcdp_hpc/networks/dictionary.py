@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rcdp_hpc.config import ExtractorSection, ReservoirSection
-from rcdp_hpc.networks.learned_source import LearnedSource
-from rcdp_hpc.networks.shapes import dictionary_map
-from rcdp_hpc.reservoir.identity_source import IdentitySource
-from rcdp_hpc.reservoir.kept_steps import check_length
-from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.reservoir.states import Reservoir
+from rcdp_hpc.config import ExtractorSection
+from rcdp_hpc.networks.shapes import FARTHEST_CODE, dictionary_map, sequence_of_map
 
 # Bytes of float32 that one map of codes may take: an image or a few, and some atoms, at once. What is done to each code
 # then finds it in the core's own cache; beyond that, encoding takes 2 to 3 times as long. Other devices take more.
 MAP_BYTES, DEVICE_MAP_BYTES = 2**19, 2**28
 # Products with fewer atoms at once are slow.
 LEAST_ATOMS = 64
-# No code is farther from its channel's mean, in deviations: only channels that hardly ever move reach that, and
-# sums over bounded values are the same bits for any number of ranks.
-FARTHEST_CODE = 64.0
 
 
 class PatchDictionary(nn.Module):
@@ -77,9 +66,8 @@ class PatchDictionary(nn.Module):
         super().__init__()
         self.settings, self.sample_shape = settings, tuple(sample_shape)
         height, width = dictionary_map(settings, self.sample_shape)
-        channels, by_row = 2 * settings.atoms, settings.sequence == "rows"
-        self.steps = settings.pool if by_row else settings.pool**2
-        self.features = channels * (settings.pool if by_row else 1)
+        channels = 2 * settings.atoms
+        self.steps, self.features = sequence_of_map(settings.sequence, channels, settings.pool, settings.pool)
         self.places = height * width
         self.cut_work(MAP_BYTES)
         self.depth = self.sample_shape[2] if len(self.sample_shape) == 3 else 1
@@ -155,53 +143,3 @@ class PatchDictionary(nn.Module):
 
         mean = means(images)
         return torch.rsqrt((means(images * images) - mean * mean).clamp_min(0) + self.floor)
-
-
-class DictionarySource(LearnedSource):
-    """A reservoir that reads what a `PatchDictionary` makes of samples; without a reservoir, its sequences themselves.
-
-    The dictionary does not change, so that states are computed once and kept, as those of samples cut by themselves.
-
-    Parameters
-    ----------
-    settings : ReservoirSection
-        Its kernel ``auto`` is dense-fp32 here: how samples are cut says nothing of what the dictionary makes of them.
-    extractor : ExtractorSection
-    sample_shape : sequence of int
-    device : torch.device
-
-    Attributes
-    ----------
-    dictionary, learned : PatchDictionary
-        Its values are zeros until they are learned or loaded.
-    feature_shape, width, batch_rows, dtype, device, kernel, sequencer
-        As of `rcdp_hpc.reservoir.identity_source.StateSource`.
-    """
-
-    def __init__(
-        self, settings: ReservoirSection, extractor: ExtractorSection, sample_shape: Sequence[int], device: torch.device
-    ) -> None:
-        self.settings, self.device, self.sequencer = settings, device, Sequencer()
-        self.dictionary = self.learned = PatchDictionary(extractor, sample_shape).to(device)
-        if device.type != "cpu":
-            self.dictionary.cut_work(DEVICE_MAP_BYTES)
-        steps, features = self.dictionary.steps, self.dictionary.features
-        self.inner: Reservoir | IdentitySource
-        if settings.kind == "none":
-            self.inner = IdentitySource(settings, Sequencer(), (steps, features), device)
-        else:
-            check_length(settings, steps)
-            kernel = "dense-fp32" if settings.kernel == "auto" else settings.kernel
-            self.inner = Reservoir(settings, features, kernel, device, steps=steps)
-        inner = self.inner
-        self.feature_shape, self.width, self.batch_rows = inner.feature_shape, inner.width, inner.batch_rows
-        self.dtype, self.kernel = inner.dtype, inner.kernel
-
-    def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
-        """Return what is kept of the states of samples (rows, *sample_shape); parameters as `Reservoir.drive`."""
-        samples = torch.as_tensor(np.asarray(x)).to(self.device, torch.float32)
-        return self.inner.states(self.dictionary(samples), out, noisy=noisy)
-
-    def states(self, u: Any, out: Tensor | None = None) -> Tensor:
-        """Return the same of samples that are cut by rows, (rows, height, width · channels)."""
-        return self.drive(u, out=out)

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.sample_rng import SampleRng
 
 Weights = dict[str, torch.Tensor]
 
 
-class Ensemble(nn.Module):
+class Ensemble(Network):
     """Networks side by side; their scores are averaged.
 
     Parameters
@@ -25,9 +26,9 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, states: torch.Tensor, draw: SampleRng | None = None) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, draw: SampleRng | None = None) -> torch.Tensor:
         """Return the mean of the members' scores, shape (rows, classes)."""
-        return torch.stack([member(states, draw) for member in self.members]).mean(0)
+        return torch.stack([member(features, draw) for member in self.members]).mean(0)
 
     @staticmethod
     def count(weights: Weights) -> int:

@@ -12,16 +12,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from rcdp_hpc.config import ExtractorSection, ReservoirSection
+from rcdp_hpc.config import ExtractorSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.kernel_outputs import KERNELS, LENGTH, WORD, Block, Counter, channel_subsets, native
-from rcdp_hpc.networks.learned_source import LearnedSource
-from rcdp_hpc.networks.shapes import feature_shares, kernel_steps
-from rcdp_hpc.reservoir.connection import ReservoirMatrices
-from rcdp_hpc.reservoir.identity_source import make_reservoir
-from rcdp_hpc.reservoir.reductions import FeatureShape
-from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS, check_input
+from rcdp_hpc.networks.shapes import feature_shares
 
 # Values of a channel that a block of series has: with what is made of them they stay in a core's cache.
 BLOCK_VALUES = 2**16
@@ -224,73 +218,3 @@ def input_of(name: str, series: Tensor, inside: Tensor) -> Tensor:
     centred = (shifted - shifted.sum(1, keepdim=True) / count).masked_fill_(~inside, 0)
     deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
     return torch.where(deviation > 0, centred / deviation, 0.0).float()
-
-
-class KernelSource(LearnedSource):
-    """A reservoir's states and, after them, the features of random kernels; without a reservoir the features alone.
-
-    Reservoir and kernels read the same sequences.
-
-    Parameters
-    ----------
-    settings : ReservoirSection
-    extractor : ExtractorSection
-    sample_shape : sequence of int
-    device : torch.device
-    matrices : ReservoirMatrices, optional
-        The user's own.
-
-    Attributes
-    ----------
-    learned : RandomKernels
-        Its biases are zeros until they are learned or loaded.
-    feature_shape, width, batch_rows, dtype, device, kernel, sequencer
-        As of `rcdp_hpc.reservoir.identity_source.StateSource`.
-
-    Raises
-    ------
-    InputError
-        If samples have fewer steps than a kernel has weights.
-    """
-
-    learned: RandomKernels
-    dtype = torch.float32
-
-    def __init__(
-        self,
-        settings: ReservoirSection,
-        extractor: ExtractorSection,
-        sample_shape: Sequence[int],
-        device: torch.device,
-        matrices: ReservoirMatrices | None = None,
-    ) -> None:
-        self.settings, self.device, self.sequencer = settings, device, Sequencer.of(settings)
-        steps, channels = self.sequencer.shape(sample_shape)
-        kernel_steps(steps, sample_shape)
-        self.learned = RandomKernels(extractor, channels, settings.seed).to(device)
-        self.reservoir = None if settings.kind == "none" else make_reservoir(settings, sample_shape, device, matrices)
-        self.states_width, self.kernel, self.batch_rows = 0, "none", settings.batch_rows or DEFAULT_BATCH_ROWS
-        if self.reservoir is not None:
-            self.states_width, self.kernel = self.reservoir.width, self.reservoir.kernel
-            self.batch_rows = self.reservoir.batch_rows
-        self.width = self.states_width + self.learned.features
-        self.feature_shape = FeatureShape(1, 1, self.width)
-
-    def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
-        """Return states and features of raw samples, shape (batch, width); parameters as `Reservoir.drive`."""
-        steps = None if lengths is None else self.sequencer.lengths(lengths)
-        return self.states(self.sequencer.sequences(x), out, steps, noisy)
-
-    def states(
-        self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None, noisy: bool = False
-    ) -> Tensor:
-        """Return states and features of sequences (batch, steps, features); parameters as `Reservoir.states`."""
-        u = torch.as_tensor(u).to(self.device, torch.float32)
-        own = None if lengths is None else torch.as_tensor(lengths).to(self.device)
-        check_input(u, own)
-        if out is None:
-            out = torch.empty(len(u), self.width, dtype=self.dtype, device=self.device)
-        if self.reservoir is not None:
-            out[:, : self.states_width] = self.reservoir.states(u, None, lengths, noisy=noisy)
-        self.learned(u, lengths, out[:, self.states_width :])
-        return out

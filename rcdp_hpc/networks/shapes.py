@@ -10,6 +10,9 @@ from rcdp_hpc.errors import InputError
 Shape = Sequence[int]
 # The kernels of ``extractor.kind = "kernels"``, and the values that each of them reads.
 KERNELS, KERNEL_STEPS = 84, 9
+# Codes of a dictionary are clipped at this distance from the mean of their channel, in standard deviations. Only
+# channels that hardly ever change reach it. Sums over bounded values are the same bits for any number of ranks.
+FARTHEST_CODE = 64.0
 
 
 def check_augment(settings: AugmentSection, sample_shape: Shape) -> None:
@@ -25,16 +28,7 @@ def check_augment(settings: AugmentSection, sample_shape: Shape) -> None:
             )
 
 
-def check_extractor_lengths(settings: ExtractorSection, shortest: int | None) -> None:
-    """Raise an `InputError` if samples have lengths of their own, which most extractors cannot read."""
-    if settings.kind not in ("none", "kernels") and shortest is not None:
-        raise InputError(
-            f"extractor.kind = {settings.kind!r} reads samples of one length, and these have lengths of their "
-            "own: set it to 'none' or 'kernels'"
-        )
-
-
-def kernel_steps(steps: int, sample_shape: Shape) -> None:
+def check_kernel_steps(steps: int, sample_shape: Shape) -> None:
     """Raise an `InputError` if samples have fewer steps than the nine that a convolution kernel reads."""
     if steps < KERNEL_STEPS:
         raise InputError(
@@ -102,16 +96,8 @@ def dictionary_map(settings: ExtractorSection, sample_shape: Shape) -> tuple[int
     return height, width
 
 
-def sequence_shape(settings: ExtractorSection, sample_shape: Shape, shortest: int | None) -> tuple[int, int] | None:
-    """Return the steps and features of an extractor's sequences, None for a class of the user's own."""
-    check_extractor_lengths(settings, shortest)
-    by_row = settings.sequence == "rows"
-    if settings.kind == "dictionary":
-        dictionary_map(settings, sample_shape)
-        channels, (height, width) = 2 * settings.atoms, (settings.pool, settings.pool)
-    elif settings.kind == "convolution":
-        height, width = convolution_map(sample_shape, settings.channels, settings.whitening)
-        channels = settings.channels[-1]
-    else:
-        return None
-    return (height if by_row else height * width), channels * (width if by_row else 1)
+def sequence_of_map(sequence: str, channels: int, height: int, width: int) -> tuple[int, int]:
+    """Return the steps and features of a map (channels, height, width) that is read by "rows" or "positions"."""
+    if sequence == "rows":
+        return height, channels * width
+    return height * width, channels

@@ -184,7 +184,7 @@ def _check_steps(problems: Problems, config: Config, facts: SourceFacts, ranks: 
     problems.ask(lambda: check_batch(config, rows, ranks))
     # Other methods may give fewer rows, and so fewer steps.
     exact = balancing_choice(config.data.balance).exact
-    if not exact or len(problems.messages) > before or config.readout.kind == "ridge":
+    if not exact or len(problems.messages) > before or not config.readout.trained:
         return
     batch = training.global_batch or training.batch * ranks
     steps = math.ceil(math.ceil(rows / batch) / training.accumulate)

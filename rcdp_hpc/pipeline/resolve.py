@@ -78,6 +78,7 @@ def resolve(
         config = with_data_defaults(config, run)
     if stage in ("search", "train"):
         refuse_impossible_reservoir(config)
+        refuse_broken_classes(config)
         config = use_run_matrices(config, run, discarded)
         config = _with_kernel(config, run, _most_used_threads(config, fair_threads))
     return ResolvedConfig(config, _with_best_candidate(config, run) if stage == "train" else config)
@@ -90,6 +91,13 @@ def refuse_impossible_reservoir(config: Config) -> None:
     from rcdp_hpc.reservoir.feasible import check_reservoir
 
     check_reservoir(config)
+
+
+def refuse_broken_classes(config: Config) -> None:
+    """Raise an `InputError` if the user's own optimiser, loss or schedule of the training breaks its contract."""
+    from rcdp_hpc.training.optim.user_choices import check_user_choices
+
+    check_user_choices(config)
 
 
 def with_data_defaults(config: Config, run: RunDirectory) -> Config:
@@ -134,7 +142,7 @@ def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     """Return the configuration with a kernel and batch rows, measured if they are not set, and record them."""
     reservoir = config.reservoir
     is_set = reservoir.kernel != "auto" and reservoir.batch_rows
-    if config.extractor.kind not in ("none", "kernels") or reservoir.kind == "none" or is_set:
+    if config.extractor.makes_sequences or reservoir.kind == "none" or is_set:
         return config
     if reservoir.kind == "diagonal":
         kernel = "dense-fp32" if reservoir.kernel == "auto" else str(reservoir.kernel)

@@ -25,7 +25,7 @@ from rcdp_hpc.errors import (
     StoppedError,
 )
 from rcdp_hpc.pipeline.requirements import require_torch
-from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_impossible_reservoir, resolve
+from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_broken_classes, refuse_impossible_reservoir, resolve
 from rcdp_hpc.pipeline.state import begin, finish, machines_of_ranks, put_aside, record_failure, report_seconds
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by, record_user_modules
@@ -120,6 +120,7 @@ def run_stages(
     results = {}
     if set(stages) & {"prepare", "search", "train"}:
         run_on_root(comm, partial(refuse_impossible_reservoir, config))
+        run_on_root(comm, partial(refuse_broken_classes, config))
     with held(run, comm):
         if not allow_code:
             run_on_root(comm, lambda: record_user_modules(code_named_by(config).values()))

@@ -128,6 +128,17 @@ def digests_of(names: Iterable[str]) -> dict[str, str]:
     return {module: files.sha256 for module, files in loaded.items() if files is not None}
 
 
+def found_digests(names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of the modules of names module:name, imported or not; modules that are not found are left out.
+
+    For a module that is not imported, the digest is that of the files that an import would run.
+    """
+    places = search_path(working_directory=True)
+    modules = sorted({name.partition(":")[0] for name in names})
+    found = {module: loaded_module(module) or find_module(module, places) for module in modules}
+    return {module: files.sha256 for module, files in found.items() if files is not None}
+
+
 def record_user_modules(names: Iterable[str]) -> None:
     """Record the modules of names module:name from a configuration of the user."""
     modules = [find_module(name.partition(":")[0], search_path(working_directory=True)) for name in names]

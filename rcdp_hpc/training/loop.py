@@ -21,8 +21,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.metrics import scores
-from rcdp_hpc.networks.assembly import EndToEnd
-from rcdp_hpc.networks.base import Readout
+from rcdp_hpc.networks.base import Network
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -32,9 +31,9 @@ from rcdp_hpc.training.monitor.divergence import DivergedError, Finding, advice,
 from rcdp_hpc.training.monitor.epoch_cost import EpochTimer
 from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
 from rcdp_hpc.training.optim.ema import MovingAverage
-from rcdp_hpc.training.optim.losses import Objective
-from rcdp_hpc.training.optim.registry import make_optimizer
-from rcdp_hpc.training.optim.schedule import Schedule
+from rcdp_hpc.training.optim.learning_rate import LearningRate
+from rcdp_hpc.training.optim.objective import Objective
+from rcdp_hpc.training.optim.optimizers import make_optimizer
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.partition.mixup import Mixup
 from rcdp_hpc.training.partition.repartition import Recut
@@ -65,7 +64,7 @@ class Trainer:
         Seed of the initial weights, the shuffles and the dropout.
     classes : int
         Number of classes.
-    network : Readout or EndToEnd
+    network : Network
         With its initial weights, on the device of the states.
     train, validation : CachedStates
         This rank's rows of both splits.
@@ -87,7 +86,7 @@ class Trainer:
         config: Config,
         seed: int,
         classes: int,
-        network: Readout | EndToEnd,
+        network: Network,
         train: CachedStates,
         validation: CachedStates,
         plan: BatchPlan,
@@ -100,9 +99,10 @@ class Trainer:
         self.labels = train.labels.cpu().numpy()
         self.seen = np.zeros(classes, np.int64)
         counts: NDArray[np.int64] = comm.allreduce(np.bincount(self.labels, minlength=classes))
-        self.objective = Objective(config, counts)
+        self.objective = agree(comm, lambda: Objective(config, counts))
         self.steps = math.ceil(plan.steps / config.training.accumulate)
-        self.schedule = Schedule(config, self.steps, plan.global_batch / config.training.batch)
+        batch_ratio = plan.global_batch / config.training.batch
+        self.learning_rate = agree(comm, lambda: LearningRate(config, self.steps, batch_ratio))
         self.position = Position()
         self.step_seconds = 0.0
         self.show_progress = False
@@ -112,10 +112,10 @@ class Trainer:
         self.network = network
         moments = torch.from_numpy(comm.allreduce(agree(comm, train.moments))).to(train.device)
         self.network.standardise(moments[0], moments[1], plan.rows)
-        if isinstance(self.network, EndToEnd):
-            self.network.fit_patches((block for block, _ in train.blocks(PATCH_ROWS)), comm.allreduce)
+        self.network.fit_patches((block for block, _ in train.blocks(PATCH_ROWS)), comm.allreduce)
         parallel.broadcast_model(self.network)
-        self.optimizer = parallel.wrap(make_optimizer(config, self.network), self.network)
+        optimizer = agree(comm, lambda: make_optimizer(config, network))
+        self.optimizer = parallel.wrap(optimizer, self.network)
         self.slices = Replicas(config.parallel.replicas, self.network, len(train), comm) if parallel.apart else None
         mixup = Mixup(config.augment.mixup, plan) if config.augment.mixup else None
         self.watch = GradientWatch(self.network) if config.training.gradient_norms else None
@@ -208,7 +208,7 @@ class Trainer:
         """Take one step, or leave it out where its gradient is not finite."""
         position = self.position
         rows = sum(self.plan.global_rows(batch) for batch in self._batches_of(position.step))
-        rate = self.schedule.rate(position.epoch, position.step)
+        rate = self.learning_rate.at(position.epoch, position.step)
         result = self.stepper.take(batches, weight, rate)
         self.rows_timed += rows
         self.own_rows += sum(map(len, batches))
@@ -262,7 +262,7 @@ class Trainer:
         hopeless = self.skips > MOST_SKIPS or self.position.skipped_steps + 1 >= self.steps
         if self.config.training.on_nan == "stop" or hopeless:
             raise agreed(DivergedError(f"{words} {advice(not hopeless, self.position.best_epoch >= 0)}"))
-        self.schedule.lower()
+        self.learning_rate.halve()
         self.position.skip(weight, rows)
         log.warning("%s The step is left out, and the learning rate halved.", words)
 
@@ -315,7 +315,7 @@ class Trainer:
         )
         self._refuse_unsound(report, found.fault)
         self._judge(report)
-        self.schedule.close_epoch(report.epoch, report.validation_loss)
+        self.learning_rate.close_epoch(report.epoch, report.validation_loss)
         position.next_epoch()
         self.seen[:] = 0
         return report
@@ -352,7 +352,7 @@ class Trainer:
             "partial_sums": [list(sums) for sums in partial],
             "average": self.average.weights if self.average else {},
             **own,
-            "schedule": self.schedule.state(),
+            "learning_rate": self.learning_rate.state(),
             "loss_scale": self.stepper.scale.state(),
             "gradients": self.watch.state(self.comm) if self.watch else {},
             "best_weights": self.best_weights,
@@ -378,7 +378,7 @@ class Trainer:
         if self.average:
             self.average.restore(state["average"])
         self.optimizer.load_state_dict(own["optimizer"])
-        self.schedule.restore(state["schedule"])
+        self.learning_rate.restore(state["learning_rate"])
         self.stepper.scale.restore(state["loss_scale"])
         # Where norms were not asked for before, they are those of the rest of the epoch.
         if self.watch and state["gradients"]:

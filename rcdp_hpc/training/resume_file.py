@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from rcdp_hpc.config import Config
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields
 from rcdp_hpc.runtime.ram import is_out_of_memory
 from rcdp_hpc.training.history import marked_records
+from rcdp_hpc.training.optim.optimizers import make_optimizer
 from rcdp_hpc.training.report import Position
+
+# The state of an optimiser: values by name, by the index of the weights.
+State = Mapping[int, Mapping[str, Any]]
 
 TRAIN_AGAIN = "Use --restart to train again."
 
@@ -51,7 +58,7 @@ def read_resume(folder: Path) -> dict[str, Any] | None:
 
 def _check_run(fields: Fields) -> None:
     """See that what is said of settings, ranks and rows has the expected types."""
-    for name in ("settings", "limits", "replaced", "notes", "allotment", "best"):
+    for name in ("settings", "limits", "code", "replaced", "notes", "allotment", "best"):
         fields.json(name, dict, "a table")
     for name in ("ranks", "threads", "global_batch", "slab_count", "rows"):
         fields.integer(name, 1)
@@ -86,11 +93,11 @@ def _check_state(trainer: Fields) -> None:
         trainer.tensors(name)
     trainer.field("optimizer", dict, "the state of an optimizer")
     trainer.field("gradients", dict, "a table")
-    schedule = trainer.part("schedule")
-    for name in ("reduction", "waited"):
-        schedule.number(name)
-    if type(schedule.content.get("best_loss")) is not float:
-        schedule.refuse("best_loss", "a number")
+    learning_rate = trainer.part("learning_rate")
+    learning_rate.number("reduction")
+    schedule = learning_rate.field("schedule", dict, "a table of numbers")
+    if not all(type(name) is str and type(x) in (int, float) and not math.isnan(x) for name, x in schedule.items()):
+        learning_rate.refuse("schedule", "a table of numbers")
     _check_numbers(trainer, "loss_scale", [trainer.field("loss_scale", list, "a list")], 2)
     sums = trainer.field("partial_sums", list, "a list")
     if not sums:
@@ -109,17 +116,38 @@ def _check_numbers(fields: Fields, name: str, rows: list[Any], length: int) -> N
             fields.refuse(name, "lists of numbers")
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
-    """Raise a `ValueError` if a restored optimizer has a state that does not fit its parameters."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            for name, value in optimizer.state[parameter].items() if parameter in optimizer.state else ():
-                if not isinstance(value, torch.Tensor):
-                    continue
-                if value.ndim and value.shape != parameter.shape:
-                    raise ValueError(f"{name} of the shape {tuple(value.shape)}, expected {tuple(parameter.shape)}")
-                if not bool(torch.isfinite(value).all()):
-                    raise ValueError(f"{name} holds NaN or infinity")
+def first_optimizer_state(config: Config, network: nn.Module) -> State:
+    """Return the state of the configured optimiser after one step of a copy of a network, with gradients of 0.
+
+    The result has the shapes that a checkpoint of the same training must have.
+    """
+    network = copy.deepcopy(network)
+    optimizer = make_optimizer(config, network)
+    for weights in network.parameters():
+        weights.grad = torch.zeros_like(weights) if weights.requires_grad else None
+    optimizer.step()
+    state: State = optimizer.state_dict()["state"]
+    return state
+
+
+def check_optimizer_state(optimizer: torch.optim.Optimizer, expected: State) -> None:
+    """Raise a `ValueError` if the state of a restored optimiser does not fit its weights.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+    expected : mapping of int to dict
+        A state with the expected shapes, by the index of the weights (`first_optimizer_state`).
+    """
+    for index, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            if not isinstance(value, torch.Tensor):
+                continue
+            model = expected.get(index, {}).get(name)
+            if isinstance(model, torch.Tensor) and value.shape != model.shape:
+                raise ValueError(f"{name} of the shape {tuple(value.shape)}, expected {tuple(model.shape)}")
+            if not bool(torch.isfinite(value).all()):
+                raise ValueError(f"{name} holds NaN or infinity")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from rcdp_hpc.errors import RcdpError, StoppedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.runtime import signals
+from rcdp_hpc.runtime.code_consent import code_named_by, found_digests
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed
 from rcdp_hpc.runtime.digests import write_sealed
@@ -33,7 +34,7 @@ from rcdp_hpc.training.monitor.summary_table import sum_by_rank
 from rcdp_hpc.training.monitor.tensorboard import TensorBoardWriter
 from rcdp_hpc.training.partition.batches import slabs_of_ranks
 from rcdp_hpc.training.report import EpochReport
-from rcdp_hpc.training.resume_file import check_optimizer, restoring
+from rcdp_hpc.training.resume_file import check_optimizer_state, first_optimizer_state, restoring
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,12 @@ SECONDS_BETWEEN_NOTES = 5.0
 def decisive_settings(config: Config) -> dict[str, Any]:
     """Return the settings that decide the trained weights."""
     return settings_that_matter(config, ("run", "data", *TRAINING_SECTIONS))
+
+
+def user_code(config: Config) -> dict[str, str]:
+    """Return the SHA-256 of each module of the user's that decides the trained weights."""
+    named = code_named_by(config)
+    return found_digests(name for key, name in named.items() if key.partition(".")[0] in TRAINING_SECTIONS)
 
 
 class Session:
@@ -99,7 +106,7 @@ class Session:
         path = self.run.train / "last.pt"
         with restoring(path):
             self.trainer.restore(state, str(path))
-            check_optimizer(self.trainer.optimizer)
+            check_optimizer_state(self.trainer.optimizer, first_optimizer_state(self.config, self.trainer.network))
 
     def _rewrite_histories(self) -> None:
         self.history.rewrite()
@@ -240,6 +247,7 @@ class Session:
         content = {
             "settings": json.dumps(decisive_settings(self.config)),
             "limits": json.dumps(self._limits()),
+            "code": json.dumps(user_code(self.config)),
             "ranks": self.comm.size,
             "threads": self.threads,
             "global_batch": self.trainer.plan.global_batch,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from rcdp_hpc.config import Config, refuse_other_settings
+from rcdp_hpc.config.choices import extractor_choice
 from rcdp_hpc.data.shards.reader import ShardSet, open_shards
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model.model_file import ModelFile, named_code
 from rcdp_hpc.networks.assembly import build_network, make_source
-from rcdp_hpc.networks.mlp import MLPReadout
+from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.parallel.choose import parallel_for
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.identity_source import StateSource
@@ -38,7 +40,7 @@ from rcdp_hpc.training.partition.rows import (
     staged_where_asked,
 )
 from rcdp_hpc.training.resume_file import read_resume
-from rcdp_hpc.training.session import Session, decisive_settings
+from rcdp_hpc.training.session import Session, decisive_settings, user_code
 from rcdp_hpc.training.solve.dictionary_fit import learn_extractor
 from rcdp_hpc.training.solve.ridge import baseline_of, solve_readout
 from rcdp_hpc.training.solve.warm_start import warm_start
@@ -73,7 +75,7 @@ def train(context: StageContext) -> dict[str, Any]:
         If a signal asked for a stop; a checkpoint is written.
     """
     config, comm, run = context.config, context.comm, context.run
-    if config.readout.kind == "ridge":
+    if not config.readout.trained:
         return _solve(config, comm, run)
     shards = agree(comm, lambda: open_shards(config, run.shards))
     # Rank 0 decides for all: on a network file system ranks may not see the same files at the same moment.
@@ -117,7 +119,17 @@ def _load_checkpoint(config: Config, run: RunDirectory, shards: ShardSet) -> dic
     where = str(run.train / "last.pt")
     refuse_other_settings(where, json.loads(saved["settings"]), decisive_settings(config), "training")
     refuse_other_shards(where, saved["shards"], shards)
+    _report_changed_code(where, json.loads(saved["code"]), user_code(config))
     return saved
+
+
+def _report_changed_code(where: str, saved: Mapping[str, str], current: Mapping[str, str]) -> None:
+    """Log a warning for each of the user's modules that has changed since the checkpoint was written."""
+    for module in sorted(set(saved) | set(current)):
+        if saved.get(module) != current.get(module):
+            log.warning(
+                "module %s has changed since %s was written: the rest of the training uses the new code", module, where
+            )
 
 
 def _see_to_model(config: Config, run: RunDirectory, shards: ShardSet, saved: dict[str, Any]) -> None:
@@ -126,7 +138,7 @@ def _see_to_model(config: Config, run: RunDirectory, shards: ShardSet, saved: di
         ModelFile.read(run.model)
     except DataDamagedError as error:
         # What an extractor learned, and the digests of the user's modules, are not in the checkpoint.
-        if config.extractor.kind in ("dictionary", "kernels") or named_code(config):
+        if extractor_choice(config.extractor.kind).learned or named_code(config):
             raise
         log.warning("%s The model is written again from the checkpoint.", error)
         ModelFile.write(run.model, config, shards, saved["trainer"]["best_weights"])
@@ -234,7 +246,7 @@ def _prepare_trainer(
 def _report_one_step(config: Config, shards: ShardSet) -> None:
     """Log what a reservoir is for samples of one step, as the rows of a table."""
     reservoir = config.reservoir
-    if reservoir.kind != "random" or config.extractor.kind != "none":
+    if reservoir.kind != "random" or config.extractor.makes_sequences:
         return
     steps, features = Sequencer.of(reservoir).shape(shards.sample_shape)
     if steps == 1:

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.networks.assembly import EndToEnd
-from rcdp_hpc.networks.base import Readout
+from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.parallel.statistics import running_statistics
@@ -20,7 +19,7 @@ from rcdp_hpc.training.monitor.divergence import Finding, first_in_backward, fir
 from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
 from rcdp_hpc.training.optim.gradients import add_penalties, clip
 from rcdp_hpc.training.optim.loss_scale import LossScale
-from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.partition.mixup import Mixup
 from rcdp_hpc.training.states.cache import CachedStates
 
@@ -96,7 +95,7 @@ class Stepper:
         self,
         config: Config,
         seed: int,
-        network: Readout | EndToEnd,
+        network: Network,
         optimizer: Any,
         objective: Objective,
         train: CachedStates,

@@ -13,7 +13,7 @@ from torch import nn
 
 from rcdp_hpc.model.metrics import confusion_matrix
 from rcdp_hpc.training.monitor.divergence import Finding, first_in_forward
-from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.states.cache import CachedStates
 
 # Rows that go through the network at once.

@@ -11,6 +11,7 @@ from deploy.conftest import trained_run
 from launch import REPOSITORY
 
 from rcdp_hpc.cli.commands import main
+from rcdp_hpc.data.sources import read_samples
 
 PAGE = (REPOSITORY / "docs/extending.md").read_text()
 EXAMPLE = next(
@@ -42,6 +43,7 @@ def run(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _paths_as_before(monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "label_lines", raising=False)
 
 
 def predict(run, output, name):
@@ -57,6 +59,20 @@ def test_the_example_of_the_page_writes_its_format(run, tmp_path, monkeypatch, c
     lines = [line.split("\t") for line in (tmp_path / "labels.txt").read_text().splitlines()]
     assert lines == table
     assert len(lines) == 11
+
+
+def test_code_that_a_model_file_names_is_not_searched_in_the_folder_of_the_format(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "label_lines.py").write_text(EXAMPLE)
+    searched = []
+
+    def recorded(*arguments, **options):
+        searched.append(str(tmp_path) in sys.path)
+        return read_samples(*arguments, **options)
+
+    monkeypatch.setattr("rcdp_hpc.deploy.predict.read_samples", recorded)
+    assert predict(run, tmp_path / "labels.txt", "label_lines:LabelLines") == 0
+    assert searched == [False]
 
 
 @pytest.mark.parametrize("number", range(len(BROKEN)))

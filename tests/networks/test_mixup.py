@@ -12,7 +12,7 @@ from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.partition.mixup import Mixup
 from rcdp_hpc.training.states.cache import CachedStates

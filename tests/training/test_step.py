@@ -11,7 +11,7 @@ from torch import nn
 
 from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.parallel import horovod
 from rcdp_hpc.parallel.horovod import HorovodEngine
 from rcdp_hpc.parallel.local_sgd import LocalSGD
@@ -22,7 +22,7 @@ from rcdp_hpc.runtime.device import refuse_without_gpu
 from rcdp_hpc.training.optim import loss_scale
 from rcdp_hpc.training.optim.ema import MovingAverage
 from rcdp_hpc.training.optim.loss_scale import FIRST, LossScale
-from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.step import Stepper
 

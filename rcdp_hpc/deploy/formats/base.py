@@ -64,8 +64,8 @@ class OutputFormat(ABC):
     def write(self, file: BinaryIO, predictions: Predictions) -> None:
         """Write predictions to a file.
 
-        The method is called twice: once with two made-up samples and a file in memory, before new samples are read, and
-        then with the predictions. The second file gets its name when it is complete.
+        The method is called twice: once with two made-up samples and a file in memory, before the prediction starts,
+        and then with the predictions. The second file gets its name when it is complete.
 
         Parameters
         ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from rcdp_hpc.runtime.user_code import load_choice
 
 # Arguments of the check; a bound is also checked far outside of them.
 LARGEST, FAR = 4.0, 1e4
+# Functions and classes that passed the check in this process.
+_checked: WeakSet[Any] = WeakSet()
 
 
 def load_activation(name: str) -> Activation:
@@ -31,8 +34,11 @@ def load_activation(name: str) -> Activation:
     InputError
         If it cannot be imported or created, or breaks the contract of `Activation`.
     """
-    activation = _instance(name, load_choice(ACTIVATIONS, name))
-    _check(name, activation)
+    target = load_choice(ACTIVATIONS, name)
+    activation = _instance(name, target)
+    if target not in _checked:
+        _check(name, activation)
+        _checked.add(target)
     return activation
 
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.training.optim.gradients import add_penalties, clip
-from rcdp_hpc.training.optim.losses import Objective
-from rcdp_hpc.training.optim.registry import make_optimizer
+from rcdp_hpc.training.optim.objective import Objective
+from rcdp_hpc.training.optim.optimizers import make_optimizer
 from rcdp_hpc.training.partition.batches import BatchPlan
 
 

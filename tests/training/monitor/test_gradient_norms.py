@@ -10,12 +10,12 @@ import torch
 from settings import config_of
 
 from rcdp_hpc.networks.assembly import build_network, make_source
-from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.monitor.gradient_norms import GradientWatch
-from rcdp_hpc.training.optim.losses import Objective
+from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.states.cache import CachedStates
 from rcdp_hpc.training.step import Stepper
 

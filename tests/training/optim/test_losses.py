@@ -7,7 +7,9 @@ from settings import config_of
 from torch.nn import functional
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.training.optim.losses import Objective, focal, rms_loss
+from rcdp_hpc.training.optim.losses.focal import Focal
+from rcdp_hpc.training.optim.losses.rms import RootSquaredError
+from rcdp_hpc.training.optim.objective import Objective
 
 COUNTS = np.array([6, 3, 1])
 
@@ -27,7 +29,7 @@ def test_cross_entropy_and_eq12_by_hand():
 
 def test_eq12_has_a_finite_gradient_where_the_prediction_is_exact():
     scores = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    rms_loss(scores, torch.tensor([[1.0, 0.0]])).sum().backward()
+    RootSquaredError()(scores, torch.tensor([[1.0, 0.0]])).sum().backward()
     assert torch.isfinite(scores.grad).all()
 
 
@@ -35,7 +37,7 @@ def test_focal_by_hand():
     # p = (3/4, 1/4): the loss of class 0 is (1/4)^2 log(4/3), of class 1 (3/4)^2 log 4.
     scores = torch.log(torch.tensor([[3.0, 1.0], [3.0, 1.0]], dtype=torch.float64))
     expected = torch.tensor([0.0625 * np.log(4 / 3), 0.5625 * np.log(4)])
-    torch.testing.assert_close(focal(scores, torch.eye(2, dtype=torch.float64), 2.0), expected)
+    torch.testing.assert_close(Focal(2.0)(scores, torch.eye(2, dtype=torch.float64)), expected)
 
 
 def test_focal_with_gamma_0_is_the_cross_entropy():

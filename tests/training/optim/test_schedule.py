@@ -7,13 +7,13 @@ from settings import config_of
 
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.training.optim.schedule import Schedule
+from rcdp_hpc.training.optim.learning_rate import LearningRate
 
 
 def rates(steps: int = 10, ranks: float = 1, **keys) -> list[float]:
     settings = config_of(optimizer__learning_rate=0.5, **keys)
-    schedule = Schedule(settings, steps, ranks)
-    return [schedule.rate(epoch, step) for epoch in range(settings.training.epochs) for step in range(steps)]
+    schedule = LearningRate(settings, steps, ranks)
+    return [schedule.at(epoch, step) for epoch in range(settings.training.epochs) for step in range(steps)]
 
 
 @pytest.mark.parametrize("kind", ["constant", "step", "cosine", "plateau"])
@@ -55,13 +55,13 @@ def test_plateau_falls_after_epochs_without_gain_and_remembers_in_its_state():
         schedule__factor=0.5,
         schedule__warmup_epochs=1,
     )
-    schedule = Schedule(settings, 10, 1)
+    schedule = LearningRate(settings, 10, 1)
     seen = []
     # The first epoch is warm-up and does not count; a gain of less than 1e-4 is none.
     for epoch, loss in enumerate([0.1, 1.0, 0.9, 0.89999, 0.95, 0.8, 0.85, 0.85, 0.85]):
         schedule.close_epoch(epoch, loss)
-        seen.append(schedule.rate(epoch + 1, 0))
-        state, schedule = schedule.state(), Schedule(settings, 10, 1)
+        seen.append(schedule.at(epoch + 1, 0))
+        state, schedule = schedule.state(), LearningRate(settings, 10, 1)
         schedule.restore(state)
     assert seen == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125, 0.125])
 

@@ -7,10 +7,12 @@ import torch
 from settings import config_of
 
 from rcdp_hpc.config import load_config
+from rcdp_hpc.config.choices import OPTIMIZERS
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.training.optim.gradients import add_penalties, clip
-from rcdp_hpc.training.optim.muon import Muon
-from rcdp_hpc.training.optim.registry import Lamb, make_optimizer
+from rcdp_hpc.training.optim.optimizers import check_optimizer, make_optimizer
+from rcdp_hpc.training.optim.optimizers.lamb import Lamb
+from rcdp_hpc.training.optim.optimizers.muon import Muon
 
 
 def test_two_lamb_steps_by_hand():
@@ -40,7 +42,7 @@ def test_lamb_moves_weights_of_zero_by_the_plain_rate():
 
 
 @pytest.mark.parametrize(("kind", "shape"), [(Lamb, (4,)), (Muon, (4, 3))])
-def test_an_optimiser_goes_on_from_its_state_to_the_bit(kind, shape):
+def test_an_optimiser_continues_from_its_state_with_the_same_bits(kind, shape):
     torch.manual_seed(0)
     gradients = torch.randn(6, *shape)
     straight, halted = torch.nn.Parameter(torch.ones(shape)), torch.nn.Parameter(torch.ones(shape))
@@ -70,10 +72,15 @@ def test_the_configuration_names_the_optimiser(name, kind):
         optimizer__kind=name, optimizer__learning_rate=0.02, optimizer__weight_decay=0.03, optimizer__momentum=0.7
     )
     made = make_optimizer(settings, torch.nn.Linear(2, 2))
-    assert type(made) is kind
+    assert isinstance(made, kind)
     assert made.defaults["lr"] == 0.02
     assert made.defaults["weight_decay"] == 0.03
     assert made.defaults.get("momentum", 0.7) == 0.7
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS.names)
+def test_every_optimiser_of_the_table_keeps_the_contract(name):
+    check_optimizer(config_of(optimizer__kind=name, optimizer__weight_decay=0.1))
 
 
 def test_nesterov_momentum_is_for_sgd_that_has_momentum():

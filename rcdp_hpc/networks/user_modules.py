@@ -15,14 +15,13 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.parallel.single import SingleProcessEngine
-from rcdp_hpc.runtime.user_code import load_named
 
 TRIAL_ROWS = 2
 # Others are lazy, or classes of the user's own derived from these.
 REPLACED = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-def instantiate(key: str, name: str, arguments: tuple[Any, ...]) -> nn.Module:
+def instantiate(key: str, name: str, module_class: Any, arguments: tuple[Any, ...]) -> nn.Module:
     """Return an instance of the user's class, its batch normalisations replaced by the package's.
 
     These sum over one process until `use_synced_norm`, so that a trial waits for no other rank.
@@ -40,10 +39,9 @@ def instantiate(key: str, name: str, arguments: tuple[Any, ...]) -> nn.Module:
         If there is no such class, it cannot be made so, has layers that draw random numbers, or normalisations that
         the package's cannot stand for.
     """
-    given = load_named(key, name, "class", "my_networks:Mine")
-    if not (isinstance(given, type) and issubclass(given, nn.Module)):
+    if not (isinstance(module_class, type) and issubclass(module_class, nn.Module)):
         raise InputError(f"{key} = {name!r}: expected a class derived from torch.nn.Module")
-    module: nn.Module = _called(key, name, lambda: given(*arguments), f"{given.__name__}{arguments}")
+    module: nn.Module = _called(key, name, lambda: module_class(*arguments), f"{module_class.__name__}{arguments}")
     _replace_norms(module, key, name, "")
     for path, part in module.named_modules():
         drawing = _what_draws(part)

@@ -1,7 +1,8 @@
-"""What the package's own optimisers share: a step that goes from tensor to tensor, and Adam's moments."""
+"""The base class of the package's own optimisers: each tensor is updated by itself, if needed with Adam's moments."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,21 @@ import torch
 
 
 class PerTensorOptimizer(torch.optim.Optimizer):
-    """An optimiser whose step of one tensor knows nothing of the others'."""
+    """An optimiser whose update of a tensor depends on no other tensor."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Update the weights; `closure`, where given, computes loss and gradients first."""
+        """Update the weights.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes loss and gradients before the update.
+
+        Returns
+        -------
+        The loss that `closure` returns; None without `closure`.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -24,13 +35,14 @@ class PerTensorOptimizer(torch.optim.Optimizer):
                     self._update(weights, weights.grad, group)
         return loss
 
+    @abstractmethod
     def _update(self, weights: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Update one tensor in place."""
 
     def _adam_moments(
         self, weights: torch.Tensor, gradient: torch.Tensor, betas: tuple[float, float]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take the gradient into Adam's moments and return both, rid of their bias.
+        """Update Adam's moments with a gradient and return both, corrected for their bias.
 
         ``m_t = b1 m_(t-1) + (1 - b1) g_t`` and ``v_t = b2 v_(t-1) + (1 - b2) g_t^2``, divided by ``1 - b1^t`` and
         ``1 - b2^t`` (Kingma and Ba, "Adam: a method for stochastic optimization", 2015, algorithm 1).

@@ -1,0 +1,74 @@
+"""The objective of the training: the weighted mean of a loss over the rows of the global batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.training.optim.losses import load_loss
+
+Mixed = tuple[torch.Tensor, torch.Tensor]
+
+
+class Objective:
+    """The weighted mean of a loss over the rows of the global batch.
+
+    ``sum_i w_i l_i / sum_i w_i``, both sums over all ranks, with w_i = 1, or with ``loss.class_weights =
+    "balanced"`` the weight N / (C n_c) of row i's class c: N training rows, C classes, n_c rows of class c. The target
+    is the one-hot label, smoothed to ``(1 - s) y + s / C`` with s = ``loss.label_smoothing`` (Szegedy et al. 2016).
+
+    Parameters
+    ----------
+    config : Config
+        ``loss`` is read.
+    class_counts : ndarray of int, shape (classes,)
+        Training rows of each class, over all ranks.
+
+    Raises
+    ------
+    InputError
+        If ``loss.class_weights = "balanced"`` and a class has no row, or if the loss breaks its contract.
+    """
+
+    def __init__(self, config: Config, class_counts: NDArray[np.int64]) -> None:
+        self.classes = len(class_counts)
+        self.smoothing = config.loss.label_smoothing
+        self.loss = load_loss(config.loss, self.classes)
+        self.class_weights: torch.Tensor | None = None
+        if config.loss.class_weights == "balanced":
+            if not class_counts.all():
+                raise InputError(
+                    "loss.class_weights = 'balanced' needs training rows of every class, and class number "
+                    f"{int(np.argmin(class_counts))} has none: set it to 'none', or add samples of this class."
+                )
+            self.class_weights = torch.from_numpy(class_counts.sum() / (self.classes * class_counts))
+
+    def weights(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return the weight of each row, float64, shape (rows,)."""
+        if self.class_weights is None:
+            return torch.ones(len(labels), dtype=torch.float64, device=labels.device)
+        return self.class_weights.to(labels.device)[labels]
+
+    def sum(self, scores: torch.Tensor, labels: torch.Tensor, mixed: Mixed | None = None) -> torch.Tensor:
+        """Return the weighted sum of the loss over rows.
+
+        Parameters
+        ----------
+        scores : torch.Tensor, shape (rows, classes)
+        labels : torch.Tensor, shape (rows,), int64
+            Classes of the rows; they decide the weights.
+        mixed : (torch.Tensor, torch.Tensor), optional
+            For mixed rows: the classes j of their partners, and the share m of each row itself. The target is then
+            ``m y_i + (1 - m) y_j``.
+        """
+        targets = functional.one_hot(labels, self.classes).to(scores.dtype)
+        if mixed is not None:
+            targets = targets.lerp(functional.one_hot(mixed[0], self.classes).to(scores.dtype), 1 - mixed[1][:, None])
+        if self.smoothing:
+            targets = targets * (1 - self.smoothing) + self.smoothing / self.classes
+        rows = self.loss(scores, targets)
+        return rows.sum() if self.class_weights is None else (rows * self.weights(labels).to(rows.dtype)).sum()

@@ -1,0 +1,25 @@
+"""AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+
+class AdamW(torch.optim.AdamW):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), one pass over each tensor per step.
+
+    Parameters
+    ----------
+    params : iterable
+        Tensors, or groups of them.
+    lr : float
+        Learning rate.
+    weight_decay : float
+        Each step multiplies the weights by ``1 - lr * weight_decay``.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, weight_decay: float = 0.0) -> None:
+        super().__init__(params, lr=lr, weight_decay=weight_decay, fused=True)
