@@ -30,7 +30,7 @@ def summary_table(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     memory = [max(report["memory_mib"][rank] for report in reports if rank < len(report["memory_mib"]))
               for rank in range(ranks)]  # fmt: skip
     percent = np.mean(np.concatenate(percents))
-    speed = f"{np.median(rates):,.0f} samples a second (median epoch), processor {percent:.0f} % of a core"
+    speed = f"{np.median(rates):,.0f} samples per second (median epoch), processor {percent:.0f} % of a core"
     if ranks == 1:
         return [f"{speed}, {memory[0]:.0f} MiB"]
     kinds = ("compute_seconds", "wait_seconds", "communicate_seconds")

@@ -18,12 +18,12 @@ def test_the_table_has_a_line_for_each_rank_and_one_for_all():
     assert header.split()[:4] == ["rank", "computing", "waiting", "communicating"]
     assert first.split() == ["0", "2.0", "s", "4.0", "s", "6.0", "s", "1", "MiB", "5", "%", "6", "MiB"]
     assert second.split() == ["1", "11.0", "s", "12.0", "s", "13.0", "s", "2", "MiB", "15", "%", "16", "MiB"]
-    assert last == "1,000 samples a second (median epoch), processor 8 % of a core"
+    assert last == "1,000 samples per second (median epoch), processor 8 % of a core"
     assert "2.0 %" in deviation
     assert max(map(len, (header, first, second, last, deviation))) <= 80
 
 
 def test_one_rank_needs_no_table_of_ranks():
     assert summary_table([epoch(1), epoch(1)]) == [
-        "1,000 samples a second (median epoch), processor 5 % of a core, 6 MiB"
+        "1,000 samples per second (median epoch), processor 5 % of a core, 6 MiB"
     ]
