@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from pydantic.fields import FieldInfo
@@ -13,6 +14,7 @@ from rcdp_hpc.config.section import Section
 from rcdp_hpc.config.toml import bounds, toml_text
 from rcdp_hpc.config.usage import usage_note
 
+WIDTH = 120
 INTRODUCTION = """\
 # Configuration
 
@@ -60,9 +62,13 @@ def _section(name: str, section: type[Section]) -> Iterator[str]:
 
 
 def _key(name: str, field: FieldInfo) -> Iterator[str]:
-    yield f"- **`{name.rpartition('.')[2]}`** ({_facts(field, name)}): {field.description}"
+    yield _item(f"- **`{name.rpartition('.')[2]}`** ({_facts(field, name)}): {field.description}", "  ")
     for choice, meaning in choices_of(name).items():
-        yield f"  - `{choice}`: {meaning}"
+        yield _item(f"  - `{choice}`: {meaning}", "    ")
+
+
+def _item(text: str, indent: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _facts(field: FieldInfo, key: str) -> str:
