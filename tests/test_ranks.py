@@ -261,7 +261,7 @@ def test_ranks_that_disagree_with_horovod_are_refused(tmp_path):
     code = (
         "from rcdp_hpc.runtime.comm.connect import connect\n"
         "from rcdp_hpc.parallel.horovod import HorovodEngine\n"
-        "from rcdp_hpc.runtime.comm.base import SingleProcess\n"
+        "from rcdp_hpc.runtime.comm.single import SingleProcess\n"
         "from rcdp_hpc.errors import InputError\n"
         "comm = connect()\n"
         "try:\n    HorovodEngine(SingleProcess(), 60)\n"

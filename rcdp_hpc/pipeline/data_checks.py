@@ -13,6 +13,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.user_readout_check import check_user_readout
 from rcdp_hpc.reservoir.feasible import check_reservoir
 from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.reservoir.matrix_files import read_matrices
@@ -124,6 +125,8 @@ def check_settings_fit(
     problems.ask(lambda: check_reservoir(config))
     _check_samples(problems, config, facts, own_matrices)
     problems.ask(lambda: check_warm_start(config, len(facts.classes)))
+    if not problems.messages:
+        problems.ask(lambda: check_user_readout(config, facts.sample_shape, len(facts.classes)))
     _check_steps(problems, config, facts, ranks)
     problems.refuse(facts.description)
 

@@ -16,6 +16,7 @@ from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model.model_file import ModelFile, named_code
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.readouts.mlp import MLPReadout
+from rcdp_hpc.networks.user_readout_check import check_user_readout
 from rcdp_hpc.parallel.choose import parallel_for
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.identity_source import StateSource
@@ -261,6 +262,7 @@ def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
     check_images(config, shards.sample_shape, shards.shortest)
     check_sequences(config, shards.sample_shape, shards.shortest)
     check_warm_start(config, len(shards.classes))
+    check_user_readout(config, shards.sample_shape, len(shards.classes))
     source = make_source(config, shards.sample_shape, device())
     _report_one_step(config, shards)
     if config.readout.warm_start and source.width > BASELINE_WIDTH:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from rcdp_hpc.config.choices import EXTRACTORS
@@ -14,7 +15,23 @@ if TYPE_CHECKING:
 
 
 class UserExtractor(TrainedExtractor):
-    """A torch module of the user, trained with the readout. The module is imported when it is built."""
+    """A torch module of the user, trained with the readout. It is imported when its shape or its weights are needed."""
+
+    def sequence_shape(self) -> tuple[int, int] | None:
+        """Return the steps and features of the sequences, from a dry run of the module; None if torch is missing.
+
+        Raises
+        ------
+        InputError
+            If the class cannot be imported, or breaks its contract.
+        """
+        if find_spec("torch") is None:  # the preparation runs without torch
+            return None
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            module = self.trained_part()
+        return module.steps, module.features
 
     def trained_part(self, parallel: SingleProcessEngine | None = None) -> UserSequences:
         """Return the module, after a dry run; parameters as `TrainedExtractor.trained_part`.

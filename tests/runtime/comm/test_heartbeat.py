@@ -45,7 +45,7 @@ def _no_farewell(monkeypatch):
 
 
 def watch_on(channel: FakeChannel) -> Watch:
-    watch = Watch(LIMIT, channel.rank, channel.size, "nobody")
+    watch = Watch(LIMIT, channel.rank, channel.size)
     watch.join(channel, all_started=True)
     return watch
 
