@@ -18,8 +18,9 @@ from rcdp_hpc.networks.shapes import check_kernel_steps
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.identity_source import make_reservoir
 from rcdp_hpc.reservoir.reductions import FeatureShape
+from rcdp_hpc.reservoir.sequence_checks import check_input
 from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS, check_input
+from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
 
 # Series that biases are learned from; fewer of long ones, so that they have at most this number of values, but not
 # fewer than the least.
