@@ -1,4 +1,4 @@
-"""Ranks that do not respond are named by the others, in whatever call these wait, and the job ends."""
+"""Ranks that do not respond are named by the others in all kinds of waits, and the job ends."""
 
 from __future__ import annotations
 
