@@ -20,13 +20,13 @@ class Network(nn.Module, ABC):
     """
 
     @abstractmethod
-    def forward(self, features: torch.Tensor, draw: SampleRng | None = None) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
         """Return class scores.
 
         Parameters
         ----------
         features : torch.Tensor, shape (rows, features), float32
-        draw : SampleRng, optional
+        rng : SampleRng, optional
             Random numbers of these rows, for dropout and random changes of images; None in prediction.
 
         Returns

@@ -67,17 +67,17 @@ class EndToEnd(Network):
         self.register_buffer("input_mean", torch.zeros(channels))
         self.register_buffer("input_scale", torch.ones(channels))
 
-    def forward(self, features: torch.Tensor, draw: SampleRng | None = None) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
         """Return class scores (rows, classes) of flat samples (rows, values).
 
-        In training, `draw` changes the images and drops units.
+        In training, `rng` changes the images and drops units.
         """
         x = self._normalised(features)
-        if self.training and draw is not None and self.changes.changes:
-            x = augment(x, self.changes, draw)
+        if self.training and rng is not None and self.changes.changes:
+            x = augment(x, self.changes, rng)
         sequences = self.extractor(x)
         states = sequences.flatten(1) if self.reservoir is None else self.reservoir(sequences)
-        scores: torch.Tensor = self.readout(states, draw)
+        scores: torch.Tensor = self.readout(states, rng)
         return scores
 
     def probabilities(self, features: torch.Tensor) -> torch.Tensor:

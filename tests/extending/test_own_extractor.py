@@ -80,7 +80,7 @@ def test_training_and_prediction_use_the_example_of_the_docs(tmp_path):
         ("NoArguments", r"NoArguments\(\(8, 8\),\) failed \(TypeError"),
         ("Flat", r"forward returned the shape \(2, 96\), expected \(2, steps, features\)"),
         ("Shortens", r"forward returned the shape \(2, 7, 12\), expected \(2, 8, 12\) in training, too"),
-        ("Noisy", "draws random numbers of torch's own in training"),
+        ("Noisy", "draws random numbers of torch in training"),
     ],
 )
 def test_a_broken_one_is_refused_before_data_are_balanced(name, words, tmp_path):

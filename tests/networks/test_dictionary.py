@@ -208,7 +208,7 @@ def test_samples_that_are_not_finite_are_refused():
     [
         ({"patch": 9}, (8, 10), r"at least 9 x 9.*\(8, 10\)"),
         ({}, (20,), "needs images"),
-        ({"pool": 7}, (8, 8), r"extractor\.pool = 7: the map has 6 x 6 places"),
+        ({"pool": 7}, (8, 8), r"extractor\.pool = 7 needs a map of at least 7 x 7 positions, but it has 6 x 6"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused(keys, shape, message):

@@ -206,7 +206,7 @@ def test_a_shift_may_bring_in_the_image_mirrored_at_its_edge():
 
 @pytest.mark.parametrize("changes", [{"crop": 8, "edges": "reflect"}, {"test_shift": 8}])
 def test_a_shift_beyond_the_mirror_image_is_refused(changes):
-    with pytest.raises(InputError, match=r"augment\.(crop|test_shift) = 8 .*take at most 7"):
+    with pytest.raises(InputError, match=r"augment\.(crop|test_shift) = 8 .*set it to at most 7"):
         network(augment=changes)
 
 

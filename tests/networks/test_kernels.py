@@ -221,7 +221,7 @@ def test_features_follow_the_states_of_the_reservoir():
 
 
 def test_samples_of_few_steps_are_refused():
-    with pytest.raises(InputError, match=r"at least 9 steps, samples of shape \(8, 2\) have 8"):
+    with pytest.raises(InputError, match=r"at least 9 steps, but samples of shape \(8, 2\) have 8"):
         make_source(config_of(reservoir=ReservoirSection(), extractor=section()), (8, 2), CPU)
 
 

@@ -31,10 +31,12 @@ class ExtractorChoice(Choice):
 
 _PACKAGE = "rcdp_hpc.networks.extractors"
 _EXTRACTORS = (
-    ExtractorChoice("none", "none: the sample as reservoir.sequence cuts it", f"{_PACKAGE}.none:NoExtractor"),
+    ExtractorChoice(
+        "none", "none: the reservoir reads the sample as reservoir.sequence cuts it", f"{_PACKAGE}.none:NoExtractor"
+    ),
     ExtractorChoice(
         "kernels",
-        "random convolution kernels of series, joined to the reservoir's states; fixed",
+        "random convolution kernels of series; their features follow the reservoir's states",
         f"{_PACKAGE}.kernels:KernelExtractor",
         ("extractor.kernels", "extractor.kernel_inputs", "extractor.kernel_weights"),
         learned=True,
@@ -42,7 +44,7 @@ _EXTRACTORS = (
     ),
     ExtractorChoice(
         "dictionary",
-        "dictionary of image patches, learned without labels, then fixed",
+        "dictionary of image patches, learned without labels before the training",
         f"{_PACKAGE}.dictionary:DictionaryExtractor",
         (
             "extractor.sequence",
@@ -59,7 +61,7 @@ _EXTRACTORS = (
     ),
     ExtractorChoice(
         "convolution",
-        "trained convolutions",
+        "convolutions of images, trained with the readout",
         f"{_PACKAGE}.convolution:ConvolutionExtractor",
         (
             "extractor.sequence",

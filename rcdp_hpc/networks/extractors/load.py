@@ -14,10 +14,10 @@ from rcdp_hpc.runtime.user_code import load_choice
 def extractor_class(name: str) -> type[Extractor]:
     """Return the class of a value of ``extractor.kind``.
 
-    For a class of the user's own, this is the adapter, which imports the class later: that needs torch.
+    For a class of the user's own this is the adapter, which imports the class later, because that needs torch.
     """
-    found: type[Extractor] = load_choice(EXTRACTORS, name) if name in EXTRACTORS else UserExtractor
-    return found
+    extractor: type[Extractor] = load_choice(EXTRACTORS, name) if name in EXTRACTORS else UserExtractor
+    return extractor
 
 
 def extractor_of(config: Config, sample_shape: Sequence[int]) -> Extractor:

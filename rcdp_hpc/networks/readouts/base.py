@@ -51,12 +51,12 @@ class Readout(Network):
         self.register_buffer("state_mean", torch.zeros(kept.features))
         self.register_buffer("state_scale", torch.ones(kept.features))
 
-    def forward(self, features: torch.Tensor, draw: SampleRng | None = None) -> torch.Tensor:
-        """Return class scores (rows, classes) of features (rows, features); `draw` drops hidden units."""
-        return self.read((features - self.state_mean) * self.state_scale, draw)
+    def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
+        """Return class scores (rows, classes) of features (rows, features); `rng` drops hidden units."""
+        return self.read((features - self.state_mean) * self.state_scale, rng)
 
     @abstractmethod
-    def read(self, standard: torch.Tensor, draw: SampleRng | None) -> torch.Tensor:
+    def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised features (rows, features)."""
 
     def standardise(self, sums: torch.Tensor, squares: torch.Tensor, rows: int) -> None:
@@ -69,11 +69,11 @@ class Readout(Network):
         self.state_mean.copy_(mean.float())
         self.state_scale.copy_((1 / (deviation + LEAST_DEVIATION)).float())
 
-    def drop(self, hidden: torch.Tensor, draw: SampleRng | None, layer: int) -> torch.Tensor:
+    def drop(self, hidden: torch.Tensor, rng: SampleRng | None, layer: int) -> torch.Tensor:
         """Return hidden values (rows, units) with some units dropped; each layer of a network has its own number."""
-        if draw is None or not self.dropout or not self.training:
+        if rng is None or not self.dropout or not self.training:
             return hidden
-        return hidden * draw.keep_mask(hidden.shape[1], self.dropout, layer)
+        return hidden * rng.keep_mask(hidden.shape[1], self.dropout, layer)
 
     def watch_sequences(self, asked: Callable[[], bool], take: Callable[[torch.Tensor], None]) -> int:
         """Report the gradient of the standardised features; parameters as `Network.watch_sequences`."""

@@ -39,11 +39,11 @@ class ConvolutionReadout(SequenceReadout):
         )
         self.scores = nn.Linear(2 * hidden, classes)
 
-    def read(self, standard: torch.Tensor, draw: SampleRng | None) -> torch.Tensor:
+    def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""
         c = self.outputs(standard).transpose(1, 2)
         for kernel, norm in zip(self.kernels, self.norms, strict=True):
             c = torch.relu(norm(kernel(c)))
         pooled = torch.cat([c.mean(2), c.amax(2)], dim=1)
-        scores: torch.Tensor = self.scores(self.drop(pooled, draw, layer=0))
+        scores: torch.Tensor = self.scores(self.drop(pooled, rng, layer=0))
         return scores

@@ -37,11 +37,11 @@ class MLPReadout(Readout):
         self.scores = nn.Linear(hidden, classes)
         self.relu = nn.LeakyReLU(settings.relu_slope)
 
-    def read(self, standard: torch.Tensor, draw: SampleRng | None) -> torch.Tensor:
+    def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""
         hidden = self.relu(self.inner_norm(self.inner(self.output_map(standard))))
-        hidden = self.drop(hidden, draw, layer=0)
+        hidden = self.drop(hidden, rng, layer=0)
         hidden = self.relu(self.outer_norm(self.outer(hidden)))
-        hidden = self.drop(hidden, draw, layer=1)
+        hidden = self.drop(hidden, rng, layer=1)
         scores: torch.Tensor = self.scores(hidden)
         return scores

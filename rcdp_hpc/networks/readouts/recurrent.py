@@ -36,8 +36,8 @@ class RecurrentReadout(SequenceReadout):
     def make_layers(self, inputs: int, hidden: int, layers: int) -> nn.RNNBase:
         """Return the recurrent layers, which take (rows, steps, inputs)."""
 
-    def read(self, standard: torch.Tensor, draw: SampleRng | None) -> torch.Tensor:
+    def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""
         hidden, _ = self.recurrent(self.outputs(standard))
-        scores: torch.Tensor = self.scores(self.drop(hidden[:, -1], draw, layer=0))
+        scores: torch.Tensor = self.scores(self.drop(hidden[:, -1], rng, layer=0))
         return scores

@@ -28,7 +28,7 @@ class RidgeNetwork(Network):
         super().__init__()
         self.linear = nn.Linear(kept.features, classes)
 
-    def forward(self, features: torch.Tensor, draw: SampleRng | None = None) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
         """Return class scores (rows, classes) of features (rows, features)."""
         return torch.log(self.linear(features).clamp_min(LEAST_SHARE))
 

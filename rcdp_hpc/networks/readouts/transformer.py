@@ -45,12 +45,12 @@ class TransformerReadout(SequenceReadout):
         self.norm = nn.LayerNorm(width)
         self.scores = nn.Linear(width, classes)
 
-    def read(self, standard: torch.Tensor, draw: SampleRng | None) -> torch.Tensor:
+    def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""
         x = self.outputs(standard) + self.positions
         for layer in self.encoder:
             x = layer(x)
-        scores: torch.Tensor = self.scores(self.drop(self.norm(x.mean(1)), draw, layer=0))
+        scores: torch.Tensor = self.scores(self.drop(self.norm(x.mean(1)), rng, layer=0))
         return scores
 
 

@@ -57,7 +57,7 @@ class UserReadout(Readout):
             raise wrong_shape(KEY, name, scores, f"({TRIAL_ROWS}, {classes}), scores of each class")
         use_synced_norm(self.inner, parallel or SingleProcessEngine())
 
-    def read(self, standard: torch.Tensor, draw: SampleRng | None) -> torch.Tensor:
+    def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised features (rows, features)."""
         scores: torch.Tensor = self.inner(self.feature_shape.by_step(standard))
         # The dry run cannot show what the module does with other numbers of rows.
