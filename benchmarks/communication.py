@@ -18,7 +18,7 @@ import numpy as np
 from training_peers import SEED, Rows, compute_states, settings_of
 
 from rcdp_hpc.config import with_settings
-from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.parallel.choose import parallel_for
 from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.runtime.threads import limit_threads

@@ -2,9 +2,10 @@
 
     python benchmarks/few_labels.py FOLDER [--images 10,30,100,300] [--seeds 3] [--epochs 40] [--evaluate 3000]
 
-FOLDER has MNIST's IDX files, or others of that format. Each seed draws its rows from the training file: `images` rows of
-each class for training, as many for the choice of the epoch, and other rows for evaluation. The test file is not used.
-Both networks are trained for the same number of epochs; a ridge readout of the same features is shown for comparison.
+FOLDER has MNIST's IDX files, or other files of that format. Each seed draws its rows from the training file: `images`
+rows of each class for training, as many for the choice of the epoch, and other rows for evaluation. The test file is
+not used. Both networks are trained for the same number of epochs; a ridge readout of the same features is shown for
+comparison.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     python benchmarks/frozen_images.py cifar10-frozen --out FOLDER --set data.path=CIFAR --nodes 1000 2000
 
 The table has one row for each case: the profile unchanged; without mirror images; without the power of the averages;
-ridge on the map without a reservoir; and the map with reservoirs of several sizes, of which all states are features.
-Every case is `rcdp run` with the same seed and split. Compare cases by the validation accuracy; the test accuracy is for
-the report only. CPU seconds are those of the whole run on all ranks.
+ridge on the map without a reservoir; and the map with reservoirs of several sizes, with all
+states as features. Every case is `rcdp run` with the same seed and split. Compare cases by the validation accuracy;
+the test accuracy is for the report only. CPU seconds are those of the whole run on all ranks.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ GROUPS: dict[str, Mapping[str, Make]] = {
 }
 
 
-def minimum_found(make: Make, name: str, seed: int, population: int, generations: int, dimensions: int) -> float:
+def minimum(make: Make, name: str, seed: int, population: int, generations: int, dimensions: int) -> float:
     """Return the least value that an optimiser reaches."""
     function, bound = FUNCTIONS[name]
     optimizer = make([-bound] * dimensions, [bound] * dimensions, population, generations, seed)
@@ -74,7 +74,7 @@ def compare(
     size = (population, generations, dimensions)
     return {
         name: {
-            label: np.array([minimum_found(make, name, seed, *size) for seed in range(seeds)])
+            label: np.array([minimum(make, name, seed, *size) for seed in range(seeds)])
             for label, make in group.items()
         }
         for name in FUNCTIONS

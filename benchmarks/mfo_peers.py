@@ -1,13 +1,13 @@
-"""The optimisers of mealpy and NiaPy beside those here: the same functions, the same number of evaluations.
+"""The optimisers of mealpy, NiaPy and this package on the same functions with the same number of evaluations.
 
     python -m venv PEERS
     PEERS/bin/pip install mealpy==3.0.3 niapy==2.0.5 tomlkit pydantic psutil tqdm threadpoolctl
     PYTHONPATH=. PEERS/bin/python benchmarks/mfo_peers.py [mfo|woa|avoa|pso|ga ...] [--seeds 20] [--population 30]
         [--generations 100] [--dimensions 10]
 
-mealpy needs NumPy below 2, hence an environment of its own, with what it takes to import this package. The peers
-evaluate a first population before their generations, and so get one generation less. Their parameters are their
-defaults.
+mealpy needs NumPy below 2 and therefore an environment of its own, with the packages that this one imports. The peers
+evaluate a first population before their generations, so they get one generation less. They use their default
+parameters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mealpy.swarm_based.AVOA import OriginalAVOA
 from mealpy.swarm_based.MFO import OriginalMFO
 from mealpy.swarm_based.PSO import LDW_PSO, OriginalPSO
 from mealpy.swarm_based.WOA import OriginalWOA
-from mfo_functions import FUNCTIONS, OFFSET, minimum_found
+from mfo_functions import FUNCTIONS, OFFSET, minimum
 from niapy.algorithms import Algorithm
 from niapy.algorithms.basic import GeneticAlgorithm, MothFlameOptimizer, ParticleSwarmAlgorithm
 from niapy.problems import Problem
@@ -45,15 +45,17 @@ PEERS = {
 
 
 class Counted:
-    """A function with its minimum moved, which counts what it is asked and keeps the least value."""
+    """A function with its minimum moved, its number of calls and its least value so far."""
 
     def __init__(self, name: str) -> None:
         self.function, self.bound = FUNCTIONS[name]
-        self.count, self.least = 0, np.inf
+        self.count = 0
+        self.least = np.inf
 
     def __call__(self, position: NDArray[np.float64]) -> float:
         value = float(self.function(np.asarray(position, np.float64)[None] - OFFSET * self.bound)[0])
-        self.count, self.least = self.count + 1, min(self.least, value)
+        self.count += 1
+        self.least = min(self.least, value)
         return value
 
 
@@ -101,19 +103,15 @@ def main() -> None:
     chosen = parser.parse_args()
     size = (chosen.population, chosen.generations, chosen.dimensions)
     print(f"{size[2]} dimensions, {size[0]} x {size[1]} evaluations, seeds 0 to {chosen.seeds - 1}:")
-    print("mean of the least value found (standard deviation)\n")
+    print("mean of the least value (standard deviation)\n")
     print(f"| optimiser | {' | '.join(FUNCTIONS)} | evaluations |\n|---|{'---|' * (len(FUNCTIONS) + 1)}")
     for key in chosen.optimizers or PEERS:
-        own = [
-            np.array(
-                [minimum_found(load_choice(SEARCH_OPTIMIZERS, key), name, seed, *size) for seed in range(chosen.seeds)]
-            )
-            for name in FUNCTIONS
-        ]
-        print(row(f"**{key}**", own, size[0] * size[1]), flush=True)
+        kind = load_choice(SEARCH_OPTIMIZERS, key)
+        minima = [np.array([minimum(kind, name, seed, *size) for seed in range(chosen.seeds)]) for name in FUNCTIONS]
+        print(row(f"**{key}**", minima, size[0] * size[1]), flush=True)
         for label, kind in PEERS[key].items():
-            found = [peer_minima(kind, name, chosen.seeds, *size) for name in FUNCTIONS]
-            print(row(label, [one for one, _ in found], max(count for _, count in found)), flush=True)
+            results = [peer_minima(kind, name, chosen.seeds, *size) for name in FUNCTIONS]
+            print(row(label, [one for one, _ in results], max(count for _, count in results)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What a candidate of the paper's search costs (1000 nodes, last state, 5000 + 2000 rows of 28 x 28), and why.
+"""The cost of a candidate of the paper's search (1000 nodes, last state, 5000 + 2000 rows of 28 x 28), and its parts.
 
     python benchmarks/search_candidate.py [--candidates 5] [--kernel fused-bf16] [--nodes 1000]
 
-Densities and leaks are of the space that benchmarks/paper-search.toml searches. Times are processor seconds of one
-thread, so that other work on the machine counts little.
+Densities and leak rates are from the space of benchmarks/paper-search.toml. Times are processor seconds of one thread,
+so that other load on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rcdp_hpc.config import parse_config
 from rcdp_hpc.reservoir.kernels.fused import FusedBfloat16
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.search.evaluation import fitness as module
+from rcdp_hpc.search.evaluation import ridge
 from rcdp_hpc.search.evaluation.rows import FitnessData
 
 
@@ -45,12 +46,13 @@ def main() -> None:
 
         return call
 
-    # oneDNN's product has the activation in it.
+    # The product of oneDNN includes the activation.
     torch.mm = timed("matrix products of the states", torch.mm)
     FusedBfloat16._product = timed("matrix products of the states", FusedBfloat16._product)
-    module.Reservoir.states = timed("states in all", module.Reservoir.states)
+    module.Reservoir.drive = timed("states in all", module.Reservoir.drive)
     module.GramSums.add = timed("Gram sums", module.GramSums.add)
-    module.solve = timed("Cholesky", module.solve)
+    ridge.solve = timed("Cholesky", ridge.solve)
+    module.evaluate_left_out = timed("leave-one-out", module.evaluate_left_out)
     module.MatrixCache.matrices = timed("matrices and eigenvalues", module.MatrixCache.matrices)
     with limit_threads(1):
         fitness = module.ReservoirFitness(parse_config(tree, "(of a benchmark)"), data)
@@ -61,7 +63,7 @@ def main() -> None:
         for place in generator.uniform(0, 1, (chosen.candidates, 2)):
             fitness({**values, "density": 0.01 + 0.49 * place[0], "leak": 0.3 + 0.7 * place[1]})
         total = time.process_time() - started
-    print(f"{total / chosen.candidates:.2f} core-seconds a candidate ({chosen.kernel}, {chosen.nodes} nodes)")
+    print(f"{total / chosen.candidates:.2f} core-seconds per candidate ({chosen.kernel}, {chosen.nodes} nodes)")
     spent["rest of the states"] = spent.pop("states in all") - spent["matrix products of the states"]
     spent["everything else"] = total - sum(spent.values())
     for name, seconds in sorted(spent.items(), key=lambda pair: -pair[1]):

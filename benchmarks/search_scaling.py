@@ -1,10 +1,10 @@
-"""How far the search scales: measured here for 1 to 4 ranks, modelled, and predicted for 8 to 4,096.
+"""Scaling of the search over ranks: measured for 1 to 4 ranks, and predicted by a model for 8 to 4,096.
 
     python benchmarks/search_scaling.py [--population 50] [--seconds 0.5] [--ranks 1 2 3 4] [--out docs]
 
-Candidates sleep, so that ranks beyond the cores of this machine still show what the search itself costs: rank 0's own
-work (optimiser, memory, history, checkpoint) and communication. Half of the sleeping time varies with the density, as
-eigenvalues do. docs/search-reference.md has the model and its assumptions.
+Candidates sleep, so that more ranks than cores still show the costs of the search itself: rank 0's own work (optimiser,
+archive, history, checkpoint) and communication. Half of the sleeping time varies with the density, as the time for
+eigenvalues does. docs/search-reference.md has the model and its assumptions.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from rcdp_hpc.config import Config, parse_config
+from rcdp_hpc.search.evaluation.base import Fitness
 from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.records.efficiency import read_usage
 from rcdp_hpc.search.scheduling import assign_longest_first, choose_group_ranks
 
-SPREAD = 0.5  # of the seconds, from the least to the greatest density
-PARALLEL_SHARE = 0.8  # of a candidate, which a group divides
+SPREAD = 0.5  # difference of the seconds between the greatest and the least density, as a share of their mean
+PARALLEL_SHARE = 0.8  # share of a candidate that a group divides
 
 
 def configuration(population: int, generations: int) -> Config:
@@ -44,39 +45,40 @@ def seconds_of(density: np.ndarray | float, mean: float) -> np.ndarray | float:
 
 
 def worker(folder: str, population: int, generations: int, mean: float) -> None:
-    """One rank of a measured search."""
+    """Run one rank of a measured search."""
     from rcdp_hpc.runtime.comm.connect import connect
     from rcdp_hpc.search.driver import run_search
 
-    def fitness(values):
-        started = time.perf_counter()
-        time.sleep(seconds_of(values["density"], mean))
-        error = (values["density"] - 0.2) ** 2 + (values["leak"] - 0.6) ** 2 + 0.01
-        return Evaluation(1 / error, error, 1 - error, time.perf_counter() - started)
+    class Sleeping(Fitness):
+        def __call__(self, values):
+            started = time.perf_counter()
+            time.sleep(seconds_of(values["density"], mean))
+            error = (values["density"] - 0.2) ** 2 + (values["leak"] - 0.6) ** 2 + 0.01
+            return Evaluation(1 / error, error, 1 - error, time.perf_counter() - started)
 
-    run_search(configuration(population, generations), connect(), fitness, Path(folder))
+    run_search(configuration(population, generations), connect(), Sleeping(), Path(folder))
 
 
 def measure(ranks: int, population: int, generations: int, mean: float) -> list[dict[str, float]]:
-    """Run a search on real ranks and return what its generations.jsonl tells."""
+    """Run a search on real ranks and return its generations.jsonl."""
     with tempfile.TemporaryDirectory() as folder:
-        here = [sys.executable, __file__, "--worker", folder, *map(str, (population, generations, mean))]
+        command = [sys.executable, __file__, "--worker", folder, *map(str, (population, generations, mean))]
         launch = ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
         env = {**os.environ, "OMPI_MCA_mpi_yield_when_idle": "1", "OMP_NUM_THREADS": "1"}
-        subprocess.run([*launch, *here], check=True, env=env)
+        subprocess.run([*launch, *command], check=True, env=env)
         usages = read_usage(Path(folder))
     return [{"wall": u.wall, "busy": u.busy, "slowest": u.slowest, "candidates": u.candidates} for u in usages]
 
 
 def model_wall(costs: np.ndarray, ranks: int, root: float, latency: float, group: int = 1) -> float:
-    """Return the seconds of a generation: the fullest worker, rank 0's own work, and communication.
+    """Return the seconds of a generation: the slowest worker, rank 0's own work, and communication.
 
     wall = max over workers of the sum of their candidates' T_g + r·N + c·log2(P)
     """
     workers = max(1, ranks // group)
     divided = costs * (1 - PARALLEL_SHARE + PARALLEL_SHARE / group + 0.01 * (group - 1))
-    fullest = max(divided[hand].sum() for hand in assign_longest_first(divided, workers))
-    return float(fullest + root * len(costs) + latency * np.log2(max(ranks, 1) * 1.0))
+    slowest = max(divided[candidates].sum() for candidates in assign_longest_first(divided, workers))
+    return float(slowest + root * len(costs) + latency * np.log2(max(ranks, 1) * 1.0))
 
 
 def fit(measured: dict[int, list[dict[str, float]]]) -> tuple[float, float]:
@@ -95,7 +97,7 @@ def fit(measured: dict[int, list[dict[str, float]]]) -> tuple[float, float]:
 def predict(population: int, mean: float, root: float, latency: float) -> list[dict[str, float]]:
     density = np.random.default_rng(0).uniform(0.01, 0.5, population)
     costs = np.asarray(seconds_of(density, mean))
-    found = []
+    rows = []
     for ranks in (1, 2, 4, *(2**power for power in range(3, 13))):
         group = choose_group_ranks(population, ranks, PARALLEL_SHARE)
         row = {"ranks": ranks, "group": group}
@@ -103,8 +105,8 @@ def predict(population: int, mean: float, root: float, latency: float) -> list[d
             wall = model_wall(costs, ranks, root, latency, size)
             row[name] = costs.sum() / (wall * ranks)
             row[f"{name}_speedup"] = costs.sum() / wall
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def plot(predicted: list[dict[str, float]], efficiency: dict[int, float], population: int, path: Path) -> None:
@@ -115,7 +117,7 @@ def plot(predicted: list[dict[str, float]], efficiency: dict[int, float], popula
 
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     ranks = [row["ranks"] for row in predicted]
-    axes.semilogx(ranks, [row["alone"] for row in predicted], "o-", base=2, label="model, one rank a candidate")
+    axes.semilogx(ranks, [row["alone"] for row in predicted], "o-", base=2, label="model, one rank per candidate")
     axes.semilogx(ranks, [row["grouped"] for row in predicted], "s-", base=2, label="model, groups of ranks")
     axes.semilogx(list(efficiency), list(efficiency.values()), "kx", base=2, markersize=9, label="measured")
     axes.set(xlabel="ranks", ylabel="busy time / (wall time x ranks), useful work", ylim=(0, 1.05))
@@ -134,7 +136,7 @@ def main() -> None:
     chosen = parser.parse_args()
     measured = {ranks: measure(ranks, chosen.population, chosen.generations, chosen.seconds) for ranks in chosen.ranks}
     root, latency = fit(measured)
-    print(f"model: r = {root * 1e3:.3g} ms a candidate on rank 0, c = {latency * 1e3:.3g} ms per doubling of ranks")
+    print(f"model: r = {root * 1e3:.3g} ms per candidate on rank 0, c = {latency * 1e3:.3g} ms per doubling of ranks")
     efficiency = {}
     for ranks, generations in measured.items():
         later = generations[1:]  # the first waits for the ranks to start
@@ -143,15 +145,15 @@ def main() -> None:
         modelled = sum(one["slowest"] + root * one["candidates"] + latency * np.log2(ranks) for one in later)
         efficiency[ranks] = busy / (wall * ranks)
         print(
-            f"{ranks} ranks: {wall / len(later):.3f} s a generation, model {modelled / len(later):.3f} s "
+            f"{ranks} ranks: {wall / len(later):.3f} s per generation, model {modelled / len(later):.3f} s "
             f"({modelled / wall - 1:+.2%}); efficiency {efficiency[ranks]:.1%}, imbalance "
             f"{1 - busy / (slowest * ranks):.1%}, rank 0 and communication {1 - slowest / wall:.2%}"
         )
     predicted = predict(chosen.population, chosen.seconds, root, latency)
     for row in predicted:
         print(
-            f"{row['ranks']:5} ranks: efficiency {row['alone']:.1%} alone (speed-up {row['alone_speedup']:.1f}), "
-            f"{row['grouped']:.1%} in groups of {row['group']} (speed-up {row['grouped_speedup']:.1f})"
+            f"{row['ranks']:5} ranks: efficiency {row['alone']:.1%} (speed-up {row['alone_speedup']:.1f}), in "
+            f"groups of {row['group']} {row['grouped']:.1%} (speed-up {row['grouped_speedup']:.1f})"
         )
     plot(predicted, efficiency, chosen.population, chosen.out / "images" / "search-scaling.png")
 

@@ -213,8 +213,8 @@ def print_sets(means: Means) -> None:
 def print_summary(means: Means) -> None:
     """Print a line per method: means, and how it compares to the reference on the sets that both have."""
     print(
-        f"\n| method | sets | accuracy | balanced | mean rank | CPU seconds | more than {LARGE_DEFICIT:.0f} points below "
-        f"{REFERENCE} | worst set | CPU seconds by {REFERENCE}'s: geometric mean, sums |\n|{'---|' * 9}"
+        f"\n| method | sets | accuracy | balanced | mean rank | CPU seconds | more than {LARGE_DEFICIT:.0f} points "
+        f"below {REFERENCE} | worst set | CPU seconds by {REFERENCE}'s: geometric mean, sums |\n|{'---|' * 9}"
     )
     for method in means.methods:
         names = means.common(method)

@@ -1,9 +1,9 @@
 """Test accuracies on raw and standardised tables: the effect of data.standardize.
 
 Each table is written as csv and run through all stages with the defaults of all other keys. "by hand" is the table
-scaled by scikit-learn's StandardScaler, fitted to all rows, with data.standardize = "none". A seed determines the split,
-the balancing and the reservoir, so that the columns of a seed have the same test rows. The last column is the mean
-difference of these pairs with its standard error.
+scaled by scikit-learn's StandardScaler, fitted to all rows, with data.standardize = "none". A seed determines the
+split, the balancing and the reservoir, so that the columns of a seed have the same test rows. The last column is
+the mean difference of these pairs with its standard error.
 """
 
 from __future__ import annotations

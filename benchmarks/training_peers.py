@@ -28,7 +28,7 @@ from reservoir_inputs import images, labels
 
 from rcdp_hpc.config import Config, ReservoirSection, parse_config
 from rcdp_hpc.data.split import slab_bounds
-from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.states import Reservoir

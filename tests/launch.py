@@ -104,7 +104,7 @@ def run_ranks(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command on `ranks` ranks (0: without mpirun) and return its exit code and joined output.
 
-    `timeout` is for a machine that has nothing else to do; beside other tests the command gets `SLACK` times as long.
+    `timeout` is for an idle machine; next to other tests the command gets `SLACK` times as long.
     """
     return finish(start_ranks(ranks, command, env, options), min(SLACK * timeout, LONGEST))
 

@@ -348,7 +348,7 @@ def test_pypis_open_mpi_is_configured_once_without_btl_ofi(bootstrap, setup, fak
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reported"),
     [
         ({"PIP_USER": "1"}, ["PIP_USER"]),
         ({"PIP_USER": "yes", "PIP_TARGET": "/x", "PIP_PREFIX": "/y"}, ["PIP_PREFIX", "PIP_TARGET", "PIP_USER"]),
@@ -358,12 +358,12 @@ def test_pypis_open_mpi_is_configured_once_without_btl_ofi(bootstrap, setup, fak
         ({}, []),
     ],
 )
-def test_settings_that_install_elsewhere_do_not_reach_pip(bootstrap, venv, settings, told):
+def test_settings_that_install_elsewhere_do_not_reach_pip(bootstrap, venv, settings, reported):
     kept = {"PIP_INDEX_URL": "https://mirror", "PIP_FIND_LINKS": "/wheels", "PIP_NO_INDEX": "1", "HOME": "/h"}
     environ = bootstrap.step_environment({**kept, **settings}, venv, "/bin")
     left = {name: value for name, value in environ.items() if name.upper().startswith("PIP_") or name == "HOME"}
     assert left == {**kept, **bootstrap.PIP_OVERRIDES}
-    assert bootstrap.pip_environment({**kept, **settings})[1] == told
+    assert bootstrap.pip_environment({**kept, **settings})[1] == reported
 
 
 def test_pip_installs_into_the_environment_for_all_settings_of_the_user(

@@ -399,21 +399,11 @@ def test_reading_shards(own, trained, tmp_path, monkeypatch):
     assert (names["rows"].length is not None) == (kind == "series")
 
 
-def test_networks_of_ones_own():
-    torch = pytest.importorskip("torch")
-    (block,) = [block for block in BLOCKS if block.text.startswith("# my_networks.py")]
-    names = {"torch": torch}
-    exec(block.text, names)
-    for name in re.findall(r'"my_networks:(\w+)"', (DOCS / "networks.md").read_text()):
-        assert issubclass(names[name], torch.nn.Module)
-
-
 # Python blocks, by their first lines, and the test that runs each.
 PYTHON = {
     ("formats.md", 'np.savez("mine.npz", x=images, y=labels)'): test_arrays,
     ("formats.md", 'np.savez("mine.npz", x=padded, y=labels, lengths=lengths)'): test_padded_arrays,
     ("formats.md", "from pathlib import Path"): test_reading_shards,
-    ("networks.md", "# my_networks.py, in the working directory or on PYTHONPATH"): test_networks_of_ones_own,
 }
 
 

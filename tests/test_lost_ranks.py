@@ -30,8 +30,8 @@ def kill(rank: int, launcher: subprocess.Popen[str], out: Path, by: int = signal
     """Send a signal to a rank when some epochs are done."""
     wait_until(lambda: recorded_epochs(out) >= 3, launcher, seconds=90)
     for process in psutil.Process(launcher.pid).children(recursive=True):
-        told = process.environ()
-        if "python" in process.name() and told.get("HOROVOD_RANK", told.get("OMPI_COMM_WORLD_RANK")) == str(rank):
+        environ = process.environ()
+        if "python" in process.name() and environ.get("HOROVOD_RANK", environ.get("OMPI_COMM_WORLD_RANK")) == str(rank):
             process.send_signal(by)
             return
     raise AssertionError(f"no process is rank {rank}")

@@ -48,7 +48,7 @@ def test_the_readme_leads_from_raw_data_to_labels(kind, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", own_data.KINDS)
-def test_data_alone_is_a_configuration(kind, tmp_path):
+def test_a_configuration_needs_only_data(kind, tmp_path):
     data = own_data.KINDS[kind](tmp_path)
     settings = propose(data.data).settings
     (tmp_path / "my.toml").write_text(
@@ -60,7 +60,7 @@ def test_data_alone_is_a_configuration(kind, tmp_path):
     assert resolved.readout.kind == "ridge"
 
 
-def test_init_says_what_is_there_and_what_it_assumed(tmp_path, capsys):
+def test_init_reports_facts_and_assumptions(tmp_path, capsys):
     data = own_data.table(tmp_path)
     assert main(["init", str(data.data), "--to", str(tmp_path / "my.toml")]) == 0
     said = capsys.readouterr().out
@@ -83,7 +83,7 @@ def test_a_test_file_next_to_the_training_file_is_the_test_set(tmp_path):
     assert "plants_test.csv is the test set: its name" in found.assumed
 
 
-def test_what_cannot_be_proposed_is_said(tmp_path):
+def test_data_without_a_proposal_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file or folder"):
         propose(tmp_path / "none.csv")
     (tmp_path / "empty").mkdir()
@@ -110,7 +110,7 @@ def test_the_profile_of_a_kind_is_its_defaults(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", own_data.KINDS)
-def test_a_printed_profile_keeps_waiting(kind, tmp_path, capsys):
+def test_a_printed_profile_follows_later_defaults(kind, tmp_path, capsys):
     name, shape = KIND_PROFILES[kind], EXAMPLE_SHAPES[kind][0]
     assert main(["config", name, "--set", "reservoir.nodes=77"]) == 0
     text = capsys.readouterr().out
@@ -126,7 +126,7 @@ def test_a_printed_profile_keeps_waiting(kind, tmp_path, capsys):
 
 def test_a_profile_for_data_of_another_kind_is_refused(tmp_path):
     data = own_data.KINDS["table"](tmp_path).data
-    with pytest.raises(InputError, match=r"data\.kind = 'series' .* take the profile of their kind"):
+    with pytest.raises(InputError, match=r"data\.kind = 'series' .* use the profile of their kind"):
         open_source(load_config("series", ["data.source=csv", "data.label_column=species", f"data.path={data}"]).data)
 
 
@@ -139,7 +139,7 @@ def test_a_trial_is_no_larger_than_its_configuration():
     assert trial_of(waiting).chosen == {"data.path", "data.max_samples"}
 
 
-def test_a_trial_replaces_earlier_trials_alone(tmp_path, capsys):
+def test_a_trial_replaces_only_earlier_trials(tmp_path, capsys):
     (tmp_path / "runs-trial").mkdir()
     (tmp_path / "runs-trial/thesis.txt").write_text("mine")
     assert main(["run", "digits", "--out", str(tmp_path / "runs"), "--trial", "--quiet"]) == 2

@@ -216,7 +216,7 @@ def test_the_search_under_horovodruns_gloo_names_the_launchers_that_it_needs(tmp
     ]
     done = run_ranks(0, command)
     assert done.returncode != 0
-    assert done.stdout.count("Start it with mpirun") == 1
+    assert done.stdout.count("Start the search with mpirun") == 1
     assert not (tmp_path / "search/history.jsonl").exists()
 
 
@@ -261,7 +261,7 @@ def test_ranks_that_disagree_with_horovod_are_refused(tmp_path):
     code = (
         "from rcdp_hpc.runtime.comm.connect import connect\n"
         "from rcdp_hpc.parallel.horovod import HorovodEngine\n"
-        "from rcdp_hpc.runtime.comm.base import SingleProcess\n"
+        "from rcdp_hpc.runtime.comm.single import SingleProcess\n"
         "from rcdp_hpc.errors import InputError\n"
         "comm = connect()\n"
         "try:\n    HorovodEngine(SingleProcess(), 60)\n"
@@ -340,7 +340,7 @@ def test_accumulated_gradients_give_the_results_of_one_rank(tmp_path):
     np.testing.assert_allclose(curve(tmp_path / "two"), curve(tmp_path / "one"), rtol=1e-5, atol=1e-5)
 
 
-BY_THEMSELVES = (
+LOCAL_SGD = (
     "search.generations=0",
     "parallel.local_steps=4",
     "optimizer.learning_rate=0.01",
@@ -352,15 +352,15 @@ BY_THEMSELVES = (
 def local_sgd(tmp_path_factory) -> Path:
     """A training with local SGD on two ranks, which meet after every fourth step."""
     out = tmp_path_factory.mktemp("local_sgd")
-    run(2, out, *BY_THEMSELVES)
+    run(2, out, *LOCAL_SGD)
     return out
 
 
 def test_local_sgd_repeats_to_the_bit(local_sgd, tmp_path):
-    run(2, tmp_path / "again", *BY_THEMSELVES)
+    run(2, tmp_path / "again", *LOCAL_SGD)
     assert_same_training(tmp_path / "again", local_sgd)
     assert curve(local_sgd)[-1, 3] > 0.5
-    run(2, tmp_path / "all", *BY_THEMSELVES, "parallel.local_steps=1")
+    run(2, tmp_path / "all", *LOCAL_SGD, "parallel.local_steps=1")
     sent = [sum(lines(out / "train/metrics.jsonl")[-1]["bytes_sent"]) for out in (local_sgd, tmp_path / "all")]
     assert sent[0] < sent[1]
 
@@ -379,11 +379,11 @@ def test_local_sgd_resumes_to_the_same_bits(local_sgd, tmp_path):
         "        os.kill(os.getpid(), signal.SIGUSR1)\n"
         "    whole(self)\n"
         "Session.pause = pause\n"
-        f"sys.exit(cli.main(['run', 'digits', '--out', {str(tmp_path)!r}, *{settings(*BY_THEMSELVES)!r}]))\n"
+        f"sys.exit(cli.main(['run', 'digits', '--out', {str(tmp_path)!r}, *{settings(*LOCAL_SGD)!r}]))\n"
     )
     done = run_ranks(2, [str(BIN / "python"), "-c", code])
     assert done.returncode == 75, done.stdout
-    assert "resumed at epoch 2, step 8" in run(2, tmp_path, *BY_THEMSELVES)
+    assert "resumed at epoch 2, step 8" in run(2, tmp_path, *LOCAL_SGD)
     assert_same_training(tmp_path, local_sgd)
 
 
@@ -407,17 +407,17 @@ def test_gradients_in_order_of_arrival_give_the_same_up_to_rounding(alone, tmp_p
     code = (
         "import os, sys, horovod.torch as hvd, rcdp_hpc.cli as cli\n"
         "init = hvd.init\n"
-        "def told(*arguments, **options):\n"
+        "def init_and_print(*arguments, **options):\n"
         "    names = ('HOROVOD_FUSION_THRESHOLD', 'HOROVOD_CYCLE_TIME')\n"
-        "    if not hvd.is_initialized(): print('told', *(os.environ.get(name) for name in names), flush=True)\n"
+        "    if not hvd.is_initialized(): print('settings', *(os.environ.get(name) for name in names), flush=True)\n"
         "    return init(*arguments, **options)\n"
-        "hvd.init = told\n"
+        "hvd.init = init_and_print\n"
         f"sys.exit(cli.main({command!r}))\n"
     )
     timeline = {"HOROVOD_TIMELINE": str(tmp_path / "timeline.json"), "HOROVOD_TIMELINE_MARK_CYCLES": "1"}
     done = run_ranks(3, [str(BIN / "python"), "-c", code], timeout=280, env=timeline)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count(f"told {3 * 2**20} 8.0") == 3, done.stdout
+    assert done.stdout.count(f"settings {3 * 2**20} 8.0") == 3, done.stdout
     written = (tmp_path / "timeline.json").read_text()
     cycles = [int(micro) for micro in re.findall(r'"CYCLE_START".*?"ts": ?(\d+)', written)]
     assert np.median(np.diff(cycles)) >= 7500

@@ -258,19 +258,6 @@ def _state_bytes(config: Config, shape: Sequence[int], rows: int) -> tuple[int, 
 
 def _width(config: Config, shape: Sequence[int]) -> int:
     """Return the number of stored values per sample."""
-    from rcdp_hpc.networks.dictionary import PatchDictionary
-    from rcdp_hpc.networks.shapes import kernel_features
-    from rcdp_hpc.reservoir.kept_steps import prepared_features
-    from rcdp_hpc.reservoir.reductions import feature_shape
-    from rcdp_hpc.reservoir.sequencing import Sequencer
+    from rcdp_hpc.networks.extractors import extractor_of
 
-    steps, features = Sequencer.of(config.reservoir).shape(tuple(shape))
-    if config.extractor.kind == "dictionary":
-        dictionary = PatchDictionary(config.extractor, shape)
-        steps, features = dictionary.steps, dictionary.features
-    if config.extractor.kind == "kernels":
-        kernels = kernel_features(config.extractor)
-        return kernels if config.reservoir.kind == "none" else kernels + feature_shape(config.reservoir, steps).features
-    if config.reservoir.kind == "none":
-        return steps * prepared_features(config.reservoir, features)
-    return feature_shape(config.reservoir, steps).features
+    return extractor_of(config, shape).feature_shape().features

@@ -23,7 +23,7 @@ from rcdp_hpc.config.kind_defaults import KINDS, DataFacts
 from rcdp_hpc.config.load import load_config, parse_config, parse_overrides, profile_names
 from rcdp_hpc.config.optimizer import LossSection, OptimizerSection, ScheduleSection
 from rcdp_hpc.config.parallel import ParallelSection, PartitionSection
-from rcdp_hpc.config.readout import STEPWISE, ReadoutSection
+from rcdp_hpc.config.readout import ReadoutSection
 from rcdp_hpc.config.reservoir import ReservoirSection
 from rcdp_hpc.config.root import NETWORK_SECTIONS, STAGES, TRAINING_SECTIONS, Config
 from rcdp_hpc.config.search import RangeSection, SearchSection, SpaceSection
@@ -35,7 +35,6 @@ __all__ = [
     "KINDS",
     "NETWORK_SECTIONS",
     "STAGES",
-    "STEPWISE",
     "TRAINING_SECTIONS",
     "AugmentSection",
     "CheckpointSection",

@@ -9,6 +9,7 @@ from rcdp_hpc.config.keys import flatten, to_tree
 from rcdp_hpc.config.kind_defaults import DataFacts, kind_defaults
 from rcdp_hpc.config.load import parse_config
 from rcdp_hpc.config.root import Config
+from rcdp_hpc.config.usage import warn_of_unused
 
 
 def with_kind_defaults(config: Config, facts: DataFacts) -> Config:
@@ -30,7 +31,9 @@ def with_kind_defaults(config: Config, facts: DataFacts) -> Config:
         return config
     settings = {key: value for key, value in flatten(to_tree(config)).items() if key in config.chosen}
     where = f"(defaults for data of the kind '{facts.kind}' included)"
-    return with_settings(config, kind_defaults(facts, settings), where).with_chosen(None)
+    complete = with_settings(config, kind_defaults(facts, settings), where).with_chosen(None)
+    warn_of_unused(complete, sorted(config.chosen))
+    return complete
 
 
 def with_settings(config: Config, changes: Mapping[str, Any], where: str) -> Config:

@@ -20,8 +20,7 @@ class DataSection(Section):
     )
     test_path: str = Field(
         "",
-        description="file or folder of the test set, if it is separate (csv, parquet, ts, arff, image_folder, "
-        "series_folder)",
+        description="file or folder of the test set, if it is separate",
         json_schema_extra=RESUMABLE | PATH,
     )
     kind: Literal["auto", "table", "series", "images"] = Field(
@@ -37,78 +36,62 @@ class DataSection(Section):
         description="what to do with a missing value",
     )
     image_layout: Literal["auto", "channels_last", "channels_first"] = Field(
-        "auto", description="axes of images in arrays (npz, npy, hdf5)"
+        "auto", description="axes of images in arrays"
     )
-    label_column: str = Field("label", description="column of the labels (csv, parquet, arff)")
+    label_column: str = Field("label", description="column of the labels")
     id_column: str = Field(
         "",
-        description="column with the names of the samples in predictions, not a feature (csv, parquet); empty: row "
-        "numbers",
+        description="column with the names of the samples in predictions, not a feature; empty: row numbers",
     )
     group_column: str = Field(
         "",
-        description="column whose value is the same for all rows of one sequence (csv, parquet); empty: each row is "
-        "a sample",
+        description="column whose value is the same for all rows of one sequence; empty: each row is a sample",
     )
     time_column: str = Field(
         "",
-        description="column that sorts the rows of a group or of a series file (csv, parquet, series_folder); empty: "
-        "the order in the file",
+        description="column that sorts the rows of a group or of a series file; empty: the order in the file",
     )
-    category_columns: list[str] = Field(
-        default_factory=list, description="columns of categories, encoded as numbers (csv, parquet)"
-    )
-    drop_columns: list[str] = Field(
-        default_factory=list, description="columns that are not read (csv, parquet, series_folder)"
-    )
+    category_columns: list[str] = Field(default_factory=list, description="columns of categories, encoded as numbers")
+    drop_columns: list[str] = Field(default_factory=list, description="columns that are not read")
     keep_columns: list[str] = Field(
         default_factory=list,
-        description="columns to use as features although they look like an id, an index or a time stamp (csv, parquet)",
+        description="columns to use as features although they look like an id, an index or a time stamp",
     )
-    delimiter: str = Field(
-        "", max_length=1, description="character between values (csv, series_folder); empty: detected"
-    )
-    decimal: Literal["auto", ".", ","] = Field("auto", description="decimal mark of numbers (csv)")
-    encoding: str = Field(
-        "", description="encoding of text files (csv, ts, series_folder); empty: UTF-8, or Windows-1252 with a warning"
-    )
+    delimiter: str = Field("", max_length=1, description="character between values; empty: detected")
+    decimal: Literal["auto", ".", ","] = Field("auto", description="decimal mark of numbers")
+    encoding: str = Field("", description="encoding of text files; empty: UTF-8, or Windows-1252 with a warning")
     unknown_categories: Literal["refuse", "most_frequent"] = Field(
         "refuse",
         description="what prediction does with a category that is not in the training data",
         json_schema_extra=RESUMABLE,
     )
-    x_name: str = Field("x", description="dataset of the samples (hdf5)")
-    y_name: str = Field("y", description="dataset of the labels (hdf5)")
-    x_test_name: str = Field("", description="dataset of the test samples (hdf5); empty: the test part is split off")
-    y_test_name: str = Field("", description="dataset of the test labels (hdf5)")
+    x_name: str = Field("x", description="dataset of the samples")
+    y_name: str = Field("y", description="dataset of the labels")
+    x_test_name: str = Field("", description="dataset of the test samples; empty: the test part is split off")
+    y_test_name: str = Field("", description="dataset of the test labels")
     lengths_name: str = Field(
         "",
-        description="dataset with the number of steps of each padded series (hdf5); empty: lengths or length, if "
-        "present",
+        description="dataset with the number of steps of each padded series; empty: lengths or length, if present",
     )
-    coarse_labels: bool = Field(
-        False, description="use the 20 coarse classes instead of the 100 fine classes (cifar100)"
-    )
+    coarse_labels: bool = Field(False, description="use the 20 coarse classes instead of the 100 fine classes")
     image_size: list[int] = Field(
         default_factory=list,
         max_length=2,
-        description="height and width that images are resized and cropped to (image_folder); empty: the common size "
-        "if all images have the same size of at most 64 x 64, otherwise [64, 64]",
+        description="height and width that images are resized and cropped to; empty: the common size if all images "
+        "have the same size of at most 64 x 64, otherwise [64, 64]",
     )
-    image_channels: Literal[0, 1, 3] = Field(0, description="colour channels of the images (image_folder)")
+    image_channels: Literal[0, 1, 3] = Field(0, description="colour channels of the images")
     image_background: Literal["white", "grey", "black"] = Field(
-        "white", description="colour that replaces transparent pixels (image_folder)"
+        "white", description="colour that replaces transparent pixels"
     )
     image_bits: int = Field(
         16,
         ge=8,
         le=16,
         description="number of bits used in 16-bit images, for example 12 for many cameras; the highest 8 of them "
-        "are read (image_folder)",
+        "are read",
     )
-    corrupt_images: Literal["fail", "skip"] = Field(
-        "fail", description="what to do with a corrupt image (image_folder)"
-    )
+    corrupt_images: Literal["fail", "skip"] = Field("fail", description="what to do with a corrupt image")
     class_keep_fractions: list[float] = Field(
         default_factory=list,
         description="fraction of the training samples to keep for each class, in class order, to make a data set "

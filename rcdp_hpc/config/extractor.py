@@ -1,4 +1,4 @@
-"""``[extractor]``: what turns a sample into the sequence that drives the reservoir."""
+"""``[extractor]``: the part that turns a sample into the sequence that drives the reservoir."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from rcdp_hpc.config.choices import EXTRACTORS
+from rcdp_hpc.config.choices import EXTRACTORS, extractor_choice
 from rcdp_hpc.config.section import Section, positive_entries
 
 KernelInput = Literal["values", "differences", "standardised"]
@@ -14,11 +14,11 @@ KERNEL_INPUTS: tuple[KernelInput, ...] = ("values", "differences", "standardised
 
 
 class ExtractorSection(Section):
-    """What turns a sample into the sequence that drives the reservoir (eq. 8)."""
+    """The extractor, which turns a sample into the sequence that drives the reservoir (eq. 8)."""
 
     kind: Annotated[str, AfterValidator(EXTRACTORS.accepted)] = Field(
         "none",
-        description="what turns a sample into a sequence",
+        description="the part that turns a sample into a sequence",
     )
     channels: list[int] = Field(
         default_factory=lambda: [64, 128, 256],
@@ -32,12 +32,12 @@ class ExtractorSection(Section):
         0,
         ge=0,
         le=16,
-        description="side of the image patches that a first layer whitens, fixed without labels before the training; "
-        "0 is no such layer (convolution)",
+        description="side in pixels of the image patches that a first layer whitens; the layer is computed before the "
+        "training, without labels; 0 is no such layer (convolution)",
     )
     sequence: Literal["rows", "positions"] = Field(
         "rows",
-        description="what a step of the reservoir is (dictionary, convolution)",
+        description="the part of the map that is one step of the sequence (dictionary, convolution)",
     )
     patch: int = Field(6, ge=1, le=100, description="height and width of a patch in pixels (dictionary)")
     atoms: int = Field(
@@ -45,27 +45,30 @@ class ExtractorSection(Section):
     )
     stride: int = Field(1, ge=1, le=100, description="pixels between patches that are encoded (dictionary)")
     pool: int = Field(
-        4, ge=1, le=100, description="regions each way that codes are averaged over: rows of the map (dictionary)"
+        4,
+        ge=1,
+        le=100,
+        description="rows and columns of the map: codes are averaged over pool x pool regions (dictionary)",
     )
     threshold: float = Field(
-        0.5, ge=0, le=100, description="projection of a patch on an atom from which it counts (dictionary)"
+        0.5,
+        ge=0,
+        le=100,
+        description="smallest projection of a patch on an atom that gives a code above 0 (dictionary)",
     )
-    mirror: bool = Field(
-        False, description="the map is the mean of those of an image and its mirror image (dictionary)"
-    )
+    mirror: bool = Field(False, description="average the maps of an image and its mirror image (dictionary)")
     power: float = Field(
         1.0,
         gt=0,
         le=1,
-        description="power that averages of codes are raised to; 0.5 keeps a few strong edges from outweighing "
-        "texture (dictionary)",
+        description="power to which averages of codes are raised; with 0.5 a few strong edges weigh less (dictionary)",
     )
-    learning: Literal["kmeans", "patches"] = Field("kmeans", description="how the atoms are found (dictionary)")
+    learning: Literal["kmeans", "patches"] = Field("kmeans", description="how the atoms are computed (dictionary)")
     patches: int = Field(
         100_000,
         ge=1,
         le=2_000_000,
-        description="patches of training rows that the dictionary is learned from (dictionary)",
+        description="number of training patches that the dictionary is learned from (dictionary)",
     )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="number format of the products with the atoms (dictionary)"
@@ -79,20 +82,30 @@ class ExtractorSection(Section):
     kernel_inputs: list[KernelInput] = Field(
         default_factory=lambda: list(KERNEL_INPUTS),
         min_length=1,
-        description="what the kernels read; the first one has twice the features of each other (kernels)",
+        description="inputs of the kernels; the first one has twice the features of each other input (kernels)",
     )
     kernel_weights: list[float] = Field(
         default_factory=lambda: [0.1, 0.3, 1.0, 3.0],
         min_length=1,
         max_length=20,
-        description="weights of the kernels' features next to the reservoir's states; the left-out error chooses "
-        "one; with readout.ridge_selection = validation it is 1 (kernels, readout.kind = ridge)",
+        description="candidates for the weight of the kernels' features relative to the reservoir's states; the "
+        "left-out error chooses one; with readout.ridge_selection = validation it is 1 (kernels, readout.kind = ridge)",
     )
 
     @property
     def trained(self) -> bool:
-        """Whether the extractor is trained, so that states change from step to step and are not kept."""
-        return self.kind not in ("none", "kernels", "dictionary")
+        """Whether gradient steps train the extractor, so that states change and are not cached."""
+        return extractor_choice(self.kind).trained
+
+    @property
+    def makes_sequences(self) -> bool:
+        """Whether the extractor computes the sequences that drive the reservoir; otherwise samples are cut."""
+        return extractor_choice(self.kind).makes_sequences
+
+    @property
+    def joins_features(self) -> bool:
+        """Whether the extractor appends features of the whole sample to the reservoir's states."""
+        return extractor_choice(self.kind).joins_features
 
     @field_validator("kernel_weights")
     @classmethod

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rcdp_hpc.config.choices import extractor_choice, readout_choice
+
 KINDS = ("table", "series", "images")
 # The profile that is the defaults of each kind.
 KIND_PROFILES = {"table": "table", "series": "series", "images": "image"}
@@ -82,7 +84,7 @@ def kind_defaults(facts: DataFacts, settings: Mapping[str, Any]) -> dict[str, An
     trained = any(key in settings for key in GRADIENT_KEYS)
     if trained:
         found["readout.kind"] = "network"
-    if trained or settings.get("readout.kind", "ridge") != "ridge":
+    if trained or readout_choice(settings.get("readout.kind", "ridge")).trained:
         found.update(_trained_readout())
     own_space = any(key.startswith("search.space.") for key in settings)
     return {
@@ -156,7 +158,7 @@ def _series(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     """
     # Synthetic series between two others of a class cost more accuracy than they gain balanced accuracy.
     balanced = any(key in settings for key in BALANCING_KEYS)
-    ridge = settings.get("readout.kind", "ridge") == "ridge"
+    ridge = not readout_choice(settings.get("readout.kind", "ridge")).trained
     kernels = ridge and shape[0] >= KERNEL_STEPS and settings.get("reservoir.sequence", "rows") == "rows"
     return {
         **({"extractor.kind": "kernels"} if kernels else {}),
@@ -185,10 +187,10 @@ def _images(shape: tuple[int, ...], settings: Mapping[str, Any]) -> dict[str, An
     side = min(shape[:2])
     by_rows = side < SMALLEST_IMAGE or bool(settings.get("search.generations"))
     extractor = settings.get("extractor.kind", "none" if by_rows else "dictionary")
-    if extractor in ("none", "kernels"):
+    if not extractor_choice(extractor).makes_sequences:
         return _rows_of_images(shape)
     defaults: dict[str, Any] = {"search.generations": 0, "extractor.kind": extractor}
-    if extractor != "dictionary":
+    if extractor_choice(extractor).trained:
         return {**defaults, "readout.kind": "network", **_trained_readout()}
     pool, atoms = 4 if side >= 2 * SMALLEST_IMAGE else 3, 96 if len(shape) == 2 or shape[2] == 1 else 192
     return {

@@ -22,6 +22,7 @@ from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.config.root import Config
 from rcdp_hpc.config.suggest import did_you_mean
 from rcdp_hpc.config.toml_text import DEEPEST, SHOWN, shortened, toml_tree
+from rcdp_hpc.config.usage import warn_of_unused
 from rcdp_hpc.config.values import WrittenFloat, as_written, setting_value
 from rcdp_hpc.errors import InputError
 
@@ -71,7 +72,10 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
         report_left_out(str(name), source, without_demo_values(tree, demo))
     for override in overrides:
         _apply_override(tree, override)
-    return parse_config(tree, where=str(name), chosen=None if _is_complete(str(name)) else chosen_keys(tree))
+    config = parse_config(tree, where=str(name), chosen=None if _is_complete(str(name)) else chosen_keys(tree))
+    if config.chosen is None:  # the others wait for the kind of data
+        warn_of_unused(config, (override.partition("=")[0].strip() for override in overrides))
+    return config
 
 
 def parse_config(tree: Mapping[str, Any], where: str, chosen: frozenset[str] | None = None) -> Config:

@@ -73,7 +73,7 @@ class PartitionSection(Section):
     rank_speeds: list[float] = Field(
         default_factory=list,
         max_length=1_000_000,
-        description="relative speed of each rank, in order of rank (load_balance = rank_speeds)",
+        description="relative speed of each rank, in order of rank",
         json_schema_extra=RESUMABLE,
     )
 

@@ -1,4 +1,4 @@
-"""``[readout]``: what reads the reservoir's states."""
+"""``[readout]``: the part that turns states into class scores."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from rcdp_hpc.config.choices import READOUTS
+from rcdp_hpc.config.choices import READOUTS, readout_choice
 from rcdp_hpc.config.section import Section, positive_entries
-
-STEPWISE = ("lstm", "gru", "transformer", "convolution")
 
 
 class ReadoutSection(Section):
-    """The readout of the reservoir's states (eq. 10 and 11)."""
+    """The readout, which turns reservoir states into class scores (eq. 10 and 11)."""
 
     kind: Annotated[str, AfterValidator(READOUTS.accepted)] = Field(
         "network",
         description="the readout",
     )
     layers: int = Field(1, ge=1, le=100, description="number of layers (lstm, gru, transformer, convolution)")
-    heads: int = Field(4, ge=1, le=1000, description="attention heads, a divisor of outputs (transformer)")
+    heads: int = Field(
+        4, ge=1, le=1000, description="attention heads; readout.outputs must be a multiple of them (transformer)"
+    )
     kernel_size: int = Field(
         3, ge=1, le=999, description="length of the convolution kernels in steps, odd (convolution)"
     )
@@ -43,13 +43,13 @@ class ReadoutSection(Section):
         ],
         min_length=1,
         max_length=100,
-        description="ridge penalties to choose from, per row and standardised feature (ridge)",
+        description="candidates for the ridge penalty, per row and standardised feature (ridge)",
     )
     ridge_selection: Literal["auto", "left_out", "validation"] = Field(
         "auto", description="how the ridge penalty is chosen (ridge)"
     )
     ridge_precision: Literal["double", "single"] = Field(
-        "single", description="precision of the products in the ridge sums; the sums are float64 (ridge)"
+        "single", description="precision of the products in the sums of ridge regression; the sums are float64 (ridge)"
     )
     warm_start: bool = Field(False, description="initialise the network with the ridge readout (network)")
     outputs: int = Field(128, ge=1, description="components of the reservoir output o (eq. 10)")
@@ -63,6 +63,16 @@ class ReadoutSection(Section):
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="fraction of hidden units that are dropped in training")
 
+    @property
+    def trained(self) -> bool:
+        """Whether gradient steps train the readout; False if it is solved."""
+        return readout_choice(self.kind).trained
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether the readout reads states step by step, so that it needs several of them."""
+        return readout_choice(self.kind).stepwise
+
     @field_validator("ridge_penalties")
     @classmethod
     def _positive(cls, values: list[float]) -> list[float]:
@@ -72,5 +82,5 @@ class ReadoutSection(Section):
     @classmethod
     def _odd(cls, kernel_size: int) -> int:
         if kernel_size % 2 == 0:
-            raise ValueError("must be odd: a kernel has a middle")
+            raise ValueError("must be odd, so that a kernel has a middle")
         return kernel_size

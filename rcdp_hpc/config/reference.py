@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from pydantic.fields import FieldInfo
@@ -11,7 +12,9 @@ from rcdp_hpc.config.root import Config
 from rcdp_hpc.config.search import RangeSection
 from rcdp_hpc.config.section import Section
 from rcdp_hpc.config.toml import bounds, toml_text
+from rcdp_hpc.config.usage import usage_note
 
+WIDTH = 120
 INTRODUCTION = """\
 # Configuration
 
@@ -59,14 +62,18 @@ def _section(name: str, section: type[Section]) -> Iterator[str]:
 
 
 def _key(name: str, field: FieldInfo) -> Iterator[str]:
-    yield f"- **`{name.rpartition('.')[2]}`** ({_facts(field)}): {field.description}"
+    yield _item(f"- **`{name.rpartition('.')[2]}`** ({_facts(field, name)}): {field.description}", "  ")
     for choice, meaning in choices_of(name).items():
-        yield f"  - `{choice}`: {meaning}"
+        yield _item(f"  - `{choice}`: {meaning}", "    ")
 
 
-def _facts(field: FieldInfo) -> str:
+def _item(text: str, indent: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _facts(field: FieldInfo, key: str) -> str:
     default = field.get_default(call_default_factory=True)
-    facts = bounds(field)
+    facts = [*filter(None, [usage_note(key)]), *bounds(field)]
     if field.annotation == RangeSection | None:
         facts.append("a range `{ low = ..., high = ... }` or `{ choices = [...] }`; not searched by default")
     elif default is not None:

@@ -29,9 +29,7 @@ class ReservoirSection(Section):
         "spectral_radius", description="what the recurrent weights are scaled to"
     )
     spectral_radius: float = Field(0.9, gt=0, le=10, description="largest eigenvalue modulus rho of C (paper: 0.9)")
-    weight_scale: float = Field(
-        0.1, gt=0, le=10, description="recurrent weights are uniform in [-w, w] (with scaling = weight_scale)"
-    )
+    weight_scale: float = Field(0.1, gt=0, le=10, description="recurrent weights are uniform in [-w, w]")
     input_scaling: float = Field(1.0, gt=0, le=100, description="input weights are uniform in [-s, s]")
     input_normalised: bool = Field(
         False,
@@ -60,12 +58,12 @@ class ReservoirSection(Section):
         description="lowest leak rate: each neuron draws its rate log-uniformly from [leak_low, leak]; 0: every "
         "neuron has the rate leak",
     )
-    memory_units: int = Field(64, ge=1, le=100_000, description="oscillators of the linear memory (kind = diagonal)")
+    memory_units: int = Field(64, ge=1, le=100_000, description="oscillators of the linear memory")
     memory_steps: list[float] = Field(
         default_factory=lambda: [1.0, 60.0],
         min_length=2,
         max_length=2,
-        description="shortest and longest time constant of the oscillators, in steps (kind = diagonal)",
+        description="shortest and longest time constant of the oscillators, in steps",
     )
     activation: Annotated[str, AfterValidator(ACTIVATIONS.accepted)] = Field(
         "tanh", description="activation f of eq. 9 (paper: sigmoid in Table 2, tanh in eq. 9)"
@@ -77,11 +75,9 @@ class ReservoirSection(Section):
         0.1,
         ge=0,
         le=1,
-        description="fraction of the connections that are rewired to a random neuron (topology = small-world)",
+        description="fraction of the connections that are rewired to a random neuron",
     )
-    jump: int = Field(
-        10, ge=2, le=100_000, description="distance between the ends of a jump, in neurons (topology = cycle-jumps)"
-    )
+    jump: int = Field(10, ge=2, le=100_000, description="distance between the ends of a jump, in neurons")
     weights: Literal["uniform", "normal", "bernoulli", "orthogonal"] = Field(
         "uniform", description="distribution of the recurrent weights before they are scaled"
     )
@@ -128,7 +124,7 @@ class ReservoirSection(Section):
     piece_size: list[int] = Field(
         default_factory=list,
         max_length=2,
-        description="[height, width] of a patch, or [steps] of a window (sequence = patches or windows)",
+        description="[height, width] of a patch, or [steps] of a window",
     )
     piece_stride: list[int] = Field(
         default_factory=list,
@@ -149,7 +145,7 @@ class ReservoirSection(Section):
         4,
         ge=1,
         le=1000,
-        description="number of equal parts of a series whose means are features (reduction = segments)",
+        description="number of equal parts of a series whose means are features",
     )
     states: int = Field(
         1,
@@ -162,7 +158,7 @@ class ReservoirSection(Section):
         default_factory=list,
         max_length=1000,
         description="steps whose states are features, counted from 0, or from the end if negative; empty: equally "
-        "spaced (reduction = states)",
+        "spaced",
     )
     warm_up: int = Field(0, ge=0, le=1_000_000, description="number of first steps whose states are not used")
     seed: int = Field(1, ge=0, lt=2**31, description="seed of every random matrix of the reservoir")

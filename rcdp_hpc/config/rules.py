@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rcdp_hpc.config.choices import BALANCING_METHODS, READOUTS, balancing_choice
+from rcdp_hpc.config.choices import BALANCING_METHODS, READOUTS, balancing_choice, extractor_choice, readout_choice
 from rcdp_hpc.config.optimizer import LossSection
-from rcdp_hpc.config.readout import STEPWISE
 from rcdp_hpc.config.section import Section
 
 if TYPE_CHECKING:
@@ -104,8 +103,8 @@ def _augments(config: Config) -> bool:
     return bool(augment.changes or augment.mixup or augment.several_views)
 
 
-def _frozen_or_trained(config: Config) -> bool:
-    return config.extractor.kind not in ("none", "kernels")
+def _makes_sequences(config: Config) -> bool:
+    return config.extractor.makes_sequences
 
 
 def _trained(config: Config) -> bool:
@@ -146,7 +145,7 @@ READOUT = (
         "readout.warm_start",
         lambda c: c.readout.warm_start,
         "readout.kind = 'network'",
-        lambda c: c.readout.kind == "network",
+        lambda c: readout_choice(c.readout.kind).warm_start,
         "other readouts cannot start from a ridge readout",
     ),
     Rule(
@@ -175,7 +174,7 @@ READOUT = (
             key,
             lambda c, key=key: _value(c, key) != _value(LossSection(), key.partition(".")[2]),  # type: ignore[misc]
             "another readout.kind than 'ridge'",
-            lambda c: c.readout.kind != "ridge",
+            lambda c: c.readout.trained,
             "ridge regression minimises the squared error (loss.class_weights and label_smoothing have an effect)",
         )
         for key in ("loss.kind", "loss.focal_gamma")
@@ -189,7 +188,7 @@ READOUT = (
     ),
     Rule(
         "readout.kind",
-        lambda c: c.readout.kind in STEPWISE,
+        lambda c: c.readout.stepwise,
         "reservoir.reduction = 'all', or reservoir.states of 2 or more",
         _has_sequence,
         "it reads states step by step, and a single state is not a sequence",
@@ -278,21 +277,21 @@ EXTRACTOR = (
     ),
     Rule(
         "extractor.kind",
-        lambda c: _frozen_or_trained(c) and c.search.generations > 0,
+        lambda c: _makes_sequences(c) and c.search.generations > 0,
         "search.generations = 0",
         lambda c: False,
         "the reservoir is driven by what the extractor learns, which the search does not know",
     ),
     Rule(
         "extractor.patches",
-        _frozen_or_trained,
+        lambda c: "extractor.patches" in extractor_choice(c.extractor.kind).keys,
         lambda c: f"to be at least extractor.atoms = {c.extractor.atoms}",
         lambda c: c.extractor.patches >= c.extractor.atoms,
         "each atom is the mean of some patches",
     ),
     Rule(
         "extractor.kind",
-        _frozen_or_trained,
+        _makes_sequences,
         "no reservoir.matrices, and no rows or columns in reservoir.scans",
         lambda c: not c.reservoir.matrices and all(scan in ("forward", "backward") for scan in c.reservoir.scans),
         "the extractor makes the sequences",
@@ -301,7 +300,7 @@ EXTRACTOR = (
         "extractor.kind",
         _trained,
         "another readout.kind than 'ridge'",
-        lambda c: c.readout.kind != "ridge",
+        lambda c: c.readout.trained,
         "a trained extractor needs a readout that gradients flow through",
     ),
     Rule(
@@ -334,9 +333,9 @@ EXTRACTOR = (
     ),
     Rule(
         "extractor.kind",
-        lambda c: c.extractor.kind == "kernels",
+        lambda c: c.extractor.joins_features,
         "readout.kind = 'ridge' or 'network'",
-        lambda c: c.readout.kind not in STEPWISE,
+        lambda c: not c.readout.stepwise,
         "its features are those of whole series, and other readouts read step by step",
     ),
 )
@@ -346,7 +345,7 @@ SEARCH = (
         "search.evaluation",
         _searches(lambda c: c.search.evaluation == "train"),
         "another readout.kind than 'ridge', or search.evaluation = 'ridge'",
-        lambda c: c.readout.kind != "ridge",
+        lambda c: c.readout.trained,
         "a ridge readout is solved, not trained",
     ),
     Rule(
@@ -466,7 +465,7 @@ SPACE = (
         "search.space.relu_slope",
         _searches(lambda c: c.search.space.relu_slope is not None and c.search.evaluation == "train"),
         "readout.kind = 'network'",
-        lambda c: c.readout.kind == "network",
+        lambda c: "readout.relu_slope" in readout_choice(c.readout.kind).keys,
         "candidates would not differ by it",
     ),
     Rule(

@@ -71,25 +71,25 @@ class SearchSection(Section):
     state_sets: list[str] = Field(
         default_factory=list,
         max_length=1000,
-        description="state sets to evaluate (method = select); empty: all sets for the kind of data",
+        description="state sets to evaluate; empty: all sets for the kind of data",
     )
     optimizer: Annotated[str, AfterValidator(SEARCH_OPTIMIZERS.accepted)] = Field(
         "mfo",
         description="optimiser that proposes candidates (method = optimizer)",
     )
     improvements: Annotated[list[str], AfterValidator(MOTH_FLAME_IMPROVEMENTS.all_accepted)] = Field(
-        default_factory=list, description="changes to moth-flame that are not in the published algorithm (mfo)"
+        default_factory=list, description="changes to moth-flame that are not in the published algorithm"
     )
     population: int = Field(50, ge=2, le=100_000, description="candidates per generation, moths N (paper: 50)")
     generations: int = Field(100, ge=0, le=100_000, description="generations T (paper: 100); 0 skips the search")
     fitness: Literal["eq5", "accuracy"] = Field("eq5", description="what is maximised")
-    density_weight: float = Field(0.0, ge=0, description="lambda of eq. 5; 0 switches the density term off (eq5)")
-    density_target: float = Field(0.1, ge=0, le=1, description="p_target of eq. 5 (eq5)")
+    density_weight: float = Field(0.0, ge=0, description="lambda of eq. 5; 0 switches the density term off")
+    density_target: float = Field(0.1, ge=0, le=1, description="p_target of eq. 5")
     evaluation: Literal["ridge", "train", "function"] = Field(
         "ridge",
         description="how a candidate is evaluated",
     )
-    function: str = Field("", description="your fitness as module:function (evaluation = function; docs/search.md)")
+    function: str = Field("", description="your fitness as module:function (docs/search.md)")
     folds: int = Field(
         1, ge=1, le=100, description="cross-validation folds in the fitness, each balanced separately; 1 is none"
     )
@@ -103,7 +103,7 @@ class SearchSection(Section):
     halving_steps: int = Field(
         2, ge=1, le=5, description="number of halvings until all rows are used (halving above 1)"
     )
-    epochs: int = Field(3, ge=1, description="epochs of training per candidate (evaluation = train)")
+    epochs: int = Field(3, ge=1, description="epochs of training per candidate")
     train_rows: int = Field(5000, ge=1, description="largest number of training rows that a candidate is fitted to")
     validation_rows: int = Field(
         2000, ge=1, description="largest number of validation rows that a candidate is evaluated on"

@@ -15,6 +15,7 @@ from rcdp_hpc.config.kind_defaults import EXAMPLE_SHAPES, KIND_KEYS, example_def
 from rcdp_hpc.config.root import Config
 from rcdp_hpc.config.search import RangeSection
 from rcdp_hpc.config.section import Section
+from rcdp_hpc.config.usage import usage_note
 
 WIDTH = 80
 _UNSEEN = ("Cc", "Cf", "Zl", "Zp")
@@ -95,7 +96,7 @@ def _commented_table(section: Section, name: str, waiting: _Waiting) -> Any:
         if isinstance(value, Section) and not isinstance(value, RangeSection):
             table.add(key, _commented_table(value, f"{name}.{key}", waiting))
             continue
-        _comment(table, f"{field.description}{_facts(field, f'{name}.{key}' not in waiting.defaults)}")
+        _comment(table, f"{field.description}{_facts(field, f'{name}.{key}', f'{name}.{key}' not in waiting.defaults)}")
         choices = choices_of(f"{name}.{key}")
         for choice, meaning in choices.items():
             _comment(table, meaning, label=f"  {choice:<{max(len(str(one)) for one in choices)}}  ")
@@ -124,9 +125,9 @@ def _comment(table: Any, text: str, label: str = "") -> None:
         table.add(tomlkit.comment(line.replace("\u00a0", " ")))
 
 
-def _facts(field: Any, with_default: bool) -> str:
-    """Return the bounds and the default of a key in brackets; the kind of data may have another default."""
-    facts = bounds(field)
+def _facts(field: Any, key: str, with_default: bool) -> str:
+    """Return who uses a key, its bounds and its default in brackets; the kind of data may have another default."""
+    facts = [*filter(None, [usage_note(key)]), *bounds(field)]
     default = field.get_default(call_default_factory=True) if with_default else None
     if default is not None:
         facts.append(f"default {toml_text(default)}")

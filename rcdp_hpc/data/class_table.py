@@ -54,7 +54,7 @@ def report_unevenness(classes: Sequence[str], before: Sequence[int], method: str
         f"{largest / smallest:.3g}" if smallest else "infinite",
     )
     if method == "none" and largest >= UNEVEN * smallest:
-        log.info("the classes stay uneven (data.balance = 'none'); 'smote' makes rare classes count more")
+        log.info("the classes stay uneven (data.balance = 'none'); 'smote' gives rare classes more rows")
 
 
 def report_missed(classes: Sequence[str], method: str, counts: Counts, after: Sequence[int], exact: str) -> None:
@@ -84,7 +84,7 @@ def report_missed(classes: Sequence[str], method: str, counts: Counts, after: Se
     remedy = f"data.balance = '{exact}' gives every class exactly the rows wanted"
     if list(after) == list(counts["before"]):
         log.warning(
-            "data.balance = '%s' made no row at all, the classes stay as uneven as they were: %s. Reason: %s. %s",
+            "data.balance = '%s' made no rows, so the class counts are unchanged: %s. Reason: %s. %s",
             *(method, named(missed, "; "), choice.missed, remedy),
         )
         return
@@ -113,7 +113,7 @@ def log_class_table(classes: Sequence[str], counts: Counts, tables: dict[Split, 
 def table_lines(classes: Sequence[str], columns: dict[str, list[int]]) -> list[str]:
     """Return a table with a line for each class, at most 20, and a column for each entry of `columns`.
 
-    It fits a terminal of 80 columns: names give way, not numbers.
+    It fits a terminal of 80 columns: long names are shortened, numbers are not.
     """
     shown = [plain_name(name) for name in classes[:TABLE_CLASSES]]
     widths = [

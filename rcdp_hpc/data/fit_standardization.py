@@ -162,7 +162,8 @@ def _report(source: Source, standardization: Standardization, ranges: FeatureRan
         if unlike and source.kind != "images":
             log.warning(
                 "the standard deviations of features differ by a factor of %.3g, and data.standardize = 'none': the "
-                "largest decide SMOTE's neighbours and the reservoir's input; set data.standardize = 'standard'",
+                "largest features dominate SMOTE's distances and the reservoir's input. Set data.standardize = "
+                "'standard'",
                 deviation.max() / deviation.min(),
             )
     else:

@@ -310,7 +310,7 @@ def _existing_index(config: Config, directory: Path) -> dict[str, Any]:
             if not path.is_file() or path.stat().st_size != shard["bytes"]:
                 raise DataDamagedError(f"{path}: missing or of another length. Prepare again with --restart.")
     _warn_of_changed_method(config.data, directory, index)
-    log.info("%s: already prepared with these settings, nothing to do", directory)
+    log.info("%s: already prepared with these settings; nothing to do", directory)
     return index
 
 
@@ -320,8 +320,8 @@ def _warn_of_changed_method(data: DataSection, directory: Path, index: dict[str,
     files = find_module(module, search_path(working_directory=True)) if is_user_class(data.balance) else None
     if files is not None and files.sha256 != index.get("code", {}).get(module):
         log.warning(
-            "%s has changed since it prepared the shards in %s. They are used as they are: add --restart to prepare "
-            "them again",
+            "%s has changed since it prepared the shards in %s. The shards are used unchanged; add --restart to "
+            "prepare them again",
             *(files.files[-1], directory),
         )
 
@@ -372,4 +372,4 @@ def _warn_of_absent(classes: list[str], tables: dict[Split, RowTable]) -> None:
         absent = [name for name, count in zip(classes, tables[split].counts(len(classes)), strict=True) if not count]
         if absent:
             more = f" and {len(absent) - 10} more" if len(absent) > 10 else ""
-            log.warning("too few samples to have any in %s: class %s%s", split, ", ".join(absent[:10]), more)
+            log.warning("no samples in %s, because there are too few: class %s%s", split, ", ".join(absent[:10]), more)

@@ -65,8 +65,8 @@ def warn_of_padding(source: Source) -> None:
     place = int(lengths.argmax())
     names = parts[0].ids if place < len(parts[0]) else None
     log.warning(
-        "padding is %s of the shards, their data %s: series %s has %d steps, and half of all have at most %d. Cut or "
-        "leave out the longest series to prepare and train in less time",
+        "the shards hold %s of padding and %s of data: series %s has %d steps, and half of all series have at most %d. "
+        "Shorten or remove the longest series to prepare and train in less time",
         in_units(padding),
         in_units(steps * values),
         names[place] if names is not None else place,

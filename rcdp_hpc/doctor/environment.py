@@ -34,9 +34,7 @@ def inspect_environment() -> Facts:
         "network": describe_open_ports(launch),
         "mpirun": _mpirun(),
         "slurm": _slurm(),
-        "gpu_driver": subprocess_checks.output_of(
-            "nvidia-smi", "--query-gpu=name", "--format=csv,noheader"
-        ).splitlines(),
+        "gpu_driver": _gpus_of_driver(),
     }
     if launch.kind == "mpi":
         facts["launch"]["world"] = subprocess_checks.probe("world", os.environ)

@@ -9,6 +9,8 @@ from typing import Any, TypedDict, get_args
 import numpy as np
 
 from rcdp_hpc.config import DataSection
+from rcdp_hpc.config.choices import SOURCES
+from rcdp_hpc.config.choices.sources import PREPARATION_KEYS
 from rcdp_hpc.data.ranges import ARRAYS, FEATURES, FeatureRanges
 from rcdp_hpc.data.sources import Columns
 from rcdp_hpc.data.standardization import Method, Standardization
@@ -16,10 +18,10 @@ from rcdp_hpc.model.fields import Fields
 
 # Keys of [data] that decide how new samples are read. The other keys only affect the preparation.
 READING_KEYS = (
-    "source", "missing", "image_layout", "label_column", "id_column", "group_column", "time_column",
-    "category_columns", "drop_columns", "keep_columns", "delimiter", "decimal", "encoding", "unknown_categories",
-    "x_name", "lengths_name", "coarse_labels", "image_size", "image_channels", "image_background",
-    "image_bits", "corrupt_images", "memory_budget",
+    "source", "missing", "unknown_categories", "memory_budget",
+    *dict.fromkeys(
+        key.removeprefix("data.") for source in SOURCES for key in source.keys if key not in PREPARATION_KEYS
+    ),
 )  # fmt: skip
 
 

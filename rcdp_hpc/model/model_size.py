@@ -4,57 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import psutil
 import torch
-from torch import nn
 
 from rcdp_hpc.config import ReservoirSection
 from rcdp_hpc.errors import StageFailedError
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.model_file import TRAIN_AGAIN, ModelFile, named_code
-from rcdp_hpc.networks.assembly import EndToEnd, make_extractor
-from rcdp_hpc.networks.dictionary import PatchDictionary
+from rcdp_hpc.networks.base import Network
+from rcdp_hpc.networks.end_to_end import EndToEnd
 from rcdp_hpc.networks.ensemble import Ensemble
-from rcdp_hpc.networks.extractor import ConvolutionExtractor
-from rcdp_hpc.networks.kernels import RandomKernels
-from rcdp_hpc.networks.registry import build_readout
-from rcdp_hpc.networks.ridge import RidgeNetwork
-from rcdp_hpc.reservoir.identity_source import IdentitySource
+from rcdp_hpc.networks.extractors import Extractor, extractor_of
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.reservoir.kept_steps import prepared_features
 from rcdp_hpc.reservoir.kernels import kernel_class
-from rcdp_hpc.reservoir.reductions import FeatureShape, feature_shape
 from rcdp_hpc.reservoir.scans import scans_of
-from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS
 from rcdp_hpc.reservoir.topology import topology_of
 from rcdp_hpc.runtime.ram import machine_memory
 
 # Tensors on this device have a shape and use no memory.
 NOWHERE = torch.device("meta")
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """The parts of a network in front of the readout, created from its settings on `NOWHERE`.
-
-    Attributes
-    ----------
-    learned : nn.Module or None
-        The extractor that is fitted before the training.
-    extractor : nn.Module or None
-        The extractor that is trained together with the readout.
-    feature_shape : FeatureShape
-        Layout of the readout's input for one sample.
-    features : int
-        Features per step of the sequence that drives the reservoir.
-    """
-
-    learned: nn.Module | None
-    extractor: ConvolutionExtractor | None
-    feature_shape: FeatureShape
-    features: int
 
 
 def check_sizes(file: ModelFile) -> None:
@@ -75,51 +46,21 @@ def check_sizes(file: ModelFile) -> None:
     own_code = named_code(file.config)
     if "extractor.kind" in own_code:
         return
+    extractor = extractor_of(file.config, file.sample_shape)
     with NOWHERE:
-        parts = _parts(file)
-        learned = {} if parts.learned is None else parts.learned.state_dict()
-        refuse_other_shapes(f"{file.where}: learned", file.learned, learned, TRAIN_AGAIN)
+        learned = extractor.learned_part()
+        expected = {} if learned is None else learned.state_dict()
+        refuse_other_shapes(f"{file.where}: learned", file.learned, expected, TRAIN_AGAIN)
         if not own_code:
-            expected = _of_members(_network(file, parts).state_dict(), file)
+            expected = _of_members(_network(file, extractor).state_dict(), file)
             refuse_other_shapes(f"{file.where}: weights", file.weights, expected, TRAIN_AGAIN)
-    _check_memory(file, parts)
+        _check_memory(file, extractor)
 
 
-def _parts(file: ModelFile) -> _Parts:
-    reservoir, extractor, shape = file.config.reservoir, file.config.extractor, file.sample_shape
-    if extractor.kind == "dictionary":
-        dictionary = PatchDictionary(extractor, shape)
-        inputs = _feature_shape(reservoir, Sequencer(), (dictionary.steps, dictionary.features))
-        return _Parts(dictionary, None, inputs, dictionary.features)
-    if extractor.trained:
-        trained = make_extractor(extractor, shape, None)
-        inputs = FeatureShape(1, trained.steps, trained.features, raw=True)
-        if reservoir.kind != "none":
-            inputs = feature_shape(reservoir, trained.steps)
-        return _Parts(None, trained, inputs, trained.features)  # type: ignore[arg-type]
-    sequencer = Sequencer.of(reservoir)
-    _, features = sequencer.shape(shape)
-    if extractor.kind == "kernels":
-        kernels = RandomKernels(extractor, features, reservoir.seed)
-        states = 0 if reservoir.kind == "none" else _feature_shape(reservoir, sequencer, shape).features
-        return _Parts(kernels, None, FeatureShape(1, 1, states + kernels.features), features)
-    return _Parts(None, None, _feature_shape(reservoir, sequencer, shape), features)
-
-
-def _network(file: ModelFile, parts: _Parts) -> nn.Module:
-    classes = len(file.classes)
-    if file.config.readout.kind == "ridge":
-        return RidgeNetwork(parts.feature_shape.features, classes)
-    readout = build_readout(file.config, parts.feature_shape, classes, seed=0)
-    if parts.extractor is None:
-        return readout
-    return EndToEnd(file.sample_shape, parts.extractor, None, readout, file.config)
-
-
-def _feature_shape(reservoir: ReservoirSection, sequencer: Sequencer, sample_shape: tuple[int, ...]) -> FeatureShape:
-    if reservoir.kind == "none":
-        return IdentitySource(reservoir, sequencer, sample_shape).feature_shape
-    return feature_shape(reservoir, sequencer.shape(sample_shape)[0])
+def _network(file: ModelFile, extractor: Extractor) -> Network:
+    readout = build_readout(file.config, extractor.feature_shape(), len(file.classes), seed=0)
+    trained = extractor.trained_part()
+    return readout if trained is None else EndToEnd(file.sample_shape, trained, None, readout, file.config.augment)
 
 
 def _of_members(single: Mapping[str, torch.Tensor], file: ModelFile) -> dict[str, torch.Tensor]:
@@ -130,11 +71,12 @@ def _of_members(single: Mapping[str, torch.Tensor], file: ModelFile) -> dict[str
     return {f"members.{number}.{name}": value for number in range(members) for name, value in single.items()}
 
 
-def _check_memory(file: ModelFile, parts: _Parts) -> None:
+def _check_memory(file: ModelFile, extractor: Extractor) -> None:
     rows = file.config.reservoir.batch_rows or DEFAULT_BATCH_ROWS
-    needed = rows * (12 * math.prod(file.sample_shape) + 8 * parts.feature_shape.features)
-    if file.config.reservoir.kind != "none":
-        needed += reservoir_bytes(file.config.reservoir, parts.features)
+    needed = rows * (12 * math.prod(file.sample_shape) + 8 * extractor.feature_shape().features)
+    shape = extractor.sequence_shape()
+    if shape is not None and file.config.reservoir.kind != "none":
+        needed += reservoir_bytes(file.config.reservoir, shape[1])
     available = min(machine_memory(), psutil.virtual_memory().available)
     if needed > available:
         raise StageFailedError(

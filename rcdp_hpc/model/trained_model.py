@@ -17,10 +17,11 @@ from rcdp_hpc.errors import CandidateError, DataDamagedError, InputError
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.model_file import TRAIN_AGAIN, ModelFile, named_code
 from rcdp_hpc.model.model_size import check_sizes
-from rcdp_hpc.networks.assembly import EndToEnd, build_network, make_source
+from rcdp_hpc.networks.assembly import build_network, make_source
+from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.ensemble import Ensemble
-from rcdp_hpc.networks.learned_source import LearnedSource
-from rcdp_hpc.networks.ridge import RidgeNetwork
+from rcdp_hpc.networks.learned_source import load_learned
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.runtime.code_consent import check_model_code
 from rcdp_hpc.runtime.user_code import load_named
 
@@ -68,18 +69,15 @@ class TrainedModel:
             if named_code(file.config):
                 raise  # the error may concern the user's class
             raise DataDamagedError(f"{file.where}: its settings do not fit its samples: {error}") from None
-        if isinstance(self.reservoir, LearnedSource):
-            self.reservoir.learned.load_state_dict(file.learned)
+        load_learned(self.reservoir, file.learned)
         refuse_other_shapes(f"{file.where}: weights", file.weights, self.network.state_dict(), TRAIN_AGAIN)
         self.network.load_state_dict(file.weights)
         self.network.eval()
 
-    def _network(self) -> torch.nn.Module:
+    def _network(self) -> Network:
         file = self.file
 
-        def build() -> torch.nn.Module:
-            if file.config.readout.kind == "ridge":
-                return RidgeNetwork(self.reservoir.width, len(file.classes))
+        def build() -> Network:
             return build_network(file.config, file.sample_shape, self.reservoir, len(file.classes), seed=0)
 
         members = Ensemble.count(file.weights) if file.config.parallel.replicas == "ensemble" else 0
@@ -136,7 +134,7 @@ class TrainedModel:
         if file.config.reservoir != model.reservoir.settings or file.shards != model.shards:
             log.warning("%s: fitted to another reservoir or other shards than the model: not compared with it", path)
             return None
-        network = RidgeNetwork(model.reservoir.width, len(model.classes)).to(model.device)
+        network = build_readout(file.config, model.reservoir.feature_shape, len(model.classes), seed=0).to(model.device)
         refuse_other_shapes(f"{path}: weights", file.weights, network.state_dict(), WITHOUT_BASELINE)
         network.load_state_dict(file.weights)
 
@@ -218,7 +216,4 @@ class TrainedModel:
     def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:
         """Return class probabilities of states, shape (rows, classes), float32."""
         with torch.no_grad():
-            if isinstance(self.network, EndToEnd):
-                return np.asarray(self.network.probabilities(states.float()).cpu().numpy())
-            scores = self.network(states.float())
-            return np.asarray(torch.softmax(scores, 1).cpu().numpy())
+            return np.asarray(self.network.probabilities(states.float()).cpu().numpy())

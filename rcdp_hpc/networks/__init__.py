@@ -1,1 +1,4 @@
-"""The networks, assembled from parts that the configuration names, one file per part; `registry` has the names."""
+"""Networks, assembled from the extractor and the readout that the configuration names.
+
+`rcdp_hpc.networks.assembly` builds them; the packages `extractors` and `readouts` have a class for each choice.
+"""

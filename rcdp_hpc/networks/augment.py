@@ -1,4 +1,4 @@
-"""Random changes of training images, drawn by (seed, epoch, sample): the same whichever rank and batch they fall in."""
+"""Random changes of training images, drawn by (seed, epoch, sample): they do not depend on the rank or the batch."""
 
 from __future__ import annotations
 
@@ -7,51 +7,57 @@ import torch
 from rcdp_hpc.config import AugmentSection
 from rcdp_hpc.networks.sample_rng import SampleRng
 
-# Beyond the layers of any network, whose dropout is drawn from the same numbers.
+# Layer number of these random numbers, larger than that of any layer with dropout.
 LAYER = 1_000_000
 
 
-def augment(images: torch.Tensor, settings: AugmentSection, draw: SampleRng) -> torch.Tensor:
-    """Return images shifted, mirrored and with a square cut out, each by its own sample's draw.
+def augment(images: torch.Tensor, settings: AugmentSection, rng: SampleRng) -> torch.Tensor:
+    """Return images that are shifted, mirrored and partly cut out, each with the random numbers of its sample.
 
     Parameters
     ----------
     images : torch.Tensor, shape (rows, height, width, ...)
-        With mean 0: what is cut out becomes 0, and what is shifted in unless ``edges`` says ``"reflect"``.
+        Images of mean 0. Pixels that are cut out become 0; pixels shifted in from outside are 0, or mirrored with
+        ``edges = "reflect"``.
     settings : AugmentSection
-        ``crop`` is the largest shift p, both axes uniform in -p .. p; ``flip`` mirrors half of the images from left to
-        right, drawn anew in each epoch, or with ``alternate`` the halves in turn (Jordan 2024), so that two epochs show
-        each image both ways; ``cutout`` is the side of the square (DeVries and Taylor 2017), whose centre is uniform
-        over the image.
-    draw : SampleRng
-        Of these rows.
+        ``crop`` is the largest shift p: the shifts of both axes are uniform in -p .. p. ``flip`` mirrors half of the
+        images from left to right, a random half in each epoch; with ``alternate`` the two halves take turns (Jordan
+        2024), so that two epochs show each image both ways. ``cutout`` is the side of the square that is cut out
+        (DeVries and Taylor 2017), whose centre is uniform over the image.
+    rng : SampleRng
+        Random numbers of these rows.
+
+    Returns
+    -------
+    torch.Tensor, shape as `images`
     """
     rows, height, width = images.shape[:3]
-    chance = draw.uniform(5, LAYER)
-    down = _whole(chance[:, 0], 2 * settings.crop + 1) - settings.crop
-    across = _whole(chance[:, 1], 2 * settings.crop + 1) - settings.crop
+    numbers = rng.uniform(5, LAYER)
+    down = _integers(numbers[:, 0], 2 * settings.crop + 1) - settings.crop
+    across = _integers(numbers[:, 1], 2 * settings.crop + 1) - settings.crop
     y = torch.arange(height, device=images.device) + down[:, None]
     x = torch.arange(width, device=images.device) + across[:, None]
     if settings.flip:
-        x = torch.where(_turned(settings, draw, chance[:, 2])[:, None], x.flip(1), x)
+        x = torch.where(_is_mirrored(settings, rng, numbers[:, 2])[:, None], x.flip(1), x)
     if settings.edges == "reflect":
         y, x = _reflected(y, height), _reflected(x, width)
-    kept = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+    visible = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
     if settings.cutout:
-        kept = kept & ~(
-            _within(_whole(chance[:, 3], height), settings.cutout, height)[:, :, None]
-            & _within(_whole(chance[:, 4], width), settings.cutout, width)[:, None, :]
+        visible = visible & ~(
+            _in_square(_integers(numbers[:, 3], height), settings.cutout, height)[:, :, None]
+            & _in_square(_integers(numbers[:, 4], width), settings.cutout, width)[:, None, :]
         )
     row = torch.arange(rows, device=images.device)[:, None, None]
     moved = images[row, y.clamp(0, height - 1)[:, :, None], x.clamp(0, width - 1)[:, None, :]]
-    return moved * kept.view(*kept.shape, *(1,) * (images.ndim - 3))
+    return moved * visible.view(*visible.shape, *(1,) * (images.ndim - 3))
 
 
 def views_of(images: torch.Tensor, settings: AugmentSection) -> list[tuple[float, torch.Tensor]]:
-    """Return what predictions of images are averaged over: weights that add up to 1, and images.
+    """Return the views of images over which predictions are averaged, as pairs (weight, images).
 
-    With ``test_shift`` the images as they are count one half, and moved up and left, or down and right, one quarter
-    each, their edges mirrored; with ``test_flips`` each of these is halved with its mirror image.
+    The weights add up to 1. With ``test_shift`` the unchanged images have the weight 1/2, and the images shifted up and
+    left, and down and right, 1/4 each; edges are mirrored. With ``test_flips`` each view shares its weight with its
+    mirror image.
 
     Parameters
     ----------
@@ -60,28 +66,29 @@ def views_of(images: torch.Tensor, settings: AugmentSection) -> list[tuple[float
     """
     views = [(1.0, images)]
     if settings.test_shift:
-        views = [(0.5, images), *((0.25, _moved(images, way * settings.test_shift)) for way in (-1, 1))]
+        shifted = [(0.25, _shifted(images, sign * settings.test_shift)) for sign in (-1, 1)]
+        views = [(0.5, images), *shifted]
     if settings.test_flips:
-        views = [(weight / 2, view) for weight, seen in views for view in (seen, mirrored(seen))]
+        views = [(weight / 2, view) for weight, original in views for view in (original, mirrored(original))]
     return views
 
 
-def _moved(images: torch.Tensor, places: int) -> torch.Tensor:
-    """Return images moved along both axes, mirrored at their edges."""
-    y, x = (_reflected(torch.arange(length, device=images.device) - places, length) for length in images.shape[1:3])
+def _shifted(images: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Return images shifted along both axes, mirrored at their edges."""
+    y, x = (_reflected(torch.arange(length, device=images.device) - pixels, length) for length in images.shape[1:3])
     return images[:, y][:, :, x]
 
 
-def _turned(settings: AugmentSection, draw: SampleRng, chance: torch.Tensor) -> torch.Tensor:
-    """Tell which images are mirrored, given this epoch's numbers in [0, 1)."""
+def _is_mirrored(settings: AugmentSection, rng: SampleRng, numbers: torch.Tensor) -> torch.Tensor:
+    """Return whether each image is mirrored, shape (rows,), from numbers of this epoch in [0, 1)."""
     if not settings.alternate:
-        return chance < 0.5
-    return (draw.first().uniform(3, LAYER)[:, 2] < 0.5) ^ bool(draw.epoch % 2)
+        return numbers < 0.5
+    return (rng.first().uniform(3, LAYER)[:, 2] < 0.5) ^ bool(rng.epoch % 2)
 
 
-def _reflected(place: torch.Tensor, length: int) -> torch.Tensor:
-    """Return places beyond an edge mirrored at the outermost pixel, which is not repeated."""
-    inside = place.abs()
+def _reflected(positions: torch.Tensor, length: int) -> torch.Tensor:
+    """Return positions beyond an edge, mirrored at the outermost pixel, which is not repeated."""
+    inside = positions.abs()
     return torch.where(inside >= length, 2 * (length - 1) - inside, inside)
 
 
@@ -90,13 +97,13 @@ def mirrored(images: torch.Tensor) -> torch.Tensor:
     return images.flip(2)
 
 
-def _whole(chance: torch.Tensor, count: int) -> torch.Tensor:
-    """Return whole numbers 0 .. count - 1 from numbers in [0, 1)."""
-    return (chance * count).long()
+def _integers(numbers: torch.Tensor, count: int) -> torch.Tensor:
+    """Return integers 0 .. count - 1 from numbers in [0, 1)."""
+    return (numbers * count).long()
 
 
-def _within(centre: torch.Tensor, side: int, length: int) -> torch.Tensor:
-    """Tell which places of an axis lie within `side` places around each centre, shape (rows, length)."""
+def _in_square(centre: torch.Tensor, side: int, length: int) -> torch.Tensor:
+    """Return whether each position of an axis is within a square of this side, shape (rows, length)."""
     first = centre[:, None] - side // 2
-    place = torch.arange(length, device=centre.device)
-    return (place >= first) & (place < first + side)
+    position = torch.arange(length, device=centre.device)
+    return (position >= first) & (position < first + side)

@@ -1,4 +1,4 @@
-"""Several trained networks as one: their scores are averaged."""
+"""Several trained networks as one network, whose scores are averaged."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.sample_rng import SampleRng
 
 Weights = dict[str, torch.Tensor]
 
 
-class Ensemble(nn.Module):
-    """Networks side by side; their scores are averaged.
+class Ensemble(Network):
+    """Several networks whose scores are averaged.
 
     Parameters
     ----------
     members : sequence of nn.Module
-        Each gives scores of the same classes.
+        Networks with the same classes.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, states: torch.Tensor, draw: SampleRng | None = None) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
         """Return the mean of the members' scores, shape (rows, classes)."""
-        return torch.stack([member(states, draw) for member in self.members]).mean(0)
+        return torch.stack([member(features, rng) for member in self.members]).mean(0)
 
     @staticmethod
     def count(weights: Weights) -> int:
-        """Return how many members an ensemble has whose state this is; 0 where it is that of a single network."""
+        """Return the number of members in the state of an ensemble; 0 if it is the state of a single network."""
         return len({name.split(".")[1] for name in weights if name.startswith("members.")})

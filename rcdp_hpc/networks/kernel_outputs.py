@@ -1,12 +1,12 @@
-"""Outputs of the 84 convolution kernels of MiniRocket, and how many of them are above a bias, for a block of series.
+"""Outputs of the 84 convolution kernels of MiniRocket, and counts of outputs above a bias, for a block of series.
 
-A kernel has nine weights: three of 2 and six of -1. With s_t the sum of the nine values that a kernel reads at step t,
-its output is ``C_t = 3 (x_a + x_b + x_c) - s_t``, and s_t serves all kernels. Nothing but elementwise additions is done
-to a series, in a fixed order, so that its outputs are the same bits in any block and on any device.
+A kernel has nine weights: three are 2 and six are -1. With s_t the sum of the nine values that a kernel reads at step
+t, its output is ``C_t = 3 (x_a + x_b + x_c) - s_t``; s_t is the same for all kernels. Only elementwise additions in a
+fixed order are applied to a series, so that its outputs are the same bits in any block and on any device.
 
-A block is laid out by step, then series: a shift in time is a view, and eight comparisons are counted by one addition.
-On a CPU NumPy does the work, which compares ten times as fast as torch and starts faster; on other devices torch does,
-by functions of the same names.
+The axes of a block are steps and then series: a shift in time is a view, and one addition counts eight comparisons.
+NumPy does the work on the CPU, because it compares ten times as fast as torch and has less overhead; torch does it on
+other devices, by functions of the same names.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# The places of the weights 2 of each kernel. Kernels that share their first two places follow one another.
+# Positions of the weights 2 of each kernel. Kernels with the same first two positions are next to each other.
 KERNELS: tuple[tuple[int, int, int], ...] = tuple(combinations(range(9), 3))
-# Those two places; the third takes every later one.
+# The first two positions; the third one takes all later values.
 PAIRS: tuple[tuple[int, int], ...] = tuple(dict.fromkeys((first, second) for first, second, _ in KERNELS))
 LENGTH = 9
-# A byte counts this many comparisons.
+# A byte can count this number of comparisons.
 BYTE = 255
-# Series of a block are a multiple of it: the comparisons of eight fill a 64-bit word.
+# The number of series of a block is a multiple of this: comparisons of eight series fill a 64-bit word.
 WORD = 8
-# An array of NumPy, or a tensor on another device than the CPU.
+# A NumPy array on the CPU, a tensor on another device.
 Array = Any
 
 
 def native(values: Tensor) -> Array:
-    """Return a tensor as what the functions here work on; without a copy."""
+    """Return a tensor as a NumPy array if it is on the CPU, without a copy; otherwise the tensor itself."""
     return values.numpy() if values.device.type == "cpu" else values
 
 
@@ -43,14 +43,14 @@ def _functions(values: Array) -> Any:
 
 
 class Block:
-    """Series of one block with zeros around them, and the outputs of the kernels.
+    """The outputs of the kernels for a block of series, which are padded with zeros.
 
     Parameters
     ----------
     series : torch.Tensor, shape (channels, steps, series), float32
-        Zeros after the end of a series.
+        Values are 0 after the end of a series.
     dilation : int
-        The largest dilation that outputs are asked for.
+        Largest dilation that `outputs` will be called with.
     """
 
     def __init__(self, series: Tensor, dilation: int) -> None:
@@ -59,49 +59,50 @@ class Block:
         self.values = series.new_zeros(channels, self.steps + 2 * self.pad, self.count)
         self.values[:, self.pad : self.pad + self.steps] = series
         self.thrice = 3 * self.values
-        self._room = native(series.new_empty(LENGTH, self.steps, self.count))
-        # Sums of nine, by channel, of one dilation.
+        self._buffer = native(series.new_empty(LENGTH, self.steps, self.count))
+        # Sums of nine values by channel, for one dilation.
         self._sums: dict[int, Array] = {}
-        self._sums_of = 0
-        self._added = torch.empty_like(self.values[0])
+        self._sums_dilation = 0
+        self._channel_sum = torch.empty_like(self.values[0])
 
     def outputs(self, dilation: int, subsets: Sequence[Sequence[int]] | None) -> Iterator[tuple[int, Array]]:
-        """Yield outputs (kernels, steps, series) of the kernels of each pair of places, with the number of the first.
+        """Yield the index of the first kernel of each pair of positions, and the outputs of the kernels of the pair.
 
-        The next ones overwrite them.
+        The outputs have the shape (kernels, steps, series). The next iteration overwrites them.
 
         Parameters
         ----------
         dilation : int
             Steps between the values that a kernel reads.
         subsets : sequence of sequences of int, or None
-            The channels that the kernels of each pair add up; None: the only one.
+            Channels that the kernels of each pair sum over; None if there is one channel.
         """
-        do = _functions(self._room)
-        chosen = subsets or [[0]]
-        if dilation != self._sums_of:
-            self._sums, self._sums_of = {}, dilation
+        do = _functions(self._buffer)
+        channel_lists = subsets or [[0]]
+        if dilation != self._sums_dilation:
+            self._sums = {}
+            self._sums_dilation = dilation
         sums = self._sums
-        for channel in sorted({one for own in chosen for one in own} - sums.keys()):
+        for channel in sorted({channel for channels in channel_lists for channel in channels} - sums.keys()):
             sums[channel] = self._sum(channel, dilation, do)
         if subsets is None:
             shifts, total = self._shifts(self.thrice[0], dilation), sums[0]
-        room, one, two = self._room, self._room[-2], self._room[-1]
-        number, begun = 0, -1
-        for place, (first, second) in enumerate(PAIRS):
+        buffer, one, two = self._buffer, self._buffer[-2], self._buffer[-1]
+        kernel, previous = 0, -1
+        for pair, (first, second) in enumerate(PAIRS):
             if subsets is not None:
-                shifts, total = self._added_up(subsets[place], dilation, sums, do)
-            if subsets is not None or first != begun:
+                shifts, total = self._channels_together(subsets[pair], dilation, sums, do)
+            if subsets is not None or first != previous:
                 do.subtract(shifts[first], total, out=one)
-                begun = first
+                previous = first
             do.add(one, shifts[second], out=two)
             thirds = shifts[second + 1 :]
-            found = do.add(two, thirds, out=room[: len(thirds)])
-            yield number, found
-            number += len(thirds)
+            outputs = do.add(two, thirds, out=buffer[: len(thirds)])
+            yield kernel, outputs
+            kernel += len(thirds)
 
     def _shifts(self, padded: Tensor, dilation: int) -> Array:
-        """Return what each of the nine weights reads at each step, shape (9, steps, series); a view."""
+        """Return the values that each of the nine weights reads at each step, shape (9, steps, series), as a view."""
         start = padded.storage_offset() + (self.pad - LENGTH // 2 * dilation) * self.count
         shape, strides = (LENGTH, self.steps, self.count), (dilation * self.count, self.count, 1)
         return native(padded.as_strided(shape, strides, start))
@@ -114,13 +115,15 @@ class Block:
             do.add(total, shift, out=total)
         return total
 
-    def _added_up(self, channels: Sequence[int], dilation: int, sums: dict[int, Array], do: Any) -> tuple[Array, Array]:
-        """Return the shifts and the sum of nine of several channels together."""
+    def _channels_together(
+        self, channels: Sequence[int], dilation: int, sums: dict[int, Array], do: Any
+    ) -> tuple[Array, Array]:
+        """Return the shifted values and the sum of nine values, both summed over several channels."""
         thrice, total = self.thrice[channels[0]], sums[channels[0]]
         for channel in channels[1:]:
-            do.add(native(thrice), native(self.thrice[channel]), out=native(self._added))
-            total = do.add(total, sums[channel], out=self._room[-3])
-            thrice = self._added
+            do.add(native(thrice), native(self.thrice[channel]), out=native(self._channel_sum))
+            total = do.add(total, sums[channel], out=self._buffer[-3])
+            thrice = self._channel_sum
         return self._shifts(thrice, dilation), total
 
 
@@ -130,14 +133,14 @@ class Counter:
     Parameters
     ----------
     steps, series : int
-        The most outputs of a kernel that are compared at once.
+        Largest numbers of steps and series that `count` will be called with.
     device : torch.device
     """
 
     def __init__(self, steps: int, series: int, device: torch.device) -> None:
-        self._room = torch.empty((LENGTH - 2) * steps * series, dtype=torch.bool, device=device)
-        self._native = native(self._room)
-        self._words = self._room.view(torch.int64)
+        self._buffer = torch.empty((LENGTH - 2) * steps * series, dtype=torch.bool, device=device)
+        self._native = native(self._buffer)
+        self._words = self._buffer.view(torch.int64)
 
     def count(self, outputs: Array, biases: Array, inside: Tensor | None, out: Tensor) -> None:
         """Count the comparisons.
@@ -147,9 +150,9 @@ class Counter:
         outputs : array, shape (kernels, steps, series), float32
         biases : array, shape (kernels, 1, 1), float32
         inside : torch.Tensor, shape (steps, series / 8), int64, or None
-            The bytes of the steps that count; None: all.
+            A byte for each step and series, 1 if the step counts; None if all steps count.
         out : torch.Tensor, shape (kernels, series), int32
-            Where the counts are written.
+            Output array.
         """
         kernels, steps, series = outputs.shape
         size = kernels * steps * series
@@ -164,9 +167,9 @@ class Counter:
 
 
 def channel_subsets(channels: int, seed: Sequence[int]) -> list[list[int]] | None:
-    """Return the channels that the kernels of each pair of places add up; None with a single channel.
+    """Return the channels that the kernels of each pair of positions sum over; None if there is one channel.
 
-    A random number of them, at most nine, as MiniRocket draws them. They depend on nothing but the arguments.
+    Their number is random and at most nine, as in MiniRocket. They depend only on the arguments.
     """
     if channels == 1:
         return None

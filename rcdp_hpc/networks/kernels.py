@@ -1,4 +1,4 @@
-"""Random convolution kernels for series: a frozen extractor whose features are joined to the reservoir's states."""
+"""Random convolution kernels for series: a fixed extractor whose features follow the reservoir's states."""
 
 from __future__ import annotations
 
@@ -12,59 +12,54 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from rcdp_hpc.config import ExtractorSection, ReservoirSection
+from rcdp_hpc.config import ExtractorSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.kernel_outputs import KERNELS, LENGTH, WORD, Block, Counter, channel_subsets, native
-from rcdp_hpc.networks.learned_source import LearnedSource
-from rcdp_hpc.networks.shapes import feature_shares, kernel_steps
-from rcdp_hpc.reservoir.connection import ReservoirMatrices
-from rcdp_hpc.reservoir.identity_source import make_reservoir
-from rcdp_hpc.reservoir.reductions import FeatureShape
-from rcdp_hpc.reservoir.sequencing import Sequencer
-from rcdp_hpc.reservoir.states import DEFAULT_BATCH_ROWS, check_input
+from rcdp_hpc.networks.shapes import feature_shares
 
-# Values of a channel that a block of series has: with what is made of them they stay in a core's cache.
+# Values of a channel in a block of series: with the values computed from them they fit in the cache of a core.
 BLOCK_VALUES = 2**16
-# A device with a memory of its own takes this many, so that it has enough to do.
+# The same on a device with memory of its own, which needs more parallel work.
 DEVICE_BLOCK_VALUES = 2**22
 # As in MiniRocket.
 MOST_DILATIONS = 32
 
 
 class RandomKernels(nn.Module):
-    """Shares of the steps at which random convolutions of a series are positive (MiniRocket, Dempster et al. 2021).
+    """Fractions of the steps at which random convolutions of a series exceed a bias (MiniRocket, Dempster et al. 2021).
 
-    Kernel k has nine weights ``w_k0 .. w_k8``: three are 2 and six are -1, in each of the 84 possible ways. With
-    dilation d its output on a series x of T steps is
+    Kernel k has nine weights ``w_k0 .. w_k8``, of which three are 2 and six are -1; there are 84 such kernels. With
+    dilation d its output for a series x of T steps is
 
     ``C_t = sum over m in M of sum over j of w_kj x_m,(t + (j - 4) d)``,
 
-    x being 0 outside the series and M the channels of the kernel: all if there is one, otherwise a random subset for
-    each bias and pair of the first two weights 2. A feature is the share of positive values ``mean over t of
-    [C_t > b]``, b being a bias. Dilations grow exponentially from 1 to (T - 1) / 8. Every second bias of a kernel and
-    dilation leaves out the 4 d steps at both ends, at which the kernel reads zeros. Only the series' own steps count.
+    where x is 0 outside the series and M are the channels of the kernel: the only channel if there is one, otherwise a
+    random subset for each bias and each pair of positions of the first two weights 2. A feature is the fraction
+    ``mean over t of [C_t > b]`` with a bias b. Dilations grow exponentially from 1 to (T - 1) / 8. Every second bias of
+    a kernel and dilation leaves out the 4 d steps at both ends, at which the kernel reads zeros. Steps of padding do
+    not count.
 
-    The inputs are the values of a series, its first differences (0 at the first step), and its values brought to mean 0
-    and deviation 1 over its own steps in each channel.
+    The inputs are the values of a series, its first differences (0 at the first step), and its values scaled to mean 0
+    and standard deviation 1 over its steps in each channel.
 
     Parameters
     ----------
     settings : ExtractorSection
-        ``kernels``: the number of features. ``kernel_inputs``: what the kernels read; the first one has twice the
-        features of each other.
+        ``kernels`` is the number of features. ``kernel_inputs`` are the inputs; the first one has twice the features
+        of each other input.
     channels : int
         Features of a step.
     seed : int
-        Of the channels that a kernel reads.
+        Seed of the channels that a kernel reads.
 
     Attributes
     ----------
     features : int
-        Of a series: a multiple of 84.
+        Features of a series, a multiple of 84.
     biases : torch.Tensor, shape (features / 84, 84), float32
         Learned from training series (`rcdp_hpc.networks.kernel_learning`).
     dilations : torch.Tensor, shape (features / 84,), int64
-        Those of the training series; ascending for each input.
+        Learned from training series; ascending for each input.
     """
 
     biases: Tensor
@@ -72,7 +67,9 @@ class RandomKernels(nn.Module):
 
     def __init__(self, settings: ExtractorSection, channels: int, seed: int) -> None:
         super().__init__()
-        self.inputs, self.channels, self.seed = list(settings.kernel_inputs), channels, seed
+        self.inputs = list(settings.kernel_inputs)
+        self.channels = channels
+        self.seed = seed
         self.shares = feature_shares(settings)
         rows = sum(self.shares)
         self.features = rows * len(KERNELS)
@@ -87,50 +84,50 @@ class RandomKernels(nn.Module):
         ----------
         series : torch.Tensor, shape (rows, steps, channels)
         lengths : array of int, shape (rows,), optional
-            Steps of each series; without it all are whole.
+            Steps of each series; default: all steps.
         out : torch.Tensor, shape (rows, features), optional
-            Where the features are written; it need not be contiguous.
+            Output array; it may be strided.
         """
         rows, steps, channels = series.shape
         if channels != self.channels:
             raise InputError(f"series of {channels} channels: expected {self.channels}")
         if out is None:
             out = series.new_empty(rows, self.features, dtype=torch.float32)
-        own = np.full(rows, steps) if lengths is None else np.asarray(torch.as_tensor(lengths).cpu())
-        # Series of one length together: those need no mask.
-        order = np.argsort(-own, kind="stable")
+        ends = np.full(rows, steps) if lengths is None else np.asarray(torch.as_tensor(lengths).cpu())
+        # Series of equal length are in one block, which then needs no mask.
+        order = np.argsort(-ends, kind="stable")
         values = DEVICE_BLOCK_VALUES if series.device.type != "cpu" else BLOCK_VALUES
         start = 0
         while start < rows:
-            longest = int(own[order[start]])
+            longest = int(ends[order[start]])
             count = max(WORD, values // (longest * max(1, channels // WORD)) // WORD * WORD)
             chosen = order[start : start + count]
-            taken = torch.from_numpy(chosen).to(series.device)
-            out[taken] = self._block(series[taken, :longest].float(), own[chosen])
+            index = torch.from_numpy(chosen).to(series.device)
+            out[index] = self._block(series[index, :longest].float(), ends[chosen])
             start += count
         return out
 
     def _block(self, series: Tensor, lengths: NDArray[Any]) -> Tensor:
         """Return the features of a few series (rows, steps, channels)."""
         rows, steps, _ = series.shape
-        # Steps first, and series filled up to whole words.
-        room = series.new_zeros(series.shape[2], steps, math.ceil(rows / WORD) * WORD)
-        inside = torch.zeros(steps, room.shape[2], dtype=torch.bool)
+        # Steps first, and the number of series rounded up to whole words.
+        padded = series.new_zeros(series.shape[2], steps, math.ceil(rows / WORD) * WORD)
+        inside = torch.zeros(steps, padded.shape[2], dtype=torch.bool)
         inside[:, :rows] = torch.arange(steps)[:, None] < torch.from_numpy(lengths)
         inside = inside.to(series.device)
-        room[:, :, :rows] = series.permute(2, 1, 0)
-        room.masked_fill_(~inside, 0)
+        padded[:, :, :rows] = series.permute(2, 1, 0)
+        padded.masked_fill_(~inside, 0)
         whole = bool((lengths == steps).all())
-        counter = Counter(steps, room.shape[2], series.device)
-        found, start = [], 0
-        for place, share in enumerate(self.shares):
-            ready = input_of(self.inputs[place], room, inside)
-            found.append(self._of_input(ready, place, slice(start, start + share), inside, whole, counter))
+        counter = Counter(steps, padded.shape[2], series.device)
+        features, start = [], 0
+        for number, share in enumerate(self.shares):
+            values = input_of(self.inputs[number], padded, inside)
+            features.append(self._input_features(values, number, slice(start, start + share), inside, whole, counter))
             start += share
-        return torch.cat(found).view(self.features, -1)[:, :rows].T
+        return torch.cat(features).view(self.features, -1)[:, :rows].T
 
-    def _of_input(
-        self, series: Tensor, place: int, chosen: slice, inside: Tensor, whole: bool, counter: Counter
+    def _input_features(
+        self, series: Tensor, number: int, chosen: slice, inside: Tensor, whole: bool, counter: Counter
     ) -> Tensor:
         """Return the features (biases, kernels, series) of one input, (channels, steps, series)."""
         dilations = self.dilations[chosen].tolist()
@@ -138,53 +135,58 @@ class RandomKernels(nn.Module):
         block = Block(series, max(dilations))
         steps, lengths = series.shape[1], inside.sum(0)
         ends = [
-            # Every second one of a dilation leaves out the ends.
+            # Every second bias of a dilation leaves out the ends.
             _Ends(LENGTH // 2 * dilation * ((row - dilations.index(dilation)) % 2), steps, lengths, inside, whole)
             for row, dilation in enumerate(dilations)
         ]
         counts = torch.empty(len(ends), len(KERNELS), series.shape[2], dtype=torch.int32, device=series.device)
         for rows in self.groups(dilations):
-            for first, outputs in block.outputs(dilations[rows[0]], self.subsets(place, rows[0])):
+            for first, outputs in block.outputs(dilations[rows[0]], self.subsets(number, rows[0])):
                 last = first + len(outputs)
                 for row in rows:
-                    own, above = ends[row], biases[row, first:last, None, None]
-                    counter.count(outputs[:, own.steps], above, own.inside, counts[row, first:last])
-        return counts / torch.stack([own.count for own in ends])[:, None]
+                    counted = ends[row]
+                    thresholds = biases[row, first:last, None, None]
+                    counter.count(outputs[:, counted.steps], thresholds, counted.inside, counts[row, first:last])
+        return counts / torch.stack([counted.count for counted in ends])[:, None]
 
     def groups(self, dilations: Sequence[int]) -> list[list[int]]:
-        """Return the biases of an input that share outputs: those of a dilation, or each alone if it has own channels.
+        """Return groups of biases of an input that use the same outputs.
+
+        These are the biases of a dilation. If there are several channels, each bias is its own group, because it has
+        its own subset of channels.
 
         Parameters
         ----------
         dilations : sequence of int
-            Of the biases of one kernel; ascending.
+            Dilation of each bias of a kernel; ascending.
         """
         if self.channels > 1:
             return [[row] for row in range(len(dilations))]
         return [list(rows) for _, rows in groupby(range(len(dilations)), lambda row: dilations[row])]
 
-    def subsets(self, place: int, row: int) -> list[list[int]] | None:
-        """Return the channels of each pair of places for an input and the number of a bias."""
-        return channel_subsets(self.channels, (self.seed, place, row))
+    def subsets(self, number: int, row: int) -> list[list[int]] | None:
+        """Return the channels of each pair of positions, for the number of an input and of a bias."""
+        return channel_subsets(self.channels, (self.seed, number, row))
 
 
 class _Ends:
     """The steps of a block that count for a feature: all, or all but `left_out` at both ends.
 
-    A series that is too short for that counts whole.
+    All steps of a series count if it is too short for that.
 
     Attributes
     ----------
     steps : slice
-        Steps to look at.
+        Steps that are compared with a bias.
     inside : torch.Tensor, shape (steps, series / 8), int64, or None
-        Those of them that count, a byte for each series; None: all.
+        Whether a step counts, a byte for each series; None if all steps count.
     count : torch.Tensor, shape (series,), float32
-        How many count.
+        Number of steps that count.
     """
 
     def __init__(self, left_out: int, steps: int, lengths: Tensor, inside: Tensor, whole: bool) -> None:
-        self.steps, self.inside = slice(0, steps), None if whole else inside.view(torch.int64)
+        self.steps = slice(0, steps)
+        self.inside = None if whole else inside.view(torch.int64)
         self.count = lengths.clamp_min(1).float()
         if not left_out:
             return
@@ -193,9 +195,9 @@ class _Ends:
                 self.steps = slice(left_out, steps - left_out)
                 self.count = torch.full_like(self.count, steps - 2 * left_out)
             return
-        place = torch.arange(steps, device=inside.device)[:, None]
+        step = torch.arange(steps, device=inside.device)[:, None]
         enough = lengths > 2 * left_out
-        inner = (place >= left_out) & (place < lengths - left_out)
+        inner = (step >= left_out) & (step < lengths - left_out)
         self.inside = torch.where(enough, inner, inside).view(torch.int64)
         self.count = torch.where(enough, self.count - 2 * left_out, self.count)
 
@@ -209,88 +211,18 @@ def dilations_for(steps: int, count: int) -> NDArray[np.int64]:
 
 
 def input_of(name: str, series: Tensor, inside: Tensor) -> Tensor:
-    """Return what kernels read of series (channels, steps, series): zeros at steps (steps, series) not inside."""
+    """Return an input of the kernels for series (channels, steps, series); steps outside `inside` are 0."""
     if name == "values":
         return series
     if name == "differences":
-        found = torch.zeros_like(series)
-        torch.sub(series[:, 1:], series[:, :-1], out=found[:, 1:])
-        return found.masked_fill_(~inside, 0)
-    # Sums of float64 round so little that the result is the same in any block. From the first step on: a constant
-    # series is then 0 exactly.
+        differences = torch.zeros_like(series)
+        torch.sub(series[:, 1:], series[:, :-1], out=differences[:, 1:])
+        return differences.masked_fill_(~inside, 0)
+    # Sums in float64 round so little that the result is the same in any block. The value of the first step is
+    # subtracted first, so that a constant series becomes exactly 0.
     count = inside.sum(0).clamp_min(1)
     wide = series.double()
     shifted = (wide - wide[:, :1]).masked_fill_(~inside, 0)
     centred = (shifted - shifted.sum(1, keepdim=True) / count).masked_fill_(~inside, 0)
     deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
     return torch.where(deviation > 0, centred / deviation, 0.0).float()
-
-
-class KernelSource(LearnedSource):
-    """A reservoir's states and, after them, the features of random kernels; without a reservoir the features alone.
-
-    Reservoir and kernels read the same sequences.
-
-    Parameters
-    ----------
-    settings : ReservoirSection
-    extractor : ExtractorSection
-    sample_shape : sequence of int
-    device : torch.device
-    matrices : ReservoirMatrices, optional
-        The user's own.
-
-    Attributes
-    ----------
-    learned : RandomKernels
-        Its biases are zeros until they are learned or loaded.
-    feature_shape, width, batch_rows, dtype, device, kernel, sequencer
-        As of `rcdp_hpc.reservoir.identity_source.StateSource`.
-
-    Raises
-    ------
-    InputError
-        If samples have fewer steps than a kernel has weights.
-    """
-
-    learned: RandomKernels
-    dtype = torch.float32
-
-    def __init__(
-        self,
-        settings: ReservoirSection,
-        extractor: ExtractorSection,
-        sample_shape: Sequence[int],
-        device: torch.device,
-        matrices: ReservoirMatrices | None = None,
-    ) -> None:
-        self.settings, self.device, self.sequencer = settings, device, Sequencer.of(settings)
-        steps, channels = self.sequencer.shape(sample_shape)
-        kernel_steps(steps, sample_shape)
-        self.learned = RandomKernels(extractor, channels, settings.seed).to(device)
-        self.reservoir = None if settings.kind == "none" else make_reservoir(settings, sample_shape, device, matrices)
-        self.states_width, self.kernel, self.batch_rows = 0, "none", settings.batch_rows or DEFAULT_BATCH_ROWS
-        if self.reservoir is not None:
-            self.states_width, self.kernel = self.reservoir.width, self.reservoir.kernel
-            self.batch_rows = self.reservoir.batch_rows
-        self.width = self.states_width + self.learned.features
-        self.feature_shape = FeatureShape(1, 1, self.width)
-
-    def drive(self, x: Any, lengths: ArrayLike | None = None, out: Tensor | None = None, noisy: bool = False) -> Tensor:
-        """Return states and features of raw samples, shape (batch, width); parameters as `Reservoir.drive`."""
-        steps = None if lengths is None else self.sequencer.lengths(lengths)
-        return self.states(self.sequencer.sequences(x), out, steps, noisy)
-
-    def states(
-        self, u: Any, out: Tensor | None = None, lengths: ArrayLike | None = None, noisy: bool = False
-    ) -> Tensor:
-        """Return states and features of sequences (batch, steps, features); parameters as `Reservoir.states`."""
-        u = torch.as_tensor(u).to(self.device, torch.float32)
-        own = None if lengths is None else torch.as_tensor(lengths).to(self.device)
-        check_input(u, own)
-        if out is None:
-            out = torch.empty(len(u), self.width, dtype=self.dtype, device=self.device)
-        if self.reservoir is not None:
-            out[:, : self.states_width] = self.reservoir.states(u, None, lengths, noisy=noisy)
-        self.learned(u, lengths, out[:, self.states_width :])
-        return out

@@ -13,21 +13,21 @@ from rcdp_hpc.parallel.single import SingleProcessEngine
 class SyncBatchNorm(nn.Module):
     """Batch normalisation with the statistics of the global batch, on CPU and GPU.
 
-    ``y = (x - m) / sqrt(v + eps) * weight + bias``, m and v the mean and variance over the rows of all ranks, and over
-    the places of a feature map (Ioffe and Szegedy 2015). Count, sum and sum of squares are added over ranks in float64
-    by one allreduce, so that ranks may hold unequal numbers of rows, or none; ``hvd.SyncBatchNorm`` refuses tensors on
-    the CPU.
+    ``y = (x - m) / sqrt(v + eps) * weight + bias``, with m and v the mean and variance over the rows of all ranks, and
+    over the positions of a feature map (Ioffe and Szegedy 2015). One allreduce in float64 adds count, sum and sum of
+    squares over the ranks, so that ranks may have different numbers of rows, or none. ``hvd.SyncBatchNorm`` does not
+    accept tensors on the CPU.
 
     Parameters
     ----------
     width : int
         Features of the input, of shape (rows, width), or (rows, width, ...) for feature maps.
-    parallel : Alone
-        How sums over ranks are made.
+    parallel : SingleProcessEngine
+        Sums over ranks.
     name : str
         Name of the allreduce, the same on all ranks.
     momentum, eps : float
-        Weight of a batch in the running statistics, and what keeps the root away from 0.
+        Weight of a batch in the running statistics, and the number added to the variance.
     """
 
     running_mean: torch.Tensor
@@ -38,7 +38,11 @@ class SyncBatchNorm(nn.Module):
         self, width: int, parallel: SingleProcessEngine, name: str, momentum: float = 0.1, eps: float = 1e-5
     ) -> None:
         super().__init__()
-        self.width, self.parallel, self.name, self.momentum, self.eps = width, parallel, name, momentum, eps
+        self.width = width
+        self.parallel = parallel
+        self.name = name
+        self.momentum = momentum
+        self.eps = eps
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
         self.register_buffer("running_mean", torch.zeros(width))
@@ -53,7 +57,7 @@ class SyncBatchNorm(nn.Module):
         if not self.training:
             return _normalised(x, self.weight, self.bias, self.running_mean, self.running_var, self.eps)
         y, mean, variance, total = _NormalisedMap.apply(x, self.weight, self.bias, self.parallel, self.name, self.eps)
-        self._remember(mean, variance, total)
+        self._update_running(mean, variance, total)
         return y
 
     def _batch_statistics(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,14 +65,14 @@ class SyncBatchNorm(nn.Module):
         count = wide.new_full((1,), float(len(x)))
         sums = self.parallel.sum(torch.cat([wide.sum(0), (wide * wide).sum(0), count]), self.name)
         mean, variance, total = _mean_and_variance(sums, self.width)
-        self._remember(mean.detach(), variance.detach(), total)
+        self._update_running(mean.detach(), variance.detach(), total)
         return mean.float(), variance.float()
 
     @torch.no_grad()
-    def _remember(self, mean: torch.Tensor, variance: torch.Tensor, total: torch.Tensor) -> None:
-        """Take a batch's statistics, float64, into the running ones."""
+    def _update_running(self, mean: torch.Tensor, variance: torch.Tensor, total: torch.Tensor) -> None:
+        """Add the statistics of a batch, float64, to the running statistics."""
         unbiased = variance * (total / (total - 1).clamp_min(1))
-        # The last batch of an epoch may be a single row: it counts by its size.
+        # The last batch of an epoch may have a single row, so the weight of a batch is proportional to its size.
         self.largest_batch.copy_(torch.maximum(self.largest_batch, total))
         weight = (self.momentum * total / self.largest_batch).float()
         self.running_mean.lerp_(mean.float(), weight)
@@ -76,13 +80,14 @@ class SyncBatchNorm(nn.Module):
 
 
 class _NormalisedMap(torch.autograd.Function):
-    """y = (x - m) / sqrt(v + eps) * w + b over a feature map, in torch's own kernels and in the map's own precision.
+    """y = (x - m) / sqrt(v + eps) * w + b over a feature map, by kernels of torch and in the precision of the map.
 
-    With h = (x - m) / sqrt(v + eps), N places over all ranks and sums over all of them,
+    With h = (x - m) / sqrt(v + eps), N positions over all ranks, and sums over all of them,
 
     ``dx = w / sqrt(v + eps) * (dy - sum(dy) / N - h sum(dy h) / N)``,  dw = sum(dy h) and db = sum(dy) of this rank.
 
-    Left to automatic differentiation, a map is written several times more, in float32: several convolutions' time.
+    Automatic differentiation would write the map several more times, in float32, which takes as long as several
+    convolutions.
     """
 
     @staticmethod
@@ -97,7 +102,9 @@ class _NormalisedMap(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         mean, variance, total = _mean_and_variance(parallel.sum(_sums(x), name), len(weight))
         ctx.save_for_backward(x, weight, mean, variance, total)
-        ctx.parallel, ctx.name, ctx.eps = parallel, name, eps
+        ctx.parallel = parallel
+        ctx.name = name
+        ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance, total)
         y = _normalised(x, weight, bias, mean.float(), variance.float(), eps)
         return y, mean, variance, total
@@ -107,9 +114,9 @@ class _NormalisedMap(torch.autograd.Function):
         dy = gradients[0]
         x, weight, mean, variance, total = ctx.saved_tensors
         scale = torch.rsqrt(variance + ctx.eps)
-        # As if mean and variance were constants; what they add follows from the sums over all ranks.
+        # These treat mean and variance as constants; the sums over all ranks give the remaining terms.
         dx, dw, db = dy.new_zeros(x.shape), torch.zeros_like(weight), torch.zeros_like(weight)
-        if len(x):  # torch's kernel divides by the rows, and a rank may have none
+        if len(x):  # the kernel of torch divides by the rows, and a rank may have none
             dx, dw, db = torch.ops.aten.native_batch_norm_backward(
                 dy, x, weight, mean.float(), variance.float(), mean.float(), scale.float(), False, ctx.eps,
                 [True, True, True],
@@ -124,8 +131,8 @@ class _NormalisedMap(torch.autograd.Function):
 def _normalised(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, mean: torch.Tensor, variance: torch.Tensor, eps: float
 ) -> torch.Tensor:
-    """Return (x - mean) / sqrt(variance + eps) * weight + bias, statistics given."""
-    if not len(x):  # torch's kernel divides by the rows; what the result depends on is known to autograd all the same
+    """Return (x - mean) / sqrt(variance + eps) * weight + bias with these statistics."""
+    if not len(x):  # the kernel of torch divides by the rows; this empty result still depends on weight and bias
         form = (-1, *(1,) * (x.ndim - 2))
         return torch.addcmul(bias.view(form), x.to(bias.dtype), weight.view(form)).to(x.dtype)
     return torch.nn.functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps)
@@ -137,8 +144,8 @@ def _sums(x: torch.Tensor) -> torch.Tensor:
     count = x.numel() // channels
     if not count:
         return x.new_zeros(2 * channels + 1, dtype=torch.float64)
-    # Summing a map in float64 takes several times as long; around its mean, float32 loses nothing that matters.
-    mean, variance = (found.double() for found in torch.batch_norm_update_stats(x, None, None, 0.0))
+    # Summing a map in float64 takes several times as long; the variance around the mean is accurate enough in float32.
+    mean, variance = (statistic.double() for statistic in torch.batch_norm_update_stats(x, None, None, 0.0))
     return torch.cat([mean * count, (variance + mean * mean) * count, mean.new_full((1,), float(count))])
 
 

@@ -1,4 +1,4 @@
-"""Random numbers that follow the sample, whichever rank it lies on."""
+"""Random numbers that depend on the sample, not on the rank that holds it."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import torch
 
 
 class SampleRng:
-    """Random numbers that depend on (seed, epoch, sample, unit) alone, not on the rank or the batch they fall in.
+    """Random numbers that depend only on (seed, epoch, sample, unit), not on the rank or the batch.
 
-    A counter-based generator: each number is the counter, scrambled by the finaliser of SplitMix64 (Steele, Lea and
-    Flood 2014) in wrapping 64-bit arithmetic.
+    A counter-based generator: each number is its counter, scrambled by the finaliser of SplitMix64 (Steele, Lea and
+    Flood 2014) in 64-bit arithmetic that wraps.
 
     Parameters
     ----------
     seed, epoch : int
-        Key of the draw.
+        Key of the generator.
     samples : torch.Tensor, shape (rows,), int64
-        Number of each sample in the training split.
+        Index of each sample in the training split.
     """
 
     def __init__(self, seed: int, epoch: int, samples: torch.Tensor) -> None:
-        self.seed, self.epoch, self.samples = seed, epoch, samples
+        self.seed = seed
+        self.epoch = epoch
+        self.samples = samples
         self.key = seed * 1_000_003 + epoch
 
     def first(self) -> SampleRng:
-        """Return the draw of these samples in the first epoch."""
+        """Return the generator of these samples in the first epoch."""
         return SampleRng(self.seed, 0, self.samples)
 
-    def keep_mask(self, width: int, share: float, layer: int) -> torch.Tensor:
-        """Return a (rows, width) float32 mask: 0 for dropped units, 1 / (1 - share) for the others."""
-        return (self.uniform(width, layer) >= share).float() / (1 - share)
+    def keep_mask(self, width: int, fraction: float, layer: int) -> torch.Tensor:
+        """Return a mask (rows, width), float32: 0 for a fraction of the units, 1 / (1 - fraction) for the others."""
+        return (self.uniform(width, layer) >= fraction).float() / (1 - fraction)
 
     def uniform(self, width: int, layer: int) -> torch.Tensor:
-        """Return (rows, width) float32 numbers, uniform in [0, 1)."""
+        """Return numbers (rows, width), float32, uniform in [0, 1); each layer has other numbers."""
         units = torch.arange(width, dtype=torch.int64, device=self.samples.device)
-        # Scrambled twice, so that no sample's numbers in one layer are another's in the next.
+        # Scrambled twice, so that a sample does not have the numbers that another sample has in another layer.
         layer_key = _scramble(torch.tensor(_signed(self.key * 0x9E3779B97F4A7C15 + layer), device=units.device))
         sample_keys = _scramble(self.samples ^ layer_key)
         bits = _scramble(sample_keys[:, None] + units * _signed(0x9E3779B97F4A7C15))

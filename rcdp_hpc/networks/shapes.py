@@ -1,4 +1,4 @@
-"""Shapes that extractors take and give, and what is refused; needs no torch."""
+"""Shapes of the input and output of extractors, and their checks. This module needs no torch."""
 
 from __future__ import annotations
 
@@ -8,46 +8,43 @@ from rcdp_hpc.config import AugmentSection, ExtractorSection
 from rcdp_hpc.errors import InputError
 
 Shape = Sequence[int]
-# The kernels of ``extractor.kind = "kernels"``, and the values that each of them reads.
-KERNELS, KERNEL_STEPS = 84, 9
+# Number of convolution kernels of ``extractor.kind = "kernels"``, and the steps that each of them reads.
+KERNELS = 84
+KERNEL_STEPS = 9
+# Codes of a dictionary are clipped at this distance from the mean of their channel, in standard deviations. Only
+# channels that hardly ever change reach it. Sums over bounded values are the same bits for any number of ranks.
+FARTHEST_CODE = 64.0
 
 
 def check_augment(settings: AugmentSection, sample_shape: Shape) -> None:
-    """Raise an `InputError` if samples are not images, or are to be mirrored at their edges further than they reach."""
+    """Raise an `InputError` if samples are not images, or too small for the shifts that mirror their edges."""
     if len(sample_shape) < 2:
-        raise InputError(f"[augment] changes images, and samples of shape {tuple(sample_shape)} are none: leave it out")
+        raise InputError(
+            f"[augment] changes images, but samples of shape {tuple(sample_shape)} are not images: remove the section"
+        )
     crop = settings.crop if settings.edges == "reflect" else 0
-    for key, places in (("crop", crop), ("test_shift", settings.test_shift)):
-        if places >= min(sample_shape[:2]):
+    for key, pixels in (("crop", crop), ("test_shift", settings.test_shift)):
+        if pixels >= min(sample_shape[:2]):
             raise InputError(
-                f"augment.{key} = {places} mirrors images of {sample_shape[0]} x {sample_shape[1]} at their "
-                f"edges: take at most {min(sample_shape[:2]) - 1}"
+                f"augment.{key} = {pixels} mirrors more pixels than an image of {sample_shape[0]} x {sample_shape[1]} "
+                f"has: set it to at most {min(sample_shape[:2]) - 1}"
             )
 
 
-def check_extractor_lengths(settings: ExtractorSection, shortest: int | None) -> None:
-    """Raise an `InputError` if samples have lengths of their own, which most extractors cannot read."""
-    if settings.kind not in ("none", "kernels") and shortest is not None:
-        raise InputError(
-            f"extractor.kind = {settings.kind!r} reads samples of one length, and these have lengths of their "
-            "own: set it to 'none' or 'kernels'"
-        )
-
-
-def kernel_steps(steps: int, sample_shape: Shape) -> None:
-    """Raise an `InputError` if samples have fewer steps than the nine that a convolution kernel reads."""
+def check_kernel_steps(steps: int, sample_shape: Shape) -> None:
+    """Raise an `InputError` if samples have fewer than the nine steps that a convolution kernel reads."""
     if steps < KERNEL_STEPS:
         raise InputError(
-            f"extractor.kind = 'kernels' needs series of at least {KERNEL_STEPS} steps, samples of shape "
-            f"{tuple(sample_shape)} have {steps}: set extractor.kind = 'none', or a reservoir.sequence of "
+            f"extractor.kind = 'kernels' needs series of at least {KERNEL_STEPS} steps, but samples of shape "
+            f"{tuple(sample_shape)} have {steps}: set extractor.kind = 'none', or choose a reservoir.sequence with "
             "more steps ('pixels' makes a step of each feature)"
         )
 
 
 def feature_shares(settings: ExtractorSection) -> list[int]:
-    """Return how many biases each convolution kernel has for each of its inputs.
+    """Return the number of biases of each convolution kernel for each of its inputs.
 
-    The first input takes twice as many as each other.
+    The first input has twice as many as each other input.
     """
     total, others = round(settings.kernels / KERNELS), len(settings.kernel_inputs) - 1
     each = total // (others + 2) if others else 0
@@ -60,7 +57,7 @@ def kernel_features(settings: ExtractorSection) -> int:
 
 
 def convolution_map(sample_shape: Shape, channels: Sequence[int], whitening: int) -> tuple[int, int]:
-    """Return height and width of the map of the convolution extractor.
+    """Return the height and width of the last feature map of the convolutions.
 
     Raises
     ------
@@ -73,14 +70,14 @@ def convolution_map(sample_shape: Shape, channels: Sequence[int], whitening: int
         least = 2 ** len(channels) + lost
         raise InputError(
             f"extractor.kind = 'convolution' with {len(channels)} stages needs images of at least "
-            f"{least} x {least}, these samples have the shape {tuple(sample_shape)}: take fewer "
-            "extractor.channels, or another extractor"
+            f"{least} x {least}, but these samples have the shape {tuple(sample_shape)}: set fewer "
+            "extractor.channels, or another extractor.kind"
         )
     return height, width
 
 
 def dictionary_map(settings: ExtractorSection, sample_shape: Shape) -> tuple[int, int]:
-    """Return height and width of the map of the dictionary, before it is pooled.
+    """Return the height and width of the map of codes before pooling.
 
     Raises
     ------
@@ -90,28 +87,20 @@ def dictionary_map(settings: ExtractorSection, sample_shape: Shape) -> tuple[int
     if len(sample_shape) not in (2, 3) or min(sample_shape[:2]) < settings.patch:
         raise InputError(
             f"extractor.kind = 'dictionary' needs images of at least {settings.patch} x {settings.patch} "
-            f"(extractor.patch), these samples have the shape {tuple(sample_shape)}: lower it, or take "
-            "another extractor"
+            f"(extractor.patch), but these samples have the shape {tuple(sample_shape)}: set a smaller "
+            "extractor.patch, or another extractor.kind"
         )
     height, width = ((length - settings.patch) // settings.stride + 1 for length in sample_shape[:2])
     if min(height, width) < settings.pool:
         raise InputError(
-            f"extractor.pool = {settings.pool}: the map has {height} x {width} places, fewer than "
-            "regions: lower it, or extractor.patch or stride"
+            f"extractor.pool = {settings.pool} needs a map of at least {settings.pool} x {settings.pool} positions, "
+            f"but it has {height} x {width}: set a smaller extractor.pool, extractor.patch or extractor.stride"
         )
     return height, width
 
 
-def sequence_shape(settings: ExtractorSection, sample_shape: Shape, shortest: int | None) -> tuple[int, int] | None:
-    """Return the steps and features of an extractor's sequences, None for a class of the user's own."""
-    check_extractor_lengths(settings, shortest)
-    by_row = settings.sequence == "rows"
-    if settings.kind == "dictionary":
-        dictionary_map(settings, sample_shape)
-        channels, (height, width) = 2 * settings.atoms, (settings.pool, settings.pool)
-    elif settings.kind == "convolution":
-        height, width = convolution_map(sample_shape, settings.channels, settings.whitening)
-        channels = settings.channels[-1]
-    else:
-        return None
-    return (height if by_row else height * width), channels * (width if by_row else 1)
+def sequence_of_map(sequence: str, channels: int, height: int, width: int) -> tuple[int, int]:
+    """Return the steps and features of a map (channels, height, width) that is read by "rows" or "positions"."""
+    if sequence == "rows":
+        return height, channels * width
+    return height * width, channels

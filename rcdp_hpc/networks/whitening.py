@@ -1,4 +1,4 @@
-"""A first layer that is not trained: image patches along the principal axes of the data, each at deviation 1."""
+"""A first layer that is fixed before the training: whitened image patches."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-# What is added to each eigenvalue: axes along which patches hardly vary are not blown up into noise.
+# Added to each eigenvalue, so that axes along which patches hardly vary do not become noise.
 LEAST_VARIANCE = 5e-4
 
 
 class PatchWhitening(nn.Module):
-    """Whitened patches, each axis with both signs, ``y = A(K * x)``.
+    """Whitened patches, each axis with both signs, ``y = A(K * x)`` with the activation A.
 
-    With M the second moments of all k x k patches of the training images (normalised, so that their mean is about 0),
-    M = E diag(l) E', the kernels are the rows of ``diag(l + e)^(-1/2) E'`` and their negatives, A the activation: what
-    a positive part cuts off one sign keeps. No labels are needed, and no gradients (Page 2018; Jordan, "94% on CIFAR-10
-    in 3.29 seconds on a single GPU", 2024). The map is k - 1 places smaller than the image each way.
+    M = E diag(l) E' are the second moments of all k x k patches of the training images, which are normalised, so that
+    the mean of the patches is about 0. The kernels K are the rows of ``diag(l + e)^(-1/2) E'`` and their negatives: an
+    activation such as ReLU loses the negative part of a row, but keeps it in the negated row. Neither labels nor
+    gradients are needed (Page 2018; Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024). Height and width
+    of the map are k - 1 smaller than those of the image.
 
     Parameters
     ----------
-    side, depth : int
-        k, and the channels of the images.
+    side : int
+        Height and width k of a patch in pixels.
+    depth : int
+        Channels of the images.
     activation : {"relu", "gelu"}
         A.
     """
@@ -30,7 +33,8 @@ class PatchWhitening(nn.Module):
 
     def __init__(self, side: int, depth: int, activation: str) -> None:
         super().__init__()
-        self.side, self.width = side, depth * side * side
+        self.side = side
+        self.width = depth * side * side
         self.activation = ACTIVATIONS[activation]
         self.register_buffer("kernels", torch.zeros(2 * self.width, depth, side, side))
 
@@ -39,20 +43,20 @@ class PatchWhitening(nn.Module):
         return self.activation(functional.conv2d(x, self.kernels))
 
     def no_moments(self) -> torch.Tensor:
-        """Return the moments of no image, on the device of the kernels."""
+        """Return the moments of no images, all zeros, on the device of the kernels."""
         return self.kernels.new_zeros(self.width**2 + 1, dtype=torch.float64)
 
     def moments(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the sum over all patches p of x of p p', and their number, shape (width * width + 1,), float64."""
+        """Return the sum of p p' over all patches p of x, and their number, shape (width * width + 1,), float64."""
         if not len(x):
             return self.no_moments()
         patches = functional.unfold(x, self.side).transpose(0, 1).flatten(1)
         return torch.cat([(patches @ patches.T).double().flatten(), x.new_tensor([patches.shape[1]]).double()])
 
     def fit(self, moments: torch.Tensor) -> None:
-        """Fix the kernels, given `moments` summed over the training images of all ranks."""
+        """Compute the kernels from the sum of `moments` over the training images of all ranks."""
         values, axes = torch.linalg.eigh((moments[:-1] / moments[-1]).view(self.width, self.width))
-        # An eigenvector may come with either sign: the largest entry is made positive.
+        # The sign of an eigenvector is arbitrary, so the largest entry is made positive.
         axes = axes * axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
         kernels = (axes / (values.clamp_min(0) + LEAST_VARIANCE).sqrt()).T.float()
         self.kernels.copy_(torch.cat([kernels, -kernels]).view(self.kernels.shape))

@@ -13,6 +13,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.config.choices import balancing_choice
 from rcdp_hpc.data.sources import Source
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.networks.user_readout_check import check_user_readout
 from rcdp_hpc.reservoir.feasible import check_reservoir
 from rcdp_hpc.reservoir.kept_steps import input_features
 from rcdp_hpc.reservoir.matrix_files import read_matrices
@@ -124,6 +125,8 @@ def check_settings_fit(
     problems.ask(lambda: check_reservoir(config))
     _check_samples(problems, config, facts, own_matrices)
     problems.ask(lambda: check_warm_start(config, len(facts.classes)))
+    if not problems.messages:
+        problems.ask(lambda: check_user_readout(config, facts.sample_shape, len(facts.classes)))
     _check_steps(problems, config, facts, ranks)
     problems.refuse(facts.description)
 
@@ -184,7 +187,7 @@ def _check_steps(problems: Problems, config: Config, facts: SourceFacts, ranks: 
     problems.ask(lambda: check_batch(config, rows, ranks))
     # Other methods may give fewer rows, and so fewer steps.
     exact = balancing_choice(config.data.balance).exact
-    if not exact or len(problems.messages) > before or config.readout.kind == "ridge":
+    if not exact or len(problems.messages) > before or not config.readout.trained:
         return
     batch = training.global_batch or training.batch * ranks
     steps = math.ceil(math.ceil(rows / batch) / training.accumulate)

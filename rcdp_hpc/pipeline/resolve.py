@@ -142,7 +142,7 @@ def _with_kernel(config: Config, run: RunDirectory, threads: int) -> Config:
     """Return the configuration with a kernel and batch rows, measured if they are not set, and record them."""
     reservoir = config.reservoir
     is_set = reservoir.kernel != "auto" and reservoir.batch_rows
-    if config.extractor.kind not in ("none", "kernels") or reservoir.kind == "none" or is_set:
+    if config.extractor.makes_sequences or reservoir.kind == "none" or is_set:
         return config
     if reservoir.kind == "diagonal":
         kernel = "dense-fp32" if reservoir.kernel == "auto" else str(reservoir.kernel)
@@ -188,7 +188,7 @@ def _with_best_candidate(config: Config, run: RunDirectory) -> Config:
     """Return the configuration with the values of the search's best candidate; unchanged if there is no search."""
     if not config.has_search:
         return config
-    from rcdp_hpc.search.records.best import read_best, shown
+    from rcdp_hpc.search.records.best import format_value, read_best
     from rcdp_hpc.search.space import with_values
 
     if not run.best_candidate.exists():
@@ -197,6 +197,6 @@ def _with_best_candidate(config: Config, run: RunDirectory) -> Config:
             "first, or train with the configured reservoir: --set search.generations=0."
         )
     best = read_best(run.best_candidate)
-    for line in wrap_items("best candidate: ", [f"{name} = {shown(value)}" for name, value in best.items()]):
+    for line in wrap_items("best candidate: ", [f"{name} = {format_value(value)}" for name, value in best.items()]):
         log.info("%s", line)
     return with_values(config, best)

@@ -17,7 +17,8 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.reservoir.inputs import prepare_inputs
 from rcdp_hpc.reservoir.kernels import Kernel
 from rcdp_hpc.reservoir.reductions import JoinedReductions
-from rcdp_hpc.reservoir.states import Reservoir, check_input
+from rcdp_hpc.reservoir.sequence_checks import check_input
+from rcdp_hpc.reservoir.states import Reservoir
 
 
 class StackedReservoirs:

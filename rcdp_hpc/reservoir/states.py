@@ -29,6 +29,7 @@ from rcdp_hpc.reservoir.noise import SampleNoise
 from rcdp_hpc.reservoir.random_streams import Part
 from rcdp_hpc.reservoir.reductions import JoinedReductions, feature_shape
 from rcdp_hpc.reservoir.scans import Scan, scans_of
+from rcdp_hpc.reservoir.sequence_checks import blanked, check_input, check_states, checked_lengths
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.logs import warn_once
 from rcdp_hpc.runtime.ram import is_out_of_memory
@@ -225,7 +226,7 @@ class Reservoir:
         u = torch.as_tensor(u, device=self.device)
         if u.ndim != 3 or u.shape[2] != self.features:
             raise InputError(f"sequences of shape {tuple(u.shape)}: expected (batch, steps, {self.features})")
-        checked = None if lengths is None else _checked_lengths(lengths, u)
+        checked = None if lengths is None else checked_lengths(lengths, u)
         if checked is not None and bool((checked == u.shape[1]).all()):
             checked = None
         if "all" in self.settings.reduction and u.shape[1] > self.values:
@@ -289,7 +290,7 @@ class Reservoir:
 
     def _compute_rows(self, u: Tensor, out: Tensor, lengths: Tensor | None, noisy: bool) -> None:
         steps = u.shape[1]
-        noise = SampleNoise(_blanked(u, lengths), self.settings.seed) if noisy and self.settings.noise else None
+        noise = SampleNoise(blanked(u, lengths), self.settings.seed) if noisy and self.settings.noise else None
         u = prepare_inputs(self.settings, u, lengths)
         if lengths is None:
             check_length(self.settings, steps)
@@ -404,58 +405,3 @@ class Reservoir:
 def _part(scan: int, layer: int) -> Part:
     """Return the part of a reservoir for its random streams; the first one has those of a single reservoir."""
     return (scan, layer) if scan or layer else ()
-
-
-def _checked_lengths(lengths: ArrayLike, u: Tensor) -> Tensor:
-    checked = torch.as_tensor(lengths).to(u.device, torch.int64)
-    if checked.shape != (len(u),):
-        raise InputError(f"lengths of shape {tuple(checked.shape)}: expected one for each of {len(u)} sequences")
-    wrong = ((checked < 1) | (checked > u.shape[1])).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        raise InputError(f"row {row} has length {int(checked[row])}: expected 1 to {u.shape[1]}, the number of steps")
-    return checked
-
-
-def _blanked(u: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return the sequences with 0 after their ends."""
-    if lengths is None:
-        return u
-    inside = torch.arange(u.shape[1], device=u.device) < lengths[:, None]
-    return u.masked_fill(~inside[..., None], 0)
-
-
-def check_input(u: Tensor, lengths: Tensor | None = None) -> None:
-    """Raise a `CandidateError` that names the first value that is not finite, if there is one.
-
-    Parameters
-    ----------
-    u : torch.Tensor, shape (batch, steps, features)
-    lengths : torch.Tensor, shape (batch,), optional
-        Steps of each sequence; padding may hold any values.
-    """
-    if not u.is_floating_point() or _all_finite(u):
-        return
-    wrong = (~torch.isfinite(_blanked(u, lengths))).nonzero()
-    if len(wrong):
-        row, step, feature = wrong[0].tolist()
-        raise CandidateError(
-            f"row {row} of the batch holds {float(u[row, step, feature])} (step {step}, feature {feature}), which is "
-            "not finite: correct or remove this sample"
-        )
-
-
-def check_states(states: Tensor) -> None:
-    """Raise a `CandidateError` if a feature of the states, shape (batch, width), is not finite."""
-    if _all_finite(states):
-        return
-    row = int((~torch.isfinite(states).all(1)).nonzero()[0])
-    raise CandidateError(
-        f"reservoir states are not finite (row {row} overflows): lower reservoir.input_scaling and the size "
-        "of the recurrent weights, or choose a bounded reservoir.activation"
-    )
-
-
-def _all_finite(values: Tensor) -> bool:
-    """Return whether all values are finite. If their sum is, they are; a sum is several times as fast."""
-    return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())

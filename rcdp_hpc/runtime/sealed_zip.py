@@ -107,15 +107,6 @@ def has_seal(path: Path) -> bool:
         return file.read(len(_LABEL)) == _LABEL
 
 
-def is_sealed_zip(path: Path) -> bool:
-    """Return whether a file is a sealed archive with the right digest."""
-    try:
-        with open_sealed_zip(path):
-            return True
-    except (DataDamagedError, InputError):
-        return False
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rcdp_hpc.config import SearchSection
 from rcdp_hpc.runtime.text import wrap_items
 from rcdp_hpc.search.records.archive import Entry
-from rcdp_hpc.search.records.best import Best, shown
+from rcdp_hpc.search.records.best import Best, format_value
 from rcdp_hpc.search.space import Dimension, Space, owner_of
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def closing_lines(search: SearchSection, best: Best, failed: int = 0) -> list[st
     """
     unit = "evaluations" if search.halving > 1 else "candidates"
     counted = f"{best.evaluations} {unit}" + (f" ({failed} failed)" if failed else "")
-    values = [f"{name} = {shown(value)}" for name, value in best.values.items()]
+    values = [f"{name} = {format_value(value)}" for name, value in best.values.items()]
     return [
         f"search done: {counted}, best fitness {best.fitness:.5g}",
         *(f"  {line}" for line in fitness_meaning(search, best)),
@@ -80,7 +80,7 @@ def accuracy_warnings(search: SearchSection, space: Space, best: Best, most_accu
     # Accuracies are fractions of counts; the tolerance allows for the rounding of their difference.
     if not accuracy - best.accuracy >= ACCURACY_GAP - 1e-9:
         return []
-    values = ", ".join(f"{name} = {shown(value)}" for name, value in space.named(most_accurate.values).items())
+    values = ", ".join(f"{name} = {format_value(value)}" for name, value in space.named(most_accurate.values).items())
     return [
         f"the winner by search.fitness = {search.fitness!r} has an accuracy of {100 * best.accuracy:.2f} %, and the "
         f"candidate {most_accurate.candidate} of generation {most_accurate.generation} has {100 * accuracy:.2f} % "
@@ -106,8 +106,8 @@ def _bound_warning(dimension: Dimension, value: float | int | str) -> str | None
         if abs(coordinate - end) <= NEAR_BOUND * span and _can_widen(dimension, side):
             key = f"search.space.{dimension.name}.{side}"
             return (
-                f"the winner's {dimension.name} = {shown(value)} is on the bound {key} = {bound:g}: there may be "
-                "better values beyond it. Widen the range and search again."
+                f"the winner's {dimension.name} = {format_value(value)} is on the bound {key} = {bound:g}: there may "
+                "be better values beyond it. Widen the range and search again."
             )
     return None
 

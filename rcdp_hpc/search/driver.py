@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import StoppedError
@@ -26,6 +26,10 @@ from rcdp_hpc.search.records.best import Best, write_best
 from rcdp_hpc.search.records.journal import Journal
 from rcdp_hpc.search.selection import selection_config
 from rcdp_hpc.search.space import with_values
+
+if TYPE_CHECKING:
+    from rcdp_hpc.data.shards.reader import ShardSet
+    from rcdp_hpc.search.evaluation.rows import FitnessData
 
 log = logging.getLogger(__name__)
 
@@ -107,26 +111,46 @@ def search(context: StageContext) -> dict[str, Any]:
     RcdpError
         As `run_search`, or if the shards cannot be read.
     """
-    # Imported here, since they need torch and h5py, which `run_search` does not.
+    # Imported here and below, since they need torch and h5py, which `run_search` does not.
     from rcdp_hpc.data.shards.index import facts_in
-    from rcdp_hpc.data.shards.reader import ShardSet
-    from rcdp_hpc.data.shards.repair import RefilledShards, log_replaced, replaced_files, without_damaged
-    from rcdp_hpc.data.split import slab_bounds
-    from rcdp_hpc.reservoir.kept_steps import check_samples
-    from rcdp_hpc.search.evaluation.batch import BatchedFitness
-    from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+    from rcdp_hpc.data.shards.repair import replaced_files
     from rcdp_hpc.search.evaluation.limits import agreed_limit
     from rcdp_hpc.search.evaluation.rows import fitness_rows
-    from rcdp_hpc.search.evaluation.user_function import FunctionFitness
 
     config, comm, run = context.config, context.comm, context.run
     agree(comm, lambda: checked_space(config, comm.size))
-    if config.extractor.kind == "kernels" and config.search.evaluation != "function":
+    if config.extractor.joins_features and config.search.evaluation != "function":
         log.info(
             "extractor.kind = 'kernels': the search evaluates the states of the reservoir only, not the features of "
             "the kernels"
         )
-    shards = agree(comm, lambda: ShardSet(run.shards, verify=config.data.verify_on_read))
+    shards = _intact_shards(context)
+    memory_before = process_memory()
+    data = fitness_rows(shards, config, comm)
+    memory = agreed_limit(config, comm, data.nbytes, memory_before)
+    fingerprint = data.fingerprint() if comm.is_root else ""
+
+    def search_in(settings: Config, folder: Path) -> Best:
+        fitness = agree(comm, lambda: _create_fitness(settings, data, memory))
+        return run_search(settings, comm, fitness, folder, fingerprint=fingerprint)
+
+    if config.search.method == "select":
+        kind = run_on_root(comm, lambda: facts_in(shards.index).kind)
+        best = _select(config, kind, comm, run, search_in)
+    else:
+        best = search_in(config, run.search)
+    return {**asdict(best), "generations": config.search.generations, "replaced": list(replaced_files(shards))}
+
+
+def _intact_shards(context: StageContext) -> ShardSet:
+    """Open the shards of the run and, with ``data.on_damage = "replace"``, replace damaged rows. Collective."""
+    from rcdp_hpc.data.shards.reader import ShardSet
+    from rcdp_hpc.data.shards.repair import RefilledShards, log_replaced, without_damaged
+    from rcdp_hpc.data.split import slab_bounds
+    from rcdp_hpc.reservoir.kept_steps import check_samples
+
+    config, comm = context.config, context.comm
+    shards = agree(comm, lambda: ShardSet(context.run.shards, verify=config.data.verify_on_read))
     if config.search.evaluation != "function":
         agree(comm, lambda: check_samples(config.reservoir, shards.sample_shape, shards.shortest))
     shards = without_damaged(
@@ -139,29 +163,19 @@ def search(context: StageContext) -> dict[str, Any]:
     )
     if isinstance(shards, RefilledShards):
         log_replaced(shards, {})
-    memory_before = process_memory()
-    data = fitness_rows(shards, config, comm)
-    memory = agreed_limit(config, comm, data.nbytes, memory_before)
+    return shards
 
-    def create_fitness(config: Config) -> Fitness:
-        if config.search.evaluation == "function":
-            return FunctionFitness(config, data)
-        if config.search.candidates_at_once > 1:
-            return BatchedFitness(config, data, memory)
-        return ReservoirFitness(config, data, memory)
 
-    fingerprint = data.fingerprint() if comm.is_root else ""
+def _create_fitness(config: Config, data: FitnessData, memory: int) -> Fitness:
+    from rcdp_hpc.search.evaluation.batch import BatchedFitness
+    from rcdp_hpc.search.evaluation.fitness import ReservoirFitness
+    from rcdp_hpc.search.evaluation.user_function import FunctionFitness
 
-    def search_in(settings: Config, folder: Path) -> Best:
-        fitness = agree(comm, lambda: create_fitness(settings))
-        return run_search(settings, comm, fitness, folder, fingerprint=fingerprint)
-
-    if config.search.method == "select":
-        kind = run_on_root(comm, lambda: facts_in(shards.index).kind)
-        best = _select(config, kind, comm, run, search_in)
-    else:
-        best = search_in(config, run.search)
-    return {**asdict(best), "generations": config.search.generations, "replaced": list(replaced_files(shards))}
+    if config.search.evaluation == "function":
+        return FunctionFitness(config, data)
+    if config.search.candidates_at_once > 1:
+        return BatchedFitness(config, data, memory)
+    return ReservoirFitness(config, data, memory)
 
 
 def _select(

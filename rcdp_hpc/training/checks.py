@@ -8,12 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from rcdp_hpc.config import STEPWISE, Config, PartitionSection
+from rcdp_hpc.config import Config, PartitionSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.networks.shapes import check_augment, kernel_steps, sequence_shape
+from rcdp_hpc.networks.extractors import extractor_of
+from rcdp_hpc.networks.shapes import check_augment
 from rcdp_hpc.reservoir.connection import check_feature_scaling
-from rcdp_hpc.reservoir.kept_steps import check_length, check_samples, check_steps, input_features, values_kept
-from rcdp_hpc.reservoir.sequencing import Sequencer
+from rcdp_hpc.reservoir.kept_steps import input_features, values_kept
 from rcdp_hpc.runtime.logs import warn_once
 from rcdp_hpc.training.states.shifts import check_shifts
 
@@ -41,7 +41,6 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
         Steps, and features per step, that the reservoir reads; None if only an extractor of the user's own decides.
     """
     reservoir = config.reservoir
-    kind = config.extractor.kind
     if reservoir.kind == "none" and config.extractor.trained:
         for key, plain in {"series_scaling": "none", "differences": False}.items():
             if getattr(reservoir, key) != plain:
@@ -49,28 +48,13 @@ def check_sequences(config: Config, sample_shape: Shape, shortest: int | None) -
                     f"reservoir.{key} changes the input of a reservoir, but with reservoir.kind = 'none' the readout "
                     f"reads the output of the trained extractor: set reservoir.{key} = {str(plain).lower()}"
                 )
-    if kind in ("none", "kernels"):
-        # Test samples are included: one with too few steps would stop the evaluation after a long training.
-        steps, features = Sequencer.of(reservoir).shape(sample_shape)
-        if reservoir.kind != "none":
-            check_samples(reservoir, sample_shape, shortest)
-        else:
-            check_steps(reservoir, steps)
-        if reservoir.kind == "none" and shortest is not None:
-            Sequencer.of(reservoir).lengths([shortest])
-        if kind == "kernels":
-            kernel_steps(steps, sample_shape)
-    else:
-        shape = sequence_shape(config.extractor, sample_shape, shortest)
-        if shape is None:
-            return None
-        steps, features = shape
-        if reservoir.kind != "none":
-            check_length(reservoir, steps)
-        check_steps(reservoir, steps)
+    shape = extractor_of(config, sample_shape).checked_shape(shortest)
+    if shape is None:
+        return None
+    steps, features = shape
     if reservoir.kind != "none":
         check_feature_scaling(reservoir, input_features(reservoir, features))
-    if config.readout.kind in STEPWISE and values_kept(reservoir, steps) < 2:
+    if config.readout.stepwise and values_kept(reservoir, steps) < 2:
         raise InputError(
             f"readout.kind = {config.readout.kind!r} reads several steps, but samples of shape {tuple(sample_shape)} "
             "have one: set readout.kind = 'network' or 'ridge', or a reservoir.sequence of several steps "
@@ -117,7 +101,7 @@ def check_batch(config: Config, rows: int, ranks: int, global_batch: int = 0) ->
     check_ranks(rows, ranks)
     _check_partitions(config, rows)
     batch = global_batch or config.training.global_batch or config.training.batch * ranks
-    if config.readout.kind == "ridge" or batch <= rows:
+    if not config.readout.trained or batch <= rows:
         return
     key = "training.global_batch" if config.training.global_batch else "training.batch"
     if ranks == 1:

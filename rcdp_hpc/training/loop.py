@@ -20,8 +20,7 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.metrics import scores
-from rcdp_hpc.networks.assembly import EndToEnd
-from rcdp_hpc.networks.base import Readout
+from rcdp_hpc.networks.base import Network
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -65,7 +64,7 @@ class Trainer:
         Seed of the initial weights, the shuffles and the dropout.
     classes : int
         Number of classes.
-    network : Readout or EndToEnd
+    network : Network
         With its initial weights, on the device of the states.
     train, validation : CachedStates
         This rank's rows of both splits.
@@ -96,7 +95,7 @@ class Trainer:
         config: Config,
         seed: int,
         classes: int,
-        network: Readout | EndToEnd,
+        network: Network,
         train: CachedStates,
         validation: CachedStates,
         plan: BatchPlan,
@@ -136,8 +135,7 @@ class Trainer:
         """Standardise the inputs of the network, and give all ranks the same weights."""
         moments = torch.from_numpy(self.comm.allreduce(agree(self.comm, self.train.moments))).to(self.train.device)
         self.network.standardise(moments[0], moments[1], self.plan.rows)
-        if isinstance(self.network, EndToEnd):
-            self.network.fit_patches((block for block, _ in self.train.blocks(PATCH_ROWS)), self.comm.allreduce)
+        self.network.fit_patches((block for block, _ in self.train.blocks(PATCH_ROWS)), self.comm.allreduce)
         self.parallel.broadcast_model(self.network)
 
     def _prepare_steps(self) -> None:

@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 from rcdp_hpc.config import Config, refuse_other_settings
+from rcdp_hpc.config.choices import extractor_choice
 from rcdp_hpc.data.shards.reader import ShardSet, open_shards
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.model.model_file import ModelFile, named_code
 from rcdp_hpc.networks.assembly import build_network, make_source
-from rcdp_hpc.networks.mlp import MLPReadout
+from rcdp_hpc.networks.readouts.mlp import MLPReadout
+from rcdp_hpc.networks.user_readout_check import check_user_readout
 from rcdp_hpc.parallel.choose import parallel_for
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.identity_source import StateSource
@@ -73,7 +75,7 @@ def train(context: StageContext) -> dict[str, Any]:
         If a signal stopped the training; a checkpoint is written.
     """
     config, comm, run = context.config, context.comm, context.run
-    if config.readout.kind == "ridge":
+    if not config.readout.trained:
         return _solve(config, comm, run)
     shards = agree(comm, lambda: open_shards(config, run.shards))
     # Only rank 0 reads it: on a network file system, ranks may see different files at one moment.
@@ -136,7 +138,7 @@ def _restore_model(config: Config, run: RunDirectory, shards: ShardSet, saved: T
         ModelFile.read(run.model)
     except DataDamagedError as error:
         # The checkpoint has neither what an extractor learned nor the digests of the modules of user networks.
-        if config.extractor.kind in ("dictionary", "kernels") or named_code(config):
+        if extractor_choice(config.extractor.kind).learned or named_code(config):
             raise
         log.warning("%s The model is written again from the checkpoint.", error)
         ModelFile.write(run.model, config, shards, saved.trainer.best_weights)
@@ -244,7 +246,7 @@ def _prepare_trainer(
 def _report_one_step(config: Config, shards: ShardSet) -> None:
     """Log that the reservoir is a layer of random features if samples have one step, as the rows of a table."""
     reservoir = config.reservoir
-    if reservoir.kind != "random" or config.extractor.kind != "none":
+    if reservoir.kind != "random" or config.extractor.makes_sequences:
         return
     steps, features = Sequencer.of(reservoir).shape(shards.sample_shape)
     if steps == 1:
@@ -259,6 +261,7 @@ def _build_reservoir(config: Config, shards: ShardSet) -> StateSource:
     check_images(config, shards.sample_shape, shards.shortest)
     check_sequences(config, shards.sample_shape, shards.shortest)
     check_warm_start(config, len(shards.classes))
+    check_user_readout(config, shards.sample_shape, len(shards.classes))
     source = make_source(config, shards.sample_shape, device())
     _report_one_step(config, shards)
     if config.readout.warm_start and source.width > BASELINE_WIDTH:

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from rcdp_hpc.config import Config
-from rcdp_hpc.networks.assembly import EndToEnd
-from rcdp_hpc.networks.base import Readout
+from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.parallel.statistics import running_statistics
@@ -97,7 +96,7 @@ class Stepper:
         self,
         config: Config,
         seed: int,
-        network: Readout | EndToEnd,
+        network: Network,
         optimizer: Any,
         objective: Objective,
         train: CachedStates,

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from rcdp_hpc.config import Config
+from rcdp_hpc.config.choices import readout_choice
 from rcdp_hpc.data.shards.reader import ShardSet
-from rcdp_hpc.networks.shapes import kernel_features
+from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.reservoir.kept_steps import prepared_features
 from rcdp_hpc.reservoir.reductions import feature_shape
 from rcdp_hpc.reservoir.sequencing import Sequencer
@@ -54,7 +55,7 @@ def threads_of_test(config: Config, comm: Communicator, shards: ShardSet) -> int
 
 def is_small_pass(config: Config, shape: Sequence[int], rows: int) -> bool:
     """Return whether one pass over the rows is too little work for several threads. Parameters as in `is_small`."""
-    if config.readout.kind not in ("network", "ridge") or config.extractor.kind not in ("none", "kernels"):
+    if not readout_choice(config.readout.kind).dense or config.extractor.makes_sequences:
         return False
     width, states = _states(config, shape, rows)
     layers = [width, config.readout.outputs, config.readout.hidden, config.readout.hidden]
@@ -66,9 +67,9 @@ def _states(config: Config, shape: Sequence[int], rows: int) -> tuple[int, float
 
     Convolution kernels always use one thread, so their multiply-adds are not counted.
     """
-    reservoir, extractor = config.reservoir, config.extractor
+    reservoir = config.reservoir
     steps, features = Sequencer.of(reservoir).shape(tuple(shape))
-    kernels = kernel_features(extractor) if extractor.kind == "kernels" else 0
+    kernels = extractor_of(config, shape).joined_features
     if reservoir.kind == "none":
         return kernels or steps * prepared_features(reservoir, features), 0.0
     kept = feature_shape(reservoir, steps)
@@ -87,13 +88,13 @@ def is_small(config: Config, shape: Sequence[int], rows: int) -> bool:
     rows : int
         Training rows over all ranks.
     """
-    if config.readout.kind not in ("network", "ridge") or config.extractor.kind not in ("none", "kernels"):
+    if not readout_choice(config.readout.kind).dense or config.extractor.makes_sequences:
         return False
     width, once = _states(config, shape, rows)
-    if config.readout.kind == "ridge" or config.training.baseline:
+    if not config.readout.trained or config.training.baseline:
         # If there are fewer rows than features, the matrix of products between rows is decomposed.
         least = min(width, rows)
         once += least * (width * rows + DECOMPOSITION * least * least)
     layers = [width, config.readout.outputs, config.readout.hidden, config.readout.hidden]
     step = config.training.batch * math.fsum(one * other for one, other in pairwise(layers))
-    return once <= SMALL_ONCE and (config.readout.kind == "ridge" or step <= SMALL_STEP)
+    return once <= SMALL_ONCE and (not config.readout.trained or step <= SMALL_STEP)

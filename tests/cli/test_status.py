@@ -62,8 +62,8 @@ def test_a_stopped_or_failed_stage_shows_the_reason_and_the_next_command(tmp_pat
     lines = status(run.path, capsys)
     assert "  train     stopped with a checkpoint: stopped by SIGUSR1 after epoch 3" in lines
     assert lines[-1].startswith(f"next: rcdp train --out {run.path}")
-    run.record_state("train", "failed", reason="no memory left")
-    assert "  train     failed: no memory left" in status(run.path, capsys)
+    run.record_state("train", "failed", reason="out of memory")
+    assert "  train     failed: out of memory" in status(run.path, capsys)
 
 
 def test_results_of_another_version_are_shown_unchanged(tmp_path, capsys):

@@ -92,7 +92,7 @@ def test_a_configuration_together_with_a_folder_of_them_is_refused(grid):
     options = ("--out", str(grid / "run"), "--array", f"configs={grid}", "--dry-run")
     refused = submit(rcdp("submit", "digits", *options))
     assert refused.returncode == 2
-    assert "leave digits out" in refused.stdout
+    assert "leave out digits" in refused.stdout
     shown = submit(rcdp("submit", *options, "--set", "training.epochs=3"))
     assert shown.returncode == 0
     assert "'config-a large one'" in shown.stdout

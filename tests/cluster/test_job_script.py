@@ -48,11 +48,11 @@ class Job:
         (self.run / "logs").mkdir(parents=True)
         self.site = folder / "site of mine.sh"
         self.site.write_text("load_environment() { :; }\n")
-        self.says("JobId=7 JobState=RUNNING Reason=None StdOut=/x JobState=FAILED")
+        self.set_facts("JobId=7 JobState=RUNNING Reason=None StdOut=/x JobState=FAILED")
         fake("launch", LAUNCH)
         fake("sleep", "exec /bin/sleep 0.3")
 
-    def says(self, facts: str) -> None:
+    def set_facts(self, facts: str) -> None:
         """Set the output of scontrol for the job."""
         self.fake("scontrol", f'echo "$@" >>{self.folder}/asked\n[ "$1" = requeue ] || echo {shlex.quote(facts)}')
 
@@ -133,7 +133,7 @@ def test_signals_do_not_end_a_rank_that_is_starting(job):
 
 @pytest.mark.parametrize(("facts", "requeued"), [("", True), ("JobId=7 JobState=CANCELLED Reason=x", False)])
 def test_a_job_of_unknown_state_tries_to_be_requeued(facts, requeued, job):
-    job.says(facts)
+    job.set_facts(facts)
     done = job("note('stopped')\nsys.exit(75)\n")
     assert done.returncode == 75
     assert ("requeue 7" in job.asked()) == requeued

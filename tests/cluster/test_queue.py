@@ -108,8 +108,8 @@ def test_a_finished_array_is_shown_by_seed(run, monkeypatch):
         for stage in ("prepare", "search", "train", "evaluate"):
             RunDirectory(run.path / f"seed-{seed}").state_file(stage).parent.mkdir(parents=True, exist_ok=True)
             RunDirectory(run.path / f"seed-{seed}").record_state(stage, "done", result={"accuracy": seed / 100})
-    told = describe_run(run).splitlines()
-    assert told[-4:] == [
+    lines = describe_run(run).splitlines()
+    assert lines[-4:] == [
         "  seed-1: done: accuracy 1.00 %",
         "  seed-2: done: accuracy 2.00 %",
         "  seed-10: done: accuracy 10.00 %",

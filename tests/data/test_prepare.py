@@ -170,8 +170,8 @@ def test_a_class_of_one_sample(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         prepare_shards(make_config(tmp_path / "one.npz", balance="none"), tmp_path / "shards")
     assert [r.getMessage() for r in caplog.records] == [
-        "too few samples to have any in validation: class 2",
-        "too few samples to have any in test: class 2",
+        "no samples in validation, because there are too few: class 2",
+        "no samples in test, because there are too few: class 2",
     ]
     assert verify_shards(tmp_path / "shards") == []
 

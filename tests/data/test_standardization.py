@@ -100,7 +100,7 @@ def test_unlike_scales_are_warned_about_without_it(tmp_path, caplog):
     x, y = table(dtype=np.float32)
     x[:, 1] -= x[:, 1].mean()
     prepared(tmp_path, saved(tmp_path, x, y), standardize="none")
-    assert "set data.standardize = 'standard'" in caplog.text
+    assert "Set data.standardize = 'standard'" in caplog.text
 
 
 def series(standardize):

@@ -125,10 +125,10 @@ def test_its_states_are_those_of_the_packages_kernels(values):
     settings = reservoir_section(**values)
     u = np.random.default_rng(7).random((7, 9, 3), dtype=np.float32)
     lengths = [9, 3, 5, 9, 1, 2, 8]
-    found, expected = (
+    result, expected = (
         Reservoir(settings, 3, kernel).states(u, lengths=lengths) for kernel in ("my_kernels:TwoProducts", "dense-fp32")
     )
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,6 @@ def test_a_disk_without_fallocate_that_is_full(failing, tmp_path):
             errors = [line for line in done["printed"].splitlines() if "error:" in line]
             assert done["code"] == 1, done["printed"]
             assert len(errors) == 1, done["printed"]
-            assert "no room" in errors[0]
+            assert "not enough disk space" in errors[0] or "no space left" in errors[0]
             assert "Traceback" not in done["printed"]
             assert not list(place.rglob("*.h5"))

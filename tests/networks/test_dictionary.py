@@ -15,7 +15,7 @@ from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.networks.assembly import make_source
-from rcdp_hpc.networks.dictionary import FARTHEST_CODE, LEAST_ATOMS, DictionarySource, PatchDictionary
+from rcdp_hpc.networks.dictionary import LEAST_ATOMS, PatchDictionary
 from rcdp_hpc.networks.dictionary_learning import (
     EIGENVALUE_FLOOR,
     VARIANCE_FLOOR,
@@ -24,6 +24,8 @@ from rcdp_hpc.networks.dictionary_learning import (
     spherical_kmeans,
     zca,
 )
+from rcdp_hpc.networks.dictionary_source import DictionarySource
+from rcdp_hpc.networks.shapes import FARTHEST_CODE
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.rundir import RunDirectory
@@ -206,7 +208,7 @@ def test_samples_that_are_not_finite_are_refused():
     [
         ({"patch": 9}, (8, 10), r"at least 9 x 9.*\(8, 10\)"),
         ({}, (20,), "needs images"),
-        ({"pool": 7}, (8, 8), r"extractor\.pool = 7: the map has 6 x 6 places"),
+        ({"pool": 7}, (8, 8), r"extractor\.pool = 7 needs a map of at least 7 x 7 positions, but it has 6 x 6"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused(keys, shape, message):
@@ -224,7 +226,7 @@ def test_states_are_those_of_the_reservoir_driven_by_the_codes():
     source = make_source(settings, (8, 7, 2), CPU)
     assert isinstance(source, DictionarySource)
     dictionary, samples = learned()
-    source.dictionary.load_state_dict(dictionary.state_dict())
+    source.learned.load_state_dict(dictionary.state_dict())
     expected = source.inner.states(dictionary(samples))
     torch.testing.assert_close(source.drive(samples.numpy()), expected)
     torch.testing.assert_close(source.states(source.sequencer.sequences(samples.numpy())), expected)
@@ -294,7 +296,7 @@ def test_it_is_the_same_with_any_number_of_threads(tmp_path):
         with limit_threads(threads):
             run = RunDirectory(tmp_path / str(threads))
             found.append(learn_extractor(config, SingleProcess(), run, shards, source))
-        assert torch.equal(found[-1]["filters"], source.dictionary.filters)
+        assert torch.equal(found[-1]["filters"], source.learned.filters)
     assert all(torch.equal(found[1][name], value) for name, value in found[0].items())
 
 
@@ -309,7 +311,7 @@ def test_a_file_cut_short_is_told_once_and_learned_again_to_the_same_bits(tmp_pa
         source = make_source(config, shards.sample_shape, CPU)
         with caplog.at_level("WARNING", logger="rcdp_hpc"):
             found.append(learn_extractor(config, SingleProcess(), run, shards, source))
-    assert caplog.text.count("dictionary.pt: has no SHA-256") == caplog.text.count("is learned again") == 1
+    assert caplog.text.count("dictionary.pt: has no SHA-256") == caplog.text.count("Learning the dictionary again") == 1
     assert all(torch.equal(found[1][name], value) for name, value in found[0].items())
     assert checkpoint.load(run.train / "dictionary.pt")["dictionary"].keys() == found[0].keys()
 

@@ -12,7 +12,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.augment import augment
-from rcdp_hpc.networks.extractor import ConvolutionExtractor
+from rcdp_hpc.networks.convolutions import Convolutions
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
@@ -31,7 +31,7 @@ def network(reservoir: dict | None = None, **training):
 @pytest.mark.parametrize(("sequence", "shape"), [("rows", (2, 3 * 6)), ("positions", (6, 6))])
 @pytest.mark.parametrize("residual", [True, False])
 def test_the_map_is_read_by_rows_or_positions(sequence, shape, residual):
-    extractor = ConvolutionExtractor((8, 12, 3), [4, 6], residual, sequence).eval()
+    extractor = Convolutions((8, 12, 3), [4, 6], residual, sequence).eval()
     images = torch.randn(5, 8, 12, 3)
     found = extractor(images)
     assert found.shape == (5, *shape)
@@ -46,7 +46,7 @@ def test_the_map_is_read_by_rows_or_positions(sequence, shape, residual):
 
 
 def test_a_stage_by_hand():
-    stage = ConvolutionExtractor((2, 2), [1]).stages[0].eval()
+    stage = Convolutions((2, 2), [1]).stages[0].eval()
     image = torch.tensor([[[[1.0, -2.0], [3.0, 0.5]]]])
     with torch.no_grad():
         stage.kernel.weight.copy_(torch.tensor([[0, 0, 0], [0, 2.0, 0], [0, 0, 0]])[None, None])
@@ -206,7 +206,7 @@ def test_a_shift_may_bring_in_the_image_mirrored_at_its_edge():
 
 @pytest.mark.parametrize("changes", [{"crop": 8, "edges": "reflect"}, {"test_shift": 8}])
 def test_a_shift_beyond_the_mirror_image_is_refused(changes):
-    with pytest.raises(InputError, match=r"augment\.(crop|test_shift) = 8 .*take at most 7"):
+    with pytest.raises(InputError, match=r"augment\.(crop|test_shift) = 8 .*set it to at most 7"):
         network(augment=changes)
 
 
@@ -249,7 +249,8 @@ def test_predictions_are_means_over_views(shift, tmp_path):
     model = TrainedModel.load(tmp_path / "train/model.pt")
     samples = torch.rand(5, 8, 8)
     found = model.probabilities(samples.numpy(), scaled=True)
-    model.network.config.augment.test_flips, model.network.config.augment.test_shift = False, 0
+    model.network.changes.test_flips = False
+    model.network.changes.test_shift = 0
     padded = torch.nn.functional.pad(samples, (1, 1, 1, 1), mode="reflect")
     moved = [padded[:, :-2, :-2], padded[:, 2:, 2:]]
     views = [(1.0, samples)] if not shift else [(0.5, samples), *((0.25, view) for view in moved)]

@@ -5,8 +5,9 @@ import pytest
 import torch
 from settings import config_of
 
-from rcdp_hpc.networks.mlp import MLPReadout
+from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.networks.norm import SyncBatchNorm
+from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import FeatureShape
@@ -62,7 +63,7 @@ def test_a_small_last_batch_moves_the_running_statistics_little():
 
 
 def test_a_rank_without_rows_still_gives_gradients_of_zero():
-    network = MLPReadout(FeatureShape(1, 1, 6), 4, 5, 3, parallel=_WithOthersRows(6))
+    network = MLPReadout(ReadoutSection(outputs=4, hidden=5), FeatureShape(1, 1, 6), 3, _WithOthersRows(6))
     network.train()
     scores = network(torch.empty(0, 6))
     Objective(config_of(), np.ones(3, int)).sum(scores, torch.empty(0, dtype=torch.int64)).backward()
@@ -83,7 +84,7 @@ class _WithOthersRows(SingleProcessEngine):
 
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_the_network_is_eq_10_and_11(slope):
-    network = MLPReadout(FeatureShape(1, 1, 6), 4, 5, 3, relu_slope=slope)
+    network = MLPReadout(ReadoutSection(outputs=4, hidden=5, relu_slope=slope), FeatureShape(1, 1, 6), 3)
     network.eval()
     s = torch.randn(7, 6)
     relu = torch.nn.LeakyReLU(slope)

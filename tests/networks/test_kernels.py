@@ -21,7 +21,8 @@ from rcdp_hpc.networks import kernel_outputs
 from rcdp_hpc.networks import kernels as kernels_module
 from rcdp_hpc.networks.assembly import make_source
 from rcdp_hpc.networks.kernel_learning import learn
-from rcdp_hpc.networks.kernels import KernelSource, RandomKernels, dilations_for
+from rcdp_hpc.networks.kernel_source import KernelSource
+from rcdp_hpc.networks.kernels import RandomKernels, dilations_for
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.identity_source import make_reservoir
 from rcdp_hpc.runtime.comm.single import SingleProcess
@@ -220,7 +221,7 @@ def test_features_follow_the_states_of_the_reservoir():
 
 
 def test_samples_of_few_steps_are_refused():
-    with pytest.raises(InputError, match=r"at least 9 steps, samples of shape \(8, 2\) have 8"):
+    with pytest.raises(InputError, match=r"at least 9 steps, but samples of shape \(8, 2\) have 8"):
         make_source(config_of(reservoir=ReservoirSection(), extractor=section()), (8, 2), CPU)
 
 
@@ -316,7 +317,7 @@ def test_biases_come_from_original_training_rows_and_are_kept_for_a_resumed_run(
     assert "learned" not in caplog.text
     os.truncate(run.train / "kernels.pt", 300)
     third = found_biases()
-    assert "biases of the kernels are learned again" in caplog.text
+    assert "Learning the biases of the kernels again" in caplog.text
     for again in (second, third):
         assert all(torch.equal(again[name], value) for name, value in first.items())
 
@@ -336,8 +337,8 @@ def test_two_ranks_give_the_bits_of_one(waves, tmp_path):
     assert reports[0]["confusion"] == reports[1]["confusion"]
 
 
-def test_a_search_says_that_it_judges_the_states_alone(waves, tmp_path, caplog):
+def test_a_search_reports_that_it_evaluates_only_states(waves, tmp_path, caplog):
     config = configured(waves, "search.generations=1", "search.population=2", "search.threads=1")
     with caplog.at_level("INFO", logger="rcdp_hpc"):
         run_stages(["prepare", "search"], config, tmp_path)
-    assert caplog.text.count("judges the reservoir's states alone") == 1
+    assert caplog.text.count("evaluates the states of the reservoir only") == 1

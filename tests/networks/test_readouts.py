@@ -11,14 +11,16 @@ from networks.runs import assert_prediction_equals_evaluation
 from settings import config_of
 
 from rcdp_hpc.config import load_config
+from rcdp_hpc.config.choices import READOUTS, readout_choice
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.networks.registry import READOUTS, build_readout
+from rcdp_hpc.networks.readouts import build_readout
+from rcdp_hpc.networks.readouts.transformer import waves
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.networks.transformer import waves
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.reductions import FeatureShape
 
-STEPWISE = ["lstm", "gru", "transformer", "convolution"]
+STEPWISE = [str(choice.name) for choice in READOUTS if readout_choice(choice.name).stepwise]
+TRAINED = [str(choice.name) for choice in READOUTS if readout_choice(choice.name).trained]
 KEPT = FeatureShape(parts=2, steps=3, width=4)
 
 
@@ -27,7 +29,7 @@ def readout(name: str, kept: FeatureShape = KEPT, **changes):
     return build_readout(settings, kept, classes=5, seed=1)
 
 
-@pytest.mark.parametrize("name", READOUTS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_scores_have_their_shape_and_every_weight_a_gradient(name):
     network = readout(name).train()
     scores = network(torch.randn(7, KEPT.features))
@@ -36,7 +38,7 @@ def test_scores_have_their_shape_and_every_weight_a_gradient(name):
     assert all(parameter.grad.any() for parameter in network.parameters() if parameter.ndim > 1)
 
 
-@pytest.mark.parametrize("name", READOUTS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_batch_without_rows_gives_gradients_of_zero(name):
     network = readout(name).eval()
     network(torch.empty(0, KEPT.features)).sum().backward()
@@ -44,7 +46,7 @@ def test_a_batch_without_rows_gives_gradients_of_zero(name):
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("name", READOUTS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_weights_depend_on_the_seed_alone(name):
     torch.manual_seed(5)
     first = readout(name).state_dict()
@@ -119,7 +121,7 @@ def test_positions_are_sines_and_cosines():
     assert waves(3, 5).shape == (3, 5)
 
 
-@pytest.mark.parametrize("name", READOUTS)
+@pytest.mark.parametrize("name", TRAINED)
 def test_dropout_follows_the_sample_and_not_the_batch(name):
     network = readout(name, readout__dropout=0.5).train()
     for module in network.modules():

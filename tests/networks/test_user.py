@@ -8,12 +8,15 @@ import pytest
 import torch
 from networks.runs import assert_prediction_equals_evaluation
 
-from rcdp_hpc.config import load_config
+from rcdp_hpc.config import ReadoutSection, load_config
+from rcdp_hpc.config.choices import EXTRACTORS, READOUTS
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.norm import SyncBatchNorm
-from rcdp_hpc.networks.user import UserExtractor, UserReadout
+from rcdp_hpc.networks.readouts.user import UserReadout
+from rcdp_hpc.networks.user_sequences import UserSequences
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.reductions import FeatureShape
+from rcdp_hpc.runtime.user_code import load_choice
 
 SOURCE = """
 from functools import partial
@@ -188,6 +191,14 @@ def function(*shape):
 KEPT = FeatureShape(1, 3, 4)
 
 
+def user_readout(name: str, kept: FeatureShape, classes: int) -> UserReadout:
+    return UserReadout(load_choice(READOUTS, name), name, ReadoutSection(), kept, classes)
+
+
+def user_sequences(name: str, sample_shape: tuple[int, ...]) -> UserSequences:
+    return UserSequences(load_choice(EXTRACTORS, name), name, sample_shape)
+
+
 @pytest.fixture(autouse=True)
 def _module(tmp_path, monkeypatch):
     (tmp_path / "their_networks.py").write_text(SOURCE)
@@ -208,14 +219,14 @@ def test_both_parts_may_be_the_users(tmp_path):
 
 
 def test_batch_normalisation_is_that_of_all_ranks():
-    norm = UserReadout("their_networks:Last", KEPT, 5).inner.body[1]
+    norm = user_readout("their_networks:Last", KEPT, 5).inner.body[1]
     assert isinstance(norm, SyncBatchNorm)
     assert (norm.width, norm.momentum) == (16, 0.2)
     assert "body.1" in norm.name
 
 
 def test_batch_normalisation_goes_on_from_the_users_weights_and_statistics():
-    norm = UserReadout("their_networks:Started", KEPT, 5).inner.body[1]
+    norm = user_readout("their_networks:Started", KEPT, 5).inner.body[1]
     assert isinstance(norm, SyncBatchNorm)
     assert norm.eps == 1e-3
     assert not norm.weight.requires_grad
@@ -225,7 +236,7 @@ def test_batch_normalisation_goes_on_from_the_users_weights_and_statistics():
 
 
 def test_a_readout_is_given_states_step_by_step():
-    readout = UserReadout("their_networks:Last", FeatureShape(2, 3, 4), 5).eval()
+    readout = user_readout("their_networks:Last", FeatureShape(2, 3, 4), 5).eval()
     states = torch.randn(6, 24)
     last = torch.cat([states[:, 8:12], states[:, 20:24]], dim=1)
     torch.testing.assert_close(readout(states), readout.inner(last[:, None]))
@@ -238,16 +249,19 @@ def test_a_readout_is_given_states_step_by_step():
         ("their_networks:Pair", "returned tuple: expected one torch.Tensor"),
         ("their_networks:Raising", "forward failed .ValueError: not today"),
         ("their_networks:NeedsRows", "forward of no rows failed"),
-        ("their_networks:Dropping", "body.3 is Dropout, whose draws depend on rank and batch"),
-        ("their_networks:DroppingBetweenLayers", "layers is LSTM with dropout = 0.25, whose draws depend on rank"),
-        ("their_networks:Attending", "attention is MultiheadAttention with dropout = 0.1, whose draws"),
-        ("their_networks:Leaking", "body.3 is RReLU, whose draws"),
-        ("their_networks:DroppingByFunction", "draws random numbers of torch's own in training"),
+        ("their_networks:Dropping", "body.3 is Dropout, whose random numbers depend on rank and batch"),
+        (
+            "their_networks:DroppingBetweenLayers",
+            "layers is LSTM with dropout = 0.25, whose random numbers depend on rank",
+        ),
+        ("their_networks:Attending", "attention is MultiheadAttention with dropout = 0.1, whose random numbers"),
+        ("their_networks:Leaking", "body.3 is RReLU, whose random numbers"),
+        ("their_networks:DroppingByFunction", "draws random numbers of torch in training"),
         ("their_networks:RaisingInTraining", "forward in training failed .ValueError: not yet"),
         ("their_networks:TurnsInTraining", r"the shape \(5, 2\), expected \(2, 5\) in training, too"),
         (
             "their_networks:WithoutWeights",
-            "body.1 is BatchNorm1d with affine=False; expected, as a part of it, torch's",
+            "body.1 is BatchNorm1d with affine=False; expected, as a part of it, ",
         ),
         ("their_networks:WithoutStatistics", "body.1 is BatchNorm1d with track_running_stats=False; expected"),
         ("their_networks:CountingMean", "body.1 is BatchNorm1d with momentum=None; expected"),
@@ -263,26 +277,26 @@ def test_a_readout_is_given_states_step_by_step():
 )
 def test_a_readout_that_breaks_the_contract_is_refused(name, message):
     with pytest.raises(InputError, match=rf"readout\.kind = '{name}'.*{message}"):
-        UserReadout(name, KEPT, 5)
+        user_readout(name, KEPT, 5)
 
 
 def test_an_extractor_that_breaks_the_contract_is_refused():
     with pytest.raises(InputError, match=r"extractor\.kind.*shape \(2, 96\), expected \(2, steps, features\)"):
-        UserExtractor("their_networks:Flat", (8, 6))
-    found = UserExtractor("their_networks:Halves", (8, 6))
+        user_sequences("their_networks:Flat", (8, 6))
+    found = user_sequences("their_networks:Halves", (8, 6))
     assert (found.steps, found.features) == (8, 12)
 
 
 def test_an_extractor_that_does_otherwise_in_training_is_refused():
     with pytest.raises(InputError, match=r"kind = .*shape \(2, 7, 12\), expected \(2, 8, 12\) in training, too"):
-        UserExtractor("their_networks:ShortensInTraining", (8, 6))
-    with pytest.raises(InputError, match=r"kind = .*draws random numbers of torch's own in training"):
-        UserExtractor("their_networks:Noisy", (8, 6))
+        user_sequences("their_networks:ShortensInTraining", (8, 6))
+    with pytest.raises(InputError, match=r"kind = .*draws random numbers of torch in training"):
+        user_sequences("their_networks:Noisy", (8, 6))
 
 
 def test_the_trial_leaves_weights_statistics_and_generator_as_they_are():
     torch.manual_seed(5)
-    readout = UserReadout("their_networks:DroppingNothing", KEPT, 5)
+    readout = user_readout("their_networks:DroppingNothing", KEPT, 5)
     after = torch.get_rng_state()
     torch.manual_seed(5)
     alone = sys.modules["their_networks"].Last(3, 4, 5)
@@ -294,11 +308,11 @@ def test_the_trial_leaves_weights_statistics_and_generator_as_they_are():
 
 
 def test_a_shape_that_is_wrong_for_some_batches_alone_is_named():
-    readout = UserReadout("their_networks:CutToTwo", KEPT, 5)
-    with pytest.raises(InputError, match=r"readout.kind = .*the shape \(2, 5\), expected \(7, 5\) for so many rows"):
+    readout = user_readout("their_networks:CutToTwo", KEPT, 5)
+    with pytest.raises(InputError, match=r"readout.kind = .*shape \(2, 5\), expected \(7, 5\) for a batch of 7 rows"):
         readout(torch.randn(7, 12))
-    extractor = UserExtractor("their_networks:ShorterByRows", (8, 6))
-    with pytest.raises(InputError, match=r"kind = .*the shape \(7, 7, 12\), expected \(7, 8, 12\) for so many"):
+    extractor = user_sequences("their_networks:ShorterByRows", (8, 6))
+    with pytest.raises(InputError, match=r"kind = .*the shape \(7, 7, 12\), expected \(7, 8, 12\) for a batch of 7"):
         extractor(torch.randn(7, 8, 6))
 
 

@@ -8,7 +8,7 @@ from settings import config_of
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.assembly import build_network, make_source
-from rcdp_hpc.networks.extractor import ConvolutionExtractor
+from rcdp_hpc.networks.convolutions import Convolutions
 from rcdp_hpc.networks.whitening import PatchWhitening
 
 
@@ -61,6 +61,6 @@ def test_a_network_fits_it_to_normalised_samples_and_keeps_it_in_its_weights():
 
 
 def test_images_must_outlast_the_patches_too():
-    assert ConvolutionExtractor((9, 9), [2, 2, 2], whitening=2).steps == 1
+    assert Convolutions((9, 9), [2, 2, 2], whitening=2).steps == 1
     with pytest.raises(InputError, match="at least 9 x 9"):
-        ConvolutionExtractor((8, 8), [2, 2, 2], whitening=2)
+        Convolutions((8, 8), [2, 2, 2], whitening=2)

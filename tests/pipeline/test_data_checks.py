@@ -50,10 +50,10 @@ SAMPLES = [
     ("series", {"reservoir.window": 2, "reservoir.feature_scaling": [1.0] * 3}, "a step has 6 features"),
     ("images", {"reservoir.sequence": "patches", "reservoir.piece_size": [4, 13]}, "are more than the"),
     ("images", {"extractor": {"kind": "dictionary", "patch": 11}}, "needs images of at least 11 x 11"),
-    ("images", {"extractor": {"kind": "dictionary", "patch": 9, "pool": 4}}, "pool = 4: the map has 4 x 2"),
+    ("images", {"extractor": {"kind": "dictionary", "patch": 9, "pool": 4}}, "pool = 4 needs a map of at least 4 x 4 positions, but it has 4 x 2"),
     ("images", {"extractor": {"kind": "convolution", "channels": [4] * 4}}, "needs images of at least 16"),
     ("colour", {"extractor": {"kind": "convolution"}, "augment": {"crop": 16, "edges": "reflect"}},
-     r"augment\.crop = 16 mirrors images of 16 x 16 .* at most 15"),
+     r"augment\.crop = 16 mirrors more pixels than an image of 16 x 16 .* at most 15"),
     ("colour", {"readout.kind": "ridge", "augment.shifts": 16}, r"augment\.shifts = 16"),
     ("table", {"readout.warm_start": True, "readout.outputs": 2}, r"readout\.outputs = 3 or more, not 2"),
     ("table", {"search.generations": 2}, r"search\.space is empty"),
@@ -86,7 +86,7 @@ def test_settings_that_do_not_fit_are_refused_before_the_balancing(tmp_path, mon
         ({"reservoir.sequence": "columns"}, "unequal length"),
         ({"reservoir.kind": "none", "reservoir.sequence": "columns"}, "unequal length"),
         ({"reservoir.sequence": "windows", "reservoir.piece_size": [8]}, "are more than the"),
-        ({"extractor": {"kind": "convolution", "channels": [4]}}, "lengths of their own"),
+        ({"extractor": {"kind": "convolution", "channels": [4]}}, "these samples differ in length"),
         ({"readout.kind": "ridge", "augment.shifts": 1}, "lengths of their own"),
         ({"search.generations": 1, "search.space": SPACE, "search.candidates_at_once": 2}, "unequal length"),
     ],
@@ -154,12 +154,20 @@ def test_matrices_are_read_before_the_preparation(tmp_path, given):
         ("series", {"reservoir.states": 8, "readout.kind": "gru"}),
         ("images", {"extractor": {"kind": "dictionary", "patch": 5}, "reservoir.states": 4}),
         ("colour", {"extractor": {"kind": "convolution"}, "augment": {"crop": 2, "flip": True}}),
-        ("colour", {"extractor": {"kind": "tests.nowhere:Own"}}),
         ("table", {"search.generations": 2, "search.space": SPACE, "search.folds": 10}),
     ],
 )
 def test_settings_that_fit_are_accepted(kind, sections):
     check_settings_fit(parse_config(tree(sections), "test"), facts(kind), 1)
+
+
+def test_an_extractor_of_the_users_own_is_not_imported_without_torch(monkeypatch):
+    monkeypatch.setattr("rcdp_hpc.networks.extractors.user.find_spec", lambda name: None)
+    config = parse_config(tree({"extractor": {"kind": "tests.nowhere:Own"}}), "test")
+    check_settings_fit(config, facts("colour"), 1)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="module tests.nowhere cannot be imported"):
+        check_settings_fit(config, facts("colour"), 1)
 
 
 def test_shards_that_are_there_are_checked_too(tmp_path):

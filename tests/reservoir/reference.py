@@ -54,8 +54,8 @@ def reduced_once(settings, states, name):
         return np.concatenate([counted[a : max(b, a + 1)].mean(0) for a, b in bounds])
     if settings.steps:
         return np.concatenate([states[step] for step in settings.steps])
-    kept = [warm + (i + 1) * (length - warm) // settings.states - 1 for i in range(settings.states)]
-    return np.concatenate([states[step] for step in kept])
+    positions = [warm + (i + 1) * (length - warm) // settings.states - 1 for i in range(settings.states)]
+    return np.concatenate([states[step] for step in positions])
 
 
 def read(settings, sequence):
@@ -87,15 +87,17 @@ def expected(reservoir, u, lengths=None):
         for scan, layers in zip(
             settings.scans or ["forward"], zip(reservoir.matrices, reservoir.rates, strict=True), strict=True
         ):
-            seen = sequence
+            sequence_read = sequence
             if scan.startswith("rows"):
-                seen = sequence[:, :half]
+                sequence_read = sequence[:, :half]
             elif scan.startswith("columns"):
-                seen = sequence[:, half:]
+                sequence_read = sequence[:, half:]
             for turned in (False, True) if settings.bidirectional else (False,):
-                given = windowed(seen[::-1] if scan.endswith("backward") != turned else seen, settings.window)
+                inputs = windowed(
+                    sequence_read[::-1] if scan.endswith("backward") != turned else sequence_read, settings.window
+                )
                 for matrices, rates in zip(*layers, strict=True):
-                    given = drive(settings, matrices, given, rates)
-                    parts.append(reduced(settings, given))
+                    inputs = drive(settings, matrices, inputs, rates)
+                    parts.append(reduced(settings, inputs))
         rows.append(np.concatenate(parts))
     return np.array(rows)

@@ -29,13 +29,13 @@ def test_shorter_sequences_end_with_the_last_step(rng, bidirectional):
     settings = ReservoirSection(**SETTINGS, reduction="all", bidirectional=bidirectional)
     u = rng.random((3, 5, 3), dtype=np.float32)
     reservoir = make_reservoir(settings, (5, 3))
-    found = reservoir.drive(u, [2, 5, 3]).view(3, reservoir.parts, 5, 6)
+    result = reservoir.drive(u, [2, 5, 3]).view(3, reservoir.parts, 5, 6)
     for row, length in enumerate([2, 5, 3]):
         alone = make_reservoir(settings, (length, 3)).drive(u[row : row + 1, :length]).view(-1, length, 6)
-        assert not found[row, :, : 5 - length].any()
-        torch.testing.assert_close(found[row, :, 5 - length :], alone)
+        assert not result[row, :, : 5 - length].any()
+        torch.testing.assert_close(result[row, :, 5 - length :], alone)
     smooth = DifferentiableReservoir(reservoir)(torch.from_numpy(u), [2, 5, 3])
-    torch.testing.assert_close(smooth, found.flatten(1))
+    torch.testing.assert_close(smooth, result.flatten(1))
 
 
 def test_keeping_all_states_needs_their_number():
@@ -59,8 +59,8 @@ def test_without_a_reservoir_the_features_are_the_input_sequence(rng):
 
 def test_a_shorter_input_ends_with_its_last_step():
     x = np.arange(1, 13, dtype=np.float32).reshape(2, 3, 2)
-    found = IdentitySource(ReservoirSection(kind="none"), Sequencer(), (3, 2)).drive(x, [1, 3])
-    np.testing.assert_array_equal(found.numpy(), [[0, 0, 0, 0, 1, 2], [7, 8, 9, 10, 11, 12]])
+    result = IdentitySource(ReservoirSection(kind="none"), Sequencer(), (3, 2)).drive(x, [1, 3])
+    np.testing.assert_array_equal(result.numpy(), [[0, 0, 0, 0, 1, 2], [7, 8, 9, 10, 11, 12]])
 
 
 def test_inputs_of_other_lengths_than_in_training():

@@ -15,8 +15,8 @@ STEPS, FEATURES = 9, 2
 
 
 def section(**changes):
-    given = {"kind": "diagonal", "nodes": 30, "memory_units": 5, "memory_steps": [2.0, 20.0], "bias_scaling": 0.4}
-    return ReservoirSection(**{**given, **changes})
+    defaults = {"kind": "diagonal", "nodes": 30, "memory_units": 5, "memory_steps": [2.0, 20.0], "bias_scaling": 0.4}
+    return ReservoirSection(**{**defaults, **changes})
 
 
 def samples(rows=4, steps=STEPS):
@@ -25,15 +25,15 @@ def samples(rows=4, steps=STEPS):
 
 def by_complex_numbers(settings, u, rates=None):
     """Return the states after all steps from the equation of the docstring, shape (rows, steps, nodes)."""
-    found, rates = diagonal_matrices(settings, FEATURES), leak_rates(settings)
+    result, rates = diagonal_matrices(settings, FEATURES), leak_rates(settings)
     leak = settings.leak if rates is None else rates
     units, leak = settings.memory_units, settings.leak if rates is None else rates
-    turns = found.recurrent.toarray()
+    turns = result.recurrent.toarray()
     factors = np.diag(turns)[:units] + 1j * np.diag(turns, -units)
     memory, state, states = np.zeros((len(u), units), dtype=complex), 0.0, []
     for step in range(u.shape[1]):
-        memory = factors * memory + u[:, step] @ found.input[:units].T
-        mixed = np.tanh(np.hstack([memory.real, memory.imag]) @ found.mixing.T + found.bias)
+        memory = factors * memory + u[:, step] @ result.input[:units].T
+        mixed = np.tanh(np.hstack([memory.real, memory.imag]) @ result.mixing.T + result.bias)
         state = (1 - leak) * state + leak * mixed
         states.append(state)
     return np.stack(states, axis=1)
@@ -49,8 +49,8 @@ def test_states_are_those_of_the_equation(leak):
 
 
 def test_time_constants_are_within_their_bounds():
-    found = diagonal_matrices(section(memory_units=400), 1)
-    rotation = found.recurrent.toarray()
+    result = diagonal_matrices(section(memory_units=400), 1)
+    rotation = result.recurrent.toarray()
     decays = np.hypot(np.diag(rotation)[:400], np.diag(rotation, -400))
     steps = -1 / np.log(decays)
     assert 2.0 <= steps.min() < 2.5
@@ -86,10 +86,10 @@ def test_the_gradient_path_has_the_same_states():
 
 @pytest.mark.parametrize("kernel", ["dense-bf16", "fused-bf16", "sparse-fp32"])
 def test_every_kernel_computes_the_same_states(kernel):
-    exact, found = (
+    exact, result = (
         Reservoir(section(leak=0.5), FEATURES, name).states(samples()).float() for name in ("dense-fp32", kernel)
     )
-    np.testing.assert_allclose(found.numpy(), exact.numpy(), atol=0.03)
+    np.testing.assert_allclose(result.numpy(), exact.numpy(), atol=0.03)
 
 
 def test_noise_is_added_inside_the_activation():

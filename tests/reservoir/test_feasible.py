@@ -16,7 +16,7 @@ def config(reservoir, **search):
 
 
 @pytest.mark.parametrize(
-    ("reservoir", "said"),
+    ("reservoir", "words"),
     [
         (
             {"nodes": 100, "density": 0.001},
@@ -30,8 +30,8 @@ def config(reservoir, **search):
         ({"nodes": 60, "density": 0.003, "layers": 2}, "without a cycle"),
     ],
 )
-def test_impossible_reservoirs_are_refused_with_a_remedy(reservoir, said):
-    with pytest.raises(InputError, match=said) as refused:
+def test_impossible_reservoirs_are_refused_with_a_remedy(reservoir, words):
+    with pytest.raises(InputError, match=words) as refused:
         check_reservoir(config(reservoir))
     assert refused.value.exit_code == 2
 
@@ -50,10 +50,10 @@ def test_impossible_reservoirs_are_refused_with_a_remedy(reservoir, said):
     ],
 )
 def test_accepted_reservoirs_have_a_matrix(reservoir):
-    found = config(reservoir)
-    check_reservoir(found)
-    if found.reservoir.kind != "none":
-        connection_matrix(found.reservoir)
+    result = config(reservoir)
+    check_reservoir(result)
+    if result.reservoir.kind != "none":
+        connection_matrix(result.reservoir)
 
 
 def test_the_largest_searched_density_decides():
@@ -90,8 +90,8 @@ def test_an_impossible_reservoir_is_refused_before_data_are_read(tmp_path, capsy
     out = tmp_path / "run"
     for command in ("prepare", "run", "train"):
         assert main([command, "digits", "--out", str(out), *(f"--set={setting}" for setting in settings)]) == 2
-        told = capsys.readouterr()
-        assert told.err.count("rcdp: ") == 1
-        assert "reservoir.density = 0.001 leaves 100 nodes without a cycle" in told.err
-        assert not told.out
+        captured = capsys.readouterr()
+        assert captured.err.count("rcdp: ") == 1
+        assert "reservoir.density = 0.001 leaves 100 nodes without a cycle" in captured.err
+        assert not captured.out
     assert not out.exists()

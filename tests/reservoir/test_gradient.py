@@ -32,9 +32,9 @@ def test_states_and_gradients(values, lengths):
     reservoir = Reservoir(settings, 4)
     module = DifferentiableReservoir(reservoir, torch.float64)
     u = torch.rand(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    found = module(u, lengths)
-    np.testing.assert_allclose(found.detach().numpy(), expected(reservoir, u.detach().numpy(), lengths), atol=1e-12)
-    assert torch.autograd.gradcheck(lambda given: module(given, lengths), (u,), eps=1e-6, atol=1e-6)
+    result = module(u, lengths)
+    np.testing.assert_allclose(result.detach().numpy(), expected(reservoir, u.detach().numpy(), lengths), atol=1e-12)
+    assert torch.autograd.gradcheck(lambda inputs: module(inputs, lengths), (u,), eps=1e-6, atol=1e-6)
     assert not list(module.parameters())
 
 

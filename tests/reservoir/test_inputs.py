@@ -29,10 +29,10 @@ def section(**values):
 def test_scaled_and_differenced_by_hand():
     """[1, 3, 5, 3] has mean 3, deviation sqrt(2) and differences 0, 2, 2, -2; the second feature is constant."""
     u = torch.tensor([[[1.0, 0.1], [3.0, 0.1], [5.0, 0.1], [3.0, 0.1]]])
-    found = prepare_inputs(section(**BOTH), u)
+    result = prepare_inputs(section(**BOTH), u)
     root = np.sqrt(2)
-    wanted = [[-root, 0, 0, 0], [0, 0, 1, 0], [root, 0, 1, 0], [0, 0, -1, 0]]
-    np.testing.assert_allclose(found[0], wanted, atol=1e-7)
+    target = [[-root, 0, 0, 0], [0, 0, 1, 0], [root, 0, 1, 0], [0, 0, -1, 0]]
+    np.testing.assert_allclose(result[0], target, atol=1e-7)
     plain = prepare_inputs(section(differences=True, difference_scaling=0.5), u)
     np.testing.assert_allclose(plain[0, :, 2:], [[0, 0], [1, 0], [1, 0], [-1, 0]])
     assert torch.equal(plain[0, :, :2], u[0])
@@ -56,18 +56,18 @@ def test_padding_does_not_change_a_series(lengths, scaling, differences, offset,
         u[row, length:] = np.nan
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "BLOCK_NUMBERS", at_once)
-        found = prepare_inputs(values, torch.from_numpy(u), torch.tensor(lengths)).numpy()
+        result = prepare_inputs(values, torch.from_numpy(u), torch.tensor(lengths)).numpy()
     for row, length in enumerate(lengths):
-        wanted = read(values, u[row, :length].astype(np.float64))
-        np.testing.assert_allclose(found[row, :length], wanted, rtol=1e-6, atol=1e-5)
-        assert (found[row, length:] == 0).all()
+        target = read(values, u[row, :length].astype(np.float64))
+        np.testing.assert_allclose(result[row, :length], target, rtol=1e-6, atol=1e-5)
+        assert (result[row, length:] == 0).all()
 
 
 def test_the_scale_of_a_series_does_not_change_its_input(rng):
     u = torch.from_numpy(rng.normal(size=(4, 9, 2)))
-    found = prepare_inputs(section(**BOTH), u)
-    torch.testing.assert_close(prepare_inputs(section(**BOTH), u * 1e-30 + 3e-30), found, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(prepare_inputs(section(**BOTH), u * 1e30), found, rtol=1e-9, atol=1e-9)
+    result = prepare_inputs(section(**BOTH), u)
+    torch.testing.assert_close(prepare_inputs(section(**BOTH), u * 1e-30 + 3e-30), result, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(prepare_inputs(section(**BOTH), u * 1e30), result, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kernel", [name for name in kernel_names() if name != "dense-fp16"])
@@ -95,17 +95,17 @@ def test_scans_and_layers_agree_with_the_reference(values, rng):
 def test_stacked_reservoirs_have_the_same_input(rng):
     candidates = [Reservoir(section(**BOTH, leak=leak), 4) for leak in (0.1, 1.0)]
     u = torch.from_numpy(rng.normal(size=(5, 8, 4)).astype(np.float32))
-    for found, reservoir in zip(StackedReservoirs(candidates, 3).drive(u), candidates, strict=True):
-        np.testing.assert_allclose(found.numpy(), reservoir.states(u).numpy(), atol=1e-6)
+    for result, reservoir in zip(StackedReservoirs(candidates, 3).drive(u), candidates, strict=True):
+        np.testing.assert_allclose(result.numpy(), reservoir.states(u).numpy(), atol=1e-6)
 
 
 def test_without_a_reservoir_the_features_are_the_prepared_input(rng):
     values = section(kind="none", **BOTH)
     x = rng.normal(size=(3, 6, 2)).astype(np.float32)
-    found = make_reservoir(values, (6, 2)).drive(x, [6, 4, 1]).view(3, 6, 4)
+    result = make_reservoir(values, (6, 2)).drive(x, [6, 4, 1]).view(3, 6, 4)
     for row, length in enumerate([6, 4, 1]):
-        np.testing.assert_allclose(found[row, 6 - length :], read(values, x[row, :length].astype(float)), atol=1e-6)
-        assert (found[row, : 6 - length] == 0).all()
+        np.testing.assert_allclose(result[row, 6 - length :], read(values, x[row, :length].astype(float)), atol=1e-6)
+        assert (result[row, : 6 - length] == 0).all()
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "normal", "bernoulli"])

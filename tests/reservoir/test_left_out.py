@@ -31,8 +31,8 @@ def by_augmented_fit(x: Floats, y: Floats, weights: Floats, scale: Floats, shrin
     width = x.shape[1]
     root = np.sqrt(weights)[:, None]
     design = np.block([[root * (x / scale), root], [np.sqrt(shrink) * np.eye(width), np.zeros((width, 1))]])
-    found = np.linalg.lstsq(design, np.concatenate([root * y, np.zeros((width, y.shape[1]))]), rcond=None)[0]
-    return found[:-1] / scale[:, None], found[-1]
+    result = np.linalg.lstsq(design, np.concatenate([root * y, np.zeros((width, y.shape[1]))]), rcond=None)[0]
+    return result[:-1] / scale[:, None], result[-1]
 
 
 def refitted(x: NDArray[np.float32], labels: NDArray[np.int64], weights: Floats, penalty: float) -> Floats:
@@ -67,12 +67,12 @@ def test_scores_are_those_of_fits_without_each_row(shape: tuple[int, int], weigh
     errors = {}
     for penalty in PENALTIES:
         expected = refitted(x, labels, weights, penalty)
-        found = left_out(x, labels, CLASSES, [penalty], weights if weighted else None)
-        np.testing.assert_allclose(found.scores, expected, rtol=1e-6, atol=1e-7)
+        result = left_out(x, labels, CLASSES, [penalty], weights if weighted else None)
+        np.testing.assert_allclose(result.scores, expected, rtol=1e-6, atol=1e-7)
         squared = np.square(expected - np.eye(CLASSES)[labels]).mean(axis=1)
-        assert found.error == pytest.approx(np.average(squared, weights=weights))
+        assert result.error == pytest.approx(np.average(squared, weights=weights))
         errors[penalty] = after_scaling(expected, labels, weights)
-        assert found.accuracy == np.mean(expected.argmax(axis=1) == labels)
+        assert result.accuracy == np.mean(expected.argmax(axis=1) == labels)
     best = left_out(x, labels, CLASSES, PENALTIES, weights if weighted else None)
     assert best.penalty == min(errors, key=errors.__getitem__)
     assert best.errors == pytest.approx(errors, rel=1e-4)
@@ -108,26 +108,26 @@ def test_a_whole_weight_counts_as_that_many_rows_in_the_readout() -> None:
 def test_a_constant_feature_has_no_weight_and_changes_nothing(width: int) -> None:
     x, labels, _ = draw(30, width)
     still = np.concatenate([x, np.full((30, 1), 0.1, np.float32), np.zeros((30, 1), np.float32)], axis=1)
-    found, expected = left_out(still, labels, CLASSES, PENALTIES), left_out(x, labels, CLASSES, PENALTIES)
-    assert np.all(found.readout.weights[-2:] == 0)
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9, atol=1e-12)
+    result, expected = left_out(still, labels, CLASSES, PENALTIES), left_out(x, labels, CLASSES, PENALTIES)
+    assert np.all(result.readout.weights[-2:] == 0)
+    np.testing.assert_allclose(result.scores, expected.scores, rtol=1e-9, atol=1e-12)
 
 
 def test_the_units_of_features_change_nothing() -> None:
     x, labels, _ = draw(25, 8)
     units = np.float32(2.0) ** np.arange(-4, 4)
-    found, expected = left_out(x * units, labels, CLASSES, PENALTIES), left_out(x, labels, CLASSES, PENALTIES)
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9)
-    np.testing.assert_allclose(found.readout.weights * units[:, None], expected.readout.weights, rtol=1e-7, atol=1e-12)
+    result, expected = left_out(x * units, labels, CLASSES, PENALTIES), left_out(x, labels, CLASSES, PENALTIES)
+    np.testing.assert_allclose(result.scores, expected.scores, rtol=1e-9)
+    np.testing.assert_allclose(result.readout.weights * units[:, None], expected.readout.weights, rtol=1e-7, atol=1e-12)
 
 
 def test_the_number_of_blocks_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels, weights = draw(12, 33)
     expected = left_out(torch.from_numpy(x), labels, CLASSES, PENALTIES, weights)
     monkeypatch.setattr(module, "BLOCK_COLUMNS", 7)
-    found = left_out(torch.from_numpy(x), labels, CLASSES, PENALTIES, weights)
-    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-9)
-    np.testing.assert_allclose(found.readout.weights, expected.readout.weights, rtol=1e-9)
+    result = left_out(torch.from_numpy(x), labels, CLASSES, PENALTIES, weights)
+    np.testing.assert_allclose(result.scores, expected.scores, rtol=1e-9)
+    np.testing.assert_allclose(result.readout.weights, expected.readout.weights, rtol=1e-9)
 
 
 def test_of_equal_errors_the_larger_penalty_is_chosen() -> None:
@@ -139,8 +139,8 @@ def test_a_class_of_one_row_is_left_out_too() -> None:
     x, labels, _ = draw(12, 4)
     labels[:] = 0
     labels[0], labels[1:5] = 2, 1
-    found = left_out(x, labels, CLASSES, [1.0])
-    assert found.scores[0, 2] == pytest.approx(0, abs=1e-12)  # without its row the class has no targets
+    result = left_out(x, labels, CLASSES, [1.0])
+    assert result.scores[0, 2] == pytest.approx(0, abs=1e-12)  # without its row the class has no targets
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -44,8 +44,8 @@ def test_a_ring_of_any_size_needs_no_search():
 
 def test_cycle_with_jumps_by_hand():
     matrix = connection_matrix(section(nodes=6, topology="cycle-jumps", jump=3, weights="bernoulli"))
-    found = set(zip(*(axis.tolist() for axis in matrix.nonzero()), strict=True))
-    assert found == {(0, 5), (1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (0, 3), (3, 0)}
+    result = set(zip(*(axis.tolist() for axis in matrix.nonzero()), strict=True))
+    assert result == {(0, 5), (1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (0, 3), (3, 0)}
 
 
 def test_small_world_without_rewiring_is_a_lattice():
@@ -74,9 +74,9 @@ def test_distributions_share_their_random_numbers():
 def test_input_density_and_feature_scaling():
     full = reservoir_matrices(section(), 8).input
     thin = reservoir_matrices(section(input_density=0.25, feature_scaling=[1, 2, 1, 1, 1, 1, 1, 0]), 8).input
-    kept = input_weights(60, 8, 1.0, 1, density=0.25) != 0
-    assert (kept.sum(axis=1) == 2).all()
-    np.testing.assert_array_equal(thin, full * kept * [1, 2, 1, 1, 1, 1, 1, 0])
+    connected = input_weights(60, 8, 1.0, 1, density=0.25) != 0
+    assert (connected.sum(axis=1) == 2).all()
+    np.testing.assert_array_equal(thin, full * connected * [1, 2, 1, 1, 1, 1, 1, 0])
     with pytest.raises(InputError, match="feature_scaling has 2 factors, but a step has 8"):
         reservoir_matrices(section(feature_scaling=[1, 2]), 8)
 
@@ -103,17 +103,17 @@ def test_saved_matrices_are_read_back(tmp_path, rng):
     reservoir = Reservoir(section(), 5)
     path = tmp_path / "m.npz"
     save_matrices(path, reservoir.matrices[0][0])
-    given = Reservoir(section(matrices=str(path), seed=99), 5)
+    copy = Reservoir(section(matrices=str(path), seed=99), 5)
     u = rng.random((3, 6, 5), dtype=np.float32)
-    np.testing.assert_array_equal(given.states(u).numpy(), reservoir.states(u).numpy())
+    np.testing.assert_array_equal(copy.states(u).numpy(), reservoir.states(u).numpy())
 
 
 def test_dense_matrices_of_the_user(tmp_path):
     path = tmp_path / "m.npz"
     np.savez(path, recurrent=np.eye(3) * 0.5, input=np.ones((3, 2)))
-    found = read_matrices(path, 3, 2)
-    assert scipy.sparse.issparse(found.recurrent)
-    assert (found.bias == 0).all()
+    result = read_matrices(path, 3, 2)
+    assert scipy.sparse.issparse(result.recurrent)
+    assert (result.bias == 0).all()
 
 
 @pytest.mark.parametrize(

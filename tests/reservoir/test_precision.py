@@ -33,17 +33,17 @@ def bfloat16_is_faster(monkeypatch):
 
 
 def test_rounding_is_not_visible_in_a_reservoir_that_forgets(samples):
-    found = measure_rounding(section(), "dense-bf16", *samples)
-    assert 0 < found.state_error < 0.02
-    assert found.error_ratio == pytest.approx(1, abs=0.05)
-    assert not found.visible
+    result = measure_rounding(section(), "dense-bf16", *samples)
+    assert 0 < result.state_error < 0.02
+    assert result.error_ratio == pytest.approx(1, abs=0.05)
+    assert not result.visible
     assert measure_rounding(section(), "dense-fp32", *samples) == Rounding(0.0, 1.0)
 
 
 def test_rounding_is_visible_in_a_chaotic_reservoir(samples):
-    found = measure_rounding(section(**CHAOTIC), "dense-bf16", *samples)
-    assert found.state_error > 0.5
-    assert found.visible
+    result = measure_rounding(section(**CHAOTIC), "dense-bf16", *samples)
+    assert result.state_error > 0.5
+    assert result.visible
 
 
 def test_rounding_counts_as_visible_if_states_overflow(samples):

@@ -30,9 +30,9 @@ def section(**values):
 def test_joined_reductions_agree_with_the_reference(kernel, leaks, lengths, rng):
     reservoir = Reservoir(section(reduction=SEVERAL, segments=3, states=2, warm_up=1, **leaks), 4, kernel)
     u = rng.normal(size=(6, 12, 4)).astype(np.float32)
-    found = reservoir.states(u, lengths=lengths).double().numpy()
-    assert found.shape == (6, (3 + 2 + 1 + 1 + 2 + 1) * 40) == (6, reservoir.width)
-    errors = np.abs(found - expected(reservoir, u, lengths))
+    result = reservoir.states(u, lengths=lengths).double().numpy()
+    assert result.shape == (6, (3 + 2 + 1 + 1 + 2 + 1) * 40) == (6, reservoir.width)
+    errors = np.abs(result - expected(reservoir, u, lengths))
     # A state next to 0 may be on the other side of it in 16 bits.
     share = errors.reshape(6, 10, 40)[:, 6]
     assert np.delete(errors.reshape(6, 10, 40), 6, axis=1).max() < TOLERANCES.get(kernel, 0.06)
@@ -50,8 +50,8 @@ def test_joined_reductions_agree_with_the_reference(kernel, leaks, lengths, rng)
 def test_scans_and_layers_have_their_own_rates_and_reductions(values, rng):
     reservoir = Reservoir(section(leak_low=0.1, reduction=["std", "segments"], **values), 4)
     u, lengths = rng.normal(size=(5, 8, 4)).astype(np.float32), [8, 2, 5, 7, 8]
-    wanted = expected(reservoir, u, lengths)
-    np.testing.assert_allclose(reservoir.states(u, lengths=lengths).numpy(), wanted, atol=5e-6)
+    target = expected(reservoir, u, lengths)
+    np.testing.assert_allclose(reservoir.states(u, lengths=lengths).numpy(), target, atol=5e-6)
     assert not np.array_equal(reservoir.rates[0][0], reservoir.rates[-1][-1])
 
 
@@ -76,11 +76,11 @@ def test_segments_of_any_lengths(lengths, segments, padding):
     u = np.random.default_rng(sum(lengths)).normal(size=(len(lengths), max(lengths) + padding, 2)).astype(np.float32)
     for row, length in enumerate(lengths):
         u[row, length:] = np.nan
-    found = reservoir.states(u, lengths=lengths).numpy()
-    wanted = expected(reservoir, np.nan_to_num(u), lengths)
-    np.testing.assert_allclose(found, wanted, atol=2e-6)
+    result = reservoir.states(u, lengths=lengths).numpy()
+    target = expected(reservoir, np.nan_to_num(u), lengths)
+    np.testing.assert_allclose(result, target, atol=2e-6)
     differentiable = DifferentiableReservoir(reservoir)(torch.from_numpy(np.nan_to_num(u)), lengths)
-    np.testing.assert_allclose(differentiable.numpy(), wanted, atol=2e-6)
+    np.testing.assert_allclose(differentiable.numpy(), target, atol=2e-6)
 
 
 def test_a_single_name_is_a_list_of_one(rng):
@@ -96,8 +96,8 @@ def test_a_single_name_is_a_list_of_one(rng):
 def test_stacked_reservoirs_have_their_own_rates(rng):
     candidates = [Reservoir(section(leak=leak, leak_low=0.05, reduction=["segments", "std"]), 4) for leak in (0.1, 1.0)]
     u = torch.from_numpy(rng.normal(size=(5, 8, 4)).astype(np.float32))
-    for found, reservoir in zip(StackedReservoirs(candidates, 3).drive(u), candidates, strict=True):
-        np.testing.assert_allclose(found.numpy(), reservoir.states(u).numpy(), atol=1e-6)
+    for result, reservoir in zip(StackedReservoirs(candidates, 3).drive(u), candidates, strict=True):
+        np.testing.assert_allclose(result.numpy(), reservoir.states(u).numpy(), atol=1e-6)
 
 
 def test_rates_are_log_uniform_and_follow_from_seed_and_values():
@@ -134,7 +134,7 @@ def test_settings_that_contradict_one_another_are_refused(values, words):
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("overrides", "words"),
     [
         (["reservoir.leak_low=0.2", "search.space.leak={low=0.1, high=1.0}"], "goes down to 0.1, below"),
         (["reservoir.leak_low=0.2", "search.space.leak={choices=[0.5, 0.15]}"], "goes down to 0.15, below"),
@@ -144,8 +144,8 @@ def test_settings_that_contradict_one_another_are_refused(values, words):
         ),
     ],
 )
-def test_a_search_that_contradicts_the_reservoir_is_refused(given, words):
-    config = load_config("paper-mnist", ["reservoir.activation=tanh", "search.evaluation=train", *given])
+def test_a_search_that_contradicts_the_reservoir_is_refused(overrides, words):
+    config = load_config("paper-mnist", ["reservoir.activation=tanh", "search.evaluation=train", *overrides])
     with pytest.raises(InputError, match=words):
         checked_space(config)
 

@@ -195,13 +195,13 @@ def test_samples_that_do_not_fit_the_order_are_refused(shape, cut, message):
 
 
 def test_dropped_steps_are_logged_once(monkeypatch):
-    said: list[str] = []
+    messages: list[str] = []
     monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
-    monkeypatch.setattr(sequencing.log, "warning", lambda form, *values: said.append(form % values))
+    monkeypatch.setattr(sequencing.log, "warning", lambda form, *values: messages.append(form % values))
     cut = Sequencer("patches", (3, 5), (3, 5), "drop")
     for _ in range(2):
         assert cut.shape((10, 10)) == (6, 15)
-    assert said == [
+    assert messages == [
         "reservoir.piece_size = [3, 5] with reservoir.piece_stride = [3, 5] leaves out 1 of the 10 rows of a sample "
         "(reservoir.piece_edge = 'drop')"
     ]
@@ -268,7 +268,7 @@ def test_a_reservoir_reads_patches_and_windows_of_unequal_sequences():
     ).reservoir
     x = np.random.default_rng(0).normal(size=(3, 11, 2)).astype(np.float32)
     reservoir, lengths = Reservoir(settings, 6), [11, 5, 8]
-    found = reservoir.compute(x, lengths=lengths)
+    result = reservoir.compute(x, lengths=lengths)
     for row, length in enumerate(lengths):
         alone = reservoir.drive(x[row : row + 1, :length])
-        torch.testing.assert_close(found[row : row + 1], alone, atol=1e-6, rtol=0)
+        torch.testing.assert_close(result[row : row + 1], alone, atol=1e-6, rtol=0)

@@ -23,7 +23,7 @@ def reference(settings, u):
     """Eq. 9 in float64 NumPy, sample by sample and step by step."""
     matrices = reservoir_matrices(settings, u.shape[2])
     activation = np.tanh if settings.activation == "tanh" else lambda v: 1 / (1 + np.exp(-v))
-    kept = kept_steps(u.shape[1], settings.states)
+    positions = kept_steps(u.shape[1], settings.states)
     rows = []
     for sequence in u.astype(np.float64):
         state, states = np.zeros(settings.nodes), []
@@ -31,7 +31,7 @@ def reference(settings, u):
             drive = matrices.recurrent @ state + matrices.input @ step + matrices.bias
             state = (1 - settings.leak) * state + settings.leak * activation(drive)
             states.append(state)
-        rows.append(np.concatenate([states[step] for step in kept]))
+        rows.append(np.concatenate([states[step] for step in positions]))
     return np.array(rows)
 
 
@@ -59,10 +59,10 @@ def test_two_steps_by_hand(activation):
 def test_states_agree_with_the_reference(kernel, activation, leak, states, rng):
     settings = section(activation=activation, leak=leak, states=states)
     u = rng.random((17, 28, 9), dtype=np.float32)
-    found = Reservoir(settings, 9, kernel).states(u)
-    assert found.dtype == (torch.float32 if kernel == "dense-fp32" else torch.bfloat16)
-    assert found.shape == (17, states * 120)
-    errors = np.abs(found.double().numpy() - reference(settings, u))
+    result = Reservoir(settings, 9, kernel).states(u)
+    assert result.dtype == (torch.float32 if kernel == "dense-fp32" else torch.bfloat16)
+    assert result.shape == (17, states * 120)
+    errors = np.abs(result.double().numpy() - reference(settings, u))
     assert errors.max() < TOLERANCES[kernel]
     assert errors.mean() < MEAN_TOLERANCES[kernel]
 
@@ -71,8 +71,8 @@ def test_small_leaks_are_not_lost_in_bfloat16():
     """Steps of 0.2 % of the state are below half a unit in bfloat16's last place."""
     settings = section(nodes=1, density=1, spectral_radius=0.01, leak=0.001, bias_scaling=1.0)
     u = np.ones((1, 3000, 1), dtype=np.float32)
-    found = Reservoir(settings, 1, "dense-bf16").states(u)
-    np.testing.assert_allclose(found.double().numpy(), reference(settings, u), rtol=0.01)
+    result = Reservoir(settings, 1, "dense-bf16").states(u)
+    np.testing.assert_allclose(result.double().numpy(), reference(settings, u), rtol=0.01)
 
 
 @pytest.mark.parametrize("sequence", ["rows", "columns", "both"])
@@ -82,13 +82,13 @@ def test_compute_returns_the_states_of_the_sequences(sequence, rng):
     u = Sequencer(sequence).sequences(x)
     reservoir = Reservoir(settings, u.shape[2])
     counted = []
-    found = reservoir.compute(x, advance=counted.append)
+    result = reservoir.compute(x, advance=counted.append)
     assert counted == [10, 10, 3]
     # Another block size forms the same sums in another order.
-    np.testing.assert_allclose(found.numpy(), reservoir.states(u).numpy(), atol=1e-6)
+    np.testing.assert_allclose(result.numpy(), reservoir.states(u).numpy(), atol=1e-6)
     out = torch.empty(23, reservoir.width)
     assert reservoir.compute(torch.from_numpy(x), out=out) is out
-    assert torch.equal(out, found)
+    assert torch.equal(out, result)
 
 
 def test_same_block_same_bits(rng):

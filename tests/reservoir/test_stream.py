@@ -135,16 +135,16 @@ def test_sums_that_are_cleared_are_empty(problem):
 
 
 def test_the_next_block_is_computed_ahead():
-    made = threading.Event()
+    computed = threading.Event()
 
     def items():
         yield 1
-        made.set()
+        computed.set()
         yield 2
 
     stream = ahead(items())
     assert next(stream) == 1
-    assert made.wait(5)
+    assert computed.wait(5)
     assert list(stream) == [2]
 
 

@@ -21,16 +21,16 @@ def _machine_of_1000_mib(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("ranks", "rows", "own", "left"),
+    ("ranks", "rows", "used", "left"),
     [(1, 0, 0, 1000), (2, 0, 0, 500), (2, 100, 0, 450), (2, 100, 128, 322), (2, 100, 65, 322), (2, 100, 900, 0)],
 )
-def test_shared_rows_and_the_memory_of_a_rank_are_subtracted(ranks, rows, own, left):
-    assert memory_limit(small_config(), ranks, rows * MIB, own * MIB) == left * MIB
+def test_shared_rows_and_the_memory_of_a_rank_are_subtracted(ranks, rows, used, left):
+    assert memory_limit(small_config(), ranks, rows * MIB, used * MIB) == left * MIB
 
 
 def test_the_least_limit_of_all_ranks_applies_to_all():
-    found = Ranks(3).run(lambda comm: agreed_limit(small_config(), comm, 100 * MIB, (comm.rank + 1) * 64 * MIB))
-    assert found == [(900 // 3 - 3 * 64) * MIB] * 3
+    limits = Ranks(3).run(lambda comm: agreed_limit(small_config(), comm, 100 * MIB, (comm.rank + 1) * 64 * MIB))
+    assert limits == [(900 // 3 - 3 * 64) * MIB] * 3
 
 
 def test_a_configured_limit_is_used_unchanged():

@@ -26,7 +26,7 @@ def test_a_failed_preparation_cancels_the_jobs_that_wait_for_it(slurm):
         status
     )
     assert "nowhere.npz" in status
-    assert "next: fix what" in status
+    assert "next: fix the errors in" in status
 
 
 @pytest.mark.parametrize("flavour", ["pmi2", "none"])

@@ -11,7 +11,7 @@ from settings import config_of
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.assembly import build_network, make_source
-from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess

@@ -11,7 +11,7 @@ from torch import nn
 
 from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.parallel import horovod
 from rcdp_hpc.parallel.horovod import HorovodEngine
 from rcdp_hpc.parallel.local_sgd import LocalSGD

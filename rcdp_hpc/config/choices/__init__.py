@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from rcdp_hpc.config.choices.activations import ACTIVATIONS
 from rcdp_hpc.config.choices.balancing import BALANCING_METHODS, BalancingChoice, balancing_choice
 from rcdp_hpc.config.choices.choice import USER_CLASS, Choice, ChoiceTable, is_user_class
-from rcdp_hpc.config.choices.extractors import EXTRACTORS
+from rcdp_hpc.config.choices.extractors import EXTRACTORS, ExtractorChoice, extractor_choice
 from rcdp_hpc.config.choices.kernels import KERNELS
 from rcdp_hpc.config.choices.losses import LOSSES
 from rcdp_hpc.config.choices.optimizers import OPTIMIZERS
 from rcdp_hpc.config.choices.plain import PLAIN_TABLES
-from rcdp_hpc.config.choices.readouts import READOUTS
+from rcdp_hpc.config.choices.readouts import READOUTS, ReadoutChoice, readout_choice
 from rcdp_hpc.config.choices.schedules import SCHEDULES
 from rcdp_hpc.config.choices.search_optimizers import MOTH_FLAME_IMPROVEMENTS, SEARCH_OPTIMIZERS
 from rcdp_hpc.config.choices.sources import SOURCES
@@ -57,9 +57,13 @@ __all__ = [
     "BalancingChoice",
     "Choice",
     "ChoiceTable",
+    "ExtractorChoice",
+    "ReadoutChoice",
     "balancing_choice",
     "choices_of",
+    "extractor_choice",
     "is_user_class",
+    "readout_choice",
 ]
 
 

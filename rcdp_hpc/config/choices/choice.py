@@ -70,6 +70,10 @@ class ChoiceTable:
                 return choice
         raise KeyError(name)
 
+    def users_of(self, key: str) -> list[str]:
+        """Return the names of the choices that use a dotted key; empty if the key belongs to none in particular."""
+        return [str(choice.name) for choice in self.choices if key in choice.keys]
+
     def meanings(self) -> dict[str | int, str]:
         """Return the meaning of each name, and of a class of the user's own if the key accepts one."""
         meanings = {choice.name: choice.meaning for choice in self.choices}

@@ -2,15 +2,82 @@
 
 from __future__ import annotations
 
-from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
+from dataclasses import dataclass, replace
 
-EXTRACTORS = ChoiceTable(
-    "extractor.kind",
-    (
-        Choice("none", "none: the sample as reservoir.sequence cuts it"),
-        Choice("kernels", "random convolution kernels of series, joined to the reservoir's states; fixed"),
-        Choice("dictionary", "dictionary of image patches, learned without labels, then fixed"),
-        Choice("convolution", "trained convolutions"),
+from rcdp_hpc.config.choices.choice import USER_CLASS, Choice, ChoiceTable
+
+
+@dataclass(frozen=True)
+class ExtractorChoice(Choice):
+    """An extractor, with the facts that checks need before its class is imported.
+
+    Attributes
+    ----------
+    trained : bool
+        Gradient steps train the extractor with the readout, so that states change and cannot be cached.
+    learned : bool
+        The extractor is learned from training samples without labels before the training, and then fixed.
+    makes_sequences : bool
+        The extractor computes the sequences that drive the reservoir; False if samples are cut into sequences.
+    joins_features : bool
+        The extractor appends features of the whole sample to the reservoir's states.
+    """
+
+    trained: bool = False
+    learned: bool = False
+    makes_sequences: bool = False
+    joins_features: bool = False
+
+
+_PACKAGE = "rcdp_hpc.networks.extractors"
+_EXTRACTORS = (
+    ExtractorChoice(
+        "none", "none: the reservoir reads the sample as reservoir.sequence cuts it", f"{_PACKAGE}.none:NoExtractor"
     ),
-    user_class="a trained extractor of your own (docs/networks.md)",
+    ExtractorChoice(
+        "kernels",
+        "random convolution kernels of series; their features follow the reservoir's states",
+        f"{_PACKAGE}.kernels:KernelExtractor",
+        ("extractor.kernels", "extractor.kernel_inputs", "extractor.kernel_weights"),
+        learned=True,
+        joins_features=True,
+    ),
+    ExtractorChoice(
+        "dictionary",
+        "dictionary of image patches, learned without labels before the training",
+        f"{_PACKAGE}.dictionary:DictionaryExtractor",
+        (
+            "extractor.sequence",
+            *(
+                f"extractor.{name}"
+                for name in (
+                    *("patch", "atoms", "stride", "pool", "threshold", "mirror", "power"),
+                    *("learning", "patches", "precision"),
+                )
+            ),
+        ),
+        learned=True,
+        makes_sequences=True,
+    ),
+    ExtractorChoice(
+        "convolution",
+        "convolutions of images, trained with the readout",
+        f"{_PACKAGE}.convolution:ConvolutionExtractor",
+        (
+            "extractor.sequence",
+            *(f"extractor.{name}" for name in ("channels", "residual", "activation", "whitening")),
+        ),
+        trained=True,
+        makes_sequences=True,
+    ),
 )
+_USER_EXTRACTOR = ExtractorChoice(
+    USER_CLASS, "a trained extractor of your own (docs/extending.md)", trained=True, makes_sequences=True
+)
+
+EXTRACTORS = ChoiceTable("extractor.kind", _EXTRACTORS, user_class=_USER_EXTRACTOR.meaning)
+
+
+def extractor_choice(name: str) -> ExtractorChoice:
+    """Return the facts about a value of ``extractor.kind``; of a user's class, those that hold for every such class."""
+    return next((choice for choice in _EXTRACTORS if choice.name == name), replace(_USER_EXTRACTOR, name=name))

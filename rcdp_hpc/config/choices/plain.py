@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
 
+_PIECES = ("reservoir.piece_size", "reservoir.piece_stride", "reservoir.piece_edge")
 _REDUCTIONS = "rcdp_hpc.reservoir.reductions"
 _TOPOLOGY = "rcdp_hpc.reservoir.topology"
 
@@ -123,6 +124,7 @@ PLAIN_TABLES = (
             Choice(
                 "diagonal",
                 "damped oscillators without connections, read by a random layer; its cost grows with the nodes",
+                keys=("reservoir.memory_units", "reservoir.memory_steps"),
             ),
             Choice(
                 "none",
@@ -133,8 +135,16 @@ PLAIN_TABLES = (
     ChoiceTable(
         "reservoir.scaling",
         (
-            Choice("spectral_radius", "recurrent weights are scaled to reservoir.spectral_radius"),
-            Choice("weight_scale", "recurrent weights are uniform in [-w, w], w = reservoir.weight_scale"),
+            Choice(
+                "spectral_radius",
+                "recurrent weights are scaled to reservoir.spectral_radius",
+                keys=("reservoir.spectral_radius",),
+            ),
+            Choice(
+                "weight_scale",
+                "recurrent weights are uniform in [-w, w], w = reservoir.weight_scale",
+                keys=("reservoir.weight_scale",),
+            ),
         ),
     ),
     ChoiceTable(
@@ -197,8 +207,8 @@ PLAIN_TABLES = (
             Choice("rows", "a row of the image, or a time step of the series, is a step"),
             Choice("columns", "a column of the image is a step"),
             Choice("both", "a row and a column of a square image together are a step"),
-            Choice("patches", "a patch of the image is a step (reservoir.piece_size)"),
-            Choice("windows", "a window of time steps is a step (reservoir.piece_size)"),
+            Choice("patches", "a patch of the image is a step (reservoir.piece_size)", keys=_PIECES),
+            Choice("windows", "a window of time steps is a step (reservoir.piece_size)", keys=_PIECES),
             Choice("channels", "a colour channel is a step"),
             Choice("pixels", "a pixel is a step"),
         ),
@@ -213,7 +223,12 @@ PLAIN_TABLES = (
     ChoiceTable(
         "reservoir.reduction",
         (
-            Choice("states", "some states: reservoir.states or reservoir.steps", f"{_REDUCTIONS}.spaced:States"),
+            Choice(
+                "states",
+                "some states: reservoir.states or reservoir.steps",
+                f"{_REDUCTIONS}.spaced:States",
+                keys=("reservoir.states", "reservoir.steps"),
+            ),
             Choice("all", "the state of every step, alone", f"{_REDUCTIONS}.every:All"),
             Choice("last", "the state after the last step", f"{_REDUCTIONS}.spaced:Last"),
             Choice("mean", "mean over the steps", f"{_REDUCTIONS}.moments:Mean"),
@@ -223,6 +238,7 @@ PLAIN_TABLES = (
                 "segments",
                 "means over equal parts of the steps (reservoir.segments)",
                 f"{_REDUCTIONS}.segments:Segments",
+                keys=("reservoir.segments",),
             ),
             Choice("positive", "share of the steps with a state above 0", f"{_REDUCTIONS}.positive:Positive"),
             Choice("max", "largest state over the steps", f"{_REDUCTIONS}.largest:Max"),
@@ -234,14 +250,19 @@ PLAIN_TABLES = (
             Choice("optimizer", "search.optimizer proposes candidates within search.space"),
             Choice(
                 "select",
-                "judge every state set once; then search.optimizer starts from the best, if search.generations > 0",
+                "evaluate each state set once; search.optimizer then starts from the best if search.generations > 0",
+                keys=("search.state_sets",),
             ),
         ),
     ),
     ChoiceTable(
         "search.fitness",
         (
-            Choice("eq5", "inverse of the validation error, with a penalty on the density (eq. 5)"),
+            Choice(
+                "eq5",
+                "inverse of the validation error, with a penalty on the density (eq. 5)",
+                keys=("search.density_weight", "search.density_target"),
+            ),
             Choice("accuracy", "validation accuracy"),
         ),
     ),
@@ -249,8 +270,8 @@ PLAIN_TABLES = (
         "search.evaluation",
         (
             Choice("ridge", "solve the readout by ridge regression"),
-            Choice("train", "train the readout for search.epochs epochs"),
-            Choice("function", "call your own function (search.function)"),
+            Choice("train", "train the readout for search.epochs epochs", keys=("search.epochs",)),
+            Choice("function", "call your own function (search.function)", keys=("search.function",)),
         ),
     ),
     ChoiceTable(
@@ -335,7 +356,7 @@ PLAIN_TABLES = (
         "partition.load_balance",
         (
             Choice("equal", "the same number for every rank"),
-            Choice("rank_speeds", "in proportion to partition.rank_speeds"),
+            Choice("rank_speeds", "in proportion to partition.rank_speeds", keys=("partition.rank_speeds",)),
             Choice("measured", "in proportion to speeds measured at the start"),
         ),
     ),

@@ -2,17 +2,70 @@
 
 from __future__ import annotations
 
-from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
+from dataclasses import dataclass, replace
 
-READOUTS = ChoiceTable(
-    "readout.kind",
-    (
-        Choice("network", "the network of eq. 10 and 11 (paper)"),
-        Choice("ridge", "linear, solved by ridge regression"),
-        Choice("lstm", "LSTM over the kept states"),
-        Choice("gru", "GRU over the kept states"),
-        Choice("transformer", "transformer over the kept states"),
-        Choice("convolution", "convolution over the kept states"),
+from rcdp_hpc.config.choices.choice import USER_CLASS, Choice, ChoiceTable
+
+
+@dataclass(frozen=True)
+class ReadoutChoice(Choice):
+    """A readout, with the facts that checks need before its class is imported.
+
+    Attributes
+    ----------
+    trained : bool
+        Gradient steps train the readout; False if it is solved.
+    stepwise : bool
+        The readout reads states step by step, so that it needs several of them.
+    warm_start : bool
+        The readout can start from the weights of a ridge readout.
+    dense : bool
+        The readout has no more work than the layers of eq. 10 and 11; the choice of the number of threads uses that.
+    """
+
+    trained: bool = True
+    stepwise: bool = False
+    warm_start: bool = False
+    dense: bool = False
+
+
+_PACKAGE = "rcdp_hpc.networks.readouts"
+_WIDTHS = ("readout.outputs", "readout.hidden", "readout.dropout")
+_LAYERS = (*_WIDTHS, "readout.layers")
+_READOUTS = (
+    ReadoutChoice(
+        "network",
+        "the network of eq. 10 and 11 (paper)",
+        f"{_PACKAGE}.mlp:MLPReadout",
+        (*_WIDTHS, "readout.relu_slope", "readout.warm_start"),
+        warm_start=True,
+        dense=True,
     ),
-    user_class="a readout of your own (docs/networks.md)",
+    ReadoutChoice(
+        "ridge", "linear, solved by ridge regression", f"{_PACKAGE}.ridge:RidgeNetwork", trained=False, dense=True
+    ),
+    ReadoutChoice("lstm", "LSTM over the kept states", f"{_PACKAGE}.lstm:LSTMReadout", _LAYERS, stepwise=True),
+    ReadoutChoice("gru", "GRU over the kept states", f"{_PACKAGE}.gru:GRUReadout", _LAYERS, stepwise=True),
+    ReadoutChoice(
+        "transformer",
+        "transformer over the kept states",
+        f"{_PACKAGE}.transformer:TransformerReadout",
+        (*_LAYERS, "readout.heads"),
+        stepwise=True,
+    ),
+    ReadoutChoice(
+        "convolution",
+        "convolution over the kept states",
+        f"{_PACKAGE}.convolution:ConvolutionReadout",
+        (*_LAYERS, "readout.kernel_size"),
+        stepwise=True,
+    ),
 )
+_USER_READOUT = ReadoutChoice(USER_CLASS, "a readout of your own (docs/extending.md)")
+
+READOUTS = ChoiceTable("readout.kind", _READOUTS, user_class=_USER_READOUT.meaning)
+
+
+def readout_choice(name: str) -> ReadoutChoice:
+    """Return the facts about a value of ``readout.kind``; of a user's class, those that hold for every such class."""
+    return next((choice for choice in _READOUTS if choice.name == name), replace(_USER_READOUT, name=name))

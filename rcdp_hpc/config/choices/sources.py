@@ -14,9 +14,6 @@ from rcdp_hpc.config.choices.choice import Choice, ChoiceTable
 class SourceChoice(Choice):
     """A source of samples.
 
-    `keys` lists keys that only matter to preparation. The other keys of a source also decide how new samples are read,
-    whatever source the model was trained on.
-
     Attributes
     ----------
     example : str
@@ -30,7 +27,34 @@ class SourceChoice(Choice):
 
 
 _READERS = "rcdp_hpc.data.sources"
-_TEST = ("data.test_path",)
+_TEST = "data.test_path"
+_COLUMNS = (
+    "data.label_column",
+    "data.id_column",
+    "data.group_column",
+    "data.time_column",
+    "data.category_columns",
+    "data.drop_columns",
+    "data.keep_columns",
+)
+_IMAGES = (
+    "data.image_size",
+    "data.image_channels",
+    "data.image_background",
+    "data.image_bits",
+    "data.corrupt_images",
+)
+_SERIES_FILES = (
+    "data.time_column",
+    "data.drop_columns",
+    "data.keep_columns",
+    "data.delimiter",
+    "data.decimal",
+    "data.encoding",
+)
+_LAYOUT = "data.image_layout"
+# Of the keys of sources, those that only the preparation reads; the others also say how new samples are read.
+PREPARATION_KEYS = (_TEST, "data.y_name", "data.x_test_name", "data.y_test_name")
 
 SOURCES = ChoiceTable(
     "data.source",
@@ -41,22 +65,24 @@ SOURCES = ChoiceTable(
         ),
         SourceChoice(
             "npz", "NumPy archive with x and y, and x_test and y_test if there is a test set",
-            f"{_READERS}.npz:NpzReader",
+            f"{_READERS}.npz:NpzReader", (_LAYOUT,),
         ),
         SourceChoice(
             "npy", "folder with x.npy and y.npy, and x_test.npy and y_test.npy if there is a test set",
-            f"{_READERS}.npy:NpyReader", example="NEW.npy",
+            f"{_READERS}.npy:NpyReader", (_LAYOUT,), example="NEW.npy",
         ),
         SourceChoice(
             "hdf5", "HDF5 file with a dataset of samples and one of labels", f"{_READERS}.hdf5:Hdf5Reader",
-            ("data.y_name", "data.x_test_name", "data.y_test_name"), example="NEW.h5",
+            ("data.x_name", "data.y_name", "data.x_test_name", "data.y_test_name", "data.lengths_name", _LAYOUT),
+            example="NEW.h5",
         ),
         SourceChoice(
-            "ts", "time series of the UCR/UEA archives (.ts, .tsv)", f"{_READERS}.ts:TsReader", _TEST, example="NEW.ts"
+            "ts", "time series of the UCR/UEA archives (.ts, .tsv)", f"{_READERS}.ts:TsReader",
+            (_TEST, "data.encoding"), example="NEW.ts",
         ),
         SourceChoice(
-            "arff", "ARFF file: series of the UCR/UEA archives, or a table", f"{_READERS}.arff:ArffReader", _TEST,
-            example="NEW.arff",
+            "arff", "ARFF file: series of the UCR/UEA archives, or a table", f"{_READERS}.arff:ArffReader",
+            (_TEST, "data.encoding", *_COLUMNS), example="NEW.arff",
         ),
         SourceChoice(
             "mnist", "folder of IDX files: MNIST, Fashion-MNIST, KMNIST, EMNIST", f"{_READERS}.idx:IdxReader",
@@ -67,23 +93,24 @@ SOURCES = ChoiceTable(
         ),
         SourceChoice(
             "cifar100", "the official CIFAR-100 batches: a folder or the packed file",
-            f"{_READERS}.cifar:Cifar100Reader",
+            f"{_READERS}.cifar:Cifar100Reader", ("data.coarse_labels",),
         ),
         SourceChoice(
-            "parquet", "Parquet table with one row per sample", f"{_READERS}.tables:ParquetReader", _TEST,
+            "parquet", "Parquet table with one row per sample", f"{_READERS}.tables:ParquetReader", (_TEST, *_COLUMNS),
             example="NEW.parquet", has_named_columns=True,
         ),
         SourceChoice(
-            "csv", "text table with one row per sample and a header line", f"{_READERS}.tables:CsvReader", _TEST,
+            "csv", "text table with one row per sample and a header line", f"{_READERS}.tables:CsvReader",
+            (_TEST, *_COLUMNS, "data.delimiter", "data.decimal", "data.encoding"),
             example="NEW.csv", has_named_columns=True,
         ),
         SourceChoice(
             "series_folder", "one file for each series, in a folder per class or listed in labels.csv",
-            f"{_READERS}.series_folder:SeriesFolderReader", _TEST, example="NEW_SERIES",
+            f"{_READERS}.series_folder:SeriesFolderReader", (_TEST, *_SERIES_FILES), example="NEW_SERIES",
         ),
         SourceChoice(
-            "image_folder", "one folder of images for each class", f"{_READERS}.image_folder:ImageFolderReader", _TEST,
-            example="NEW_IMAGES",
+            "image_folder", "one folder of images for each class", f"{_READERS}.image_folder:ImageFolderReader",
+            (_TEST, *_IMAGES), example="NEW_IMAGES",
         ),
     ),
     user_class="a reader of your own (docs/extending.md)",

@@ -1,4 +1,4 @@
-"""Images in one folder per class (ImageNet's layout), decoded by Pillow on all cores."""
+"""The source ``image_folder``: images in one folder per class (ImageNet's layout), decoded by Pillow on all cores."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ class ImageFolderReader(SourceReader):
 
 
 def read_samples(request: SampleRequest) -> NewSamples:
-    """Return the images of a folder, subfolders included, in the order of their names, or a single image.
+    """Return the images of a folder and its subfolders in the order of their paths, or a single image.
 
-    With ``data.corrupt_images = "skip"`` every image is decoded at once, and corrupt ones are left out and counted;
-    otherwise they are decoded when they are needed, and a corrupt one is refused then.
+    With ``data.corrupt_images = "skip"``, every image is decoded here, and corrupt ones are left out and counted.
+    Otherwise images are decoded when they are needed, and a corrupt one is refused then.
 
     Parameters
     ----------

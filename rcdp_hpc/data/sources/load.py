@@ -45,7 +45,7 @@ def call_reader(name: str, method: str, call: Callable[[], Answer]) -> Answer:
         return call()
     except RcdpError:
         raise
-    except Exception as error:  # a user's class may raise anything
+    except (Exception, SystemExit) as error:  # a user's class may raise anything
         if not is_user_class(name):
             raise
         frame = traceback.extract_tb(error.__traceback__)[-1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.config import DataSection
-from rcdp_hpc.data.budget import SAMPLE_BYTES, SHARD_ROW_BYTES, TEXT_BYTES, Budget
+from rcdp_hpc.data.budget import SAMPLE_BYTES, SHARD_ROW_BYTES, Budget
 from rcdp_hpc.data.sources.base import Columns, Samples
-from rcdp_hpc.data.sources.cells import kind_of_type, read_numbers, seconds_of, texts_of
+from rcdp_hpc.data.sources.cells import read_numbers, seconds_of, texts_of
 from rcdp_hpc.data.sources.column_profile import Profiles
+from rcdp_hpc.data.sources.column_roles import ColumnRoles, special_columns
 from rcdp_hpc.data.sources.column_selection import (
     NAMED,
     ColumnSelection,
@@ -31,46 +30,11 @@ from rcdp_hpc.data.sources.parquet_reading import ParquetFile
 from rcdp_hpc.data.sources.rows import Spool
 from rcdp_hpc.data.sources.table_files import TableFile, open_files
 from rcdp_hpc.data.sources.table_problems import inexact_problem, missing_problem, text_problems, too_large_problem
+from rcdp_hpc.data.sources.text_codes import TextCodes
 from rcdp_hpc.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-MISSING = -1
-
-
-@dataclass(eq=False)
-class Texts:
-    """The different texts of a column, numbered in the order of their appearance.
-
-    Attributes
-    ----------
-    codes : dict of str to int
-    blocks : list of ndarray of int64
-        The number of each row's text, block by block; -1 if it is missing.
-    letters : int
-        Bytes of the different texts.
-    """
-
-    codes: dict[str, int] = field(default_factory=dict)
-    blocks: list[NDArray[np.int64]] = field(default_factory=list)
-    letters: int = 0
-
-    def add(self, column: pa.Array) -> None:
-        """Add the texts of a block of rows."""
-        texts, places = texts_of(column)
-        self.letters += sum(2 * TEXT_BYTES + len(text) for text in texts if text not in self.codes)
-        table = [self.codes.setdefault(text, len(self.codes)) for text in texts]
-        self.blocks.append(np.array([*table, MISSING], np.int64)[places])
-
-    def finish(self) -> NDArray[np.int64]:
-        """Return the number of each row's text, shape (rows,)."""
-        return np.concatenate(self.blocks) if self.blocks else np.empty(0, np.int64)
-
-    def names(self) -> list[str]:
-        """Return the text of each row; empty if it is missing."""
-        texts = [*self.codes, ""]
-        return [texts[code] for code in self.finish()]
 
 
 class Table:
@@ -106,26 +70,18 @@ class Table:
         self.findings = findings
         self._known = known
         self._labelled = labelled
-        special = [data.label_column if labelled else "", data.group_column, data.time_column]
-        self._special = [name for name in special if name]
-        expected = [*self._special, *(known.features if known else data.category_columns)]
+        expected = [*special_columns(data, labelled), *(known.features if known else data.category_columns)]
         self._files: list[TableFile] = open_files(path, data, expected, findings)
-        self.names = self._files[0].names
-        self._kinds = self._kinds_of_columns()
-        self._refuse_missing_columns()
-        self._index, self._empty, self._nested = self._unusable_columns()
-        self.candidates = list(known.features) if known else self._possible_features()
-        self._refuse_nested_features()
+        self._roles = ColumnRoles(path, data, findings, self._files, known, labelled)
+        self.names = self._roles.names
+        self.candidates = self._roles.candidates
+        self.id_name = self._roles.id_name
         categories = known.categories if known else dict.fromkeys(data.category_columns, ())
         self.codes = {name: {text: code for code, text in enumerate(texts)} for name, texts in categories.items()}
         self.category_counts = {name: np.zeros(0, np.int64) for name in self.codes}
-        self._refuse_excluded_categories()
-        if not self.candidates:
-            raise InputError(f"{path}: no column of features; it has {some_names(self.names)}.")
-        self.id_name = self._name_of_ids()
         self.labels = LabelCollector(f"{path}, column {data.label_column}")
-        self.groups = Texts()
-        self.ids = Texts()
+        self.groups = TextCodes()
+        self.ids = TextCodes()
         self._times: list[NDArray[Any]] = []
         self._budget = budget
         self._refuse_rows(sum(file.rows for file in self._files if isinstance(file, ParquetFile)))
@@ -143,7 +99,7 @@ class Table:
         InputError
             If the table has no rows, or a row cannot be read.
         """
-        wanted = list(dict.fromkeys([*self.candidates, *self._special, *filter(None, [self.id_name])]))
+        wanted = list(dict.fromkeys([*self.candidates, *self._roles.special, *filter(None, [self.id_name])]))
         for file in self._files:
             self._starts.append(self.rows)
             for columns in file.batches(wanted):
@@ -179,13 +135,13 @@ class Table:
             if self.data.group_column:
                 for name in step_counters(self.candidates, self.profiles, x, self.groups.finish(), keep):
                     selection.reasons[name] = "it counts the rows of each group (data.time_column orders them)"
-            for name, kind in self._kinds.items():
-                if kind == "time" and name not in {*self.candidates, *self._special, *self.data.drop_columns}:
+            for name, kind in self._roles.kinds.items():
+                if kind == "time" and name not in {*self.candidates, *self._roles.special, *self.data.drop_columns}:
                     selection.reasons.setdefault(name, "dates or times")
             empty = [name for place, name in enumerate(self.candidates) if self.profiles.is_empty(place)]
             excluded = {*selection.reasons, *empty}
             features = [name for name in self.candidates if name not in excluded]
-            selection.report(str(self.path), [*self._empty, *empty], self._index, self.findings)
+            selection.report(str(self.path), [*self._roles.empty, *empty], self._roles.index, self.findings)
         self._refuse_problems(features)
         if not features:
             reasons = "; ".join(f"{name!r}: {reason}" for name, reason in list(selection.reasons.items())[:NAMED])
@@ -218,7 +174,7 @@ class Table:
 
     def texts_of_column(self, name: str) -> list[str]:
         """Read one column again, as texts."""
-        texts = Texts()
+        texts = TextCodes()
         for file in self._files:
             for (column,) in file.batches([name]):
                 texts.add(column)
@@ -238,100 +194,6 @@ class Table:
         # Labelled rows become rows of the shards; the rows of a group become one row.
         row_bytes = SHARD_ROW_BYTES if self._labelled and not self.data.group_column else 0
         self._budget.refuse_rows(self.path, rows, SAMPLE_BYTES + row_bytes + 32 * texts, letters)
-
-    def _kinds_of_columns(self) -> dict[str, str]:
-        """Return the kind of each column; with several files, the first kind in `order` that a file has."""
-        order = ("other", "time", "text", "number", "empty")
-        kinds: dict[str, str] = {}
-        for file in self._files:
-            for name, arrow_type in zip(file.names, file.types(), strict=True):
-                kinds[name] = min(kinds.get(name, "empty"), kind_of_type(arrow_type), key=order.index)
-        return kinds
-
-    def _refuse_missing_columns(self) -> None:
-        data = self.data
-        required = [*self._special, *(self._known.features if self._known else data.category_columns)]
-        if self._known is None and self._labelled:
-            required += [*filter(None, [data.id_column]), *data.keep_columns]
-        missing = [name for name in dict.fromkeys(required) if name not in self._kinds]
-        if not missing:
-            if self._known is None and (unused := [name for name in data.drop_columns if name not in self._kinds]):
-                self.findings.warnings.append(
-                    f"{self.path}: data.drop_columns names {quoted(unused)}, which do not exist"
-                )
-            return
-        if missing == [data.label_column] and self._labelled:
-            raise InputError(self._no_label())
-        close = get_close_matches(missing[0], self.names, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        what = (
-            f"no column {missing[0]!r}"
-            if len(missing) == 1
-            else f"{len(missing)} columns are missing: {quoted(missing)}"
-        )
-        raise InputError(f"{self.path}: {what}; it has {some_names(self.names) or 'none'}.{hint}")
-
-    def _no_label(self) -> str:
-        from rcdp_hpc.data.sources.label_guess import likely_labels
-
-        likely = likely_labels(self._files)
-        message = f"{self.path}: no column {self.data.label_column!r}; it has {some_names(self.names) or 'none'}."
-        if not likely:
-            return f"{message} Name the column of the labels: --set data.label_column=NAME."
-        lines = " or ".join(_label_line(name) for name in likely[:3])
-        return f"{message} Name the column of the labels, likely {lines}."
-
-    def _unusable_columns(self) -> tuple[list[str], list[str], list[str]]:
-        """Return the columns of pandas' index, those without values, and those of lists, structures or bytes."""
-        data = self.data
-        used = {*self._special, data.label_column, data.id_column, *data.drop_columns, *data.category_columns}
-        features = {*used, *data.keep_columns}
-        index = [name for name in self._files[0].index_columns if name not in features]
-        empty = [name for name, kind in self._kinds.items() if kind == "empty" and name not in used]
-        nested = [name for name, kind in self._kinds.items() if kind == "other" and name not in {*used, *index}]
-        return index, empty, nested
-
-    def _possible_features(self) -> list[str]:
-        data = self.data
-        excluded = {data.label_column, data.group_column, data.time_column, data.id_column, *data.drop_columns}
-        excluded |= {*self._index, *self._empty, *self._nested}
-        keep = {*data.keep_columns, *data.category_columns}
-        return [
-            name
-            for name in self.names
-            if name not in excluded and (self._kinds[name] in ("number", "text") or name in keep)
-        ]
-
-    def _refuse_excluded_categories(self) -> None:
-        candidates = set(self.candidates)
-        for name in self.codes:
-            if name not in candidates:
-                raise InputError(
-                    f"data.category_columns names {name}, which other settings of [data] exclude from the features."
-                )
-
-    def _name_of_ids(self) -> str:
-        """Return the column that names the samples, if it is known before reading; empty otherwise."""
-        if self.data.group_column:
-            return ""
-        if self.data.id_column and self.data.id_column in self._kinds:
-            return self.data.id_column
-        if self.data.id_column:
-            self.findings.warnings.append(
-                f"{self.path}: no column {self.data.id_column!r} (data.id_column); samples are numbered"
-            )
-        if self._known is not None and self._known.row_names in self._kinds:
-            return self._known.row_names
-        return self._index[0] if len(self._index) == 1 else ""
-
-    def _refuse_nested_features(self) -> None:
-        """Refuse new samples in which a feature of the training table is a column of lists, structures or bytes."""
-        wrong = [name for name in self._nested if self._known is not None and name in self.candidates]
-        if wrong:
-            raise InputError(
-                f"{self.path}: columns of lists, structures or bytes are not read: {quoted(wrong)}. The model was "
-                "trained with single values there: write them as numbers or texts."
-            )
 
     def _without_blank_rows(self, columns: list[pa.Array], wanted: list[str]) -> list[pa.Array]:
         """Return the columns without the rows in which all values are empty."""
@@ -393,7 +255,7 @@ class Table:
 
     def _encoded(self, name: str, column: pa.Array) -> NDArray[np.float64]:
         """Return the numbers of categories; a missing one is NaN."""
-        if self._kinds[name] == "other":
+        if self._roles.kinds[name] == "other":
             raise InputError(f"{self.path}: column {name!r} holds {column.type}, which cannot be a category.")
         codes, (texts, places) = self.codes[name], texts_of(column)
         table = np.full(len(texts) + 1, np.nan)
@@ -457,10 +319,10 @@ class Table:
         used = set(features)
         names = [name if name in used else "" for name in self.candidates]
         problems = text_problems(names, self.profiles, self.data, self.place_of, self._known is None)
-        if self._nested and self._known is None:
+        if self._roles.nested and self._known is None:
             problems.append(
-                f"columns of lists, structures or bytes are not read: {quoted(self._nested)}. "
-                f"Leave them out: {set_line('drop_columns', [*self.data.drop_columns, *self._nested])}"
+                f"columns of lists, structures or bytes are not read: {quoted(self._roles.nested)}. "
+                f"Leave them out: {set_line('drop_columns', [*self.data.drop_columns, *self._roles.nested])}"
             )
         problems.append(inexact_problem(names, self.profiles, self._known is None))
         problems.append(too_large_problem(names, self.profiles, self.place_of))
@@ -470,8 +332,3 @@ class Table:
         if problems:
             sentences = [problems[0], *(problem[0].upper() + problem[1:] for problem in problems[1:])]
             raise InputError(f"{self.path}: {'. '.join(sentences)}.")
-
-
-def _label_line(name: str) -> str:
-    quote = "'" if not name.replace("_", "").isalnum() else ""
-    return f"--set {quote}data.label_column={name}{quote}"

@@ -5,6 +5,7 @@ s_(t+1) = (1 - a) · s_t + a · f(C · s_t + W_in · u_t + b_in + noise), with o
 
 from __future__ import annotations
 
+import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -165,7 +166,7 @@ class ProductKernel(Kernel):
 
 def padded_length(columns: int) -> int:
     """Return the number of columns rounded up to a multiple of `MULTIPLE`."""
-    return -(-columns // MULTIPLE) * MULTIPLE
+    return math.ceil(columns / MULTIPLE) * MULTIPLE
 
 
 def joined_matrices(matrices: ReservoirMatrices, nodes: int, length: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rcdp_hpc.config import ReservoirSection
@@ -27,12 +28,8 @@ class Segments(Reduction):
     ) -> None:
         super().__init__(settings, out, steps, lengths, shared)
         starts, stops = segment_bounds(settings, np.array([steps] * len(out) if lengths is None else lengths))
-        at = np.arange(steps)
-        self._first, self._last = (
-            # Rows whose bound is after the step: bounds fall from row to row.
-            np.stack([np.searchsorted(-bound, -at, side="left") for bound in bounds.T], axis=1).tolist()
-            for bounds in (starts, stops)
-        )
+        self._first = _rows_after(starts, steps)
+        self._last = _rows_after(stops, steps)
         self._sums = torch.zeros(out.shape[1], len(out), out.shape[2], device=out.device)
         self._counts = torch.from_numpy((stops - starts).T.astype(np.float32)).to(out.device)
 
@@ -57,3 +54,9 @@ class Segments(Reduction):
         starts, stops = segment_bounds(settings, np.array([states.shape[1]]))
         bounds = zip(starts[0].tolist(), stops[0].tolist(), strict=True)
         return torch.stack([states[:, start:stop].mean(1) for start, stop in bounds], dim=1)
+
+
+def _rows_after(bounds: NDArray[np.int64], steps: int) -> list[list[int]]:
+    """Return, by step and segment, the number of rows whose bound is after the step; bounds fall from row to row."""
+    at = np.arange(steps)
+    return np.stack([np.searchsorted(-bound, -at, side="left") for bound in bounds.T], axis=1).tolist()

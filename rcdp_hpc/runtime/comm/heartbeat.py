@@ -103,15 +103,12 @@ class Watch:
     seconds : float
         Allowed silence (``run.stall_seconds``).
     rank, size : int
-    launcher : str
-        Name of the launcher, for messages.
     """
 
-    def __init__(self, seconds: float, rank: int, size: int, launcher: str) -> None:
+    def __init__(self, seconds: float, rank: int, size: int) -> None:
         self.seconds = seconds
         self.rank = rank
         self.size = size
-        self.launcher = launcher
         self.beat = min(LONGEST_BEAT_SECONDS, seconds / BEATS_PER_LIMIT)
         self.poll = min(POLL_SECONDS, self.beat)
         self.others = [other for other in range(size) if other != rank]
@@ -366,7 +363,7 @@ def stopped_ranks_on_host() -> list[tuple[int, int]]:
 
 def start_watch(seconds: float, launch: Launch) -> Watch:
     """Return a started watch, which waits for the other ranks of the job to start."""
-    watch = Watch(seconds, launch.rank, launch.size, launch.launcher)
+    watch = Watch(seconds, launch.rank, launch.size)
     watch.start()
     return watch
 

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.reservoir.gram import GramSums
+from rcdp_hpc.reservoir.sequence_checks import check_states
 from rcdp_hpc.reservoir.stacked import StackedReservoirs
-from rcdp_hpc.reservoir.states import Reservoir, check_states
+from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.search.checks import check_lengths
 from rcdp_hpc.search.evaluation.base import Fitness
 from rcdp_hpc.search.evaluation.candidate import Evaluation, evaluate_candidate

@@ -128,12 +128,12 @@ class ReservoirFitness(Fitness):
         CandidateError
             If its reservoir cannot be built, its readout cannot be fitted, or its time is up.
         """
-        chosen = with_values(self.config, values)
+        settings = with_values(self.config, values)
         started = time.perf_counter()
         divided_before = self._divided
-        with time_limit(chosen.search.candidate_seconds, alarm=self.group.size == 1) as clock:
-            reservoir = run_on_group(self.group, lambda: self.reservoir(chosen))
-            result = self._evaluate(chosen, reservoir, clock)
+        with time_limit(settings.search.candidate_seconds, alarm=self.group.size == 1) as clock:
+            reservoir = run_on_group(self.group, lambda: self.reservoir(settings))
+            result = self._evaluate(settings, reservoir, clock)
         divided = self._divided - divided_before
         # A single rank would have done all of the divided work.
         self._total += time.perf_counter() - started + divided * (1 - 1 / self.group.size)
@@ -149,12 +149,12 @@ class ReservoirFitness(Fitness):
         shortest = [int(Sequencer.of(settings).lengths(steps).min()) for steps in lengths]
         check_length(settings, min(shortest, default=self.steps))
 
-    def reservoir(self, chosen: Config) -> Reservoir:
+    def reservoir(self, settings: Config) -> Reservoir:
         """Build a candidate's reservoir.
 
         Parameters
         ----------
-        chosen : Config
+        settings : Config
             Configuration with the candidate's values.
 
         Raises
@@ -162,52 +162,52 @@ class ReservoirFitness(Fitness):
         CandidateError
             If it cannot be built, or the candidate needs too much memory.
         """
-        refuse_too_large(self._estimated_bytes(chosen), self.memory)
-        features = self._shape(chosen)[1]
-        inputs = input_features(chosen.reservoir, features)
-        matrices = self.cache.matrices(chosen.reservoir, inputs) if chosen.reservoir.is_plain else None
-        return Reservoir(chosen.reservoir, features, chosen.reservoir.kernel, self.device, matrices, self.steps)
+        refuse_too_large(self._estimated_bytes(settings), self.memory)
+        features = self._shape(settings)[1]
+        inputs = input_features(settings.reservoir, features)
+        matrices = self.cache.matrices(settings.reservoir, inputs) if settings.reservoir.is_plain else None
+        return Reservoir(settings.reservoir, features, settings.reservoir.kernel, self.device, matrices, self.steps)
 
-    def _estimated_bytes(self, chosen: Config) -> int:
+    def _estimated_bytes(self, settings: Config) -> int:
         rows = len(self.data.x_train) + len(self.data.x_val)
-        return estimated_bytes(chosen, self._shape(chosen), rows, self.data.classes)
+        return estimated_bytes(settings, self._shape(settings), rows, self.data.classes)
 
-    def _evaluate(self, chosen: Config, reservoir: Reservoir, clock: Clock) -> ErrorAccuracy:
+    def _evaluate(self, settings: Config, reservoir: Reservoir, clock: Clock) -> ErrorAccuracy:
         data = self.rows
         if data.folds:
-            return self._on_folds(chosen, reservoir, data, clock)
-        if chosen.search.evaluation == "train":
+            return self._on_folds(settings, reservoir, data, clock)
+        if settings.search.evaluation == "train":
             train_states = self._gathered(reservoir, *data.samples("train"), True, clock)
             val_states = self._gathered(reservoir, *data.samples("val"), False, clock)
-            return self._on_leader(lambda: self._train(chosen, reservoir, train_states, val_states, data, clock))
+            return self._on_leader(lambda: self._train(settings, reservoir, train_states, val_states, data, clock))
         count = len(data.originals.y) + len(data.y_val)
-        if uses_left_out(chosen, count, reservoir.width):
+        if uses_left_out(settings, count, reservoir.width):
             rows = data.left_out_rows
             states = self._gathered(reservoir, rows.x, rows.lengths, True, clock)
-            return self._on_leader(lambda: evaluate_left_out(chosen, _on_leading_rank(states), data))
-        return self._on_validation_rows(chosen, reservoir, data, clock)
+            return self._on_leader(lambda: evaluate_left_out(settings, _on_leading_rank(states), data))
+        return self._on_validation_rows(settings, reservoir, data, clock)
 
-    def _on_folds(self, chosen: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> ErrorAccuracy:
+    def _on_folds(self, settings: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> ErrorAccuracy:
         """Evaluate on the held-out rows of each fold; the states of original rows are computed once for all folds."""
         originals = data.originals
         original_states = self._gathered(reservoir, originals.x, originals.lengths, True, clock)
         noiseless_states = original_states
-        if chosen.reservoir.noise:
+        if settings.reservoir.noise:
             noiseless_states = self._gathered(reservoir, originals.x, originals.lengths, False, clock)
         penalty: float | None = None
-        if chosen.search.evaluation == "ridge":
-            penalty = self._on_leader(lambda: penalty_of_folds(chosen, _on_leading_rank(original_states), data))
+        if settings.search.evaluation == "ridge":
+            penalty = self._on_leader(lambda: penalty_of_folds(settings, _on_leading_rank(original_states), data))
         results = []
         for fold in data.folds:
             train_states = self._states_of_fold(reservoir, fold, "train", original_states, clock)
             val_states = self._states_of_fold(reservoir, fold, "val", noiseless_states, clock)
-            work = partial(self._on_fold, chosen, reservoir, penalty, train_states, val_states, fold, clock)
+            work = partial(self._on_fold, settings, reservoir, penalty, train_states, val_states, fold, clock)
             results.append(self._on_leader(work))
         return mean_over_folds(results, data.folds)
 
     def _on_fold(
         self,
-        chosen: Config,
+        settings: Config,
         reservoir: Reservoir,
         penalty: float | None,
         train_states: torch.Tensor | None,
@@ -216,9 +216,9 @@ class ReservoirFitness(Fitness):
         clock: Clock,
     ) -> ErrorAccuracy:
         clock.check()
-        if chosen.search.evaluation == "train":
-            return self._train(chosen, reservoir, train_states, val_states, fold, clock)
-        return evaluate_fold(chosen, penalty, _on_leading_rank(train_states), _on_leading_rank(val_states), fold)
+        if settings.search.evaluation == "train":
+            return self._train(settings, reservoir, train_states, val_states, fold, clock)
+        return evaluate_fold(settings, penalty, _on_leading_rank(train_states), _on_leading_rank(val_states), fold)
 
     def _states_of_fold(
         self, reservoir: Reservoir, fold: FitnessData, part: Part, originals: torch.Tensor | None, clock: Clock
@@ -240,25 +240,25 @@ class ReservoirFitness(Fitness):
         return run_on_leader(self.group, work) if self.group.size > 1 else work()
 
     def _on_validation_rows(
-        self, chosen: Config, reservoir: Reservoir, data: FitnessData, clock: Clock
+        self, settings: Config, reservoir: Reservoir, data: FitnessData, clock: Clock
     ) -> ErrorAccuracy:
         if self.group.size == 1:
-            return self._on_validation(chosen, reservoir, data, clock)
+            return self._on_validation(settings, reservoir, data, clock)
         partitions = self._partitions(reservoir, len(data.x_train))
         longest = max(sum(rows.stop - rows.start for rows in blocks) for blocks in partitions)
-        if self._estimated_bytes(chosen) + longest * reservoir.width * reservoir.dtype.itemsize > self.memory:
+        if self._estimated_bytes(settings) + longest * reservoir.width * reservoir.dtype.itemsize > self.memory:
             divided = self._divided
-            result = run_on_leader(self.group, lambda: self._on_validation(chosen, reservoir, data, clock))
+            result = run_on_leader(self.group, lambda: self._on_validation(settings, reservoir, data, clock))
             self._divided = divided  # the group divided nothing
             return result
-        return self._on_validation_in_group(chosen, reservoir, data, clock, partitions)
+        return self._on_validation_in_group(settings, reservoir, data, clock, partitions)
 
-    def _on_validation(self, chosen: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> ErrorAccuracy:
-        weights, sums = row_weights(chosen, data), GramSums(reservoir.width, data.classes)
+    def _on_validation(self, settings: Config, reservoir: Reservoir, data: FitnessData, clock: Clock) -> ErrorAccuracy:
+        weights, sums = row_weights(settings, data), GramSums(reservoir.width, data.classes)
         for rows, states in self._states(reservoir, *data.samples("train"), True, clock):
             add_rows(sums, states, data.y_train[rows], data.classes, weights)
         val_states = [states for _, states in self._states(reservoir, *data.samples("val"), False, clock)]
-        return evaluate_on_validation(chosen, sums, torch.cat(val_states), data)
+        return evaluate_on_validation(settings, sums, torch.cat(val_states), data)
 
     def _partitions(self, reservoir: Reservoir, count: int) -> list[list[slice]]:
         """Return the blocks of training rows of each rank of the group; rank 0, which solves, has the last ones."""
@@ -269,12 +269,12 @@ class ReservoirFitness(Fitness):
         return [partition(blocks, size - 1 - rank, size, growth) for rank in range(size)]
 
     def _on_validation_in_group(
-        self, chosen: Config, reservoir: Reservoir, data: FitnessData, clock: Clock, partitions: list[list[slice]]
+        self, settings: Config, reservoir: Reservoir, data: FitnessData, clock: Clock, partitions: list[list[slice]]
     ) -> ErrorAccuracy:
         """Evaluate as `_on_validation`; every rank stores the states of its rows and adds them to the sums in turn."""
         group = self.group
         blocks = partitions[group.rank]
-        weights = row_weights(chosen, data)
+        weights = row_weights(settings, data)
         sums, train_states = run_on_group(
             group,
             lambda: (
@@ -290,11 +290,11 @@ class ReservoirFitness(Fitness):
         add_in_turn(group, sums, add)
         train_states.clear()
         val_states = self._gathered(reservoir, *data.samples("val"), False, clock)
-        return run_on_leader(group, lambda: evaluate_on_validation(chosen, sums, _on_leading_rank(val_states), data))
+        return run_on_leader(group, lambda: evaluate_on_validation(settings, sums, _on_leading_rank(val_states), data))
 
     def _train(
         self,
-        chosen: Config,
+        settings: Config,
         reservoir: Reservoir,
         train_states: torch.Tensor | None,
         val_states: torch.Tensor | None,
@@ -308,7 +308,7 @@ class ReservoirFitness(Fitness):
             reservoir.feature_shape,
             torch.tensor(data.y_train, dtype=torch.int64),
             _on_leading_rank(val_states),
-            config=chosen,
+            config=settings,
             classes=data.classes,
             epochs=self.config.search.epochs,
             seed=self.config.run.seed,
@@ -394,13 +394,13 @@ def _device(config: Config) -> str:
         return "cpu"
     from rcdp_hpc.runtime.device import device
 
-    chosen = device()
-    if chosen.type == "cpu":
+    torch_device = device()
+    if torch_device.type == "cpu":
         raise InputError(
             "search.device = 'gpu', and torch sees no GPU here: set search.device = 'cpu', or start on nodes with "
             "GPUs, with a build of torch for GPUs"
         )
-    return str(chosen)
+    return str(torch_device)
 
 
 def _on_leading_rank(states: torch.Tensor | None) -> torch.Tensor:

@@ -108,10 +108,10 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
         Training and validation rows; number of classes.
     """
     reservoir, (steps, features) = config.reservoir, shape
-    kept, features = feature_shape(reservoir, steps), prepared_features(reservoir, features)
-    nodes, width = reservoir.nodes, kept.features
-    matrix = 8 * kept.parts * nodes * (nodes + features + 33)  # float32, twice during conversion
-    sparse = 3 * 16 * kept.parts * round(reservoir.density * nodes**2)
+    output, features = feature_shape(reservoir, steps), prepared_features(reservoir, features)
+    nodes, width = reservoir.nodes, output.features
+    matrix = 8 * output.parts * nodes * (nodes + features + 33)  # float32, twice during conversion
+    sparse = 3 * 16 * output.parts * round(reservoir.density * nodes**2)
     eigen = 3 * 8 * nodes**2 if nodes <= 2000 and reservoir.scaling == "spectral_radius" else 0
     block = reservoir.batch_rows * (12 * width + 20 * (nodes + features))
     if config.search.evaluation == "train":
@@ -128,7 +128,7 @@ def estimated_bytes(config: Config, shape: tuple[int, int], rows: int, classes: 
     return int(max(matrix + sparse + eigen, matrix + block + fit))
 
 
-def memory_limit(config: Config, ranks: int, rows: int = 0, own: int = 0) -> int:
+def memory_limit(config: Config, ranks: int, rows: int = 0, used: int = 0) -> int:
     """Return the bytes that a candidate may need: the configured limit, or the remaining memory of a rank.
 
     Parameters
@@ -138,18 +138,18 @@ def memory_limit(config: Config, ranks: int, rows: int = 0, own: int = 0) -> int
         Ranks on this machine.
     rows : int
         Bytes of the rows that these ranks share.
-    own : int
+    used : int
         Bytes that a rank uses before any candidate; rounded up to a multiple of 64 MiB, so that a resumed search has
         the same limit.
     """
     if config.search.candidate_memory:
         return config.search.candidate_memory * MIB
-    return max(0, (machine_memory() - rows) // ranks - math.ceil(own / MEMORY_STEP) * MEMORY_STEP)
+    return max(0, (machine_memory() - rows) // ranks - math.ceil(used / MEMORY_STEP) * MEMORY_STEP)
 
 
-def agreed_limit(config: Config, comm: Communicator, rows: int, own: int) -> int:
+def agreed_limit(config: Config, comm: Communicator, rows: int, used: int) -> int:
     """Return the least `memory_limit` of all ranks, so that no result depends on the rank. Collective."""
-    return min(comm.allgather(memory_limit(config, ranks_on_host(comm), rows, own)))
+    return min(comm.allgather(memory_limit(config, ranks_on_host(comm), rows, used)))
 
 
 def refuse_too_large(needed: int, limit: int) -> None:

@@ -89,6 +89,6 @@ def read_best_record(path: Path) -> Best:
         raise DataDamagedError(f"{path}: not the record of a search's winner ({reason}). {remedy}") from None
 
 
-def shown(value: float | int | str) -> str:
+def format_value(value: float | int | str) -> str:
     """Return a value as text, numbers to four digits."""
     return value if isinstance(value, str) else f"{value:.4g}"

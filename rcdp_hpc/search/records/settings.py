@@ -7,7 +7,7 @@ from typing import Any
 
 from rcdp_hpc.config import Config, flatten, to_tree
 from rcdp_hpc.config.choices import is_user_class
-from rcdp_hpc.runtime.code_consent import find_module, search_path
+from rcdp_hpc.runtime.code_consent import found_digests
 from rcdp_hpc.search.space import searched_space
 
 # Settings as nested dicts that JSON can hold, by section.
@@ -56,10 +56,8 @@ def search_settings(config: Config, fingerprint: str) -> Settings:
 def _code_digests(settings: Settings) -> dict[str, str]:
     """Return the SHA-256 of each module of the user that settings name as ``module:name``, by module."""
     values = [one for value in flatten(settings).values() for one in (value if isinstance(value, list) else [value])]
-    modules = {one.partition(":")[0] for one in values if isinstance(one, str) and is_user_class(one)}
-    places = search_path(working_directory=True)
-    files = {one: find_module(one, places) for one in sorted(modules) if not one.startswith("rcdp_hpc.")}
-    return {module: found.sha256 for module, found in files.items() if found is not None}
+    names = {one for one in values if isinstance(one, str) and is_user_class(one) and not one.startswith("rcdp_hpc.")}
+    return found_digests(sorted(names))
 
 
 def with_missing_defaults(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> Settings:

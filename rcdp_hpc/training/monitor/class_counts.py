@@ -58,7 +58,7 @@ class ClassCountLog:
     def _report(epoch: int, counts: NDArray[np.int64], expected: NDArray[np.int64]) -> None:
         rows = counts.sum(axis=1)
         if len(counts) > 1:
-            log.info("epoch %d: ranks have %d to %d rows, %d to %d of a class", epoch + 1, rows.min(), rows.max(),
+            log.info("epoch %d: %d to %d rows per rank, %d to %d per class and rank", epoch + 1, rows.min(), rows.max(),
                      counts.min(), counts.max())  # fmt: skip
         if (counts.sum(axis=0) != expected).any():
             log.warning(

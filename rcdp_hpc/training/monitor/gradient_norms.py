@@ -9,8 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils import get_total_norm
 
-from rcdp_hpc.networks.assembly import EndToEnd
-from rcdp_hpc.networks.base import Readout
+from rcdp_hpc.networks.base import Network
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.runtime.comm.base import Communicator
 
@@ -30,22 +29,17 @@ class GradientNorms:
 
     Parameters
     ----------
-    network : Readout or EndToEnd
+    network : Network
         The network; a hook on it records the gradient of the sequence.
     """
 
-    def __init__(self, network: Readout | EndToEnd) -> None:
+    def __init__(self, network: Network) -> None:
         self.network = network
         self.layers: dict[str, list[nn.Parameter]] = {}
         for name, weights in network.named_parameters():
             if weights.requires_grad:
                 self.layers.setdefault(name.rpartition(".")[0], []).append(weights)
-        if isinstance(network, EndToEnd):
-            self.length: int = network.extractor.steps  # type: ignore[assignment]
-            network.extractor.register_forward_hook(self._at_sequences)
-        else:
-            self.length = network.feature_shape.steps
-            network.register_forward_pre_hook(self._at_states)
+        self.length = network.watch_sequences(self._is_due, self._record)
         self._reset()
 
     def _reset(self) -> None:
@@ -114,19 +108,6 @@ class GradientNorms:
         self.awaited = not self.steps
         if comm.is_root:
             self.squares.copy_(torch.tensor(state["squares"], dtype=torch.float64))
-
-    def _at_states(self, network: Readout, inputs: tuple[Any, ...]) -> None:
-        """Register a hook for the gradient of the states that the readout reads."""
-        if self._is_due():
-            # By the chain rule, this division gives the gradient of the standardised states.
-            inputs[0].requires_grad_().register_hook(
-                lambda gradient: self._record(network.feature_shape.by_step(gradient / network.state_scale))
-            )
-
-    def _at_sequences(self, extractor: nn.Module, inputs: tuple[Any, ...], sequences: torch.Tensor) -> None:
-        """Register a hook for the gradient of the sequences that the extractor returned."""
-        if self._is_due():
-            sequences.register_hook(self._record)
 
     def _is_due(self) -> bool:
         return self.awaited and self.network.training and torch.is_grad_enabled()

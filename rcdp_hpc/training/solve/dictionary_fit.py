@@ -1,4 +1,4 @@
-"""Learning of a frozen extractor before the training: a dictionary of patches, or the biases of kernels."""
+"""Learning the part of an extractor that is fixed before the training, to the same bits for any number of ranks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import logging
 import math
 import os
 import time
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +19,7 @@ from rcdp_hpc.data.shards.reader import ShardSet
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.model import checkpoint
 from rcdp_hpc.model.fields import Fields, refuse_other_shapes
-from rcdp_hpc.networks import kernel_learning
-from rcdp_hpc.networks.dictionary import DictionarySource, PatchDictionary
-from rcdp_hpc.networks.dictionary_learning import learn
-from rcdp_hpc.networks.kernels import KernelSource, RandomKernels
-from rcdp_hpc.networks.learned_source import LearnedSource, learned_of
+from rcdp_hpc.networks.learned_source import LearnedSource, learned_of, load_learned
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import run_on_root
@@ -33,129 +28,115 @@ from rcdp_hpc.runtime.threads import limit_threads
 
 log = logging.getLogger(__name__)
 
-PATCHES_OF_A_ROW = 20
-# Rows are read in this many runs of consecutive rows. Each run has the class proportions, and few shards are opened.
+# Rows are read in this number of runs: the rows keep the proportions of the classes, and few shards are opened.
 RUNS = 16
-# Training series from which the biases of kernels are learned: SERIES of them, or fewer if they have more values than
-# SERIES_VALUES, but at least FEWEST_SERIES.
-SERIES, FEWEST_SERIES, SERIES_VALUES = 512, 16, 2**22
+
+
+@dataclass(frozen=True)
+class ShardSamples:
+    """Training samples in shards that a seed chooses; a `rcdp_hpc.networks.learned_source.TrainingSamples`.
+
+    Attributes
+    ----------
+    shards : ShardSet
+    seed : int
+    """
+
+    shards: ShardSet
+    seed: int
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.shards.sample_shape
+
+    def rows(self, count: int) -> NDArray[np.float32]:
+        """Return `sampled_rows`."""
+        return sampled_rows(self.shards, count, self.seed)
+
+    def originals(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
+        """Return `sampled_originals`."""
+        return sampled_originals(self.shards, count, self.seed)
 
 
 def learn_extractor(
     config: Config, comm: Communicator, run: RunDirectory, shards: ShardSet, source: StateSource
 ) -> dict[str, torch.Tensor]:
-    """Learn the parameters of a frozen extractor, or read them from a file in ``RUN/train``. Collective.
+    """Learn the part of a source that is learned before the training, or load it from ``RUN/train``. Collective.
 
-    Rank 0 learns them from training rows that the seed selects, with one thread, and sends them to all ranks. The bits
-    therefore do not depend on the number of ranks or threads. Other sources have nothing to learn.
+    Rank 0 learns it with one thread from training rows that the seed chooses, and broadcasts it: its bits depend
+    neither on the number of ranks nor on the number of threads.
 
     Returns
     -------
-    dict
-        The parameters, for the model file; empty for other sources.
+    dict of str to torch.Tensor
+        The state of the learned part, for the model file; empty if the source has none.
 
     Raises
     ------
     InputError
-        If training samples have values that are not finite.
+        If training samples contain values that are not finite.
     """
     if not isinstance(source, LearnedSource):
         return {}
 
     def learned() -> dict[str, np.ndarray]:
-        state = _dictionary(config, run, shards) if isinstance(source, DictionarySource) else None
-        if isinstance(source, KernelSource):
-            state = _kernels(config, run, shards, source)
-        return {name: value.numpy() for name, value in (state or {}).items()}
+        return {name: value.numpy() for name, value in _learned_state(config, run, shards, source).items()}
 
-    parameters = run_on_root(comm, learned)
-    source.learned.load_state_dict({name: torch.from_numpy(value) for name, value in parameters.items()})
+    state = run_on_root(comm, learned)
+    load_learned(source, {name: torch.from_numpy(value) for name, value in state.items()})
     return learned_of(source)
 
 
-def _dictionary(config: Config, run: RunDirectory, shards: ShardSet) -> dict[str, torch.Tensor]:
-    extractor, path = config.extractor, run.train / "dictionary.pt"
-    origin = _origin(config, shards)
-    dictionary = PatchDictionary(extractor, shards.sample_shape)
-    earlier = _read(path, origin, "dictionary", dictionary.state_dict())
-    if earlier is not None:
-        return earlier
+def _learned_state(
+    config: Config, run: RunDirectory, shards: ShardSet, source: LearnedSource
+) -> dict[str, torch.Tensor]:
+    path = run.train / source.file_name
+    made_with = _made_with(config, shards, source)
+    saved = _saved_state(path, made_with, source)
+    if saved is not None:
+        return saved
     started = time.perf_counter()
-    samples = sampled_rows(shards, math.ceil(extractor.patches / PATCHES_OF_A_ROW), config.run.seed)
+    # K-means depends on every rounding, and the order of sums on the number of threads.
     with limit_threads(1):
-        learn(dictionary, torch.from_numpy(samples), config.run.seed)
-    state = dictionary.state_dict()
-    _write(path, origin, "dictionary", state)
-    log.info(
-        "dictionary of %d atoms learned from %d patches of %d training rows in %.1f s",
-        *(extractor.atoms, extractor.patches, len(samples), time.perf_counter() - started),
-    )
+        state, description = source.learn(ShardSamples(shards, config.run.seed), config.run.seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(path, {"made_with": made_with, path.stem: state})
+    log.info("%s in %.1f s", description, time.perf_counter() - started)
     return state
 
 
-def _kernels(config: Config, run: RunDirectory, shards: ShardSet, source: KernelSource) -> dict[str, torch.Tensor]:
-    path = run.train / "kernels.pt"
-    origin = _origin(config, shards, sequence=asdict(source.sequencer), channels_seed=config.reservoir.seed)
-    earlier = _read(path, origin, "kernels", source.learned.state_dict())
-    if earlier is not None:
-        return earlier
-    started = time.perf_counter()
-    steps, channels = source.sequencer.shape(shards.sample_shape)
-    most = min(SERIES, max(FEWEST_SERIES, SERIES_VALUES // (steps * max(1, channels // 4))))
-    samples, sample_lengths = sampled_originals(shards, most, config.run.seed)
-    lengths = None if sample_lengths is None else source.sequencer.lengths(sample_lengths)
-    kernels = RandomKernels(config.extractor, channels, config.reservoir.seed)
-    with limit_threads(1):
-        series = torch.as_tensor(source.sequencer.sequences(samples), dtype=torch.float32)
-        kernel_learning.learn(kernels, series, lengths, config.run.seed)
-    state = kernels.state_dict()
-    _write(path, origin, "kernels", state)
-    log.info(
-        "biases of %d convolution kernel features (%s) learned from %d training series in %.1f s",
-        *(kernels.features, ", ".join(kernels.inputs), len(samples), time.perf_counter() - started),
-    )
-    return state
-
-
-def _origin(config: Config, shards: ShardSet, **others: Any) -> str:
-    """Return all that decides the learned parameters, as text."""
+def _made_with(config: Config, shards: ShardSet, source: LearnedSource) -> str:
+    """Return the settings and data that determine the learned part, as text."""
     extractor = config.extractor.model_dump()
     return json.dumps(
-        {"extractor": extractor, "seed": config.run.seed, "shards": shards.digest, **others}, sort_keys=True
+        {"extractor": extractor, "seed": config.run.seed, "shards": shards.digest, **source.learned_from()},
+        sort_keys=True,
     )
 
 
-def _write(path: Path, origin: str, name: str, state: dict[str, torch.Tensor]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(path, {"made_with": origin, name: state})
-
-
-def _read(path: Path, origin: str, name: str, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
-    """Return the parameters in a file; None if there is no file, or if it has another origin or is damaged.
-
-    `expected` has the names and shapes of the parameters.
-    """
+def _saved_state(path: Path, made_with: str, source: LearnedSource) -> dict[str, torch.Tensor] | None:
+    """Return the state in a file; None if there is no file, its settings differ, or it is damaged."""
     if not os.path.lexists(path):
         return None
     try:
         fields = Fields(str(path), checkpoint.load(path), "")
-        same, state = fields.text("made_with") == origin, dict(fields.tensors(name))
+        same, state = fields.text("made_with") == made_with, dict(fields.tensors(path.stem))
         if same:
-            refuse_other_shapes(str(path), state, expected, "")
+            refuse_other_shapes(str(path), state, source.learned.state_dict(), "")
     except DataDamagedError as error:
-        again = "dictionary is" if name == "dictionary" else "biases of the kernels are"
-        log.warning("%s The %s learned again, with the same bits.", error, again)
+        log.warning("%s Learning the %s again, to the same bits.", error, source.learned_name)
         return None
     return state if same else None
 
 
 def sampled_rows(shards: ShardSet, count: int, seed: int) -> np.ndarray:
-    """Return about `count` training samples, in runs of consecutive rows that the seed selects; all if they are few."""
+    """Return about `count` training samples, in runs of consecutive rows that the seed chooses; all if few."""
     return np.concatenate([shards.read("train", *bounds).x for bounds in _runs(shards.rows("train"), count, seed)])
 
 
 def sampled_originals(shards: ShardSet, count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int32] | None]:
-    """Return about `count` training samples that are not synthetic, and their lengths; all samples if they are few."""
+    """Return about `count` training samples that are not synthetic, and their lengths; all if they are few."""
     synthetic = shards.columns("train", 0, shards.rows("train"), ["synthetic"])["synthetic"]
     originals = np.flatnonzero(~synthetic.astype(bool))
     names = ["x", *(["length"] if shards.layout.has_lengths else [])]
@@ -169,7 +150,7 @@ def sampled_originals(shards: ShardSet, count: int, seed: int) -> tuple[NDArray[
 
 
 def _runs(total: int, count: int, seed: int) -> list[tuple[int, int]]:
-    """Return runs (start, stop) of `total` rows, with about `count` rows in all; one run if all rows are few."""
+    """Return runs (start, stop) of `total` rows with about `count` rows together; all rows if they are few."""
     if count >= total:
         return [(0, total)]
     length = math.ceil(count / RUNS)

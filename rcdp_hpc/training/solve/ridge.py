@@ -13,7 +13,7 @@ from rcdp_hpc.data.shards.repair import replaced_files
 from rcdp_hpc.errors import DataDamagedError
 from rcdp_hpc.model.model_file import ModelFile
 from rcdp_hpc.networks.learned_source import learned_of
-from rcdp_hpc.networks.ridge import RidgeNetwork
+from rcdp_hpc.networks.readouts.ridge import RidgeNetwork
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree_on_root

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config, ReadoutSection
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.networks.dictionary import FARTHEST_CODE
+from rcdp_hpc.networks.extractors import extractor_class
 from rcdp_hpc.reservoir.gram import GramSums, reduce_sums
 from rcdp_hpc.reservoir.left_out import LeftOut, left_out, solve_rows
 from rcdp_hpc.reservoir.ridge import (
@@ -384,8 +384,7 @@ def _bound_of_sums(config: Config, rows: int) -> float | None:
     """Return an upper bound of the absolute value of every sum over the rows; None if features are unbounded."""
     if config.reservoir.kind != "none":
         return bound_of_sums(config.reservoir.activation, rows)
-    # Features of kernels are proportions of steps.
-    farthest = {"dictionary": FARTHEST_CODE, "kernels": 1.0}.get(config.extractor.kind)
+    farthest = extractor_class(config.extractor.kind).bound
     return None if farthest is None else rows * farthest**2
 
 

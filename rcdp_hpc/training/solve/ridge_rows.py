@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.data.shards.reader import ShardSet
-from rcdp_hpc.networks.kernels import KernelSource
+from rcdp_hpc.networks.extractors import extractor_of
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -38,7 +38,8 @@ def streamed_source(
     times as slow.
     """
     shifts = shifts_within(config.augment.shifts)
-    joined_at = reservoir.states_width if isinstance(reservoir, KernelSource) else 0
+    joined = extractor_of(config, shards.sample_shape).joined_features
+    joined_at = reservoir.width - joined if joined else 0
 
     def blocks(split: str, start: int, stop: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         copies = shifts if split == "train" else shifts[:1]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import CandidateError
-from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.training.optim.gradients import add_penalties, clip

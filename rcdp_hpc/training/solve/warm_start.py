@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from rcdp_hpc.networks.mlp import MLPReadout
+from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.training.solve.ridge_fit import RidgeFit
 
 # Ridge scores are near 0 and 1. With this factor, a difference of 1/2 makes a class 150 times as probable.

@@ -1,4 +1,4 @@
-"""Ranks that do not respond are named by the others, in whatever call these wait, and the job ends."""
+"""Ranks that do not respond are named by the others in all kinds of waits, and the job ends."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _no_farewell(monkeypatch):
 
 
 def watch_on(channel: FakeChannel) -> Watch:
-    watch = Watch(LIMIT, channel.rank, channel.size, "nobody")
+    watch = Watch(LIMIT, channel.rank, channel.size)
     watch.join(channel, all_started=True)
     return watch
 

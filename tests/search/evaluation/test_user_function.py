@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 
 import numpy as np
@@ -68,6 +69,7 @@ def fitness(tmp_path, monkeypatch):
     (tmp_path / "leaves_on_import.py").write_text("raise SystemExit(3)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_fitness", raising=False)  # that of another test
     data = small_data()
     data.x_train.flags.writeable = False
 

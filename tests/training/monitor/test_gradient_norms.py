@@ -10,7 +10,7 @@ import torch
 from settings import config_of
 
 from rcdp_hpc.networks.assembly import build_network, make_source
-from rcdp_hpc.networks.registry import build_readout
+from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from rcdp_hpc.config import load_config
+from rcdp_hpc.config import ReadoutSection, load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.trained_model import TrainedModel
-from rcdp_hpc.networks.ridge import RidgeNetwork
+from rcdp_hpc.networks.readouts.ridge import RidgeNetwork
 from rcdp_hpc.pipeline.stages import run_stages
+from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.ridge import RidgeReadout
 from rcdp_hpc.training.solve import ridge_rows
 
@@ -105,7 +106,7 @@ def test_a_penalty_too_small_for_the_rounding_is_left_out_and_said(tmp_path, cap
 
 
 def test_probabilities_of_a_linear_readout():
-    network = RidgeNetwork(2, 3)
+    network = RidgeNetwork(ReadoutSection(), FeatureShape(1, 1, 2), 3)
     weights = RidgeReadout(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([0.0, 0.0, -0.5]))
     network.load_state_dict(RidgeNetwork.weights_of(weights))
     found = torch.softmax(network(torch.tensor([[0.75, 0.25]])), 1)

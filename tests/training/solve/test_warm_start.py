@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from rcdp_hpc.config import load_config
+from rcdp_hpc.config import ReadoutSection, load_config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.networks.mlp import MLPReadout
+from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.reservoir.gram import GramSums
 from rcdp_hpc.reservoir.reductions import FeatureShape
@@ -32,7 +32,9 @@ def fitted(states: torch.Tensor, labels: np.ndarray) -> RidgeFit:
 
 
 def begun(states: torch.Tensor, fit: RidgeFit, raw: bool = False, slope: float = 0.0) -> MLPReadout:
-    network = MLPReadout(FeatureShape(1, 1, FEATURES, raw=raw), 7, 11, CLASSES, relu_slope=slope)
+    network = MLPReadout(
+        ReadoutSection(outputs=7, hidden=11, relu_slope=slope), FeatureShape(1, 1, FEATURES, raw=raw), CLASSES
+    )
     network.standardise(states.double().sum(0), states.double().square().sum(0), ROWS)
     warm_start(network, fit)
     return network

@@ -7,8 +7,10 @@ import math
 import torch
 from torch import nn
 
-from rcdp_hpc.networks.base import SequenceReadout
+from rcdp_hpc.config import ReadoutSection
+from rcdp_hpc.networks.readouts.base import SequenceReadout
 from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.parallel.single import SingleProcessEngine
 from rcdp_hpc.reservoir.reductions import FeatureShape
 
 LONGEST_WAVE = 10_000.0
@@ -22,43 +24,33 @@ class TransformerReadout(SequenceReadout):
     ``x = x + A(N(x))`` with ``A = softmax(Q K' / sqrt(d)) V`` per head, d the width of a head, and
     ``x = x + W_2 ReLU(W_1 N(x) + b_1) + b_2``;  scores = W N(mean_t x_t) + b.
 
-    Parameters
-    ----------
-    kept : FeatureShape
-        How the states of a sample lie in its row.
-    outputs, hidden, layers, heads, classes : int
-        Width of x, a multiple of the heads; width of the ReLU layer; encoder layers; heads; scores.
-    dropout : float
-        Share of the pooled units dropped in training.
+    Reads ``outputs`` (width of x, a multiple of ``heads``), ``hidden`` (units of the ReLU layer), ``layers``, ``heads``
+    and ``dropout`` (of the units of N(mean_t x_t)); parameters as `Readout`.
     """
 
     positions: torch.Tensor
 
     def __init__(
-        self,
-        kept: FeatureShape,
-        outputs: int,
-        hidden: int,
-        layers: int,
-        heads: int,
-        classes: int,
-        dropout: float = 0.0,
+        self, settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
     ) -> None:
-        super().__init__(kept, outputs, dropout)
-        self.register_buffer("positions", waves(kept.steps, outputs), persistent=False)
+        super().__init__(settings, kept, classes, parallel)
+        width = settings.outputs
+        self.register_buffer("positions", waves(kept.steps, width), persistent=False)
         self.encoder = nn.ModuleList(
-            nn.TransformerEncoderLayer(outputs, heads, hidden, dropout=0.0, batch_first=True, norm_first=True)
-            for _ in range(layers)
+            nn.TransformerEncoderLayer(
+                width, settings.heads, settings.hidden, dropout=0.0, batch_first=True, norm_first=True
+            )
+            for _ in range(settings.layers)
         )
-        self.norm = nn.LayerNorm(outputs)
-        self.scores = nn.Linear(outputs, classes)
+        self.norm = nn.LayerNorm(width)
+        self.scores = nn.Linear(width, classes)
 
-    def read(self, standard: torch.Tensor, draw: SampleRng | None) -> torch.Tensor:
+    def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised states (rows, features)."""
         x = self.outputs(standard) + self.positions
         for layer in self.encoder:
             x = layer(x)
-        scores: torch.Tensor = self.scores(self.drop(self.norm(x.mean(1)), draw, layer=0))
+        scores: torch.Tensor = self.scores(self.drop(self.norm(x.mean(1)), rng, layer=0))
         return scores
 
 

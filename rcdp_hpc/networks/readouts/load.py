@@ -1,0 +1,46 @@
+"""The readout that a configuration names."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from rcdp_hpc.config import Config
+from rcdp_hpc.config.choices import READOUTS
+from rcdp_hpc.networks.base import Network
+from rcdp_hpc.networks.readouts.user import UserReadout
+from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.reservoir.reductions import FeatureShape
+from rcdp_hpc.runtime.user_code import load_choice
+
+
+def build_readout(
+    config: Config, kept: FeatureShape, classes: int, seed: int, parallel: SingleProcessEngine | None = None
+) -> Network:
+    """Return the readout that ``readout.kind`` names, with its initial weights.
+
+    Parameters
+    ----------
+    config : Config
+    kept : FeatureShape
+        The order of a sample's features in its row.
+    classes : int
+        Number of classes.
+    seed : int
+        Determines the initial weights.
+    parallel : SingleProcessEngine, optional
+        Sums batch statistics over ranks; default: one process.
+
+    Raises
+    ------
+    InputError
+        If a class of the user's own cannot be imported, or breaks its contract.
+    """
+    kind = config.readout.kind
+    target = load_choice(READOUTS, kind)
+    make = target if kind in READOUTS else partial(UserReadout, target, kind)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: Network = make(config.readout, kept, classes, parallel)
+    return network

@@ -1,0 +1,41 @@
+"""The network of a readout that is solved by ridge regression."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from rcdp_hpc.config import ReadoutSection
+from rcdp_hpc.networks.base import Network
+from rcdp_hpc.networks.sample_rng import SampleRng
+from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.reservoir.reductions import FeatureShape
+from rcdp_hpc.reservoir.ridge import RidgeReadout
+
+LEAST_SHARE = 1e-6
+
+
+class RidgeNetwork(Network):
+    """A linear readout whose weights come from `rcdp_hpc.reservoir.ridge`.
+
+    z = W s + b approximates one-hot classes. The scores are log(max(z, 1e-6)), so that their softmax is z without its
+    negative entries, scaled to the sum 1. Parameters as `Readout`, of which it reads only the shape and `classes`.
+    """
+
+    def __init__(
+        self, settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(kept.features, classes)
+
+    def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
+        """Return class scores (rows, classes) of features (rows, features)."""
+        return torch.log(self.linear(features).clamp_min(LEAST_SHARE))
+
+    @staticmethod
+    def weights_of(readout: RidgeReadout) -> dict[str, torch.Tensor]:
+        """Return the state of a network that computes this readout."""
+        return {
+            "linear.weight": torch.from_numpy(readout.weights.T.copy()).float(),
+            "linear.bias": torch.from_numpy(readout.intercept).float(),
+        }
