@@ -66,7 +66,7 @@ NOT_RUN = {
         "sample -> extractor (eq. 8) -> reservoir (eq. 9) -> readout (eq. 10, 11) -> class scores",
     ): "formula",
     (
-        "networks.md",
+        "networks-reference.md",
         "C_t = sum over j = 0..8 of w_j x_(t + (j - 4) d),    feature = mean over t of [C_t > b]",
     ): "formula",
     ("own-data.md", "value = (raw - center) / deviation"): "formula",

@@ -14,7 +14,7 @@ from test_series_benchmark import write_set
 
 @pytest.fixture(scope="module")
 def benchmark():
-    """Return the program that makes the table of docs/networks.md."""
+    """Return the program that makes the table of docs/networks-results.md."""
     sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     try:
         return importlib.import_module("reservoir_kinds")

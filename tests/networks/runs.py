@@ -1,4 +1,4 @@
-"""Whole runs on a small set, and what they have to agree in."""
+"""Checks on whole runs that several tests use."""
 
 from __future__ import annotations
 

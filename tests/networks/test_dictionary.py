@@ -1,4 +1,4 @@
-"""The frozen patch dictionary: its codes by hand, what is learned, and whole runs with each kind of readout."""
+"""The patch dictionary: codes computed by hand, learning, and whole runs with each kind of readout."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def test_codes_by_hand(shape, keys):
     torch.testing.assert_close(found.double(), standard.reshape(found.shape), rtol=1e-3, atol=1e-3)
 
 
-def test_filters_do_not_see_what_a_patch_has_in_common():
+def test_filters_ignore_the_mean_of_a_patch():
     dictionary, samples = learned()
     assert float(dictionary.filters.sum((1, 2, 3)).abs().max()) < 1e-5
     torch.testing.assert_close(dictionary(samples + 0.3), dictionary(samples), rtol=1e-2, atol=1e-2)
 
 
-def test_a_block_of_rows_is_computed_a_few_at_a_time_and_no_rows_at_all():
+def test_codes_do_not_depend_on_the_rows_computed_at_once():
     dictionary, samples = learned()
     whole = dictionary(samples)
     dictionary.rows_at_once = 3
@@ -95,7 +95,7 @@ def test_a_block_of_rows_is_computed_a_few_at_a_time_and_no_rows_at_all():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_an_image_and_its_mirror_image_have_one_map_the_mean_of_both(precision):
+def test_an_image_and_its_mirror_image_have_the_mean_of_both_maps(precision):
     plain, samples = learned(precision=precision)
     mirror, _ = learned(precision=precision, mirror=True)
     turned = torch.flip(samples, [2])
@@ -133,7 +133,7 @@ def test_a_power_of_the_averages():
     torch.testing.assert_close(root(samples), expected.permute(0, 2, 3, 1).reshape(20, 2, 20), rtol=1e-4, atol=1e-4)
 
 
-def test_no_code_is_beyond_a_bound():
+def test_codes_are_bounded():
     dictionary, samples = learned()
     dictionary.code_scale.mul_(1e6)
     found = dictionary(samples)
@@ -148,7 +148,7 @@ def test_few_atoms_at_once_give_the_same_codes():
     torch.testing.assert_close(dictionary(samples), whole, rtol=1e-5, atol=1e-5)
 
 
-def test_a_map_stays_within_its_bytes():
+def test_codes_computed_at_once_fit_the_given_bytes():
     large = PatchDictionary(section(atoms=2000, patches=2000, patch=5), (64, 64, 3))
     assert large.rows_at_once == 1
     assert large.atoms_at_once == LEAST_ATOMS
@@ -157,7 +157,7 @@ def test_a_map_stays_within_its_bytes():
     assert 2**18 < PatchDictionary(section(atoms=10), (12, 12)).rows_at_once * 4 * 10 * 100 <= 2**19
 
 
-def test_16_bits_are_close():
+def test_codes_in_16_bits_are_close_to_those_in_32():
     dictionary, samples = learned()
     exact = dictionary(samples)
     dictionary.settings = section(precision="bf16")
@@ -185,7 +185,7 @@ def test_kmeans_finds_directions_of_either_sign():
     assert float((spherical_kmeans(points, first) * truth).sum(1).abs().min()) > 0.999
 
 
-def test_what_is_learned_follows_from_seed_and_samples():
+def test_the_learned_dictionary_depends_on_seed_and_samples():
     one, two = learned()[0].state_dict(), learned()[0].state_dict()
     assert all(torch.equal(two[name], value) for name, value in one.items())
 
@@ -259,7 +259,7 @@ def test_whole_runs_predict_as_they_evaluate(changes, tmp_path):
     assert_prediction_equals_evaluation(tmp_path, results["evaluate"])
 
 
-def test_a_training_gone_on_with_has_its_dictionary_and_ends_equal_to_the_bit(tmp_path):
+def test_a_resumed_training_loads_its_dictionary_and_ends_with_the_same_bits(tmp_path):
     def trained(out, epochs: int) -> dict:
         changes = ["schedule.kind=constant", f"training.epochs={epochs}"]
         run_stages(["prepare", "train"], load_config("digits", [*SMALL, *changes]), out)
@@ -274,7 +274,7 @@ def test_a_training_gone_on_with_has_its_dictionary_and_ends_equal_to_the_bit(tm
     assert all(torch.equal(halves[name], value) for name, value in whole.items())
 
 
-def test_it_is_learned_from_training_rows_in_runs(tmp_path):
+def test_the_dictionary_is_learned_from_runs_of_training_rows(tmp_path):
     run_stages(["prepare"], load_config("digits", SMALL), tmp_path)
     shards = ShardSet(tmp_path / "shards")
     total = shards.rows("train")
@@ -287,7 +287,7 @@ def test_it_is_learned_from_training_rows_in_runs(tmp_path):
     assert len(sampled_rows(shards, total + 5, seed=1)) == total
 
 
-def test_it_is_the_same_with_any_number_of_threads(tmp_path):
+def test_the_dictionary_does_not_depend_on_the_number_of_threads(tmp_path):
     config = load_config("digits", SMALL)
     run_stages(["prepare"], config, tmp_path / "0")
     shards, found = ShardSet(tmp_path / "0/shards"), []
@@ -300,7 +300,7 @@ def test_it_is_the_same_with_any_number_of_threads(tmp_path):
     assert all(torch.equal(found[1][name], value) for name, value in found[0].items())
 
 
-def test_a_file_cut_short_is_told_once_and_learned_again_to_the_same_bits(tmp_path, caplog):
+def test_a_truncated_file_is_reported_and_learned_again_to_the_same_bits(tmp_path, caplog):
     config = load_config("digits", SMALL)
     run_stages(["prepare"], config, tmp_path)
     shards, run = ShardSet(tmp_path / "shards"), RunDirectory(tmp_path)

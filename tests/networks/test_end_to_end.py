@@ -1,4 +1,4 @@
-"""The trained extractor: maps, gradients through the frozen reservoir, random changes of images, whole runs."""
+"""Trained convolutions: maps, gradients through the fixed reservoir, random changes of images, whole runs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_stage_by_hand():
 
 
 @pytest.mark.parametrize("rows", [7, 1])
-def test_batch_normalisation_of_maps_equals_torchs(rows):
+def test_batch_normalisation_of_maps_equals_that_of_torch(rows):
     torch.manual_seed(0)
     ours, theirs = SyncBatchNorm(3, SingleProcessEngine(), "n"), torch.nn.BatchNorm2d(3)
     x = torch.randn(rows, 3, 4, 5) * 3 + 2
@@ -70,7 +70,7 @@ def test_batch_normalisation_of_maps_equals_torchs(rows):
     torch.testing.assert_close(ours.running_var, theirs.running_var)
 
 
-def test_batch_normalisation_of_maps_in_bf16_stays_close_and_in_bf16():
+def test_batch_normalisation_of_maps_in_bf16_is_close_and_returns_bf16():
     torch.manual_seed(0)
     norm = SyncBatchNorm(16, SingleProcessEngine(), "n")
     rounded = (torch.randn(8, 16, 6, 6) * 2 + 1).bfloat16()
@@ -84,7 +84,7 @@ def test_batch_normalisation_of_maps_in_bf16_stays_close_and_in_bf16():
 
 
 class _Summing(SingleProcessEngine):
-    """The other half of a batch lies on another rank, which is run first."""
+    """An engine that adds the sums of another rank, which holds the other half of a batch and runs first."""
 
     def __init__(self) -> None:
         self.other = None
@@ -96,7 +96,7 @@ class _Summing(SingleProcessEngine):
 
 
 class _Beside(SingleProcessEngine):
-    """Another rank has added its numbers already."""
+    """An engine to which another rank has already added its sums."""
 
     def __init__(self, others: dict[str, torch.Tensor]) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class _Beside(SingleProcessEngine):
         return values + self.others[name]
 
 
-def test_a_rank_without_rows_takes_part_in_normalising_maps():
+def test_a_rank_without_rows_normalises_maps():
     others = {"n": torch.tensor([8.0, 40.0, 2.0]), "n.backward": torch.ones(2)}
     norm = SyncBatchNorm(1, _Beside(others), "n")
     x = torch.empty(0, 1, 4, 4, requires_grad=True)
@@ -117,7 +117,7 @@ def test_a_rank_without_rows_takes_part_in_normalising_maps():
     torch.testing.assert_close(norm.running_var, torch.tensor([0.9 + 0.8]))
 
 
-def test_batch_normalisation_of_maps_adds_up_over_ranks():
+def test_batch_normalisation_of_maps_sums_over_ranks():
     x = torch.randn(6, 3, 4, 4)
     parallel = _Summing()
     norm = SyncBatchNorm(3, parallel, "n")
@@ -135,7 +135,7 @@ def test_gradients_flow_through_the_frozen_reservoir(reservoir):
 
 
 @pytest.mark.parametrize("reservoir", [{}, {"reduction": "mean"}, {"states": 2}, {"reduction": "all"}])
-def test_a_rank_without_rows_takes_part(reservoir):
+def test_a_rank_without_rows_computes_gradients(reservoir):
     made = network(reservoir).eval()
     scores = made(torch.empty(0, 64), SampleRng(1, 0, torch.empty(0, dtype=torch.int64)))
     assert scores.shape == (0, 3)
@@ -153,23 +153,23 @@ def test_samples_are_normalised_by_channel():
     torch.testing.assert_close(made.input_scale, torch.tensor([1 / 1.001, 1000.0]))
 
 
-def draw(*samples: int, epoch: int = 0) -> SampleRng:
+def rng_of(*samples: int, epoch: int = 0) -> SampleRng:
     return SampleRng(1, epoch, torch.tensor(samples))
 
 
-def test_images_change_by_their_sample_and_not_by_the_batch():
+def test_changes_of_an_image_depend_on_the_sample_not_on_the_batch():
     settings = AugmentSection(crop=2, flip=True, cutout=3)
     images = torch.rand(6, 8, 8, 3) + 1
-    whole = augment(images, settings, draw(0, 1, 2, 3, 4, 5))
-    assert torch.equal(augment(images[4:], settings, draw(4, 5)), whole[4:])
-    assert not torch.equal(augment(images, settings, draw(0, 1, 2, 3, 4, 5, epoch=1)), whole)
+    whole = augment(images, settings, rng_of(0, 1, 2, 3, 4, 5))
+    assert torch.equal(augment(images[4:], settings, rng_of(4, 5)), whole[4:])
+    assert not torch.equal(augment(images, settings, rng_of(0, 1, 2, 3, 4, 5, epoch=1)), whole)
 
 
-def test_a_shift_moves_the_image_and_leaves_nothing_behind():
+def test_a_shift_moves_the_image_and_fills_with_zeros():
     image = torch.arange(1, 10, dtype=torch.float32).view(1, 3, 3)
     seen = {}
     for sample in range(200):
-        moved = augment(image, AugmentSection(crop=1), draw(sample))[0]
+        moved = augment(image, AugmentSection(crop=1), rng_of(sample))[0]
         at = next((y, x) for y in range(3) for x in range(3) if moved[y, x] == 5)
         expected = torch.nn.functional.pad(image, (1, 1, 1, 1))[0, 2 - at[0] : 5 - at[0], 2 - at[1] : 5 - at[1]]
         assert torch.equal(moved, expected)
@@ -180,38 +180,38 @@ def test_a_shift_moves_the_image_and_leaves_nothing_behind():
 
 def test_half_of_the_images_are_mirrored():
     images = torch.arange(6, dtype=torch.float32).view(1, 2, 3).expand(400, -1, -1)
-    found = augment(images, AugmentSection(flip=True), draw(*range(400)))
+    found = augment(images, AugmentSection(flip=True), rng_of(*range(400)))
     mirror = (found == images.flip(2)).flatten(1).all(1)
     assert bool(((found == images).flatten(1).all(1) ^ mirror).all())
     assert 150 < int(mirror.sum()) < 250
 
 
-def test_images_are_mirrored_in_turn():
+def test_alternate_mirrors_each_image_in_every_second_epoch():
     images = torch.arange(6, dtype=torch.float32).view(1, 2, 3).expand(400, -1, -1)
     settings = AugmentSection(flip=True, alternate=True)
-    first, second, third = (augment(images, settings, draw(*range(400), epoch=epoch)) for epoch in range(3))
+    first, second, third = (augment(images, settings, rng_of(*range(400), epoch=epoch)) for epoch in range(3))
     assert torch.equal(second, first.flip(2))
     assert torch.equal(third, first)
     assert 150 < int((first == images).flatten(1).all(1).sum()) < 250
 
 
-def test_a_shift_may_bring_in_the_image_mirrored_at_its_edge():
+def test_a_shift_can_mirror_the_image_at_its_edge():
     image = torch.arange(1, 17, dtype=torch.float32).view(1, 4, 4)
     padded = torch.nn.functional.pad(image, (2, 2, 2, 2), mode="reflect")[0]
     crops = {tuple(padded[y : y + 4, x : x + 4].flatten().tolist()) for y in range(5) for x in range(5)}
     settings = AugmentSection(crop=2, edges="reflect")
-    found = {tuple(augment(image, settings, draw(sample)).flatten().tolist()) for sample in range(400)}
+    found = {tuple(augment(image, settings, rng_of(sample)).flatten().tolist()) for sample in range(400)}
     assert found == crops
 
 
 @pytest.mark.parametrize("changes", [{"crop": 8, "edges": "reflect"}, {"test_shift": 8}])
-def test_a_shift_beyond_the_mirror_image_is_refused(changes):
+def test_a_shift_larger_than_the_image_is_refused(changes):
     with pytest.raises(InputError, match=r"augment\.(crop|test_shift) = 8 .*set it to at most 7"):
         network(augment=changes)
 
 
 def test_a_square_is_cut_out():
-    found = augment(torch.ones(300, 9, 9), AugmentSection(cutout=3), draw(*range(300)))
+    found = augment(torch.ones(300, 9, 9), AugmentSection(cutout=3), rng_of(*range(300)))
     missing = (found == 0).flatten(1).sum(1)
     assert int(missing.max()) == 9
     assert int(missing.min()) == 4  # centred in a corner
@@ -293,7 +293,7 @@ def trained(out, *changes: str) -> dict:
     return torch.load(out / "train/last.pt", weights_only=True)["trainer"]["network"]
 
 
-def test_a_training_gone_on_with_ends_equal_to_the_bit(tmp_path):
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path):
     changed = ["augment.crop=1", "augment.flip=true", "augment.mixup=0.5"]
     whole = trained(tmp_path / "whole", *changed, "training.epochs=2")
     trained(tmp_path / "halves", *changed, "training.epochs=1")

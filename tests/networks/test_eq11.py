@@ -14,7 +14,7 @@ from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.training.optim.objective import Objective
 
 
-def test_batch_normalisation_equals_torchs_forward_backward_and_running():
+def test_batch_normalisation_equals_that_of_torch():
     torch.manual_seed(0)
     ours, theirs = SyncBatchNorm(5, SingleProcessEngine(), "n"), torch.nn.BatchNorm1d(5)
     x = torch.randn(17, 5) * 3 + 2
@@ -30,7 +30,7 @@ def test_batch_normalisation_equals_torchs_forward_backward_and_running():
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-def test_dropout_depends_on_seed_epoch_and_sample_alone():
+def test_dropout_depends_only_on_seed_epoch_and_sample():
     samples = torch.arange(50)
     whole = SampleRng(1, 2, samples).keep_mask(40, 0.3, layer=0)
     half = SampleRng(1, 2, samples[20:]).keep_mask(40, 0.3, layer=0)
@@ -43,7 +43,7 @@ def test_dropout_depends_on_seed_epoch_and_sample_alone():
         assert abs(float(same) - (0.7**2 + 0.3**2)) < 0.06, "the layers' masks are those of neighbouring samples"
 
 
-def test_dropout_drops_its_share_and_keeps_the_mean():
+def test_dropout_drops_a_fraction_and_keeps_the_mean():
     mask = SampleRng(7, 0, torch.arange(2000)).keep_mask(200, 0.25, layer=1)
     assert abs(float((mask == 0).float().mean()) - 0.25) < 0.005
     assert abs(float(mask.mean()) - 1) < 0.01
@@ -62,7 +62,7 @@ def test_a_small_last_batch_moves_the_running_statistics_little():
     assert abs(float(norm.running_var / before[1]) - 1) < 0.01
 
 
-def test_a_rank_without_rows_still_gives_gradients_of_zero():
+def test_a_rank_without_rows_has_gradients_of_zero():
     network = MLPReadout(ReadoutSection(outputs=4, hidden=5), FeatureShape(1, 1, 6), 3, _WithOthersRows(6))
     network.train()
     scores = network(torch.empty(0, 6))
@@ -71,7 +71,7 @@ def test_a_rank_without_rows_still_gives_gradients_of_zero():
 
 
 class _WithOthersRows(SingleProcessEngine):
-    """Another rank holds 8 rows whose sums are all ones."""
+    """An engine with another rank of 8 rows whose sums are all ones."""
 
     def __init__(self, width: int) -> None:
         self.width = width

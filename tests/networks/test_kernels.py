@@ -1,4 +1,4 @@
-"""Random convolution kernels: features by a direct loop, what is learned, and whole runs joined to a reservoir."""
+"""Random convolution kernels: features computed by a direct loop, learning, and whole runs with a reservoir."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def learned(channels: int = 1, steps: int = 33, **keys) -> RandomKernels:
 
 
 def read(name: str, x: np.ndarray) -> np.ndarray:
-    """Return one series (steps, channels) as an input has it."""
+    """Return an input of the kernels for one series (steps, channels)."""
     if name == "differences":
         return np.diff(x, axis=0, prepend=x[:1])
     if name == "standardised":
@@ -114,7 +114,7 @@ def test_two_kernels_by_hand():
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_padding_of_shorter_series_counts_for_nothing(channels):
+def test_padding_does_not_change_features(channels):
     kernels, x = learned(channels), series(7, 33, channels)
     lengths = [33, 5, 17, 33, 9, 1, 26]
     for row, length in enumerate(lengths):
@@ -124,7 +124,7 @@ def test_padding_of_shorter_series_counts_for_nothing(channels):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_more_steps_than_a_byte_counts():
+def test_series_with_more_steps_than_a_byte_can_count():
     kernels = learned(1, 600, kernels=168, kernel_inputs=["standardised"])
     x = series(2, 600)
     np.testing.assert_allclose(kernels(x), [by_loop(kernels, one) for one in x.numpy()], atol=1e-6)
@@ -146,7 +146,7 @@ def test_a_series_has_the_same_bits_in_any_block(channels, monkeypatch):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_functions_of_torch_which_gpus_use_give_the_bits_of_numpy(channels, monkeypatch):
+def test_functions_of_torch_and_numpy_return_the_same_bits(channels, monkeypatch):
     kernels, x = learned(channels), series(9, 33, channels)
     lengths = [33, 5, 17, 33, 9, 1, 26, 30, 30]
     expected = kernels(x, lengths)
@@ -155,7 +155,7 @@ def test_the_functions_of_torch_which_gpus_use_give_the_bits_of_numpy(channels, 
     assert torch.equal(kernels(x, lengths), expected)
 
 
-def test_series_that_stay_the_same_are_finite_and_standardised_to_zeros():
+def test_constant_series_become_zeros():
     kernels = learned(kernels=84, kernel_inputs=["standardised"])
     kernels.biases.fill_(0.0)
     assert not kernels(torch.full((2, 33, 1), 0.1)).any()
@@ -246,7 +246,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def waves(tmp_path_factory):
-    """Two waves of unequal length in two dimensions, one of them rare."""
+    """Two classes of waves of unequal length with two features per step; one class is rare."""
     folder, random = tmp_path_factory.mktemp("waves"), np.random.default_rng(0)
     header = "@problemName waves\n@univariate false\n@equalLength false\n@classLabel true slow fast\n@data\n"
     for part, count in (("TRAIN", 60), ("TEST", 30)):
@@ -283,7 +283,7 @@ def test_whole_runs_predict_as_they_evaluate(changes, waves, tmp_path):
     assert list(counts.values()) == np.array(results["evaluate"]["confusion"]).sum(0).tolist()
     model = torch.load(tmp_path / "train/model.pt", weights_only=True)
     assert set(model["learned"]) == {"biases", "dilations"}
-    # Longer series than any of the training are read to their own end.
+    # Series may be longer than those of the training.
     longer = (waves / "w_TEST.ts").read_text().splitlines()[-1].split(":")
     line = ":".join([*(",".join([values] * 3) for values in longer[:2]), longer[2]])
     header = (waves / "w_TEST.ts").read_text().partition("@data")[0]
@@ -291,7 +291,7 @@ def test_whole_runs_predict_as_they_evaluate(changes, waves, tmp_path):
     assert sum(predict(tmp_path / "train/model.pt", tmp_path / "longer.ts", tmp_path / "z.csv").values()) == 1
 
 
-def test_biases_come_from_original_training_rows_and_are_kept_for_a_resumed_run(waves, tmp_path, caplog):
+def test_biases_come_from_original_rows_and_are_loaded_by_a_resumed_run(waves, tmp_path, caplog):
     config = configured(waves, "data.balance=smote")
     run_stages(["prepare"], config, tmp_path)
     shards, run = ShardSet(tmp_path / "shards"), RunDirectory(tmp_path)
@@ -323,7 +323,7 @@ def test_biases_come_from_original_training_rows_and_are_kept_for_a_resumed_run(
 
 
 @pytest.mark.mpi
-def test_two_ranks_give_the_bits_of_one(waves, tmp_path):
+def test_two_ranks_return_the_same_bits_as_one(waves, tmp_path):
     models = []
     for ranks in (1, 2):
         settings = flags(*SMALL, "data.source=ts", f"data.path={waves}")

@@ -1,4 +1,4 @@
-"""Mixup: who is mixed with whom, by how much, towards what, and the same on any rank."""
+"""Mixup: partners, weights and targets, which do not depend on the rank."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def plan(rank: int = 0, ranks: int = 1) -> BatchPlan:
     return BatchPlan(ROWS, global_batch=10, partitions=4, rank=rank, ranks=ranks, seed=1)
 
 
-def draw(samples: torch.Tensor, epoch: int = 0) -> SampleRng:
+def rng_of(samples: torch.Tensor, epoch: int = 0) -> SampleRng:
     return SampleRng(1, epoch, samples)
 
 
-def test_partners_are_of_the_same_partition_and_reach_all_of_it():
+def test_partners_are_any_rows_of_the_same_partition():
     one, met = plan(), {}
     for epoch in range(200):
-        partners, _ = Mixup(0.4, one).pairs(draw(torch.arange(ROWS), epoch), torch.arange(ROWS))
+        partners, _ = Mixup(0.4, one).pairs(rng_of(torch.arange(ROWS), epoch), torch.arange(ROWS))
         for sample, partner in enumerate(partners.tolist()):
             met.setdefault(sample, set()).add(partner)
     for partition in one.local_partitions:
@@ -41,21 +41,21 @@ def test_partners_are_of_the_same_partition_and_reach_all_of_it():
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_a_sample_has_its_partner_and_share_on_any_rank_and_in_any_batch(ranks):
-    whole = Mixup(0.4, plan()).pairs(draw(torch.arange(ROWS)), torch.arange(ROWS))
+def test_partner_and_weight_do_not_depend_on_rank_or_batch(ranks):
+    whole = Mixup(0.4, plan()).pairs(rng_of(torch.arange(ROWS)), torch.arange(ROWS))
     for rank in range(ranks):
         part = plan(rank, ranks)
         own = torch.arange(*part.local_rows, 3)
-        found = Mixup(0.4, part).pairs(draw(own), own)
+        found = Mixup(0.4, part).pairs(rng_of(own), own)
         for values, expected in zip(found, whole, strict=True):
             assert torch.equal(values, expected[own])
         assert part.local_rows[0] <= int(found[0].min()) <= int(found[0].max()) < part.local_rows[1]
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
-def test_shares_are_the_larger_part_of_a_beta_number(alpha):
+def test_weights_are_the_larger_part_of_a_beta_number(alpha):
     shares = torch.cat(
-        [Mixup(alpha, plan()).pairs(draw(torch.arange(ROWS), epoch), torch.arange(ROWS))[1] for epoch in range(60)]
+        [Mixup(alpha, plan()).pairs(rng_of(torch.arange(ROWS), epoch), torch.arange(ROWS))[1] for epoch in range(60)]
     )
     assert float(shares.min()) >= 0.5
     levels = np.linspace(0.1, 0.9, 9)
@@ -64,7 +64,7 @@ def test_shares_are_the_larger_part_of_a_beta_number(alpha):
     np.testing.assert_allclose(np.quantile(shares.numpy(), levels), expected, atol=0.02)
 
 
-def test_a_step_is_that_of_the_mixed_rows_and_targets():
+def test_a_step_uses_mixed_rows_and_mixed_targets():
     torch.manual_seed(0)
     states, labels = torch.randn(ROWS, 3), torch.arange(ROWS) % 2
     settings = config_of(loss__label_smoothing=0.1, loss__class_weights="balanced")
@@ -85,7 +85,7 @@ def test_a_step_is_that_of_the_mixed_rows_and_targets():
         settings, 1, Scoring(), optimizer, objective, CachedStates(states, labels, 0), SingleProcessEngine(), mixup
     )
     result = stepper.step([stepper.fetch(0, rows)], 3.0, 0.1)
-    partners, shares = mixup.pairs(draw(rows), rows)
+    partners, shares = mixup.pairs(rng_of(rows), rows)
     expected = 0.0
     with torch.no_grad():
         network.weight += 0.1 * network.weight.grad

@@ -1,4 +1,4 @@
-"""Networks on real ranks: the answers of two are those of one."""
+"""Networks on ranks of MPI: two ranks return the results of one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def answers(ranks: int, out, changes) -> np.ndarray:
 
 
 def told(out) -> np.ndarray:
-    """Return what a training told of its epochs and gradients."""
+    """Return the epochs and gradient norms that a training recorded."""
     epochs = lines(out / "train/metrics.jsonl")
     norms = [norm for line in epochs for layer in line["gradients"]["layers"].values() for norm in layer.values()]
     by_step = [norm for line in epochs for norm in line["gradients"]["steps"]]
@@ -63,7 +63,7 @@ def told(out) -> np.ndarray:
     ],
     ids=["dictionary", "convolution"],
 )
-def test_two_ranks_give_the_answers_of_one(changes, tmp_path):
+def test_two_ranks_return_the_results_of_one(changes, tmp_path):
     one, two = (answers(ranks, tmp_path / str(ranks), changes) for ranks in (1, 2))
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)
     learned = [torch.load(tmp_path / f"{ranks}/train/model.pt", weights_only=True).get("learned") for ranks in (1, 2)]
@@ -82,7 +82,7 @@ STEPWISE = {
 
 @pytest.fixture(scope="module")
 def stepwise(tmp_path_factory):
-    """Each of these readouts trained by one rank and by two, one after the other in the same processes."""
+    """Train each of these readouts with one rank and with two, one after the other in the same processes."""
     out = tmp_path_factory.mktemp("stepwise")
     code = (
         "import rcdp_hpc\n"
@@ -101,6 +101,6 @@ def stepwise(tmp_path_factory):
 
 
 @pytest.mark.parametrize("readout", STEPWISE)
-def test_two_ranks_train_a_readout_over_steps_as_one_does(readout, stepwise):
+def test_two_ranks_train_a_stepwise_readout_like_one(readout, stepwise):
     one, two = (told(stepwise / str(ranks) / readout) for ranks in (1, 2))
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)

@@ -1,4 +1,4 @@
-"""The readouts over states: by hand, gradients, order of steps, and whole runs of each."""
+"""Readouts: scores computed by hand, gradients, order of steps, and a whole run of each."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_batch_without_rows_gives_gradients_of_zero(name):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_weights_depend_on_the_seed_alone(name):
+def test_initial_weights_depend_only_on_the_seed(name):
     torch.manual_seed(5)
     first = readout(name).state_dict()
     torch.manual_seed(6)
@@ -56,10 +56,10 @@ def test_weights_depend_on_the_seed_alone(name):
 
 
 @pytest.mark.parametrize("name", STEPWISE)
-def test_a_step_is_all_parts_of_the_reservoir_after_it(name):
+def test_a_step_has_the_states_of_all_parts_of_the_reservoir(name):
     network = readout(name)
     states = torch.arange(KEPT.features, dtype=torch.float32)[None]
-    # By part, then step, then neuron: step 1 of part 1 begins behind part 0 (12 values) and step 0 (4).
+    # By part, then step, then neuron: step 1 of part 1 starts after part 0 (12 values) and step 0 (4 values).
     by_step = network.outputs(states)
     expected = torch.cat([states[0, 4:8], states[0, 16:20]]) @ network.output_map.weight.T
     torch.testing.assert_close(by_step[0, 1], expected)
@@ -122,7 +122,7 @@ def test_positions_are_sines_and_cosines():
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_dropout_follows_the_sample_and_not_the_batch(name):
+def test_dropout_depends_on_the_sample_not_on_the_batch(name):
     network = readout(name, readout__dropout=0.5).train()
     for module in network.modules():
         if type(module).__name__ == "SyncBatchNorm":
@@ -133,7 +133,7 @@ def test_dropout_follows_the_sample_and_not_the_batch(name):
     assert not torch.allclose(whole, network(states, SampleRng(1, 1, samples)))
 
 
-def test_inputs_without_a_reservoir_get_one_scale_for_all():
+def test_inputs_without_a_reservoir_share_one_scale():
     network = readout("network", FeatureShape(1, 1, 2, raw=True))
     rows = torch.tensor([[0.0, 1.0], [0.0, 3.0]], dtype=torch.float64)
     network.standardise(rows.sum(0), rows.square().sum(0), 2)
@@ -151,14 +151,14 @@ SMALL = [
 
 @pytest.mark.parametrize("name", STEPWISE)
 @pytest.mark.parametrize("source", ["reservoir.reduction=all", "reservoir.kind=none"])
-def test_each_trains_and_predicts_as_it_evaluates(name, source, tmp_path):
+def test_each_readout_trains_and_predicts_as_it_evaluates(name, source, tmp_path):
     config = load_config("digits", [*SMALL, source, f"readout.kind={name}"])
     results = run_stages(["prepare", "train", "evaluate"], config, tmp_path)
     assert results["evaluate"]["accuracy"] > 0.6
     assert_prediction_equals_evaluation(tmp_path, results["evaluate"])
 
 
-def test_one_switch_leaves_the_reservoir_out(tmp_path, caplog):
+def test_reservoir_kind_none_trains_without_a_reservoir(tmp_path, caplog):
     changes = [change for change in SMALL if change != "search.generations=0"]
     config = load_config("digits", [*changes, "reservoir.kind=none"])
     with caplog.at_level("INFO"):
@@ -171,7 +171,7 @@ def test_one_switch_leaves_the_reservoir_out(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_states_kept_in_16_bits_train_as_well(precision, tmp_path):
+def test_states_cached_in_16_bits_train_as_well(precision, tmp_path):
     config = load_config("digits", [*SMALL, "readout.kind=gru", f"states.precision={precision}"])
     results = run_stages(["prepare", "train", "evaluate"], config, tmp_path)
     assert results["evaluate"]["accuracy"] > 0.6

@@ -1,4 +1,4 @@
-"""Classes of the user's own: a run with both, and each way to break the contract."""
+"""Extractor and readout classes of the user: a run with both, and each way to break the contract."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def _module(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "their_networks", raising=False)
 
 
-def test_both_parts_may_be_the_users(tmp_path):
+def test_extractor_and_readout_of_the_user_in_one_run(tmp_path):
     changes = [
         "reservoir.nodes=30", "reservoir.sequence=rows", "reservoir.states=2", "reservoir.input_scaling=0.3",
         "search.generations=0", "training.epochs=8", "training.threads=1", "training.batch=64", "run.progress=false",
@@ -218,14 +218,14 @@ def test_both_parts_may_be_the_users(tmp_path):
     assert_prediction_equals_evaluation(tmp_path / "run", results["evaluate"])
 
 
-def test_batch_normalisation_is_that_of_all_ranks():
+def test_batch_normalisation_is_replaced_by_that_over_all_ranks():
     norm = user_readout("their_networks:Last", KEPT, 5).inner.body[1]
     assert isinstance(norm, SyncBatchNorm)
     assert (norm.width, norm.momentum) == (16, 0.2)
     assert "body.1" in norm.name
 
 
-def test_batch_normalisation_goes_on_from_the_users_weights_and_statistics():
+def test_batch_normalisation_keeps_the_users_weights_and_statistics():
     norm = user_readout("their_networks:Started", KEPT, 5).inner.body[1]
     assert isinstance(norm, SyncBatchNorm)
     assert norm.eps == 1e-3
@@ -235,7 +235,7 @@ def test_batch_normalisation_goes_on_from_the_users_weights_and_statistics():
         assert torch.equal(values, torch.full((16,), float(expected)))
 
 
-def test_a_readout_is_given_states_step_by_step():
+def test_a_readout_reads_states_step_by_step():
     readout = user_readout("their_networks:Last", FeatureShape(2, 3, 4), 5).eval()
     states = torch.randn(6, 24)
     last = torch.cat([states[:, 8:12], states[:, 20:24]], dim=1)
@@ -287,14 +287,14 @@ def test_an_extractor_that_breaks_the_contract_is_refused():
     assert (found.steps, found.features) == (8, 12)
 
 
-def test_an_extractor_that_does_otherwise_in_training_is_refused():
+def test_an_extractor_with_another_shape_in_training_is_refused():
     with pytest.raises(InputError, match=r"kind = .*shape \(2, 7, 12\), expected \(2, 8, 12\) in training, too"):
         user_sequences("their_networks:ShortensInTraining", (8, 6))
     with pytest.raises(InputError, match=r"kind = .*draws random numbers of torch in training"):
         user_sequences("their_networks:Noisy", (8, 6))
 
 
-def test_the_trial_leaves_weights_statistics_and_generator_as_they_are():
+def test_the_dry_run_changes_neither_weights_nor_statistics_nor_generator():
     torch.manual_seed(5)
     readout = user_readout("their_networks:DroppingNothing", KEPT, 5)
     after = torch.get_rng_state()
@@ -307,7 +307,7 @@ def test_the_trial_leaves_weights_statistics_and_generator_as_they_are():
     assert readout.training
 
 
-def test_a_shape_that_is_wrong_for_some_batches_alone_is_named():
+def test_a_wrong_shape_for_some_batches_is_reported():
     readout = user_readout("their_networks:CutToTwo", KEPT, 5)
     with pytest.raises(InputError, match=r"readout.kind = .*shape \(2, 5\), expected \(7, 5\) for a batch of 7 rows"):
         readout(torch.randn(7, 12))
@@ -318,6 +318,6 @@ def test_a_shape_that_is_wrong_for_some_batches_alone_is_named():
 
 @pytest.mark.parametrize("key", ["readout.kind", "extractor.kind"])
 @pytest.mark.parametrize("name", ["perceptron", ":Last", "their_networks:"])
-def test_a_name_that_is_none_is_refused(key, name):
+def test_a_name_that_is_not_module_and_class_is_refused(key, name):
     with pytest.raises(InputError, match=rf"{key} = '{name}': expected one of .* as module:Class"):
         load_config("digits", [f"{key}={name}", "search.generations=0"])

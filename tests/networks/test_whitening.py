@@ -1,4 +1,4 @@
-"""The first layer of whitened patches."""
+"""The layer of whitened patches."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rcdp_hpc.networks.whitening import PatchWhitening
 
 
 def images(rows: int) -> torch.Tensor:
-    """Images whose channels and neighbouring pixels are correlated."""
+    """Return images whose channels and neighbouring pixels are correlated."""
     torch.manual_seed(0)
     x = torch.randn(rows, 3, 9, 9)
     return (x + x.roll(1, 3) + x.mean(1, keepdim=True))[:, :, 1:, 1:]
 
 
 @pytest.mark.parametrize("side", [1, 2])
-def test_whitened_patches_are_uncorrelated_and_of_deviation_one(side):
+def test_whitened_patches_are_uncorrelated_with_unit_variance(side):
     x = images(200)
     layer = PatchWhitening(side, 3, "relu")
     layer.fit(layer.moments(x[:70]) + layer.moments(x[70:]) + layer.moments(x[:0]))
@@ -32,7 +32,7 @@ def test_whitened_patches_are_uncorrelated_and_of_deviation_one(side):
     torch.testing.assert_close(values @ values.T / values.shape[1], torch.eye(width), atol=5e-3, rtol=0)
 
 
-def test_kernels_are_the_same_whichever_way_moments_were_added():
+def test_kernels_do_not_depend_on_how_moments_were_summed():
     x = images(60)
     one, two = PatchWhitening(2, 3, "gelu"), PatchWhitening(2, 3, "gelu")
     one.fit(one.moments(x))
@@ -40,7 +40,7 @@ def test_kernels_are_the_same_whichever_way_moments_were_added():
     torch.testing.assert_close(one.kernels, two.kernels, atol=1e-4, rtol=1e-4)
 
 
-def test_a_network_fits_it_to_normalised_samples_and_keeps_it_in_its_weights():
+def test_a_network_fits_the_whitening_to_normalised_samples():
     settings = config_of(extractor={"kind": "convolution", "channels": [4], "whitening": 2}, reservoir__nodes=20)
     source = make_source(settings, (8, 8, 3), torch.device("cpu"))
     made = build_network(settings, (8, 8, 3), source, classes=2, seed=1)
@@ -60,7 +60,7 @@ def test_a_network_fits_it_to_normalised_samples_and_keeps_it_in_its_weights():
     assert made(samples[:0]).shape == (0, 2)
 
 
-def test_images_must_outlast_the_patches_too():
+def test_images_too_small_for_patches_and_stages_are_refused():
     assert Convolutions((9, 9), [2, 2, 2], whitening=2).steps == 1
     with pytest.raises(InputError, match="at least 9 x 9"):
         Convolutions((8, 8), [2, 2, 2], whitening=2)

@@ -50,7 +50,8 @@ SAMPLES = [
     ("series", {"reservoir.window": 2, "reservoir.feature_scaling": [1.0] * 3}, "a step has 6 features"),
     ("images", {"reservoir.sequence": "patches", "reservoir.piece_size": [4, 13]}, "are more than the"),
     ("images", {"extractor": {"kind": "dictionary", "patch": 11}}, "needs images of at least 11 x 11"),
-    ("images", {"extractor": {"kind": "dictionary", "patch": 9, "pool": 4}}, "pool = 4 needs a map of at least 4 x 4 positions, but it has 4 x 2"),
+    ("images", {"extractor": {"kind": "dictionary", "patch": 9, "pool": 4}},
+     "pool = 4 needs a map of at least 4 x 4 positions, but it has 4 x 2"),
     ("images", {"extractor": {"kind": "convolution", "channels": [4] * 4}}, "needs images of at least 16"),
     ("colour", {"extractor": {"kind": "convolution"}, "augment": {"crop": 16, "edges": "reflect"}},
      r"augment\.crop = 16 mirrors more pixels than an image of 16 x 16 .* at most 15"),
@@ -166,7 +167,7 @@ def test_an_extractor_of_the_users_own_is_not_imported_without_torch(monkeypatch
     config = parse_config(tree({"extractor": {"kind": "tests.nowhere:Own"}}), "test")
     check_settings_fit(config, facts("colour"), 1)
     monkeypatch.undo()
-    with pytest.raises(InputError, match="module tests.nowhere cannot be imported"):
+    with pytest.raises(InputError, match=r"module tests\.nowhere cannot be imported"):
         check_settings_fit(config, facts("colour"), 1)
 
 
