@@ -1,12 +1,12 @@
-"""Readout training by Horovod beside torch's DistributedDataParallel over Gloo: samples a second, and the loss curves.
+"""Training with Horovod compared with torch's DistributedDataParallel over Gloo: samples per second and loss curves.
 
     python benchmarks/training_peers.py --data MNIST [--batches 64 512] [--readouts network lstm] [--repeats 7]
 
 Two ranks of one thread train the same network from the same weights on the same batches of cached states of MNIST: by
 the package under mpirun, by the package under horovodrun's Gloo, and by a plain loop around DistributedDataParallel.
-The three take turns, in processes of their own, and each turn trains every case for a few epochs; the first of them is
-not timed. What DDP lacks on the CPU, batch normalisation over all ranks, it is given by the same sums over its own
-messages. Without --data inputs are random.
+The three run in turn, in separate processes, and train every case for a few epochs; the first epoch is not timed. DDP
+has no batch normalisation over all ranks on the CPU, so the benchmark adds it with DDP's messages. Without --data,
+inputs are random.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What slabs cut anew cost: seconds of one exchange of states beside those of computing the states.
+"""Cost of a redistribution of rows: seconds of one exchange of states, compared with computing the states.
 
     mpirun -n 2 python benchmarks/training_repartition.py [--rows 12000] [--nodes 1000]
 

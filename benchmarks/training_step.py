@@ -1,9 +1,9 @@
-"""What a training step of a profile with a trained extractor costs, by processor seconds of one thread.
+"""Cost of a training step of a profile with a trained extractor, in processor seconds of one thread.
 
     python benchmarks/training_step.py cifar10 [--rows 256] [--shape 32 32 3] [--set training.precision=fp32]
 
-Random images, forward and backward, without the sums over ranks and the optimiser. Processor seconds, so that other
-work on the machine counts little; the least of the repeats is printed, and the ten operations that take longest.
+The program runs forward and backward passes of random images, without sums over ranks and optimiser. Processor seconds
+depend little on other work on the machine. It prints the least of the repeats and the ten slowest operations.
 """
 
 from __future__ import annotations

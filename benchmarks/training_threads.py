@@ -1,8 +1,8 @@
-"""From which size on a second thread helps a training step, and the states: what `training.threads = 0` decides by.
+"""The size from which a second thread helps a training step or the states: the rule of `training.threads = 0`.
 
     python benchmarks/training_threads.py [--threads 2] [--repeats 7]
 
-Steps of the readout network, forward, backward and update, on one thread and on several, one after the other. The
+The program times steps of the readout network (forward, backward, update) on one thread and on several, in turn. The
 last column is the median over the repeats of the seconds on several threads divided by those on one.
 """
 

@@ -58,7 +58,7 @@ class PartitionSection(Section):
         12,
         ge=1,
         le=100_000,
-        description="partitions V that the training rows are divided into, whatever the number of ranks",
+        description="number of partitions V of the training rows, for any number of ranks",
     )
     reshuffle_every: int = Field(
         0,

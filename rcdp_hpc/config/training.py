@@ -63,7 +63,7 @@ class TrainingSection(Section):
 
 
 class StatesSection(Section):
-    """Where the reservoir's states are kept during the training."""
+    """Storage of the reservoir's states during the training."""
 
     precision: Literal["kernel", "bfloat16", "float16"] = Field(
         "kernel", description="number format of the stored states"
@@ -72,14 +72,14 @@ class StatesSection(Section):
         0,
         ge=0,
         le=2**30,
-        description="MiB of states that a rank may hold in memory; 0 is its share of the memory of node or job",
+        description="MiB of states that a rank may store in memory; 0 is its share of the memory of node or job",
         json_schema_extra=RESUMABLE,
     )
     disk_mib: int = Field(
         65536,
         ge=0,
         le=2**30,
-        description="MiB of states that a rank may hold in a file in $TMPDIR if they exceed memory_mib; 0 is none. "
+        description="MiB of states that a rank may store in a file in $TMPDIR if they exceed memory_mib; 0 is none. "
         "States that exceed both are computed again in every step",
         json_schema_extra=RESUMABLE,
     )

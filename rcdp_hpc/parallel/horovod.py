@@ -86,13 +86,13 @@ class HorovodEngine(SingleProcessEngine):
         """Send rows to all ranks, and return the received rows by rank (see `SingleProcessEngine.exchange`)."""
         # As bytes, since Horovod's alltoall does not support bfloat16.
         sent = rows.contiguous().view(torch.uint8)
-        kept = int(counts[self.hvd.rank()])
-        with self.counted(sent.numel() * (1 - kept / max(1, len(rows)))):
+        local_count = int(counts[self.hvd.rank()])
+        with self.counted(sent.numel() * (1 - local_count / max(1, len(rows)))):
             splits = torch.from_numpy(counts.astype(np.int32))
             handle = self.hvd.alltoall_async(sent, splits=splits, name="rcdp.exchange")
             self._await(handle)
-            came, _ = self.hvd.synchronize(handle)
-        result: torch.Tensor = came.view(rows.dtype)
+            received, _ = self.hvd.synchronize(handle)
+        result: torch.Tensor = received.view(rows.dtype)
         return result
 
     def expect_passes(self, optimizer: Any, count: int) -> None:

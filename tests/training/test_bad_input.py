@@ -68,7 +68,7 @@ def prepared(tmp_path_factory) -> Path:
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("case", CASES)
-def test_what_one_rank_meets_ends_all_with_one_message(case, prepared, tmp_path):
+def test_an_error_of_one_rank_ends_all_ranks_with_one_message(case, prepared, tmp_path):
     met, changes, code, words = CASES[case]
     out = tmp_path / "run"
     shutil.copytree(prepared, out)
@@ -85,7 +85,7 @@ def test_what_one_rank_meets_ends_all_with_one_message(case, prepared, tmp_path)
 
 
 @pytest.mark.mpi
-def test_a_checkpoint_cut_short_is_told_once_and_the_one_before_is_gone_on_from(prepared, tmp_path):
+def test_a_truncated_checkpoint_is_reported_once_and_the_previous_one_is_resumed(prepared, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(prepared, out)
     stages.train(load_config("digits", [*SMALL, "checkpoint.every_epochs=1"]), out)
@@ -96,7 +96,7 @@ def test_a_checkpoint_cut_short_is_told_once_and_the_one_before_is_gone_on_from(
     assert done.stdout.count("resumed at epoch 2, step 0") == 1
 
 
-def test_without_memory_a_stage_says_what_to_lower(tmp_path, monkeypatch):
+def test_a_stage_without_memory_names_the_settings_to_lower(tmp_path, monkeypatch):
     def prepare(*arguments, **options):
         raise MemoryError("Unable to allocate 9.00 TiB")
 

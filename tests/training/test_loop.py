@@ -25,7 +25,7 @@ ROWS = 90
 
 
 class SlowToMeet(SingleProcess):
-    """One process whose ranks take a while to gather something from all."""
+    """One process with a slow allgather."""
 
     def allgather(self, value):
         time.sleep(0.05)
@@ -33,7 +33,7 @@ class SlowToMeet(SingleProcess):
 
 
 class ByItself(SingleProcessEngine):
-    """A rank that steps by itself, and has nobody to average with."""
+    """A rank that steps independently of others."""
 
     syncs_gradients = False
 
@@ -173,7 +173,7 @@ def test_replicas_are_resumed_only_by_as_many_ranks():
 
 
 @pytest.mark.parametrize("keys", [EVERYTHING, *STEPWISE, EXTRACTED], ids=lambda keys: keys.get("readout__kind", ""))
-def test_watching_gradients_changes_no_bit(keys):
+def test_measuring_gradients_changes_no_bit(keys):
     plain, watched = (
         trainer(**{**keys, "training__gradient_norms": False}),
         trainer(**{**keys, "training__gradient_norms": True}),
@@ -186,7 +186,7 @@ def test_watching_gradients_changes_no_bit(keys):
         assert torch.equal(value, watched.network.state_dict()[name]), name
 
 
-def test_what_is_kept_is_the_moving_average():
+def test_the_saved_weights_are_the_moving_average():
     averaged = trainer(optimizer__ema=0.9)
     run(averaged)
     assert averaged.position.best_epoch == 3
@@ -224,20 +224,20 @@ def test_an_epoch_reports_f1_rates_and_where_its_seconds_went():
 
 
 def poisoned(**keys) -> Trainer:
-    """Return a training with one row that is no number, which standardisation has not seen."""
+    """Return a training in which one row becomes NaN after the standardisation."""
     one = trainer(rows(1, ROWS).states.clone(), **keys)
     one.train.states[17] = np.nan
     return one
 
 
-def test_a_gradient_that_is_not_finite_stops_with_step_rate_and_place():
+def test_an_infinite_gradient_stops_with_step_rate_and_place():
     one = poisoned()
     with pytest.raises(DivergedError, match=r"at a learning rate of 0\.001; first in the states.*on_nan=skip"):
         run(one)
     assert all(torch.isfinite(value).all() for value in one.state().network.values())
 
 
-def test_a_step_left_out_lowers_the_rate_and_counts_in_no_mean():
+def test_a_skipped_step_lowers_the_rate_and_is_in_no_mean():
     one = poisoned(training__on_nan="skip")
     reports = run(one)
     assert [report.skipped_steps for report in reports] == [1, 1, 1, 1]
@@ -252,7 +252,7 @@ def test_skipping_without_end_stops():
         run(one)
 
 
-def test_the_wait_for_ranks_that_step_by_themselves_is_not_counted_as_computing():
+def test_waiting_for_independent_ranks_is_not_counted_as_computing():
     one = trainer(comm=SlowToMeet(), parallel=ByItself(), parallel__local_steps=4, training__epochs=1)
     (report,) = run(one)
     meetings = -(-one.steps // 4)
@@ -260,7 +260,7 @@ def test_the_wait_for_ranks_that_step_by_themselves_is_not_counted_as_computing(
     assert report.cost.compute_seconds[0] < report.cost.seconds - 0.05 * meetings
 
 
-def test_a_validation_loss_that_is_not_finite_stops_with_step_rate_and_place():
+def test_an_infinite_validation_loss_stops_with_step_rate_and_place():
     one = trainer(training__epochs=4)
     reports = []
 

@@ -16,7 +16,7 @@ class Scores(nn.Linear):
         return super().forward(states)
 
 
-def test_an_ensemble_averages_scores_and_is_known_by_its_weights():
+def test_an_ensemble_averages_scores_and_is_recognised_by_its_weights():
     members = [Scores(3, 2) for _ in range(3)]
     states = torch.randn(5, 3)
     together = Ensemble(members)
@@ -26,7 +26,7 @@ def test_an_ensemble_averages_scores_and_is_known_by_its_weights():
     assert Ensemble.count(members[0].state_dict()) == 0
 
 
-def test_weights_are_averaged_by_rows_and_counts_kept():
+def test_weights_are_averaged_by_rows_and_counters_are_copied():
     one = {"w": torch.tensor([1.0, 2.0]), "steps": torch.tensor(7)}
     other = {"w": torch.tensor([4.0, 8.0]), "steps": torch.tensor(7)}
     mean = mean_weights([(200, one), (100, other)])
@@ -47,6 +47,6 @@ def test_weights_are_averaged_by_rows_and_counts_kept():
         {"parallel__replicas": "ensemble", "extractor": {"kind": "convolution"}, "augment": {"test_shift": 1}},
     ],
 )
-def test_what_needs_ranks_that_train_together_is_refused(keys):
+def test_settings_that_need_synchronised_ranks_are_refused(keys):
     with pytest.raises(InputError, match=r"parallel\.replicas"):
         parse_config(tree_of(**{"parallel__replicas": "averaged", "search__generations": 0, **keys}), where="here")

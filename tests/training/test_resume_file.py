@@ -51,7 +51,7 @@ def test_a_checkpoint_does_not_grow_with_the_epochs(out):
     assert (out / "train/last.pt").stat().st_size < before + 100
 
 
-def test_a_resume_is_equal_to_the_bit_and_keeps_the_history(trained, out, tmp_path):
+def test_a_resume_has_the_same_bits_and_the_same_history(trained, out, tmp_path):
     straight = tmp_path / "straight"
     shutil.copytree(trained, straight, ignore=shutil.ignore_patterns("train"))
     train(straight, 6)
@@ -68,7 +68,7 @@ def test_a_resume_is_equal_to_the_bit_and_keeps_the_history(trained, out, tmp_pa
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "a line", "binary", "folder", "sealed again"])
-def test_a_damaged_history_is_told_and_changes_no_weights(damage, trained, out, tmp_path, caplog):
+def test_a_damaged_history_is_reported_and_changes_no_weights(damage, trained, out, tmp_path, caplog):
     straight = shutil.copytree(trained, tmp_path / "straight")
     train(straight, 4)
     file = out / "train/metrics.jsonl"
@@ -102,7 +102,7 @@ def test_a_damaged_history_is_told_and_changes_no_weights(damage, trained, out, 
     assert all(torch.equal(value, theirs["network"][name]) for name, value in ours["network"].items())
 
 
-def test_the_checkpoint_before_it_has_its_own_history(out, caplog):
+def test_the_previous_checkpoint_has_its_own_history(out, caplog):
     train(out, 5)
     damaged = bytearray((out / "train/last.pt").read_bytes())
     damaged[1000] ^= 1
@@ -219,7 +219,7 @@ def test_moments_of_another_shape_and_weights_that_are_not_finite_are_refused(tr
         refused(out)
 
 
-def test_a_finished_training_says_what_it_reached(out):
+def test_a_finished_training_returns_its_result(out):
     again = train(out, 3)
     recorded = json.loads((out / "state/train.json").read_text())["result"]
     assert again["validation_loss"] == recorded["validation_loss"]

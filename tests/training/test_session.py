@@ -53,8 +53,8 @@ def train(out: Path, *changes: str) -> dict:
     return stages.train(load_config("digits", [*SMALL, *changes]), out)
 
 
-def test_where_the_validation_loss_is_not_finite_the_last_sound_checkpoint_and_the_best_model_stay(out, monkeypatch):
-    """Checkpoints are of epochs 2 and 4, epoch 3 is the best, and the rows of validation are spoilt in epoch 4."""
+def test_an_infinite_validation_loss_leaves_the_last_checkpoint_and_the_best_model(out, monkeypatch):
+    """Checkpoints are written in epochs 2 and 4, epoch 3 is the best, and validation rows become NaN in epoch 4."""
     whole, trainers = Session.report, []
 
     def report(self, epoch) -> None:
@@ -74,7 +74,7 @@ def test_where_the_validation_loss_is_not_finite_the_last_sound_checkpoint_and_t
     assert len(lines(out / "train/metrics.jsonl")) == 3
 
 
-def test_fewer_ranks_draw_the_batches_of_a_checkpoint_that_more_ranks_than_partitions_left(out, tmp_path):
+def test_fewer_ranks_resume_with_the_batches_of_more_ranks_than_partitions(out, tmp_path):
     """Sixteen ranks use 24 partitions if 12 are configured; one process with 24 leaves the same checkpoint."""
     shutil.copytree(out, tmp_path / "straight")
     train(tmp_path / "straight", "partition.count=24", "training.epochs=2", "schedule.kind=constant")
@@ -111,7 +111,7 @@ def test_a_resume_on_other_ranks_logs_how_the_batches_change(ranks, step, level,
 
 
 @pytest.mark.parametrize("worth", [0.0, 60.0])
-def test_the_time_that_the_rest_of_a_long_training_takes_is_told(out, worth, caplog, monkeypatch):
+def test_the_log_has_the_time_left_of_a_long_training(out, worth, caplog, monkeypatch):
     monkeypatch.setattr(session, "LEAST_TIME_LEFT", worth)
     with caplog.at_level(logging.INFO, logger="rcdp_hpc.training.session"):
         train(out)
@@ -122,7 +122,7 @@ def test_the_time_that_the_rest_of_a_long_training_takes_is_told(out, worth, cap
     assert [bool(re.search(r"\d s, \d+ s left$", line)) for line in told] == [not worth] * 5
 
 
-def test_what_the_disk_has_no_room_for_is_refused_before_the_first_epoch(out, monkeypatch):
+def test_a_full_disk_is_reported_before_the_first_epoch(out, monkeypatch):
     usage = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(folder)._replace(free=100_000))
     with pytest.raises(StageFailedError, match=r"train: checkpoints need \d+\.\d MiB, and 0\.1 MiB are free"):
@@ -133,7 +133,7 @@ def test_what_the_disk_has_no_room_for_is_refused_before_the_first_epoch(out, mo
 def room(
     folder: Path, monkeypatch, ranks: int = 1, replicas: str = "synchronised", matrices: str = "", learned=()
 ) -> int:
-    """Return the room that is asked for before a network of 1000 weights, 4000 bytes, is trained."""
+    """Return the disk space that a training of 1000 weights, 4000 bytes, needs."""
     comm, asked = SingleProcess(), []
     monkeypatch.setattr(comm, "size", ranks, raising=False)
     monkeypatch.setattr(checkpoint, "check_free_space", lambda folder, needed: asked.append(needed))
@@ -145,8 +145,8 @@ def room(
     return asked[0]
 
 
-def test_room_is_asked_for_checkpoints_one_more_and_the_model(tmp_path, monkeypatch):
-    """Two checkpoints are kept, each of weights, the best ones and two moments; a model, and the one before it."""
+def test_disk_space_is_needed_for_checkpoints_one_more_and_the_model(tmp_path, monkeypatch):
+    """Checkpoints have weights, the best weights and two moments."""
     mebi = 2**20
     whole = room(tmp_path, monkeypatch)
     assert whole == 3 * (4 * 4000 + mebi) + 3 * (4000 + mebi)
@@ -158,7 +158,7 @@ def test_room_is_asked_for_checkpoints_one_more_and_the_model(tmp_path, monkeypa
     assert room(tmp_path, monkeypatch) == whole - 270
 
 
-def test_room_is_asked_for_a_dictionary_and_for_matrices_of_the_users(tmp_path, monkeypatch):
+def test_disk_space_is_needed_for_a_dictionary_and_for_the_users_matrices(tmp_path, monkeypatch):
     matrices = tmp_path / "mine.npz"
     np.savez_compressed(matrices, recurrent=np.zeros((100, 100)))
     beside = room(tmp_path, monkeypatch, matrices=str(matrices), learned={"atoms": torch.zeros(50)})
@@ -171,8 +171,8 @@ def test_an_ensembles_model_is_as_large_as_all_its_networks(tmp_path, monkeypatc
     assert room(tmp_path, monkeypatch, ranks=5, replicas="ensemble") - averaged == 3 * 4 * 4000
 
 
-def test_torchs_own_generator_starts_by_seed_and_position_alone(out, tmp_path):
-    """Nothing of the package draws from it: this is for what a user's module may do unseen."""
+def test_torchs_generator_is_seeded_by_seed_and_position(out, tmp_path):
+    """The package does not use it, but a user's module may."""
     seeds = []
     for name, changes in [("one", ()), ("two", ()), ("other", ("run.seed=5",))]:
         shutil.copytree(out, tmp_path / name)
@@ -187,7 +187,7 @@ def test_torchs_own_generator_starts_by_seed_and_position_alone(out, tmp_path):
     assert torch.initial_seed() not in seeds
 
 
-def test_the_step_within_an_epoch_is_written_down_now_and_then(out, monkeypatch):
+def test_the_step_within_an_epoch_is_noted_in_a_file(out, monkeypatch):
     monkeypatch.setattr(session, "SECONDS_BETWEEN_NOTES", 0.0)
     monkeypatch.setattr("rcdp_hpc.training.loop.SECONDS_BETWEEN_PAUSES", 0.0)
     train(out, "training.epochs=1")

@@ -38,7 +38,7 @@ def stepper(states: torch.Tensor, **keys) -> Stepper:
     )
 
 
-def test_a_step_that_is_not_finite_leaves_weights_and_statistics_as_they_were():
+def test_a_step_that_is_not_finite_does_not_change_weights_and_statistics():
     states = torch.randn(10, 3)
     states[7] = math.inf
     steps = stepper(states)
@@ -66,7 +66,7 @@ def test_batches_of_one_step_add_up_to_the_gradient_of_their_mean():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_products_of_16_bits_leave_weights_and_scores_in_32():
+def test_with_16_bit_products_weights_and_scores_stay_32_bit():
     torch.manual_seed(3)
     states = torch.randn(10, 3)
     full, halved = stepper(states), stepper(states, training__precision="bf16")
@@ -77,7 +77,7 @@ def test_products_of_16_bits_leave_weights_and_scores_in_32():
     assert halved.scores(states).dtype == torch.float32
 
 
-def test_the_moving_average_by_hand_and_its_place_in_the_network():
+def test_the_moving_average_by_hand_and_applied_to_the_network():
     layer = nn.Linear(1, 1, bias=False)
     layer.weight.data.fill_(1.0)
     average = MovingAverage(layer, decay=0.5)
@@ -92,7 +92,7 @@ def test_the_moving_average_by_hand_and_its_place_in_the_network():
     assert average.weights["weight"].item() == 2.75 * 0.25 + 4 * 0.75
 
 
-def test_ranks_that_meet_have_the_mean_by_rows_of_weights_and_moments():
+def test_weights_and_moments_are_averaged_over_ranks_by_rows():
     class Met(LocalSGD):
         """With another rank of 30 rows, whose values are all 5."""
 
@@ -119,7 +119,7 @@ def test_ranks_that_meet_have_the_mean_by_rows_of_weights_and_moments():
     torch.testing.assert_close(moment, torch.full((1, 2), (3.0 * 10 + 5 * 30) / 40))
 
 
-def test_float16_scales_the_loss_and_leaves_no_step_out():
+def test_float16_scales_the_loss_and_skips_no_step():
     torch.manual_seed(3)
     states = torch.randn(10, 3)
     full, halved = stepper(states), stepper(states, training__precision="fp16")
@@ -134,7 +134,7 @@ def test_float16_scales_the_loss_and_leaves_no_step_out():
     torch.testing.assert_close(full.network.state_dict(), halved.network.state_dict(), rtol=0.02, atol=1e-3)
 
 
-def test_what_no_factor_mends_in_float16_is_told_as_in_other_formats():
+def test_a_fault_that_no_loss_scale_avoids_is_reported():
     states = torch.randn(10, 3)
     states[2] = math.inf
     steps = stepper(states, training__precision="fp16")
@@ -142,7 +142,7 @@ def test_what_no_factor_mends_in_float16_is_told_as_in_other_formats():
     assert result.fault == (1, "the states that the network reads")
 
 
-def test_the_factor_doubles_after_enough_sound_steps_and_goes_on_from_a_checkpoint(monkeypatch):
+def test_the_loss_scale_doubles_after_finite_steps_and_is_resumed(monkeypatch):
     monkeypatch.setattr(loss_scale, "GROWTH_STEPS", 3)
     scale, resumed = LossScale(enabled=True), LossScale(enabled=True)
     scale.grow()
@@ -159,14 +159,14 @@ def test_the_factor_doubles_after_enough_sound_steps_and_goes_on_from_a_checkpoi
     ("keys", "way_out"),
     [({"training__precision": "fp16"}, "bf16"), ({"parallel__horovod__hierarchical": True}, "false")],
 )
-def test_what_is_for_gpus_is_refused_without_one(keys, way_out):
+def test_settings_for_gpus_are_refused_without_one(keys, way_out):
     refuse_without_gpu(config_of(**keys), torch.device("cuda", 0))
     refuse_without_gpu(config_of(), torch.device("cpu"))
     with pytest.raises(InputError, match=rf"for GPUs.*{way_out}"):
         refuse_without_gpu(config_of(**keys), torch.device("cpu"))
 
 
-def test_hierarchical_sums_are_refused_where_horovod_has_no_nccl(monkeypatch):
+def test_hierarchical_sums_are_refused_if_horovod_has_no_nccl(monkeypatch):
     monkeypatch.setattr(horovod, "import_horovod", lambda: SimpleNamespace(nccl_built=lambda: 0))
     with pytest.raises(InputError, match="needs Horovod with NCCL"):
         HorovodEngine(SingleProcess(), 60, ParallelSection(horovod={"hierarchical": True}))

@@ -35,7 +35,7 @@ def test_what_is_small(profile, settings, shape, rows, small):
     assert is_small(load_config(profile, settings), shape, rows) == small
 
 
-def test_of_fewer_rows_than_features_the_smaller_products_count():
+def test_with_fewer_rows_than_features_the_smaller_products_count():
     settings = ["reservoir.nodes=1500", "reservoir.reduction=all"]
     assert is_small(load_config("vowels", settings), (4, 1), 50)
     assert not is_small(load_config("vowels", settings), (4, 1), 5000)
@@ -54,7 +54,7 @@ def test_a_pass_over_few_test_rows_is_small(profile, shape, rows, small):
     assert is_small_pass(load_config(profile), shape, rows) == small
 
 
-def test_the_evaluation_takes_one_thread_for_few_rows():
+def test_the_evaluation_uses_one_thread_for_few_rows():
     comm = SingleProcess()
     assert threads_of_test(load_config("digits", ["training.threads=3"]), comm, shards(360)) == 3
     assert threads_of_test(load_config("digits"), comm, shards(360)) == 1
@@ -81,6 +81,6 @@ def test_the_rule_counts_only_if_the_configuration_leaves_the_number_open(caplog
 
 
 @pytest.mark.parametrize(("ranks", "expected"), [(1, 2), (2, 1)])
-def test_a_resumed_training_takes_the_threads_of_before_on_the_same_ranks(ranks, expected):
+def test_a_resumed_training_uses_its_earlier_threads_on_the_same_ranks(ranks, expected):
     saved = SimpleNamespace(ranks=ranks, threads=2)
     assert _threads(load_config("digits"), SingleProcess(), shards(1230), saved) == expected

@@ -26,16 +26,16 @@ def check_user_choices(config: Config) -> None:
     InputError
         If one of them cannot be imported or breaks its contract (docs/extending.md).
     """
-    own = {kind for kind in ("optimizer", "loss", "schedule") if is_user_class(getattr(config, kind).kind)}
-    if not own or config.readout.kind == "ridge" or find_spec("torch") is None:
+    user_kinds = {kind for kind in ("optimizer", "loss", "schedule") if is_user_class(getattr(config, kind).kind)}
+    if not user_kinds or not config.readout.trained or find_spec("torch") is None:
         return
     from rcdp_hpc.training.optim.losses import load_loss
     from rcdp_hpc.training.optim.optimizers import check_optimizer
     from rcdp_hpc.training.optim.schedules import check_schedule
 
-    if "optimizer" in own:
+    if "optimizer" in user_kinds:
         check_optimizer(config)
-    if "loss" in own:
+    if "loss" in user_kinds:
         load_loss(config.loss, TRIAL_CLASSES)
-    if "schedule" in own:
+    if "schedule" in user_kinds:
         check_schedule(config)

@@ -23,7 +23,7 @@ def look(net: nn.Module, x: torch.Tensor):
     return first_in_forward(net, x, lambda: net(x))
 
 
-def test_nothing_is_found_where_all_is_finite():
+def test_finite_values_give_no_finding():
     assert look(network(), torch.randn(5, 3)) is None
 
 
@@ -45,7 +45,7 @@ def test_states_and_weights_come_before_layers():
     assert look(net, x) == (0, "the weights 2.bias")
 
 
-def test_the_backward_pass_is_named_from_the_scores_on():
+def test_the_backward_pass_names_the_weights_nearest_to_the_scores():
     net = network()
     net(torch.randn(5, 3)).sum().backward()
     assert first_in_backward(net) == (BACKWARD, "the norm of the gradient")

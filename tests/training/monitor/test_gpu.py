@@ -21,7 +21,7 @@ WHERE = torch.device("cuda", 0)
 
 
 class TwoRanks(SingleProcess):
-    """A group whose second rank has the same to tell of its processor, and nothing of how busy its GPU is."""
+    """A communicator whose second rank has the same costs, but no GPU utilisation."""
 
     size = 2
 
@@ -32,7 +32,7 @@ class TwoRanks(SingleProcess):
 
 @pytest.fixture
 def driver(monkeypatch):
-    """A GPU that is busy 20, 40, 20, 40 ... percent of the time, three MiB of whose memory are taken."""
+    """A GPU with utilisation 20, 40, 20, 40 ... percent and 3 MiB of allocated memory."""
     shares = iter(range(1000))
     monkeypatch.setattr(gpu, "SAMPLE_SECONDS", 0.01)
     monkeypatch.setattr(GpuGauge, "_unavailable", False)
@@ -48,7 +48,7 @@ def report(clock: EpochTimer, comm: SingleProcess) -> dict:
     return EpochReport(0, 1.0, 0.5, 1.0, 0.5, 0.5, 1e-3, 1.0, 1.0, 0, 100.0, cost, None, [[1]]).entry()
 
 
-def test_an_epoch_tells_how_busy_the_gpu_was(driver, tmp_path):
+def test_an_epoch_reports_the_utilisation_of_the_gpu(driver, tmp_path):
     clock = EpochTimer(SingleProcessEngine(), WHERE)
     limit = time.monotonic() + 20
     while len(clock.gpu.percents) < 4 and time.monotonic() < limit:
@@ -61,7 +61,7 @@ def test_an_epoch_tells_how_busy_the_gpu_was(driver, tmp_path):
     TensorBoardWriter(tmp_path, 0).write(entry)
 
 
-def test_a_driver_that_does_not_tell_is_told_of_once(driver, caplog):
+def test_a_driver_without_utilisation_is_reported_once(driver, caplog):
     def missing(where):
         raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
 
@@ -81,7 +81,7 @@ def test_a_driver_that_does_not_tell_is_told_of_once(driver, caplog):
     )
 
 
-def test_without_a_gpu_the_metrics_have_no_word_of_one():
+def test_without_a_gpu_the_metrics_have_no_gpu_values():
     entry = report(EpochTimer(SingleProcessEngine(), torch.device("cpu")), SingleProcess())
     assert not [name for name in entry if name.startswith("gpu")]
     assert "gradients" not in entry

@@ -97,7 +97,7 @@ def test_with_a_trained_extractor_the_steps_are_those_of_its_map(kind):
     np.testing.assert_allclose(found["steps"], sequences.grad.square().sum((0, 2)).sqrt().numpy(), rtol=1e-3, atol=1e-6)
 
 
-def test_the_next_epoch_begins_anew_and_a_step_left_out_counts_for_nothing():
+def test_each_epoch_starts_from_zero_and_skipped_steps_do_not_count():
     states = torch.randn(ROWS, KEPT.features)
     states[3] = float("nan")
     watch = stepped(lstm(), states, [torch.arange(0, 5), torch.arange(5, 12)])
@@ -124,7 +124,7 @@ def test_squares_of_ranks_add_up():
     torch.testing.assert_close(sum(parts), whole)
 
 
-def test_the_board_has_a_curve_for_each(tmp_path):
+def test_tensorboard_has_a_curve_for_each_norm(tmp_path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     from rcdp_hpc.training.monitor.tensorboard import TensorBoardWriter
 

@@ -9,7 +9,7 @@ def epoch(ranks: int, **keys) -> dict:
     return {**values, "samples_per_second": 1000.0, "cpu_percent_deviation": 2.0, **keys}
 
 
-def test_sums_are_by_rank_whatever_ranks_there_were():
+def test_sums_are_by_rank_if_the_number_of_ranks_changes():
     assert sum_by_rank([epoch(1), epoch(3), epoch(2)], "compute_seconds") == [3.0, 22.0, 21.0]
 
 
@@ -23,7 +23,7 @@ def test_the_table_has_a_line_for_each_rank_and_one_for_all():
     assert max(map(len, (header, first, second, last, deviation))) <= 80
 
 
-def test_one_rank_needs_no_table_of_ranks():
+def test_one_rank_has_no_table_of_ranks():
     assert summary_table([epoch(1), epoch(1)]) == [
         "1,000 samples per second (median epoch), processor 5 % of a core, 6 MiB"
     ]

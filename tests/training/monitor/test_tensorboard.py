@@ -11,7 +11,7 @@ from rcdp_hpc.pipeline import stages
 from rcdp_hpc.training.monitor.tensorboard import TensorBoardWriter
 
 
-def test_metrics_are_written_as_events_and_epochs_that_come_again_replace_theirs(tmp_path):
+def test_metrics_are_written_as_events_and_repeated_epochs_replace_earlier_ones(tmp_path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     board = TensorBoardWriter(tmp_path, 0)
     for epoch in range(3):
@@ -25,7 +25,7 @@ def test_metrics_are_written_as_events_and_epochs_that_come_again_replace_theirs
     assert events.Scalars("wait_seconds")[0].value == 1.5
 
 
-def test_a_training_that_is_asked_for_it_fills_the_board(tmp_path):
+def test_a_training_with_tensorboard_writes_events(tmp_path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     changes = [
         "reservoir.nodes=20", "reservoir.kernel=dense-fp32", "search.generations=0", "training.epochs=2",
@@ -39,7 +39,7 @@ def test_a_training_that_is_asked_for_it_fills_the_board(tmp_path):
     assert [event.value for event in events] == pytest.approx(told)
 
 
-def test_without_tensorboard_the_message_says_what_to_do(tmp_path, monkeypatch):
+def test_without_tensorboard_the_message_has_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match="pip install"):
         TensorBoardWriter(tmp_path, 0)

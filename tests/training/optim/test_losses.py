@@ -27,7 +27,7 @@ def test_cross_entropy_and_eq12_by_hand():
     torch.testing.assert_close(objective([1, 1], loss__kind="eq12").sum(scores, labels), torch.tensor(1.0 + 2**0.5))
 
 
-def test_eq12_has_a_finite_gradient_where_the_prediction_is_exact():
+def test_eq12_has_a_finite_gradient_for_an_exact_prediction():
     scores = torch.tensor([[1.0, 0.0]], requires_grad=True)
     RootSquaredError()(scores, torch.tensor([[1.0, 0.0]])).sum().backward()
     assert torch.isfinite(scores.grad).all()
@@ -48,7 +48,7 @@ def test_focal_with_gamma_0_is_the_cross_entropy():
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
-def test_focal_stays_finite_where_a_row_is_certain(gamma):
+def test_focal_is_finite_for_a_certain_row(gamma):
     scores = torch.tensor([[200.0, 0.0, 0.0], [0.0, 200.0, 0.0]], requires_grad=True)
     value = objective(loss__kind="focal", loss__focal_gamma=gamma).sum(scores, torch.tensor([0, 0]))
     value.backward()

@@ -21,7 +21,7 @@ def test_singular_values_become_about_one_and_directions_stay(shape, dtype, allo
     assert (core - torch.diag(core.diag())).abs().max() < 0.05
 
 
-def test_nothing_stays_nothing():
+def test_a_matrix_of_zeros_stays_zero():
     assert not orthogonalised(torch.zeros(3, 4)).any()
 
 

@@ -83,7 +83,7 @@ def test_every_optimiser_of_the_table_keeps_the_contract(name):
     check_optimizer(config_of(optimizer__kind=name, optimizer__weight_decay=0.1))
 
 
-def test_nesterov_momentum_is_for_sgd_that_has_momentum():
+def test_nesterov_needs_sgd_with_momentum():
     made = make_optimizer(config_of(optimizer__kind="sgd", optimizer__nesterov=True), torch.nn.Linear(2, 2))
     assert made.defaults["nesterov"]
     for changes in (["optimizer.kind=adam"], ["optimizer.kind=sgd", "optimizer.momentum=0"]):

@@ -31,7 +31,7 @@ def test_cosine_falls_from_the_peak_to_zero():
     assert rates(schedule__kind="cosine", training__epochs=2, schedule__warmup_steps=10)[15] == pytest.approx(0.25)
 
 
-def test_step_falls_every_so_many_epochs():
+def test_step_falls_every_interval_epochs():
     curve = rates(schedule__kind="step", training__epochs=5, steps=1, schedule__interval=2, schedule__factor=0.2)
     assert curve == pytest.approx([0.5, 0.5, 0.1, 0.1, 0.02])
 
@@ -47,7 +47,7 @@ def test_one_cycle_rises_and_falls_once(keys, rise):
     assert curve[-1] < 0.02
 
 
-def test_plateau_falls_after_epochs_without_gain_and_remembers_in_its_state():
+def test_plateau_falls_after_epochs_without_gain_and_resumes_from_its_state():
     settings = config_of(
         optimizer__learning_rate=0.5,
         schedule__kind="plateau",

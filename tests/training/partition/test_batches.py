@@ -25,7 +25,7 @@ def uneven_plans(rows: int, batch: int, partitions: int, speeds: list[float]) ->
 
 
 def global_batches(rank_plans: list[BatchPlan], epoch: int) -> list[np.ndarray]:
-    """The rows of every step over all ranks, as numbers in the whole split."""
+    """Return the rows of every step over all ranks, as indices in the split."""
     steps = []
     orders = [plan.orders(epoch) for plan in rank_plans]
     for step in range(rank_plans[0].steps):
@@ -45,7 +45,7 @@ def test_every_row_is_seen_once_an_epoch_on_any_number_of_ranks(size, epoch):
 
 
 @given(sizes)
-def test_global_batches_have_the_size_asked_for(size):
+def test_global_batches_have_the_configured_size(size):
     rows, batch, partitions, ranks = size
     rank_plans = plans(rows, batch, partitions, ranks)
     lengths = [len(step) for step in global_batches(rank_plans, 0)]
@@ -62,7 +62,7 @@ def test_ranks_that_divide_the_partitions_see_the_batches_of_one_rank(rows, batc
 
 
 @given(st.integers(30, 400), st.integers(1, 60), st.integers(13, 30), st.integers(1, 12))
-def test_fewer_ranks_than_before_go_on_with_the_same_batches(rows, batch, before, after):
+def test_fewer_ranks_resume_with_the_same_batches(rows, batch, before, after):
     earlier = plans(rows, batch, 12, before)
     saved = SimpleNamespace(partition_count=earlier[0].partition_count)
     later = plans(rows, batch, resumed_partitions(12, saved), after)
@@ -108,14 +108,14 @@ def partition_by_partition(plan: BatchPlan, epoch: int, step: int) -> list[int]:
 
 
 @given(st.integers(1, 300), st.integers(1, 60), st.sampled_from([1, 5, 12, 200, 1000]), st.integers(1, 5), st.data())
-def test_all_partitions_at_once_give_the_rows_of_each_by_itself(rows, batch, partitions, ranks, data):
+def test_batches_have_the_rows_of_each_partition_by_itself(rows, batch, partitions, ranks, data):
     plan = BatchPlan(rows, batch, partitions, data.draw(st.integers(0, ranks - 1)), ranks, seed=3)
     orders = plan.orders(2)
     for step in range(plan.steps):
         assert plan.batch(orders, step).tolist() == partition_by_partition(plan, 2, step)
 
 
-def test_more_partitions_than_rows_are_refused_and_few_rows_a_partition_are_told(caplog, monkeypatch):
+def test_more_partitions_than_rows_are_refused_and_small_partitions_are_reported(caplog, monkeypatch):
     monkeypatch.setattr("rcdp_hpc.runtime.logs._logged_once", set())
     with pytest.raises(InputError, match=r"partition\.count = 100000 is more than the 1240 training rows"):
         check_batch(config_of(partition__count=100_000), 1240, 1)
@@ -129,7 +129,7 @@ speeds_of_some = st.lists(st.floats(0.01, 100), min_size=1, max_size=17)
 
 
 @given(st.integers(0, 200), speeds_of_some)
-def test_units_dealt_by_speed_add_up_and_nobody_goes_without(more, speeds):
+def test_shares_by_speed_add_up_and_none_is_empty(more, speeds):
     dealt = shares(len(speeds) + more, speeds)
     assert sum(dealt) == len(speeds) + more
     assert min(dealt) >= 1
@@ -138,13 +138,13 @@ def test_units_dealt_by_speed_add_up_and_nobody_goes_without(more, speeds):
 
 
 @given(st.integers(1, 40), st.lists(st.integers(1, 9), min_size=1, max_size=9))
-def test_whole_shares_are_dealt_exactly(each, speeds):
+def test_integer_shares_are_exact(each, speeds):
     assert shares(each * sum(speeds), speeds) == [each * speed for speed in speeds]
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(17, 400), st.integers(1, 60), speeds_of_some)
-def test_speeds_change_who_owns_a_partition_and_nothing_of_the_batches(rows, batch, speeds):
+def test_speeds_change_the_rank_of_a_partition_and_not_the_batches(rows, batch, speeds):
     even = global_batches(plans(rows, batch, 12, len(speeds)), epoch=1)
     uneven = global_batches(uneven_plans(rows, batch, 12, speeds), epoch=1)
     for one, other in zip(even, uneven, strict=True):

@@ -33,12 +33,12 @@ def speeds_measured(*rates, saved=None):
     return speeds_of_ranks(config_of(partition__load_balance="measured"), Ranks(*rates), lambda: rates[0], saved)
 
 
-def test_measured_speeds_are_relative_and_small_differences_count_for_nothing():
+def test_measured_speeds_are_relative_and_small_differences_are_ignored():
     assert speeds_measured(1000.0, 2004.0, 1500.0) == (1.0, 2.0, 1.5)
     assert speeds_measured(1000.0, 1150.0) == ()
 
 
-def test_a_resumed_training_keeps_the_speeds_it_began_with_on_as_many_ranks():
+def test_a_training_resumed_on_as_many_ranks_uses_its_earlier_speeds():
     saved = SimpleNamespace(ranks=2, load_balance={"kind": "measured", "rank_speeds": [1.0, 3.0]})
     assert speeds_measured(1.0, 2.0, saved=saved) == (1.0, 3.0)
     assert speeds_measured(1.0, 2.0, 4.0, saved=saved) == (1.0, 2.0, 4.0)
@@ -46,7 +46,7 @@ def test_a_resumed_training_keeps_the_speeds_it_began_with_on_as_many_ranks():
     assert speeds_measured(1.0, 2.0, saved=equal) == ()
 
 
-def test_there_must_be_a_speed_for_each_rank():
+def test_each_rank_needs_a_speed():
     with pytest.raises(InputError, match=r"partition.rank_speeds has 2 numbers for 3 ranks"):
         speeds_of_ranks(
             config_of(partition__load_balance="rank_speeds", partition__rank_speeds=[1, 2]), Ranks(1, 1, 1), float, None
@@ -73,7 +73,7 @@ def result(out: Path) -> dict:
 
 @pytest.mark.mpi
 @pytest.mark.parametrize(("speeds", "partitions"), [([1, 2], [4, 8]), ([3, 1, 2], [6, 2, 4])])
-def test_unequal_shares_train_to_the_same(speeds, partitions, alone, tmp_path):
+def test_unequal_shares_give_the_same_training(speeds, partitions, alone, tmp_path):
     done = run(len(speeds), tmp_path, "partition.load_balance=rank_speeds", f"partition.rank_speeds={speeds}")
     assert done.returncode == 0, done.stdout
     assert result(tmp_path)["partitions"] == partitions
@@ -97,7 +97,7 @@ def measuring(*arguments: str) -> list[str]:
 
 
 @pytest.mark.mpi
-def test_measured_speeds_are_agreed_recorded_and_kept_on_resume(alone, tmp_path):
+def test_measured_speeds_are_recorded_and_used_on_resume(alone, tmp_path):
     done = run(2, tmp_path, "partition.load_balance=measured", "training.epochs=2", command=measuring)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("speeds of the ranks: [1.0, 3.0]; partitions: [3, 9]") == 1
@@ -110,7 +110,7 @@ def test_measured_speeds_are_agreed_recorded_and_kept_on_resume(alone, tmp_path)
 
 
 @pytest.mark.mpi
-def test_ranks_measure_for_real(alone, tmp_path):
+def test_speeds_of_real_ranks_are_measured(alone, tmp_path):
     done = run(2, tmp_path, "partition.load_balance=measured")
     assert done.returncode == 0, done.stdout
     assert "about as fast" in done.stdout or "speeds of the ranks" in done.stdout

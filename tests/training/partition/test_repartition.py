@@ -41,7 +41,7 @@ def test_partitions_are_drawn_by_seed_and_period():
 
 
 class Threads(SingleProcessEngine):
-    """Ranks that are threads, and lay out what they send before one another."""
+    """Ranks that are threads, with an exchange through shared lists."""
 
     def __init__(self, rank: int, table: dict, barrier: threading.Barrier) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Threads(SingleProcessEngine):
 
 @pytest.mark.parametrize(("ranks", "speeds"), [(1, ()), (2, ()), (3, (1.0, 2.0, 3.0)), (5, ())])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_rank_is_given_the_states_of_its_new_rows(ranks, speeds, dtype, monkeypatch):
+def test_every_rank_receives_the_states_of_its_new_rows(ranks, speeds, dtype, monkeypatch):
     # Several exchanges a cut.
     monkeypatch.setattr(repartition, "BLOCK_BYTES", ROWS * 4)
     everything = torch.randn(ROWS, 7, generator=torch.Generator().manual_seed(1)).to(dtype)

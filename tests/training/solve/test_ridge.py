@@ -52,7 +52,7 @@ def test_a_solved_readout_is_a_model_like_any_other(tmp_path):
         run_stages(["train"], load_config("digits", [*changes, "reservoir.leak=0.5"]), tmp_path)
 
 
-def test_states_of_a_solved_readout_are_not_kept(tmp_path, monkeypatch):
+def test_states_of_a_solved_readout_are_not_stored(tmp_path, monkeypatch):
     seen, kept, state_blocks = [], [], ridge_rows.state_blocks
 
     def watched(*arguments, **options):
@@ -70,7 +70,7 @@ def test_states_of_a_solved_readout_are_not_kept(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("warm", ["false", "true"])
-def test_the_baseline_stands_beside_the_trained_network(tmp_path, warm, caplog):
+def test_the_baseline_is_saved_next_to_the_trained_network(tmp_path, warm, caplog):
     config = load_config("digits", [*SMALL, f"readout.warm_start={warm}"])
     with caplog.at_level("INFO"):
         result = run_stages(STAGES, config, tmp_path)["evaluate"]
@@ -88,13 +88,13 @@ def test_without_baseline_there_is_none(tmp_path):
         load_config("digits", ["training.baseline=false", "readout.warm_start=true"])
 
 
-def test_a_start_from_more_values_than_are_solved_for_is_refused(tmp_path):
+def test_a_warm_start_with_too_many_features_is_refused(tmp_path):
     config = load_config("digits", [*SMALL, "readout.warm_start=true", "reservoir.nodes=1500", "reservoir.states=8"])
     with pytest.raises(InputError, match=r"readout\.warm_start .* 12000 features are too many"):
         run_stages(["prepare", "train"], config, tmp_path)
 
 
-def test_a_penalty_too_small_for_the_rounding_is_left_out_and_said(tmp_path, caplog):
+def test_a_penalty_too_small_for_the_rounding_is_left_out_with_a_warning(tmp_path, caplog):
     # 1600 states of 1230 rows: without a penalty there would be no end of solutions.
     changes = ["reservoir.nodes=200", "reservoir.states=8", "readout.kind=ridge"]
     config = load_config(

@@ -116,7 +116,7 @@ def test_codes_without_a_reservoir_are_summed_to_the_same_bits_on_any_number_of_
     assert {bits(fit) for fits in found for fit in fits} == {bits(found[0][0])}
 
 
-def test_left_out_rows_are_the_original_ones_weighted_as_all():
+def test_leave_one_out_uses_original_rows_with_the_weights_of_all():
     rows = Rows()
     judged = rows.origins != SYNTHETIC
     counts, all_counts = np.bincount(rows.labels[judged]), np.bincount(rows.labels)
@@ -132,7 +132,7 @@ def test_left_out_rows_are_the_original_ones_weighted_as_all():
     np.testing.assert_allclose(fit.deviations, scores.std(0), rtol=1e-5)
 
 
-def test_validation_rows_choose_the_penalty_and_are_fitted_then():
+def test_the_penalty_is_selected_on_validation_rows_which_are_fitted_afterwards():
     rows, train = Rows(), slice(ROWS)
     errors, accuracies, shares = {}, {}, np.bincount(rows.labels[train]) / ROWS
     for penalty in PENALTIES:
@@ -201,14 +201,14 @@ def test_a_class_without_rows_cannot_be_weighted():
 
 @pytest.mark.parametrize(("rows", "width", "expected"), [(500, 40_000, True), (9000, 200, True), (9000, 3001, False),
                                                          (20_000, 20, False), (5000, 8000, False)])  # fmt: skip
-def test_few_rows_are_judged_by_leave_one_out(rows, width, expected):
+def test_leave_one_out_is_used_for_few_rows(rows, width, expected):
     assert left_out_suits(config_of(), rows, width) == expected
     assert left_out_suits(config_of(readout__ridge_selection="left_out"), rows, width)
     assert not left_out_suits(config_of(readout__ridge_selection="validation"), rows, width)
     assert not left_out_suits(config_of(augment__shifts=1), rows, width)
 
 
-def test_weights_that_stand_in_for_synthetic_rows():
+def test_weights_replace_synthetic_rows():
     judged, all_rows = np.array([0, 0, 0, 1]), np.array([0, 0, 0, 1, 1, 1])
     assert replacement_weights(judged, all_rows, 2, None).tolist() == [1, 1, 1, 3]
     assert replacement_weights(judged, all_rows, 2, np.array([2.0, 0.5])).tolist() == [2, 2, 2, 1.5]
@@ -216,7 +216,7 @@ def test_weights_that_stand_in_for_synthetic_rows():
 
 
 @pytest.mark.parametrize(("rows", "batch", "ranks"), [(10, 4, 3), (10, 4, 7), (0, 4, 2), (64, 64, 2), (65, 8, 4)])
-def test_blocks_are_dealt_whole(rows, batch, ranks):
+def test_blocks_are_not_divided_between_ranks(rows, batch, ranks):
     bounds = [blocks_of_rank(rows, batch, rank, ranks) for rank in range(ranks)]
     assert bounds[0][0] == 0
     assert bounds[-1][1] == rows
@@ -241,7 +241,7 @@ def test_what_ridge_cannot_do_is_refused(training, message):
         config_of(**training)
 
 
-def test_features_that_hardly_move_are_solved_in_single_precision():
+def test_features_with_small_deviation_are_solved_in_single_precision():
     rows = Rows()
     # Deviations of 2e-3 about a mean of 1: their squares are beyond the digits of float32 products of the values.
     rows.states = 1 + 2e-3 * rows.states

@@ -50,7 +50,7 @@ def test_means_and_deviations_are_those_of_the_scores(rng):
 
 @pytest.mark.parametrize("raw", [False, True], ids=["states", "inputs"])
 @pytest.mark.parametrize("slope", [0.0, 0.2])
-def test_the_network_begins_as_the_ridge_readout(rng, slope, raw):
+def test_the_network_starts_as_the_ridge_readout(rng, slope, raw):
     labels = rng.integers(0, CLASSES, ROWS)
     states = torch.from_numpy(rng.random((ROWS, FEATURES)) + 0.5 * (labels[:, None] == np.arange(FEATURES))).float()
     fit = fitted(states, labels)
@@ -61,7 +61,7 @@ def test_the_network_begins_as_the_ridge_readout(rng, slope, raw):
         np.testing.assert_allclose(network.train()(states), expected, atol=2e-3)
 
 
-def test_all_weights_of_a_network_begun_so_are_trained(rng):
+def test_all_weights_after_a_warm_start_are_trained(rng):
     labels = rng.integers(0, CLASSES, ROWS)
     states = torch.from_numpy(rng.random((ROWS, FEATURES))).float()
     network = begun(states, fitted(states, labels))

@@ -56,7 +56,7 @@ def in_memory(prepared, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """A $TMPDIR of the test's own, taken for a disk."""
+    """A temporary $TMPDIR that counts as a disk."""
     folder = tmp_path / "local"
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -82,7 +82,7 @@ def mapped(folder: Path) -> bool:
     return str(folder) in Path("/proc/self/maps").read_text()
 
 
-def test_states_in_a_file_are_the_bits_of_those_in_memory(prepared, in_memory, folder, tmp_path, caplog, monkeypatch):
+def test_states_in_a_file_and_in_memory_have_the_same_bits(prepared, in_memory, folder, tmp_path, caplog, monkeypatch):
     held = []
     begin = Trainer.run
     monkeypatch.setattr(
@@ -102,7 +102,7 @@ def test_states_in_a_file_are_the_bits_of_those_in_memory(prepared, in_memory, f
 
 
 @pytest.mark.parametrize(("changes", "aside"), [([], False), (IN_A_FILE, True), (NOWHERE, True)])
-def test_batches_that_take_their_time_are_fetched_aside(changes, aside, prepared, folder, tmp_path, monkeypatch):
+def test_slow_batches_are_fetched_by_a_thread(changes, aside, prepared, folder, tmp_path, monkeypatch):
     threads, fetch = [], Stepper.fetch
 
     def watched(*given):
@@ -116,7 +116,7 @@ def test_batches_that_take_their_time_are_fetched_aside(changes, aside, prepared
     assert not any(thread.is_alive() for thread in threads if aside)
 
 
-def test_states_computed_anew_train_to_the_same(prepared, in_memory, folder, tmp_path, caplog):
+def test_recomputed_states_give_the_same_training(prepared, in_memory, folder, tmp_path, caplog):
     with caplog.at_level("INFO"):
         out = train(prepared, tmp_path / "run", *VARIED, *NOWHERE)
     assert "states are computed again in every step: the states of 1446 rows" in caplog.text
@@ -128,7 +128,7 @@ def test_states_computed_anew_train_to_the_same(prepared, in_memory, folder, tmp
 
 
 @pytest.mark.parametrize("ending", [RuntimeError, KeyboardInterrupt])
-def test_a_training_that_breaks_off_gives_the_room_back(prepared, folder, tmp_path, monkeypatch, ending):
+def test_an_interrupted_training_frees_its_file(prepared, folder, tmp_path, monkeypatch, ending):
     def broken(*_):
         assert mapped(folder)
         raise ending
@@ -158,7 +158,7 @@ def no_room(*_):
         (placement, "is_tmpfs", lambda _: True, r"is in memory, not on a disk \(set TMPDIR to a disk\)"),
     ],
 )
-def test_a_disk_without_room_is_told_and_not_needed(
+def test_a_disk_without_room_is_reported_and_states_are_recomputed(
     prepared, folder, tmp_path, monkeypatch, caplog, where, name, value, message
 ):
     monkeypatch.setattr(where, name, value)
@@ -170,7 +170,7 @@ def test_a_disk_without_room_is_told_and_not_needed(
     assert len(curve(out)) == 1
 
 
-def test_slabs_cut_anew_need_states_that_are_kept(prepared, folder, tmp_path):
+def test_redistribution_needs_stored_states(prepared, folder, tmp_path):
     in_file = train(prepared, tmp_path / "file", *IN_A_FILE, "partition.reshuffle_every=1", "training.baseline=false")
     kept = train(prepared, tmp_path / "kept", "partition.reshuffle_every=1", "training.baseline=false")
     np.testing.assert_array_equal(curve(in_file), curve(kept))
@@ -178,7 +178,7 @@ def test_slabs_cut_anew_need_states_that_are_kept(prepared, folder, tmp_path):
         train(prepared, tmp_path / "none", *NOWHERE, "partition.reshuffle_every=1")
 
 
-def test_samples_beyond_the_memory_are_refused_with_advice(tmp_path):
+def test_samples_that_exceed_the_memory_are_refused_with_advice(tmp_path):
     np.savez(tmp_path / "noise.npz", x=np.random.default_rng(0).random((90, 80, 80)), y=np.arange(90) % 3)
     changes = [
         "data.source=npz", f"data.path={tmp_path / 'noise.npz'}", "data.class_keep_fractions=[]", "data.balance=none",
@@ -196,15 +196,15 @@ def test_samples_beyond_the_memory_are_refused_with_advice(tmp_path):
         ["reservoir.kind=none"],
     ],
 )
-def test_samples_that_are_read_as_they_are_come_as_before(prepared, folder, tmp_path, monkeypatch, changes):
-    """Where nothing is computed there is nothing to round."""
+def test_samples_without_a_reservoir_have_the_same_bits(prepared, folder, tmp_path, monkeypatch, changes):
+    """Without a computation there is no rounding."""
     kept = train(prepared, tmp_path / "kept", *changes)
     monkeypatch.setattr(placement._Need, "beyond_memory", lambda need: "too many")
     anew = train(prepared, tmp_path / "anew", *changes, "states.disk_mib=0")
     np.testing.assert_array_equal(curve(anew), curve(kept))
 
 
-def test_rows_computed_anew_follow_their_lengths_and_their_noise(tmp_path):
+def test_recomputed_rows_have_the_same_lengths_and_noise(tmp_path):
     series_file(tmp_path / "Waves_TRAIN.ts", 100, 1)
     series_file(tmp_path / "Waves_TEST.ts", 30, 2)
     changes = [
@@ -228,7 +228,7 @@ def test_rows_computed_anew_follow_their_lengths_and_their_noise(tmp_path):
     assert states[chosen[:0]].shape == (0, source.width)
 
 
-def test_a_folder_in_memory_is_no_disk(tmp_path, monkeypatch):
+def test_a_folder_in_memory_is_not_used_as_a_disk(tmp_path, monkeypatch):
     def mounts(all):
         return [Mount("/", "ext4"), Mount(str(tmp_path / "shm"), "tmpfs"), Mount(str(tmp_path / "shm/disk"), "xfs")]
 
@@ -239,7 +239,7 @@ def test_a_folder_in_memory_is_no_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.mpi
-def test_ranks_choose_alike_where_one_has_no_room(prepared, in_memory, tmp_path):
+def test_all_ranks_recompute_if_one_has_no_room(prepared, in_memory, tmp_path):
     code = (
         "import os, sys, rcdp_hpc.cli as cli, rcdp_hpc.training.states.placement as keep\n"
         "keep.is_tmpfs = lambda _: False\n"

@@ -17,7 +17,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-def test_the_image_itself_comes_first_and_every_shift_once():
+def test_the_unshifted_image_is_first_and_every_shift_occurs_once():
     assert shifts_within(0) == [(0, 0)]
     assert set(shifts_within(1)) == {(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)}
     found = shifts_within(2)
@@ -25,7 +25,7 @@ def test_the_image_itself_comes_first_and_every_shift_once():
     assert len(found) == len(set(found)) == 13
 
 
-def test_what_moves_in_repeats_the_edge():
+def test_shifted_images_repeat_the_edge():
     image = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     assert shifted(image, (0, 0)) is image
     assert shifted(image, (1, 0)).tolist() == [[[0, 1, 2], [0, 1, 2]]]
@@ -53,7 +53,7 @@ def test_a_readout_solved_with_shifts_reads_shifted_images_better(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "shortest"), [((64,), None), ((20, 3), 7), ((28, 2), None)], ids=["table", "lengths", "narrow"]
 )
-def test_what_is_no_image_is_refused(shape, shortest):
+def test_samples_that_are_not_images_are_refused(shape, shortest):
     check_shifts(0, shape, shortest)
     with pytest.raises(InputError, match=r"augment\.shifts = 2 moves images.*set it to 0"):
         check_shifts(2, shape, shortest)
