@@ -27,7 +27,7 @@ def check_user_choices(config: Config) -> None:
         If one of them cannot be imported or breaks its contract (docs/extending.md).
     """
     own = {kind for kind in ("optimizer", "loss", "schedule") if is_user_class(getattr(config, kind).kind)}
-    if not own or config.readout.kind == "ridge" or find_spec("torch") is None:
+    if not own or not config.readout.trained or find_spec("torch") is None:
         return
     from rcdp_hpc.training.optim.losses import load_loss
     from rcdp_hpc.training.optim.optimizers import check_optimizer
