@@ -181,7 +181,7 @@ READOUT = (
     ),
     Rule(
         "readout.outputs",
-        lambda c: c.readout.kind == "transformer",
+        lambda c: "readout.heads" in readout_choice(c.readout.kind).keys,
         "to be a multiple of readout.heads",
         lambda c: c.readout.outputs % c.readout.heads == 0,
         "each head of a transformer reads an equal share of them",
@@ -319,14 +319,14 @@ EXTRACTOR = (
     ),
     Rule(
         "extractor.kernel_inputs",
-        lambda c: c.extractor.kind == "kernels",
+        lambda c: "extractor.kernel_inputs" in extractor_choice(c.extractor.kind).keys,
         "each input once",
         lambda c: len(set(c.extractor.kernel_inputs)) == len(c.extractor.kernel_inputs),
         "features would be repeated",
     ),
     Rule(
         "extractor.kernels",
-        lambda c: c.extractor.kind == "kernels",
+        lambda c: "extractor.kernels" in extractor_choice(c.extractor.kind).keys,
         lambda c: f"to be {_least_kernels(c)} or more for {len(c.extractor.kernel_inputs)} inputs",
         lambda c: c.extractor.kernels >= _least_kernels(c),
         "each of extractor.kernel_inputs is read by 84 kernels, the first of several by twice as many",

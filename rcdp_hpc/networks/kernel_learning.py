@@ -46,9 +46,9 @@ def learn(kernels: RandomKernels, series: Tensor, lengths: ArrayLike | None, see
         raise InputError("extractor.kind = 'kernels': training samples contain values that are not finite")
     random = np.random.default_rng(seed)
     start, bias_count = 0, 0
-    for input_number, share in enumerate(kernels.shares):
-        dilations = dilations_for(int(np.median(ends)), share)
-        kernels.dilations[start : start + share] = torch.from_numpy(dilations)
+    for input_number, count in enumerate(kernels.bias_counts):
+        dilations = dilations_for(int(np.median(ends)), count)
+        kernels.dilations[start : start + count] = torch.from_numpy(dilations)
         block = Block(input_of(kernels.inputs[input_number], blocked, inside), int(dilations[-1]))
         for group in kernels.groups(dilations.tolist()):
             chosen = np.array(group) + start
@@ -60,4 +60,4 @@ def learn(kernels: RandomKernels, series: Tensor, lengths: ArrayLike | None, see
                     bias_count += len(chosen)
                     biases = np.quantile(output[: ends[row], row].astype(np.float64), levels)
                     kernels.biases[torch.from_numpy(chosen), kernel] = torch.from_numpy(biases).float()
-        start += share
+        start += count

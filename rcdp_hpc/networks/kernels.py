@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rcdp_hpc.config import ExtractorSection
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.kernel_outputs import KERNELS, LENGTH, WORD, Block, Counter, channel_subsets, native
-from rcdp_hpc.networks.shapes import feature_shares
+from rcdp_hpc.networks.shapes import bias_counts
 
 # Values of a channel in a block of series: with the values computed from them they fit in the cache of a core.
 BLOCK_VALUES = 2**16
@@ -70,8 +70,8 @@ class RandomKernels(nn.Module):
         self.inputs = list(settings.kernel_inputs)
         self.channels = channels
         self.seed = seed
-        self.shares = feature_shares(settings)
-        rows = sum(self.shares)
+        self.bias_counts = bias_counts(settings)
+        rows = sum(self.bias_counts)
         self.features = rows * len(KERNELS)
         self.register_buffer("biases", torch.zeros(rows, len(KERNELS)))
         self.register_buffer("dilations", torch.ones(rows, dtype=torch.int64))
@@ -117,17 +117,19 @@ class RandomKernels(nn.Module):
         inside = inside.to(series.device)
         padded[:, :, :rows] = series.permute(2, 1, 0)
         padded.masked_fill_(~inside, 0)
-        whole = bool((lengths == steps).all())
+        unpadded = bool((lengths == steps).all())
         counter = Counter(steps, padded.shape[2], series.device)
         features, start = [], 0
-        for number, share in enumerate(self.shares):
+        for number, count in enumerate(self.bias_counts):
             values = input_of(self.inputs[number], padded, inside)
-            features.append(self._input_features(values, number, slice(start, start + share), inside, whole, counter))
-            start += share
+            features.append(
+                self._input_features(values, number, slice(start, start + count), inside, unpadded, counter)
+            )
+            start += count
         return torch.cat(features).view(self.features, -1)[:, :rows].T
 
     def _input_features(
-        self, series: Tensor, number: int, chosen: slice, inside: Tensor, whole: bool, counter: Counter
+        self, series: Tensor, number: int, chosen: slice, inside: Tensor, unpadded: bool, counter: Counter
     ) -> Tensor:
         """Return the features (biases, kernels, series) of one input, (channels, steps, series)."""
         dilations = self.dilations[chosen].tolist()
@@ -136,7 +138,7 @@ class RandomKernels(nn.Module):
         steps, lengths = series.shape[1], inside.sum(0)
         ends = [
             # Every second bias of a dilation leaves out the ends.
-            _Ends(LENGTH // 2 * dilation * ((row - dilations.index(dilation)) % 2), steps, lengths, inside, whole)
+            _Ends(LENGTH // 2 * dilation * ((row - dilations.index(dilation)) % 2), steps, lengths, inside, unpadded)
             for row, dilation in enumerate(dilations)
         ]
         counts = torch.empty(len(ends), len(KERNELS), series.shape[2], dtype=torch.int32, device=series.device)
@@ -184,13 +186,13 @@ class _Ends:
         Number of steps that count.
     """
 
-    def __init__(self, left_out: int, steps: int, lengths: Tensor, inside: Tensor, whole: bool) -> None:
+    def __init__(self, left_out: int, steps: int, lengths: Tensor, inside: Tensor, unpadded: bool) -> None:
         self.steps = slice(0, steps)
-        self.inside = None if whole else inside.view(torch.int64)
+        self.inside = None if unpadded else inside.view(torch.int64)
         self.count = lengths.clamp_min(1).float()
         if not left_out:
             return
-        if whole:
+        if unpadded:
             if steps > 2 * left_out:
                 self.steps = slice(left_out, steps - left_out)
                 self.count = torch.full_like(self.count, steps - 2 * left_out)

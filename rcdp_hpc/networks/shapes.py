@@ -41,7 +41,7 @@ def check_kernel_steps(steps: int, sample_shape: Shape) -> None:
         )
 
 
-def feature_shares(settings: ExtractorSection) -> list[int]:
+def bias_counts(settings: ExtractorSection) -> list[int]:
     """Return the number of biases of each convolution kernel for each of its inputs.
 
     The first input has twice as many as each other input.
@@ -53,7 +53,7 @@ def feature_shares(settings: ExtractorSection) -> list[int]:
 
 def kernel_features(settings: ExtractorSection) -> int:
     """Return the number of features of the convolution kernels."""
-    return KERNELS * sum(feature_shares(settings))
+    return KERNELS * sum(bias_counts(settings))
 
 
 def convolution_map(sample_shape: Shape, channels: Sequence[int], whitening: int) -> tuple[int, int]:

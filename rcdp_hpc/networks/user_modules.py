@@ -153,8 +153,8 @@ def _random_layer(module: nn.Module) -> str:
     if isinstance(module, nn.RReLU) or (isinstance(module, _DropoutNd) and module.p > 0):
         return kind
     # Recurrent layers and attention have this attribute, and so have many layers of other packages.
-    share = getattr(module, "dropout", None)
-    return f"{kind} with dropout = {share:g}" if isinstance(share, float) and share > 0 else ""
+    rate = getattr(module, "dropout", None)
+    return f"{kind} with dropout = {rate:g}" if isinstance(rate, float) and rate > 0 else ""
 
 
 def _random_error(key: str, name: str, what: str) -> InputError:

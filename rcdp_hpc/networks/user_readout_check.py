@@ -33,5 +33,5 @@ def check_user_readout(config: Config, sample_shape: Sequence[int], classes: int
     from rcdp_hpc.networks.readouts import build_readout
 
     with torch.random.fork_rng(devices=[]):
-        kept = extractor_of(config, sample_shape).feature_shape()
-    build_readout(config, kept, classes, seed=0)
+        shape = extractor_of(config, sample_shape).feature_shape()
+    build_readout(config, shape, classes, seed=0)

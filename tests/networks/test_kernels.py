@@ -72,7 +72,7 @@ def output(x: np.ndarray, triple: tuple[int, ...], dilation: int, channels: list
 def by_loop(kernels: RandomKernels, x: np.ndarray) -> np.ndarray:
     """Return the features of one series (steps, channels), by the definition."""
     found, row = [], 0
-    for place, (name, share) in enumerate(zip(kernels.inputs, kernels.shares, strict=True)):
+    for place, (name, share) in enumerate(zip(kernels.inputs, kernels.bias_counts, strict=True)):
         given = read(name, x.astype(np.float64))
         for number in range(share):
             dilation = int(kernels.dilations[row])
@@ -179,8 +179,8 @@ def test_learned_biases_are_quantiles_of_outputs_of_one_series():
 
 
 def test_shares_and_dilations():
-    assert RandomKernels(section(kernels=2520), 1, 0).shares == [16, 7, 7]
-    assert RandomKernels(section(kernels=2520, kernel_inputs=["values", "differences"]), 1, 0).shares == [20, 10]
+    assert RandomKernels(section(kernels=2520), 1, 0).bias_counts == [16, 7, 7]
+    assert RandomKernels(section(kernels=2520, kernel_inputs=["values", "differences"]), 1, 0).bias_counts == [20, 10]
     assert RandomKernels(section(kernels=1000, kernel_inputs=["values"]), 1, 0).features == 84 * 12
     assert dilations_for(9, 4).tolist() == [1, 1, 1, 1]
     assert dilations_for(5, 1).tolist() == [1]

@@ -1,7 +1,6 @@
 """Extractors, which turn samples into what drives the reservoir (table: `rcdp_hpc.config.choices.EXTRACTORS`).
 
-The classes in this package need no torch until a source or a network is asked of them: the preparation checks with
-them whether the samples fit.
+Importing this package does not import torch, because the preparation checks with it whether samples fit.
 """
 
 from rcdp_hpc.networks.extractors.base import CutExtractor, Extractor, MapExtractor

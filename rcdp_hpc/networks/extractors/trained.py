@@ -61,11 +61,11 @@ class TrainedExtractor(MapExtractor):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             module = self.trained_part(parallel)
-        kept, reservoir = _sequences_of(module), None
+        shape, reservoir = _sequences_of(module), None
         if self.reservoir.kind != "none":
             states = Reservoir(self.reservoir, module.features, "dense-fp32", source.device, steps=module.steps)
-            kept, reservoir = states.feature_shape, DifferentiableReservoir(states)
-        readout = build_readout(self.config, kept, classes, seed, parallel)
+            shape, reservoir = states.feature_shape, DifferentiableReservoir(states)
+        readout = build_readout(self.config, shape, classes, seed, parallel)
         return EndToEnd(self.sample_shape, module, reservoir, readout, self.config.augment).to(source.device)
 
     def feature_shape(self) -> FeatureShape:

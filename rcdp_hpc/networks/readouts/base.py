@@ -25,12 +25,13 @@ class Readout(Network):
     Each feature s becomes (s - mean) / (standard deviation + 0.001) over the training rows: many neurons hardly change,
     and Adam is slow if scales differ.
 
-    A class in the table of readouts is created with these parameters. Each subclass says which settings it reads.
+    A class in the table of readouts is created with these parameters. The docstring of a subclass names the settings
+    that it reads.
 
     Parameters
     ----------
     settings : ReadoutSection
-    kept : FeatureShape
+    shape : FeatureShape
         The order of a sample's features in its row.
     classes : int
         Number of classes.
@@ -42,14 +43,14 @@ class Readout(Network):
     state_scale: torch.Tensor
 
     def __init__(
-        self, settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
     ) -> None:
         super().__init__()
-        self.feature_shape = kept
+        self.feature_shape = shape
         self.classes = classes
         self.dropout = settings.dropout
-        self.register_buffer("state_mean", torch.zeros(kept.features))
-        self.register_buffer("state_scale", torch.ones(kept.features))
+        self.register_buffer("state_mean", torch.zeros(shape.features))
+        self.register_buffer("state_scale", torch.ones(shape.features))
 
     def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
         """Return class scores (rows, classes) of features (rows, features); `rng` drops hidden units."""
@@ -98,10 +99,10 @@ class SequenceReadout(Readout):
     """
 
     def __init__(
-        self, settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
     ) -> None:
-        super().__init__(settings, kept, classes, parallel)
-        self.output_map = nn.Linear(kept.parts * kept.width, settings.outputs, bias=False)
+        super().__init__(settings, shape, classes, parallel)
+        self.output_map = nn.Linear(shape.parts * shape.width, settings.outputs, bias=False)
 
     def outputs(self, standard: torch.Tensor) -> torch.Tensor:
         """Return o of standardised features (rows, features), shape (rows, steps, outputs)."""

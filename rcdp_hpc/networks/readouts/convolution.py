@@ -25,9 +25,9 @@ class ConvolutionReadout(SequenceReadout):
     """
 
     def __init__(
-        self, settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
     ) -> None:
-        super().__init__(settings, kept, classes, parallel)
+        super().__init__(settings, shape, classes, parallel)
         parallel = parallel or SingleProcessEngine()
         size, hidden = settings.kernel_size, settings.hidden
         inputs = [settings.outputs] + [hidden] * (settings.layers - 1)

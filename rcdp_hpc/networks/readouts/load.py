@@ -16,14 +16,14 @@ from rcdp_hpc.runtime.user_code import load_choice
 
 
 def build_readout(
-    config: Config, kept: FeatureShape, classes: int, seed: int, parallel: SingleProcessEngine | None = None
+    config: Config, shape: FeatureShape, classes: int, seed: int, parallel: SingleProcessEngine | None = None
 ) -> Network:
     """Return the readout that ``readout.kind`` names, with its initial weights.
 
     Parameters
     ----------
     config : Config
-    kept : FeatureShape
+    shape : FeatureShape
         The order of a sample's features in its row.
     classes : int
         Number of classes.
@@ -42,5 +42,5 @@ def build_readout(
     make = target if kind in READOUTS else partial(UserReadout, target, kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: Network = make(config.readout, kept, classes, parallel)
+        network: Network = make(config.readout, shape, classes, parallel)
     return network

@@ -24,12 +24,12 @@ class MLPReadout(Readout):
     """
 
     def __init__(
-        self, settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
     ) -> None:
-        super().__init__(settings, kept, classes, parallel)
+        super().__init__(settings, shape, classes, parallel)
         parallel = parallel or SingleProcessEngine()
         hidden = settings.hidden
-        self.output_map = nn.Linear(kept.features, settings.outputs, bias=False)
+        self.output_map = nn.Linear(shape.features, settings.outputs, bias=False)
         self.inner = nn.Linear(settings.outputs, hidden, bias=False)
         self.inner_norm = SyncBatchNorm(hidden, parallel, "norm.inner")
         self.outer = nn.Linear(hidden, hidden, bias=False)

@@ -26,9 +26,9 @@ class RecurrentReadout(SequenceReadout):
     """
 
     def __init__(
-        self, settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
     ) -> None:
-        super().__init__(settings, kept, classes, parallel)
+        super().__init__(settings, shape, classes, parallel)
         self.recurrent = self.make_layers(settings.outputs, settings.hidden, settings.layers)
         self.scores = nn.Linear(settings.hidden, classes)
 

@@ -23,10 +23,10 @@ class RidgeNetwork(Network):
     """
 
     def __init__(
-        self, settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(kept.features, classes)
+        self.linear = nn.Linear(shape.features, classes)
 
     def forward(self, features: torch.Tensor, rng: SampleRng | None = None) -> torch.Tensor:
         """Return class scores (rows, classes) of features (rows, features)."""

@@ -31,11 +31,11 @@ class TransformerReadout(SequenceReadout):
     positions: torch.Tensor
 
     def __init__(
-        self, settings: ReadoutSection, kept: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
     ) -> None:
-        super().__init__(settings, kept, classes, parallel)
+        super().__init__(settings, shape, classes, parallel)
         width = settings.outputs
-        self.register_buffer("positions", waves(kept.steps, width), persistent=False)
+        self.register_buffer("positions", waves(shape.steps, width), persistent=False)
         self.encoder = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 width, settings.heads, settings.hidden, dropout=0.0, batch_first=True, norm_first=True

@@ -21,8 +21,8 @@ class UserReadout(Readout):
     """A torch module of the user as readout of standardised features, ``scores = R(s_1 .. s_T)``.
 
     The class R is called with the arguments (steps, features, classes). Its ``forward`` takes a tensor of the shape
-    (rows, steps, features), with features = parts · width of `kept`, and returns scores (rows, classes); there may be 0
-    rows. Batch normalisations become `SyncBatchNorm`. ``readout.dropout`` has no effect.
+    (rows, steps, features), where features is parts · width of `shape`, and returns scores of the shape (rows,
+    classes); there may be 0 rows. Batch normalisations become `SyncBatchNorm`. ``readout.dropout`` has no effect.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class UserReadout(Readout):
         R.
     name : str
         ``module:Class``, for messages.
-    settings, kept, classes, parallel
+    settings, shape, classes, parallel
         As of `Readout`.
 
     Raises
@@ -44,15 +44,15 @@ class UserReadout(Readout):
         module_class: Any,
         name: str,
         settings: ReadoutSection,
-        kept: FeatureShape,
+        shape: FeatureShape,
         classes: int,
         parallel: SingleProcessEngine | None = None,
     ) -> None:
-        super().__init__(settings, kept, classes, parallel)
-        features = kept.parts * kept.width
+        super().__init__(settings, shape, classes, parallel)
+        features = shape.parts * shape.width
         self.name = name
-        self.inner = instantiate(KEY, name, module_class, (kept.steps, features, classes))
-        scores = dry_run(KEY, name, self.inner, (kept.steps, features))
+        self.inner = instantiate(KEY, name, module_class, (shape.steps, features, classes))
+        scores = dry_run(KEY, name, self.inner, (shape.steps, features))
         if scores.shape != (TRIAL_ROWS, classes):
             raise wrong_shape(KEY, name, scores, f"({TRIAL_ROWS}, {classes}), scores of each class")
         use_synced_norm(self.inner, parallel or SingleProcessEngine())
