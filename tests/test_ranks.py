@@ -321,7 +321,7 @@ def test_a_gradient_that_is_not_finite_is_left_out_if_configured(tmp_path):
     first, *others = lines(tmp_path / "train/metrics.jsonl")
     assert first["skipped_steps"] == 1
     assert not any(line["skipped_steps"] for line in others)
-    assert torch.load(tmp_path / "train/last.pt", weights_only=True)["trainer"]["schedule"]["reduction"] == 0.5
+    assert torch.load(tmp_path / "train/last.pt", weights_only=True)["trainer"]["learning_rate"]["reduction"] == 0.5
     assert np.isfinite(curve(tmp_path)).all()
 
 
