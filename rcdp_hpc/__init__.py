@@ -9,7 +9,8 @@ Examples
 Under mpirun, pass ``comm=rcdp_hpc.connect()``.
 
 `run` runs all stages; `prepare`, `search`, `train` and `evaluate` run one each; `crossvalidate` runs all stages for
-each fold. Importing this package needs neither torch, Horovod nor MPI.
+each fold. `minimize` searches for the least value of a function of your own. Importing this package needs neither
+torch, Horovod nor MPI.
 """
 
 from __future__ import annotations
@@ -25,13 +26,25 @@ if TYPE_CHECKING:
     from rcdp_hpc.pipeline.cross_validation import crossvalidate
     from rcdp_hpc.pipeline.stages import evaluate, prepare, run, search, train
     from rcdp_hpc.runtime.comm.connect import connect
+    from rcdp_hpc.search.minimize import minimize
 
 # OpenMP reads this setting when a library first loads it. None of the imports above does.
 shorten_waits()
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "connect", "crossvalidate", "evaluate", "load_config", "prepare", "run", "search", "train"]
+__all__ = [
+    "Config",
+    "connect",
+    "crossvalidate",
+    "evaluate",
+    "load_config",
+    "minimize",
+    "prepare",
+    "run",
+    "search",
+    "train",
+]
 
 
 class _CallableSubpackage(ModuleType):
@@ -54,6 +67,7 @@ _MODULES = {
     "rcdp_hpc.pipeline.cross_validation": ("crossvalidate",),
     "rcdp_hpc.pipeline.stages": ("evaluate", "prepare", "run", "search", "train"),
     "rcdp_hpc.runtime.comm.connect": ("connect",),
+    "rcdp_hpc.search.minimize": ("minimize",),
 }
 
 

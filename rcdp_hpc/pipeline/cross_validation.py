@@ -15,9 +15,10 @@ from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import InputError, RcdpError, StoppedError
 from rcdp_hpc.pipeline.requirements import require_torch
-from rcdp_hpc.pipeline.stages import alone, run_stages
+from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
+from rcdp_hpc.runtime.comm.connect import alone
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import gather_placement

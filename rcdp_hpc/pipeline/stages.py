@@ -31,10 +31,9 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by, record_user_modules
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree_on_root, agreed, run_on_root
+from rcdp_hpc.runtime.comm.connect import alone
 from rcdp_hpc.runtime.comm.heartbeat import at_end_of_job
 from rcdp_hpc.runtime.comm.horovod import is_lost_rank
-from rcdp_hpc.runtime.comm.launch import detect
-from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.lock import RunLock
@@ -310,16 +309,3 @@ _WORK: Mapping[str, Callable[[StageContext, StageOptions], Any]] = {
     "train": _train,
     "evaluate": _evaluate,
 }
-
-
-def alone() -> Communicator:
-    """Return the communicator of a single process; several processes need one that the caller creates."""
-    launch = detect()
-    if launch.conflict:
-        raise InputError(launch.conflict)
-    if launch.size > 1:
-        raise InputError(
-            f"{launch.launcher} started {launch.size} ranks, and each would do all the work alone: pass "
-            "comm=rcdp_hpc.connect()."
-        )
-    return SingleProcess()

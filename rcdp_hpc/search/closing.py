@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
@@ -28,6 +29,8 @@ def report_end(
     """Log the summary, the winner, and warnings: values on a bound, and a candidate of higher accuracy."""
     for line in closing_lines(search, best, failed):
         log.info("%s", line)
+    if is_minimization(search):  # no keys of the configuration to change
+        return
     for warning in [*bound_warnings(space, best), *accuracy_warnings(search, space, best, most_accurate)]:
         log.warning("%s", warning)
 
@@ -52,8 +55,28 @@ def closing_lines(search: SearchSection, best: Best, failed: int = 0) -> list[st
     ]
 
 
+def all_failed(search: SearchSection, history: Path, reason: str) -> str:
+    """Return the message of a search without a single candidate that did not fail."""
+    if is_minimization(search):
+        return (
+            f"minimize: the function failed for every candidate, the first time because: {reason}. Call it with values "
+            "from the space, and look at what it returns."
+        )
+    return (
+        f"{history.parent}: every candidate of the search failed, the first one because: {reason}. See {history} for "
+        "the others; narrow [search.space] or look at the data."
+    )
+
+
+def is_minimization(search: SearchSection) -> bool:
+    """Return whether the fitness is a Python object of `rcdp_hpc.minimize`, which no setting names."""
+    return search.evaluation == "function" and not search.function
+
+
 def fitness_meaning(search: SearchSection, best: Best) -> list[str]:
     """Return the meaning of the fitness, in short lines."""
+    if is_minimization(search):
+        return ["fitness: minus the value of the function"]
     if search.evaluation == "function":
         return [f"fitness: the value that {search.function} returned, maximised"]
     fitted = "solved by ridge" if search.evaluation == "ridge" else f"trained for {search.epochs} epochs"

@@ -15,7 +15,7 @@ from rcdp_hpc.config import Config, flatten, may_change, refuse_other_settings
 from rcdp_hpc.errors import DataDamagedError, StageFailedError
 from rcdp_hpc.runtime.progress import time_left
 from rcdp_hpc.search.background_writer import BackgroundWriter
-from rcdp_hpc.search.closing import report_end
+from rcdp_hpc.search.closing import all_failed, report_end
 from rcdp_hpc.search.evaluation.candidate import Evaluation
 from rcdp_hpc.search.halving import Halving, comparable_fitness
 from rcdp_hpc.search.optimizers.contract import CheckedOptimizer
@@ -66,7 +66,7 @@ class SearchCoordinator:
         self.folder = folder
         self.ranks = ranks
         self.optimizer = CheckedOptimizer(search, (space.lower, space.upper), config.run.seed, space.start(config))
-        self.settings = search_settings(config, fingerprint)
+        self.settings = search_settings(config, fingerprint, space.names)
         self.archive = EvaluationArchive()
         self.history = History(folder / "history.jsonl")
         self.halving = Halving(search.halving, search.halving_steps)
@@ -152,10 +152,7 @@ class SearchCoordinator:
             # With halving, possibly no candidate was evaluated on all rows.
             reasons = (reason for reason in self.archive.reasons() if reason is not None)
             reason = next(reasons, "nothing was evaluated")
-            raise StageFailedError(
-                f"{self.folder}: every candidate of the search failed, the first one because: {reason}. See "
-                f"{self.history.path} for the others; narrow [search.space] or look at the data."
-            )
+            raise StageFailedError(all_failed(self.search, self.history.path, reason))
         if self.end_reason:
             log.info("search: ended after generation %d: %s", self.generation - 1, self.end_reason)
         winner = entry.evaluation

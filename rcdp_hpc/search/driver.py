@@ -25,7 +25,7 @@ from rcdp_hpc.search.evaluator import Evaluator, Round
 from rcdp_hpc.search.records.best import Best, write_best
 from rcdp_hpc.search.records.journal import Journal
 from rcdp_hpc.search.selection import selection_config
-from rcdp_hpc.search.space import with_values
+from rcdp_hpc.search.space import Space, with_values
 
 if TYPE_CHECKING:
     from rcdp_hpc.data.shards.reader import ShardSet
@@ -36,7 +36,15 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def run_search(config: Config, comm: Communicator, fitness: Fitness, folder: Path, *, fingerprint: str = "") -> Best:
+def run_search(
+    config: Config,
+    comm: Communicator,
+    fitness: Fitness,
+    folder: Path,
+    *,
+    fingerprint: str = "",
+    space: Space | None = None,
+) -> Best:
     """Search for the best candidate, or continue a search that was stopped. Collective.
 
     Candidates, history and winner are the same for any number of ranks, and for a search that was stopped and resumed.
@@ -51,6 +59,8 @@ def run_search(config: Config, comm: Communicator, fitness: Fitness, folder: Pat
         Folder of history.jsonl, best.toml and the checkpoints.
     fingerprint : str
         Digest of the data of the fitness; a checkpoint of other data is refused.
+    space : Space, optional
+        The search space, already checked, the same on every rank; default: that of ``[search.space]``.
 
     Returns
     -------
@@ -68,7 +78,7 @@ def run_search(config: Config, comm: Communicator, fitness: Fitness, folder: Pat
     StageFailedError
         If every candidate failed, or a file cannot be written.
     """
-    space = agree(comm, lambda: checked_space(config, comm.size))
+    space = agree(comm, lambda: checked_space(config, comm.size)) if space is None else space
     coordinator = _create_on_root(comm, lambda: SearchCoordinator(config, space, folder, fingerprint, comm.size))
     digest = comm.broadcast(coordinator.digest if coordinator is not None else "")
     journal = Journal(folder, comm.rank, digest, config.search.candidate_seconds, comm.end_job)

@@ -93,10 +93,10 @@ class Dimension:
     def start_coordinate(self, config: Config) -> float:
         """Return the coordinate of the first candidate; NaN if the configured value is not among the choices."""
         if self.choices:
+            if self.start is not None:
+                return float(self.start)
             configured = self._configured(config)
-            if self.start is None:
-                return float(self.choices.index(configured)) if configured in self.choices else np.nan
-            return float(self.start)
+            return float(self.choices.index(configured)) if configured in self.choices else np.nan
         value = float(np.clip(self._configured(config) if self.start is None else self.start, self.low, self.high))
         return float(np.log10(value)) if self.log else value
 

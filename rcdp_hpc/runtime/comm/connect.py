@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from rcdp_hpc.errors import InputError
+from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.heartbeat import Watch, start_watch
 from rcdp_hpc.runtime.comm.launch import Launch, detect, number_from_environment
@@ -85,3 +88,52 @@ def _connect_mpi(launch: Launch, stall_seconds: int) -> Communicator:
             "the types that this Slurm supports; MPICH needs --mpi=pmi2)."
         )
     return comm
+
+
+def alone() -> Communicator:
+    """Return the communicator of a single process; several processes need one that the caller creates."""
+    launch = detect()
+    if launch.conflict:
+        raise InputError(launch.conflict)
+    if launch.size > 1:
+        raise InputError(
+            f"{launch.launcher} started {launch.size} ranks, and each would do all the work alone: pass "
+            "comm=rcdp_hpc.connect()."
+        )
+    return SingleProcess()
+
+
+@contextmanager
+def communicator_of(comm: Any = None) -> Iterator[Communicator]:
+    """Yield the communicator for an argument ``comm`` of the Python interface.
+
+    Parameters
+    ----------
+    comm : Communicator, mpi4py.MPI.Intracomm or None
+        None is this process alone. An mpi4py communicator is duplicated, so that its messages stay apart; its ranks
+        have to call this together.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, is freed, or a launcher started several ranks and `comm` is None.
+    """
+    if comm is None or isinstance(comm, Communicator):
+        yield alone() if comm is None else comm
+        return
+    if not all(hasattr(comm, name) for name in ("Dup", "Get_rank", "Ibcast")):
+        raise InputError(
+            f"comm is a {type(comm).__name__}: expected rcdp_hpc.connect(), a communicator of mpi4py, or None"
+        )
+    if not comm:  # mpi4py's null communicator, which a freed one becomes
+        raise InputError("comm is freed or null: pass a communicator that exists, or rcdp_hpc.connect()")
+    from rcdp_hpc.runtime.comm.mpi import MPICommunicator
+
+    duplicate = MPICommunicator(comm.Dup())
+    try:
+        yield duplicate
+    except RcdpError as error:
+        if error.agreed:  # otherwise the other ranks do not get here
+            duplicate.comm.Free()
+        raise
+    duplicate.comm.Free()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rcdp_hpc.config import Config, flatten, to_tree
@@ -19,7 +19,7 @@ TRAINING_KEYS = ("readout", "loss", "optimizer", "partition.count", "training.ba
 RIDGE_KEYS = ("readout.ridge_penalties", "readout.ridge_selection", "augment.shifts", "loss.class_weights")
 
 
-def search_settings(config: Config, fingerprint: str) -> Settings:
+def search_settings(config: Config, fingerprint: str, searched: Sequence[str] | None = None) -> Settings:
     """Return the settings that the result of a search depends on.
 
     The configured values of searched keys are not included: candidates replace them. The digests of the user's modules
@@ -30,9 +30,11 @@ def search_settings(config: Config, fingerprint: str) -> Settings:
     config : Config
     fingerprint : str
         Digest of the data of the fitness.
+    searched : sequence of str, optional
+        Names of the searched values; default: those of ``[search.space]``.
     """
     tree = to_tree(config)
-    searched = searched_space(config.search).names
+    searched = searched_space(config.search).names if searched is None else searched
     settings: Settings = {
         "run": {"seed": tree["run"]["seed"]},
         "reservoir": {key: value for key, value in tree["reservoir"].items() if key not in searched},

@@ -4,8 +4,7 @@ import pytest
 
 from rcdp_hpc.cli.commands import main
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.pipeline.stages import alone
-from rcdp_hpc.runtime.comm.connect import connect
+from rcdp_hpc.runtime.comm.connect import alone, connect
 from rcdp_hpc.runtime.comm.launch import Launch, detect, number_from_environment
 
 
