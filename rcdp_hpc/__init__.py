@@ -9,8 +9,9 @@ Examples
 Under mpirun, pass ``comm=rcdp_hpc.connect()``.
 
 `run` runs all stages; `prepare`, `search`, `train` and `evaluate` run one each; `crossvalidate` runs all stages for
-each fold. `minimize` searches for the least value of a function of your own. Importing this package needs neither
-torch, Horovod nor MPI.
+each fold. `predict` and `load_model` use a trained model, `verify` and `ShardReader` prepared shards; `Reservoir`
+computes states. `minimize` searches for the least value of a function of your own. Importing this package needs
+neither torch, Horovod nor MPI.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from rcdp_hpc.runtime.openmp_waits import shorten_waits
 
 if TYPE_CHECKING:
     from rcdp_hpc.config import Config, load_config
+    from rcdp_hpc.data.shards.reader import ShardReader
     from rcdp_hpc.pipeline.cross_validation import crossvalidate
+    from rcdp_hpc.pipeline.interface import load_model, predict, verify
     from rcdp_hpc.pipeline.stages import evaluate, prepare, run, search, train
+    from rcdp_hpc.reservoir.states import Reservoir
     from rcdp_hpc.runtime.comm.connect import connect
     from rcdp_hpc.search.minimize import minimize
 
@@ -35,15 +39,20 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Config",
+    "Reservoir",
+    "ShardReader",
     "connect",
     "crossvalidate",
     "evaluate",
     "load_config",
+    "load_model",
     "minimize",
+    "predict",
     "prepare",
     "run",
     "search",
     "train",
+    "verify",
 ]
 
 
@@ -65,6 +74,9 @@ import_module("rcdp_hpc.search").__class__ = _CallableSubpackage
 _MODULES = {
     "rcdp_hpc.config": ("Config", "load_config"),
     "rcdp_hpc.pipeline.cross_validation": ("crossvalidate",),
+    "rcdp_hpc.data.shards.reader": ("ShardReader",),
+    "rcdp_hpc.pipeline.interface": ("load_model", "predict", "verify"),
+    "rcdp_hpc.reservoir.states": ("Reservoir",),
     "rcdp_hpc.pipeline.stages": ("evaluate", "prepare", "run", "search", "train"),
     "rcdp_hpc.runtime.comm.connect": ("connect",),
     "rcdp_hpc.search.minimize": ("minimize",),

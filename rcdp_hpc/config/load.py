@@ -13,11 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from rcdp_hpc.config.keys import chosen_keys, key_types
+from rcdp_hpc.config.keys import chosen_keys, flatten, key_types
 from rcdp_hpc.config.kind_defaults import KIND_PROFILES
 from rcdp_hpc.config.messages import did_you_mean_key, explain
 from rcdp_hpc.config.paths import absolute_path
 from rcdp_hpc.config.profile_values import DEMO, demo_on_other_data, report_left_out, without_demo_values
+from rcdp_hpc.config.python_values import merge, python_tree
 from rcdp_hpc.config.regular_files import refuse_special
 from rcdp_hpc.config.root import Config
 from rcdp_hpc.config.suggest import did_you_mean
@@ -44,16 +45,21 @@ def profile_names() -> list[str]:
     return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a configuration file or shipped profile and apply ``section.key=value`` overrides.
+def load_config(
+    name: str | Path | Mapping[str, Any], overrides: Iterable[str] = (), **sections: Mapping[str, Any]
+) -> Config:
+    """Read a configuration file or shipped profile, or take a dict, and change settings.
 
     Parameters
     ----------
-    name : str or Path
-        Path of a TOML file (``~`` is expanded), or the name of a shipped profile.
+    name : str, Path or mapping
+        Path of a TOML file (``~`` is expanded), the name of a shipped profile, or a dict of sections as in a file:
+        ``{"data": {"path": "my.csv"}}``.
     overrides : iterable of str
         Settings of the form ``section.key=value``. Keys of text take the value as it is, with or without quotes; lists
-        need no brackets; other values are TOML.
+        need no brackets; other values are TOML. They are applied last.
+    **sections : mapping
+        Settings by section, as in ``training={"epochs": 20}``.
 
     Returns
     -------
@@ -64,18 +70,33 @@ def load_config(name: str | Path, overrides: Iterable[str] = ()) -> Config:
     ------
     InputError
         If the file cannot be read, or a key or value in it is not accepted.
+
+    Examples
+    --------
+    >>> load_config("digits", training={"epochs": 20}).training.epochs
+    20
     """
-    tree, overrides = _read_toml(str(name)), list(overrides)
-    source = demo_on_other_data(tree, overrides)
+    is_dict = isinstance(name, Mapping)
+    where = "given as a dict" if isinstance(name, Mapping) else str(name)
+    tree = python_tree(name) if isinstance(name, Mapping) else _read_toml(where)
+    changes, overrides = python_tree(sections), list(overrides)
+    source = demo_on_other_data(tree, [*_source_settings(changes), *overrides])
     if source:
         demo = tomllib.loads((resources.files("rcdp_hpc") / "configs" / f"{DEMO}.toml").read_text(encoding="utf-8"))
-        report_left_out(str(name), source, without_demo_values(tree, demo))
+        report_left_out(where, source, without_demo_values(tree, demo))
+    merge(tree, changes)
     for override in overrides:
         _apply_override(tree, override)
-    config = parse_config(tree, where=str(name), chosen=None if _is_complete(str(name)) else chosen_keys(tree))
+    complete = not is_dict and _is_complete(where)
+    config = parse_config(tree, where=where, chosen=None if complete else chosen_keys(tree))
     if config.chosen is None:  # the others wait for the kind of data
-        warn_of_unused(config, (override.partition("=")[0].strip() for override in overrides))
+        warn_of_unused(config, [*flatten(changes), *(override.partition("=")[0].strip() for override in overrides)])
     return config
+
+
+def _source_settings(changes: Mapping[str, Any]) -> list[str]:
+    data = changes.get("data")
+    return [f"data.source={data['source']}"] if isinstance(data, Mapping) and "source" in data else []
 
 
 def parse_config(tree: Mapping[str, Any], where: str, chosen: frozenset[str] | None = None) -> Config:

@@ -14,6 +14,7 @@ from rcdp_hpc.config.choices.output_formats import OUTPUT_FORMATS, format_of, su
 from rcdp_hpc.deploy.formats.base import OutputFormat, Predictions, Probabilities
 from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.runtime.files import write_atomic
+from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.user_code import load_choice
 
 
@@ -101,6 +102,7 @@ class Output:
         InputError
             If the format raises an error or does not read all samples.
         """
+        remove_leftovers(temporary_files([self.path.parent]))
         write_atomic(self.path, lambda file: self._write(file, predictions))
         try:
             self.format.report(self.path, predictions)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,6 @@ from rcdp_hpc.runtime.code_consent import check_model_code
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root
 from rcdp_hpc.runtime.comm.single import SingleProcess
-from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.progress import Progress
 from rcdp_hpc.runtime.threads import limit_threads, threads_per_rank
 
@@ -38,6 +38,13 @@ NAMED = 5
 # Upper limit for the probabilities of all ranks that rank 0 holds at a time.
 GATHERED_BYTES = 2**28
 log = logging.getLogger(__name__)
+
+
+class Target(Protocol):
+    """Takes the predictions of all samples."""
+
+    def write(self, predictions: Predictions) -> None:
+        """Read all blocks of the predictions."""
 
 
 def predict(
@@ -94,10 +101,53 @@ def predict(
     model = agree(comm, partial(TrainedModel.load, model_file, allow_code=allow_code))
     reading = settings or model.data.reading
     shape, columns = model.sample_shape, model.data.columns
-    agree(comm, partial(_check_source_code, reading, model, model_file, allow_code))
+    agree(comm, partial(check_source_code, reading, model, model_file, allow_code))
     new = agree(comm, partial(read_samples, samples_file, reading, shape[0], columns, shape, working_directory=False))
     # Last of all imports: it may add the working directory, which is not searched for code that a model file names.
     target = agree_on_root(comm, partial(Output.open, output, chosen))
+    counts = predict_new(comm, model, new, samples_file, reading, target, show_progress, any_scale)
+    if not comm.is_root:
+        return {}
+    log.info("wrote labels and probabilities of %d samples to %s", len(new), output)
+    return counts
+
+
+def predict_new(
+    comm: Communicator,
+    model: TrainedModel,
+    new: NewSamples,
+    samples_file: Path,
+    reading: DataSection | None,
+    target: Target | None,
+    show_progress: bool = False,
+    any_scale: bool = False,
+) -> dict[str, int]:
+    """Check new samples, predict them, and pass the probabilities to a target on rank 0. Collective.
+
+    Parameters
+    ----------
+    comm, show_progress, any_scale
+        As in `predict`.
+    model : TrainedModel
+    new : NewSamples
+        All samples, the same on every rank.
+    samples_file : Path
+        Names the samples in messages.
+    reading : DataSection or None
+        How the samples were read.
+    target : Target or None
+        Takes the predictions; None on ranks other than 0.
+
+    Returns
+    -------
+    dict
+        Number of samples predicted as each class, by class name, on rank 0; zeros on other ranks.
+
+    Raises
+    ------
+    InputError
+        As in `predict`.
+    """
     if comm.is_root:
         new.findings.report(log)
     agree(comm, partial(refuse_other_shape, model, new, samples_file))
@@ -111,9 +161,6 @@ def predict(
     warning = "" if outliers is None else outliers.report(comm)
     if warning and comm.is_root:
         log.warning("%s", warning)
-    if not comm.is_root:
-        return {}
-    log.info("wrote labels and probabilities of %d samples to %s", len(new), output)
     return dict(zip(model.classes, counts.tolist(), strict=True))
 
 
@@ -125,7 +172,7 @@ def _format_name(output: Path, samples_file: Path, output_format: str) -> str:
     return name
 
 
-def _check_source_code(reading: DataSection | None, model: TrainedModel, model_file: Path, allow_code: bool) -> None:
+def check_source_code(reading: DataSection | None, model: TrainedModel, model_file: Path, allow_code: bool) -> None:
     """Refuse a user's own source that the user has not named, unless it is allowed."""
     if reading is not None and is_user_class(reading.source):
         check_model_code(SOURCES.key, reading.source, model.file.code, model_file, allow_code)
@@ -136,7 +183,7 @@ def _predict_all(
     model: TrainedModel,
     new: NewSamples,
     path: Path,
-    target: Output | None,
+    target: Target | None,
     outliers: Outliers | None,
     show_progress: bool,
 ) -> NDArray[np.int64]:
@@ -155,7 +202,6 @@ def _predict_all(
                 continue
             return counts
         predictions = Predictions(counted(blocks), len(new), model.classes, new.ids, new.id_name)
-        remove_leftovers(temporary_files([target.path.parent]))
         target.write(predictions)
     return counts
 

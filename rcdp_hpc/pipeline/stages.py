@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rcdp_hpc.config import STAGES, Config, with_kind_defaults
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
@@ -26,6 +26,7 @@ from rcdp_hpc.errors import (
 )
 from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_broken_classes, refuse_impossible_reservoir, resolve
+from rcdp_hpc.pipeline.results import EvaluateResult, PrepareResult, RunResult, SearchResult, TrainResult
 from rcdp_hpc.pipeline.state import begin, finish, machines_of_ranks, put_aside, record_failure, report_seconds
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by, record_user_modules
@@ -137,29 +138,156 @@ def run_stages(
     return results
 
 
-def prepare(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> Any:
-    """Balance the data set and write its shards. Parameters and errors as `run_stages`."""
-    return run_stages(["prepare"], config, out, comm, restart)["prepare"]
+def prepare(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> PrepareResult:
+    """Balance the data set and write its shards.
+
+    A finished stage is not repeated, a stopped one is resumed.
+
+    Parameters
+    ----------
+    config : Config
+        Settings of the run, the same on every rank; from `load_config`.
+    out : str or Path
+        The run directory.
+    comm : Communicator, optional
+        All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
+    restart : bool
+        Put earlier results of the stage aside and start again.
+
+    Returns
+    -------
+    PrepareResult
+        Number of rows of each split.
+
+    Raises
+    ------
+    RcdpError
+        `InputError`, `DataDamagedError`, `StageFailedError` or `StoppedError`. If it is marked as agreed, the same
+        error is raised on every rank.
+    """
+    return cast(PrepareResult, run_stages(["prepare"], config, out, comm, restart)["prepare"])
 
 
-def search(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> Any:
-    """Search for the reservoir and its readout. Parameters and errors as `run_stages`."""
-    return run_stages(["search"], config, out, comm, restart)["search"]
+def search(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> SearchResult:
+    """Search for the reservoir and its readout.
+
+    A finished stage is not repeated, a stopped one is resumed.
+
+    Parameters
+    ----------
+    config : Config
+        Settings of the run, the same on every rank; from `load_config`.
+    out : str or Path
+        The run directory.
+    comm : Communicator, optional
+        All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
+    restart : bool
+        Put earlier results of the stage aside and start again.
+
+    Returns
+    -------
+    SearchResult
+        The winner; empty if there was no search.
+
+    Raises
+    ------
+    RcdpError
+        `InputError`, `DataDamagedError`, `StageFailedError` or `StoppedError`. If it is marked as agreed, the same
+        error is raised on every rank.
+    """
+    return cast(SearchResult, run_stages(["search"], config, out, comm, restart)["search"])
 
 
-def train(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> Any:
-    """Train the readout. Parameters and errors as `run_stages`."""
-    return run_stages(["train"], config, out, comm, restart)["train"]
+def train(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> TrainResult:
+    """Train the readout.
+
+    A finished stage is not repeated, a stopped one is resumed.
+
+    Parameters
+    ----------
+    config : Config
+        Settings of the run, the same on every rank; from `load_config`.
+    out : str or Path
+        The run directory.
+    comm : Communicator, optional
+        All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
+    restart : bool
+        Put earlier results of the stage aside and start again.
+
+    Returns
+    -------
+    TrainResult
+        How the training ended.
+
+    Raises
+    ------
+    RcdpError
+        `InputError`, `DataDamagedError`, `StageFailedError` or `StoppedError`. If it is marked as agreed, the same
+        error is raised on every rank.
+    """
+    return cast(TrainResult, run_stages(["train"], config, out, comm, restart)["train"])
 
 
-def evaluate(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> Any:
-    """Evaluate the trained model on the test split. Parameters and errors as `run_stages`."""
-    return run_stages(["evaluate"], config, out, comm, restart)["evaluate"]
+def evaluate(
+    config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False
+) -> EvaluateResult:
+    """Evaluate the trained model on the test split.
+
+    A finished stage is not repeated, a stopped one is resumed.
+
+    Parameters
+    ----------
+    config : Config
+        Settings of the run, the same on every rank; from `load_config`.
+    out : str or Path
+        The run directory.
+    comm : Communicator, optional
+        All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
+    restart : bool
+        Put earlier results of the stage aside and start again.
+
+    Returns
+    -------
+    EvaluateResult
+        The scores.
+
+    Raises
+    ------
+    RcdpError
+        `InputError`, `DataDamagedError`, `StageFailedError` or `StoppedError`. If it is marked as agreed, the same
+        error is raised on every rank.
+    """
+    return cast(EvaluateResult, run_stages(["evaluate"], config, out, comm, restart)["evaluate"])
 
 
-def run(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> dict[str, Any]:
-    """Run all stages in one job. Parameters and errors as `run_stages`."""
-    return run_stages(STAGES, config, out, comm, restart)
+def run(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> RunResult:
+    """Run all stages in one job.
+
+    A finished stage is not repeated, a stopped one is resumed.
+
+    Parameters
+    ----------
+    config : Config
+        Settings of the run, the same on every rank; from `load_config`.
+    out : str or Path
+        The run directory.
+    comm : Communicator, optional
+        All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
+    restart : bool
+        Put earlier results of all stages aside and start again.
+
+    Returns
+    -------
+    RunResult
+        The result of each stage, by its name.
+
+    Raises
+    ------
+    RcdpError
+        `InputError`, `DataDamagedError`, `StageFailedError` or `StoppedError`. If it is marked as agreed, the same
+        error is raised on every rank.
+    """
+    return cast(RunResult, run_stages(STAGES, config, out, comm, restart))
 
 
 @contextmanager

@@ -310,3 +310,7 @@ class ShardSet:
 
     def _path(self, entry: dict[str, Any]) -> Path:
         return self.local_copies.get(entry["file"], self.directory / entry["file"])
+
+
+# The public name, `rcdp_hpc.ShardReader`.
+ShardReader = ShardSet

@@ -30,6 +30,11 @@ def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communica
     launch : Launch, optional
         Default: detected from the environment.
 
+    Returns
+    -------
+    Communicator
+        Of all ranks that the launcher started; of this process alone without a launcher.
+
     Raises
     ------
     InputError

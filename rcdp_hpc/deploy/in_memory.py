@@ -1,0 +1,192 @@
+"""Prediction of arrays, or of a file, into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rcdp_hpc.config import DataSection
+from rcdp_hpc.data.sources import NewSamples, read_samples
+from rcdp_hpc.data.sources.arrays import samples_of
+from rcdp_hpc.data.sources.base import Findings
+from rcdp_hpc.deploy.formats.base import Predictions
+from rcdp_hpc.deploy.predict import check_source_code, predict_new
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.model.trained_model import TrainedModel
+from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.collective import agree
+
+# Names the samples in messages.
+ARRAY = Path("samples")
+# Bytes of one broadcast.
+PIECE = 2**26
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Predicted classes of new samples.
+
+    Attributes
+    ----------
+    classes : list of str
+        Names of the classes.
+    counts : dict of str to int
+        Number of samples predicted as each class.
+    probabilities : ndarray of float32, shape (n, classes), or None
+        In the order of the samples; None if they were written to a file.
+    ids : list of str or None
+        Name of each sample; None if samples have only numbers.
+    """
+
+    classes: list[str]
+    counts: dict[str, int]
+    probabilities: NDArray[np.float32] | None = None
+    ids: list[str] | None = None
+
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """Index of the most probable class of each sample, shape (n,)."""
+        if self.probabilities is None:
+            raise ValueError("the predictions were written to a file and are not kept in memory")
+        return np.asarray(self.probabilities.argmax(1), np.int64)
+
+    @property
+    def labels(self) -> NDArray[np.str_]:
+        """Name of the most probable class of each sample, shape (n,)."""
+        return np.array(self.classes)[self.indices]
+
+
+class _Memory:
+    """Keeps the probabilities of all samples."""
+
+    def __init__(self) -> None:
+        self.blocks: list[NDArray[np.float32]] = []
+
+    def write(self, predictions: Predictions) -> None:
+        self.blocks = list(predictions.blocks)
+
+
+def predict_in_memory(
+    model: TrainedModel,
+    samples: Any,
+    reading: DataSection | None,
+    comm: Communicator,
+    any_scale: bool = False,
+    allow_code: bool = False,
+) -> Prediction:
+    """Return the predictions of samples on every rank. Collective.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    samples : str, Path, array_like or list of array_like
+        As in `rcdp_hpc.predict`.
+    reading : DataSection or None
+        How samples are read.
+    comm : Communicator
+    any_scale, allow_code : bool
+        As in `rcdp_hpc.deploy.predict.predict`.
+
+    Raises
+    ------
+    InputError
+        As in `rcdp_hpc.deploy.predict.predict`.
+    """
+    is_file = isinstance(samples, str | Path)
+    path = Path(samples) if is_file else ARRAY
+    if is_file:
+        agree(comm, partial(check_source_code, reading, model, Path(model.file.where), allow_code))
+    new = agree(comm, lambda: _file(model, path, reading) if is_file else new_samples(model, samples, reading))
+    memory = _Memory()
+    counts = predict_new(comm, model, new, path, reading, memory if comm.is_root else None, any_scale=any_scale)
+    empty = np.empty((0, len(model.classes)), np.float32)
+    probabilities = np.concatenate([empty, *memory.blocks]) if comm.is_root else empty
+    ids = None if new.ids is None else list(new.ids)
+    return Prediction(list(model.classes), comm.broadcast(counts), _on_all_ranks(comm, probabilities), ids)
+
+
+def _file(model: TrainedModel, path: Path, reading: DataSection | None) -> NewSamples:
+    shape = model.sample_shape
+    return read_samples(path, reading, shape[0], model.data.columns, shape, working_directory=False)
+
+
+def new_samples(model: TrainedModel, samples: Any, reading: DataSection | None) -> NewSamples:
+    """Return samples in memory in the form of those that a file holds.
+
+    Parameters
+    ----------
+    model : TrainedModel
+    samples : array_like, DataFrame or list of array_like
+        As in `rcdp_hpc.predict`.
+    reading : DataSection or None
+        How samples of files are read; decides about missing values.
+
+    Raises
+    ------
+    InputError
+        If they are not numbers, or columns of the model are missing.
+    """
+    arrays = _from_frame(model, samples) if hasattr(samples, "columns") else _as_arrays(samples)
+    return samples_of(ARRAY, arrays, reading or DataSection(), model.sample_shape[0], Findings(), model.sample_shape)
+
+
+def _from_frame(model: TrainedModel, frame: Any) -> dict[str, NDArray[Any]]:
+    """Return the numbers of a DataFrame, its columns in the order of the model."""
+    columns = model.data.columns
+    if columns is None:
+        return _as_arrays(np.asarray(frame))
+    if columns.categories:
+        raise InputError(
+            f"{ARRAY}: the model has columns of categories ({', '.join(columns.categories)}), whose texts only files "
+            "have: write the table to a CSV file and predict that"
+        )
+    named = {str(name): name for name in frame.columns}
+    if len(named) < len(frame.columns):
+        raise InputError(f"{ARRAY}: several columns have the same name: rename them")
+    missing = [name for name in columns.features if name not in named]
+    if missing:
+        raise InputError(f"{ARRAY}: without the columns {', '.join(missing)}, which the model needs")
+    return _as_arrays(np.column_stack([np.asarray(frame[named[name]]) for name in columns.features]))
+
+
+def _as_arrays(samples: Any) -> dict[str, NDArray[Any]]:
+    """Return the samples as one array, ``x``, with the ``lengths`` of series of unequal length."""
+    if isinstance(samples, list | tuple) and len({np.shape(one) for one in samples}) > 1:
+        return _padded([np.asarray(one) for one in samples])
+    x = np.asarray(samples)
+    if x.dtype.kind == "O":
+        raise InputError(f"{ARRAY}: not numbers, or of shapes that differ: give one array, or a list of series")
+    if x.ndim < 2 or not len(x):
+        raise InputError(f"{ARRAY}: of shape {x.shape}; expected (samples, ...) with at least one sample")
+    return {"x": x}
+
+
+def _padded(series: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    series = [one[:, None] if one.ndim == 1 else one for one in series]
+    odd = next((one for one in series if one.ndim != 2 or one.shape[1] != series[0].shape[-1] or not len(one)), None)
+    if odd is not None:
+        raise InputError(
+            f"{ARRAY}: one has shape {odd.shape}; series of unequal length need the shape (steps, features), with at "
+            "least one step and the same features"
+        )
+    lengths = np.array([len(one) for one in series])
+    x = np.zeros((len(series), lengths.max(), series[0].shape[1]), np.result_type(*series))
+    for row, one in enumerate(series):
+        x[row, : len(one)] = one
+    return {"x": x, "lengths": lengths}
+
+
+def _on_all_ranks(comm: Communicator, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rank 0's array on every rank."""
+    if comm.size == 1:
+        return array
+    rows, columns = comm.broadcast(array.shape)
+    size = max(1, PIECE // max(1, 4 * columns))
+    pieces = [comm.broadcast(array[start : start + size]) for start in range(0, rows, size)]
+    return np.concatenate([np.empty((0, columns), np.float32), *pieces])
