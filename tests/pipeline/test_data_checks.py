@@ -88,7 +88,7 @@ def test_settings_that_do_not_fit_are_refused_before_the_balancing(tmp_path, mon
         ({"reservoir.kind": "none", "reservoir.sequence": "columns"}, "unequal length"),
         ({"reservoir.sequence": "windows", "reservoir.piece_size": [8]}, "are more than the"),
         ({"extractor": {"kind": "convolution", "channels": [4]}}, "these samples differ in length"),
-        ({"readout.kind": "ridge", "augment.shifts": 1}, "lengths of their own"),
+        ({"readout.kind": "ridge", "augment.shifts": 1}, "different lengths"),
         ({"search.generations": 1, "search.space": SPACE, "search.candidates_at_once": 2}, "unequal length"),
     ],
 )

@@ -137,7 +137,7 @@ def test_shared_matrices_are_normalised_too():
                 **NO_SEARCH,
             },
             (8, 8),
-            "reads the trained extractor's own output: set reservoir.differences = false",
+            "reads the output of the trained extractor: set reservoir.differences = false",
         ),
     ],
 )
