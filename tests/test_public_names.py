@@ -49,3 +49,14 @@ def test_importing_the_package_imports_no_library():
     code = f"import rcdp_hpc, sys; print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+def test_reading_a_configuration_loads_nothing_heavy():
+    heavy = tuple(name for name in HEAVY if name != "pydantic")
+    code = (
+        "import sys; from rcdp_hpc.config import load_config; load_config('digits', training={'epochs': 2}); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

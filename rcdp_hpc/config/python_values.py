@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-import numpy as np
-
 from rcdp_hpc.config.keys import key_types
 from rcdp_hpc.config.toml_text import DEEPEST, shortened
 from rcdp_hpc.errors import InputError
@@ -34,7 +32,8 @@ def _plain(value: Any, depth: int) -> Any:
         return python_tree(value, depth + 1)
     if isinstance(value, PurePath):
         return str(value)
-    if isinstance(value, np.generic | np.ndarray):
+    # NumPy takes longer to import than all of the configuration; every command would wait for it.
+    if hasattr(value, "__array__") and hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, list | tuple):
         return [_plain(entry, depth) for entry in value]
