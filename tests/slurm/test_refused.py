@@ -22,7 +22,7 @@ def test_a_failed_preparation_cancels_the_jobs_that_wait_for_it(slurm):
         assert slurm.wait(job)["JobState"] == "CANCELLED"
     status = slurm.call(*rcdp("status", "run"))
     assert re.search(rf"prepare +job {prepare}: failed .*exit code 2", status), status
-    assert re.search(rf"search +job {search}: cancelled \(DependencyNeverSatisfied: the job it waited for", status), (
+    assert re.search(rf"search +job {search}: cancelled \(DependencyNeverSatisfied: the previous job failed", status), (
         status
     )
     assert "nowhere.npz" in status
