@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
 from imblearn.over_sampling import SVMSMOTE
-from numpy.typing import NDArray
 
-from rcdp_hpc.data.balancing.whole_set import Recording, WholeSetOverSampling, recorded_rows
-from rcdp_hpc.data.rows import RowTable
-
-
-class Svm(WholeSetOverSampling):
-    """imbalanced-learn's SVMSMOTE."""
-
-    def _resample(
-        self,
-        x: NDArray[np.float32],
-        y: NDArray[np.int64],
-        strategy: Mapping[int, int],
-        neighbours: int,
-        seed: int,
-        categories: Sequence[int],
-    ) -> list[RowTable]:
-        sampler = _RecordingSVMSMOTE(sampling_strategy=dict(strategy), k_neighbors=neighbours, random_state=seed)
-        return recorded_rows(sampler, x, y, strategy)
+from rcdp_hpc.data.balancing.whole_set import RecordedOverSampling, Recording
 
 
 class _RecordingSVMSMOTE(Recording, SVMSMOTE):  # type: ignore[misc]
     pass
+
+
+class Svm(RecordedOverSampling):
+    """imbalanced-learn's SVMSMOTE."""
+
+    sampler = _RecordingSVMSMOTE

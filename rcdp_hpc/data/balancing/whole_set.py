@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,3 +188,27 @@ def _nearest_other(x: NDArray[np.float32], members: NDArray[np.int64], row: int)
 def row_digest(row: NDArray[np.float32]) -> bytes:
     """Return a digest of the bits of a row."""
     return hashlib.blake2b(np.ascontiguousarray(row, np.float32).data, digest_size=16).digest()
+
+
+class RecordedOverSampling(WholeSetOverSampling):
+    """A variant of SMOTE by imbalanced-learn, one call for all classes.
+
+    Attributes
+    ----------
+    sampler : type
+        A sampler of imbalanced-learn, mixed with `Recording`.
+    """
+
+    sampler: ClassVar[type[Any]]
+
+    def _resample(
+        self,
+        x: NDArray[np.float32],
+        y: NDArray[np.int64],
+        strategy: Mapping[int, int],
+        neighbours: int,
+        seed: int,
+        categories: Sequence[int],
+    ) -> list[RowTable]:
+        sampler = self.sampler(sampling_strategy=dict(strategy), k_neighbors=neighbours, random_state=seed)
+        return recorded_rows(sampler, x, y, strategy)
