@@ -39,6 +39,11 @@ class Reduction(ABC):
         self.settings = settings
         self.out = out
         self.warm_up = settings.warm_up
+        self.begin(steps, lengths, shared)
+
+    def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
+        """Prepare for the first step. Parameters as of the class."""
+        return
 
     @staticmethod
     def values(settings: ReservoirSection, steps: int | None) -> int:

@@ -13,19 +13,12 @@ from rcdp_hpc.reservoir.reductions.base import Reduction
 class All(Reduction):
     """The states after all steps. Those of a shorter sequence are at the end, after zeros."""
 
-    def __init__(
-        self,
-        settings: ReservoirSection,
-        out: Tensor,
-        steps: int,
-        lengths: list[int] | None,
-        shared: dict[type, object],
-    ) -> None:
-        super().__init__(settings, out, steps, lengths, shared)
-        ends = torch.tensor(lengths or [steps] * len(out), device=out.device)
-        self._first = out.shape[1] - ends
+    def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
+        """Find where each sequence begins in the result."""
+        ends = torch.tensor(lengths or [steps] * len(self.out), device=self.out.device)
+        self._first = self.out.shape[1] - ends
         if bool(self._first.any()):
-            out.zero_()
+            self.out.zero_()
 
     @staticmethod
     def values(settings: ReservoirSection, steps: int | None) -> int:

@@ -12,16 +12,9 @@ from rcdp_hpc.reservoir.reductions.base import Reduction
 class Max(Reduction):
     """The largest state of each neuron."""
 
-    def __init__(
-        self,
-        settings: ReservoirSection,
-        out: Tensor,
-        steps: int,
-        lengths: list[int] | None,
-        shared: dict[type, object],
-    ) -> None:
-        super().__init__(settings, out, steps, lengths, shared)
-        self._largest = torch.full((out.shape[0], out.shape[2]), -torch.inf, device=out.device)
+    def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
+        """Start below every state."""
+        self._largest = torch.full((self.out.shape[0], self.out.shape[2]), -torch.inf, device=self.out.device)
 
     def take(self, step: int, states: Tensor, rows: int) -> None:
         """Keep the larger one of each state and those of earlier steps."""

@@ -39,19 +39,12 @@ class Welford:
 class Mean(Reduction):
     """The mean over the steps."""
 
-    def __init__(
-        self,
-        settings: ReservoirSection,
-        out: Tensor,
-        steps: int,
-        lengths: list[int] | None,
-        shared: dict[type, object],
-    ) -> None:
-        super().__init__(settings, out, steps, lengths, shared)
+    def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
+        """Share the moments with other reductions of the block."""
         moments = shared.get(Welford)
-        self._moments = moments if isinstance(moments, Welford) else Welford(out)
+        self._moments = moments if isinstance(moments, Welford) else Welford(self.out)
         shared[Welford] = self._moments
-        self._counts = counted_steps(settings, out, steps, lengths)
+        self._counts = counted_steps(self.settings, self.out, steps, lengths)
 
     def take(self, step: int, states: Tensor, rows: int) -> None:
         """Add the states after a step of each sequence."""
@@ -71,15 +64,9 @@ class Mean(Reduction):
 class Std(Mean):
     """The standard deviation over the steps (of the population)."""
 
-    def __init__(
-        self,
-        settings: ReservoirSection,
-        out: Tensor,
-        steps: int,
-        lengths: list[int] | None,
-        shared: dict[type, object],
-    ) -> None:
-        super().__init__(settings, out, steps, lengths, shared)
+    def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
+        """Ask for the sum of squared deviations, too."""
+        super().begin(steps, lengths, shared)
         if self._moments.squares is None:
             self._moments.squares = torch.zeros_like(self._moments.mean)
 

@@ -12,17 +12,10 @@ from rcdp_hpc.reservoir.reductions.base import Reduction, counted_steps
 class Positive(Reduction):
     """The share of the steps after which a neuron's state is above 0."""
 
-    def __init__(
-        self,
-        settings: ReservoirSection,
-        out: Tensor,
-        steps: int,
-        lengths: list[int] | None,
-        shared: dict[type, object],
-    ) -> None:
-        super().__init__(settings, out, steps, lengths, shared)
-        self._steps = counted_steps(settings, out, steps, lengths)
-        self._counts = torch.zeros(out.shape[0], out.shape[2], device=out.device)
+    def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
+        """Start the counts at 0."""
+        self._steps = counted_steps(self.settings, self.out, steps, lengths)
+        self._counts = torch.zeros(self.out.shape[0], self.out.shape[2], device=self.out.device)
         self._above = torch.empty_like(self._counts)
 
     def take(self, step: int, states: Tensor, rows: int) -> None:

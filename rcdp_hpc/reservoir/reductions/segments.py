@@ -18,20 +18,13 @@ class Segments(Reduction):
     Sequences are longest first, so at any step those within segment j are neighbours: rows first[j] to last[j].
     """
 
-    def __init__(
-        self,
-        settings: ReservoirSection,
-        out: Tensor,
-        steps: int,
-        lengths: list[int] | None,
-        shared: dict[type, object],
-    ) -> None:
-        super().__init__(settings, out, steps, lengths, shared)
-        starts, stops = segment_bounds(settings, np.array([steps] * len(out) if lengths is None else lengths))
+    def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
+        """Find the segments that each step belongs to."""
+        starts, stops = segment_bounds(self.settings, np.array([steps] * len(self.out) if lengths is None else lengths))
         self._first = _rows_after(starts, steps)
         self._last = _rows_after(stops, steps)
-        self._sums = torch.zeros(out.shape[1], len(out), out.shape[2], device=out.device)
-        self._counts = torch.from_numpy((stops - starts).T.astype(np.float32)).to(out.device)
+        self._sums = torch.zeros(self.out.shape[1], len(self.out), self.out.shape[2], device=self.out.device)
+        self._counts = torch.from_numpy((stops - starts).T.astype(np.float32)).to(self.out.device)
 
     @staticmethod
     def values(settings: ReservoirSection, steps: int | None) -> int:

@@ -13,27 +13,20 @@ from rcdp_hpc.reservoir.reductions.base import Reduction
 class States(Reduction):
     """The states after ``reservoir.states`` equally spaced steps, or after the steps in ``reservoir.steps``."""
 
-    def __init__(
-        self,
-        settings: ReservoirSection,
-        out: Tensor,
-        steps: int,
-        lengths: list[int] | None,
-        shared: dict[type, object],
-    ) -> None:
-        super().__init__(settings, out, steps, lengths, shared)
+    def begin(self, steps: int, lengths: list[int] | None, shared: dict[type, object]) -> None:
+        """Find the steps whose states are written, and where."""
         # By step: the positions in `out`, and the rows whose states are written there (None: all rows).
         self._positions: dict[int, list[tuple[int, Tensor | None]]] = {}
         if lengths is None:
-            for position, step in enumerate(self.steps(settings, steps)):
+            for position, step in enumerate(self.steps(self.settings, steps)):
                 self._positions.setdefault(step, []).append((position, None))
             return
         rows_at: dict[tuple[int, int], list[int]] = {}
         for row, length in enumerate(lengths):
-            for position, step in enumerate(self.steps(settings, length)):
+            for position, step in enumerate(self.steps(self.settings, length)):
                 rows_at.setdefault((step, position), []).append(row)
         for (step, position), rows in rows_at.items():
-            self._positions.setdefault(step, []).append((position, torch.tensor(rows, device=out.device)))
+            self._positions.setdefault(step, []).append((position, torch.tensor(rows, device=self.out.device)))
 
     @staticmethod
     def steps(settings: ReservoirSection, length: int) -> list[int]:
