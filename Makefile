@@ -19,7 +19,7 @@ export PATH := $(RCDP_VENV)/bin:$(PATH)
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 export OMPI_MCA_rmaps_base_oversubscribe ?= 1
 
-.PHONY: help setup demo test test-slurm campaign lint type format clean
+.PHONY: help setup demo test test-slurm campaign lint type docs format clean
 
 help:
 	@echo 'make setup   install everything into $(RCDP_VENV), without root (quick when nothing changed)'
@@ -29,6 +29,7 @@ help:
 	@echo 'make campaign  inject faults for half an hour and print the results (docs/reliability.md)'
 	@echo 'make lint    ruff'
 	@echo 'make type    mypy'
+	@echo 'make docs    the documentation site, in build/site; a warning is an error'
 	@echo 'make format  correct style and format with ruff'
 	@echo 'make clean   remove files of tools and runs (not the environment)'
 
@@ -64,6 +65,10 @@ lint:
 
 type:
 	mypy
+
+# Without --quiet, with which MkDocs does not count warnings. The variable suppresses an advertisement.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 format:
 	ruff check --fix-only .

@@ -675,8 +675,8 @@ def install_wheel(setup: Setup, wheel: Path) -> None:
 def install_package(setup: Setup) -> str:
     """Install this package."""
     # --no-build-isolation uses the tools of the build-tools step instead of another download.
-    setup.pip("install", "--no-build-isolation", "-e", f"{ROOT}[train,report,sources,tensorboard,dev]")
-    return "editable, with the extras train, report, sources, tensorboard, dev"
+    setup.pip("install", "--no-build-isolation", "-e", f"{ROOT}[train,report,sources,tensorboard,dev,docs]")
+    return "editable, with the extras train, report, sources, tensorboard, dev, docs"
 
 
 def check_installation(setup: Setup) -> str:
