@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,13 +23,16 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "slurm/README.md": "slurm-scripts.md",
+    "recipes/README.md": "recipes.md",
 }
 
 # The line with which a page includes the documentation of a module or function.
 INCLUDED = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 
-# The target of a Markdown link or image without spaces, or of an HTML attribute; never an address or an anchor.
-LINK = re.compile(r'(?P<start>\]\(|(?:src|href)=")(?![a-z]+:|#)(?P<path>[^)#"\s]+)')
+# A Markdown link [text](path#anchor), or an image, to a file of the repository.
+LINK = re.compile(r"(?P<start>!?\[(?P<text>[^\]]*)\]\()(?![a-z]+:|#)(?P<path>[^)#\s]+)(?P<end>(?:#[^)\s]*)?\))")
+# The same in HTML.
+ATTRIBUTE = re.compile(r'(?P<start>(?:src|href)=")(?![a-z]+:|#)(?P<path>[^#"\s]+)(?P<end>(?:#[^"]*)?")')
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -39,10 +43,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: Files) -> str:
-    """Point the links of a page in docs/ to the pages of `PAGES`."""
-    source = page.file.src_uri  # type: ignore[attr-defined]
-    return markdown if source in PAGES.values() else site_links(markdown, f"docs/{source}")
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Rewrite the links of a page in docs/."""
+    path = page.file.src_uri
+    return markdown if path in PAGES.values() else site_links(markdown, f"docs/{path}")
 
 
 def site_links(text: str, source: str) -> str:
@@ -58,37 +62,43 @@ def site_links(text: str, source: str) -> str:
     Returns
     -------
     str
-        The text in which links to files of docs/ and of `PAGES` lead to their pages. Other links are unchanged, and the
-        build refuses those that lead nowhere.
+        The text in which links to files of docs/ and of `PAGES` lead to their pages. A link to another file of the
+        repository becomes its text, followed by the path. A link that leads nowhere is unchanged: the build refuses it.
     """
-    page = PAGES.get(source, source.removeprefix("docs/"))
+    folder = posixpath.dirname(PAGES.get(source, source.removeprefix("docs/"))) or "."
 
     def rewritten(link: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link["path"]))
-        place = PAGES.get(target, target.removeprefix("docs/") if target.startswith("docs/") else None)
-        if place is None:
+        page = PAGES.get(target, target.removeprefix("docs/") if target.startswith("docs/") else None)
+        if page is not None:
+            return link["start"] + posixpath.relpath(page, folder) + link["end"]
+        if link.re is ATTRIBUTE or target.startswith("..") or not (ROOT / target).exists():
             return link[0]
-        return link["start"] + posixpath.relpath(place, posixpath.dirname(page) or ".")
+        return link["text"] if target in link["text"] else f"{link['text']} (`{target}`)"
 
-    return LINK.sub(rewritten, text)
+    return ATTRIBUTE.sub(rewritten, LINK.sub(rewritten, text))
 
 
 def on_post_build(config: MkDocsConfig) -> None:
     """Warn of each public name that is on no API page."""
-    pages = sorted((Path(config.docs_dir) / "api").glob("*.md"))
     site = Path(config.site_dir) / "api"
-    anchors = {anchor for page in site.glob("*.html") for anchor in re.findall(r'id="([\w.]+)"', page.read_text("utf-8"))}
-    for page in pages:
+    anchors = {name for page in site.glob("*.html") for name in re.findall(r'id="([\w.]+)"', page.read_text("utf-8"))}
+    for page in sorted((Path(config.docs_dir) / "api").glob("*.md")):
         for module in INCLUDED.findall(page.read_text("utf-8")):
             missing = [name for name in public_names(module) if f"{module}.{name}" not in anchors]
             if missing:
                 log.warning("docs/api/%s: no documentation of %s in %s", page.name, ", ".join(missing), module)
 
 
-def public_names(module: str) -> list[str]:
-    """Return the names in ``__all__`` of a module of this repository, without importing it; none if it has no such list."""
+def module_file(module: str) -> Path:
+    """Return the file of a module of this repository, which may not exist."""
     path = ROOT.joinpath(*module.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def public_names(module: str) -> list[str]:
+    """Return the names in ``__all__`` of a module of this repository, without importing it."""
+    file = module_file(module)
     if not file.is_file():
         return []
     for node in ast.parse(file.read_text("utf-8")).body:

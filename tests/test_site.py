@@ -1,0 +1,119 @@
+"""The documentation site: its navigation, its pages from outside docs/, and its API pages. `make docs` builds it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from launch import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+# Packages with an ``__all__`` for the program, not for users.
+INTERNAL = {"rcdp_hpc.cli"}
+
+
+def load_hooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("site_pages", REPOSITORY / "tools/site_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HOOKS = load_hooks()
+SITE = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())
+
+
+def navigation_pages(entries: list[Any]) -> list[str]:
+    """The pages of a navigation in its order."""
+    pages = []
+    for entry in entries:
+        for place in entry.values():
+            pages += navigation_pages(place) if isinstance(place, list) else [place]
+    return pages
+
+
+def included() -> list[str]:
+    """Every module and function that an API page includes."""
+    return [name for page in DOCS.glob("api/*.md") for name in HOOKS.INCLUDED.findall(page.read_text())]
+
+
+def test_the_navigation_has_every_page_once():
+    pages = [path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")]
+    assert sorted(navigation_pages(SITE["nav"])) == sorted([*pages, *HOOKS.PAGES.values()]), (
+        "each page of docs/ needs one line under nav in mkdocs.yml"
+    )
+
+
+def test_the_build_fails_on_warnings():
+    assert SITE["strict"]
+    assert set(SITE["validation"].values()) == {"warn"}
+    # MkDocs counts no warnings with --quiet.
+    (command,) = [line for line in (REPOSITORY / "Makefile").read_text().splitlines() if "mkdocs build" in line]
+    assert command.endswith("mkdocs build --strict")
+
+
+def test_every_public_package_and_module_is_on_an_api_page():
+    package = REPOSITORY / "rcdp_hpc"
+    modules = {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+        for path in [*package.rglob("__init__.py"), *package.glob("*.py")]
+    }
+    public = {module for module in modules if HOOKS.public_names(module)}
+    assert "rcdp_hpc.search.optimizers" in public
+    assert public - INTERNAL <= set(included()), "docs/api/*.md needs a line '::: NAME' for each of these"
+
+
+def test_api_pages_include_existing_modules_once():
+    names = included()
+    assert len(names) == len(set(names))
+    # The functions whose names are those of packages and modules too.
+    functions = {"rcdp_hpc.pipeline.stages.search", "rcdp_hpc.reservoir.reductions.feature_shape.feature_shape"}
+    assert {name for name in names if not HOOKS.module_file(name).is_file()} == functions
+
+
+@pytest.mark.parametrize(
+    ("source", "link", "rewritten"),
+    [
+        ("README.md", "[a](docs/install.md)", "[a](install.md)"),
+        ("README.md", "[a](docs/method.md#kernels)", "[a](method.md#kernels)"),
+        ("README.md", "[a](CONTRIBUTING.md)", "[a](contributing.md)"),
+        ("README.md", "[a](slurm/README.md) [b](docs/slurm.md)", "[a](slurm-scripts.md) [b](slurm.md)"),
+        ("README.md", '<img src="docs/images/a.png" width="3">', '<img src="images/a.png" width="3">'),
+        ("README.md", "![a](docs/images/a.png)", "![a](images/a.png)"),
+        ("CHANGELOG.md", "[a](https://example.org/x) [b](#c)", "[a](https://example.org/x) [b](#c)"),
+        ("slurm/README.md", "[a](../docs/slurm.md)", "[a](slurm.md)"),
+        ("docs/slurm.md", "[a](../README.md) [b](install.md)", "[a](index.md) [b](install.md)"),
+        ("docs/api/config.md", "[a](../configuration.md)", "[a](../configuration.md)"),
+        # A file that is not on the site becomes text; a link that leads nowhere stays, and fails the build.
+        ("docs/install.md", "[the licence](../LICENSE)", "the licence (`LICENSE`)"),
+        ("README.md", "[tools/bootstrap.py](tools/bootstrap.py)", "tools/bootstrap.py"),
+        ("docs/install.md", "[a](../nothing.md)", "[a](../nothing.md)"),
+        ("docs/install.md", "[a](../../x)", "[a](../../x)"),
+    ],
+)
+def test_links_lead_to_pages_of_the_site(source, link, rewritten):
+    assert HOOKS.site_links(link, source) == rewritten
+
+
+def test_a_public_name_without_documentation_is_a_warning(tmp_path, caplog):
+    (tmp_path / "docs/api").mkdir(parents=True)
+    (tmp_path / "site/api").mkdir(parents=True)
+    (tmp_path / "docs/api/optimisers.md").write_text("::: rcdp_hpc.search.optimizers\n")
+    anchors = [f"rcdp_hpc.search.optimizers.{name}" for name in HOOKS.public_names("rcdp_hpc.search.optimizers")]
+    page = tmp_path / "site/api/optimisers.html"
+    config = SimpleNamespace(docs_dir=str(tmp_path / "docs"), site_dir=str(tmp_path / "site"))
+    page.write_text("".join(f'<h2 id="{anchor}">' for anchor in anchors))
+    with caplog.at_level(logging.WARNING, logger="mkdocs.hooks.site_pages"):
+        HOOKS.on_post_build(config)
+        assert not caplog.records
+        page.write_text("".join(f'<h2 id="{anchor}">' for anchor in anchors if not anchor.endswith(".Optimizer")))
+        HOOKS.on_post_build(config)
+    assert [record.getMessage() for record in caplog.records] == [
+        "docs/api/optimisers.md: no documentation of Optimizer in rcdp_hpc.search.optimizers"
+    ]
