@@ -19,7 +19,7 @@ from training_peers import SEED, Rows, compute_states, settings_of
 
 from rcdp_hpc.config import with_settings
 from rcdp_hpc.networks.readouts import build_readout
-from rcdp_hpc.parallel.choose import parallel_for
+from rcdp_hpc.parallel.choose import strategy_for
 from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.loop import Trainer
@@ -36,7 +36,7 @@ WAYS = {
 def measure(folder: Path, batch: int, epochs: int, changes: dict, comm) -> dict[str, float]:
     """Train once and return the costs of an epoch."""
     config = with_settings(settings_of("network", batch, epochs), changes)
-    parallel = parallel_for(comm, 120, config.parallel)
+    parallel = strategy_for(comm, 120, config.parallel)
     rows = Rows(folder, "network", config, comm.rank, comm.size)
     network = build_readout(config, rows.feature_shape, 10, SEED, parallel)
     trainer = Trainer(config, SEED, 10, network, rows.train, rows.validation, rows.plan, comm, parallel)

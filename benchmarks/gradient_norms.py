@@ -19,7 +19,7 @@ from reservoir_inputs import images, labels
 
 from rcdp_hpc.config import ReservoirSection, parse_config
 from rcdp_hpc.networks.assembly import build_network
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.single import single_process
 from rcdp_hpc.reservoir.gradient import DifferentiableReservoir
 from rcdp_hpc.reservoir.identity_source import StateSource, make_reservoir
 from rcdp_hpc.reservoir.states import Reservoir
@@ -57,9 +57,7 @@ def train(name: str, readout: str, source: StateSource, states: torch.Tensor, x:
     train_rows = CachedStates(states[:rows], y[:rows], 0)
     validation = CachedStates(states[rows:], y[rows:], 0)
     plan = BatchPlan(rows, config.training.batch, config.partition.count, 0, 1, SEED)
-    trainer = Trainer(
-        config, SEED, CLASSES, network, train_rows, validation, plan, SingleProcess(), SingleProcessEngine()
-    )
+    trainer = Trainer(config, SEED, CLASSES, network, train_rows, validation, plan, SingleProcess(), single_process())
     reports: list[EpochReport] = []
     started = time.perf_counter()
     trainer.run(lambda: None, reports.append)

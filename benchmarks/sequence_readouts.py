@@ -68,12 +68,12 @@ def train(given: dict, config: Config) -> dict | None:
     """Train one network on all ranks; return the curve, on rank 0."""
     # Torch's optimisers import its compiler at their first step: do it before the clock starts.
     import_module("torch._dynamo")
-    from rcdp_hpc.parallel.choose import parallel_for
+    from rcdp_hpc.parallel.choose import strategy_for
     from rcdp_hpc.runtime.comm.connect import connect
     from rcdp_hpc.training.loop import Trainer
 
     comm = connect()
-    parallel = parallel_for(comm, 120, config.parallel)
+    parallel = strategy_for(comm, 120, config.parallel)
     # The test images follow the training images.
     x, y = images(given["data"], 60_000 + TEST), labels(given["data"], 60_000 + TEST)
     source = make_source(config, x.shape[1:], torch.device("cpu"))

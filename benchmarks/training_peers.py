@@ -30,6 +30,7 @@ from rcdp_hpc.config import Config, ReservoirSection, parse_config
 from rcdp_hpc.data.split import slab_bounds
 from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.synchronous import Synchronous
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.states import Reservoir
 from rcdp_hpc.runtime.threads import limit_threads
@@ -90,13 +91,13 @@ class Rows:
 
 def by_package(folder: Path, case: dict) -> tuple[list[float], list[float], int]:
     """Train by the package; return each epoch's loss and samples a second, and the rank."""
-    from rcdp_hpc.parallel.choose import parallel_for
+    from rcdp_hpc.parallel.choose import strategy_for
     from rcdp_hpc.runtime.comm.connect import connect
     from rcdp_hpc.training.loop import Trainer
 
     comm = connect()
     settings = settings_of(case["readout"], case["batch"], case["epochs"])
-    parallel = parallel_for(comm, 120, settings.parallel)
+    parallel = strategy_for(comm, 120, settings.parallel)
     rows = Rows(folder, case["readout"], settings, comm.rank, comm.size)
     network = build_readout(settings, rows.feature_shape, 10, SEED, parallel)
     trainer = Trainer(settings, SEED, 10, network, rows.train, rows.validation, rows.plan, comm, parallel)
@@ -135,7 +136,7 @@ def by_ddp(folder: Path, case: dict) -> tuple[list[float], list[float], int]:
     settings = settings_of(case["readout"], case["batch"], case["epochs"])
     rows = Rows(folder, case["readout"], settings, rank, ranks)
     plan, states, classes = rows.plan, rows.train.states, rows.train.labels
-    network = build_readout(settings, rows.feature_shape, 10, SEED, Ranks())
+    network = build_readout(settings, rows.feature_shape, 10, SEED, Synchronous(Ranks()))
     moments = torch.from_numpy(rows.train.moments())
     dist.all_reduce(moments)
     network.standardise(moments[0], moments[1], plan.rows)

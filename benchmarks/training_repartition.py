@@ -17,7 +17,7 @@ import torch
 
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.networks.assembly import make_source
-from rcdp_hpc.parallel.choose import parallel_for
+from rcdp_hpc.parallel.choose import strategy_for
 from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.runtime.threads import limit_threads
 from rcdp_hpc.training.partition.batches import BatchPlan
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=1000, help="neurons; four of the states are kept")
     options = parser.parse_args()
     comm = connect()
-    parallel = parallel_for(comm, 600)
+    parallel = strategy_for(comm, 600)
     plan = BatchPlan(options.rows, 64, 12, comm.rank, comm.size, seed=1, reshuffle_every=1)
     labels = np.random.default_rng(1).integers(0, 10, options.rows)
     start, stop = plan.local_rows
@@ -45,7 +45,7 @@ def main() -> None:
         states, computed = timed(comm, lambda: torch.cat([reservoir.drive(part) for part in blocks(images, 256)]))
         rows, one = (
             CachedStates(states, torch.from_numpy(labels[start:stop]), start),
-            Repartitioner(plan, labels, parallel),
+            Repartitioner(plan, labels, parallel.engine),
         )
         seconds = []
         for epoch in range(1, CUTS + 1):

@@ -70,11 +70,12 @@ def test_a_rank_missing_from_horovod_is_named_and_ends_the_job():
     code = (
         "import time, sys, torch\n"
         "from rcdp_hpc.runtime.job import run_on_all_ranks\n"
-        "from rcdp_hpc.parallel.choose import parallel_for\n"
+        "from rcdp_hpc.config import ParallelSection\n"
+        "from rcdp_hpc.parallel.choose import strategy_for\n"
         "def work(comm):\n"
-        "    parallel = parallel_for(comm, 10)\n"
+        "    parallel = strategy_for(comm, 10, ParallelSection(engine='horovod'))\n"
         "    for name in 'first', 'second':\n"
-        "        parallel.hvd.allreduce(torch.ones(1), name=name)\n"
+        "        parallel.engine.hvd.allreduce(torch.ones(1), name=name)\n"
         "        time.sleep(600 * comm.rank)\n"
         "sys.exit(run_on_all_ranks(work, 10))\n"
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
+from rcdp_hpc.config.choices.engines import AUTO, ENGINES
 from rcdp_hpc.config.section import RESUMABLE, Section, positive_entries
 
 
@@ -32,6 +33,11 @@ class HorovodSection(Section):
 class ParallelSection(Section):
     """What the ranks train together."""
 
+    engine: Annotated[str, AfterValidator(ENGINES.accepted)] = Field(
+        AUTO,
+        description="library that sums gradients and batch statistics over ranks",
+        json_schema_extra=RESUMABLE,
+    )
     local_steps: int = Field(
         1,
         ge=1,

@@ -212,7 +212,7 @@ TRAINING = (
     ),
     Rule(
         "parallel.deterministic",
-        lambda c: c.parallel.deterministic,
+        lambda c: c.parallel.deterministic and c.parallel.engine != "torch",
         "parallel.horovod.fusion_mib = 0 and parallel.horovod.cycle_ms = 0",
         lambda c: not (c.parallel.horovod.fusion_mib or c.parallel.horovod.cycle_ms),
         "other groups of gradients add up to other last digits",

@@ -9,7 +9,7 @@ import torch
 from rcdp_hpc.config import Config
 from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.extractors import extractor_of
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.reservoir.connection import ReservoirMatrices
 from rcdp_hpc.reservoir.identity_source import StateSource
 
@@ -48,7 +48,7 @@ def build_network(
     source: StateSource,
     classes: int,
     seed: int,
-    parallel: SingleProcessEngine | None = None,
+    parallel: Strategy | None = None,
 ) -> Network:
     """Return the network that reads the rows of a source, with its initial weights.
 
@@ -64,7 +64,7 @@ def build_network(
         Number of classes.
     seed : int
         Determines the initial weights.
-    parallel : SingleProcessEngine, optional
+    parallel : Strategy, optional
         Sums batch statistics over ranks; default: one process.
 
     Raises

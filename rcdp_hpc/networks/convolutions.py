@@ -14,7 +14,8 @@ from rcdp_hpc.networks.base import SequenceModule
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.shapes import convolution_map, sequence_of_map
 from rcdp_hpc.networks.whitening import ACTIVATIONS, PatchWhitening
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.parallel.single import single_process
 
 
 class Convolutions(SequenceModule):
@@ -40,7 +41,7 @@ class Convolutions(SequenceModule):
         Whether each stage has a residual block.
     sequence : {"rows", "positions"}
         A step of the sequence.
-    parallel : SingleProcessEngine, optional
+    parallel : Strategy, optional
         Sums batch statistics over ranks; default: one process.
     activation : {"relu", "gelu"}
         A.
@@ -59,12 +60,12 @@ class Convolutions(SequenceModule):
         channels: Sequence[int],
         residual: bool = True,
         sequence: str = "rows",
-        parallel: SingleProcessEngine | None = None,
+        parallel: Strategy | None = None,
         activation: str = "relu",
         whitening: int = 0,
     ) -> None:
         super().__init__()
-        parallel = parallel or SingleProcessEngine()
+        parallel = parallel or single_process()
         height, width = convolution_map(sample_shape, channels, whitening)
         depth = sample_shape[2] if len(sample_shape) == 3 else 1
         self.steps, self.features = sequence_of_map(sequence, channels[-1], height, width)
@@ -112,7 +113,7 @@ class Stage(nn.Module):
         inputs: int,
         outputs: int,
         residual: bool,
-        parallel: SingleProcessEngine,
+        parallel: Strategy,
         name: str,
         activation: str = "relu",
     ) -> None:

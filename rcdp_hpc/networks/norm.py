@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
 
 
 class SyncBatchNorm(nn.Module):
@@ -22,8 +22,8 @@ class SyncBatchNorm(nn.Module):
     ----------
     width : int
         Features of the input, of shape (rows, width), or (rows, width, ...) for feature maps.
-    parallel : SingleProcessEngine
-        Sums over ranks.
+    parallel : Strategy
+        Sums over the ranks that share a batch.
     name : str
         Name of the allreduce, the same on all ranks.
     momentum, eps : float
@@ -34,9 +34,7 @@ class SyncBatchNorm(nn.Module):
     running_var: torch.Tensor
     largest_batch: torch.Tensor
 
-    def __init__(
-        self, width: int, parallel: SingleProcessEngine, name: str, momentum: float = 0.1, eps: float = 1e-5
-    ) -> None:
+    def __init__(self, width: int, parallel: Strategy, name: str, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         self.width = width
         self.parallel = parallel
@@ -96,7 +94,7 @@ class _NormalisedMap(torch.autograd.Function):
         x: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor,
-        parallel: SingleProcessEngine,
+        parallel: Strategy,
         name: str,
         eps: float,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

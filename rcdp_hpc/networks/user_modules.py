@@ -14,7 +14,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.norm import SyncBatchNorm
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.parallel.single import single_process
 
 TRIAL_ROWS = 2
 # Batch normalisations that are replaced; others are lazy, or derived classes with a behaviour of their own.
@@ -53,7 +54,7 @@ def instantiate(key: str, name: str, module_class: Any, arguments: tuple[Any, ..
     return module
 
 
-def use_synced_norm(module: nn.Module, parallel: SingleProcessEngine) -> None:
+def use_synced_norm(module: nn.Module, parallel: Strategy) -> None:
     """Make the batch normalisations of a module use the statistics of all ranks."""
     for part in module.modules():
         if isinstance(part, SyncBatchNorm):
@@ -138,7 +139,7 @@ def _not_replaced(module: nn.Module, part: bool) -> str:
 
 def _over_all_ranks(norm: _BatchNorm, name: str) -> SyncBatchNorm:
     """Return a `SyncBatchNorm` with the parameters and statistics of a batch normalisation of torch."""
-    synced = SyncBatchNorm(norm.num_features, SingleProcessEngine(), name, norm.momentum or 0.0, norm.eps)
+    synced = SyncBatchNorm(norm.num_features, single_process(), name, norm.momentum or 0.0, norm.eps)
     # Not copies, because the parameters may be frozen, or shared with another layer.
     synced.weight = norm.weight
     synced.bias = norm.bias

@@ -10,7 +10,8 @@ import torch
 from rcdp_hpc.config.choices import EXTRACTORS
 from rcdp_hpc.networks.base import SequenceModule
 from rcdp_hpc.networks.user_modules import TRIAL_ROWS, dry_run, instantiate, use_synced_norm, wrong_shape
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.parallel.single import single_process
 
 KEY = EXTRACTORS.key
 
@@ -30,7 +31,7 @@ class UserSequences(SequenceModule):
         ``module:Class``, for messages.
     sample_shape : sequence of int
         Shape of one sample.
-    parallel : SingleProcessEngine, optional
+    parallel : Strategy, optional
         Sums batch statistics over ranks; default: one process.
 
     Raises
@@ -40,7 +41,7 @@ class UserSequences(SequenceModule):
     """
 
     def __init__(
-        self, module_class: Any, name: str, sample_shape: Sequence[int], parallel: SingleProcessEngine | None = None
+        self, module_class: Any, name: str, sample_shape: Sequence[int], parallel: Strategy | None = None
     ) -> None:
         super().__init__()
         self.inner = instantiate(KEY, name, module_class, (tuple(sample_shape),))
@@ -48,7 +49,7 @@ class UserSequences(SequenceModule):
         sequences = dry_run(KEY, name, self.inner, sample_shape)
         if sequences.ndim != 3 or len(sequences) != TRIAL_ROWS or not sequences.numel():
             raise wrong_shape(KEY, name, sequences, f"({TRIAL_ROWS}, steps, features)")
-        use_synced_norm(self.inner, parallel or SingleProcessEngine())
+        use_synced_norm(self.inner, parallel or single_process())
         self.steps, self.features = sequences.shape[1:]
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:

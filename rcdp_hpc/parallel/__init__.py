@@ -1,1 +1,4 @@
-"""Engines of data-parallel training: one process, Horovod, and strategies on top of it."""
+"""Data-parallel training: strategies (what the ranks sum) and engines (what library sums it).
+
+A strategy holds an engine. Training knows strategies only.
+"""

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
-import torch
+import logging
 
 from rcdp_hpc.config import ParallelSection
-from rcdp_hpc.parallel.horovod import HorovodEngine, check_versions
-from rcdp_hpc.parallel.local_sgd import IndependentReplicas, LocalSGD
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.config.choices import ENGINES
+from rcdp_hpc.config.choices.engines import AUTO
+from rcdp_hpc.errors import InputError
+from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.parallel.independent import IndependentReplicas
+from rcdp_hpc.parallel.local_sgd import LocalSGD
+from rcdp_hpc.parallel.ranks import RanksEngine
+from rcdp_hpc.parallel.single import single_process
+from rcdp_hpc.parallel.synchronous import Synchronous
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agree
-from rcdp_hpc.runtime.comm.horovod import import_horovod
+from rcdp_hpc.runtime.comm.collective import agreed
+from rcdp_hpc.runtime.user_code import load_choice
+
+log = logging.getLogger(__name__)
 
 
-def parallel_for(
-    comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None
-) -> SingleProcessEngine:
-    """Return the engine: Horovod with the configured strategy, or for one rank a single process. Collective.
+def strategy_for(comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None) -> Strategy:
+    """Start the engine, and return the strategy of a training with it. Collective.
 
     Parameters
     ----------
     comm : Communicator
-        All ranks.
+        All ranks of the training. One rank needs no engine.
     stall_seconds : int
         Seconds to wait for a rank.
     settings : ParallelSection, optional
@@ -31,17 +35,87 @@ def parallel_for(
     Raises
     ------
     InputError
-        On all ranks, if Horovod is missing on some rank, has different versions, or other ranks than `comm`.
+        On all ranks, if a rank cannot use the engine, or ranks have different settings, versions or numbers.
     """
     if comm.size == 1:
-        return SingleProcessEngine()
-    # Checked first, because starting Horovod waits forever for a rank that cannot start it.
-    agree(comm, import_horovod)
-    check_versions(comm.allgather(f"Horovod {version('horovod')} on torch {torch.__version__}"))
-    return agree(comm, lambda: _strategy(settings or ParallelSection())(comm, stall_seconds, settings))
+        return single_process()
+    settings = settings or ParallelSection()
+    engine, reason = choose_engine(comm, settings)
+    check_versions(comm.allgather(engine.version()))
+    started = engine.start(comm, stall_seconds, settings)
+    log.info("%d ranks train with %s (%s)", comm.size, started.describe(), reason)
+    return _strategy(settings)(started)
 
 
-def _strategy(settings: ParallelSection) -> type[HorovodEngine]:
+def choose_engine(comm: Communicator, settings: ParallelSection) -> tuple[type[RanksEngine], str]:
+    """Return the engine that every rank can use, and why it was chosen. Collective; starts nothing.
+
+    Raises
+    ------
+    InputError
+        On all ranks, if ``parallel.engine`` differs between ranks, or a rank cannot use the engine it names.
+    """
+    _refuse_different(comm.allgather(settings.engine))
+    names = [settings.engine] if settings.engine != AUTO else [name for name in ENGINES.names if name != AUTO]
+    reasons: list[str] = []
+    for name in names:
+        engine: type[RanksEngine] = load_choice(ENGINES, name)
+        problem = first_problem(comm.allgather(engine.obstacle(comm)))
+        if not problem:
+            return engine, "; ".join([f"parallel.engine = {settings.engine}", *reasons])
+        reasons.append(f"{engine.name} cannot run: {problem}")
+    raise agreed(
+        InputError(
+            f"parallel.engine = {settings.engine!r}: {'; '.join(reasons)}. Choose another engine (parallel.engine), or "
+            "train on one rank. `rcdp doctor` shows what is installed."
+        )
+    )
+
+
+def first_problem(obstacles: list[str]) -> str:
+    """Return the first obstacle, with its rank unless all ranks have it; empty if there is none.
+
+    Parameters
+    ----------
+    obstacles : list of str
+        Of each rank, why it cannot use an engine; empty if it can.
+    """
+    found = [(rank, obstacle) for rank, obstacle in enumerate(obstacles) if obstacle]
+    if not found:
+        return ""
+    rank, obstacle = found[0]
+    return obstacle if len(found) == len(obstacles) else f"rank {rank}: {obstacle}"
+
+
+def _refuse_different(names: list[str]) -> None:
+    """Raise an `InputError` if ranks name different engines; `names` has one entry per rank."""
+    if len(set(names)) == 1:
+        return
+    found = ", ".join(f"{name!r} on {_ranks_with(name, names)}" for name in sorted(set(names)))
+    raise agreed(
+        InputError(f"parallel.engine differs between ranks: {found}. Start every rank with the same configuration.")
+    )
+
+
+def _ranks_with(name: str, names: list[str], most: int = 5) -> str:
+    ranks = [str(rank) for rank, other in enumerate(names) if other == name]
+    shown = ", ".join(ranks[:most]) + (f" and {len(ranks) - most} more" if len(ranks) > most else "")
+    return f"rank{'s' if len(ranks) > 1 else ''} {shown}"
+
+
+def check_versions(versions: list[str]) -> None:
+    """Raise an `InputError` if ranks have different versions of the engine; `versions` has one entry per rank."""
+    others = [f"rank {rank} has {other}" for rank, other in enumerate(versions) if other != versions[0]]
+    if others:
+        raise agreed(
+            InputError(
+                f"all ranks need the same versions, but rank 0 has {versions[0]} and {', '.join(others[:3])}. Install "
+                "the package again on those nodes, or use one environment on a shared disk for all."
+            )
+        )
+
+
+def _strategy(settings: ParallelSection) -> type[Strategy]:
     if settings.replicas != "synchronised":
         return IndependentReplicas
-    return LocalSGD if settings.local_steps > 1 else HorovodEngine
+    return LocalSGD if settings.local_steps > 1 else Synchronous

@@ -51,8 +51,3 @@ def refuse_without_gpu(config: Config, where: torch.device) -> None:
             "training.precision = 'fp16' is for GPUs, and torch sees none here: few CPUs multiply float16. Set it to "
             "'bf16', which needs no scaling, or to 'fp32'."
         )
-    if config.parallel.horovod.hierarchical:
-        raise InputError(
-            "parallel.horovod.hierarchical is for GPUs, and torch sees none here: Horovod sums within a node by NCCL "
-            "only. Set it to false."
-        )

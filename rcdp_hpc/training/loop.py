@@ -21,7 +21,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.fields import refuse_other_shapes
 from rcdp_hpc.model.metrics import scores
 from rcdp_hpc.networks.base import Network
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.reservoir.stream import ahead
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed
@@ -72,8 +72,8 @@ class Trainer:
         The rows of each step.
     comm : Communicator
         For metrics and agreement between ranks.
-    parallel : SingleProcessEngine
-        The engine that sums gradients and batch statistics over ranks.
+    parallel : Strategy
+        What the ranks sum, and the engine that sums it.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Trainer:
         validation: CachedStates,
         plan: BatchPlan,
         comm: Communicator,
-        parallel: SingleProcessEngine,
+        parallel: Strategy,
     ) -> None:
         self.config = config
         self.seed = seed
@@ -136,7 +136,7 @@ class Trainer:
         moments = torch.from_numpy(self.comm.allreduce(agree(self.comm, self.train.moments))).to(self.train.device)
         self.network.standardise(moments[0], moments[1], self.plan.rows)
         self.network.fit_patches((block for block, _ in self.train.blocks(PATCH_ROWS)), self.comm.allreduce)
-        self.parallel.broadcast_model(self.network)
+        self.parallel.engine.broadcast_model(self.network)
 
     def _prepare_steps(self) -> None:
         config, plan, network = self.config, self.plan, self.network
@@ -158,7 +158,7 @@ class Trainer:
         self.repartitioner = None
         if plan.reshuffle_every:
             labels = np.concatenate(self.comm.allgather(self.labels))
-            self.repartitioner = Repartitioner(plan, labels, self.parallel)
+            self.repartitioner = Repartitioner(plan, labels, self.parallel.engine)
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -180,7 +180,7 @@ class Trainer:
             # The initial weights may have been changed since the constructor.
             self.average.restore(self.network.state_dict())
         while not self.position.finished:
-            self.timer = EpochTimer(self.parallel, self.train.device)
+            self.timer = EpochTimer(self.parallel.engine, self.train.device)
             self._train_epoch(lambda: self._count_as_waiting(pause))
             self.timer.stop()
             report(self._close_epoch())
@@ -274,7 +274,7 @@ class Trainer:
         due = not (self.parallel.independent or self.position.step % self.config.parallel.local_steps)
         if not due and self.position.step < self.steps:
             return False
-        with self.parallel.counted():
+        with self.parallel.engine.counted():
             faults = self.comm.allgather(self.fault)
         for rank, fault in enumerate(faults):
             if fault:

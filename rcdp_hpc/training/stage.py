@@ -15,8 +15,8 @@ from rcdp_hpc.model.model_file import ModelFile, named_code
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.networks.user_readout_check import check_user_readout
-from rcdp_hpc.parallel.choose import parallel_for
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.parallel.choose import strategy_for
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.sequencing import Sequencer
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -87,7 +87,7 @@ def train(context: StageContext) -> dict[str, Any]:
         return session.summary(saved.trainer.position)
     agree(comm, lambda: refuse_without_gpu(config, device()))
     set_up_device(device(), config)
-    parallel = parallel_for(comm, config.run.stall_seconds, config.parallel)
+    parallel = strategy_for(comm, config.run.stall_seconds, config.parallel)
     session.threads = _threads(config, comm, shards, saved)
     if saved is not None and saved.ranks != comm.size:
         _report_other_ranks(config, comm.size, saved, shards.rows("train"))
@@ -214,7 +214,7 @@ def _prepare_trainer(
     comm: Communicator,
     run: RunDirectory,
     shards: ShardSet,
-    parallel: SingleProcessEngine,
+    parallel: Strategy,
     reservoir: StateSource,
     plan_for: PlanFor,
 ) -> Trainer:

@@ -13,7 +13,7 @@ from torch import nn
 from rcdp_hpc.config import Config
 from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.parallel.statistics import running_statistics
 from rcdp_hpc.training.monitor.divergence import Finding, first_in_backward, first_in_forward
 from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
@@ -84,8 +84,8 @@ class Stepper:
     objective : Objective
     train : CachedStates
         This rank's rows.
-    parallel : SingleProcessEngine
-        The engine that sums over ranks.
+    parallel : Strategy
+        What the ranks sum.
     mixup : Mixup, optional
         Chooses the partner of each row.
     gradient_norms : GradientNorms, optional
@@ -100,7 +100,7 @@ class Stepper:
         optimizer: Any,
         objective: Objective,
         train: CachedStates,
-        parallel: SingleProcessEngine,
+        parallel: Strategy,
         mixup: Mixup | None = None,
         gradient_norms: GradientNorms | None = None,
     ) -> None:

@@ -15,7 +15,8 @@ from rcdp_hpc.networks.augment import augment
 from rcdp_hpc.networks.convolutions import Convolutions
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.single import SingleProcessEngine, single_process
+from rcdp_hpc.parallel.synchronous import Synchronous
 from rcdp_hpc.pipeline.stages import run_stages
 
 EXTRACTOR = {"kind": "convolution", "channels": [4, 6]}
@@ -59,7 +60,7 @@ def test_a_stage_by_hand():
 @pytest.mark.parametrize("rows", [7, 1])
 def test_batch_normalisation_of_maps_equals_that_of_torch(rows):
     torch.manual_seed(0)
-    ours, theirs = SyncBatchNorm(3, SingleProcessEngine(), "n"), torch.nn.BatchNorm2d(3)
+    ours, theirs = SyncBatchNorm(3, single_process(), "n"), torch.nn.BatchNorm2d(3)
     x = torch.randn(rows, 3, 4, 5) * 3 + 2
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
     weight = torch.randn_like(x)
@@ -72,7 +73,7 @@ def test_batch_normalisation_of_maps_equals_that_of_torch(rows):
 
 def test_batch_normalisation_of_maps_in_bf16_is_close_and_returns_bf16():
     torch.manual_seed(0)
-    norm = SyncBatchNorm(16, SingleProcessEngine(), "n")
+    norm = SyncBatchNorm(16, single_process(), "n")
     rounded = (torch.randn(8, 16, 6, 6) * 2 + 1).bfloat16()
     halved, whole = rounded.clone().requires_grad_(), rounded.float().requires_grad_()
     slope = torch.randn(8, 16, 6, 6).bfloat16()
@@ -108,7 +109,7 @@ class _Beside(SingleProcessEngine):
 
 def test_a_rank_without_rows_normalises_maps():
     others = {"n": torch.tensor([8.0, 40.0, 2.0]), "n.backward": torch.ones(2)}
-    norm = SyncBatchNorm(1, _Beside(others), "n")
+    norm = SyncBatchNorm(1, Synchronous(_Beside(others)), "n")
     x = torch.empty(0, 1, 4, 4, requires_grad=True)
     norm(x).sum().backward()
     assert x.grad.shape == x.shape
@@ -119,7 +120,7 @@ def test_a_rank_without_rows_normalises_maps():
 
 def test_batch_normalisation_of_maps_sums_over_ranks():
     x = torch.randn(6, 3, 4, 4)
-    parallel = _Summing()
+    parallel = Synchronous(_Summing())
     norm = SyncBatchNorm(3, parallel, "n")
     norm(x[:2])
     torch.testing.assert_close(norm(x[2:]), torch.nn.BatchNorm2d(3)(x)[2:], atol=1e-5, rtol=1e-4)

@@ -9,14 +9,14 @@ from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.single import SingleProcessEngine, single_process
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.training.optim.objective import Objective
 
 
 def test_batch_normalisation_equals_that_of_torch():
     torch.manual_seed(0)
-    ours, theirs = SyncBatchNorm(5, SingleProcessEngine(), "n"), torch.nn.BatchNorm1d(5)
+    ours, theirs = SyncBatchNorm(5, single_process(), "n"), torch.nn.BatchNorm1d(5)
     x = torch.randn(17, 5) * 3 + 2
     for _ in range(3):
         a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -53,7 +53,7 @@ def test_dropout_drops_a_fraction_and_keeps_the_mean():
 
 
 def test_a_small_last_batch_moves_the_running_statistics_little():
-    norm = SyncBatchNorm(1, SingleProcessEngine(), "n")
+    norm = SyncBatchNorm(1, single_process(), "n")
     for _ in range(200):
         norm(torch.tensor([[1.0], [3.0]] * 16))
     before = norm.running_mean.clone(), norm.running_var.clone()

@@ -11,7 +11,7 @@ from settings import config_of
 from rcdp_hpc.config import load_config
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.single import single_process
 from rcdp_hpc.training.optim.objective import Objective
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.partition.mixup import Mixup
@@ -82,7 +82,7 @@ def test_a_step_uses_mixed_rows_and_mixed_targets():
 
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     stepper = Stepper(
-        settings, 1, Scoring(), optimizer, objective, CachedStates(states, labels, 0), SingleProcessEngine(), mixup
+        settings, 1, Scoring(), optimizer, objective, CachedStates(states, labels, 0), single_process(), mixup
     )
     result = stepper.step([stepper.fetch(0, rows)], 3.0, 0.1)
     partners, shares = mixup.pairs(rng_of(rows), rows)

@@ -12,7 +12,9 @@ from settings import config_of
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.readouts import build_readout
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.parallel.local_sgd import LocalSGD
+from rcdp_hpc.parallel.single import SingleProcessEngine, single_process
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.loop import Trainer
@@ -32,12 +34,6 @@ class SlowToMeet(SingleProcess):
         return super().allgather(value)
 
 
-class ByItself(SingleProcessEngine):
-    """A rank that steps independently of others."""
-
-    syncs_gradients = False
-
-
 class Halt(Exception):
     pass
 
@@ -51,7 +47,7 @@ def rows(seed: int, count: int) -> CachedStates:
 def trainer(
     states: torch.Tensor | None = None,
     comm: SingleProcess | None = None,
-    parallel: SingleProcessEngine | None = None,
+    parallel: Strategy | None = None,
     **keys,
 ) -> Trainer:
     settings = config_of(
@@ -72,7 +68,7 @@ def trainer(
     else:
         network = build_readout(settings, FeatureShape(1, 3, 2), 3, 1)
     plan = BatchPlan(ROWS, settings.training.batch, 12, 0, 1, 1, reshuffle_every=settings.partition.reshuffle_every)
-    comm, parallel = comm or SingleProcess(), parallel or SingleProcessEngine()
+    comm, parallel = comm or SingleProcess(), parallel or single_process()
     return Trainer(settings, 1, 3, network, train, rows(2, 30), plan, comm, parallel)
 
 
@@ -253,7 +249,9 @@ def test_skipping_without_end_stops():
 
 
 def test_waiting_for_independent_ranks_is_not_counted_as_computing():
-    one = trainer(comm=SlowToMeet(), parallel=ByItself(), parallel__local_steps=4, training__epochs=1)
+    one = trainer(
+        comm=SlowToMeet(), parallel=LocalSGD(SingleProcessEngine()), parallel__local_steps=4, training__epochs=1
+    )
     (report,) = run(one)
     meetings = -(-one.steps // 4)
     assert report.cost.communicate_seconds[0] + report.cost.wait_seconds[0] > 0.05 * meetings

@@ -15,7 +15,7 @@ from rcdp_hpc.networks.readouts import build_readout
 from rcdp_hpc.parallel import horovod
 from rcdp_hpc.parallel.horovod import HorovodEngine
 from rcdp_hpc.parallel.local_sgd import LocalSGD
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.single import SingleProcessEngine, single_process
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.runtime.device import refuse_without_gpu
@@ -34,7 +34,7 @@ def stepper(states: torch.Tensor, **keys) -> Stepper:
     rows = CachedStates(states, labels, 0)
     optimizer = torch.optim.SGD(readout.parameters(), lr=0.1)
     return Stepper(
-        settings, 1, readout.train(), optimizer, Objective(settings, np.array([5, 5])), rows, SingleProcessEngine()
+        settings, 1, readout.train(), optimizer, Objective(settings, np.array([5, 5])), rows, single_process()
     )
 
 
@@ -93,10 +93,11 @@ def test_the_moving_average_by_hand_and_applied_to_the_network():
 
 
 def test_weights_and_moments_are_averaged_over_ranks_by_rows():
-    class Met(LocalSGD):
+    class Met(SingleProcessEngine):
         """With another rank of 30 rows, whose values are all 5."""
 
         def __init__(self) -> None:
+            super().__init__()
             self.messages = 0
 
         def allreduce(self, values: torch.Tensor, name: str) -> torch.Tensor:
@@ -111,7 +112,7 @@ def test_weights_and_moments_are_averaged_over_ranks_by_rows():
     optimizer.step()
     layer.weight.data.fill_(1.0), layer.bias.data.fill_(-3.0)
     parallel = Met()
-    parallel.average(layer, optimizer, rows=10)
+    LocalSGD(parallel).average(layer, optimizer, rows=10)
     assert parallel.messages == 1
     torch.testing.assert_close(layer.weight.data, torch.full((1, 2), (1.0 * 10 + 5 * 30) / 40))
     torch.testing.assert_close(layer.bias.data, torch.full((1,), (-3.0 * 10 + 5 * 30) / 40))
@@ -155,18 +156,19 @@ def test_the_loss_scale_doubles_after_finite_steps_and_is_resumed(monkeypatch):
     assert not LossScale(enabled=False).lower()
 
 
-@pytest.mark.parametrize(
-    ("keys", "way_out"),
-    [({"training__precision": "fp16"}, "bf16"), ({"parallel__horovod__hierarchical": True}, "false")],
-)
-def test_settings_for_gpus_are_refused_without_one(keys, way_out):
-    refuse_without_gpu(config_of(**keys), torch.device("cuda", 0))
+def test_float16_is_refused_without_a_gpu():
+    halved = config_of(training__precision="fp16")
+    refuse_without_gpu(halved, torch.device("cuda", 0))
     refuse_without_gpu(config_of(), torch.device("cpu"))
-    with pytest.raises(InputError, match=rf"for GPUs.*{way_out}"):
-        refuse_without_gpu(config_of(**keys), torch.device("cpu"))
+    with pytest.raises(InputError, match=r"for GPUs.*bf16"):
+        refuse_without_gpu(halved, torch.device("cpu"))
 
 
-def test_hierarchical_sums_are_refused_if_horovod_has_no_nccl(monkeypatch):
+def test_hierarchical_sums_are_refused_without_a_gpu_and_if_horovod_has_no_nccl(monkeypatch):
+    monkeypatch.setattr(horovod, "device", lambda: torch.device("cpu"))
+    with pytest.raises(InputError, match=r"for GPUs.*false"):
+        HorovodEngine(SingleProcess(), 60, ParallelSection(horovod={"hierarchical": True}))
+    monkeypatch.setattr(horovod, "device", lambda: torch.device("cuda", 0))
     monkeypatch.setattr(horovod, "import_horovod", lambda: SimpleNamespace(nccl_built=lambda: 0))
     with pytest.raises(InputError, match="needs Horovod with NCCL"):
         HorovodEngine(SingleProcess(), 60, ParallelSection(horovod={"hierarchical": True}))

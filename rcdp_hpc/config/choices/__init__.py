@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from rcdp_hpc.config.choices.activations import ACTIVATIONS
 from rcdp_hpc.config.choices.balancing import BALANCING_METHODS, BalancingChoice, balancing_choice
 from rcdp_hpc.config.choices.choice import USER_CLASS, Choice, ChoiceTable, is_user_class
+from rcdp_hpc.config.choices.engines import ENGINES
 from rcdp_hpc.config.choices.extractors import EXTRACTORS, ExtractorChoice, extractor_choice
 from rcdp_hpc.config.choices.kernels import KERNELS
 from rcdp_hpc.config.choices.losses import LOSSES
@@ -36,6 +37,7 @@ TABLES: Mapping[str, ChoiceTable] = {
         OPTIMIZERS,
         LOSSES,
         SCHEDULES,
+        ENGINES,
         *PLAIN_TABLES,
     )
 }
@@ -43,6 +45,7 @@ TABLES: Mapping[str, ChoiceTable] = {
 __all__ = [
     "ACTIVATIONS",
     "BALANCING_METHODS",
+    "ENGINES",
     "EXTRACTORS",
     "KERNELS",
     "LOSSES",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rcdp_hpc.networks.base import Network, SequenceModule
-    from rcdp_hpc.parallel.single import SingleProcessEngine
+    from rcdp_hpc.parallel.base import Strategy
     from rcdp_hpc.reservoir.identity_source import StateSource
     from rcdp_hpc.reservoir.reductions import FeatureShape
 
@@ -89,9 +89,7 @@ class Extractor(ABC):
             The user's own matrices of the reservoir.
         """
 
-    def network(
-        self, source: StateSource, classes: int, seed: int, parallel: SingleProcessEngine | None = None
-    ) -> Network:
+    def network(self, source: StateSource, classes: int, seed: int, parallel: Strategy | None = None) -> Network:
         """Return the network that reads the rows of a source, with its initial weights.
 
         Parameters
@@ -102,7 +100,7 @@ class Extractor(ABC):
             Number of classes.
         seed : int
             Determines the initial weights.
-        parallel : SingleProcessEngine, optional
+        parallel : Strategy, optional
             Sums batch statistics over ranks; default: one process.
         """
         from rcdp_hpc.networks.readouts import build_readout
@@ -113,7 +111,7 @@ class Extractor(ABC):
         """Return the part that is learned before the training, its values zeros; None if there is none."""
         return None
 
-    def trained_part(self, parallel: SingleProcessEngine | None = None) -> SequenceModule | None:
+    def trained_part(self, parallel: Strategy | None = None) -> SequenceModule | None:
         """Return the part that is trained with the readout, with random weights; None if there is none."""
         return None
 

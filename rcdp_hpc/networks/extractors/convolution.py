@@ -9,7 +9,7 @@ from rcdp_hpc.networks.shapes import convolution_map, sequence_of_map
 
 if TYPE_CHECKING:
     from rcdp_hpc.networks.convolutions import Convolutions
-    from rcdp_hpc.parallel.single import SingleProcessEngine
+    from rcdp_hpc.parallel.base import Strategy
 
 
 class ConvolutionExtractor(TrainedExtractor):
@@ -21,7 +21,7 @@ class ConvolutionExtractor(TrainedExtractor):
         height, width = convolution_map(self.sample_shape, settings.channels, settings.whitening)
         return sequence_of_map(settings.sequence, settings.channels[-1], height, width)
 
-    def trained_part(self, parallel: SingleProcessEngine | None = None) -> Convolutions:
+    def trained_part(self, parallel: Strategy | None = None) -> Convolutions:
         """Return the convolutions, with random weights; parameters as `TrainedExtractor.trained_part`."""
         from rcdp_hpc.networks.convolutions import Convolutions
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from rcdp_hpc.networks.base import Network, SequenceModule
-    from rcdp_hpc.parallel.single import SingleProcessEngine
+    from rcdp_hpc.parallel.base import Strategy
     from rcdp_hpc.reservoir.identity_source import StateSource
     from rcdp_hpc.reservoir.reductions import FeatureShape
 
@@ -26,12 +26,12 @@ class TrainedExtractor(MapExtractor):
     """
 
     @abstractmethod
-    def trained_part(self, parallel: SingleProcessEngine | None = None) -> SequenceModule:
+    def trained_part(self, parallel: Strategy | None = None) -> SequenceModule:
         """Return the module that is trained, with random weights.
 
         Parameters
         ----------
-        parallel : SingleProcessEngine, optional
+        parallel : Strategy, optional
             Sums batch statistics over ranks; default: one process.
         """
 
@@ -47,9 +47,7 @@ class TrainedExtractor(MapExtractor):
         unchanged = self.reservoir.model_copy(update={"series_scaling": "none", "differences": False})
         return IdentitySource(unchanged, Sequencer(), self.sample_shape, device)
 
-    def network(
-        self, source: StateSource, classes: int, seed: int, parallel: SingleProcessEngine | None = None
-    ) -> Network:
+    def network(self, source: StateSource, classes: int, seed: int, parallel: Strategy | None = None) -> Network:
         """Return extractor, reservoir and readout as one network; parameters as `Extractor.network`."""
         import torch
 

@@ -11,7 +11,7 @@ from rcdp_hpc.runtime.user_code import load_choice
 
 if TYPE_CHECKING:
     from rcdp_hpc.networks.user_sequences import UserSequences
-    from rcdp_hpc.parallel.single import SingleProcessEngine
+    from rcdp_hpc.parallel.base import Strategy
 
 
 class UserExtractor(TrainedExtractor):
@@ -33,7 +33,7 @@ class UserExtractor(TrainedExtractor):
             module = self.trained_part()
         return module.steps, module.features
 
-    def trained_part(self, parallel: SingleProcessEngine | None = None) -> UserSequences:
+    def trained_part(self, parallel: Strategy | None = None) -> UserSequences:
         """Return the module, after a dry run; parameters as `TrainedExtractor.trained_part`.
 
         Raises

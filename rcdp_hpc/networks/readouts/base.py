@@ -12,7 +12,7 @@ from torch import nn
 from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.reservoir.reductions import FeatureShape
 
 # Added to each standard deviation, so that values which hardly change do not grow into rounding noise.
@@ -35,7 +35,7 @@ class Readout(Network):
         The order of a sample's features in its row.
     classes : int
         Number of classes.
-    parallel : SingleProcessEngine, optional
+    parallel : Strategy, optional
         Sums batch statistics over ranks; default: one process.
     """
 
@@ -43,7 +43,7 @@ class Readout(Network):
     state_scale: torch.Tensor
 
     def __init__(
-        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: Strategy | None = None
     ) -> None:
         super().__init__()
         self.feature_shape = shape
@@ -99,7 +99,7 @@ class SequenceReadout(Readout):
     """
 
     def __init__(
-        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: Strategy | None = None
     ) -> None:
         super().__init__(settings, shape, classes, parallel)
         self.output_map = nn.Linear(shape.parts * shape.width, settings.outputs, bias=False)

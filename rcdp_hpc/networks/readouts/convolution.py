@@ -9,7 +9,8 @@ from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.readouts.base import SequenceReadout
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.parallel.single import single_process
 from rcdp_hpc.reservoir.reductions import FeatureShape
 
 
@@ -25,10 +26,10 @@ class ConvolutionReadout(SequenceReadout):
     """
 
     def __init__(
-        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: Strategy | None = None
     ) -> None:
         super().__init__(settings, shape, classes, parallel)
-        parallel = parallel or SingleProcessEngine()
+        parallel = parallel or single_process()
         size, hidden = settings.kernel_size, settings.hidden
         inputs = [settings.outputs] + [hidden] * (settings.layers - 1)
         self.kernels = nn.ModuleList(

@@ -10,13 +10,13 @@ from rcdp_hpc.config import Config
 from rcdp_hpc.config.choices import READOUTS
 from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.readouts.user import UserReadout
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.user_code import load_choice
 
 
 def build_readout(
-    config: Config, shape: FeatureShape, classes: int, seed: int, parallel: SingleProcessEngine | None = None
+    config: Config, shape: FeatureShape, classes: int, seed: int, parallel: Strategy | None = None
 ) -> Network:
     """Return the readout that ``readout.kind`` names, with its initial weights.
 
@@ -29,7 +29,7 @@ def build_readout(
         Number of classes.
     seed : int
         Determines the initial weights.
-    parallel : SingleProcessEngine, optional
+    parallel : Strategy, optional
         Sums batch statistics over ranks; default: one process.
 
     Raises

@@ -9,7 +9,8 @@ from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.networks.norm import SyncBatchNorm
 from rcdp_hpc.networks.readouts.base import Readout
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.parallel.single import single_process
 from rcdp_hpc.reservoir.reductions import FeatureShape
 
 
@@ -24,10 +25,10 @@ class MLPReadout(Readout):
     """
 
     def __init__(
-        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: Strategy | None = None
     ) -> None:
         super().__init__(settings, shape, classes, parallel)
-        parallel = parallel or SingleProcessEngine()
+        parallel = parallel or single_process()
         hidden = settings.hidden
         self.output_map = nn.Linear(shape.features, settings.outputs, bias=False)
         self.inner = nn.Linear(settings.outputs, hidden, bias=False)

@@ -8,7 +8,7 @@ from torch import nn
 from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.networks.base import Network
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.reservoir.ridge import RidgeReadout
 
@@ -23,7 +23,7 @@ class RidgeNetwork(Network):
     """
 
     def __init__(
-        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: Strategy | None = None
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(shape.features, classes)

@@ -10,7 +10,7 @@ from torch import nn
 from rcdp_hpc.config import ReadoutSection
 from rcdp_hpc.networks.readouts.base import SequenceReadout
 from rcdp_hpc.networks.sample_rng import SampleRng
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.reservoir.reductions import FeatureShape
 
 LONGEST_WAVE = 10_000.0
@@ -31,7 +31,7 @@ class TransformerReadout(SequenceReadout):
     positions: torch.Tensor
 
     def __init__(
-        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: SingleProcessEngine | None = None
+        self, settings: ReadoutSection, shape: FeatureShape, classes: int, parallel: Strategy | None = None
     ) -> None:
         super().__init__(settings, shape, classes, parallel)
         width = settings.outputs

@@ -11,7 +11,8 @@ from rcdp_hpc.config.choices import READOUTS
 from rcdp_hpc.networks.readouts.base import Readout
 from rcdp_hpc.networks.sample_rng import SampleRng
 from rcdp_hpc.networks.user_modules import TRIAL_ROWS, dry_run, instantiate, use_synced_norm, wrong_shape
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.parallel.single import single_process
 from rcdp_hpc.reservoir.reductions import FeatureShape
 
 KEY = READOUTS.key
@@ -46,7 +47,7 @@ class UserReadout(Readout):
         settings: ReadoutSection,
         shape: FeatureShape,
         classes: int,
-        parallel: SingleProcessEngine | None = None,
+        parallel: Strategy | None = None,
     ) -> None:
         super().__init__(settings, shape, classes, parallel)
         features = shape.parts * shape.width
@@ -55,7 +56,7 @@ class UserReadout(Readout):
         scores = dry_run(KEY, name, self.inner, (shape.steps, features))
         if scores.shape != (TRIAL_ROWS, classes):
             raise wrong_shape(KEY, name, scores, f"({TRIAL_ROWS}, {classes}), scores of each class")
-        use_synced_norm(self.inner, parallel or SingleProcessEngine())
+        use_synced_norm(self.inner, parallel or single_process())
 
     def read(self, standard: torch.Tensor, rng: SampleRng | None) -> torch.Tensor:
         """Return class scores (rows, classes) of standardised features (rows, features)."""

@@ -35,7 +35,9 @@ class Communicator(ABC):
     can_split : bool
         Whether `split` can form groups of ranks, and the ranks of a group can exchange arrays.
     has_fast_allreduce : bool
-        Whether `allreduce` of a small array in host memory is faster than Horovod's own, which waits for a cycle.
+        Whether `allreduce` of a small array in host memory is faster than that of the training's engine.
+    supports_horovod : bool
+        Whether Horovod can connect these ranks.
     job_placement : list of (str, frozenset of int), or None
         Host and cores of every rank of the job, if this communicator is one of several groups that share the job.
     wait_limit : float
@@ -47,6 +49,7 @@ class Communicator(ABC):
     library: str = ""
     can_split: bool = False
     has_fast_allreduce: bool = False
+    supports_horovod: bool = True
     job_placement: list[tuple[str, frozenset[int]]] | None = None
     wait_limit: float = 0.0
 

@@ -32,8 +32,8 @@ def import_horovod() -> ModuleType:
         import horovod.torch as hvd
     except ImportError as error:
         raise InputError(
-            f"training on several ranks needs Horovod built for torch, which cannot be imported ({error}). "
-            "Run `make setup`, or `rcdp doctor` to see what is missing. A single process needs no Horovod."
+            f"Horovod for torch cannot be imported ({error}); `make setup` builds it, and parallel.engine = 'torch' "
+            "needs none"
         ) from None
     return hvd  # type: ignore[no-any-return]
 

@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import torch
 
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Engine
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.training.monitor.gpu import GpuGauge
 
@@ -59,7 +59,7 @@ class EpochTimer:
 
     Parameters
     ----------
-    parallel : SingleProcessEngine
+    engine : Engine
         Counts the seconds and bytes of its messages.
     device : torch.device
         The device of the training.
@@ -70,11 +70,11 @@ class EpochTimer:
         Seconds of pauses, which the caller adds.
     """
 
-    def __init__(self, parallel: SingleProcessEngine, device: torch.device) -> None:
-        self.parallel = parallel
+    def __init__(self, engine: Engine, device: torch.device) -> None:
+        self.engine = engine
         self.gpu = GpuGauge(device) if device.type == "cuda" else None
-        parallel.communication_seconds = []
-        parallel.bytes_sent = 0.0
+        engine.communication_seconds = []
+        engine.bytes_sent = 0.0
         self.paused = 0.0
         self.process = psutil.Process()
         self.cpu = self._cpu_seconds()
@@ -92,12 +92,12 @@ class EpochTimer:
 
     def close(self, comm: Communicator) -> EpochCost:
         """Return the cost of the epoch, after `stop`. Collective."""
-        seconds = np.array(self.parallel.communication_seconds, dtype=np.float64)
+        seconds = np.array(self.engine.communication_seconds, dtype=np.float64)
         communicate = float(comm.allreduce(seconds, "min").sum())
         wait = float(seconds.sum()) - communicate + self.paused
         memory = self.process.memory_info().rss / 2**20
         percent = 100 * self.cpu / self.seconds
-        costs = (self.seconds - wait - communicate, wait, communicate, self.parallel.bytes_sent, percent, memory)
+        costs = (self.seconds - wait - communicate, wait, communicate, self.engine.bytes_sent, percent, memory)
         columns = [list(column) for column in zip(*comm.allgather(costs), strict=True)]
         compute, waits, communicates, sent, percents, memories = columns
         cost = EpochCost(

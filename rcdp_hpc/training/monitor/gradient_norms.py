@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 
 from rcdp_hpc.networks.base import Network
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Strategy
 from rcdp_hpc.runtime.comm.base import Communicator
 
 
@@ -76,7 +76,7 @@ class GradientNorms:
             self.squares.zero_()
             self.awaited = True
 
-    def close(self, comm: Communicator, parallel: SingleProcessEngine) -> dict[str, Any]:
+    def close(self, comm: Communicator, parallel: Strategy) -> dict[str, Any]:
         """Return the norms of the epoch, and start the next. Collective.
 
         Returns

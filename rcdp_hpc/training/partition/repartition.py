@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.base import Engine
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.states.cache import CachedStates
 
@@ -65,14 +65,14 @@ class Repartitioner:
         The batches; ``plan.reshuffle_every`` is not 0.
     labels : ndarray, shape (N,)
         Class indices of all training rows.
-    parallel : SingleProcessEngine
+    engine : Engine
         Exchanges rows with other ranks.
     """
 
-    def __init__(self, plan: BatchPlan, labels: NDArray[np.int64], parallel: SingleProcessEngine) -> None:
+    def __init__(self, plan: BatchPlan, labels: NDArray[np.int64], engine: Engine) -> None:
         self.plan = plan
         self.labels = labels
-        self.parallel = parallel
+        self.engine = engine
         self.period = 0
         self.rows: NDArray[np.int64] = np.arange(len(labels))
         ranks = [replace(plan, rank=rank).local_rows for rank in range(plan.ranks)]
@@ -118,7 +118,7 @@ class Repartitioner:
         width = max(1, BLOCK_BYTES // (self.most_rows * states.element_size()))
         for first in range(0, states.shape[1], width):
             block = states[:, first : first + width]
-            block[arrive] = self.parallel.exchange(block[send], counts)
+            block[arrive] = self.engine.exchange(block[send], counts)
 
     def _rank_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rank of each position."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from rcdp_hpc.config import parse_config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.parallel.horovod import check_versions
+from rcdp_hpc.parallel.choose import check_versions
 from rcdp_hpc.training.monitor.divergence import BACKWARD, first_in_backward, first_in_forward
 from rcdp_hpc.training.partition.batches import BatchPlan
 from rcdp_hpc.training.partition.rows import refuse_large_batch

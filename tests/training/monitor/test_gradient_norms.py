@@ -11,7 +11,7 @@ from settings import config_of
 
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.readouts import build_readout
-from rcdp_hpc.parallel.single import SingleProcessEngine
+from rcdp_hpc.parallel.single import single_process
 from rcdp_hpc.reservoir.reductions import FeatureShape
 from rcdp_hpc.runtime.comm.single import SingleProcess
 from rcdp_hpc.training.monitor.gradient_norms import GradientNorms
@@ -29,7 +29,7 @@ def stepped(network, states: torch.Tensor, batches: list[torch.Tensor], **keys) 
     rows = CachedStates(states, labels, 0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     objective = Objective(settings, np.array([5, 5]))
-    stepper = Stepper(settings, 1, network, optimizer, objective, rows, SingleProcessEngine(), gradient_norms=watch)
+    stepper = Stepper(settings, 1, network, optimizer, objective, rows, single_process(), gradient_norms=watch)
     for batch in batches:
         stepper.step([stepper.fetch(0, batch)], float(len(batch)), 0.1)
     return watch
@@ -45,7 +45,7 @@ def test_norms_by_layer_and_by_time_step_by_hand():
     torch.manual_seed(0)
     states, batches = torch.randn(ROWS, KEPT.features), [torch.arange(0, 8), torch.arange(8, 12), torch.arange(2, 5)]
     found = stepped(lstm(), states, batches, optimizer__clip_norm=1e-3, loss__l2=0.1).close(
-        SingleProcess(), SingleProcessEngine()
+        SingleProcess(), single_process()
     )
     network, norms = lstm(), []
     for number, batch in enumerate(batches):
@@ -89,7 +89,7 @@ def test_with_a_trained_extractor_the_steps_are_those_of_its_map(kind):
 
     torch.manual_seed(0)
     images, batch = torch.randn(ROWS, 64), torch.arange(ROWS)
-    found = stepped(made(), images, [batch]).close(SingleProcess(), SingleProcessEngine())
+    found = stepped(made(), images, [batch]).close(SingleProcess(), single_process())
     network = made().train()
     sequences = network.extractor(images.view(-1, 8, 8)).detach().requires_grad_()
     kept = sequences.flatten(1) if network.reservoir is None else network.reservoir(sequences)
@@ -102,8 +102,8 @@ def test_each_epoch_starts_from_zero_and_skipped_steps_do_not_count():
     states[3] = float("nan")
     watch = stepped(lstm(), states, [torch.arange(0, 5), torch.arange(5, 12)])
     assert watch.steps == 1
-    found = watch.close(SingleProcess(), SingleProcessEngine())
-    alone = stepped(lstm(), states, [torch.arange(5, 12)]).close(SingleProcess(), SingleProcessEngine())
+    found = watch.close(SingleProcess(), single_process())
+    alone = stepped(lstm(), states, [torch.arange(5, 12)]).close(SingleProcess(), single_process())
     assert found == alone
     assert watch.awaited
     assert not watch.steps
@@ -129,7 +129,7 @@ def test_tensorboard_has_a_curve_for_each_norm(tmp_path):
     from rcdp_hpc.training.monitor.tensorboard import TensorBoardWriter
 
     watch = stepped(lstm(), torch.randn(ROWS, KEPT.features), [torch.arange(ROWS)])
-    gradients = watch.close(SingleProcess(), SingleProcessEngine())
+    gradients = watch.close(SingleProcess(), single_process())
     json.dumps(gradients)
     board = TensorBoardWriter(tmp_path, 0)
     board.write({"epoch": 0, "gradients": gradients})
