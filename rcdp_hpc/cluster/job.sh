@@ -114,7 +114,7 @@ classify_ending() {
 # of ranks that have lost another rank.
 errors_of_ranks() {
     find "$RUN/logs" -name "$1-$job-rank*.log" -newer "$2" -exec grep -h 'rcdp: error' {} + 2>/dev/null |
-        grep -v 'Horovod has ended' | tail -n 3
+        grep -v 'has lost another rank' | tail -n 3
 }
 
 # Forward a stop signal to the ranks, repeatedly, because ranks that are still starting ignore it. Further signals have no

@@ -41,6 +41,10 @@ class Engine(ABC):
         """Return the engine itself: a copied network has the same ranks."""
         return self
 
+    def describe(self) -> str:
+        """Return the name of the engine, with details for the log."""
+        return self.name
+
     @abstractmethod
     def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer to use for `model`, prepared so that `sum_gradients` can sum its gradients.

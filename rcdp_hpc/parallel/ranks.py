@@ -60,10 +60,6 @@ class RanksEngine(Engine):
         """
         return agree(comm, lambda: cls(comm, stall_seconds, settings))
 
-    def describe(self) -> str:
-        """Return the name of the engine, with details for the log."""
-        return self.name
-
     def wrap(self, optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimizer to use for `model`, prepared so that `sum_gradients` can sum its gradients."""
         weights = [weights for weights in model.parameters() if weights.requires_grad]

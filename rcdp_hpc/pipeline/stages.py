@@ -34,7 +34,7 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree_on_root, agreed, run_on_root
 from rcdp_hpc.runtime.comm.connect import alone
 from rcdp_hpc.runtime.comm.heartbeat import at_end_of_job
-from rcdp_hpc.runtime.comm.horovod import is_lost_rank
+from rcdp_hpc.runtime.comm.lost_ranks import is_lost_rank
 from rcdp_hpc.runtime.files import os_errors_explained
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.lock import RunLock
@@ -363,8 +363,7 @@ def _ranks_text(stage: str, comm: Communicator) -> str:
         return ""
     if stage == "prepare":
         return " on one process"
-    through = {"search": "MPI", "train": "Horovod"}.get(stage, comm.library)
-    return f" on {comm.size} ranks ({through})"
+    return f" on {comm.size} ranks ({comm.library})"
 
 
 def _prepare(context: StageContext, options: StageOptions) -> dict[str, Any]:

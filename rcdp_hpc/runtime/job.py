@@ -10,8 +10,8 @@ from collections.abc import Callable
 from rcdp_hpc.errors import EXIT_FAILED, EXIT_INTERRUPTED, RcdpError
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.connect import connect
-from rcdp_hpc.runtime.comm.horovod import is_lost_rank
 from rcdp_hpc.runtime.comm.launch import detect
+from rcdp_hpc.runtime.comm.lost_ranks import is_lost_rank, lost_rank_text
 from rcdp_hpc.runtime.logs import log_to_terminal
 from rcdp_hpc.runtime.os_errors import os_errors_explained
 from rcdp_hpc.runtime.signals import EndedBySignal
@@ -69,7 +69,7 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
         if is_lost_rank(error):
             if detect().elastic:
                 raise
-            log.error("%s", lost_rank_text(comm, stall_seconds))
+            log.error("%s", lost_rank_text(error, comm, stall_seconds))
             comm.abort(EXIT_FAILED)
         # An unexpected error: show the traceback of this rank, and leave no other rank waiting.
         log.error("rank %d of %d failed:\n%s", comm.rank, comm.size, Lines(traceback.format_exc()))
@@ -87,13 +87,3 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
         comm.abort(EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else error.exit_code)
     finally:
         comm.close()
-
-
-def lost_rank_text(comm: Communicator, stall_seconds: int) -> str:
-    """Return the message of a rank that lost another rank. cluster/job.sh looks for "Horovod has ended" in it."""
-    return (
-        f"rank {comm.rank} of {comm.size}: Horovod has ended, because a rank ended or was missing from a collective "
-        f"for {stall_seconds} s (run.stall_seconds). Horovod's lines above name the rank ('Missing ranks') or its "
-        "error. Find out why in that rank's output or the node's log, and start the same command again: it continues "
-        "from the last checkpoint."
-    )

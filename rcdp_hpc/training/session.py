@@ -111,6 +111,7 @@ class Session:
         """Start, or restore weights, position and history. Collective."""
         self.trainer = trainer
         self.notes = {
+            "engine": trainer.parallel.engine.describe(),
             "replaced": list(replaced_files(self.shards)),
             "rank_speeds": list(trainer.plan.rank_speeds),
             "partitions": partitions_per_rank(trainer.plan),

@@ -15,7 +15,7 @@ from rcdp_hpc.model.model_file import ModelFile, named_code
 from rcdp_hpc.networks.assembly import build_network, make_source
 from rcdp_hpc.networks.readouts.mlp import MLPReadout
 from rcdp_hpc.networks.user_readout_check import check_user_readout
-from rcdp_hpc.parallel.base import Strategy
+from rcdp_hpc.parallel.base import Engine, Strategy
 from rcdp_hpc.parallel.choose import strategy_for
 from rcdp_hpc.reservoir.identity_source import StateSource
 from rcdp_hpc.reservoir.sequencing import Sequencer
@@ -89,6 +89,8 @@ def train(context: StageContext) -> dict[str, Any]:
     set_up_device(device(), config)
     parallel = strategy_for(comm, config.run.stall_seconds, config.parallel)
     session.threads = _threads(config, comm, shards, saved)
+    if saved is not None:
+        _report_other_engine(saved, parallel.engine, comm.size)
     if saved is not None and saved.ranks != comm.size:
         _report_other_ranks(config, comm.size, saved, shards.rows("train"))
     with limit_threads(session.threads):
@@ -102,6 +104,7 @@ def train(context: StageContext) -> dict[str, Any]:
             session.shards.close()
         session.begin(trainer, saved)
         session.run_to_the_end()
+        parallel.engine.close()
     summary = session.summary(session.trainer.position)
     for line in summary_table(session.reports) if session.reports else ():
         log.info("%s", line)
@@ -190,6 +193,14 @@ def _report_other_ranks(config: Config, ranks: int, saved: TrainingCheckpoint, r
             "seen and misses as many"
         )
     log.warning("%s; results are not those of %d ranks", text, saved.ranks)
+
+
+def _report_other_engine(saved: TrainingCheckpoint, engine: Engine, ranks: int) -> None:
+    """Log how results change if a training is resumed with another engine."""
+    before, now = saved.notes.get("engine", ""), engine.describe()
+    if before and before != now and ranks == saved.ranks:
+        exact = "sums of two ranks are the same to the bit" if ranks == 2 else "sums differ in their last digits"
+        log.info("resuming with %s a training of %s: %s", now, before, exact)
 
 
 def _solve(config: Config, comm: Communicator, run: RunDirectory) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from rcdp_hpc.cluster.scripts import SHARED
-from rcdp_hpc.runtime.job import lost_rank_text
+from rcdp_hpc.runtime.comm.lost_ranks import LostRankError, lost_rank_text
 
 # Starts two ranks and exits with the highest code. Times of files may be coarse on the disk of the tests.
 LAUNCH = """
@@ -36,7 +36,7 @@ def note(status):
         (run / "state").mkdir(exist_ok=True)
         (run / "state/search.json").write_text(json.dumps({"status": status}, indent=1))
 """
-LOST_PEER = lost_rank_text(SimpleNamespace(rank=1, size=2), 600)
+LOST_PEER = lost_rank_text(LostRankError("Gloo", "Connection closed"), SimpleNamespace(rank=1, size=2), 600)
 
 
 class Job:

@@ -11,7 +11,8 @@ AUTO = "auto"
 ENGINES = ChoiceTable(
     "parallel.engine",
     (
-        Choice(AUTO, "the first engine that every rank can use", keys=_HOROVOD_KEYS),
+        Choice(AUTO, "Horovod if every rank can use it, otherwise torch.distributed", keys=_HOROVOD_KEYS),
         Choice("horovod", "Horovod", f"{_PACKAGE}.horovod:HorovodEngine", keys=_HOROVOD_KEYS),
+        Choice("torch", "torch.distributed, with Gloo or NCCL", f"{_PACKAGE}.torch_distributed:TorchEngine"),
     ),
 )

@@ -94,7 +94,7 @@ def _mpi_group(comm: Communicator | None) -> Any:
     return comm.comm if isinstance(comm, MPICommunicator) and comm.job_placement is not None else None
 
 
-def is_lost_rank(error: Exception) -> bool:
+def is_horovods_error(error: BaseException) -> bool:
     """Return whether Horovod raised an error because a rank ended or was missing from a collective for too long."""
     exceptions = sys.modules.get("horovod.common.exceptions")
     return exceptions is not None and isinstance(error, exceptions.HorovodInternalError)
