@@ -153,7 +153,7 @@ def _run_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
     trial = options.command == "run" and options.trial
     config, out = run_on_root(comm, lambda: _trial(options) if trial else (_trusted(options), options.out))
     stages = STAGES if options.command == "run" else (options.command,)
-    run_stages(stages, config, out, comm, options.restart, options.allow_code)
+    run_stages(stages, config, out, comm, options.restart, options.allow_code, progress=True)
     comm.barrier()
     if comm.is_root and trial:
         print(after_trial(options.config, options.out, out), flush=True)
@@ -179,9 +179,8 @@ def _crossvalidate_on_ranks(options: argparse.Namespace, comm: Communicator) -> 
         folds = {"data.folds": options.folds or config.data.folds or DEFAULT_FOLDS, "data.fold": 0}
         return with_settings(config, folds, where=str(options.config or options.out))
 
-    crossvalidate(
-        run_on_root(comm, configuration), options.out, comm, options.fold, options.restart, options.allow_code
-    )
+    config = run_on_root(comm, configuration)
+    crossvalidate(config, options.out, comm, options.fold, options.restart, options.allow_code, progress=True)
     if comm.is_root and not options.quiet:
         print(f"\nnext:\n  rcdp status {shell_word(options.out)}", flush=True)
     return EXIT_DONE

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import rcdp_hpc
 from rcdp_hpc.config import Config, DataSection, refuse_other_settings, with_kind_defaults
-from rcdp_hpc.config.choices import is_user_class
+from rcdp_hpc.config.choices import ARRAYS, is_user_class
 from rcdp_hpc.data.balancing.methods import balanced_rows, exact_method, wanted_rows
 from rcdp_hpc.data.balancing.registry import method_choice
 from rcdp_hpc.data.balancing.reserve import refuse_small_classes, reserve_rows
@@ -31,7 +31,7 @@ from rcdp_hpc.data.shards.sample_ids import write_test_ids
 from rcdp_hpc.data.shards.storage import Storage, storage_of
 from rcdp_hpc.data.shards.writer import Layout, shard_numbers, shards_bytes, write_split
 from rcdp_hpc.data.size_checks import refuse_many_rows, warn_of_padding
-from rcdp_hpc.data.sources import Source, open_source
+from rcdp_hpc.data.sources import LabelledArrays, Source, open_source
 from rcdp_hpc.data.split import RESERVE, Split, fold_indices, interleave, sample_indices, split_indices, uneven_indices
 from rcdp_hpc.errors import DataDamagedError, InputError
 from rcdp_hpc.runtime.code_consent import code_named_by, digests_of, find_module, search_path
@@ -51,6 +51,7 @@ def prepare_shards(
     check_stop: CheckStop = lambda: None,
     restart: bool = False,
     check_source: Callable[[Source, Config, Counts], None] = lambda source, config, counts: None,
+    arrays: LabelledArrays | None = None,
 ) -> dict[str, Any]:
     """Prepare the shards of a configuration in a folder, unless they are there already.
 
@@ -70,6 +71,8 @@ def prepare_shards(
     check_source : callable
         Called with the source, the settings and the counts of `split_rows` before balancing, unless the shards are
         there already. It raises an `InputError` if settings of later stages do not match the data.
+    arrays : LabelledArrays, optional
+        Samples in memory, for ``data.source = "arrays"``.
 
     Returns
     -------
@@ -90,12 +93,12 @@ def prepare_shards(
     directory = directory.resolve()
     recover(directory)
     if not restart and (directory / INDEX_NAME).exists():
-        return _existing_index(config, directory)
+        return _existing_index(config, directory, arrays)
     refuse_foreign_files(directory)
     started = time.monotonic()
     # A class of the user's own is imported before the source is read.
     method_choice(config.data.balance)
-    source = open_source(config.data, config.run.progress)
+    source = open_source(config.data, config.run.progress, arrays)
     config = with_kind_defaults(config, source.facts)
     _refuse_wide_rows(source, config.data)
     log.info("source: %s", source.description)
@@ -298,12 +301,12 @@ def _columns(source: Source) -> dict[str, Any] | None:
     return None if source.columns is None else asdict(source.columns)
 
 
-def _existing_index(config: Config, directory: Path) -> dict[str, Any]:
+def _existing_index(config: Config, directory: Path, arrays: LabelledArrays | None) -> dict[str, Any]:
     """Return the index of a complete preparation, if it has the same settings and its files are complete."""
     index = load_index(directory)
     config = with_kind_defaults(config, facts_in(index))
     refuse_other_settings(str(directory), index["settings"], shard_settings(config), "data")
-    _refuse_changed_source(config.data, directory, index)
+    _refuse_changed_source(config.data, directory, index, arrays)
     for split in index["splits"].values():
         for shard in split["shards"]:
             path = directory / shard["file"]
@@ -326,24 +329,28 @@ def _warn_of_changed_method(data: DataSection, directory: Path, index: dict[str,
         )
 
 
-def _refuse_changed_source(data: DataSection, directory: Path, index: dict[str, Any]) -> None:
+def _refuse_changed_source(
+    data: DataSection, directory: Path, index: dict[str, Any], arrays: LabelledArrays | None
+) -> None:
     """Raise an `InputError` if the source no longer holds the data that the shards were made of."""
-    if not _may_have_changed(data, directory, index):
+    if arrays is None and not _may_have_changed(data, directory, index):
         return
-    source = open_source(data)
+    source = open_source(data, arrays=arrays)
     # The fingerprint covers the numbers of categories, not their texts. Indices of earlier versions have no columns, or
     # fewer facts about them.
     columns = index.get("columns") or {}
     renamed = columns and columns != {key: value for key, value in (_columns(source) or {}).items() if key in columns}
     if renamed or source.fingerprint() != index["source"]["sha256"]:
         raise InputError(
-            f"{directory}: holds shards of other data than {_name_of(data)} holds now. Choose another --out, or "
+            f"{directory}: holds shards of other data than {_name_of(data)} now. Choose another --out, or "
             "prepare again with --restart."
         )
 
 
 def _name_of(data: DataSection) -> str:
-    return f"data.path = {data.path}" if data.path else f"data.source = {data.source!r}"
+    if data.source == ARRAYS:
+        return "the arrays given"
+    return f"data.path = {data.path} holds" if data.path else f"data.source = {data.source!r} holds"
 
 
 def _may_have_changed(data: DataSection, directory: Path, index: dict[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.sources import NewSamples, read_samples
 from rcdp_hpc.data.sources.arrays import samples_of
 from rcdp_hpc.data.sources.base import Findings
+from rcdp_hpc.data.sources.python_values import is_frame, sample_arrays
 from rcdp_hpc.deploy.formats.base import Predictions
 from rcdp_hpc.deploy.predict import check_source_code, predict_new
 from rcdp_hpc.errors import InputError
@@ -132,7 +132,7 @@ def new_samples(model: TrainedModel, samples: Any, reading: DataSection | None) 
     InputError
         If they are not numbers, or columns of the model are missing.
     """
-    arrays = _from_frame(model, samples) if hasattr(samples, "columns") else _as_arrays(samples)
+    arrays = _from_frame(model, samples) if is_frame(samples) else sample_arrays(str(ARRAY), samples)
     return samples_of(ARRAY, arrays, reading or DataSection(), model.sample_shape[0], Findings(), model.sample_shape)
 
 
@@ -140,7 +140,7 @@ def _from_frame(model: TrainedModel, frame: Any) -> dict[str, NDArray[Any]]:
     """Return the numbers of a DataFrame, its columns in the order of the model."""
     columns = model.data.columns
     if columns is None:
-        return _as_arrays(np.asarray(frame))
+        return sample_arrays(str(ARRAY), np.asarray(frame))
     if columns.categories:
         raise InputError(
             f"{ARRAY}: the model has columns of categories ({', '.join(columns.categories)}), whose texts only files "
@@ -152,34 +152,7 @@ def _from_frame(model: TrainedModel, frame: Any) -> dict[str, NDArray[Any]]:
     missing = [name for name in columns.features if name not in named]
     if missing:
         raise InputError(f"{ARRAY}: without the columns {', '.join(missing)}, which the model needs")
-    return _as_arrays(np.column_stack([np.asarray(frame[named[name]]) for name in columns.features]))
-
-
-def _as_arrays(samples: Any) -> dict[str, NDArray[Any]]:
-    """Return the samples as one array, ``x``, with the ``lengths`` of series of unequal length."""
-    if isinstance(samples, list | tuple) and len({np.shape(one) for one in samples}) > 1:
-        return _padded([np.asarray(one) for one in samples])
-    x = np.asarray(samples)
-    if x.dtype.kind == "O":
-        raise InputError(f"{ARRAY}: not numbers, or of shapes that differ: give one array, or a list of series")
-    if x.ndim < 2 or not len(x):
-        raise InputError(f"{ARRAY}: of shape {x.shape}; expected (samples, ...) with at least one sample")
-    return {"x": x}
-
-
-def _padded(series: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    series = [one[:, None] if one.ndim == 1 else one for one in series]
-    odd = next((one for one in series if one.ndim != 2 or one.shape[1] != series[0].shape[-1] or not len(one)), None)
-    if odd is not None:
-        raise InputError(
-            f"{ARRAY}: one has shape {odd.shape}; series of unequal length need the shape (steps, features), with at "
-            "least one step and the same features"
-        )
-    lengths = np.array([len(one) for one in series])
-    x = np.zeros((len(series), lengths.max(), series[0].shape[1]), np.result_type(*series))
-    for row, one in enumerate(series):
-        x[row, : len(one)] = one
-    return {"x": x, "lengths": lengths}
+    return sample_arrays(str(ARRAY), np.column_stack([np.asarray(frame[named[name]]) for name in columns.features]))
 
 
 def _on_all_ranks(comm: Communicator, array: NDArray[np.float32]) -> NDArray[np.float32]:

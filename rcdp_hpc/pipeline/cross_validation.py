@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rcdp_hpc.config import STAGES, Config
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import InputError, RcdpError, StoppedError
+from rcdp_hpc.pipeline.given_arrays import LabelledArrays, Settings, arrays_of_root, with_data
 from rcdp_hpc.pipeline.requirements import require_torch
-from rcdp_hpc.pipeline.stages import run_stages
+from rcdp_hpc.pipeline.stages import StageOptions, run_with_options
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
-from rcdp_hpc.runtime.comm.connect import alone
+from rcdp_hpc.runtime.comm.connect import communicator_of
 from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.threads import gather_placement
@@ -30,12 +32,15 @@ Failure = tuple[int, type[RcdpError], str]
 
 
 def crossvalidate(
-    config: Config,
+    config: Settings,
     out: str | Path,
-    comm: Communicator | None = None,
+    comm: Any = None,
     fold: int = 0,
     restart: bool = False,
     allow_code: bool = False,
+    *,
+    data: Any = None,
+    progress: bool = False,
 ) -> dict[str, Any] | None:
     """Run all stages for each fold, with that fold as the test split, and summarise the results.
 
@@ -45,18 +50,22 @@ def crossvalidate(
 
     Parameters
     ----------
-    config : Config
-        With ``data.folds`` of 2 or more.
+    config : Config, mapping, str or Path
+        As in `rcdp_hpc.run`, with ``data.folds`` of 2 or more.
     out : str or Path
         Folder of the folds' run directories and of the summary.
-    comm : Communicator, optional
-        All ranks of the job; default: this process alone.
+    comm : Communicator or mpi4py.MPI.Intracomm, optional
+        All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
     fold : int
         Run only this fold, counted from 1, on all ranks: for job arrays. 0 runs all folds.
     restart : bool
         Put earlier results aside and start again.
     allow_code : bool
         As in `rcdp_hpc.pipeline.stages.run_stages`.
+    data : tuple (x, y) or mapping, optional
+        As in `rcdp_hpc.run`. Only rank 0 needs them; the first rank of each group gets a copy.
+    progress : bool
+        As in `rcdp_hpc.run`.
 
     Returns
     -------
@@ -69,13 +78,21 @@ def crossvalidate(
         The error of the failed fold with the lowest number, after the other groups finished. If folds were only
         stopped, a `StoppedError`.
     """
-    comm, run = comm or alone(), RunDirectory(absolute_path(out))
-    config = with_absolute_paths(config)
+    with communicator_of(comm) as ranks:
+        config, arrays = with_data(config, out, data, None, ranks)
+        options = StageOptions(restart, allow_code, arrays=arrays, progress=progress)
+        return _all_folds(with_absolute_paths(config), RunDirectory(absolute_path(out)), ranks, fold, options)
+
+
+def _all_folds(
+    config: Config, run: RunDirectory, comm: Communicator, fold: int, options: StageOptions
+) -> dict[str, Any] | None:
     agree(comm, lambda: _check(config, fold))
     run_on_root(comm, lambda: _begin(config, run))
     folds = [fold] if fold else list(range(1, config.data.folds + 1))
     group, group_folds = _assign(comm, folds)
-    failure = _run_folds(config, run, group, group_folds, restart, allow_code)
+    options = replace(options, arrays=_on_first_ranks(comm, group, options.arrays))
+    failure = _run_folds(config, run, group, group_folds, options)
     comm.wait_for_all()
     if group is not comm:
         group.close()
@@ -114,14 +131,25 @@ def _assign(comm: Communicator, folds: Sequence[int]) -> tuple[Communicator, Seq
     return group, folds[number::groups]
 
 
+def _on_first_ranks(comm: Communicator, group: Communicator, arrays: LabelledArrays | None) -> LabelledArrays | None:
+    """Return the arrays of rank 0 on the first rank of each group, which prepares the group's folds. Collective."""
+    if group is comm or not comm.broadcast(arrays is not None):
+        return arrays
+    first = comm.split(0 if group.is_root else 1)
+    try:
+        return arrays_of_root(first, arrays) if group.is_root else None
+    finally:
+        first.close()
+
+
 def _run_folds(
-    config: Config, run: RunDirectory, group: Communicator, folds: Sequence[int], restart: bool, allow_code: bool
+    config: Config, run: RunDirectory, group: Communicator, folds: Sequence[int], options: StageOptions
 ) -> Failure | None:
     """Run the folds of a group; return the first failure, if all ranks of the group know of it."""
     for fold in folds:
         log.info("== fold %d of %d ==", fold, config.data.folds)
         try:
-            run_stages(STAGES, config_of_fold(config, fold), run.fold(fold).path, group, restart, allow_code)
+            run_with_options(STAGES, config_of_fold(config, fold), run.fold(fold).path, group, options)
         except RcdpError as error:
             if not error.agreed and group.size > 1:
                 raise

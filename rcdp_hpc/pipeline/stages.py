@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,7 @@ from rcdp_hpc.errors import (
     StageFailedError,
     StoppedError,
 )
+from rcdp_hpc.pipeline.given_arrays import LabelledArrays, Settings, with_data
 from rcdp_hpc.pipeline.requirements import require_torch
 from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_broken_classes, refuse_impossible_reservoir, resolve
 from rcdp_hpc.pipeline.results import EvaluateResult, PrepareResult, RunResult, SearchResult, TrainResult
@@ -32,7 +33,7 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by, record_user_modules
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree_on_root, agreed, run_on_root
-from rcdp_hpc.runtime.comm.connect import alone
+from rcdp_hpc.runtime.comm.connect import communicator_of
 from rcdp_hpc.runtime.comm.heartbeat import at_end_of_job
 from rcdp_hpc.runtime.comm.lost_ranks import is_lost_rank
 from rcdp_hpc.runtime.files import os_errors_explained
@@ -71,20 +72,30 @@ class StageOptions:
         Import classes that only a model file names.
     following_ranks : int or None
         Ranks of the later stages of this job; None if the stage is the only one.
+    arrays : LabelledArrays or None
+        Samples in memory.
+    progress : bool
+        Whether to show progress, unless ``run.progress`` is false.
     """
 
     restart: bool = False
     allow_code: bool = False
     following_ranks: int | None = None
+    arrays: LabelledArrays | None = None
+    progress: bool = False
 
 
 def run_stages(
     stages: Sequence[str],
-    config: Config,
+    config: Settings,
     out: str | Path,
-    comm: Communicator | None = None,
+    comm: Any = None,
     restart: bool = False,
     allow_code: bool = False,
+    *,
+    data: Any = None,
+    test: Any = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Run stages one after the other in a run directory. Finished stages are not repeated, stopped ones are resumed.
 
@@ -92,14 +103,8 @@ def run_stages(
     ----------
     stages : sequence of {"prepare", "search", "train", "evaluate"}
         In this order.
-    config : Config
-        Settings of the run, the same on every rank.
-    out : str or Path
-        The run directory.
-    comm : Communicator, optional
-        All ranks of the job; default: this process alone.
-    restart : bool
-        Put earlier results of these stages aside and start them again.
+    config, out, comm, restart, data, test, progress
+        As in `run`.
     allow_code : bool
         Import classes that a model file names and `config` does not. Those that `config` names are imported anyway, and
         recorded as the user's own without this option (`rcdp_hpc.runtime.code_consent`).
@@ -114,22 +119,31 @@ def run_stages(
     RcdpError
         If it is marked as agreed, the same error is raised on every rank.
     """
-    comm = comm or alone()
+    with communicator_of(comm) as ranks:
+        config, arrays = with_data(config, out, data, test, ranks)
+        options = StageOptions(restart, allow_code, arrays=arrays, progress=progress)
+        return run_with_options(stages, config, out, ranks, options)
+
+
+def run_with_options(
+    stages: Sequence[str], config: Config, out: str | Path, comm: Communicator, options: StageOptions
+) -> dict[str, Any]:
+    """Run stages as `run_stages` does, with `options` whose ``following_ranks`` is not set yet."""
     config = with_absolute_paths(config)
     run = RunDirectory(absolute_path(out))
+    options = replace(options, following_ranks=comm.size if len(stages) > 1 else None)
     results = {}
     if set(stages) & {"prepare", "search", "train"}:
         run_on_root(comm, partial(refuse_impossible_reservoir, config))
         run_on_root(comm, partial(refuse_broken_classes, config))
     with held(run, comm):
-        if not allow_code:
+        if not options.allow_code:
             run_on_root(comm, lambda: record_user_modules(code_named_by(config).values()))
-        options = StageOptions(restart, allow_code, comm.size if len(stages) > 1 else None)
         for number, stage in enumerate(stages, 1):
             if len(stages) > 1:
                 log.info("== %d of %d: %s%s ==", number, len(stages), stage, _ranks_text(stage, comm))
             threads = threads_per_rank(comm) if stage in ("search", "train") else 1
-            discarded = stages if restart else ()
+            discarded = stages if options.restart else ()
             resolved = run_on_root(comm, partial(resolve, config, run, stage, threads, discarded))
             results[stage] = _run_stage(stage, resolved, comm, run, options)
             config = resolved.recorded
@@ -138,143 +152,115 @@ def run_stages(
     return results
 
 
-def prepare(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> PrepareResult:
-    """Balance the data set and write its shards.
-
-    A finished stage is not repeated, a stopped one is resumed.
-
-    Parameters
-    ----------
-    config : Config
-        Settings of the run, the same on every rank; from `load_config`.
-    out : str or Path
-        The run directory.
-    comm : Communicator, optional
-        All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
-    restart : bool
-        Put earlier results of the stage aside and start again.
+def prepare(
+    config: Settings,
+    out: str | Path,
+    comm: Any = None,
+    restart: bool = False,
+    *,
+    data: Any = None,
+    test: Any = None,
+    progress: bool = False,
+) -> PrepareResult:
+    """Balance the data set and write its shards. Parameters and errors are those of `run`.
 
     Returns
     -------
     PrepareResult
         Number of rows of each split.
-
-    Raises
-    ------
-    RcdpError
-        `InputError`, `DataDamagedError`, `StageFailedError` or `StoppedError`. If it is marked as agreed, the same
-        error is raised on every rank.
     """
-    return cast(PrepareResult, run_stages(["prepare"], config, out, comm, restart)["prepare"])
+    results = run_stages(["prepare"], config, out, comm, restart, data=data, test=test, progress=progress)
+    return cast(PrepareResult, results["prepare"])
 
 
-def search(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> SearchResult:
-    """Search for the reservoir and its readout.
-
-    A finished stage is not repeated, a stopped one is resumed.
-
-    Parameters
-    ----------
-    config : Config
-        Settings of the run, the same on every rank; from `load_config`.
-    out : str or Path
-        The run directory.
-    comm : Communicator, optional
-        All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
-    restart : bool
-        Put earlier results of the stage aside and start again.
+def search(
+    config: Settings,
+    out: str | Path,
+    comm: Any = None,
+    restart: bool = False,
+    *,
+    progress: bool = False,
+) -> SearchResult:
+    """Search for the reservoir and its readout. Parameters and errors are those of `run`.
 
     Returns
     -------
     SearchResult
         The winner; empty if there was no search.
-
-    Raises
-    ------
-    RcdpError
-        `InputError`, `DataDamagedError`, `StageFailedError` or `StoppedError`. If it is marked as agreed, the same
-        error is raised on every rank.
     """
-    return cast(SearchResult, run_stages(["search"], config, out, comm, restart)["search"])
+    return cast(SearchResult, run_stages(["search"], config, out, comm, restart, progress=progress)["search"])
 
 
-def train(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> TrainResult:
-    """Train the readout.
-
-    A finished stage is not repeated, a stopped one is resumed.
-
-    Parameters
-    ----------
-    config : Config
-        Settings of the run, the same on every rank; from `load_config`.
-    out : str or Path
-        The run directory.
-    comm : Communicator, optional
-        All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
-    restart : bool
-        Put earlier results of the stage aside and start again.
+def train(
+    config: Settings,
+    out: str | Path,
+    comm: Any = None,
+    restart: bool = False,
+    *,
+    progress: bool = False,
+) -> TrainResult:
+    """Train the readout. Parameters and errors are those of `run`.
 
     Returns
     -------
     TrainResult
         How the training ended.
-
-    Raises
-    ------
-    RcdpError
-        `InputError`, `DataDamagedError`, `StageFailedError` or `StoppedError`. If it is marked as agreed, the same
-        error is raised on every rank.
     """
-    return cast(TrainResult, run_stages(["train"], config, out, comm, restart)["train"])
+    return cast(TrainResult, run_stages(["train"], config, out, comm, restart, progress=progress)["train"])
 
 
 def evaluate(
-    config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False
+    config: Settings,
+    out: str | Path,
+    comm: Any = None,
+    restart: bool = False,
+    *,
+    progress: bool = False,
 ) -> EvaluateResult:
-    """Evaluate the trained model on the test split.
-
-    A finished stage is not repeated, a stopped one is resumed.
-
-    Parameters
-    ----------
-    config : Config
-        Settings of the run, the same on every rank; from `load_config`.
-    out : str or Path
-        The run directory.
-    comm : Communicator, optional
-        All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
-    restart : bool
-        Put earlier results of the stage aside and start again.
+    """Evaluate the trained model on the test split. Parameters and errors are those of `run`.
 
     Returns
     -------
     EvaluateResult
         The scores.
-
-    Raises
-    ------
-    RcdpError
-        `InputError`, `DataDamagedError`, `StageFailedError` or `StoppedError`. If it is marked as agreed, the same
-        error is raised on every rank.
     """
-    return cast(EvaluateResult, run_stages(["evaluate"], config, out, comm, restart)["evaluate"])
+    return cast(EvaluateResult, run_stages(["evaluate"], config, out, comm, restart, progress=progress)["evaluate"])
 
 
-def run(config: Config, out: str | Path, comm: Communicator | None = None, restart: bool = False) -> RunResult:
-    """Run all stages in one job.
+def run(
+    config: Settings,
+    out: str | Path,
+    comm: Any = None,
+    restart: bool = False,
+    *,
+    data: Any = None,
+    test: Any = None,
+    progress: bool = False,
+) -> RunResult:
+    """Run all stages in one job: `prepare`, `search`, `train` and `evaluate`.
 
     A finished stage is not repeated, a stopped one is resumed.
 
     Parameters
     ----------
-    config : Config
-        Settings of the run, the same on every rank; from `load_config`.
+    config : Config, mapping, str or Path
+        Settings of the run, the same on every rank: a `Config`, or what `load_config` accepts as its first argument.
     out : str or Path
         The run directory.
-    comm : Communicator, optional
+    comm : Communicator or mpi4py.MPI.Intracomm, optional
         All ranks of the job, ``rcdp_hpc.connect()``. Default: this process alone.
     restart : bool
-        Put earlier results of all stages aside and start again.
+        Put earlier results of the stages aside and start again.
+    data : tuple (x, y) or mapping, optional
+        Samples and labels in memory, instead of ``data.path``. `x` is an array of shape (n, ...), a data frame, or a
+        list of series of unequal length, each of shape (steps, features). `y` has one label per sample: numbers,
+        booleans or texts. A mapping has the keys ``x``, ``y`` and, if needed, ``lengths`` (steps of each padded series)
+        and ``ids`` (name of each sample). Only rank 0 needs them. Other arrays than those of an earlier call are
+        refused, unless `restart` is set.
+    test : tuple (x, y) or mapping, optional
+        A separate test set, in the form of `data`. Default: the test part is split off.
+    progress : bool
+        Show progress on rank 0: a bar on a terminal or in a notebook, otherwise lines in the log.
 
     Returns
     -------
@@ -283,11 +269,27 @@ def run(config: Config, out: str | Path, comm: Communicator | None = None, resta
 
     Raises
     ------
-    RcdpError
-        `InputError`, `DataDamagedError`, `StageFailedError` or `StoppedError`. If it is marked as agreed, the same
-        error is raised on every rank.
+    InputError
+        If settings or data cannot be used, or another job uses the run directory.
+    DataDamagedError
+        If files of the run are damaged.
+    StageFailedError
+        If a stage fails, for example without memory or disk space.
+    StoppedError
+        If a stop signal ended a stage. The same call resumes it.
+
+    Notes
+    -----
+    An error is raised on every rank if its attribute ``agreed`` is true.
+
+    Examples
+    --------
+    >>> result = rcdp_hpc.run({}, "runs/iris", data=(x, y))  # doctest: +SKIP
+    >>> result["evaluate"]["accuracy"]  # doctest: +SKIP
+    0.966...
     """
-    return cast(RunResult, run_stages(STAGES, config, out, comm, restart))
+    results = run_stages(STAGES, config, out, comm, restart, data=data, test=test, progress=progress)
+    return cast(RunResult, results)
 
 
 @contextmanager
@@ -327,7 +329,9 @@ def _run_stage(
     try:
         hook = at_end_of_job(lambda reason: record_failure(run, comm, stage, "failed", reason=reason))
         with hook, os_errors_explained():
-            result = _WORK[stage](StageContext(resolved.effective, comm, run), options)
+            result = _WORK[stage](
+                StageContext(_with_progress(resolved.effective, options.progress), comm, run), options
+            )
     except RcdpError as error:
         stopped = isinstance(error, StoppedError)
         used = {"settings": settings_of(stage, recorded)} if stopped else {}
@@ -347,6 +351,12 @@ def _run_stage(
         raise
     agree_on_root(comm, lambda: finish(run, stage, recorded, result))
     return result
+
+
+def _with_progress(config: Config, progress: bool) -> Config:
+    """Return the settings that a stage runs with, which follow the caller's `progress`; the recorded ones do not."""
+    shown = config.run.progress and progress
+    return config.model_copy(update={"run": config.run.model_copy(update={"progress": shown})})
 
 
 def _no_memory(stage: str, error: Exception) -> StageFailedError:
@@ -376,7 +386,7 @@ def _prepare(context: StageContext, options: StageOptions) -> dict[str, Any]:
 
     def work() -> dict[str, Any]:
         check = SettingsCheck(options.following_ranks, run.matrices)
-        index = prepare_shards(config, run.shards, _stop_preparing, options.restart, check.source)
+        index = prepare_shards(config, run.shards, _stop_preparing, options.restart, check.source, options.arrays)
         check.shards(index, with_kind_defaults(config, facts_in(index)))
         return index
 

@@ -136,7 +136,7 @@ def recorded_folds(monkeypatch):
     folds: list[tuple] = []
     ends: dict[int, Exception] = {}
 
-    def run_stages(stages, config, out, comm, restart, allow_code):
+    def run_with_options(stages, config, out, comm, options):
         fold = config.data.fold
         places = comm.job_placement
         folds.append((fold, comm.size, config.training.global_batch, places and len(places)))
@@ -144,7 +144,7 @@ def recorded_folds(monkeypatch):
         if fold in ends:
             raise agreed(ends[fold])
 
-    monkeypatch.setattr(cross_validation, "run_stages", run_stages)
+    monkeypatch.setattr(cross_validation, "run_with_options", run_with_options)
     return folds, ends
 
 

@@ -21,7 +21,7 @@ from rcdp_hpc.config.choices.plain import PLAIN_TABLES
 from rcdp_hpc.config.choices.readouts import READOUTS, ReadoutChoice, readout_choice
 from rcdp_hpc.config.choices.schedules import SCHEDULES
 from rcdp_hpc.config.choices.search_optimizers import MOTH_FLAME_IMPROVEMENTS, SEARCH_OPTIMIZERS
-from rcdp_hpc.config.choices.sources import SOURCES
+from rcdp_hpc.config.choices.sources import ARRAYS, SOURCES
 
 TABLES: Mapping[str, ChoiceTable] = {
     table.key: table
@@ -44,6 +44,7 @@ TABLES: Mapping[str, ChoiceTable] = {
 
 __all__ = [
     "ACTIVATIONS",
+    "ARRAYS",
     "BALANCING_METHODS",
     "ENGINES",
     "EXTRACTORS",

@@ -26,6 +26,9 @@ class SourceChoice(Choice):
     has_named_columns: bool = False
 
 
+# The samples are in the memory of a Python program.
+ARRAYS = "arrays"
+
 _READERS = "rcdp_hpc.data.sources"
 _TEST = "data.test_path"
 _COLUMNS = (
@@ -111,6 +114,10 @@ SOURCES = ChoiceTable(
         SourceChoice(
             "image_folder", "one folder of images for each class", f"{_READERS}.image_folder:ImageFolderReader",
             (_TEST, *_IMAGES), example="NEW_IMAGES",
+        ),
+        SourceChoice(
+            ARRAYS, "arrays or a data frame in a Python program: rcdp_hpc.run(config, out, data=(x, y))",
+            f"{_READERS}.in_memory:ArraysReader", (_LAYOUT,),
         ),
     ),
     user_class="a reader of your own (docs/extending.md)",

@@ -19,6 +19,7 @@ from rcdp_hpc.data.sources.base import (
 )
 from rcdp_hpc.data.sources.checks import read_labelled
 from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.in_memory import LabelledArrays
 from rcdp_hpc.data.sources.kinds import kind_of
 from rcdp_hpc.data.sources.load import make_reader
 from rcdp_hpc.data.sources.new_samples import read_samples
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 __all__ = [
     "Columns",
     "Findings",
+    "LabelledArrays",
     "NewSamples",
     "Part",
     "SampleRequest",
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 
-def open_source(settings: DataSection, progress: bool = False) -> Source:
+def open_source(settings: DataSection, progress: bool = False, arrays: LabelledArrays | None = None) -> Source:
     """Open the source that the configuration names.
 
     Samples that do not fit in ``data.memory_budget`` are read from their files when they are needed. The reader's
@@ -58,6 +60,8 @@ def open_source(settings: DataSection, progress: bool = False) -> Source:
         The section ``[data]``.
     progress : bool
         Show progress if every sample has to be read.
+    arrays : LabelledArrays, optional
+        Samples in memory, for ``data.source = "arrays"``.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def open_source(settings: DataSection, progress: bool = False) -> Source:
         )
     for name in filter(None, (settings.path, settings.test_path)):
         refuse_special_in(name)
-    request = SourceRequest(Path(settings.path), settings, progress)
+    request = SourceRequest(Path(settings.path), settings, progress, arrays)
     source = read_labelled(settings.source, lambda: reader.read(request))
     if len(source.classes) < 2:
         classes = f"only class {source.classes[0]!r}" if source.classes else "none"

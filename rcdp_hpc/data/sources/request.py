@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.arrays import samples_of, source_of
 from rcdp_hpc.data.sources.base import Columns, NewSamples, Source
 from rcdp_hpc.data.sources.findings import Findings
+
+if TYPE_CHECKING:
+    from rcdp_hpc.data.sources.in_memory import LabelledArrays
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,14 @@ class SourceRequest:
         The section ``[data]``.
     progress : bool
         Whether to show progress while every sample is read.
+    arrays : LabelledArrays or None
+        Samples in memory, for ``data.source = "arrays"``.
     """
 
     path: Path
     data: DataSection
     progress: bool = False
+    arrays: LabelledArrays | None = None
 
     @property
     def budget(self) -> Budget:
