@@ -6,7 +6,8 @@ writes a log to VENV/setup-logs/. A completed step is repeated only if one of it
 library, CUDA toolkit) has changed. If all steps are complete, a single stamp file makes the start quick.
 
 Horovod has no wheel on PyPI, and pip's cache of built wheels does not record the versions of torch and MPI that a wheel
-was built for. Compiled wheels are therefore stored in a separate cache, with these versions as keys.
+was built for. Compiled wheels are therefore stored in a separate cache, with these versions as keys. Horovod is
+optional: if it cannot be built, the setup reports that and continues (horovod_choice.py).
 """
 
 import sys
@@ -37,12 +38,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import horovod_choice
+from horovod_choice import Omission
+
 ROOT = Path(__file__).resolve().parent.parent
 HOROVOD = "horovod==0.28.1"
-INPUT_FILES = ("setup.cfg", "pyproject.toml", "constraints.txt", "tools/bootstrap.py")
+INPUT_FILES = ("setup.cfg", "pyproject.toml", "constraints.txt", "tools/bootstrap.py", "tools/horovod_choice.py")
 LOG_TAIL_LINES = 15
 MAX_BUILD_JOBS = 8  # a login node is shared
 CHECK_TIMEOUT_S = 180
+# Variables on which a build of Horovod depends, besides those that begin with HOROVOD_ or CMAKE_.
+BUILD_VARIABLES = (
+    *("CC", "CXX", "CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"),
+    *("LIBRARY_PATH", "LD_LIBRARY_PATH", "RCDP_JOBS", "RCDP_GPU", "RCDP_CACHE"),
+)
 
 # Horovod 0.28.1 requests C++14, but torch's headers need C++20. CMake takes the compiler flags of a language standard
 # from these variables. They can be set only after CMake has detected the compiler, therefore by CMAKE_PROJECT_INCLUDE.
@@ -62,7 +71,7 @@ set(CMAKE_INSTALL_RPATH_USE_LINK_PATH @USE_LINK_PATH@)
 
 COMPILER_PROBE = "#include <Python.h>\n#include <concepts>\nint main() { return 0; }\n"
 
-ALLREDUCE_CHECK = """\
+HOROVOD_CHECK = """\
 import json
 from mpi4py import MPI  # before Horovod starts MPI, so that mpi4py ends it
 import torch
@@ -75,6 +84,35 @@ assert MPI.COMM_WORLD.Get_size() == size, f"mpi4py sees {MPI.COMM_WORLD.Get_size
 if rank == 0:
     print(json.dumps({"ranks": size, "library": MPI.Get_library_version().strip("\\0 \\n")}))
 hvd.shutdown()
+"""
+
+# The store and the connections use the loopback interface, because both ranks are on this machine.
+TORCH_CHECK = """\
+import json
+import socket
+from datetime import timedelta
+from mpi4py import MPI
+import torch
+import torch.distributed as dist
+world = MPI.COMM_WORLD
+rank, size = world.Get_rank(), world.Get_size()
+limit = timedelta(seconds=60)
+if rank == 0:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = dist.TCPStore("127.0.0.1", port, size, True, limit, wait_for_workers=False)
+    world.bcast(port, root=0)
+else:
+    store = dist.TCPStore("127.0.0.1", world.bcast(None, root=0), size, False, limit)
+dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=limit)
+total = torch.ones(4) * (rank + 1)
+dist.all_reduce(total)
+assert total.tolist() == [size * (size + 1) / 2] * 4, f"allreduce over {size} ranks gave {total.tolist()}"
+if rank == 0:
+    print(json.dumps({"ranks": size, "library": MPI.Get_library_version().strip("\\0 \\n")}))
+world.Barrier()
+dist.destroy_process_group()
 """
 
 COMPILER_HINT = (
@@ -188,6 +226,10 @@ class Setup:
     environ: dict[str, str]
     # Child processes inherit the lock: after a kill -9 the next setup waits for a pip that is still running.
     lock: tuple[int, ...] = ()
+    # Whether this environment gets Horovod, and whether the setup stops if it cannot be built.
+    horovod: bool = True
+    horovod_required: bool = False
+    build_inputs: str = ""
     log: Path = field(default=Path(os.devnull))
     started: float = 0.0
     notes: list[str] = field(default_factory=list)
@@ -199,6 +241,20 @@ class Setup:
     @property
     def stamps(self) -> Path:
         return self.venv / "setup-stamps"
+
+    @property
+    def omission(self) -> Path:
+        return omission_file(self.venv)
+
+    def step_key(self, step: str, key: str) -> str:
+        """Return the key of a step: that of all inputs, and for some steps, whether there is a Horovod."""
+        return variant(key, self.horovod) if step in HOROVOD_STEPS else key
+
+    def leave_horovod_out(self, omission: Omission) -> str:
+        """Record why there is no Horovod, and return a line for the step."""
+        write_atomically(self.omission, omission.text())
+        self.horovod = False
+        return "not built, see the note below" if omission.failed else "left out"
 
     def run(self, *command: str | Path, **variables: str) -> str:
         """Run a command, append its output to the log of the current step, and return the output."""
@@ -296,20 +352,29 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.+]+", "-", text.lower()).strip("-")
 
 
-def output_of(*command: str) -> str:
-    """Return the output of a short command; "" if it fails or cannot be run."""
+def output_of(*command: str, path: str = "") -> str:
+    """Return the output of a short command, found on `path`; "" if it fails or cannot be run."""
+    program = shutil.which(command[0], path=path) if path else command[0]
+    if program is None:
+        return ""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+            (program, *command[1:]),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=30,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return ""
     return (done.stdout or done.stderr).strip() if done.returncode == 0 else ""
 
 
-def first_line(*command: str) -> str:
+def first_line(*command: str, path: str = "") -> str:
     """Return the first line of the output of a short command."""
-    return output_of(*command).partition("\n")[0].strip()
+    return output_of(*command, path=path).partition("\n")[0].strip()
 
 
 def site_path(environ: Mapping[str, str], venv: Path) -> str:
@@ -333,9 +398,9 @@ def find_mpi(path: str, choice: str = "") -> Mpi:
 
 
 def pinned(package: str) -> str:
-    """Return `package==version` from constraints.txt."""
+    """Return the line of a package in constraints.txt: `package==version`, or an upper bound."""
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{package}=="):
+        if re.match(rf"{re.escape(package)}(==|<)", line):
             return line.strip()
     raise StepError(f"constraints.txt does not pin {package}")
 
@@ -383,6 +448,36 @@ def writable_cache(root: Path) -> Path | None:
         print("       To store compiled wheels for the next setup, set RCDP_CACHE to another folder.")
         return None
     return wheels
+
+
+def variant(key: str, horovod: bool) -> str:
+    """Return the key of a complete setup with or without Horovod."""
+    return key if horovod else f"{key} without Horovod"
+
+
+def omission_file(venv: Path) -> Path:
+    """Return the file that records why an environment has no Horovod."""
+    return venv / "setup-stamps" / "no-horovod"
+
+
+def build_inputs(environ: Mapping[str, str], path: str, mpi: Mpi, nvcc: str) -> str:
+    """Return a digest of what a build of Horovod depends on: Python, MPI, CUDA, compiler, CMake, pins and variables."""
+    compiler = shlex.split(environ.get("CXX") or "c++")
+    facts = {
+        "python": [sys.version, sys.base_prefix, (Path(sysconfig.get_paths()["include"]) / "Python.h").exists()],
+        "mpi": [mpi.kind, mpi.mpicxx, mpi.version],
+        "cuda": [nvcc, cuda_version(nvcc)],
+        "compiler": [shutil.which(compiler[0], path=path), first_line(*compiler, "--version", path=path)],
+        "cmake": first_line("cmake", "--version", path=path),
+        "pins": [pinned(name) for name in ("horovod", "torch", "setuptools", "cmake")],
+        "recipe": (ROOT / "tools/bootstrap.py").read_text(encoding="utf-8"),
+        "variables": {
+            name: value
+            for name, value in environ.items()
+            if name in BUILD_VARIABLES or name.startswith(("HOROVOD_", "CMAKE_"))
+        },
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def inputs_key(mpi: Mpi, nvcc: str, root: Path = ROOT) -> str:
@@ -453,6 +548,8 @@ def store_wheel(cache: Path | None, key: str, wheel: Path) -> Path:
 
 def check_compiler(setup: Setup) -> str:
     """Check that Horovod can be compiled, before the download of torch."""
+    if not setup.horovod:
+        return "not needed without Horovod"
     if setup.cache is not None and any(setup.cache.glob("*/horovod-*.whl")):
         return "not needed: a compiled Horovod is in the cache"
     cxx = setup.environ.get("CXX") or "c++"
@@ -464,11 +561,29 @@ def check_compiler(setup: Setup) -> str:
             setup.run(*shlex.split(cxx), "-std=c++20", f"-I{include}", "-c", source, "-o", f"{folder}/p.o")
         except StepError as error:
             log = setup.log.read_text(encoding="utf-8", errors="replace")
-            raise StepError(
-                f"no C++20 program with Python's headers can be compiled: {error}",
-                hint_for(log) or COMPILER_HINT,
-            ) from error
-    return first_line(*shlex.split(cxx), "--version")
+            failure = StepError(
+                f"no C++20 program with Python's headers can be compiled: {error}", hint_for(log) or COMPILER_HINT
+            )
+            return continue_without_horovod(setup, failure)
+    return first_line(*shlex.split(cxx), "--version", path=setup.environ["PATH"])
+
+
+def continue_without_horovod(setup: Setup, failure: StepError, wheels: str = "") -> str:
+    """Record that Horovod cannot be built or used. Return a line for the step; raise `failure` if it is required."""
+    log = setup.log.read_text(encoding="utf-8", errors="replace") if setup.log.is_file() else ""
+    errors = compiler_errors(log.splitlines())
+    earlier = Omission.load(setup.omission)
+    omission = Omission(
+        reason=str(failure) + (f" ({errors[0].strip()})" if errors else ""),
+        remedy=failure.hint or hint_for(log),
+        log=str(setup.log),
+        failed=[*(earlier.failed if earlier else []), setup.build_inputs],
+        wheels=wheels,
+    )
+    line = setup.leave_horovod_out(omission)
+    if setup.horovod_required:
+        raise failure
+    return line
 
 
 def create_environment(setup: Setup) -> str:
@@ -477,7 +592,8 @@ def create_environment(setup: Setup) -> str:
     probe = "import platform, pip; print(platform.python_version())"
     if first_line(str(setup.python), "-c", probe) != version:
         for stamp in setup.stamps.iterdir():
-            stamp.unlink()
+            if stamp != setup.omission:  # may have been written by the step before this one
+                stamp.unlink()
         # Remove only folders of venv and pip: RCDP_VENV may be a folder with other files of the user.
         if (setup.venv / "pyvenv.cfg").is_file():
             for name in ("bin", "lib", "include", "share", "etc"):
@@ -489,12 +605,20 @@ def create_environment(setup: Setup) -> str:
 def install_build_tools(setup: Setup) -> str:
     """Install setuptools, wheel, packaging and, if necessary, CMake."""
     refuse_diverting_files(setup)
-    found = re.search(r"(\d+)\.(\d+)", first_line("cmake", "--version"))
+    found = re.search(r"(\d+)\.(\d+)", first_line("cmake", "--version", path=setup.environ["PATH"]))
     site_cmake = found is not None and (int(found.group(1)), int(found.group(2))) >= (3, 18)
     # CMake 4 no longer supports policies that some third-party parts of Horovod use.
     site_cmake = site_cmake and found is not None and int(found.group(1)) < 4
-    setup.pip("install", "setuptools>=77", "wheel", "packaging", *(() if site_cmake else ("cmake",)))
-    return "the site's CMake" if site_cmake else "PyPI's CMake"
+    setup.pip("install", "setuptools>=77", "wheel", "packaging")
+    if not setup.horovod:
+        return "without CMake, which only Horovod needs"
+    if site_cmake:
+        return "the site's CMake"
+    try:
+        setup.pip("install", "cmake")
+    except StepError as error:
+        return continue_without_horovod(setup, StepError(f"there is no CMake, and pip cannot install it: {error}"))
+    return "PyPI's CMake"
 
 
 def install_mpi(setup: Setup) -> str:
@@ -521,11 +645,14 @@ def install_mpi(setup: Setup) -> str:
 
 
 def site_library(setup: Setup) -> str:
-    """Return the MPI library that the site's mpicxx links programs to; "" if it is not found."""
+    """Return the MPI library that the site's mpicxx links programs to; "" if that is not found out."""
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder) / "probe.cpp", Path(folder) / "probe"
         source.write_text(MPI_PROBE, encoding="utf-8")
-        setup.run(setup.mpi.mpicxx, source, "-o", program)
+        try:
+            setup.run(setup.mpi.mpicxx, source, "-o", program)
+        except StepError:
+            return ""  # without a compiler; the step mpi4py tests which library is loaded
         linked = setup.run("ldd", program)
     found = re.search(r"^\s*libmpi(?:ch|_cray|_gnu\w*|_intel\w*)?\.so\S* => (/\S+)", linked, re.MULTILINE)
     return found.group(1) if found else ""
@@ -589,7 +716,10 @@ def test_mpi4py(setup: Setup) -> None:
 
 
 def build_horovod(setup: Setup) -> str:
-    """Install Horovod from the cache, or compile it."""
+    """Install Horovod from the cache, or compile it; otherwise continue without it."""
+    if not setup.horovod:
+        remove_horovod(setup)
+        return "left out"
     version, torch_cuda = torch_build(setup)
     toolkit = cuda_version(setup.nvcc)
     cuda = torch_cuda and toolkit
@@ -603,12 +733,26 @@ def build_horovod(setup: Setup) -> str:
     operations = f"NCCL, CUDA {cuda}" if cuda else "CPU"
     if wheel is not None:
         install_wheel(setup, wheel)
+        setup.omission.unlink(missing_ok=True)
         return f"{operations}, from the cache"
     with tempfile.TemporaryDirectory() as folder:
-        compile_horovod(setup, Path(folder), with_nccl=bool(cuda))
+        try:
+            compile_horovod(setup, Path(folder), with_nccl=bool(cuda))
+        except StepError as error:
+            remove_horovod(setup)
+            failure = StepError(f"its build failed: {error}", error.hint)
+            return continue_without_horovod(setup, failure, str(setup.cache / key) if setup.cache else "")
         wheel = store_wheel(setup.cache, key, next(Path(folder).glob("horovod-*.whl")))
         install_wheel(setup, wheel)
+    setup.omission.unlink(missing_ok=True)
     return f"{operations}, compiled"
+
+
+def remove_horovod(setup: Setup) -> None:
+    """Uninstall a Horovod of an earlier setup, which may have been built for another MPI or torch."""
+    (setup.stamps / "horovod.wheel").unlink(missing_ok=True)
+    if list(setup.venv.glob("lib/python*/site-packages/horovod-*.dist-info")):
+        setup.pip("uninstall", "-y", "horovod")
 
 
 def compile_horovod(setup: Setup, folder: Path, with_nccl: bool) -> None:
@@ -675,18 +819,37 @@ def install_wheel(setup: Setup, wheel: Path) -> None:
 def install_package(setup: Setup) -> str:
     """Install this package."""
     # --no-build-isolation uses the tools of the build-tools step instead of another download.
-    setup.pip("install", "--no-build-isolation", "-e", f"{ROOT}[train,report,sources,tensorboard,dev,docs]")
-    return "editable, with the extras train, report, sources, tensorboard, dev, docs"
+    extras = ("horovod" if setup.horovod else "torch", "report", "sources", "tensorboard", "dev", "docs")
+    setup.pip("install", "--no-build-isolation", "-e", f"{ROOT}[{','.join(extras)}]")
+    return f"editable, with the extras {', '.join(extras)}"
 
 
 def check_installation(setup: Setup) -> str:
-    """Sum a tensor over two ranks with Horovod, started by mpirun."""
+    """Sum a tensor over two ranks, started by mpirun, with the engine that trainings will use."""
+    if not setup.horovod:
+        return sum_over_ranks(setup, "torch.distributed", TORCH_CHECK)
+    try:
+        return sum_over_ranks(setup, "Horovod", HOROVOD_CHECK)
+    except StepError as error:
+        # If the ranks cannot meet at all, the second check fails, too, and the first error is the better one.
+        try:
+            result = sum_over_ranks(setup, "torch.distributed", TORCH_CHECK)
+        except StepError:
+            raise error from None
+        failure = StepError(f"it is built, but two ranks cannot sum with it: {error}", error.hint)
+        continue_without_horovod(setup, failure)
+        remove_horovod(setup)
+        return result
+
+
+def sum_over_ranks(setup: Setup, library: str, program: str) -> str:
+    """Run a check on two ranks, or on one if there is no mpirun, and return a line for the step."""
     mpirun = shutil.which("mpirun", path=setup.environ["PATH"])
     if mpirun is None:
         setup.notes.append("there is no mpirun on the PATH, so two ranks were not tested. Start ranks with srun.")
-        setup.run(setup.python, "-c", ALLREDUCE_CHECK)
+        setup.run(setup.python, "-c", program)
         return "one rank (no mpirun)"
-    command = (mpirun, "-n", "2", str(setup.python), "-c", ALLREDUCE_CHECK)
+    command = (mpirun, "-n", "2", str(setup.python), "-c", program)
     output = setup.run("timeout", str(CHECK_TIMEOUT_S), *command)
     found = re.search(r'^\{"ranks".*\}$', output, re.MULTILINE)
     ranks = json.loads(found.group(0))["ranks"] if found else 0
@@ -696,7 +859,7 @@ def check_installation(setup: Setup) -> str:
             f"{mpirun} belongs to another MPI library than {setup.mpi.mpicxx or 'the environment'}: load only one "
             "MPI module, then start again",
         )
-    return "mpirun -n 2, Horovod allreduce"
+    return f"mpirun -n 2, allreduce with {library}"
 
 
 STEPS: Sequence[tuple[str, Callable[[Setup], str]]] = (
@@ -710,6 +873,8 @@ STEPS: Sequence[tuple[str, Callable[[Setup], str]]] = (
     ("package", install_package),
     ("check", check_installation),
 )
+# Steps that differ without Horovod. A setup that gives up the build repeats none of the other steps.
+HOROVOD_STEPS = {"compiler", "build-tools", "horovod", "package", "check"}
 ALWAYS = {"venv"}  # run in each setup: quick, and required by all later steps
 
 
@@ -775,14 +940,18 @@ def hint_for(log_text: str) -> str:
     return next((hint for pattern, hint in HINTS if re.search(pattern, log_text)), "")
 
 
+def compiler_errors(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a log with errors of a compiler or CMake."""
+    return [line[:300] for line in lines if re.search(r"\b(fatal )?error:|CMake Error", line)]
+
+
 def explain(step: str, error: StepError, log: Path) -> str:
     """Return the message of a failed step: its name, errors and end of its log, and what to do."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     log_lines = [line[:300] for line in text.splitlines() if line.strip()]
     tail = log_lines[-LOG_TAIL_LINES:]
     # make and pip print many lines after the errors of the compiler.
-    errors = [line for line in log_lines[:-LOG_TAIL_LINES] if re.search(r"\b(fatal )?error:|CMake Error", line)]
-    causes = errors[:3]
+    causes = compiler_errors(log_lines[:-LOG_TAIL_LINES])[:3]
     hint = error.hint or hint_for(text)
     lines = [f"setup: the step '{step}' failed: {error}"]
     lines += ["The first errors:", *(f"  | {line}" for line in causes)] if causes else []
@@ -794,7 +963,7 @@ def explain(step: str, error: StepError, log: Path) -> str:
 
 def run_step(setup: Setup, name: str, action: Callable[[Setup], str], key: str) -> None:
     stamp = setup.stamps / name
-    if name not in ALWAYS and is_current(stamp, key):
+    if name not in ALWAYS and is_current(stamp, setup.step_key(name, key)):
         print(f"  {name:<12} up to date", flush=True)
         return
     with contextlib.suppress(FileNotFoundError):
@@ -808,7 +977,7 @@ def run_step(setup: Setup, name: str, action: Callable[[Setup], str], key: str) 
     except BaseException:
         print(end=overwrite, flush=True)
         raise
-    write_atomically(stamp, key)
+    write_atomically(stamp, setup.step_key(name, key))
     print(f"{overwrite}  {name:<12} {time.monotonic() - setup.started:6.1f} s  {result}", flush=True)
 
 
@@ -816,38 +985,73 @@ def bootstrap(venv: Path, environ: Mapping[str, str]) -> int:
     """Run the steps that are not up to date and return the exit code."""
     path = site_path(environ, venv)
     try:
+        request = horovod_choice.requested(environ)
+    except ValueError as error:
+        print(f"setup: {error}", file=sys.stderr)
+        return 1
+    try:
         mpi = find_mpi(path, environ.get("RCDP_MPI", ""))
     except StepError as error:
         print(f"setup: {error}: {error.hint}", file=sys.stderr)
         return 1
     nvcc = find_nvcc(path, environ)
     key = inputs_key(mpi, nvcc)
-    done = venv / "setup-stamps" / "all"
-    if is_current(done, key) and (venv / "bin" / "python").exists():
+
+    def inputs() -> str:
+        return build_inputs(environ, path, mpi, nvcc)
+
+    if is_complete(venv, request, inputs, key):
         return 0
     (venv / "setup-stamps").mkdir(parents=True, exist_ok=True)
     (venv / "setup-logs").mkdir(exist_ok=True)
     with setup_lock(venv) as lock:
-        if is_current(done, key) and (venv / "bin" / "python").exists():
+        if is_complete(venv, request, inputs, key):
             return 0
-        done.unlink(missing_ok=True)
-        start = time.monotonic()
         print(f"setup: {venv}", flush=True)
         left_out = pip_environment(environ)[1]
         if left_out:
             print(f"setup: ignoring {', '.join(left_out)} of your environment, to install in {venv}", flush=True)
         cache = writable_cache(cache_root(environ))
         setup = Setup(venv, cache, mpi, nvcc, step_environment(environ, venv, path), lock=(lock,))
-        for name, action in STEPS:
-            try:
-                run_step(setup, name, action, key)
-            except StepError as error:
-                print(explain(name, error, setup.log), file=sys.stderr)
-                return 1
-        write_atomically(done, key)
-        for note in setup.notes:
-            print(f"setup: note: {note}")
-        print(f"setup: ready in {time.monotonic() - start:.0f} s")
+        decide_on_horovod(setup, request, inputs)
+        return run_steps(setup, key)
+
+
+def is_complete(venv: Path, request: str, inputs: Callable[[], str], key: str) -> bool:
+    """Return whether all steps are up to date; in an environment without Horovod, print a reminder."""
+    omission = Omission.load(omission_file(venv))
+    wanted = horovod_choice.is_wanted(request, omission, inputs)
+    complete = is_current(venv / "setup-stamps" / "all", variant(key, wanted)) and (venv / "bin" / "python").exists()
+    if complete and omission and request != horovod_choice.LEFT_OUT:
+        print(f"setup: {omission.short_note()}", flush=True)
+    return complete
+
+
+def decide_on_horovod(setup: Setup, request: str, inputs: Callable[[], str]) -> None:
+    """Set whether this setup builds Horovod."""
+    setup.horovod = horovod_choice.is_wanted(request, Omission.load(setup.omission), inputs)
+    setup.horovod_required = request == horovod_choice.REQUIRED
+    setup.build_inputs = inputs()
+    if request == horovod_choice.LEFT_OUT:
+        setup.leave_horovod_out(Omission(f"{horovod_choice.VARIABLE}={request}"))
+
+
+def run_steps(setup: Setup, key: str) -> int:
+    """Run the steps that are not up to date and return the exit code."""
+    done = setup.stamps / "all"
+    done.unlink(missing_ok=True)
+    start = time.monotonic()
+    for name, action in STEPS:
+        try:
+            run_step(setup, name, action, key)
+        except StepError as error:
+            print(explain(name, error, setup.log), file=sys.stderr)
+            return 1
+    write_atomically(done, variant(key, setup.horovod))
+    omission = Omission.load(setup.omission)
+    for note in [*setup.notes, *([omission.note()] if omission else [])]:
+        print(f"setup: note: {note}")
+    print(f"setup: ready in {time.monotonic() - start:.0f} s")
     return 0
 
 

@@ -19,9 +19,9 @@ from rcdp_hpc.runtime.ram import MIB
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.search.state_sets import STATE_SETS
 
-# Memory of a process without data: Python, torch, MPI, Horovod.
+# Memory of a process without data: Python, torch, MPI, and the engine of the training.
 PROCESS_BYTES = 700 * MIB
-# The same without torch and Horovod.
+# The same without torch and engine.
 PREPARE_PROCESS_BYTES = 350 * MIB
 # Number of float32 copies of a sample that the preparation holds at the same time: read, balanced, sorted, written.
 COPIES_IN_PREPARATION = 5

@@ -13,6 +13,7 @@ def require_torch() -> None:
     except ImportError as error:
         raise agreed(
             InputError(
-                f"this stage needs torch, which cannot be imported ({error}). Run `make setup`, or see `rcdp doctor`."
+                f"this stage needs torch, which cannot be imported ({error}). Run `make setup` in the checkout, or "
+                "install the extra: pip install 'rcdp_hpc[torch]'. `rcdp doctor` shows what is missing."
             )
         ) from None

@@ -18,8 +18,8 @@ class PyRcdpHpc(PythonPackage):
 
     version("main", branch="main")
 
-    variant("torch", default=False, description="Search and training; needs a py-torch that is recent enough")
-    variant("horovod", default=False, when="+torch", description="Training of several ranks with Horovod")
+    variant("torch", default=False, description="All stages; needs a py-torch that is recent enough")
+    variant("horovod", default=False, when="+torch", description="Horovod instead of torch.distributed")
     variant("sources", default=True, description="Tables (csv, parquet) and folders of images")
     variant("report", default=True, description="Pictures of the report")
 
@@ -40,7 +40,7 @@ class PyRcdpHpc(PythonPackage):
         depends_on("py-threadpoolctl")
 
         with when("+torch"):
-            depends_on("py-torch@2.13:")
+            depends_on("py-torch@2.13: +distributed+gloo")
             depends_on("py-mpi4py@4:")
         with when("+horovod"):
             depends_on("py-horovod@0.28.1 frameworks=pytorch controllers=mpi")
