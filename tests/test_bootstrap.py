@@ -518,12 +518,15 @@ def test_a_horovod_that_cannot_be_built_does_not_stop_the_setup(machine, fault, 
     assert "torch.distributed" in commands
     assert "horovod.torch" not in commands
     printed = capsys.readouterr().out
-    (note,) = [line for line in printed.splitlines() if line.startswith("setup: note: Horovod is not installed")]
+    note = " ".join(printed.partition("setup: note: ")[2].partition("setup: ready")[0].split())
+    assert note.startswith("Horovod is not installed: ")
     assert reason in note
     assert f"{fault} failed" in note
     assert "uses torch.distributed (Gloo) instead" in note
     assert "To try again: RCDP_HOROVOD=1 make setup." in note
-    assert str(machine.venv / "setup-logs") in note
+    log = machine.venv / "setup-logs" / "no-horovod.log"
+    assert f"The log is {log}." in note
+    assert log.is_file()
     assert "setup: ready" in printed
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,27 @@ def test_the_workflow_runs_the_whole_check_with_every_python_of_the_metadata():
 def test_the_python_versions_begin_with_the_required_one():
     assert SETUP["options"]["python_requires"] == f">={PYTHONS[0]}"
     assert Version(PYTHONS[0]) < Version(PYTHONS[-1])
+
+
+@pytest.mark.parametrize("python", [f"{version}.0" for version in PYTHONS])
+def test_the_pinned_versions_install_on_every_python(python):
+    """Also on the first release of each: some distributions stay at an early one."""
+    refused = []
+    for line in (REPOSITORY / "constraints.txt").read_text().splitlines():
+        name, pinned, version = line.partition("==")
+        if not pinned or not _is_installed(name, version):
+            continue
+        required = metadata.metadata(name).get("Requires-Python") or ""
+        if not SpecifierSet(required).contains(python):
+            refused.append(f"{name}=={version} needs Python {required}")
+    assert not refused
+
+
+def _is_installed(name: str, version: str) -> bool:
+    try:
+        return Version(metadata.version(name)).public == Version(version).public
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def test_the_bug_form_requires_the_output_of_doctor():

@@ -33,6 +33,7 @@ import signal
 import subprocess
 import sysconfig
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -572,11 +573,13 @@ def continue_without_horovod(setup: Setup, failure: StepError, wheels: str = "")
     """Record that Horovod cannot be built or used. Return a line for the step; raise `failure` if it is required."""
     log = setup.log.read_text(encoding="utf-8", errors="replace") if setup.log.is_file() else ""
     errors = compiler_errors(log.splitlines())
+    copy = setup.log.with_name("no-horovod.log")  # the next setup writes the log of the step again
+    write_atomically(copy, log)
     earlier = Omission.load(setup.omission)
     omission = Omission(
         reason=str(failure) + (f" ({errors[0].strip()})" if errors else ""),
         remedy=failure.hint or hint_for(log),
-        log=str(setup.log),
+        log=str(copy),
         failed=[*(earlier.failed if earlier else []), setup.build_inputs],
         wheels=wheels,
     )
@@ -940,6 +943,11 @@ def hint_for(log_text: str) -> str:
     return next((hint for pattern, hint in HINTS if re.search(pattern, log_text)), "")
 
 
+def paragraph(text: str) -> str:
+    """Return a text in lines of at most 110 characters. Paths and commands stay whole, so that they can be copied."""
+    return textwrap.fill(text, 110, subsequent_indent=" " * 7, break_long_words=False, break_on_hyphens=False)
+
+
 def compiler_errors(lines: Sequence[str]) -> list[str]:
     """Return the lines of a log with errors of a compiler or CMake."""
     return [line[:300] for line in lines if re.search(r"\b(fatal )?error:|CMake Error", line)]
@@ -1050,7 +1058,7 @@ def run_steps(setup: Setup, key: str) -> int:
     write_atomically(done, variant(key, setup.horovod))
     omission = Omission.load(setup.omission)
     for note in [*setup.notes, *([omission.note()] if omission else [])]:
-        print(f"setup: note: {note}")
+        print(paragraph(f"setup: note: {note}"))
     print(f"setup: ready in {time.monotonic() - start:.0f} s")
     return 0
 
