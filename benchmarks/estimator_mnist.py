@@ -14,7 +14,7 @@ seconds and memory are those of the whole process, with imports and reading the 
 
 PYTHON is an interpreter with ReservoirPy (pip install reservoirpy). ReservoirPy computes one series after the other;
 here one process per thread does. It fits and predicts a subset (--peer-rows and a sixth of them), and its seconds are
-multiplied by the share of rows that it left out; its accuracy is that of the subset.
+multiplied by the ratio of all rows to those; its CPU seconds, memory and accuracy are those of the subset.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from reservoir_inputs import images, labels
+from reservoir_inputs import images, labels, part_sizes
 
-TRAIN, TEST = 60_000, 10_000
 WAYS = {"estimator": "estimator", "command": "command line", "reservoirpy": "ReservoirPy"}
 # Files in the folder of a run.
 LABELS, TIMES = "labels.npy", "times.json"
@@ -51,62 +50,75 @@ def settings(nodes: int, data: str) -> dict:
         "reservoir": {
             "nodes": nodes,
             "sequence": "rows",
+            "states": 1,
             "leak": LEAK,
             "spectral_radius": RADIUS,
             "input_scaling": INPUT_SCALING,
             "bias_scaling": BIAS_SCALING,
             "density": DENSITY,
         },
+        "extractor": {"kind": "none"},
         "search": {"generations": 0},
         "readout": {"kind": "ridge", "ridge_penalties": [PENALTY]},
     }
+
+
+def read(data: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return images, labels, and the number of the first, which are for the training."""
+    train, test = part_sizes(data)
+    return images(data, train + test), labels(data, train + test), train
 
 
 def by_estimator(data: str, folder: Path, nodes: int, rows: int) -> None:
     """Fit and predict in this process."""
     from rcdp_hpc.sklearn import ReservoirClassifier
 
-    x, y = images(data, TRAIN + TEST), labels(data, TRAIN + TEST)
+    x, y, train = read(data)
     tree = settings(nodes, data)
     del tree["data"]["source"], tree["data"]["path"]
     estimator = ReservoirClassifier(config=tree)
-    fit = timed(lambda: estimator.fit(x[:TRAIN], y[:TRAIN]))
+    fit = timed(lambda: estimator.fit(x[:train], y[:train]))
     predict = timed(lambda: np.save(folder / LABELS, estimator.predict(x).astype(np.int64)))
     write_times(folder, fit=fit, predict=predict)
 
 
 def by_command(data: str, folder: Path, nodes: int, rows: int) -> None:
     """Fit and predict with the commands of a shell."""
-    options = [f"{section}.{key}={json.dumps(value)}" for section, keys in settings(nodes, data).items()
-               for key, value in keys.items()]  # fmt: skip
-    options = [argument for option in options for argument in ("--set", option)]
+    # A value of JSON is one of TOML here: texts, numbers and lists.
+    sections = settings(nodes, data).items()
+    lines = [f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+             for name, keys in sections]  # fmt: skip
+    config = folder / "config.toml"
+    config.write_text("\n".join(lines))
     run, file = folder / "run", folder / "predictions.npz"
     rcdp = [sys.executable, "-m", "rcdp_hpc"]
-    fit = timed(lambda: subprocess.run([*rcdp, "run", "--out", run, *options], check=True))
-    predict = timed(lambda: subprocess.run([*rcdp, "predict", run, data, "--out", file], check=True))
+    fit = timed(lambda: subprocess.run([*rcdp, "run", config, "--out", run], check=True))
+    predict = timed(lambda: subprocess.run([*rcdp, "predict", run, data, "--to", file], check=True))
     write_times(folder, fit=fit, predict=predict)
     with np.load(file) as predictions:
-        np.save(folder / LABELS, predictions["labels"].astype(np.int64))
+        np.save(folder / LABELS, predictions["label"])
 
 
 def by_reservoirpy(data: str, folder: Path, nodes: int, rows: int) -> None:
     """Fit and predict a subset with ReservoirPy."""
     from joblib import Parallel, delayed
+    from reservoirpy.mat_gen import uniform
     from reservoirpy.nodes import Reservoir, Ridge
 
-    x, y = images(data, TRAIN + TEST) / 255, labels(data, TRAIN + TEST)
-    train, test = slice(0, rows), slice(TRAIN, TRAIN + rows * TEST // TRAIN)
+    x, y, total = read(data)
+    rows = min(rows, total)
+    train, test = slice(0, rows), slice(total, total + rows * (len(y) - total) // total)
     workers = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count()))
 
     def last_states(block: np.ndarray) -> np.ndarray:
         node = Reservoir(
             nodes, lr=LEAK, sr=RADIUS, input_scaling=INPUT_SCALING, input_connectivity=1.0, rc_connectivity=DENSITY,
-            bias=BIAS_SCALING, seed=1,
+            Win=uniform(low=-1, high=1), bias=uniform(low=-BIAS_SCALING, high=BIAS_SCALING), seed=1,
         )  # fmt: skip
         return np.array([states[-1] for states in node.run(block)])
 
     def states(part: slice) -> np.ndarray:
-        blocks = np.array_split(x[part], max(workers, len(x[part]) // PEER_BLOCK))
+        blocks = np.array_split(x[part] / 255, max(workers, len(x[part]) // PEER_BLOCK))
         return np.concatenate(parallel(delayed(last_states)(block) for block in blocks))
 
     def fit() -> None:
@@ -123,7 +135,7 @@ def by_reservoirpy(data: str, folder: Path, nodes: int, rows: int) -> None:
 
     readout = Ridge()
     with Parallel(n_jobs=workers) as parallel:
-        write_times(folder, fit=timed(fit) * TRAIN / rows, predict=timed(predict) * TRAIN / rows)
+        write_times(folder, fit=timed(fit) * total / rows, predict=timed(predict) * total / rows)
 
 
 def timed(work) -> float:
@@ -191,9 +203,8 @@ class MemoryWatch:
 
 
 def accuracy(predicted: np.ndarray, y: np.ndarray) -> float:
-    """Return the accuracy of the test images, of those that were predicted."""
-    test = predicted[TRAIN:] >= 0
-    return float((predicted[TRAIN:] == y[TRAIN:])[test].mean())
+    """Return the accuracy of those images that were predicted."""
+    return float((predicted == y)[predicted >= 0].mean())
 
 
 def table(measured: dict[str, list[dict[str, float]]], accuracies: dict[str, float], peer_share: float) -> str:
@@ -213,7 +224,7 @@ def table(measured: dict[str, list[dict[str, float]]], accuracies: dict[str, flo
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="folder of MNIST's IDX files, with .gz")
+    parser.add_argument("--data", required=True, help="folder of MNIST's IDX files (.gz)")
     parser.add_argument("--reservoirpy", metavar="PYTHON", help="interpreter with ReservoirPy; default: leave it out")
     parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), help="default: all")
     parser.add_argument("--nodes", type=int, default=500)
@@ -221,12 +232,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args(arguments)
-    if not 60 <= chosen.peer_rows <= TRAIN:
-        parser.error(f"--peer-rows must be from 60 to {TRAIN}")
+    train, test = part_sizes(chosen.data)
+    if not 1 <= chosen.peer_rows * test // train <= test:
+        parser.error(f"--peer-rows {chosen.peer_rows} leaves no test image, or is more than {train}")
     ways = chosen.ways or [way for way in WAYS if way != "reservoirpy" or chosen.reservoirpy]
     if "reservoirpy" in ways and not chosen.reservoirpy:
         parser.error("--ways reservoirpy needs --reservoirpy PYTHON, an interpreter with ReservoirPy")
-    y = labels(chosen.data, TRAIN + TEST)
+    y = labels(chosen.data, train + test)
     measured, predicted = {way: [] for way in ways}, {}
     with tempfile.TemporaryDirectory() as name:
         for turn in range(chosen.repeats):
@@ -235,8 +247,8 @@ def main(arguments: list[str] | None = None) -> None:
                 folder = Path(name) / f"{way}-{turn}"
                 measured[way].append(measure(way, chosen, folder))
                 predicted[way] = np.load(folder / LABELS)
-    accuracies = {way: accuracy(predicted[way], y) for way in ways}
-    print(table(measured, accuracies, chosen.peer_rows / TRAIN))
+    accuracies = {way: accuracy(predicted[way][train:], y[train:]) for way in ways}
+    print(table(measured, accuracies, chosen.peer_rows / train))
     if {"estimator", "command"} <= set(ways):
         apart = int((predicted["estimator"] != predicted["command"]).sum())
         if apart:

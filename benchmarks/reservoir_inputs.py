@@ -25,9 +25,16 @@ def labels(folder: str, count: int) -> np.ndarray:
     return _read(folder, "labels-idx1", 8)[:count].astype(np.int64)
 
 
+def part_sizes(folder: str) -> tuple[int, int]:
+    """Return the number of training images and of test images."""
+    train, test = (len(_read_part(folder, part, "labels-idx1", 8)) for part in PARTS)
+    return train, test
+
+
 def _read(folder: str, what: str, header: int) -> np.ndarray:
-    parts = []
-    for part in PARTS:
-        with gzip.open(Path(folder) / f"{part}-{what}-ubyte.gz") as file:
-            parts.append(np.frombuffer(file.read(), np.uint8, offset=header))
-    return np.concatenate(parts)
+    return np.concatenate([_read_part(folder, part, what, header) for part in PARTS])
+
+
+def _read_part(folder: str, part: str, what: str, header: int) -> np.ndarray:
+    with gzip.open(Path(folder) / f"{part}-{what}-ubyte.gz") as file:
+        return np.frombuffer(file.read(), np.uint8, offset=header)
