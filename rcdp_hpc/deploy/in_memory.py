@@ -14,10 +14,12 @@ from rcdp_hpc.config import DataSection
 from rcdp_hpc.data.sources import NewSamples, read_samples
 from rcdp_hpc.data.sources.arrays import samples_of
 from rcdp_hpc.data.sources.base import Findings
+from rcdp_hpc.data.sources.frame_table import FrameTable
 from rcdp_hpc.data.sources.python_values import is_frame, sample_arrays
+from rcdp_hpc.data.sources.request import SampleRequest
+from rcdp_hpc.data.sources.tables import read_samples as read_samples_of_table
 from rcdp_hpc.deploy.formats.base import Predictions
 from rcdp_hpc.deploy.predict import check_source_code, predict_new
-from rcdp_hpc.errors import InputError
 from rcdp_hpc.model.trained_model import TrainedModel
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
@@ -132,27 +134,12 @@ def new_samples(model: TrainedModel, samples: Any, reading: DataSection | None) 
     InputError
         If they are not numbers, or columns of the model are missing.
     """
-    arrays = _from_frame(model, samples) if is_frame(samples) else sample_arrays(str(ARRAY), samples)
+    if is_frame(samples) and model.data.columns is not None:
+        data, shape = reading or DataSection(), model.sample_shape
+        request = SampleRequest(ARRAY, data, shape[0], model.data.columns, shape)
+        return read_samples_of_table(request, [FrameTable(ARRAY, samples)])
+    arrays = sample_arrays(str(ARRAY), np.asarray(samples) if is_frame(samples) else samples)
     return samples_of(ARRAY, arrays, reading or DataSection(), model.sample_shape[0], Findings(), model.sample_shape)
-
-
-def _from_frame(model: TrainedModel, frame: Any) -> dict[str, NDArray[Any]]:
-    """Return the numbers of a DataFrame, its columns in the order of the model."""
-    columns = model.data.columns
-    if columns is None:
-        return sample_arrays(str(ARRAY), np.asarray(frame))
-    if columns.categories:
-        raise InputError(
-            f"{ARRAY}: the model has columns of categories ({', '.join(columns.categories)}), whose texts only files "
-            "have: write the table to a CSV file and predict that"
-        )
-    named = {str(name): name for name in frame.columns}
-    if len(named) < len(frame.columns):
-        raise InputError(f"{ARRAY}: several columns have the same name: rename them")
-    missing = [name for name in columns.features if name not in named]
-    if missing:
-        raise InputError(f"{ARRAY}: without the columns {', '.join(missing)}, which the model needs")
-    return sample_arrays(str(ARRAY), np.column_stack([np.asarray(frame[named[name]]) for name in columns.features]))
 
 
 def _on_all_ranks(comm: Communicator, array: NDArray[np.float32]) -> NDArray[np.float32]:

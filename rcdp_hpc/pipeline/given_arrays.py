@@ -130,7 +130,9 @@ def _began_with_arrays(out: str | Path) -> bool:
 
 
 def _config_of(config: Settings, has_arrays: bool, resumed: bool) -> Config:
-    if not isinstance(config, Config):
+    if isinstance(config, Mapping):
+        config = load_config(config)
+    elif not isinstance(config, Config):  # a profile for other data keeps its other settings
         config = load_config(config, **({"data": {"source": ARRAYS}} if has_arrays else {}))
     return with_arrays(config) if has_arrays or (resumed and not _named_data(config)) else config
 

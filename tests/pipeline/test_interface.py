@@ -87,7 +87,7 @@ def test_columns_of_a_frame_are_taken_by_name(wine):
     turned = Frame({"further": np.ones(178), **dict(reversed(frame.items()))})
     np.testing.assert_array_equal(rcdp_hpc.predict(run, turned).probabilities, expected)
     del turned["alcohol"]
-    with pytest.raises(InputError, match="without the columns alcohol"):
+    with pytest.raises(InputError, match="samples: no column 'alcohol'"):
         rcdp_hpc.predict(run, turned)
 
 

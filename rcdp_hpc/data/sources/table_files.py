@@ -11,6 +11,7 @@ from rcdp_hpc.data.budget import Budget
 from rcdp_hpc.data.sources.arff_table import ArffTable
 from rcdp_hpc.data.sources.csv_reading import CsvFile
 from rcdp_hpc.data.sources.findings import Findings
+from rcdp_hpc.data.sources.frame_table import FrameTable
 from rcdp_hpc.data.sources.parquet_reading import ParquetFile
 from rcdp_hpc.data.sources.sniff import ARFF, format_of
 from rcdp_hpc.errors import InputError
@@ -21,7 +22,7 @@ PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".data")
 PACKED_SUFFIXES = (".gz", ".bz2", ".zst")
 
-TableFile = CsvFile | ParquetFile | ArffTable
+TableFile = CsvFile | ParquetFile | ArffTable | FrameTable
 
 
 def open_files(path: Path, data: DataSection, expected: Collection[str], findings: Findings) -> list[TableFile]:

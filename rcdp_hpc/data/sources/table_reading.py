@@ -54,6 +54,8 @@ class Table:
         Features and categories of the training table; default: they are determined from this table.
     labelled : bool
         Whether to read the labels.
+    files : list of TableFile, optional
+        The table, if it is not read from `path`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Table:
         findings: Findings,
         known: Columns | None = None,
         labelled: bool = True,
+        files: list[TableFile] | None = None,
     ) -> None:
         self.path = path
         self.data = data
@@ -71,7 +74,7 @@ class Table:
         self._known = known
         self._labelled = labelled
         expected = [*special_columns(data, labelled), *(known.features if known else data.category_columns)]
-        self._files: list[TableFile] = open_files(path, data, expected, findings)
+        self._files = open_files(path, data, expected, findings) if files is None else files
         self._roles = ColumnRoles(path, data, findings, self._files, known, labelled)
         self.names = self._roles.names
         self.candidates = self._roles.candidates

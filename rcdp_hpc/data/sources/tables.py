@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from rcdp_hpc.data.sources.request import SampleRequest, SourceRequest
 from rcdp_hpc.data.sources.row_view import select
 from rcdp_hpc.data.sources.rows import RaggedRows
 from rcdp_hpc.data.sources.sniff import ARFF, CSV, PARQUET, format_of
+from rcdp_hpc.data.sources.table_files import TableFile
 from rcdp_hpc.data.sources.table_problems import group_rows, missing_values
 from rcdp_hpc.data.sources.table_reading import Table
 from rcdp_hpc.errors import InputError
@@ -58,32 +60,12 @@ class TableReader(SourceReader):
         if data.time_column and not data.group_column:
             raise InputError(ONE_ROW)
         findings = Findings()
-        train = _read(Table(path, data, budget, findings))
-        columns = train.table.columns(train.features, train.row_names)
-        test = None
-        if data.test_path:
-            test = _read(Table(Path(data.test_path), data, budget, findings, columns))
-            _count_extra(test.table, columns, findings)
-        test_name = f"{data.test_path}, column {data.label_column}"
-        classes, y, test_y = encode_labels(train.labels, test.labels if test else None, test_name, findings)
-        longest = max(train.longest, test.longest if test else 0)
-        train_part = train.part(y, longest, classes)
-        test_part = test.part(test_y, longest, classes) if test is not None and test_y is not None else None
-        kind = f"{len(train.features)} features"
-        kind = f"up to {longest} steps of {kind}" if data.group_column else kind
-        places = {name: place for place, name in enumerate(train.features)}
-        return Source(
-            name=data.source,
-            classes=classes,
-            train=train_part,
-            test=test_part,
-            scale=1.0,
-            description=f"{path.name}: {len(train_part)} samples of {kind}"
-            + ("" if test_part is None else f", {len(test_part)} for the test"),
-            categories=tuple(places[name] for name in data.category_columns),
-            columns=columns,
-            findings=findings,
-        )
+        train = Table(path, data, budget, findings)
+
+        def test(columns: Columns) -> Table:
+            return Table(Path(data.test_path), data, budget, findings, columns)
+
+        return source_of_table(train, test if data.test_path else None)
 
     def read_new(self, request: SampleRequest) -> NewSamples:
         """Return the rows of a table; the content of a single file decides its format."""
@@ -116,8 +98,54 @@ class ParquetReader(TableReader):
         return holds_file(path, ".parquet") if path.is_dir() else format_of(path).name == PARQUET
 
 
-def read_samples(request: SampleRequest) -> NewSamples:
+def source_of_table(table: Table, open_test: Callable[[Columns], Table] | None = None) -> Source:
+    """Return the labelled samples of a table.
+
+    Parameters
+    ----------
+    table : Table
+        The training table, not read yet.
+    open_test : callable, optional
+        Returns the test table, not read yet, for the columns of the training table.
+
+    Raises
+    ------
+    InputError
+        As in `TableReader.read`.
+    """
+    data, findings = table.data, table.findings
+    train = _read(table)
+    columns = train.table.columns(train.features, train.row_names)
+    test = None
+    if open_test is not None:
+        test = _read(open_test(columns))
+        _count_extra(test.table, columns, findings)
+    test_name = "" if test is None else f"{test.table.path}, column {data.label_column}"
+    classes, y, test_y = encode_labels(train.labels, test.labels if test else None, test_name, findings)
+    longest = max(train.longest, test.longest if test else 0)
+    train_part = train.part(y, longest, classes)
+    test_part = test.part(test_y, longest, classes) if test is not None and test_y is not None else None
+    kind = f"{len(train.features)} features"
+    kind = f"up to {longest} steps of {kind}" if data.group_column else kind
+    places = {name: place for place, name in enumerate(train.features)}
+    return Source(
+        name=data.source,
+        classes=classes,
+        train=train_part,
+        test=test_part,
+        scale=1.0,
+        description=f"{table.path.name}: {len(train_part)} samples of {kind}"
+        + ("" if test_part is None else f", {len(test_part)} for the test"),
+        categories=tuple(places[name] for name in data.category_columns),
+        columns=columns,
+        findings=findings,
+    )
+
+
+def read_samples(request: SampleRequest, files: list[TableFile] | None = None) -> NewSamples:
     """Return the features of a table, with or without labels; errors are those of `TableReader.read`.
+
+    The table is that of `files`, or of the request's path.
 
     The rows of a group form a sequence, padded to at least `longest` steps. Sequences are in the order in which the
     groups begin, and have lengths (None: all of `longest` steps, or no groups).
@@ -132,7 +160,7 @@ def read_samples(request: SampleRequest) -> NewSamples:
             "data: prepare and train again (--restart), or save the samples as npz with the numbers of training."
         )
     findings = Findings()
-    rows = _read(Table(path, data, request.budget, findings, columns, labelled=False))
+    rows = _read(Table(path, data, request.budget, findings, columns, labelled=False, files=files))
     if columns is not None:
         _count_extra(rows.table, columns, findings)
     steps = max(request.longest, rows.longest)
