@@ -42,7 +42,7 @@ Stepper.step = short
 """
 
 OTHER_VERSION = """
-from rcdp_hpc.parallel import choose as parallel
+from rcdp_hpc.parallel import horovod as parallel
 version = parallel.version
 parallel.version = lambda name: "0.27.0" if rank == 1 else version(name)
 """
