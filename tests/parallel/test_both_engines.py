@@ -63,7 +63,7 @@ CASES = {
 }
 found = {name: [losses(engine, keys) for engine in ("horovod", "torch")] for name, keys in CASES.items()}
 # The other half of a training that Horovod has begun, and the reverse.
-states = [values.pop() for values in found["plain"]]
+states = [values[-1] for values in found["plain"]]
 found["resumed"] = [losses(engine, {}, *state) for engine, state in zip(("torch", "horovod"), states, strict=True)]
 found = {name: [values[:4] for values in pair] for name, pair in found.items()}
 if comm.is_root:
