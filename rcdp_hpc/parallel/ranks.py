@@ -15,6 +15,8 @@ from rcdp_hpc.parallel.base import Engine
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree
 
+MPI_TYPES = (torch.float32, torch.float64, torch.int64)
+
 
 class RanksEngine(Engine):
     """An engine of several ranks.
@@ -86,10 +88,15 @@ class RanksEngine(Engine):
         fastest for small messages.
         """
         with self.counted(self.ring_factor * values.numel() * values.element_size()):
-            if self.comm.has_fast_allreduce and values.device.type == "cpu":
-                with self.comm.limit_waits(self.stall_seconds):
-                    return torch.from_numpy(self.comm.allreduce(values.detach().numpy()))
-            return self._allreduce(values, name)
+            return self._sum_by_mpi(values) if self._mpi_can_sum(values) else self._allreduce(values, name)
+
+    def _mpi_can_sum(self, values: torch.Tensor) -> bool:
+        """Return whether MPI can sum a tensor: one in host memory, of a dtype that MPI has."""
+        return self.comm.has_fast_allreduce and values.device.type == "cpu" and values.dtype in MPI_TYPES
+
+    def _sum_by_mpi(self, values: torch.Tensor) -> torch.Tensor:
+        with self.comm.limit_waits(self.stall_seconds):
+            return torch.from_numpy(self.comm.allreduce(values.detach().numpy()))
 
     @abstractmethod
     def _allreduce(self, values: torch.Tensor, name: str) -> torch.Tensor:

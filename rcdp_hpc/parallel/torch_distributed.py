@@ -20,6 +20,9 @@ from rcdp_hpc.runtime.device import device
 # Bytes of gradients in one message. Sending a part while the next one is copied saves little; one copy of very large
 # gradients in addition to the gradients would need much memory.
 BUCKET_BYTES = 64 * 2**20
+# Up to this size MPI is faster than Gloo, whose threads hand each message on: two ranks of one node needed 75 us
+# instead of 230 us for 256 KiB, but 2.3 ms instead of 0.9 ms for 1 MiB.
+MPI_BYTES = 512 * 2**10
 
 
 class TorchEngine(RanksEngine):
@@ -82,7 +85,10 @@ class TorchEngine(RanksEngine):
         for bucket in buckets(gradients, BUCKET_BYTES):
             dtype = torch.float16 if self.halved and bucket[0].is_floating_point() else bucket[0].dtype
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket]).to(dtype)
-            self.world.sum_in_place([flat])
+            if flat.nbytes <= MPI_BYTES and self._mpi_can_sum(flat):
+                flat = self._sum_by_mpi(flat)
+            else:
+                self.world.sum_in_place([flat])
             for gradient, total in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
                 gradient.copy_(total.view(gradient.shape))
 

@@ -153,7 +153,7 @@ def _has_baseline(run: RunDirectory) -> bool:
     if not (run.train / "last.pt").exists() or not path.exists():
         return False
     try:
-        ModelFile.read(path, "The baseline is fitted again.")
+        ModelFile.read(path, "The baseline is fitted again.", role="baseline")
     except DataDamagedError as error:
         log.warning("%s", error)
         return False

@@ -52,12 +52,13 @@ def gradients(model: nn.Module, batches: list[torch.Tensor]) -> list[torch.Tenso
     return [weights.grad for weights in model.parameters()]
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize(("ranks", "fast"), [(2, False), (3, False), (3, True)])
 @pytest.mark.parametrize("passes", [1, 2])
-def test_gradients_are_the_sums_over_ranks(ranks, passes, monkeypatch):
+def test_gradients_are_the_sums_over_ranks(ranks, fast, passes, monkeypatch):
     monkeypatch.setattr(torch_distributed, "BUCKET_BYTES", 100)  # several messages
 
     def work(comm):
+        comm.has_fast_allreduce = fast
         engine = TorchEngine.start(comm, 60)
         model = network()
         optimizer = engine.wrap(torch.optim.SGD(model.parameters(), 0.1), model)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -109,8 +110,7 @@ class TorchWorld:
             for work in start(group, tensors):
                 self._await(work, asynchronous=group is self._gpu)
         except RuntimeError as error:
-            first, *_ = str(error).splitlines() or [type(error).__name__]
-            raise LostRankError(f"{LIBRARY} ({self.backend})", first) from error
+            raise LostRankError(f"{LIBRARY} ({self.backend})", _first_line(error)) from error
         if copied:
             for value, tensor in zip(values, tensors, strict=True):
                 value.copy_(tensor)
@@ -245,11 +245,17 @@ def _connected(connect: Callable[[], Any], interface: Interface) -> Any:
 
 
 def _unconnected(interface: Interface, error: Exception) -> InputError:
-    first, *_ = str(error).splitlines() or [type(error).__name__]
     return InputError(
-        f"{LIBRARY} cannot connect the ranks through the interface {interface.name} ({interface.address}): {first}. "
-        f"Set {GLOO_INTERFACE} to the interface that connects the nodes, or use parallel.engine = 'horovod'."
+        f"{LIBRARY} cannot connect the ranks through the interface {interface.name} ({interface.address}): "
+        f"{_first_line(error)}. Set {GLOO_INTERFACE} to the interface that connects the nodes, or use "
+        "parallel.engine = 'horovod'."
     )
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first sentence of an error of torch, without the place in torch's source code."""
+    first, *_ = str(error).splitlines() or [""]
+    return re.sub(r"^\[[^]]*\]\s*", "", first).partition(". ")[0].rstrip(".") or type(error).__name__
 
 
 def _each_has_a_gpu(comm: Communicator, distributed: Any, device: torch.device) -> bool:
