@@ -84,6 +84,7 @@ OTHER_COMMANDS = {
     "make setup": "run by CI",
     "make campaign": "a short one is run by CI",
     ". .venv/bin/activate": "run by CI",
+    "pip install": "CI has no clean environment; tests/test_without_horovod.py runs what it leads to",
     "module load": "a cluster's own",
     "cp slurm/site.sh": "run by tests/slurm/test_docs.py",
     "mkdir grid": "run by tests/slurm/test_docs.py",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from rcdp_hpc.config import ParallelSection
+from rcdp_hpc.config.choices.engines import AUTO
 from rcdp_hpc.errors import InputError
+from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agreed
 
 
@@ -17,3 +20,26 @@ def require_torch() -> None:
                 "install the extra: pip install 'rcdp_hpc[torch]'. `rcdp doctor` shows what is missing."
             )
         ) from None
+
+
+def require_engine(comm: Communicator, settings: ParallelSection) -> None:
+    """Refuse an engine that a rank cannot use, before the stages that come before the training. Collective.
+
+    Parameters
+    ----------
+    comm : Communicator
+        All ranks of the training.
+    settings : ParallelSection
+        As this rank has it. With the engine ``auto`` on all ranks, nothing is imported and the training chooses.
+
+    Raises
+    ------
+    InputError
+        On all ranks, if a rank cannot use the engine that ``parallel.engine`` names, or ranks name different engines.
+    """
+    if comm.size == 1 or set(comm.allgather(settings.engine)) == {AUTO}:
+        return
+    require_torch()
+    from rcdp_hpc.parallel.choose import choose_engine
+
+    choose_engine(comm, settings)

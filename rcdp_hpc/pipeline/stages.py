@@ -25,7 +25,7 @@ from rcdp_hpc.errors import (
     StoppedError,
 )
 from rcdp_hpc.pipeline.given_arrays import LabelledArrays, Settings, with_data
-from rcdp_hpc.pipeline.requirements import require_torch
+from rcdp_hpc.pipeline.requirements import require_engine, require_torch
 from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_broken_classes, refuse_impossible_reservoir, resolve
 from rcdp_hpc.pipeline.results import EvaluateResult, PrepareResult, RunResult, SearchResult, TrainResult
 from rcdp_hpc.pipeline.state import begin, finish, machines_of_ranks, put_aside, record_failure, report_seconds
@@ -133,6 +133,8 @@ def run_with_options(
     run = RunDirectory(absolute_path(out))
     options = replace(options, following_ranks=comm.size if len(stages) > 1 else None)
     results = {}
+    if "train" in stages:
+        require_engine(comm, config.parallel)
     if set(stages) & {"prepare", "search", "train"}:
         run_on_root(comm, partial(refuse_impossible_reservoir, config))
         run_on_root(comm, partial(refuse_broken_classes, config))
