@@ -16,6 +16,7 @@ neither torch, Horovod nor MPI.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from rcdp_hpc.reservoir.states import Reservoir
     from rcdp_hpc.runtime.comm.connect import connect
     from rcdp_hpc.search.minimize import minimize
+
+# Without a handler of the program's own, Python prints warnings on stderr.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # OpenMP reads this setting when a library first loads it. None of the imports above does.
 shorten_waits()

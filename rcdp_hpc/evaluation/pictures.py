@@ -9,8 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import matplotlib
+import matplotlib.style
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
 from rcdp_hpc.evaluation.confusion import WORST, worst_confusions
@@ -18,14 +22,6 @@ from rcdp_hpc.evaluation.fonts import Labels, labels_of
 from rcdp_hpc.runtime.digests import read_sealed_lines
 from rcdp_hpc.runtime.files import write_atomic
 from rcdp_hpc.runtime.text import display_width
-
-matplotlib.use("Agg")
-
-import matplotlib.style
-from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 # Up to this number of classes, each has its name on an axis; of more, only some are named next to the picture.
 MOST_LABELS = 30

@@ -41,6 +41,7 @@ from rcdp_hpc.runtime.leftovers import remove_leftovers, temporary_files
 from rcdp_hpc.runtime.lock import RunLock
 from rcdp_hpc.runtime.logs import logging_to_file
 from rcdp_hpc.runtime.ram import is_out_of_memory
+from rcdp_hpc.runtime.random_state import unchanged_random_state
 from rcdp_hpc.runtime.rundir import RunDirectory
 from rcdp_hpc.runtime.stage_context import StageContext
 from rcdp_hpc.runtime.stage_record import record_settings, report_edited_file, settings_of
@@ -342,6 +343,9 @@ def _run_stage(
         if stopped and comm.is_root:
             record_settings(run, stage, recorded)
         raise
+    except KeyboardInterrupt:
+        record_failure(run, comm, stage, "stopped", reason="interrupted by Ctrl-C")
+        raise
     except Exception as error:
         if is_lost_rank(error):
             # The stage did not fail: its status stays "running", as if this rank was killed, and it can be resumed.
@@ -432,7 +436,8 @@ def _train(context: StageContext, options: StageOptions) -> dict[str, Any]:
     require_torch()
     from rcdp_hpc.training.stage import train as train_stage
 
-    return train_stage(context)
+    with unchanged_random_state():
+        return train_stage(context)
 
 
 def _evaluate(context: StageContext, options: StageOptions) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import json
 import logging
 import shutil
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,7 +168,8 @@ class _JsonFileHandler(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         if not self.failed:
             self.failed = True
-            print(f"rcdp: warning: {self.baseFilename} can no longer be written", file=sys.stderr, flush=True)
+            # Set before: the message comes back to this handler.
+            logging.getLogger(PACKAGE).warning("%s can no longer be written", self.baseFilename)
 
     def emit(self, record: logging.LogRecord) -> None:
         if not self.failed:
@@ -181,19 +183,78 @@ class _JsonFileHandler(logging.FileHandler):
 
 @contextmanager
 def logging_to_file(path: Path) -> Iterator[None]:
-    """Append all messages of a block to `path` as JSON lines."""
+    """Append all messages of a block to `path` as JSON lines.
+
+    Other handlers get the messages that they would get without the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     refuse_special(path)
     handler = _JsonFileHandler(path, encoding="utf-8")
     handler.setFormatter(_JsonFormatter())
     logger = logging.getLogger(PACKAGE)
-    logger.addHandler(handler)
-    # A program that calls the stages may not have set a level.
-    level = logger.level
-    logger.setLevel(min(logging.INFO, level or logging.INFO))
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
-        handler.close()
+    with _FILES.open():
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+class _Forward(logging.Handler):
+    """Passes messages on to the handlers of the parent logger, as propagation does, but only from a level on.
+
+    A record that propagates meets no level of the parent logger: a program that set its level to WARNING would get the
+    messages for the file.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        parent = logging.getLogger(PACKAGE).parent
+        if parent is not None and parent.hasHandlers():
+            parent.callHandlers(record)
+
+
+class _OpenFiles:
+    """Makes the package's logger pass messages of level INFO while a log file is open, in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._level = logging.NOTSET
+        self._forward: _Forward | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Count one more open file within the block; the last one to close restores the logger."""
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                self._begin(logging.getLogger(PACKAGE))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count -= 1
+                if not self._count:
+                    self._end(logging.getLogger(PACKAGE))
+
+    def _begin(self, logger: logging.Logger) -> None:
+        self._level = logger.level
+        wanted = logger.getEffectiveLevel()
+        if wanted <= logging.INFO:
+            return
+        logger.setLevel(logging.INFO)
+        if logger.propagate:
+            self._forward = _Forward(wanted)
+            logger.propagate = False
+            logger.addHandler(self._forward)
+
+    def _end(self, logger: logging.Logger) -> None:
+        logger.setLevel(self._level)
+        if self._forward is not None:
+            logger.removeHandler(self._forward)
+            logger.propagate = True
+            self._forward = None
+
+
+_FILES = _OpenFiles()

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """A progress bar, or a log line every few seconds if stderr is not a terminal.
+    """A progress bar on a terminal and in a notebook, or a log line every few seconds elsewhere.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Progress:
         self.started = time.monotonic()
         self.last_line = self.started
         # Rank 0 of a group of ranks logs lines; only rank 0 of the job shows a bar.
-        on_terminal = enabled and _is_terminal() and not detect().rank
+        on_terminal = enabled and (_is_terminal() or _is_notebook()) and not detect().rank
         self.bar = (
             tqdm(
                 total=total,
@@ -112,6 +112,13 @@ def _is_terminal() -> bool:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:
         return False
+
+
+def _is_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook, which shows stderr below the cell."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def time_left(seconds: float) -> str:
