@@ -1,4 +1,4 @@
-"""The whole package on real ranks: same results for any number of ranks, stops, kills and resumes."""
+"""The whole package on real ranks: the same results for any number of ranks, and what ends all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import torch
 from launch import BIN, finish, mpirun, mpirun_command, rcdp, run_ranks, start_ranks, wait_until
-from whole_runs import curve, flags, lines, recorded_epochs
+from whole_runs import curve, flags, lines
+
+from rcdp_hpc.config import STAGES, load_config
+from rcdp_hpc.pipeline.stages import run_stages
 
 pytestmark = pytest.mark.mpi
 
@@ -57,10 +60,12 @@ def alone(tmp_path_factory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_any_number_of_ranks_gives_the_results_of_one(ranks, alone, tmp_path):
+# Trainings with each of these numbers on both engines: tests/parallel/test_same_training.py.
+@pytest.mark.parametrize(("ranks", "engine"), [(2, "torch"), (3, "auto"), (4, "torch")])
+def test_any_number_of_ranks_gives_the_results_of_one(ranks, engine, alone, tmp_path):
     # Without groups, which a fast machine may choose and of which the history names only the first rank.
-    output = run(ranks, tmp_path, f"training.batch={48 // ranks}", "search.group_ranks=1")
+    changes = (f"training.batch={48 // ranks}", "search.group_ranks=1", f"parallel.engine={engine}")
+    output = run(ranks, tmp_path, *changes)
     assert output.count("test accuracy") == 1
     assert shard_digests(tmp_path) == shard_digests(alone)
     assert history(tmp_path) == history(alone)
@@ -80,79 +85,11 @@ def test_the_digits_profile_reaches_the_accuracy_of_the_readme(tmp_path):
     assert json.loads((tmp_path / "report/summary.json").read_text())["test"]["accuracy"] >= 0.97
 
 
-def test_a_process_without_launcher_runs_all_stages(alone, tmp_path):
-    run(0, tmp_path, "training.batch=48")
+def test_separate_stages_without_a_launcher_give_the_results_of_one_command(alone, tmp_path):
+    for stage in STAGES:
+        run_stages([stage], load_config("digits", [*SMALL, "training.batch=48"]), tmp_path)
     assert history(tmp_path) == history(alone)
     np.testing.assert_allclose(curve(tmp_path), curve(alone), rtol=1e-6, atol=1e-7)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> Path:
-    """A longer training on two ranks without interruption."""
-    out = tmp_path_factory.mktemp("undisturbed")
-    run(2, out, *LONGER, "search.generations=0")
-    return out
-
-
-# With this seed no ReLU input is within rounding of zero. Otherwise (seed 1 has one of 3e-8 in its 14th step) it may be
-# positive on one number of ranks and negative on another, and the curves differ by 1e-4.
-LONGER = (
-    "training.epochs=20",
-    "training.patience=30",
-    "checkpoint.every_seconds=0.3",
-    "run.seed=3",
-    "training.batch=16",
-)
-
-
-def test_the_same_ranks_repeat_to_the_bit(undisturbed, tmp_path):
-    run(2, tmp_path, *LONGER, "search.generations=0")
-    assert_same_training(tmp_path, undisturbed)
-
-
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_training_ends_equal_to_the_bit(number, undisturbed, tmp_path):
-    command = rcdp("run", "digits", "--out", str(tmp_path), *settings(*LONGER, "search.generations=0"))
-    process = start_ranks(2, command, options=["--mca", "odls_base_sigkill_timeout", "20"])
-    wait_until(lambda: recorded_epochs(tmp_path) >= 4, process)
-    if number == signal.SIGKILL:
-        os.killpg(process.pid, number)
-        kill_ranks(tmp_path)
-    else:
-        process.send_signal(number)
-    done = finish(process, 60)
-    state = json.loads((tmp_path / "state/train.json").read_text())
-    if number == signal.SIGUSR1:
-        assert done.returncode == 75, done.stdout
-        assert done.stdout.count("the checkpoint is written") == 1
-    assert done.returncode != 0
-    # On SIGTERM, mpirun may kill the ranks before they have written a checkpoint: then the previous one counts.
-    expected = {signal.SIGUSR1: {"stopped"}, signal.SIGTERM: {"stopped", "running"}, signal.SIGKILL: {"running"}}
-    assert state["status"] in expected[number], done.stdout
-    output = run(2, tmp_path, *LONGER, "search.generations=0")
-    assert "resumed at epoch" in output
-    if state["status"] == "running":
-        assert output.count("removed a stale lock") == 1
-    assert_same_training(tmp_path, undisturbed)
-
-
-@pytest.mark.parametrize(("before", "after"), [(1, 3), (2, 1), (2, 3)])
-def test_a_training_continues_with_another_number_of_ranks(before, after, undisturbed, tmp_path):
-    batch = f"training.batch={32 // before}"
-    start = [*LONGER[:-1], batch, "search.generations=0"]
-    process = start_ranks(before, rcdp("run", "digits", "--out", str(tmp_path), *settings(*start)))
-    wait_until(lambda: recorded_epochs(tmp_path) >= 4, process)
-    process.send_signal(signal.SIGUSR1)
-    assert finish(process, 60).returncode == 75
-    output = run(after, tmp_path, *start)
-    assert "batches stay 32 rows over all ranks" in output
-    np.testing.assert_allclose(curve(tmp_path), curve(undisturbed), rtol=1e-5, atol=1e-5)
-
-
-def assert_same_training(out: Path, other: Path) -> None:
-    ours, theirs = weights(out), weights(other)
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    np.testing.assert_array_equal(curve(out), curve(other))
 
 
 def kill_ranks(out: Path) -> None:
@@ -183,13 +120,6 @@ def test_a_search_killed_in_the_middle_ends_equal(alone, tmp_path):
     assert done.returncode == 0, done.stdout
     assert "resumed in generation" in done.stdout
     assert history(tmp_path) == history(alone)
-
-
-def test_separate_stages_give_the_same_results_as_one_command(alone, tmp_path):
-    for stage in ("prepare", "search", "train", "evaluate"):
-        run(1, tmp_path, "training.batch=48", stage=stage)
-    assert history(tmp_path) == history(alone)
-    np.testing.assert_array_equal(curve(tmp_path), curve(alone))
 
 
 @pytest.mark.horovodrun
@@ -286,115 +216,6 @@ def test_a_controller_for_another_launcher_is_ignored(tmp_path):
     assert done.returncode == 0, done.stdout
 
 
-def poisoned(out: Path, *extra: str) -> list[str]:
-    """Return a training in whose first epoch one batch of rank 1 has states that are NaN."""
-    code = (
-        "import sys, rcdp_hpc.cli as cli\n"
-        "from rcdp_hpc.training.states.cache import CachedStates\n"
-        "whole, met = CachedStates.batch, []\n"
-        "def batch(self, rows):\n"
-        "    states, labels = whole(self, rows)\n"
-        "    met.append(len(rows))\n"
-        "    return (states * float('nan') if self.first and len(met) == 5 else states), labels\n"
-        "CachedStates.batch = batch\n"
-        f"sys.exit(cli.main(['run', 'digits', '--out', {str(out)!r}, *{settings('search.generations=0', *extra)!r}]))\n"
-    )
-    return [str(BIN / "python"), "-c", code]
-
-
-def test_a_gradient_that_is_not_finite_stops_all_with_a_checkpoint_and_one_message(tmp_path):
-    done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "schedule.kind=constant"), timeout=180)
-    assert done.returncode == 1, done.stdout
-    assert done.stdout.count("rcdp: error:") == 1
-    assert "epoch 1, step 5: the loss is nan" in done.stdout
-    assert "learning rate of 0.0005; first in the states that the network reads" in done.stdout
-    assert json.loads((tmp_path / "state/train.json").read_text())["status"] == "failed"
-    saved = torch.load(tmp_path / "train/last.pt", weights_only=True)["trainer"]
-    assert saved["position"]["step"] == 4
-    assert all(torch.isfinite(value).all() for value in saved["network"].values())
-
-
-def test_a_gradient_that_is_not_finite_is_left_out_if_configured(tmp_path):
-    done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "training.on_nan=skip"), timeout=180)
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count("The step is skipped") == 1
-    first, *others = lines(tmp_path / "train/metrics.jsonl")
-    assert first["skipped_steps"] == 1
-    assert not any(line["skipped_steps"] for line in others)
-    assert torch.load(tmp_path / "train/last.pt", weights_only=True)["trainer"]["learning_rate"]["reduction"] == 0.5
-    assert np.isfinite(curve(tmp_path)).all()
-
-
-def test_an_independent_rank_whose_gradient_is_not_finite_is_named(tmp_path):
-    done = run_ranks(2, poisoned(tmp_path, "training.baseline=false", "parallel.local_steps=4"), timeout=180)
-    assert done.returncode == 1, done.stdout
-    assert done.stdout.count("rcdp: error:") == 1
-    assert "rank 1: epoch 1, step 5: the loss is nan" in done.stdout
-
-
-def test_accumulated_gradients_give_the_results_of_one_rank(tmp_path):
-    """Twelve batches and a remainder per epoch, five per step: the last step has fewer."""
-    extra = ("search.generations=0", "training.accumulate=5")
-    run(1, tmp_path / "one", "training.batch=96", *extra)
-    run(2, tmp_path / "two", "training.batch=48", *extra)
-    np.testing.assert_allclose(curve(tmp_path / "two"), curve(tmp_path / "one"), rtol=1e-5, atol=1e-5)
-
-
-LOCAL_SGD = (
-    "search.generations=0",
-    "parallel.local_steps=4",
-    "optimizer.learning_rate=0.01",
-    "optimizer.ema=0.5",
-)
-
-
-@pytest.fixture(scope="module")
-def local_sgd(tmp_path_factory) -> Path:
-    """A training with local SGD on two ranks, which meet after every fourth step."""
-    out = tmp_path_factory.mktemp("local_sgd")
-    run(2, out, *LOCAL_SGD)
-    return out
-
-
-def test_local_sgd_repeats_to_the_bit(local_sgd, tmp_path):
-    run(2, tmp_path / "again", *LOCAL_SGD)
-    assert_same_training(tmp_path / "again", local_sgd)
-    assert curve(local_sgd)[-1, 3] > 0.5
-    run(2, tmp_path / "all", *LOCAL_SGD, "parallel.local_steps=1")
-    sent = [sum(lines(out / "train/metrics.jsonl")[-1]["bytes_sent"]) for out in (local_sgd, tmp_path / "all")]
-    assert sent[0] < sent[1]
-
-
-def test_local_sgd_resumes_to_the_same_bits(local_sgd, tmp_path):
-    """Only rank 1 receives a signal, within the second epoch."""
-    code = (
-        "import os, signal, sys, rcdp_hpc.cli as cli\n"
-        "from rcdp_hpc.training.loop import Trainer\n"
-        "from rcdp_hpc.training.session import Session\n"
-        "Trainer._steps_between_pauses = lambda self: 1\n"
-        "whole = Session.pause\n"
-        "def pause(self):\n"
-        "    position = self.trainer.position\n"
-        "    if self.comm.rank == 1 and (position.epoch, position.step) == (1, 8):\n"
-        "        os.kill(os.getpid(), signal.SIGUSR1)\n"
-        "    whole(self)\n"
-        "Session.pause = pause\n"
-        f"sys.exit(cli.main(['run', 'digits', '--out', {str(tmp_path)!r}, *{settings(*LOCAL_SGD)!r}]))\n"
-    )
-    done = run_ranks(2, [str(BIN / "python"), "-c", code])
-    assert done.returncode == 75, done.stdout
-    assert "resumed at epoch 2, step 8" in run(2, tmp_path, *LOCAL_SGD)
-    assert_same_training(tmp_path, local_sgd)
-
-
-def test_compressed_gradients_change_results_little(tmp_path):
-    extra = ("search.generations=0", "training.batch=24")
-    run(2, tmp_path / "full", *extra)
-    run(2, tmp_path / "half", *extra, "parallel.compression=fp16")
-    np.testing.assert_allclose(curve(tmp_path / "half"), curve(tmp_path / "full"), atol=0.03)
-    assert not np.array_equal(curve(tmp_path / "half"), curve(tmp_path / "full"))
-
-
 def test_gradients_in_order_of_arrival_give_the_same_up_to_rounding(alone, tmp_path):
     """Horovod gets the settings of fusion and cycle, and uses them."""
     free = (
@@ -433,20 +254,3 @@ def test_a_folder_of_a_killed_mpirun_of_the_same_number_does_no_harm(tmp_path):
     command = ["bash", "-c", left_behind, "bash", *mpirun_command(2, ["true"])]
     done = run_ranks(0, command, env={"TMPDIR": str(tmp_path)})
     assert done.returncode == 0, done.stdout
-
-
-def test_every_optimiser_schedule_and_loss_gives_the_results_of_one_rank(tmp_path):
-    """1230 rows on three ranks with a smaller last batch, class weights and clipped gradients."""
-    extra = (
-        "search.generations=0", "optimizer.kind=lamb", "schedule.kind=one_cycle", "schedule.warmup_steps=20",
-        "optimizer.learning_rate=0.01", "optimizer.clip_norm=0.5", "loss.kind=focal", "loss.label_smoothing=0.1",
-        "loss.class_weights=balanced", "data.balance=none", "loss.l1=1e-5", "loss.l2=1e-4",
-    )  # fmt: skip
-    run(1, tmp_path / "one", "training.batch=48", *extra)
-    run(3, tmp_path / "three", "training.batch=16", *extra)
-    np.testing.assert_allclose(curve(tmp_path / "three"), curve(tmp_path / "one"), rtol=1e-5, atol=1e-5)
-    norms = [
-        [line["gradient_norm_max"] for line in lines(tmp_path / out / "train/metrics.jsonl")]
-        for out in ("one", "three")
-    ]
-    np.testing.assert_allclose(norms[1], norms[0], rtol=1e-3)
