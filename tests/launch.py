@@ -78,6 +78,17 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], se
         time.sleep(0.02)
 
 
+def processes_of_ranks(launcher: subprocess.Popen[str]) -> dict[int, psutil.Process]:
+    """Return the processes of the ranks that a launcher has started, by rank."""
+    found = {}
+    for process in psutil.Process(launcher.pid).children(recursive=True):
+        environ = process.environ()
+        rank = environ.get("HOROVOD_RANK", environ.get("OMPI_COMM_WORLD_RANK"))
+        if rank is not None and "python" in process.name():
+            found[int(rank)] = process
+    return found
+
+
 def finish(process: subprocess.Popen[str], timeout: float) -> subprocess.CompletedProcess[str]:
     """Wait for a started command; kill its process group and fail if it takes longer than `timeout` seconds."""
     try:

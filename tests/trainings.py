@@ -148,7 +148,7 @@ def _stopped(comm: Communicator, rank: int, epoch: int, step: int) -> Iterator[N
         pause(self)
 
     signals.install()
-    every_step = mock.patch.object(Trainer, "_steps_between_pauses", lambda self: 1)
+    every_step = mock.patch.object(Trainer, "_steps_between_pauses", return_value=1)
     with every_step, mock.patch.object(Session, "pause", signal_and_pause):
         yield
 
@@ -174,32 +174,7 @@ def _rates(comm: Communicator, *rates: float) -> Iterator[None]:
     """Let each rank measure the given rate of samples."""
     from rcdp_hpc.training.partition import rows
 
-    with mock.patch.object(rows, "measured_rate", lambda *_: rates[comm.rank]):
-        yield
-
-
-@contextlib.contextmanager
-def _version(comm: Communicator, rank: int, version: str) -> Iterator[None]:
-    """Give one rank another version of torch."""
-    import torch
-
-    with mock.patch.object(torch, "__version__", version if comm.rank == rank else torch.__version__):
-        yield
-
-
-@contextlib.contextmanager
-def _other_engine(comm: Communicator, rank: int, name: str) -> Iterator[None]:
-    """Give one rank another engine."""
-    from rcdp_hpc.training import stage
-
-    strategy_for = stage.strategy_for
-
-    def chosen(comm: Communicator, stall_seconds: int, settings: Any) -> Any:
-        if comm.rank == rank:
-            settings = settings.model_copy(update={"engine": name})
-        return strategy_for(comm, stall_seconds, settings)
-
-    with mock.patch.object(stage, "strategy_for", chosen):
+    with mock.patch.object(rows, "measured_rate", return_value=rates[comm.rank]):
         yield
 
 
@@ -208,8 +183,6 @@ FAULTS = {
     "stopped": _stopped,
     "nan": _nan,
     "rates": _rates,
-    "version": _version,
-    "other engine": _other_engine,
 }
 
 

@@ -22,6 +22,8 @@ from rcdp_hpc.config import (
     Config,
     commented_toml,
     load_config,
+    parse_overrides,
+    to_tree,
     with_settings,
 )
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
@@ -150,6 +152,7 @@ def _run_on_ranks(options: argparse.Namespace, comm: Communicator) -> int:
     from rcdp_hpc.pipeline.stages import run_stages
 
     signals.raise_if_stopped_before(comm)
+    _refuse_different_settings(options, comm)
     trial = options.command == "run" and options.trial
     config, out = run_on_root(comm, lambda: _trial(options) if trial else (_trusted(options), options.out))
     stages = STAGES if options.command == "run" else (options.command,)
@@ -173,6 +176,7 @@ def _crossvalidate_on_ranks(options: argparse.Namespace, comm: Communicator) -> 
     from rcdp_hpc.pipeline.cross_validation import crossvalidate
 
     signals.raise_if_stopped_before(comm)
+    _refuse_different_settings(options, comm)
 
     def configuration() -> Config:
         config = _trusted(options)
@@ -192,6 +196,18 @@ def _configuration(options: argparse.Namespace) -> Config:
     if options.config is None and not run.config_file.exists():
         run.config()
     return _load(options.config or str(run.config_file), options.set)
+
+
+def _refuse_different_settings(options: argparse.Namespace, comm: Communicator) -> None:
+    """Raise an `InputError` on all ranks if they were started with different settings. Collective.
+
+    A configuration in the run directory is not compared: on a network file system, ranks may see different files at one
+    moment, and only rank 0 reads it.
+    """
+    from rcdp_hpc.pipeline.same_settings import refuse_different_settings
+
+    given = parse_overrides(options.set) if options.config is None else to_tree(_configuration(options))
+    refuse_different_settings(comm, given)
 
 
 def _report_edited(options: argparse.Namespace, run: RunDirectory) -> None:

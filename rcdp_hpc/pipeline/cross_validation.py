@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rcdp_hpc.config import STAGES, Config
+from rcdp_hpc.config import STAGES, Config, to_tree
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import InputError, RcdpError, StoppedError
 from rcdp_hpc.pipeline.given_arrays import LabelledArrays, Settings, arrays_of_root, with_data
 from rcdp_hpc.pipeline.requirements import require_torch
+from rcdp_hpc.pipeline.same_settings import refuse_different_settings
 from rcdp_hpc.pipeline.stages import StageOptions, run_with_options
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agreed, run_on_root
@@ -80,6 +81,7 @@ def crossvalidate(
     """
     with communicator_of(comm) as ranks:
         config, arrays = with_data(config, out, data, None, ranks)
+        refuse_different_settings(ranks, to_tree(config))
         options = StageOptions(restart, allow_code, arrays=arrays, progress=progress)
         return _all_folds(with_absolute_paths(config), RunDirectory(absolute_path(out)), ranks, fold, options)
 

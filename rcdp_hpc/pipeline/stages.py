@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from rcdp_hpc.config import STAGES, Config, with_kind_defaults
+from rcdp_hpc.config import STAGES, Config, to_tree, with_kind_defaults
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import (
     CandidateError,
@@ -28,6 +28,7 @@ from rcdp_hpc.pipeline.given_arrays import LabelledArrays, Settings, with_data
 from rcdp_hpc.pipeline.requirements import require_engine, require_torch
 from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_broken_classes, refuse_impossible_reservoir, resolve
 from rcdp_hpc.pipeline.results import EvaluateResult, PrepareResult, RunResult, SearchResult, TrainResult
+from rcdp_hpc.pipeline.same_settings import refuse_different_settings
 from rcdp_hpc.pipeline.state import begin, finish, machines_of_ranks, put_aside, record_failure, report_seconds
 from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.code_consent import code_named_by, record_user_modules
@@ -130,6 +131,7 @@ def run_with_options(
     stages: Sequence[str], config: Config, out: str | Path, comm: Communicator, options: StageOptions
 ) -> dict[str, Any]:
     """Run stages as `run_stages` does, with `options` whose ``following_ranks`` is not set yet."""
+    refuse_different_settings(comm, to_tree(config))
     config = with_absolute_paths(config)
     run = RunDirectory(absolute_path(out))
     options = replace(options, following_ranks=comm.size if len(stages) > 1 else None)

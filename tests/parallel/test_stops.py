@@ -11,10 +11,9 @@ import signal
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
-from launch import finish, rcdp, start_ranks, wait_until
+from launch import finish, processes_of_ranks, rcdp, start_ranks, wait_until
 from trainings import ENGINES_HERE, Training, ended, messages, on_both_engines, train_together
 from whole_runs import curve, flags, recorded_epochs
 
@@ -84,7 +83,7 @@ def interrupt(out: Path, engine: str, number: int, rank: int | None) -> tuple[in
     process = start_ranks(2, rcdp("train", "digits", "--out", str(out), *settings), options=LATE_KILL)
     wait_until(lambda: recorded_epochs(out) >= 4, process)
     # Ranks of a killed mpirun are in separate process groups.
-    ranks = {rank_of(child): child for child in psutil.Process(process.pid).children(recursive=True)}
+    ranks = processes_of_ranks(process)
     if rank is not None:
         ranks[rank].send_signal(number)
     else:
@@ -98,14 +97,6 @@ def interrupt(out: Path, engine: str, number: int, rank: int | None) -> tuple[in
 
 # Time for mpirun's ranks to write a checkpoint on SIGTERM.
 LATE_KILL = ["--mca", "odls_base_sigkill_timeout", "20"]
-
-
-def rank_of(process: psutil.Process) -> int:
-    """Return the rank of a process; the negative process number if it is none."""
-    try:
-        return int(process.environ()["OMPI_COMM_WORLD_RANK"]) if "python" in process.name() else -process.pid
-    except (KeyError, psutil.Error):
-        return -process.pid
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +117,10 @@ def interrupted(folder) -> dict[tuple[str, str], tuple[int, str, str]]:
     )
     assert output.count("removed a stale lock") == sum(status == "running" for _, _, status in found.values()), output
     return found
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out / "train/last.pt", weights_only=True)["trainer"]["network"]
 
 
 def assert_same_training(out: Path, expected: Path) -> None:
