@@ -394,22 +394,6 @@ def test_without_horovod_and_mpi_one_process_does_it_all(tmp_path):
 
 
 @pytest.mark.mpi
-def test_without_horovod_several_ranks_name_it(copy):
-    done = run_ranks(2, [*python(BLOCKED), "train", "--out", str(copy), "--restart"], env=without("horovod"))
-    assert done.returncode == 2, done.stdout
-    assert done.stdout.count("needs Horovod") == 1
-
-
-@pytest.mark.mpi
-def test_without_horovod_on_one_rank_the_others_do_not_wait_for_it(copy):
-    code = "import os\nif os.environ['OMPI_COMM_WORLD_RANK'] != '1': os.environ['RCDP_TEST_BLOCKED'] = ''\n" + BLOCKED
-    command = [*python(code), "train", "--out", str(copy), "--restart"]
-    done = run_ranks(3, command, env=without("horovod"), timeout=60)
-    assert done.returncode == 2, done.stdout
-    assert done.stdout.count("rank 1: training on several ranks needs Horovod") == 1
-
-
-@pytest.mark.mpi
 def test_without_mpi_several_ranks_name_it(tmp_path):
     command = [*python(BLOCKED), "prepare", "digits", "--out", str(tmp_path / "run")]
     done = run_ranks(2, command, env=without("mpi4py"))
