@@ -109,7 +109,10 @@ from rcdp_hpc.runtime.job import run_on_all_ranks
 def work(comm):
     engine = strategy_for(comm, 10, ParallelSection(engine=sys.argv[1])).engine
     for name in "first", "second":
-        engine._allreduce(torch.ones(1), name)
+        if sys.argv[1] == "horovod":
+            engine.hvd.allreduce(torch.ones(1), name=name)
+        else:
+            engine._allreduce(torch.ones(1), name)
         time.sleep(600 * comm.rank)
 sys.exit(run_on_all_ranks(work, 10))
 """
@@ -123,7 +126,7 @@ def test_a_rank_that_is_missing_from_a_sum_is_named_and_ends_the_job(engine):
         assert re.search(r"Missing ranks:\s+1!?: \[allreduce.second\]", done.stdout), done.stdout
         assert done.stdout.count("missing from a collective for 10 s (run.stall_seconds)") == 1
     else:
-        assert re.search(r"rank 1\b.*10 s", done.stdout), done.stdout
+        assert done.stdout.count("rank 0: waited 10 s for all ranks, and rank 1 (host ") == 1, done.stdout
     assert "Traceback" not in done.stdout
 
 
@@ -150,7 +153,7 @@ Stepper.step = step
 def full(self, *arguments):
     raise OSError(errno.ENOSPC, "No space left on device", "last.pt")
 Session._write = full
-""", ("No space left on device",)),
+""", ("no space left to write",)),
 }  # fmt: skip
 
 
@@ -167,4 +170,3 @@ def test_an_error_of_one_rank_ends_all_ranks_with_one_message(failure, engine, p
     for word in words:
         assert word in done.stdout
     assert not (out / "train/model.pt").exists()
-    assert not (out / "lock").exists()
