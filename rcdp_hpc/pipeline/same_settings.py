@@ -13,6 +13,8 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.collective import agreed
 
+# What a program may show on rank 0 only.
+NOT_COMPARED = ("run.progress",)
 # Keys and ranks that a message names.
 MOST_NAMED = 5
 
@@ -20,7 +22,7 @@ MOST_NAMED = 5
 def refuse_different_settings(comm: Communicator, settings: Mapping[str, Any]) -> None:
     """Raise an error if ranks have different settings, of which only those of rank 0 would be used. Collective.
 
-    Paths are not compared: a folder may have another name on each node.
+    Paths are not compared, since a folder may have another name on each node, nor is what only the terminal shows.
 
     Parameters
     ----------
@@ -35,7 +37,8 @@ def refuse_different_settings(comm: Communicator, settings: Mapping[str, Any]) -
     """
     if comm.size == 1:
         return
-    compared = {key: value for key, value in flatten(settings).items() if key not in marked_keys("path")}
+    ignored = {*marked_keys("path"), *NOT_COMPARED}
+    compared = {key: value for key, value in flatten(settings).items() if key not in ignored}
     text = json.dumps(compared, sort_keys=True, default=str)
     if len(set(comm.allgather(hashlib.sha256(text.encode()).hexdigest()))) == 1:
         return

@@ -27,8 +27,9 @@ def test_equal_settings_are_accepted():
     assert refusals(["run.seed=2"], ["run.seed=2"], ["run.seed=2"]) == ["", "", ""]
 
 
-def test_a_folder_may_have_another_name_on_each_node():
-    assert refusals(["data.path=/a"], ["data.path=/b"]) == ["", ""]
+@pytest.mark.parametrize("settings", [(["data.path=/a"], ["data.path=/b"]), ([], ["run.progress=false"])])
+def test_folders_and_what_the_terminal_shows_may_differ(settings):
+    assert refusals(*settings) == ["", ""]
 
 
 @pytest.mark.parametrize(
