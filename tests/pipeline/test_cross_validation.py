@@ -14,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from launch import REPOSITORY, python, rcdp, run_ranks
 from search.ranks import Ranks
+from trainings import ENGINES_HERE
 
 from rcdp_hpc.cli.status import describe_run
 from rcdp_hpc.config import load_config, parse_config
@@ -276,11 +277,20 @@ def test_two_ranks_stopped_and_resumed_give_the_results_of_one(alone, tmp_path):
 
 
 @pytest.mark.mpi
-def test_three_ranks_give_the_results_of_one(alone, tmp_path):
-    """Two ranks train a fold together with Horovod, and the third rank trains the other fold."""
-    done = run_ranks(3, [*documented(ALL, tmp_path), *SETTINGS], timeout=240)
+def test_three_ranks_give_the_results_of_one_on_both_engines(alone, tmp_path):
+    """Two ranks train a fold together, and the third rank trains the other fold."""
+    code = (
+        "import rcdp_hpc\n"
+        "from rcdp_hpc.config import load_config\n"
+        "comm = rcdp_hpc.connect()\n"
+        f"for engine in {ENGINES_HERE!r}:\n"
+        f"    config = load_config('digits', ['data.folds=2', f'parallel.engine={{engine}}', *{SMALL!r}])\n"
+        f"    rcdp_hpc.crossvalidate(config, f'{tmp_path}/{{engine}}', comm=comm)\n"
+    )
+    done = run_ranks(3, python(code), timeout=240)
     assert done.returncode == 0, done.stdout
-    np.testing.assert_allclose(curves(tmp_path), curves(alone), rtol=1e-5, atol=1e-5)
-    assert summary(tmp_path)["confusion"] == summary(alone)["confusion"]
-    ranks = [RunDirectory(tmp_path).fold(fold).state("train")["ranks"] for fold in (1, 2)]
-    assert ranks == [2, 1]
+    for engine in ENGINES_HERE:
+        out = tmp_path / engine
+        np.testing.assert_allclose(curves(out), curves(alone), rtol=1e-5, atol=1e-5)
+        assert summary(out)["confusion"] == summary(alone)["confusion"]
+        assert [RunDirectory(out).fold(fold).state("train")["ranks"] for fold in (1, 2)] == [2, 1]
