@@ -57,7 +57,7 @@ class Training:
         The run from which shards and the result of a search are copied, if there is no run directory yet.
     stages : sequence of str
     fault : sequence
-        Name of a fault of `FAULTS`, and its arguments.
+        Name of a fault, or another condition, of `FAULTS`, and its arguments.
     profile : str
     """
 
@@ -178,7 +178,17 @@ def _rates(comm: Communicator, *rates: float) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _gloo(comm: Communicator) -> Iterator[None]:
+    """Let Gloo sum the gradients of the torch engine, which MPI sums otherwise, since they are small."""
+    from rcdp_hpc.parallel import torch_distributed
+
+    with mock.patch.object(torch_distributed, "MPI_BYTES", 0):
+        yield
+
+
 FAULTS = {
+    "gloo": _gloo,
     "none": _none,
     "stopped": _stopped,
     "nan": _nan,

@@ -81,8 +81,7 @@ class TorchEngine(RanksEngine):
         """Do nothing: gradients are summed after the last backward pass."""
 
     def _sum_gradients(self, optimizer: Any) -> None:
-        gradients = [weights.grad for weights in self._weights if weights.grad is not None]
-        for bucket in buckets(gradients, BUCKET_BYTES):
+        for bucket in buckets([_gradient(weights) for weights in self._weights], BUCKET_BYTES):
             dtype = torch.float16 if self.halved and bucket[0].is_floating_point() else bucket[0].dtype
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket]).to(dtype)
             if flat.nbytes <= MPI_BYTES and self._mpi_can_sum(flat):
@@ -119,6 +118,13 @@ class TorchEngine(RanksEngine):
     def close(self) -> None:
         """Close the connections, when every rank has called it."""
         self.world.close()
+
+
+def _gradient(weights: nn.Parameter) -> torch.Tensor:
+    """Return the gradient of weights, zeros if this rank's rows did not use them: those of other ranks may have."""
+    if weights.grad is None:
+        weights.grad = torch.zeros_like(weights)
+    return weights.grad
 
 
 def buckets(values: list[torch.Tensor], limit: int) -> list[list[torch.Tensor]]:

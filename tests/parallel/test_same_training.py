@@ -81,6 +81,8 @@ def plan(folder: Path, ranks: int) -> list[Training]:
             settings = batched((*SMALL, *LIKE_ONE["exchanged rows"][0]), ranks)
             add("exchanged rows, resumed", (*settings, "training.epochs=2"))
             add("exchanged rows, resumed", settings)
+        if engine == "torch":
+            add("plain, by Gloo", batched(SMALL, ranks), fault=["gloo"])
         if ranks in UNEQUAL:
             speeds = ("partition.load_balance=rank_speeds", f"partition.rank_speeds={UNEQUAL[ranks][0]}")
             add("unequal", batched((*SMALL, *speeds), ranks))
@@ -158,6 +160,15 @@ def test_two_ranks_have_the_same_bits_on_both_engines(case, trained):
 def test_more_ranks_have_the_same_losses_on_both_engines(case, ranks, trained):
     found, expected = (curve(ended(trained(ranks, engine) / case)) for engine in ("torch", "horovod"))
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_gloo_gives_the_results_of_mpi(ranks, trained):
+    """The torch engine sums small gradients by MPI, and others by Gloo."""
+    out = trained(ranks, "torch")
+    if ranks == 2:
+        assert_same_bits(out / "plain, by Gloo", out / "plain")
+    np.testing.assert_allclose(curve(ended(out / "plain, by Gloo")), curve(out / "plain"), rtol=1e-6, atol=1e-6)
 
 
 @on_both_engines

@@ -81,6 +81,34 @@ def test_gradients_are_the_sums_over_ranks(ranks, fast, passes, monkeypatch):
         assert sent == pytest.approx(2 * (ranks - 1) / ranks * 4 * (15 + 5 + 10 + 2))
 
 
+@pytest.mark.parametrize("mpi_bytes", [0, 2**20])
+def test_weights_that_the_rows_of_a_rank_do_not_use_get_the_gradients_of_the_others(mpi_bytes, monkeypatch):
+    monkeypatch.setattr(torch_distributed, "MPI_BYTES", mpi_bytes)
+
+    def work(comm):
+        engine = TorchEngine.start(comm, 60)
+        model = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2), nn.Linear(3, 2)])
+        optimizer = engine.wrap(torch.optim.SGD(model.parameters(), 0.1), model)
+        # Each rank uses another layer, and none the last.
+        model[comm.rank](torch.ones(1, 3)).sum().backward()
+        engine.sum_gradients(optimizer)
+        engine.close()
+        return [layer.weight.grad.sum().item() for layer in model]
+
+    assert on_ranks(2, work) == [[6.0, 6.0, 0.0]] * 2
+
+
+def test_an_engine_that_is_closed_says_so():
+    def work(comm):
+        engine = TorchEngine.start(comm, 60)
+        engine.close()
+        engine.close()
+        with pytest.raises(InputError, match="is closed: start an engine again"):
+            engine._allreduce(torch.ones(1), "late")
+
+    on_ranks(2, work)
+
+
 def test_compressed_gradients_are_sums_of_float16():
     def work(comm):
         engine = TorchEngine.start(comm, 60, ParallelSection(compression="fp16"))

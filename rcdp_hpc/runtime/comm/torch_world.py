@@ -102,6 +102,8 @@ class TorchWorld:
 
     def _by_way(self, values: list[torch.Tensor], start: Callable[[Any, list[torch.Tensor]], list[Any]]) -> None:
         """Start operations on tensors and wait for them: on the tensors themselves, or on copies in host memory."""
+        if self._host is None:
+            raise InputError(f"{LIBRARY} is closed: start an engine again for another training")
         on_gpu = any(value.is_cuda for value in values)
         group = self._gpu if on_gpu and self._gpu is not None else self._host
         copied = on_gpu and group is self._host
