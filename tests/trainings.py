@@ -187,7 +187,32 @@ def _gloo(comm: Communicator) -> Iterator[None]:
         yield
 
 
+def flip(path: Path) -> None:
+    """Change one byte in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def _flipped(comm: Communicator, path: str) -> Iterator[None]:
+    if comm.is_root:
+        flip(Path(path))
+    comm.barrier()
+    yield
+
+
+@contextlib.contextmanager
+def _copied(comm: Communicator, source: str, target: str) -> Iterator[None]:
+    if comm.is_root:
+        shutil.copy(source, target)
+    comm.barrier()
+    yield
+
+
 FAULTS = {
+    "flipped": _flipped,
+    "copied": _copied,
     "gloo": _gloo,
     "none": _none,
     "stopped": _stopped,

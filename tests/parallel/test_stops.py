@@ -1,6 +1,6 @@
 """Stopped and killed trainings on both engines: resumed to the same bits, on the other engine and other ranks as well.
 
-Each signal needs a start of its own. All trainings are then resumed one after the other in one start.
+Each signal needs a start of its own. The trainings of an engine are then resumed one after the other in one start.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -100,23 +102,25 @@ LATE_KILL = ["--mca", "odls_base_sigkill_timeout", "20"]
 
 
 @pytest.fixture(scope="module")
-def interrupted(folder) -> dict[tuple[str, str], tuple[int, str, str]]:
-    """Interrupt and resume the trainings; return exit code, output and status of each before it was resumed."""
-    found = {}
-    runs = {(ending, engine): folder / engine / ending for engine in ENGINES_HERE for ending in ENDINGS}
-    train_together(
-        0, [Training(str(out), SETTINGS, source=str(folder / "prepared"), stages=[]) for out in runs.values()]
-    )
-    for (ending, engine), out in runs.items():
-        number, rank, _ = ENDINGS[ending]
-        code, text = interrupt(out, engine, number, rank)
-        found[ending, engine] = code, text, json.loads((out / "state/train.json").read_text())["status"]
-    output = train_together(
-        2,
-        [training(out, 2, other(engine) if ENDINGS[ending][2] else engine) for (ending, engine), out in runs.items()],
-    )
-    assert output.count("removed a stale lock") == sum(status == "running" for _, _, status in found.values()), output
-    return found
+def interrupted(folder) -> Callable[[str], dict[str, tuple[int, str, str]]]:
+    """Return how trainings on an engine were interrupted, each then resumed: exit code, output and status."""
+
+    @cache
+    def interrupted_and_resumed(engine: str) -> dict[str, tuple[int, str, str]]:
+        found = {}
+        runs = {ending: folder / engine / ending for ending in ENDINGS}
+        prepared = str(folder / "prepared")
+        train_together(0, [Training(str(out), SETTINGS, source=prepared, stages=[]) for out in runs.values()])
+        for ending, out in runs.items():
+            code, text = interrupt(out, engine, *ENDINGS[ending][:2])
+            found[ending] = code, text, json.loads((out / "state/train.json").read_text())["status"]
+        on = {ending: other(engine) if switched else engine for ending, (_, _, switched) in ENDINGS.items()}
+        output = train_together(2, [training(out, 2, on[ending]) for ending, out in runs.items()])
+        stale = sum(status == "running" for _, _, status in found.values())
+        assert output.count("removed a stale lock") == stale, output
+        return found
+
+    return interrupted_and_resumed
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -139,7 +143,7 @@ def test_the_same_ranks_repeat_to_the_bit(engine, undisturbed):
 @on_both_engines
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_an_interrupted_training_ends_equal_to_the_bit(ending, engine, undisturbed, interrupted):
-    code, output, status = interrupted[ending, engine]
+    code, output, status = interrupted(engine)[ending]
     if ending == "stopped":
         assert code == 75, output
         assert output.count("the checkpoint is written") == 1
