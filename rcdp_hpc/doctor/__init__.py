@@ -30,7 +30,7 @@ def run(json: bool = False) -> int:
     """
     launch = detect()
     if launch.rank != 0:
-        if launch.kind == "mpi":
+        if launch.uses_mpi:
             subprocess_checks.probe("world", os.environ)  # rank 0 waits for the other ranks to join
         return 0
     facts = inspect_environment()

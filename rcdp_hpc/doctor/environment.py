@@ -30,13 +30,18 @@ def inspect_environment() -> Facts:
     facts: Facts = {
         "rcdp_hpc": rcdp_hpc.__version__,
         "python": {"version": platform.python_version(), "executable": sys.executable},
-        "launch": {"kind": launch.kind, "size": launch.size, "launcher": launch.launcher, "conflict": launch.conflict},
+        "launch": {
+            "kind": launch.launcher.kind,
+            "size": launch.size,
+            "launcher": launch.launcher.name,
+            "conflict": launch.conflict,
+        },
         "network": describe_open_ports(launch),
         "mpirun": _mpirun(),
         "slurm": _slurm(),
         "gpu_driver": _gpus_of_driver(),
     }
-    if launch.kind == "mpi":
+    if launch.uses_mpi:
         facts["launch"]["world"] = subprocess_checks.probe("world", os.environ)
     # The speed of torch is measured while no other probe runs.
     facts["torch"] = subprocess_checks.probe("torch")

@@ -55,7 +55,7 @@ class HorovodEngine(RanksEngine):
     def obstacle(cls, comm: Communicator) -> str:
         """Return why this rank cannot use Horovod; empty if it can."""
         if not comm.supports_horovod:
-            return f"it cannot connect ranks that {detect().launcher} has started"
+            return f"it cannot connect ranks that {detect().launcher.name} has started"
         try:
             hvd = import_horovod()
         except InputError as error:
@@ -146,7 +146,7 @@ def _sum_within_nodes_first() -> None:
         )
     if hvd.is_initialized():
         raise InputError(
-            f"under {detect().launcher} Horovod starts before parallel.horovod.hierarchical can be applied: set it to "
-            "false, and set HOROVOD_HIERARCHICAL_ALLREDUCE=1 in the environment."
+            f"under {detect().launcher.name} Horovod starts before parallel.horovod.hierarchical can be applied: set "
+            "it to false, and set HOROVOD_HIERARCHICAL_ALLREDUCE=1 in the environment."
         )
     os.environ["HOROVOD_HIERARCHICAL_ALLREDUCE"] = "1"

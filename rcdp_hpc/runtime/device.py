@@ -8,8 +8,9 @@ import torch
 
 from rcdp_hpc.config import Config
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.comm.launch import number_from_environment
+from rcdp_hpc.runtime.comm.launch import detect, number_from_environment
 
+# For ranks whose launcher sets none: the first that is set counts.
 _LOCAL_RANK_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_RANK", "HOROVOD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID")
 
 
@@ -17,7 +18,8 @@ def device() -> torch.device:
     """Return the GPU of this rank if torch sees any, otherwise the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    local_rank = next((number_from_environment(name, 0) for name in _LOCAL_RANK_VARIABLES if os.environ.get(name)), 0)
+    names = (detect().launcher.local_rank_variable, *_LOCAL_RANK_VARIABLES)
+    local_rank = next((number_from_environment(name, 0) for name in names if os.environ.get(name)), 0)
     # At some sites each task sees only one device, with the number 0.
     return torch.device("cuda", local_rank % torch.cuda.device_count())
 

@@ -69,7 +69,8 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
         if is_lost_rank(error):
             if detect().elastic:
                 raise
-            log.error("%s", lost_rank_text(error, comm, stall_seconds))
+            if comm.is_first_to_report():
+                log.error("%s", lost_rank_text(error, comm, stall_seconds))
             comm.abort(EXIT_FAILED)
         # An unexpected error: show the traceback of this rank, and leave no other rank waiting.
         log.error("rank %d of %d failed:\n%s", comm.rank, comm.size, Lines(traceback.format_exc()))
@@ -80,7 +81,7 @@ def _in_one_world(work: Callable[[Communicator], int], stall_seconds: int) -> in
         if comm.size == 1:
             raise
         # Other ranks may wait for this one. Only rank 0 reports the signal; the others give it time to do so.
-        if comm.is_root:
+        if comm.is_root and comm.is_first_to_report():
             log.error("ended at once by %s", "Ctrl-C" if isinstance(error, KeyboardInterrupt) else error)
         else:
             time.sleep(1)

@@ -21,7 +21,8 @@ import numpy as np
 from rcdp_hpc.errors import StoppedError
 from rcdp_hpc.runtime import early_signals
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.launch import Launch, detect
+from rcdp_hpc.runtime.comm.launch import detect
+from rcdp_hpc.runtime.comm.launcher import Launch
 from rcdp_hpc.runtime.early_signals import STOP_SIGNALS
 
 # The terminal of a process, independent of its standard streams.
@@ -173,7 +174,7 @@ def _mpirun() -> str:
 
 
 def _is_being_killed(number: int, launch: Launch) -> bool:
-    return number == signal.SIGTERM and launch.rank == 0 and launch.launcher.startswith("mpirun")
+    return number == signal.SIGTERM and launch.rank == 0 and launch.launcher.kills_on_interrupt
 
 
 def _write_to_terminal(text: str) -> None:

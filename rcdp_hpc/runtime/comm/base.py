@@ -125,6 +125,13 @@ class Communicator(ABC):
         """Overwrite a contiguous array with one of the same size and dtype that another rank sends."""
         raise NotImplementedError(f"{type(self).__name__} cannot send arrays from rank to rank")
 
+    def is_first_to_report(self) -> bool:
+        """Return whether no other rank has reported why the job ends, if the ranks can know. Not collective.
+
+        Ranks that lose another one because the job ends use it to report nothing in addition.
+        """
+        return True
+
     @abstractmethod
     def abort(self, code: int) -> NoReturn:
         """End every rank of the job at once with this exit code."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from rcdp_hpc.errors import InputError, RcdpError
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.heartbeat import Watch, start_watch
-from rcdp_hpc.runtime.comm.launch import Launch, detect, number_from_environment
+from rcdp_hpc.runtime.comm.heartbeat import START_SECONDS, Watch, start_watch
+from rcdp_hpc.runtime.comm.launch import detect, number_from_environment
+from rcdp_hpc.runtime.comm.launcher import Launch
 from rcdp_hpc.runtime.comm.open_ports import avoid_open_ports
 from rcdp_hpc.runtime.comm.single import SingleProcess
 
@@ -44,14 +45,14 @@ def connect(stall_seconds: int = 600, launch: Launch | None = None) -> Communica
     if launch.conflict:
         raise InputError(launch.conflict)
     avoid_open_ports(launch)
-    if launch.kind == "single":
-        return SingleProcess()
-    if launch.kind == "horovod-gloo":
-        return _connect_gloo(launch, stall_seconds)
-    return _connect_mpi(launch, stall_seconds)
+    return CONNECTIONS[launch.transport](launch, stall_seconds)
 
 
-def _connect_gloo(launch: Launch, stall_seconds: int) -> Communicator:
+def _connect_alone(launch: Launch, stall_seconds: int) -> Communicator:
+    return SingleProcess()
+
+
+def _connect_horovod(launch: Launch, stall_seconds: int) -> Communicator:
     from rcdp_hpc.runtime.comm.horovod import HorovodCommunicator
     from rcdp_hpc.runtime.comm.rendezvous import RendezvousChannel
 
@@ -72,6 +73,29 @@ def _leave(watch: Watch, pid: int) -> None:
         watch.leave_together()
 
 
+def _connect_torchrun(launch: Launch, stall_seconds: int) -> Communicator:
+    watch = start_watch(stall_seconds, launch)
+    try:
+        from rcdp_hpc.runtime.comm.torch_store import TorchStore
+        from rcdp_hpc.runtime.comm.torchrun import connect_torchrun
+
+        store = TorchStore(launch, max(START_SECONDS, stall_seconds))
+    except ImportError as error:
+        watch.stop()
+        raise InputError(
+            f"torchrun started {launch.size} ranks, but torch cannot be imported ({error}). Run `make setup`, or "
+            "`rcdp doctor` to see what is missing."
+        ) from None
+    except InputError:
+        watch.stop()
+        raise
+    watch.join(store.heartbeats(launch), all_started=False)
+    comm = connect_torchrun(store, launch.rank, launch.size)
+    # torchrun counts a rank that exits as done, and the connections of the others to it must not end before.
+    atexit.register(_leave, watch, os.getpid())
+    return comm
+
+
 def _connect_mpi(launch: Launch, stall_seconds: int) -> Communicator:
     watch = start_watch(stall_seconds, launch)
     try:
@@ -83,16 +107,25 @@ def _connect_mpi(launch: Launch, stall_seconds: int) -> Communicator:
         if launch.size == 1:
             return SingleProcess()
         raise InputError(
-            f"{launch.launcher} started {launch.size} ranks, but mpi4py or the MPI library cannot be loaded ({error}). "
-            "Run `make setup`, or `rcdp doctor` to see what is missing. A single process needs no MPI."
+            f"{launch.launcher.name} started {launch.size} ranks, but mpi4py or the MPI library cannot be loaded "
+            f"({error}). Run `make setup`, or `rcdp doctor` to see what is missing. A single process needs no MPI."
         ) from None
     if comm.size != launch.size:
         raise InputError(
-            f"{launch.launcher} started {launch.size} ranks, but the MPI library sees {comm.size}: every process would "
-            "do the whole job. Use the mpirun of the MPI that mpi4py loads, or srun --mpi=pmix (srun --mpi=list shows "
-            "the types that this Slurm supports; MPICH needs --mpi=pmi2)."
+            f"{launch.launcher.name} started {launch.size} ranks, but the MPI library sees {comm.size}: every process "
+            "would do the whole job. Use the mpirun of the MPI that mpi4py loads, or srun --mpi=pmix (srun --mpi=list "
+            "shows the types that this Slurm supports; MPICH needs --mpi=pmi2)."
         )
     return comm
+
+
+# By what connects the ranks (`Launcher.transport`).
+CONNECTIONS: Mapping[str, Callable[[Launch, int], Communicator]] = {
+    "none": _connect_alone,
+    "mpi": _connect_mpi,
+    "horovod": _connect_horovod,
+    "torch": _connect_torchrun,
+}
 
 
 def alone() -> Communicator:
@@ -102,7 +135,7 @@ def alone() -> Communicator:
         raise InputError(launch.conflict)
     if launch.size > 1:
         raise InputError(
-            f"{launch.launcher} started {launch.size} ranks, and each would do all the work alone: pass "
+            f"{launch.launcher.name} started {launch.size} ranks, and each would do all the work alone: pass "
             "comm=rcdp_hpc.connect()."
         )
     return SingleProcess()

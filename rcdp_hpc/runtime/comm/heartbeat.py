@@ -33,7 +33,8 @@ from typing import NamedTuple, NoReturn
 import psutil
 
 from rcdp_hpc.errors import EXIT_FAILED
-from rcdp_hpc.runtime.comm.launch import Launch, detect
+from rcdp_hpc.runtime.comm.launch import detect
+from rcdp_hpc.runtime.comm.launcher import Launch
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,10 @@ LEAST_CPU_SECONDS = 0.02
 ALIVE, LEAVING, ENDING = b"a", b"l", b"e"
 STOPPED = (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
 # Variables that have the same value in all processes of a job.
-JOB_VARIABLES = ("PMIX_NAMESPACE", "HOROVOD_GLOO_RENDEZVOUS_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID")
+JOB_VARIABLES = (
+    "PMIX_NAMESPACE", "HOROVOD_GLOO_RENDEZVOUS_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID", "TORCHELASTIC_RUN_ID",
+    "MASTER_PORT",
+)  # fmt: skip
 
 _hooks: list[Callable[[str], None]] = []
 
@@ -166,12 +170,14 @@ class Watch:
 
         Rank 0 announces that it leaves after all others have, and the others leave after rank 0.
         """
-        channel = self._channel
-        while channel is not None:
+        channel, failures = self._channel, 0
+        # The launcher's store ends with the launcher, and then there is nobody to wait for.
+        while channel is not None and failures * LEAVING_POLL_SECONDS < FAREWELL_SECONDS:
             with self._lock:
                 self._since_beat = self.beat
                 last = self.rank == 0 and self._left < set(self.others)
-                self._exchange(channel, LEAVING_POLL_SECONDS, ALIVE if last else LEAVING)
+                worked = self._exchange(channel, LEAVING_POLL_SECONDS, ALIVE if last else LEAVING)
+                failures = 0 if worked else failures + 1
                 if not last and (self.rank == 0 or 0 in self._left):
                     break
             time.sleep(LEAVING_POLL_SECONDS)
@@ -207,8 +213,14 @@ class Watch:
             None,
         )
 
-    def _exchange(self, channel: Channel, seconds: float, word: bytes = ALIVE) -> None:
-        """Send and receive heartbeats, `seconds` after the last time, and act on ranks that are silent."""
+    def _exchange(self, channel: Channel, seconds: float, word: bytes = ALIVE) -> bool:
+        """Send and receive heartbeats, `seconds` after the last time, and act on ranks that are silent.
+
+        Returns
+        -------
+        bool
+            Whether the channel worked.
+        """
         self._since_beat += seconds
         is_due = self._since_beat >= self.beat
         watched = self.others if self.rank == 0 or self._contact_beats else [0]
@@ -220,11 +232,11 @@ class Watch:
         except Exception as error:
             # A failed channel says nothing about the ranks. The launcher is about to end this rank, too.
             log.debug("no heartbeats: %s", error)
-            return
+            return False
         if ENDING in words.values():
             self._over.set()
             _call_hooks("the job was ended because a rank did not respond")
-            return
+            return True
         for rank in words:
             self._silence[rank] = 0.0
             self._cpu.pop(rank, None)
@@ -236,6 +248,7 @@ class Watch:
             self._check_all(channel)
         else:
             self._check_root(channel, set(words), is_due)
+        return True
 
     def _check_all(self, channel: Channel) -> None:
         if any(self._is_late(rank, channel) for rank in self.others):

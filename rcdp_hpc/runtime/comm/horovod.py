@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import Communicator, Operation
+from rcdp_hpc.runtime.comm.entry_channel import exit_at_once
 from rcdp_hpc.runtime.comm.launch import detect
 from rcdp_hpc.runtime.comm.mpi import MPICommunicator
 
@@ -75,17 +76,17 @@ def start_horovod(
     if settings and hvd.is_initialized():
         words = " ".join(f"{name}={value}" for name, value in settings.items())
         raise InputError(
-            f"under {detect().launcher} Horovod starts before parallel.horovod.fusion_mib and "
+            f"under {detect().launcher.name} Horovod starts before parallel.horovod.fusion_mib and "
             f"parallel.horovod.cycle_ms can be set: leave them at 0 and set {words} in the environment."
         )
     os.environ.update({name: str(value) for name, value in settings.items()})
-    if detect().kind == "mpi" and hvd.mpi_built():
+    if detect().uses_mpi and hvd.mpi_built():
         # A controller that the environment names for another launcher would wait for ranks that do not exist.
         os.environ.update(HOROVOD_CONTROLLER="mpi", HOROVOD_CPU_OPERATIONS="mpi")
     try:
         hvd.init(comm=_mpi_group(comm))
     except (RuntimeError, ValueError) as error:
-        raise InputError(f"Horovod cannot start under {detect().launcher}: {error}. See `rcdp doctor`.") from None
+        raise InputError(f"Horovod cannot start under {detect().launcher.name}: {error}. See `rcdp doctor`.") from None
     return hvd
 
 
@@ -105,7 +106,7 @@ def check_world(hvd: ModuleType, comm: Communicator) -> None:
     if (hvd.size(), hvd.rank()) == (comm.size, comm.rank):
         return
     raise InputError(
-        f"rank {comm.rank} of {comm.size} ({detect().launcher}) is rank {hvd.rank()} of {hvd.size()} to Horovod. "
+        f"rank {comm.rank} of {comm.size} ({detect().launcher.name}) is rank {hvd.rank()} of {hvd.size()} to Horovod. "
         "Both must count the same ranks: start with mpirun, or with srun --mpi=pmix, and unset the HOROVOD_* variables "
         "that an outer horovodrun has set."
     )
@@ -161,6 +162,4 @@ class HorovodCommunicator(Communicator):
 
     def abort(self, code: int) -> NoReturn:
         """Exit at once; horovodrun then ends the other ranks."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        exit_at_once(code)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.horovod import is_horovods_error
 
@@ -25,6 +27,12 @@ class LostRankError(Exception):
         super().__init__(f"{library}: {message}")
         self.library = library
         self.message = message
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first sentence of an error of torch, without the place in torch's source code."""
+    first, *_ = str(error).splitlines() or [""]
+    return re.sub(r"^\[[^]]*\]\s*", "", first).partition(". ")[0].rstrip(".") or type(error).__name__
 
 
 def is_lost_rank(error: BaseException) -> bool:

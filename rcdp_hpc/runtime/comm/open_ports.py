@@ -2,6 +2,7 @@
 
 Neither Open MPI nor Horovod can bind all of its ports to one interface, and neither asks for a password. On one node,
 ranks need no port: Open MPI sends messages through shared memory, and NCCL connects through the loopback interface.
+torch.distributed binds the ports of ranks to one interface (`rcdp_hpc.runtime.comm.interfaces`), but torchrun does not.
 docs/security.md has the complete table.
 """
 
@@ -9,22 +10,22 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 
-from rcdp_hpc.runtime.comm.launch import Launch
+from rcdp_hpc.runtime.comm.launcher import Launch
 
 # Excludes tcp, which opens ports, and ofi, which tools/bootstrap.py also excludes in the Open MPI that it installs.
 BTL = "OMPI_MCA_btl"
 NO_PORTS = "^ofi,tcp"
 NCCL_INTERFACE = "NCCL_SOCKET_IFNAME"
 LOOPBACK = "lo"
+GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 SHARED_MEMORY = Path("/dev/shm")
 # Shared memory that Open MPI needs at most for each rank of a node.
 RANK_BYTES = 2**25
-# (ranks on this node, ranks of the job), by launcher.
-_COUNTS = (("OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_SIZE"), ("MPI_LOCALNRANKS", "PMI_SIZE"))
 SEE = "docs/security.md"
+ADVICE = "use it in private networks only"
 
 
 def avoid_open_ports(launch: Launch, environ: MutableMapping[str, str] | None = None) -> None:
@@ -38,9 +39,9 @@ def avoid_open_ports(launch: Launch, environ: MutableMapping[str, str] | None = 
         are kept.
     """
     env = os.environ if environ is None else environ
-    if launch.kind != "mpi" or not on_one_node(env):
+    if launch.size == 1 or not launch.on_one_node(env):
         return
-    if _has_shared_memory(launch.size):
+    if launch.uses_mpi and _has_shared_memory(launch.size):
         env[BTL] = exclude_tcp(env.get(BTL, ""))
     env.setdefault(NCCL_INTERFACE, LOOPBACK)
 
@@ -59,32 +60,41 @@ def exclude_tcp(chosen: str) -> str:
     return f"{chosen},tcp"
 
 
-def on_one_node(environ: Mapping[str, str]) -> bool:
-    """Return whether all ranks of the job are on one node, according to the launcher's variables."""
-    for local, everywhere in _COUNTS:
-        if environ.get(local) and environ.get(everywhere):
-            return environ[local] == environ[everywhere]
-    return environ.get("SLURM_STEP_NUM_NODES") == "1"
-
-
 def describe_open_ports(launch: Launch, environ: Mapping[str, str] | None = None) -> str:
     """Return one line on the ports that a job opens if it is started like this process."""
     env = dict(os.environ if environ is None else environ)
-    if launch.kind == "horovod-gloo":
-        interface = env.get("HOROVOD_GLOO_IFACE") or "one interface"
-        return (
-            f"horovodrun listens on all interfaces and the ranks on {interface}, without a password: use it in private "
-            f"networks only ({SEE})"
-        )
-    if launch.kind == "single":
-        return f"one process opens no port; mpirun and horovodrun listen on all interfaces ({SEE})"
-    starter = "mpirun listens on all interfaces" if launch.launcher.startswith("mpirun") else "the launcher listens"
+    return f"{_DESCRIPTIONS[launch.transport](launch, env)} ({SEE})"
+
+
+def _of_one_process(launch: Launch, env: dict[str, str]) -> str:
+    return "one process opens no port; mpirun, horovodrun and torchrun listen on all interfaces"
+
+
+def _of_horovodrun(launch: Launch, env: dict[str, str]) -> str:
+    interface = env.get("HOROVOD_GLOO_IFACE") or "one interface"
+    return f"{launch.launcher.port_text} and the ranks on {interface}, without a password: {ADVICE}"
+
+
+def _of_torchrun(launch: Launch, env: dict[str, str]) -> str:
+    interface = env.get(GLOO_INTERFACE) or ("loopback" if launch.on_one_node(env) else "one interface")
+    return f"{launch.launcher.port_text} and the ranks on {interface}, without a password: {ADVICE}"
+
+
+def _of_mpi(launch: Launch, env: dict[str, str]) -> str:
     avoid_open_ports(launch, env)
     chosen = env.get(BTL, "")
     excluded = chosen.startswith("^")
     if chosen and excluded == ("tcp" in chosen.removeprefix("^").split(",")):
-        return f"{starter}, the ranks open no port ({SEE})"
-    return f"{starter}, and so does every rank, without a password: use it in private networks only ({SEE})"
+        return f"{launch.launcher.port_text}, the ranks open no port"
+    return f"{launch.launcher.port_text}, and so does every rank, without a password: {ADVICE}"
+
+
+_DESCRIPTIONS: Mapping[str, Callable[[Launch, dict[str, str]], str]] = {
+    "none": _of_one_process,
+    "mpi": _of_mpi,
+    "horovod": _of_horovodrun,
+    "torch": _of_torchrun,
+}
 
 
 def _has_shared_memory(ranks: int) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import STEP_POLL_SECONDS, Communicator
 from rcdp_hpc.runtime.comm.collective import agree, agree_on_root
 from rcdp_hpc.runtime.comm.interfaces import GLOO_INTERFACE, Interface, agree_on_interface
-from rcdp_hpc.runtime.comm.lost_ranks import LostRankError
+from rcdp_hpc.runtime.comm.lost_ranks import LostRankError, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +31,7 @@ TIMEOUT_FACTOR = 1.5
 TIMEOUT_EXTRA = 30
 # A wait returns to Python this often: for signals, and to see whether ranks are missing.
 WAIT_SECONDS = 1.0
+_OTHERWISE = ", or use parallel.engine = 'horovod'"
 
 
 def import_distributed() -> Any:
@@ -112,7 +112,7 @@ class TorchWorld:
             for work in start(group, tensors):
                 self._await(work, asynchronous=group is self._gpu)
         except RuntimeError as error:
-            raise LostRankError(f"{LIBRARY} ({self.backend})", _first_line(error)) from error
+            raise LostRankError(f"{LIBRARY} ({self.backend})", reason_of(error)) from error
         if copied:
             for value, tensor in zip(values, tensors, strict=True):
                 value.copy_(tensor)
@@ -185,7 +185,8 @@ def start_torch(comm: Communicator, stall_seconds: int, device: torch.device) ->
         )
     timeout = timedelta(seconds=TIMEOUT_FACTOR * stall_seconds + TIMEOUT_EXTRA)
     store = _join_store(comm, distributed, interface, timeout)
-    host = agree(comm, lambda: _gloo_group(comm, distributed, store, interface, timeout))
+    own = distributed.PrefixStore("rcdp.host", store)
+    host = agree(comm, lambda: gloo_group(distributed, own, comm.rank, comm.size, interface, timeout, _OTHERWISE))
     gpu = None
     if _each_has_a_gpu(comm, distributed, device):
         os.environ.setdefault(NCCL_INTERFACE, interface.name)
@@ -209,7 +210,7 @@ def _join_store(comm: Communicator, distributed: Any, interface: Interface, time
                 master_listen_fd=listening.detach(),
             )
         except (OSError, RuntimeError) as error:
-            raise _unconnected(interface, error) from None
+            raise _unconnected(interface, error, _OTHERWISE) from None
         return store, address
 
     served = agree_on_root(comm, serve)
@@ -220,44 +221,59 @@ def _join_store(comm: Communicator, distributed: Any, interface: Interface, time
     return agree(
         comm,
         lambda: _connected(
-            lambda: distributed.TCPStore(*address, comm.size, False, timeout, wait_for_workers=False), interface
+            lambda: distributed.TCPStore(*address, comm.size, False, timeout, wait_for_workers=False),
+            *(interface, _OTHERWISE),
         ),
     )
 
 
-def _gloo_group(comm: Communicator, distributed: Any, store: Any, interface: Interface, timeout: timedelta) -> Any:
-    """Return Gloo's group of all ranks, which listens on one interface."""
+def gloo_group(
+    distributed: Any, store: Any, rank: int, size: int, interface: Interface, timeout: timedelta, otherwise: str = ""
+) -> Any:
+    """Return Gloo's group of ranks, which listens on one interface.
+
+    Parameters
+    ----------
+    distributed : module
+        ``torch.distributed``.
+    store : torch.distributed.Store
+        In which the ranks find each other; used by no other group.
+    rank, size : int
+        In the group.
+    interface : Interface
+    timeout : timedelta
+        Of each operation.
+    otherwise : str
+        What to do instead if the ranks cannot be connected, for the message.
+
+    Raises
+    ------
+    InputError
+        If the ranks cannot be connected.
+    """
     before = os.environ.get(GLOO_INTERFACE)
     os.environ[GLOO_INTERFACE] = before or interface.name
-    own = distributed.PrefixStore("rcdp.host", store)
     try:
-        return _connected(lambda: distributed.ProcessGroupGloo(own, comm.rank, comm.size, timeout), interface)
+        return _connected(lambda: distributed.ProcessGroupGloo(store, rank, size, timeout), interface, otherwise)
     finally:
         # Only the user's choice stays: the ranks of a later group may be on other nodes.
         if before is None:
             del os.environ[GLOO_INTERFACE]
 
 
-def _connected(connect: Callable[[], Any], interface: Interface) -> Any:
+def _connected(connect: Callable[[], Any], interface: Interface, otherwise: str) -> Any:
     """Return the value of `connect`; raise an `InputError` if a connection fails."""
     try:
         return connect()
     except RuntimeError as error:
-        raise _unconnected(interface, error) from None
+        raise _unconnected(interface, error, otherwise) from None
 
 
-def _unconnected(interface: Interface, error: Exception) -> InputError:
+def _unconnected(interface: Interface, error: Exception, otherwise: str) -> InputError:
     return InputError(
         f"{LIBRARY} cannot connect the ranks through the interface {interface.name} ({interface.address}): "
-        f"{_first_line(error)}. Set {GLOO_INTERFACE} to the interface that connects the nodes, or use "
-        "parallel.engine = 'horovod'."
+        f"{reason_of(error)}. Set {GLOO_INTERFACE} to the interface that connects the nodes{otherwise}."
     )
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first sentence of an error of torch, without the place in torch's source code."""
-    first, *_ = str(error).splitlines() or [""]
-    return re.sub(r"^\[[^]]*\]\s*", "", first).partition(". ")[0].rstrip(".") or type(error).__name__
 
 
 def _each_has_a_gpu(comm: Communicator, distributed: Any, device: torch.device) -> bool:
