@@ -18,7 +18,8 @@ from launch import environment, finish, mpirun_command, rcdp, start_ranks, wait_
 from rcdp_hpc.config import load_config
 from rcdp_hpc.pipeline.stages import prepare
 from rcdp_hpc.runtime import signals
-from rcdp_hpc.runtime.comm.launch import Launch
+from rcdp_hpc.runtime.comm.launcher import NO_LAUNCHER, Launch
+from rcdp_hpc.runtime.comm.launchers import OpenMPI, Slurm, Torchrun
 
 LONG = [
     "search.generations=0",
@@ -130,12 +131,14 @@ def typed_control_c(command: list[str], when, seconds: float = 90) -> str:
 @pytest.mark.parametrize(
     ("number", "launch", "shown"),
     [
-        (signal.SIGINT, Launch("single", 0, 1, "no launcher"), "stopping at the next step"),
-        (signal.SIGINT, Launch("mpi", 1, 2, "srun"), ""),
-        (signal.SIGTERM, Launch("mpi", 0, 2, "srun"), ""),
-        (signal.SIGUSR1, Launch("mpi", 0, 2, "mpirun (Open MPI)"), ""),
-        (signal.SIGTERM, Launch("mpi", 1, 2, "mpirun (Open MPI)"), ""),
-        (signal.SIGTERM, Launch("mpi", 0, 2, "mpirun (Open MPI)"), "mpirun kills its ranks"),
+        (signal.SIGINT, Launch(NO_LAUNCHER, 0, 1), "stopping at the next step"),
+        (signal.SIGINT, Launch(Slurm(), 1, 2), ""),
+        (signal.SIGTERM, Launch(Slurm(), 0, 2), ""),
+        (signal.SIGTERM, Launch(Torchrun(), 0, 2), ""),
+        (signal.SIGINT, Launch(Torchrun(), 0, 2), "stopping at the next step"),
+        (signal.SIGUSR1, Launch(OpenMPI(), 0, 2), ""),
+        (signal.SIGTERM, Launch(OpenMPI(), 1, 2), ""),
+        (signal.SIGTERM, Launch(OpenMPI(), 0, 2), "mpirun kills its ranks"),
     ],
 )
 def test_only_rank_0_reports_a_signal(number, launch, shown, tmp_path, monkeypatch, capfd):
@@ -148,5 +151,5 @@ def test_only_rank_0_reports_a_signal(number, launch, shown, tmp_path, monkeypat
 
 def test_a_job_without_a_terminal_writes_nothing_to_it(tmp_path, monkeypatch):
     monkeypatch.setattr(signals, "TERMINAL", str(tmp_path / "none"))
-    signals._announce(signal.SIGTERM, Launch("mpi", 0, 2, "mpirun (Open MPI)"))
+    signals._announce(signal.SIGTERM, Launch(OpenMPI(), 0, 2))
     assert not list(tmp_path.iterdir())

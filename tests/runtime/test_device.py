@@ -42,6 +42,12 @@ def test_mpirun_within_a_job_counts_before_slurm(monkeypatch):
     assert of_rank(monkeypatch, 4, OMPI_COMM_WORLD_LOCAL_RANK="3", SLURM_LOCALID="0") == "cuda:3"
 
 
+def test_torchrun_within_a_job_counts_before_slurm(monkeypatch):
+    """One torchrun on each node is the only task of Slurm."""
+    torchrun = {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}
+    assert of_rank(monkeypatch, 4, **torchrun, SLURM_LOCALID="0") == "cuda:3"
+
+
 def test_without_a_launcher_or_a_device(monkeypatch):
     assert of_rank(monkeypatch, 2) == "cuda:0"
     assert of_rank(monkeypatch, 0, SLURM_LOCALID="1") == "cpu"

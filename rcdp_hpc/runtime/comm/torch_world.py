@@ -186,7 +186,7 @@ def start_torch(comm: Communicator, stall_seconds: int, device: torch.device) ->
     timeout = timedelta(seconds=TIMEOUT_FACTOR * stall_seconds + TIMEOUT_EXTRA)
     store = _join_store(comm, distributed, interface, timeout)
     own = distributed.PrefixStore("rcdp.host", store)
-    host = agree(comm, lambda: gloo_group(distributed, own, comm.rank, comm.size, interface, timeout, _OTHERWISE))
+    host = agree(comm, lambda: gloo_group(distributed, own, comm.rank, comm.size, interface, timeout))
     gpu = None
     if _each_has_a_gpu(comm, distributed, device):
         os.environ.setdefault(NCCL_INTERFACE, interface.name)
@@ -210,7 +210,7 @@ def _join_store(comm: Communicator, distributed: Any, interface: Interface, time
                 master_listen_fd=listening.detach(),
             )
         except (OSError, RuntimeError) as error:
-            raise _unconnected(interface, error, _OTHERWISE) from None
+            raise _unconnected(interface, error) from None
         return store, address
 
     served = agree_on_root(comm, serve)
@@ -221,14 +221,19 @@ def _join_store(comm: Communicator, distributed: Any, interface: Interface, time
     return agree(
         comm,
         lambda: _connected(
-            lambda: distributed.TCPStore(*address, comm.size, False, timeout, wait_for_workers=False),
-            *(interface, _OTHERWISE),
+            lambda: distributed.TCPStore(*address, comm.size, False, timeout, wait_for_workers=False), interface
         ),
     )
 
 
 def gloo_group(
-    distributed: Any, store: Any, rank: int, size: int, interface: Interface, timeout: timedelta, otherwise: str = ""
+    distributed: Any,
+    store: Any,
+    rank: int,
+    size: int,
+    interface: Interface,
+    timeout: timedelta,
+    otherwise: str = _OTHERWISE,
 ) -> Any:
     """Return Gloo's group of ranks, which listens on one interface.
 
@@ -261,7 +266,7 @@ def gloo_group(
             del os.environ[GLOO_INTERFACE]
 
 
-def _connected(connect: Callable[[], Any], interface: Interface, otherwise: str) -> Any:
+def _connected(connect: Callable[[], Any], interface: Interface, otherwise: str = _OTHERWISE) -> Any:
     """Return the value of `connect`; raise an `InputError` if a connection fails."""
     try:
         return connect()
@@ -269,7 +274,7 @@ def _connected(connect: Callable[[], Any], interface: Interface, otherwise: str)
         raise _unconnected(interface, error, otherwise) from None
 
 
-def _unconnected(interface: Interface, error: Exception, otherwise: str) -> InputError:
+def _unconnected(interface: Interface, error: Exception, otherwise: str = _OTHERWISE) -> InputError:
     return InputError(
         f"{LIBRARY} cannot connect the ranks through the interface {interface.name} ({interface.address}): "
         f"{reason_of(error)}. Set {GLOO_INTERFACE} to the interface that connects the nodes{otherwise}."

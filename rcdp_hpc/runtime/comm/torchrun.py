@@ -74,7 +74,7 @@ class TorchrunCommunicator(Communicator):
         self._options = distributed.AllreduceOptions
         self._values = store.scoped(f"group/{scope}")
         self._group = gloo_group(
-            distributed, store.scoped(f"gloo/{scope}"), rank, size, choose_interface(nodes, rank), PATIENCE
+            *(distributed, store.scoped(f"gloo/{scope}"), rank, size, choose_interface(nodes, rank), PATIENCE), ""
         )
 
     def barrier(self) -> None:

@@ -9,14 +9,20 @@ import pytest
 from launch import run_ranks
 
 from rcdp_hpc.runtime.comm import open_ports
-from rcdp_hpc.runtime.comm.launch import Launch, detect
-from rcdp_hpc.runtime.comm.open_ports import avoid_open_ports, describe_open_ports, exclude_tcp, on_one_node
+from rcdp_hpc.runtime.comm.launch import detect
+from rcdp_hpc.runtime.comm.launcher import Launch
+from rcdp_hpc.runtime.comm.launchers import OpenMPI
+from rcdp_hpc.runtime.comm.open_ports import avoid_open_ports, describe_open_ports, exclude_tcp
 
 MPIRUN = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}
 NODES = MPIRUN | {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
 SRUN = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "1"}
 GLOO = {
     "HOROVOD_RANK": "0", "HOROVOD_SIZE": "2", "HOROVOD_GLOO_RENDEZVOUS_ADDR": "10.0.0.1", "HOROVOD_GLOO_IFACE": "ib0",
+}  # fmt: skip
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "localhost", "MASTER_PORT": "29500",
 }  # fmt: skip
 LOCAL = {"OMPI_MCA_btl": "^ofi,tcp", "NCCL_SOCKET_IFNAME": "lo"}
 
@@ -41,6 +47,7 @@ def added(env):
         (NODES | SRUN, {}),
         ({"PMI_RANK": "0", "PMI_SIZE": "2"}, {}),
         (GLOO, {}),
+        (TORCHRUN, {"NCCL_SOCKET_IFNAME": "lo"}),
         (MPIRUN | {"OMPI_MCA_btl": "self,tcp"}, {"NCCL_SOCKET_IFNAME": "lo"}),
         (MPIRUN | {"NCCL_SOCKET_IFNAME": "eth1"}, {"OMPI_MCA_btl": "^ofi,tcp"}),
         (MPIRUN | {"OMPI_MCA_btl": "^openib"}, {"OMPI_MCA_btl": "^openib,tcp", "NCCL_SOCKET_IFNAME": "lo"}),
@@ -77,20 +84,29 @@ def test_with_too_little_shared_memory_nothing_is_set(monkeypatch):
 
 
 def test_one_node_is_detected_from_the_launcher():
-    assert not on_one_node({})
-    assert on_one_node(MPIRUN)
-    assert not on_one_node(NODES | {"SLURM_STEP_NUM_NODES": "1"})
+    assert not detect({}).on_one_node({})
+    for env, one in (
+        (MPIRUN, True),
+        (NODES | {"SLURM_STEP_NUM_NODES": "1"}, False),
+        ({"PMI_RANK": "0", "PMI_SIZE": "2", "SLURM_STEP_NUM_NODES": "1"}, True),
+        (TORCHRUN, True),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "1"}, False),
+    ):
+        assert detect(env).on_one_node(env) == one
 
 
 @pytest.mark.parametrize(
     ("env", "text"),
     [
-        ({}, "one process opens no port; mpirun and horovodrun listen on all interfaces"),
+        ({}, "one process opens no port; mpirun, horovodrun and torchrun listen on all interfaces"),
         (MPIRUN, "mpirun listens on all interfaces, the ranks open no port"),
         (MPIRUN | {"OMPI_MCA_btl": "self,sm"}, "the ranks open no port"),
         (MPIRUN | {"OMPI_MCA_btl": "self,tcp"}, "every rank, without a password: use it in private networks only"),
         (NODES, "every rank, without a password: use it in private networks only"),
         (SRUN, "the launcher listens, the ranks open no port"),
+        (TORCHRUN, "torchrun listens on all interfaces and the ranks on loopback, without a password"),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "1"}, "and the ranks on one interface, without a password"),
+        (TORCHRUN | {"GLOO_SOCKET_IFNAME": "ib0"}, "and the ranks on ib0, without a password"),
         (GLOO, "horovodrun listens on all interfaces and the ranks on ib0, without a password"),
     ],
 )
@@ -103,7 +119,7 @@ def test_doctor_describes_the_open_ports(env, text):
 
 def test_describing_the_ports_changes_nothing(monkeypatch):
     before = dict(os.environ)
-    describe_open_ports(Launch("mpi", 0, 4, "mpirun (Open MPI)"))
+    describe_open_ports(Launch(OpenMPI(), 0, 4))
     assert dict(os.environ) == before
 
 
