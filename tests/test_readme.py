@@ -63,9 +63,19 @@ def test_python(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     data = own_data.KINDS[kind](tmp_path)
     (tmp_path / "my.toml").write_text(own_data.data_section(kind, data.data))
-    ((_, code),) = [block for block in BLOCKS if block[0] == "python"]
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(python_block("import rcdp_hpc\n"), "README.md", "exec"), {})
     assert float(capsys.readouterr().out.splitlines()[-1]) > 0.8
+
+
+def test_estimator(capsys):
+    exec(compile(python_block("ReservoirClassifier"), "README.md", "exec"), {})
+    assert float(capsys.readouterr().out.splitlines()[-1]) > 0.95
+
+
+def python_block(content: str) -> str:
+    """The README's Python code that contains this text."""
+    (code,) = [block for kind, block in BLOCKS if kind == "python" and content in block]
+    return code
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -90,6 +100,11 @@ def test_mpirun_on_idx_files(folder):
 def test_horovodrun(folder):
     shell(f"{command('horovodrun --mpi')} {QUICK}".replace("slot", "slot:OVERSUBSCRIBE"), folder)
     shell(f"{command('horovodrun --gloo')} --set training.epochs=3", folder)
+
+
+@pytest.mark.mpi
+def test_torchrun(folder):
+    shell(f"{command('torchrun')} {QUICK}", folder)
 
 
 def test_offline_preparation(folder):
