@@ -163,6 +163,7 @@ def verify(run: str | Path, *, comm: Any = None, progress: bool = False) -> Veri
 
 
 def model_file(path: str | Path) -> Path:
+    """Return the model file of a run directory; the path of a file unchanged."""
     place = absolute_path(path)
     return RunDirectory(place).model if place.is_dir() else place
 

@@ -268,7 +268,7 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
         self.n_features_in_ = int(model.sample_shape[-1])
         if model.data.columns is not None:
             self.feature_names_in_ = np.array(model.data.columns.features, object)
-        self.results_: dict[str, Any] = {}
+        self.results_ = {}
         self._columns = np.arange(len(model.classes))
         self._allow_nan = model.data.reading is not None and model.data.reading.missing == "fill"
         self._fitted = FittedModel(model_file(path).read_bytes())
