@@ -24,7 +24,7 @@ from rcdp_hpc.sklearn.errors import InvalidInputError, input_errors_as_value_err
 from rcdp_hpc.sklearn.fitted import FittedModel
 from rcdp_hpc.sklearn.run import fit_model, predict_model
 from rcdp_hpc.sklearn.samples import checked_x, checked_y, refuse_different_data, refuse_different_settings
-from rcdp_hpc.sklearn.settings import KEYS, config_of, seed_of
+from rcdp_hpc.sklearn.settings import KEYS, config_of, fills_missing_values, seed_of
 
 T = TypeVar("T")
 
@@ -297,6 +297,7 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = fills_missing_values(self.config)
         return tags
 
 

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, colum
 
 from rcdp_hpc.config import Config, flatten, to_tree
 from rcdp_hpc.data.sources.findings import Findings
-from rcdp_hpc.data.sources.labels import encode_labels
+from rcdp_hpc.data.sources.labels import checked_labels, encode_labels
 from rcdp_hpc.data.sources.python_values import sample_arrays
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -78,7 +78,7 @@ def checked_y(y: Any, samples: int) -> tuple[NDArray[Any], NDArray[Any], NDArray
     classes, first = np.unique(y, return_index=True)
     if len(classes) < 2:
         raise InvalidInputError(f"y has 1 class, {classes[0]!r}: two classes or more are needed.")
-    names, codes, _ = encode_labels(y, None, "y", Findings())
+    names, codes, _ = encode_labels(checked_labels(y, "y"), None, "y", Findings())
     if len(names) != len(classes):
         raise InvalidInputError(
             f"y: {len(classes)} different labels have {len(names)} different names ({', '.join(names[:5])}, ...): "

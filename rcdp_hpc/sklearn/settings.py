@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +72,20 @@ def seed_of(random_state: Any) -> int | None:
     """
     if random_state is None:
         return None
-    if isinstance(random_state, int) and not isinstance(random_state, bool):
-        return random_state
-    try:
-        return int(random_state)  # an integer of NumPy
-    except TypeError:
-        pass
+    if isinstance(random_state, Integral):
+        return int(random_state)
     try:
         return int(check_random_state(random_state).randint(SEEDS))
     except ValueError as error:
         raise InvalidInputError(f"random_state: {error}") from None
+
+
+def fills_missing_values(base: Any) -> bool:
+    """Return whether an estimator's ``config`` fills missing values, without reading files."""
+    if isinstance(base, Config):
+        return base.data.missing == "fill"
+    data = base.get("data") if isinstance(base, Mapping) else None
+    return isinstance(data, Mapping) and data.get("missing") == "fill"
 
 
 def _changed(base: Config | Mapping[str, Any] | str | Path | None, changes: Mapping[str, Any]) -> Config:
