@@ -391,7 +391,7 @@ def test_padded_arrays(tmp_path, monkeypatch):
 
 def test_reading_shards(own, trained, tmp_path, monkeypatch):
     kind, _, _ = own
-    (block,) = [block for block in BLOCKS if block.key == ("formats.md", "from pathlib import Path")]
+    (block,) = [block for block in BLOCKS if block.key == ("formats.md", "import rcdp_hpc")]
     shutil.copytree(trained / "runs/mine/shards", tmp_path / "run/shards")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
@@ -404,7 +404,7 @@ def test_reading_shards(own, trained, tmp_path, monkeypatch):
 PYTHON = {
     ("formats.md", 'np.savez("mine.npz", x=images, y=labels)'): test_arrays,
     ("formats.md", 'np.savez("mine.npz", x=padded, y=labels, lengths=lengths)'): test_padded_arrays,
-    ("formats.md", "from pathlib import Path"): test_reading_shards,
+    ("formats.md", "import rcdp_hpc"): test_reading_shards,
 }
 
 
