@@ -19,7 +19,9 @@ import numpy as np
 import own_data
 import pytest
 from launch import REPOSITORY
+from sklearn.datasets import load_wine
 
+import rcdp_hpc
 from rcdp_hpc.cli import main
 from rcdp_hpc.cli.parser import build_parser, parse
 from rcdp_hpc.config import DataFacts, DataSection, load_config, with_kind_defaults
@@ -88,6 +90,7 @@ OTHER_COMMANDS = {
     "module load": "a cluster's own",
     "cp slurm/site.sh": "run by tests/slurm/test_docs.py",
     "mkdir grid": "run by tests/slurm/test_docs.py",
+    "torchrun --nproc-per-node 2 -m rcdp_hpc": "tests/test_ranks.py starts ranks with torchrun",
 }
 # Commands that are parsed and not run here: by first words, with the reason.
 PARSED_ONLY = {
@@ -95,6 +98,8 @@ PARSED_ONLY = {
     "communication.md": "loses a rank: tests/test_lost_ranks.py does that",
     "install.md": "ranks are started by tests/test_readme.py; rcdp doctor by tests/doctor/test_doctor.py",
     "configuration.md": "run by tests/test_readme.py and tests/test_own_data.py with data of one's own",
+    "how-do-i.md": "those of other pages, where they are run",
+    "engines.md": "tests/parallel starts ranks with both engines",
 }
 # TOML blocks, by their first lines: the kinds of data that they are about.
 TOML = {
@@ -391,7 +396,7 @@ def test_padded_arrays(tmp_path, monkeypatch):
 
 def test_reading_shards(own, trained, tmp_path, monkeypatch):
     kind, _, _ = own
-    (block,) = [block for block in BLOCKS if block.key == ("formats.md", "from pathlib import Path")]
+    (block,) = [block for block in BLOCKS if block.key == ("formats.md", "import rcdp_hpc")]
     shutil.copytree(trained / "runs/mine/shards", tmp_path / "run/shards")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
@@ -400,11 +405,57 @@ def test_reading_shards(own, trained, tmp_path, monkeypatch):
     assert (names["rows"].length is not None) == (kind == "series")
 
 
+def python_block(page: str, first: str) -> str:
+    (block,) = [block for block in BLOCKS if block.key == (page, first)]
+    return block.text
+
+
+def test_arrays_in_a_program(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wine = load_wine()
+    names = {"x": wine.data[5:], "y": wine.target[5:], "new": wine.data[:5]}
+    exec(python_block("how-do-i.md", "import rcdp_hpc"), names)
+    assert names["labels"].tolist() == wine.target[:5].astype(str).tolist()
+
+
+def test_series_in_a_program(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    y = [("slow", "fast")[number % 2] for number in range(60)]
+    waves = [np.sin(np.arange(20 + number % 7) * (0.3 if label == "slow" else 1.5)) for number, label in enumerate(y)]
+    recordings = [wave[:, None] + generator.normal(0, 0.1, (len(wave), 1)) for wave in waves]
+    names = {"rcdp_hpc": rcdp_hpc, "recordings": recordings, "y": y}
+    exec(python_block("how-do-i.md", FIRST_OF_SERIES), names)
+    assert names["result"]["evaluate"]["accuracy"] > 0.9
+
+
+def test_a_program_for_ranks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        rcdp_hpc, "run", lambda config, out, comm: (load_config(config), Path(out), comm), raising=False
+    )
+    names = {"rcdp_hpc": rcdp_hpc}
+    exec(python_block("how-do-i.md", "comm = rcdp_hpc.connect()"), names)
+    assert names["result"][2].size == 1
+
+
+def test_messages_of_a_program(monkeypatch):
+    levels = []
+    monkeypatch.setattr("logging.basicConfig", lambda level: levels.append(level))
+    exec(python_block("how-do-i.md", "import logging"), {})
+    assert levels == ["INFO"]
+
+
+FIRST_OF_SERIES = "series = [recording for recording in recordings]  # each of shape (steps, features)"
 # Python blocks, by their first lines, and the test that runs each.
 PYTHON = {
+    ("how-do-i.md", "import rcdp_hpc"): test_arrays_in_a_program,
+    ("how-do-i.md", FIRST_OF_SERIES): test_series_in_a_program,
+    ("how-do-i.md", "comm = rcdp_hpc.connect()"): test_a_program_for_ranks,
+    ("how-do-i.md", "import logging"): test_messages_of_a_program,
     ("formats.md", 'np.savez("mine.npz", x=images, y=labels)'): test_arrays,
     ("formats.md", 'np.savez("mine.npz", x=padded, y=labels, lengths=lengths)'): test_padded_arrays,
-    ("formats.md", "from pathlib import Path"): test_reading_shards,
+    ("formats.md", "import rcdp_hpc"): test_reading_shards,
 }
 
 

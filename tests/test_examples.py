@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import io
+import json
 import re
 import sys
+from typing import Any
 
 import pytest
 from launch import REPOSITORY, run_ranks
@@ -41,3 +46,57 @@ def test_own_data_then_prediction(tmp_path):
     assert "refused: samples: samples of shape (12,)" in done.stdout
     written = (tmp_path / "run" / "labels.csv").read_text().splitlines()
     assert [line.split(",")[1] for line in written[1:]] == [line[0] for line in lines]
+
+
+@pytest.mark.mpi
+@pytest.mark.timeout(180)
+def test_stages_on_two_ranks(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "stages.py"), str(tmp_path / "run")]
+    done = run_ranks(2, command, timeout=120)
+    assert done.returncode == 0, done.stdout
+    results = re.compile(r"^(?:2 ranks|search:|density|training:|test:).*", re.MULTILINE).findall(done.stdout)
+    assert results[:2] == ["2 ranks, 1230 training rows", results[1]]
+    assert "8 evaluations" in results[1]
+    assert "20 epochs" in results[3]
+    correct, samples = map(int, re.match(r"test: (\d+) of (\d+) correct", results[4]).groups())
+    assert correct >= 0.9 * samples
+
+
+def run_cell(source: str, names: dict[str, Any]) -> str:
+    """Run a cell and return what a notebook shows: the printed text and the value of the last expression."""
+    tree = ast.parse(source)
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(tree, "cell", "exec"), names)
+        if last is not None and (value := eval(compile(ast.Expression(last.value), "cell", "eval"), names)) is not None:
+            print(repr(value))
+    return printed.getvalue()
+
+
+def shape_of_text(text: str) -> str:
+    """The text without the numbers, which depend on the processor, and without its line breaks."""
+    return re.sub(r"\s+", "", re.sub(r"\d+(\.\d+)?", "#", text))
+
+
+def test_the_notebook_shows_its_stored_outputs():
+    """The cells run in one namespace, as in a notebook but without Jupyter, which the tests do not need."""
+    notebook = json.loads((EXAMPLES / "first_steps.ipynb").read_text())
+    names: dict[str, Any] = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        shown = run_cell("".join(cell["source"]), names)
+        stored = [output.get("text") or output["data"]["text/plain"] for output in cell["outputs"]]
+        assert shape_of_text(shown) == shape_of_text("".join("".join(lines) for lines in stored))
+    assert names["scores"]["accuracy"] > 0.9
+    assert (names["prediction"].labels == names["new_labels"].astype(str)).mean() > 0.85
+    assert names["again"]["evaluate"] == names["scores"]
+
+
+def test_programs_and_notebook_fit_on_a_screen_and_have_a_text():
+    programs = sorted(EXAMPLES.glob("*.py"))
+    assert len(programs) >= 4
+    for program in programs:
+        lines = program.read_text().splitlines()
+        assert len(lines) <= 60, program.name
+        assert f"python examples/{program.name}" in ast.get_docstring(ast.parse("\n".join(lines)))

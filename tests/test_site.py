@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
+import re
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -69,6 +71,34 @@ def test_every_public_package_and_module_is_on_an_api_page():
     assert public - INTERNAL <= set(included()), "docs/api/*.md needs a line '::: NAME' for each of these"
 
 
+def test_every_class_of_the_page_on_extending_is_on_an_api_page():
+    text = (DOCS / "extending.md").read_text()
+    classes = {tuple(name) for name in re.findall(r"`(rcdp_hpc(?:\.[a-z_]+)+)\.([A-Z]\w+)`", text)}
+    assert ("rcdp_hpc.parallel.ranks", "RanksEngine") in classes
+    for module, name in classes:
+        assert module in included(), f"docs/api/*.md needs a line '::: {module}'"
+        assert name in HOOKS.module_file(module).read_text()
+
+
+def test_pages_of_the_examples_have_every_program_and_cell():
+    programs = HOOKS.page_text(REPOSITORY / "examples")
+    assert re.findall(r"^## (.*)$", programs, re.MULTILINE) == sorted(
+        path.name for path in REPOSITORY.glob("examples/*.py")
+    )
+    notebook = HOOKS.page_text(REPOSITORY / "examples/first_steps.ipynb")
+    cells = json.loads((REPOSITORY / "examples/first_steps.ipynb").read_text())["cells"]
+    assert notebook.count("```python") == sum(cell["cell_type"] == "code" for cell in cells)
+    assert all("".join(cell["source"]) in notebook for cell in cells)
+
+
+def test_a_notebook_becomes_text_code_and_outputs():
+    printed, value = {"text": ["a\n"]}, {"data": {"text/plain": "1"}}
+    code = {"cell_type": "code", "source": ["print('a')\n", "1"], "outputs": [printed, value]}
+    notebook = {"cells": [{"cell_type": "markdown", "source": "# Title"}, code]}
+    fences = ("```python\nprint('a')\n1\n```", "```text\na\n```", "```text\n1\n```")
+    assert HOOKS.notebook_text(json.dumps(notebook)) == "\n\n".join(["# Title", *fences]) + "\n"
+
+
 def test_api_pages_include_existing_modules_once():
     names = included()
     assert len(names) == len(set(names))
@@ -88,6 +118,8 @@ def test_api_pages_include_existing_modules_once():
         ("README.md", "![a](docs/images/a.png)", "![a](images/a.png)"),
         ("CHANGELOG.md", "[a](https://example.org/x) [b](#c)", "[a](https://example.org/x) [b](#c)"),
         ("slurm/README.md", "[a](../docs/slurm.md)", "[a](slurm.md)"),
+        ("docs/how-do-i.md", "[a](../examples/first_steps.ipynb)", "[a](first-steps.md)"),
+        ("README.md", "[examples](examples)", "[examples](examples.md)"),
         ("docs/slurm.md", "[a](../README.md) [b](install.md)", "[a](index.md) [b](install.md)"),
         ("docs/api/config.md", "[a](../configuration.md)", "[a](../configuration.md)"),
         # A file that is not on the site becomes text; a link that leads nowhere stays, and fails the build.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import json
 import logging
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -24,6 +26,9 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "slurm/README.md": "slurm-scripts.md",
     "recipes/README.md": "recipes.md",
+    "examples/first_steps.ipynb": "first-steps.md",
+    # All programs of the folder.
+    "examples": "examples.md",
 }
 
 # The line with which a page includes the documentation of a module or function.
@@ -38,9 +43,37 @@ ATTRIBUTE = re.compile(r'(?P<start>(?:src|href)=")(?![a-z]+:|#)(?P<path>[^#"\s]+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of `PAGES`."""
     for source, page in PAGES.items():
-        text = (ROOT / source).read_text(encoding="utf-8")
-        files.append(File.generated(config, page, content=site_links(text, source)))
+        files.append(File.generated(config, page, content=site_links(page_text(ROOT / source), source)))
     return files
+
+
+def page_text(path: Path) -> str:
+    """Return the Markdown of a page of `PAGES`: of a Markdown file, a notebook, or a folder of programs."""
+    if path.is_dir():
+        return "\n\n".join(["# Examples", *(program_text(program) for program in sorted(path.glob("*.py")))])
+    text = path.read_text(encoding="utf-8")
+    return notebook_text(text) if path.suffix == ".ipynb" else text
+
+
+def program_text(path: Path) -> str:
+    """Return the code of a program in Markdown."""
+    return f"## {path.name}\n\n```python\n{path.read_text(encoding='utf-8').strip()}\n```"
+
+
+def notebook_text(text: str) -> str:
+    """Return the cells of a notebook and their stored texts in Markdown."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        parts += [f"```text\n{''.join(output_lines(output)).rstrip()}\n```" for output in cell.get("outputs", ())]
+    return "\n\n".join(parts) + "\n"
+
+
+def output_lines(output: dict[str, Any]) -> list[str]:
+    """Return the text of an output of a notebook's cell: what it prints, or the value of its last expression."""
+    lines = output["text"] if "text" in output else output["data"]["text/plain"]
+    return lines if isinstance(lines, list) else [lines]
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

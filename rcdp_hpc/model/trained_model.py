@@ -27,6 +27,9 @@ from rcdp_hpc.runtime.user_code import load_named
 
 log = logging.getLogger(__name__)
 
+# BLAS sums the products of fewer rows in another order. With this many, the result for a sample does not depend on how
+# many other samples are predicted with it.
+FEWEST_ROWS = 32
 WITHOUT_BASELINE = "Remove the file to evaluate without the ridge baseline, or train again with --restart."
 
 
@@ -211,9 +214,20 @@ class TrainedModel:
     def states(self, samples: NDArray[Any], scaled: bool, lengths: NDArray[Any] | None = None) -> torch.Tensor:
         """Return the reservoir states of a block of samples, shape (rows, width); parameters as `probabilities`."""
         values = samples.astype(np.float32) if scaled else self.prepared(samples, lengths)
-        return self.reservoir.drive(values, lengths)
+        rows, lengths = len(values), None if lengths is None else _with_more_rows(lengths)
+        return self.reservoir.drive(_with_more_rows(values), lengths)[:rows]
 
     def probabilities_of(self, states: torch.Tensor) -> NDArray[np.float32]:
         """Return class probabilities of states, shape (rows, classes), float32."""
+        rows = len(states)
+        if 0 < rows < FEWEST_ROWS:
+            states = torch.cat([states, states[:1].expand(FEWEST_ROWS - rows, -1)])
         with torch.no_grad():
-            return np.asarray(self.network.probabilities(states.float()).cpu().numpy())
+            return np.asarray(self.network.probabilities(states.float())[:rows].cpu().numpy())
+
+
+def _with_more_rows(block: NDArray[Any]) -> NDArray[Any]:
+    """Return a block with its first row repeated until it has `FEWEST_ROWS`; an empty or larger block unchanged."""
+    if not 0 < len(block) < FEWEST_ROWS:
+        return block
+    return np.concatenate([block, np.repeat(block[:1], FEWEST_ROWS - len(block), axis=0)])

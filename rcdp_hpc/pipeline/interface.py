@@ -63,7 +63,7 @@ def load_model(path: str | Path, allow_code: bool = False) -> TrainedModel:
     require_torch()
     from rcdp_hpc.model.trained_model import TrainedModel
 
-    return TrainedModel.load(_model_file(path), allow_code=allow_code)
+    return TrainedModel.load(model_file(path), allow_code=allow_code)
 
 
 def predict(
@@ -162,7 +162,8 @@ def verify(run: str | Path, *, comm: Any = None, progress: bool = False) -> Veri
         return Verification(tuple(verify_shards(shards, progress=progress, comm=ranks)))
 
 
-def _model_file(path: str | Path) -> Path:
+def model_file(path: str | Path) -> Path:
+    """Return the model file of a run directory; the path of a file unchanged."""
     place = absolute_path(path)
     return RunDirectory(place).model if place.is_dir() else place
 

@@ -60,7 +60,7 @@ class Rows:
     length: NDArray[np.int32] | None = None
 
 
-def open_shards(config: Config, directory: Path) -> ShardSet:
+def open_shards(config: Config, directory: Path) -> ShardReader:
     """Open the shards of a configuration.
 
     Raises
@@ -70,20 +70,20 @@ def open_shards(config: Config, directory: Path) -> ShardSet:
     DataDamagedError
         If the index is damaged.
     """
-    shards = ShardSet(directory, verify=config.data.verify_on_read)
+    shards = ShardReader(directory, verify=config.data.verify_on_read)
     refuse_other_settings(str(directory), shards.index["settings"], shard_settings(config), "data")
     return shards
 
 
-class ShardSet:
+class ShardReader:
     """The shards of a run directory, read-only.
 
     Each process opens a file when it first reads rows of it, without locks, which NFS and Lustre may not support. A
-    `ShardSet` can be pickled and used after a fork.
+    `ShardReader` can be pickled and used after a fork.
 
     Parameters
     ----------
-    directory : Path
+    directory : str or Path
         Folder of the shards (``RUN/shards``).
     verify : bool
         Check the SHA-256 of each file before its rows are used. The length is always checked.
@@ -112,13 +112,12 @@ class ShardSet:
 
     Examples
     --------
-    >>> shards = ShardSet(Path("run/shards"), verify=True)  # doctest: +SKIP
-    >>> start, stop = slab_bounds(shards.rows("train"), comm.rank, comm.size)  # doctest: +SKIP
-    >>> shards.read("train", start, stop).x.shape  # doctest: +SKIP
+    >>> shards = rcdp_hpc.ShardReader("run/shards")  # doctest: +SKIP
+    >>> shards.read("train", 0, 640).x.shape  # doctest: +SKIP
     (640, 8, 8)
     """
 
-    def __init__(self, directory: Path, verify: bool = True) -> None:
+    def __init__(self, directory: str | Path, verify: bool = True) -> None:
         self.directory = Path(directory)
         self.verify = verify
         self.index = load_index(self.directory)
@@ -312,5 +311,5 @@ class ShardSet:
         return self.local_copies.get(entry["file"], self.directory / entry["file"])
 
 
-# The public name, `rcdp_hpc.ShardReader`.
-ShardReader = ShardSet
+# The name of the class in most of the package.
+ShardSet = ShardReader
