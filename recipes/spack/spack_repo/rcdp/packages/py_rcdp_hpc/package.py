@@ -23,7 +23,7 @@ class PyRcdpHpc(PythonPackage):
     variant("sources", default=True, description="Tables (csv, parquet) and folders of images")
     variant("report", default=True, description="Pictures of the report")
 
-    depends_on("python@3.11:3.12", type=("build", "run"))
+    depends_on("python@3.11:3.13", type=("build", "run"))
     depends_on("py-setuptools@77:80", type="build")
     depends_on("py-wheel", type="build")
 
