@@ -30,7 +30,7 @@ class PyRcdpHpc(PythonPackage):
     with default_args(type=("build", "run")):
         depends_on("py-numpy@2:")
         depends_on("py-scipy@1.13:")
-        depends_on("py-scikit-learn@1.5:")
+        depends_on("py-scikit-learn@1.6:")
         depends_on("py-imbalanced-learn@0.14")
         depends_on("py-h5py@3.11:")
         depends_on("py-tqdm")
