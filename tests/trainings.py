@@ -70,10 +70,21 @@ class Training:
     profile: str = "digits"
 
 
-def train_together(ranks: int, trainings: Sequence[Training], timeout: float = 200) -> str:
+def train_together(
+    ranks: int, trainings: Sequence[Training], timeout: float = 200, launcher: Sequence[str] = ()
+) -> str:
     """Run trainings on this number of ranks in one start, and return the output; 0 ranks are this process.
 
     A refused, stopped or failed training does not end the others: see `error_of`.
+
+    Parameters
+    ----------
+    ranks : int
+    trainings : sequence of Training
+    timeout : float
+        Seconds on an idle machine.
+    launcher : sequence of str
+        Command that starts the ranks; default: mpirun.
     """
     if not ranks:
         _run_all(SingleProcess(), trainings)
@@ -81,7 +92,10 @@ def train_together(ranks: int, trainings: Sequence[Training], timeout: float = 2
     with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder, "plan.json")
         plan.write_text(json.dumps([asdict(training) for training in trainings]))
-        done = run_ranks(ranks, [sys.executable, __file__, str(plan)], timeout=timeout)
+        if launcher:
+            done = run_ranks(0, [*launcher, __file__, str(plan)], timeout=timeout)
+        else:
+            done = run_ranks(ranks, [sys.executable, __file__, str(plan)], timeout=timeout)
     assert done.returncode == 0, done.stdout
     return done.stdout
 
