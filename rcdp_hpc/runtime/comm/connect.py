@@ -129,7 +129,13 @@ CONNECTIONS: Mapping[str, Callable[[Launch, int], Communicator]] = {
 
 
 def alone() -> Communicator:
-    """Return the communicator of a single process; several processes need one that the caller creates."""
+    """Return the communicator of a single process; several processes need one that the caller creates.
+
+    Raises
+    ------
+    InputError
+        If a launcher started several processes, or its variables contradict each other.
+    """
     launch = detect()
     if launch.conflict:
         raise InputError(launch.conflict)

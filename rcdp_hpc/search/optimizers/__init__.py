@@ -1,4 +1,4 @@
-"""Optimisers of the search, behind one interface of ask and tell; they use neither MPI nor files.
+"""Optimisers of the search, with one interface of ask and tell; they use neither MPI nor files.
 
 `rcdp_hpc.config.choices.search_optimizers` is the table of them.
 
