@@ -31,11 +31,8 @@ def import_horovod() -> ModuleType:
     """
     try:
         import horovod.torch as hvd
-    except ImportError as error:
-        raise InputError(
-            f"Horovod for torch cannot be imported ({error}); `make setup` builds it, and parallel.engine = 'torch' "
-            "needs none"
-        ) from None
+    except (ImportError, OSError) as error:
+        raise InputError(f"Horovod for torch cannot be imported ({error})") from None
     return hvd  # type: ignore[no-any-return]
 
 
