@@ -20,6 +20,8 @@ import pytest
 from launch import run_ranks
 
 from rcdp_hpc.config import load_config
+from rcdp_hpc.config.choices.engines import AUTO
+from rcdp_hpc.config.choices.engines import ENGINES as TABLE
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime import signals
@@ -27,7 +29,7 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.runtime.comm.single import SingleProcess
 
-ENGINES = ("horovod", "torch")
+ENGINES = tuple(name for name in TABLE.names if name != AUTO)
 ENGINES_HERE = tuple(name for name in ENGINES if name != "horovod" or find_spec("horovod"))
 ERROR = "error-of-the-training.json"
 # What only a training or an evaluation writes.

@@ -154,7 +154,10 @@ def test_any_number_of_ranks_gives_the_results_of_one(case, ranks, engine, train
 @pytest.mark.parametrize("case", [*(case for case, ranks in CASES if ranks == 2), "unequal", *TWO_RANKS])
 @pytest.mark.skipif(len(ENGINES_HERE) < 2, reason="Horovod is not installed")
 def test_two_ranks_have_the_same_bits_on_both_engines(case, trained):
-    assert_same_bits(trained(2, "torch") / case, trained(2, "horovod") / case)
+    runs = [trained(2, engine) / case for engine in ENGINES_HERE]
+    assert_same_bits(*runs)
+    sent = [[line["bytes_sent"] for line in lines(out / "train/metrics.jsonl")] for out in runs]
+    assert sent[0] == sent[1]
 
 
 @pytest.mark.parametrize(("case", "ranks"), [(case, ranks) for case, ranks in CASES if ranks > 2])
