@@ -19,12 +19,13 @@ export PATH := $(RCDP_VENV)/bin:$(PATH)
 export PRTE_MCA_rmaps_default_mapping_policy ?= :oversubscribe
 export OMPI_MCA_rmaps_base_oversubscribe ?= 1
 
-.PHONY: help setup demo test test-slurm campaign lint type docs format clean
+.PHONY: help setup demo test test-without-horovod test-slurm campaign lint type docs format clean
 
 help:
 	@echo 'make setup   install everything into $(RCDP_VENV), without root (quick when nothing changed)'
 	@echo 'make demo    the whole pipeline on a small data set, two ranks, in runs/demo'
 	@echo 'make test    lint, types, tests, the tests that start real MPI ranks, and injected faults for 150 s'
+	@echo 'make test-without-horovod  the part of it that runs after RCDP_HOROVOD=0 make setup'
 	@echo 'make test-slurm  submit every job script to a Slurm of two virtual nodes on this machine (Debian, root)'
 	@echo 'make campaign  inject faults for half an hour and print the results (docs/reliability.md)'
 	@echo 'make lint    ruff'
@@ -45,6 +46,10 @@ test: setup lint type
 	pytest -n auto --maxprocesses 8 -m 'not mpi and not horovodrun and not slurm'
 	pytest -n 2 --dist loadfile -m '(mpi or horovodrun) and not slurm'
 	PYTHONPATH=tests python -m campaign $(SHORT)
+
+# For environments without Horovod: single processes, and two ranks with torch.distributed.
+test-without-horovod: setup
+	pytest -n auto --maxprocesses 8 tests/config tests/model tests/test_bootstrap.py tests/test_without_horovod.py
 
 # Installs Debian's packages of Slurm if it has permission, and otherwise reports what is missing. MPICH is installed in
 # the folder mpich of the environment.

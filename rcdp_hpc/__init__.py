@@ -3,7 +3,7 @@
 Examples
 --------
 >>> import rcdp_hpc
->>> config = rcdp_hpc.load_config("digits", ["training.epochs=5"])
+>>> config = rcdp_hpc.load_config("digits", training={"epochs": 5})
 >>> result = rcdp_hpc.run(config, out="runs/first")  # doctest: +SKIP
 
 Under mpirun, pass ``comm=rcdp_hpc.connect()``.

@@ -76,6 +76,7 @@ def test_the_workflow_runs_the_whole_check_with_every_python_of_the_metadata():
     assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
     assert job["strategy"]["matrix"]["python"] == PYTHONS
     assert job["env"]["PYTHON"] == "python${{ matrix.python }}"
+    assert job["env"]["RCDP_HOROVOD"] == "${{ matrix.python == '3.13' && '0' || '1' }}"
     assert os.access(REPOSITORY / ".ci/run", os.X_OK)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import logging
 import re
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 import yaml
 from launch import REPOSITORY
+
+import rcdp_hpc
+from rcdp_hpc.pipeline import stages
 
 DOCS = REPOSITORY / "docs"
 # Packages with an ``__all__`` for the program, not for users.
@@ -104,7 +108,27 @@ def test_api_pages_include_existing_modules_once():
     assert len(names) == len(set(names))
     # The functions whose names are those of packages and modules too.
     functions = {"rcdp_hpc.pipeline.stages.search", "rcdp_hpc.reservoir.reductions.feature_shape.feature_shape"}
-    assert {name for name in names if not HOOKS.module_file(name).is_file()} == functions
+    others = {name for name in names if not HOOKS.module_file(name).is_file()} - functions
+    # The others are classes.
+    for name in others:
+        module, _, class_name = name.rpartition(".")
+        assert f"class {class_name}" in HOOKS.module_file(module).read_text()
+
+
+def test_what_public_functions_return_is_on_an_api_page():
+    functions = [stages.search if name == "search" else getattr(rcdp_hpc, name) for name in rcdp_hpc.__all__]
+    returned = {
+        name
+        for function in functions
+        if not inspect.isclass(function)
+        for name in re.findall(r"\b[A-Z]\w+", str(inspect.signature(function).return_annotation))
+    } - {"None"}
+    assert {"RunResult", "Prediction", "Communicator"} <= returned
+    documented = {name.rpartition(".")[2] for name in included()} | set(rcdp_hpc.__all__)
+    for module in included():
+        if HOOKS.module_file(module).is_file():
+            documented |= set(re.findall(r"^class (\w+)", HOOKS.module_file(module).read_text(), re.MULTILINE))
+    assert returned <= documented
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ import pytest
 from launch import run_ranks
 
 from rcdp_hpc.config import load_config
+from rcdp_hpc.config.choices.engines import AUTO
+from rcdp_hpc.config.choices.engines import ENGINES as TABLE
 from rcdp_hpc.errors import RcdpError
 from rcdp_hpc.pipeline.stages import run_stages
 from rcdp_hpc.runtime import signals
@@ -27,7 +29,7 @@ from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.runtime.comm.single import SingleProcess
 
-ENGINES = ("horovod", "torch")
+ENGINES = tuple(name for name in TABLE.names if name != AUTO)
 ENGINES_HERE = tuple(name for name in ENGINES if name != "horovod" or find_spec("horovod"))
 ERROR = "error-of-the-training.json"
 # What only a training or an evaluation writes.
@@ -70,10 +72,21 @@ class Training:
     profile: str = "digits"
 
 
-def train_together(ranks: int, trainings: Sequence[Training], timeout: float = 200) -> str:
+def train_together(
+    ranks: int, trainings: Sequence[Training], timeout: float = 200, launcher: Sequence[str] = ()
+) -> str:
     """Run trainings on this number of ranks in one start, and return the output; 0 ranks are this process.
 
     A refused, stopped or failed training does not end the others: see `error_of`.
+
+    Parameters
+    ----------
+    ranks : int
+    trainings : sequence of Training
+    timeout : float
+        Seconds on an idle machine.
+    launcher : sequence of str
+        Command that starts the ranks; default: mpirun.
     """
     if not ranks:
         _run_all(SingleProcess(), trainings)
@@ -81,7 +94,10 @@ def train_together(ranks: int, trainings: Sequence[Training], timeout: float = 2
     with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder, "plan.json")
         plan.write_text(json.dumps([asdict(training) for training in trainings]))
-        done = run_ranks(ranks, [sys.executable, __file__, str(plan)], timeout=timeout)
+        if launcher:
+            done = run_ranks(0, [*launcher, __file__, str(plan)], timeout=timeout)
+        else:
+            done = run_ranks(ranks, [sys.executable, __file__, str(plan)], timeout=timeout)
     assert done.returncode == 0, done.stdout
     return done.stdout
 

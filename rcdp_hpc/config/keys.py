@@ -23,14 +23,20 @@ def _fields(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple
             yield f"{prefix}{key}", field
 
 
+@cache
+def _all_fields() -> tuple[tuple[str, FieldInfo], ...]:
+    """Return every dotted key with its field. A run asks for them thousands of times."""
+    return tuple(_fields())
+
+
 def known_keys() -> list[str]:
     """Return every dotted key of the configuration."""
-    return [name for name, _ in _fields()]
+    return [name for name, _ in _all_fields()]
 
 
 def marked_keys(mark: str) -> list[str]:
     """Return the dotted keys whose fields carry a mark, such as "path" or "may_change"."""
-    return [name for name, field in _fields() if _has(field, mark)]
+    return [name for name, field in _all_fields() if _has(field, mark)]
 
 
 def section_names() -> list[str]:
@@ -42,7 +48,7 @@ def section_names() -> list[str]:
 def key_types() -> dict[str, Any]:
     """Return the type of every dotted key, the parts of a dimension of the search space included."""
     found: dict[str, Any] = {}
-    for name, field in _fields():
+    for name, field in _all_fields():
         found[name] = field.annotation
         if field.annotation == RangeSection | None:
             found.update({f"{name}.{part}": inner.annotation for part, inner in RangeSection.model_fields.items()})
@@ -51,7 +57,7 @@ def key_types() -> dict[str, Any]:
 
 def default_of(key: str) -> Any:
     """Return the default of a dotted key; None if it has none."""
-    for name, field in _fields():
+    for name, field in _all_fields():
         if name == key:
             return field.get_default(call_default_factory=True)
     return None
@@ -84,13 +90,14 @@ def chosen_keys(tree: Mapping[str, Any]) -> frozenset[str] | None:
     The dimensions of the search space are optional and do not count.
     """
     chosen = frozenset(flatten(tree))
-    needed = {name for name, field in _fields() if not name.startswith("search.space.")}
+    needed = {name for name, field in _all_fields() if not name.startswith("search.space.")}
     return None if needed <= chosen else chosen
 
 
+@cache
 def may_change(key: str) -> bool:
     """Tell whether the value of a dotted key may differ when a stage is resumed."""
-    for name, field in _fields():
+    for name, field in _all_fields():
         if name == key or key.startswith(name + "."):
             return _has(field, "may_change")
     return False

@@ -46,7 +46,11 @@ class RunSection(Section):
 
 
 class Config(Section):
-    """All settings of a run."""
+    """All settings of a run.
+
+    Its fields are the sections of a configuration file, theirs are the keys: ``config.reservoir.nodes``.
+    docs/configuration.md lists all of them.
+    """
 
     run: RunSection = Field(default_factory=RunSection)
     data: DataSection = Field(default_factory=DataSection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
+from functools import cache
 from typing import Any
 
 import tomlkit
@@ -23,18 +24,16 @@ _UNSEEN = ("Cc", "Cf", "Zl", "Zp")
 
 def commented_toml(config: Config) -> str:
     """Return the configuration as TOML with the meaning, choices, bounds and default of every key above it."""
-    document = tomlkit.document()
-    _comment(document, "Configuration of rcdp_hpc. A key that is left out takes its default.")
+    lines = _comment("Configuration of rcdp_hpc. A key that is left out takes its default.")
     kind = config.data.kind
     if config.chosen is not None and kind != "auto":
         shape = " x ".join(map(str, EXAMPLE_SHAPES[kind][0]))
         text = f"Keys that are comments take the defaults of data.kind = '{kind}', which are shown"
-        _comment(document, f"{text}; those marked * follow the shape of a sample, here {shape}.")
+        lines += _comment(f"{text}; those marked * follow the shape of a sample, here {shape}.")
     waiting = _Waiting(config)
     for name in Config.model_fields:
-        document.add(tomlkit.nl())
-        document.add(name, _commented_table(getattr(config, name), name, waiting))
-    return escaped(tomlkit.dumps(document))
+        lines += ["", *_section_lines(getattr(config, name), name, waiting)]
+    return escaped("".join(f"{line}\n" for line in lines))
 
 
 def escaped(text: str) -> str:
@@ -42,9 +41,12 @@ def escaped(text: str) -> str:
 
     Values stay what they are: tomlkit writes all of them in double quotes, in which TOML reads such escapes.
     """
+    return "\n".join(line if line.isprintable() else _escaped_line(line) for line in text.split("\n"))
+
+
+def _escaped_line(line: str) -> str:
     return "".join(
-        f"\\U{ord(character):08x}" if character != "\n" and unicodedata.category(character) in _UNSEEN else character
-        for character in text
+        f"\\U{ord(character):08x}" if unicodedata.category(character) in _UNSEEN else character for character in line
     )
 
 
@@ -86,32 +88,29 @@ def _inline(value: Any) -> str:
     return table.as_string()
 
 
-def _commented_table(section: Section, name: str, waiting: _Waiting) -> Any:
+def _section_lines(section: Section, name: str, waiting: _Waiting) -> list[str]:
     """Return a section with comments; a key that waits for the kind of data is a comment itself."""
-    table = tomlkit.table()
-    _comment(table, (type(section).__doc__ or "").strip().splitlines()[0])
+    lines = [f"[{name}]", *_comment((type(section).__doc__ or "").strip().splitlines()[0])]
     for key, field in type(section).model_fields.items():
-        value = getattr(section, key)
-        table.add(tomlkit.nl())
+        value, dotted = getattr(section, key), f"{name}.{key}"
+        lines.append("")
         if isinstance(value, Section) and not isinstance(value, RangeSection):
-            table.add(key, _commented_table(value, f"{name}.{key}", waiting))
+            lines += _section_lines(value, dotted, waiting)
             continue
-        _comment(table, f"{field.description}{_facts(field, f'{name}.{key}', f'{name}.{key}' not in waiting.defaults)}")
-        choices = choices_of(f"{name}.{key}")
+        lines += _comment(f"{field.description}{_facts(field, dotted, dotted not in waiting.defaults)}")
+        choices = choices_of(dotted)
         for choice, meaning in choices.items():
-            _comment(table, meaning, label=f"  {choice:<{max(len(str(one)) for one in choices)}}  ")
-        if value is None or waiting.is_left_out(f"{name}.{key}"):
-            table.add(tomlkit.comment(f"{key} = {waiting.shown(f'{name}.{key}', value)}"))
-        elif isinstance(value, RangeSection):
-            table.add(key, tomlkit.inline_table())
-            table[key].update(value.model_dump(exclude_none=True))
+            lines += _comment(meaning, label=f"  {choice:<{max(len(str(one)) for one in choices)}}  ")
+        if value is None or waiting.is_left_out(dotted):
+            lines.append(f"# {key} = {waiting.shown(dotted, value)}")
         else:
-            table.add(key, value)
-    return table
+            lines.append(f"{key} = {_inline(value)}")
+    return lines
 
 
-def _comment(table: Any, text: str, label: str = "") -> None:
-    """Add a comment that fits `WIDTH` columns; lines after the first are indented like the text."""
+@cache
+def _wrapped(text: str, label: str) -> tuple[str, ...]:
+    """Return the lines of a comment that fits `WIDTH` columns. A run writes the same comments several times."""
     # A bound such as ">= 1" stays on one line.
     lines = textwrap.wrap(
         re.sub(r"([<>]=?) ", "\\1\u00a0", text),
@@ -121,8 +120,12 @@ def _comment(table: Any, text: str, label: str = "") -> None:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    for line in lines:
-        table.add(tomlkit.comment(line.replace("\u00a0", " ")))
+    return tuple(f"# {line}".replace("\u00a0", " ") for line in lines)
+
+
+def _comment(text: str, label: str = "") -> list[str]:
+    """Return a comment; lines after the first are indented like the text."""
+    return list(_wrapped(text, label))
 
 
 def _facts(field: Any, key: str, with_default: bool) -> str:

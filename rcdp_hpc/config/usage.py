@@ -15,15 +15,18 @@ log = logging.getLogger(__name__)
 # Keys that say what the other keys of their section are about: a note names their values alone.
 _KINDS = ("kind", "source")
 
+# The others need not be searched.
+_WITH_KEYS = [table for table in TABLES.values() if any(choice.keys for choice in table)]
+
 
 def usage_note(key: str) -> str:
     """Return the choices that use a dotted key, such as "csv, parquet" or "topology = ring"; empty if all do."""
-    return "; ".join(_note(table, key) for table in TABLES.values() if table.users_of(key))
+    return "; ".join(_note(table, key, users) for table in _WITH_KEYS if (users := table.users_of(key)))
 
 
-def _note(table: ChoiceTable, key: str) -> str:
+def _note(table: ChoiceTable, key: str, users: list[str]) -> str:
     section, _, leaf = table.key.rpartition(".")
-    names = ", ".join(table.users_of(key))
+    names = ", ".join(users)
     if section != key.rpartition(".")[0]:
         return f"{table.key} = {names}"
     return names if leaf in _KINDS else f"{leaf} = {names}"

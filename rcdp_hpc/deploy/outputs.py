@@ -19,7 +19,7 @@ from rcdp_hpc.runtime.user_code import load_choice
 
 
 def format_name(output: Path, name: str = "") -> str:
-    """Return the name of an output format: the one that the user chose, or the one that the file's suffix stands for.
+    """Return the name of an output format: the one that the user chose, or the one of the file's suffix.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def format_name(output: Path, name: str = "") -> str:
     Raises
     ------
     InputError
-        If the name is not accepted, `output` is a folder, or its suffix stands for no format or for another one.
+        If the name is not accepted, `output` is a folder, or its suffix is that of no format or of another one.
     """
     if output.is_dir():
         raise InputError(f"{output}: a folder; name a file to write the predictions to.")

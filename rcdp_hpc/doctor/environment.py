@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import rcdp_hpc
 from rcdp_hpc.doctor import subprocess_checks
+from rcdp_hpc.doctor.engine import engine_of
 from rcdp_hpc.doctor.probes import PROBES, Facts
-from rcdp_hpc.doctor.requirements import stages_of
+from rcdp_hpc.doctor.requirements import stages_of, torchrun_works
 from rcdp_hpc.runtime.comm.launch import detect
 from rcdp_hpc.runtime.comm.open_ports import describe_open_ports
 
@@ -24,7 +25,8 @@ def inspect_environment() -> Facts:
     -------
     dict
         ``python``, ``launch``, ``network``, ``mpirun``, ``slurm``, an entry for each of `probes.PROBES` (with ``error``
-        if it failed), ``notes``, ``stages`` (each ``{"ready": bool, "missing": [{"what", "do"}]}``) and ``ready``.
+        if it failed), ``engine`` (`engine.engine_of`), ``notes``,
+        ``stages`` (each ``{"ready": bool, "missing": [{"what", "do"}]}``) and ``ready``.
     """
     launch = detect()
     facts: Facts = {
@@ -48,6 +50,7 @@ def inspect_environment() -> Facts:
     others = [name for name in PROBES if name != "torch"]
     with ThreadPoolExecutor(max_workers=2) as pool:
         facts.update(zip(others, pool.map(subprocess_checks.probe, others), strict=True))
+    facts["engine"] = engine_of(facts, launch)
     facts["notes"] = _notes(facts)
     facts["stages"] = stages_of(facts)
     facts["ready"] = all(stage["ready"] for stage in facts["stages"].values())
@@ -89,6 +92,13 @@ def _notes(facts: Facts) -> list[str]:
         notes.append(
             f"this machine has GPUs, but torch is {why}: install torch's CUDA build, then run make setup again"
         )
+    if "error" in horovod and facts["engine"]["name"] == "torch":
+        notes.append(
+            f"Horovod cannot be used ({horovod['error']}): training runs with torch.distributed instead; "
+            "docs/install.md says how to add Horovod"
+        )
+    if "error" in facts["mpi"] and torchrun_works(facts):
+        notes.append(f"no MPI ({facts['mpi']['error']}): start several ranks with torchrun")
     if torch.get("gpus") and "NCCL" not in horovod.get("operations", ["NCCL"]):
         notes.append(
             "torch sees GPUs, but Horovod was built without NCCL: load the site's CUDA toolkit (nvcc on the PATH), "

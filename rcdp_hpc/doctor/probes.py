@@ -121,6 +121,20 @@ def _probe_horovod() -> Facts:
     }
 
 
+def _probe_torch_distributed() -> Facts:
+    """Start a group of this process alone, which shows whether Gloo works."""
+    import os
+    from datetime import timedelta
+
+    import torch.distributed as distributed
+
+    if not distributed.is_available() or not distributed.is_gloo_available():
+        raise RuntimeError("torch was built without torch.distributed or without Gloo")
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    distributed.ProcessGroupGloo(distributed.HashStore(), 0, 1, timedelta(seconds=30))
+    return {"backends": ["Gloo", "NCCL"] if distributed.is_nccl_available() else ["Gloo"]}
+
+
 def _probe_world() -> Facts:
     """Join the job of this process and return the number of ranks that the MPI library sees."""
     from mpi4py import MPI
@@ -135,6 +149,7 @@ PROBES: Mapping[str, Callable[[], Facts]] = {
     "torch": _probe_torch,
     "mpi": _probe_mpi,
     "horovod": _probe_horovod,
+    "torch_distributed": _probe_torch_distributed,
 }
 
 

@@ -28,6 +28,7 @@ def format_report(facts: Facts) -> str:
         ("Horovod", _horovod_line(facts["horovod"])),
         ("torch", _torch_line(facts["torch"])),
         ("bf16", _speed_line(facts["torch"])),
+        ("engine", "{shown}; {why}".format(**facts["engine"])),
         ("HDF5", _line(facts["hdf5"], "{version}, h5py {h5py}")),
         ("GPUs", _gpu_line(facts)),
         ("Slurm", _slurm_line(facts["slurm"])),

@@ -25,6 +25,19 @@ def _missing(name: str, shown: str) -> Callable[[Facts], tuple[str, str] | None]
     return check
 
 
+def torchrun_works(facts: Facts) -> bool:
+    """Return whether torchrun can start ranks that see each other."""
+    return "error" not in facts["torch"] and "error" not in facts["torch_distributed"]
+
+
+def _missing_connection(facts: Facts) -> tuple[str, str] | None:
+    """Return what connects several ranks, if it is missing: MPI, or torch.distributed under torchrun."""
+    kind = facts["launch"]["kind"]
+    if kind == "torchrun":
+        return None if torchrun_works(facts) else _missing("torch_distributed", "torch.distributed with Gloo")(facts)
+    return None if kind == "single" and torchrun_works(facts) else _missing("mpi", "MPI through mpi4py")(facts)
+
+
 def _missing_world(facts: Facts) -> tuple[str, str] | None:
     world = facts["launch"].get("world")
     if world is None or world.get("size") == facts["launch"]["size"] or "error" in facts["mpi"]:
@@ -36,18 +49,17 @@ def _missing_world(facts: Facts) -> tuple[str, str] | None:
     )
 
 
-def _missing_mpi_horovod(facts: Facts) -> tuple[str, str] | None:
-    if "error" in facts["horovod"] or facts["horovod"]["controllers"]:
-        return None
-    return "a Horovod with MPI or Gloo", SETUP
+def _missing_engine(facts: Facts) -> tuple[str, str] | None:
+    engine = facts["engine"]
+    return None if engine["name"] else (f"an engine for several ranks ({engine['why']})", SETUP)
 
 
-_MPI = (_missing("mpi", "MPI through mpi4py"), _missing_world)
+_MPI = (_missing_connection, _missing_world)
 _TORCH = _missing("torch", "torch")
 REQUIREMENTS: Mapping[str, tuple[Callable[[Facts], tuple[str, str] | None], ...]] = {
     "prepare": (_missing_packages,),
     "search": (_missing_packages, _TORCH, *_MPI),
-    "train": (_missing_packages, _TORCH, *_MPI, _missing("horovod", "Horovod"), _missing_mpi_horovod),
+    "train": (_missing_packages, _TORCH, *_MPI, _missing_engine),
     "evaluate/predict": (_missing_packages, _TORCH, _missing("matplotlib", "matplotlib, for the report's pictures")),
 }
 

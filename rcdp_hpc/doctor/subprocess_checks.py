@@ -16,7 +16,10 @@ from rcdp_hpc.doctor.probes import Facts
 PROBE_TIMEOUT_S = 90
 COMMAND_TIMEOUT_S = 10
 # Variables of launchers, with which a probe would take itself for a rank of the job.
-LAUNCHER_PREFIXES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "HYDRA_", "SLURM_", "HOROVOD_")
+LAUNCHER_PREFIXES = (
+    "OMPI_", "PMIX_", "PMI_", "PRTE_", "HYDRA_", "SLURM_", "HOROVOD_", "TORCHELASTIC_", "MASTER_", "GROUP_", "ROLE_",
+)  # fmt: skip
+LAUNCHER_NAMES = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"})
 
 
 def probe(name: str, environ: Mapping[str, str] | None = None, timeout: float = PROBE_TIMEOUT_S) -> Facts:
@@ -65,7 +68,11 @@ def probe(name: str, environ: Mapping[str, str] | None = None, timeout: float = 
 
 def without_launcher(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without the variables of launchers."""
-    return {name: value for name, value in environ.items() if not name.startswith(LAUNCHER_PREFIXES)}
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(LAUNCHER_PREFIXES) and name not in LAUNCHER_NAMES
+    }
 
 
 def output_of(*command: str) -> str:

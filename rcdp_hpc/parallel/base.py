@@ -51,6 +51,17 @@ class Engine(ABC):
 
         Gradients are summed, not averaged: each rank's loss is its share of the mean over the global batch, so the mean
         is exact for unequal numbers of rows.
+
+        Parameters
+        ----------
+        optimizer : torch.optim.Optimizer
+            Updates the weights of `model`.
+        model : torch.nn.Module
+
+        Returns
+        -------
+        torch.optim.Optimizer
+            Passed to the other methods in place of `optimizer`, which it may be.
         """
 
     @abstractmethod
@@ -72,8 +83,14 @@ class Engine(ABC):
         Parameters
         ----------
         values : torch.Tensor
+            Of the same shape and dtype on all ranks. It is not changed.
         name : str
             Name of the sum, the same on all ranks.
+
+        Returns
+        -------
+        torch.Tensor
+            Of the shape, dtype and device of `values`.
         """
 
     def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:

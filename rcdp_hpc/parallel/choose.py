@@ -15,7 +15,7 @@ from rcdp_hpc.parallel.ranks import RanksEngine
 from rcdp_hpc.parallel.single import single_process
 from rcdp_hpc.parallel.synchronous import Synchronous
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agreed
+from rcdp_hpc.runtime.comm.collective import agreed, ranks_by_value
 from rcdp_hpc.runtime.user_code import load_choice
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,12 @@ def choose_engine(comm: Communicator, settings: ParallelSection) -> tuple[type[R
     InputError
         On all ranks, if ``parallel.engine`` differs between ranks, or a rank cannot use the engine it names.
     """
-    _refuse_different(comm.allgather(settings.engine))
+    wishes = comm.allgather(settings.engine)
+    if len(set(wishes)) > 1:
+        found = ranks_by_value([repr(wish) for wish in wishes])
+        raise agreed(
+            InputError(f"parallel.engine differs between ranks: {found}. Start every rank with the same settings.")
+        )
     names = [settings.engine] if settings.engine != AUTO else [name for name in ENGINES.names if name != AUTO]
     reasons: list[str] = []
     for name in names:
@@ -67,7 +72,7 @@ def choose_engine(comm: Communicator, settings: ParallelSection) -> tuple[type[R
     raise agreed(
         InputError(
             f"parallel.engine = {settings.engine!r}: {'; '.join(reasons)}. Choose another engine (parallel.engine), or "
-            "train on one rank. `rcdp doctor` shows what is installed."
+            "train on one rank. `rcdp doctor` shows what is missing, `make setup` builds Horovod."
         )
     )
 
@@ -85,22 +90,6 @@ def first_problem(obstacles: list[str]) -> str:
         return ""
     rank, obstacle = found[0]
     return obstacle if len(found) == len(obstacles) else f"rank {rank}: {obstacle}"
-
-
-def _refuse_different(names: list[str]) -> None:
-    """Raise an `InputError` if ranks name different engines; `names` has one entry per rank."""
-    if len(set(names)) == 1:
-        return
-    found = ", ".join(f"{name!r} on {_ranks_with(name, names)}" for name in sorted(set(names)))
-    raise agreed(
-        InputError(f"parallel.engine differs between ranks: {found}. Start every rank with the same configuration.")
-    )
-
-
-def _ranks_with(name: str, names: list[str], most: int = 5) -> str:
-    ranks = [str(rank) for rank, other in enumerate(names) if other == name]
-    shown = ", ".join(ranks[:most]) + (f" and {len(ranks) - most} more" if len(ranks) > most else "")
-    return f"rank{'s' if len(ranks) > 1 else ''} {shown}"
 
 
 def check_versions(versions: list[str]) -> None:

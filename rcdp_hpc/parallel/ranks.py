@@ -55,6 +55,15 @@ class RanksEngine(Engine):
     def start(cls, comm: Communicator, stall_seconds: int, settings: ParallelSection | None = None) -> Self:
         """Return the engine, started on all ranks. Collective.
 
+        Parameters
+        ----------
+        comm : Communicator
+            The ranks.
+        stall_seconds : int
+            Seconds to wait for a rank.
+        settings : ParallelSection, optional
+            How gradients are sent.
+
         Raises
         ------
         InputError

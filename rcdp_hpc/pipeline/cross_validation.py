@@ -10,13 +10,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rcdp_hpc.config import STAGES, Config, to_tree
 from rcdp_hpc.config.paths import absolute_path, with_absolute_paths
 from rcdp_hpc.errors import InputError, RcdpError, StoppedError
 from rcdp_hpc.pipeline.given_arrays import LabelledArrays, Settings, arrays_of_root, with_data
 from rcdp_hpc.pipeline.requirements import require_torch
+from rcdp_hpc.pipeline.results import CrossValidationResult
 from rcdp_hpc.pipeline.same_settings import refuse_different_settings
 from rcdp_hpc.pipeline.stages import StageOptions, run_with_options
 from rcdp_hpc.runtime.comm.base import Communicator
@@ -42,7 +43,7 @@ def crossvalidate(
     *,
     data: Any = None,
     progress: bool = False,
-) -> dict[str, Any] | None:
+) -> CrossValidationResult | None:
     """Run all stages for each fold, with that fold as the test split, and summarise the results.
 
     R ranks form min(R, folds) groups that run at the same time. Under horovodrun with Gloo, ranks cannot be grouped:
@@ -70,7 +71,7 @@ def crossvalidate(
 
     Returns
     -------
-    dict or None
+    CrossValidationResult or None
         The content of ``RUN/report/summary.json``; None if other folds are not finished.
 
     Raises
@@ -83,7 +84,8 @@ def crossvalidate(
         config, arrays = with_data(config, out, data, None, ranks)
         refuse_different_settings(ranks, to_tree(config))
         options = StageOptions(restart, allow_code, arrays=arrays, progress=progress)
-        return _all_folds(with_absolute_paths(config), RunDirectory(absolute_path(out)), ranks, fold, options)
+        summary = _all_folds(with_absolute_paths(config), RunDirectory(absolute_path(out)), ranks, fold, options)
+    return cast(CrossValidationResult | None, summary)
 
 
 def _all_folds(

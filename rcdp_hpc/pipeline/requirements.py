@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib.util import find_spec
+
 from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.config.choices.engines import AUTO
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agreed
+from rcdp_hpc.runtime.comm.collective import agree, agreed
 
 
 def require_torch() -> None:
@@ -20,6 +23,27 @@ def require_torch() -> None:
                 "install the extra: pip install 'rcdp_hpc[torch]'. `rcdp doctor` shows what is missing."
             )
         ) from None
+
+
+def require_torch_for(stages: Sequence[str], comm: Communicator) -> None:
+    """Refuse stages that need torch on a machine without it, before the preparation. Collective; imports nothing.
+
+    Raises
+    ------
+    InputError
+        On all ranks, if torch is not installed on one of them.
+    """
+
+    def check() -> None:
+        try:
+            missing = find_spec("torch") is None
+        except (ImportError, ValueError):
+            missing = True
+        if missing:
+            require_torch()
+
+    if {"train", "evaluate"} & set(stages):
+        agree(comm, check)
 
 
 def require_engine(comm: Communicator, settings: ParallelSection) -> None:

@@ -63,24 +63,43 @@ class TrainResult(TypedDict):
         Threads of each rank.
     validation_accuracy : float
         Of the best epoch or of the solution.
+    replaced : list of str
+        Damaged shards whose rows were replaced.
     best_epoch : int
-        From 1; not of a solved readout.
+        From 1. This and the following entries are those of a trained readout.
     validation_loss : float
         Of the best epoch.
+    engine : str
+        What sums the gradients of the ranks.
+    partitions, rank_speeds : list
+        Number of training rows of each rank, and the ranks' relative speeds; empty if all count the same.
+    compute_seconds, wait_seconds, communicate_seconds : list of float
+        Seconds of each rank.
     selected_by : str
-        What chose the penalty of a solved readout: "left-out" or "validation".
+        What chose the penalty: "left-out" or "validation". This and the following entries are those of a solved
+        readout.
     penalty : float
-        Penalty of a solved readout.
+        Penalty of the squared weights.
+    ranks : int
+        Number of ranks.
     """
 
     epochs: int
     ended: str
     threads: int
-    validation_accuracy: NotRequired[float]
+    validation_accuracy: float
+    replaced: list[str]
     best_epoch: NotRequired[int]
     validation_loss: NotRequired[float]
+    engine: NotRequired[str]
+    partitions: NotRequired[list[int]]
+    rank_speeds: NotRequired[list[float]]
+    compute_seconds: NotRequired[list[float]]
+    wait_seconds: NotRequired[list[float]]
+    communicate_seconds: NotRequired[list[float]]
     selected_by: NotRequired[str]
     penalty: NotRequired[float]
+    ranks: NotRequired[int]
 
 
 class EvaluateResult(TypedDict):
@@ -98,7 +117,7 @@ class EvaluateResult(TypedDict):
         Classes without test samples.
     worst_confusions : list of dict
         The most frequent confusions of two classes.
-    confusion : dict
+    confusion : list or dict
         The confusion matrix (docs/formats.md).
     ridge, trees : dict
         Scores of baselines, if there are any.
@@ -133,3 +152,44 @@ class RunResult(TypedDict):
     search: SearchResult
     train: TrainResult
     evaluate: EvaluateResult
+
+
+class CrossValidationResult(TypedDict):
+    """The results of all folds, as in ``RUN/report/summary.json``.
+
+    Attributes
+    ----------
+    folds : int
+        Number of folds.
+    results : list of dict
+        Of each fold: ``fold``, ``samples``, ``correct``, ``accuracy``, ``macro_f1``, ``seconds``, and ``trees`` if
+        boosted trees were fitted.
+    mean, deviation : dict
+        Mean and sample standard deviation of ``accuracy`` and ``macro_f1`` over the folds.
+    classes : list of str
+        Names of the classes.
+    absent : list of str
+        Classes without a sample.
+    worst_confusions : list of dict
+        The most frequent confusions of two classes.
+    confusion : list or dict
+        The confusion matrix of all folds together (docs/formats.md).
+    seed : int
+        ``run.seed``.
+    versions : dict
+        Versions of the libraries.
+    trees : dict
+        Mean scores of boosted trees, if every fold has them.
+    """
+
+    folds: int
+    results: list[dict[str, Any]]
+    mean: dict[str, float]
+    deviation: dict[str, float]
+    classes: list[str]
+    absent: list[str]
+    worst_confusions: list[dict[str, Any]]
+    confusion: Any
+    seed: int
+    versions: dict[str, str]
+    trees: NotRequired[dict[str, float]]

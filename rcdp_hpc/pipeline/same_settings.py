@@ -11,7 +11,7 @@ from rcdp_hpc.config import flatten
 from rcdp_hpc.config.keys import marked_keys
 from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import Communicator
-from rcdp_hpc.runtime.comm.collective import agreed
+from rcdp_hpc.runtime.comm.collective import agreed, ranks_by_value
 
 # What a program may show on rank 0 only.
 NOT_COMPARED = ("run.progress",)
@@ -58,13 +58,4 @@ def refuse_different_settings(comm: Communicator, settings: Mapping[str, Any]) -
 
 def _values(key: str, by_rank: list[dict[str, Any]]) -> str:
     """Return each value of a key with the ranks that have it."""
-    ranks: dict[str, list[int]] = {}
-    for rank, settings in enumerate(by_rank):
-        ranks.setdefault(repr(settings[key]) if key in settings else "not set", []).append(rank)
-    return ", ".join(f"{value} on {_named(numbers)}" for value, numbers in ranks.items())
-
-
-def _named(ranks: list[int]) -> str:
-    shown = ", ".join(map(str, ranks[:MOST_NAMED]))
-    more = f" and {len(ranks) - MOST_NAMED} more" if len(ranks) > MOST_NAMED else ""
-    return f"rank{'s' if len(ranks) > 1 else ''} {shown}{more}"
+    return ranks_by_value([repr(settings[key]) if key in settings else "not set" for settings in by_rank], MOST_NAMED)

@@ -25,7 +25,7 @@ from rcdp_hpc.errors import (
     StoppedError,
 )
 from rcdp_hpc.pipeline.given_arrays import LabelledArrays, Settings, with_data
-from rcdp_hpc.pipeline.requirements import require_engine, require_torch
+from rcdp_hpc.pipeline.requirements import require_engine, require_torch, require_torch_for
 from rcdp_hpc.pipeline.resolve import ResolvedConfig, refuse_broken_classes, refuse_impossible_reservoir, resolve
 from rcdp_hpc.pipeline.results import EvaluateResult, PrepareResult, RunResult, SearchResult, TrainResult
 from rcdp_hpc.pipeline.same_settings import refuse_different_settings
@@ -136,6 +136,7 @@ def run_with_options(
     run = RunDirectory(absolute_path(out))
     options = replace(options, following_ranks=comm.size if len(stages) > 1 else None)
     results = {}
+    require_torch_for(stages, comm)
     if "train" in stages:
         require_engine(comm, config.parallel)
     if set(stages) & {"prepare", "search", "train"}:

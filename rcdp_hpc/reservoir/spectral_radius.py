@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ DENSE_AT_MOST = 2000
 RADIUS_DIGITS = 9
 # Above DENSE_AT_MOST neurons the search is looser and faster, and reliable to this number of digits.
 LARGE_DIGITS = 7
+# Number of radii that are remembered: training and evaluation draw the same matrix, and so do fits in a loop.
+REMEMBERED = 256
+_radii: dict[bytes, float] = {}
 
 
 def spectral_radius(matrix: scipy.sparse.csr_array) -> float:
@@ -40,6 +44,22 @@ def spectral_radius(matrix: scipy.sparse.csr_array) -> float:
     CandidateError
         If ARPACK does not converge on a block of more than 2000 neurons.
     """
+    key = _digest(matrix)
+    if key not in _radii:
+        if len(_radii) >= REMEMBERED:
+            _radii.clear()
+        _radii[key] = _rounded_radius(matrix)
+    return _radii[key]
+
+
+def _digest(matrix: scipy.sparse.csr_array) -> bytes:
+    digest = hashlib.blake2b(repr(matrix.shape).encode(), digest_size=32)
+    for part in (matrix.indptr, matrix.indices, matrix.data):
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.digest()
+
+
+def _rounded_radius(matrix: scipy.sparse.csr_array) -> float:
     with threadpool_limits(1):  # threads slow down products this small, and round in another order
         radius = _largest_radius(matrix)
     digits = RADIUS_DIGITS if matrix.shape[0] <= DENSE_AT_MOST else LARGE_DIGITS

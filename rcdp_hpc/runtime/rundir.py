@@ -20,6 +20,11 @@ log = logging.getLogger(__name__)
 Status = Literal["running", "stopped", "failed", "done"]
 
 
+# Number of configurations that are remembered.
+REMEMBERED = 8
+_configs: dict[bytes, Config] = {}
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """The directory with all results of one configuration.
@@ -189,7 +194,7 @@ class RunDirectory:
                 f"{self.path}: not a run directory yet (it has no config.toml). Name a configuration, as in "
                 f"`rcdp run digits --out {self.path}`."
             )
-        return load_config(self.config_file)
+        return _read_config(self.config_file).model_copy(deep=True)
 
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration with comments, unless the file has it already."""
@@ -216,10 +221,24 @@ class RunDirectory:
     def _has_config(self, config: Config) -> bool:
         """Return whether the file has these values and the same keys commented out. Reading is cheaper than writing."""
         try:
-            current = load_config(self.config_file)
+            current = _read_config(self.config_file)
         except (InputError, OSError):
             return False
         return current == config and current.chosen == config.chosen
+
+
+def _read_config(path: Path) -> Config:
+    """Return the configuration in a file. A stage reads it several times: the last ones are remembered by content."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return load_config(path)  # which reports the error
+    if content not in _configs:
+        config = load_config(path)
+        if len(_configs) >= REMEMBERED:
+            _configs.clear()
+        _configs[content] = config
+    return _configs[content]
 
 
 def _is_state(state: dict[str, Any]) -> bool:

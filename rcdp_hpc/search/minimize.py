@@ -113,7 +113,7 @@ def minimize(
     ----------
     function : callable
         Called as ``function(values)`` with a dict of values by name; returns a number. A call that raises an
-        exception or returns NaN, an infinity or something else counts as failed, and the search goes on.
+        exception or returns NaN, an infinity or something else counts as failed, and the search continues.
     space : dict
         By name ``(low, high)``, ``(low, high, "log")``, ``(low, high, "integer")``, or a dict with ``low``, ``high``,
         ``log``, ``integer`` and ``start``, or with ``choices`` and ``start``. Both bounds are included. ``start`` is

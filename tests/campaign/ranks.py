@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,7 @@ from campaign.runs import Command, Place
 from campaign.trial import Outcome, Trial, load_or_make
 
 RANKS = 2
+ENGINES = ("horovod", "torch")
 STALL = 10
 # Seconds to start and end ranks on a busy machine.
 START = 120.0
@@ -87,9 +89,10 @@ def stop(trial: Trial) -> Outcome:
     """Stop one of two ranks forever; the job must end by itself and name the rank."""
     draw = trial.draw
     run, command = STOPPED[trial.number % len(STOPPED)]
+    command = _on_an_engine(command, trial.number // len(STOPPED))
     place = runs.copy(run, trial.place)
     rank = draw.randrange(RANKS)
-    long = command in (LONG_SEARCH, LONG_TRAINING)
+    long = "DATA/long.toml" in command.words
     moment = 0 if long else draw.randrange(1, 8)
     after = draw.uniform(0.5, 5) if long else 2.0
     words = [*command.words, *(("--set", f"run.stall_seconds={STALL}") if _has_settings(command) else ())]
@@ -103,6 +106,13 @@ def stop(trial: Trial) -> Outcome:
     return trial.outcome(fault, " ".join(words), judgement)
 
 
+def _on_an_engine(command: Command, number: int) -> Command:
+    """Return a command that trains with Horovod and torch.distributed in turn, if it has settings."""
+    if not _has_settings(command):
+        return command
+    return replace(command, words=(*command.words, "--set", f"parallel.engine={ENGINES[number % len(ENGINES)]}"))
+
+
 def _has_settings(command: Command) -> bool:
     return command.words[0] not in ("predict", "verify")
 
@@ -111,6 +121,7 @@ def kill_rank(trial: Trial) -> Outcome:
     """Send a signal to one of two ranks, then start both again until they are done: the results must be equal."""
     draw = trial.draw
     run, command = KILLED[trial.number % len(KILLED)]
+    command = _on_an_engine(command, trial.number // len(KILLED))
     place = runs.copy(run, trial.place)
     rank, number, moment = draw.randrange(RANKS), draw.choice(SIGNALS), draw.randrange(1, 40)
     after = draw.choice((0.0, draw.uniform(0.1, 3)))

@@ -25,6 +25,7 @@ FOUND = {
     },
     "mpi": {"library": "Open MPI v5.0.11", "standard": "3.1", "mpi4py": "4.1.2"},
     "horovod": {"version": "0.28.1", "controllers": ["MPI", "Gloo"], "operations": ["MPI", "Gloo"]},
+    "torch_distributed": {"backends": ["Gloo"]},
     "world": {"size": 2},
 }
 
@@ -33,7 +34,7 @@ FOUND = {
 def found(monkeypatch):
     """Return the results of the probes, which a test can change."""
     made_up = copy.deepcopy(FOUND)
-    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "HOROVOD_GLOO_RENDEZVOUS_ADDR"):
+    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID", "HOROVOD_GLOO_RENDEZVOUS_ADDR", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(subprocess_checks, "probe", lambda name, *_: made_up[name])
     monkeypatch.setattr(subprocess_checks, "output_of", lambda *_: "")
@@ -54,7 +55,7 @@ def test_a_complete_installation_is_ready_for_every_stage(found, capsys):
 
 
 def test_without_torch_mpi_and_horovod_shards_can_still_be_prepared(found, capsys):
-    for name in ("torch", "mpi", "horovod"):
+    for name in ("torch", "mpi", "horovod", "torch_distributed"):
         found[name] = {"error": "not installed"}
     assert doctor.run() == 1
     text = capsys.readouterr().out
@@ -69,19 +70,84 @@ def test_without_torch_mpi_and_horovod_shards_can_still_be_prepared(found, capsy
     [
         ("packages", {"prepare", "search", "train", "evaluate/predict"}),
         ("torch", {"search", "train", "evaluate/predict"}),
-        ("mpi", {"search", "train"}),
-        ("horovod", {"train"}),
+        ("mpi", set()),
+        ("horovod", set()),
+        ("torch_distributed", set()),
+        ("mpi torch_distributed", {"search", "train"}),
+        ("horovod torch_distributed", {"train"}),
         ("matplotlib", {"evaluate/predict"}),
         ("hdf5", set()),
     ],
 )
 def test_each_package_is_missing_for_its_own_stages(found, broken, stages):
-    found[broken] = {"error": "libx.so: cannot open shared object file"}
+    for name in broken.split():
+        found[name] = {"error": "libx.so: cannot open shared object file"}
     report = environment.inspect_environment()
     assert {stage for stage, state in report["stages"].items() if not state["ready"]} == stages
     assert report["ready"] == (not stages)
     assert all("libx.so" in missing(report, stage) for stage in stages)
     format_report(report)
+
+
+MPIRUN = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "localhost", "MASTER_PORT": "29500",
+}  # fmt: skip
+GLOO = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "HOROVOD_RANK": "0", "HOROVOD_SIZE": "2"}
+ABSENT = {"error": "not installed"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "changes", "line"),
+    [
+        ({}, {}, "Horovod; with parallel.engine = 'torch': torch.distributed (Gloo)"),
+        (MPIRUN, {}, "Horovod; with parallel.engine = 'torch': torch.distributed (Gloo)"),
+        (GLOO, {"torch_distributed": ABSENT}, "Horovod; torch.distributed cannot run: not installed"),
+        (
+            GLOO | {"HOROVOD_ELASTIC": "1"},
+            {},
+            "Horovod; torch.distributed cannot run: elastic runs (horovodrun",
+        ),
+        (MPIRUN, {"horovod": ABSENT}, "torch.distributed (Gloo); Horovod cannot run: not installed"),
+        (
+            MPIRUN,
+            {"horovod": {"controllers": ["Gloo"]}, "torch_distributed": {"backends": ["Gloo", "NCCL"]}},
+            "torch.distributed (Gloo, NCCL); Horovod cannot run: it was built without MPI (horovodrun --gloo can",
+        ),
+        (TORCHRUN, {}, "torch.distributed (Gloo); Horovod cannot run: it cannot connect the ranks of torchrun"),
+        (
+            MPIRUN,
+            {"horovod": ABSENT, "torch_distributed": ABSENT},
+            "none; Horovod cannot run: not installed; torch.distributed cannot",
+        ),
+    ],
+)
+def test_the_engine_of_a_training_and_the_reason(found, monkeypatch, environ, changes, line):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    for name, change in changes.items():
+        found[name] = {**({} if "error" in change else found[name]), **change}
+    report = environment.inspect_environment()
+    assert f"  engine       {line}" in format_report(report)
+    assert report["stages"]["train"]["ready"] == (not line.startswith("none"))
+
+
+def test_without_horovod_and_mpi_torchrun_is_named(found):
+    found["horovod"] = found["mpi"] = ABSENT
+    report = environment.inspect_environment()
+    assert report["ready"]
+    assert any("training runs with torch.distributed instead" in note for note in report["notes"])
+    assert any("start several ranks with torchrun" in note for note in report["notes"])
+
+
+def test_under_torchrun_mpi_is_not_needed(found, monkeypatch):
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    found["mpi"] = ABSENT
+    report = environment.inspect_environment()
+    assert report["ready"]
+    assert "  launched by  torchrun: 2 ranks\n" in format_report(report)
 
 
 def test_a_missing_core_package_is_named(found):
@@ -170,6 +236,7 @@ def test_a_missing_package_is_reported_as_not_installed(monkeypatch):
 
 def test_a_probe_is_not_a_rank_of_the_job():
     environ = {"OMPI_COMM_WORLD_RANK": "1", "SLURM_PROCID": "1", "PMIX_RANK": "1", "PATH": "/bin", "HOME": "/h"}
+    environ |= TORCHRUN
     assert set(subprocess_checks.without_launcher(environ)) == {"PATH", "HOME"}
 
 

@@ -106,7 +106,9 @@ import sys, time, torch
 from rcdp_hpc.config import ParallelSection
 from rcdp_hpc.parallel.choose import strategy_for
 from rcdp_hpc.runtime.job import run_on_all_ranks
+from rcdp_hpc.runtime.logs import log_to_terminal
 def work(comm):
+    log_to_terminal(comm.is_root)
     engine = strategy_for(comm, 10, ParallelSection(engine=sys.argv[1])).engine
     for name in "first", "second":
         if sys.argv[1] == "horovod":

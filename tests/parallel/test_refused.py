@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from launch import python, run_ranks
+from launch import BIN, python, run_ranks
 from trainings import Training, messages, train_together
 from whole_runs import flags, lines
 
@@ -98,3 +98,15 @@ def test_the_default_is_the_engine_that_all_ranks_can_use_and_the_log_says_why(p
     assert line.startswith("2 ranks train with torch.distributed")
     assert "Horovod cannot run: rank 1: " in line
     assert len(lines(out / "train/metrics.jsonl")) == 1
+
+
+def test_horovod_under_torchrun_is_refused(prepared, tmp_path):
+    out = Path(shutil.copytree(prepared, tmp_path / "run"))
+    command = [str(BIN / "torchrun"), "--nproc-per-node", "2", "-m", "rcdp_hpc", "train", "--out", str(out)]
+    done = run_ranks(0, [*command, *flags("parallel.engine=horovod")], timeout=60)
+    # The exit code of torchrun if a rank's is not 0.
+    assert done.returncode == 1, done.stdout
+    assert done.stdout.count("rcdp: error:") == 1, done.stdout
+    assert "Horovod cannot run: it cannot connect ranks that torchrun has started" in done.stdout
+    assert done.stdout.count("exitcode  : 2") == 2
+    assert not (out / "train/last.pt").exists()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from launch import BIN
 from trainings import ENGINES_HERE, Training, ended, messages, on_both_engines, train_together
 from whole_runs import curve, lines
 
@@ -152,7 +154,10 @@ def test_any_number_of_ranks_gives_the_results_of_one(case, ranks, engine, train
 @pytest.mark.parametrize("case", [*(case for case, ranks in CASES if ranks == 2), "unequal", *TWO_RANKS])
 @pytest.mark.skipif(len(ENGINES_HERE) < 2, reason="Horovod is not installed")
 def test_two_ranks_have_the_same_bits_on_both_engines(case, trained):
-    assert_same_bits(trained(2, "torch") / case, trained(2, "horovod") / case)
+    runs = [trained(2, engine) / case for engine in ENGINES_HERE]
+    assert_same_bits(*runs)
+    sent = [[line["bytes_sent"] for line in lines(out / "train/metrics.jsonl")] for out in runs]
+    assert sent[0] == sent[1]
 
 
 @pytest.mark.parametrize(("case", "ranks"), [(case, ranks) for case, ranks in CASES if ranks > 2])
@@ -169,6 +174,25 @@ def test_gloo_gives_the_results_of_mpi(ranks, trained):
     if ranks == 2:
         assert_same_bits(out / "plain, by Gloo", out / "plain")
     np.testing.assert_allclose(curve(ended(out / "plain, by Gloo")), curve(out / "plain"), rtol=1e-6, atol=1e-6)
+
+
+BY_TORCHRUN = ("plain", "accumulated gradients", "exchanged rows", "unequal", "local SGD", "ensemble", "fp16")
+
+
+@pytest.fixture(scope="module")
+def by_torchrun(trained) -> Path:
+    """Train on two ranks of torchrun, which has no MPI."""
+    folder = trained(2, "torch").parents[1]
+    trainings = [one for one in plan(folder, 2) if one.engine == "torch" and Path(one.out).name in BY_TORCHRUN]
+    out = folder / "torchrun"
+    launcher = [str(BIN / "torchrun"), "--nproc-per-node", "2"]
+    train_together(2, [replace(one, out=str(out / Path(one.out).name)) for one in trainings], launcher=launcher)
+    return out
+
+
+@pytest.mark.parametrize("case", BY_TORCHRUN)
+def test_torchrun_gives_the_bits_of_mpirun(case, by_torchrun, trained):
+    assert_same_bits(by_torchrun / case, trained(2, "torch") / case)
 
 
 @on_both_engines

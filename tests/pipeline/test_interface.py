@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NotRequired, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.datasets import load_digits, load_wine
 
 import rcdp_hpc
 from rcdp_hpc.errors import DataDamagedError, InputError
+from rcdp_hpc.pipeline import results
 
 DIGITS = load_digits()
 
@@ -154,14 +156,43 @@ def test_a_reservoir_from_a_configuration():
     assert reservoir.drive(DIGITS.images[:4].astype(np.float32) / 16).shape == (4, reservoir.width)
 
 
-def test_results_of_the_stages_are_dicts_with_the_named_keys(tmp_path):
-    from deploy.conftest import QUICK
+KINDS = {
+    "prepare": results.PrepareResult,
+    "search": results.SearchResult,
+    "train": results.TrainResult,
+    "evaluate": results.EvaluateResult,
+}
+SMALL = {"reservoir": {"nodes": 10, "kernel": "dense-fp32", "batch_rows": 64}, "data": {"shards": 1, "reserve": 0.1}}
 
-    from rcdp_hpc.pipeline.results import EvaluateResult, PrepareResult, TrainResult
 
-    result = rcdp_hpc.run(rcdp_hpc.load_config("digits", QUICK), tmp_path / "run")
-    assert list(result) == ["prepare", "search", "train", "evaluate"]
-    for stage, kind in (("prepare", PrepareResult), ("train", TrainResult), ("evaluate", EvaluateResult)):
-        assert kind.__required_keys__ <= result[stage].keys()
-    assert result["search"] == {}
+@pytest.mark.parametrize("readout", ["ridge", "network"])
+def test_results_have_the_declared_keys(readout, tmp_path):
+    """Every key that a stage returns is declared, with its type, and each declared key occurs for some settings."""
+    settings = {**SMALL, "readout": {"kind": readout}, "training": {"epochs": 1, "batch": 8}}
+    settings["search"] = {"generations": 1, "population": 2}
+    data = load_wine(return_X_y=True)
+    result = rcdp_hpc.run(settings, tmp_path / "run", data=data)
+    assert list(result) == list(results.RunResult.__annotations__)
+    trained, solved = {"best_epoch", "engine"}, {"penalty", "selected_by", "ranks"}
+    for stage, kind in KINDS.items():
+        keys = set(result[stage])
+        declared = set(kind.__annotations__)
+        assert keys <= declared, stage
+        assert kind.__required_keys__ <= keys, stage
+        for key, value in result[stage].items():
+            declared_type = kind.__annotations__[key]
+            plain = get_origin(declared_type) or declared_type
+            inner = get_args(declared_type)[0] if plain is NotRequired else declared_type
+            assert inner is Any or isinstance(value, get_origin(inner) or inner), (stage, key, value)
+    assert set(result["search"]) == set(results.SearchResult.__annotations__)
+    assert (trained if readout == "network" else solved) <= set(result["train"])
+    assert not (solved if readout == "network" else trained) & set(result["train"])
+    assert set(result["prepare"]) == {"train", "validation", "test", "reserve"}
     assert result["evaluate"]["correct"] <= result["evaluate"]["samples"]
+
+
+def test_a_cross_validation_has_the_declared_keys(tmp_path):
+    settings = {**SMALL, "data": {"shards": 1, "folds": 2}}
+    summary = rcdp_hpc.crossvalidate(settings, tmp_path / "cv", data=load_wine(return_X_y=True))
+    assert set(summary) == set(results.CrossValidationResult.__annotations__)
+    assert rcdp_hpc.crossvalidate(settings, tmp_path / "one", data=load_wine(return_X_y=True), fold=2) is None

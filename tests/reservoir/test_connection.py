@@ -126,10 +126,31 @@ def test_arpack_failure_falls_back_to_the_dense_method(monkeypatch):
         raise radius_module.ArpackError(-1)
 
     monkeypatch.setattr(radius_module, "eigs", fail)
+    monkeypatch.setattr(radius_module, "_radii", {})
     np.testing.assert_array_equal(connection_matrix(section(nodes=220)).data, expected.data)
+    monkeypatch.setattr(radius_module, "_radii", {})
     monkeypatch.setattr(radius_module, "DENSE_AT_MOST", 100)
     with pytest.raises(CandidateError, match="could not be computed"):
         connection_matrix(section(nodes=220))
+
+
+def test_the_radius_of_a_matrix_is_computed_once_per_process(monkeypatch):
+    monkeypatch.setattr(radius_module, "_radii", {})
+    calls = []
+    real = radius_module._rounded_radius
+    monkeypatch.setattr(radius_module, "_rounded_radius", lambda matrix: calls.append(1) or real(matrix))
+    first = connection_matrix(section(nodes=50, seed=1))
+    again = connection_matrix(section(nodes=50, seed=1))
+    np.testing.assert_array_equal(again.data, first.data)
+    assert len(calls) == 1
+    connection_matrix(section(nodes=50, seed=2))
+    smaller = connection_matrix(section(nodes=50, seed=1, spectral_radius=0.5))
+    assert len(calls) == 2
+    assert spectral_radius(smaller) == pytest.approx(0.5)
+    monkeypatch.setattr(radius_module, "REMEMBERED", 2)
+    for seed in range(3, 9):
+        connection_matrix(section(nodes=50, seed=seed))
+        assert len(radius_module._radii) <= 2
 
 
 @pytest.mark.parametrize("scaling", ["spectral_radius", "weight_scale"])

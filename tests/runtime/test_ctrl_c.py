@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from launch import environment, finish, mpirun_command, rcdp, start_ranks, wait_until
+from trainings import on_both_engines
 
 from rcdp_hpc.config import load_config
 from rcdp_hpc.pipeline.stages import prepare
@@ -93,8 +94,10 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
 
 
 @pytest.mark.mpi
-def test_ctrl_c_at_mpiruns_terminal_ends_with_a_checkpoint_or_a_message(run):
-    shown = typed_control_c(mpirun_command(2, rcdp("train", "--out", str(run))), lambda: trains(run))
+@on_both_engines
+def test_ctrl_c_at_mpiruns_terminal_ends_with_a_checkpoint_or_a_message(engine, run):
+    command = rcdp("train", "--out", str(run), "--set", f"parallel.engine={engine}")
+    shown = typed_control_c(mpirun_command(2, command), lambda: trains(run))
     assert shown.count("rcdp: mpirun kills its ranks a moment after Ctrl-C") == 1, shown
     assert "kill -USR1 " in shown
     if "the checkpoint is written" in shown.partition("kill -USR1")[2]:

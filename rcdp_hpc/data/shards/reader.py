@@ -164,6 +164,18 @@ class ShardReader:
     def read(self, split: str, start: int, stop: int) -> Rows:
         """Return rows `start` to `stop` - 1 of a split; no other rows are read.
 
+        Parameters
+        ----------
+        split : {"train", "validation", "test", "reserve"}
+            One of `splits`.
+        start, stop : int
+            Range of rows, ``0 <= start <= stop <= rows(split)``.
+
+        Returns
+        -------
+        Rows
+            Samples, class indices and origins, ``stop - start`` of each.
+
         Raises
         ------
         DataDamagedError

@@ -89,7 +89,14 @@ class Communicator(ABC):
 
     @abstractmethod
     def allreduce(self, array: NDArray[Any], op: Operation = "sum") -> NDArray[Any]:
-        """Return the elementwise sum, maximum or minimum over ranks, on every rank."""
+        """Return the elementwise sum, maximum or minimum over ranks, on every rank.
+
+        Parameters
+        ----------
+        array : ndarray
+            Of the same shape and dtype on all ranks.
+        op : {"sum", "max", "min"}
+        """
 
     def report_missing_ranks(self, seconds: float) -> None:  # noqa: B027 - optional: not every library can find them
         """Raise an error that names the ranks that did not arrive during a wait of `seconds`, if they can be found."""
@@ -114,15 +121,33 @@ class Communicator(ABC):
         """Call `make` once per node and return its arrays, read-only, in memory that the ranks of the node share."""
 
     def split(self, color: int) -> Communicator:
-        """Return the communicator of the ranks that passed the same color, in rank order. Collective."""
+        """Return the communicator of the ranks that passed the same color, in rank order. Collective.
+
+        Raises
+        ------
+        NotImplementedError
+            Unless `can_split`.
+        """
         raise NotImplementedError(f"{type(self).__name__} cannot form groups of ranks")
 
     def send_array(self, array: NDArray[Any], to: int) -> None:
-        """Send a contiguous array to another rank, which must call `receive_array`."""
+        """Send a contiguous array to another rank, which must call `receive_array`.
+
+        Raises
+        ------
+        NotImplementedError
+            Unless `can_split`.
+        """
         raise NotImplementedError(f"{type(self).__name__} cannot send arrays from rank to rank")
 
     def receive_array(self, array: NDArray[Any], source: int) -> None:
-        """Overwrite a contiguous array with one of the same size and dtype that another rank sends."""
+        """Overwrite a contiguous array with one of the same size and dtype that another rank sends.
+
+        Raises
+        ------
+        NotImplementedError
+            Unless `can_split`.
+        """
         raise NotImplementedError(f"{type(self).__name__} cannot send arrays from rank to rank")
 
     def is_first_to_report(self) -> bool:

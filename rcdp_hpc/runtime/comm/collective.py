@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -129,6 +129,24 @@ def agreed(error: RcdpError) -> RcdpError:
     """Mark an error as raised on all ranks, so that only rank 0 reports it."""
     error.agreed = True
     return error
+
+
+def ranks_by_value(texts: Sequence[str], most: int = 5) -> str:
+    """Return which ranks have which of several texts, such as "'a' on rank 0, 'b' on ranks 1, 2".
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Of each rank.
+    most : int
+        Ranks to name for each text.
+    """
+    parts = []
+    for text in dict.fromkeys(texts):
+        ranks = [str(rank) for rank, other in enumerate(texts) if other == text]
+        shown = ", ".join(ranks[:most]) + (f" and {len(ranks) - most} more" if len(ranks) > most else "")
+        parts.append(f"{text} on rank{'s' if len(ranks) > 1 else ''} {shown}")
+    return ", ".join(parts)
 
 
 class _Outcome:

@@ -129,7 +129,13 @@ CONNECTIONS: Mapping[str, Callable[[Launch, int], Communicator]] = {
 
 
 def alone() -> Communicator:
-    """Return the communicator of a single process; several processes need one that the caller creates."""
+    """Return the communicator of a single process; several processes need one that the caller creates.
+
+    Raises
+    ------
+    InputError
+        If a launcher started several processes, or its variables contradict each other.
+    """
     launch = detect()
     if launch.conflict:
         raise InputError(launch.conflict)
@@ -149,22 +155,32 @@ def communicator_of(comm: Any = None) -> Iterator[Communicator]:
     ----------
     comm : Communicator, mpi4py.MPI.Intracomm or None
         None is this process alone. An mpi4py communicator is duplicated, so that its messages stay apart; its ranks
-        have to call this together.
+        have to call this together. They may be a part of the job's ranks.
 
     Raises
     ------
     InputError
-        If it is none of these, is freed, or a launcher started several ranks and `comm` is None.
+        If it is none of these, is freed or null, has other ranks than the launcher started, or a launcher started
+        several ranks and `comm` is None.
     """
-    if comm is None or isinstance(comm, Communicator):
-        yield alone() if comm is None else comm
-        return
-    if not all(hasattr(comm, name) for name in ("Dup", "Get_rank", "Ibcast")):
+    if comm is None:
+        yield alone()
+    elif isinstance(comm, Communicator):
+        _refuse_unusable(getattr(comm, "comm", None))
+        yield comm
+    else:
+        with _duplicate(comm) as duplicate:
+            yield duplicate
+
+
+@contextmanager
+def _duplicate(comm: Any) -> Iterator[Communicator]:
+    """Yield a communicator of the ranks of one of mpi4py, which is freed afterwards."""
+    if isinstance(comm, type) or not all(hasattr(comm, name) for name in ("Dup", "Get_rank", "Ibcast")):
         raise InputError(
-            f"comm is a {type(comm).__name__}: expected rcdp_hpc.connect(), a communicator of mpi4py, or None"
+            f"comm is {_with_article(comm)}: expected rcdp_hpc.connect(), a communicator of mpi4py, or None"
         )
-    if not comm:  # mpi4py's null communicator, which a freed one becomes
-        raise InputError("comm is freed or null: pass a communicator that exists, or rcdp_hpc.connect()")
+    _refuse_unusable(comm)
     from rcdp_hpc.runtime.comm.mpi import MPICommunicator
 
     duplicate = MPICommunicator(comm.Dup())
@@ -175,3 +191,21 @@ def communicator_of(comm: Any = None) -> Iterator[Communicator]:
             duplicate.comm.Free()
         raise
     duplicate.comm.Free()
+
+
+def _with_article(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def _refuse_unusable(comm: Any) -> None:
+    """Raise an `InputError` if the ranks of mpi4py's communicator cannot exchange messages. Sends none."""
+    if comm is None:
+        return
+    from rcdp_hpc.runtime.comm.mpi import problem_of
+
+    problem = problem_of(comm, detect())
+    if problem:
+        raise InputError(f"comm {problem}")

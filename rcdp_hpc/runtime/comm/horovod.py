@@ -31,11 +31,8 @@ def import_horovod() -> ModuleType:
     """
     try:
         import horovod.torch as hvd
-    except ImportError as error:
-        raise InputError(
-            f"Horovod for torch cannot be imported ({error}); `make setup` builds it, and parallel.engine = 'torch' "
-            "needs none"
-        ) from None
+    except (ImportError, OSError) as error:
+        raise InputError(f"Horovod for torch cannot be imported ({error})") from None
     return hvd  # type: ignore[no-any-return]
 
 
@@ -92,7 +89,7 @@ def start_horovod(
 
 def _mpi_group(comm: Communicator | None) -> Any:
     """Return mpi4py's communicator if `comm` is a group of the job's ranks; None if it has all of them."""
-    return comm.comm if isinstance(comm, MPICommunicator) and comm.job_placement is not None else None
+    return comm.comm if isinstance(comm, MPICommunicator) and comm.is_part else None
 
 
 def is_horovods_error(error: BaseException) -> bool:

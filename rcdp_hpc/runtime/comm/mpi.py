@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rcdp_hpc.errors import RcdpError, StageFailedError
 from rcdp_hpc.runtime.comm.base import STAGE_POLL_SECONDS, STEP_POLL_SECONDS, Communicator, Operation
 from rcdp_hpc.runtime.comm.heartbeat import Channel, Place, Watch, this_place
+from rcdp_hpc.runtime.comm.launcher import Launch
 
 # A wait polls `EAGER_POLLS` times without sleeping. After that it sleeps for this share of the time waited so far, at
 # least `STEP_POLL_SECONDS` and at most `LONGEST_SLEEP_SECONDS`.
@@ -55,6 +56,11 @@ class MPICommunicator(Communicator):
         self.size = self.comm.Get_size()
         self._windows: list[Any] = []
         self._names = self.allgather((MPI.COMM_WORLD.Get_rank(), this_place().host)) if self.size > 1 else []
+
+    @property
+    def is_part(self) -> bool:
+        """Whether MPI has other ranks than these."""
+        return bool(self.size < self._mpi.COMM_WORLD.Get_size())
 
     def barrier(self) -> None:
         """Return when every rank has called it."""
@@ -234,6 +240,34 @@ def _attempt(make: Callable[[], dict[str, NDArray[Any]]]) -> tuple[dict[str, NDA
         return make(), None
     except RcdpError as error:
         return {}, error
+
+
+def problem_of(comm: Any, launch: Launch) -> str:
+    """Return why the ranks of mpi4py's communicator cannot do the work; empty if they can. Sends no message.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+    launch : Launch
+        What started this process.
+    """
+    if not comm:  # mpi4py's null communicator, which a freed one becomes
+        return "is freed or null: pass a communicator that exists, or rcdp_hpc.connect()"
+    from mpi4py import MPI
+
+    if MPI.Is_finalized() or not MPI.Is_initialized():
+        when = "has ended" if MPI.Is_finalized() else "has not started"
+        return f"cannot be used, because MPI {when} in this process"
+    if comm.Is_inter():
+        return "connects two groups of ranks (an intercommunicator): pass one of a single group, such as comm.Merge()"
+    world = MPI.COMM_WORLD.Get_size()
+    if launch.size not in (1, world):
+        return (
+            f"has {comm.Get_size()} of the {world} ranks that the MPI library sees, but {launch.launcher.name} started "
+            f"{launch.size}: every process would do the whole job. Pass rcdp_hpc.connect(), or use the mpirun of the "
+            "MPI that mpi4py loads, or srun --mpi=pmix"
+        )
+    return ""
 
 
 class _MPIChannel(Channel):

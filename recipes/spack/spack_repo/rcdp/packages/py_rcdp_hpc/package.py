@@ -23,14 +23,14 @@ class PyRcdpHpc(PythonPackage):
     variant("sources", default=True, description="Tables (csv, parquet) and folders of images")
     variant("report", default=True, description="Pictures of the report")
 
-    depends_on("python@3.11:3.12", type=("build", "run"))
+    depends_on("python@3.11:3.13", type=("build", "run"))
     depends_on("py-setuptools@77:80", type="build")
     depends_on("py-wheel", type="build")
 
     with default_args(type=("build", "run")):
         depends_on("py-numpy@2:")
         depends_on("py-scipy@1.13:")
-        depends_on("py-scikit-learn@1.5:")
+        depends_on("py-scikit-learn@1.6:")
         depends_on("py-imbalanced-learn@0.14")
         depends_on("py-h5py@3.11:")
         depends_on("py-tqdm")
