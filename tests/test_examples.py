@@ -98,7 +98,7 @@ def test_the_notebook_shows_its_stored_outputs():
 
 def test_programs_and_notebook_fit_on_a_screen_and_have_a_text():
     programs = sorted(EXAMPLES.glob("*.py"))
-    assert len(programs) >= 4
+    assert len(programs) >= 5
     for program in programs:
         lines = program.read_text().splitlines()
         assert len(lines) <= 60, program.name
