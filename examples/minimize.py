@@ -4,7 +4,6 @@ python examples/minimize.py
 mpirun -n 3 python examples/minimize.py
 """
 
-import logging
 import math
 
 import rcdp_hpc
@@ -25,7 +24,6 @@ def function(values: dict) -> float:
 
 def main() -> None:
     """Minimise the function and print the result on rank 0."""
-    logging.basicConfig(level=logging.WARNING)
     comm = rcdp_hpc.connect()
     result = rcdp_hpc.minimize(function, SPACE, optimizer="mfo", population=20, generations=30, seed=1, comm=comm)
     if comm.is_root:

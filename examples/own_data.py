@@ -27,7 +27,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "wine.csv")
     data = {"source": "csv", "path": folder / "wine.csv", "label_column": "cultivar"}
-    config = rcdp_hpc.load_config({"data": data, "run": {"seed": 1, "progress": False}})
+    config = rcdp_hpc.load_config({"data": data, "run": {"seed": 1}})
     result = rcdp_hpc.run(config, out=folder / "run")
     scores = result["evaluate"]
     print(f"training rows: {result['prepare']['train']}")

@@ -447,12 +447,28 @@ def test_messages_of_a_program(monkeypatch):
 
 
 FIRST_OF_SERIES = "series = [recording for recording in recordings]  # each of shape (steps, features)"
+
+
+def test_the_blocks_of_the_estimator(tmp_path, monkeypatch, capsys):
+    """In their order, because later blocks use names of earlier ones."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("logging.basicConfig", lambda level: None)
+    names: dict = {}
+    for block in BLOCKS:
+        if block.page == "estimator.md" and is_python(block):
+            exec(block.text, names)
+    assert float(capsys.readouterr().out) >= 0.95
+    assert names["search"].best_score_ >= 0.95
+    assert (tmp_path / "model.pt").exists()
+
+
 # Python blocks, by their first lines, and the test that runs each.
 PYTHON = {
     ("how-do-i.md", "import rcdp_hpc"): test_arrays_in_a_program,
     ("how-do-i.md", FIRST_OF_SERIES): test_series_in_a_program,
     ("how-do-i.md", "comm = rcdp_hpc.connect()"): test_a_program_for_ranks,
     ("how-do-i.md", "import logging"): test_messages_of_a_program,
+    **{block.key: test_the_blocks_of_the_estimator for block in BLOCKS if block.page == "estimator.md"},
     ("formats.md", 'np.savez("mine.npz", x=images, y=labels)'): test_arrays,
     ("formats.md", 'np.savez("mine.npz", x=padded, y=labels, lengths=lengths)'): test_padded_arrays,
     ("formats.md", "import rcdp_hpc"): test_reading_shards,

@@ -10,9 +10,12 @@ import re
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 from launch import REPOSITORY, run_ranks
 from sklearn.datasets import load_wine
+
+import rcdp_hpc
 
 EXAMPLES = REPOSITORY / "examples"
 
@@ -95,8 +98,21 @@ def test_the_notebook_shows_its_stored_outputs():
 
 def test_programs_and_notebook_fit_on_a_screen_and_have_a_text():
     programs = sorted(EXAMPLES.glob("*.py"))
-    assert len(programs) >= 4
+    assert len(programs) >= 5
     for program in programs:
         lines = program.read_text().splitlines()
         assert len(lines) <= 60, program.name
         assert f"python examples/{program.name}" in ast.get_docstring(ast.parse("\n".join(lines)))
+
+
+def test_the_estimator_and_its_model_file(tmp_path):
+    model = tmp_path / "model.pt"
+    done = run_ranks(0, [sys.executable, str(EXAMPLES / "estimator.py"), str(model)], timeout=60)
+    assert done.returncode == 0, done.stdout
+    wine, series = (float(score) for score in re.findall(r"^(?:wine|series): (\S+?),? ", done.stdout, re.MULTILINE))
+    assert wine >= 0.93
+    assert series >= 0.85
+    steps = np.arange(30)
+    slow, fast = (np.sin(frequency * steps)[:, None] for frequency in (0.3, 0.5))
+    prediction = rcdp_hpc.predict(model, [slow, fast[:25]])
+    assert prediction.labels.tolist() == ["slow", "fast"]

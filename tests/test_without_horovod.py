@@ -76,7 +76,7 @@ def test_ranks_that_name_different_engines_are_refused_before_the_data_is_prepar
     )
     done = run_ranks(2, python(code))
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("parallel.engine differs between ranks: 'auto' on rank 0, 'torch' on rank 1.") == 2
+    assert done.stdout.count("parallel.engine is 'auto' on rank 0, 'torch' on rank 1.") == 2
     assert not out.exists()
 
 

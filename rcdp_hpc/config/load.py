@@ -76,6 +76,13 @@ def load_config(
     >>> load_config("digits", training={"epochs": 20}).training.epochs
     20
     """
+    if not isinstance(name, str | Path | Mapping):
+        raise InputError(
+            f"a configuration was given as a {type(name).__name__}: expected a dict, the path of a TOML file or the "
+            "name of a profile"
+        )
+    if isinstance(overrides, str):
+        raise InputError(f"settings were given as a text: expected a list, as in [{overrides!r}]")
     is_dict = isinstance(name, Mapping)
     where = "given as a dict" if isinstance(name, Mapping) else str(name)
     tree = python_tree(name) if isinstance(name, Mapping) else _read_toml(where)

@@ -25,8 +25,10 @@ def absolute_path(path: str | Path) -> Path:
     Raises
     ------
     InputError
-        If the path is empty, as that of a variable that is not set: it never means the working directory.
+        If it is not a path, or empty, as that of a variable that is not set: it never means the working directory.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"a path was given as a {type(path).__name__}: expected text or a pathlib.Path.")
     if not os.fspath(path).strip():
         raise InputError("an empty path was given: is a variable not set? Write . for the working directory.")
     return Path(os.path.expanduser(path)).absolute()

@@ -24,6 +24,12 @@ def python_tree(settings: Mapping[str, Any], depth: int = 1) -> dict[str, Any]:
     for key in settings:
         if not isinstance(key, str):
             raise InputError(f"configuration given as a dict: the key {shortened(repr(key))} is not text")
+        if depth == 1 and key in key_types():
+            section, _, name = key.rpartition(".")
+            raise InputError(
+                f"configuration given as a dict: {key} is a key of the section {section}: "
+                f"{{{section!r}: {{{name!r}: ...}}}}"
+            )
     return {key: _plain(value, depth) for key, value in settings.items()}
 
 

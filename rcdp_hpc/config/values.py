@@ -50,8 +50,17 @@ def _text_keys() -> frozenset[str]:
     return frozenset(key for key, kind in key_types().items() if is_text(kind) or is_text(items_of(kind)))
 
 
+@cache
+def _keys_without_bool() -> frozenset[str]:
+    """Return the keys that take neither true nor false: Python counts them as 1 and 0."""
+    return frozenset(key for key, kind in key_types().items() if bool not in (kind, *get_args(kind)))
+
+
 def as_written(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return settings in which keys of text have text: ``label_column = 3`` names the column "3"."""
+    """Return settings in which keys of text have text: ``label_column = 3`` names the column "3".
+
+    ``true`` and ``false`` become texts, too, unless the key takes them, so that they are refused as numbers.
+    """
     result: dict[str, Any] = {}
     for name, value in tree.items():
         key = f"{prefix}{name}"
@@ -60,7 +69,8 @@ def as_written(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif isinstance(value, list):
             result[name] = [_text(entry) if key in _text_keys() else _plain(entry) for entry in value]
         else:
-            result[name] = _text(value) if key in _text_keys() else _plain(value)
+            as_text = key in _text_keys() or (isinstance(value, bool) and key in _keys_without_bool())
+            result[name] = _text(value) if as_text else _plain(value)
     return result
 
 

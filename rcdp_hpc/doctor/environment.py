@@ -99,6 +99,11 @@ def _notes(facts: Facts) -> list[str]:
         )
     if "error" in facts["mpi"] and torchrun_works(facts):
         notes.append(f"no MPI ({facts['mpi']['error']}): start several ranks with torchrun")
+    if "error" in facts["matplotlib"]:
+        notes.append(
+            f"reports have no pictures, because matplotlib cannot be imported ({facts['matplotlib']['error']}): "
+            "pip install 'rcdp_hpc[report]'"
+        )
     if torch.get("gpus") and "NCCL" not in horovod.get("operations", ["NCCL"]):
         notes.append(
             "torch sees GPUs, but Horovod was built without NCCL: load the site's CUDA toolkit (nvcc on the PATH), "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from rcdp_hpc.doctor.probes import Facts
 
-SETUP = "run make setup in the checkout (docs/install.md)"
+SETUP = "run make setup in the checkout, or pip install '.[torch]' (docs/install.md)"
 PIP_CORE = "pip install . in the checkout, or make setup"
 
 
@@ -60,7 +60,7 @@ REQUIREMENTS: Mapping[str, tuple[Callable[[Facts], tuple[str, str] | None], ...]
     "prepare": (_missing_packages,),
     "search": (_missing_packages, _TORCH, *_MPI),
     "train": (_missing_packages, _TORCH, *_MPI, _missing_engine),
-    "evaluate/predict": (_missing_packages, _TORCH, _missing("matplotlib", "matplotlib, for the report's pictures")),
+    "evaluate/predict": (_missing_packages, _TORCH),
 }
 
 

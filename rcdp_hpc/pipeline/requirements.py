@@ -54,14 +54,14 @@ def require_engine(comm: Communicator, settings: ParallelSection) -> None:
     comm : Communicator
         All ranks of the training.
     settings : ParallelSection
-        As this rank has it. With the engine ``auto`` on all ranks, nothing is imported and the training chooses.
+        The same on every rank. With the engine ``auto`` nothing is imported: the training chooses.
 
     Raises
     ------
     InputError
-        On all ranks, if a rank cannot use the engine that ``parallel.engine`` names, or ranks name different engines.
+        On all ranks, if a rank cannot use the engine that ``parallel.engine`` names.
     """
-    if comm.size == 1 or set(comm.allgather(settings.engine)) == {AUTO}:
+    if comm.size == 1 or settings.engine == AUTO:
         return
     require_torch()
     from rcdp_hpc.parallel.choose import choose_engine

@@ -23,7 +23,7 @@ from rcdp_hpc.runtime.comm.connect import communicator_of
 from rcdp_hpc.sklearn.errors import InvalidInputError, input_errors_as_value_errors
 from rcdp_hpc.sklearn.fitted import FittedModel
 from rcdp_hpc.sklearn.run import fit_model, predict_model
-from rcdp_hpc.sklearn.samples import checked_x, checked_y, refuse_different_data, refuse_different_settings
+from rcdp_hpc.sklearn.samples import checked_x, checked_y, refuse_different_data
 from rcdp_hpc.sklearn.settings import KEYS, config_of, fills_missing_values, seed_of
 
 T = TypeVar("T")
@@ -160,7 +160,6 @@ class ReservoirClassifier(ClassifierMixin, BaseEstimator):
             arrays = ranks_agree(ranks, lambda: self._samples(X, True, config.data.kind == "series", config))
             labels, classes, columns = ranks_agree(ranks, lambda: checked_y(y, len(arrays["x"])))
             refuse_different_data(ranks, arrays, labels)
-            refuse_different_settings(ranks, config)
             content, results = fit_model(config, arrays, labels, ranks, self.folder)
         self.classes_ = classes
         self.results_ = results

@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d, validate_data
 
-from rcdp_hpc.config import Config, flatten, to_tree
 from rcdp_hpc.data.sources.findings import Findings
 from rcdp_hpc.data.sources.labels import checked_labels, encode_labels
 from rcdp_hpc.data.sources.python_values import sample_arrays
@@ -100,19 +99,6 @@ def refuse_different_data(comm: Communicator, arrays: dict[str, NDArray[Any]], y
                 "example read from one file, and split with the same random_state"
             )
         )
-
-
-def refuse_different_settings(comm: Communicator, config: Config) -> None:
-    """Raise an `InputError` on all ranks if ranks have different settings. Collective."""
-    if comm.size == 1:
-        return
-    settings = flatten(to_tree(config))
-    root = comm.broadcast(settings)
-    keys = [key for key in root if settings.get(key) != root[key]]
-    differing = {rank: keys for rank, keys in enumerate(comm.allgather(keys)) if keys}
-    if differing:
-        rank, keys = next(iter(differing.items()))
-        raise agreed(InputError(f"rank {rank} has other parameters than rank 0: {', '.join(keys[:5])}"))
 
 
 def _other_rank(comm: Communicator, value: Any) -> int:

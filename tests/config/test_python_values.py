@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rcdp_hpc.config import load_config
+from rcdp_hpc.config.paths import absolute_path
 from rcdp_hpc.errors import InputError
 
 
@@ -63,3 +64,36 @@ def test_a_dict_that_holds_itself_is_refused():
     tree["data"] = tree
     with pytest.raises(InputError, match="nested"):
         load_config(tree)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None,), "a configuration was given as a NoneType: expected a dict"),
+        (([("a", 1)],), "a configuration was given as a list"),
+        (("digits", "training.epochs=3"), r"expected a list, as in \['training.epochs=3'\]"),
+        (
+            ({"training.epochs": 3},),
+            r"training.epochs is a key of the section training: \{'training': \{'epochs': ...\}\}",
+        ),
+    ],
+)
+def test_wrong_forms_of_settings_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        load_config(*arguments)
+
+
+@pytest.mark.parametrize("path", [None, 5, ["runs"]])
+def test_a_path_is_text_or_a_path(path):
+    with pytest.raises(InputError, match="a path was given as a"):
+        absolute_path(path)
+
+
+@pytest.mark.parametrize("key", ["training.epochs", "data.test_fraction", "data.image_channels"])
+def test_true_is_not_a_number(key, tmp_path):
+    section, _, name = key.partition(".")
+    (tmp_path / "my.toml").write_text(f"[{section}]\n{name} = true\n")
+    for arguments in (({section: {name: True}},), ({}, [f"{key}=true"]), (tmp_path / "my.toml",)):
+        with pytest.raises(InputError, match=f"{key} = 'true': expected"):
+            load_config(*arguments)
+    assert load_config({"training": {"baseline": True}}).training.baseline is True

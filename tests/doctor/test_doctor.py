@@ -75,7 +75,7 @@ def test_without_torch_mpi_and_horovod_shards_can_still_be_prepared(found, capsy
         ("torch_distributed", set()),
         ("mpi torch_distributed", {"search", "train"}),
         ("horovod torch_distributed", {"train"}),
-        ("matplotlib", {"evaluate/predict"}),
+        ("matplotlib", set()),
         ("hdf5", set()),
     ],
 )
@@ -87,6 +87,12 @@ def test_each_package_is_missing_for_its_own_stages(found, broken, stages):
     assert report["ready"] == (not stages)
     assert all("libx.so" in missing(report, stage) for stage in stages)
     format_report(report)
+
+
+def test_without_matplotlib_reports_have_no_pictures(found, capsys):
+    found["matplotlib"] = {"error": "not installed"}
+    assert doctor.run() == 0
+    assert "note: reports have no pictures" in capsys.readouterr().out
 
 
 MPIRUN = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"}

@@ -67,7 +67,7 @@ def test_samples_and_labels(x, y, message):
         ({"config": {"data": {"path": "x.csv"}}}, "config sets data.path"),
         ({"config": {"data": {"missing": "drop"}}}, "config sets data.missing"),
         ({"config": {"data": {"folds": 3}}}, "config sets data.folds"),
-        ({"comm": 3}, "comm is a int"),
+        ({"comm": 3}, "comm is an int"),
         ({"folder": "/no/such/folder"}, "/no/such/folder"),
     ],
     ids=str,

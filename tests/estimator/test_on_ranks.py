@@ -37,7 +37,7 @@ def test_ranks_that_differ_are_refused():
     assert done.returncode == 0, done.stdout
     messages = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
     expected = ["rank 1 passes other samples", "rank 1 passes other samples", "rank 1: Input X contains NaN",
-                "rank 1 has other parameters than rank 0: reservoir.nodes", "rank 1 passes other samples",
+                "ranks: reservoir.nodes is 50 on rank 0, 51 on rank 1", "rank 1 passes other samples",
                 "comm is freed or null", "pass comm=rcdp_hpc.connect()"]  # fmt: skip
     assert len(messages) == len(expected), done.stdout
     assert all(part in line for part, line in zip(expected, messages, strict=True)), done.stdout

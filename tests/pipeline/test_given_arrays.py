@@ -138,7 +138,8 @@ y = np.arange(60) % 3
 data = (numbers.normal(y[:, None], 0.3, (60, 4)), y)
 own = data if comm.is_root else None
 settings = {"reservoir": {"nodes": 20}, "data": {"shards": 2}}
-result = rcdp_hpc.run(settings, out + "/run", comm, data=own)
+from mpi4py import MPI
+result = rcdp_hpc.run(settings, out + "/run", MPI.COMM_WORLD, data=own)
 every = comm.allgather(result["evaluate"]["correct"])
 settings["data"]["folds"] = 2
 summary = rcdp_hpc.crossvalidate(settings, out + "/cv", comm, data=own)
@@ -148,10 +149,8 @@ try:
 except InputError as error:
     refused = str(error)
 refused = comm.allgather(refused)
-from mpi4py import MPI
-world = rcdp_hpc.run({"reservoir": {"nodes": 20}}, out + "/world", MPI.COMM_WORLD, data=own)
 if comm.is_root:
-    print("RESULT", every, total, refused, world["train"]["ranks"])
+    print("RESULT", every, total, refused, result["train"]["ranks"])
 """
 
 

@@ -99,7 +99,8 @@ class Torchrun(Launcher):
         launch = self.launch(environ)
         if launch is None or launch.size == 1:
             return None
-        unset = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environ.get(name)]
+        # torchrun --master-port 0 does not choose a free port, but passes 0 on.
+        unset = [name for name in ("MASTER_ADDR", "MASTER_PORT") if environ.get(name, "").strip() in ("", "0")]
         return self.launch(environ, self._unconnected(launch.size, " and ".join(unset)) if unset else "")
 
     def _unconnected(self, size: int, unset: str) -> str:

@@ -130,6 +130,11 @@ def test_torchruns_variables_without_an_address_are_refused(environ):
         connect(launch=found)
 
 
+def test_torchruns_port_0_is_refused():
+    found = detect({**TORCHRUN, "TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"})
+    assert "but not MASTER_PORT, with which" in found.conflict
+
+
 def test_each_launcher_has_what_others_ask_it_for():
     for launcher in LAUNCHERS:
         assert launcher.transport in CONNECTIONS
