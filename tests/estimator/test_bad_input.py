@@ -90,7 +90,12 @@ def test_prediction(fitted):
         fitted.predict(np.full((1, 4), np.nan))
     with pytest.raises(ValueError, match="samples of shape"):
         fitted.predict(X.reshape(30, 1, 4))
+
+
+def test_another_scale_is_a_warning_in_the_log(fitted, caplog, capfd):
     assert fitted.predict(1e6 * X).shape == (30,)
+    assert "scale" in caplog.text
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_refused_fit_keeps_the_model(fitted):

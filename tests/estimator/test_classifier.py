@@ -78,9 +78,8 @@ def test_the_command_line_has_the_same_accuracy(config, floor, tmp_path):
     if config:
         settings |= {"search": {"generations": 1, "population": 2}, "data": {"kind": "series"}}
         settings["training"] |= {"epochs": 4}
-    command = rcdp_hpc.load_config(
-        config or {}, ["data.source=npz", f"data.path={tmp_path}/digits.npz", "data.x_test_name=x_test",
-                       "data.y_test_name=y_test"], **settings)  # fmt: skip
+    overrides = ["data.source=npz", f"data.path={tmp_path}/digits.npz"]
+    command = rcdp_hpc.load_config(config or {}, overrides, **settings)
     scores = rcdp_hpc.run(command, tmp_path / "run")["evaluate"]
     base = settings if config is None else rcdp_hpc.load_config(config, data={"source": "arrays"}).model_dump()
     for section, keys in settings.items():
