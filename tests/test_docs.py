@@ -91,6 +91,7 @@ OTHER_COMMANDS = {
     "cp slurm/site.sh": "run by tests/slurm/test_docs.py",
     "mkdir grid": "run by tests/slurm/test_docs.py",
     "torchrun --nproc-per-node 2 -m rcdp_hpc": "tests/test_ranks.py starts ranks with torchrun",
+    "torchrun --standalone --nproc-per-node 2": "tests/runtime/comm/test_torchrun.py starts ranks with torchrun",
 }
 # Commands that are parsed and not run here: by first words, with the reason.
 PARSED_ONLY = {

@@ -427,9 +427,8 @@ def _search(context: StageContext, options: StageOptions) -> dict[str, Any]:
     if not context.comm.can_split:
         raise agreed(
             InputError(
-                "the search needs MPI between its ranks. horovodrun with Gloo starts each rank without the others' "
-                "MPI, so each rank would search alone. Start the search with mpirun, srun --mpi=pmix or horovodrun "
-                "--mpi, or set search.generations=0."
+                "the search cannot run under horovodrun with Gloo, which connects the ranks for sums only. Start it "
+                "with mpirun, srun --mpi=pmix, torchrun or horovodrun --mpi, or set search.generations=0."
             )
         )
     return search_stage(context)

@@ -220,7 +220,9 @@ def _checked(
 def _refuse_other_arguments(comm: Communicator, config: Config, box: Box) -> None:
     """Raise an `InputError` on all ranks if a rank passed other arguments than rank 0."""
     if comm.size > 1 and not comm.can_split:
-        raise agreed(InputError("minimize needs MPI between its ranks: start with mpirun, or srun --mpi=pmix"))
+        raise agreed(
+            InputError("minimize cannot run under horovodrun with Gloo: start with mpirun, srun --mpi=pmix or torchrun")
+        )
     digest = _fingerprint(box, repr((config.search, config.run.seed)))
     others = [rank for rank, one in enumerate(comm.allgather(digest)) if one != comm.broadcast(digest)]
     if others:
