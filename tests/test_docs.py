@@ -90,7 +90,7 @@ OTHER_COMMANDS = {
     "module load": "a cluster's own",
     "cp slurm/site.sh": "run by tests/slurm/test_docs.py",
     "mkdir grid": "run by tests/slurm/test_docs.py",
-    "torchrun --nproc-per-node 2 -m rcdp_hpc": "tests/test_ranks.py starts ranks with torchrun",
+    "torchrun --nproc-per-node 2 -m rcdp_hpc": "tests/runtime/comm/test_torchrun.py starts ranks with torchrun",
     "torchrun --standalone --nproc-per-node 2": "tests/runtime/comm/test_torchrun.py starts ranks with torchrun",
 }
 # Commands that are parsed and not run here: by first words, with the reason.
