@@ -90,7 +90,6 @@ OTHER_COMMANDS = {
     "module load": "a cluster's own",
     "cp slurm/site.sh": "run by tests/slurm/test_docs.py",
     "mkdir grid": "run by tests/slurm/test_docs.py",
-    "torchrun --nproc-per-node 2 -m rcdp_hpc": "tests/runtime/comm/test_torchrun.py starts ranks with torchrun",
     "torchrun --standalone --nproc-per-node 2": "tests/runtime/comm/test_torchrun.py starts ranks with torchrun",
 }
 # Commands that are parsed and not run here: by first words, with the reason.
@@ -419,6 +418,23 @@ def test_arrays_in_a_program(tmp_path, monkeypatch):
     assert names["labels"].tolist() == wine.target[:5].astype(str).tolist()
 
 
+def test_the_blocks_of_the_page_on_python(tmp_path, monkeypatch):
+    """In their order, because later blocks use names of earlier ones."""
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in BLOCKS:
+        if block.page == "python.md":
+            exec(block.text, names)
+    assert names["result"]["evaluate"]["confusion"] == names["scores"]["confusion"]
+    assert len(names["prediction"].labels) == 5
+
+
+def test_an_optimiser_by_itself():
+    names: dict = {}
+    exec(python_block("search.md", FIRST_OF_OPTIMISER), names)
+    assert names["cost"] < 0.01
+
+
 def test_series_in_a_program(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
@@ -447,6 +463,7 @@ def test_messages_of_a_program(monkeypatch):
     assert levels == ["INFO"]
 
 
+FIRST_OF_OPTIMISER = "from rcdp_hpc.search.optimizers import MothFlame"
 FIRST_OF_SERIES = "series = [recording for recording in recordings]  # each of shape (steps, features)"
 
 
@@ -466,6 +483,8 @@ def test_the_blocks_of_the_estimator(tmp_path, monkeypatch, capsys):
 # Python blocks, by their first lines, and the test that runs each.
 PYTHON = {
     ("how-do-i.md", "import rcdp_hpc"): test_arrays_in_a_program,
+    **{block.key: test_the_blocks_of_the_page_on_python for block in BLOCKS if block.page == "python.md"},
+    ("search.md", FIRST_OF_OPTIMISER): test_an_optimiser_by_itself,
     ("how-do-i.md", FIRST_OF_SERIES): test_series_in_a_program,
     ("how-do-i.md", "comm = rcdp_hpc.connect()"): test_a_program_for_ranks,
     ("how-do-i.md", "import logging"): test_messages_of_a_program,
