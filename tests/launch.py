@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -82,10 +83,11 @@ def processes_of_ranks(launcher: subprocess.Popen[str]) -> dict[int, psutil.Proc
     """Return the processes of the ranks that a launcher has started, by rank."""
     found = {}
     for process in psutil.Process(launcher.pid).children(recursive=True):
-        environ = process.environ()
-        rank = environ.get("HOROVOD_RANK", environ.get("OMPI_COMM_WORLD_RANK"))
-        if rank is not None and "python" in process.name():
-            found[int(rank)] = process
+        with suppress(psutil.Error):  # a short-lived process that has ended
+            environ = process.environ()
+            rank = environ.get("HOROVOD_RANK", environ.get("OMPI_COMM_WORLD_RANK"))
+            if rank is not None and "python" in process.name():
+                found[int(rank)] = process
     return found
 
 

@@ -28,6 +28,7 @@ from rcdp_hpc.runtime import signals
 from rcdp_hpc.runtime.comm.base import Communicator
 from rcdp_hpc.runtime.comm.connect import connect
 from rcdp_hpc.runtime.comm.single import SingleProcess
+from rcdp_hpc.runtime.logs import log_to_terminal
 
 ENGINES = tuple(name for name in TABLE.names if name != AUTO)
 ENGINES_HERE = tuple(name for name in ENGINES if name != "horovod" or find_spec("horovod"))
@@ -240,5 +241,6 @@ FAULTS = {
 if __name__ == "__main__":
     plan = json.loads(Path(sys.argv[1]).read_text())
     communicator = connect()
+    log_to_terminal(communicator.is_root)
     _run_all(communicator, [Training(**entry) for entry in plan])
     communicator.close()

@@ -116,8 +116,10 @@ def interrupted(folder) -> Callable[[str], dict[str, tuple[int, str, str]]]:
             found[ending] = code, text, json.loads((out / "state/train.json").read_text())["status"]
         on = {ending: other(engine) if switched else engine for ending, (_, _, switched) in ENDINGS.items()}
         output = train_together(2, [training(out, 2, on[ending]) for ending, out in runs.items()])
-        stale = sum(status == "running" for _, _, status in found.values())
-        assert output.count("removed a stale lock") == stale, output
+        stale = {ending for ending, out in runs.items() if f"{out}: removed a stale lock" in output}
+        # mpirun may kill the ranks after they have written that they stopped, but before they remove the lock.
+        assert {ending for ending, (_, _, status) in found.items() if status == "running"} <= stale, output
+        assert "stopped" not in stale, output
         return found
 
     return interrupted_and_resumed
