@@ -233,7 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args(arguments)
     train, test = part_sizes(chosen.data)
-    if not 1 <= chosen.peer_rows * test // train <= test:
+    if chosen.peer_rows > train or chosen.peer_rows * test < train:
         parser.error(f"--peer-rows {chosen.peer_rows} leaves no test image, or is more than {train}")
     ways = chosen.ways or [way for way in WAYS if way != "reservoirpy" or chosen.reservoirpy]
     if "reservoirpy" in ways and not chosen.reservoirpy:
