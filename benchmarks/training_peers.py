@@ -207,6 +207,10 @@ def worker(folder: Path, engine: str, launcher: str) -> None:
             if curve.rank == 0:
                 with (folder / "curves.jsonl").open("a") as file:
                     file.write(json.dumps({**case, "way": [engine, launcher], **asdict(curve)}) + "\n")
+    if engine == DDP:
+        # A rank that exits while the other still sends its last message would abort it.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def measure(folder: Path, way: tuple[str, str]) -> None:
