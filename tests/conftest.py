@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -38,6 +39,21 @@ def _no_stop_signal_left_behind():
     _forget_signals()
     yield
     _forget_signals()
+
+
+@pytest.fixture(autouse=True)
+def _no_terminal_log_left_behind():
+    """Restore the logger of the package after a command that a test or fixture calls within this process."""
+    _forget_terminal()
+    yield
+    _forget_terminal()
+
+
+def _forget_terminal():
+    logger = logging.getLogger("rcdp_hpc")
+    logger.handlers[:] = [logging.NullHandler()]
+    logger.propagate = True
+    logger.setLevel(logging.NOTSET)
 
 
 def _forget_signals():

@@ -172,7 +172,7 @@ class Watch:
         """
         channel, failures = self._channel, 0
         # The launcher's store ends with the launcher, and then there is nobody to wait for.
-        while channel is not None and failures * LEAVING_POLL_SECONDS < FAREWELL_SECONDS:
+        while channel is not None and failures * LEAVING_POLL_SECONDS <= FAREWELL_SECONDS:
             with self._lock:
                 self._since_beat = self.beat
                 last = self.rank == 0 and self._left < set(self.others)
