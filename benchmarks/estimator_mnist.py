@@ -9,7 +9,7 @@ not. The test images are only predicted.
 
 Each runs in its own process, in turn, in an order that rotates. Seconds are those of `fit` and `predict`; for the
 command line those of `rcdp run` and `rcdp predict` from start to end, which read the IDX files, write shards, and, in
-`run`, evaluate the test images. Memory is the largest sum of the resident memory of the process and its children. CPU
+`run`, evaluate the test images. Memory is the largest resident memory of the process with its children. CPU
 seconds and memory are those of the whole process, with imports and reading the images.
 
 PYTHON is an interpreter with ReservoirPy (pip install reservoirpy). ReservoirPy computes one series after the other;
@@ -176,7 +176,7 @@ def measure(way: str, chosen: argparse.Namespace, folder: Path) -> dict[str, flo
 
 
 class MemoryWatch:
-    """Samples the resident memory of a process and its children in a thread, in MiB."""
+    """Samples the memory of a process and its children in a thread, in MiB; memory that they share counts once."""
 
     def __init__(self, pid: int) -> None:
         import psutil
@@ -197,7 +197,7 @@ class MemoryWatch:
         while not self.ended.wait(SAMPLING_SECONDS):
             try:
                 processes = [self.process, *self.process.children(recursive=True)]
-                self.peak = max(self.peak, sum(one.memory_info().rss for one in processes) / 2**20)
+                self.peak = max(self.peak, sum(one.memory_full_info().pss for one in processes) / 2**20)
             except self.gone:
                 continue  # a child has just ended
 
@@ -232,12 +232,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args(arguments)
-    train, test = part_sizes(chosen.data)
-    if chosen.peer_rows > train or chosen.peer_rows * test < train:
-        parser.error(f"--peer-rows {chosen.peer_rows} leaves no test image, or is more than {train}")
     ways = chosen.ways or [way for way in WAYS if way != "reservoirpy" or chosen.reservoirpy]
     if "reservoirpy" in ways and not chosen.reservoirpy:
         parser.error("--ways reservoirpy needs --reservoirpy PYTHON, an interpreter with ReservoirPy")
+    train, test = part_sizes(chosen.data)
+    if "reservoirpy" in ways and (chosen.peer_rows > train or chosen.peer_rows * test < train):
+        parser.error(f"--peer-rows {chosen.peer_rows} leaves no test image, or is more than {train}")
     y = labels(chosen.data, train + test)
     measured, predicted = {way: [] for way in ways}, {}
     with tempfile.TemporaryDirectory() as name:

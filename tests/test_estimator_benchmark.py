@@ -76,8 +76,8 @@ def test_different_predictions_are_an_error(data, monkeypatch, capsys):
     ("arguments", "message"),
     [
         (["--ways", "reservoirpy", "--peer-rows", "30"], "--reservoirpy PYTHON"),
-        (["--peer-rows", "61"], "--peer-rows 61"),
-        (["--peer-rows", "1"], "--peer-rows 1"),
+        (["--reservoirpy", "python", "--peer-rows", "61"], "--peer-rows 61"),
+        (["--reservoirpy", "python", "--peer-rows", "1"], "--peer-rows 1"),
     ],
 )
 def test_wrong_arguments_are_refused(data, arguments, message, capsys):
