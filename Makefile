@@ -24,7 +24,7 @@ export OMPI_MCA_rmaps_base_oversubscribe ?= 1
 help:
 	@echo 'make setup   install everything into $(RCDP_VENV), without root (quick when nothing changed)'
 	@echo 'make demo    the whole pipeline on a small data set, two ranks, in runs/demo'
-	@echo 'make test    lint, types, tests, the tests that start real MPI ranks, and injected faults for 150 s'
+	@echo 'make test    lint, types, tests, the tests that start real MPI ranks, and injected faults for 75 s'
 	@echo 'make test-without-horovod  the part of it that runs after RCDP_HOROVOD=0 make setup'
 	@echo 'make test-slurm  submit every job script to a Slurm of two virtual nodes on this machine (Debian, root)'
 	@echo 'make campaign  inject faults for half an hour and print the results (docs/reliability.md)'
@@ -58,7 +58,7 @@ test-slurm: setup
 	RCDP_SLURM=required pytest -m slurm
 
 # The first trials of the campaign with seed 1, without the kinds that start real ranks.
-SHORT = --seed 1 --trials 400 --seconds 150 --kinds damage,hostile,kills,races,disks,filesystems
+SHORT = --seed 1 --trials 400 --seconds 75 --kinds damage,hostile,kills,races,disks,filesystems
 
 # For example: make campaign ARGS='--seed 7 --trials 500 --kinds damage,kills'
 campaign: setup

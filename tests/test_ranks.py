@@ -146,7 +146,7 @@ def test_the_search_under_horovodruns_gloo_names_the_launchers_that_it_needs(tmp
     ]
     done = run_ranks(0, command)
     assert done.returncode != 0
-    assert done.stdout.count("Start the search with mpirun") == 1
+    assert done.stdout.count("with mpirun, srun --mpi=pmix, torchrun or horovodrun --mpi") == 1
     assert not (tmp_path / "search/history.jsonl").exists()
 
 
