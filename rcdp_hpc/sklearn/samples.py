@@ -76,7 +76,7 @@ def checked_y(y: Any, samples: int) -> tuple[NDArray[Any], NDArray[Any], NDArray
     check_classification_targets(y)
     classes, first = np.unique(y, return_index=True)
     if len(classes) < 2:
-        raise InvalidInputError(f"y has 1 class, {classes[0]!r}: two classes or more are needed.")
+        raise InvalidInputError(f"y has 1 class, {classes.tolist()[0]!r}: two classes or more are needed.")
     names, codes, _ = encode_labels(checked_labels(y, "y"), None, "y", Findings())
     if len(names) != len(classes):
         raise InvalidInputError(
