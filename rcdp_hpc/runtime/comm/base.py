@@ -21,6 +21,13 @@ STAGE_POLL_SECONDS = 0.1
 STEP_POLL_SECONDS = 2e-5
 
 
+def read_only(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the arrays, marked read-only."""
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays
+
+
 class Communicator(ABC):
     """A group of ranks that exchange small Python objects and NumPy arrays.
 

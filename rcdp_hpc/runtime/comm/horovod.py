@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import InputError
-from rcdp_hpc.runtime.comm.base import Communicator, Operation
+from rcdp_hpc.runtime.comm.base import Communicator, Operation, read_only
 from rcdp_hpc.runtime.comm.entry_channel import exit_at_once
 from rcdp_hpc.runtime.comm.launch import detect
 from rcdp_hpc.runtime.comm.mpi import MPICommunicator
@@ -152,10 +152,7 @@ class HorovodCommunicator(Communicator):
 
     def share_arrays(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """Build the arrays in every process, because Gloo has no shared memory."""
-        arrays = make()
-        for array in arrays.values():
-            array.flags.writeable = False
-        return arrays
+        return read_only(make())
 
     def abort(self, code: int) -> NoReturn:
         """Exit at once; horovodrun then ends the other ranks."""

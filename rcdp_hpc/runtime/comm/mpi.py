@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.errors import RcdpError, StageFailedError
-from rcdp_hpc.runtime.comm.base import STAGE_POLL_SECONDS, STEP_POLL_SECONDS, Communicator, Operation
+from rcdp_hpc.runtime.comm.base import STAGE_POLL_SECONDS, STEP_POLL_SECONDS, Communicator, Operation, read_only
 from rcdp_hpc.runtime.comm.heartbeat import Channel, Place, Watch, this_place
 from rcdp_hpc.runtime.comm.launcher import Launch
+from rcdp_hpc.runtime.comm.node_memory import make_on_root
+from rcdp_hpc.runtime.comm.roll_call import listening_seconds, raise_missing
 
 # A wait polls `EAGER_POLLS` times without sleeping. After that it sleeps for this share of the time waited so far, at
 # least `STEP_POLL_SECONDS` and at most `LONGEST_SLEEP_SECONDS`.
@@ -26,9 +27,6 @@ EAGER_POLLS = 100
 SLEEP_SHARE = 0.01
 LONGEST_SLEEP_SECONDS = 0.01
 HEARTBEAT_TAG = 76
-# A rank whose wait is too long asks all ranks whether they wait as well, and listens for answers for this long, or for
-# a tenth of the wait if that is longer.
-ROLL_CALL_SECONDS = 5.0
 ANSWER_SECONDS = 1.0
 ROLL_CALL_TAG = 75
 
@@ -144,24 +142,14 @@ class MPICommunicator(Communicator):
         for rank in missing:
             # MPI copies a message of this size at once, so the request need not be kept.
             self.comm.isend(None, rank, ROLL_CALL_TAG)
-        first, listening = self.rank, max(ROLL_CALL_SECONDS, seconds / 10)
-        until = time.monotonic() + listening
+        first, until = self.rank, time.monotonic() + listening_seconds(seconds)
         while missing and time.monotonic() < until:
             heard = {rank for rank in missing if self.comm.iprobe(rank, ROLL_CALL_TAG)}
             for rank in heard:
                 self.comm.recv(source=rank, tag=ROLL_CALL_TAG)
             missing, first = missing - heard, min(heard | {first})
             time.sleep(0.05)
-        if not missing:
-            return
-        if self.rank != first:
-            # The lowest waiting rank reports the error and ends the job; the others give it time to do so.
-            time.sleep(2 * listening)
-        names = ", ".join("rank {} (host {})".format(*self._names[rank]) for rank in sorted(missing))
-        raise StageFailedError(
-            f"waited {seconds:.0f} s for all ranks, and {names} did not arrive. See what it is doing (py-spy, the "
-            "node's log), or increase run.stall_seconds."
-        )
+        raise_missing([self._names[rank] for rank in sorted(missing)], seconds, self.rank == first)
 
     def scatter_rows(self, rows: NDArray[np.float64] | None, columns: int) -> NDArray[np.float64]:
         """Distribute rank 0's rows with MPI Iscatterv."""
@@ -191,18 +179,13 @@ class MPICommunicator(Communicator):
     def share_arrays(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """Build the arrays on the first rank of each node, and map them into the memory of its other ranks."""
         node = MPICommunicator(self.comm.Split_type(self._mpi.COMM_TYPE_SHARED))
-        arrays, failure = _attempt(make) if node.is_root else ({}, None)
-        failure = node.broadcast(failure)
-        if failure is not None:
-            raise failure
+        arrays = make_on_root(node, make)
         layout = node.broadcast([(name, array.shape, array.dtype) for name, array in arrays.items()])
         shared = {name: self._shared_array(node.comm, shape, dtype) for name, shape, dtype in layout}
         for name, array in arrays.items():
             shared[name][...] = array
         node.barrier()
-        for array in shared.values():
-            array.flags.writeable = False
-        return shared
+        return read_only(shared)
 
     def _shared_array(self, node: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         size = int(np.prod(shape)) * dtype.itemsize if node.Get_rank() == 0 else 0
@@ -232,14 +215,6 @@ class MPICommunicator(Communicator):
         """Free the shared-memory windows."""
         while self._windows:
             self._windows.pop().Free()
-
-
-def _attempt(make: Callable[[], dict[str, NDArray[Any]]]) -> tuple[dict[str, NDArray[Any]], RcdpError | None]:
-    """Call `make`; return an `RcdpError` instead of raising it, so that it can be sent to the waiting ranks."""
-    try:
-        return make(), None
-    except RcdpError as error:
-        return {}, error
 
 
 def problem_of(comm: Any, launch: Launch) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import mmap
 import os
 import tempfile
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rcdp_hpc.errors import RcdpError
-from rcdp_hpc.runtime.comm.base import Communicator
+from rcdp_hpc.runtime.comm.base import Communicator, read_only
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +44,7 @@ def share_on_node(node: Communicator, make: Callable[[], dict[str, NDArray[Any]]
     RcdpError
         The error of `make`, on all ranks.
     """
-    arrays: dict[str, NDArray[Any]] = {}
-    failure = None
-    if node.is_root:
-        try:
-            arrays = make()
-        except RcdpError as error:
-            failure = error
-    failure = node.broadcast(failure)
-    if failure is not None:
-        raise failure
+    arrays = make_on_root(node, make)
     if node.size > 1:
         layout, size = node.broadcast(_layout(arrays))
         memory = _shared_memory(node, size)
@@ -64,8 +56,27 @@ def share_on_node(node: Communicator, make: Callable[[], dict[str, NDArray[Any]]
                 views[name][...] = array
             node.barrier()
             arrays = views
-    for array in arrays.values():
-        array.flags.writeable = False
+    return read_only(arrays)
+
+
+def make_on_root(node: Communicator, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """Call `make` on rank 0 and return its arrays there, an empty dict elsewhere. Collective.
+
+    Raises
+    ------
+    RcdpError
+        The error of `make`, on all ranks.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    failure = None
+    if node.is_root:
+        try:
+            arrays = make()
+        except RcdpError as error:
+            failure = error
+    failure = node.broadcast(failure)
+    if failure is not None:
+        raise failure
     return arrays
 
 
@@ -74,7 +85,7 @@ def _layout(arrays: dict[str, NDArray[Any]]) -> tuple[Layout, int]:
     layout, end = [], 0
     for name, array in arrays.items():
         layout.append((name, array.shape, array.dtype, end))
-        end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        end += math.ceil(array.nbytes / ALIGNMENT) * ALIGNMENT
     return layout, max(end, 1)
 
 

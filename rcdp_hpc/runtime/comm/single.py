@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from rcdp_hpc.runtime.comm.base import Communicator, Operation
+from rcdp_hpc.runtime.comm.base import Communicator, Operation, read_only
 
 
 class SingleProcess(Communicator):
@@ -46,10 +46,7 @@ class SingleProcess(Communicator):
 
     def share_arrays(self, make: Callable[[], dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         """Return the arrays, marked read-only."""
-        arrays = make()
-        for array in arrays.values():
-            array.flags.writeable = False
-        return arrays
+        return read_only(make())
 
     def split(self, color: int) -> Communicator:
         """Return this communicator."""

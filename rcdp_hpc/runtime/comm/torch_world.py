@@ -76,11 +76,11 @@ class TorchWorld:
 
     def sum_in_place(self, values: list[torch.Tensor]) -> None:
         """Replace contiguous tensors by their sums over ranks, with one message for each of them."""
-        self._by_way(values, lambda group, tensors: [group.allreduce([tensor]) for tensor in tensors])
+        self._run(values, lambda group, tensors: [group.allreduce([tensor]) for tensor in tensors])
 
     def broadcast_in_place(self, values: list[torch.Tensor]) -> None:
         """Replace contiguous tensors by those of rank 0."""
-        self._by_way(values, lambda group, tensors: [group.broadcast(tensor, 0) for tensor in tensors])
+        self._run(values, lambda group, tensors: [group.broadcast(tensor, 0) for tensor in tensors])
 
     def exchange(self, sent: torch.Tensor, counts: list[int], received_counts: list[int]) -> torch.Tensor:
         """Send rows to all ranks, and return the received rows in order of rank.
@@ -97,10 +97,10 @@ class TorchWorld:
         def start(group: Any, tensors: list[torch.Tensor]) -> list[Any]:
             return [group.alltoall_base(tensors[1], tensors[0], received_counts, counts)]
 
-        self._by_way([sent, received], start)
+        self._run([sent, received], start)
         return received
 
-    def _by_way(self, values: list[torch.Tensor], start: Callable[[Any, list[torch.Tensor]], list[Any]]) -> None:
+    def _run(self, values: list[torch.Tensor], start: Callable[[Any, list[torch.Tensor]], list[Any]]) -> None:
         """Start operations on tensors and wait for them: on the tensors themselves, or on copies in host memory."""
         if self._host is None:
             raise InputError(f"{LIBRARY} is closed: start an engine again for another training")
@@ -131,7 +131,7 @@ class TorchWorld:
             if asynchronous:
                 time.sleep(STEP_POLL_SECONDS)
             else:
-                _wait_briefly(work)
+                is_done_soon(work)
             if time.monotonic() > deadline and not work.is_completed():
                 self.comm.report_missing_ranks(self.stall_seconds)
                 deadline = time.monotonic() + self.stall_seconds
@@ -147,14 +147,15 @@ class TorchWorld:
         self._host = self._gpu = None
 
 
-def _wait_briefly(work: Any) -> None:
-    """Wait for an operation of Gloo, for `WAIT_SECONDS` at most."""
+def is_done_soon(work: Any) -> bool:
+    """Wait for an operation of Gloo for `WAIT_SECONDS` at most, and return whether it is done."""
     try:
         work.wait(timedelta(seconds=WAIT_SECONDS))
     except RuntimeError:
-        # The time is over, or the operation has failed.
         if work.is_completed():
-            raise
+            raise  # it has failed
+        return False
+    return True
 
 
 def start_torch(comm: Communicator, stall_seconds: int, device: torch.device) -> TorchWorld:

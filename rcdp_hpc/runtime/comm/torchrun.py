@@ -16,22 +16,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rcdp_hpc.errors import InputError, StageFailedError
+from rcdp_hpc.errors import InputError
 from rcdp_hpc.runtime.comm.base import STAGE_POLL_SECONDS, Communicator, Operation
 from rcdp_hpc.runtime.comm.entry_channel import exit_at_once
 from rcdp_hpc.runtime.comm.interfaces import Node, choose_interface, this_node
 from rcdp_hpc.runtime.comm.lost_ranks import LostRankError, reason_of
 from rcdp_hpc.runtime.comm.node_memory import share_on_node
+from rcdp_hpc.runtime.comm.roll_call import listening_seconds, raise_missing
 from rcdp_hpc.runtime.comm.torch_store import TorchStore
-from rcdp_hpc.runtime.comm.torch_world import gloo_group, import_distributed
+from rcdp_hpc.runtime.comm.torch_world import LIBRARY, gloo_group, import_distributed, is_done_soon
 
-LIBRARY = "torch.distributed"
-# Gloo names no rank when a wait takes too long. Heartbeats and roll calls do, so Gloo itself waits as good as forever.
-PATIENCE = timedelta(days=365)
-# A wait returns to Python this often: for signals, and to show that this rank waits.
-WAIT_SECONDS = 1.0
-# How long a roll call lasts, or a tenth of the wait if that is longer.
-ROLL_CALL_SECONDS = 5.0
+# Gloo names no rank when a wait takes too long. Heartbeats and roll calls do, so Gloo itself has practically no limit.
+GLOO_TIMEOUT = timedelta(days=365)
 
 
 class TorchrunCommunicator(Communicator):
@@ -74,7 +70,7 @@ class TorchrunCommunicator(Communicator):
         self._options = distributed.AllreduceOptions
         self._values = store.scoped(f"group/{scope}")
         self._group = gloo_group(
-            *(distributed, store.scoped(f"gloo/{scope}"), rank, size, choose_interface(nodes, rank), PATIENCE), ""
+            *(distributed, store.scoped(f"gloo/{scope}"), rank, size, choose_interface(nodes, rank), GLOO_TIMEOUT), ""
         )
 
     def barrier(self) -> None:
@@ -123,7 +119,7 @@ class TorchrunCommunicator(Communicator):
         """Return when an operation is done; call `report_missing_ranks` after `wait_limit` seconds, if it is set."""
         began, limit = time.monotonic(), self.wait_limit
         try:
-            while not work.is_completed() and not _done_soon(work):
+            while not work.is_completed() and not is_done_soon(work):
                 self._show_waiting()
                 if limit and time.monotonic() - began > limit:
                     self.report_missing_ranks(limit)
@@ -152,24 +148,14 @@ class TorchrunCommunicator(Communicator):
         """
         others = [rank for rank in range(self.size) if rank != self.rank]
         before = {rank: int(self._values.add(f"waits/{rank}", 0)) for rank in others}
-        missing, first, listening = set(others), self.rank, max(ROLL_CALL_SECONDS, seconds / 10)
-        until = time.monotonic() + listening
+        missing, first, until = set(others), self.rank, time.monotonic() + listening_seconds(seconds)
         while missing and time.monotonic() < until:
             self._show_waiting()
             time.sleep(0.2)
             waiting = {rank for rank in missing if int(self._values.add(f"waits/{rank}", 0)) > before[rank]}
             missing, first = missing - waiting, min(waiting | {first})
-        if not missing:
-            return
-        if self.rank != first:
-            # The lowest waiting rank reports the error and ends the job; the others give it time to do so.
-            time.sleep(2 * listening)
-        hosts = {rank: self._nodes[rank].identity[0] for rank in missing}
-        named = ", ".join(f"rank {self._names[rank]} (host {hosts[rank]})" for rank in sorted(missing))
-        raise StageFailedError(
-            f"waited {seconds:.0f} s for all ranks, and {named} did not arrive. See what it is doing (py-spy, the "
-            "node's log), or increase run.stall_seconds."
-        )
+        named = [(self._names[rank], self._nodes[rank].identity[0]) for rank in sorted(missing)]
+        raise_missing(named, seconds, self.rank == first)
 
     def is_first_to_report(self) -> bool:
         """Return whether no other rank has reported why the job ends."""
@@ -222,13 +208,13 @@ class TorchrunCommunicator(Communicator):
 
     def send_array(self, array: NDArray[Any], to: int) -> None:
         """Send a contiguous array to another rank."""
-        self._pass(array, lambda tensor: self._group.send([tensor], to, 0))
+        self._transfer(array, lambda tensor: self._group.send([tensor], to, 0))
 
     def receive_array(self, array: NDArray[Any], source: int) -> None:
         """Overwrite a contiguous array with one that another rank sends."""
-        self._pass(array, lambda tensor: self._group.recv([tensor], source, 0))
+        self._transfer(array, lambda tensor: self._group.recv([tensor], source, 0))
 
-    def _pass(self, array: NDArray[Any], start: Callable[[torch.Tensor], Any]) -> None:
+    def _transfer(self, array: NDArray[Any], start: Callable[[torch.Tensor], Any]) -> None:
         if not array.size:
             return
         # A limit of the wait would end Gloo's connections, so there is none: a lost rank ends the job by other means.
@@ -256,17 +242,6 @@ def _packed(value: Any) -> torch.Tensor:
 
 def _unpacked(message: torch.Tensor) -> Any:
     return pickle.loads(message.numpy().tobytes())
-
-
-def _done_soon(work: Any) -> bool:
-    """Wait for an operation for `WAIT_SECONDS` at most, and return whether it is done."""
-    try:
-        work.wait(timedelta(seconds=WAIT_SECONDS))
-    except RuntimeError:
-        if work.is_completed():
-            raise  # it has failed
-        return False
-    return True
 
 
 def connect_torchrun(store: TorchStore, rank: int, size: int) -> TorchrunCommunicator:
